@@ -1,0 +1,250 @@
+"""How far apart two sets of pictures are: Fréchet and kernel distance of VGG16 features.
+
+    python benchmarks/frechet.py GALLERY faces.zip
+    python benchmarks/frechet.py faces.zip --checkpoint runs/00000-stylegan2-faces --prefix-from db
+
+The numbers compare among themselves, at the same size, input and N, and not with published FID, which takes
+Inception and 50,000 pictures. The Fréchet distance shrinks as N grows: read it beside that of real from real
+pictures at the same N (give the same set twice). The kernel distance has no such bias.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json as jsons
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from tqdm import tqdm
+from vgg16 import CACHE, VGG16, WEIGHTS_SHA256
+
+from kyara import checkpoint as checkpoints
+from kyara.data import pictures
+from kyara.data.dataset import Dataset, open_dataset
+from kyara.models import load, pick_device
+from kyara.models.base import Generator, latents
+
+BATCH = 32
+LAYERS = "VGG16 relu4_3+relu5_3, spatial means"
+INPUT = 64
+LINE = (
+    "Fréchet {frechet:.2f}, kernel {kernel:.4f}: {a} (N={n_a}), {b} (N={n_b}); "
+    "{seen}, {layers}, weights {weights}, seed {seed}"
+)
+
+
+def features(images: Iterable[np.ndarray], network: VGG16, input_size: int = INPUT) -> np.ndarray:
+    """Spatial means of relu4_3 and relu5_3 of each picture, (N, 1024) float32.
+
+    `images` are (H, W, 3) uint8 of one size; the network sees them resized bilinearly, with a shorter side of
+    `input_size` pixels.
+    """
+    device, rows = network.shift.device, []
+    # TF32, the default on GPUs, would keep ten bits of the features.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for batch in _batches(images):
+            x = pictures.to_float(np.stack(batch)).to(device)  # (B, 3, H, W)
+            scale = input_size / min(x.shape[2:])
+            size = [round(side * scale) for side in x.shape[2:]]
+            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+            rows.append(torch.cat([maps.mean((2, 3)) for maps in network(x)[3:]], dim=1).cpu())
+    return torch.cat(rows).numpy()
+
+
+def _batches(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    iterator = iter(images)
+    return iter(lambda: list(itertools.islice(iterator, BATCH)), [])
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The normal distribution fitted to the features of a set, in float64."""
+
+    mean: np.ndarray
+    """(D,)"""
+    root: np.ndarray
+    """(min(N, D), D): a root of the covariance, which is root^T root."""
+
+
+def statistics(values: np.ndarray) -> Statistics:
+    """Of features (N, D), N at least 2."""
+    if len(values) < 2:
+        raise ValueError(f"a covariance needs at least 2 pictures, not {len(values)}")
+    values = values.astype(np.float64)
+    mean = values.mean(axis=0)
+    # The triangle of QR is a root that never squares the features: exact too where N < D leaves it singular.
+    root: np.ndarray = np.linalg.qr((values - mean) / np.sqrt(len(values) - 1), mode="r")  # type: ignore[assignment]
+    return Statistics(mean, root)
+
+
+def frechet(a: Statistics, b: Statistics) -> float:
+    """|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017).
+
+    The eigenvalues of A B are the squared singular values of root_a root_b^T, whose sum is so the trace of
+    (A B)^(1/2).
+    """
+    overlap = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
+    spread = np.square(a.root).sum() + np.square(b.root).sum()
+    return float(np.square(a.mean - b.mean).sum() + spread - 2 * overlap)
+
+
+def kernel(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared maximum mean discrepancy of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3.
+
+    Unbiased (Binkowski et al. 2018, section 4.2), so that it may be slightly negative.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return _within(a) + _within(b) - 2 * _cubes(a, b) / (len(a) * len(b))
+
+
+def _cubes(a: np.ndarray, b: np.ndarray) -> float:
+    """The kernel, summed over all pairs; in slices, as the matrix of large sets would fill the memory."""
+    slices = (a[i : i + 1000] for i in range(0, len(a), 1000))
+    return float(sum((((x @ b.T) / b.shape[1] + 1) ** 3).sum() for x in slices))
+
+
+def _within(a: np.ndarray) -> float:
+    """Mean of the kernel over the pairs of different pictures."""
+    itself = ((np.square(a).sum(axis=1) / a.shape[1] + 1) ** 3).sum()
+    return (_cubes(a, a) - float(itself)) / (len(a) * (len(a) - 1))
+
+
+def split(
+    a: Dataset | None, b: Dataset, prefix_from: str = "", limit: int | None = None, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Which pictures of each set are compared, at most `limit` of each, drawn by `seed`.
+
+    Of `b` those whose file names sort from `prefix_from` on, the held-out ones. Where both are the same set,
+    no picture stands on both sides: `a` gives the others, or, with no prefix, each gives a random half.
+    """
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(b)).tolist()
+    right = [i for i in order if PurePosixPath(b.names[i]).stem >= prefix_from]
+    left = [] if a is None else random.permutation(len(a)).tolist()
+    if a is not None and a.path.resolve() == b.path.resolve():
+        left = sorted(set(order) - set(right), key=order.index) if prefix_from else order[: len(order) // 2]
+        right = right if prefix_from else order[len(order) // 2 :]
+    if not right:
+        raise ValueError(f"--prefix-from {prefix_from}: no picture of {b.path} has a name from there on")
+    return left[:limit], right[:limit]
+
+
+def dataset_features(
+    dataset: Dataset, indices: list[int], network: VGG16, width: int, height: int, input_size: int = INPUT
+) -> np.ndarray:
+    """`features` of these pictures, brought to that size by Lanczos' filter.
+
+    Those of a .zip are computed once and kept in the cache.
+    """
+    names = [dataset.names[i] for i in indices]
+    key = jsons.dumps([dataset.fingerprint, names, width, height, input_size, WEIGHTS_SHA256])
+    path = CACHE / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if path.is_file():
+        return np.load(path, allow_pickle=False)
+    images = dataset.decode(indices, width, height)
+    values = features(_progress(images, len(indices), dataset.path.name), network, input_size)
+    if dataset.path.is_file():  # only archives have checksums, which tell that nothing changed
+        checkpoints.write_atomic(path, lambda temporary: _save(temporary, values))
+    return values
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with path.open("wb") as file:  # np.save appends .npy to a path, but not to a file
+        np.save(file, values)
+
+
+def _progress(images: Iterable[np.ndarray], total: int, name: str) -> Iterable[np.ndarray]:
+    return tqdm(images, desc=name, total=total, disable=None)
+
+
+def sample(
+    generator: Generator, seeds: Iterable[int], width: int, height: int, truncation: float = 1.0
+) -> Iterator[np.ndarray]:
+    """The generator's picture of each seed as a file would hold it, (height, width, 3) uint8."""
+    device, remaining = next(generator.parameters()).device, iter(seeds)
+    while some := list(itertools.islice(remaining, BATCH)):
+        with torch.inference_mode():
+            made = generator.sample(latents(some, generator.z_dim).to(device), truncation=truncation)
+        for picture in pictures.to_uint8(made):
+            yield pictures.center_crop(picture, width, height)
+
+
+def load_generator(name: str, device: torch.device) -> Generator:
+    """The generator of a Checkpoint. ValueError if its model makes no pictures from latents."""
+    model = load(name, device)
+    if not isinstance(model, Generator):
+        raise ValueError(f"--checkpoint {name}: makes no pictures from seeds; give a generator")
+    return model
+
+
+def main(
+    sets: tyro.conf.Positional[tuple[Path, ...]],
+    checkpoint: str | None = None,
+    count: int = 2000,
+    truncation: float = 1.0,
+    prefix_from: str = "",
+    limit: int | None = None,
+    size: str = "64",
+    input_size: int = INPUT,
+    device: str = "auto",
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Prints how far set A is from set B.
+
+    Args:
+        sets: Two folders or .zip files, A and B; with --checkpoint only B.
+        checkpoint: A is made by this Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.
+        count: How many pictures the checkpoint makes, of seeds 0, 1, ...
+        truncation: 1 is off, 0 gives the average face.
+        prefix_from: Of B only the pictures whose file names sort from here on (held out); if A is the same
+            set, the others of it.
+        limit: At most so many pictures of each set, at random.
+        size: Both sets are brought to this size first, by Lanczos' filter: 64, or 512x256 (height x width).
+        input_size: Shorter side of what the network sees, bilinearly resized.
+        device: auto, cpu or cuda.
+        seed: Draws halves and limited sets.
+        json: Print one JSON object instead of a line.
+    """
+    if len(sets) != (1 if checkpoint else 2):
+        raise ValueError("give two sets of pictures, or one and --checkpoint")
+    width, height = pictures.parse_size(size)
+    network = VGG16().to(pick_device(device))
+    b = open_dataset(sets[-1])
+    a = None if checkpoint else open_dataset(sets[0])
+    left, right = split(a, b, prefix_from, limit, seed)
+    if a is not None:
+        ours = dataset_features(a, left, network, width, height, input_size)
+    else:
+        assert checkpoint is not None
+        made = sample(
+            load_generator(checkpoint, network.shift.device), range(count), width, height, truncation
+        )
+        ours = features(_progress(made, count, checkpoint), network, input_size)
+    reals = dataset_features(b, right, network, width, height, input_size)
+    about = {
+        "frechet": frechet(statistics(ours), statistics(reals)),
+        "kernel": kernel(ours, reals),
+        "a": f"{checkpoint} at truncation {truncation:g}" if checkpoint else str(sets[0]),
+        "b": f"{sets[-1]} from {prefix_from}" if prefix_from else str(sets[-1]),
+        "n_a": len(ours),
+        "n_b": len(reals),
+        "seen": f"{height}x{width} by Lanczos, {input_size} bilinearly",
+        "layers": LAYERS,
+        "weights": WEIGHTS_SHA256[:8],
+        "seed": seed,
+    }
+    print(jsons.dumps(about) if json else LINE.format(**about))
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SystemExit(str(error)) from error

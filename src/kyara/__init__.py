@@ -1,0 +1,40 @@
+"""Kyara: from a folder of drawn faces to a generator of new ones.
+
+The verbs are functions, and each is imported only when it is first asked for: `import kyara` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+VERBS = {
+    "prepare": ("kyara.preparation.prepare", "art or photos -> a dataset to train on"),
+    "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
+    "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
+    "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
+}
+"""Verb -> the module that holds the function of that name, and what it does."""
+
+__all__ = ["generate", "load", "prepare", "rank", "train"]
+
+if TYPE_CHECKING:
+    from kyara.curation.rank import rank
+    from kyara.generation.sample import generate
+    from kyara.models import load
+    from kyara.preparation.prepare import prepare
+    from kyara.training.train import train
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        return import_module("kyara.models").load
+    if name in VERBS:
+        return getattr(import_module(VERBS[name][0]), name)
+    raise AttributeError(f"module 'kyara' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

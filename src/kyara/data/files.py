@@ -1,0 +1,224 @@
+"""The files of a Dataset, in a folder or a .zip, and the processes that decode them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import re
+import signal
+import stat
+import sys
+import threading
+import types
+import zipfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from kyara.data.pictures import MAX_BYTES, PictureError
+
+T = TypeVar("T")
+
+CHUNK = 8
+"""Pictures that a worker process is given at once."""
+
+
+class DatasetError(ValueError):
+    """A Dataset that cannot be opened or used; the message names the file and what to do."""
+
+
+class Files(Protocol):
+    """Where the files of a Dataset lie. Goes to worker processes, each of which opens it afresh."""
+
+    sizes: dict[str, int]
+    """Name, with forward slashes -> bytes."""
+    checksums: dict[str, int]
+    ignored: list[tuple[str, str]]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file; PictureError if they cannot be had."""
+
+
+class Folder:
+    """The files of a folder and of its sub-folders. Links to folders are not followed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sizes: dict[str, int] = {}
+        self.checksums: dict[str, int] = {}  # reading every file would make opening slow: sizes must do
+        self.ignored: list[tuple[str, str]] = []
+        for folder, folders, files in os.walk(root, onerror=self._unreadable):
+            here = Path(folder)
+            for name in folders:
+                if (here / name).is_symlink():
+                    self.ignored.append((self._name(here / name), "a link to a folder: not followed"))
+            folders[:] = sorted(name for name in folders if not _hidden(name))
+            for name in files:
+                if not _hidden(name):
+                    self._add(here / name)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _unreadable(self, error: OSError) -> None:
+        self.ignored.append((self._name(Path(error.filename)), f"cannot be read ({error.strerror})"))
+
+    def _add(self, path: Path) -> None:
+        try:
+            status = path.stat()
+        except OSError as error:
+            self.ignored.append((self._name(path), f"cannot be read ({error.strerror})"))
+            return
+        if stat.S_ISREG(status.st_mode):
+            self.sizes[self._name(path)] = status.st_size
+        else:
+            self.ignored.append((self._name(path), "not a regular file"))
+
+    def read(self, name: str) -> bytes:
+        try:
+            with (self.root / name).open("rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+class Zip:
+    """The entries of a .zip that are safe to read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sizes: dict[str, int] = {}
+        self.checksums: dict[str, int] = {}
+        self.ignored: list[tuple[str, str]] = []
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        self._handle: tuple[int, zipfile.ZipFile] | None = None
+        try:
+            entries = self._zip().infolist()
+        except Exception as error:  # zipfile raises half a dozen kinds for a damaged directory
+            raise DatasetError(f"{path}: not a readable .zip ({error}); give a folder or a .zip") from error
+        for entry in entries:
+            name = entry.filename.replace("\\", "/")
+            if reason := _unsafe(entry, name):
+                self.ignored.append((name, reason))
+                continue
+            if entry.is_dir() or any(map(_hidden, name.split("/"))):
+                continue
+            self._entries[name] = entry
+            self.sizes[name], self.checksums[name] = entry.file_size, entry.CRC
+
+    def _zip(self) -> zipfile.ZipFile:
+        """This process' own handle: one that a fork has copied shares its position with the parent's."""
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = os.getpid(), zipfile.ZipFile(self.path)
+        return self._handle[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None}
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._zip().read(self._entries[name])
+        except Exception as error:
+            raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
+
+
+def _hidden(name: str) -> bool:
+    """What systems leave behind and nobody means: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
+    return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:
+    """Why an entry of a .zip is left out."""
+    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
+        return "its name leads outside the archive"
+    if entry.flag_bits & 1:
+        return "encrypted"
+    if entry.file_size > MAX_BYTES:
+        return f"larger than {MAX_BYTES >> 20} MiB"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "compressed in a way that is not read; use an ordinary .zip"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "a link"
+    return None
+
+
+def work(
+    files: Files, function: Callable[[bytes, str], T], names: Iterable[str], workers: int
+) -> Generator[T | PictureError, None, None]:
+    """What `Dataset.map` does."""
+    if workers < 1:
+        for name in names:
+            yield _apply(files, function, name)
+        return
+    remaining = iter(names)
+    chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
+    pool = _pool(files, workers)
+    ahead: deque[Future[list[T | PictureError]]] = deque()
+    try:
+        for chunk in chunks:
+            with _without_main():
+                ahead.append(pool.submit(_work, function, chunk))
+            if len(ahead) > 2 * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    except BrokenProcessPool as error:
+        hint = "memory may have run out, or a picture be harmful; `--workers 0` decodes without"
+        raise DatasetError(f"a process that decodes pictures died; {hint}") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _apply(files: Files, function: Callable[[bytes, str], T], name: str) -> T | PictureError:
+    try:
+        return function(files.read(name), name)
+    except PictureError as error:
+        return error
+
+
+_files: Files
+"""In a worker process: where to read from."""
+
+
+def _pool(files: Files, workers: int) -> ProcessPoolExecutor:
+    # A fork of this process would copy the locks of torch's threads in whatever state they are.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["kyara.data.dataset"])
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(files,))
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A process started in here does not import the user's script, which would start itself all over again
+    unless it is written for that."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start_worker(files: Files) -> None:
+    global _files
+    _files = files
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers: they watch it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T | PictureError]:
+    return [_apply(_files, function, name) for name in names]

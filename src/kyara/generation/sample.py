@@ -1,0 +1,337 @@
+"""Generating: seeds become pictures, each carrying the recipe that makes it again."""
+
+from __future__ import annotations
+
+import json as json_format
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from kyara import __version__, checkpoint
+from kyara.curation.rank import Recogniser, contact_sheet, fit, load_recogniser, score
+from kyara.data.pictures import decode, encode_png, read_recipe, to_float, to_uint8, write_animation
+from kyara.gallery import PAGE, GalleryWriter, command_line, printable
+from kyara.models import load, pick_device
+from kyara.models.base import Generator, latents
+
+BUILTIN = "builtin:anime"
+COUNT = 16
+TOGETHER = 8
+"""Latents the network always works on at once, the last ones repeated if there are fewer: a convolution may
+compute in another order for another number, and a seed's picture would change in its last bits."""
+LAST_SEED = 2**32 - 1
+FILM, FPS = "interpolation.webp", 30.0
+
+Shot = Mapping[str, Any]
+"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}."""
+
+
+def generate(
+    model: Positional[str] = BUILTIN,
+    *,
+    count: int | None = None,
+    seeds: str | None = None,
+    seed: int | None = None,
+    truncation: float = 0.7,
+    mirror: bool = False,
+    interpolate: str | None = None,
+    frames: int = 60,
+    keep: int | None = None,
+    rank: str = "builtin:distortion",
+    like: Path | None = None,
+    out: Path = Path("avatars"),
+    batch: int = 16,
+    device: str = "auto",
+    force: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> Path:
+    """Make new pictures and write a Gallery of them, best first.
+
+    A seed gives the same picture whatever is made beside it. Every PNG carries its recipe, from which --like
+    makes it again.
+
+    Args:
+        model: The generator: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
+        count: How many pictures, from --seed on; by default 16.
+        seeds: Exactly these seeds: numbers and ranges, such as 0-35,77.
+        seed: The first seed, by default 0; another one gives other faces.
+        truncation: 1 draws from everything the model knows, 0 gives its average face; less is tidier and
+            more alike.
+        mirror: Flip every picture left to right.
+        interpolate: Morph from seed to seed, such as 3-8 or 3-8-12; also writes an animation,
+            interpolation.webp.
+        frames: Pictures of an interpolation, both ends included.
+        keep: Keep the best N of the pictures made.
+        rank: The recogniser that orders the pictures, or none. An interpolation stays in its own order.
+        like: Make exactly this picture again: a PNG that Kyara made. Its recipe says the model, the seed, the
+            truncation and the mirroring.
+        out: Folder of the new Gallery.
+        batch: Pictures in memory at a time; it changes neither the pictures nor, much, the speed.
+        device: auto, cpu, cuda or cuda:N.
+        force: Replace an older Gallery at --out.
+        dry_run: Say what would be done, write nothing.
+        json: Print the result as JSON.
+
+    Returns:
+        The folder of the new Gallery.
+    """
+    command = command_line(generate, locals())
+    if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
+        raise ValueError(
+            "--seeds, --seed, --interpolate and --like: each says what to make; give one of them"
+        )
+    if count is not None and (interpolate is not None or like is not None):
+        raise ValueError("--count: an interpolation has --frames instead, and --like makes one picture")
+    for option, number, least in (("--keep", keep, 1), ("--batch", batch, 1), ("--frames", frames, 2)):
+        if number is not None and number < least:
+            raise ValueError(f"{option} {number}: must be {least} or more")
+    if keep is not None and (rank == "none" or interpolate is not None):
+        raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
+    if not abs(truncation) <= 2:
+        raise ValueError(f"--truncation {truncation}: give a number from -2 to 2, usually 0.5 to 1")
+
+    # What to make: shots are drawn from an iterator, so that a million of them cost no memory.
+    shots: Iterable[Shot]
+    if like is not None:
+        repeated = read_like(like)
+        model = repeated.find(model)
+        truncation, mirror, shots, total = repeated.truncation, repeated.mirror, [repeated.shot], 1
+    elif interpolate is not None:
+        shots, total = morph(interpolate, frames), frames
+    else:
+        ranges = choose_seeds(count, seeds, seed)
+        shots, total = ({"seed": number} for number in chain(*ranges)), sum(map(len, ranges))
+
+    # With which networks, and where to.
+    where = pick_device(device)
+    generator = load_generator(model, where)
+    recogniser = None if rank == "none" or interpolate is not None else load_recogniser(rank, where)
+    recipe: dict[str, Any] = {"kyara": __version__, "model": model, "checkpoint": checkpoint.read(model).hash}
+    recipe |= {"truncation": truncation, "mirror": mirror, "labels": {}}
+    report = {"out": str(out), "pictures": total, **recipe}
+    if dry_run:
+        print(json_format.dumps(report) if json else f"would make {total:,} pictures with {model} in {out}")
+        return out
+
+    # Make, score and write them, a batch at a time.
+    columns = ["seed"] + ["position"] * (interpolate is not None) + ["score"] * (recogniser is not None)
+    sources: list[str | Path] = [model, rank, *([like] if like else [])]
+    with (
+        GalleryWriter(out, columns, sources=sources, force=force) as made,
+        tqdm(total=total, unit="picture", disable=None) as bar,
+    ):
+        for group in _groups(shots, batch):
+            z = torch.cat([latent(shot, generator.z_dim) for shot in group])  # (B, z_dim)
+            pictures = render(generator, z, truncation=truncation, mirror=mirror)
+            scores = appraise(pictures, recogniser) if recogniser else [None] * len(group)
+            for shot, picture, value in zip(group, pictures, scores, strict=True):
+                png = encode_png(picture, {**recipe, **shot})
+                made.add(_file_name(shot, len(made)), png, score=value, **_cells(shot))
+            bar.update(len(group))
+        if interpolate is not None:
+            files = (out / f"frame{i:04d}.png" for i in range(total))
+            write_animation(out / FILM, (decode(file) for file in files), FPS)
+        first = made.finish(
+            command=command,
+            sheet=contact_sheet,
+            about=f"{model}, truncation {truncation:g}" + (f", best first by {rank}" if recogniser else ""),
+            keep=keep,
+            film=FILM if interpolate is not None else None,
+        )
+
+    report["kept"] = total if keep is None else min(keep, total)
+    if like is not None:
+        report["identical"] = bool(np.array_equal(decode(like), decode(out / first[0]["file_name"])))
+    print(json_format.dumps(report | {"best": first[:1]}) if json else _summary(report, like))
+    return out
+
+
+@torch.inference_mode()
+def render(generator: Generator, z: Tensor, *, truncation: float = 1.0, mirror: bool = False) -> np.ndarray:
+    """The pictures of latents z (B, z_dim): (B, H, W, 3) uint8. A picture does not depend on those beside it,
+    nor on how many there are."""
+    device = next(generator.parameters()).device
+    made = []
+    for part in z.split(TOGETHER):
+        filled = torch.cat([part, part[-1:].expand(TOGETHER - len(part), -1)])  # (TOGETHER, z_dim)
+        made.append(generator.sample(filled.to(device), truncation=truncation)[: len(part)])
+    pictures = torch.cat(made)  # (B, 3, H, W)
+    return to_uint8(pictures.flip(3) if mirror else pictures)
+
+
+def appraise(pictures: np.ndarray, recogniser: Recogniser) -> list[float]:
+    """The score of each picture of (B, H, W, 3) uint8, as `kyara rank` would give it."""
+    fitted = np.stack([fit(picture, recogniser) for picture in pictures])
+    values: list[float] = score(to_float(fitted), recogniser).tolist()
+    return values
+
+
+def latent(shot: Shot, z_dim: int) -> Tensor:
+    """z of one picture, (1, z_dim)."""
+    if "seed" in shot:
+        return latents([shot["seed"]], z_dim)
+    a, b = latents(shot["seeds"], z_dim)
+    return slerp(a, b, shot["position"])[None]
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Spherical interpolation (Shoemake 1985) from a to b, each (z_dim,), at t in [0, 1]. A straight line
+    would pass through latents shorter than any that the model was trained on."""
+    a64, b64 = a.double(), b.double()
+    cosine = torch.dot(a64, b64) / (a64.norm() * b64.norm())
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    return (((1 - t) * angle).sin() * a64 + (t * angle).sin() * b64).div(angle.sin()).to(a.dtype)
+
+
+def choose_seeds(count: int | None, seeds: str | None, seed: int | None) -> list[range]:
+    """The seeds that --count, --seeds and --seed ask for; ValueError if they contradict each other."""
+    if seeds is None:
+        first, many = 0 if seed is None else seed, COUNT if count is None else count
+        if many < 1:
+            raise ValueError(f"--count {many}: must be 1 or more")
+        if first < 0 or first + many - 1 > LAST_SEED:
+            raise ValueError(f"--seed {first}: seeds go from 0 to {LAST_SEED}, and {many} are asked for")
+        return [range(first, first + many)]
+    ranges = parse_seeds(seeds)
+    if count is not None and count != (total := sum(map(len, ranges))):
+        raise ValueError(f"--count {count}: but --seeds {seeds} names {total}; leave one of the two out")
+    return ranges
+
+
+def parse_seeds(text: str) -> list[range]:
+    """The seeds in numbers and ranges such as "0-35,77", ends included. ValueError names what is wrong."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", part)
+        if not match:
+            raise ValueError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0-35,77")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last <= LAST_SEED:
+            raise ValueError(f"--seeds {text}: {part!r} must count upwards and end at {LAST_SEED} or before")
+        ranges.append(range(first, last + 1))
+    for before, after in pairwise(sorted(ranges, key=lambda r: r.start)):
+        if after.start < before.stop:
+            raise ValueError(f"--seeds {text}: seed {after.start} is named twice; name each once")
+    return ranges
+
+
+def morph(text: str, frames: int) -> list[Shot]:
+    """The shots from seed to seed of "3-8-12", evenly spaced, first and last included."""
+    if (
+        not re.fullmatch(r"[0-9]{1,10}(-[0-9]{1,10})+", text)
+        or max(keys := [*map(int, text.split("-"))]) > LAST_SEED
+    ):
+        raise ValueError(f"--interpolate {text}: name two seeds or more, such as 3-8 or 3-8-12")
+    if any(a == b for a, b in pairwise(keys)):
+        raise ValueError(f"--interpolate {text}: two seeds in a row are the same; nothing would move")
+    shots: list[Shot] = []
+    for i in range(frames):
+        leg, position = divmod(i * (len(keys) - 1), frames - 1)
+        if leg == len(keys) - 1:  # the end of the last leg, not the beginning of one more
+            leg, position = leg - 1, frames - 1
+        shots.append({"seeds": keys[leg : leg + 2], "position": position / (frames - 1)})
+    return shots
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture was made, read from the picture."""
+
+    source: Path
+    model: str
+    checkpoint: str
+    truncation: float
+    mirror: bool
+    shot: Shot
+
+    def find(self, named: str) -> str:
+        """The name of the model that made the picture: `named` if one is, or else what the recipe says.
+        ValueError if that is another model."""
+        name = self.model if named == BUILTIN else named
+        hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
+        # A picture from anywhere must not make this computer fetch something from anywhere.
+        if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
+            raise ValueError(
+                f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}"
+            )
+        try:
+            found = checkpoint.read(name).hash
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
+        if found != self.checkpoint:
+            made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
+            raise ValueError(
+                f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}"
+            )
+        return name
+
+
+def read_like(path: Path) -> Recipe:
+    """The recipe in the PNG at `path`. ValueError if it carries none or one that makes no sense."""
+    if not path.is_file():
+        raise ValueError(f"--like {path}: no such file")
+    recipe = read_recipe(path)
+    if recipe is None:
+        raise ValueError(f"--like {path}: carries no recipe; only PNG files as Kyara wrote them do")
+    shot: Shot | None = None
+    match recipe:
+        case {"seed": int(seed)} if 0 <= seed <= LAST_SEED:
+            shot = {"seed": seed}
+        case {"seeds": [int(a), int(b)], "position": float() | int() as position}:
+            if a != b and 0 <= min(a, b) <= max(a, b) <= LAST_SEED and 0 <= position <= 1:
+                shot = {"seeds": [a, b], "position": position}
+    match recipe:
+        case {
+            "model": str(model),
+            "checkpoint": str(made_by),
+            "truncation": float() | int() as truncation,
+            "mirror": bool(mirror),
+            "labels": labels,
+        } if shot and labels == {} and abs(truncation) <= 2:
+            return Recipe(path, model, made_by, truncation, mirror, shot)
+    raise ValueError(f"--like {path}: its recipe is not one that this version of Kyara can repeat")
+
+
+def load_generator(name: str, device: torch.device) -> Generator:
+    """The generator of a Checkpoint. ValueError if the model there does not make pictures from seeds."""
+    model = load(name, device)
+    if not isinstance(model, Generator):
+        raise ValueError(f"{name}: this model does not make pictures from seeds; {BUILTIN} does")
+    return model
+
+
+def _groups(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
+    remaining = iter(shots)
+    while group := list(islice(remaining, size)):
+        yield group
+
+
+def _file_name(shot: Shot, i: int) -> str:
+    return f"seed{shot['seed']:04d}.png" if "seed" in shot else f"frame{i:04d}.png"
+
+
+def _cells(shot: Shot) -> dict[str, object]:
+    """What the table says of a picture."""
+    if "seed" in shot:
+        return {"seed": shot["seed"]}
+    return {"seed": "-".join(map(str, shot["seeds"])), "position": f"{shot['position']:.4f}"}
+
+
+def _summary(report: Mapping[str, Any], like: Path | None) -> str:
+    out = Path(report["out"])
+    lines = [f"{out}: {report['kept']:,} of {report['pictures']:,} pictures by {printable(report['model'])}"]
+    if like is not None and report["identical"]:
+        lines.append(f"identical to {like}, pixel for pixel")
+    elif like is not None:
+        lines.append(f"not identical to {like}: that one was edited, or made on another kind of processor")
+    return "\n".join([*lines, f"look at {out / PAGE}"])

@@ -1,0 +1,82 @@
+"""The registry: an architecture is a file in this folder, found by looking."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kyara import checkpoint
+from kyara.models.base import Model
+
+_NOT_ARCHITECTURES = {"__init__", "base", "layers", "losses"}
+
+
+def names() -> list[str]:
+    """Every architecture, without importing any."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _NOT_ARCHITECTURES)
+
+
+def architecture(name: str) -> type[Model]:
+    """The class of an architecture. ValueError lists those there are."""
+    if name not in names():
+        raise ValueError(f"{name!r}: no such model; there are: {', '.join(names())}")
+    found: type[Model] = import_module(f"kyara.models.{name}").Model
+    return found
+
+
+def build(name: str, config: Mapping[str, Any]) -> Model:
+    """A model with fresh weights, from the numbers that a Checkpoint's config.json holds."""
+    cls = architecture(name)
+    known = {f.name for f in dataclasses.fields(cls.Config)}
+    if unknown := sorted(set(config) - known):
+        raise ValueError(f"{name}: knows no setting {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+    return cls(cls.Config(**values))
+
+
+def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
+    """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`.
+
+    Its attribute `checkpoint` is the description it was built from. CheckpointError if a tensor is missing, left
+    over or of another shape: nothing is skipped silently.
+    """
+    found = checkpoint.read(name)
+    try:
+        model = build(found.model, found.config)
+        restore(model, found.weights())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(f"{found.path}: does not fit this version of Kyara: {error}") from error
+    model.checkpoint = found  # type: ignore[assignment]
+    return model.to(device).eval()
+
+
+def stored(model: Model) -> dict[str, torch.Tensor]:
+    """The tensors that a Checkpoint keeps: all but the raw weights of what has an average."""
+    raw = tuple(f"{source}." for source in model.averages)
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(raw)}
+
+
+def restore(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The inverse of `stored`: the raw weights start from their average."""
+    state = dict(tensors)
+    for source, average in model.averages.items():
+        prefix = f"{average}."
+        state |= {f"{source}.{k.removeprefix(prefix)}": t for k, t in tensors.items() if k.startswith(prefix)}
+    model.load_state_dict(state)
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one; anything else is taken at its word, and an error says if it is absent."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: not usable here ({error}); use --device auto or cpu") from error
+    return torch.device(device)

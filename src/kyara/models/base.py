@@ -1,0 +1,147 @@
+"""The one contract: what an architecture offers to the training loop and to the verbs.
+
+A model is its players (what is trained), its phases (in which order), and its losses (what is minimised). The
+loop in `kyara.training.loop` knows nothing else, and no architecture by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+def identity(pictures: Tensor) -> Tensor:
+    """The augmentation that changes nothing."""
+    return pictures
+
+
+@dataclasses.dataclass
+class Batch:
+    """What one step of the loop hands to `Model.losses`."""
+
+    real: Tensor
+    """Pictures of the dataset: (B, 3, H, W), RGB in [-1, 1]."""
+    step: int = 0
+    """How many optimiser steps came before this one."""
+    labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
+    augment: Callable[[Tensor], Tensor] = identity
+    """What everything a discriminator sees passes through; differentiable, the identity unless asked for."""
+    log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """A model leaves detached numbers here that are worth a curve but are no loss. `real_sign` and `fake_sign`,
+    the mean signs of a discriminator's logits, steer the adaptive augmentation and the watch for collapse."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every architecture's `Config` starts from. Presets are instances of it that differ in numbers only."""
+
+    width: int = 64
+    """Width of the pictures in pixels."""
+    height: int = 64
+    """Height of the pictures in pixels."""
+    batch: int = 32
+    """Pictures in one step."""
+    lr: float = 2e-4
+    """Learning rate of Adam."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decay rates of the first and second moment."""
+    ema_kimg: float = 10.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    ema_ramp: float = 0.05
+    """The half-life is never more than this share of the pictures seen so far: early averages forget quickly."""
+
+
+class Model(nn.Module):
+    """One architecture, trainable by the one loop.
+
+    A file in `kyara/models` defines a subclass called `Model`, its `Config` and its `presets`; that is all it
+    takes to appear in `kyara train --help` and in the tests.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    presets: ClassVar[Mapping[str, Config]] = {}
+    """The first is the default; `tiny` is for tests and for trying things out."""
+    phases: ClassVar[tuple[str, ...]] = ()
+    """Run in this order at every step, e.g. ("d", "d_reg", "g")."""
+    averages: ClassVar[Mapping[str, str]] = {}
+    """Trained submodule -> submodule that keeps the moving average of its weights, e.g. {"g": "g_ema"}. The
+    average is what a Checkpoint stores and what inference uses."""
+    holdout: ClassVar[float] = 0.0
+    """Share of the pictures that is never trained on, for `measure`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def average(self, module: nn.Module) -> nn.Module:
+        """A copy of `module` to keep a moving average in: no gradients."""
+        return copy.deepcopy(module).eval().requires_grad_(False)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        """What each phase updates. Phases that name the same module share its optimiser."""
+        raise NotImplementedError
+
+    def every(self, phase: str) -> int:
+        """A lazily applied phase runs at every n-th step only (Karras et al. 2020, section 3.1)."""
+        return 1
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of one player. Fused, so that a step with a NaN can be skipped without a host sync."""
+        return torch.optim.Adam(parameters, lr=self.config.lr, betas=self.config.betas, fused=True)
+
+    def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        """Named scalars of this phase; their sum is minimised."""
+        raise NotImplementedError
+
+    def lr_scale(self, progress: float) -> float:
+        """Factor on the learning rate at `progress` in [0, 1] of the run; constant unless overridden."""
+        return 1.0
+
+    def preview(self, batch: Batch) -> Tensor | None:
+        """Pictures for the sample sheet, (N, 3, H, W) in [-1, 1]; None if the model makes none."""
+        return None
+
+    def measure(self, real: Tensor) -> dict[str, float]:
+        """Scores on `real`, (N, 3, H, W) in [-1, 1], held fixed over a run. The first is what the best snapshot is
+        chosen by: lower is better."""
+        return {}
+
+
+class Generator(Model):
+    """A model that makes pictures from latents alone."""
+
+    z_dim: int
+
+    def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim), by the averaged weights. Deterministic, and one
+        latent's picture does not depend on the others. `truncation` 1 is off, 0 gives the average face."""
+        raise NotImplementedError
+
+    def preview(self, batch: Batch) -> Tensor | None:
+        return self.sample(latents(range(len(batch.real)), self.z_dim).to(batch.real.device))
+
+    def measure(self, real: Tensor) -> dict[str, float]:
+        from kyara.models.losses import sliced_wasserstein
+
+        fake = torch.cat(
+            [
+                self.sample(latents(range(i, min(i + 32, len(real))), self.z_dim).to(real.device)).clamp(-1, 1)
+                for i in range(0, len(real), 32)
+            ]
+        )
+        return {"swd": sliced_wasserstein(real, fake)}
+
+
+def latents(seeds: Any, z_dim: int) -> Tensor:
+    """z of each seed, (N, z_dim), standard normal, from NumPy's RandomState: a seed gives the same face whatever
+    stands beside it in the batch, and on every device."""
+    import numpy as np
+
+    rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
+    return torch.from_numpy(np.stack(rows)).float() if rows else torch.empty(0, z_dim)

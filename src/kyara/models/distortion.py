@@ -1,0 +1,139 @@
+"""Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
+recognition"): a ConvNeXt that tells whole drawings from ones bent by a pseudo-distortion, chosen afresh every time.
+
+Its confidence that a picture is whole ranks what a generator made: what is broken looks bent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import ConvNextConfig, ConvNextForImageClassification
+
+from kyara.data.distort import DISTORTIONS, apply, distort_some, frozen, half
+from kyara.models import base
+
+WHOLE = 0
+"""The class of undistorted pictures; 1 is the class of distorted ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    width: int = 96
+    """Width that pictures are brought to."""
+    height: int = 96
+    """Height that pictures are brought to."""
+    batch: int = 64
+    """Pictures in one step."""
+    lr: float = 1e-3
+    """Learning rate of AdamW at the start; it falls to zero along a cosine."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    """ConvNeXt blocks in each stage."""
+    widths: tuple[int, ...] = (40, 80, 160, 320)
+    """Channels in each stage."""
+    probability: float = 0.5
+    """How often a picture is distorted."""
+    shift: float = 0.5
+    """Whole pictures move by up to this many pixels, so that resampling alone tells nothing."""
+    enlarged: float = 0.3
+    """How often a batch is seen as if enlarged, from half the size or more: small pictures are not broken ones."""
+
+
+PRESETS = {
+    "atto": Config(),
+    "paper": Config(
+        224, 224, 128, ema_kimg=0.0, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), weight_decay=0.01, shift=0.0,
+        enlarged=0.0,
+    ),
+    "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
+}  # fmt: skip
+
+
+def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Distorts half of the pictures `real` (N, 3, H, W), the kinds in equal parts, each by its own stored seed: always
+    the same set for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
+    pictures, kinds = real.clone(), torch.full((len(real),), -1, device=real.device)
+    chosen = half(len(real), seed).nonzero().flatten().to(real.device)
+    for kind, (name, distortion) in enumerate(DISTORTIONS.items()):
+        index = chosen[kind :: len(DISTORTIONS)]
+        seeds = [seed * 1_000_003 + int(i) for i in index]
+        pictures[index] = frozen(real[index].cpu(), seeds, {name: distortion}).to(real.device)
+        kinds[index] = kind
+    return pictures, kinds
+
+
+class Model(base.Model):
+    """ConvNeXt with two classes, trained on pictures distorted on the fly."""
+
+    Config = Config
+    presets = PRESETS
+    phases = ("recognise",)
+    averages: Mapping[str, str] = {"net": "net_ema"}  # noqa: RUF012
+    holdout = 0.05
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.net = ConvNextForImageClassification(
+            ConvNextConfig(depths=list(config.depths), hidden_sizes=list(config.widths), num_labels=2)
+        )
+        self.net_ema = self.average(self.net)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"recognise": self.net}
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        config = self.config
+        return torch.optim.AdamW(
+            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+
+    def lr_scale(self, progress: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        pictures, labels, _ = distort_some(
+            batch.real, generator, self.config.probability, shift=self.config.shift
+        )
+        if torch.rand(()) < self.config.enlarged:
+            factor = 0.5 + 0.5 * float(torch.rand(()))
+            small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
+            pictures = F.interpolate(small, pictures.shape[2:], mode="bicubic").clamp_(-1, 1)
+        logits = self.net(pictures.contiguous(memory_format=torch.channels_last)).logits.float()
+        batch.log["accuracy"] = (logits.detach().argmax(1) == labels).float().mean()
+        return {"cross_entropy": F.cross_entropy(logits, labels)}
+
+    def scores(self, pictures: Tensor) -> Tensor:
+        """Probability (B,) that each of the pictures (B, 3, H, W) in [-1, 1] is whole. They are brought to the
+        size that the network was trained at."""
+        size = (self.config.height, self.config.width)
+        if pictures.shape[2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        logits: Tensor = self.net_ema(pictures.contiguous(memory_format=torch.channels_last)).logits
+        return logits.float().softmax(1)[:, WHOLE]
+
+    def measure(self, real: Tensor) -> dict[str, float]:
+        """Shares of wrong answers on the frozen set that `real` (N, 3, H, W) becomes (see `frozen_set`)."""
+        pictures, kinds = frozen_set(real)
+        wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)
+        found = {"error": wrong.float().mean()}
+        found |= {f"missed/{name}": wrong[kinds == kind].float().mean() for kind, name in enumerate(DISTORTIONS)}
+        return {name: float(share) for name, share in found.items()}
+
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """Each kind of distortion on the same pictures, one kind a row."""
+        count = max(len(batch.real) // len(DISTORTIONS), 1)
+        generator = torch.Generator().manual_seed(0)
+        kinds = range(len(DISTORTIONS))
+        rows = [apply(batch.real[:count], torch.full((count,), kind), generator) for kind in kinds]
+        return torch.cat(rows)

@@ -1,0 +1,170 @@
+"""Building blocks that several architectures share. All are pure torch, twice differentiable, and follow the input's
+dtype and memory layout: a network that is fed bfloat16 in channels_last stays there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)
+"""The low-pass filter of StyleGAN2's up- and downsampling."""
+ACTIVATION = math.sqrt(2)
+"""The gain of a layer that a leaky ReLU follows."""
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that the surrounding autocast asks for, float32 outside one."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2, in place: what comes before it is never needed for a gradient.
+
+    StyleGAN2 multiplies it by sqrt(2) to keep the variance. It is positively homogeneous, so that gain moves into
+    the small weights of the layer before (`gain=ACTIVATION`) and saves a pass over the large activations.
+    """
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+class Linear(nn.Module):
+    """Fully connected layer with equalised learning rate (Karras et al. 2018, section 4.1): weights are stored with
+    unit variance and scaled when used. The output is scaled by `gain`. (B, in) -> (B, out)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: float = 0.0, lr: float = 1.0, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
+        self.weight_gain, self.bias_gain = gain * lr / math.sqrt(inputs), gain * lr
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, (self.weight * self.weight_gain).to(x.dtype), (self.bias * self.bias_gain).to(x.dtype))
+
+
+class Conv(nn.Module):
+    """Square convolution with equalised learning rate, the output scaled by `gain`. `down` halves the size after a
+    low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even then."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, bias: bool = True, down: bool = False, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.weight_gain, self.bias_gain = gain / math.sqrt(inputs * kernel**2), gain
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
+        pad = weight.shape[-1] // 2
+        if not self.down:
+            return F.conv2d(x, weight, bias, padding=pad)
+        if pad == 0:  # a pointwise convolution commutes with striding: stride early, it is cheaper
+            return F.conv2d(downsample(x), weight, bias)
+        return F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)  # (B, out, H / 2, W / 2)
+
+
+class _Filter(torch.autograd.Function):
+    """Binomial low-pass filter around zero stuffing or striding: kernel 4 x 4, `pads` (before, after) on each axis.
+
+    The filter is symmetric, so its adjoint is the same operation with `up` and `down` exchanged. Written that way,
+    the backward pass is a forward convolution again, which CPU libraries run 5 times faster than the gradient of a
+    depthwise convolution, and every order of derivative exists.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: bool, down: bool, pads: tuple[int, int], gain: float) -> Tensor:
+        ctx.arguments = down, up, (3 - pads[0], 3 - pads[1] - (1 if up != down else 0)), gain
+        if up:
+            stuffed = x.new_zeros(x.shape[0], x.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+            stuffed = stuffed.contiguous(memory_format=torch.channels_last)
+            stuffed[:, :, ::2, ::2] = x
+            x = stuffed
+        row = torch.tensor(BINOMIAL, device=x.device)
+        kernel = (torch.outer(row, row) * (gain / row.sum() ** 2)).to(x.dtype)
+        before, after = pads
+        if before != after:
+            x = F.pad(x, (before, after, before, after))
+        padding = before if before == after else 0
+        channels = x.shape[1]
+        kernel = kernel.expand(channels, 1, -1, -1)
+        return F.conv2d(x, kernel, stride=2 if down else 1, padding=padding, groups=channels)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        return _Filter.apply(gradient, *ctx.arguments), None, None, None, None
+
+
+def blur(x: Tensor, *, pad: int, gain: float = 1.0) -> Tensor:
+    """Low-pass filter. (B, C, H, W) -> (B, C, H + 2 pad - 3, W + 2 pad - 3)."""
+    filtered: Tensor = _Filter.apply(x, False, False, (pad, pad), gain)
+    return filtered
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Half the size, low-pass filtered. (B, C, H, W) -> (B, C, H / 2, W / 2); H and W must be even."""
+    halved: Tensor = _Filter.apply(x, False, True, (1, 1), 1.0)
+    return halved
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size, low-pass filtered. (B, C, H, W) -> (B, C, 2 H, 2 W)."""
+    doubled: Tensor = _Filter.apply(x, True, False, (2, 1), 4.0)
+    return doubled
+
+
+def pad_even(x: Tensor) -> Tensor:
+    """Repeats the last row or column where there is an odd number of them. (B, C, H, W)."""
+    odd = x.shape[3] % 2, x.shape[2] % 2
+    return F.pad(x, (0, odd[0], 0, odd[1]), mode="replicate") if any(odd) else x
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose weights are scaled by a style and normalised (Karras et al. 2020, section 2.2).
+
+    Scaling the weights for each picture would need a grouped convolution. By linearity the same result comes from
+    scaling the input by the style and the output by the demodulation, around one ordinary convolution, which is
+    faster on every device. (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `offset`,
+    broadcastable to the output, is added, and the sum scaled by `gain`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, up: bool = False, demodulate: bool = True, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
+        self.up, self.demodulate = up, demodulate
+
+    def forward(self, x: Tensor, style: Tensor, offset: Tensor) -> Tensor:
+        weight = self.weight * self.weight_gain
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # (B, out, 2 H + 1, 2 W + 1)
+            x = blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
+        else:
+            x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+        offset = (offset * self.gain).to(x.dtype)
+        if not self.demodulate:
+            return x * self.gain + offset
+        power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
+        scale = torch.rsqrt(power + 1e-8) * self.gain
+        return torch.addcmul(offset, x, scale.to(x.dtype)[:, :, None, None])
+
+
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """Appends one map with the mean standard deviation of the features over groups of pictures (Karras et al. 2018,
+    section 3): what a discriminator sees of a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""
+    batch, _, height, width = x.shape
+    group = math.gcd(min(group, batch), batch)
+    y = x.float().unflatten(0, (group, -1))  # (group, B / group, C, H, W)
+    deviation = (y.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
+    maps = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
+    return torch.cat([x, maps.to(x.dtype)], 1)

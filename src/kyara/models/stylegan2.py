@@ -1,0 +1,342 @@
+"""StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
+
+A mapping network turns z into w; a synthesis network starts from a learned constant and doubles the size block by
+block, each convolution modulated by an affine image of w, each block adding to an RGB skip; the discriminator is
+residual. Differences from the paper: the constant takes the picture's shape, so any width and height work; the
+discriminator's levels are numbered from the coarse end, like the generator's, so that a network can grow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kyara.models import base
+from kyara.models.layers import (
+    ACTIVATION,
+    Conv,
+    Linear,
+    ModulatedConv,
+    compute_dtype,
+    minibatch_deviation,
+    pad_even,
+    leaky_relu,
+    upsample,
+)
+from kyara.models.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    lr: float = 2.5e-3
+    """Learning rate of Adam, for both players."""
+    z_dim: int = 512
+    """Size of a latent."""
+    w_dim: int = 512
+    """Size of a style."""
+    mapping_layers: int = 8
+    """Depth of the mapping network."""
+    mapping_lr: float = 0.01
+    """Learning rate of the mapping network, relative to the rest."""
+    channel_base: int = 16384
+    """Channels at 1 pixel; a level of size r has channel_base / r of them ..."""
+    channel_max: int = 512
+    """... but at most this many."""
+    r1_gamma: float = 1.0
+    """Weight of the R1 penalty on real pictures."""
+    r1_every: int = 16
+    """R1 is applied at every n-th step."""
+    path_weight: float = 2.0
+    """Weight of the path length penalty; 0 leaves it out."""
+    path_every: int = 4
+    """The path length penalty is applied at every n-th step."""
+    path_decay: float = 0.01
+    """Rate of the moving average of path lengths."""
+    style_mixing: float = 0.9
+    """Probability that a picture takes its fine styles from a second latent."""
+    deviation_group: int = 4
+    """Pictures in a group of the minibatch deviation."""
+    w_decay: float = 0.995
+    """Decay of the moving average of w, towards which truncation pulls."""
+
+    @property
+    def levels(self) -> int:
+        """How often the size doubles, from a shorter side of 4 to 7 pixels."""
+        return max(int(math.log2(min(self.width, self.height) / 4)), 0)
+
+    def channels(self, level: int) -> int:
+        return min(self.channel_base // (4 << level), self.channel_max)
+
+
+PRESETS = {
+    # name               size      channels and latents                            training
+    "two-core": Config(
+        64, 64, lr=2.5e-3, z_dim=128, w_dim=128, mapping_layers=4, channel_base=2048, channel_max=64,
+        r1_gamma=0.3, path_weight=0.0, style_mixing=0.5,
+    ),
+    "small": Config(
+        64, 64, z_dim=256, w_dim=256, mapping_layers=4, channel_base=4096, channel_max=256,
+        r1_gamma=0.3, path_weight=0.0,
+    ),
+    "gpu-96": Config(96, 96, 64, mapping_layers=4, channel_base=8192, channel_max=256, r1_gamma=0.5, ema_kimg=20),
+    "paper256": Config(256, 256, 64, r1_gamma=1.0, deviation_group=8, ema_kimg=20),
+    "paper1024": Config(1024, 1024, 32, lr=2e-3, channel_base=32768, r1_gamma=2.0),
+    "tiny": Config(
+        32, 32, 8, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16, r1_every=4, path_every=2,
+    ),
+}  # fmt: skip
+
+
+class Mapping_(nn.Module):
+    """z (B, z_dim) -> w (B, w_dim)."""
+
+    w_average: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        sizes = [config.z_dim] + [config.w_dim] * config.mapping_layers
+        pairs = zip(sizes, sizes[1:], strict=False)
+        self.layers = nn.ModuleList(Linear(a, b, lr=config.mapping_lr, gain=ACTIVATION) for a, b in pairs)
+        self.register_buffer("w_average", torch.zeros(config.w_dim))
+        self.decay = config.w_decay
+
+    def forward(self, z: Tensor) -> Tensor:
+        w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        for layer in self.layers:
+            w = leaky_relu(layer(w))
+        return w
+
+    @torch.no_grad()
+    def track(self, w: Tensor) -> None:
+        """Moves the average style towards the batch's w (B, w_dim)."""
+        self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU. (B, in, H, W), w (B, w_dim) -> (B, out, H, W)."""
+
+    noise: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False
+    ) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.conv = ModulatedConv(inputs, outputs, 3, up=up, gain=ACTIVATION)
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("noise", torch.randn(1, 1, *shape))
+
+    def forward(self, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
+        shape = self.noise.shape[2:]
+        noise = torch.randn(len(x), 1, *shape, device=x.device) if random_noise else self.noise
+        return leaky_relu(self.conv(x, self.affine(w), noise * self.noise_strength + self.bias[:, None, None]))
+
+
+class ToRGB(nn.Module):
+    """A block's contribution to the picture. (B, C, H, W), w (B, w_dim) -> (B, 3, H, W)."""
+
+    def __init__(self, inputs: int, w_dim: int) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.conv = ModulatedConv(inputs, 3, 1, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return self.conv(x, self.affine(w), self.bias[:, None, None]).float()
+
+
+class SynthesisBlock(nn.Module):
+    """One level: doubles the size (but for the first), convolves, adds to the picture so far."""
+
+    def __init__(self, config: Config, level: int, shape: tuple[int, int]) -> None:
+        super().__init__()
+        inputs, outputs = config.channels(max(level - 1, 0)), config.channels(level)
+        self.conv0 = StyledConv(inputs, outputs, config.w_dim, shape, up=True) if level else None
+        self.conv1 = StyledConv(outputs, outputs, config.w_dim, shape)
+        self.to_rgb = ToRGB(outputs, config.w_dim)
+
+    def forward(
+        self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], random_noise: bool
+    ) -> tuple[Tensor, Tensor]:
+        w0, w1, w_rgb = ws
+        if self.conv0 is not None:
+            x = self.conv0(x, w0, random_noise)
+        x = self.conv1(x, w1, random_noise)
+        rgb = self.to_rgb(x, w_rgb)
+        return x, rgb if picture is None else upsample(picture) + rgb
+
+
+class Synthesis(nn.Module):
+    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). As in the paper, a block's RGB shares its style with the next
+    block's first convolution."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.size = config.height, config.width
+        step = 1 << config.levels
+        shape = -(-config.height // step), -(-config.width // step)  # rounded up; forward crops what is too much
+        self.constant = nn.Parameter(torch.randn(config.channels(0), *shape))
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(config, level, (shape[0] << level, shape[1] << level))
+            for level in range(config.levels + 1)
+        )
+        self.layers = 2 * config.levels + 2
+
+    def forward(self, ws: Tensor, random_noise: bool = True) -> Tensor:
+        dtype = compute_dtype(ws.device)
+        with torch.autocast(ws.device.type, enabled=False):
+            x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            w = ws.float().unbind(1)
+            picture = None
+            for level, block in enumerate(self.blocks):
+                i = 2 * level  # conv0, conv1 and to_rgb read the styles 2 level - 1, 2 level, 2 level + 1
+                x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), random_noise)
+        assert picture is not None
+        height, width = self.size
+        top, left = (picture.shape[2] - height) // 2, (picture.shape[3] - width) // 2
+        return picture[:, :, top : top + height, left : left + width]
+
+
+class GeneratorNet(nn.Module):
+    """Mapping and synthesis. z (B, z_dim) -> pictures (B, 3, H, W)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.mapping = Mapping_(config)
+        self.synthesis = Synthesis(config)
+
+    def styles(self, z: Tensor, mixing: float = 0.0) -> Tensor:
+        """ws (B, layers, w_dim) of z. With probability `mixing`, a picture's styles from a random layer on come
+        from the latent of another picture of the batch."""
+        layers = self.synthesis.layers
+        with torch.autocast(z.device.type, enabled=False):
+            w = self.mapping(z)
+        ws = w[:, None].expand(-1, layers, -1)  # (B, layers, w_dim)
+        if self.training:
+            self.mapping.track(w)
+        if mixing:
+            with torch.autocast(z.device.type, enabled=False):
+                other = self.mapping(torch.randn_like(z))[:, None]
+            start = torch.randint(1, layers, (len(z), 1, 1), device=z.device)
+            keep = torch.rand(len(z), 1, 1, device=z.device) >= mixing
+            fine = torch.arange(layers, device=z.device)[None, :, None] >= start
+            ws = torch.where(fine & ~keep, other, ws)
+        return ws
+
+
+class ResidualBlock(nn.Module):
+    """Halves the size. (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        half = math.sqrt(0.5)  # of each branch: their sum keeps the variance
+        self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION)
+        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half)
+        self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_even(x)
+        return leaky_relu(self.conv1(leaky_relu(self.conv0(x)))) + self.skip(x)
+
+
+class Discriminator(nn.Module):
+    """Pictures (B, 3, H, W) -> logits (B,)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        channels = config.channels
+        self.from_rgb = Conv(3, channels(config.levels), 1, gain=ACTIVATION)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels(level), channels(level - 1)) for level in range(1, config.levels + 1)
+        )
+        height, width = config.height, config.width
+        for _ in self.blocks:
+            height, width = -(-height // 2), -(-width // 2)
+        self.group = config.deviation_group
+        self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
+        self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
+        self.output = Linear(channels(0), 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        dtype = compute_dtype(pictures.device)
+        with torch.autocast(pictures.device.type, enabled=False):
+            x = pictures.to(dtype, memory_format=torch.channels_last)
+            x = leaky_relu(self.from_rgb(x))
+            for block in reversed(self.blocks):  # type: ignore[call-overload]
+                x = block(x)
+            x = leaky_relu(self.conv(minibatch_deviation(x, self.group)))
+            x = leaky_relu(self.hidden(x.float().flatten(1)))
+            return self.output(x).squeeze(1)
+
+
+class Model(base.Generator):
+    """StyleGAN2: generator, its average, discriminator, and their four phases."""
+
+    Config = Config
+    presets = PRESETS
+    phases = ("d", "d_reg", "g", "g_reg")
+    averages: Mapping[str, str] = {"g": "g_ema"}  # noqa: RUF012
+    path_average: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.z_dim = config.z_dim
+        self.g = GeneratorNet(config)
+        self.d = Discriminator(config)
+        self.g_ema = self.average(self.g)
+        self.register_buffer("path_average", torch.zeros(()))
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"d": self.d, "d_reg": self.d, "g": self.g, "g_reg": self.g}
+
+    def every(self, phase: str) -> int:
+        lazy = {"d_reg": self.config.r1_every, "g_reg": self.config.path_every if self.config.path_weight else 0}
+        return lazy.get(phase, 1)
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        return getattr(self, f"_{phase}")(batch)
+
+    def _fakes(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        ws = self.g.styles(torch.randn(count, self.z_dim, device=device), self.config.style_mixing)
+        return self.g.synthesis(ws), ws
+
+    def _d(self, batch: base.Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fake, _ = self._fakes(len(batch.real), batch.real.device)
+        real_logits, fake_logits = self.d(batch.augment(batch.real)), self.d(batch.augment(fake))
+        batch.log["real_sign"] = real_logits.detach().sign().mean()
+        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        return {"d": nonsaturating_d(real_logits, fake_logits)}
+
+    def _d_reg(self, batch: base.Batch) -> dict[str, Tensor]:
+        # The penalty is on what the discriminator sees, in float32: a gradient of a gradient in bfloat16 is noise.
+        seen = batch.augment(batch.real).detach().requires_grad_(True)
+        with torch.autocast(seen.device.type, enabled=False):
+            penalty = r1_penalty(self.d(seen), seen)
+        batch.log["r1"] = penalty.detach()
+        return {"d_reg": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
+
+    def _g(self, batch: base.Batch) -> dict[str, Tensor]:
+        fake, _ = self._fakes(len(batch.real), batch.real.device)
+        return {"g": nonsaturating_g(self.d(batch.augment(fake)))}
+
+    def _g_reg(self, batch: base.Batch) -> dict[str, Tensor]:
+        with torch.autocast(batch.real.device.type, enabled=False):
+            pictures, ws = self._fakes(max(len(batch.real) // 2, 1), batch.real.device)
+            lengths = path_lengths(pictures, ws)  # (B / 2,)
+        average = self.path_average.lerp(lengths.detach().mean(), self.config.path_decay)
+        self.path_average.copy_(average)
+        batch.log["path_length"] = average
+        penalty = (lengths - average).square().mean()
+        return {"g_reg": penalty * (self.config.path_weight * self.config.path_every)}
+
+    def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        mapping = self.g_ema.mapping
+        w = mapping.w_average.lerp(mapping(z), truncation)
+        return self.g_ema.synthesis(w[:, None].expand(-1, self.g_ema.synthesis.layers, -1), random_noise=False)

@@ -1,0 +1,202 @@
+"""What a discriminator sees: augmentation that keeps it from learning a small set by heart.
+
+`Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with
+limited data"): each transform is applied with probability p, and p follows how sure the discriminator is of the real
+pictures. `DiffAugment` (Zhao et al. 2020) applies colour, translation and cutout always. Both work on whole batches
+(B, 3, H, W) in [-1, 1] and let gradients through to the pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Policy = Literal["ada", "diffaugment", "none"]
+
+
+class NoAugment:
+    """Changes nothing."""
+
+    p = 0.0
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return pictures
+
+    def adapt(self, real_sign: float, images: int) -> None:
+        """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"p": self.p}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.p = state["p"]
+
+
+class Ada(NoAugment):
+    """Adaptive augmentation: pixel (flip, quarter turns, whole-pixel shifts), geometry (scale, rotation, stretch,
+    shift) and, unless `colour` is off, colour (brightness, contrast, luma flip, hue, saturation)."""
+
+    def __init__(self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0) -> None:
+        self.p, self.colour, self.target, self.kimg = 0.0, colour, target, kimg
+
+    def adapt(self, real_sign: float, images: int) -> None:
+        """p rises while the discriminator is surer of real pictures than `target`; from 0 to 1 takes `kimg`."""
+        step = math.copysign(images / (self.kimg * 1000), real_sign - self.target)
+        self.p = min(max(self.p + step, 0.0), 1.0)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        if self.p == 0.0:
+            return pictures
+        dtype = pictures.dtype
+        with torch.autocast(pictures.device.type, enabled=False):
+            moved = warp(pictures.float(), self._geometry(pictures))
+            return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
+
+    def _pick(self, like: Tensor, change: Tensor, p: float | None = None) -> Tensor:
+        """`change` (B, n, n) for each picture with probability p, else the identity."""
+        chosen = torch.rand(len(change), 1, 1, device=like.device) < (self.p if p is None else p)
+        return torch.where(chosen, change, torch.eye(change.shape[-1], device=like.device))
+
+    def _geometry(self, x: Tensor) -> Tensor:
+        """Maps each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the centre."""
+        batch, _, height, width = x.shape
+
+        def normal(scale: float) -> Tensor:
+            return torch.randn(batch, device=x.device) * scale
+
+        def turn() -> Tensor:
+            return (torch.rand(batch, device=x.device) * 2 - 1) * math.pi
+
+        one, span = torch.ones(batch, device=x.device), torch.tensor([width, height], device=x.device)
+        turns = torch.randint(0, 4, (batch,), device=x.device)
+        if height != width:
+            turns = turns // 2 * 2
+        shift = ((torch.rand(batch, 2, device=x.device) * 2 - 1) * 0.125 * span).round()
+        p_rotation = 1 - math.sqrt(1 - self.p)  # two rotations together with probability p
+        m = self._pick(x, scaling(-one, one))
+        m = m @ self._pick(x, rotation(turns * (math.pi / 2)))
+        m = m @ self._pick(x, translation(shift))
+        isotropic = torch.exp2(normal(0.2))
+        m = m @ self._pick(x, scaling(isotropic, isotropic))
+        m = m @ self._pick(x, rotation(turn()), p_rotation)
+        stretch = torch.exp2(normal(0.2))
+        m = m @ self._pick(x, scaling(stretch, 1 / stretch))
+        m = m @ self._pick(x, rotation(turn()), p_rotation)
+        return m @ self._pick(x, translation(torch.stack([normal(0.125), normal(0.125)], 1) * span))
+
+    def _colours(self, x: Tensor) -> Tensor:
+        """Maps colours: (B, 4, 4) on (R, G, B, 1)."""
+        batch, eye = len(x), torch.eye(4, device=x.device)
+        luma = F.normalize(torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device), dim=0)
+        axis = torch.outer(luma, luma)
+
+        def draw(scale: float) -> Tensor:
+            return (torch.randn(batch, device=x.device) * scale)[:, None, None]
+
+        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
+        brightness = eye + draw(0.2) * torch.outer(rgb, eye[3])
+        rgb = torch.diag(rgb)
+        contrast = eye + (torch.exp2(draw(0.5)) - 1) * rgb
+        flip = (eye - 2 * axis).expand(batch, -1, -1)
+        hue = rotation_about_grey((torch.rand(batch, device=x.device) * 2 - 1) * math.pi)
+        saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * rgb)
+        m = self._pick(x, brightness)
+        for change in (contrast, flip, hue, saturation):
+            m = self._pick(x, change) @ m
+        return m
+
+
+class DiffAugment(NoAugment):
+    """Brightness, saturation and contrast (unless `colour` is off), a shift by up to an eighth, and a grey square of
+    half the size, for every picture."""
+
+    p = 1.0
+
+    def __init__(self, *, colour: bool = True) -> None:
+        self.colour = colour
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        x = self._recolour(pictures) if self.colour else pictures
+        return self._cutout(self._shift(x))
+
+    def _recolour(self, x: Tensor) -> Tensor:
+        brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
+        x = x + (brightness - 0.5)
+        grey = x.mean(1, keepdim=True)
+        x = grey + (x - grey) * (saturation * 2)
+        mean = x.mean((1, 2, 3), keepdim=True)
+        return mean + (x - mean) * (contrast + 0.5)
+
+    def _shift(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        dy = torch.randint(-(height // 8), height // 8 + 1, (len(x), 1, 1), device=x.device)
+        dx = torch.randint(-(width // 8), width // 8 + 1, (len(x), 1, 1), device=x.device)
+        rows = (torch.arange(height, device=x.device)[None, :, None] + dy + 1).clamp(0, height + 1)
+        columns = (torch.arange(width, device=x.device)[None, None, :] + dx + 1).clamp(0, width + 1)
+        each = torch.arange(len(x), device=x.device)[:, None, None]
+        return F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
+
+    def _cutout(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        cy = torch.randint(0, height + 1, (len(x), 1, 1, 1), device=x.device)
+        cx = torch.randint(0, width + 1, (len(x), 1, 1, 1), device=x.device)
+        inside_y = (torch.arange(height, device=x.device)[:, None] - cy + 0.5).abs() < height / 4
+        inside_x = (torch.arange(width, device=x.device)[None, :] - cx + 0.5).abs() < width / 4
+        return x * ~(inside_y & inside_x)
+
+
+def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
+    """The augmentation of that name. `colour` off leaves the pictures' colours as they are."""
+    makers: dict[str, Callable[[], NoAugment]] = {
+        "ada": lambda: Ada(colour=colour, target=target),
+        "diffaugment": lambda: DiffAugment(colour=colour),
+        "none": NoAugment,
+    }
+    return makers[policy]()
+
+
+def warp(x: Tensor, matrix: Tensor) -> Tensor:
+    """Reads each output pixel of x (B, C, H, W) where `matrix` (B, 3, 3), in pixels from the centre, says;
+    reflected beyond the border."""
+    height, width = x.shape[2:]
+    half = torch.tensor([width / 2, height / 2, 1.0], device=x.device)
+    theta = (matrix * half / half[:, None])[:, :2]  # in grid_sample's units
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def recolour(x: Tensor, matrix: Tensor) -> Tensor:
+    """Applies `matrix` (B, 4, 4) to the colours of x (B, 3, H, W)."""
+    return torch.einsum("bij,bjhw->bihw", matrix[:, :3, :3], x) + matrix[:, :3, 3, None, None]
+
+
+def scaling(sx: Tensor, sy: Tensor) -> Tensor:
+    """(B,), (B,) -> (B, 3, 3)."""
+    return torch.diag_embed(torch.stack([sx, sy, torch.ones_like(sx)], 1))
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """Angles in radians (B,) -> (B, 3, 3)."""
+    c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([c, -s, zero, s, c, zero, zero, zero, one], 1).unflatten(1, (3, 3)).float()
+
+
+def translation(shift: Tensor) -> Tensor:
+    """Shifts (B, 2) as x, y -> (B, 3, 3)."""
+    matrix = torch.eye(3, device=shift.device).repeat(len(shift), 1, 1)
+    matrix[:, :2, 2] = shift
+    return matrix
+
+
+def rotation_about_grey(angle: Tensor) -> Tensor:
+    """Turns of the hue by angles in radians (B,) -> (B, 4, 4): rotations about the axis of greys (Rodrigues)."""
+    k = 1 / math.sqrt(3)
+    cross = torch.zeros(4, 4, device=angle.device)
+    cross[:3, :3] = torch.tensor([[0.0, -k, k], [k, 0.0, -k], [-k, k, 0.0]], device=angle.device)
+    c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return torch.eye(4, device=angle.device) + s * cross + (1 - c) * (cross @ cross)

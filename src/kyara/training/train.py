@@ -1,0 +1,176 @@
+"""The verb `kyara train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_format
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+
+from kyara import models
+from kyara.data.dataset import open_dataset
+from kyara.data.pictures import parse_size
+from kyara.models.base import Config
+from kyara.training.augment import Policy
+from kyara.training.loop import Options, fit
+from kyara.training.run import Run, find_run
+from kyara.training.transfer import initialise
+
+
+Architecture = Annotated[
+    tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")
+]
+
+
+def train(
+    model: Architecture,
+    data: tyro.conf.Positional[Path],
+    *,
+    out: Path | None = None,
+    preset: str | None = None,
+    size: str | None = None,
+    set: str = "",
+    kimg: float = 1000.0,
+    snap: float = 50.0,
+    batch: int | None = None,
+    micro_batch: int | None = None,
+    mirror: bool = True,
+    augment: Policy = "ada",
+    augment_colour: bool = True,
+    augment_target: float = 0.6,
+    init: str | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "32", "bf16"] = "auto",
+    compile: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int = 2,
+    dry_run: bool = False,
+    json: bool = False,
+) -> Path:
+    """Trains a model on a dataset. The same command again goes on where it stopped, with a larger --kimg too.
+
+    Args:
+        model: An architecture; `kyara.models.names()` lists them.
+        data: Folder or .zip with pictures, best made by `kyara prepare`.
+        out: Run folder; without it runs/00000-MODEL-DATA.
+        preset: A named set of the model's numbers; without it the model's first, made for two cores.
+        size: Size of the pictures, as 96 or 512x256 (height x width); without it the preset's.
+        set: More of the model's numbers, as lr=0.001,channel_max=128; --dry-run shows them all.
+        kimg: Thousands of pictures to train for, in all.
+        snap: Thousands of pictures between two snapshots.
+        batch: Pictures in one step; without it the preset's.
+        micro_batch: Pictures that go through the network at once, if memory is short; must divide the batch.
+        mirror: Show half of the pictures flipped left to right.
+        augment: What the discriminator sees: ada (adapts to how well it knows the pictures), diffaugment or none.
+        augment_colour: Let augmentation change colours too.
+        augment_target: How sure of real pictures the discriminator may be before ada steps in.
+        init: Start from a checkpoint of the same architecture, possibly of a smaller size.
+        seed: Everything random follows from it.
+        precision: bf16 (mixed) or 32; auto is bf16 wherever it is faster.
+        compile: Compile the network first; costs minutes, then steps are faster.
+        device: auto, cpu, cuda, ...
+        devices: How many of them; the batch is shared out.
+        workers: Processes that decode pictures.
+        dry_run: Print everything that would be used, and stop.
+        json: Print the result as JSON.
+    """
+    target = models.pick_device(device)
+    config = configure(model, preset=preset, size=size, batch=batch, changes=set)
+    options = Options(
+        batch=config.batch,
+        micro_batch=micro_batch or config.batch // devices,
+        seed=seed,
+        mirror=mirror,
+        augment=augment,
+        augment_colour=augment_colour,
+        augment_target=augment_target,
+        precision=pick_precision(precision, target),
+    )
+    if options.batch % (options.micro_batch * devices):
+        raise ValueError(f"--micro-batch {micro_batch}: must divide --batch {options.batch} on {devices} device(s)")
+    dataset = open_dataset(data)
+    description = {
+        "data": {"name": data.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint},
+        "training": dataclasses.asdict(options),
+        "init": init and str(init),
+    }
+    same = {"model": model, "config": dataclasses.asdict(config), **description}
+    folder = find_run(out, model, data, same)
+    if dry_run:
+        print(json_format.dumps({**same, "kimg": kimg, "snap": snap, "out": str(folder)}, indent=2))
+        return folder
+    fabric = Fabric(
+        accelerator=target.type,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    torch.manual_seed(seed)
+    network = models.architecture(model)(config)
+    run = Run(folder, model, description)
+    if init is not None and not run.resumable:
+        fresh = initialise(network, models.load(init))
+        if fabric.is_global_zero:
+            print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}")
+    finished = fit(fabric, network, dataset, run, options, kimg=kimg, snap=snap, compile_losses=compile, workers=workers)
+    if fabric.is_global_zero:
+        print(json_format.dumps({"out": str(folder), "finished": finished}) if json else closing_words(folder, finished))
+    return folder
+
+
+def configure(model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str) -> Config:
+    """A preset of the architecture with what the command changes in it. ValueError names the option."""
+    presets = models.architecture(model).presets
+    if preset is not None and preset not in presets:
+        raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
+    config = presets[preset] if preset else next(iter(presets.values()))
+    values: dict[str, Any] = parse_changes(changes, type(config))
+    if size is not None:
+        values["width"], values["height"] = parse_size(size)
+    if batch is not None:
+        values["batch"] = batch
+    return dataclasses.replace(config, **values)
+
+
+def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
+    """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
+    hints, values = typing.get_type_hints(config), {}
+    for part in filter(None, text.split(",")):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in hints:
+            raise ValueError(f"--set {part}: no such number; there are {', '.join(sorted(hints))}")
+        kind = hints[name]
+        try:
+            if typing.get_origin(kind) is tuple:  # betas=0.5/0.999
+                values[name] = tuple(float(piece) for piece in value.split("/"))
+            else:
+                values[name] = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
+        except ValueError as error:
+            raise ValueError(f"--set {part}: must be of type {getattr(kind, '__name__', kind)}") from error
+    return values
+
+
+def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) -> Literal["32", "bf16"]:
+    """bf16 where the device computes in it, float32 where it would only emulate it."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "32"
+    return "32"
+
+
+def closing_words(folder: Path, finished: bool) -> str:
+    """What to do next."""
+    if finished:
+        return f"done: {folder}\nmake faces with: kyara generate {folder}"
+    return f"stopped and saved: {folder}\ngo on with the same command"

@@ -1,0 +1,47 @@
+"""What many tests need: small pictures, small datasets, small trained models. Nothing from outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def drawn_picture(seed: int, size: int = 48) -> np.ndarray:
+    """A face of sorts, (size, size, 3) uint8: flat colours, a disc, two eyes, all places and colours random."""
+    random = np.random.RandomState(seed)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    picture = np.full((size, size, 3), random.randint(150, 255, 3), np.uint8)
+    centre, radius = random.uniform(-0.1, 0.1, 2), random.uniform(0.25, 0.4)
+    picture[(x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2] = random.randint(90, 255, 3)
+    for side in (-1, 1):
+        eye = (x - centre[0] - side * radius / 2.5) ** 2 + (y - centre[1]) ** 2 < (radius / 5) ** 2
+        picture[eye] = random.randint(0, 90, 3)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 64 drawn pictures of 48 pixels, as a .zip."""
+    path = tmp_path_factory.mktemp("data") / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for seed in range(64):
+            buffer = io.BytesIO()
+            Image.fromarray(drawn_picture(seed)).save(buffer, "PNG")
+            archive.writestr(f"images/{seed:04d}.png", buffer.getvalue())
+    return path
+
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Networks this small are quickest on one thread, and sums are taken in the same order on every machine."""
+    torch.set_num_threads(1)

@@ -1,0 +1,126 @@
+"""What every architecture must do; a new one is taken up by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from kyara import checkpoint, models
+from kyara.models.base import Batch, Generator, Model, latents
+from kyara.training.train import train
+
+
+def tiny(name: str, **changes: object) -> Model:
+    torch.manual_seed(0)
+    cls = models.architecture(name)
+    return cls(dataclasses.replace(cls.presets["tiny"], **changes))
+
+
+def pictures(model: Model, count: int = 8) -> torch.Tensor:
+    return torch.rand(count, 3, model.config.height, model.config.width) * 2 - 1
+
+
+@pytest.fixture(params=models.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_number_is_explained(name: str) -> None:
+    source = Path(models.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    source += Path(models.__file__).with_name("base.py").read_text(encoding="utf-8")
+    for field in dataclasses.fields(models.architecture(name).Config):
+        after = source.split(f"    {field.name}: ", 1)[1].split("\n")
+        assert after[1].strip().startswith('"""'), field.name
+
+
+def test_presets_build_from_their_own_description(name: str) -> None:
+    for config in models.architecture(name).presets.values():
+        with torch.device("meta"):
+            assert models.build(name, dataclasses.asdict(config)).config == config
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
+def test_any_shape_and_every_phase_learns(name: str, shape: tuple[int, int]) -> None:
+    height, width = shape
+    model = tiny(name, height=height, width=width).train()
+    for phase in model.phases:
+        player = model.players()[phase]
+        losses = model.losses(phase, Batch(pictures(model)))
+        assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in losses.values())
+        sum(losses.values()).backward()
+        gradients = [p.grad for p in player.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(g).all() for g in gradients)
+        assert any(g.abs().max() > 0 for g in gradients), phase
+        model.zero_grad()
+
+
+def test_bfloat16_is_close_to_float32(name: str) -> None:
+    model = tiny(name).train()
+    for phase in model.phases:
+        torch.manual_seed(1)
+        exact = sum(model.losses(phase, Batch(pictures(model))).values())
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = sum(model.losses(phase, Batch(pictures(model))).values())
+        assert torch.allclose(exact.float(), rough.float(), rtol=0.1, atol=0.05), phase
+
+
+def test_a_generator_samples_what_it_should(name: str) -> None:
+    model = tiny(name).eval()
+    if not isinstance(model, Generator):
+        pytest.skip("not a generator")
+    z = latents(range(5), model.z_dim)
+    with torch.inference_mode():
+        batch = model.sample(z)
+        assert batch.shape == (5, 3, model.config.height, model.config.width)
+        assert torch.allclose(model.sample(z[2:3]), batch[2:3], atol=1e-5)
+        assert torch.equal(model.sample(z), batch)
+        assert not torch.allclose(batch[0], batch[1])
+        centre = model.sample(z, truncation=0.0)
+        assert torch.allclose(centre[0], centre[1], atol=1e-5)
+
+
+def test_save_and_load(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    for parameter in model.parameters():
+        parameter.data.add_(0.01)
+    config = dataclasses.asdict(model.config)
+    checkpoint.write(tmp_path, model=name, config=config, weights=models.stored(model), card="", about={})
+    again = models.load(tmp_path)
+    assert not again.training and again.config == model.config
+    stored = models.stored(again)
+    assert all(torch.equal(tensor, stored[key]) for key, tensor in models.stored(model).items())
+    for source, average in model.averages.items():
+        raw, kept = (getattr(again, part).state_dict() for part in (source, average))
+        assert all(torch.equal(raw[key], kept[key]) for key in raw)
+
+
+def test_a_missing_or_strange_tensor_is_refused(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    weights = models.stored(model)
+    weights.pop(next(iter(weights)))
+    config = dataclasses.asdict(model.config)
+    checkpoint.write(tmp_path, model=name, config=config, weights=weights, card="", about={})
+    with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
+        models.load(tmp_path)
+
+
+def test_training_and_resuming_are_exact(name: str, faces: Path, tmp_path: Path) -> None:
+    """N pictures, a stop, and N more give the very bits that 2 N at once give."""
+    arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "set": ""}
+    whole = train(name, faces, out=tmp_path / "whole", kimg=0.16, **arguments)
+    parts = train(name, faces, out=tmp_path / "parts", kimg=0.08, **arguments)
+    train(name, faces, out=parts, kimg=0.16, **arguments)
+    a, b = (checkpoint.load_training(folder / "training.pt") for folder in (whole, parts))
+    assert a["nimg"] == b["nimg"] == 160
+    if models.architecture(name).lr_scale is Model.lr_scale:  # a schedule over the run depends on its length
+        assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
+        for one, other in zip(a["optimizers"], b["optimizers"], strict=True):
+            for index, moments in one["state"].items():
+                assert all(torch.equal(moments[k], other["state"][index][k]) for k in moments)
+    fresh = tiny(name).state_dict()
+    assert any(not torch.equal(a["model"][key], fresh[key]) for key in fresh if key in a["model"])
+    assert (whole / "snapshots" / "000000" / "model.safetensors").is_file()

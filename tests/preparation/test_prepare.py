@@ -1,0 +1,424 @@
+"""kyara prepare: what people really have in their folders becomes a Dataset, or is named in the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from kyara.data import pictures
+from kyara.data.dataset import DatasetError, open_dataset
+from kyara.preparation import detect
+from kyara.preparation.duplicates import THUMBNAIL_DISTANCE, Seen, impression, thumbnail_distance
+from kyara.preparation.prepare import prepare
+
+
+def art(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
+    """A picture unlike those of other seeds: soft blobs of colour."""
+    blobs = np.random.RandomState(seed).randint(0, 256, (6, 6, 3), dtype=np.uint8)
+    return pictures.resize(blobs, width, height)
+
+
+def save(path: Path, image: np.ndarray | Image.Image, encoding: str = "PNG", **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, encoding, **options)
+
+
+def report_of(path: Path) -> dict[str, Any]:
+    report = path.with_name(path.name + ".report.json") if path.suffix == ".zip" else path / "report.json"
+    return json.loads(report.read_text(encoding="utf-8"))
+
+
+def left_out(path: Path) -> dict[str, str]:
+    """File -> reason: detail."""
+    reasons = report_of(path)["left_out"].items()
+    return {entry["file"]: f"{reason}: {entry['detail']}" for reason, entries in reasons for entry in entries}
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Source -> row of metadata.csv."""
+    text = (
+        zipfile.ZipFile(path).read("metadata.csv")
+        if path.suffix == ".zip"
+        else (path / "metadata.csv").read_bytes()
+    )
+    return {row["source"]: row for row in csv.DictReader(io.StringIO(text.decode(), newline=""))}
+
+
+def result_of(path: Path, source: str) -> np.ndarray:
+    dataset = open_dataset(path)
+    return dataset.picture(dataset.names.index(rows(path)[source]["file_name"]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(12):
+        save(tmp_path / "art" / f"{i:02d}.png", art(i))
+    return tmp_path / "art"
+
+
+# The hostile folder
+
+
+def hostile(root: Path) -> dict[str, np.ndarray]:
+    """200 good pictures and 40 odd files; what must come of those that can be used, at 64x64."""
+    for i in range(200):
+        save(root / f"good/{i // 50}/{i:03d}.png", art(i))
+    used: dict[str, np.ndarray] = {}
+
+    def use(
+        name: str, seed: int, image: Image.Image | None = None, encoding: str = "PNG", **options: Any
+    ) -> None:
+        used[name] = art(seed)
+        save(root / name, image or Image.fromarray(used[name]), encoding, **options)
+
+    def image(seed: int) -> Image.Image:
+        return Image.fromarray(art(seed))
+
+    use("wrong.png", 300, encoding="JPEG", quality=95)
+    use("wrong.jpg", 301, encoding="PNG")
+    use("upper.JPEG", 302, encoding="JPEG", quality=95)
+    use("青い髪 の/子.png", 303)
+    use("Über\ncool.png", 304)
+    use('a,b "c".png', 305)
+    use("deep/er/and/deeper/x.webp", 306, encoding="WEBP", lossless=True)
+    use("x.bmp", 307, encoding="BMP")
+    use("x.tiff", 308, encoding="TIFF")
+    use("rgba.png", 309, image(309).convert("RGBA"))
+    use("cmyk.jpg", 310, image(310).convert("CMYK"), "JPEG", quality=95)
+    use("palette.png", 311, image(311).quantize(256))
+    transparent = image(312).quantize(255)
+    use("palette-transparent.png", 312, transparent, transparency=255)
+    use(
+        "animated.gif",
+        313,
+        image(313).quantize(256),
+        "GIF",
+        save_all=True,
+        append_images=[image(1).quantize()],
+    )
+    use("animated.webp", 314, encoding="WEBP", lossless=True, save_all=True, append_images=[image(2)])
+    grey = art(315)[:, :, :1].repeat(3, 2)
+    use("sixteen.png", 315, Image.fromarray(grey[:, :, 0].astype(np.uint16) * 257))
+    used["sixteen.png"] = grey
+    grey = art(316)[:, :, :1].repeat(3, 2)
+    use("grey.png", 316, Image.fromarray(grey[:, :, 0]))
+    used["grey.png"] = grey
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    use(
+        "turned.jpg",
+        317,
+        Image.fromarray(np.ascontiguousarray(np.rot90(art(317)))),
+        "JPEG",
+        quality=95,
+        exif=exif,
+    )
+    use("broken-exif.jpg", 318, encoding="JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    wide = np.concatenate([np.zeros((64, 20, 3), np.uint8), art(319), np.zeros((64, 20, 3), np.uint8)], 1)
+    use("wide.png", 319, Image.fromarray(wide))
+
+    whole = pictures.encode_png(np.random.RandomState(0).randint(0, 256, (64, 64, 3), dtype=np.uint8))
+    header = struct.pack(">IIBBBBB", 90_000, 90_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("../../escape.png", whole)
+    bad = {
+        "bad/truncated.png": whole[:-2000], "bad/cut.jpg": (root / "wrong.png").read_bytes()[:500],
+        "bad/text.png": b"no picture", "bad/huge.png": pictures.PNG_SIGNATURE + chunk + whole[33:],
+        "bad/nested.zip": inner.getvalue(), "bad/movie.mp4": b"\0\0\0\x18ftyp", "bad/zero.png": b"",
+        "bad/svg.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "bad/script.ps.png": b"%!PS-Adobe-3.0",
+        "bad/cut.webp": (root / "deep/er/and/deeper/x.webp").read_bytes()[:300], "bad/notes.txt": b"hello",
+        "bad/escape\x1b[31m.png": b"", "bad/cut.bmp": (root / "x.bmp").read_bytes()[:900],
+        "bad/header.gif": b"GIF89a\xff\xff\xff\xff",
+    }  # fmt: skip
+    for name, data in bad.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(data)
+    save(root / "bad/tiny.png", art(0, 1, 1))
+    save(root / "bad/thin.png", art(0, 3, 500))
+    if os.name != "nt":
+        (root / "loop").symlink_to(root, target_is_directory=True)
+        (root / "bad/gone.png").symlink_to(root / "nowhere.png")
+        os.mkfifo(root / "bad/pipe.png")
+    save(root / "copy.png", art(7))
+    return used
+
+
+def test_hostile_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "art", tmp_path / "out.zip"
+    used = hostile(root)
+    prepare(root, out, size="64", workers=0)
+    kept, gone = rows(out), left_out(out)
+    files = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir()}
+    assert files == kept.keys() | gone.keys() and not kept.keys() & gone.keys()
+    assert len(kept) == 200 + len(used)
+    for name, expected in used.items():
+        difference = abs(result_of(out, name).astype(int) - expected).mean()
+        assert difference < (0.5 if name.endswith(("bmp", "tiff", "wide.png", "grey.png")) else 9), name
+    for name in gone:
+        assert name.startswith("bad/") or name in ("loop", "good/0/007.png"), f"{name}: {gone[name]}"
+    for name in ("bad/truncated.png", "bad/cut.jpg", "bad/cut.webp", "bad/cut.bmp"):
+        assert "truncated" in gone[name]
+    assert "empty" in gone["bad/zero.png"] and "limit" in gone["bad/huge.png"]
+    assert "give it to prepare by itself" in gone["bad/nested.zip"]
+    assert gone["bad/tiny.png"].startswith("too small: 1x1") and "not followed" in gone["loop"]
+    assert gone["good/0/007.png"] == "exact duplicate: of copy.png"
+    assert not list(tmp_path.rglob("escape.png")) and "\x1b" not in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["art", "out.zip", "out.zip.report.json"]
+
+
+def test_workers_and_folder_or_zip_change_nothing(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "a.zip", size="32", workers=0)
+    prepare(folder, tmp_path / "b.zip", size="32", workers=2)
+    prepare(folder, tmp_path / "c", size="32", workers=0)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert all((tmp_path / "c" / name).read_bytes() == archive.read(name) for name in archive.namelist())
+        assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    assert open_dataset(tmp_path / "c").names == open_dataset(tmp_path / "a.zip").names
+
+
+# Attributes
+
+
+def test_attributes_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name, files, expected in [
+        (
+            "csv",
+            {"metadata.csv": "file_name,hair,eyes\nb/1.png,red,\na/0.png,,blue\n"},
+            [("", "blue"), ("red", "")],
+        ),
+        ("json", {"dataset.json": '{"labels": [["a\\\\0.png", 4], ["b/1.png", 2]]}'}, [("4",), ("2",)]),
+        ("classes", {}, [("a",), ("b",)]),
+    ]:
+        root = tmp_path / name
+        for i, sub in enumerate("ab"):
+            save(root / sub / f"{i}.png", art(i))
+        for file, text in files.items():
+            (root / file).write_text(text)
+        prepare(root, out / name if out.exists() else (out.mkdir() or out / name), size="32")
+        dataset = open_dataset(out / name)
+        found = {rows(out / name)[s]["file_name"]: i for i, s in enumerate(("a/0.png", "b/1.png"))}
+        for attribute_row, picture in zip(
+            zip(*dataset.attributes.values(), strict=True), dataset.names, strict=True
+        ):
+            assert attribute_row == expected[found[picture]]
+
+
+def test_prepared_can_be_prepared_again(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "a.zip", size="32")
+    prepare(tmp_path / "a.zip", tmp_path / "b.zip", size="32")
+    assert open_dataset(tmp_path / "a.zip").names == open_dataset(tmp_path / "b.zip").names
+    assert open_dataset(tmp_path / "b.zip").attributes == {}
+
+
+# Size and shape
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [([100] * 9 + [40], 96), ([100] * 8 + [40] * 2, 32), ([300] * 10, 256), ([20] * 10, 32)],
+)
+def test_size_that_nine_of_ten_reach(tmp_path: Path, sides: list[int], expected: int) -> None:
+    for i, side in enumerate(sides):
+        save(tmp_path / "art" / f"{i}.png", art(i, side, side + 5))
+    prepare(tmp_path / "art", tmp_path / "out", min_size=1)
+    report = report_of(tmp_path / "out")
+    assert report["size"] == [expected, expected] and report["chosen"] and report["kept"] == 10
+
+
+def test_height_comes_first(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", size="48x32")
+    assert {open_dataset(tmp_path / "out").picture(i).shape for i in range(12)} == {(48, 32, 3)}
+    with pytest.raises(ValueError, match="--size 48:32"):
+        prepare(folder, tmp_path / "other", size="48:32")
+
+
+def test_whole_pictures_get_white_sides(tmp_path: Path) -> None:
+    save(tmp_path / "art" / "a.png", np.zeros((32, 64, 3), np.uint8))
+    prepare(tmp_path / "art", tmp_path / "out", size="64", crop="whole", min_size=1)
+    result = open_dataset(tmp_path / "out").picture(0)
+    assert (result[:16] == 255).all() and (result[16:48] == 0).all() and (result[48:] == 255).all()
+
+
+def test_min_size_and_limit(folder: Path, tmp_path: Path) -> None:
+    save(folder / "small.png", art(50, 30, 30))
+    prepare(folder, tmp_path / "a", size="64")
+    assert left_out(tmp_path / "a")["small.png"].startswith("too small: 30x30")
+    prepare(folder, tmp_path / "b", size="64", min_size=30)
+    assert report_of(tmp_path / "b")["kept"] == 13
+    prepare(folder, tmp_path / "c", size="64", limit=5)
+    assert len(open_dataset(tmp_path / "c")) == 5
+    with pytest.raises(DatasetError, match="no picture was left"):
+        prepare(folder, tmp_path / "d", size="64", min_size=1000)
+    assert not (tmp_path / "d").exists()
+
+
+# Nothing is overwritten
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_existing_results_need_force(folder: Path, tmp_path: Path, name: str) -> None:
+    out = prepare(folder, tmp_path / name, size="32")
+    with pytest.raises(FileExistsError, match="--force"):
+        prepare(folder, out, size="48")
+    assert report_of(out)["size"] == [32, 32]
+    prepare(folder, out, size="48", force=True)
+    assert report_of(out)["size"] == [48, 48] and open_dataset(out).picture(0).shape == (48, 48, 3)
+
+
+def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "mine" / "a.png", art(0))
+    (tmp_path / "mine.zip").write_text("a letter")
+    (tmp_path / "file").write_text("a letter")
+    for name in ("mine", "mine.zip", "file"):
+        with pytest.raises(FileExistsError):
+            prepare(folder, tmp_path / name, size="32", force=True)
+    for out in (folder, folder / "inside", tmp_path):
+        with pytest.raises((ValueError, FileExistsError)):
+            prepare(folder, out, size="32", force=True)
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        prepare(folder, tmp_path / "no" / "out", size="32")
+    assert (tmp_path / "mine" / "a.png").exists() and len(list(folder.iterdir())) == 12
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_interrupted_leaves_nothing(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = prepare(folder, tmp_path / f"old{Path(name).suffix}", size="32")
+    before = sorted(tmp_path.iterdir())
+    found = Seen.find
+
+    def stop(self: Seen, seen: Any) -> Any:
+        if len(self.indices) == 5:
+            raise KeyboardInterrupt
+        return found(self, seen)
+
+    monkeypatch.setattr(Seen, "find", stop)
+    for out in (tmp_path / name, old):
+        with pytest.raises(KeyboardInterrupt):
+            prepare(folder, out, size="32", workers=1, force=True)
+    assert sorted(tmp_path.iterdir()) == before and len(open_dataset(old)) == 12
+
+
+def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(folder, tmp_path / "out", size="32", dry_run=True)
+    assert "12 of 12 kept, 32x32" in capsys.readouterr().out
+    prepare(folder, tmp_path / "out", size="32", dry_run=True, json=True)
+    output = capsys.readouterr()
+    assert json.loads(output.out)["kept"] == 12 and output.err == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["art"]
+
+
+# Copies
+
+
+def copies(picture: np.ndarray) -> dict[str, np.ndarray]:
+    def jpeg(p: np.ndarray, quality: int) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(p).save(buffer, "JPEG", quality=quality)
+        return pictures.decode(buffer.getvalue())
+
+    image = Image.fromarray(picture)
+    return {
+        "jpeg": jpeg(picture, 40),
+        "half": pictures.resize(picture, 32, 32),
+        "double": jpeg(pictures.resize(picture, 128, 128), 60),
+        "brighter": np.array(ImageEnhance.Brightness(image).enhance(1.15)),
+        "darker": np.array(ImageEnhance.Brightness(image).enhance(0.8)),
+        "contrast": np.array(ImageEnhance.Contrast(image).enhance(0.8)),
+    }
+
+
+def test_copies_are_found_and_others_kept(tmp_path: Path) -> None:
+    for i in range(20):
+        save(tmp_path / "art" / f"{i:02d}-0.png", art(i))
+        save(tmp_path / "art" / f"{i:02d}-same.bmp", art(i), "BMP")
+        for kind, copy in copies(art(i)).items():
+            save(tmp_path / "art" / f"{i:02d}-{kind}.png", copy)
+    prepare(tmp_path / "art", tmp_path / "near", size="64")
+    gone = left_out(tmp_path / "near")
+    assert report_of(tmp_path / "near")["kept"] >= 20 and not [n for n in gone if n.endswith("-0.png")]
+    assert len([n for n, why in gone.items() if why.startswith("near")]) > 0.95 * 20 * 6
+    assert all(f"of {name[:2]}-" in why for name, why in gone.items())
+    prepare(tmp_path / "art", tmp_path / "exact", size="64", duplicates="exact")
+    assert set(left_out(tmp_path / "exact")) == {f"{i:02d}-same.bmp" for i in range(20)}
+    prepare(tmp_path / "art", tmp_path / "all", size="64", duplicates="keep")
+    assert len(open_dataset(tmp_path / "all")) == 20 * 8 and len(rows(tmp_path / "all")) == 20 * 8
+
+
+def test_recoloured_and_redrawn_faces_are_no_copies() -> None:
+    face = art(1, 96, 96)
+    redrawn = face.copy()
+    redrawn[30:60, 30:60] = art(2, 30, 30)
+    for other in (face[:, :, ::-1], redrawn, face[:, ::-1], np.roll(face, 12, axis=1)):
+        a, b = impression(face), impression(np.ascontiguousarray(other))
+        assert thumbnail_distance(a.thumbnail[None], b.thumbnail[None])[0] > THUMBNAIL_DISTANCE
+
+
+def test_plain_colours_are_no_copies_of_each_other() -> None:
+    seen = Seen("near")
+    for i, colour in enumerate([(200, 100, 50), (160, 80, 40), (90, 90, 90), (200, 200, 200), (0, 0, 255)]):
+        one = impression(np.full((64, 64, 3), colour, np.uint8))
+        assert seen.find(one) is None, colour
+        seen.add(one, i)
+
+
+def test_many_pictures_are_searched(tmp_path: Path) -> None:
+    seen = Seen("near")
+    for i in range(3000):  # more than the first array holds
+        one = impression(np.random.RandomState(i).randint(0, 256, (32, 32, 3), dtype=np.uint8))
+        assert seen.find(one) is None
+        seen.add(one, i)
+    assert seen.find(
+        impression(np.random.RandomState(1234).randint(0, 256, (32, 32, 3), dtype=np.uint8))
+    ) == (
+        "exact duplicate",
+        1234,
+    )
+
+
+# Detection and the command line
+
+
+def test_no_detector_yet(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .*cut the faces out"):
+        prepare(folder, tmp_path / "out", detect="anime")
+
+
+def test_a_detector_cuts_to_its_best_box(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def corner(picture: np.ndarray) -> list[detect.Box]:
+        if (picture == art(3)).all():
+            return []
+        return [detect.Box(0, 0, 64, 64, 0.1), detect.Box(-5, -5, 32, 32, 0.9)]
+
+    monkeypatch.setitem(detect.DETECTORS, "corner", lambda: corner)
+    prepare(folder, tmp_path / "out", size="32", detect="corner", workers=0)
+    assert np.array_equal(result_of(tmp_path / "out", "05.png"), art(5)[:32, :32])
+    assert left_out(tmp_path / "out") == {"03.png": "nothing detected: by corner"}
+
+
+def test_command_line(folder: Path, tmp_path: Path) -> None:
+    code = "import sys, tyro; from kyara.preparation.prepare import prepare; tyro.cli(prepare)"
+    run = [sys.executable, "-c", code, str(folder), str(tmp_path / "out.zip"), "--size", "48x32"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "" and "12 of 12 kept, 48x32" in done.stdout
+    assert "HEIGHTxWIDTH" in subprocess.run([*run[:3], "--help"], capture_output=True, text=True).stdout
