@@ -117,9 +117,7 @@ def speed(size: int, rounds: int, generator: torch.Generator) -> None:
             times["mix"].append([whole, *(seconds(m, 1) / BATCH for m in mix)])
             reused.copy_(fresh)
 
-    print(
-        f"\n{size} x {size}, batches of {BATCH}: pictures per second of one core (median of {rounds} turns)"
-    )
+    print(f"\n{size} x {size}, batches of {BATCH}: pictures per second of one core (median of {rounds} turns)")
     print(f"{'':10}{'theirs':>9}{'ours':>9}{'ratio':>8}{'in place':>10}{'ratio':>8}")
     for name, rows in times.items():
         their, our, in_place = (1 / statistics.median(column) for column in zip(*rows, strict=True))
@@ -155,9 +153,7 @@ def displacements(size: int, count: int, generator: torch.Generator) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[96, 128, 224, 256])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=200, help="pictures for the displacement statistics")

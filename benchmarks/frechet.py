@@ -223,9 +223,7 @@ def main(
         ours = dataset_features(a, left, network, width, height, input_size)
     else:
         assert checkpoint is not None
-        made = sample(
-            load_generator(checkpoint, network.shift.device), range(count), width, height, truncation
-        )
+        made = sample(load_generator(checkpoint, network.shift.device), range(count), width, height, truncation)
         ours = features(_progress(made, count, checkpoint), network, input_size)
     reals = dataset_features(b, right, network, width, height, input_size)
     about = {

@@ -112,9 +112,7 @@ def main(
     bands = [cell[i : i + step] for i in range(0, 2 * FACES, step) for cell in cells]
     pictures.write_png(out, pictures.sheet([picture for band in bands for picture in band], columns=step))
     for seed in range(FACES):
-        matches = (
-            f"{by} {n.distance[seed]:.1f} {data.names[trained[n.indices[seed]]]}" for by, n in found.items()
-        )
+        matches = (f"{by} {n.distance[seed]:.1f} {data.names[trained[n.indices[seed]]]}" for by, n in found.items())
         print(f"seed {seed}: {', '.join(matches)}")
     for by, n in found.items():
         yardstick = f", held-out real pictures {np.median(n.distance[FACES:]):.1f}" if held else ""

@@ -81,9 +81,7 @@ class VGG16(nn.Module):
 
 
 def _block(channels: tuple[int, ...]) -> nn.Sequential:
-    return nn.Sequential(
-        *(nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU()) for i, o in pairwise(channels))
-    )
+    return nn.Sequential(*(nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.ReLU()) for i, o in pairwise(channels)))
 
 
 def _copy(kernel: np.ndarray, weight: Tensor) -> None:

@@ -100,9 +100,7 @@ def test_a_garbled_table_says_so(tmp_path: Path, table: bytes) -> None:
 
 
 def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
-    (tmp_path / "gallery.csv").write_bytes(
-        b"\xef\xbb\xbffile_name,seed,hair\r\na.png,1\r\n\r\nb.png,2,red,extra\r\n"
-    )
+    (tmp_path / "gallery.csv").write_bytes(b"\xef\xbb\xbffile_name,seed,hair\r\na.png,1\r\n\r\nb.png,2,red,extra\r\n")
     rows = read_gallery(tmp_path)
     assert rows == [
         {"file_name": "a.png", "seed": "1", "hair": ""},

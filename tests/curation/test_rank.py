@@ -197,9 +197,7 @@ def test_nothing_is_overwritten(tmp_path: Path, recogniser: Brightness) -> None:
     assert (ranked / "0001-a.png").exists()
 
 
-def test_dry_run_writes_nothing(
-    tmp_path: Path, recogniser: Brightness, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_writes_nothing(tmp_path: Path, recogniser: Brightness, capsys: pytest.CaptureFixture[str]) -> None:
     faces = fill(tmp_path / "faces", {"a.png": 1})
     out = rank(faces, dry_run=True, json=True)
     assert json.loads(capsys.readouterr().out)["pictures"] == 1
@@ -215,9 +213,7 @@ def test_json_is_the_only_thing_on_the_screen(
     assert shown.err == ""
 
 
-@pytest.mark.parametrize(
-    "options", [{"keep": 0}, {"batch": 0}, {"workers": 0}, {"threshold": 1.5}, {"threshold": -1}]
-)
+@pytest.mark.parametrize("options", [{"keep": 0}, {"batch": 0}, {"workers": 0}, {"threshold": 1.5}, {"threshold": -1}])
 def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"--{next(iter(options))}"):
         rank(tmp_path, **options)
@@ -250,9 +246,7 @@ def test_with_a_real_recogniser(tmp_path: Path) -> None:
     numbers = {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}
     fresh = models.build("distortion", numbers)
     folder = tmp_path / "model"
-    checkpoint.write(
-        folder, model="distortion", config=numbers, weights=models.stored(fresh), card="test", about={}
-    )
+    checkpoint.write(folder, model="distortion", config=numbers, weights=models.stored(fresh), card="test", about={})
     random = np.random.RandomState(0)
     (tmp_path / "faces").mkdir()
     for i in range(5):

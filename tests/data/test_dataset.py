@@ -54,9 +54,7 @@ THREE = {"b/2.png": png(2), "a/1.png": png(1), "a/3.PNG": png(3)}
 
 
 def test_plain(make) -> None:
-    dataset = make(
-        {"x.png": png(1), "deep/er/y.jpg": png(2), "notes.txt": "hello", "._x.png": b"", ".DS_Store": b""}
-    )
+    dataset = make({"x.png": png(1), "deep/er/y.jpg": png(2), "notes.txt": "hello", "._x.png": b"", ".DS_Store": b""})
     assert dataset.names == ["deep/er/y.jpg", "x.png"] and dataset.attributes == {} and len(dataset) == 2
     assert dataset.picture(0)[0, 0, 0] == 2 and dataset.read(1) == png(1)
     assert dataset.ignored == [("notes.txt", "not a picture by the ending of its name")]
@@ -64,9 +62,7 @@ def test_plain(make) -> None:
 
 def test_class_folders(make) -> None:
     dataset = make(THREE)
-    assert dataset.names == ["a/1.png", "a/3.PNG", "b/2.png"] and dataset.attributes == {
-        "class": ["a", "a", "b"]
-    }
+    assert dataset.names == ["a/1.png", "a/3.PNG", "b/2.png"] and dataset.attributes == {"class": ["a", "a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -83,9 +79,7 @@ def test_folders_that_are_no_classes(make, names: list[str]) -> None:
 
 
 def test_a_zipped_folder_is_looked_into(make) -> None:
-    dataset = make(
-        {"art/metadata.csv": "file_name,hair\nx.png,blue\n", "art/x.png": png(), "art/y.png": png()}
-    )
+    dataset = make({"art/metadata.csv": "file_name,hair\nx.png,blue\n", "art/x.png": png(), "art/y.png": png()})
     assert dataset.attributes == {"hair": ["blue", ""]}
 
 
@@ -95,9 +89,7 @@ def test_metadata_csv(make) -> None:
         'images\\b.png,"light, blue",,x\r\n'
         "images/a.png,red, green ,y\r\n\r\ngone.png,a,b,c\r\n"
     )
-    dataset = make(
-        {"metadata.csv": table, "images/a.png": png(), "images/b.png": png(), "images/new.png": png()}
-    )
+    dataset = make({"metadata.csv": table, "images/a.png": png(), "images/b.png": png(), "images/new.png": png()})
     assert dataset.attributes == {"hair": ["red", "light, blue", ""], "eyes": ["green", "", ""]}
     assert dataset.ignored == [("gone.png", "line 5 of metadata.csv names it, but there is no such picture")]
 
@@ -107,9 +99,7 @@ def test_metadata_jsonl(make) -> None:
         {"file_name": "a.png", "hair": "red", "n": 1.0, "glasses": True, "boxes": [1]},
         {"file_name": "b.png", "n": None},
     ]
-    dataset = make(
-        {"metadata.jsonl": "\n".join(map(json.dumps, lines)) + "\n\n", "a.png": png(), "b.png": png()}
-    )
+    dataset = make({"metadata.jsonl": "\n".join(map(json.dumps, lines)) + "\n\n", "a.png": png(), "b.png": png()})
     assert dataset.attributes == {"hair": ["red", ""], "n": ["1", ""], "glasses": ["True", ""]}
 
 
@@ -180,11 +170,7 @@ def test_hostile_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name for name, reason in reasons.items() if "outside" in reason} == {
         "../up.png", "/etc/abs.png", "C:/win.png", "a/../../b.png",
     }  # fmt: skip
-    assert (
-        "larger" in reasons["bomb.png"]
-        and "archive" in reasons["inner.zip"]
-        and "link" in reasons["link.png"]
-    )
+    assert "larger" in reasons["bomb.png"] and "archive" in reasons["inner.zip"] and "link" in reasons["link.png"]
     assert reasons["secret.png"] == "encrypted" and "compressed" in reasons["lzma.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.zip"]
 
@@ -215,9 +201,7 @@ def test_what_is_no_dataset(tmp_path: Path, name: str) -> None:
 
 def test_odd_names(make) -> None:
     names = ["青い髪.png", "a b\tc.png", "Über\nzwei.png", "e\u0301.png"]
-    dataset = make(
-        {**{name: png(i) for i, name in enumerate(names)}, "metadata.csv": "file_name,k\n\u00e9.png,v\n"}
-    )
+    dataset = make({**{name: png(i) for i, name in enumerate(names)}, "metadata.csv": "file_name,k\n\u00e9.png,v\n"})
     assert set(dataset.names) == set(names) and dataset.attributes["k"].count("v") == 1
     assert len(dataset.fingerprint) == 16
 
@@ -264,9 +248,7 @@ def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
         "import sys; from kyara.data.dataset import open_dataset; print('once')\n"
         "print(sum(int(p[0, 0, 0]) for p in open_dataset(sys.argv[1]).decode(range(4), 8, 8, workers=2)))\n"
     )
-    run = subprocess.run(
-        [sys.executable, script, tmp_path / "d.zip"], capture_output=True, text=True, timeout=60
-    )
+    run = subprocess.run([sys.executable, script, tmp_path / "d.zip"], capture_output=True, text=True, timeout=60)
     assert run.stdout.split() == ["once", "6"], run.stderr
 
 
@@ -292,14 +274,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         picture[:, :2], picture[:, 2:] = i, 100 + i
         files[f"{i:02d}.png"] = pictures.encode_png(picture)
         table += f"{i:02d}.png,{['', 'x', 'y'][i % 3]}\n"
-    return open_dataset(
-        zipped(tmp_path_factory.mktemp("many") / "many.zip", {**files, "metadata.csv": table})
-    )
+    return open_dataset(zipped(tmp_path_factory.mktemp("many") / "many.zip", {**files, "metadata.csv": table}))
 
 
-def take(
-    dataset: Dataset, count: int, **options: object
-) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+def take(dataset: Dataset, count: int, **options: object) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     iterator = iter(Stream(dataset, **{"width": 4, "height": 6, "batch": 8, "seed": 3, **options}))
     taken = list(itertools.islice(iterator, count))
     iterator.close()
@@ -308,8 +286,7 @@ def take(
 
 def same(a: list, b: list) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x, y) and all(torch.equal(p[k], q[k]) for k in p)
-        for (x, p), (y, q) in zip(a, b, strict=True)
+        torch.equal(x, y) and all(torch.equal(p[k], q[k]) for k in p) for (x, p), (y, q) in zip(a, b, strict=True)
     )
 
 
@@ -364,12 +341,8 @@ def test_mirror_is_an_even_coin_and_a_function_of_the_position(many: Dataset) ->
 @pytest.mark.parametrize("memory_limit", [2**30, 0])
 def test_ranks_share_every_batch(many: Dataset, memory_limit: int) -> None:
     whole = take(many, 6, mirror=True)
-    parts = [
-        take(many, 6, mirror=True, rank=r, world=2, memory_limit=memory_limit, workers=0) for r in (0, 1)
-    ]
-    assert all(
-        torch.equal(torch.cat([a, b]), w) for (a, _), (b, _), (w, _) in zip(*parts, whole, strict=True)
-    )
+    parts = [take(many, 6, mirror=True, rank=r, world=2, memory_limit=memory_limit, workers=0) for r in (0, 1)]
+    assert all(torch.equal(torch.cat([a, b]), w) for (a, _), (b, _), (w, _) in zip(*parts, whole, strict=True))
     with pytest.raises(ValueError, match="multiple"):
         Stream(many, width=4, height=6, batch=9, seed=0, world=2)
 

@@ -35,14 +35,13 @@ def plain_grid(size: int, random: np.random.RandomState) -> np.ndarray:
 
 
 def plain_elastic(size: int, random: np.random.RandomState) -> np.ndarray:
-    fine = 256  # the size at which alpha and sigma hold; sampled down afterwards
     reach = np.arange(-40, 41)
     bell = np.exp(-(reach**2) / 200)
     bell /= bell.sum()
-    field = np.pad(random.uniform(-1, 1, (2, fine, fine)), ((0, 0), (40, 40), (40, 40)), mode="symmetric")
+    field = np.pad(random.uniform(-1, 1, (2, size, size)), ((0, 0), (40, 40), (40, 40)), mode="symmetric")
     for axis in (1, 2):
         field = np.apply_along_axis(np.convolve, axis, field, bell, mode="valid")
-    return 200 * field[:, :: fine // size, :: fine // size].transpose(1, 2, 0) * size / fine
+    return 200 * field.transpose(1, 2, 0)
 
 
 def plain_piecewise(size: int, random: np.random.RandomState) -> np.ndarray:
@@ -91,7 +90,7 @@ PLAIN: dict[str, Callable[[int, np.random.RandomState], np.ndarray]] = {
 
 @pytest.mark.parametrize("name", distort.DISTORTIONS)
 def test_displacements_are_those_of_a_plain_version(name: str) -> None:
-    random, count = np.random.RandomState(0), {"piecewise": 40, "elastic": 60}.get(name, 200)
+    random, count = np.random.RandomState(0), {"piecewise": 40}.get(name, 300)
     plain = np.linalg.norm([PLAIN[name](SIZE, random) for _ in range(count)], axis=-1)
     field = distort.DISTORTIONS[name](torch.empty(600, 3, SIZE, SIZE), seeded())
     ours = field.norm(dim=-1).numpy()
@@ -101,12 +100,8 @@ def test_displacements_are_those_of_a_plain_version(name: str) -> None:
 
 
 def test_spline_passes_through_its_points() -> None:
-    drawn = distort._thin_plate(
-        torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[0.1, -0.2]]]), torch.arange(6) / 5
-    )
-    assert torch.allclose(
-        drawn[0, :, 3, 2], torch.tensor([0.1, -0.2]), atol=1e-5
-    )  # row y = 0.6, column x = 0.4
+    drawn = distort._thin_plate(torch.tensor([[[0.4, 0.6]]]), torch.tensor([[[0.1, -0.2]]]), torch.arange(6) / 5)
+    assert torch.allclose(drawn[0, :, 3, 2], torch.tensor([0.1, -0.2]), atol=1e-5)  # row y = 0.6, column x = 0.4
     assert drawn[0, :, [0, 0, -1, -1], [0, -1, 0, -1]].abs().max() < 1e-5  # the corners
 
 
@@ -117,24 +112,23 @@ def test_spline_between_nodes_is_the_spline() -> None:
 
 
 def test_elastic_is_smooth_over_sigma() -> None:
-    field = distort.Elastic()(torch.empty(200, 3, 128, 128), seeded())[:, 20:-20, 20:-20]
-    near, far = ((field[:, :, d:] * field[:, :, :-d]).mean() / field.square().mean() for d in (5, 10))
-    assert near.item() == pytest.approx(np.exp(-(5**2) / (4 * 5**2)), abs=0.05)  # sigma is 5 pixels of 128
-    assert far.item() == pytest.approx(np.exp(-(10**2) / (4 * 5**2)), abs=0.05)
+    field = distort.Elastic()(torch.empty(200, 3, 128, 128), seeded())[:, 30:-30, 30:-30]
+    near, far = ((field[:, :, d:] * field[:, :, :-d]).mean() / field.square().mean() for d in (10, 20))
+    assert near.item() == pytest.approx(np.exp(-(10**2) / (4 * 10**2)), abs=0.06)  # sigma is 10 pixels
+    assert far.item() == pytest.approx(np.exp(-(20**2) / (4 * 10**2)), abs=0.06)
 
 
 def test_elastic_with_the_old_affine_moves_further() -> None:
-    pictures = torch.empty(100, 3, SIZE, SIZE)
-    reach = [distort.Elastic(affine=a)(pictures, seeded()).norm(dim=-1).mean() * 256 / SIZE for a in (0, 50)]
-    assert 3.6 < reach[0] < 5
+    pictures = torch.empty(60, 3, 256, 256)
+    reach = [distort.Elastic(affine=a)(pictures, seeded()).norm(dim=-1).mean() for a in (0, 50)]
+    assert 3.6 < reach[0] < 5  # 4.3 for Albumentations 1.3.1
     assert reach[1] > 30
 
 
-@pytest.mark.parametrize("name", distort.DISTORTIONS)
+@pytest.mark.parametrize("name", ["grid", "piecewise", "spline"])
 def test_strength_is_a_share_of_the_picture(name: str) -> None:
     small, large = (
-        distort.DISTORTIONS[name](torch.empty(200, 3, s, s), seeded(1)).norm(dim=-1).mean() / (s - 1)
-        for s in (40, 120)
+        distort.DISTORTIONS[name](torch.empty(200, 3, s, s), seeded(1)).norm(dim=-1).mean() / (s - 1) for s in (40, 120)
     )
     assert small.item() == pytest.approx(large.item(), rel=0.05)
 
@@ -182,9 +176,7 @@ def test_sharpening_makes_up_for_the_look_up() -> None:
     def power(p: Tensor) -> Tensor:
         return p[..., 4:-4, 4:-4].diff(dim=-1).square().mean()
 
-    soft, kept = (
-        power(distort.remap(p, field)) / power(pictures) for p in (pictures, distort.sharpen(pictures))
-    )
+    soft, kept = (power(distort.remap(p, field)) / power(pictures) for p in (pictures, distort.sharpen(pictures)))
     assert soft < 0.4 and 0.7 < kept < 1.1
     assert distort.sharpen(torch.full((1, 3, 4, 5), 0.5)).eq(0.5).all()
     assert distort.sharpen(noise(4)).abs().max() <= 1

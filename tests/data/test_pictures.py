@@ -29,9 +29,7 @@ def save(image: Image.Image, encoding: str = "PNG", **options: Any) -> bytes:
 
 def smooth(height: int = 20, width: int = 30) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 90)], 2).astype(
-        np.uint8
-    )
+    return np.stack([x * 255 // (width - 1), y * 255 // (height - 1), np.full_like(x, 90)], 2).astype(np.uint8)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -55,9 +55,7 @@ def make(path: Path, name: str = "dcgan", seed: int = 0) -> str:
     """A Checkpoint with random weights; strong ones, so that its pictures differ and small errors show."""
     torch.manual_seed(seed)
     model = models.build(name, SIZES[name])
-    weights = {
-        k: t * 3 if t.is_floating_point() and t.ndim > 1 else t for k, t in models.stored(model).items()
-    }
+    weights = {k: t * 3 if t.is_floating_point() and t.ndim > 1 else t for k, t in models.stored(model).items()}
     checkpoint.write(path, model=name, config=SIZES[name], weights=weights, card="test", about={})
     return str(path)
 
@@ -154,9 +152,7 @@ def test_like_refuses_another_model(model: str, tmp_path: Path) -> None:
         generate(like=old, out=tmp_path / "newer")
 
 
-def test_like_says_if_the_picture_was_edited(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_like_says_if_the_picture_was_edited(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = generate(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
     picture = decode(old)
     picture[:4] = 0
@@ -208,9 +204,7 @@ def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> 
     assert "score" not in rows[0]
 
 
-def test_a_ranked_gallery_scores_the_same(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "load", models.load)
     judge = make(tmp_path / "judge", "distortion")
     rows = read_gallery(generate(model, count=6, rank=judge, out=tmp_path / "out"))
@@ -283,9 +277,7 @@ def test_seeds_are_parsed() -> None:
         ({"truncation": float("nan")}, "--truncation"),
     ],
 )
-def test_options_that_make_no_sense_are_named(
-    model: str, tmp_path: Path, options: dict[str, Any], named: str
-) -> None:
+def test_options_that_make_no_sense_are_named(model: str, tmp_path: Path, options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         generate(model, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

@@ -59,7 +59,8 @@ def test_resampling() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [layers.upsample, layers.downsample, lambda x: layers.blur(x, pad=1), lambda x: layers.blur(x, pad=2)]
+    "function",
+    [layers.upsample, layers.downsample, lambda x: layers.blur(x, pad=1), lambda x: layers.blur(x, pad=2)],
 )
 def test_filters_have_every_derivative(function: object) -> None:
     x = torch.randn(1, 2, 4, 6, dtype=torch.double, requires_grad=True)

@@ -31,7 +31,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def test_every_number_is_explained(name: str) -> None:
     source = Path(models.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     source += Path(models.__file__).with_name("base.py").read_text(encoding="utf-8")
-    for field in dataclasses.fields(models.architecture(name).Config):
+    for field in dataclasses.fields(models.architecture(name).config_type):
         after = source.split(f"    {field.name}: ", 1)[1].split("\n")
         assert after[1].strip().startswith('"""'), field.name
 

@@ -49,11 +49,7 @@ def left_out(path: Path) -> dict[str, str]:
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
     """Source -> row of metadata.csv."""
-    text = (
-        zipfile.ZipFile(path).read("metadata.csv")
-        if path.suffix == ".zip"
-        else (path / "metadata.csv").read_bytes()
-    )
+    text = zipfile.ZipFile(path).read("metadata.csv") if path.suffix == ".zip" else (path / "metadata.csv").read_bytes()
     return {row["source"]: row for row in csv.DictReader(io.StringIO(text.decode(), newline=""))}
 
 
@@ -78,9 +74,7 @@ def hostile(root: Path) -> dict[str, np.ndarray]:
         save(root / f"good/{i // 50}/{i:03d}.png", art(i))
     used: dict[str, np.ndarray] = {}
 
-    def use(
-        name: str, seed: int, image: Image.Image | None = None, encoding: str = "PNG", **options: Any
-    ) -> None:
+    def use(name: str, seed: int, image: Image.Image | None = None, encoding: str = "PNG", **options: Any) -> None:
         used[name] = art(seed)
         save(root / name, image or Image.fromarray(used[name]), encoding, **options)
 
@@ -214,9 +208,7 @@ def test_attributes_are_kept(tmp_path: Path) -> None:
         prepare(root, out / name if out.exists() else (out.mkdir() or out / name), size="32")
         dataset = open_dataset(out / name)
         found = {rows(out / name)[s]["file_name"]: i for i, s in enumerate(("a/0.png", "b/1.png"))}
-        for attribute_row, picture in zip(
-            zip(*dataset.attributes.values(), strict=True), dataset.names, strict=True
-        ):
+        for attribute_row, picture in zip(zip(*dataset.attributes.values(), strict=True), dataset.names, strict=True):
             assert attribute_row == expected[found[picture]]
 
 
@@ -298,9 +290,7 @@ def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
-def test_interrupted_leaves_nothing(
-    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_leaves_nothing(folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     old = prepare(folder, tmp_path / f"old{Path(name).suffix}", size="32")
     before = sorted(tmp_path.iterdir())
     found = Seen.find
@@ -386,9 +376,7 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
         one = impression(np.random.RandomState(i).randint(0, 256, (32, 32, 3), dtype=np.uint8))
         assert seen.find(one) is None
         seen.add(one, i)
-    assert seen.find(
-        impression(np.random.RandomState(1234).randint(0, 256, (32, 32, 3), dtype=np.uint8))
-    ) == (
+    assert seen.find(impression(np.random.RandomState(1234).randint(0, 256, (32, 32, 3), dtype=np.uint8))) == (
         "exact duplicate",
         1234,
     )
@@ -402,9 +390,7 @@ def test_no_detector_yet(folder: Path, tmp_path: Path) -> None:
         prepare(folder, tmp_path / "out", detect="anime")
 
 
-def test_a_detector_cuts_to_its_best_box(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_detector_cuts_to_its_best_box(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def corner(picture: np.ndarray) -> list[detect.Box]:
         if (picture == art(3)).all():
             return []

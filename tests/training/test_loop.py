@@ -32,7 +32,14 @@ def stats(run: Path) -> list[dict[str, float]]:
 def test_a_run_folder_has_everything(faces: Path, tmp_path: Path) -> None:
     run = train("dcgan", faces, out=tmp_path / "run", kimg=0.6, snap=0.2, **TINY)
     names = {p.name for p in run.iterdir()}
-    assert {"config.json", "model.safetensors", "README.md", "training.pt", "stats.jsonl", "reals.png"} <= names
+    assert {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "training.pt",
+        "stats.jsonl",
+        "reals.png",
+    } <= names
     assert {"fakes000000.png"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     described = json.loads((run / "config.json").read_text())
@@ -129,16 +136,26 @@ def test_a_run_that_recovers_goes_on(faces: Path, tmp_path: Path, monkeypatch: p
 
 
 def command(data: Path, run: Path, kimg: float, *more: str) -> list[str]:
-    options = ["--preset", "tiny", "--workers", "0", "--snap", "0.1", "--kimg", str(kimg), "--out", str(run), *more]
+    options = [
+        "--preset",
+        "tiny",
+        "--workers",
+        "0",
+        "--snap",
+        "0.1",
+        "--kimg",
+        str(kimg),
+        "--out",
+        str(run),
+        *more,
+    ]
     return [sys.executable, "-m", "kyara", "train", "dcgan", str(data), *options]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_stops(number: signal.Signals, faces: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        command(faces, run, 1000), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command(faces, run, 1000), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     wait_for(run / "training.pt")
     time.sleep(0.3)
     process.send_signal(number)
@@ -206,7 +223,9 @@ print("survived", before)
 def test_kill_9_at_random_moments(faces: Path, tmp_path: Path) -> None:
     """Whatever was killed, the run goes on, and ends with the very bits of a run that nobody touched."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, str(faces), str(tmp_path / "run"), "10"], capture_output=True, text=True
+        [sys.executable, "-c", KILLER, str(faces), str(tmp_path / "run"), "10"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "survived" in done.stdout

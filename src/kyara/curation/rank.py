@@ -293,9 +293,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     lines = [f"{out}: {report['kept']:,} of {report['pictures']:,} pictures, best first by {report['model']}"]
     if failures:
         lines.append(f"left out, as {Path(out) / REPORT} lists: {len(failures):,}")
-        lines += [
-            f"  {printable(entry['file_name'])}: {printable(entry['reason'])}" for entry in failures[:10]
-        ]
+        lines += [f"  {printable(entry['file_name'])}: {printable(entry['reason'])}" for entry in failures[:10]]
         lines += ["  ..."] * (len(failures) > 10)
     lines.append(f"look at {Path(out) / 'index.html'}")
     return "\n".join(lines)

@@ -39,9 +39,7 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
 """Columns of metadata that say where a picture lies or comes from: no attributes of what it shows."""
-COMPANIONS = frozenset(
-    {"metadata.csv", "metadata.jsonl", "dataset.json", "gallery.csv", "report.json", "index.html"}
-)
+COMPANIONS = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "gallery.csv", "report.json", "index.html"})
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
@@ -95,9 +93,7 @@ class Dataset:
         """
         return work(self.files, function, (self.names[i] for i in indices), workers)
 
-    def decode(
-        self, indices: Iterable[int], width: int, height: int, workers: int = 0
-    ) -> Iterator[np.ndarray]:
+    def decode(self, indices: Iterable[int], width: int, height: int, workers: int = 0) -> Iterator[np.ndarray]:
         """These pictures in their order, each (height, width, 3) uint8, fitted by `pictures.center_crop`; one
         of that size is untouched. PictureError at the first that cannot be decoded."""
         fit = functools.partial(_fit, width=width, height=height)
@@ -215,22 +211,16 @@ def _rows_csv(text: str, where: str) -> Iterator[Row]:
     try:
         header = [column.strip() for column in next(reader, [])]
         if "file_name" not in header:
-            raise DatasetError(
-                f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like"
-            )
+            raise DatasetError(f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like")
         if len(set(header)) < len(header) or "" in header:
-            raise DatasetError(
-                f"{where}, line 1: a column has no name, or two have the same; name each differently"
-            )
+            raise DatasetError(f"{where}, line 1: a column has no name, or two have the same; name each differently")
         for row in reader:
             if not row:
                 continue
             line = f"line {reader.line_num}"
             if len(row) != len(header):
                 hint = "quote values that hold a comma"
-                raise DatasetError(
-                    f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}"
-                )
+                raise DatasetError(f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}")
             values = dict(zip(header, (value.strip() for value in row), strict=True))
             yield line, values["file_name"], values
     except csv.Error as error:
@@ -267,9 +257,7 @@ def _rows_stylegan(text: str, where: str) -> Iterator[Row]:
                     raise DatasetError(f"{where}, {line}: {len(numbers)} numbers, but {length} before")
                 yield line, name, {f"label_{i}": _text(n) for i, n in enumerate(numbers)}
             case _:
-                raise DatasetError(
-                    f"{where}, {line}: must be [path, whole number] or [path, list of numbers]"
-                )
+                raise DatasetError(f"{where}, {line}: must be [path, whole number] or [path, list of numbers]")
 
 
 def _json(text: str, where: str) -> Any:
@@ -322,9 +310,7 @@ class Stream:
         import torch
 
         if batch < 1 or batch % world:
-            raise ValueError(
-                f"--batch {batch}: must be a positive multiple of the number of devices, {world}"
-            )
+            raise ValueError(f"--batch {batch}: must be a positive multiple of the number of devices, {world}")
         self.dataset, self.width, self.height = dataset, width, height
         self.batch, self.seed, self.mirror = batch, seed, mirror
         self.rank, self.world, self.workers, self.start = rank, world, workers, start

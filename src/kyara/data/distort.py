@@ -299,9 +299,7 @@ def frozen(
     then is the result the same to the bit whatever else the batch holds.
     """
     if len(seeds) != len(pictures):
-        raise ValueError(
-            f"frozen: {len(pictures)} pictures but {len(seeds)} seeds; give every picture its own seed"
-        )
+        raise ValueError(f"frozen: {len(pictures)} pictures but {len(seeds)} seeds; give every picture its own seed")
     result = pictures.clone()
     for i, seed in enumerate(seeds):
         distort(result[i : i + 1], torch.Generator().manual_seed(int(seed)), distortions, inplace=True)

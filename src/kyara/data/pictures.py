@@ -234,9 +234,7 @@ def encode_animation(pictures: Iterable[np.ndarray], fps: float) -> bytes:
         raise ValueError("the pictures of an animation must all have one size")
     buffer = io.BytesIO()
     duration = max(1, round(1000 / fps))
-    frames[0].save(
-        buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=90
-    )
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=90)
     return buffer.getvalue()
 
 
@@ -284,9 +282,7 @@ def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return canvas
 
 
-def sheet(
-    pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, margin: int = 2
-) -> np.ndarray:
+def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
     """All pictures side by side on white, row by row, as one picture; about square unless `columns` says how
     many stand in a row."""
     if not len(pictures):
@@ -306,9 +302,7 @@ def to_float(pictures: np.ndarray | Tensor) -> Tensor:
     """uint8 pictures (B, H, W, 3) or (H, W, 3) as models take them: (B, 3, H, W) or (3, H, W) in [-1, 1]."""
     import torch
 
-    tensor = (
-        pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))
-    )
+    tensor = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))
     return (tensor.movedim(-1, -3).float() / 127.5 - 1).contiguous()  # (B, 3, H, W)
 
 

@@ -87,9 +87,7 @@ def generate(
     """
     command = command_line(generate, locals())
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
-        raise ValueError(
-            "--seeds, --seed, --interpolate and --like: each says what to make; give one of them"
-        )
+        raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")
     if count is not None and (interpolate is not None or like is not None):
         raise ValueError("--count: an interpolation has --frames instead, and --like makes one picture")
     for option, number, least in (("--keep", keep, 1), ("--batch", batch, 1), ("--frames", frames, 2)):
@@ -227,10 +225,7 @@ def parse_seeds(text: str) -> list[range]:
 
 def morph(text: str, frames: int) -> list[Shot]:
     """The shots from seed to seed of "3-8-12", evenly spaced, first and last included."""
-    if (
-        not re.fullmatch(r"[0-9]{1,10}(-[0-9]{1,10})+", text)
-        or max(keys := [*map(int, text.split("-"))]) > LAST_SEED
-    ):
+    if not re.fullmatch(r"[0-9]{1,10}(-[0-9]{1,10})+", text) or max(keys := [*map(int, text.split("-"))]) > LAST_SEED:
         raise ValueError(f"--interpolate {text}: name two seeds or more, such as 3-8 or 3-8-12")
     if any(a == b for a, b in pairwise(keys)):
         raise ValueError(f"--interpolate {text}: two seeds in a row are the same; nothing would move")
@@ -261,18 +256,14 @@ class Recipe:
         hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
         # A picture from anywhere must not make this computer fetch something from anywhere.
         if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
-            raise ValueError(
-                f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}"
-            )
+            raise ValueError(f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}")
         try:
             found = checkpoint.read(name).hash
         except (OSError, ValueError) as error:
             raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
         if found != self.checkpoint:
             made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
-            raise ValueError(
-                f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}"
-            )
+            raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
         return name
 
 

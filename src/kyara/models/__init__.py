@@ -33,11 +33,11 @@ def architecture(name: str) -> type[Model]:
 def build(name: str, config: Mapping[str, Any]) -> Model:
     """A model with fresh weights, from the numbers that a Checkpoint's config.json holds."""
     cls = architecture(name)
-    known = {f.name for f in dataclasses.fields(cls.Config)}
+    known = {f.name for f in dataclasses.fields(cls.config_type)}
     if unknown := sorted(set(config) - known):
         raise ValueError(f"{name}: knows no setting {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
-    return cls(cls.Config(**values))
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+    return cls(cls.config_type(**values))
 
 
 def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Player = TypeVar("Player", bound=nn.Module)
 
 
 def identity(pictures: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class Model(nn.Module):
     takes to appear in `kyara train --help` and in the tests.
     """
 
-    Config: ClassVar[type[Config]] = Config
+    config_type: ClassVar[type[Config]] = Config
     presets: ClassVar[Mapping[str, Config]] = {}
     """The first is the default; `tiny` is for tests and for trying things out."""
     phases: ClassVar[tuple[str, ...]] = ()
@@ -79,7 +81,8 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
 
-    def average(self, module: nn.Module) -> nn.Module:
+    @staticmethod
+    def average(module: Player) -> Player:
         """A copy of `module` to keep a moving average in: no gradients."""
         return copy.deepcopy(module).eval().requires_grad_(False)
 

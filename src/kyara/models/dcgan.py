@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +47,14 @@ class GeneratorNet(nn.Module):
         super().__init__()
         step = 1 << config.levels
         self.size = config.height, config.width
-        self.start = -(-config.height // step), -(-config.width // step)  # rounded up; forward crops what is too much
+        self.start = (
+            -(-config.height // step),
+            -(-config.width // step),
+        )  # rounded up; forward crops what is too much
         widths = [config.channels << level for level in reversed(range(config.levels))]
         self.project = nn.Linear(config.z_dim, widths[0] * self.start[0] * self.start[1], bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
             layers += [nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), nn.Tanh())
@@ -70,7 +75,7 @@ class Discriminator(nn.Module):
         widths = [config.channels << level for level in range(config.levels)]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         height, width = config.height // 2, config.width // 2
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
             layers += [nn.LeakyReLU(0.2, inplace=True)]
             height, width = height // 2, width // 2
@@ -93,10 +98,10 @@ def initialise(module: nn.Module) -> None:
 class Model(base.Generator):
     """DCGAN: generator, its average, discriminator."""
 
-    Config = Config
+    config_type = Config
     presets = PRESETS
     phases = ("d", "g")
-    averages: Mapping[str, str] = {"g": "g_ema"}  # noqa: RUF012
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -74,17 +75,17 @@ def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
 class Model(base.Model):
     """ConvNeXt with two classes, trained on pictures distorted on the fly."""
 
-    Config = Config
+    config_type = Config
     presets = PRESETS
     phases = ("recognise",)
-    averages: Mapping[str, str] = {"net": "net_ema"}  # noqa: RUF012
+    averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     holdout = 0.05
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
         self.net = ConvNextForImageClassification(
-            ConvNextConfig(depths=list(config.depths), hidden_sizes=list(config.widths), num_labels=2)
+            ConvNextConfig(depths=list(config.depths), hidden_sizes=list(config.widths))
         )
         self.net_ema = self.average(self.net)
 
@@ -102,9 +103,7 @@ class Model(base.Model):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        pictures, labels, _ = distort_some(
-            batch.real, generator, self.config.probability, shift=self.config.shift
-        )
+        pictures, labels, _ = distort_some(batch.real, generator, self.config.probability, shift=self.config.shift)
         if torch.rand(()) < self.config.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)

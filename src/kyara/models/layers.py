@@ -35,9 +35,7 @@ class Linear(nn.Module):
     """Fully connected layer with equalised learning rate (Karras et al. 2018, section 4.1): weights are stored with
     unit variance and scaled when used. The output is scaled by `gain`. (B, in) -> (B, out)."""
 
-    def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, lr: float = 1.0, gain: float = 1.0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, lr: float = 1.0, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
@@ -52,7 +50,14 @@ class Conv(nn.Module):
     low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even then."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, bias: bool = True, down: bool = False, gain: float = 1.0
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        down: bool = False,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
@@ -98,7 +103,7 @@ class _Filter(torch.autograd.Function):
         return F.conv2d(x, kernel, stride=2 if down else 1, padding=padding, groups=channels)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         return _Filter.apply(gradient, *ctx.arguments), None, None, None, None
 
 
@@ -136,7 +141,14 @@ class ModulatedConv(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, up: bool = False, demodulate: bool = True, gain: float = 1.0
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        up: bool = False,
+        demodulate: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))

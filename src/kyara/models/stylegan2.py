@@ -9,8 +9,10 @@ discriminator's levels are numbered from the coarse end, like the generator's, s
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +24,9 @@ from kyara.models.layers import (
     Linear,
     ModulatedConv,
     compute_dtype,
+    leaky_relu,
     minibatch_deviation,
     pad_even,
-    leaky_relu,
     upsample,
 )
 from kyara.models.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
@@ -91,7 +93,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-class Mapping_(nn.Module):
+class MappingNet(nn.Module):
     """z (B, z_dim) -> w (B, w_dim)."""
 
     w_average: Tensor
@@ -99,7 +101,7 @@ class Mapping_(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         sizes = [config.z_dim] + [config.w_dim] * config.mapping_layers
-        pairs = zip(sizes, sizes[1:], strict=False)
+        pairs = itertools.pairwise(sizes)
         self.layers = nn.ModuleList(Linear(a, b, lr=config.mapping_lr, gain=ACTIVATION) for a, b in pairs)
         self.register_buffer("w_average", torch.zeros(config.w_dim))
         self.decay = config.w_decay
@@ -121,9 +123,7 @@ class StyledConv(nn.Module):
 
     noise: Tensor
 
-    def __init__(
-        self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.conv = ModulatedConv(inputs, outputs, 3, up=up, gain=ACTIVATION)
@@ -179,11 +179,13 @@ class Synthesis(nn.Module):
         super().__init__()
         self.size = config.height, config.width
         step = 1 << config.levels
-        shape = -(-config.height // step), -(-config.width // step)  # rounded up; forward crops what is too much
+        shape = (
+            -(-config.height // step),
+            -(-config.width // step),
+        )  # rounded up; forward crops what is too much
         self.constant = nn.Parameter(torch.randn(config.channels(0), *shape))
         self.blocks = nn.ModuleList(
-            SynthesisBlock(config, level, (shape[0] << level, shape[1] << level))
-            for level in range(config.levels + 1)
+            SynthesisBlock(config, level, (shape[0] << level, shape[1] << level)) for level in range(config.levels + 1)
         )
         self.layers = 2 * config.levels + 2
 
@@ -207,7 +209,7 @@ class GeneratorNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.mapping = Mapping_(config)
+        self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
 
     def styles(self, z: Tensor, mixing: float = 0.0) -> Tensor:
@@ -267,7 +269,7 @@ class Discriminator(nn.Module):
         with torch.autocast(pictures.device.type, enabled=False):
             x = pictures.to(dtype, memory_format=torch.channels_last)
             x = leaky_relu(self.from_rgb(x))
-            for block in reversed(self.blocks):  # type: ignore[call-overload]
+            for block in reversed(self.blocks):
                 x = block(x)
             x = leaky_relu(self.conv(minibatch_deviation(x, self.group)))
             x = leaky_relu(self.hidden(x.float().flatten(1)))
@@ -277,10 +279,10 @@ class Discriminator(nn.Module):
 class Model(base.Generator):
     """StyleGAN2: generator, its average, discriminator, and their four phases."""
 
-    Config = Config
+    config_type = Config
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
-    averages: Mapping[str, str] = {"g": "g_ema"}  # noqa: RUF012
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     path_average: Tensor
 
     def __init__(self, config: Config) -> None:
@@ -296,7 +298,10 @@ class Model(base.Generator):
         return {"d": self.d, "d_reg": self.d, "g": self.g, "g_reg": self.g}
 
     def every(self, phase: str) -> int:
-        lazy = {"d_reg": self.config.r1_every, "g_reg": self.config.path_every if self.config.path_weight else 0}
+        lazy = {
+            "d_reg": self.config.r1_every,
+            "g_reg": self.config.path_every if self.config.path_weight else 0,
+        }
         return lazy.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:

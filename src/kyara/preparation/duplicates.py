@@ -97,9 +97,7 @@ class Seen:
         close = np.flatnonzero(np.bitwise_count(self.hashes[:n] ^ np.uint64(seen.hash)) <= HASH_BITS)
         if not len(close):
             return None
-        distances = thumbnail_distance(
-            np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close]
-        )
+        distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
         best = int(distances.argmin())
         return (NEAR, self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
 

@@ -94,9 +94,7 @@ def prepare(
         min_size=min(width, height) // 2 if min_size is None else min_size,
         detect=detect,
     )
-    report = Report(
-        str(source), str(out), (height, width), chosen=not wanted, crop=crop, duplicates=duplicates
-    )
+    report = Report(str(source), str(out), (height, width), chosen=not wanted, crop=crop, duplicates=duplicates)
     for name, reason in dataset.ignored:
         report.leave_out(PASSED_OVER, name, reason)
     seen = Seen(duplicates)
@@ -109,9 +107,7 @@ def prepare(
         report.kept = len(kept)
         if kept:
             write(METADATA, _metadata(dataset, kept))
-            write(
-                REPORT, json_format.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False).encode()
-            )
+            write(REPORT, json_format.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False).encode())
     _print(report, None if dry_run or not kept else target.report, json)
     if not kept:
         raise DatasetError(f"{source}: no picture was left; the summary above says why")
@@ -265,9 +261,7 @@ class _Target:
     def _check_zip(self, force: bool) -> None:
         taken = next((path for path in (self.out, self.report) if path.exists()), None)
         if taken and not force:
-            raise FileExistsError(
-                f"{taken}: exists already; add --force to replace it, or choose another name"
-            )
+            raise FileExistsError(f"{taken}: exists already; add --force to replace it, or choose another name")
         if self.out.exists() and not zipfile.is_zipfile(self.out):
             raise FileExistsError(f"{self.out}: something else than a .zip; choose another name")
 

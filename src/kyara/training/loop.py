@@ -116,7 +116,7 @@ def fit(
         nonlocal best, saved
         for buffer in model.buffers():  # statistics that each device kept on its own
             if fabric.world_size > 1 and buffer.is_floating_point():
-                buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))
+                buffer.copy_(mean(fabric, buffer))
         if log is not None:
             model.eval()
             with torch.no_grad():
@@ -180,7 +180,11 @@ def fit(
             nimg, step = nimg + options.batch, step + 1
             half_life = min(config.ema_kimg * 1000, nimg * config.ema_ramp)
             for source, average in model.averages.items():
-                move_average(getattr(model, average), getattr(model, source), 0.5 ** (options.batch / max(half_life, 1e-8)))
+                move_average(
+                    getattr(model, average),
+                    getattr(model, source),
+                    0.5 ** (options.batch / max(half_life, 1e-8)),
+                )
 
             # Every so often: read the curves, adapt the augmentation, look for trouble.
             bar.update(options.batch)
@@ -224,13 +228,20 @@ def fit(
     return nimg >= kimg * 1000
 
 
+def mean(fabric: Fabric, tensor: Tensor) -> Tensor:
+    """The mean of a tensor over devices."""
+    found = fabric.all_reduce(tensor, reduce_op="mean")
+    assert isinstance(found, Tensor)
+    return found
+
+
 def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     """One optimiser step on gradients averaged over devices. If any is not finite the step changes nothing: fused
     optimisers skip it by themselves, so the host need not wait to know. Returns 1 for a dropped step, else 0."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     gradients = [p.grad for p in parameters if p.grad is not None]
     if fabric.world_size > 1:
-        flat = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+        flat = mean(fabric, torch.cat([g.flatten() for g in gradients]))
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -245,7 +256,7 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
 def move_average(average: nn.Module, source: nn.Module, decay: float) -> None:
     """Moves the average's parameters towards the source's, and copies its buffers."""
     move = get_ema_multi_avg_fn(decay)
-    move(list(average.parameters()), list(source.parameters()), None)  # type: ignore[arg-type]
+    move(list(average.parameters()), list(source.parameters()), None)
     for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
         kept.copy_(buffer)
 
@@ -297,7 +308,8 @@ def fixed_pictures(dataset: Dataset, count: int, width: int, height: int, worker
 def stopping() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, so that the step in progress can finish and be saved. A second signal
     does what it always does."""
-    stop, before = threading.Event(), {}
+    stop = threading.Event()
+    before: dict[int, Any] = {}
 
     def handler(number: int, frame: FrameType | None) -> None:
         stop.set()

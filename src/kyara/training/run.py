@@ -1,11 +1,11 @@
 """The run folder: a Checkpoint that grows.
 
-    config.json          what is trained, how, on what; with the best snapshot's scores
-    model.safetensors    the best snapshot's weights (README.md is their card)
-    training.pt          everything needed to go on, as of the last snapshot
-    snapshots/000200/    a Checkpoint for every snapshot
-    reals.png fakes000200.png   sheets; fakes show the same latents every time
-    stats.jsonl, events.out.tfevents.*
+config.json          what is trained, how, on what; with the best snapshot's scores
+model.safetensors    the best snapshot's weights (README.md is their card)
+training.pt          everything needed to go on, as of the last snapshot
+snapshots/000200/    a Checkpoint for every snapshot
+reals.png fakes000200.png   sheets; fakes show the same latents every time
+stats.jsonl, events.out.tfevents.*
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ class Run:
         for leftover in self.folder.rglob(".*.tmp"):
             leftover.unlink()
         if not (self.folder / CONFIG).exists():
-            content = {"model": self.model_name, "config": dataclasses.asdict(model.config), **self.description}
+            content = {
+                "model": self.model_name,
+                "config": dataclasses.asdict(model.config),
+                **self.description,
+            }
             self._write_text(CONFIG, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def _write_text(self, name: str, text: str) -> None:
@@ -129,7 +133,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def card(model_name: str, about: Mapping[str, Any]) -> str:
     """The Checkpoint's README.md."""
-    data, scores = about.get("data", {}), about.get("scores", {})
+    data, scores = about["data"], about["scores"]
     rows = "\n".join(f"| {name} | {value:.5g} |" for name, value in scores.items()) or "| – | – |"
     return f"""---
 library_name: kyara
@@ -139,8 +143,8 @@ license: unknown
 
 | | |
 |---|---|
-| data | {data.get("name", "unknown")}, {data.get("pictures", "?")} pictures, fingerprint {data.get("fingerprint", "?")} |
-| trained for | {about.get("kimg", 0):g} kimg (thousand pictures) |
+| data | {data["name"]}, {data["pictures"]} pictures, fingerprint {data["fingerprint"]} |
+| trained for | {about["kimg"]:g} kimg (thousand pictures) |
 | made with | Kyara {__version__} |
 
 | measured while training | |

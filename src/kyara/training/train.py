@@ -21,10 +21,7 @@ from kyara.training.loop import Options, fit
 from kyara.training.run import Run, find_run
 from kyara.training.transfer import initialise
 
-
-Architecture = Annotated[
-    tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")
-]
+Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 
 
 def train(
@@ -119,9 +116,13 @@ def train(
         fresh = initialise(network, models.load(init))
         if fabric.is_global_zero:
             print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}")
-    finished = fit(fabric, network, dataset, run, options, kimg=kimg, snap=snap, compile_losses=compile, workers=workers)
+    finished = fit(
+        fabric, network, dataset, run, options, kimg=kimg, snap=snap, compile_losses=compile, workers=workers
+    )
     if fabric.is_global_zero:
-        print(json_format.dumps({"out": str(folder), "finished": finished}) if json else closing_words(folder, finished))
+        print(
+            json_format.dumps({"out": str(folder), "finished": finished}) if json else closing_words(folder, finished)
+        )
     return folder
 
 
@@ -141,7 +142,8 @@ def configure(model: str, *, preset: str | None, size: str | None, batch: int | 
 
 def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
     """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
-    hints, values = typing.get_type_hints(config), {}
+    hints = typing.get_type_hints(config)
+    values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))
         if name not in hints:
