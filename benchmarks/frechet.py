@@ -126,12 +126,16 @@ def split(
     random = np.random.RandomState(seed)
     order = random.permutation(len(b)).tolist()
     right = [i for i in order if PurePosixPath(b.names[i]).stem >= prefix_from]
-    left = [] if a is None else random.permutation(len(a)).tolist()
-    if a is not None and a.path.resolve() == b.path.resolve():
-        left = sorted(set(order) - set(right), key=order.index) if prefix_from else order[: len(order) // 2]
-        right = right if prefix_from else order[len(order) // 2 :]
-    if not right:
-        raise ValueError(f"--prefix-from {prefix_from}: no picture of {b.path} has a name from there on")
+    if a is None:
+        left = []
+    elif a.path.resolve() != b.path.resolve():
+        left = random.permutation(len(a)).tolist()
+    elif prefix_from:
+        left = [i for i in order if PurePosixPath(b.names[i]).stem < prefix_from]
+    else:
+        left, right = order[: len(order) // 2], order[len(order) // 2 :]
+    if not right or (a is not None and not left):
+        raise ValueError(f"--prefix-from {prefix_from}: leaves one side without pictures of {b.path}")
     return left[:limit], right[:limit]
 
 

@@ -94,12 +94,12 @@ def main(
     faces = np.stack(list(sample(generator, range(FACES), width, height, truncation)))  # (16, H, W, 3)
     data = open_dataset(dataset)
     order = np.random.RandomState(0).permutation(len(data)).tolist()
-    held = [i for i in order if prefix_from is not None and PurePosixPath(data.names[i]).stem >= prefix_from]
-    trained = sorted(set(order) - set(held), key=order.index)[:limit]
+    stems = [PurePosixPath(name).stem for name in data.names]
+    held = [i for i in order if prefix_from is not None and stems[i] >= prefix_from][:HELD_OUT]
+    trained = [i for i in order if prefix_from is None or stems[i] < prefix_from][:limit]
     if not trained:
         raise ValueError(f"--prefix-from {prefix_from}: leaves no training picture of {dataset}")
 
-    held = held[:HELD_OUT]
     queries = np.stack([*faces, *data.decode(held, width, height)])  # (16 + held out, H, W, 3)
     turned = np.ascontiguousarray(queries[:, :, ::-1])
     images = np.stack(list(data.decode(trained, width, height)))  # (N, H, W, 3)

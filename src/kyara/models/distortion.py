@@ -43,8 +43,9 @@ class Config(base.Config):
     """Channels in each stage."""
     probability: float = 0.5
     """How often a picture is distorted."""
-    shift: float = 0.5
-    """Whole pictures move by up to this many pixels, so that resampling alone tells nothing."""
+    resampled: float = 0.5
+    """How often a whole picture moves by less than a pixel: that softens it as a distortion does, so softness may
+    be a hint, but no more than that."""
     enlarged: float = 0.3
     """How often a batch is seen as if enlarged, from half the size or more: small pictures are not broken ones."""
 
@@ -52,7 +53,7 @@ class Config(base.Config):
 PRESETS = {
     "atto": Config(),
     "paper": Config(
-        224, 224, 128, ema_kimg=0.0, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), weight_decay=0.01, shift=0.0,
+        224, 224, 128, ema_kimg=0.0, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), weight_decay=0.01, resampled=0.0,
         enlarged=0.0,
     ),
     "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
@@ -103,7 +104,7 @@ class Model(base.Model):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        pictures, labels, _ = distort_some(batch.real, generator, self.config.probability, shift=self.config.shift)
+        pictures, labels, _ = distort_some(batch.real, generator, self.config.probability, resampled=self.config.resampled)
         if torch.rand(()) < self.config.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
