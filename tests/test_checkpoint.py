@@ -57,7 +57,7 @@ def test_garbled_descriptions(tmp_path: Path, content: str) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read(tmp_path)
-    with pytest.raises(CheckpointError, match="builtin:nothing.*there are"):
+    with pytest.raises(CheckpointError, match=r"builtin:nothing.*there are"):
         read("builtin:nothing")
     written(tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").write_bytes(b"not tensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -18,8 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from kyara import checkpoint, models
+from kyara.curation.rank import rank
 from kyara.data import pictures
 from kyara.data.dataset import DatasetError, open_dataset
+from kyara.gallery import read_gallery
+from kyara.models import distortion
 from kyara.preparation import detect
 from kyara.preparation.duplicates import THUMBNAIL_DISTANCE, Seen, impression, thumbnail_distance
 from kyara.preparation.prepare import prepare
@@ -408,3 +413,21 @@ def test_command_line(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(run, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == "" and "12 of 12 kept, 48x32" in done.stdout
     assert "HEIGHTxWIDTH" in subprocess.run([*run[:3], "--help"], capture_output=True, text=True).stdout
+
+
+def test_the_hostile_folder_goes_through_rank(tmp_path: Path) -> None:
+    """Ranking needs no preparation: every file is in the gallery, or named with the reason."""
+    used = hostile(tmp_path / "art")
+    config = dataclasses.asdict(distortion.PRESETS["tiny"])
+    weights = models.stored(distortion.Model(distortion.PRESETS["tiny"]))
+    checkpoint.write(tmp_path / "net", model="distortion", config=config, weights=weights, card="", about={})
+    out = rank(tmp_path / "art", out=tmp_path / "ranked", model=str(tmp_path / "net"))
+    ranked = {row["source"].removeprefix(f"{(tmp_path / 'art').as_posix()}/") for row in read_gallery(out)}
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    named = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}
+    assert all(named.values())
+    files = {p.relative_to(tmp_path / "art").as_posix() for p in (tmp_path / "art").rglob("*") if p.is_file()}
+    visible = {name for name in files if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))}
+    assert len([name for name in ranked if name.startswith("good/")]) == 200
+    assert set(used) <= ranked
+    assert visible <= ranked | set(named), visible - ranked - set(named)

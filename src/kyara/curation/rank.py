@@ -97,6 +97,7 @@ def rank(
     Returns:
         The folder of the new Gallery.
     """
+    pictures, out = Path(pictures), None if out is None else Path(out)  # from Python, texts will do
     command = command_line(rank, locals())
     for option, number in (("--keep", keep), ("--batch", batch), ("--workers", workers)):
         if number is not None and number < 1:

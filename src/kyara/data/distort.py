@@ -271,9 +271,7 @@ def distort_some(
     )
     kinds = torch.randint(len(distortions), (count,), generator=generator, device=device)
     others = torch.where(moved, len(distortions), -1)
-    result = apply(
-        pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()}, inplace
-    )
+    result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()}, inplace)
     return result, picked.long().to(pictures.device), torch.where(picked, kinds, -1).to(pictures.device)
 
 

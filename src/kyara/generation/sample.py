@@ -85,6 +85,7 @@ def generate(
     Returns:
         The folder of the new Gallery.
     """
+    out = Path(out)  # from Python, a text will do
     command = command_line(generate, locals())
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
         raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")

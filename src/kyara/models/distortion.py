@@ -104,7 +104,9 @@ class Model(base.Model):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        pictures, labels, _ = distort_some(batch.real, generator, self.config.probability, resampled=self.config.resampled)
+        pictures, labels, _ = distort_some(
+            batch.real, generator, self.config.probability, resampled=self.config.resampled
+        )
         if torch.rand(()) < self.config.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)

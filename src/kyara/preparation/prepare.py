@@ -78,6 +78,7 @@ def prepare(
     Returns:
         OUT. Raises DatasetError, FileExistsError or ValueError, which say what to do.
     """
+    source, out = Path(source), Path(out)  # from Python, texts will do
     wanted = pictures.parse_size(size) if size else None
     if detect:
         detectors.load(detect)

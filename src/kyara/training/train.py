@@ -77,6 +77,7 @@ def train(
         dry_run: Print everything that would be used, and stop.
         json: Print the result as JSON.
     """
+    data, out = Path(data), None if out is None else Path(out)  # from Python, texts will do
     target = models.pick_device(device)
     config = configure(model, preset=preset, size=size, batch=batch, changes=set)
     options = Options(

@@ -1,0 +1,62 @@
+"""The commands of README.md are run as they stand; only training is shortened."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import drawn_picture
+
+from kyara.data import pictures
+from kyara.gallery import read_gallery
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def kyara(command: str, folder: Path) -> str:
+    words = shlex.split(command, comments=True)
+    assert words.pop(0) == "kyara"
+    done = subprocess.run([sys.executable, "-m", "kyara", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+def test_with_your_own_art(tmp_path: Path) -> None:
+    (tmp_path / "art").mkdir()
+    for seed in range(40):
+        pictures.write_png(tmp_path / "art" / f"{seed}.png", drawn_picture(seed, 80))
+    section = README.split("## With your own art")[1].split("##")[0]
+    commands = re.findall(r"^    (kyara .*)$", section, flags=re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["prepare", "train", "generate", "rank"]
+    (tmp_path / "folder").symlink_to(tmp_path / "art")
+    for command in commands:
+        if " train " in command:
+            command = command.replace("--kimg 1000", "--kimg 0.02 --preset tiny --workers 0")
+        kyara(command, tmp_path)
+    assert (tmp_path / "runs/00000-stylegan2-faces/model.safetensors").is_file()
+    assert len(read_gallery(tmp_path / "avatars")) == 16
+    assert len(read_gallery(tmp_path / "folder-ranked")) == 40
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = re.search(r"^demo:.*\n\t\$\(BIN\)/(kyara .*)$", makefile, flags=re.MULTILINE)
+    assert command
+    told = kyara(command[1], tmp_path)
+    assert "avatars/index.html" in told
+    rows = read_gallery(tmp_path / "avatars")
+    scores = [float(row["score"]) for row in rows]
+    assert len(rows) == 16 and scores == sorted(scores, reverse=True)
+    best = tmp_path / "avatars" / rows[0]["file_name"]
+    assert "identical" in kyara(f"kyara generate --like {best} --out again", tmp_path)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
