@@ -29,7 +29,7 @@ def test_modulated_convolution_is_the_papers(demodulate: bool) -> None:
     conv = layers.ModulatedConv(5, 7, 3, demodulate=demodulate).double()
     x, style = torch.randn(4, 5, 9, 6).double(), torch.randn(4, 5).double()
     expected = reference_modulated(conv.weight * conv.weight_gain, x, style, demodulate)
-    assert torch.allclose(conv(x, style, torch.zeros(1, dtype=torch.double)), expected, atol=1e-9)
+    assert torch.allclose(conv(x, style, torch.zeros(7, dtype=torch.double)), expected, atol=1e-9)
 
 
 def test_upsampling_modulated_convolution_is_stuff_convolve_filter() -> None:
@@ -43,7 +43,7 @@ def test_upsampling_modulated_convolution_is_stuff_convolve_filter() -> None:
     y = reference_modulated(flipped, wide, style, True)[:, :, 1:-1, 1:-1]
     kernel = torch.outer(*[torch.tensor([1.0, 3.0, 3.0, 1.0]).double() / 8] * 2) * 4
     expected = F.conv2d(y, kernel.expand(4, 1, 4, 4), padding=1, groups=4)
-    assert torch.allclose(conv(x, style, torch.zeros(1).double()), expected, atol=1e-6)
+    assert torch.allclose(conv(x, style, torch.zeros(4).double()), expected, atol=1e-6)
 
 
 def test_resampling() -> None:
@@ -73,8 +73,8 @@ def test_modulated_convolution_has_second_derivatives(up: bool) -> None:
     conv = layers.ModulatedConv(2, 3, 3, up=up).double()
     x = torch.randn(1, 2, 3, 3, dtype=torch.double, requires_grad=True)
     style = torch.randn(1, 2, dtype=torch.double, requires_grad=True)
-    offset = torch.randn(3, 1, 1, dtype=torch.double)
-    assert torch.autograd.gradgradcheck(lambda a, b: conv(a, b, offset), (x, style))
+    bias, noise = torch.randn(3, dtype=torch.double), torch.randn(1, 1, 3 + 3 * up, 3 + 3 * up, dtype=torch.double)
+    assert torch.autograd.gradgradcheck(lambda a, b: conv(a, b, bias, noise), (x, style))
 
 
 def test_equalised_layers_keep_the_variance() -> None:

@@ -87,20 +87,19 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: bool, down: bool, pads: tuple[int, int], gain: float) -> Tensor:
         ctx.arguments = down, up, (3 - pads[0], 3 - pads[1] - (1 if up != down else 0)), gain
-        if up:
-            stuffed = x.new_zeros(x.shape[0], x.shape[1], 2 * x.shape[2], 2 * x.shape[3])
-            stuffed = stuffed.contiguous(memory_format=torch.channels_last)
-            stuffed[:, :, ::2, ::2] = x
-            x = stuffed
+        before, after = pads
+        if up or before != after:  # stuff and pad in one go; what pads evenly is left to the convolution
+            step, (batch, channels, height, width) = (2 if up else 1), x.shape
+            shape = batch, channels, step * height + before + after, step * width + before + after
+            padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last).zero_()
+            inside = slice(before, before + step * height, step), slice(before, before + step * width, step)
+            padded[:, :, inside[0], inside[1]] = x
+            x, before = padded, 0
         row = torch.tensor(BINOMIAL, device=x.device)
         kernel = (torch.outer(row, row) * (gain / row.sum() ** 2)).to(x.dtype)
-        before, after = pads
-        if before != after:
-            x = F.pad(x, (before, after, before, after))
-        padding = before if before == after else 0
         channels = x.shape[1]
         kernel = kernel.expand(channels, 1, -1, -1)
-        return F.conv2d(x, kernel, stride=2 if down else 1, padding=padding, groups=channels)
+        return F.conv2d(x, kernel, stride=2 if down else 1, padding=before, groups=channels)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -136,8 +135,8 @@ class ModulatedConv(nn.Module):
 
     Scaling the weights for each picture would need a grouped convolution. By linearity the same result comes from
     scaling the input by the style and the output by the demodulation, around one ordinary convolution, which is
-    faster on every device. (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `offset`,
-    broadcastable to the output, is added, and the sum scaled by `gain`.
+    faster on every device. (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) and
+    `noise` (B or 1, 1, H, W) are added, and the sum scaled by `gain`.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class ModulatedConv(nn.Module):
         self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
         self.up, self.demodulate = up, demodulate
 
-    def forward(self, x: Tensor, style: Tensor, offset: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None) -> Tensor:
         weight = self.weight * self.weight_gain
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.up:
@@ -163,12 +162,13 @@ class ModulatedConv(nn.Module):
             x = blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
         else:
             x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
-        offset = (offset * self.gain).to(x.dtype)
+        bias = (bias * self.gain).to(x.dtype)[:, None, None]
         if not self.demodulate:
-            return x * self.gain + offset
+            return x * self.gain + bias
         power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
         scale = torch.rsqrt(power + 1e-8) * self.gain
-        return torch.addcmul(offset, x, scale.to(x.dtype)[:, :, None, None])
+        x = torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None])
+        return x if noise is None else x.add_((noise * self.gain).to(x.dtype))
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:

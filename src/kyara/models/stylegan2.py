@@ -134,7 +134,7 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
         shape = self.noise.shape[2:]
         noise = torch.randn(len(x), 1, *shape, device=x.device) if random_noise else self.noise
-        return leaky_relu(self.conv(x, self.affine(w), noise * self.noise_strength + self.bias[:, None, None]))
+        return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
 class ToRGB(nn.Module):
@@ -147,7 +147,7 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.conv(x, self.affine(w), self.bias[:, None, None]).float()
+        return self.conv(x, self.affine(w), self.bias).float()
 
 
 class SynthesisBlock(nn.Module):
