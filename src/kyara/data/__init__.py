@@ -1,0 +1,1 @@
+"""Pictures and datasets: read safely, in order, and distorted on purpose."""

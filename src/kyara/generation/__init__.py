@@ -1,0 +1,1 @@
+"""A generator makes pictures."""

@@ -1,0 +1,1 @@
+"""Art becomes a dataset."""

@@ -1,0 +1,1 @@
+"""A dataset becomes a network: the one loop and what it needs."""
