@@ -183,10 +183,10 @@ import torch
 torch.set_num_threads(1)
 from kyara.training.train import train
 from kyara import checkpoint, models
-data, run, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+model, data, run, kills = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 random.seed(0)
 def go(kimg):
-    return train("dcgan", data, out=run, kimg=kimg, preset="tiny", workers=0, precision="32", snap=0.05)
+    return train(model, data, out=run, kimg=kimg, preset="tiny", workers=0, precision="32", snap=0.024)
 before = 0
 for _ in range(kills):
     child = os.fork()
@@ -194,7 +194,7 @@ for _ in range(kills):
         sys.stdout = sys.stderr = open(os.devnull, "w")
         go(1000)
         os._exit(0)
-    time.sleep(random.uniform(0.1, 2.0))
+    time.sleep(random.uniform(0.1, 4.0))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if (run / "training.pt").exists():
@@ -220,13 +220,12 @@ print("survived", before)
 """
 
 
-def test_kill_9_at_random_moments(faces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["dcgan", "stylegan2"])
+def test_kill_9_at_random_moments(model: str, faces: Path, tmp_path: Path) -> None:
     """Whatever was killed, the run goes on, and ends with the very bits of a run that nobody touched."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLER, str(faces), str(tmp_path / "run"), "10"],
-        capture_output=True,
-        text=True,
-    )
+    kills = os.environ.get("KYARA_KILLS", "6")
+    arguments = [sys.executable, "-c", KILLER, model, str(faces), str(tmp_path / "run"), kills]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "survived" in done.stdout
 

@@ -46,9 +46,9 @@ class Config(base.Config):
     steps the blocks still contribute a few per cent, and elastic distortions that anyone sees are missed."""
     probability: float = 0.5
     """How often a picture is distorted."""
-    resampled: float = 0.25
-    """How often a whole picture moves by less than a pixel: that softens it as a distortion does, so softness may
-    be a hint, but no more than that."""
+    resampled: float = 0.0
+    """How often a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
+    never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
     enlarged: float = 0.2
     """How often a batch is seen as if enlarged, from half the size or more: small pictures are not broken ones."""
 
@@ -57,7 +57,7 @@ PRESETS = {
     "atto": Config(),
     "paper": Config(
         224, 224, 128, ema_kimg=0.0, weight_decay=0.01, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768),
-        layer_scale=1e-6, resampled=0.0, enlarged=0.0,
+        layer_scale=1e-6, enlarged=0.0,
     ),
     "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
 }  # fmt: skip
