@@ -76,8 +76,10 @@ class Kyara:
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """One picture through each network, to count what they compute."""
-        z, picture = torch.randn(1, self.model.z_dim), self.real[:1]
-        return {"generator": lambda: self.model.sample(z), "discriminator": lambda: self.model.d(picture)}
+        return {
+            "generator": lambda: self.model.sample(torch.randn(1, self.model.z_dim)),
+            "discriminator": lambda: self.model.d(self.real[:1]),
+        }
 
 
 class Plain(Kyara):
@@ -240,8 +242,10 @@ class Lucidrains(nn.Module):
         return self.G(w[:, None].expand(-1, self.G.num_layers, -1), self.noise(TOGETHER)).clamp_(0, 1)
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        styles, noise, picture = self.styles(1), self.noise(1), self.real[:1]
-        return {"generator": lambda: self.G(styles, noise), "discriminator": lambda: self.D(picture)}
+        return {
+            "generator": lambda: self.G(self.styles(1), self.noise(1)),
+            "discriminator": lambda: self.D(self.real[:1]),
+        }
 
 
 def check(config: stylegan2.Config) -> float:

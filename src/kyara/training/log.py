@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kyara.checkpoint import write_atomic
@@ -37,6 +38,14 @@ class Means:
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         self._sums, self._counts = {}, defaultdict(int)
         return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums, "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Half-finished means matter: the adaptive augmentation follows them."""
+        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self._counts = defaultdict(int, state["counts"])
 
 
 class Log:

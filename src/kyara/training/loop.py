@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from kyara.data.dataset import Dataset, Stream
 from kyara.data.pictures import to_float
-from kyara.models.base import Batch, Model
+from kyara.models.base import Batch, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
 from kyara.training.run import Run
@@ -90,7 +90,7 @@ def fit(
     if run.resumable:
         state = run.load_state()
         nimg, step, best, retries = (state[key] for key in ("nimg", "step", "best", "retries"))
-        load_state(state, model, optimizers, augment, watch)
+        load_state(state, model, optimizers, augment, watch, means)
         saved = nimg
         if nimg >= kimg * 1000:
             return True
@@ -125,6 +125,7 @@ def fit(
             model.train()
             if sheet is not None:
                 run.sheet(f"fakes{nimg // 1000:06d}.png", sheet)
+            if sheet is not None and isinstance(model, Generator):
                 scores["diversity"], alarm = watch.diversity(sheet, measured[:SHEET])
                 warn(alarm if nimg else None)
             score = next(iter(scores.values()), -float(nimg))
@@ -132,7 +133,7 @@ def fit(
             best = min(best, score)
             log.write(nimg, {f"score/{name}": value for name, value in scores.items()})
             counters = {"nimg": nimg, "step": step, "best": best, "retries": retries}
-            run.save_state(pack_state(model, optimizers, augment, watch, **counters))
+            run.save_state(pack_state(model, optimizers, augment, watch, means, **counters))
             tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
         fabric.barrier()
         saved = nimg
@@ -142,7 +143,7 @@ def fit(
     with stopping() as stop:
         if not run.resumable:
             snapshot()  # untrained: the sheet to compare with, and the state that a failure goes back to
-        while nimg < kimg * 1000 and not stop.is_set():
+        while nimg < kimg * 1000 and not asked_to_stop(fabric, stop, step):
             # One step: every phase that is due, on the same pictures.
             seed_step(options.seed, step, fabric.global_rank, retries)
             real, labels = next(pictures)
@@ -210,7 +211,7 @@ def fit(
                     warn(f"{FAILURES} steps in a row were not finite: going back to the last snapshot")
                     state = run.load_state()
                     nimg, step, best = (state[key] for key in ("nimg", "step", "best"))
-                    load_state(state, model, optimizers, augment, watch)
+                    load_state(state, model, optimizers, augment, watch, means)
                     failures.zero_()
                     pictures = stream()
                     bar.n = nimg
@@ -226,6 +227,14 @@ def fit(
     if log is not None:
         log.close()
     return nimg >= kimg * 1000
+
+
+def asked_to_stop(fabric: Fabric, stop: threading.Event, step: int) -> bool:
+    """Whether any device's process was asked to stop. Several must agree on the step, and ask each other only now and
+    then: one that stopped alone would leave the others waiting."""
+    if fabric.world_size == 1:
+        return stop.is_set()
+    return step % TICK == 0 and float(mean(fabric, torch.tensor(float(stop.is_set()), device=fabric.device))) > 0
 
 
 def mean(fabric: Fabric, tensor: Tensor) -> Tensor:
@@ -271,6 +280,7 @@ def pack_state(
     optimizers: Mapping[nn.Module, torch.optim.Optimizer],
     augment: NoAugment,
     watch: Watch,
+    means: Means,
     **counters: float,
 ) -> dict[str, Any]:
     """Everything that resuming needs, as tensors and plain containers."""
@@ -279,6 +289,7 @@ def pack_state(
         "optimizers": [optimizer.state_dict() for optimizer in optimizers.values()],
         "augment": augment.state_dict(),
         "watch": watch.state_dict(),
+        "means": means.state_dict(),
         **counters,
     }
 
@@ -289,6 +300,7 @@ def load_state(
     optimizers: Mapping[nn.Module, torch.optim.Optimizer],
     augment: NoAugment,
     watch: Watch,
+    means: Means,
 ) -> None:
     """Puts back what `pack_state` took."""
     model.load_state_dict(state["model"])
@@ -296,6 +308,7 @@ def load_state(
         optimizer.load_state_dict(kept)
     augment.load_state_dict(state["augment"])
     watch.load_state_dict(state["watch"])
+    means.load_state_dict(state["means"], next(model.parameters()).device)
 
 
 def fixed_pictures(dataset: Dataset, count: int, width: int, height: int, workers: int) -> Tensor:
