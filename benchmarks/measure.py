@@ -30,16 +30,26 @@ def machine() -> str:
     )
 
 
-def turn_about(calls: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
-    """Seconds on the clock of every call in every round. One after the other, so that what else the machine does
-    meets all of them; the round before the first warms up."""
+def pick_clock(busy: bool) -> Callable[[], float]:
+    """Seconds on the clock with every core; on a busy machine processor seconds of one thread, which say what a call
+    costs, but not how well it spreads over cores."""
+    if busy:
+        torch.set_num_threads(1)
+    return time.process_time if busy else time.perf_counter
+
+
+def turn_about(
+    calls: Mapping[Name, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Name, list[float]]:
+    """Seconds of every call in every round. One after the other, so that what else the machine does meets all of
+    them; the round before the first warms up."""
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

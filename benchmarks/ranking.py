@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import again, machine, peak, ratio, turn_about
+from measure import again, machine, peak, pick_clock, ratio, turn_about
 from PIL import Image, ImageDraw
-from transformers import ConvNextForImageClassification, ConvNextImageProcessor, pipeline, logging
+from transformers import ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
 from kyara.curation.rank import load_recogniser, open_pictures, score_all
 
@@ -92,11 +92,17 @@ def rankers(model: str) -> dict[str, Callable[[Path], list[float]]]:
     }
 
 
-def compare(contenders: Mapping[str, Callable[[Path], list[float]]], folder: Path, rounds: int, peaks: str) -> None:
+def compare(
+    contenders: Mapping[str, Callable[[Path], list[float]]],
+    folder: Path,
+    rounds: int,
+    clock: Callable[[], float],
+    peaks: str,
+) -> None:
     """One set of pictures: agreement, speed, memory."""
     count = len(list(folder.iterdir()))
     scores = {name: np.array(rank(folder)) for name, rank in contenders.items()}
-    seconds = turn_about({name: partial(rank, folder) for name, rank in contenders.items()}, rounds)
+    seconds = turn_about({name: partial(rank, folder) for name, rank in contenders.items()}, rounds, clock)
     for name, times in seconds.items():
         apart = np.abs(scores[name] - scores["Kyara"]).max()
         row = f"{name:26}{count / statistics.median(times):8.0f}{ratio(times, seconds['Kyara']):8.2f}"
@@ -111,11 +117,13 @@ def main() -> None:
     parser.add_argument("--model", default="builtin:distortion", help="a checkpoint of Kyara's recogniser")
     parser.add_argument("--count", type=int, default=512, help="pictures in a set; a quarter of it at 512 px")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--set", choices=SETS, help="only this one")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
+    clock = pick_clock(args.busy)
     contenders = rankers(args.model)
     if not args.peak:
         print(f"ranking by {args.model}, from files\n{machine()}")
@@ -127,7 +135,7 @@ def main() -> None:
                 return print(peak(lambda folder=folder: contenders[args.peak](folder)))
             print(f"\n{len(list(folder.iterdir()))} pictures of {name}; median of {args.rounds} rounds")
             print(f"{'':26}{'img/s':>8}{'x':>8}{'MiB':>9}{'apart':>11}")
-            compare(contenders, folder, args.rounds, name)
+            compare(contenders, folder, args.rounds, clock, name)
 
 
 if __name__ == "__main__":

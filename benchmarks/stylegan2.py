@@ -21,7 +21,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from measure import again, machine, peak, ratio, turn_about
+from measure import again, machine, peak, pick_clock, ratio, turn_about
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -259,7 +259,7 @@ def check(config: stylegan2.Config) -> float:
         ours = model.sample(z), model.d(real)
         make_plain(model)
         plain = model.sample(z), model.d(real)
-    difference = max(float(((a - b).abs().max() / b.abs().max())) for a, b in zip(ours, plain, strict=True))
+    difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, plain, strict=True))
     assert difference < 1e-3, f"the plain network is another one: {difference:.2g}"
     return difference
 
@@ -295,11 +295,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--set", default="", help="more numbers of the model, as kyara train takes them")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
     parser.add_argument("--compile", action="store_true", help="also Kyara's losses through torch.compile")
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "WHAT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     config = configure("stylegan2", preset=args.preset, size=args.size, batch=args.batch, changes=args.set)
     assert isinstance(config, stylegan2.Config)
+    clock = pick_clock(args.busy)
     torch.manual_seed(0)
     ours = partial(Kyara, config, precision=pick_precision("auto", torch.device("cpu")))
     builds: dict[str, Callable[[], Any]] = {"Kyara": ours, "plain": partial(Plain, config)}
@@ -326,7 +328,7 @@ def main() -> None:
         for phase in [None, *sorted(lazy)]
         for name, contender in contenders.items()
     }
-    seconds = turn_about(steps, args.rounds)
+    seconds = turn_about(steps, args.rounds, clock)
     training = {
         name: [
             once + sum((seconds[name, phase][i] - once) / every for phase, every in contender.every.items())
@@ -334,7 +336,9 @@ def main() -> None:
         ]
         for name, contender in contenders.items()
     }
-    generation = turn_about({name: contender.generate for name, contender in contenders.items()}, 3 * args.rounds)
+    generation = turn_about(
+        {name: contender.generate for name, contender in contenders.items()}, 3 * args.rounds, clock
+    )
 
     print(f"\nmedian of {args.rounds} rounds, batch {config.batch}; x: how many times as fast Kyara is; memory in MiB")
     print(f"{'':22}{'training':>22}{'generating':>23}{'parameters':>15}{'GFLOPs':>12}")
