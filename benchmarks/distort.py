@@ -11,21 +11,18 @@ stands in.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import random
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import albumentations
 import cv2
 import numpy as np
 import torch
+from measure import machine, peak
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from kyara.data import distort
 
 BATCH = 64
@@ -71,22 +68,6 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
     for _ in range(repeats):
         function()
     return (time.process_time() - start) / repeats
-
-
-def peak(function: Callable[[], object]) -> float:
-    """By how many MiB the process grows at most while `function` runs; Linux only, elsewhere 0."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return 0.0
-
-    def read(key: str) -> int:
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(key))
-
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier turns left to reuse would hide the need
-    reset.write_text("5")
-    before = read("VmRSS")
-    function()
-    return (read("VmHWM") - before) / 1024
 
 
 def speed(size: int, rounds: int, generator: torch.Generator) -> None:
@@ -164,7 +145,7 @@ def main() -> None:
     random.seed(0)
     np.random.seed(0)
     generator = torch.Generator().manual_seed(0)
-    print(f"torch {torch.__version__}, albumentations {albumentations.__version__}, OpenCV {cv2.__version__}")
+    print(f"distortions\n{machine()}, albumentations {albumentations.__version__}, OpenCV {cv2.__version__}")
     for size in args.sizes:
         speed(size, args.rounds, generator)
     displacements(256, args.count, generator)

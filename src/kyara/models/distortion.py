@@ -50,6 +50,9 @@ class Config(base.Config):
     resampled: float = 0.0
     """How often a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
     never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
+    jitter: float = 0.25
+    """How much a picture's colours vary, and how far it moves as a share of half its side, whole or distorted. Without
+    it, 20,000 faces are known by heart after 25 epochs."""
     enlarged: float = 0.2
     """How often a batch is seen as if enlarged, from half the size or more: small pictures are not broken ones."""
 
@@ -58,10 +61,29 @@ PRESETS = {
     "atto": Config(),
     "paper": Config(
         224, 224, 128, lr=1e-3, ema_kimg=0.0, weight_decay=0.01, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768),
-        layer_scale=1e-6, enlarged=0.0,
+        layer_scale=1e-6, jitter=0.0, enlarged=0.0,
     ),
     "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
 }  # fmt: skip
+
+
+def vary(pictures: Tensor, strength: float) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] with each channel brighter or darker, stronger or weaker by up to `strength`,
+    moved by whole pixels up to half that share of their sides, mirrored beyond the border: nothing is resampled."""
+    if not strength:
+        return pictures
+    (count, _, height, width), device = pictures.shape, pictures.device
+    gain, offset = ((torch.rand(2, count, 3, 1, 1, device=device) * 2 - 1) * strength).unbind()
+
+    def moved(side: int) -> Tensor:  # (count, side): which pixel is read
+        reach = int(side * strength / 2)
+        where = torch.arange(side, device=device) + torch.randint(-reach, reach + 1, (count, 1), device=device)
+        return (side - 1) - ((side - 1) - where.abs()).abs()
+
+    each = torch.arange(count, device=device)[:, None, None]
+    rows, columns = moved(height)[:, :, None], moved(width)[:, None, :]
+    shifted = pictures.permute(0, 2, 3, 1)[each, rows, columns].permute(0, 3, 1, 2)
+    return (shifted * (1 + gain) + offset).clamp_(-1, 1)
 
 
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -113,7 +135,7 @@ class Model(base.Model):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         pictures, labels, _ = distort_some(
-            batch.real, generator, self.config.probability, resampled=self.config.resampled
+            vary(batch.real, self.config.jitter), generator, self.config.probability, resampled=self.config.resampled
         )
         if torch.rand(()) < self.config.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
