@@ -30,17 +30,15 @@ def test_frozen_sets_stay_as_they_are() -> None:
     assert not torch.equal(other, pictures)
 
 
-def test_what_varies_is_place_and_colour_only() -> None:
+def test_only_colours_vary() -> None:
     torch.manual_seed(0)
-    real = smooth(16)
-    assert vary(real, 0.0) is real
+    real = smooth(16) * 0.5
+    assert torch.equal(vary(real, 0.0), real)
     varied = vary(real, 0.25)
-    assert varied.shape == real.shape and varied.abs().max() <= 1
-    assert not torch.allclose(varied, real)
-    ramp = torch.linspace(-0.5, 0.5, 32).expand(4, 3, 32, 32)
-    columns = vary(ramp, 0.25)
-    assert torch.allclose(columns, columns[:, :, :1].expand_as(columns))  # rows alike: nothing was mixed
-    assert vary(smooth(2, 9), 0.25).shape == (2, 3, 9, 9)
+    assert varied.shape == real.shape and not torch.allclose(varied, real)
+    for channel in range(3):  # within a channel of a picture, one straight line
+        a, b = real[0, channel].flatten(), varied[0, channel].flatten()
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item() - 1) < 1e-4
 
 
 def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
