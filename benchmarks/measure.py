@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -59,10 +58,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
 
 
 def peak(function: Callable[[], object]) -> float:
-    """By how many MiB the process grows at most while `function` runs; Linux only, elsewhere not a number.
-
-    Not `getrusage`: its maximum outlives exec, so that a process starts with the peak of its parent.
-    """
+    """By how many MiB the process grows at most while `function` runs; Linux only, elsewhere not a number."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return float("nan")
@@ -77,7 +73,15 @@ def peak(function: Callable[[], object]) -> float:
     return (read("VmHWM") - before) / 1024
 
 
-def again(*arguments: str) -> float:
-    """The number that this very command, with more arguments, prints last in a process of its own."""
-    printed = subprocess.run([sys.executable, *sys.argv, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return float(printed.stdout.split()[-1])
+def peak_alone(function: Callable[[], object]) -> float:
+    """`peak` in a copy of this process, which shares what is imported and nothing that was run. To be called before
+    torch has computed anything: a copy has none of its threads, and would wait for them."""
+    if not Path("/proc/self/clear_refs").exists():
+        return float("nan")
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=lambda: sender.send(peak(function)))
+    process.start()
+    sender.close()  # so that a copy that fails ends the waiting
+    found: float = receiver.recv()
+    process.join()
+    return found

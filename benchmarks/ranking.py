@@ -23,15 +23,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import again, machine, peak, pick_clock, ratio, turn_about
+from measure import machine, peak_alone, pick_clock, ratio, turn_about
 from PIL import Image, ImageDraw
 from transformers import ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
 from kyara.curation.rank import load_recogniser, open_pictures, score_all
+from kyara.models.distortion import WHOLE
+
+Ranker = Callable[[Path], list[float]]
+"""Takes a folder and gives the scores of its pictures, in the order of their names."""
 
 BATCH = 64
 TOLERANCE = 0.02
-"""How far two scores of a picture that needs no resizing may lie apart: bfloat16 against float32."""
+"""How far two scores of a picture that needs no resizing may lie apart: bfloat16 against float32. Larger ones each
+resizes with its own filter."""
 SETS = {"96 px, PNG": (96, ".png"), "96 px, WebP": (96, ".webp"), "512 px, JPEG": (512, ".jpg")}
 
 
@@ -59,57 +64,60 @@ def files(folder: Path, count: int, size: int, suffix: str) -> Path:
     return folder
 
 
-def rankers(model: str) -> dict[str, Callable[[Path], list[float]]]:
-    """Each takes a folder and gives the scores of its pictures, in the order of their names."""
+def by_kyara(model: str) -> Ranker:
     recogniser = load_recogniser(model, torch.device("cpu"))
-    config = recogniser.config
-    if config.width != config.height:
-        raise SystemExit(f"--model {model}: looks at {config.width} x {config.height}; the pipeline wants a square")
 
-    def ours(folder: Path) -> list[float]:
+    def rank(folder: Path) -> list[float]:
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bar
             scores, unreadable = score_all(open_pictures(folder), recogniser, batch=BATCH, workers=os.cpu_count() or 1)
         assert not unreadable
         return list(scores)
 
+    return rank
+
+
+def by_pipeline(model: str, batch: int) -> Ranker:
+    recogniser = load_recogniser(model, torch.device("cpu"))
+    width, height = recogniser.config.width, recogniser.config.height
+    if width != height:
+        raise SystemExit(f"--model {model}: looks at {width} x {height} pixels, and the pipeline at squares")
     average = recogniser.get_submodule("net_ema")
     network = ConvNextForImageClassification(average.config).eval()
     network.load_state_dict(average.state_dict())
     processor = ConvNextImageProcessor(
-        size={"shortest_edge": config.height}, crop_pct=1.0, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"shortest_edge": height}, crop_pct=1.0, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    whole = network.config.id2label[0]
+    whole = network.config.id2label[WHOLE]
     classify = pipeline("image-classification", model=network, image_processor=processor, device="cpu")
 
-    def theirs(folder: Path, batch: int) -> list[float]:
+    def rank(folder: Path) -> list[float]:
         answers = classify([str(path) for path in sorted(folder.iterdir())], batch_size=batch)
         return [next(guess["score"] for guess in guesses if guess["label"] == whole) for guesses in answers]
 
-    return {
-        "Kyara": ours,
-        "pipeline, batches of 1": partial(theirs, batch=1),
-        f"pipeline, batches of {BATCH}": partial(theirs, batch=BATCH),
-    }
+    return rank
 
 
 def compare(
-    contenders: Mapping[str, Callable[[Path], list[float]]],
-    folder: Path,
-    rounds: int,
-    clock: Callable[[], float],
-    peaks: str,
+    builds: Mapping[str, Callable[[], Ranker]], folders: Mapping[str, Path], rounds: int, clock: Callable[[], float]
 ) -> None:
-    """One set of pictures: agreement, speed, memory."""
-    count = len(list(folder.iterdir()))
-    scores = {name: np.array(rank(folder)) for name, rank in contenders.items()}
-    seconds = turn_about({name: partial(rank, folder) for name, rank in contenders.items()}, rounds, clock)
-    for name, times in seconds.items():
-        apart = np.abs(scores[name] - scores["Kyara"]).max()
-        row = f"{name:26}{count / statistics.median(times):8.0f}{ratio(times, seconds['Kyara']):8.2f}"
-        print(f"{row}{again('--peak', name, '--set', peaks):9.0f}{apart:11.4f}")
-    if (size := Image.open(next(folder.iterdir())).width) != 96:
-        return print(f"{'':26}apart, because each resizes {size} px with its own filter")
-    assert max(np.abs(s - scores["Kyara"]).max() for s in scores.values()) < TOLERANCE, "not the same scores"
+    """A table for each folder: speed, memory, agreement."""
+    memory = {
+        (title, name): peak_alone(lambda build=build, folder=folder: build()(folder))
+        for title, folder in folders.items()
+        for name, build in builds.items()
+    }
+    rankers = {name: build() for name, build in builds.items()}
+    for title, folder in folders.items():
+        scores = {name: np.array(rank(folder)) for name, rank in rankers.items()}
+        seconds = turn_about({name: partial(rank, folder) for name, rank in rankers.items()}, rounds, clock)
+        count = len(scores["Kyara"])
+        print(f"\n{count} pictures of {title}; median of {rounds} rounds; x: how many times as fast Kyara is")
+        print(f"{'':26}{'img/s':>8}{'x':>8}{'MiB':>9}{'apart':>11}")
+        for name, times in seconds.items():
+            apart = np.abs(scores[name] - scores["Kyara"]).max()
+            row = f"{name:26}{count / statistics.median(times):8.0f}{ratio(times, seconds['Kyara']):8.2f}"
+            print(f"{row}{memory[title, name]:9.0f}{apart:11.4f}", flush=True)
+            assert SETS[title][0] > 96 or apart < TOLERANCE, "not the same scores"
 
 
 def main() -> None:
@@ -118,24 +126,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=512, help="pictures in a set; a quarter of it at 512 px")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    parser.add_argument("--set", choices=SETS, help="only this one")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     clock = pick_clock(args.busy)
-    contenders = rankers(args.model)
-    if not args.peak:
-        print(f"ranking by {args.model}, from files\n{machine()}")
+    builds = {
+        "Kyara": partial(by_kyara, args.model),
+        "pipeline, batches of 1": partial(by_pipeline, args.model, 1),
+        f"pipeline, batches of {BATCH}": partial(by_pipeline, args.model, BATCH),
+    }
+    print(f"ranking by {args.model}, from files\n{machine()}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for name in [args.set] if args.set else SETS:
-            size, suffix = SETS[name]
-            folder = files(Path(temporary) / name, args.count // (4 if size > 96 else 1), size, suffix)
-            if args.peak:
-                return print(peak(lambda folder=folder: contenders[args.peak](folder)))
-            print(f"\n{len(list(folder.iterdir()))} pictures of {name}; median of {args.rounds} rounds")
-            print(f"{'':26}{'img/s':>8}{'x':>8}{'MiB':>9}{'apart':>11}")
-            compare(contenders, folder, args.rounds, clock, name)
+        folders = {
+            title: files(Path(temporary) / title, args.count // (4 if size > 96 else 1), size, suffix)
+            for title, (size, suffix) in SETS.items()
+        }
+        compare(builds, folders, args.rounds, clock)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ another network, built with the same channels; its step is what its Trainer does
 from __future__ import annotations
 
 import argparse
+import logging
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from measure import again, machine, peak, pick_clock, ratio, turn_about
+from measure import machine, peak_alone, pick_clock, ratio, turn_about
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +30,11 @@ from kyara.models import base, stylegan2
 from kyara.models.layers import ACTIVATION, BINOMIAL, Conv, ModulatedConv, minibatch_deviation, pad_even
 from kyara.training.loop import move_average, update
 from kyara.training.train import configure, pick_precision
+
+with patch("torch.cuda.is_available", return_value=True):  # all it does without a GPU is refuse to be imported
+    from stylegan2_pytorch import stylegan2_pytorch as lucidrains
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 TOGETHER = 8
 """Pictures generated at once, as `kyara generate` does it."""
@@ -179,16 +185,13 @@ class Lucidrains(nn.Module):
 
     def __init__(self, config: stylegan2.Config, *, fair: bool) -> None:
         super().__init__()
-        with patch("torch.cuda.is_available", return_value=True):  # all it does without a GPU is refuse to be imported
-            from stylegan2_pytorch import stylegan2_pytorch as package
-
         finest, side = config.channels(config.levels), config.width
-        self.package, self.size, self.fair = package, (config.batch, side, config.z_dim), fair
-        self.S = package.StyleVectorizer(config.z_dim, config.mapping_layers)
-        self.G = package.Generator(side, config.z_dim, network_capacity=finest // 2, fmap_max=config.channel_max)
-        self.D = package.Discriminator(side, network_capacity=finest // 4, fmap_max=config.channel_max)
-        package.StyleGAN2._init_weights(self)
-        self.augmented = package.AugWrapper(self.D, side)
+        self.size, self.fair = (config.batch, side, config.z_dim), fair
+        self.S = lucidrains.StyleVectorizer(config.z_dim, config.mapping_layers)
+        self.G = lucidrains.Generator(side, config.z_dim, network_capacity=finest // 2, fmap_max=config.channel_max)
+        self.D = lucidrains.Discriminator(side, network_capacity=finest // 4, fmap_max=config.channel_max)
+        lucidrains.StyleGAN2._init_weights(self)
+        self.augmented = lucidrains.AugWrapper(self.D, side)
         generator = [*self.S.parameters(), *self.G.parameters()]
         self.g_optimizer = torch.optim.Adam(generator, lr=2e-4, betas=(0.5, 0.9))
         self.d_optimizer = torch.optim.Adam(self.D.parameters(), lr=4e-4, betas=(0.5, 0.9))
@@ -202,7 +205,7 @@ class Lucidrains(nn.Module):
         layers, (_, _, z_dim) = self.G.num_layers, self.size
         middle = int(torch.rand(()) * layers)
         latents = [(torch.randn(count, z_dim), middle), (torch.randn(count, z_dim), layers - middle)]
-        styles: Tensor = self.package.styles_def_to_tensor(self.package.latent_to_w(self.S, latents))
+        styles: Tensor = lucidrains.styles_def_to_tensor(lucidrains.latent_to_w(self.S, latents))
         return styles
 
     def noise(self, count: int) -> Tensor:
@@ -217,11 +220,11 @@ class Lucidrains(nn.Module):
         )
         real = self.real.clone().requires_grad_(penalty)
         real_logits, _ = self.augmented(real)
-        loss = self.package.hinge_loss(fake_logits, real_logits)
+        loss = lucidrains.hinge_loss(fake_logits, real_logits)
         if penalty:
-            loss = loss + self.package.gradient_penalty(real, real_logits)
+            loss = loss + lucidrains.gradient_penalty(real, real_logits)
         if penalty and not self.fair:
-            loss = loss + self.package.gradient_penalty(fake, fake_logits)
+            loss = loss + lucidrains.gradient_penalty(fake, fake_logits)
         loss.backward()
         self.d_optimizer.step()
 
@@ -229,9 +232,9 @@ class Lucidrains(nn.Module):
         styles = self.styles(batch)
         fake = self.G(styles, self.noise(batch))
         fake_logits, _ = self.augmented(fake)
-        loss = self.package.gen_hinge_loss(fake_logits, None)
+        loss = lucidrains.gen_hinge_loss(fake_logits, None)
         if lazy == "g_reg":
-            lengths = self.package.calc_pl_lengths(styles, fake)
+            lengths = lucidrains.calc_pl_lengths(styles, fake)
             loss = loss + (lengths - lengths.detach().mean()).square().mean()
         loss.backward()
         self.g_optimizer.step()
@@ -268,7 +271,7 @@ def operations(parts: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Billions of multiplications and additions of each network, for one picture."""
     counted = {}
     for name, part in parts.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter:
             part()
         counted[name] = counter.get_total_flops() / 1e9
     return counted
@@ -297,7 +300,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
     parser.add_argument("--compile", action="store_true", help="also Kyara's losses through torch.compile")
-    parser.add_argument("--peak", nargs=2, metavar=("NAME", "WHAT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     config = configure("stylegan2", preset=args.preset, size=args.size, batch=args.batch, changes=args.set)
     assert isinstance(config, stylegan2.Config)
@@ -310,12 +312,11 @@ def main() -> None:
         builds["  penalised as Kyara"] = partial(Lucidrains, config, fair=True)
     if args.compile:
         builds["Kyara, compiled"] = partial(ours, compiled=True)
-    if args.peak:
-        name, what = args.peak
-        print(peak(lambda: train_once(builds[name]) if what == "train" else builds[name]().generate()))
-        return
-
-    print(f"StyleGAN2 {args.preset}, {config.height} x {config.width}, {args.set}\n{machine()}")
+    print(f"StyleGAN2 {args.preset} {args.set}, {config.height} x {config.width}\n{machine()}", flush=True)
+    memory = {
+        name: (peak_alone(partial(train_once, build)), peak_alone(lambda build=build: build().generate()))
+        for name, build in builds.items()
+    }
     print(f"Kyara in {ours.keywords['precision']}; the plain one is the same network to {check(config):.0e}")
     contenders = {name: build() for name, build in builds.items()}
     if args.compile:
@@ -346,9 +347,10 @@ def main() -> None:
     print(f"{'':22}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (8, 6, 8, 9, 6, 8, 8, 7, 6, 6), strict=True)))
     for name, contender in contenders.items():
         row = f"{name:22}"
-        for times, pictures, what in ((training, config.batch, "train"), (generation, TOGETHER, "generate")):
-            row += f"{pictures / statistics.median(times[name]):8.1f}{ratio(times[name], times['Kyara']):6.2f}"
-            row += f"{again('--peak', name, what):8.0f} "
+        for times, pictures, most in zip((training, generation), (config.batch, TOGETHER), memory[name], strict=True):
+            row += (
+                f"{pictures / statistics.median(times[name]):8.1f}{ratio(times[name], times['Kyara']):6.2f}{most:8.0f} "
+            )
         g, d = parameters(contender)
         flops = operations(contender.parts())
         print(f"{row}{g / 1e6:6.2f}M{d / 1e6:6.2f}M{flops['generator']:6.2f}{flops['discriminator']:6.2f}")
