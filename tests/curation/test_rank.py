@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_number(
     faces = fill(tmp_path / "faces", {f"{i:03}.png": i for i in range(120)})
     source, begun, ended = ranking.open_pictures(faces), 0, 0
 
-    def picture(i: int) -> np.ndarray:
+    def picture(i: int, at_least: int | None = None) -> np.ndarray:
         nonlocal begun
         begun += 1
         return grey(i)

@@ -318,3 +318,14 @@ def test_float_and_back() -> None:
 def test_only_pictures_are_encoded() -> None:
     with pytest.raises(ValueError, match="uint8"):
         pictures.encode_png(RANDOM.astype(np.float32))
+
+
+def test_a_large_jpeg_can_come_smaller() -> None:
+    smooth = pictures.resize(np.random.RandomState(0).randint(0, 256, (5, 7, 3), dtype=np.uint8), 700, 500)
+    buffer = io.BytesIO()
+    Image.fromarray(smooth).save(buffer, "JPEG", quality=95)
+    whole, part = (pictures.decode(buffer.getvalue(), at_least=side) for side in (None, 100))
+    assert whole.shape == (500, 700, 3) and part.shape == (125, 175, 3)
+    difference = pictures.resize(whole, 35, 25).astype(int) - pictures.resize(part, 35, 25)
+    assert np.abs(difference).mean() < 2
+    assert pictures.decode(pictures.encode_png(smooth), at_least=100).shape == (500, 700, 3)

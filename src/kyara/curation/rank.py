@@ -58,7 +58,7 @@ class Pictures(Protocol):
 
     def read(self, i: int) -> bytes: ...
 
-    def picture(self, i: int) -> np.ndarray: ...
+    def picture(self, i: int, at_least: int | None = None) -> np.ndarray: ...
 
 
 def rank(
@@ -166,8 +166,8 @@ class Gallery:
     def read(self, i: int) -> bytes:
         return (self.path / self.names[i]).read_bytes()
 
-    def picture(self, i: int) -> np.ndarray:
-        return decode(self.path / self.names[i])
+    def picture(self, i: int, at_least: int | None = None) -> np.ndarray:
+        return decode(self.path / self.names[i], at_least=at_least)
 
 
 def load_recogniser(name: str, device: torch.device) -> Recogniser:
@@ -217,7 +217,8 @@ def score_all(
         numbers.clear()
         waiting.clear()
 
-    decoded = _ahead(lambda i: fit(source.picture(i), recogniser), range(len(scores)), workers, 2 * batch)
+    enough = 2 * max(recogniser.config.width, recogniser.config.height)  # twice as fine: Lanczos does the rest
+    decoded = _ahead(lambda i: fit(source.picture(i, enough), recogniser), range(len(scores)), workers, 2 * batch)
     for i, picture in tqdm(decoded, total=len(scores), unit="picture", disable=None):
         if isinstance(picture, Exception):
             unreadable[i] = str(picture)

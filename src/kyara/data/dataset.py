@@ -79,9 +79,9 @@ class Dataset:
         """The i-th picture as it is stored."""
         return self.files.read(self.names[i])
 
-    def picture(self, i: int) -> np.ndarray:
-        """The i-th picture at its own size, (H, W, 3) uint8."""
-        return pictures.decode(self.read(i), f"{self.path / self.names[i]}")
+    def picture(self, i: int, at_least: int | None = None) -> np.ndarray:
+        """The i-th picture at its own size, (H, W, 3) uint8; `at_least` as in `pictures.decode`."""
+        return pictures.decode(self.read(i), f"{self.path / self.names[i]}", at_least=at_least)
 
     def map(
         self, function: Callable[[bytes, str], T], indices: Iterable[int], workers: int = 0

@@ -50,13 +50,18 @@ class PictureError(ValueError):
     """A file that is no picture that Kyara reads; the message is "NAME: what is wrong"."""
 
 
-def decode(source: Path | bytes, name: str | None = None) -> np.ndarray:
+def decode(source: Path | bytes, name: str | None = None, *, at_least: int | None = None) -> np.ndarray:
     """The picture in a file or in a file's bytes, (H, W, 3) uint8 RGB.
+
+    Whoever needs no more than `at_least` pixels on each side gets a large JPEG at a half, a quarter or an eighth of
+    its size, which is several times as fast.
 
     Turned as its EXIF says; transparency laid over white; palettes, grey and CMYK converted; 16 bits scaled
     to 8; the first frame of an animation. Raises nothing but PictureError, which calls the picture `name`.
     """
     with _open(source, name) as picture:
+        if at_least is not None:
+            picture.draft(None, (at_least, at_least))
         picture.load()
         return _rgb(picture)
 
