@@ -245,6 +245,7 @@ class Lucidrains(nn.Module):
         return self.G(w[:, None].expand(-1, self.G.num_layers, -1), self.noise(TOGETHER)).clamp_(0, 1)
 
     def parts(self) -> dict[str, Callable[[], object]]:
+        self.requires_grad_(False)  # or its constant trips the counter
         return {
             "generator": lambda: self.G(self.styles(1), self.noise(1)),
             "discriminator": lambda: self.D(self.real[:1]),
@@ -312,7 +313,10 @@ def main() -> None:
         builds["  penalised as Kyara"] = partial(Lucidrains, config, fair=True)
     if args.compile:
         builds["Kyara, compiled"] = partial(ours, compiled=True)
-    print(f"StyleGAN2 {args.preset} {args.set}, {config.height} x {config.width}\n{machine()}", flush=True)
+    print(
+        f"StyleGAN2 {' '.join(filter(None, (args.preset, args.set)))}, {config.height} x {config.width}\n{machine()}",
+        flush=True,
+    )
     memory = {
         name: (peak_alone(partial(train_once, build)), peak_alone(lambda build=build: build().generate()))
         for name, build in builds.items()
