@@ -312,6 +312,7 @@ def main() -> None:
         builds["stylegan2_pytorch"] = partial(Lucidrains, config, fair=False)
         builds["  penalised as Kyara"] = partial(Lucidrains, config, fair=True)
     if args.compile:
+        torch.compiler.config.force_disable_caches = True  # or the time to compile would be that of the second time
         builds["Kyara, compiled"] = partial(ours, compiled=True)
     print(
         f"StyleGAN2 {' '.join(filter(None, (args.preset, args.set)))}, {config.height} x {config.width}\n{machine()}",
