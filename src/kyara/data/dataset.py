@@ -22,7 +22,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -112,6 +112,12 @@ class Dataset:
             digest.update(json.dumps(line).encode())
         digest.update(json.dumps(list(self.attributes)).encode())
         return digest.hexdigest()[:16]
+
+    def labels(self, attribute: str, values: Sequence[str]) -> np.ndarray:
+        """Of every picture, the index of its value of `attribute` in `values`: (N,) int64, -1 where unknown."""
+        index = {value: i for i, value in enumerate(values) if value}
+        column = self.attributes.get(attribute, [""] * len(self))
+        return np.array([index.get(value, -1) for value in column], dtype=np.int64)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The Dataset of these pictures only."""
@@ -287,7 +293,8 @@ class Stream:
     a pure function of `seed` and the position, so `start=N` goes on exactly as if N pictures had been taken.
     `batch` counts the pictures of one step over all `world` ranks; each gets its share of every batch.
 
-    Yields (pictures uint8 (B, 3, H, W), labels: attribute -> index into `values` (B,) int64, -1 = unknown).
+    Yields (pictures uint8 (B, 3, H, W), labels: attribute -> index into `values` (B,) int64, -1 = unknown). `values`
+    says which attributes and values count, by default all; what is not among them is unknown.
     A set that fits into `memory_limit` bytes once decoded is kept as one array; a larger one is decoded by
     `workers` processes ahead of time. DatasetError if there are pictures that cannot be decoded.
     """
@@ -306,6 +313,7 @@ class Stream:
         workers: int = 2,
         memory_limit: int = 2 * 2**30,
         start: int = 0,
+        values: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         import torch
 
@@ -314,11 +322,10 @@ class Stream:
         self.dataset, self.width, self.height = dataset, width, height
         self.batch, self.seed, self.mirror = batch, seed, mirror
         self.rank, self.world, self.workers, self.start = rank, world, workers, start
-        self.values = {key: known_values(column) for key, column in dataset.attributes.items()}
-        self._labels = {}
-        for key, values in self.values.items():
-            index = {"": -1, **{value: i for i, value in enumerate(values)}}
-            self._labels[key] = torch.tensor([index[v] for v in dataset.attributes[key]], dtype=torch.int64)
+        if values is None:
+            values = {key: known_values(column) for key, column in dataset.attributes.items()}
+        self.values = values
+        self._labels = {key: torch.from_numpy(dataset.labels(key, known)) for key, known in values.items()}
         self._memory: Tensor | None = None
         if len(dataset) * 3 * height * width <= memory_limit:
             self._memory = self._decode_all()

@@ -36,8 +36,14 @@ def build(name: str, config: Mapping[str, Any]) -> Model:
     known = {f.name for f in dataclasses.fields(cls.config_type)}
     if unknown := sorted(set(config) - known):
         raise ValueError(f"{name}: knows no setting {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
-    return cls(cls.config_type(**values))
+    return cls(cls.config_type(**{key: _frozen(value) for key, value in config.items()}))
+
+
+def _frozen(value: Any) -> Any:
+    """A value out of JSON as a Config holds it: lists, also inside tables, are tuples."""
+    if isinstance(value, Mapping):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:

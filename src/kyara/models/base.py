@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ class Config:
     """Half-life of the moving average of the weights, in thousands of pictures."""
     ema_ramp: float = 0.05
     """The half-life is never more than this share of the pictures seen so far: early averages forget quickly."""
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Attribute -> its values in the order of their labels: what the model is told, or tells. From the data."""
+    joint: tuple[tuple[int, ...], ...] = ()
+    """Which values come together how often: a label for each attribute, in their order, and a count. From the data."""
 
 
 class Model(nn.Module):
@@ -74,6 +78,8 @@ class Model(nn.Module):
     averages: ClassVar[Mapping[str, str]] = {}
     """Trained submodule -> submodule that keeps the moving average of its weights, e.g. {"g": "g_ema"}. The
     average is what a Checkpoint stores and what inference uses."""
+    attributed: ClassVar[Literal["never", "may", "must"]] = "never"
+    """Whether the model makes use of the data's attributes: those that `train --attributes` names."""
     holdout: ClassVar[float] = 0.0
     """Share of the pictures that is never trained on, for `measure`."""
 

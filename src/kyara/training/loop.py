@@ -101,6 +101,7 @@ def fit(
             Stream(
                 training_set, width=config.width, height=config.height, batch=options.batch, seed=options.seed,
                 mirror=options.mirror, rank=fabric.global_rank, world=fabric.world_size, workers=workers, start=nimg,
+                values=config.attributes,
             )
         )  # fmt: skip
 

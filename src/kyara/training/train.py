@@ -8,12 +8,13 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from lightning_fabric import Fabric
 
 from kyara import models
-from kyara.data.dataset import open_dataset
+from kyara.data.dataset import Dataset, known_values, open_dataset
 from kyara.data.pictures import parse_size
 from kyara.models.base import Config
 from kyara.training.augment import Policy
@@ -31,6 +32,7 @@ def train(
     out: Path | None = None,
     preset: str | None = None,
     size: str | None = None,
+    attributes: str = "",
     set: str = "",
     kimg: float = 1000.0,
     snap: float = 50.0,
@@ -58,6 +60,7 @@ def train(
         out: Run folder; without it runs/00000-MODEL-DATA.
         preset: A named set of the model's numbers; without it the model's first, made for two cores.
         size: Size of the pictures, as 96 or 512x256 (height x width); without it the preset's.
+        attributes: Columns of the data that the model learns to obey or to tell, as hair,eyes.
         set: More of the model's numbers, as lr=0.001,channel_max=128; --dry-run shows them all.
         kimg: Thousands of pictures to train for, in all.
         snap: Thousands of pictures between two snapshots.
@@ -80,6 +83,8 @@ def train(
     data, out = Path(data), None if out is None else Path(out)  # from Python, texts will do
     target = models.pick_device(device)
     config = configure(model, preset=preset, size=size, batch=batch, changes=set)
+    dataset = open_dataset(data)
+    config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
     options = Options(
         batch=config.batch,
         micro_batch=micro_batch or config.batch // devices,
@@ -92,7 +97,6 @@ def train(
     )
     if options.batch % (options.micro_batch * devices):
         raise ValueError(f"--micro-batch {micro_batch}: must divide --batch {options.batch} on {devices} device(s)")
-    dataset = open_dataset(data)
     description = {
         "data": {"name": data.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint},
         "training": dataclasses.asdict(options),
@@ -141,9 +145,34 @@ def configure(model: str, *, preset: str | None, size: str | None, batch: int | 
     return dataclasses.replace(config, **values)
 
 
+def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
+    """What a Config says about the attributes `wanted`, as hair,eyes: their values, and which of these come together
+    how often in the dataset. ValueError if there is no such column, or if the model can do nothing with any."""
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    use, there = (
+        models.architecture(model).attributed,
+        [key for key, column in dataset.attributes.items() if any(column)],
+    )
+    if names and use == "never":
+        raise ValueError(f"--attributes {wanted}: {model} makes no use of attributes; leave the option out")
+    if not names and use == "must":
+        raise ValueError(f"--attributes: {model} needs one or more of {', '.join(there) or '(the data have none)'}")
+    for name in names:
+        if name not in there:
+            raise ValueError(f"--attributes {name}: {dataset.path} knows {', '.join(there) or 'no attributes'}")
+    values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
+    if not names:
+        return {}
+    rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
+    together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
+    joint = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
+    return {"attributes": values, "joint": joint}
+
+
 def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
     """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
     hints = typing.get_type_hints(config)
+    del hints["attributes"], hints["joint"]  # the data say them, through --attributes
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))
