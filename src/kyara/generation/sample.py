@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_format
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +17,18 @@ from tyro.conf import Positional
 
 from kyara import __version__, checkpoint
 from kyara.curation.rank import Recogniser, contact_sheet, fit, load_recogniser, score
-from kyara.data.pictures import decode, encode_png, read_recipe, to_float, to_uint8, write_animation
+from kyara.data.pictures import decode, encode_png, to_float, to_uint8, write_animation
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation.confirm import TRIES, load_judge
+from kyara.generation.recipe import BUILTIN, LAST_SEED, Shot, read_like
 from kyara.models import conditions, load, pick_device
 from kyara.models.base import Generator, latents
 
-BUILTIN = "builtin:anime"
 COUNT = 16
 TOGETHER = 8
 """Latents the network always works on at once, the last ones repeated if there are fewer: a convolution may
 compute in another order for another number, and a seed's picture would change in its last bits."""
-LAST_SEED = 2**32 - 1
 FILM, FPS = "interpolation.webp", 30.0
-
-Shot = Mapping[str, Any]
-"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}; and from a
-model that learned attributes, also {"labels": {"hair": "silver"}}."""
 
 if TYPE_CHECKING:
     Where = str | Mapping[str, str]
@@ -315,65 +309,6 @@ def morph(text: str, frames: int) -> list[Shot]:
             leg, position = leg - 1, frames - 1
         shots.append({"seeds": keys[leg : leg + 2], "position": position / (frames - 1)})
     return shots
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a picture was made, read from the picture."""
-
-    source: Path
-    model: str
-    checkpoint: str
-    truncation: float
-    mirror: bool
-    shot: Shot
-
-    def find(self, named: str) -> str:
-        """The name of the model that made the picture: `named` if one is, or else what the recipe says.
-        ValueError if that is another model."""
-        name = self.model if named == BUILTIN else named
-        hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
-        # A picture from anywhere must not make this computer fetch something from anywhere.
-        if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
-            raise ValueError(f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}")
-        try:
-            found = checkpoint.read(name).hash
-        except (OSError, ValueError) as error:
-            raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
-        if found != self.checkpoint:
-            made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
-            raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
-        return name
-
-
-def read_like(path: Path) -> Recipe:
-    """The recipe in the PNG at `path`. ValueError if it carries none or one that makes no sense."""
-    if not path.is_file():
-        raise ValueError(f"--like {path}: no such file")
-    recipe = read_recipe(path)
-    if recipe is None:
-        raise ValueError(f"--like {path}: carries no recipe; only PNG files as Kyara wrote them do")
-    shot: Shot | None = None
-    match recipe:
-        case {"seed": int(seed)} if 0 <= seed <= LAST_SEED:
-            shot = {"seed": seed}
-        case {"seeds": [int(a), int(b)], "position": float() | int() as position}:
-            if a != b and 0 <= min(a, b) <= max(a, b) <= LAST_SEED and 0 <= position <= 1:
-                shot = {"seeds": [a, b], "position": position}
-    match recipe:
-        case {
-            "model": str(model),
-            "checkpoint": str(made_by),
-            "truncation": float() | int() as truncation,
-            "mirror": bool(mirror),
-            "labels": labels,
-        } if shot and _is_labels(labels) and abs(truncation) <= 2:
-            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels})
-    raise ValueError(f"--like {path}: its recipe is not one that this version of Kyara can repeat")
-
-
-def _is_labels(labels: Any) -> bool:
-    return isinstance(labels, dict) and all(isinstance(value, str) and value for value in labels.values())
 
 
 def load_generator(name: str, device: torch.device) -> Generator:
