@@ -126,7 +126,7 @@ def test_a_checkpoint_with_impossible_attributes_is_refused(tmp_path: Path, told
     described = json.loads((tmp_path / "model" / "config.json").read_text())
     described["config"] |= told
     (tmp_path / "model" / "config.json").write_text(json.dumps(described))
-    with pytest.raises(checkpoint.CheckpointError, match="attribute|joint"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"attribute|joint"):
         models.load(folder)
 
 
