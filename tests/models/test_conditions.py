@@ -51,7 +51,7 @@ def test_the_label_loss_leaves_unknown_out() -> None:
     assert logits.grad is not None
     assert logits.grad[3].abs().sum() == 0 and logits.grad[1, 3:].abs().sum() == 0
     nothing = conditions.cross_entropy(logits, torch.full((4, 2), -1), ATTRIBUTES)
-    assert float(nothing) == 0 and torch.isfinite(conditions.accuracy(logits, torch.full((4, 2), -1), ATTRIBUTES))
+    assert nothing.item() == 0 and torch.isfinite(conditions.accuracy(logits, torch.full((4, 2), -1), ATTRIBUTES))
     certain = conditions.one_hot(LABELS, ATTRIBUTES) * 9
     assert float(conditions.accuracy(certain, LABELS, ATTRIBUTES)) == 1
     assert float(conditions.accuracy(-certain, LABELS, ATTRIBUTES)) == 0
