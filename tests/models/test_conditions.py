@@ -96,7 +96,7 @@ def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> Non
         parameter.data += 0.05 * torch.randn_like(parameter)
     child = tiny(name, attributes=ATTRIBUTES, joint=JOINT)
     fresh = initialise(child, parent)
-    assert fresh and all("labels" in module for module in fresh)
+    assert fresh and all({"labels", "heads"} & set(module.split(".")) for module in fresh)
     z = latents(range(4), parent.z_dim)
     labels = {"hair": LABELS[:, 0], "eyes": LABELS[:, 1]}
     with torch.inference_mode():
@@ -154,6 +154,8 @@ def test_a_label_loss_can_be_added(name: str) -> None:
     losses["g_labels"].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.players()["g"].parameters())
     assert set(tiny(name, label_weight=0.5).train().losses("d", batch)) == {"d"}
+    without = tiny(name, attributes=ATTRIBUTES, joint=JOINT, label_weight=0.0).train()
+    assert set(without.losses("d", batch)) == {"d"}
 
 
 def test_acgan_learns_to_tell_labels_from_real_pictures() -> None:

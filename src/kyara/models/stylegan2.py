@@ -68,9 +68,9 @@ class Config(base.Config):
     """Pictures in a group of the minibatch deviation."""
     w_decay: float = 0.995
     """Decay of the moving average of w, towards which truncation pulls."""
-    label_weight: float = 0.0
+    label_weight: float = 1.0
     """Weight of a label loss beside the projection: the discriminator also learns to tell the labels of real pictures,
-    the generator to make pictures that are told for what was asked. 0 leaves it out."""
+    the generator to make pictures that are told for what was asked. 0 leaves it out, and obedience comes later."""
 
     @property
     def levels(self) -> int:
