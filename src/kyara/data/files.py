@@ -13,8 +13,9 @@ import sys
 import threading
 import types
 import zipfile
+import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -42,6 +43,10 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; PictureError if they cannot be had."""
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Puts these files in place, new or instead of older ones. A folder gets one after the other, each at once; a
+        .zip all of them at once. Pictures stay as they are, to the byte."""
 
 
 class Folder:
@@ -86,21 +91,33 @@ class Folder:
         except OSError as error:
             raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
 
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        from kyara.checkpoint import write_atomic  # it needs torch, which processes that only decode do without
+
+        for name, content in contents.items():
+            path = (self.root / name).resolve()  # a link stays one
+            write_atomic(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+            self.sizes[name] = len(content)
+
 
 class Zip:
     """The entries of a .zip that are safe to read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._handle: tuple[int, zipfile.ZipFile] | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """Reads the directory."""
         self.sizes: dict[str, int] = {}
         self.checksums: dict[str, int] = {}
         self.ignored: list[tuple[str, str]] = []
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        self._handle: tuple[int, zipfile.ZipFile] | None = None
         try:
             entries = self._zip().infolist()
         except Exception as error:  # zipfile raises half a dozen kinds for a damaged directory
-            raise DatasetError(f"{path}: not a readable .zip ({error}); give a folder or a .zip") from error
+            raise DatasetError(f"{self.path}: not a readable .zip ({error}); give a folder or a .zip") from error
         for entry in entries:
             name = entry.filename.replace("\\", "/")
             if reason := _unsafe(entry, name):
@@ -125,6 +142,29 @@ class Zip:
             return self._zip().read(self._entries[name])
         except Exception as error:
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        from kyara.checkpoint import write_atomic
+        from kyara.data.archive import rewrite
+
+        def fill(temporary: Path) -> None:
+            rewrite(self.path, temporary, contents)
+            made = Zip(temporary)  # looked at before it takes the old one's place
+            expected = {**self.checksums, **{name: zlib.crc32(content) for name, content in contents.items()}}
+            whole = made.checksums == expected and all(made.read(name) == data for name, data in contents.items())
+            made.close()
+            if not whole:
+                raise DatasetError(f"{self.path}: cannot be rewritten safely; unpack it and give the folder")
+
+        self.close()  # some systems replace no file that is open
+        write_atomic(self.path.resolve(), fill)
+        self._look()
+
+    def close(self) -> None:
+        """Lets go of the file until it is next read."""
+        if self._handle is not None and self._handle[0] == os.getpid():
+            self._handle[1].close()
+        self._handle = None
 
 
 def _hidden(name: str) -> bool:
