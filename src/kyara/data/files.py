@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -262,3 +262,28 @@ def _end_with_parent() -> None:
 
 def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T | PictureError]:
     return [_apply(_files, function, name) for name in names]
+
+
+def ahead(
+    function: Callable[[int], T], items: Iterable[int], workers: int, depth: int
+) -> Iterator[tuple[int, T | Exception]]:
+    """`function` of each item in order, computed by threads up to `depth` items ahead; Pillow and zlib let go
+    of the interpreter's lock. An item that fails yields its exception: one odd file never stops a run."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[tuple[int, Any]] = deque()
+        try:
+            for item in items:
+                pending.append((item, pool.submit(function, item)))
+                if len(pending) > depth:
+                    yield _outcome(*pending.popleft())
+            while pending:
+                yield _outcome(*pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _outcome(item: int, future: Future[Any]) -> tuple[int, Any]:
+    error = future.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return item, error or future.result()

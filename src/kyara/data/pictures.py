@@ -17,7 +17,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
@@ -42,7 +42,6 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RECIPE = "kyara"
-LANCZOS = Image.Resampling.LANCZOS
 WHITE = (255, 255, 255)
 
 
@@ -260,11 +259,14 @@ def parse_size(text: str) -> tuple[int, int]:
     raise ValueError(f"--size {text}: not a size; {hint}")
 
 
-def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture (H, W, 3) uint8 at that size, by Lanczos' filter; itself if it has that size."""
+Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
+
+
+def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos") -> np.ndarray:
+    """The picture (H, W, 3) uint8 at that size, by that filter; itself if it has that size."""
     if picture.shape[:2] == (height, width):
         return picture
-    return np.array(_image(picture).resize((width, height), LANCZOS))
+    return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
 
 
 def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from kyara.gallery import UNTAGGED
+from kyara.models import conditions
+
+COLUMNS = 8
+"""Pictures in a row of the sheet that shows what attributes do."""
+ROWS = 64
+"""Rows that it has at most."""
 
 Player = TypeVar("Player", bound=nn.Module)
 
@@ -61,6 +70,9 @@ class Config:
     """Attribute -> its values in the order of their labels: what the model is told, or tells. From the data."""
     joint: tuple[tuple[int, ...], ...] = ()
     """Which values come together how often: a label for each attribute, in their order, and a count. From the data."""
+
+    def __post_init__(self) -> None:
+        conditions.check(self.attributes, self.joint, reserved=UNTAGGED)
 
 
 class Model(nn.Module):
@@ -116,35 +128,52 @@ class Model(nn.Module):
         """Pictures for the sample sheet, (N, 3, H, W) in [-1, 1]; None if the model makes none."""
         return None
 
-    def measure(self, real: Tensor) -> dict[str, float]:
-        """Scores on `real`, (N, 3, H, W) in [-1, 1], held fixed over a run. The first is what the best snapshot is
-        chosen by: lower is better."""
+    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+        """Scores on `real`, (N, 3, H, W) in [-1, 1], and their labels (N,) by attribute, held fixed over a run. The
+        first is what the best snapshot is chosen by: lower is better."""
         return {}
 
 
 class Generator(Model):
-    """A model that makes pictures from latents alone."""
+    """A model that makes pictures from latents, and from labels if it learned attributes."""
 
     z_dim: int
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim), by the averaged weights. Deterministic, and one
-        latent's picture does not depend on the others. `truncation` 1 is off, 0 gives the average face."""
+        latent's picture does not depend on the others. `truncation` 1 is off, 0 gives the average face. `labels` (B,)
+        by attribute say what to show; an attribute that is not named is unknown."""
         raise NotImplementedError
 
     def preview(self, batch: Batch) -> Tensor | None:
-        return self.sample(latents(range(len(batch.real)), self.z_dim).to(batch.real.device))
+        """As many as there are real pictures; if the model learned attributes, a row for each of `shown_values`. Down a
+        column neither the latent changes nor any other attribute."""
+        device = batch.real.device
+        if not self.config.attributes:
+            return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
+        attributes, joint = self.config.attributes, self.config.joint
+        others = [conditions.draw(attributes, joint, {}, seed) for seed in range(COLUMNS)]
+        asked = [{**labels, name: value} for name, value in self.shown_values() for labels in others]
+        labels = {name: torch.tensor([each[name] for each in asked], device=device) for name in attributes}
+        return self._pictures(itertools.islice(itertools.cycle(range(COLUMNS)), len(asked)), labels, device)
 
-    def measure(self, real: Tensor) -> dict[str, float]:
+    def shown_values(self) -> list[tuple[str, int]]:
+        """The attributes and labels of the rows of `preview`, top to bottom."""
+        every = [(name, i) for name, values in self.config.attributes.items() for i in range(len(values))]
+        return every[:ROWS]
+
+    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+        """Distance to the real pictures of as many generated ones that are asked for the same labels."""
         from kyara.models.losses import sliced_wasserstein
 
-        fake = torch.cat(
-            [
-                self.sample(latents(range(i, min(i + 32, len(real))), self.z_dim).to(real.device)).clamp(-1, 1)
-                for i in range(0, len(real), 32)
-            ]
-        )
-        return {"swd": sliced_wasserstein(real, fake)}
+        return {"swd": sliced_wasserstein(real, self._pictures(range(len(real)), labels, real.device).clamp(-1, 1))}
+
+    def _pictures(self, seeds: Iterable[int], labels: Mapping[str, Tensor], device: torch.device) -> Tensor:
+        """Pictures of many seeds, a part at a time: (N, 3, H, W)."""
+        z = latents(seeds, self.z_dim).to(device)
+        parts = [slice(begin, begin + 32) for begin in range(0, len(z), 32)]
+        made = [self.sample(z[part], labels={name: label[part] for name, label in labels.items()}) for part in parts]
+        return torch.cat(made)
 
 
 def latents(seeds: Any, z_dim: int) -> Tensor:

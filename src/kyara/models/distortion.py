@@ -140,7 +140,7 @@ class Model(base.Model):
         logits: Tensor = self.net_ema(pictures.contiguous(memory_format=torch.channels_last)).logits
         return logits.float().softmax(1)[:, WHOLE]
 
-    def measure(self, real: Tensor) -> dict[str, float]:
+    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
         """Shares of wrong answers on the frozen set that `real` (N, 3, H, W) becomes (see `frozen_set`)."""
         pictures, kinds = frozen_set(real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)

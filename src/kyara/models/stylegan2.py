@@ -4,6 +4,10 @@ A mapping network turns z into w; a synthesis network starts from a learned cons
 block, each convolution modulated by an affine image of w, each block adding to an RGB skip; the discriminator is
 residual. Differences from the paper: the constant takes the picture's shape, so any width and height work; the
 discriminator's levels are numbered from the coarse end, like the generator's, so that a network can grow.
+
+Told of attributes, the mapping network adds a learned row for each label to its first layer, which is what labels put
+beside the normalised z would do, and the discriminator projects its features on the labels. Both begin at zero, so a
+network that is given labels later (--init) starts as the one it was.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base
+from kyara.models import base, conditions
 from kyara.models.layers import (
     ACTIVATION,
     Conv,
@@ -64,6 +68,9 @@ class Config(base.Config):
     """Pictures in a group of the minibatch deviation."""
     w_decay: float = 0.995
     """Decay of the moving average of w, towards which truncation pulls."""
+    label_weight: float = 0.0
+    """Weight of a label loss beside the projection: the discriminator also learns to tell the labels of real pictures,
+    the generator to make pictures that are told for what was asked. 0 leaves it out."""
 
     @property
     def levels(self) -> int:
@@ -93,24 +100,44 @@ PRESETS = {
 }  # fmt: skip
 
 
+CENTRED = 512
+"""Latents whose mean w is the centre of a condition."""
+
+
 class MappingNet(nn.Module):
-    """z (B, z_dim) -> w (B, w_dim)."""
+    """z (B, z_dim), labels (B, A) -> w (B, w_dim)."""
 
     w_average: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.z_dim = config.z_dim
         sizes = [config.z_dim] + [config.w_dim] * config.mapping_layers
         pairs = itertools.pairwise(sizes)
         self.layers = nn.ModuleList(Linear(a, b, lr=config.mapping_lr, gain=ACTIVATION) for a, b in pairs)
         self.register_buffer("w_average", torch.zeros(config.w_dim))
         self.decay = config.w_decay
+        self.labels = conditions.Rows(config.attributes, config.w_dim) if config.attributes else None
+        if config.attributes and not self.layers:
+            raise ValueError("mapping_layers=0: attributes enter at the first layer of the mapping network")
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-        for layer in self.layers:
-            w = leaky_relu(layer(w))
+        for i, layer in enumerate(self.layers):
+            w = layer(w)
+            if self.labels is not None and i == 0:
+                w = w + self.labels(labels)
+            w = leaky_relu(w)
         return w
+
+    def centre(self, labels: Tensor) -> Tensor:
+        """The w that truncation pulls towards, (B, w_dim): the mean of what was asked for, since the mean of everything
+        has no hair colour. Taken anew over fixed latents: a tracked one would need a row for every combination."""
+        if self.labels is None:
+            return self.w_average.expand(len(labels), -1)
+        z = torch.randn(CENTRED, self.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
+        asked, which = labels.unique(dim=0, return_inverse=True)
+        return torch.stack([self(z, row.expand(CENTRED, -1)).mean(0) for row in asked])[which]
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
@@ -205,25 +232,25 @@ class Synthesis(nn.Module):
 
 
 class GeneratorNet(nn.Module):
-    """Mapping and synthesis. z (B, z_dim) -> pictures (B, 3, H, W)."""
+    """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
 
-    def styles(self, z: Tensor, mixing: float = 0.0) -> Tensor:
-        """ws (B, layers, w_dim) of z. With probability `mixing`, a picture's styles from a random layer on come
-        from the latent of another picture of the batch."""
+    def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
+        """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
+        come from another latent with the same labels."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
-            w = self.mapping(z)
+            w = self.mapping(z, labels)
         ws = w[:, None].expand(-1, layers, -1)  # (B, layers, w_dim)
         if self.training:
             self.mapping.track(w)
         if mixing:
             with torch.autocast(z.device.type, enabled=False):
-                other = self.mapping(torch.randn_like(z))[:, None]
+                other = self.mapping(torch.randn_like(z), labels)[:, None]
             start = torch.randint(1, layers, (len(z), 1, 1), device=z.device)
             keep = torch.rand(len(z), 1, 1, device=z.device) >= mixing
             fine = torch.arange(layers, device=z.device)[None, :, None] >= start
@@ -263,8 +290,15 @@ class Discriminator(nn.Module):
         self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
         self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
+        told = config.attributes
+        self.labels = conditions.Projection(told, channels(0)) if told else None
+        self.heads = Linear(channels(0), conditions.width(told)) if told and config.label_weight else None
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.judge(pictures, labels)[0]
+
+    def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if it has heads for them."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False):
             x = pictures.to(dtype, memory_format=torch.channels_last)
@@ -272,8 +306,11 @@ class Discriminator(nn.Module):
             for block in reversed(self.blocks):
                 x = block(x)
             x = leaky_relu(self.conv(minibatch_deviation(x, self.group)))
-            x = leaky_relu(self.hidden(x.float().flatten(1)))
-            return self.output(x).squeeze(1)
+            x = leaky_relu(self.hidden(x.float().flatten(1)))  # (B, C)
+            logits = self.output(x).squeeze(1)
+            if self.labels is not None and labels is not None:
+                logits = logits + self.labels(x, labels)
+            return logits, None if self.heads is None else self.heads(x)
 
 
 class Model(base.Generator):
@@ -283,6 +320,7 @@ class Model(base.Generator):
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    attributed = "may"
     path_average: Tensor
 
     def __init__(self, config: Config) -> None:
@@ -305,35 +343,47 @@ class Model(base.Generator):
         return lazy.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        return getattr(self, f"_{phase}")(batch)
+        labels = conditions.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
+        return getattr(self, f"_{phase}")(batch, labels)
 
-    def _fakes(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        ws = self.g.styles(torch.randn(count, self.z_dim, device=device), self.config.style_mixing)
+    def _fakes(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures of random latents with these labels (B, A), and their styles."""
+        z = torch.randn(len(asked), self.z_dim, device=asked.device)
+        ws = self.g.styles(z, asked, self.config.style_mixing)
         return self.g.synthesis(ws), ws
 
-    def _d(self, batch: base.Batch) -> dict[str, Tensor]:
+    def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        asked = conditions.shuffled(labels)
         with torch.no_grad():
-            fake, _ = self._fakes(len(batch.real), batch.real.device)
-        real_logits, fake_logits = self.d(batch.augment(batch.real)), self.d(batch.augment(fake))
+            fake, _ = self._fakes(asked)
+        real_logits, told = self.d.judge(batch.augment(batch.real), labels)
+        fake_logits = self.d(batch.augment(fake), asked)
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
-        return {"d": nonsaturating_d(real_logits, fake_logits)}
+        if told is not None:
+            batch.log["label_accuracy"] = conditions.accuracy(told, labels, self.config.attributes)
+        return {
+            "d": nonsaturating_d(real_logits, fake_logits),
+            **conditions.losses("d_labels", told, labels, self.config),
+        }
 
-    def _d_reg(self, batch: base.Batch) -> dict[str, Tensor]:
+    def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         # The penalty is on what the discriminator sees, in float32: a gradient of a gradient in bfloat16 is noise.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
-            penalty = r1_penalty(self.d(seen), seen)
+            penalty = r1_penalty(self.d(seen, labels), seen)
         batch.log["r1"] = penalty.detach()
         return {"d_reg": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
 
-    def _g(self, batch: base.Batch) -> dict[str, Tensor]:
-        fake, _ = self._fakes(len(batch.real), batch.real.device)
-        return {"g": nonsaturating_g(self.d(batch.augment(fake)))}
+    def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        asked = conditions.shuffled(labels)
+        fake, _ = self._fakes(asked)
+        logits, told = self.d.judge(batch.augment(fake), asked)
+        return {"g": nonsaturating_g(logits), **conditions.losses("g_labels", told, asked, self.config)}
 
-    def _g_reg(self, batch: base.Batch) -> dict[str, Tensor]:
+    def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
-            pictures, ws = self._fakes(max(len(batch.real) // 2, 1), batch.real.device)
+            pictures, ws = self._fakes(labels[: max(len(labels) // 2, 1)])
             lengths = path_lengths(pictures, ws)  # (B / 2,)
         average = self.path_average.lerp(lengths.detach().mean(), self.config.path_decay)
         self.path_average.copy_(average)
@@ -343,5 +393,8 @@ class Model(base.Generator):
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         mapping = self.g_ema.mapping
-        w = mapping.w_average.lerp(mapping(z), truncation)
+        asked = conditions.table(labels, self.config.attributes, z)  # (B, A)
+        w = mapping(z, asked)
+        if truncation != 1:
+            w = mapping.centre(asked).lerp(w, truncation)
         return self.g_ema.synthesis(w[:, None].expand(-1, self.g_ema.synthesis.layers, -1), random_noise=False)

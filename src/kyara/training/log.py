@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ SURE = 0.98
 """Mean signs of the discriminator's logits beyond which it is right about nearly every picture."""
 PATIENCE = 32
 """Ticks in a row that a discriminator may be that sure before it is said."""
+
+COLLAPSED = 0.1
+"""Samples that differ from each other less than this share of how much the real pictures do have collapsed."""
+TOUCHED, IGNORED = 0.99, 0.03
+"""A value makes no difference if even where it changes pictures most, in one pixel of a hundred (eyes are small), the
+change is less than this share of how much the real pictures differ."""
 
 
 class Means:
@@ -109,9 +115,36 @@ class Watch:
         return ratio, (
             f"the samples have collapsed: they differ from each other {ratio:.0%} as much as the real pictures do. "
             "Go on from an earlier snapshot with a lower learning rate, or with --augment ada"
-            if ratio < 0.1
+            if ratio < COLLAPSED
             else None
         )
+
+    def values(
+        self, rows: Tensor, asked: Sequence[tuple[str, str]], reals: Tensor
+    ) -> tuple[dict[str, float], str | None]:
+        """How much samples that were asked for the same value differ from each other, by attribute=value, as a share of
+        how much reals (N, 3, H, W) do; and a message about values of which the samples are all the same, and about
+        values that make no difference: the same latents give the same pictures for another value too.
+
+        `rows` (V, K, 3, H, W) holds the samples of each (attribute, value) of `asked`, of the same K latents."""
+        scale = reals.float().std(0).mean().clamp_min(1e-6)
+        rows = rows.float() / scale
+        spread = dict(zip(map("=".join, asked), rows.std(1).mean((1, 2, 3)).tolist(), strict=True))
+        same = [name for name, share in spread.items() if share < COLLAPSED]
+        ignored = []
+        for i, (attribute, value) in enumerate(asked):
+            others = [j for j, (other, _) in enumerate(asked) if other == attribute and j != i]
+            if others:
+                change = (rows[others] - rows[i]).abs().mean((1, 2))  # (others, H, W), over latents and colours
+                if float(change.flatten(1).quantile(TOUCHED, dim=1).min()) < IGNORED:
+                    ignored.append(f"{attribute}={value}")
+        told = []
+        if same:
+            told.append(f"the samples of {', '.join(same)} have collapsed: they hardly differ from each other")
+        if ignored:
+            told.append(f"{', '.join(ignored)}: the same latents give the same pictures for another value")
+        advice = ". Such values may be too rare in the data; later snapshots may know them, else raise label_weight"
+        return spread, "; ".join(told) + advice if told else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"sure": self.sure, "told": self.told}

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from kyara.data.dataset import Dataset, Stream
 from kyara.data.pictures import to_float
-from kyara.models.base import Batch, Generator, Model
+from kyara.models.base import COLUMNS, Batch, Config, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
 from kyara.training.run import Run
@@ -106,7 +106,8 @@ def fit(
         )  # fmt: skip
 
     training_set, measured_set = dataset.split(model.holdout) if model.holdout else (dataset, dataset)
-    measured = fixed_pictures(measured_set, MEASURED, config.width, config.height, workers).to(device)
+    measured, measured_labels = fixed_pictures(measured_set, MEASURED, config, workers)
+    measured, measured_labels = measured.to(device), {k: v.to(device) for k, v in measured_labels.items()}
     pictures = stream()
     log = Log(run.folder, nimg) if main else None
     if main and not nimg:
@@ -121,14 +122,22 @@ def fit(
         if log is not None:
             model.eval()
             with torch.no_grad():
-                scores = model.measure(measured)
-                sheet = model.preview(Batch(measured[:SHEET]))
+                scores = model.measure(measured, measured_labels)
+                sheet = model.preview(
+                    Batch(measured[:SHEET], labels={k: v[:SHEET] for k, v in measured_labels.items()})
+                )
             model.train()
+            by_value = isinstance(model, Generator) and bool(config.attributes)
             if sheet is not None:
-                run.sheet(f"fakes{nimg // 1000:06d}.png", sheet)
+                run.sheet(f"fakes{nimg // 1000:06d}.png", sheet, COLUMNS if by_value else None)
             if sheet is not None and isinstance(model, Generator):
                 scores["diversity"], alarm = watch.diversity(sheet, measured[:SHEET])
                 warn(alarm if nimg else None)
+                if by_value:
+                    asked = [(name, config.attributes[name][label]) for name, label in model.shown_values()]
+                    spread, alarm = watch.values(sheet.unflatten(0, (-1, COLUMNS)), asked, measured[:SHEET])
+                    warn(alarm if nimg else None)
+                    log.write(nimg, {f"diversity/{name}": share for name, share in spread.items()})
             score = next(iter(scores.values()), -float(nimg))
             run.snapshot(model, nimg, scores, best=score <= best or not run.has_weights)
             best = min(best, score)
@@ -312,10 +321,12 @@ def load_state(
     means.load_state_dict(state["means"], next(model.parameters()).device)
 
 
-def fixed_pictures(dataset: Dataset, count: int, width: int, height: int, workers: int) -> Tensor:
-    """Up to `count` pictures spread evenly over the dataset, (N, 3, H, W) in [-1, 1]."""
+def fixed_pictures(dataset: Dataset, count: int, config: Config, workers: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Up to `count` pictures spread evenly over the dataset, (N, 3, H, W) in [-1, 1], and their labels."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
-    return to_float(np.stack(list(dataset.decode(chosen.tolist(), width, height, workers))))
+    decoded = to_float(np.stack(list(dataset.decode(chosen.tolist(), config.width, config.height, workers))))
+    labels = {name: dataset.labels(name, values)[chosen] for name, values in config.attributes.items()}
+    return decoded, {name: torch.from_numpy(label) for name, label in labels.items()}
 
 
 @contextlib.contextmanager

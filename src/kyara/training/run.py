@@ -23,7 +23,7 @@ from torch import Tensor
 from kyara import __version__, checkpoint
 from kyara.checkpoint import CONFIG, WEIGHTS, write_atomic
 from kyara.data import pictures
-from kyara.models import stored
+from kyara.models import architecture, stored
 from kyara.models.base import Model
 
 STATE = "training.pt"
@@ -58,9 +58,9 @@ class Run:
     def _write_text(self, name: str, text: str) -> None:
         write_atomic(self.folder / name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
-    def sheet(self, name: str, batch: Tensor) -> None:
+    def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
         """Writes pictures (N, 3, H, W) in [-1, 1] as one PNG."""
-        pictures.write_png(self.folder / name, pictures.sheet(pictures.to_uint8(batch.float().cpu())))
+        pictures.write_png(self.folder / name, pictures.sheet(pictures.to_uint8(batch.float().cpu()), columns))
 
     def snapshot(self, model: Model, nimg: int, scores: Mapping[str, float], *, best: bool) -> None:
         """Writes the weights as a Checkpoint, and as the run's own if they are the best so far."""
@@ -113,6 +113,9 @@ def difference(run: Path, same: Mapping[str, Any]) -> str:
     except (OSError, ValueError) as error:
         return f"its {CONFIG} cannot be read: {error}"
     wanted = json.loads(json.dumps(dict(same)))
+    if there.get("model") == wanted["model"]:  # a number that its version of Kyara did not have yet was the default
+        defaults = dataclasses.asdict(architecture(wanted["model"]).config_type())
+        there["config"] = json.loads(json.dumps(defaults)) | there.get("config", {})
     flat_there, flat_wanted = _flat(there), _flat(wanted)
     return ", ".join(
         f"{key} was {flat_there.get(key)!r}, now {value!r}"

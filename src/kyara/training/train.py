@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 from kyara import models
 from kyara.data.dataset import Dataset, known_values, open_dataset
 from kyara.data.pictures import parse_size
-from kyara.models.base import Config
+from kyara.models.base import Config, Generator
 from kyara.training.augment import Policy
-from kyara.training.loop import Options, fit
+from kyara.training.loop import Options, fit, tell
 from kyara.training.run import Run, find_run
 from kyara.training.transfer import initialise
 
@@ -40,7 +40,7 @@ def train(
     micro_batch: int | None = None,
     mirror: bool = True,
     augment: Policy = "ada",
-    augment_colour: bool = True,
+    augment_colour: bool | None = None,
     augment_target: float = 0.6,
     init: str | None = None,
     seed: int = 0,
@@ -68,7 +68,8 @@ def train(
         micro_batch: Pictures that go through the network at once, if memory is short; must divide the batch.
         mirror: Show half of the pictures flipped left to right.
         augment: What the discriminator sees: ada (adapts to how well it knows the pictures), diffaugment or none.
-        augment_colour: Let augmentation change colours too.
+        augment_colour: Let augmentation change colours too; by default unless a generator learns attributes, which
+            may be colours.
         augment_target: How sure of real pictures the discriminator may be before ada steps in.
         init: Start from a checkpoint of the same architecture, possibly of a smaller size.
         seed: Everything random follows from it.
@@ -85,13 +86,15 @@ def train(
     config = configure(model, preset=preset, size=size, batch=batch, changes=set)
     dataset = open_dataset(data)
     config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
+    told = bool(config.attributes) and issubclass(models.architecture(model), Generator)
+    recolour = augment_colour if augment_colour is not None else not told
     options = Options(
         batch=config.batch,
         micro_batch=micro_batch or config.batch // devices,
         seed=seed,
         mirror=mirror,
         augment=augment,
-        augment_colour=augment_colour,
+        augment_colour=recolour,
         augment_target=augment_target,
         precision=pick_precision(precision, target),
     )
@@ -114,6 +117,8 @@ def train(
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
     )
     fabric.launch()
+    if told and augment != "none" and augment_colour is None and fabric.is_global_zero:
+        tell(f"augmentation leaves colours alone: {', '.join(config.attributes)} may be told by them")
     torch.manual_seed(seed)
     network = models.architecture(model)(config)
     run = Run(folder, model, description)
@@ -181,7 +186,7 @@ def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
         kind = hints[name]
         try:
             if typing.get_origin(kind) is tuple:  # betas=0.5/0.999
-                values[name] = tuple(float(piece) for piece in value.split("/"))
+                values[name] = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
             else:
                 values[name] = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
         except ValueError as error:

@@ -1,0 +1,183 @@
+"""Labels as conditions: what a generator is asked to show, and what a discriminator is told is there.
+
+Labels of a batch stand side by side in one table (B, A), a column for each attribute of the Config; -1 is unknown,
+which has a row of its own wherever rows are learned and is left out of every loss.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+UNKNOWN = -1
+STREAM = 1
+"""Tells the random numbers that choose labels from those that make the latent of the same seed."""
+
+Attributes = Mapping[str, Sequence[str]]
+"""Attribute -> its values in the order of their labels, as in `base.Config`."""
+Joint = Sequence[Sequence[int]]
+"""Which values come together how often: a label for each attribute, and a count."""
+
+
+def check(attributes: Attributes, joint: Joint, reserved: Sequence[str] = ()) -> None:
+    """ValueError if a Config describes attributes that cannot be: it may come from someone else."""
+    if not isinstance(attributes, Mapping):
+        raise ValueError(f"attributes: must be a table of names and values, not {attributes!r}")
+    for name, values in attributes.items():
+        if name in reserved:
+            raise ValueError(f"attribute {name!r}: every gallery has a column of that name; call it something else")
+        if isinstance(values, str) or not values or not all(isinstance(value, str) and value for value in values):
+            raise ValueError(f"attribute {name!r}: its values must be texts, one or more")
+        if len(set(values)) < len(values):
+            raise ValueError(f"attribute {name!r}: names a value twice")
+    limits = [len(values) for values in attributes.values()]
+    for row in joint:
+        *labels, count = row
+        fits = len(labels) == len(limits) and all(0 <= label < n for label, n in zip(labels, limits, strict=True))
+        if not fits or count < 1:
+            raise ValueError(f"joint: {list(row)} is not a label for each of {', '.join(attributes)} and a count")
+
+
+def width(attributes: Attributes) -> int:
+    """How many values there are, of all attributes together: V."""
+    return sum(len(values) for values in attributes.values())
+
+
+def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
+    """Labels (B,) by attribute as one table (B, A) int64; what is not named is unknown. `like` (B, ...) says how many
+    there are and on which device."""
+    unknown = torch.full((len(like),), UNKNOWN, device=like.device)
+    columns = [(labels or {}).get(name, unknown).to(like.device) for name in attributes]
+    return torch.stack(columns, 1) if columns else unknown[:, None][:, :0]
+
+
+def one_hot(labels: Tensor, attributes: Attributes) -> Tensor:
+    """Labels (B, A) -> (B, V) float, all zeros for an unknown attribute."""
+    columns = zip(labels.unbind(1), attributes.values(), strict=True)
+    return torch.cat([label[:, None] == torch.arange(len(v), device=labels.device) for label, v in columns], 1).float()
+
+
+def shuffled(labels: Tensor) -> Tensor:
+    """The labels (B, A) of a batch in another order: what fakes are asked to show, so that values come together as
+    often as in the data, and as often unknown. Nothing random is drawn if there are no attributes."""
+    return labels[torch.randperm(len(labels), device=labels.device)] if labels.shape[1] else labels
+
+
+class Rows(nn.Module):
+    """A learned row for each value of each attribute, and one for unknown, summed over attributes: what a linear layer
+    makes of the labels as one-hot vectors. Rows begin at zero: a network that has just been given labels does what it
+    did without. (B, A) -> (B, outputs)."""
+
+    starts: Tensor
+
+    def __init__(self, attributes: Attributes, outputs: int) -> None:
+        super().__init__()
+        counts = [len(values) + 1 for values in attributes.values()]
+        self.rows = nn.Parameter(torch.zeros(sum(counts), outputs))
+        known = [start + 1 for start in itertools.accumulate(counts[:-1], initial=0)]  # unknown stands before them
+        self.register_buffer("starts", torch.tensor(known), persistent=False)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return F.embedding(labels + self.starts, self.rows).sum(1)
+
+
+class Projection(Rows):
+    """What labels add to the logits of features (B, F): their inner product with the labels' rows (Miyato and Koyama
+    2018, equation 3), over the root of F as in StyleGAN2-ADA. (B, F), (B, A) -> (B,)."""
+
+    def __init__(self, attributes: Attributes, features: int) -> None:
+        super().__init__(attributes, features)
+        self.scale = features**-0.5
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        return (features.float() * super().forward(labels)).sum(1) * self.scale
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
+    """Label loss of logits (B, V), one softmax an attribute: the mean over pictures whose label (B, A) is known, summed
+    over attributes. Zero where nothing is known."""
+    total = logits.new_zeros((), dtype=torch.float32)
+    for part, label in _by_attribute(logits, labels, attributes):
+        known = (label != UNKNOWN).sum().clamp_min(1)
+        total = total + F.cross_entropy(part.float(), label, ignore_index=UNKNOWN, reduction="sum") / known
+    return total
+
+
+class Weighted(Protocol):
+    """A Config with a label loss."""
+
+    @property
+    def attributes(self) -> Attributes: ...
+    @property
+    def label_weight(self) -> float: ...
+
+
+def losses(name: str, told: Tensor | None, labels: Tensor, config: Weighted) -> dict[str, Tensor]:
+    """The weighted label loss of what a discriminator told, under its name; nothing if it has no heads."""
+    if told is None:
+        return {}
+    return {name: cross_entropy(told, labels, config.attributes) * config.label_weight}
+
+
+def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
+    """Share of the known labels (B, A) that are the likeliest of their attribute by the logits (B, V)."""
+    parts = _by_attribute(logits.detach(), labels, attributes)
+    right = torch.stack([(part.argmax(1) == label).sum() for part, label in parts]).sum()
+    return right / (labels != UNKNOWN).sum().clamp_min(1)
+
+
+def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> list[tuple[Tensor, Tensor]]:
+    parts = logits.split([len(values) for values in attributes.values()], 1)
+    return list(zip(parts, labels.unbind(1), strict=True))
+
+
+def draw(attributes: Attributes, joint: Joint, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
+    """Labels of every attribute: those in `fixed` as they are, the others from the joint distribution of the data given
+    these. A combination that never occurs takes the others from what agrees with most of it. The same for the same
+    seed, whatever else is drawn; unknown if no picture of the data was known in full."""
+    names = list(attributes)
+    if not joint:
+        return {name: fixed.get(name, UNKNOWN) for name in names}
+    rows = np.asarray(joint, dtype=np.int64)  # (R, A + 1)
+    agree = np.sum([rows[:, names.index(name)] == label for name, label in fixed.items()] or [rows[:, 0] >= 0], 0)
+    rows = rows[agree == agree.max()]
+    until = rows[:, -1].cumsum()
+    place = np.random.RandomState([seed, STREAM]).random_sample() * until[-1]
+    row = rows[min(int(np.searchsorted(until, place, side="right")), len(rows) - 1), :-1]
+    return {name: fixed.get(name, int(label)) for name, label in zip(names, row, strict=True)}
+
+
+def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
+    """hair=silver,eyes=red as a mapping. ValueError names what is wrong."""
+    if isinstance(asked, Mapping):
+        return {str(name): str(value) for name, value in asked.items()}
+    found: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in asked.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            raise ValueError(f"--where {asked}: {part!r} is not ATTRIBUTE=VALUE; write hair=silver,eyes=red")
+        if name in found:
+            raise ValueError(f"--where {asked}: names {name} twice; name each attribute once")
+        found[name] = value
+    return found
+
+
+def find(asked: Mapping[str, str], attributes: Attributes, model: str) -> dict[str, int]:
+    """The labels of attribute=value pairs. ValueError lists what the model knows."""
+    if asked and not attributes:
+        raise ValueError(
+            f"--where: {model} learned no attributes, so it cannot be asked for any; "
+            "train one with kyara train MODEL DATA --attributes NAMES"
+        )
+    for name, value in asked.items():
+        if name not in attributes:
+            raise ValueError(f"--where {name}={value}: {model} knows {', '.join(attributes)}")
+        if value not in attributes[name]:
+            raise ValueError(f"--where {name}={value}: {model} knows {name} as {', '.join(attributes[name])}")
+    return {name: list(attributes[name]).index(value) for name, value in asked.items()}

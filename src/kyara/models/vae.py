@@ -1,0 +1,93 @@
+"""Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN.
+
+The decoder's noise is the one under which the batch is likeliest (Rybkin et al. 2021, "Simple and effective VAE
+training with calibrated decoders", section 4), so that nobody has to weigh sharpness against the prior by hand.
+Told of attributes, both halves are given the labels (Sohn et al. 2015); what the labels say need not be in z.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kyara.models import base, conditions, dcgan
+from kyara.models.layers import compute_dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(dcgan.ConvConfig):
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    batch: int = 64
+    """Pictures in one step."""
+    kl_weight: float = 1.0
+    """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
+
+
+PRESETS = {
+    "two-core": Config(64, 64, channels=32),
+    "tiny": Config(32, 32, batch=8, z_dim=16, channels=4),
+}
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        layers, features = dcgan.convolutions(config)
+        self.encoder = nn.Sequential(*layers)
+        self.posterior = nn.Linear(features, 2 * config.z_dim)
+        self.labels = conditions.Rows(config.attributes, features) if config.attributes else None
+        self.decoder = dcgan.GeneratorNet(config)
+
+    def encode(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W) and their labels (B, A)."""
+        x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
+        features = self.encoder(x)
+        if self.labels is not None:
+            features = features + self.labels(labels).to(features.dtype)
+        mean, log_variance = self.posterior(features).float().chunk(2, 1)
+        return mean, log_variance.clamp(-20, 10)  # e^10: far beyond the prior, and no infinity
+
+
+class Model(base.Generator):
+    """VAE: encoder and decoder, and their average."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("vae",)
+    averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
+    attributed = "may"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.z_dim = config.z_dim
+        self.net = Autoencoder(config)
+        self.net_ema = self.average(self.net)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"vae": self.net}
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        """Minus the bound on the log likelihood, a pixel and channel; without the constant."""
+        labels = conditions.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
+        mean, log_variance = self.net.encode(batch.real, labels)
+        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        error = (self.net.decoder(z, labels).float() - batch.real).square().mean()
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        batch.log["squared_error"] = error.detach()
+        kl = divergence * (self.config.kl_weight / batch.real[0].numel())
+        return {"reconstruction": 0.5 * (error + 1e-6).log(), "kl": kl}
+
+    def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        asked = conditions.table(labels, self.config.attributes, z)
+        pictures: Tensor = self.net_ema.decoder(z * truncation, asked)
+        return pictures
