@@ -30,12 +30,12 @@ Answer = tuple[int, str]
 """The picture's number in the dataset and its value, empty if nobody can tell."""
 
 
-class Enough(Exception):
+class StopAsking(Exception):  # noqa: N818 (no error: the person wants it)
     """The person wants to answer no more now."""
 
 
 class Asker(Protocol):
-    """Shows pictures and yields the answers as they come; a picture may be left out. Raises Enough at the end."""
+    """Shows pictures and yields the answers as they come; a picture may be left out. Raises StopAsking at the end."""
 
     def __call__(
         self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
@@ -59,7 +59,7 @@ class OnTerminal:
             choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
             word = _line(f"{attribute} of picture {at + 1}?  [{choices}] ")
             if word == "q":
-                raise Enough
+                raise StopAsking
             if word == "-":
                 at = max(at - 1, 0)
                 continue
@@ -94,7 +94,7 @@ def _line(prompt: str) -> str:
     try:
         return input(prompt).strip()
     except EOFError:
-        raise Enough from None
+        raise StopAsking from None
 
 
 class InFiles:
@@ -115,7 +115,7 @@ class InFiles:
         table, content = picture.with_suffix(".csv"), text.getvalue().encode("utf-8")
         write_atomic(table, lambda temporary: temporary.write_bytes(content))
         self.left = picture, table
-        raise Enough
+        raise StopAsking
         yield  # a generator, as every Asker
 
 
@@ -162,7 +162,9 @@ def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> li
         if i is None:
             raise DatasetError(f"--answers {path}, {line}: {dataset.path} has no picture {printable(name)}")
         if values and value not in (*values, CANNOT_TELL):
-            raise DatasetError(f"--answers {path}, {line}: {printable(value)} is not among --values {', '.join(values)}")
+            raise DatasetError(
+                f"--answers {path}, {line}: {printable(value)} is not among --values {', '.join(values)}"
+            )
         value = "" if value == CANNOT_TELL else value
         if found.setdefault(i, value) != value:
             raise DatasetError(f"--answers {path}, {line}: {printable(name)} has another value above; keep one of them")

@@ -23,8 +23,6 @@ Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
 logarithms of probabilities (m, V). A larger strength is a smoother learner."""
 
 FOLDS = 5
-MANY = 8
-"""Candidates for each question, the most disputed pictures; the questions are spread among them."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ class Committee:
     """(N,): the most likely value."""
     confidence: np.ndarray
     """(N,): how likely it is right."""
-    disagreement: np.ndarray
-    """(N,): the members' mean divergence from their common opinion, in nats; 0 where all say the same."""
+    doubt: np.ndarray
+    """(N,): the entropy of `probabilities`, in nats: high where the members disagree, or none of them knows."""
     hits: np.ndarray
     """(n,) bool: whether the committee, without having seen it, would have given each answer."""
     held_out: np.ndarray
@@ -141,7 +139,7 @@ class Committee:
         self.votes = all_logs.argmax(2).numpy()
         self.probabilities = pooled.exp().numpy()
         self.chosen = pooled.argmax(1).numpy()
-        self.disagreement = _divergence(all_logs).numpy()
+        self.doubt = -(pooled.exp() * pooled).sum(1).numpy()
         self.hits = (pooled_unseen.argmax(1) == y).numpy()
         evidence = _evidence(pooled_unseen, unseen)
         scale = _platt(evidence, torch.as_tensor(self.hits))
@@ -165,9 +163,7 @@ def _folds(labels: np.ndarray) -> np.ndarray:
     return fold
 
 
-def _cross_validated(
-    learner: Learner, x: Tensor, y: Tensor, values: int, strength: float, fold: np.ndarray
-) -> Tensor:
+def _cross_validated(learner: Learner, x: Tensor, y: Tensor, values: int, strength: float, fold: np.ndarray) -> Tensor:
     """The learner's (n, V) log probabilities of each answer, learnt from the other folds."""
     logs = torch.empty(len(y), values)
     for k in range(int(fold.max()) + 1):
@@ -202,13 +198,6 @@ def _pool_weights(logs: Tensor, y: Tensor) -> Tensor:
     return raw.detach().exp()
 
 
-def _divergence(logs: Tensor) -> Tensor:
-    """The Jensen-Shannon divergence (N,) of the members' opinions (M, N, V)."""
-    p = logs.exp()
-    mean = p.mean(0)
-    return (p * (logs - mean.clamp(min=1e-12).log())).sum(2).mean(0).clamp(min=0)
-
-
 def _evidence(pooled: Tensor, logs: Tensor) -> Tensor:
     """What speaks for the most likely value (N, 3): its log odds, the share of members that say so too, and 1."""
     best, choice = pooled.max(1)
@@ -240,43 +229,39 @@ def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
 # --- questions
 
 
-def questions(
-    features: Tensor | np.ndarray, open_: np.ndarray, count: int, disagreement: np.ndarray | None = None
+def questions_worth_asking(
+    features: Tensor, open_: np.ndarray, count: int, committee: Committee | None = None
 ) -> np.ndarray:
-    """Which `count` of the `open_` pictures to ask about: disputed ones, and no two alike (after Zhdanov 2019).
+    """Which `count` of the `open_` pictures (K,) to ask about: disputed ones that stand for many, and no two alike.
 
-    The most disputed are clustered by `features` (N, F), weighted by their `disagreement` (N,), and each cluster's
-    most central picture is asked about. Without disagreement, which needs answers, all are clustered: a first batch
-    shows what is typical of the set. Most disputed first.
+    Weighted k-means of `features` (N, F), as in Zhdanov 2019: pictures weigh as much as they are disputed, and of
+    each cluster the most central one is asked about. Without a committee all weigh the same: a first batch shows what
+    is typical of the set. Most disputed first.
     """
-    x = torch.as_tensor(np.asarray(features), dtype=torch.float32)
-    worth = np.ones(len(x)) if disagreement is None else disagreement
-    if disagreement is not None:
-        open_ = open_[np.argsort(-worth[open_], kind="stable")][: MANY * count]
     if len(open_) <= count:
         return open_
-    centres = _weighted_means(x[open_], torch.as_tensor(worth[open_]).float() + 1e-6, count)
-    distance = torch.cdist(centres, x[open_])  # (count, K)
+    worth = np.ones(len(features)) if committee is None else committee.doubt
+    x, weight = features[open_], torch.as_tensor(worth[open_], dtype=torch.float32) + 1e-6
+    distance = torch.cdist(_weighted_means(x, weight, count), x)  # (count, K)
     picked: list[int] = []
     for row in distance:
-        row[picked] = float("inf")
+        row[picked] = torch.inf
         picked.append(int(row.argmin()))
     found = open_[picked]
     return found[np.argsort(-worth[found], kind="stable")]
 
 
 def _weighted_means(x: Tensor, weight: Tensor, count: int, rounds: int = 10) -> Tensor:
-    """Lloyd's k-means: (count, F) centres of x (K, F), started from points far apart."""
-    first = int(weight.argmax())
-    centres = [x[first]]
-    nearest = torch.full((len(x),), float("inf"))
+    """Lloyd's k-means: (count, F) centres of x (K, F), started from heavy points far apart."""
+    centres = [x[int(weight.argmax())]]
+    nearest = torch.full((len(x),), torch.inf)
     for _ in range(count - 1):
         nearest = torch.minimum(nearest, (x - centres[-1]).square().sum(1))
         centres.append(x[int((nearest * weight).argmax())])
-    c = torch.stack(centres)
+    means = torch.stack(centres)
     for _ in range(rounds):
-        belongs = torch.cdist(x, c).argmin(1)
+        belongs = torch.cdist(x, means).argmin(1)
         total = torch.zeros(count).index_add_(0, belongs, weight)
-        moved = torch.zeros_like(c).index_add_(0, belongs, weight[:, None] * x) / total.clamp(min=1e-12)[:, None]
-        c = torch.where(total[:, None] > 0, moved, c)
-    return c
+        moved = torch.zeros_like(means).index_add_(0, belongs, weight[:, None] * x)
+        means = torch.where(total[:, None] > 0, moved / total.clamp(min=1e-12)[:, None], means)
+    return means
