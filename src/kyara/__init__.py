@@ -12,17 +12,19 @@ __version__ = "0.1.0"
 
 VERBS = {
     "prepare": ("kyara.preparation.prepare", "art or photos -> a dataset to train on"),
+    "tag": ("kyara.labels.tag", "pictures -> what they show, as far as it is unknown"),
     "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
     "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
 }
 """Verb -> the module that holds the function of that name, and what it does."""
 
-__all__ = ["generate", "load", "prepare", "rank", "train"]
+__all__ = ["generate", "load", "prepare", "rank", "tag", "train"]
 
 if TYPE_CHECKING:
     from kyara.curation.rank import rank
     from kyara.generation.sample import generate
+    from kyara.labels.tag import tag
     from kyara.models import load
     from kyara.preparation.prepare import prepare
     from kyara.training.train import train

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kyara.checkpoint import CARD, CONFIG, WEIGHTS, CheckpointError
 
 
-def download(repository: str) -> Path:
-    """The local folder of the hub's `OWNER/NAME`: only the three files of a Checkpoint are fetched."""
+def download(repository: str, files: Sequence[str] = (CONFIG, WEIGHTS, CARD)) -> Path:
+    """The local folder of the hub's `OWNER/NAME`. Only these files are fetched, those of a Checkpoint if nothing else
+    is said; one that is not there is passed over."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -16,7 +18,7 @@ def download(repository: str) -> Path:
             f"hf-hub:{repository}: needs the package huggingface-hub; run: pip install 'kyara[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, CARD]))
+        return Path(snapshot_download(repository, allow_patterns=list(files)))
     except Exception as error:
         raise CheckpointError(
             f"hf-hub:{repository}: could not be fetched ({type(error).__name__}: {error}). Check the name and the "

@@ -6,12 +6,10 @@ import json as json_format
 import os
 import re
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,16 +19,15 @@ from tyro.conf import Positional
 
 from kyara.checkpoint import Checkpoint, write_atomic
 from kyara.data.dataset import open_dataset
+from kyara.data.files import ahead
 from kyara.data.pictures import PNG_SIGNATURE, center_crop, decode, encode_png, pad_to, sheet, to_float
 from kyara.gallery import TABLE, GalleryWriter, command_line, printable, read_gallery
-from kyara.models import load, pick_device
+from kyara.models import has_bfloat16, load, pick_device
 from kyara.models.base import Config
 
 REPORT = "report.json"
 CELL = 256
 """Longest side of a picture on the contact sheet, in pixels."""
-
-Result = TypeVar("Result")
 
 
 class Recogniser(Protocol):
@@ -119,7 +116,7 @@ def rank(
         scores, unreadable = score_all(source, recogniser, batch=batch, workers=threads)
         chosen = best(scores, keep=keep, threshold=threshold)
         digits = max(4, len(str(len(chosen))))
-        for i, png in _ahead(lambda i: _png(source, i), chosen, threads, depth=4 * threads):
+        for i, png in ahead(lambda i: _png(source, i), chosen, threads, depth=4 * threads):
             if isinstance(png, Exception):
                 unreadable[i] = str(png)
                 continue
@@ -189,14 +186,8 @@ def score(pictures: Tensor, recogniser: Recogniser) -> Tensor:
     """The probability that each of `pictures`, (B, 3, H, W) in [-1, 1], is whole: (B,) float32 on the CPU. In
     bfloat16 where the processor computes in it: two to three times as fast, and within 0.01 of float32."""
     device = next(recogniser.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
         return recogniser.scores(pictures.to(device)).float().cpu()
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def score_all(
@@ -218,7 +209,7 @@ def score_all(
         waiting.clear()
 
     enough = 2 * max(recogniser.config.width, recogniser.config.height)  # twice as fine: Lanczos does the rest
-    decoded = _ahead(lambda i: fit(source.picture(i, enough), recogniser), range(len(scores)), workers, 2 * batch)
+    decoded = ahead(lambda i: fit(source.picture(i, enough), recogniser), range(len(scores)), workers, 2 * batch)
     for i, picture in tqdm(decoded, total=len(scores), unit="picture", disable=None):
         if isinstance(picture, Exception):
             unreadable[i] = str(picture)
@@ -252,31 +243,6 @@ def default_out(pictures: Path) -> Path:
     whole = pictures if pictures.name not in ("", "..") else pictures.resolve()
     name = whole.stem if whole.suffix.lower() == ".zip" else whole.name
     return whole.with_name(f"{name}-ranked")
-
-
-def _ahead(
-    function: Callable[[int], Result], items: Iterable[int], workers: int, depth: int
-) -> Iterator[tuple[int, Result | Exception]]:
-    """`function` of each item in order, computed by threads up to `depth` items ahead; Pillow and zlib let go
-    of the interpreter's lock. An item that fails yields its exception: one odd file never stops a run."""
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[int, Any]] = deque()
-        try:
-            for item in items:
-                pending.append((item, pool.submit(function, item)))
-                if len(pending) > depth:
-                    yield _outcome(*pending.popleft())
-            while pending:
-                yield _outcome(*pending.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _outcome(item: int, future: Future[Any]) -> tuple[int, Any]:
-    error = future.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return item, error or future.result()
 
 
 def _png(source: Pictures, i: int) -> bytes:

@@ -13,10 +13,8 @@ listed in `Dataset.ignored`; nothing is ever unpacked.
 from __future__ import annotations
 
 import copy
-import csv
 import functools
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -24,13 +22,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from kyara.data import pictures
 from kyara.data.files import DatasetError, Files, Folder, Zip, work
-from kyara.data.pictures import SUFFIXES, PictureError
+from kyara.data.metadata import READERS, Row
+from kyara.data.pictures import MAX_BYTES, SUFFIXES, PictureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,9 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
 """Columns of metadata that say where a picture lies or comes from: no attributes of what it shows."""
-COMPANIONS = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "gallery.csv", "report.json", "index.html"})
+COMPANIONS = frozenset(
+    {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "gallery.csv", "report.json", "index.html"}
+)
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
@@ -47,14 +48,15 @@ class Dataset:
     """Pictures with attributes. Opening reads names and metadata, no picture.
 
     `ignored` lists what was left out as (name, reason); what only looks like a picture shows when it is
-    decoded.
+    decoded. `base` is the one folder in which everything lies, as "art/", or empty; `metadata` the file that was read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.files = _open_files(self.path)
         self.ignored = list(self.files.ignored)
-        base = _base(self.files.sizes)
+        self.base = base = _base(self.files.sizes)
+        self.metadata = next((base + file for file in READERS if base + file in self.files.sizes), None)
         self.names: list[str] = []
         for name in sorted(self.files.sizes):
             if reason := _no_picture(name, base, f"{base}gallery.csv" in self.files.sizes):
@@ -62,7 +64,9 @@ class Dataset:
             elif PurePosixPath(name).suffix.lower() in SUFFIXES:
                 self.names.append(name)
         self.attributes: dict[str, list[str]] = {}
-        if not self._read_metadata(base):
+        if self.metadata is not None:
+            self._read_metadata()
+        else:
             self._read_classes(base)
         if not self.names:
             why = "".join(f"; {name}: {reason}" for name, reason in self.ignored[:3])
@@ -123,7 +127,8 @@ class Dataset:
         """The Dataset of these pictures only."""
         chosen = list(indices)
         part = copy.copy(self)
-        part.__dict__.pop("fingerprint", None)
+        for cached in ("fingerprint", "_numbers"):
+            part.__dict__.pop(cached, None)
         part.names = [self.names[i] for i in chosen]
         part.attributes = {key: [values[i] for i in chosen] for key, values in self.attributes.items()}
         return part
@@ -136,33 +141,48 @@ class Dataset:
             raise DatasetError(f"{self.path}: {len(self)} pictures are too few to hold {held} of them back")
         return self.subset(sorted(order[held:].tolist())), self.subset(sorted(order[:held].tolist()))
 
-    def _read_metadata(self, base: str) -> bool:
-        """Fills `attributes` from the first metadata file there is."""
-        readers = {"metadata.csv": _rows_csv, "metadata.jsonl": _rows_jsonl, "dataset.json": _rows_stylegan}
-        file = next((base + file for file in readers if base + file in self.files.sizes), None)
-        if file is None:
-            return False
-        where = f"{self.path / file}"
+    def find(self, file_name: str) -> int | None:
+        """The number of the picture that metadata call `file_name`: either slash, accents in one piece or two."""
+        return self._numbers.get(_same(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {_same(name): i for i, name in enumerate(self.names)}
+
+    def rows(self) -> list[Row]:
+        """All that the metadata file says, also about pictures that are not there; nothing if there is no such file.
+        DatasetError names the line that cannot be understood."""
+        if self.metadata is None:
+            return []
+        file = self.metadata.removeprefix(self.base)
+        return list(READERS[file](self.text(file), f"{self.path / self.metadata}"))
+
+    def text(self, companion: str) -> str:
+        """What a file that stands beside the pictures says. DatasetError if it is no text, or too much."""
+        name = self.base + companion
+        if self.files.sizes[name] > MAX_BYTES:
+            raise DatasetError(f"{self.path / name}: larger than {MAX_BYTES >> 20} MiB")
         try:
-            text = self.files.read(file).decode("utf-8-sig")
+            return self.files.read(name).decode("utf-8-sig")
         except PictureError as error:
             raise DatasetError(f"{self.path}/{error}") from error
         except UnicodeDecodeError as error:
-            raise DatasetError(f"{where}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
-        index = {_same(name): i for i, name in enumerate(self.names)}
+            raise DatasetError(f"{self.path / name}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+
+    def _read_metadata(self) -> None:
         lines: dict[int, str] = {}
-        for line, name, values in readers[file.removeprefix(base)](text, where):
-            i = index.get(_same(base + str(PurePosixPath(name.replace("\\", "/")))))
+        for line, name, values in self.rows():
+            i = self.find(name)
             if i is None:
-                self.ignored.append((name, f"{line} of {file} names it, but there is no such picture"))
+                self.ignored.append((name, f"{line} of {self.metadata} names it, but there is no such picture"))
                 continue
             if i in lines:
+                where = self.path / str(self.metadata)
                 raise DatasetError(f"{where}, {line}: names {name} again after {lines[i]}; keep one of them")
             lines[i] = line
             for attribute, value in values.items():
                 if attribute not in ABOUT_THE_FILE:
                     self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
-        return True
 
     def _read_classes(self, base: str) -> None:
         """The attribute `class` from the top-level folders, unless they only spread files over a disk."""
@@ -206,80 +226,6 @@ def _no_picture(name: str, base: str, in_gallery: bool) -> str | None:
 def _same(name: str) -> str:
     """One spelling for names that look the same: macOS takes accents apart."""
     return unicodedata.normalize("NFC", name)
-
-
-Row = tuple[str, str, dict[str, str]]
-"""Where it stands, the picture's file name, attribute -> value."""
-
-
-def _rows_csv(text: str, where: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        if "file_name" not in header:
-            raise DatasetError(f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like")
-        if len(set(header)) < len(header) or "" in header:
-            raise DatasetError(f"{where}, line 1: a column has no name, or two have the same; name each differently")
-        for row in reader:
-            if not row:
-                continue
-            line = f"line {reader.line_num}"
-            if len(row) != len(header):
-                hint = "quote values that hold a comma"
-                raise DatasetError(f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}")
-            values = dict(zip(header, (value.strip() for value in row), strict=True))
-            yield line, values["file_name"], values
-    except csv.Error as error:
-        raise DatasetError(f"{where}, line {reader.line_num}: {error}; save it as plain CSV") from error
-
-
-def _rows_jsonl(text: str, where: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        row = _json(line, f"{where}, line {number}")
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-            raise DatasetError(f'{where}, line {number}: not an object with "file_name"; write one a line')
-        # Boxes, captions in several languages and the like are tables: no attributes.
-        values = {key: _text(value) for key, value in row.items() if not isinstance(value, dict | list)}
-        yield f"line {number}", row["file_name"], values
-
-
-def _rows_stylegan(text: str, where: str) -> Iterator[Row]:
-    whole = _json(text, where)
-    labels = whole.get("labels") if isinstance(whole, dict) else whole
-    if labels is None:
-        return
-    if not isinstance(labels, list):
-        raise DatasetError(f'{where}: "labels" must be null or a list of [path, label]')
-    length = None
-    for number, pair in enumerate(labels):
-        line = f"labels[{number}]"
-        match pair:
-            case [str(name), int(label)]:
-                yield line, name, {"class": _text(label)}
-            case [str(name), [*numbers]] if all(isinstance(n, int | float) for n in numbers):
-                if len(numbers) != (length := len(numbers) if length is None else length):
-                    raise DatasetError(f"{where}, {line}: {len(numbers)} numbers, but {length} before")
-                yield line, name, {f"label_{i}": _text(n) for i, n in enumerate(numbers)}
-            case _:
-                raise DatasetError(f"{where}, {line}: must be [path, whole number] or [path, list of numbers]")
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: not JSON ({error}); write it anew or take it away") from error
-
-
-def _text(value: Any) -> str:
-    """A JSON value as metadata.csv would have it: 1.0 is 1, null is unknown."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    return str(value)
 
 
 def _fit(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:

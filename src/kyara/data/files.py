@@ -13,9 +13,10 @@ import sys
 import threading
 import types
 import zipfile
+import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -42,6 +43,10 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; PictureError if they cannot be had."""
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Puts these files in place, new or instead of older ones. A folder gets one after the other, each at once; a
+        .zip all of them at once. Pictures stay as they are, to the byte."""
 
 
 class Folder:
@@ -86,21 +91,33 @@ class Folder:
         except OSError as error:
             raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
 
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        from kyara.checkpoint import write_atomic  # it needs torch, which processes that only decode do without
+
+        for name, content in contents.items():
+            path = (self.root / name).resolve()  # a link stays one
+            write_atomic(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+            self.sizes[name] = len(content)
+
 
 class Zip:
     """The entries of a .zip that are safe to read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._handle: tuple[int, zipfile.ZipFile] | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """Reads the directory."""
         self.sizes: dict[str, int] = {}
         self.checksums: dict[str, int] = {}
         self.ignored: list[tuple[str, str]] = []
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        self._handle: tuple[int, zipfile.ZipFile] | None = None
         try:
             entries = self._zip().infolist()
         except Exception as error:  # zipfile raises half a dozen kinds for a damaged directory
-            raise DatasetError(f"{path}: not a readable .zip ({error}); give a folder or a .zip") from error
+            raise DatasetError(f"{self.path}: not a readable .zip ({error}); give a folder or a .zip") from error
         for entry in entries:
             name = entry.filename.replace("\\", "/")
             if reason := _unsafe(entry, name):
@@ -125,6 +142,29 @@ class Zip:
             return self._zip().read(self._entries[name])
         except Exception as error:
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        from kyara.checkpoint import write_atomic
+        from kyara.data.archive import rewrite
+
+        def fill(temporary: Path) -> None:
+            rewrite(self.path, temporary, contents)
+            made = Zip(temporary)  # looked at before it takes the old one's place
+            expected = {**self.checksums, **{name: zlib.crc32(content) for name, content in contents.items()}}
+            whole = made.checksums == expected and all(made.read(name) == data for name, data in contents.items())
+            made.close()
+            if not whole:
+                raise DatasetError(f"{self.path}: cannot be rewritten safely; unpack it and give the folder")
+
+        self.close()  # some systems replace no file that is open
+        write_atomic(self.path.resolve(), fill)
+        self._look()
+
+    def close(self) -> None:
+        """Lets go of the file until it is next read."""
+        if self._handle is not None and self._handle[0] == os.getpid():
+            self._handle[1].close()
+        self._handle = None
 
 
 def _hidden(name: str) -> bool:
@@ -222,3 +262,28 @@ def _end_with_parent() -> None:
 
 def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T | PictureError]:
     return [_apply(_files, function, name) for name in names]
+
+
+def ahead(
+    function: Callable[[int], T], items: Iterable[int], workers: int, depth: int
+) -> Iterator[tuple[int, T | Exception]]:
+    """`function` of each item in order, computed by threads up to `depth` items ahead; Pillow and zlib let go
+    of the interpreter's lock. An item that fails yields its exception: one odd file never stops a run."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[tuple[int, Any]] = deque()
+        try:
+            for item in items:
+                pending.append((item, pool.submit(function, item)))
+                if len(pending) > depth:
+                    yield _outcome(*pending.popleft())
+            while pending:
+                yield _outcome(*pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _outcome(item: int, future: Future[Any]) -> tuple[int, Any]:
+    error = future.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return item, error or future.result()

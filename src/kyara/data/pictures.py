@@ -17,10 +17,10 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,6 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RECIPE = "kyara"
-LANCZOS = Image.Resampling.LANCZOS
 WHITE = (255, 255, 255)
 
 
@@ -260,11 +259,14 @@ def parse_size(text: str) -> tuple[int, int]:
     raise ValueError(f"--size {text}: not a size; {hint}")
 
 
-def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture (H, W, 3) uint8 at that size, by Lanczos' filter; itself if it has that size."""
+Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
+
+
+def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos") -> np.ndarray:
+    """The picture (H, W, 3) uint8 at that size, by that filter; itself if it has that size."""
     if picture.shape[:2] == (height, width):
         return picture
-    return np.array(_image(picture).resize((width, height), LANCZOS))
+    return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
 
 
 def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -301,6 +303,13 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = Non
         y, x = margin + i // columns * height, margin + i % columns * width
         canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return canvas
+
+
+def numbered(picture: np.ndarray, number: int) -> np.ndarray:
+    """The picture (H, W, 3) with a strip below it, on which its number on a sheet stands: (H + 14, W, 3)."""
+    strip = Image.new("RGB", (picture.shape[1], 14), WHITE)
+    ImageDraw.Draw(strip).text((2, 1), str(number), fill=(0, 0, 0), font=ImageFont.load_default_imagefont())
+    return np.concatenate([picture, np.array(strip)])
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""What pictures show: labels, and who or what gave them."""

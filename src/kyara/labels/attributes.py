@@ -1,0 +1,219 @@
+"""Labels on disk: what each picture shows, and who or what says so.
+
+    metadata.csv   file_name, then one column per attribute, empty = unknown: what everything reads, and a person edits
+    labels.csv     file_name, attribute, value, probability, by: where those values came from that Kyara knows of
+
+`by` is `person`, `committee` or `tagger:NAME`. A value of metadata.csv without its line in labels.csv came with the
+data, or a person typed it there: its origin is `source`. A person's answer beats the source, the source beats a
+tagger. A person's empty value says that nobody can tell: it stays unknown, and no tagger fills it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kyara.data.dataset import ABOUT_THE_FILE, Dataset, open_dataset
+from kyara.data.files import DatasetError, Folder
+from kyara.data.metadata import rows_csv
+
+METADATA, LABELS = "metadata.csv", "labels.csv"
+COLUMNS = ("file_name", "attribute", "value", "probability", "by")
+PERSON, SOURCE = "person", "source"
+AUTHOR = re.compile(r"person|committee|tagger:.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One attribute's value of one picture."""
+
+    file_name: str
+    """As in `Dataset.names`."""
+    attribute: str
+    value: str
+    """Empty = unknown, which only a person can answer."""
+    probability: float | None
+    """How sure `by` is of the value, 0 to 1, four decimals on disk; None where it gave no number."""
+    by: str
+    """`person`, `source`, `committee` or `tagger:NAME`."""
+
+    @property
+    def rank(self) -> int:
+        """Whose word counts: the higher."""
+        return {PERSON: 2, SOURCE: 1}.get(self.by, 0)
+
+
+Labels = dict[tuple[str, str], Label]
+"""By file name and attribute."""
+
+
+def read_labels(dataset: Dataset) -> list[Label]:
+    """Every known value of the dataset's pictures with its origin, and the pictures that a person could not tell; in
+    the order of the pictures and of the attributes. DatasetError if labels.csv cannot be understood."""
+    origins = {(label.file_name, label.attribute, label.value): label for label in _read_origins(dataset)}
+    found = []
+    for i, name in enumerate(dataset.names):
+        for attribute, column in dataset.attributes.items():
+            label = origins.get((name, attribute, column[i]))
+            if label is None and column[i]:
+                label = Label(name, attribute, column[i], None, SOURCE)
+            if label is not None:
+                found.append(label)
+    return found
+
+
+def write_labels(dataset: Dataset, labels: Iterable[Label]) -> None:
+    """Merges `labels` into what is on disk, and writes metadata.csv and labels.csv into the folder or .zip.
+
+    Each label counts against the one that stands there (the module says whose word counts; of equals the newer one).
+    The dataset is read afresh first, so that nothing written since it was opened is lost; `dataset`, which may be a
+    subset, shows the result at once. One that was described in another form gains a metadata.csv that says the same.
+    Whatever interrupts this, each label is the old one or the new one, and no other. DatasetError, with nothing
+    written, if a label cannot be stored so that it is read back.
+    """
+    whole = open_dataset(dataset.path)
+    metadata, origins = whole.base + METADATA, whole.base + LABELS
+    for name, reason in whole.files.ignored:
+        if name in (metadata, origins):
+            raise DatasetError(f"{whole.path / name}: {reason}; take it away, and it is made anew")
+    known: Labels = {(label.file_name, label.attribute): label for label in read_labels(whole)}
+    merged, names = dict(known), set(whole.names)
+    for label in labels:
+        label = _checked(label, whole, names)
+        key = label.file_name, label.attribute
+        if key not in merged or label.rank >= merged[key].rank:
+            merged[key] = label
+    elsewhere = [label for label in _read_origins(whole) if label.file_name not in names]
+    after = [*elsewhere, *merged.values()]
+    table = _table(whole, merged)
+    if isinstance(whole.files, Folder):
+        # The end may come between two files: the old values and the new ones must then both have their origins.
+        before = [label for key, label in known.items() if merged[key] != label]
+        whole.files.write({origins: _origins(whole, [*before, *after])})
+    whole.files.write({metadata: table, origins: _origins(whole, after)})
+    written = open_dataset(dataset.path)
+    numbers = [written.find(name.removeprefix(written.base)) for name in dataset.names]
+    dataset.files, dataset.metadata = written.files, written.metadata
+    dataset.attributes = {
+        key: ["" if i is None else column[i] for i in numbers] for key, column in written.attributes.items()
+    }
+    dataset.__dict__.pop("fingerprint", None)
+
+
+def _read_origins(dataset: Dataset) -> list[Label]:
+    """The lines of labels.csv, also those about pictures that are not there."""
+    name = dataset.base + LABELS
+    if name not in dataset.files.sizes:
+        return []
+    where = f"{dataset.path / name}"
+    labels = []
+    for line, file_name, cells in rows_csv(dataset.text(LABELS), where):
+        if missing := [column for column in COLUMNS if column not in cells]:
+            raise DatasetError(f"{where}, line 1: no column {missing[0]}; it needs {','.join(COLUMNS)}")
+        i = dataset.find(file_name)
+        try:
+            probability = float(cells["probability"]) if cells["probability"] else None
+            stored = dataset.base + file_name if i is None else dataset.names[i]
+            labels.append(_sensible(Label(stored, cells["attribute"], cells["value"], probability, cells["by"])))
+        except ValueError as error:
+            raise DatasetError(f"{where}, {line}: {error}; mend or delete the line") from error
+    return labels
+
+
+def _sensible(label: Label) -> Label:
+    """The label. ValueError if it says something that no label can say."""
+    if not label.attribute or label.attribute in ABOUT_THE_FILE:
+        raise ValueError(f"{label.attribute!r} is no attribute of what a picture shows")
+    if label.by != SOURCE and not AUTHOR.fullmatch(label.by):
+        raise ValueError(f"by {label.by!r} is neither person, committee nor tagger:NAME")
+    if label.probability is not None and not 0 <= label.probability <= 1:
+        raise ValueError(f"probability {label.probability} is not between 0 and 1")
+    if not label.value and label.by != PERSON:
+        raise ValueError(f"an empty value by {label.by}: only a person may say that it stays unknown")
+    return label
+
+
+def _checked(label: Label, dataset: Dataset, names: Container[str]) -> Label:
+    """The label as it is read back later: no blanks around its words, the probability rounded."""
+    if label.file_name not in names:
+        raise DatasetError(f"{dataset.path}: has no picture {label.file_name}, so it cannot be labelled")
+    probability = None if label.probability is None else round(label.probability, 4)
+    attribute, value, by = label.attribute.strip(), label.value.strip(), label.by.strip()
+    try:
+        return _sensible(Label(label.file_name, attribute, value, probability, by))
+    except ValueError as error:
+        raise DatasetError(f"{dataset.path / label.file_name}: {error}") from error
+
+
+def _table(dataset: Dataset, labels: Labels) -> bytes:
+    """metadata.csv with these labels, and with all that the present metadata say besides: other columns, other rows."""
+    rows: list[dict[str, str]] = []
+    of: dict[str, dict[str, str]] = {}  # picture -> its row
+    for _, name, values in dataset.rows():
+        rows.append({**values, "file_name": name})
+        if (i := dataset.find(name)) is not None:
+            of[dataset.names[i]] = rows[-1]
+    for label in labels.values():
+        if label.file_name not in of:
+            rows.append({"file_name": label.file_name.removeprefix(dataset.base)})
+            of[label.file_name] = rows[-1]
+        of[label.file_name][label.attribute] = label.value
+    header, bom = _header(dataset)
+    columns = dict.fromkeys(["file_name", *header] if "file_name" not in header else header)
+    for row in rows:
+        columns |= dict.fromkeys(row)
+    for name, row in of.items():
+        i = dataset.find(row["file_name"])
+        if i is None or dataset.names[i] != name:
+            raise DatasetError(f"{dataset.path / name}: metadata cannot spell that name; rename the file")
+    content = _csv(dataset, METADATA, [*columns], rows)
+    return codecs.BOM_UTF8 + content if bom else content
+
+
+def _header(dataset: Dataset) -> tuple[list[str], bool]:
+    """The columns of a metadata.csv, also those that stand empty, and whether it begins with a mark that some
+    spreadsheets need to read it as UTF-8."""
+    if dataset.metadata != dataset.base + METADATA:
+        return [], False
+    header = next(csv.reader(io.StringIO(dataset.text(METADATA), newline="")))
+    return [column.strip() for column in header], dataset.files.read(dataset.metadata).startswith(codecs.BOM_UTF8)
+
+
+def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
+    """labels.csv: all labels but those that came with the data."""
+    rows = [
+        {
+            "file_name": label.file_name.removeprefix(dataset.base),
+            "attribute": label.attribute,
+            "value": label.value,
+            "probability": "" if label.probability is None else f"{label.probability:.4g}",
+            "by": label.by,
+        }
+        for label in sorted(labels, key=lambda label: (label.file_name, label.attribute))
+        if label.by != SOURCE
+    ]
+    return _csv(dataset, LABELS, COLUMNS, rows)
+
+
+def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
+    """The table as a file. DatasetError if it would not be read as it was meant: what outsiders wrote into names and
+    values is not trusted to survive."""
+    where = f"{dataset.path / dataset.base / file}"
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        content = text.getvalue().encode("utf-8")
+        again = [(name, values) for _, name, values in rows_csv(content.decode("utf-8"), where)]
+    except ValueError as error:
+        raise DatasetError(f"{where}: cannot be written ({error}); rename that file or shorten that value") from error
+    for row, (name, values) in zip(rows, again, strict=True):
+        i, j = dataset.find(row["file_name"]), dataset.find(name)
+        if i != j or any(values[column] != row.get(column, "").strip() for column in columns):
+            raise DatasetError(f"{where}: {row['file_name']!r} would not be read back as it is; rename that file")
+    return content

@@ -1,0 +1,215 @@
+"""Taggers that a user brings as ONNX files, each with what its authors feed it (onnxruntime runs them).
+
+    WD v3              selected_tags.csv   whole picture on a white square, bicubic, BGR, 0 to 255, NHWC
+    DeepDanbooru       tags.txt            whole picture, its rim repeated, box filter, RGB, 0 to 1, NHWC
+    Illustration2Vec   tag_list.json       stretched to the size, bilinear, BGR minus a mean, NCHW
+
+They tell hundreds of tags that need not exclude each other. Those that name a value of an attribute are kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kyara.data.pictures import resize, to_uint8
+
+Kind = Literal["wd", "deepdanbooru", "illustration2vec"]
+COMPANIONS: Mapping[Kind, str] = {
+    "wd": "selected_tags.csv",
+    "deepdanbooru": "tags.txt",
+    "illustration2vec": "tag_list.json",
+}
+"""The file beside the network that lists its tags in the order of its outputs: by it the kind is told."""
+MEAN = np.array([164.76139251, 167.47864617, 181.13838569], np.float32)
+"""What Illustration2Vec subtracts from blue, green and red (rezoo/illustration2vec)."""
+SYNONYMS = {"grey": "gray", "silver": "gray"}
+COLOURS = re.compile(
+    r"(?:light_|dark_)?(aqua|black|blonde|blue|brown|gray|grey|silver|green|orange|pink|purple|red|white|yellow)"
+    r"_(hair|eyes)"
+)
+YES_NO = frozenset({"glasses", "hat", "smile", "open_mouth", "closed_eyes"})
+GENDER = {"1girl": "female", "1boy": "male"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a kind of tagger wants to be fed."""
+
+    side: int
+    """Width and height where the network leaves them open."""
+    fit: Callable[[np.ndarray, int, int], np.ndarray]
+    """A picture (H, W, 3) uint8 brought to width and height."""
+    feed: Callable[[np.ndarray], np.ndarray]
+    """Pictures (B, H, W, 3) uint8 as numbers, float32 of the same shape."""
+
+
+def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture in the middle of a white square, resized."""
+    h, w = picture.shape[:2]
+    side = max(h, w)
+    square = np.full((side, side, 3), 255, np.uint8)
+    y, x = (side - h) // 2, (side - w) // 2
+    square[y : y + h, x : x + w] = picture
+    return resize(square, width, height, "bicubic")
+
+
+def on_its_rim(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture as large as fits, in the middle, its rim repeated outwards."""
+    h, w = picture.shape[:2]
+    scale = min(width / w, height / h)
+    small = resize(picture, max(1, round(w * scale)), max(1, round(h * scale)), "box")
+    y, x = height - small.shape[0], width - small.shape[1]
+    return np.pad(small, ((y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)), mode="edge")
+
+
+def stretched(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture at that size, whatever its shape."""
+    return resize(picture, width, height, "bilinear")
+
+
+RECIPES: Mapping[Kind, Recipe] = {
+    "wd": Recipe(448, on_white, lambda pictures: pictures[..., ::-1].astype(np.float32)),
+    "deepdanbooru": Recipe(512, on_its_rim, lambda pictures: pictures.astype(np.float32) / 255),
+    "illustration2vec": Recipe(224, stretched, lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN),
+}
+
+
+class OnnxTagger:
+    """A network of other people as a Tagger. ValueError says what does not fit; nothing of the file is executed but the
+    network itself."""
+
+    def __init__(self, path: Path, device: torch.device, kind: Kind | None = None) -> None:
+        self.path, self.device = path, device
+        self.kind = kind or guess(path)
+        self.recipe = RECIPES[self.kind]
+        tags = read_tags(path.parent / COMPANIONS[self.kind], self.kind)
+        self._session = open_session(path, device)
+        entry = self._session.get_inputs()[0]
+        shape = entry.shape
+        if len(shape) != 4 or 3 not in (shape[1], shape[3]) or len(self._session.get_inputs()) > 1:
+            raise ValueError(f"{path}: takes {shape}; a tagger takes pictures, (B, 3, H, W) or (B, H, W, 3)")
+        self._channels_first = shape[1] == 3
+        height, width = shape[2:] if self._channels_first else shape[1:3]
+        side = self.recipe.side
+        self.size = (width if isinstance(width, int) else side, height if isinstance(height, int) else side)
+        self._at_once = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
+        self._dtype = np.float16 if "float16" in entry.type else np.float32
+        self._input, self._tags = entry.name, tags
+        self.attributes, self._sources = attributes_of(tags)
+        if not self.attributes:
+            raise ValueError(f"{path.parent / COMPANIONS[self.kind]}: no tag such as blue_hair or red_eyes among them")
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """A picture (H, W, 3) uint8 as this tagger wants it: (height, width, 3) uint8."""
+        return self.recipe.fit(picture, *self.size)
+
+    def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
+        """As `Tagger.probabilities`. Tags need not exclude each other: of an attribute's values, those that are likely
+        together share what there is; where none is, the rest up to 1 is unknown. A yes or no sums to 1."""
+        tags = torch.from_numpy(self.tags(to_uint8(pictures)))  # (B, T)
+        found = {}
+        for attribute, sources in self._sources.items():
+            columns = [tags[:, index].amax(1) if index else 1 - tags[:, sources[1]].amax(1) for index in sources]
+            values = torch.stack(columns, 1)  # (B, V)
+            found[attribute] = values / values.sum(1, keepdim=True).clamp_min(1)
+        return found
+
+    def tags(self, pictures: np.ndarray) -> np.ndarray:
+        """The probability of every tag, (B, T) float32, of pictures (B, H, W, 3) uint8."""
+        fed = self.recipe.feed(np.stack([self.fit(picture) for picture in pictures]))
+        fed = np.ascontiguousarray(fed.transpose(0, 3, 1, 2) if self._channels_first else fed, self._dtype)
+        step = self._at_once or len(fed)
+        rows = []
+        for begin in range(0, len(fed), step):
+            part = fed[begin : begin + step]
+            missing = step - len(part)
+            whole = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
+            rows.append(np.asarray(self._session.run(None, {self._input: whole})[0], np.float32)[: len(part)])
+        out = np.concatenate(rows)
+        if out.shape != (len(fed), len(self._tags)):
+            hint = f"{COMPANIONS[self.kind]} must be the list that came with it"
+            raise ValueError(f"{self.path}: tells {out.shape[1:]} tags, but {len(self._tags)} are listed; {hint}")
+        if not (out.min() >= -1e-3 and out.max() <= 1 + 1e-3):
+            raise ValueError(f"{self.path}: gives no probabilities; export the network with its sigmoid at the end")
+        return out.clip(0, 1)
+
+
+def guess(path: Path) -> Kind:
+    """The kind of tagger, from the list of tags that lies beside it."""
+    found = [kind for kind, file in COMPANIONS.items() if (path.parent / file).is_file()]
+    if len(found) != 1:
+        files = ", ".join(f"{file} ({kind})" for kind, file in COMPANIONS.items())
+        what = "several lists of tags lie" if found else "no list of tags lies"
+        raise ValueError(f"{path}: {what} beside it; put one of {files} there, or name its kind with --kind")
+    return found[0]
+
+
+def read_tags(path: Path, kind: Kind) -> list[str]:
+    """The names of the tags in the order of the network's outputs, as blue_hair; empty where a tag describes no picture
+    but names a character, say. ValueError if the file is not such a list."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"--kind {kind}: there are {', '.join(get_args(Kind))}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if kind == "wd":
+            rows = list(csv.DictReader(text.splitlines(), strict=True))
+            return [_plain(row["name"]) if row["category"] == "0" else "" for row in rows]
+        if kind == "deepdanbooru":
+            return [_plain(line) for line in text.splitlines() if line.strip()]
+        tags = json.loads(text)
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise TypeError("not a list of texts")
+        return [_plain(tag) for tag in tags]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: not there; it comes with the network and names its tags") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
+        raise ValueError(f"{path}: not the list of tags of a {kind} tagger ({error!r})") from error
+
+
+def _plain(tag: str) -> str:
+    return tag.strip().lower().replace(" ", "_")
+
+
+def attributes_of(tags: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, list[list[int]]]]:
+    """What tags say about attributes: attribute -> values, and for each value the tags any of which says so. No tag
+    stands for the `no` of a yes or no."""
+    sources: dict[str, dict[str, list[int]]] = {}
+    for i, tag in enumerate(tags):
+        if match := COLOURS.fullmatch(tag):
+            colour, attribute = match.groups()
+            sources.setdefault(attribute, {}).setdefault(SYNONYMS.get(colour, colour), []).append(i)
+        elif tag in GENDER:
+            sources.setdefault("gender", {}).setdefault(GENDER[tag], []).append(i)
+        elif tag in YES_NO:
+            sources[tag] = {"no": [], "yes": [i]}
+    ordered = {name: dict(sorted(values.items())) for name, values in sources.items() if len(values) > 1}
+    return {n: tuple(v) for n, v in ordered.items()}, {n: list(v.values()) for n, v in ordered.items()}
+
+
+def open_session(path: Path, device: torch.device) -> Any:
+    """The network, ready to run. ValueError if the file is none."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f"{path}: needs the package onnxruntime; run: pip install 'kyara[onnx]'") from error
+    if not path.is_file():
+        raise ValueError(f"{path}: not there")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    providers = [p for p in [*wanted, "CPUExecutionProvider"] if p in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions have no base of their own
+        raise ValueError(f"{path}: not a network that onnxruntime runs ({error})") from error

@@ -1,0 +1,223 @@
+"""Tagger: a ConvNeXt that tells several attributes of a face at once, and a normalised embedding that stands for it.
+
+One body, one head an attribute. A head compares the embedding with a learned direction for each value: the cosine,
+times a scale, is the logit (normalised softmax, Wang et al. 2017, "NormFace"). So pictures that lie close together
+share labels, and the embedding can serve copy search and distances between sets as well. Labels that are unknown are
+left out of the loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import ConvNextConfig, ConvNextModel
+
+from kyara.models import base
+
+TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
+"""Among these a head's temperature is chosen: 1/4 to 4."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    width: int = 96
+    """Width that pictures are brought to."""
+    height: int = 96
+    """Height that pictures are brought to."""
+    batch: int = 64
+    """Pictures in one step."""
+    lr: float = 5e-4
+    """Learning rate of AdamW once it is warm; it falls to zero along a cosine."""
+    warm_up: float = 0.05
+    """Share of the run in which the learning rate rises from zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    ema_kimg: float = 5.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
+    patch: int = 4
+    """Pixels on a side of what the first layer makes one place of."""
+    depths: tuple[int, ...] = (2, 2, 4, 2)
+    """ConvNeXt blocks in each stage."""
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels in each stage; the last is the length of the embedding."""
+    layer_scale: float = 1.0
+    """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs."""
+    scale: float = 16.0
+    """What a cosine is multiplied by to make a logit. A larger one lets the network be surer."""
+    smoothing: float = 0.1
+    """Share of each label that is spread over all values: tags gathered from the web are often wrong."""
+    shift: float = 0.08
+    """By how much of the side a picture moves at most, while training."""
+    zoom: float = 0.15
+    """By how much it grows or shrinks at most."""
+    turn: float = 10.0
+    """By how many degrees it turns at most."""
+    brightness: float = 0.15
+    """How much brighter or darker, stronger or weaker it gets at most, all channels alike: hue is what is learned."""
+    cutout: float = 0.3
+    """Longest side of a grey box that hides a part of it, as a share of the side."""
+
+
+PRESETS = {
+    "two-core": Config(),
+    "atto": Config(depths=(2, 2, 6, 2), widths=(40, 80, 160, 320)),
+    "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
+}
+
+
+class Network(nn.Module):
+    """ConvNeXt, and for each attribute a direction in its space for every value."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.body = ConvNextModel(
+            ConvNextConfig(
+                patch_size=config.patch,
+                depths=list(config.depths),
+                hidden_sizes=list(config.widths),
+                layer_scale_init_value=config.layer_scale,
+            )
+        )
+        self.heads = nn.ParameterList(
+            nn.Parameter(torch.randn(len(values), config.widths[-1])) for values in config.attributes.values()
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
+        pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
+        return F.normalize(pooled.float())
+
+    def cosines(self, embeddings: Tensor) -> list[Tensor]:
+        """For each attribute (B, V): how near the embeddings (B, F) lie to each value's direction, -1 to 1."""
+        return [embeddings @ F.normalize(head.float()).T for head in self.heads]
+
+
+def vary(pictures: Tensor, config: Config) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] a little moved, turned, zoomed, brighter or darker, with a box hidden. What lies
+    outside repeats the rim. No colour becomes another one."""
+    n, device = len(pictures), pictures.device
+    height, width = pictures.shape[2:]
+
+    def some(*shape: int) -> Tensor:
+        return torch.rand(n, *shape, device=device) * 2 - 1
+
+    angle, zoom = some() * math.radians(config.turn), torch.exp(some() * config.zoom)
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
+    theta = torch.cat([rows, some(2, 1) * 2 * config.shift], 2)  # (B, 2, 3); the side is 2 long
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    moved = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    moved = moved * (1 + some(1, 1, 1) * config.brightness) + some(1, 1, 1) * config.brightness
+    y, x = torch.linspace(-1, 1, height, device=device)[:, None], torch.linspace(-1, 1, width, device=device)
+    centre, half = some(2, 1, 1), (some(2, 1, 1) + 1) / 2 * config.cutout
+    hidden = ((y - centre[:, 0]).abs() < half[:, 0]) & ((x - centre[:, 1]).abs() < half[:, 1])  # (B, H, W)
+    return moved.clamp(-1, 1).masked_fill(hidden[:, None], 0.0)
+
+
+class Model(base.Model):
+    """ConvNeXt with a head for each attribute, trained on whatever labels there are."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("tell",)
+    averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
+    attributed = "must"
+    holdout = 0.05
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.net = Network(config)
+        self.net_ema = self.average(self.net)
+        self.register_buffer("temperatures", torch.ones(len(config.attributes)))
+        self.temperatures: Tensor
+
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """Attribute -> values, in the order of what `probabilities` gives."""
+        return self.config.attributes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels that pictures are best brought to."""
+        return self.config.width, self.config.height
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"tell": self.net}
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        config = self.config
+        return torch.optim.AdamW(
+            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+
+    def lr_scale(self, progress: float) -> float:
+        warm = self.config.warm_up
+        if progress < warm:
+            return (progress + 1e-3) / (warm + 1e-3)
+        return 0.5 * (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0)))
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        cosines = self.net.cosines(self.net(vary(batch.real, self.config)))
+        found = {}
+        for name, cosine in zip(self.attributes, cosines, strict=True):
+            labels = batch.labels[name]
+            known = labels >= 0
+            smooth = F.cross_entropy(
+                cosine * self.config.scale, labels.clamp_min(0), reduction="none", label_smoothing=self.config.smoothing
+            )
+            found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
+            right = (cosine.detach().argmax(1) == labels) & known
+            batch.log[f"accuracy/{name}"] = right.sum() / known.sum().clamp_min(1)
+        return found
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]. Nothing else of the dataset or the batch
+        enters into them. Pictures are brought to the size that the network was trained at."""
+        size = (self.config.height, self.config.width)
+        if pictures.shape[2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        embeddings: Tensor = self.net_ema(pictures)
+        return embeddings
+
+    def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
+        """For each attribute (B, V): how likely each value is for each of the pictures (B, 3, H, W) in [-1, 1]."""
+        return self.tell(self.embed(pictures))
+
+    def tell(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """`probabilities`, from the embeddings (B, F)."""
+        heads = zip(self.attributes, self.net_ema.cosines(embeddings), self.temperatures, strict=True)
+        return {name: (cosine * self.config.scale / t).softmax(1) for name, cosine, t in heads}
+
+    def scores(self, pictures: Tensor) -> Tensor:
+        """All probabilities side by side, (B, V1 + V2 + ...)."""
+        return torch.cat(list(self.probabilities(pictures).values()), 1)
+
+    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+        """Shares of wrong answers on pictures (N, 3, H, W) whose labels are known, all attributes together and each.
+        On the same pictures each head's temperature is chosen (Guo et al. 2017, section 4): it leaves the answers
+        alone, and makes their probabilities mean what they say."""
+        embeddings = torch.cat([self.embed(part) for part in real.split(64)])
+        wrong = {}
+        for i, (name, cosine) in enumerate(zip(self.attributes, self.net_ema.cosines(embeddings), strict=True)):
+            known = labels[name] >= 0
+            if known.any():
+                logits, truth = cosine[known] * self.config.scale, labels[name][known]
+                self.temperatures[i] = temperature(logits, truth)
+                wrong[f"error/{name}"] = float((logits.argmax(1) != truth).float().mean())
+        return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}
+
+
+def temperature(logits: Tensor, labels: Tensor) -> Tensor:
+    """The temperature at which logits (N, V) make the labels (N,) likeliest."""
+    tried = TEMPERATURES.to(logits.device)
+    losses = torch.stack([F.cross_entropy(logits / t, labels) for t in tried])
+    return tried[losses.argmin()]
