@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -166,6 +167,10 @@ def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> Non
     [
         ({"attributes": "hat"}, "--attributes hat.*tone, kind"),
         ({"threshold": 1.5}, "--threshold"),
+        ({"target": 0.9}, "--target 0.9: only goes with --complete"),
+        ({"answers": Path("a.csv")}, "--answers a.csv: only goes with --complete"),
+        ({"complete": "hat", "threshold": 0.5}, "--threshold 0.5: does not go with --complete"),
+        ({"complete": "hat", "again": True}, "--again True: does not go with --complete"),
         ({"batch": 0}, "--batch"),
         ({"workers": 0}, "--workers"),
         ({"device": "cuda:77"}, "--device"),
@@ -183,3 +188,25 @@ def test_the_summary_for_people(faces: Path, tagger: Path, capsys: Any) -> None:
     assert "tone: filled 11, left unknown 2" in shown and "12.png" in shown and "light 6, dark 5" in shown
     kyara.tag(faces, model=str(tagger), attributes="kind", dry_run=True)
     assert "kind: 14 unknown" in capsys.readouterr().out
+
+
+def test_completing_is_handed_on(faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    module = importlib.import_module("kyara.labels.complete")
+    calls: list[Any] = []
+
+    @dataclasses.dataclass
+    class Report:
+        attribute: str
+        sheet: Path = Path("x.png")
+
+    def complete(dataset: Any, attribute: str, **options: Any) -> Report:
+        calls.append((len(dataset), attribute, options))
+        return Report(attribute)
+
+    monkeypatch.setattr(module, "complete", complete)
+    found = run(capsys, faces, complete="hat", values="yes,no", questions=7, workers=1, device="cpu")
+    assert found == {"attribute": "hat", "sheet": "x.png"}
+    options = {"values": ("yes", "no"), "questions": 7, "workers": 1, "device": "cpu", "tagger": "builtin:tagger"}
+    assert calls == [(14, "hat", options)]
+    assert run(capsys, faces, complete="tone", dry_run=True) == {"attribute": "tone", "pictures": 14, "unknown": 13}
+    assert len(calls) == 1
