@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -303,6 +303,13 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = Non
         y, x = margin + i // columns * height, margin + i % columns * width
         canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return canvas
+
+
+def numbered(picture: np.ndarray, number: int) -> np.ndarray:
+    """The picture (H, W, 3) with a strip below it, on which its number on a sheet stands: (H + 14, W, 3)."""
+    strip = Image.new("RGB", (picture.shape[1], 14), WHITE)
+    ImageDraw.Draw(strip).text((2, 1), str(number), fill=(0, 0, 0), font=ImageFont.load_default_imagefont())
+    return np.concatenate([picture, np.array(strip)])
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:

@@ -1,0 +1,267 @@
+"""A committee of different learners that completes labels, and knows which pictures are worth asking about.
+
+After Li and Han 2019, where three distinct classifiers vote and fill in what is missing. Here they look at frozen
+features of the pictures, so that a few answers train them in a second. Nothing in this file knows of pictures: a
+committee sees arrays, and everything is a pure function of them.
+
+Three learners that err differently: `logistic` on one kind of features, `neighbours` on the same, `logistic` on
+another kind. How much each one's word counts, and how likely the committee is right when it is so sure, is learnt
+from the answers by cross-validation: every answer is judged by learners that did not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
+"""(features (n, F), labels (n,), number of values V, strength) -> a function of features (m, F) that gives the
+logarithms of probabilities (m, V). A larger strength is a smoother learner."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Member:
+    """A learner, the features it looks at, and the strengths that cross-validation chooses from."""
+
+    features: Tensor
+    """(N, F) float32, of every picture."""
+    learner: Learner
+    strengths: Sequence[float]
+
+
+def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
+    """The three members, from two kinds of features of every picture, (N, F) and (N, G)."""
+    first, second = _scaled(embedding), _scaled(colours)
+    return [
+        Member(first, logistic, L2),
+        Member(first, neighbours, NEAREST),
+        Member(second, logistic, L2),
+    ]
+
+
+def _scaled(features: np.ndarray) -> Tensor:
+    """Features around zero, of length one in the mean: then the same strengths suit all kinds."""
+    x = torch.as_tensor(features, dtype=torch.float32)
+    if not torch.isfinite(x).all():
+        raise ValueError("features must be finite numbers")
+    x = x - x.mean(0)
+    return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
+
+
+# --- the learners
+
+L2 = (1e-4, 1e-3, 1e-2)
+"""Strengths of `logistic`: half of it times the squared weights is added to the mean loss."""
+NEAREST = (3.0, 7.0, 15.0, 31.0)
+"""Strengths of `neighbours`: how many vote."""
+
+
+def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
+    """Multinomial logistic regression with L2 penalty, by L-BFGS; a `Learner`."""
+    weight = torch.zeros(features.shape[1], values, requires_grad=True)
+    bias = torch.zeros(values, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=50, tolerance_change=1e-6, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        entropy = torch.nn.functional.cross_entropy(features @ weight + bias, labels)
+        # The bias is held a little too: a value that no answer has would drive its own to minus infinity.
+        total = entropy + strength / 2 * weight.square().sum() + 1e-3 / 2 * bias.square().sum()
+        total.backward()
+        return total.item()
+
+    optimizer.step(loss)
+    return lambda x: (x @ weight + bias).detach().log_softmax(1)
+
+
+def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
+    """The nearest answers vote, nearer ones with more weight (a Gaussian as wide as the farthest of them is away),
+    and the frequencies of the values with the weight of one; a `Learner`."""
+    one_hot = torch.nn.functional.one_hot(labels, values).float()  # (n, V)
+    prior = (one_hot.sum(0) + 1) / (len(labels) + values)
+    k = min(int(strength), len(labels))
+
+    def predict(x: Tensor) -> Tensor:
+        distance, nearest = torch.cdist(x, features).topk(k, largest=False)  # (m, k)
+        weight = torch.exp(-(distance.square() / (distance[:, -1:].square() + 1e-12)))
+        votes = (weight[:, :, None] * one_hot[nearest]).sum(1) + prior  # (m, V)
+        return (votes / votes.sum(1, keepdim=True)).log()
+
+    return predict
+
+
+# --- the committee
+
+
+class Committee:
+    """The opinion of several members on every picture, after `answered` (n,) and their `labels` (n,) int64, indices
+    below `values`.
+
+    Needs two answers of two different values: ValueError otherwise.
+    """
+
+    votes: np.ndarray
+    """(M, N): the value that each member gives each picture."""
+    probabilities: np.ndarray
+    """(N, V): the committee's, weighted and made as sure as cross-validation says it may be."""
+    chosen: np.ndarray
+    """(N,): the most likely value."""
+    confidence: np.ndarray
+    """(N,): how likely it is right."""
+    doubt: np.ndarray
+    """(N,): the entropy of `probabilities`, in nats: high where the members disagree, or none of them knows."""
+    hits: np.ndarray
+    """(n,) bool: whether the committee, without having seen it, would have given each answer."""
+    held_out: np.ndarray
+    """(n,): its confidence then."""
+
+    def __init__(self, members: Sequence[Member], answered: np.ndarray, labels: np.ndarray, values: int) -> None:
+        if len(np.unique(labels)) < 2:
+            raise ValueError("a committee needs answers of at least two different values")
+        index, y = torch.as_tensor(answered), torch.as_tensor(labels)
+        fold = _folds(labels)
+        seen, opinions = [], []
+        for member in members:
+            x = member.features[index]
+            tried = [_cross_validated(member.learner, x, y, values, s, fold) for s in member.strengths]
+            best = int(np.argmin([float(_nll(logs, y)) for logs in tried]))
+            seen.append(tried[best])
+            opinions.append(member.learner(x, y, values, member.strengths[best])(member.features))
+        unseen, all_logs = torch.stack(seen), torch.stack(opinions)  # (M, n, V), (M, N, V)
+        weights = _pool_weights(unseen, y)
+        pooled, pooled_unseen = _pool(all_logs, weights), _pool(unseen, weights)
+        self.votes = all_logs.argmax(2).numpy()
+        self.probabilities = pooled.exp().numpy()
+        self.chosen = pooled.argmax(1).numpy()
+        self.doubt = -(pooled.exp() * pooled).sum(1).numpy()
+        self.hits = (pooled_unseen.argmax(1) == y).numpy()
+        evidence = _evidence(pooled_unseen, unseen)
+        scale = _platt(evidence, torch.as_tensor(self.hits))
+        self.confidence = torch.sigmoid(_evidence(pooled, all_logs) @ scale).numpy()
+        self.held_out = torch.sigmoid(evidence @ scale).numpy()
+
+    def threshold(self, open_: np.ndarray, target: float) -> float:
+        """The lowest confidence above which the `open_` pictures (K,) can be filled with `target` precision, by the
+        mean confidence of those filled; inf if none can."""
+        order = np.sort(self.confidence[open_])[::-1]
+        enough = np.flatnonzero(np.cumsum(order) / np.arange(1, len(order) + 1) >= target)
+        return float(order[enough[-1]]) if len(enough) else float("inf")
+
+
+def _folds(labels: np.ndarray) -> np.ndarray:
+    """Which fold judges each answer (n,): every value is spread evenly over all."""
+    order = np.random.RandomState(0).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    fold = np.empty(len(labels), dtype=np.int64)
+    fold[order] = np.arange(len(labels)) % min(FOLDS, len(labels))
+    return fold
+
+
+def _cross_validated(learner: Learner, x: Tensor, y: Tensor, values: int, strength: float, fold: np.ndarray) -> Tensor:
+    """The learner's (n, V) log probabilities of each answer, learnt from the other folds."""
+    logs = torch.empty(len(y), values)
+    for k in range(int(fold.max()) + 1):
+        held = torch.as_tensor(fold == k)
+        logs[held] = learner(x[~held], y[~held], values, strength)(x[held])
+    return logs
+
+
+def _nll(logs: Tensor, y: Tensor) -> Tensor:
+    return torch.nn.functional.nll_loss(logs, y)
+
+
+def _pool(logs: Tensor, weights: Tensor) -> Tensor:
+    """The logarithmic opinion pool (N, V) of (M, N, V): the weighted sum, normalised."""
+    return torch.einsum("m,mnv->nv", weights, logs.clamp(min=-12)).log_softmax(1)
+
+
+def _pool_weights(logs: Tensor, y: Tensor) -> Tensor:
+    """How much each member's word counts (M,): least loss on answers they did not see, held near equal shares as
+    long as there are few. Their sum need not be 1: that makes the pool as sure as it may be."""
+    raw = torch.full((len(logs),), -float(np.log(len(logs))), requires_grad=True)
+    start = raw.detach().clone()
+    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        total = _nll(_pool(logs, raw.exp()), y) + (raw - start).square().sum() / len(y)
+        total.backward()
+        return total.item()
+
+    optimizer.step(loss)
+    return raw.detach().exp()
+
+
+def _evidence(pooled: Tensor, logs: Tensor) -> Tensor:
+    """What speaks for the most likely value (N, 3): its log odds, the share of members that say so too, and 1."""
+    best, choice = pooled.max(1)
+    odds = best - torch.log1p(-best.exp().clamp(max=1 - 1e-6))
+    agree = (logs.argmax(2) == choice).float().mean(0)
+    return torch.stack([odds, agree, torch.ones_like(odds)], 1)
+
+
+def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
+    """Coefficients (3,) of the probability of being right: logistic regression on held-out answers, with Platt's
+    (1999) targets, which never promise certainty from finitely many, held near the pool's own odds by a prior."""
+    n, right = len(hits), int(hits.sum())
+    target = torch.where(hits, (right + 1) / (right + 2), 1 / (n - right + 2))
+    scale = torch.tensor([1.0, 0.0, 0.0], requires_grad=True)
+    prior = scale.detach().clone()
+    optimizer = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(evidence @ scale, target, reduction="sum")
+        total = entropy + (scale - prior).square().sum()
+        total.backward()
+        return total.item()
+
+    optimizer.step(loss)
+    return scale.detach()
+
+
+# --- questions
+
+
+def questions_worth_asking(
+    features: Tensor, open_: np.ndarray, count: int, committee: Committee | None = None
+) -> np.ndarray:
+    """Which `count` of the `open_` pictures (K,) to ask about: disputed ones that stand for many, and no two alike.
+
+    Weighted k-means of `features` (N, F), as in Zhdanov 2019: pictures weigh as much as they are disputed, and of
+    each cluster the most central one is asked about. Without a committee all weigh the same: a first batch shows what
+    is typical of the set. Most disputed first.
+    """
+    if len(open_) <= count:
+        return open_
+    worth = np.ones(len(features)) if committee is None else committee.doubt
+    x, weight = features[open_], torch.as_tensor(worth[open_], dtype=torch.float32) + 1e-6
+    distance = torch.cdist(_weighted_means(x, weight, count), x)  # (count, K)
+    picked: list[int] = []
+    for row in distance:
+        row[picked] = torch.inf
+        picked.append(int(row.argmin()))
+    found = open_[picked]
+    return found[np.argsort(-worth[found], kind="stable")]
+
+
+def _weighted_means(x: Tensor, weight: Tensor, count: int, rounds: int = 10) -> Tensor:
+    """Lloyd's k-means: (count, F) centres of x (K, F), started from heavy points far apart."""
+    centres = [x[int(weight.argmax())]]
+    nearest = torch.full((len(x),), torch.inf)
+    for _ in range(count - 1):
+        nearest = torch.minimum(nearest, (x - centres[-1]).square().sum(1))
+        centres.append(x[int((nearest * weight).argmax())])
+    means = torch.stack(centres)
+    for _ in range(rounds):
+        belongs = torch.cdist(x, means).argmin(1)
+        total = torch.zeros(count).index_add_(0, belongs, weight)
+        moved = torch.zeros_like(means).index_add_(0, belongs, weight[:, None] * x)
+        means = torch.where(total[:, None] > 0, moved / total.clamp(min=1e-12)[:, None], means)
+    return means

@@ -1,0 +1,262 @@
+"""Completion from pictures to labels on disk: asked on a terminal, through files, interrupted, taken up again."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from kyara.data import pictures
+from kyara.data.dataset import Dataset, DatasetError, open_dataset
+from kyara.labels import complete as module
+from kyara.labels.ask import InFiles, OnTerminal, StopAsking, read_answers
+from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.labels.colours import colours
+from kyara.labels.complete import START, complete
+
+SHADES = {"red": (200, 40, 30), "green": (40, 180, 60), "blue": (30, 60, 200)}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    """72 pictures of three shades, with noise; nobody has labelled them. The name ends in the truth."""
+    random = np.random.RandomState(0)
+    folder = tmp_path / "shades"
+    folder.mkdir()
+    for i, (name, colour) in enumerate(itertools.islice(itertools.cycle(SHADES.items()), 72)):
+        noisy = np.clip(np.array(colour) + random.randint(-25, 26, (16, 16, 3)) + random.randint(-15, 16), 0, 255)
+        pictures.write_png(folder / f"{i:02}-{name}.png", noisy.astype(np.uint8))
+    return open_dataset(folder)
+
+
+def truth(dataset: Dataset, i: int) -> str:
+    return Path(dataset.names[i]).stem.partition("-")[2]
+
+
+class Knows:
+    """Answers truly; after `patience` answers it raises `end`."""
+
+    def __init__(self, patience: int = 1000, end: type[BaseException] = StopAsking) -> None:
+        self.patience, self.end, self.asked = patience, end, list[int]()
+
+    def __call__(
+        self, dataset: Dataset, attribute: str, numbers: Sequence[int], values: Sequence[str]
+    ) -> Iterator[tuple[int, str]]:
+        for i in numbers:
+            if len(self.asked) == self.patience:
+                raise self.end
+            self.asked.append(i)
+            yield i, truth(dataset, i)
+
+
+def run(dataset: Dataset, **options) -> module.Report:
+    options = {"tagger": "none", "workers": 1, "target": 0.9} | options
+    return complete(dataset, "shade", **options)
+
+
+def by(dataset: Dataset) -> dict[str, list[Label]]:
+    found: dict[str, list[Label]] = {}
+    for label in read_labels(open_dataset(dataset.path)):
+        found.setdefault(label.by, []).append(label)
+    return found
+
+
+def test_twenty_answers_complete_an_attribute_nobody_labelled(dataset: Dataset) -> None:
+    knows = Knows()
+    report = run(dataset, ask=knows)
+    assert len(knows.asked) == report.asked == START  # then it is sure enough to end
+    assert report.unknown == 0 and sum(report.filled.values()) == len(dataset) - START
+    written = open_dataset(dataset.path)
+    assert written.attributes["shade"] == [truth(written, i) for i in range(len(written))]
+    origins = by(dataset)
+    assert {who: len(labels) for who, labels in origins.items()} == {"person": START, "committee": 72 - START}
+    probabilities = [label.probability for label in origins["committee"]]
+    assert report.precision == pytest.approx(np.mean(probabilities), abs=1e-3)
+    assert "20 answers" in str(report) and "%" in str(report)
+
+
+def test_interrupting_loses_no_answer_and_it_goes_on(dataset: Dataset) -> None:
+    first = Knows(7, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, ask=first)
+    assert {label.file_name for label in by(dataset)["person"]} == {dataset.names[i] for i in first.asked}
+    again = Knows(13)
+    report = run(open_dataset(dataset.path), ask=again)
+    assert not set(first.asked) & set(again.asked)
+    assert report.answers == 20 and report.unknown == 0
+
+
+def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:
+    report = run(dataset, ask=Knows(5))
+    assert report.accuracy is None and not report.filled and report.unknown == 67
+    assert "20 answers" in str(report)
+
+
+def test_no_more_questions_than_allowed(dataset: Dataset) -> None:
+    knows = Knows()
+    run(dataset, ask=knows, questions=9, batch=4)
+    assert len(knows.asked) == 9
+
+
+def test_source_stays_tagger_gives_way_nobody_can_tell_stays_unknown(dataset: Dataset) -> None:
+    wrong, guess, puzzle = dataset.names[:3]
+    write_labels(dataset, [Label(wrong, "shade", "blue", None, "source")])
+    write_labels(
+        dataset, [Label(guess, "shade", "red", 0.6, "tagger:some"), Label(puzzle, "shade", "", None, "person")]
+    )
+    report = run(dataset, ask=Knows())
+    assert report.unknown == 0
+    written = dict(zip(dataset.names, open_dataset(dataset.path).attributes["shade"], strict=True))
+    assert (written[wrong], written[guess], written[puzzle]) == ("blue", "green", "")
+
+
+def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
+    report = run(dataset, ask=InFiles())
+    assert report.questions is not None
+    sheet, table = report.questions
+    assert sheet.parent == dataset.path.with_name("shades-shade-questions")
+    assert pictures.decode(sheet).shape[1] > 5 * 100
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert len(rows) == START and {row["value"] for row in rows} == {""}
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["number", "file_name", "value"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {"value": Path(row["file_name"]).stem.partition("-")[2]})
+    filled_in = table.read_bytes()
+    report = run(open_dataset(dataset.path), answers=table, ask=InFiles())
+    assert report.asked == START and report.unknown == 0 and report.questions is None
+    assert table.read_bytes() == filled_in
+
+
+def test_files_are_never_written_over(dataset: Dataset) -> None:
+    first, second = (run(dataset, ask=InFiles()).questions for _ in range(2))
+    assert first and second and first != second
+    assert all(path.is_file() for path in (*first, *second))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("file_name,shade\na.png,red\n", "no column value"),
+        ("file_name,value\nnowhere.png,red\n", "line 2: .* no picture nowhere.png"),
+        ("file_name,value\n00-red.png,rde\n", "rde is not among --values red, green"),
+        ("file_name,value\n00-red.png,red\n00-red.png,green\n", "another value above"),
+        ("name,value\n", "file_name"),
+    ],
+)
+def test_answers_that_cannot_be_meant_change_nothing(dataset: Dataset, tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=why):
+        run(dataset, answers=path, values=("red", "green"), ask=Knows())
+    assert not by(dataset)
+
+
+def test_answers_empty_and_question_mark(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("file_name,value\n00-red.png,?\n01-green.png,\n02-blue.png,blue\n")
+    assert read_answers(path, dataset, ("red", "blue")) == [(0, ""), (2, "blue")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": 0.2},
+        {"questions": -1},
+        {"batch": 0},
+        {"values": ("red",)},
+        {"values": ("red", " red")},
+        {"values": ("a", "?")},
+    ],
+)
+def test_options_that_make_no_sense(dataset: Dataset, wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"--{next(iter(wrong))}"):
+        run(dataset, ask=Knows(), **wrong)
+    with pytest.raises(ValueError, match="--complete"):
+        complete(dataset, "file_name", tagger="none", ask=Knows())
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    waiting = iter(lines)
+
+    def line(prompt: str = "") -> str:
+        try:
+            return next(waiting)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", line)
+
+
+def answers(ask: OnTerminal, dataset: Dataset, count: int, values: Sequence[str]) -> list[tuple[int, str]]:
+    found = []
+    try:
+        for answer in ask(dataset, "shade", list(range(count)), values):
+            found.append(answer)
+    except StopAsking:
+        found.append((-1, "stopped"))
+    return found
+
+
+def test_terminal(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "1", "gr", "", "?", "-", "green", "rde", "no", "teal", "teal", "3", "q")
+    found = answers(OnTerminal(), dataset, 9, ["red", "green"])
+    assert found == [(0, "red"), (1, "green"), (3, ""), (3, "green"), (4, "teal"), (5, "teal"), (-1, "stopped")]
+
+
+def test_terminal_with_fixed_values_takes_no_other(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "teal", "7", "red")
+    assert answers(OnTerminal(fixed=True), dataset, 2, ["red", "green"]) == [(0, "red"), (-1, "stopped")]
+
+
+def test_damaged_pictures_are_named_and_left_out(dataset: Dataset) -> None:
+    (dataset.path / "03-red.png").write_bytes(b"no picture")
+    report = run(open_dataset(dataset.path), ask=Knows())
+    assert list(report.left_out) == ["03-red.png"] and "03-red.png" in str(report)
+    assert sum(report.filled.values()) == 72 - START - 1
+
+
+class Mean:
+    """A tagger that embeds a picture as its mean colour."""
+
+    size, device = (8, 8), torch.device("cpu")
+    attributes: ClassVar = {"dark": ("no", "yes")}
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        return pictures.center_crop(picture, *self.size)
+
+    def probabilities(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        mean = (batch.mean((1, 2, 3)) + 1) / 2
+        return {"dark": torch.stack([mean, 1 - mean], 1)}
+
+
+class Embedding(Mean):
+    def embed(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch.mean((2, 3))
+
+
+@pytest.mark.parametrize("tagger", [Mean, Embedding])
+def test_a_tagger_with_or_without_embedding(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tagger: Callable[[], Mean]
+) -> None:
+    monkeypatch.setattr(module, "load_tagger", lambda name, device: tagger())
+    report = run(dataset, tagger="mine", ask=Knows(40))
+    assert report.accuracy is not None and report.accuracy > 0.9
+
+
+def test_colours_see_shade_and_place() -> None:
+    half = np.zeros((40, 40, 3), dtype=np.uint8)
+    half[:20] = 255
+    one, other = colours(half), colours(half[::-1])
+    assert one.shape == (500,) and np.allclose((one**2).reshape(5, -1).sum(1), 1, atol=1e-5)
+    assert np.allclose(one[:100], other[:100], atol=0.05)  # the whole has the same colours,
+    assert np.abs(one - other).max() > 0.5  # elsewhere
+    lab = colours.__globals__["_lab"](np.array([[[255, 0, 0], [255, 255, 255], [0, 0, 0]]], dtype=np.uint8))
+    assert np.allclose(lab, [[[53.24, 80.09, 67.20], [100, 0, 0], [0, 0, 0]]], atol=0.05)  # published values
