@@ -6,7 +6,7 @@ ROWS x ROWS numbers and no copy of the features. "Higher" and "lower" say which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +20,10 @@ BALL, DENSE_BALL = 3, 5
 """Which neighbour's distance is the radius, for precision and recall, and for density and coverage: as published."""
 COPY = 0.5
 """A picture this many times as far from a real one as that one is from its nearest neighbour counts as a copy."""
+
+
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5% quantiles of Student's distribution for 1, 2, ... degrees of freedom; the last serves for more."""
 
 
 class Estimate(NamedTuple):
@@ -54,9 +58,9 @@ def statistics(values: np.ndarray) -> Statistics:
     if len(values) < 2:
         raise ValueError(f"a covariance needs at least 2 pictures, not {len(values)}")
     mean = values.mean(axis=0, dtype=np.float64)
-    root = np.empty((0, values.shape[1]))
+    root: np.ndarray = np.empty((0, values.shape[1]))
     for block in _blocks(values, max(ROWS, values.shape[1])):
-        root = np.linalg.qr(np.concatenate([root, block - mean]), mode="r")
+        root = np.linalg.qr(np.concatenate([root, block - mean]), mode="r")  # type: ignore[assignment]
     return Statistics(len(values), mean, root / (len(values) - 1) ** 0.5)
 
 
@@ -146,6 +150,15 @@ def mean(found: np.ndarray, independent: int | None = None) -> Estimate:
     n = min(len(found), independent or len(found))
     margin = 1.96 * float(np.std(found)) / n**0.5
     return Estimate(float(np.mean(found)), float(np.mean(found)) - margin, float(np.mean(found)) + margin)
+
+
+def over_draws(values: Sequence[float]) -> Estimate:
+    """The mean of independent draws, with Student's interval (1908)."""
+    value, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Estimate(value)
+    margin = STUDENT[min(n - 2, len(STUDENT) - 1)] * float(np.std(values, ddof=1)) / n**0.5
+    return Estimate(value, value - margin, value + margin)
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:

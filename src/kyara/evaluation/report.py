@@ -15,7 +15,7 @@ from kyara.data.pictures import center_crop, to_float
 from kyara.evaluation import metrics
 from kyara.evaluation.features import Extractor, Rows, Size
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.sources import PIXELS, Reference, Source
+from kyara.evaluation.sources import PIXELS, Reals, Reference, Source
 
 ENOUGH = 2048
 """Pictures below which a Fréchet distance says more about their number than about them."""
@@ -133,16 +133,17 @@ def _groups(items: Any, size: int) -> Iterator[list[Any]]:
 
 def score_all(seen: Seen, lenses: Lenses, common: Size, reference: Reference | None) -> list[Score]:
     """Every score, those that count most first."""
-    found = [] if reference is None else against(seen, reference)
+    found = [] if reference is None else against(seen.features, reference)
     found += [] if reference is None else by_pixels(seen, reference)
     return found + alone(seen, lenses, common)
 
 
-def against(seen: Seen, reference: Reference) -> list[Score]:
-    """What is measured in features, between a set and the real pictures."""
-    fake, real, near_real = seen.features, reference.features, reference.near
+def against(fake: np.ndarray, reference: Reals) -> list[Score]:
+    """What is measured between the features of a set, (N, F), and those of the real pictures."""
+    real = reference.features
     if len(real) < 4:
-        raise ValueError(f"{reference.dataset.path}: {len(real)} pictures are too few to compare with; give 4 or more")
+        raise ValueError(f"{len(real)} real pictures are too few to compare with; give 4 or more")
+    near_real = reference.near
     lie = metrics.manifold(fake, real, metrics.neighbours(fake), near_real)
     new, copies = metrics.uniqueness(lie, near_real)
     frechet = metrics.frechet(metrics.statistics(fake), reference.statistics)

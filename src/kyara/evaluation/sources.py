@@ -152,6 +152,39 @@ def spread(total: int, count: int | None) -> list[int]:
     return [i * total // count for i in range(count)]
 
 
+class Reals(Protocol):
+    """Real pictures in features."""
+
+    extractor: Extractor
+    common: Size
+
+    @property
+    def features(self) -> np.ndarray: ...
+
+    @property
+    def statistics(self) -> metrics.Statistics: ...
+
+    @property
+    def near(self) -> np.ndarray: ...
+
+
+@dataclass
+class Part:
+    """Some of the real pictures, as if they were all."""
+
+    extractor: Extractor
+    common: Size
+    features: np.ndarray
+
+    @cached_property
+    def statistics(self) -> metrics.Statistics:
+        return metrics.statistics(self.features)
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        return metrics.neighbours(self.features)
+
+
 @dataclass
 class Reference:
     """The real pictures that others are compared with. What is computed once is remembered between runs."""
