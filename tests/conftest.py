@@ -66,6 +66,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test leaves or finds anything in the user's cache."""
+    monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Networks this small are quickest on one thread, and sums are taken in the same order on every machine."""
     torch.set_num_threads(1)

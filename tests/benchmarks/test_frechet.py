@@ -65,9 +65,8 @@ def test_features_do_not_depend_on_the_batch(frechet: ModuleType, vgg16: VGG16) 
 
 
 def test_features_of_an_archive_are_kept_until_it_changes(
-    frechet: ModuleType, vgg16: VGG16, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frechet: ModuleType, vgg16: VGG16, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
     archive = tmp_path / "faces.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(folder.rglob("*.png")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def compare(
         The folder of the comparison.
     """
     runs, data, out = tuple(map(str, runs)), Path(data), Path(out)  # from Python, texts will do
-    command = command_line(compare, {**locals(), "runs": "RUN..."}).replace("'RUN...'", " ".join(runs))
+    command = command_line(compare, {**locals(), "runs": "RUNS"}).replace("RUNS", shlex.join(runs), 1)
     for option, given, least in (("--count", count, 4), ("--draws", draws, 1), ("--reals", reals, 8)):
         if given < least:
             raise ValueError(f"{option} {given}: must be {least} or more")
@@ -119,7 +120,7 @@ def compare(
     for entry in entries:
         attempt(entry, describe)
     common = parse_size(size) if size else largest(entries)
-    asked = [name for entry in entries for name in entry.config.get("attributes") or ()]
+    asked = [name for entry in entries if not entry.broken for name in entry.config.get("attributes", ())]
     lenses = load_lenses(features, tagger, where, attributes=asked)
     chosen = dataset.subset(spread(len(dataset), reals))
     reference = Reference(chosen, lenses.extractor, common, workers, batch)
@@ -172,11 +173,12 @@ def check_out(out: Path, sources: Sequence[str], force: bool) -> None:
 
 
 def names(runs: Sequence[str]) -> list[str]:
-    """A short name for each run: its folder's, or all of the path where two are the same. A run named twice is an
-    error."""
+    """A short name for each run: its folder's, with the run's for a snapshot, or all of the path where two are the
+    same. ValueError if a run is named twice."""
     if len(set(runs)) < len(runs):
         raise ValueError("a run is named twice; name each once")
-    short = [Path(run).name or run for run in runs]
+    parts = [Path(run).parts for run in runs]
+    short = ["/".join([*p[-3:-2], p[-1]]) if p[-2:-1] == ("snapshots",) else p[-1] if p else "." for p in parts]
     return [run if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
 
 

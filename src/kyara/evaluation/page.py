@@ -183,8 +183,10 @@ def _model(model: Table, images: Mapping[int, str], colour: int) -> str:
     for what in ("best", "worst"):
         scores = dict(model[what])
         row = _pictures(images, scores, scores)
+        if not row:
+            continue
         judged = f"{what} of {_judged(model):,} by builtin:distortion, whole with {_range(scores.values())}"
-        extremes += f'<figure class="row"><figcaption>{judged}</figcaption><div>{row}</div></figure>' if row else ""
+        extremes += f'<figure class="row"><figcaption>{judged}</figcaption><div>{row}</div></figure>'
     own = [
         lines(_own(model, "loss/"), "kimg", "losses"),
         lines([Curve(n, i, model["curves"][n]) for i, n in enumerate(SIGNS) if n in model["curves"]], "kimg", LOGITS),
@@ -239,8 +241,8 @@ def _method(table: Table) -> str:
         f"Distances are measured in features of {features['name']} (weights {features['hash']}), pictures at "
         f"{table['resizer']}. Point at the name of a score for what it was measured in and from how many pictures.",
         f"Each model made {table['draws']} × {table['count']:,} pictures at truncation {table['truncation']:g}, of "
-        f"other seeds each time, compared with {data['count']:,} pictures of fingerprint {data['fingerprint']}. A value "
-        "is the mean over draws, with Student's 95% interval.",
+        f"other seeds each time, compared with {data['count']:,} pictures of fingerprint {data['fingerprint']}. A "
+        "value is the mean over draws, with Student's 95% interval.",
         "Real pictures score against the other real ones: better than that no model can honestly be.",
         "Numbers compare only with those of the same features, sizes and counts. comparison.json has all of them.",
     ]
@@ -270,7 +272,8 @@ header p { margin: .4rem 0 1rem; color: var(--quiet); }
 label { cursor: pointer; } input { accent-color: var(--accent); }
 section { margin-top: 2.6rem; }
 .verdict { margin: 1.6rem 0 0; padding: 1rem 1.3rem; border-left: 4px solid var(--accent);
-  border-radius: 0 .8rem .8rem 0; background: var(--wash); font-size: 1.1rem; line-height: 1.45; overflow-wrap: anywhere; }
+  border-radius: 0 .8rem .8rem 0; background: var(--wash); font-size: 1.1rem; line-height: 1.45;
+  overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .8rem; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
