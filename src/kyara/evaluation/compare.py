@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import math
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from kyara.evaluation.sources import COUNT, Made, Part, Reference, spread
 from kyara.gallery import command_line, printable
 from kyara.generation.sample import load_generator
 from kyara.models import pick_device
+from kyara.models.base import Generator
 from kyara.training.log import STATS
 
 TABLE, PAGE = "comparison.json", "index.html"
@@ -132,6 +134,7 @@ def compare(
 
         def measure(entry: Entry) -> None:
             made = Made(entry.path, load_generator(entry.path, where), count, truncation=truncation)
+            entry.parameters = weights(made.generator)
             score_draws(entry, made, lenses, reference, draws=draws, batch=batch)
             sheets[entry.name] = show(entry, made)
 
@@ -188,7 +191,7 @@ def attempt(entry: Entry, step: Any) -> None:
         step(entry)
     except Exception as error:
         entry.broken = f"{error}" or type(error).__name__
-        tqdm.write(f"warning: {entry.path}: {printable(entry.broken)}")
+        tqdm.write(f"warning: {entry.path}: {printable(entry.broken)}", file=sys.stderr)
 
 
 def describe(entry: Entry) -> None:
@@ -250,9 +253,14 @@ def size_of(entry: Entry) -> Size:
         raise ValueError(f"{entry.path}: its config.json says no size of pictures ({error!r})") from error
 
 
+def weights(generator: Generator) -> int:
+    """How many numbers make the pictures: those of the averaged network, if there is one."""
+    parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
 def score_draws(entry: Entry, made: Made, lenses: Lenses, reference: Reference, *, draws: int, batch: int) -> None:
     """Scores `draws` sets of pictures of one model, and finds its best and worst."""
-    entry.parameters = sum(t.numel() for t in checkpoint.read(entry.path).weights().values())
     found: list[list[Score]] = []
     judged: list[tuple[int, float]] = []
     for draw in range(draws):

@@ -160,8 +160,9 @@ def _dinov2(name: str, rest: str, device: torch.device) -> Extractor:
         network = Dinov2Model.from_pretrained(path, local_files_only=True, use_safetensors=True)
     except Exception as error:
         raise ValueError(f"{path}: not a DINOv2 model of transformers ({error})") from error
-    network.eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
-    side = min(int(network.config.image_size), DINOV2_SIDE)
+    network.eval().requires_grad_(False).to(device)
+    side = network.config.image_size
+    side = min(side if isinstance(side, int) else min(side), DINOV2_SIDE)
     return Extractor("dinov2", digest, device, lambda x: network(_imagenet(x)).pooler_output, (side, side))
 
 

@@ -125,8 +125,7 @@ def inception_score(probabilities: np.ndarray, *, splits: int = 10) -> Estimate:
     for i in range(splits):
         p = probabilities[order[i * len(order) // splits : (i + 1) * len(order) // splits]].astype(np.float64)
         found.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p).mean()))
-    margin = 1.96 * float(np.std(found)) / len(found) ** 0.5
-    return Estimate(float(np.mean(found)), float(np.mean(found)) - margin, float(np.mean(found)) + margin)
+    return mean(np.array(found)) if splits > 1 else Estimate(float(found[0]))
 
 
 def random_pairs(count: int, pairs: int) -> np.ndarray:
@@ -232,8 +231,8 @@ def uniqueness(found: Manifold, near_real: np.ndarray) -> tuple[float, float]:
     (after Alaa et al. 2022). A generator that has learnt and not copied comes to about 1; below COPY it is a copy.
     """
     own = near_real[found.nearest, 0]
-    same = np.where(found.distance > 0, np.inf, 0.0)  # twins in the data: only another twin is a copy of them
-    ratio = np.divide(found.distance, own, out=same, where=own > 0)
+    typical = float(np.median(near_real[:, 0])) or 1.0
+    ratio = found.distance / np.where(own > 0, own, typical)  # twins in the data are no measure of distance
     return float(np.median(ratio)), float((ratio < COPY).mean())
 
 

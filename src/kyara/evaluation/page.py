@@ -78,7 +78,7 @@ def _ranking(table: Table, measured: Sequence[Table], colours: Mapping[str, int]
             f'<td class="place">{place}</td><th>{_label(model, colours[model["name"]])}</th>',
             f"<td>{escape(model['model'])}</td>",
             f'<td class="main">{number(score["value"])}{_between(score)}</td>',
-            f"<td>{training['kimg']:g}</td>" if "kimg" in training else "<td>–</td>",
+            f"<td>{training['kimg']:.4g}</td>" if "kimg" in training else "<td>–</td>",
             f"<td>{duration(training['seconds'])}</td>" if "seconds" in training else "<td>–</td>",
             f"<td>{training['images_per_second']:.0f}</td>" if "seconds" in training else "<td>–</td>",
             f"<td>{model['parameters'] / 1e6:.2f} M</td>",

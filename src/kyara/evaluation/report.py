@@ -206,7 +206,7 @@ def alone(seen: Seen, lenses: Lenses, common: Size) -> list[Score]:
         value, by = metrics.mean(seen.whole), lenses.recogniser_name
         found.append(Score("whole", value[0], "higher", by, where[1], n, 0, *value[1:], "whole, not distorted"))
     for attribute, probabilities in seen.probabilities.items():
-        value, by = metrics.inception_score(probabilities), lenses.tagger_name
+        value, by = metrics.inception_score(probabilities, splits=max(1, min(10, n // 100))), lenses.tagger_name
         what = f"inception-style score of {attribute}"
         found.append(Score(f"inception/{attribute}", value[0], "higher", by, where[1], n, 0, *value[1:], what))
     return found + obeyed(seen, lenses, where[1])
