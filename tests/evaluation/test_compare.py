@@ -20,6 +20,7 @@ from kyara.evaluation.page import duration
 from kyara.training.train import train
 
 pytestmark = pytest.mark.usefixtures("small_networks")
+VOID = ("meta", "img", "input")
 FEW: dict[str, Any] = {"count": 12, "draws": 2, "workers": 0}
 
 
@@ -50,13 +51,13 @@ class Reader(HTMLParser):
         assert tag not in ("script", "link", "iframe", "object", "base")
         self.sources += [v or "" for k, v in attributes if k in ("src", "href", "action", "srcset", "poster")]
         assert not [k for k, _ in attributes if k.startswith("on")]
-        if tag not in ("meta", "img", "input", "line", "circle", "polyline", "br"):
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attributes)
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
+        if tag not in VOID:
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -97,7 +98,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
 
     # One file that needs no other.
     page = Reader(html)
-    assert page.open == ["html"] or page.open == []
+    assert page.open == []
     assert page.sources and all(source.startswith("data:image/webp;base64,") for source in page.sources)
     assert "default-src 'none'; img-src data:" in html and "prefers-color-scheme: dark" in html
     assert "url(" not in html and "@import" not in html
