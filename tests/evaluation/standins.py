@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kyara.data.pictures import center_crop
 from kyara.evaluation import evaluate
 from kyara.evaluation.features import Extractor
 from kyara.models.base import Config
@@ -20,6 +22,9 @@ class Tone:
 
     attributes: Mapping[str, tuple[str, ...]] = {"tone": ("dark", "bright")}
     size = (16, 16)
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        return center_crop(picture, *self.size)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         bright = (pictures.mean((1, 2, 3)) * 20).sigmoid()

@@ -21,6 +21,7 @@ from kyara.evaluation import features
 from kyara.evaluation.cache import folder, identity, remember
 from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sources import Files, Reference
+from kyara.models.base import Config
 
 CPU = torch.device("cpu")
 TINY = {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}
@@ -59,9 +60,9 @@ def test_a_generator_has_no_features(tmp_path: Path) -> None:
         load_extractor(str(tmp_path / "g"), CPU)
 
 
-def test_the_taggers_embedding_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    tagger = SimpleNamespace(embed=lambda x: x.mean((2, 3)), size=(24, 32))
-    monkeypatch.setattr(features, "load_tagger", lambda name, device: tagger)
+def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(embed=means, config=Config(width=24, height=32))
+    monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
     extractor = load_extractor(features.DEFAULT, CPU)
     assert extractor.size == (24, 32) and extractor.hash == "ab" * 8

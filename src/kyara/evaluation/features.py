@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +84,9 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     loaders = {"vgg16": _vgg16, "sscd": _sscd, "dinov2": _dinov2, "inception": _inception}
     if kind in loaders:
         return loaders[kind](name, rest, device)
-    if name == DEFAULT:
-        tagger = load_tagger(name, device)
-        return Extractor(name, checkpoint.read(name).hash, device, tagger.embed, tuple(tagger.size))
-    model = load(name, device)
-    config = model.config
-    embed = getattr(model, "embed", None) or _penultimate(name, model)
-    return Extractor(name, checkpoint.read(name).hash, device, embed, (config.width, config.height))
-
-
-def load_tagger(name: str, device: torch.device) -> Any:
-    """The tagger of that name, which tells attributes."""
-    return import_module("kyara.labels.tagger").load_tagger(name, device)
+    model = load(name, device)  # in float32, whatever it would otherwise be quickest in
+    embed: Any = getattr(model, "embed", None) or _penultimate(name, model)
+    return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
 
 
 def _penultimate(name: str, model: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -115,8 +115,8 @@ def small_size(common: Size) -> Size:
 def _tag(lenses: Lenses, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     if lenses.tagger is None:
         return {}
-    fitted = np.stack([center_crop(picture, *lenses.tagger.size) for picture in pictures])
-    found = lenses.tagger.probabilities(to_float(fitted).to(lenses.extractor.device))
+    fitted = np.stack([lenses.tagger.fit(picture) for picture in pictures])
+    found = lenses.tagger.probabilities(to_float(fitted))
     return {attribute: values.float().cpu().numpy() for attribute, values in found.items()}
 
 
