@@ -9,11 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from kyara import __version__, checkpoint
 from kyara.checkpoint import free_folder, write_atomic
@@ -35,6 +35,7 @@ TABLE, PAGE = "comparison.json", "index.html"
 SHEET, EXTREMES = 36, 8
 """Pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
 
+Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
 Pictures = Mapping[int, np.ndarray]
 """Seed -> picture (H, W, 3) uint8."""
 
@@ -64,7 +65,7 @@ class Entry:
 
 
 def compare(
-    runs: Positional[tuple[str, ...]],
+    runs: Runs,
     *,
     data: Path,
     out: Path = Path("comparison"),
