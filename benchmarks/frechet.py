@@ -10,24 +10,27 @@ pictures at the same N (give the same set twice). The kernel distance has no suc
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json as jsons
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from torch import Tensor
 from tqdm import tqdm
-from vgg16 import CACHE, VGG16, WEIGHTS_SHA256
+from vgg16 import archive
 
-from kyara import checkpoint as checkpoints
 from kyara.data import pictures
 from kyara.data.dataset import Dataset, open_dataset
-from kyara.models import load, pick_device
+from kyara.evaluation import metrics
+from kyara.evaluation.cache import remember
+from kyara.evaluation.features import Extractor
+from kyara.evaluation.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
+from kyara.generation.sample import load_generator
+from kyara.models import pick_device
 from kyara.models.base import Generator, latents
 
 BATCH = 32
@@ -45,74 +48,19 @@ def features(images: Iterable[np.ndarray], network: VGG16, input_size: int = INP
     `images` are (H, W, 3) uint8 of one size; the network sees them resized bilinearly, with a shorter side of
     `input_size` pixels.
     """
-    device, rows = network.shift.device, []
-    # TF32, the default on GPUs, would keep ten bits of the features.
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for batch in _batches(images):
-            x = pictures.to_float(np.stack(batch)).to(device)  # (B, 3, H, W)
-            scale = input_size / min(x.shape[2:])
-            size = [round(side * scale) for side in x.shape[2:]]
-            x = F.interpolate(x, size, mode="bilinear", antialias=True)
-            rows.append(torch.cat([maps.mean((2, 3)) for maps in network(x)[3:]], dim=1).cpu())
-    return torch.cat(rows).numpy()
+
+    def embed(x: Tensor) -> Tensor:
+        scale = input_size / min(x.shape[2:])
+        size = [round(side * scale) for side in x.shape[2:]]
+        return network.features(F.interpolate(x, size, mode="bilinear", antialias=True))
+
+    extractor = Extractor("vgg16", WEIGHTS_SHA256[:16], network.shift.device, embed)
+    return np.concatenate([extractor(np.stack(batch)) for batch in _batches(images)])
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
     iterator = iter(images)
     return iter(lambda: list(itertools.islice(iterator, BATCH)), [])
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """The normal distribution fitted to the features of a set, in float64."""
-
-    mean: np.ndarray
-    """(D,)"""
-    root: np.ndarray
-    """(min(N, D), D): a root of the covariance, which is root^T root."""
-
-
-def statistics(values: np.ndarray) -> Statistics:
-    """Of features (N, D), N at least 2."""
-    if len(values) < 2:
-        raise ValueError(f"a covariance needs at least 2 pictures, not {len(values)}")
-    values = values.astype(np.float64)
-    mean = values.mean(axis=0)
-    # The triangle of QR is a root that never squares the features: exact too where N < D leaves it singular.
-    root: np.ndarray = np.linalg.qr((values - mean) / np.sqrt(len(values) - 1), mode="r")  # type: ignore[assignment]
-    return Statistics(mean, root)
-
-
-def frechet(a: Statistics, b: Statistics) -> float:
-    """|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017).
-
-    The eigenvalues of A B are the squared singular values of root_a root_b^T, whose sum is so the trace of
-    (A B)^(1/2).
-    """
-    overlap = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
-    spread = np.square(a.root).sum() + np.square(b.root).sum()
-    return float(np.square(a.mean - b.mean).sum() + spread - 2 * overlap)
-
-
-def kernel(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared maximum mean discrepancy of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3.
-
-    Unbiased (Binkowski et al. 2018, section 4.2), so that it may be slightly negative.
-    """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return _within(a) + _within(b) - 2 * _cubes(a, b) / (len(a) * len(b))
-
-
-def _cubes(a: np.ndarray, b: np.ndarray) -> float:
-    """The kernel, summed over all pairs; in slices, as the matrix of large sets would fill the memory."""
-    slices = (a[i : i + 1000] for i in range(0, len(a), 1000))
-    return float(sum((((x @ b.T) / b.shape[1] + 1) ** 3).sum() for x in slices))
-
-
-def _within(a: np.ndarray) -> float:
-    """Mean of the kernel over the pairs of different pictures."""
-    itself = ((np.square(a).sum(axis=1) / a.shape[1] + 1) ** 3).sum()
-    return (_cubes(a, a) - float(itself)) / (len(a) * (len(a) - 1))
 
 
 def split(
@@ -146,21 +94,16 @@ def dataset_features(
 
     Those of a .zip are computed once and kept in the cache.
     """
+
+    def compute() -> dict[str, np.ndarray]:
+        images = dataset.decode(indices, width, height)
+        return {"features": features(_progress(images, len(indices), dataset.path.name), network, input_size)}
+
+    if not dataset.path.is_file():  # only archives have checksums, which tell that nothing changed
+        return compute()["features"]
     names = [dataset.names[i] for i in indices]
-    key = jsons.dumps([dataset.fingerprint, names, width, height, input_size, WEIGHTS_SHA256])
-    path = CACHE / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
-    images = dataset.decode(indices, width, height)
-    values = features(_progress(images, len(indices), dataset.path.name), network, input_size)
-    if dataset.path.is_file():  # only archives have checksums, which tell that nothing changed
-        checkpoints.write_atomic(path, lambda temporary: _save(temporary, values))
-    return values
-
-
-def _save(path: Path, values: np.ndarray) -> None:
-    with path.open("wb") as file:  # np.save appends .npy to a path, but not to a file
-        np.save(file, values)
+    key = {"data": dataset.fingerprint, "names": names, "size": [width, height], "input": input_size}
+    return remember("vgg16", {**key, "hash": WEIGHTS_SHA256}, compute)["features"]
 
 
 def _progress(images: Iterable[np.ndarray], total: int, name: str) -> Iterable[np.ndarray]:
@@ -177,14 +120,6 @@ def sample(
             made = generator.sample(latents(some, generator.z_dim).to(device), truncation=truncation)
         for picture in pictures.to_uint8(made):
             yield pictures.center_crop(picture, width, height)
-
-
-def load_generator(name: str, device: torch.device) -> Generator:
-    """The generator of a Checkpoint. ValueError if its model makes no pictures from latents."""
-    model = load(name, device)
-    if not isinstance(model, Generator):
-        raise ValueError(f"--checkpoint {name}: makes no pictures from seeds; give a generator")
-    return model
 
 
 def main(
@@ -219,7 +154,7 @@ def main(
     if len(sets) != (1 if checkpoint else 2):
         raise ValueError("give two sets of pictures, or one and --checkpoint")
     width, height = pictures.parse_size(size)
-    network = VGG16().to(pick_device(device))
+    network = VGG16(read_weights(archive())).to(pick_device(device))
     b = open_dataset(sets[-1])
     a = None if checkpoint else open_dataset(sets[0])
     left, right = split(a, b, prefix_from, limit, seed)
@@ -231,8 +166,8 @@ def main(
         ours = features(_progress(made, count, checkpoint), network, input_size)
     reals = dataset_features(b, right, network, width, height, input_size)
     about = {
-        "frechet": frechet(statistics(ours), statistics(reals)),
-        "kernel": kernel(ours, reals),
+        "frechet": metrics.frechet(metrics.statistics(ours), metrics.statistics(reals)),
+        "kernel": metrics.kernel(ours, reals),
         "a": f"{checkpoint} at truncation {truncation:g}" if checkpoint else str(sets[0]),
         "b": f"{sets[-1]} from {prefix_from}" if prefix_from else str(sets[-1]),
         "n_a": len(ours),

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import tyro
-from frechet import INPUT, dataset_features, features, load_generator, sample
-from vgg16 import VGG16
+from frechet import INPUT, dataset_features, features, sample
+from vgg16 import archive
 
 from kyara.data import pictures
 from kyara.data.dataset import open_dataset
+from kyara.evaluation.vgg16 import VGG16, read_weights
+from kyara.generation.sample import load_generator
 from kyara.models import pick_device
 
 FACES = 16
@@ -89,7 +91,7 @@ def main(
     if out.exists():
         raise FileExistsError(f"--out {out}: exists already; choose another name")
     width, height = pictures.parse_size(size)
-    network = VGG16().to(pick_device(device))
+    network = VGG16(read_weights(archive())).to(pick_device(device))
     generator = load_generator(checkpoint, network.shift.device)
     faces = np.stack(list(sample(generator, range(FACES), width, height, truncation)))  # (16, H, W, 3)
     data = open_dataset(dataset)

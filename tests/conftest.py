@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    from kyara.evaluation.vgg16 import VGG16
 
 
 def drawn_picture(seed: int, size: int = 48) -> np.ndarray:
@@ -53,7 +58,33 @@ def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def vgg16() -> VGG16:
+    """VGG16 with random weights, laid out as the real ones are."""
+    from kyara.evaluation.vgg16 import BLOCKS, VGG16
+
+    random = np.random.RandomState(0)
+    weights: dict[str, Any] = {"VGG16_0": {}}
+    for b, block in enumerate(BLOCKS):
+        for i, o in itertools.pairwise(block):
+            kernel = random.rand(3, 3, i, o).astype(np.float32) * (0.3 / i) - 0.1 / i
+            name = f"Conv_{len(weights['VGG16_0'])}"
+            weights["VGG16_0"][name] = {"kernel": kernel, "bias": np.full(o, 0.01, np.float32)}
+        head = random.rand(1, 1, block[-1], 1).astype(np.float32)
+        weights[f"NetLinLayer_{b}"] = {"Conv_0": {"kernel": head}}
+    made = VGG16(weights)
+    made.source = weights  # type: ignore[assignment]
+    return made
+
+
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test leaves or finds anything in the user's cache."""
+    monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,17 @@ VERBS = {
     "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
     "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
+    "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
+    "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
 }
 """Verb -> the module that holds the function of that name, and what it does."""
 
-__all__ = ["generate", "load", "prepare", "rank", "tag", "train"]
+__all__ = ["compare", "evaluate", "generate", "load", "prepare", "rank", "tag", "train"]
 
 if TYPE_CHECKING:
     from kyara.curation.rank import rank
+    from kyara.evaluation.compare import compare
+    from kyara.evaluation.evaluate import evaluate
     from kyara.generation.sample import generate
     from kyara.labels.tag import tag
     from kyara.models import load

@@ -1,0 +1,187 @@
+"""kyara compare on models trained here, and on what is no model at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standins import small_networks  # noqa: F401
+
+from kyara import checkpoint, models
+from kyara.evaluation.chart import Curve, Whisker, lines, thin, ticks, whiskers
+from kyara.evaluation.compare import compare, names, pace, read_stats
+from kyara.evaluation.metrics import over_draws
+from kyara.evaluation.page import duration
+from kyara.training.train import train
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+VOID = ("meta", "img", "input")
+FEW: dict[str, Any] = {"count": 12, "draws": 2, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trained runs, one whose weights are damaged, and a folder that is no run."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        kimg = 0.4 if seed else 0.26
+        train("dcgan", faces, out=folder / f"run{seed}", kimg=kimg, seed=seed, preset="tiny", workers=0, precision="32")
+    shutil.copytree(folder / "run0", folder / "damaged")
+    weights = folder / "damaged" / checkpoint.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:100])
+    (folder / "empty").mkdir()
+    return folder
+
+
+class Reader(HTMLParser):
+    """Everything that the page would fetch or run, and whether what is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        self.sources += [v or "" for k, v in attributes if k in ("src", "href", "action", "srcset", "poster")]
+        assert not [k for k, _ in attributes if k.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path: Path, capsys: Any) -> None:
+    paths = [str(runs / name) for name in ("run0", "damaged", "run1", "empty")]
+    out = compare(tuple(paths), data=faces, out=tmp_path / "comparison", **FEW)
+    table = json.loads((out / "comparison.json").read_text())
+    html = (out / "index.html").read_text()
+    told = capsys.readouterr().out
+
+    # Ranked by the score that says something about so few, the broken last and with the reason.
+    order = [model["name"] for model in table["models"]]
+    assert set(order[:2]) == {"run0", "run1"} and order[2:] == ["damaged", "empty"]
+    first, second = (model["scores"]["kernel"]["value"] for model in table["models"][:2])
+    assert table["ranked_by"] == "kernel" and first <= second
+    assert "safetensors" in table["models"][2]["broken"] and "no config.json" in table["models"][3]["broken"]
+    assert f"({order[0]}) serves these pictures best: kernel distance" in table["verdict"]
+    assert "not trained equally long: 0.3 to 0.4" in table["verdict"] and "2 of 4 could not" in table["verdict"]
+    assert table["verdict"] in told and "empty" in told
+    assert table["command"].startswith(f"kyara compare {paths[0]} {paths[1]} {paths[2]} {paths[3]} --data {faces}")
+
+    # Numbers with their intervals over draws, and all that they depend on.
+    model = table["models"][0]
+    kernel = model["scores"]["kernel"]
+    assert len(kernel["draws"]) == 2 and kernel["low"] < kernel["value"] < kernel["high"]
+    assert (kernel["pictures"], kernel["reals"]) == (12, 64) and kernel["features"] and kernel["resizer"]
+    assert table["real"]["precision"]["value"] > 0
+    assert model["training"]["seconds"] > 0 and model["training"]["images_per_second"] > 0
+    assert len(model["best"]) == 8 and model["best"][0][1] >= model["worst"][0][1]
+    assert {seed for seed, _ in model["best"]} <= set(range(24))
+    network = models.load(runs / model["name"])
+    assert model["parameters"] == sum(p.numel() for p in network.g_ema.parameters())
+    assert model["config"]["channels"] == 4 and model["about"]["training"]["seed"] in (0, 1)
+    damaged = table["models"][2]
+    assert damaged["curves"]["score/swd"] and not damaged["scores"]  # what there is of it is shown
+
+    # One file that needs no other.
+    page = Reader(html)
+    assert page.open == []
+    assert page.sources and all(source.startswith("data:image/webp;base64,") for source in page.sources)
+    assert "default-src 'none'; img-src data:" in html and "prefers-color-scheme: dark" in html
+    assert "url(" not in html and "@import" not in html
+    assert html.count("<img") == 2 * (12 + 36 + 8 + 8) and "<polyline" in html and "<circle" in html
+    assert [p.name for p in sorted(out.iterdir())] == ["comparison.json", "index.html"]
+
+
+def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
+    run = (str(runs / "run0"),)
+    few: dict[str, Any] = {**FEW, "draws": 1, "data": faces}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "novel.txt").write_text("once")
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match="holds something else"):
+            compare(run, out=tmp_path / "other", force=force, **few)
+    with pytest.raises(FileExistsError, match="which is needed"):
+        compare(run, out=runs, force=True, **few)
+    out = compare(run, out=tmp_path / "out", **few)
+    before = (out / "comparison.json").read_text()
+    assert "With one draw" not in before  # there is nothing to be confused with
+    with pytest.raises(FileExistsError, match="add --force"):
+        compare(run, out=out, **few)
+    with pytest.raises(ValueError, match="no run could be read"):
+        compare((str(runs / "empty"),), out=out, force=True, **few)
+    assert (out / "comparison.json").read_text() == before  # what fails takes nothing away
+    compare(run, out=out, force=True, **few)
+
+
+def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_path: Path) -> None:
+    evil = tmp_path / "<script>alert(1)<" / "b>"
+    shutil.copytree(runs / "run0", evil)
+    described = json.loads((evil / "config.json").read_text())
+    described["init"] = "<img src=x onerror=alert(1)>"
+    described["data"] = "not a table"
+    (evil / "config.json").write_text(json.dumps(described))
+    strange = tmp_path / "strange"
+    shutil.copytree(runs / "run0", strange)
+    (strange / "config.json").write_text('{"model": "dcgan", "config": {"attributes": 3, "width": "x"}}')
+    runs_ = (str(evil), str(strange), str(runs / "run1"))
+    out = compare(runs_, data=faces, out=tmp_path / "out", **{**FEW, "draws": 1})
+    page = Reader((out / "index.html").read_text())
+    assert all(source.startswith("data:image/webp") for source in page.sources)
+    assert json.loads((out / "comparison.json").read_text())["models"][-1]["broken"]
+
+
+def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
+    log = tmp_path / "stats.jsonl"
+    log.write_text(
+        '{"nimg": 0, "score/swd": 9}\n{"nimg": 1000, "img/s": 50.0, "loss/d": NaN}\n[1]\nnull\n'
+        '{"nimg": 3000, "img/s": 100.0, "loss/d": 1, "text": "x"}\n{"nimg": 40'
+    )
+    rows = read_stats(log)
+    assert [row["nimg"] for row in rows] == [0, 1000, 3000]
+    assert "loss/d" not in rows[1] and "text" not in rows[2]
+    assert pace(rows) == {"seconds": 40, "images_per_second": 75, "trained_kimg": 3}
+    assert read_stats(tmp_path / "none") == [] and pace([]) == {}
+
+
+def test_names_tell_runs_apart() -> None:
+    assert names(["runs/a", "runs/b/", "runs/a/snapshots/000200"]) == ["a", "b", "a/000200"]
+    assert names(["x/a", "y/a", "builtin:anime"]) == ["x/a", "y/a", "builtin:anime"]
+    with pytest.raises(ValueError, match="named twice"):
+        names(["a", "a"])
+
+
+def test_interval_over_draws_is_students() -> None:
+    found = over_draws([1.0, 2.0, 6.0])  # mean 3, deviation 7^.5
+    assert found == pytest.approx((3, 3 - 4.303 * (7 / 3) ** 0.5, 3 + 4.303 * (7 / 3) ** 0.5))
+    assert over_draws([4.0]) == (4, None, None)
+
+
+def test_charts() -> None:
+    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and ticks(0.011, 0.052, 4) == [0.02, 0.04] and ticks(3, 3) == [3]
+    many = [(float(x), float("nan") if x % 7 == 0 else 1.0) for x in range(5000)]
+    assert len(thin(many)) <= 240 and all(y == 1 for _, y in thin(many))
+    drawn = lines([Curve("<a>", 0, [(0, 1), (1, 2)]), Curve("dot", 1, [(0, 1)])], "kimg", "a & b")
+    points = re.findall(r'points="([^"]+)"', drawn)
+    assert len(points) == 1 and "<a>" not in drawn and "a &amp; b" in drawn
+    (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points[0].split())
+    assert x0 < x1 and y0 > y1  # up is more
+    assert lines([], "kimg", "nothing") == ""
+    Reader(drawn + whiskers([Whisker("m", 0, 1, 0.5, 1.5), Whisker("n", 1, 2, 2, 2)], "distance"))
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (20, 90, 3600, 9000)] == ["0 min", "2 min", "1 h 00 min", "2 h 30 min"]

@@ -1,0 +1,161 @@
+"""kyara evaluate, on galleries, datasets and generators."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import drawn_picture
+from standins import small_networks  # noqa: F401
+
+from kyara import checkpoint, models
+from kyara.data import pictures
+from kyara.data.pictures import encode_png, to_uint8
+from kyara.evaluation.evaluate import evaluate
+from kyara.evaluation.sources import Made, draw_labels
+from kyara.models.base import Config, Generator, latents
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+CONFIG = {"width": 16, "height": 24, "z_dim": 8, "channels": 4}
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    weights = models.stored(models.build("dcgan", CONFIG))
+    checkpoint.write(tmp_path / "g", model="dcgan", config=CONFIG, weights=weights, card="", about={})
+    return str(tmp_path / "g")
+
+
+def scores(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {score["name"]: score for score in report["scores"]}
+
+
+def write(folder: Path, images: list[np.ndarray]) -> Path:
+    folder.mkdir()
+    for i, image in enumerate(images):
+        pictures.write_png(folder / f"{i:03d}.png", image)
+    return folder
+
+
+def test_the_other_half_scores_better_than_noise(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    half = write(tmp_path / "half", [drawn_picture(seed) for seed in range(100, 160)])
+    noise = write(tmp_path / "noise", [np.random.RandomState(i).randint(0, 256, (48, 48, 3), "u1") for i in range(60)])
+    good, bad = (scores(evaluate(str(folder), faces, workers=0)) for folder in (half, noise))
+    told = capsys.readouterr().out
+    for name in ("kernel", "frechet", "nearest_mse"):
+        assert good[name]["value"] < bad[name]["value"]
+    for name in ("precision", "coverage", "density"):
+        assert good[name]["value"] > bad[name]["value"]
+    assert good["copies"]["value"] < 0.2
+    assert good["kernel"]["low"] < good["kernel"]["value"] < good["kernel"]["high"]
+    for score in good.values():  # every number says what it depends on
+        assert score["features"] and score["resizer"] and score["pictures"] and score["what"]
+    assert good["kernel"]["reals"] == 64
+    assert "60 pictures are fewer than 2,048" in told
+    assert told.index("kernel distance") < told.index("Fréchet distance")
+
+
+def test_a_set_of_copies_is_found_out(faces: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(faces) as archive:
+        archive.extractall(tmp_path / "same")
+    found = scores(evaluate(str(tmp_path / "same"), faces, workers=0))
+    assert found["copies"]["value"] == 1 and found["uniqueness"]["value"] == pytest.approx(0, abs=1e-4)
+    assert found["nearest_mse"]["value"] == 0 and found["entropy_similarity"]["value"] == 1
+    assert found["frechet"]["value"] == pytest.approx(0, abs=1e-6) and found["precision"]["value"] == 1
+
+
+def test_attributes_of_a_gallery_are_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "gallery"
+    folder.mkdir()
+    rows = ["file_name,seed,tone,score"]
+    for i, (level, tone) in enumerate(
+        [(20, "dark"), (30, "dark"), (220, "bright"), (40, "bright"), (90, ""), (9, "x")]
+    ):
+        (folder / f"{i}.png").write_bytes(encode_png(np.full((20, 20, 3), level, np.uint8)))
+        rows.append(f"{i}.png,{i},{tone},0.5")
+    (folder / "gallery.csv").write_text("\n".join(rows))
+    found = scores(evaluate(str(folder)))
+    assert found["accuracy/tone"]["value"] == 0.75 and found["accuracy/tone"]["pictures"] == 4
+    assert found["accuracy/tone=dark"]["value"] == 1 and found["accuracy/tone=bright"]["value"] == 0.5
+    assert 1 < found["inception/tone"]["value"] < 2
+    assert "frechet" not in found  # nothing to compare with
+    assert "accuracy/tone" not in scores(evaluate(str(folder), features="other", tagger="none"))
+
+
+def test_a_generator_makes_its_own_pictures(generator: str, faces: Path) -> None:
+    report = evaluate(generator, faces, count=21, reals=40, workers=0, batch=5)
+    a = report["a"]
+    assert (a["kind"], a["count"], a["seeds"]) == ("checkpoint", 21, "0-20")
+    assert a["checkpoint"] == checkpoint.read(generator).hash and report["b"]["count"] == 40
+    assert scores(report)["kernel"]["resizer"].startswith("16x24")
+    assert scores(evaluate(generator, faces, count=21, reals=40, workers=0)) == scores(report)
+
+
+def test_seeds_make_the_pictures_of_generate(generator: str) -> None:
+    model: Any = models.load(generator)
+    made = [picture for picture, _ in Made(generator, model, 11, first=3)]
+    expected = to_uint8(model.sample(latents(range(3, 14), 8)))
+    assert len(made) == 11
+    assert np.abs(np.stack(made).astype(int) - expected).max() <= 1
+
+
+class Told(Generator):
+    """Draws what it is asked: dark or bright."""
+
+    z_dim = 4
+
+    def sample(self, z: torch.Tensor, *, truncation: float = 1.0, labels: Any = None) -> torch.Tensor:
+        return (labels["tone"] * 1.6 - 0.8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+
+
+def test_a_conditional_generator_is_asked_as_its_data_were() -> None:
+    config = Config(8, 8, attributes={"tone": ("dark", "bright")}, joint=((0, 30), (1, 10)))
+    model = Told(config)
+    model.anchor = torch.nn.Parameter(torch.zeros(1))
+    drawn = draw_labels(model, range(400))["tone"]
+    assert drawn.mean() == pytest.approx(0.25, abs=0.07)
+    np.testing.assert_array_equal(draw_labels(model, range(7, 9))["tone"], drawn[7:9])
+    shown = list(Made("told", model, 10))
+    assert all((picture.mean() > 128) == (said["tone"] == "bright") for picture, said in shown)
+    assert {said["tone"] for _, said in shown} == {"dark", "bright"}
+
+
+def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    report = evaluate(generator, count=4, out=out)
+    assert json.loads(out.read_text()) == json.loads(json.dumps(report))
+    with pytest.raises(FileExistsError, match="add --force"):
+        evaluate(generator, count=4, out=out)
+    evaluate(generator, count=5, out=out, force=True)
+    assert json.loads(out.read_text())["a"]["count"] == 5
+    (tmp_path / "thesis.json").write_text('{"chapter": 1}')
+    with pytest.raises(FileExistsError, match="holds something else"):
+        evaluate(generator, count=4, out=tmp_path / "thesis.json", force=True)
+    assert json.loads((tmp_path / "thesis.json").read_text()) == {"chapter": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 3}, "--count 3: must be 4 or more"),
+        ({"reals": 1}, "--reals 1: must be 4"),
+        ({"batch": 0}, "--batch 0"),
+        ({"size": "big"}, "--size big: not a size"),
+        ({"out": Path("/nowhere/at/all.json")}, "there is no folder"),
+    ],
+)
+def test_mistakes_are_named(generator: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        evaluate(generator, **options)
+
+
+def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
+    few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
+    with pytest.raises(ValueError, match="3 pictures that can be read are too few"):
+        evaluate(str(few), faces)

@@ -1,0 +1,208 @@
+"""Features by name, and what is remembered of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import drawn_picture
+from torch import Tensor
+
+from kyara import checkpoint, models
+from kyara.data import pictures
+from kyara.data.dataset import open_dataset
+from kyara.evaluation import features
+from kyara.evaluation.cache import folder, identity, remember
+from kyara.evaluation.features import load_extractor
+from kyara.evaluation.sources import Files, Reference
+from kyara.models.base import Config
+
+CPU = torch.device("cpu")
+TINY = {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}
+
+
+@pytest.fixture
+def recogniser(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    model = models.build("distortion", TINY)
+    checkpoint.write(tmp_path / "net", model="distortion", config=TINY, weights=models.stored(model), card="", about={})
+    return str(tmp_path / "net")
+
+
+def fitted(count: int, size: int) -> np.ndarray:
+    return np.stack([pictures.center_crop(drawn_picture(i), size, size) for i in range(count)])
+
+
+def test_penultimate_features_of_a_recogniser(recogniser: str) -> None:
+    extractor = load_extractor(recogniser, CPU)
+    assert extractor.size == (32, 32) and extractor.hash == checkpoint.read(recogniser).hash
+    found = extractor(fitted(3, 32))
+    network: Any = models.load(recogniser)
+    logits = network.net_ema.classifier(torch.from_numpy(found))
+    expected = network.net_ema(pictures.to_float(fitted(3, 32))).logits
+    torch.testing.assert_close(logits, expected)
+    assert extractor.resizer((64, 64)) == "64x64 -> 32x32, cropped, Lanczos"
+    assert extractor.resizer((32, 32)) == "32x32, cropped, Lanczos"
+    assert extractor.fit(drawn_picture(0), (20, 40)).shape == (32, 32, 3)
+
+
+def test_a_generator_has_no_features(tmp_path: Path) -> None:
+    config = {"width": 16, "height": 16, "z_dim": 8, "channels": 4}
+    weights = models.stored(models.build("dcgan", config))
+    checkpoint.write(tmp_path / "g", model="dcgan", config=config, weights=weights, card="", about={})
+    with pytest.raises(ValueError, match="no features of pictures; builtin:distortion has"):
+        load_extractor(str(tmp_path / "g"), CPU)
+
+
+def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(embed=means, config=Config(width=24, height=32))
+    monkeypatch.setattr(features, "load", lambda name, device: model)
+    monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
+    extractor = load_extractor(features.DEFAULT, CPU)
+    assert extractor.size == (24, 32) and extractor.hash == "ab" * 8
+    assert extractor(np.full((2, 32, 24, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 2
+
+
+def test_vgg16_brings_lpips_along(vgg16: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.evaluation.vgg16.read_weights", lambda path: vgg16.source)
+    (tmp_path / "weights").write_bytes(b"weights")
+    extractor = load_extractor(f"vgg16:{tmp_path / 'weights'}", CPU)
+    small = extractor(fitted(2, 12))  # smaller than the network can see: enlarged
+    assert small.shape == (2, 1024) and extractor.distance is not None
+    a = pictures.to_float(fitted(2, 16))
+    assert extractor.distance(a, a).tolist() == [0, 0]
+
+
+def test_dinov2_from_a_folder(tmp_path: Path) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    network = Dinov2Model(config).eval()
+    network.save_pretrained(tmp_path / "dino")
+    digest = hashlib.sha256((tmp_path / "dino/model.safetensors").read_bytes()).hexdigest()
+    extractor = load_extractor(f"dinov2:{tmp_path / 'dino'}#{digest}", CPU)
+    assert extractor.size == (28, 28) and extractor.hash == digest[:16]
+    seen = fitted(2, 28)
+    shift, scale = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normal = torch.from_numpy(((seen / 255 - shift) / scale).transpose(0, 3, 1, 2)).float()
+    with torch.no_grad():
+        expected = network(normal).pooler_output
+    np.testing.assert_allclose(extractor(seen), expected.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected 00ff: not the weights that are meant"):
+        load_extractor(f"dinov2:{tmp_path / 'dino'}#00ff", CPU)
+
+
+@pytest.mark.parametrize("layout", ["normalised", "bytes"])
+def test_sscd_takes_what_the_network_says_it_takes(layout: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    shape, axes, kind = ([None, 3, 8, 8], [2, 3], kinds.FLOAT) if layout == "normalised" else (
+        [None, 8, 8, 3], [1, 2], kinds.UINT8,
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["image"], ["numbers"], to=kinds.FLOAT),
+        helper.make_node("ReduceMean", ["numbers"], ["mean"], axes=axes, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("image", kind, shape)],
+        [helper.make_tensor_value_info("mean", kinds.FLOAT, [None, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    extractor = load_extractor(f"sscd:{tmp_path / 'net.onnx'}", CPU)
+    assert extractor.size == (8, 8)
+    seen = np.random.RandomState(0).randint(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    mean = seen.mean((1, 2))
+    if layout == "normalised":
+        mean = (mean / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(extractor(seen), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vgg16:/nowhere", "vgg16", "dinov2:/nowhere"])
+def test_weights_that_are_not_there(name: str) -> None:
+    with pytest.raises(ValueError, match="no such file; write NAME:PATH"):
+        load_extractor(name, CPU)
+
+
+def means(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+@pytest.fixture
+def reference(faces: Path) -> Any:
+    def make(path: Path = faces, digest: str = "0" * 16) -> Reference:
+        extractor = features.Extractor("means", digest, CPU, means, (8, 8))
+        return Reference(open_dataset(path), extractor, (16, 16), batch=7)
+
+    return make
+
+
+def test_features_of_a_dataset_are_remembered(reference: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = reference()
+    expected = np.stack([pictures.center_crop(pictures.center_crop(drawn_picture(i), 16, 16), 8, 8) for i in range(64)])
+    np.testing.assert_allclose(first.features, pictures.to_float(expected).mean((2, 3)).numpy(), atol=1e-6)
+    near, root = first.near, first.statistics.root
+    monkeypatch.setattr(Reference, "_extract", lambda self: pytest.fail("computed again"))
+    again = reference()
+    np.testing.assert_array_equal(again.features, first.features)
+    np.testing.assert_array_equal(again.near, near)
+    np.testing.assert_array_equal(again.statistics.root, root)
+    with pytest.raises(pytest.fail.Exception):
+        _ = reference(digest="1" * 16).features  # other weights
+    assert sorted(p.name.split("-")[0] for p in own_cache.iterdir()) == ["features", "neighbours", "statistics"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x05\x06 no archive", None])
+def test_a_damaged_cache_is_computed_anew(damage: bytes | None) -> None:
+    calls: list[int] = []
+
+    def compute() -> dict[str, np.ndarray]:
+        calls.append(1)
+        return {"x": np.arange(1000.0)}
+
+    remember("test", {"a": 1}, compute)
+    (file,) = folder().iterdir()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content if damage is None else damage)
+    np.testing.assert_array_equal(remember("test", {"a": 1}, compute)["x"], np.arange(1000.0))
+    remember("test", {"a": 1}, compute)
+    assert len(calls) == 2
+    remember("test", {"a": 2}, compute)
+    assert len(calls) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "file"))
+    assert remember("test", {}, lambda: {"x": np.ones(2)})["x"].sum() == 2
+
+
+def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:
+    for seed in range(3):
+        pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))
+    before = identity(open_dataset(tmp_path))
+    assert identity(open_dataset(tmp_path)) == before
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    assert identity(open_dataset(tmp_path)) != before
+
+
+def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    for seed in range(5):
+        pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    source = Files(tmp_path)
+    assert len(list(source)) == 4 and [name for name, _ in source.left_out] == ["3.png"]
+    extractor = features.Extractor("means", "0" * 16, CPU, means)
+    assert len(Reference(open_dataset(tmp_path), extractor, (16, 16)).features) == 4

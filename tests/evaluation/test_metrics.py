@@ -1,0 +1,218 @@
+"""Scores against plain formulas, and against what torch-fidelity 0.4.0 says of the same features."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from kyara.evaluation import metrics
+
+
+def two_sets(n: int, m: int, f: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.RandomState(7)
+    mix = random.randn(f, f)
+    a, b = random.randn(n, f) @ mix / f**0.5, 0.8 * random.randn(m, f) @ mix / f**0.5
+    return a, b + 0.1 * random.randn(f)
+
+
+# n, m, F; Fréchet, KID mean (100 subsets of min(n, m) // 2), inception score of a as logits, precision, recall
+FIDELITY = [
+    ((300, 400, 16), 1.0317502487781525, 0.06731728553866304, 1.440164177030661, 0.54, 0.98),
+    ((40, 50, 64), 28.389884777572675, 0.11937833418107903, 1.353319243374295, 0.15, 1.0),
+]
+
+
+@pytest.mark.parametrize(("shape", "frechet", "kernel", "inception", "precision", "recall"), FIDELITY)
+def test_numbers_of_torch_fidelity(
+    shape: tuple[int, int, int], frechet: float, kernel: float, inception: float, precision: float, recall: float
+) -> None:
+    a, b = two_sets(*shape)
+    found = metrics.frechet(metrics.statistics(a), metrics.statistics(b))
+    assert found == pytest.approx(frechet, rel=1e-6)
+    assert metrics.kernel_distance(a, b).value == pytest.approx(kernel, rel=1e-6)
+    exp = np.exp(a)
+    assert metrics.inception_score(exp / exp.sum(1, keepdims=True)).value == pytest.approx(inception, rel=1e-6)
+    lie = metrics.manifold(a, b, metrics.neighbours(a), metrics.neighbours(b))
+    assert (lie.precision, lie.recall) == pytest.approx((precision, recall), abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 12), (9, 30, 24), (9, 7, 24)])
+def test_frechet_is_the_trace_formula_also_with_fewer_pictures_than_features(n: int, m: int, d: int) -> None:
+    random = np.random.RandomState(n)
+    a = random.randn(n, d) @ random.randn(d, d)
+    b = random.randn(m, d) @ random.randn(d, d) + 1
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).astype(complex)).real.sum()
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * root
+    assert metrics.frechet(metrics.statistics(a), metrics.statistics(b)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_frechet_of_numbers_on_a_line() -> None:
+    a, b = np.array([[0.0], [2.0]]), np.array([[1.0], [7.0]])  # means 1 and 4, deviations 2^.5 and 18^.5
+    expected = (4 - 1) ** 2 + (18**0.5 - 2**0.5) ** 2
+    assert metrics.frechet(metrics.statistics(a), metrics.statistics(b)) == pytest.approx(expected)
+
+
+def test_frechet_is_nothing_to_itself_and_symmetric() -> None:
+    random = np.random.RandomState(0)
+    a, b = (metrics.statistics(random.rand(40, 8).astype(np.float32)) for _ in range(2))
+    assert metrics.frechet(a, a) == pytest.approx(0, abs=1e-10)
+    assert metrics.frechet(a, b) == pytest.approx(metrics.frechet(b, a))
+
+
+def test_statistics_block_by_block_are_those_of_the_whole() -> None:
+    values = np.random.RandomState(0).randn(2 * metrics.ROWS + 17, 6) + 100
+    found = metrics.statistics(values)
+    np.testing.assert_allclose(found.root.T @ found.root, np.cov(values, rowvar=False), atol=1e-10)
+    np.testing.assert_allclose(found.mean, values.mean(0))
+    with pytest.raises(ValueError, match="at least 2 pictures"):
+        metrics.statistics(np.zeros((1, 4)))
+
+
+def test_memory_is_less_than_the_features() -> None:
+    values = np.random.RandomState(0).rand(60_000, 96).astype(np.float32)  # 22 MiB
+    metrics.statistics(values[:3000])
+    tracemalloc.start()
+    metrics.statistics(values)
+    metrics.kernel_distance(values, values[:4000], subsets=2, size=500)
+    metrics.diversity(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < values.nbytes
+
+
+def test_kernel_is_the_mean_over_pairs() -> None:
+    random = np.random.RandomState(0)
+    a, b = random.randn(5, 3), random.randn(4, 3) + 1
+
+    def mean(x: np.ndarray, y: np.ndarray) -> float:
+        pairs = [(u, v) for i, u in enumerate(x) for j, v in enumerate(y) if x is not y or i != j]
+        return float(np.mean([(np.dot(u, v) / 3 + 1) ** 3 for u, v in pairs]))
+
+    assert metrics.kernel(a, b) == pytest.approx(mean(a, a) + mean(b, b) - 2 * mean(a, b))
+
+
+def test_kernel_sums_sets_larger_than_a_block() -> None:
+    a, b = np.random.RandomState(0).rand(2300, 2), np.random.RandomState(1).rand(1200, 2)
+    assert metrics._kernel_sum(a, b) == pytest.approx(((a @ b.T / 2 + 1) ** 3).sum())
+
+
+def test_kernel_is_unbiased_and_its_interval_holds_the_truth() -> None:
+    random = np.random.RandomState(0)
+    found = [metrics.kernel(random.randn(8, 4), random.randn(8, 4)) for _ in range(400)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / 20
+    many = random.randn(3000, 4), random.randn(3000, 4) + 0.5
+    truth, held = metrics.kernel(*many), 0
+    for _ in range(30):
+        few = (values[random.choice(3000, 200, replace=False)] for values in many)
+        value, low, high = metrics.kernel_distance(*few, subsets=40)
+        assert low is not None and high is not None and low < value < high
+        held += low < truth < high
+    assert held >= 24
+
+
+def test_inception_score_counts_the_classes_that_occur() -> None:
+    sure = np.eye(5)[np.arange(400) % 5]
+    assert metrics.inception_score(sure, splits=1).value == pytest.approx(5)
+    assert metrics.inception_score(np.full((20, 5), 0.2)).value == pytest.approx(1)
+    assert metrics.inception_score(np.eye(5)[np.zeros(20, int)]).value == pytest.approx(1)
+
+
+def by_hand(fake: np.ndarray, real: np.ndarray) -> tuple[float, ...]:
+    """Precision, recall, density, coverage from whole matrices of distances."""
+
+    def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(x[:, None] - y[None], axis=2)
+
+    radius = [np.sort(distances(x, x), axis=1) for x in (fake, real)]  # column 0 is the distance to itself
+    across = distances(fake, real)
+    precision = (across <= radius[1][:, 3]).any(1).mean()
+    recall = (across <= radius[0][:, 3, None]).any(0).mean()
+    within = across < radius[1][:, 5]
+    return precision, recall, within.sum() / (5 * len(fake)), within.any(0).mean()
+
+
+@pytest.mark.parametrize(("n", "m", "rows"), [(60, 50, 1024), (60, 50, 16), (30, 45, 7)])
+def test_neighbour_scores_are_those_of_whole_matrices(
+    n: int, m: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "ROWS", rows)
+    fake, real = two_sets(n, m, 5)
+    lie = metrics.manifold(fake, real, metrics.neighbours(fake), near := metrics.neighbours(real))
+    assert (lie.precision, lie.recall, lie.density, lie.coverage) == pytest.approx(by_hand(fake, real))
+    across = np.linalg.norm(fake[:, None] - real[None], axis=2)
+    np.testing.assert_array_equal(lie.nearest, across.argmin(1))
+    np.testing.assert_allclose(lie.distance, across.min(1))
+    apart = np.linalg.norm(real[:, None] - real[None], axis=2)
+    np.testing.assert_allclose(near, np.sort(apart, axis=1)[:, 1:6], atol=1e-9)
+
+
+def test_with_few_pictures_there_are_fewer_neighbours() -> None:
+    near = metrics.neighbours(np.array([[0.0], [1.0], [3.0]]))
+    np.testing.assert_array_equal(near[:, 0], [1, 1, 2])
+    assert np.isinf(near[:, 2:]).all()
+
+
+def test_copies_are_counted_and_new_pictures_are_not() -> None:
+    random = np.random.RandomState(0)
+    real, new = random.randn(400, 8), random.randn(300, 8)
+    near = metrics.neighbours(real)
+
+    def told(fake: np.ndarray) -> tuple[float, float]:
+        return metrics.uniqueness(metrics.manifold(fake, real, metrics.neighbours(fake), near), near)
+
+    ratio, copies = told(new)
+    assert 0.8 < ratio < 1.3 and copies < 0.02
+    mixed = np.concatenate([new[:240], real[:60] + 0.01 * random.randn(60, 8)])
+    assert told(mixed)[1] == pytest.approx(60 / 300, abs=0.02)
+    assert told(real.copy()) == (pytest.approx(0, abs=1e-6), 1.0)
+
+
+def test_twins_in_the_data_are_no_reason_to_suspect_a_copy() -> None:
+    real = np.array([[0.0], [0.0], [9.0], [10.0]])
+    near = metrics.neighbours(real)
+    fake = np.array([[0.0], [2.0], [20.0], [30.0]])
+    lie = metrics.manifold(fake, real, metrics.neighbours(fake), near)
+    assert metrics.uniqueness(lie, near)[1] == 0.25  # only the picture that is the twins
+
+
+def test_accuracy_leaves_out_what_is_unknown() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
+    found = metrics.accuracy(probabilities, np.array([0, 1, 1, -1]))
+    assert found.value == pytest.approx(2 / 3)
+    assert found.low is not None and found.high is not None and 0 < found.low < 2 / 3 < found.high < 1
+    with pytest.raises(ValueError, match="no picture has a known label"):
+        metrics.accuracy(probabilities, np.full(4, -1))
+
+
+def test_diversity_is_the_mean_distance_of_pairs() -> None:
+    values = np.random.RandomState(0).randn(50, 4)
+    apart = np.linalg.norm(values[:, None] - values[None], axis=2)
+    found = metrics.diversity(values, pairs=20_000)
+    assert found.value == pytest.approx(apart.sum() / (50 * 49), rel=0.02)
+    assert metrics.diversity(np.ones((5, 3))).value == 0
+    pairs = metrics.random_pairs(3, 500)
+    assert (pairs[:, 0] != pairs[:, 1]).all() and pairs.max() == 2
+
+
+def test_nearest_pictures_by_pixels() -> None:
+    random = np.random.RandomState(0)
+    real = random.randint(0, 256, (30, 6, 5, 3)).astype(np.uint8)
+    pictures = np.minimum(real[[4, 17]].astype(int) + 3, 255).astype(np.uint8)
+    index, error = metrics.nearest_pictures(pictures, real)
+    expected = ((pictures[:, None].astype(float) - real[None]) ** 2).mean((2, 3, 4))
+    np.testing.assert_array_equal(index, [4, 17])
+    np.testing.assert_allclose(error, expected.min(1))
+
+
+def test_entropy_of_grey_levels() -> None:
+    flat = np.full((8, 8, 3), 7, np.uint8)
+    two = flat.copy()
+    two[:4] = 200
+    all_levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    np.testing.assert_allclose(metrics.grey_entropy(np.stack([flat, two])), [0, 1])
+    assert metrics.grey_entropy(all_levels[None])[0] == pytest.approx(8)
+    alike = metrics.entropy_similarity(np.array([0.0, 2.0, 6.0]), np.array([0.0, 4.0, 3.0]))
+    np.testing.assert_allclose(alike, [1, 0.5, 0.5])
