@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from kyara.evaluation.features import DEFAULT, load_extractor
 from kyara.evaluation.report import ENOUGH, Lenses, as_json, look, score_all, table
 from kyara.evaluation.sources import Reference, open_source, spread
 from kyara.gallery import printable
+from kyara.labels.tagger import load_tagger
 from kyara.models import pick_device
 
 DISTORTION = "builtin:distortion"
@@ -94,11 +94,6 @@ def evaluate(
         write_atomic(out, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
     print(json_format.dumps(report) if json else summary(report, out))
     return report
-
-
-def load_tagger(name: str, device: torch.device) -> Any:
-    """The tagger of that name, which tells attributes."""
-    return import_module("kyara.labels.tagger").load_tagger(name, device)
 
 
 def load_lenses(features: str, tagger: str, device: torch.device, *, attributes: list[str]) -> Lenses:

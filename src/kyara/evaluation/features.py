@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from kyara import checkpoint, hub
@@ -85,16 +85,10 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)  # in float32, whatever it would otherwise be quickest in
-    embed: Any = getattr(model, "embed", None) or _penultimate(name, model)
-    return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
-
-
-def _penultimate(name: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What the recogniser's last layer sees."""
-    network = getattr(getattr(model, "net_ema", None), "convnext", None)
-    if network is None:
+    embed: Any = getattr(model, "embed", None)
+    if embed is None:
         raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
-    return lambda pictures: network(pictures).pooler_output
+    return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:

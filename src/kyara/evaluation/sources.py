@@ -21,6 +21,7 @@ from kyara.evaluation.cache import Arrays, identity, remember
 from kyara.evaluation.features import Extractor, Size, extract
 from kyara.gallery import TABLE, UNTAGGED
 from kyara.generation.sample import TOGETHER, load_generator
+from kyara.models import conditions
 from kyara.models.base import Generator, latents
 
 PIXELS = 64
@@ -124,14 +125,10 @@ class Made:
 
 
 def draw_labels(generator: Generator, seeds: range) -> dict[str, np.ndarray]:
-    """Labels for each seed from the joint distribution of the data the generator was trained on: attribute -> (B,)."""
+    """The labels that `kyara generate` gives each seed if asked for nothing: attribute -> (B,)."""
     config = generator.config
-    if not config.joint:
-        return {}
-    table = np.array(config.joint, dtype=np.int64)
-    share = table[:, -1] / table[:, -1].sum()
-    rows = [np.random.RandomState([seed, 1]).choice(len(table), p=share) for seed in seeds]
-    return {name: table[rows, column] for column, name in enumerate(config.attributes)}
+    drawn = [conditions.draw(config.attributes, config.joint, {}, seed) for seed in seeds]
+    return {name: np.array([labels[name] for labels in drawn]) for name in config.attributes}
 
 
 def open_source(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> Source:

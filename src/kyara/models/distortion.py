@@ -178,11 +178,16 @@ class Model(base.Model):
     def scores(self, pictures: Tensor) -> Tensor:
         """Probability (B,) that each of the pictures (B, 3, H, W) in [-1, 1] is whole. They are brought to the
         size that the network was trained at."""
+        logits: Tensor = self.net_ema.classifier(self.embed(pictures))
+        return logits.float().softmax(1)[:, WHOLE]
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """What the last layer sees (B, F) of pictures (B, 3, H, W) in [-1, 1]: features to compare pictures by."""
         size = (self.config.height, self.config.width)
         if pictures.shape[2:] != size:
             pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-        logits: Tensor = self.net_ema(pictures.contiguous(memory_format=torch.channels_last)).logits
-        return logits.float().softmax(1)[:, WHOLE]
+        features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
+        return features
 
     def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
         """Shares of wrong answers on the frozen set that `real` (N, 3, H, W) becomes (see `frozen_set`)."""
