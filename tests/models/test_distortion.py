@@ -9,7 +9,7 @@ import torch
 
 from kyara import models
 from kyara.data.distort import DISTORTIONS
-from kyara.models.distortion import PRESETS, Model, frozen_set, move, vary
+from kyara.models.distortion import PRESETS, Model, frozen_set, vary
 from kyara.training.train import train
 
 
@@ -61,22 +61,9 @@ def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
     assert right > 0.65
 
 
-def test_moving_keeps_a_drawing_whole() -> None:
-    """Lines stay lines: a picture that is linear in x and y stays so inside, whatever the turn, zoom and shift."""
-    torch.manual_seed(0)
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
-    real = torch.stack([x, y, 0.5 * x - y]).expand(6, -1, -1, -1) * 0.5
-    assert move(real, 0.0) is real
-    moved = move(real, 1.0)
-    inside = moved[:, :, 12:-12, 12:-12]
-    bends = inside.diff(n=2, dim=2).abs().amax(), inside.diff(n=2, dim=3).abs().amax()
-    assert max(bends) < 1e-4
-    assert all((moved[i] - real[i]).abs().mean() > 0.005 for i in range(6))
-
-
 def test_pairs_show_every_picture_both_ways() -> None:
     torch.manual_seed(0)
-    config = replace(PRESETS["tiny"], jitter=0.0, moved=0.0, enlarged=0.0)
+    config = replace(PRESETS["tiny"], jitter=0.0, enlarged=0.0)
     real = smooth(8)
     pictures, labels = Model(config)._examples(real)
     assert labels.tolist() == [0] * 8 + [1] * 8
