@@ -20,7 +20,7 @@ from kyara.models import conditions
 
 COLUMNS = 8
 """Pictures in a row of the sheet that shows what attributes do."""
-ROWS = 64
+ROWS = 32
 """Rows that it has at most."""
 
 Player = TypeVar("Player", bound=nn.Module)

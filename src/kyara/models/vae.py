@@ -2,7 +2,7 @@
 
 The decoder's noise is the one under which the batch is likeliest (Rybkin et al. 2021, "Simple and effective VAE
 training with calibrated decoders", section 4), so that nobody has to weigh sharpness against the prior by hand.
-Told of attributes, both halves are given the labels (Sohn et al. 2015); what the labels say need not be in z.
+It is told no attributes: given them, z kept carrying what the labels say, and the decoder listened to z.
 """
 
 from __future__ import annotations
@@ -44,17 +44,18 @@ class Autoencoder(nn.Module):
         layers, features = dcgan.convolutions(config)
         self.encoder = nn.Sequential(*layers)
         self.posterior = nn.Linear(features, 2 * config.z_dim)
-        self.labels = conditions.Rows(config.attributes, features) if config.attributes else None
         self.decoder = dcgan.GeneratorNet(config)
 
-    def encode(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W) and their labels (B, A)."""
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W)."""
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
-        features = self.encoder(x)
-        if self.labels is not None:
-            features = features + self.labels(labels).to(features.dtype)
-        mean, log_variance = self.posterior(features).float().chunk(2, 1)
+        mean, log_variance = self.posterior(self.encoder(x)).float().chunk(2, 1)
         return mean, log_variance.clamp(-20, 10)  # e^10: far beyond the prior, and no infinity
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) of latents (B, z_dim)."""
+        pictures: Tensor = self.decoder(z, conditions.table(None, {}, z))
+        return pictures
 
 
 class Model(base.Generator):
@@ -64,7 +65,6 @@ class Model(base.Generator):
     presets = PRESETS
     phases = ("vae",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    attributed = "may"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -78,16 +78,13 @@ class Model(base.Generator):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """Minus the bound on the log likelihood, a pixel and channel; without the constant."""
-        labels = conditions.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
-        mean, log_variance = self.net.encode(batch.real, labels)
+        mean, log_variance = self.net.encode(batch.real)
         z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        error = (self.net.decoder(z, labels).float() - batch.real).square().mean()
+        error = (self.net.decode(z).float() - batch.real).square().mean()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
         batch.log["squared_error"] = error.detach()
         kl = divergence * (self.config.kl_weight / batch.real[0].numel())
         return {"reconstruction": 0.5 * (error + 1e-6).log(), "kl": kl}
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        asked = conditions.table(labels, self.config.attributes, z)
-        pictures: Tensor = self.net_ema.decoder(z * truncation, asked)
-        return pictures
+        return self.net_ema.decode(z * truncation)

@@ -134,10 +134,8 @@ class Watch:
         ignored = []
         for i, (attribute, value) in enumerate(asked):
             others = [j for j, (other, _) in enumerate(asked) if other == attribute and j != i]
-            if others:
-                change = (rows[others] - rows[i]).abs().mean((1, 2))  # (others, H, W), over latents and colours
-                if float(change.flatten(1).quantile(TOUCHED, dim=1).min()) < IGNORED:
-                    ignored.append(f"{attribute}={value}")
+            if any(self._change(rows[i], rows[j]) < IGNORED for j in others):
+                ignored.append(f"{attribute}={value}")
         told = []
         if same:
             told.append(f"the samples of {', '.join(same)} have collapsed: they hardly differ from each other")
@@ -145,6 +143,11 @@ class Watch:
             told.append(f"{', '.join(ignored)}: the same latents give the same pictures for another value")
         advice = ". Such values may be too rare in the data; later snapshots may know them, else raise label_weight"
         return spread, "; ".join(told) + advice if told else None
+
+    @staticmethod
+    def _change(ours: Tensor, theirs: Tensor) -> float:
+        """How much pictures (K, 3, H, W) differ where they differ most."""
+        return float((ours - theirs).abs().mean((0, 1)).quantile(TOUCHED))
 
     def state_dict(self) -> dict[str, Any]:
         return {"sure": self.sure, "told": self.told}
