@@ -81,7 +81,7 @@ def regress(seen: Tensor, test: Tensor, labels: Tensor, values: int) -> Tensor:
 
 def logistic(x: Tensor, y: Tensor, test: Tensor, values: int, decay: float) -> Tensor:
     weight, bias = torch.zeros(values, x.shape[1], requires_grad=True), torch.zeros(values, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
