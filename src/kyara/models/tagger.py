@@ -50,7 +50,7 @@ class Config(base.Config):
     widths: tuple[int, ...] = (32, 64, 128, 240)
     """Channels in each stage; the last is the length of the embedding."""
     levels: int = 5
-    """Levels of red, green and blue in the soft histogram of colours that the network is shown beside the picture; 0 for
+    """Levels of red, green and blue in the soft histogram of colours that the network is shown beside the picture; 0:
     no histogram."""
     rows: int = 4
     """Rows of places in which colours are counted, each in the middle and at the sides."""
