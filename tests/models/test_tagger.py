@@ -51,17 +51,22 @@ def test_unknown_labels_count_for_nothing() -> None:
     assert loss(pictures, nothing) == {"hair": 0.0, "eyes": 0.0}
 
 
-def test_the_loss_is_smoothed_cross_entropy_of_scaled_cosines() -> None:
-    net = model(shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0, smoothing=0.1, scale=5.0).train()
+@pytest.mark.parametrize("levels", [0, 5])
+def test_the_loss_is_smoothed_cross_entropy_of_scaled_cosines(levels: int) -> None:
+    net = model(
+        levels=levels, shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0, smoothing=0.1, scale=5.0
+    ).train()
     pictures, labels = faces(4)
     with torch.no_grad():
         pooled = net.net.body(pictures).pooler_output
+        if net.net.colours is not None:
+            pooled = pooled + net.net.colours(tagger.histogram(pictures, 5, 4))
         cosines = F.cosine_similarity(pooled[:, None], net.net.heads[0][None], dim=2)
     target = F.one_hot(labels["hair"], 3) * 0.9 + 0.1 / 3
     expected = -(target * (5 * cosines).log_softmax(1)).sum(1).mean()
     torch.manual_seed(0)
     found = net.losses("tell", Batch(pictures, labels=labels))["hair"]
-    assert float(found) == pytest.approx(float(expected), abs=1e-4)
+    assert float(found.detach()) == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_variation_keeps_colours_and_size() -> None:
@@ -81,6 +86,21 @@ def test_variation_keeps_colours_and_size() -> None:
     still = dataclasses.replace(CONFIG, shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0)
     pictures, _ = faces(3)
     assert torch.allclose(tagger.vary(pictures, still), pictures, atol=1e-5)
+
+
+def test_the_histogram_counts_colours_where_they_are() -> None:
+    picture = torch.full((1, 3, 96, 96), -1.0)
+    picture[0, :, :24] = torch.tensor([1.0, 0.0, -1.0])[:, None, None]  # the top quarter: full red, half green
+    found = tagger.histogram(picture, 5, 4).square().view(5, 5, 5, 4, 2)  # red, green, blue, row, middle or side
+    assert torch.allclose(found.sum((0, 1, 2)), torch.ones(4, 2), atol=1e-3)
+    assert torch.allclose(found[4, 2, 0, 0], torch.ones(2), atol=1e-3)
+    assert torch.allclose(found[0, 0, 0, 1:], torch.ones(3, 2), atol=1e-3)
+    picture[0, 0, 24:48, 24:72] = -0.75  # between two levels of red, in the middle of the second row
+    found = tagger.histogram(picture, 5, 4).square().view(5, 5, 5, 4, 2)
+    assert torch.allclose(found[:2, 0, 0, 1], torch.tensor([[0.5, 1.0], [0.5, 0.0]]), atol=1e-3)
+    mirrored = tagger.histogram(picture.flip(3), 5, 4)
+    assert torch.allclose(mirrored, tagger.histogram(picture, 5, 4), atol=1e-5)
+    assert tagger.histogram(torch.rand(2, 3, 37, 50), 3, 2).shape == (2, 27 * 2 * 2)
 
 
 def test_temperature_undoes_what_was_done_to_the_logits() -> None:

@@ -123,7 +123,7 @@ def tag(
 
 def learn(dataset: Dataset, attribute: str, *, dry_run: bool, json: bool, **options: Any) -> None:
     """What `--complete` does: asks, fills, and says how it went."""
-    from kyara.labels import complete
+    from kyara.labels.complete import complete
 
     if dry_run:
         left = len(unanswered(dataset, [attribute], again=True)[attribute])
@@ -132,7 +132,7 @@ def learn(dataset: Dataset, attribute: str, *, dry_run: bool, json: bool, **opti
             json_format.dumps(report) if json else f"would ask about {attribute}: {left:,} of {len(dataset):,} unknown"
         )
         return
-    answered = complete.complete(dataset, attribute, **options)
+    answered = complete(dataset, attribute, **options)
     print(json_format.dumps(dataclasses.asdict(answered), default=str) if json else answered)
 
 
