@@ -19,7 +19,7 @@ Judge = Callable[[np.ndarray], list[bool]]
 def load_judge(name: str, asked: Mapping[str, str], device: torch.device) -> Judge:
     """A judge that is satisfied where the tagger `name` finds each asked value the likeliest of its attribute.
     ValueError if the tagger does not know an attribute or value."""
-    from kyara.labels.tagger import load_tagger  # type: ignore[import-not-found,unused-ignore]
+    from kyara.labels.tagger import load_tagger
 
     tagger = load_tagger(name, device)
     for attribute, value in asked.items():
