@@ -23,6 +23,8 @@ Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
 logarithms of probabilities (m, V). A larger strength is a smoother learner."""
 
 FOLDS = 5
+COMPONENTS = 128
+"""Dimensions in which the learners look at features."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,14 @@ def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
 
 
 def _scaled(features: np.ndarray) -> Tensor:
-    """Features around zero, of length one in the mean: then the same strengths suit all kinds."""
+    """The features' principal components, at most COMPONENTS, around zero and of length one in the mean: then the same
+    strengths suit all kinds, and answers are learnt in a second."""
     x = torch.as_tensor(features, dtype=torch.float32)
     if not torch.isfinite(x).all():
         raise ValueError("features must be finite numbers")
     x = x - x.mean(0)
+    directions = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)  # (F, F), the strongest first
+    x = x @ directions[:, :COMPONENTS]
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
 
