@@ -38,6 +38,21 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
+    """The same with hair (3 values) and eyes (2); every ninth picture's hair and every seventh's eyes are unknown."""
+    path = tmp_path_factory.mktemp("tagged") / "tagged-faces.zip"
+    hair, eyes = ("black", "blonde", "blue"), ("green", "red")
+    rows = ["file_name,hair,eyes"]
+    for i in range(64):
+        rows.append(f"images/{i:04d}.png,{hair[i % 3] if i % 9 else ''},{eyes[i % 2] if i % 7 else ''}")
+    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
+    return path
+
+
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,15 +15,38 @@ from kyara.models.base import Batch, Generator, Model, latents
 from kyara.training import loop
 from kyara.training.train import train
 
+ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
+JOINT = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
 
-def tiny(name: str, **changes: object) -> Model:
+
+class Variant(NamedTuple):
+    """An architecture, without attributes or with them."""
+
+    name: str
+    told: bool
+
+
+def variants() -> list[Variant]:
+    """Each architecture in every way that it can be trained."""
+    found = []
+    for name in models.names():
+        use = models.architecture(name).attributed
+        found += [Variant(name, False)] * (use != "must") + [Variant(name, True)] * (use != "never")
+    return found
+
+
+def tiny(variant: Variant, **changes: object) -> Model:
     torch.manual_seed(0)
-    cls = models.architecture(name)
-    return cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    cls = models.architecture(variant.name)
+    told = {"attributes": ATTRIBUTES, "joint": JOINT} if variant.told else {}
+    return cls(dataclasses.replace(cls.presets["tiny"], **told, **changes))
 
 
-def pictures(model: Model, count: int = 8) -> torch.Tensor:
-    return torch.rand(count, 3, model.config.height, model.config.width) * 2 - 1
+def batch_of(model: Model, count: int = 8) -> Batch:
+    """Random pictures, and labels of which some are unknown."""
+    real = torch.rand(count, 3, model.config.height, model.config.width) * 2 - 1
+    known = model.config.attributes
+    return Batch(real, labels={name: torch.arange(count) % (len(v) + 1) - 1 for name, v in known.items()})
 
 
 @pytest.fixture(params=models.names())
@@ -29,9 +54,15 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=variants(), ids=lambda v: v.name + "-told" * v.told)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    found: Variant = request.param
+    return found
+
+
 def test_every_number_is_explained(name: str) -> None:
-    source = Path(models.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    source += Path(models.__file__).with_name("base.py").read_text(encoding="utf-8")
+    parents = models.architecture(name).config_type.__mro__[:-1]
+    source = "".join(map(inspect.getsource, parents))
     for field in dataclasses.fields(models.architecture(name).config_type):
         after = source.split(f"    {field.name}: ", 1)[1].split("\n")
         assert after[1].strip().startswith('"""'), field.name
@@ -40,16 +71,18 @@ def test_every_number_is_explained(name: str) -> None:
 def test_presets_build_from_their_own_description(name: str) -> None:
     for config in models.architecture(name).presets.values():
         with torch.device("meta"):
+            if models.architecture(name).attributed == "must":
+                config = dataclasses.replace(config, attributes=ATTRIBUTES, joint=JOINT)
             assert models.build(name, dataclasses.asdict(config)).config == config
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
-def test_any_shape_and_every_phase_learns(name: str, shape: tuple[int, int]) -> None:
+def test_any_shape_and_every_phase_learns(variant: Variant, shape: tuple[int, int]) -> None:
     height, width = shape
-    model = tiny(name, height=height, width=width).train()
+    model = tiny(variant, height=height, width=width).train()
     for phase in model.phases:
         player = model.players()[phase]
-        losses = model.losses(phase, Batch(pictures(model)))
+        losses = model.losses(phase, batch_of(model))
         assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in losses.values())
         sum(losses.values()).backward()
         gradients = [p.grad for p in player.parameters() if p.grad is not None]
@@ -58,19 +91,20 @@ def test_any_shape_and_every_phase_learns(name: str, shape: tuple[int, int]) -> 
         model.zero_grad()
 
 
-def test_bfloat16_is_close_to_float32(name: str) -> None:
-    model = tiny(name).train()
+def test_bfloat16_is_close_to_float32(variant: Variant) -> None:
+    model = tiny(variant).train()
+    batch = batch_of(model)
     for phase in model.phases:
         torch.manual_seed(1)
-        exact = sum(model.losses(phase, Batch(pictures(model))).values())
+        exact = sum(model.losses(phase, batch).values())
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = sum(model.losses(phase, Batch(pictures(model))).values())
+            rough = sum(model.losses(phase, batch).values())
         assert torch.allclose(exact.float(), rough.float(), rtol=0.1, atol=0.05), phase
 
 
-def test_a_generator_samples_what_it_should(name: str) -> None:
-    model = tiny(name).eval()
+def test_a_generator_samples_what_it_should(variant: Variant) -> None:
+    model = tiny(variant).eval()
     if not isinstance(model, Generator):
         pytest.skip("not a generator")
     z = latents(range(5), model.z_dim)
@@ -84,12 +118,12 @@ def test_a_generator_samples_what_it_should(name: str) -> None:
         assert torch.allclose(centre[0], centre[1], atol=1e-5)
 
 
-def test_save_and_load(name: str, tmp_path: Path) -> None:
-    model = tiny(name)
+def test_save_and_load(variant: Variant, tmp_path: Path) -> None:
+    model = tiny(variant)
     for parameter in model.parameters():
         parameter.data.add_(0.01)
     config = dataclasses.asdict(model.config)
-    checkpoint.write(tmp_path, model=name, config=config, weights=models.stored(model), card="", about={})
+    checkpoint.write(tmp_path, model=variant.name, config=config, weights=models.stored(model), card="", about={})
     again = models.load(tmp_path)
     assert not again.training and again.config == model.config
     stored = models.stored(again)
@@ -99,26 +133,28 @@ def test_save_and_load(name: str, tmp_path: Path) -> None:
         assert all(torch.equal(raw[key], kept[key]) for key in raw)
 
 
-def test_a_missing_or_strange_tensor_is_refused(name: str, tmp_path: Path) -> None:
-    model = tiny(name)
+def test_a_missing_or_strange_tensor_is_refused(variant: Variant, tmp_path: Path) -> None:
+    model = tiny(variant)
     weights = models.stored(model)
     weights.pop(next(iter(weights)))
     config = dataclasses.asdict(model.config)
-    checkpoint.write(tmp_path, model=name, config=config, weights=weights, card="", about={})
+    checkpoint.write(tmp_path, model=variant.name, config=config, weights=weights, card="", about={})
     with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
         models.load(tmp_path)
 
 
 def test_training_and_resuming_are_exact(
-    name: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, faces: Path, tagged_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N pictures, a stop, and N more give the very bits that 2 N at once give; the stop falls between two readings of
     the curves, which the adaptive augmentation follows."""
     monkeypatch.setattr(loop, "TICK", 6)
+    name, data = variant.name, tagged_faces if variant.told else faces
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
-    whole = train(name, faces, out=tmp_path / "whole", kimg=0.16, **arguments)
-    parts = train(name, faces, out=tmp_path / "parts", kimg=0.08, **arguments)
-    train(name, faces, out=parts, kimg=0.16, **arguments)
+    arguments |= {"attributes": "hair,eyes"} if variant.told else {}
+    whole = train(name, data, out=tmp_path / "whole", kimg=0.16, **arguments)
+    parts = train(name, data, out=tmp_path / "parts", kimg=0.08, **arguments)
+    train(name, data, out=parts, kimg=0.16, **arguments)
     a, b = (checkpoint.load_training(folder / "training.pt") for folder in (whole, parts))
     assert a["nimg"] == b["nimg"] == 160
     assert a["augment"] == b["augment"]
@@ -127,6 +163,7 @@ def test_training_and_resuming_are_exact(
         for one, other in zip(a["optimizers"], b["optimizers"], strict=True):
             for index, moments in one["state"].items():
                 assert all(torch.equal(moments[k], other["state"][index][k]) for k in moments)
-    fresh = tiny(name).state_dict()
-    assert any(not torch.equal(a["model"][key], fresh[key]) for key in fresh if key in a["model"])
+    torch.manual_seed(0)
+    fresh = models.build(name, checkpoint.read(whole).config).state_dict()
+    assert any(not torch.equal(a["model"][key], fresh[key]) for key in fresh)
     assert (whole / "snapshots" / "000000" / "model.safetensors").is_file()

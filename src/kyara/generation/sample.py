@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json as json_format
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,21 +17,23 @@ from tyro.conf import Positional
 
 from kyara import __version__, checkpoint
 from kyara.curation.rank import Recogniser, contact_sheet, fit, load_recogniser, score
-from kyara.data.pictures import decode, encode_png, read_recipe, to_float, to_uint8, write_animation
+from kyara.data.pictures import decode, encode_png, to_float, to_uint8, write_animation
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
-from kyara.models import load, pick_device
+from kyara.generation.confirm import TRIES, load_judge
+from kyara.generation.recipe import BUILTIN, LAST_SEED, Shot, read_like
+from kyara.models import conditions, load, pick_device
 from kyara.models.base import Generator, latents
 
-BUILTIN = "builtin:anime"
 COUNT = 16
 TOGETHER = 8
 """Latents the network always works on at once, the last ones repeated if there are fewer: a convolution may
 compute in another order for another number, and a seed's picture would change in its last bits."""
-LAST_SEED = 2**32 - 1
 FILM, FPS = "interpolation.webp", 30.0
 
-Shot = Mapping[str, Any]
-"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}."""
+if TYPE_CHECKING:
+    Where = str | Mapping[str, str]
+else:
+    Where = str  # what the command line can say
 
 
 def generate(
@@ -41,11 +42,13 @@ def generate(
     count: int | None = None,
     seeds: str | None = None,
     seed: int | None = None,
+    where: Where = "",
     truncation: float = 0.7,
     mirror: bool = False,
     interpolate: str | None = None,
     frames: int = 60,
     keep: int | None = None,
+    confirm: str | None = None,
     rank: str = "builtin:distortion",
     like: Path | None = None,
     out: Path = Path("avatars"),
@@ -65,6 +68,8 @@ def generate(
         count: How many pictures, from --seed on; by default 16.
         seeds: Exactly these seeds: numbers and ranges, such as 0-35,77.
         seed: The first seed, by default 0; another one gives other faces.
+        where: What the pictures shall show, as hair=silver,eyes=red, of a model that learned attributes. What is not
+            named comes as often as in the data it learned from.
         truncation: 1 draws from everything the model knows, 0 gives its average face; less is tidier and
             more alike.
         mirror: Flip every picture left to right.
@@ -72,9 +77,11 @@ def generate(
             interpolation.webp.
         frames: Pictures of an interpolation, both ends included.
         keep: Keep the best N of the pictures made.
+        confirm: A tagger, as builtin:tagger: only pictures in which it sees what --where asks for count, and more are
+            made until there are enough, at most 10 for each.
         rank: The recogniser that orders the pictures, or none. An interpolation stays in its own order.
         like: Make exactly this picture again: a PNG that Kyara made. Its recipe says the model, the seed, the
-            truncation and the mirroring.
+            attributes, the truncation and the mirroring.
         out: Folder of the new Gallery.
         batch: Pictures in memory at a time; it changes neither the pictures nor, much, the speed.
         device: auto, cpu, cuda or cuda:N.
@@ -86,6 +93,8 @@ def generate(
         The folder of the new Gallery.
     """
     out = Path(out)  # from Python, a text will do
+    asked = conditions.parse(where)
+    where = ",".join(f"{name}={value}" for name, value in asked.items())
     command = command_line(generate, locals())
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
         raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")
@@ -96,6 +105,12 @@ def generate(
             raise ValueError(f"{option} {number}: must be {least} or more")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
+    if asked and like is not None:
+        raise ValueError("--where: the recipe of --like says what the picture shows; leave one of the two out")
+    if confirm is not None and (not asked or seeds is not None or interpolate is not None):
+        raise ValueError(
+            "--confirm: needs --where, and makes as many pictures as it takes: no --seeds, no --interpolate"
+        )
     if not abs(truncation) <= 2:
         raise ValueError(f"--truncation {truncation}: give a number from -2 to 2, usually 0.5 to 1")
 
@@ -109,46 +124,73 @@ def generate(
         shots, total = morph(interpolate, frames), frames
     else:
         ranges = choose_seeds(count, seeds, seed)
-        shots, total = ({"seed": number} for number in chain(*ranges)), sum(map(len, ranges))
+        total = sum(map(len, ranges))
+        if confirm is not None:
+            ranges = [range(ranges[0].start, min(ranges[0].start + total * TRIES, LAST_SEED + 1))]
+        shots = ({"seed": number} for number in chain(*ranges))
 
     # With which networks, and where to.
-    where = pick_device(device)
-    generator = load_generator(model, where)
-    recogniser = None if rank == "none" or interpolate is not None else load_recogniser(rank, where)
+    device_found = pick_device(device)
+    generator = load_generator(model, device_found)
+    if like is not None:
+        conditions.find(repeated.shot["labels"], generator.config.attributes, printable(model), f"--like {like}")
+    elif generator.config.attributes or asked:
+        fixed = conditions.find(asked, generator.config.attributes, printable(model))
+        shots = labelled(shots, generator, fixed, film=interpolate is not None)
+    judge = load_judge(confirm, asked, device_found) if confirm is not None else None
+    recogniser = None if rank == "none" or interpolate is not None else load_recogniser(rank, device_found)
     recipe: dict[str, Any] = {"kyara": __version__, "model": model, "checkpoint": checkpoint.read(model).hash}
     recipe |= {"truncation": truncation, "mirror": mirror, "labels": {}}
-    report = {"out": str(out), "pictures": total, **recipe}
+    report = {"out": str(out), "pictures": total, **recipe, "labels": asked}
     if dry_run:
         print(json_format.dumps(report) if json else f"would make {total:,} pictures with {model} in {out}")
         return out
 
     # Make, score and write them, a batch at a time.
-    columns = ["seed"] + ["position"] * (interpolate is not None) + ["score"] * (recogniser is not None)
-    sources: list[str | Path] = [model, rank, *([like] if like else [])]
+    columns = ["seed"] + ["position"] * (interpolate is not None) + [*generator.config.attributes]
+    columns += ["score"] * (recogniser is not None)
+    sources: list[str | Path] = [model, rank, *([like] if like else []), *([confirm] if confirm else [])]
+    tried = 0
     with (
         GalleryWriter(out, columns, sources=sources, force=force) as made,
         tqdm(total=total, unit="picture", disable=None) as bar,
     ):
         for group in _groups(shots, batch):
             z = torch.cat([latent(shot, generator.z_dim) for shot in group])  # (B, z_dim)
-            pictures = render(generator, z, truncation=truncation, mirror=mirror)
+            labels = as_labels(group, generator.config.attributes)
+            pictures = render(generator, z, labels, truncation=truncation, mirror=mirror)
+            shown = judge(pictures) if judge else [True] * len(group)
             scores = appraise(pictures, recogniser) if recogniser else [None] * len(group)
-            for shot, picture, value in zip(group, pictures, scores, strict=True):
-                png = encode_png(picture, {**recipe, **shot})
-                made.add(_file_name(shot, len(made)), png, score=value, **_cells(shot))
-            bar.update(len(group))
+            before = len(made)
+            for shot, picture, value, fits in zip(group, pictures, scores, shown, strict=True):
+                if len(made) == total:
+                    break
+                tried += 1
+                if fits:
+                    png = encode_png(picture, {**recipe, **shot})
+                    made.add(_file_name(shot, len(made)), png, score=value, **_cells(shot))
+            bar.update(len(made) - before)
+            if len(made) == total:
+                break
         if interpolate is not None:
             files = (out / f"frame{i:04d}.png" for i in range(total))
             write_animation(out / FILM, (decode(file) for file in files), FPS)
         first = made.finish(
             command=command,
             sheet=contact_sheet,
-            about=f"{model}, truncation {truncation:g}" + (f", best first by {rank}" if recogniser else ""),
+            about=", ".join(
+                [model, *([where] if where else []), f"truncation {truncation:g}"]
+                + [f"confirmed by {confirm}: {len(made)} of {tried}"] * (judge is not None)
+                + [f"best first by {rank}"] * (recogniser is not None)
+            ),
             keep=keep,
             film=FILM if interpolate is not None else None,
         )
 
-    report["kept"] = total if keep is None else min(keep, total)
+        found = len(made)
+    report["kept"] = found if keep is None else min(keep, found)
+    if judge is not None:
+        report |= {"confirm": confirm, "confirmed": found, "tried": tried}
     if like is not None:
         report["identical"] = bool(np.array_equal(decode(like), decode(out / first[0]["file_name"])))
     print(json_format.dumps(report | {"best": first[:1]}) if json else _summary(report, like))
@@ -156,14 +198,23 @@ def generate(
 
 
 @torch.inference_mode()
-def render(generator: Generator, z: Tensor, *, truncation: float = 1.0, mirror: bool = False) -> np.ndarray:
-    """The pictures of latents z (B, z_dim): (B, H, W, 3) uint8. A picture does not depend on those beside it,
-    nor on how many there are."""
+def render(
+    generator: Generator,
+    z: Tensor,
+    labels: Mapping[str, Tensor] | None = None,
+    *,
+    truncation: float = 1.0,
+    mirror: bool = False,
+) -> np.ndarray:
+    """The pictures of latents z (B, z_dim) and labels (B,) by attribute: (B, H, W, 3) uint8. A picture does not
+    depend on those beside it, nor on how many there are."""
     device = next(generator.parameters()).device
     made = []
-    for part in z.split(TOGETHER):
-        filled = torch.cat([part, part[-1:].expand(TOGETHER - len(part), -1)])  # (TOGETHER, z_dim)
-        made.append(generator.sample(filled.to(device), truncation=truncation)[: len(part)])
+    for begin in range(0, len(z), TOGETHER):
+        index = torch.arange(begin, begin + TOGETHER).clamp_max(len(z) - 1)  # (TOGETHER,)
+        asked = {name: label[index].to(device) for name, label in (labels or {}).items()}
+        pictures = generator.sample(z[index].to(device), truncation=truncation, labels=asked)
+        made.append(pictures[: len(z) - begin])
     pictures = torch.cat(made)  # (B, 3, H, W)
     return to_uint8(pictures.flip(3) if mirror else pictures)
 
@@ -173,6 +224,27 @@ def appraise(pictures: np.ndarray, recogniser: Recogniser) -> list[float]:
     fitted = np.stack([fit(picture, recogniser) for picture in pictures])
     values: list[float] = score(to_float(fitted), recogniser).tolist()
     return values
+
+
+def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
+    """The shots with the labels they are made with: those in `fixed`, the others drawn for the seed from the data's
+    joint distribution. A film keeps what its first seed drew: it shall move, not flicker."""
+    attributes, joint = generator.config.attributes, generator.config.joint
+    names: dict[str, str] | None = None
+    for shot in shots:
+        if names is None or not film:
+            seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
+            drawn = conditions.draw(attributes, joint, fixed, seed)
+            names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
+        yield {**shot, "labels": names}
+
+
+def as_labels(shots: Sequence[Shot], attributes: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """The labels of shots by attribute, (B,) each; unknown where a shot says nothing."""
+    return {
+        name: torch.tensor([[*values].index(v) if (v := shot["labels"].get(name)) else -1 for shot in shots])
+        for name, values in attributes.items()
+    }
 
 
 def latent(shot: Shot, z_dim: int) -> Tensor:
@@ -239,61 +311,6 @@ def morph(text: str, frames: int) -> list[Shot]:
     return shots
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a picture was made, read from the picture."""
-
-    source: Path
-    model: str
-    checkpoint: str
-    truncation: float
-    mirror: bool
-    shot: Shot
-
-    def find(self, named: str) -> str:
-        """The name of the model that made the picture: `named` if one is, or else what the recipe says.
-        ValueError if that is another model."""
-        name = self.model if named == BUILTIN else named
-        hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
-        # A picture from anywhere must not make this computer fetch something from anywhere.
-        if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
-            raise ValueError(f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}")
-        try:
-            found = checkpoint.read(name).hash
-        except (OSError, ValueError) as error:
-            raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
-        if found != self.checkpoint:
-            made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
-            raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
-        return name
-
-
-def read_like(path: Path) -> Recipe:
-    """The recipe in the PNG at `path`. ValueError if it carries none or one that makes no sense."""
-    if not path.is_file():
-        raise ValueError(f"--like {path}: no such file")
-    recipe = read_recipe(path)
-    if recipe is None:
-        raise ValueError(f"--like {path}: carries no recipe; only PNG files as Kyara wrote them do")
-    shot: Shot | None = None
-    match recipe:
-        case {"seed": int(seed)} if 0 <= seed <= LAST_SEED:
-            shot = {"seed": seed}
-        case {"seeds": [int(a), int(b)], "position": float() | int() as position}:
-            if a != b and 0 <= min(a, b) <= max(a, b) <= LAST_SEED and 0 <= position <= 1:
-                shot = {"seeds": [a, b], "position": position}
-    match recipe:
-        case {
-            "model": str(model),
-            "checkpoint": str(made_by),
-            "truncation": float() | int() as truncation,
-            "mirror": bool(mirror),
-            "labels": labels,
-        } if shot and labels == {} and abs(truncation) <= 2:
-            return Recipe(path, model, made_by, truncation, mirror, shot)
-    raise ValueError(f"--like {path}: its recipe is not one that this version of Kyara can repeat")
-
-
 def load_generator(name: str, device: torch.device) -> Generator:
     """The generator of a Checkpoint. ValueError if the model there does not make pictures from seeds."""
     model = load(name, device)
@@ -314,14 +331,20 @@ def _file_name(shot: Shot, i: int) -> str:
 
 def _cells(shot: Shot) -> dict[str, object]:
     """What the table says of a picture."""
+    labels = shot.get("labels", {})
     if "seed" in shot:
-        return {"seed": shot["seed"]}
-    return {"seed": "-".join(map(str, shot["seeds"])), "position": f"{shot['position']:.4f}"}
+        return {"seed": shot["seed"], **labels}
+    return {"seed": "-".join(map(str, shot["seeds"])), "position": f"{shot['position']:.4f}", **labels}
 
 
 def _summary(report: Mapping[str, Any], like: Path | None) -> str:
     out = Path(report["out"])
     lines = [f"{out}: {report['kept']:,} of {report['pictures']:,} pictures by {printable(report['model'])}"]
+    if "tried" in report:
+        asked = ", ".join(f"{name} {value}" for name, value in report["labels"].items())
+        less = f", fewer than the {report['pictures']:,} asked for" if report["confirmed"] < report["pictures"] else ""
+        seen = f"{report['confirmed']:,} of {report['tried']:,} pictures made{less}"
+        lines.append(f"{printable(report['confirm'])} saw {asked} in {seen}")
     if like is not None and report["identical"]:
         lines.append(f"identical to {like}, pixel for pixel")
     elif like is not None:

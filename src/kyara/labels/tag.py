@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_format
 import os
 from collections import Counter
@@ -32,9 +33,14 @@ def tag(
     model: str = "builtin:tagger",
     kind: Kind | None = None,
     attributes: str = "",
-    threshold: float = 0.5,
+    threshold: float | None = None,
     again: bool = False,
-    batch: int = 64,
+    complete: str | None = None,
+    values: str = "",
+    answers: Path | None = None,
+    questions: int | None = None,
+    target: float | None = None,
+    batch: int | None = None,
     workers: int | None = None,
     device: str = "auto",
     dry_run: bool = False,
@@ -44,16 +50,21 @@ def tag(
 
     A value is filled in where the tagger is sure enough of it. What a person or the data said is never changed. The
     labels go into metadata.csv, in the folder or .zip itself; labels.csv beside it says who gave each, and how sure it
-    was.
+    was. With --complete any other attribute is learned from the answers to a few questions.
 
     Args:
         data: A Dataset of any form: a folder, class sub-folders, a .zip.
         model: The tagger: builtin:NAME, a Checkpoint's folder, hf-hub:OWNER/NAME or an .onnx file.
         kind: Which tagger an .onnx file is, where the files beside it do not tell.
         attributes: The attributes to fill, as hair,eyes; without it all that the tagger knows.
-        threshold: How sure the tagger must be, 0 to 1.
+        threshold: How sure the tagger must be, 0 to 1; without it 0.5.
         again: Ask anew about values that a tagger or a committee gave.
-        batch: Pictures the network looks at together.
+        complete: Instead, ask about pictures worth asking about, and fill this attribute from the answers: gender.
+        values: With --complete, the values that the attribute can have, as female,male.
+        answers: With --complete, a CSV with the columns file_name and value that holds answers.
+        questions: With --complete, how many to ask at most; without it 100.
+        target: With --complete, how much of what is filled in must be right, 0.5 to 1; without it 0.95.
+        batch: Pictures the network looks at together; without it 64.
         workers: Threads that decode pictures; by default one per processor core.
         device: auto, cpu, cuda or cuda:N.
         dry_run: Say what is unknown, change nothing.
@@ -66,9 +77,22 @@ def tag(
     for option, number in (("--batch", batch), ("--workers", workers)):
         if number is not None and number < 1:
             raise ValueError(f"{option} {number}: must be 1 or more")
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"--threshold {threshold}: it is a probability; give a number from 0 to 1")
+    asking: dict[str, Any] = {"values": values, "answers": answers, "questions": questions, "target": target}
+    filling: dict[str, Any] = {"attributes": attributes, "kind": kind, "threshold": threshold}
+    filling |= {"again": again, "batch": batch}
+    for option, value in (asking if complete is None else filling).items():
+        if value not in (None, "", False):
+            without = "only goes with" if complete is None else "does not go with"
+            raise ValueError(f"--{option} {value}: {without} --complete; leave one of them out")
     dataset = open_dataset(data)
+    if complete is not None:
+        asking["values"] = tuple(value for value in values.split(",") if value.strip())
+        given = {option: value for option, value in asking.items() if value is not None}
+        learn(dataset, complete, dry_run=dry_run, json=json, tagger=model, device=device, workers=workers, **given)
+        return data
+    lowest = 0.5 if threshold is None else threshold
     tagger = load_tagger(model, pick_device(device), kind)
     wanted = choose(attributes, tagger, model)
     open_ = unanswered(dataset, wanted, again=again)
@@ -83,10 +107,10 @@ def tag(
     numbers = sorted(set().union(*open_.values()))
     threads = workers or os.cpu_count() or 1
     try:
-        for i, told in judge(dataset, numbers, tagger, unreadable, batch=batch, workers=threads):
+        for i, told in judge(dataset, numbers, tagger, unreadable, batch=batch or 64, workers=threads):
             for name in wanted:
                 value, probability = told[name]
-                if i in open_[name] and probability >= threshold:
+                if i in open_[name] and probability >= lowest:
                     found.append(Label(dataset.names[i], name, value, probability, f"tagger:{model}"))
     finally:
         if found:  # what was found before an end is kept
@@ -95,6 +119,21 @@ def tag(
     report["left_out"] = [{"file_name": dataset.names[i], "reason": why} for i, why in sorted(unreadable.items())]
     print(json_format.dumps(report) if json else _summary(report))
     return data
+
+
+def learn(dataset: Dataset, attribute: str, *, dry_run: bool, json: bool, **options: Any) -> None:
+    """What `--complete` does: asks, fills, and says how it went."""
+    from kyara.labels.complete import complete
+
+    if dry_run:
+        left = len(unanswered(dataset, [attribute], again=True)[attribute])
+        report = {"attribute": attribute, "pictures": len(dataset), "unknown": left}
+        print(
+            json_format.dumps(report) if json else f"would ask about {attribute}: {left:,} of {len(dataset):,} unknown"
+        )
+        return
+    answered = complete(dataset, attribute, **options)
+    print(json_format.dumps(dataclasses.asdict(answered), default=str) if json else answered)
 
 
 def choose(attributes: str, tagger: Tagger, model: str) -> list[str]:

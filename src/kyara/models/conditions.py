@@ -168,16 +168,16 @@ def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def find(asked: Mapping[str, str], attributes: Attributes, model: str) -> dict[str, int]:
-    """The labels of attribute=value pairs. ValueError lists what the model knows."""
+def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
+    """The labels of attribute=value pairs that `option` asks for. ValueError lists what the model knows."""
     if asked and not attributes:
         raise ValueError(
-            f"--where: {model} learned no attributes, so it cannot be asked for any; "
+            f"{option}: {model} learned no attributes, so it cannot be asked for any; "
             "train one with kyara train MODEL DATA --attributes NAMES"
         )
     for name, value in asked.items():
         if name not in attributes:
-            raise ValueError(f"--where {name}={value}: {model} knows {', '.join(attributes)}")
+            raise ValueError(f"{option}: {name}={value}, but {model} knows the attributes {', '.join(attributes)}")
         if value not in attributes[name]:
-            raise ValueError(f"--where {name}={value}: {model} knows {name} as {', '.join(attributes[name])}")
+            raise ValueError(f"{option}: {name}={value}, but {model} knows {name} as {', '.join(attributes[name])}")
     return {name: list(attributes[name]).index(value) for name, value in asked.items()}

@@ -1,6 +1,7 @@
 """Tagger: a ConvNeXt that tells several attributes of a face at once, and a normalised embedding that stands for it.
 
-One body, one head an attribute. A head compares the embedding with a learned direction for each value: the cosine,
+One body, beside it a soft histogram of colours by place, which a few thousand pictures suffice to learn from, and one
+head an attribute. A head compares the embedding with a learned direction for each value: the cosine,
 times a scale, is the logit (normalised softmax, Wang et al. 2017, "NormFace"). So pictures that lie close together
 share labels, and the embedding can serve copy search and distances between sets as well. Labels that are unknown are
 left out of the loss.
@@ -44,10 +45,15 @@ class Config(base.Config):
     """AdamW's weight decay."""
     patch: int = 4
     """Pixels on a side of what the first layer makes one place of."""
-    depths: tuple[int, ...] = (2, 2, 4, 2)
+    depths: tuple[int, ...] = (2, 2, 3, 2)
     """ConvNeXt blocks in each stage."""
-    widths: tuple[int, ...] = (32, 64, 128, 256)
+    widths: tuple[int, ...] = (32, 64, 128, 240)
     """Channels in each stage; the last is the length of the embedding."""
+    levels: int = 5
+    """Levels of red, green and blue in the soft histogram of colours that the network is shown beside the picture; 0:
+    no histogram."""
+    rows: int = 4
+    """Rows of places in which colours are counted, each in the middle and at the sides."""
     layer_scale: float = 1.0
     """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs."""
     scale: float = 16.0
@@ -73,8 +79,22 @@ PRESETS = {
 }
 
 
+def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
+    """How much of each colour there is in each place: square roots of shares, (B, levels^3 * rows * 2), of pictures
+    (B, 3, H, W) in [-1, 1]. A colour between two levels counts for both. Places are rows, in the middle half and at the
+    sides: hair surrounds a face."""
+    small = F.adaptive_avg_pool2d(pictures.float(), (8 * rows, 32))
+    at = torch.linspace(-1, 1, levels, device=pictures.device)[:, None, None]
+    near = (1 - (small[:, :, None] - at).abs() * (levels - 1) / 2).clamp_min(0)  # (B, 3, levels, h, w)
+    red, green, blue = near.unbind(1)
+    colours = red[:, :, None, None] * green[:, None, :, None] * blue[:, None, None]
+    columns = F.adaptive_avg_pool2d(colours.flatten(1, 3), (rows, 4))  # (B, levels^3, rows, 4)
+    places = torch.stack([columns[..., 1:3].mean(3), columns[..., ::3].mean(3)], 3)
+    return (places.flatten(1) + 1e-6).sqrt()
+
+
 class Network(nn.Module):
-    """ConvNeXt, and for each attribute a direction in its space for every value."""
+    """ConvNeXt and a histogram of colours, and for each attribute a direction in their space for every value."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -86,6 +106,9 @@ class Network(nn.Module):
                 layer_scale_init_value=config.layer_scale,
             )
         )
+        self.config = config
+        bins = config.levels**3 * config.rows * 2
+        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.widths[-1])) if bins else None
         self.heads = nn.ParameterList(
             nn.Parameter(torch.randn(len(values), config.widths[-1])) for values in config.attributes.values()
         )
@@ -93,6 +116,9 @@ class Network(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
         pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
+        if self.colours is not None:
+            colours: Tensor = self.colours(histogram(pictures, self.config.levels, self.config.rows))
+            pooled = pooled.float() + colours.float()
         return F.normalize(pooled.float())
 
     def cosines(self, embeddings: Tensor) -> list[Tensor]:

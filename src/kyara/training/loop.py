@@ -131,12 +131,12 @@ def fit(
             if sheet is not None:
                 run.sheet(f"fakes{nimg // 1000:06d}.png", sheet, COLUMNS if by_value else None)
             if sheet is not None and isinstance(model, Generator):
-                scores["diversity"], alarm = watch.diversity(sheet, measured[:SHEET])
-                warn(alarm if nimg else None)
+                scores["diversity"], collapsed = watch.diversity(sheet, measured[:SHEET])
+                warn(collapsed if nimg else None)
                 if by_value:
                     asked = [(name, config.attributes[name][label]) for name, label in model.shown_values()]
                     spread, alarm = watch.values(sheet.unflatten(0, (-1, COLUMNS)), asked, measured[:SHEET])
-                    warn(alarm if nimg else None)
+                    warn(alarm if nimg and not collapsed else None)
                     log.write(nimg, {f"diversity/{name}": share for name, share in spread.items()})
             score = next(iter(scores.values()), -float(nimg))
             run.snapshot(model, nimg, scores, best=score <= best or not run.has_weights)

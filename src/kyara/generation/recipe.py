@@ -1,0 +1,78 @@
+"""Recipes: what a picture says of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kyara import checkpoint
+from kyara.data.pictures import read_recipe
+from kyara.gallery import printable
+
+BUILTIN = "builtin:anime"
+LAST_SEED = 2**32 - 1
+
+Shot = Mapping[str, Any]
+"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}; and from a
+model that learned attributes, also {"labels": {"hair": "silver"}}."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture was made, read from the picture."""
+
+    source: Path
+    model: str
+    checkpoint: str
+    truncation: float
+    mirror: bool
+    shot: Shot
+
+    def find(self, named: str) -> str:
+        """The name of the model that made the picture: `named` if one is, or else what the recipe says.
+        ValueError if that is another model."""
+        name = self.model if named == BUILTIN else named
+        hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
+        # A picture from anywhere must not make this computer fetch something from anywhere.
+        if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
+            raise ValueError(f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}")
+        try:
+            found = checkpoint.read(name).hash
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
+        if found != self.checkpoint:
+            made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
+            raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
+        return name
+
+
+def read_like(path: Path) -> Recipe:
+    """The recipe in the PNG at `path`. ValueError if it carries none or one that makes no sense."""
+    if not path.is_file():
+        raise ValueError(f"--like {path}: no such file")
+    recipe = read_recipe(path)
+    if recipe is None:
+        raise ValueError(f"--like {path}: carries no recipe; only PNG files as Kyara wrote them do")
+    shot: Shot | None = None
+    match recipe:
+        case {"seed": int(seed)} if 0 <= seed <= LAST_SEED:
+            shot = {"seed": seed}
+        case {"seeds": [int(a), int(b)], "position": float() | int() as position}:
+            if a != b and 0 <= min(a, b) <= max(a, b) <= LAST_SEED and 0 <= position <= 1:
+                shot = {"seeds": [a, b], "position": position}
+    match recipe:
+        case {
+            "model": str(model),
+            "checkpoint": str(made_by),
+            "truncation": float() | int() as truncation,
+            "mirror": bool(mirror),
+            "labels": labels,
+        } if shot and _is_labels(labels) and abs(truncation) <= 2:
+            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels})
+    raise ValueError(f"--like {path}: its recipe is not one that this version of Kyara can repeat")
+
+
+def _is_labels(labels: Any) -> bool:
+    return isinstance(labels, dict) and all(isinstance(value, str) and value for value in labels.values())

@@ -1,0 +1,212 @@
+"""The verb `kyara tag`: what it fills, what it leaves alone, and what stays when it is interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import kyara
+from kyara import checkpoint, models
+from kyara.data import pictures
+from kyara.data.dataset import open_dataset
+from kyara.labels import tag as verb
+from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.labels.tagger import CheckpointTagger, load_tagger
+from kyara.models.tagger import PRESETS, Model
+
+BRIGHT = {"tone": ("dark", "light"), "kind": ("a", "b", "c")}
+
+
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Checkpoint that really tells dark pictures from light ones: trained here, in seconds."""
+    folder = tmp_path_factory.mktemp("tagger")
+    torch.manual_seed(0)
+    model = Model(dataclasses.replace(PRESETS["tiny"], attributes=BRIGHT, brightness=0.0))
+    optimizer = torch.optim.Adam(model.net.parameters(), 3e-3)
+    for _ in range(30):
+        label = torch.randint(2, (16,))
+        real = torch.rand(16, 3, 32, 32) * 0.3 + (label * 1.2 - 0.9)[:, None, None, None]
+        batch = models.base.Batch(real.clamp(-1, 1), labels={"tone": label, "kind": torch.full((16,), -1)})
+        sum(model.losses("tell", batch).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.net_ema.load_state_dict(model.net.state_dict())
+    model.temperatures[1] = 4.0  # never very sure of the kind, about which it learned nothing
+    config = dataclasses.asdict(model.config)
+    checkpoint.write(folder, model="tagger", config=config, weights=models.stored(model), card="", about={})
+    return folder
+
+
+def png(value: int) -> bytes:
+    return pictures.encode_png(np.full((40, 30, 3), value, np.uint8))
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Twelve pictures, the even ones dark; what some of them are is said already, two are damaged."""
+    path = tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.csv", "file_name,tone,note\n00.png,light,mine\n01.png,,\n")
+        for i in range(12):
+            archive.writestr(f"{i:02d}.png", png(240 if i % 2 else 15))
+        archive.writestr("12.png", b"no picture")
+        archive.writestr("13.png", png(240)[:-40])
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> dict[str, Any]:
+    capsys.readouterr()
+    kyara.tag(*arguments, json=True, **options)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_it_fills_what_is_unknown_and_nothing_else(faces: Path, tagger: Path, capsys: Any) -> None:
+    dataset = open_dataset(faces)
+    write_labels(
+        dataset, [Label("02.png", "tone", "light", None, "person"), Label("04.png", "tone", "", None, "person")]
+    )
+    before = {name: zipfile.ZipFile(faces).read(name) for name in dataset.names}
+    report = run(capsys, faces, model=str(tagger), attributes="tone", threshold=0.6, batch=4, workers=2)
+    after = open_dataset(faces)
+    assert (
+        after.attributes["tone"] == ["light", "light", "light", "light", "", "light"] + ["dark", "light"] * 3 + [""] * 2
+    )
+    assert after.attributes["note"][0] == "mine" and "kind" not in after.attributes
+    by = {label.file_name: label for label in read_labels(after) if label.attribute == "tone"}
+    assert [by[f"{i:02d}.png"].by for i in (0, 2, 4)] == ["source", "person", "person"]
+    assert by["06.png"].by == f"tagger:{tagger}" and 0.6 <= (by["06.png"].probability or 0) <= 1
+    assert report["attributes"]["tone"] == {"filled": 9, "unknown": 3, "values": {"light": 6, "dark": 3}}
+    assert [entry["file_name"] for entry in report["left_out"]] == ["12.png", "13.png"]
+    assert {name: zipfile.ZipFile(faces).read(name) for name in dataset.names} == before
+    again = run(capsys, faces, model=str(tagger), attributes="tone", threshold=0.6)
+    assert again["attributes"]["tone"]["filled"] == 0
+
+
+def test_the_threshold_holds(faces: Path, tagger: Path, capsys: Any) -> None:
+    report = run(capsys, faces, model=str(tagger), attributes="kind", threshold=0.99)
+    assert report["attributes"]["kind"] == {"filled": 0, "unknown": 14, "values": {}}
+    assert "kind" not in open_dataset(faces).attributes
+    report = run(capsys, faces, model=str(tagger), threshold=0.0)
+    assert report["attributes"]["kind"]["filled"] == 12 and report["attributes"]["tone"]["filled"] == 11
+
+
+def test_again_asks_about_guesses_only(faces: Path, tagger: Path, capsys: Any) -> None:
+    wrong = [Label("06.png", "tone", "light", 0.9, "tagger:old"), Label("08.png", "tone", "light", None, "person")]
+    write_labels(open_dataset(faces), wrong)
+    run(capsys, faces, model=str(tagger), attributes="tone")
+    assert open_dataset(faces).attributes["tone"][6] == "light"
+    run(capsys, faces, model=str(tagger), attributes="tone", again=True)
+    assert [open_dataset(faces).attributes["tone"][i] for i in (0, 6, 8)] == ["light", "dark", "light"]
+
+
+def test_a_dry_run_changes_nothing(faces: Path, tagger: Path, capsys: Any) -> None:
+    before = faces.read_bytes()
+    report = run(capsys, faces, model=str(tagger), dry_run=True)
+    assert report["attributes"] == {"tone": {"unknown": 13}, "kind": {"unknown": 14}}
+    assert faces.read_bytes() == before
+
+
+def test_what_was_found_before_an_interruption_is_kept(
+    faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = verb.judge
+
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for n, told in enumerate(judge(*arguments, **options)):
+            if n == 5:
+                raise KeyboardInterrupt
+            yield told
+
+    monkeypatch.setattr(verb, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kyara.tag(faces, model=str(tagger), attributes="tone", batch=2)
+    assert sum(map(bool, open_dataset(faces).attributes["tone"])) == 6
+
+
+def test_memory_is_bounded(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more pictures in hand than three batches and what the threads hold, however many there are."""
+    held, most = 0, 0
+    fit = CheckpointTagger.fit
+
+    def counted(self: CheckpointTagger, picture: np.ndarray) -> np.ndarray:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        return fit(self, picture)
+
+    monkeypatch.setattr(CheckpointTagger, "fit", counted)
+    dataset = open_dataset(faces)
+    numbers = [i % 12 for i in range(200)]
+    for _ in verb.judge(dataset, numbers, load_tagger(tagger), {}, batch=4, workers=2):
+        held -= 1
+    assert held == 0 and most <= 3 * 4 + 3
+
+
+def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> None:
+    dataset, loaded = open_dataset(faces), load_tagger(tagger)
+    once = dict(verb.judge(dataset, range(12), loaded, {}, batch=5, workers=3))
+    alone = dict(verb.judge(dataset, range(11, -1, -1), loaded, {}, batch=1, workers=1))
+    for i, told in once.items():
+        assert told["tone"][0] == alone[i]["tone"][0] == ("light" if i % 2 else "dark")
+        assert told["tone"][1] == pytest.approx(alone[i]["tone"][1], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attributes": "hat"}, "--attributes hat.*tone, kind"),
+        ({"threshold": 1.5}, "--threshold"),
+        ({"target": 0.9}, "--target 0.9: only goes with --complete"),
+        ({"answers": Path("a.csv")}, "--answers a.csv: only goes with --complete"),
+        ({"complete": "hat", "threshold": 0.5}, "--threshold 0.5: does not go with --complete"),
+        ({"complete": "hat", "again": True}, "--again True: does not go with --complete"),
+        ({"batch": 0}, "--batch"),
+        ({"workers": 0}, "--workers"),
+        ({"device": "cuda:77"}, "--device"),
+        ({"model": "builtin:nobody"}, "no such built-in"),
+    ],
+)
+def test_mistakes_are_named(faces: Path, tagger: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kyara.tag(faces, **{"model": str(tagger), **options})
+
+
+def test_the_summary_for_people(faces: Path, tagger: Path, capsys: Any) -> None:
+    kyara.tag(str(faces), model=str(tagger), attributes="tone")  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+    assert "tone: filled 11, left unknown 2" in shown and "12.png" in shown and "light 6, dark 5" in shown
+    kyara.tag(faces, model=str(tagger), attributes="kind", dry_run=True)
+    assert "kind: 14 unknown" in capsys.readouterr().out
+
+
+def test_completing_is_handed_on(faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    module = importlib.import_module("kyara.labels.complete")
+    calls: list[Any] = []
+
+    @dataclasses.dataclass
+    class Report:
+        attribute: str
+        sheet: Path = Path("x.png")
+
+    def complete(dataset: Any, attribute: str, **options: Any) -> Report:
+        calls.append((len(dataset), attribute, options))
+        return Report(attribute)
+
+    monkeypatch.setattr(module, "complete", complete)
+    found = run(capsys, faces, complete="hat", values="yes,no", questions=7, workers=1, device="cpu")
+    assert found == {"attribute": "hat", "sheet": "x.png"}
+    options = {"values": ("yes", "no"), "questions": 7, "workers": 1, "device": "cpu", "tagger": "builtin:tagger"}
+    assert calls == [(14, "hat", options)]
+    assert run(capsys, faces, complete="tone", dry_run=True) == {"attribute": "tone", "pictures": 14, "unknown": 13}
+    assert len(calls) == 1
