@@ -115,7 +115,8 @@ def complete(
     _write(dataset, attribute, given)
     ask = ask or (OnTerminal(fixed=bool(values)) if sys.stdin.isatty() else InFiles())
     state = _State(dataset, attribute, values)
-    members = _look(dataset, state, looker, workers or os.cpu_count() or 1)
+    members = look(dataset, looker, state.left_out, workers=workers or os.cpu_count() or 1)
+    state.refresh()
     report = Report(attribute, state.values, len(dataset), left_out=state.left_out)
     asked, skipped = len(given), np.zeros(len(dataset), dtype=bool)
     while True:
@@ -191,8 +192,11 @@ class _State:
         return Committee(members, self.answered, self.labels, len(self.values))
 
 
-def _look(dataset: Dataset, state: _State, tagger: Tagger | None, workers: int, batch: int = 64) -> list[Member]:
-    """The committee's members, after a look at every picture; threads decode ahead of the network."""
+def look(
+    dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int, batch: int = 64
+) -> list[Member]:
+    """The members of a committee on all pictures, by colours alone without a tagger; what cannot be read goes to
+    `left_out`. Threads decode ahead of the network."""
     embeddings: list[np.ndarray] = []
     palettes: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
@@ -210,7 +214,7 @@ def _look(dataset: Dataset, state: _State, tagger: Tagger | None, workers: int, 
     decoded = ahead(prepare, range(len(dataset)), workers, 2 * batch)
     for i, found in tqdm(decoded, total=len(dataset), unit="picture", disable=None):
         if isinstance(found, Exception):
-            state.left_out[dataset.names[i]] = str(found)
+            left_out[dataset.names[i]] = str(found)
             continue
         rows.append(i)
         palettes.append(found[0])
@@ -220,7 +224,6 @@ def _look(dataset: Dataset, state: _State, tagger: Tagger | None, workers: int, 
     flush()
     if not rows:
         raise DatasetError(f"{dataset.path}: none of its {len(dataset)} pictures can be read")
-    state.refresh()
     palette = _spread(np.stack(palettes), rows, len(dataset))
     return committee_of(_spread(np.concatenate(embeddings), rows, len(dataset)) if tagger else palette, palette)
 
