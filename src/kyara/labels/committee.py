@@ -23,6 +23,10 @@ Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
 logarithms of probabilities (m, V). A larger strength is a smoother learner."""
 
 FOLDS = 5
+UNLIKELY = -12.0
+"""Logarithms of probabilities count no lower: one member's "never" must not silence the others."""
+HOLD = 10.0
+"""How firmly the members' weights are held near equal shares: about as much as so many answers would."""
 COMPONENTS = 128
 """Dimensions in which the learners look at features."""
 
@@ -54,7 +58,8 @@ def _scaled(features: np.ndarray) -> Tensor:
     if not torch.isfinite(x).all():
         raise ValueError("features must be finite numbers")
     x = x - x.mean(0)
-    directions = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)  # (F, F), the strongest first
+    # In single precision LAPACK gives NaN for some sets of fewer pictures than features.
+    directions = torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).float()  # (F, F), the strongest first
     x = x @ directions[:, :COMPONENTS]
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
@@ -68,21 +73,41 @@ NEAREST = (3.0, 7.0, 15.0, 31.0)
 
 
 def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
-    """Multinomial logistic regression with L2 penalty, by L-BFGS; a `Learner`."""
-    weight = torch.zeros(features.shape[1], values, requires_grad=True)
-    bias = torch.zeros(values, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=50, tolerance_change=1e-6, line_search_fn="strong_wolfe")
+    """Multinomial logistic regression with L2 penalty; a `Learner`."""
+    n = len(labels)
+    x = torch.cat([features, torch.ones(n, 1)], 1)  # (n, F + 1), for the biases
+    one_hot = torch.nn.functional.one_hot(labels, values).float()  # (n, V)
+    # The bias is held a little too: a value that no answer has would drive its own to minus infinity.
+    penalty = torch.tensor([strength] * features.shape[1] + [1e-3])
 
-    def loss() -> float:
-        optimizer.zero_grad()
-        entropy = torch.nn.functional.cross_entropy(features @ weight + bias, labels)
-        # The bias is held a little too: a value that no answer has would drive its own to minus infinity.
-        total = entropy + strength / 2 * weight.square().sum() + 1e-3 / 2 * bias.square().sum()
-        total.backward()
-        return total.item()
+    def gradient(weight: Tensor) -> Tensor:
+        return x.T @ ((x @ weight).softmax(1) - one_hot) / n + penalty[:, None] * weight
 
-    optimizer.step(loss)
-    return lambda x: (x @ weight + bias).detach().log_softmax(1)
+    bound = x.T @ x / (2 * n) + torch.diag(penalty)  # a softmax bends at most by a half
+    weight = _minimise(gradient, torch.zeros(x.shape[1], values), bound)
+    return lambda new: (new @ weight[:-1] + weight[-1]).log_softmax(1)
+
+
+def _minimise(gradient: Callable[[Tensor], Tensor], start: Tensor, bound: Tensor, rounds: int = 200) -> Tensor:
+    """The minimum of a convex function of `start`'s shape (F, ...) whose Hessian nowhere exceeds `bound` (F, F).
+
+    Newton's steps with that bound in the Hessian's place (Böhning and Lindsay 1988), which need no line search and
+    cannot diverge, with Nesterov's momentum, dropped when it points uphill (O'Donoghue and Candès 2015).
+    """
+    inverse = torch.linalg.inv(bound.double()).to(start.dtype)
+    here, ahead, pace = start, start, 1.0
+    for _ in range(rounds):
+        slope = gradient(ahead)
+        step = inverse @ slope
+        new = ahead - step
+        if float((slope * (new - here)).sum()) > 0:
+            pace = 1.0
+        faster = (1 + (1 + 4 * pace**2) ** 0.5) / 2
+        ahead = new + (pace - 1) / faster * (new - here)
+        here, pace = new, faster
+        if float(step.abs().max()) < 1e-5:
+            break
+    return here
 
 
 def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
@@ -183,24 +208,23 @@ def _nll(logs: Tensor, y: Tensor) -> Tensor:
 
 def _pool(logs: Tensor, weights: Tensor) -> Tensor:
     """The logarithmic opinion pool (N, V) of (M, N, V): the weighted sum, normalised."""
-    return torch.einsum("m,mnv->nv", weights, logs.clamp(min=-12)).log_softmax(1)
+    return torch.einsum("m,mnv->nv", weights, logs.clamp(min=UNLIKELY)).log_softmax(1)
 
 
 def _pool_weights(logs: Tensor, y: Tensor) -> Tensor:
     """How much each member's word counts (M,): least loss on answers they did not see, held near equal shares as
     long as there are few. Their sum need not be 1: that makes the pool as sure as it may be."""
-    raw = torch.full((len(logs),), -float(np.log(len(logs))), requires_grad=True)
-    start = raw.detach().clone()
-    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
+    words = logs.clamp(min=UNLIKELY).permute(1, 2, 0)  # (n, V, M)
+    words = words - words.mean(1, keepdim=True)
+    said = words[torch.arange(len(y)), y]  # (n, M)
+    equal = torch.full((len(logs),), 1 / len(logs))
 
-    def loss() -> float:
-        optimizer.zero_grad()
-        total = _nll(_pool(logs, raw.exp()), y) + (raw - start).square().sum() / len(y)
-        total.backward()
-        return total.item()
+    def gradient(weights: Tensor) -> Tensor:
+        expected = torch.einsum("nv,nvm->nm", (words @ weights).softmax(1), words)
+        return (expected - said).sum(0) + 2 * HOLD * (weights - equal)
 
-    optimizer.step(loss)
-    return raw.detach().exp()
+    bound = torch.einsum("nvm,nvk->mk", words, words) / 2 + 2 * HOLD * torch.eye(len(logs))
+    return _minimise(gradient, equal, bound).clamp(min=0)
 
 
 def _evidence(pooled: Tensor, logs: Tensor) -> Tensor:
@@ -216,19 +240,12 @@ def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
     (1999) targets, which never promise certainty from finitely many, held near the pool's own odds by a prior."""
     n, right = len(hits), int(hits.sum())
     target = torch.where(hits, (right + 1) / (right + 2), 1 / (n - right + 2))
-    scale = torch.tensor([1.0, 0.0, 0.0], requires_grad=True)
-    prior = scale.detach().clone()
-    optimizer = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
+    prior = torch.tensor([1.0, 0.0, 0.0])
 
-    def loss() -> float:
-        optimizer.zero_grad()
-        entropy = torch.nn.functional.binary_cross_entropy_with_logits(evidence @ scale, target, reduction="sum")
-        total = entropy + (scale - prior).square().sum()
-        total.backward()
-        return total.item()
+    def gradient(scale: Tensor) -> Tensor:
+        return evidence.T @ (torch.sigmoid(evidence @ scale) - target) + 2 * (scale - prior)
 
-    optimizer.step(loss)
-    return scale.detach()
+    return _minimise(gradient, prior, evidence.T @ evidence / 4 + 2 * torch.eye(3))
 
 
 # --- questions
