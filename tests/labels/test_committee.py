@@ -123,3 +123,12 @@ def test_questions_are_open_different_and_more_disputed_than_most() -> None:
     assert found.doubt[asked].mean() > found.doubt[open_].mean()
     few = questions_worth_asking(members[0].features, open_[:5], 30, found)
     assert few.tolist() == open_[:5].tolist()
+
+
+def test_more_features_than_pictures() -> None:
+    random = np.random.RandomState(0)
+    y = np.arange(72) % 3
+    features = np.concatenate([np.repeat(np.eye(3)[y], 60, 1), np.zeros((72, 320))], 1) + 1e-3 * random.rand(72, 500)
+    features[5] = features.mean(0)
+    found = Committee(committee_of(features, features), np.arange(20), y[:20], 3)
+    assert np.isfinite(found.confidence).all()

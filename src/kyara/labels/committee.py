@@ -58,7 +58,8 @@ def _scaled(features: np.ndarray) -> Tensor:
     if not torch.isfinite(x).all():
         raise ValueError("features must be finite numbers")
     x = x - x.mean(0)
-    directions = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)  # (F, F), the strongest first
+    # In single precision LAPACK gives NaN for some sets of fewer pictures than features.
+    directions = torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).float()  # (F, F), the strongest first
     x = x @ directions[:, :COMPONENTS]
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
