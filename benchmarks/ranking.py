@@ -34,9 +34,9 @@ Ranker = Callable[[Path], list[float]]
 """Takes a folder and gives the scores of its pictures, in the order of their names."""
 
 BATCH = 64
-TOLERANCE = 0.02
-"""How far two scores of a picture that needs no resizing may lie apart: bfloat16 against float32. Larger ones each
-resizes with its own filter."""
+TOLERANCE = 0.05
+"""How far two scores of a picture that needs no resizing may lie apart: bfloat16 against float32, on drawings that the
+recogniser is unsure of. Larger ones each resizes with its own filter."""
 SETS = {"96 px, PNG": (96, ".png"), "96 px, WebP": (96, ".webp"), "512 px, JPEG": (512, ".jpg")}
 
 
