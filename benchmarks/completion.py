@@ -26,12 +26,14 @@ from kyara.labels.committee import Committee, Member, questions_worth_asking
 from kyara.labels.complete import NO_TAGGER, REACH, look
 from kyara.labels.tagger import load_tagger
 
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t for an interval of 95 %, by the number of repeats."""
 
 
 def interval(numbers: Sequence[float]) -> str:
-    """Mean and 95 % interval."""
+    """Mean and 95 % interval; a repeat that filled nothing has no precision."""
+    if len(numbers) < 2:
+        return "nothing was filled, or once"
     half = T95[len(numbers)] * statistics.stdev(numbers) / len(numbers) ** 0.5
     return f"{statistics.mean(numbers):7.2%} ± {half:.2%}"
 
@@ -81,6 +83,7 @@ def main() -> None:
 
     filled: dict[str, list[float]] = {}
     compared: dict[str, list[float]] = {}
+    together: dict[float, list[bool]] = {}
     for repeat in range(given.repeats):
         order = np.random.RandomState(repeat).permutation(len(y))
         kept, open_ = order[: given.kept], np.sort(order[given.kept :])
@@ -91,12 +94,17 @@ def main() -> None:
         for target in sorted({given.target, *REACH}, reverse=True):
             sure = open_[opinion.confidence[open_] >= opinion.threshold(open_, target)]
             filled.setdefault(f"asked for {target:.0%}: filled", []).append(len(sure) / len(open_))
-            filled.setdefault(f"asked for {target:.0%}: precision", []).append(right[sure].mean() if len(sure) else 1.0)
+            precision = filled.setdefault(f"asked for {target:.0%}: precision", [])
+            if len(sure):
+                precision.append(right[sure].mean())
+            together.setdefault(target, []).extend(right[sure])
         surest = open_[np.argsort(-opinion.confidence[open_], kind="stable")]
         precise = np.flatnonzero(np.cumsum(right[surest]) / np.arange(1, len(open_) + 1) >= given.target)
         share = (precise[-1] + 1) / len(open_) if len(precise) else 0.0
         filled.setdefault(f"most that has {given.target:.0%}, were the labels known", []).append(share)
 
+        if not given.ask:
+            continue
         arms = {
             "random": order[: given.kept + given.ask],
             "chosen": ask(members, y, kept, len(values), given.ask, given.batch),
@@ -113,9 +121,11 @@ def main() -> None:
         for k, what in enumerate(("neither asked", "whole set")):
             gain = score["chosen"][k] - score["random"][k]
             compared.setdefault(f"chosen - random: {what}", []).append(gain)
-        print(f"repeat {repeat}: {right_now.mean():.3f}", flush=True)
 
     report(f"{given.kept} labels kept, {given.repeats} repeats, mean and 95 % interval", filled)
+    for target, hits in together.items():
+        precision = f"{np.mean(hits):.2%}" if hits else "-"
+        print(f"  asked for {target:.0%}: of all {len(hits):,} filled in the repeats, right {precision}")
     if given.ask:
         report(f"and {given.ask} questions more, {given.batch} at a time", compared)
 

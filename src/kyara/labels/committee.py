@@ -145,7 +145,8 @@ class Committee:
     confidence: np.ndarray
     """(N,): how likely it is right."""
     doubt: np.ndarray
-    """(N,): the entropy of `probabilities`, in nats: high where the members disagree, or none of them knows."""
+    """(N,): how near the second most likely value comes to the first, 0 to 1 (best against second best, Joshi et al.
+    2009): high where the members disagree, or none of them knows."""
     hits: np.ndarray
     """(n,) bool: whether the committee, without having seen it, would have given each answer."""
     held_out: np.ndarray
@@ -169,7 +170,8 @@ class Committee:
         self.votes = all_logs.argmax(2).numpy()
         self.probabilities = pooled.exp().numpy()
         self.chosen = pooled.argmax(1).numpy()
-        self.doubt = -(pooled.exp() * pooled).sum(1).numpy()
+        first, second = pooled.exp().topk(2).values.unbind(1)
+        self.doubt = (1 - first + second).numpy()
         self.hits = (pooled_unseen.argmax(1) == y).numpy()
         evidence = _evidence(pooled_unseen, unseen)
         scale = _platt(evidence, torch.as_tensor(self.hits))
