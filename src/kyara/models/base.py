@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -174,6 +175,14 @@ class Generator(Model):
         parts = [slice(begin, begin + 32) for begin in range(0, len(z), 32)]
         made = [self.sample(z[part], labels={name: label[part] for name, label in labels.items()}) for part in parts]
         return torch.cat(made)
+
+
+def warm_cosine(progress: float, warm_up: float) -> float:
+    """Factor on a learning rate that rises over the first `warm_up` of a run, both in [0, 1], and then falls to zero
+    along a cosine."""
+    if progress < warm_up:
+        return (progress + 1e-3) / (warm_up + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min((progress - warm_up) / (1 - warm_up), 1.0)))
 
 
 def latents(seeds: Any, z_dim: int) -> Tensor:

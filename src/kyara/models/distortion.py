@@ -7,7 +7,6 @@ Its confidence that a picture is whole ranks what a generator made: what is brok
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -33,15 +32,15 @@ class Config(base.Config):
     """Pictures in one step; of `pairs`, the network sees twice as many."""
     lr: float = 1e-3
     """Learning rate of AdamW after the warm-up; it falls to zero along a cosine."""
-    warmup: float = 0.01
+    warm_up: float = 0.01
     """Share of the run over which the learning rate rises. Without any, the first hundreds of steps learn nothing."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = 0.05
     """AdamW's weight decay."""
     patch: int = 2
-    """Pixels, each way, that the stem puts together. ConvNeXt's 4 are coarse for pictures of 96: with a finer and
-    narrower stage before the others, a network of two thirds the weights learns faster and runs faster."""
+    """Pixels, each way, that the stem puts together. ConvNeXt's 4 are coarse for pictures of 96: a finer and
+    narrower stage stands before the others."""
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)
     """ConvNeXt blocks in each stage."""
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -53,7 +52,7 @@ class Config(base.Config):
     steps the blocks still contribute a few per cent, and elastic distortions that anyone sees are missed."""
     pairs: bool = True
     """Show every picture both ways in the same step. What the drawing shows then cancels in the gradient, and what
-    was done to it remains: twice as fast at first."""
+    was done to it remains."""
     probability: float = 0.5
     """How often a picture is distorted, unless shown both ways."""
     resampled: float = 0.0
@@ -68,7 +67,7 @@ class Config(base.Config):
 PRESETS = {
     "atto": Config(),
     "paper": Config(
-        224, 224, 128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01, patch=4, depths=(3, 3, 9, 3),
+        224, 224, 128, lr=1e-3, warm_up=0.0, ema_kimg=0.0, weight_decay=0.01, patch=4, depths=(3, 3, 9, 3),
         widths=(96, 192, 384, 768), drop_path=0.0, layer_scale=1e-6, pairs=False, jitter=0.0, enlarged=0.0,
     ),
     "tiny": Config(32, 32, 8, depths=(1, 1, 1), widths=(8, 16, 32)),
@@ -128,8 +127,7 @@ class Model(base.Model):
         )
 
     def lr_scale(self, progress: float) -> float:
-        rise = min((progress + 1e-4) / self.config.warmup, 1.0) if self.config.warmup else 1.0
-        return rise * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return base.warm_cosine(progress, self.config.warm_up)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)

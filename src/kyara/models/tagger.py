@@ -186,10 +186,7 @@ class Model(base.Model):
         )
 
     def lr_scale(self, progress: float) -> float:
-        warm = self.config.warm_up
-        if progress < warm:
-            return (progress + 1e-3) / (warm + 1e-3)
-        return 0.5 * (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0)))
+        return base.warm_cosine(progress, self.config.warm_up)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         cosines = self.net.cosines(self.net(vary(batch.real, self.config)))
