@@ -29,20 +29,35 @@ def main() -> None:
     model = models.load(options.run)
     found = checkpoint.read(options.run)
     about = {**found.about, "scores": {k: round(v, 4) for k, v in found.about["scores"].items()}}
-    halved = {name: t.half() if t.is_floating_point() else t for name, t in models.stored(model).items()}
     before = output(model)
+    model, weights = fold(model)
+    halved = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
     models.restore(model, {name: t.float() if t.is_floating_point() else t for name, t in halved.items()})
     worst = float((output(model) - before).abs().max())
     if worst > 8 / 127.5:
         raise SystemExit(f"half precision changes the output by {worst:.3f}: not published")
+    config = dataclasses.asdict(model.config)
+    shown = {key: value for key, value in config.items() if key != "joint"}  # long, and in config.json
     card = options.card.read_text(encoding="utf-8").format(
-        kimg=f"{about['kimg']:g}", **about["data"], config=json.dumps(dataclasses.asdict(model.config))
+        kimg=f"{about['kimg']:g}", **about["data"], config=json.dumps(shown)
     )
     out = checkpoint.BUILTIN / options.name
-    config = dataclasses.asdict(model.config)
     checkpoint.write(out, model=found.model, config=config, weights=halved, card=card, about=about)
     size = (out / checkpoint.WEIGHTS).stat().st_size / 1e6
     print(f"{out}: {size:.1f} MB, half precision changes the output by at most {worst:.4f}")
+
+
+def fold(model: Model) -> tuple[Model, dict[str, Tensor]]:
+    """The same network without ConvNeXt's layer scales, and what is stored of it: each becomes part of the linear layer
+    before it. They are float32, so in bfloat16 every block would convert what passes through it there and back."""
+    weights = dict(models.stored(model))
+    if not getattr(model.config, "layer_scale", 0):
+        return model, weights
+    for name in [name for name in weights if name.endswith(".layer_scale_parameter")]:
+        scale, linear = weights.pop(name), name.replace("layer_scale_parameter", "pwconv2")
+        weights[f"{linear}.weight"] = weights[f"{linear}.weight"] * scale[:, None]
+        weights[f"{linear}.bias"] = weights[f"{linear}.bias"] * scale
+    return type(model)(dataclasses.replace(model.config, layer_scale=0.0)).eval(), weights  # type: ignore[call-arg]
 
 
 @torch.inference_mode()

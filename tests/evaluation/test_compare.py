@@ -94,7 +94,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert model["parameters"] == sum(p.numel() for p in network.g_ema.parameters())
     assert model["config"]["channels"] == 4 and model["about"]["training"]["seed"] in (0, 1)
     damaged = table["models"][2]
-    assert damaged["curves"]["score/swd"] and not damaged["scores"]  # what there is of it is shown
+    assert damaged["curves"]["score/frechet"] and not damaged["scores"]  # what there is of it is shown
 
     # One file that needs no other.
     page = Reader(html)
@@ -147,7 +147,7 @@ def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_p
 def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
     log = tmp_path / "stats.jsonl"
     log.write_text(
-        '{"nimg": 0, "score/swd": 9}\n{"nimg": 1000, "img/s": 50.0, "loss/d": NaN}\n[1]\nnull\n'
+        '{"nimg": 0, "score/frechet": 9}\n{"nimg": 1000, "img/s": 50.0, "loss/d": NaN}\n[1]\nnull\n'
         '{"nimg": 3000, "img/s": 100.0, "loss/d": 1, "text": "x"}\n{"nimg": 40'
     )
     rows = read_stats(log)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kyara.evaluation import metrics
 from kyara.models import layers, losses
 
 
@@ -123,12 +124,12 @@ def test_signs_of_the_adversarial_losses() -> None:
     assert losses.nonsaturating_d(half, half).item() == pytest.approx(2 * np.log(2))
 
 
-def test_sliced_wasserstein_orders_what_it_should() -> None:
-    torch.manual_seed(0)
-    smooth = F.interpolate(torch.randn(64, 3, 8, 8), size=(32, 32), mode="bilinear").clamp(-1, 1)
-    alike = F.interpolate(torch.randn(64, 3, 8, 8), size=(32, 32), mode="bilinear").clamp(-1, 1)
-    noise = torch.randn(64, 3, 32, 32).clamp(-1, 1)
-    same, near, far = (losses.sliced_wasserstein(smooth, other) for other in (smooth, alike, noise))
-    assert same == 0.0
-    assert near < far / 2
-    assert losses.sliced_wasserstein(smooth, alike) == near
+def test_the_loop_s_frechet_distance_is_the_evaluation_s() -> None:
+    random = np.random.RandomState(0)
+    a, b = random.randn(60, 20), random.randn(50, 20) * 1.5 + 0.3
+    expected = metrics.frechet(metrics.statistics(a), metrics.statistics(b))
+    assert losses.frechet(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, rel=1e-9)
+    few, many = torch.from_numpy(a[:8]), torch.from_numpy(random.randn(9, 300))
+    assert losses.frechet(few, few) == pytest.approx(0, abs=1e-9)
+    assert losses.frechet(many, many) == pytest.approx(0, abs=1e-9)
+    assert losses.frechet(few, few * float("nan")) == float("inf")

@@ -44,7 +44,7 @@ def test_a_run_folder_has_everything(faces: Path, tmp_path: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
     described = json.loads((run / "config.json").read_text())
     assert described["model"] == "dcgan" and described["data"]["pictures"] == 64
-    assert described["scores"]["swd"] == min(row["score/swd"] for row in stats(run) if "score/swd" in row)
+    assert described["scores"]["frechet"] == min(row["score/frechet"] for row in stats(run) if "score/frechet" in row)
     assert pictures.decode(run / "reals.png").ndim == 3
 
 

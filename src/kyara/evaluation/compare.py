@@ -211,7 +211,7 @@ def describe(entry: Entry) -> None:
         raise ValueError(f"{entry.path}: its config.json says no attributes that Kyara understands")
     size_of(entry)
     if isinstance(kimg := found.about.get("kimg"), int | float):
-        entry.training["kimg"] = kimg
+        entry.training |= {"kimg": kimg, "trained_kimg": max(kimg, entry.training.get("trained_kimg", 0))}
 
 
 def read_stats(path: Path) -> list[dict[str, float]]:
@@ -315,7 +315,7 @@ def verdict(ranked: Sequence[Entry], by: str, entries: Sequence[Entry]) -> str:
         else:
             said += ". The intervals do not overlap"
     said += "."
-    lengths = {round(e.training["kimg"], 1) for e in ranked if "kimg" in e.training}
+    lengths = {round(e.training["trained_kimg"], 1) for e in ranked if "trained_kimg" in e.training}
     sets = {str(e.about["data"].get("fingerprint")) for e in ranked if isinstance(e.about.get("data"), dict)}
     if len(lengths) > 1:
         said += f" They were not trained equally long: {min(lengths):g} to {max(lengths):g} thousand pictures."

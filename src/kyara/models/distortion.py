@@ -49,7 +49,8 @@ class Config(base.Config):
     """How often the last block is skipped while training; earlier ones less, in proportion."""
     layer_scale: float = 1.0
     """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000
-    steps the blocks still contribute a few per cent, and elastic distortions that anyone sees are missed."""
+    steps the blocks still contribute a few per cent, and elastic distortions that anyone sees are missed. 0: there is
+    no such factor, as in the built-in, where it has become part of the layer before it."""
     pairs: bool = True
     """Show every picture both ways in the same step. What the drawing shows then cancels in the gradient, and what
     was done to it remains."""

@@ -33,38 +33,15 @@ def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
     return gradient.square().sum(2).mean(1).sqrt()
 
 
-def sliced_wasserstein(real: Tensor, fake: Tensor, *, patches: int = 64, projections: int = 256) -> float:
-    """Distance between the patches of two sets of pictures (N, 3, H, W) in [-1, 1], averaged over the levels of a
-    Laplacian pyramid, times 1000 (Karras et al. 2018, section 5). Needs no network; the patches and projections
-    are the same at every call, so that numbers of one run compare. Lower is better."""
-    generator = torch.Generator().manual_seed(0)
-    distances = []
-    while True:
-        *_, height, width = real.shape
-        last = min(height, width) < 32
-        distances.append(_patch_distance(_band(real, last), _band(fake, last), patches, projections, generator))
-        if last:
-            return 1000 * sum(distances) / len(distances)
-        real, fake = F.avg_pool2d(real, 2), F.avg_pool2d(fake, 2)
-
-
-def _band(pictures: Tensor, last: bool) -> Tensor:
-    """One level of the pyramid: what is lost by halving the size; the last level keeps everything."""
-    if last:
-        return pictures
-    coarse = F.interpolate(F.avg_pool2d(pictures, 2), size=pictures.shape[2:], mode="bilinear")
-    return pictures - coarse
-
-
-def _patch_distance(a: Tensor, b: Tensor, patches: int, projections: int, generator: torch.Generator) -> float:
-    size = 7
-    ys = torch.randint(a.shape[2] - size + 1, (patches,), generator=generator).tolist()
-    xs = torch.randint(a.shape[3] - size + 1, (patches,), generator=generator).tolist()
-    directions = F.normalize(torch.randn(3 * size**2, projections, generator=generator), dim=0).to(a.device)
-
-    def projected(x: Tensor) -> Tensor:
-        cut = torch.stack([x[:, :, i : i + size, j : j + size] for i, j in zip(ys, xs, strict=True)], 1)
-        flat = (cut - cut.mean((0, 1, 3, 4), keepdim=True)) / cut.std((0, 1, 3, 4), keepdim=True)
-        return (flat.flatten(0, 1).flatten(1) @ directions).sort(0).values  # (N * patches, projections)
-
-    return float((projected(a) - projected(b)).abs().mean())
+def frechet(a: Tensor, b: Tensor) -> float:
+    """Fréchet distance between features (N, F) and (M, F) (Heusel et al. 2017), for sets of some hundreds: the singular
+    values are those of an (N, M) matrix. `evaluation.metrics.frechet` takes any number. Lower is better; infinite if a
+    feature is."""
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return float("inf")
+    (mean_a, root_a), (mean_b, root_b) = (
+        (x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double())
+    )
+    overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
+    spread = root_a.square().sum() + root_b.square().sum()
+    return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)

@@ -55,7 +55,7 @@ class Config(base.Config):
     rows: int = 4
     """Rows of places in which colours are counted, each in the middle and at the sides."""
     layer_scale: float = 1.0
-    """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs."""
+    """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs. 0: none."""
     scale: float = 16.0
     """What a cosine is multiplied by to make a logit. A larger one lets the network be surer."""
     smoothing: float = 0.1
@@ -205,11 +205,21 @@ class Model(base.Model):
     def embed(self, pictures: Tensor) -> Tensor:
         """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]. Nothing else of the dataset or the batch
         enters into them. Pictures are brought to the size that the network was trained at."""
-        size = (self.config.height, self.config.width)
-        if pictures.shape[2:] != size:
-            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-        embeddings: Tensor = self.net_ema(pictures)
+        embeddings: Tensor = self.net_ema(self._fit(pictures))
         return embeddings
+
+    def levels(self, pictures: Tensor) -> Tensor:
+        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], spatial means side by side, (B, F1 + F2 + ...): for
+        distances between sets. The embedding knows what colour the hair is, and hardly whether it is drawn well."""
+        seen = self._fit(pictures).contiguous(memory_format=torch.channels_last)
+        _, *stages = self.net_ema.body(seen, output_hidden_states=True).hidden_states
+        return torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
+
+    def _fit(self, pictures: Tensor) -> Tensor:
+        size = (self.config.height, self.config.width)
+        if pictures.shape[2:] == size:
+            return pictures
+        return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         """For each attribute (B, V): how likely each value is for each of the pictures (B, 3, H, W) in [-1, 1]."""
