@@ -89,6 +89,15 @@ def test_fakes_are_asked_for_what_is_in_the_data() -> None:
     assert torch.equal(state, torch.get_rng_state())  # unconditional training draws what it always drew
 
 
+def test_some_fakes_are_asked_for_what_never_came_together() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(1000)[:, None].expand(-1, 2) % 3
+    mixed = conditions.shuffled(labels, 0.5)
+    for column in mixed.unbind(1):
+        assert torch.bincount(column).float().div(1000).numpy() == pytest.approx([1 / 3] * 3, abs=0.06)
+    assert float((mixed[:, 0] == mixed[:, 1]).float().mean()) == pytest.approx(0.5 + 0.5 / 3, abs=0.06)
+
+
 @pytest.mark.parametrize("name", ["dcgan", "mlp", "stylegan2"])
 def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> None:
     parent = tiny(name)
@@ -118,12 +127,12 @@ def test_rows_of_other_attributes_are_left_behind() -> None:
 
 def test_truncation_leads_to_the_average_of_what_was_asked() -> None:
     model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT)
-    mapping = model.g_ema.mapping  # type: ignore[union-attr]
-    torch.nn.init.normal_(mapping.labels.rows)  # type: ignore[union-attr,arg-type]
-    centre = mapping.centre(LABELS)  # type: ignore[operator]
+    g = model.g_ema
+    torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
+    centre = g.centre(LABELS)[:, -1]  # type: ignore[union-attr,operator]
     z = torch.randn(20_000, model.z_dim)
     for row, found in zip(LABELS, centre, strict=True):
-        mean = mapping(z, row.expand(len(z), -1)).mean(0)  # type: ignore[operator]
+        mean = g.mapping(z, row.expand(len(z), -1)).mean(0)  # type: ignore[union-attr,operator]
         assert (mean - found).norm() < 0.1 * mean.norm()
     with torch.inference_mode():
         z, labels = latents(range(2), model.z_dim), {"hair": torch.tensor([0, 2])}
@@ -131,6 +140,18 @@ def test_truncation_leads_to_the_average_of_what_was_asked() -> None:
         assert not torch.allclose(black, blue, atol=1e-3)
         alone = model.sample(z[1:], truncation=0.5, labels={"hair": torch.tensor([2])})
         assert torch.allclose(alone[0], model.sample(z, truncation=0.5, labels=labels)[1], atol=1e-5)
+
+
+def test_labels_reach_only_the_layers_that_they_may() -> None:
+    model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT, labels_from=4)
+    g = model.g_ema
+    torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
+    z = latents([5], model.z_dim).expand(len(LABELS), -1)
+    for ws in (g.mapped(z, LABELS), g.centre(LABELS)):  # type: ignore[union-attr,operator]
+        assert torch.equal(ws[1:, :4], ws[:-1, :4])
+        assert not torch.isclose(ws[1:, 4:], ws[:-1, 4:]).all(2).any()
+    model.train()
+    assert g.styles(z, LABELS, 1.0).shape == (len(LABELS), g.synthesis.layers, 16)  # type: ignore[union-attr,operator]
 
 
 def test_a_sheet_has_a_row_for_each_value() -> None:

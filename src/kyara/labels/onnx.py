@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from kyara.data.pictures import resize, to_uint8
+from kyara.models.conditions import SYNONYMS
 
 Kind = Literal["wd", "deepdanbooru", "illustration2vec"]
 COMPANIONS: Mapping[Kind, str] = {
@@ -32,7 +33,6 @@ COMPANIONS: Mapping[Kind, str] = {
 """The file beside the network that lists its tags in the order of its outputs: by it the kind is told."""
 MEAN = np.array([164.76139251, 167.47864617, 181.13838569], np.float32)
 """What Illustration2Vec subtracts from blue, green and red (rezoo/illustration2vec)."""
-SYNONYMS = {"grey": "gray", "silver": "gray"}
 COLOURS = re.compile(
     r"(?:light_|dark_)?(aqua|black|blonde|blue|brown|gray|grey|silver|green|orange|pink|purple|red|white|yellow)"
     r"_(hair|eyes)"

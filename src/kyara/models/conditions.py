@@ -21,6 +21,8 @@ STREAM = 1
 
 Attributes = Mapping[str, Sequence[str]]
 """Attribute -> its values in the order of their labels, as in `base.Config`."""
+SYNONYMS = {"grey": "gray", "silver": "gray"}
+"""What tags and people call values by other names."""
 Joint = Sequence[Sequence[int]]
 """Which values come together how often: a label for each attribute, and a count."""
 
@@ -63,10 +65,17 @@ def one_hot(labels: Tensor, attributes: Attributes) -> Tensor:
     return torch.cat([label[:, None] == torch.arange(len(v), device=labels.device) for label, v in columns], 1).float()
 
 
-def shuffled(labels: Tensor) -> Tensor:
+def shuffled(labels: Tensor, mixed: float = 0.0) -> Tensor:
     """The labels (B, A) of a batch in another order: what fakes are asked to show, so that values come together as
-    often as in the data, and as often unknown. Nothing random is drawn if there are no attributes."""
-    return labels[torch.randperm(len(labels), device=labels.device)] if labels.shape[1] else labels
+    often as in the data, and as often unknown. Of the share `mixed` each attribute goes its own way. Nothing random is
+    drawn if there are no attributes."""
+    if not labels.shape[1]:
+        return labels
+    together = labels[torch.randperm(len(labels), device=labels.device)]
+    if not mixed:
+        return together
+    apart = torch.stack([column[torch.randperm(len(column), device=labels.device)] for column in labels.unbind(1)], 1)
+    return torch.where(torch.rand(len(labels), 1, device=labels.device) < mixed, apart, together)
 
 
 class Rows(nn.Module):
@@ -169,15 +178,20 @@ def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
-    """The labels of attribute=value pairs that `option` asks for. ValueError lists what the model knows."""
+    """The labels of attribute=value pairs that `option` asks for; a value that the model does not know may be a synonym
+    of one that it does. ValueError lists what the model knows."""
     if asked and not attributes:
         raise ValueError(
             f"{option}: {model} learned no attributes, so it cannot be asked for any; "
             "train one with kyara train MODEL DATA --attributes NAMES"
         )
+    found = {}
     for name, value in asked.items():
         if name not in attributes:
             raise ValueError(f"{option}: {name}={value}, but {model} knows the attributes {', '.join(attributes)}")
-        if value not in attributes[name]:
-            raise ValueError(f"{option}: {name}={value}, but {model} knows {name} as {', '.join(attributes[name])}")
-    return {name: list(attributes[name]).index(value) for name, value in asked.items()}
+        known = list(attributes[name])
+        meant = value if value in known else SYNONYMS.get(value, value)
+        if meant not in known:
+            raise ValueError(f"{option}: {name}={value}, but {model} knows {name} as {', '.join(known)}")
+        found[name] = known.index(meant)
+    return found

@@ -71,6 +71,11 @@ class Config(base.Config):
     label_weight: float = 1.0
     """Weight of a label loss beside the projection: the discriminator also learns to tell the labels of real pictures,
     the generator to make pictures that are told for what was asked. 0 leaves it out, and obedience comes later."""
+    labels_from: int = 0
+    """First layer of styles that labels reach, two a size: at 4 they say nothing about 4 and 8 pixels, and a face whose
+    colours change keeps its pose and its shape. What shows in the shape needs 0."""
+    mixed_labels: float = 0.0
+    """How often a fake is asked for values that were put together by chance, also as the data never have them."""
 
     @property
     def levels(self) -> int:
@@ -129,15 +134,6 @@ class MappingNet(nn.Module):
                 w = w + self.labels(labels)
             w = leaky_relu(w)
         return w
-
-    def centre(self, labels: Tensor) -> Tensor:
-        """The w that truncation pulls towards, (B, w_dim): the mean of what was asked for, since the mean of everything
-        has no hair colour. Taken anew over fixed latents: a tracked one would need a row for every combination."""
-        if self.labels is None:
-            return self.w_average.expand(len(labels), -1)
-        z = torch.randn(CENTRED, self.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
-        asked, which = labels.unique(dim=0, return_inverse=True)
-        return torch.stack([self(z, row.expand(CENTRED, -1)).mean(0) for row in asked])[which]
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
@@ -238,19 +234,37 @@ class GeneratorNet(nn.Module):
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
+        self.register_buffer("told", torch.arange(self.synthesis.layers) >= config.labels_from, persistent=False)
+
+    def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
+        """ws (B, layers, w_dim) of z and labels; where labels do not reach, of z alone."""
+        w = self.mapping(z, labels)[:, None]
+        if not labels.shape[1] or self.told.all():
+            return w.expand(-1, self.synthesis.layers, -1)
+        plain = self.mapping(z, torch.full_like(labels, conditions.UNKNOWN))[:, None]
+        return torch.where(self.told[:, None], w, plain)
+
+    def centre(self, labels: Tensor) -> Tensor:
+        """The ws that truncation pulls towards, (B, layers, w_dim): the mean of what was asked for, since the mean of
+        everything has no hair colour. Taken anew over fixed latents: a tracked one would need a row for every
+        combination."""
+        if not labels.shape[1]:
+            return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
+        z = torch.randn(CENTRED, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
+        asked, which = labels.unique(dim=0, return_inverse=True)
+        return torch.stack([self.mapped(z, row.expand(CENTRED, -1)).mean(0) for row in asked])[which]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
         """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
         come from another latent with the same labels."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
-            w = self.mapping(z, labels)
-        ws = w[:, None].expand(-1, layers, -1)  # (B, layers, w_dim)
+            ws = self.mapped(z, labels)  # (B, layers, w_dim)
         if self.training:
-            self.mapping.track(w)
+            self.mapping.track(ws[:, -1])
         if mixing:
             with torch.autocast(z.device.type, enabled=False):
-                other = self.mapping(torch.randn_like(z), labels)[:, None]
+                other = self.mapped(torch.randn_like(z), labels)
             start = torch.randint(1, layers, (len(z), 1, 1), device=z.device)
             keep = torch.rand(len(z), 1, 1, device=z.device) >= mixing
             fine = torch.arange(layers, device=z.device)[None, :, None] >= start
@@ -353,7 +367,7 @@ class Model(base.Generator):
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditions.shuffled(labels)
+        asked = conditions.shuffled(labels, self.config.mixed_labels)
         with torch.no_grad():
             fake, _ = self._fakes(asked)
         real_logits, told = self.d.judge(batch.augment(batch.real), labels)
@@ -376,7 +390,7 @@ class Model(base.Generator):
         return {"d_reg": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditions.shuffled(labels)
+        asked = conditions.shuffled(labels, self.config.mixed_labels)
         fake, _ = self._fakes(asked)
         logits, told = self.d.judge(batch.augment(fake), asked)
         return {"g": nonsaturating_g(logits), **conditions.losses("g_labels", told, asked, self.config)}
@@ -392,9 +406,8 @@ class Model(base.Generator):
         return {"g_reg": penalty * (self.config.path_weight * self.config.path_every)}
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        mapping = self.g_ema.mapping
         asked = conditions.table(labels, self.config.attributes, z)  # (B, A)
-        w = mapping(z, asked)
+        ws = self.g_ema.mapped(z, asked)
         if truncation != 1:
-            w = mapping.centre(asked).lerp(w, truncation)
-        return self.g_ema.synthesis(w[:, None].expand(-1, self.g_ema.synthesis.layers, -1), random_noise=False)
+            ws = self.g_ema.centre(asked).lerp(ws, truncation)
+        return self.g_ema.synthesis(ws, random_noise=False)
