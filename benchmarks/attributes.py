@@ -13,7 +13,7 @@ the hair is a box of the lower face, which bangs and strands also cross.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def change(
     now = tell(judge, after)
     n = len(asked) - 1
     kept = [(now[o].argmax(1) == told[o][: n + 1].argmax(1)).float().mean() for o in others if o in now]
-    outside = {"eyes": hide(EYES), "hair": keep(LOWER_FACE)}.get(name)
+    outside = OUTSIDE.get(name)
     same, other = lpips(network, before[:-1], after[:-1]), lpips(network, before[:-1], before[1:])
     print(f"{name} changed, {n + 1} seeds: the new one shows in {share(now, wanted, name, values, judge)}")
     if kept:
@@ -124,14 +124,11 @@ def share(
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def hide(box: Box):  # noqa: ANN201
-    """What takes only what lies outside the box from its second argument."""
-    return lambda before, after: paste(after, before, box)
-
-
-def keep(box: Box):  # noqa: ANN201
-    """What takes only what lies inside the box from its second argument."""
-    return lambda before, after: paste(before, after, box)
+OUTSIDE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "eyes": lambda before, after: paste(after, before, EYES),
+    "hair": lambda before, after: paste(before, after, LOWER_FACE),
+}
+"""The first pictures with what lies outside the attribute's place taken from the second."""
 
 
 def paste(onto: Tensor, source: Tensor, box: Box) -> Tensor:

@@ -116,8 +116,9 @@ def sample(
     """The generator's picture of each seed as a file would hold it, (height, width, 3) uint8."""
     device, remaining = next(generator.parameters()).device, iter(seeds)
     while some := list(itertools.islice(remaining, BATCH)):
+        labels = {name: label.to(device) for name, label in generator.draw(some).items()}
         with torch.inference_mode():
-            made = generator.sample(latents(some, generator.z_dim).to(device), truncation=truncation)
+            made = generator.sample(latents(some, generator.z_dim).to(device), truncation=truncation, labels=labels)
         for picture in pictures.to_uint8(made):
             yield pictures.center_crop(picture, width, height)
 

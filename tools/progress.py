@@ -27,7 +27,7 @@ def main() -> None:
     rows = []
     for name in options.checkpoints:
         generator = load_generator(name, models.pick_device("cpu"))
-        rows.append(render(generator, latents(SEEDS, generator.z_dim), truncation=TRUNCATION))
+        rows.append(render(generator, latents(SEEDS, generator.z_dim), generator.draw(SEEDS), truncation=TRUNCATION))
     side = max(row.shape[1] for row in rows)
     enlarged = [np.asarray(fromarray(p).resize((side, side), Resampling.NEAREST)) for row in rows for p in row]
     pictures.write_png(options.out, pictures.sheet(enlarged, columns=len(SEEDS)))

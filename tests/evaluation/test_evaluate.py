@@ -17,7 +17,7 @@ from kyara import checkpoint, models
 from kyara.data import pictures
 from kyara.data.pictures import encode_png, to_uint8
 from kyara.evaluation.evaluate import evaluate
-from kyara.evaluation.sources import Made, draw_labels
+from kyara.evaluation.sources import Made
 from kyara.models.base import Config, Generator, latents
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -118,9 +118,9 @@ def test_a_conditional_generator_is_asked_as_its_data_were() -> None:
     config = Config(8, 8, attributes={"tone": ("dark", "bright")}, joint=((0, 30), (1, 10)))
     model = Told(config)
     model.anchor = torch.nn.Parameter(torch.zeros(1))
-    drawn = draw_labels(model, range(400))["tone"]
+    drawn = model.draw(range(400))["tone"].numpy()
     assert drawn.mean() == pytest.approx(0.25, abs=0.07)
-    np.testing.assert_array_equal(draw_labels(model, range(7, 9))["tone"], drawn[7:9])
+    np.testing.assert_array_equal(model.draw(range(7, 9))["tone"], drawn[7:9])
     shown = list(Made("told", model, 10))
     assert all((picture.mean() > 128) == (said["tone"] == "bright") for picture, said in shown)
     assert {said["tone"] for _, said in shown} == {"dark", "bright"}

@@ -21,7 +21,6 @@ from kyara.evaluation.cache import Arrays, identity, remember
 from kyara.evaluation.features import Extractor, Size, extract
 from kyara.gallery import TABLE, UNTAGGED
 from kyara.generation.sample import TOGETHER, load_generator
-from kyara.models import conditions
 from kyara.models.base import Generator, latents
 
 PIXELS = 64
@@ -114,21 +113,14 @@ class Made:
         device, known = next(self.generator.parameters()).device, self.generator.config.attributes
         for start in range(self.first, self.first + self.count, TOGETHER):
             seeds = range(start, start + TOGETHER)  # always as many: a seed's picture must not depend on it
-            labels = draw_labels(self.generator, seeds)  # attribute -> (TOGETHER,)
+            labels = self.generator.draw(seeds)  # attribute -> (TOGETHER,)
             made = self.generator.sample(
                 latents(seeds, self.generator.z_dim).to(device),
                 truncation=self.truncation,
-                labels={name: torch.from_numpy(values).to(device) for name, values in labels.items()} or None,
+                labels={name: values.to(device) for name, values in labels.items()},
             )
             for i, picture in enumerate(to_uint8(made)[: self.first + self.count - start]):
                 yield picture, {name: known[name][values[i]] for name, values in labels.items() if values[i] >= 0}
-
-
-def draw_labels(generator: Generator, seeds: range) -> dict[str, np.ndarray]:
-    """The labels that `kyara generate` gives each seed if asked for nothing: attribute -> (B,)."""
-    config = generator.config
-    drawn = [conditions.draw(config.attributes, config.joint, {}, seed) for seed in seeds]
-    return {name: np.array([labels[name] for labels in drawn]) for name in config.attributes}
 
 
 def open_source(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> Source:

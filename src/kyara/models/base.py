@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
@@ -146,17 +145,25 @@ class Generator(Model):
         by attribute say what to show; an attribute that is not named is unknown."""
         raise NotImplementedError
 
+    def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
+        """The labels by attribute, (N,) each, that `kyara generate` gives seeds if asked for nothing: they come
+        together as often as in the data."""
+        attributes, joint = self.config.attributes, self.config.joint
+        drawn = [conditions.draw(attributes, joint, {}, seed) for seed in seeds]
+        return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in attributes}
+
     def preview(self, batch: Batch) -> Tensor | None:
         """As many as there are real pictures; if the model learned attributes, a row for each of `shown_values`. Down a
         column neither the latent changes nor any other attribute."""
         device = batch.real.device
         if not self.config.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
-        attributes, joint = self.config.attributes, self.config.joint
-        others = [conditions.draw(attributes, joint, {}, seed) for seed in range(COLUMNS)]
-        asked = [{**labels, name: value} for name, value in self.shown_values() for labels in others]
-        labels = {name: torch.tensor([each[name] for each in asked], device=device) for name in attributes}
-        return self._pictures(itertools.islice(itertools.cycle(range(COLUMNS)), len(asked)), labels, device)
+        rows, others = self.shown_values(), self.draw(range(COLUMNS))
+        labels = {name: drawn.repeat(len(rows), 1) for name, drawn in others.items()}  # (rows, COLUMNS) each
+        for row, (name, value) in enumerate(rows):
+            labels[name][row] = value
+        flat = {name: label.flatten().to(device) for name, label in labels.items()}
+        return self._pictures([*range(COLUMNS)] * len(rows), flat, device)
 
     def shown_values(self) -> list[tuple[str, int]]:
         """The attributes and labels of the rows of `preview`, top to bottom."""

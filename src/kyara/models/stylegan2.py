@@ -230,6 +230,8 @@ class Synthesis(nn.Module):
 class GeneratorNet(nn.Module):
     """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
+    told: Tensor
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.mapping = MappingNet(config)

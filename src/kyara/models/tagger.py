@@ -209,8 +209,8 @@ class Model(base.Model):
         return embeddings
 
     def levels(self, pictures: Tensor) -> Tensor:
-        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], spatial means side by side, (B, F1 + F2 + ...): for
-        distances between sets. The embedding knows what colour the hair is, and hardly whether it is drawn well."""
+        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], spatial means side by side, (B, F1 + F2 + ...):
+        for distances between sets. The embedding knows what colour the hair is, and hardly whether it is drawn well."""
         seen = self._fit(pictures).contiguous(memory_format=torch.channels_last)
         _, *stages = self.net_ema.body(seen, output_hidden_states=True).hidden_states
         return torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
