@@ -104,7 +104,8 @@ def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> Non
     for parameter in parent.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     child = tiny(name, attributes=ATTRIBUTES, joint=JOINT)
-    fresh = initialise(child, parent)
+    fresh, left = initialise(child, parent)
+    assert not left
     assert fresh and all({"labels", "heads"} & set(module.split(".")) for module in fresh)
     z = latents(range(4), parent.z_dim)
     labels = {"hair": LABELS[:, 0], "eyes": LABELS[:, 1]}

@@ -196,7 +196,7 @@ for killed in range(10 * kills):
         sys.stdout = sys.stderr = open(os.devnull, "w")
         go(1000)
         os._exit(0)
-    time.sleep(random.uniform(0.1, 4.0))
+    time.sleep(random.uniform(0.1, 4.0) * (1 + killed // kills))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if (run / "training.pt").exists():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -112,9 +113,20 @@ class Model(nn.Module):
         """A lazily applied phase runs at every n-th step only (Karras et al. 2020, section 3.1)."""
         return 1
 
-    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of one player. Fused, so that a step with a NaN can be skipped without a host sync."""
+    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The optimiser of one player, of its groups of parameters. Fused, so that a step with a NaN can be skipped
+        without a host sync."""
         return torch.optim.Adam(parameters, lr=self.config.lr, betas=self.config.betas, fused=True)
+
+    def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
+        """What may be tuned or held layer by layer: of "mapping" all in one, of "g" the coarsest first, of "d" the one
+        nearest to the picture first. Empty if there is nothing to choose from."""
+        return {}
+
+    def hold(self, parameters: Sequence[nn.Parameter]) -> None:
+        """These stay as they are while the rest is trained."""
+        for parameter in parameters:
+            parameter.requires_grad_(False)
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised."""
@@ -173,12 +185,11 @@ class Generator(Model):
     def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
         """Fréchet distance, in what the built-in tagger sees, between the real pictures and as many generated ones that
         are asked for the same labels."""
-        from kyara.models import load
         from kyara.models.losses import frechet
 
-        tagger = load("builtin:tagger", real.device)
+        tagger = _tagger(real.device)
         made = self._pictures(range(len(real)), labels, real.device).clamp(-1, 1)
-        a, b = (torch.cat([tagger.levels(part) for part in x.split(64)]) for x in (made, real))  # type: ignore[operator]
+        a, b = (torch.cat([tagger.levels(part) for part in x.split(64)]) for x in (made, real))
         return {"frechet": frechet(a, b)}
 
     def _pictures(self, seeds: Iterable[int], labels: Mapping[str, Tensor], device: torch.device) -> Tensor:
@@ -187,6 +198,13 @@ class Generator(Model):
         parts = [slice(begin, begin + 32) for begin in range(0, len(z), 32)]
         made = [self.sample(z[part], labels={name: label[part] for name, label in labels.items()}) for part in parts]
         return torch.cat(made)
+
+
+@functools.cache
+def _tagger(device: torch.device) -> Any:
+    from kyara.models import load
+
+    return load("builtin:tagger", device)
 
 
 def warm_cosine(progress: float, warm_up: float) -> float:

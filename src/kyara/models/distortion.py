@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ class Model(base.Model):
     def players(self) -> Mapping[str, nn.Module]:
         return {"recognise": self.net}
 
-    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.AdamW(
             parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True

@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -274,6 +274,10 @@ class GeneratorNet(nn.Module):
         return ws
 
 
+def _parameters(*modules: Any) -> list[nn.Parameter]:
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
 class ResidualBlock(nn.Module):
     """Halves the size. (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
 
@@ -351,6 +355,20 @@ class Model(base.Generator):
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.d, "d_reg": self.d, "g": self.g, "g_reg": self.g}
 
+    def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
+        first, *finer = self.g.synthesis.blocks
+        g = [[self.g.synthesis.constant, *_parameters(first.conv1, first.to_rgb)]]
+        for block in finer:
+            g += [_parameters(block.conv0), _parameters(block.conv1, block.to_rgb)]
+        d = [_parameters(self.d.from_rgb)]
+        d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
+        return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
+
+    def hold(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().hold(parameters)
+        if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
+            self.g.mapping.decay = 1.0  # what no longer moves has the mean it had
+
     def every(self, phase: str) -> int:
         lazy = {
             "d_reg": self.config.r1_every,
@@ -366,6 +384,8 @@ class Model(base.Generator):
         """Pictures of random latents with these labels (B, A), and their styles."""
         z = torch.randn(len(asked), self.z_dim, device=asked.device)
         ws = self.g.styles(z, asked, self.config.style_mixing)
+        if not ws.requires_grad and torch.is_grad_enabled():  # the mapping network is held; path lengths need it
+            ws = ws.detach().requires_grad_(True)
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:

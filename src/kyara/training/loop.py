@@ -29,6 +29,7 @@ from kyara.models.base import COLUMNS, Batch, Config, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
 from kyara.training.run import Run
+from kyara.training.transfer import groups
 
 TICK = 32
 """Steps between two readings of the curves; the host waits for the device only then."""
@@ -76,7 +77,8 @@ def fit(
     optimizers: dict[nn.Module, torch.optim.Optimizer] = {}
     for player in players.values():
         if player not in optimizers:
-            optimizers[player] = model.optimizer([p for p in player.parameters() if p.requires_grad])
+            optimizers[player] = model.optimizer(groups([*player.parameters()]))
+    learning = {parameter for parameter in model.parameters() if parameter.requires_grad}
     augment = make(options.augment, colour=options.augment_colour, target=options.augment_target)
     once = torch.compile(model.losses, dynamic=False) if compile_losses else model.losses
     watch, means = Watch(), Means()
@@ -161,7 +163,7 @@ def fit(
             labels = {key: label.to(device, non_blocking=True) for key, label in labels.items()}
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000))
+                    group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("pace", 1.0)
             kept = [buffer.clone() for buffer in model.buffers()]
             dropped = torch.zeros((), device=device)
             for phase in model.phases:
@@ -170,7 +172,8 @@ def fit(
                     continue
                 player = players[phase]
                 for other in optimizers:
-                    other.requires_grad_(other is player)
+                    for parameter in other.parameters():
+                        parameter.requires_grad_(other is player and parameter in learning)
                 losses = once if every == 1 else model.losses
                 for begin in range(0, len(real), options.micro_batch):
                     part = slice(begin, begin + options.micro_batch)

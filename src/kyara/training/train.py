@@ -20,7 +20,7 @@ from kyara.models.base import Config, Generator
 from kyara.training.augment import Policy
 from kyara.training.loop import Options, fit, tell
 from kyara.training.run import Run, find_run
-from kyara.training.transfer import initialise
+from kyara.training.transfer import Tuning, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 
@@ -43,6 +43,10 @@ def train(
     augment_colour: bool | None = None,
     augment_target: float = 0.6,
     init: str | None = None,
+    tune_layers: int | None = None,
+    tune_end: Literal["fine", "coarse"] = "fine",
+    freeze: str = "",
+    layer_pace: float = 1.0,
     seed: int = 0,
     precision: Literal["auto", "32", "bf16"] = "auto",
     compile: bool = False,
@@ -71,7 +75,13 @@ def train(
         augment_colour: Let augmentation change colours too; by default unless a generator learns attributes, which
             may be colours.
         augment_target: How sure of real pictures the discriminator may be before ada steps in.
-        init: Start from a checkpoint of the same architecture, possibly of a smaller size.
+        init: Start from a checkpoint of the same architecture, possibly of a smaller size. Without --preset the
+            model's numbers are that checkpoint's.
+        tune_layers: With --init, how many layers of the generator learn; the others stay the parent's.
+        tune_end: Which: fine, those nearest to the picture, or coarse.
+        freeze: With --init, what stays the parent's, as mapping,g=2,d=4: the mapping network, the coarsest layers of
+            the generator, the layers of the discriminator nearest to the picture.
+        layer_pace: With --init, how fast each layer of the generator learns, as a share of the next finer one's.
         seed: Everything random follows from it.
         precision: bf16 (mixed) or 32; auto is bf16 wherever it is faster.
         compile: Compile the network first; costs minutes, then steps are faster.
@@ -83,7 +93,11 @@ def train(
     """
     data, out = Path(data), None if out is None else Path(out)  # from Python, texts will do
     target = models.pick_device(device)
-    config = configure(model, preset=preset, size=size, batch=batch, changes=set)
+    parent = inherited(model, init) if init is not None and preset is None else None
+    config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
+    tuning = Tuning(tune_layers, tune_end, freeze, layer_pace)
+    if tuning != Tuning() and init is None:
+        raise ValueError("--tune-layers, --tune-end, --freeze, --layer-pace: only go with --init CHECKPOINT")
     dataset = open_dataset(data)
     config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
     told = bool(config.attributes) and issubclass(models.architecture(model), Generator)
@@ -104,6 +118,7 @@ def train(
         "data": {"name": data.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint},
         "training": dataclasses.asdict(options),
         "init": init and str(init),
+        **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
     }
     same = {"model": model, "config": dataclasses.asdict(config), **description}
     folder = find_run(out, model, data, same)
@@ -121,11 +136,13 @@ def train(
         tell(f"augmentation leaves colours alone: {', '.join(config.attributes)} may be told by them")
     torch.manual_seed(seed)
     network = models.architecture(model)(config)
+    tune(network, tuning)
     run = Run(folder, model, description)
     if init is not None and not run.resumable:
-        fresh = initialise(network, models.load(init))
+        fresh, left = initialise(network, models.load(init))
         if fabric.is_global_zero:
-            print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}")
+            print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}", end="")
+            print(f"; left behind: {', '.join(left)}" if left else "")
     finished = fit(
         fabric, network, dataset, run, options, kimg=kimg, snap=snap, compile_losses=compile, workers=workers
     )
@@ -136,12 +153,21 @@ def train(
     return folder
 
 
-def configure(model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str) -> Config:
-    """A preset of the architecture with what the command changes in it. ValueError names the option."""
+def configure(
+    model: str,
+    *,
+    preset: str | None,
+    size: str | None,
+    batch: int | None,
+    changes: str,
+    parent: Config | None = None,
+) -> Config:
+    """A preset of the architecture, or else the parent's numbers, with what the command changes in them. ValueError
+    names the option."""
     presets = models.architecture(model).presets
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
-    config = presets[preset] if preset else next(iter(presets.values()))
+    config = presets[preset] if preset else parent or next(iter(presets.values()))
     values: dict[str, Any] = parse_changes(changes, type(config))
     if size is not None:
         values["width"], values["height"] = parse_size(size)

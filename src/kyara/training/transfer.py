@@ -1,27 +1,109 @@
-"""Starting from what another network has learned."""
+"""Starting from what another network has learned, and choosing which part of it learns on."""
 
 from __future__ import annotations
 
-from kyara.models.base import Model
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from torch.nn import Parameter
+
+from kyara import checkpoint, models
+from kyara.models.base import Config, Model
 
 LABEL_PARTS = {"labels", "heads"}
 """What architectures call the modules that hold a row for each label."""
 
 
-def initialise(model: Model, parent: Model) -> list[str]:
-    """Copies every tensor of `parent` that `model` has by the same name and shape, and returns which modules of `model`
-    keep fresh values: the new levels of a larger size, say. ValueError if nothing fits.
+def inherited(model: str, parent: str) -> Config:
+    """The numbers of the Checkpoint `parent`, but for the attributes that it learned: the child's architecture is read,
+    never guessed. ValueError if it is no `model`."""
+    found = checkpoint.read(parent)
+    if found.model != model:
+        raise ValueError(f"--init {parent}: is a {found.model}, not a {model}; name the same architecture")
+    return dataclasses.replace(models.load(parent).config, attributes={}, joint=())
+
+
+def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
+    """Copies every tensor of `parent` that `model` has by the same name and shape. Every other tensor is accounted for:
+    returns which modules of `model` keep fresh values (the new levels of a larger size, say), and which of `parent` are
+    left behind. ValueError if nothing fits.
 
     What a parent learned about other attributes is left behind: a label would mean something else. Where labels
     are no parts of their own there is nothing to leave behind, and another set of attributes is a ValueError."""
     ours, theirs = model.state_dict(), parent.state_dict()
+    usable = set(theirs)
     if parent.config.attributes and dict(parent.config.attributes) != dict(model.config.attributes):
         if model.attributed == "must":
             raise ValueError("--init: it learned other attributes or values; give one that learned the same")
-        theirs = {name: tensor for name, tensor in theirs.items() if not LABEL_PARTS & set(name.split("."))}
-    shared = {name for name, tensor in ours.items() if name in theirs and theirs[name].shape == tensor.shape}
+        usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}
+    shared = {name for name, tensor in ours.items() if name in usable and theirs[name].shape == tensor.shape}
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} shares no tensor with this model")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
+    return _modules(model, set(ours) - shared), _modules(parent, set(theirs) - shared)
+
+
+def _modules(model: Model, names: set[str]) -> list[str]:
+    """The modules that tensors of these names belong to; those of an average go with what it is the average of."""
     averages = tuple(f"{average}." for average in model.averages.values())
-    return sorted({".".join(name.split(".")[:4]) for name in set(ours) - shared if not name.startswith(averages)})
+    return sorted({".".join(name.split(".")[:4]) for name in names if not name.startswith(averages)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """Which part of a network learns, and how fast; kept in config.json."""
+
+    layers: int | None = None
+    """Of the generator only so many layers learn; the others and the mapping network stay as they are."""
+    end: Literal["fine", "coarse"] = "fine"
+    """Which: those nearest to the picture, or those farthest from it."""
+    freeze: str = ""
+    """What stays as it is, as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
+    layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
+    pace: float = 1.0
+    """Each layer of the generator learns so much as fast as the next finer one, the mapping network as the coarsest."""
+
+
+def tune(model: Model, tuning: Tuning) -> None:
+    """Holds what shall stay as it is, and gives the rest its pace. ValueError names the option that cannot be
+    followed."""
+    if tuning == Tuning():
+        return
+    parts = model.layers()
+    if not parts:
+        raise ValueError("--tune-layers, --freeze, --layer-pace: this model has no layers to choose from")
+    if tuning.layers is not None and not 0 < tuning.layers <= len(parts["g"]):
+        raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
+    if not 0 < tuning.pace <= 1:
+        raise ValueError(f"--layer-pace {tuning.pace}: must be above 0, and at most 1")
+    for name, count in _frozen(tuning.freeze, {name: len(layers) for name, layers in parts.items()}).items():
+        model.hold([p for layer in parts[name][:count] for p in layer])
+    if tuning.layers is not None:
+        others = parts["g"][: -tuning.layers] if tuning.end == "fine" else parts["g"][tuning.layers :]
+        model.hold([p for layer in [*parts["mapping"], *others] for p in layer])
+    for steps, layer in enumerate([*reversed(parts["g"]), *parts["mapping"]]):
+        for parameter in layer:
+            parameter.pace = tuning.pace ** min(steps, len(parts["g"]) - 1)  # type: ignore[attr-defined]
+
+
+def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
+    """mapping,g=2,d=4 as how many layers of each part are held."""
+    found: dict[str, int] = {}
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, number = (word.strip() for word in piece.partition("="))
+        count = number if equals else str(there.get(name))
+        if name not in there or not count.isdecimal() or not 0 < int(count) <= there[name]:
+            known = ", ".join(f"{part}=1 to {part}={n}" if n > 1 else part for part, n in there.items())
+            raise ValueError(f"--freeze {text}: {piece!r} is none of {known}")
+        found[name] = int(count)
+    return found
+
+
+def groups(parameters: list[Parameter]) -> list[dict[str, object]]:
+    """Parameter groups for an optimiser: those that learn, by their pace."""
+    by_pace: dict[float, list[Parameter]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            by_pace.setdefault(getattr(parameter, "pace", 1.0), []).append(parameter)
+    return [{"params": same, "pace": pace} for pace, same in by_pace.items()]

@@ -1,0 +1,119 @@
+"""Starting from a parent: its architecture, its pictures, and only what shall learn changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kyara import models
+from kyara.models.base import latents
+from kyara.training.train import train
+from kyara.training.transfer import Tuning, groups, tune
+
+TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
+
+
+@pytest.fixture(scope="module")
+def parent(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small network that no preset describes."""
+    out = tmp_path_factory.mktemp("parent") / "run"
+    changes = "mapping_layers=3,channel_base=300,w_dim=20"
+    return str(train("stylegan2", faces, out=out, preset="tiny", set=changes, kimg=0.2, **TINY))
+
+
+def changed(parent: str, child: Path) -> set[str]:
+    """The tensors that differ, of what the last snapshot of the child holds."""
+    a, b = (models.stored(models.load(name)) for name in (parent, sorted((child / "snapshots").iterdir())[-1]))
+    return {name for name in a if not torch.equal(a[name], b[name])}
+
+
+def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
+    faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = train("stylegan2", faces, out=tmp_path / "child", init=parent, kimg=0.0, **TINY)
+    assert f"started from {parent}; fresh: nothing\n" in capsys.readouterr().out
+    a, b = models.load(parent), models.load(child)
+    assert a.config == b.config and a.config.w_dim == 20  # type: ignore[attr-defined]
+    z = latents(range(4), 16)
+    with torch.inference_mode():
+        assert torch.equal(a.sample(z), b.sample(z))  # type: ignore[operator]
+
+
+def test_what_a_smaller_child_cannot_take_is_said(
+    faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("stylegan2", faces, out=tmp_path / "child", init=parent, set="mapping_layers=2", kimg=0.0, **TINY)
+    assert "left behind: g.mapping.layers.2\n" in capsys.readouterr().out
+
+
+def test_only_the_chosen_layers_change(faces: Path, parent: str, tmp_path: Path) -> None:
+    child = train("stylegan2", faces, out=tmp_path / "fine", init=parent, tune_layers=3, kimg=0.1, **TINY)
+    of_g = {name for name in changed(parent, child) if name.startswith("g_ema.")}
+    blocks = "g_ema.synthesis.blocks."
+    allowed = (f"{blocks}3.", f"{blocks}2.conv1.", f"{blocks}2.to_rgb.")  # 32 px: 4 levels, 7 layers
+    assert of_g and all(name.startswith(allowed) for name in of_g)
+    assert {name.rsplit(".conv.weight")[0] for name in of_g if name.endswith("conv.weight")} == {
+        f"{blocks}{part}" for part in ("3.conv0", "3.conv1", "3.to_rgb", "2.conv1", "2.to_rgb")
+    }
+    assert json.loads((child / "config.json").read_text())["tuning"]["layers"] == 3
+    coarse = train(
+        "stylegan2", faces, out=tmp_path / "coarse", init=parent, tune_layers=1, tune_end="coarse", kimg=0.1, **TINY
+    )
+    allowed = ("g_ema.synthesis.constant", f"{blocks}0.")
+    of_g = {name for name in changed(parent, coarse) if name.startswith("g_ema.")}
+    assert of_g and all(name.startswith(allowed) for name in of_g)
+
+
+def test_what_is_frozen_stays(faces: Path, parent: str, tmp_path: Path) -> None:
+    child = train("stylegan2", faces, out=tmp_path / "run", init=parent, freeze="mapping,g=2,d=4", kimg=0.1, **TINY)
+    found = changed(parent, child)
+    coarse, near = "g_ema.synthesis.blocks.0.", ("d.from_rgb.", "d.blocks.2.")  # the last block is nearest to pictures
+    held = ("g_ema.mapping.", "g_ema.synthesis.constant", coarse, "g_ema.synthesis.blocks.1.conv0.", *near)
+    assert found and not any(name.startswith(held) for name in found)
+    assert any(name.startswith("g_ema.synthesis.blocks.1.conv1.") for name in found)
+    assert any(name.startswith("d.blocks.1.") for name in found)
+
+
+def test_a_tuned_run_resumes_exactly(faces: Path, parent: str, tmp_path: Path) -> None:
+    how: dict[str, Any] = {**TINY, "init": parent, "tune_layers": 2, "layer_pace": 0.5}
+    whole = train("stylegan2", faces, out=tmp_path / "whole", kimg=0.16, **how)
+    parts = train("stylegan2", faces, out=tmp_path / "parts", kimg=0.08, **how)
+    train("stylegan2", faces, out=tmp_path / "parts", kimg=0.16, **how)
+    a, b = (torch.load(run / "training.pt", weights_only=True)["model"] for run in (whole, parts))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(FileExistsError, match="tuning"):
+        train("stylegan2", faces, out=tmp_path / "parts", kimg=0.16, **{**how, "tune_layers": 3})
+
+
+def test_coarser_layers_learn_slower(parent: str) -> None:
+    model = models.load(parent)
+    tune(model, Tuning(pace=0.5))
+    optimizer = model.optimizer(groups([*model.g.parameters()]))  # type: ignore[union-attr,arg-type]
+    assert sorted(group["pace"] for group in optimizer.param_groups) == [0.5**i for i in range(6, -1, -1)]
+    by_pace = {group["pace"]: group["params"] for group in optimizer.param_groups}
+    assert any(p is model.g.synthesis.blocks[3].conv1.bias for p in by_pace[1.0])  # type: ignore[union-attr,index]
+    assert any(p is model.g.mapping.layers[0].weight for p in by_pace[0.5**6])  # type: ignore[union-attr,index]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tune_layers": 9}, "--tune-layers 9: the generator has 1 to 7"),
+        ({"tune_layers": 0}, "--tune-layers 0"),
+        ({"freeze": "d=99"}, "--freeze d=99: .* d=1 to d=10"),
+        ({"freeze": "everything"}, "'everything' is none of mapping"),
+        ({"layer_pace": 2.0}, "--layer-pace 2"),
+        ({"init": None, "tune_layers": 1}, "only go with --init"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told(
+    faces: Path, parent: str, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
+    with pytest.raises(ValueError, match=r"not a dcgan|only go with"):
+        train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
