@@ -313,11 +313,12 @@ def numbered(picture: np.ndarray, number: int) -> np.ndarray:
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:
-    """uint8 pictures (B, H, W, 3) or (H, W, 3) as models take them: (B, 3, H, W) or (3, H, W) in [-1, 1]."""
+    """uint8 pictures (B, H, W, 3) or (H, W, 3) as models take them: (B, 3, H, W) or (3, H, W) in [-1, 1]. In memory the
+    channels stay last, as the networks want them."""
     import torch
 
     tensor = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))
-    return (tensor.movedim(-1, -3).float() / 127.5 - 1).contiguous()  # (B, 3, H, W)
+    return tensor.movedim(-1, -3).float().div_(127.5).sub_(1)  # (B, 3, H, W)
 
 
 def to_uint8(pictures: Tensor) -> np.ndarray:
