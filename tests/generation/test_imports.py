@@ -143,7 +143,9 @@ def test_other_networks_are_refused_by_name(tmp_path: Path, where: str, attribut
     else:
         setattr(module, attribute, value)
     file = paper.nvidia_file(tmp_path / "a.pkl", networks["G_ema"], networks["D"])
-    with pytest.raises(ValueError, match=rf"a\.pkl: {where}[. ].*{attribute if value is not None else 'group'}") as told:
+    with pytest.raises(
+        ValueError, match=rf"a\.pkl: {where}[. ].*{attribute if value is not None else 'group'}"
+    ) as told:
         kyara.import_(file, tmp_path / "out")
     assert ("--generator-only" in str(told.value)) == (root == "D")
     if root == "D":
@@ -197,7 +199,9 @@ def test_training_goes_on(
     tmp_path: Path, faces: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command that the verb prints builds this very network, and all of it is taken over."""
-    monkeypatch.setattr(sys, "argv", ["kyara", "import", str(rosinality_file(tmp_path / "a.pt")), str(tmp_path / "out")])
+    monkeypatch.setattr(
+        sys, "argv", ["kyara", "import", str(rosinality_file(tmp_path / "a.pt")), str(tmp_path / "out")]
+    )
     __main__.main()
     told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("train on with: "))
     words = shlex.split(told.removeprefix("train on with: ").replace("DATA", str(faces)))

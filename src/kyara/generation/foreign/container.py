@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kyara.gallery import printable
 from kyara.generation.foreign.unpickle import LEGACY, ForeignError, Storage, read_legacy, read_pickle, storage_of
 
 LARGEST = 2 << 30
@@ -38,19 +39,20 @@ def opened(path: Path) -> Iterator[Any]:
             yield read_legacy(file) if begin == LEGACY else read_pickle(file)
 
 
-class _Measured(io.FileIO):
+class _Measured(io.BufferedReader):
     """A file that never makes room for more than it holds, whatever its content claims, nor for more than `most`."""
 
     def __init__(self, path: Path, most: int) -> None:
-        super().__init__(path)
+        super().__init__(io.FileIO(path))
         self.size, self.most = path.stat().st_size, most
 
     def read(self, size: int | None = -1, /) -> bytes:
-        rest = max(self.size - self.tell(), 0)
-        wanted = rest if size is None or size < 0 else min(size, rest)
-        if wanted > self.most:
-            raise ForeignError(f"damaged: a piece of {wanted:,} bytes where none is larger than {self.most:,}")
-        return super().read(wanted) or b""
+        if size is None or not 0 <= size <= CHUNK:
+            rest = max(self.size - self.tell(), 0)
+            size = rest if size is None or size < 0 else min(size, rest)
+        if size > self.most:
+            raise ForeignError(f"damaged: a piece of {size:,} bytes where none is larger than {self.most:,}")
+        return super().read(size)
 
 
 def _zip(file: _Measured) -> zipfile.ZipFile:
@@ -58,8 +60,10 @@ def _zip(file: _Measured) -> zipfile.ZipFile:
     file.most = LARGEST_INDEX
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
-        raise ForeignError(f"damaged .zip ({error})") from error
+    except ForeignError:
+        raise
+    except Exception as error:  # whatever a damaged directory can lead to
+        raise ForeignError(f"damaged .zip ({printable(str(error)[:200])})") from error
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
@@ -91,7 +95,9 @@ def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
             raise ForeignError(f"{name[:100]!r} has {entry.file_size:,} bytes where at most {most:,} can be")
         with archive.open(entry) as file:
             return b"".join(iter(lambda: file.read(CHUNK), b""))
+    except ForeignError:
+        raise
     except KeyError as error:
         raise ForeignError(f"incomplete: it has no {name[:100]!r}") from error
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise ForeignError(f"damaged .zip ({error})") from error
+    except Exception as error:
+        raise ForeignError(f"damaged .zip ({printable(str(error)[:200])})") from error

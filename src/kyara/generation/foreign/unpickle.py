@@ -22,8 +22,8 @@ from torch import Tensor
 
 from kyara.gallery import printable
 
-MOST_STEPS = 2_000_000
-"""Instructions that a pickle may have: each may cost some hundred bytes. Snapshots of NVIDIA have 100,000."""
+MOST_STEPS = 300_000
+"""Instructions that a pickle may have: each may cost some hundred bytes. A snapshot of NVIDIA's has 30,000."""
 MOST_TEXT = 64 << 20
 """Characters that a pickle may have. The source code in NVIDIA's snapshots has 100,000."""
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
