@@ -53,12 +53,13 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
         critic = layout.network(layout.keys[1], value[layout.keys[1]])
     config = layout.config(generator, critic)
 
+    tensors = [*generator.tensors.values(), *(critic.tensors.values() if critic else ())]
+    if sum(tensor.nbytes for tensor in tensors) > size:
+        raise ForeignError("damaged: its tensors claim more than the file holds")
     shapes = _shapes(config)
     plan = _matched(_names(layout, config, generator), generator, shapes, layout.filter_gain)
     if critic is not None:
         plan |= _matched(layout.critic(config), critic, shapes, 1.0)
-    if sum(tensor.nbytes for tensor in plan.values()) > size:
-        raise ForeignError("damaged: its tensors claim more than the file holds")
     weights = {name: _load(name, tensor, shapes[name]) for name, tensor in plan.items()}
     weights["path_average"] = torch.zeros(())
 

@@ -88,7 +88,8 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.storage.dtype.itemsize
+        """Bytes that are read for it: those of its whole storage."""
+        return self.storage.count * self.storage.dtype.itemsize
 
     def load(self) -> Tensor:
         """The tensor, of its shape, in memory of its own; numbers with a point as float32. ForeignError if the file
@@ -296,7 +297,7 @@ def _scalar(dtype: Any, content: Any) -> int | float | bool:
 
 
 class _DType(Thing):
-    """A dtype of NumPy by its code. Its state, the byte order, is as good as always the usual one."""
+    """A dtype of NumPy: its name is the code, its state holds the byte order."""
 
     @property
     def code(self) -> str:
