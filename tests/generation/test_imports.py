@@ -155,6 +155,13 @@ def test_other_networks_are_refused_by_name(tmp_path: Path, where: str, attribut
         assert_same(kyara.import_(file, tmp_path / "out", generator_only=True), critic=False)
 
 
+def test_a_limit_that_is_reached_is_told(tmp_path: Path) -> None:
+    generator, critic = paper.networks()
+    generator.synthesis.b8.conv1.noise_strength.fill_(300.0)
+    out = kyara.import_(paper.nvidia_file(tmp_path / "a.pkl", generator, critic), tmp_path / "out")
+    assert "are not cut off at 256" in checkpoint.read(out).about["source"]["notes"][0]
+
+
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     class SynthesisInput(paper.Part):
         pass
@@ -174,7 +181,7 @@ def test_other_channels_are_refused(tmp_path: Path) -> None:
 
 def test_tensors_cannot_be_more_than_the_file(tmp_path: Path) -> None:
     """Tensors that share numbers would be as many times larger in memory."""
-    g, d = paper.rosinality_tables(*paper.networks())
+    _, d = paper.rosinality_tables(*paper.networks())
     shared = torch.randn(20_000)
     d = {name: shared[: tensor.numel()].view(tensor.shape) for name, tensor in d.items()}
     with pytest.raises(ValueError, match="more than the file holds"):

@@ -8,6 +8,7 @@ from zero weighs otherwise, by less than float32 tells apart.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,11 +21,13 @@ from kyara.generation.foreign.unpickle import ForeignError, Stored
 from kyara.models import stored
 from kyara.models.base import latents
 from kyara.models.layers import BINOMIAL
-from kyara.models.stylegan2 import Config, Discriminator, MappingNet, Model
+from kyara.models.stylegan2 import Config, Discriminator, GeneratorNet, MappingNet, Model, StyledConv, ToRGB
 
 LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
 STYLES = 4096
 """Latents whose mean style is taken where a file does not tell the mean."""
+LOOKED_AT = 4
+"""Pictures over which activations are looked at."""
 MEAN_STYLE = "g_ema.mapping.w_average"
 FILTERS = (".resample_filter", ".kernel")
 """What the tensors are called that hold the filter of up- and downsampling, which is fixed here."""
@@ -69,6 +72,9 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
         notes.append(
             f"the mean style, which truncation pulls towards, is not in the file: taken over {STYLES:,} latents"
         )
+    limit = layout.limit(generator)
+    if limit < math.inf and (largest := largest_activation(config, weights)) >= limit:
+        notes.append(f"activations reach {largest:.0f} and are not cut off at {limit:g}: pictures may differ")
     if critic is None:
         weights |= _fresh_critic(config)
         notes.append("the discriminator is a fresh one")
@@ -141,6 +147,19 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
     mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     w: Tensor = mapping(latents(range(STYLES), config.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
     return w.mean(0)
+
+
+@torch.no_grad()
+def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
+    """The largest magnitude behind any convolution of the generator in `weights`, over a few pictures."""
+    generator, largest = GeneratorNet(config).eval(), [0.0]
+    generator.load_state_dict({k.removeprefix("g_ema."): v for k, v in weights.items() if k.startswith("g_ema.")})
+    for module in generator.modules():
+        if isinstance(module, StyledConv | ToRGB):
+            module.register_forward_hook(lambda _, __, x: largest.append(float(x.abs().max())))
+    ws = generator.mapped(latents(range(LOOKED_AT), config.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
+    generator.synthesis(ws, random_noise=False)
+    return max(largest)
 
 
 def _fresh_critic(config: Config) -> dict[str, Tensor]:

@@ -50,6 +50,8 @@ class Layout:
     critic: Callable[[Config], Names]
     filter_gain: float
     """Sum of the generator's filters."""
+    limit: Callable[[Network], float]
+    """Where a network cuts activations off; infinite if nowhere."""
 
 
 def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, Stored]:

@@ -28,8 +28,8 @@ MOST_PARTS = 1000
 """Modules of a network. For 1024 pixels it has 80."""
 LEAST_CLAMP = 256
 """Activations are held within this range where networks are trained in half precision, ten times what occurs (Karras
-et al. 2020, "Training generative adversarial networks with limited data", on mixed precision). We have no such limit;
-a narrower one would change pictures."""
+et al. 2020, "Training generative adversarial networks with limited data", on mixed precision). We have no such limit:
+a narrower one is refused, and whether this one is reached is tried out."""
 CLASSES: dict[str, dict[str, Any]] = {
     "Generator": {"c_dim": 0, "img_channels": 3},
     "MappingNetwork": {"c_dim": 0},
@@ -116,7 +116,7 @@ def _check(network: Network, kind: str, mapping_lr: float = 1.0) -> None:
             if not _same(found, value):
                 raise ForeignError(f"{where} has {attribute} {shown(found)}; here it must be {value}; {SUPPORTED}")
         clamp = module.state.get("conv_clamp")
-        if clamp is not None and not (isinstance(clamp, int | float) and clamp >= LEAST_CLAMP):
+        if clamp is not None and not (isinstance(clamp, int | float) and LEAST_CLAMP <= clamp < 1 << 32):
             raise ForeignError(f"{where} has conv_clamp {shown(clamp)}; here it must be {LEAST_CLAMP} or more")
 
 
@@ -146,6 +146,12 @@ def _same(found: Any, value: Any) -> bool:
         number = isinstance(found, float) or (isinstance(found, int) and abs(found) < 1 << 32)
         return number and math.isclose(found, value, rel_tol=1e-5)
     return type(found) is type(value) and bool(found == value)
+
+
+def limit(network: Network) -> float:
+    """The range that activations are held within, of a network that was checked."""
+    clamps = [module.state.get("conv_clamp") for module in network.modules.values()]
+    return min((float(clamp) for clamp in clamps if clamp is not None), default=math.inf)
 
 
 def generator_names(config: Config) -> Names:
@@ -186,4 +192,5 @@ LAYOUT = Layout(
     generator=generator_names,
     critic=critic_names,
     filter_gain=1.0,
+    limit=limit,
 )
