@@ -18,15 +18,18 @@ VERBS = {
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
+    "import": ("kyara.generation.imports", "a StyleGAN2 of another program -> a generator"),
 }
-"""Verb -> the module that holds the function of that name, and what it does."""
+"""Verb -> the module that holds the function of that name, and what it does. `import` is a keyword of Python: its
+function is `import_`."""
 
-__all__ = ["compare", "evaluate", "generate", "load", "prepare", "rank", "tag", "train"]
+__all__ = ["compare", "evaluate", "generate", "import_", "load", "prepare", "rank", "tag", "train"]
 
 if TYPE_CHECKING:
     from kyara.curation.rank import rank
     from kyara.evaluation.compare import compare
     from kyara.evaluation.evaluate import evaluate
+    from kyara.generation.imports import import_
     from kyara.generation.sample import generate
     from kyara.labels.tag import tag
     from kyara.models import load
@@ -37,8 +40,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name == "load":
         return import_module("kyara.models").load
-    if name in VERBS:
-        return getattr(import_module(VERBS[name][0]), name)
+    verb = "import" if name == "import_" else name
+    if verb in VERBS:
+        return getattr(import_module(VERBS[verb][0]), "import_" if verb == "import" else verb)
     raise AttributeError(f"module 'kyara' has no attribute {name!r}")
 
 
