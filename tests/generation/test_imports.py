@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from kyara.models import load
 from kyara.models.base import Batch, latents
 from kyara.models.stylegan2 import Model
 from kyara.training.train import configure
-from kyara.training.transfer import initialise
+from kyara.training.transfer import inherited, initialise
 
 
 @pytest.fixture(autouse=True)
@@ -219,12 +218,10 @@ def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     file = paper.nvidia_file(tmp_path / "a.pkl", *paper.networks())
     monkeypatch.setattr(sys, "argv", ["kyara", "import", str(file), str(tmp_path / "out")])
     __main__.main()
-    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("train on with: "))
-    words = shlex.split(told.removeprefix("train on with: kyara train stylegan2 DATA "))
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    changes = {"preset": options["--preset"], "size": options["--size"], "changes": options["--set"]}
-    model = Model(configure("stylegan2", **changes, batch=4))
-    assert initialise(model, load(options["--init"])) == []
+    assert f"train on with: kyara train stylegan2 DATA --init {tmp_path / 'out'}\n" in capsys.readouterr().out
+    parent = inherited("stylegan2", str(tmp_path / "out"))
+    model = Model(configure("stylegan2", preset=None, size=None, batch=4, changes="", parent=parent))  # type: ignore[arg-type]
+    assert initialise(model, load(tmp_path / "out")) == ([], [])
     batch = Batch(torch.randn(4, 3, 16, 16))
     for phase in model.phases:
         sum(model.losses(phase, batch).values()).backward()

@@ -16,7 +16,7 @@ from kyara.gallery import printable
 from kyara.generation.foreign.container import opened
 from kyara.generation.foreign.convert import convert
 from kyara.generation.foreign.unpickle import ForeignError
-from kyara.models.stylegan2 import PRESETS, Config
+from kyara.models.stylegan2 import Config
 
 PRESET = "paper256"
 """The preset that the numbers of training are taken from: a file does not tell them."""
@@ -87,17 +87,6 @@ def fingerprint(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def training_options(config: Config) -> str:
-    """What makes `kyara train stylegan2` build this very network, so that --init finds all its tensors."""
-    preset = PRESETS[PRESET]
-    own = {field.name for field in dataclasses.fields(Config)} - {"width", "height", "attributes", "joint"}
-    changes = [
-        f"{name}={getattr(config, name)}" for name in sorted(own) if getattr(config, name) != getattr(preset, name)
-    ]
-    options = [f"--preset {PRESET}", f"--size {config.height}x{config.width}"]
-    return " ".join(options + [f"--set {','.join(changes)}"] * bool(changes))
-
-
 def card(config: Config, source: Mapping[str, Any], license: str) -> str:
     """The Checkpoint's README.md."""
     notes = "".join(f"- {note}\n" for note in source["notes"]) or "- nothing\n"
@@ -119,7 +108,7 @@ What is not as in the file:
 {notes}
 To train on:
 
-    kyara train stylegan2 DATA {training_options(config)} --init THIS_FOLDER
+    kyara train stylegan2 DATA --init THIS_FOLDER
 
 The licence of these weights is {license if license != "unknown" else "unknown: ask whoever published the file"}.
 """
@@ -132,5 +121,5 @@ def _summary(report: Mapping[str, Any], config: Config, dry_run: bool) -> str:
     lines += [f"  {note}" for note in source["notes"]]
     lines += [f"  licence: {report['license']}"]
     lines += [f"make faces with: kyara generate {out} --rank none"]
-    lines += [f"train on with: kyara train stylegan2 DATA {training_options(config)} --init {out}"]
+    lines += [f"train on with: kyara train stylegan2 DATA --init {out}"]
     return "\n".join(lines)
