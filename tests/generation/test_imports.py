@@ -226,3 +226,12 @@ def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     for phase in model.phases:
         sum(model.losses(phase, batch).values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.d.parameters())
+
+
+def test_a_training_run_is_never_replaced(tmp_path: Path) -> None:
+    file = paper.nvidia_file(tmp_path / "a.pkl", *paper.networks())
+    out = kyara.import_(file, tmp_path / "out")
+    (out / "training.pt").write_bytes(b"hours of work")
+    with pytest.raises(FileExistsError, match="holds a training run"):
+        kyara.import_(file, out, force=True)
+    assert (out / "training.pt").read_bytes() == b"hours of work"

@@ -17,6 +17,7 @@ from kyara.generation.foreign.container import opened
 from kyara.generation.foreign.convert import convert
 from kyara.generation.foreign.unpickle import ForeignError
 from kyara.models.stylegan2 import Config
+from kyara.training.run import STATE
 
 PRESET = "paper256"
 """The preset that the numbers of training are taken from: a file does not tell them."""
@@ -67,6 +68,8 @@ def import_(
         raise ValueError(f"{file}: {error}{hint}") from error
     source = {"file": file.name, "sha256": fingerprint(file), "program": found.program, "notes": found.notes}
     report = {"out": str(out), "source": source, "license": license, "config": dataclasses.asdict(found.config)}
+    if (out / STATE).is_file():
+        raise FileExistsError(f"{out}: holds a training run, which --force does not replace; choose another folder")
     if not dry_run:
         checkpoint.free_folder(out, checkpoint.CONFIG, force=force)
         checkpoint.write(
