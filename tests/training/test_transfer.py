@@ -107,6 +107,9 @@ def test_coarser_layers_learn_slower(parent: str) -> None:
         ({"freeze": "d=99"}, "--freeze d=99: .* d=1 to d=10"),
         ({"freeze": "everything"}, "'everything' is none of mapping"),
         ({"layer_pace": 2.0}, "--layer-pace 2"),
+        ({"tune_end": "coarse"}, "--tune-end coarse: only goes with --tune-layers"),
+        ({"freeze": "mapping,g=7"}, "--freeze mapping,g=7: leaves nothing"),
+        ({"freeze": "d=1", "size": "64"}, "would hold what the parent does not have: d.from_rgb"),
         ({"init": None, "tune_layers": 1}, "only go with --init"),
     ],
 )
@@ -117,3 +120,9 @@ def test_what_cannot_be_tuned_is_told(
         train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
     with pytest.raises(ValueError, match=r"not a dcgan|only go with"):
         train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
+
+
+def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, parent: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not have: g.mapping.labels"):
+        train("stylegan2", tagged_faces, out=tmp_path / "a", init=parent, attributes="hair", tune_layers=2, **TINY)
+    assert not (tmp_path / "a").exists()

@@ -19,9 +19,6 @@ from kyara.generation.foreign.unpickle import ForeignError
 from kyara.models.stylegan2 import Config
 from kyara.training.run import STATE
 
-PRESET = "paper256"
-"""The preset that the numbers of training are taken from: a file does not tell them."""
-
 
 def import_(
     file: Positional[Path],

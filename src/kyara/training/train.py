@@ -20,7 +20,7 @@ from kyara.models.base import Config, Generator
 from kyara.training.augment import Policy
 from kyara.training.loop import Options, fit, tell
 from kyara.training.run import Run, find_run
-from kyara.training.transfer import Tuning, inherited, initialise, tune
+from kyara.training.transfer import Tuning, check_held, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 
@@ -140,6 +140,7 @@ def train(
     run = Run(folder, model, description)
     if init is not None and not run.resumable:
         fresh, left = initialise(network, models.load(init))
+        check_held(network, fresh)
         if fabric.is_global_zero:
             print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}", end="")
             print(f"; left behind: {', '.join(left)}" if left else "")

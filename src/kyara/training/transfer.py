@@ -73,6 +73,8 @@ def tune(model: Model, tuning: Tuning) -> None:
     parts = model.layers()
     if not parts:
         raise ValueError("--tune-layers, --freeze, --layer-pace: this model has no layers to choose from")
+    if tuning.layers is None and tuning.end != "fine":
+        raise ValueError(f"--tune-end {tuning.end}: only goes with --tune-layers")
     if tuning.layers is not None and not 0 < tuning.layers <= len(parts["g"]):
         raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
     if not 0 < tuning.pace <= 1:
@@ -85,6 +87,15 @@ def tune(model: Model, tuning: Tuning) -> None:
     for steps, layer in enumerate([*reversed(parts["g"]), *parts["mapping"]]):
         for parameter in layer:
             parameter.pace = tuning.pace ** min(steps, len(parts["g"]) - 1)  # type: ignore[attr-defined]
+    if not all(any(p.requires_grad for p in player.parameters()) for player in model.players().values()):
+        raise ValueError(f"--freeze {tuning.freeze}: leaves nothing that could learn")
+
+
+def check_held(model: Model, fresh: list[str]) -> None:
+    """ValueError if something that starts fresh is held: it would stay as random as it began."""
+    held = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if stuck := [module for module in fresh if any(name.startswith(module) for name in held)]:
+        raise ValueError(f"--tune-layers, --freeze: would hold what the parent does not have: {', '.join(stuck)}")
 
 
 def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
