@@ -25,7 +25,6 @@ from kyara.evaluation import metrics
 from kyara.evaluation.vgg16 import VGG16, read_weights
 from kyara.generation.sample import load_generator
 from kyara.labels.tagger import Tagger, load_tagger
-from kyara.models import conditions
 from kyara.models.base import Generator, latents
 
 BATCH = 32
@@ -45,8 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     generator = load_generator(options.checkpoint, torch.device("cpu"))
     judge, network = load_tagger(options.tagger), VGG16(read_weights(archive()))
-    attributes, joint = generator.config.attributes, generator.config.joint
-    asked = [conditions.draw(attributes, joint, {}, seed) for seed in range(options.count)]
+    attributes, drawn = generator.config.attributes, generator.draw(range(options.count))
+    asked = [{name: int(labels[seed]) for name, labels in drawn.items()} for seed in range(options.count)]
     pictures = make(generator, asked, options.truncation)
     told = tell(judge, pictures)
     print(f"{options.checkpoint}, {options.count} seeds, truncation {options.truncation:g}, judged by {options.tagger}")

@@ -206,6 +206,7 @@ def page(
     cut = f"the first {len(rows):,} are on this page, all of them in {TABLE}" if len(rows) < total else ""
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return _PAGE.format(
+        images="'self' file:",
         style=_STYLE.replace("ASPECT", f"{aspect:.4f}"),
         title=escape(title),
         about=" · ".join(escape(part) for part in (count, about, cut) if part),
@@ -298,17 +299,23 @@ figure:target nav { display: flex; flex-wrap: wrap; justify-content: center; gap
   position: relative; }
 """
 
-_PAGE = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'">
+  content="default-src 'none'; img-src {images}; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>{style}</style>
 <header>
 <h1>{title}</h1>
 <p>{about}</p>
+"""
+"""How every page begins: nothing runs on it, and pictures come from `images` only."""
+
+_PAGE = (
+    HEAD
+    + """\
 <div class="tools"><code>{command}</code>
 <p>{links} <label><input type="checkbox" id="crisp"> crisp pixels</label></p></div>
 </header>
@@ -318,3 +325,4 @@ _PAGE = """<!doctype html>
 </ol>
 </html>
 """
+)

@@ -12,6 +12,7 @@ import numpy as np
 from kyara.data.pictures import encode_webp, resize
 from kyara.evaluation.chart import COLOURS, Curve, Whisker, lines, whiskers
 from kyara.evaluation.report import number
+from kyara.gallery import HEAD
 
 SIDE = 128
 """Longest side of a picture on the page, in pixels; larger ones are made smaller."""
@@ -38,6 +39,7 @@ def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]
         _section("How this was measured", _method(table)),
     ]
     return _PAGE.format(
+        images="data:",
         title=escape(title),
         about=" · ".join(map(escape, about)),
         command=escape(table["command"]),
@@ -336,20 +338,13 @@ details { margin-top: 1rem; } summary { cursor: pointer; color: var(--accent); }
   { grid-template-columns: repeat(6, 1fr); } .row div { grid-template-columns: repeat(4, 1fr); } }
 """
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-<header>
-<h1>{title}</h1>
-<p>{about}</p>
+_PAGE = (
+    HEAD
+    + """\
 <div class="tools"><code>{command}</code>
 <label><input type="checkbox" id="crisp"> crisp pixels</label></div>
 </header>
 {body}
 </html>
 """
+)
