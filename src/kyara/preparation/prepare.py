@@ -69,7 +69,8 @@ def prepare(
         duplicates: near leaves out copies, also resized, recompressed or brightened ones; exact only those
             whose every pixel is the same; keep none.
         limit: Keep at most this many pictures, taken from all over SOURCE.
-        detect: Name of a detector that finds the faces to cut out. None comes with this version.
+        detect: Cut out the largest face of each picture: photo finds human faces and turns them upright, ffhq does
+            so in the wider frame of that set (both need the extra `photo`).
         workers: Processes that decode pictures. Without it, one for every processor; 0 does without.
         force: Replace an earlier result of prepare at OUT.
         dry_run: Look at everything and report, but write nothing.
@@ -160,7 +161,7 @@ def _look(
         boxes = detectors.load(detect)(picture)
         if not boxes:
             return _Reject(NO_FACE, f"by {detect}")
-        picture = max(boxes, key=lambda box: box.score).cut(picture)
+        picture = max(boxes, key=lambda box: box.area).cut(picture)
     h, w = picture.shape[:2]
     if min(h, w) < max(min_size, 1):
         return _Reject(TOO_SMALL, f"{w}x{h} pixels, the shorter side must have {min_size}")
