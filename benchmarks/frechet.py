@@ -28,10 +28,10 @@ from kyara.data.dataset import Dataset, open_dataset
 from kyara.evaluation import metrics
 from kyara.evaluation.cache import remember
 from kyara.evaluation.features import Extractor
-from kyara.evaluation.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
 from kyara.generation.sample import load_generator
 from kyara.models import pick_device
 from kyara.models.base import Generator, latents
+from kyara.models.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
 
 BATCH = 32
 LAYERS = "VGG16 relu4_3+relu5_3, spatial means"
@@ -42,16 +42,20 @@ LINE = (
 )
 
 
-def features(images: Iterable[np.ndarray], network: VGG16, input_size: int = INPUT) -> np.ndarray:
+def features(
+    images: Iterable[np.ndarray], network: VGG16, input_size: int = INPUT, normalised: bool = True
+) -> np.ndarray:
     """Spatial means of relu4_3 and relu5_3 of each picture, (N, 1024) float32.
 
     `images` are (H, W, 3) uint8 of one size; the network sees them resized bilinearly, with a shorter side of
-    `input_size` pixels.
+    `input_size` pixels, and normalised as it was trained, or else in [0, 1] as they are.
     """
 
     def embed(x: Tensor) -> Tensor:
         scale = input_size / min(x.shape[2:])
         size = [round(side * scale) for side in x.shape[2:]]
+        if not normalised:
+            x = (x + 1) / 2 * network.scale + network.shift  # what the network does first is undone
         return network.features(F.interpolate(x, size, mode="bilinear", antialias=True))
 
     extractor = Extractor("vgg16", WEIGHTS_SHA256[:16], network.shift.device, embed)
@@ -88,7 +92,13 @@ def split(
 
 
 def dataset_features(
-    dataset: Dataset, indices: list[int], network: VGG16, width: int, height: int, input_size: int = INPUT
+    dataset: Dataset,
+    indices: list[int],
+    network: VGG16,
+    width: int,
+    height: int,
+    input_size: int = INPUT,
+    normalised: bool = True,
 ) -> np.ndarray:
     """`features` of these pictures, brought to that size by Lanczos' filter.
 
@@ -97,12 +107,16 @@ def dataset_features(
 
     def compute() -> dict[str, np.ndarray]:
         images = dataset.decode(indices, width, height)
-        return {"features": features(_progress(images, len(indices), dataset.path.name), network, input_size)}
+        return {
+            "features": features(_progress(images, len(indices), dataset.path.name), network, input_size, normalised)
+        }
 
     if not dataset.path.is_file():  # only archives have checksums, which tell that nothing changed
         return compute()["features"]
     names = [dataset.names[i] for i in indices]
     key = {"data": dataset.fingerprint, "names": names, "size": [width, height], "input": input_size}
+    if not normalised:
+        key["normalised"] = False
     return remember("vgg16", {**key, "hash": WEIGHTS_SHA256}, compute)["features"]
 
 
@@ -132,6 +146,7 @@ def main(
     limit: int | None = None,
     size: str = "64",
     input_size: int = INPUT,
+    normalised: bool = True,
     device: str = "auto",
     seed: int = 0,
     json: bool = False,
@@ -148,6 +163,8 @@ def main(
         limit: At most so many pictures of each set, at random.
         size: Both sets are brought to this size first, by Lanczos' filter: 64, or 512x256 (height x width).
         input_size: Shorter side of what the network sees, bilinearly resized.
+        normalised: Show the network pictures as it was trained, with ImageNet's mean taken away; without, in [0, 1] as
+            they are. Many scripts forget it, and their numbers are about a quarter.
         device: auto, cpu or cuda.
         seed: Draws halves and limited sets.
         json: Print one JSON object instead of a line.
@@ -160,12 +177,12 @@ def main(
     a = None if checkpoint else open_dataset(sets[0])
     left, right = split(a, b, prefix_from, limit, seed)
     if a is not None:
-        ours = dataset_features(a, left, network, width, height, input_size)
+        ours = dataset_features(a, left, network, width, height, input_size, normalised)
     else:
         assert checkpoint is not None
         made = sample(load_generator(checkpoint, network.shift.device), range(count), width, height, truncation)
-        ours = features(_progress(made, count, checkpoint), network, input_size)
-    reals = dataset_features(b, right, network, width, height, input_size)
+        ours = features(_progress(made, count, checkpoint), network, input_size, normalised)
+    reals = dataset_features(b, right, network, width, height, input_size, normalised)
     about = {
         "frechet": metrics.frechet(metrics.statistics(ours), metrics.statistics(reals)),
         "kernel": metrics.kernel(ours, reals),
@@ -173,7 +190,7 @@ def main(
         "b": f"{sets[-1]} from {prefix_from}" if prefix_from else str(sets[-1]),
         "n_a": len(ours),
         "n_b": len(reals),
-        "seen": f"{height}x{width} by Lanczos, {input_size} bilinearly",
+        "seen": f"{height}x{width} by Lanczos, {input_size} bilinearly{'' if normalised else ', not normalised'}",
         "layers": LAYERS,
         "weights": WEIGHTS_SHA256[:8],
         "seed": seed,

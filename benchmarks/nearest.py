@@ -19,9 +19,9 @@ from vgg16 import archive
 
 from kyara.data import pictures
 from kyara.data.dataset import open_dataset
-from kyara.evaluation.vgg16 import VGG16, read_weights
 from kyara.generation.sample import load_generator
 from kyara.models import pick_device
+from kyara.models.vgg16 import VGG16, read_weights
 
 FACES = 16
 PAIRS = 4

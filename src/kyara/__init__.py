@@ -15,6 +15,8 @@ VERBS = {
     "tag": ("kyara.labels.tag", "pictures -> what they show, as far as it is unknown"),
     "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
     "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
+    "avatar": ("kyara.inversion.avatar", "photos of people -> characters"),
+    "invert": ("kyara.inversion.invert", "pictures -> the latents that make them"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
@@ -23,7 +25,7 @@ VERBS = {
 """Verb -> the module that holds the function of that name, and what it does. `import` is a keyword of Python: its
 function is `import_`."""
 
-__all__ = ["compare", "evaluate", "generate", "import_", "load", "prepare", "rank", "tag", "train"]
+__all__ = ["avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "tag", "train"]
 
 if TYPE_CHECKING:
     from kyara.curation.rank import rank
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from kyara.evaluation.evaluate import evaluate
     from kyara.generation.imports import import_
     from kyara.generation.sample import generate
+    from kyara.inversion.avatar import avatar
+    from kyara.inversion.invert import invert
     from kyara.labels.tag import tag
     from kyara.models import load
     from kyara.preparation.prepare import prepare

@@ -14,7 +14,7 @@ import pytest
 
 from kyara.data import pictures
 from kyara.data.dataset import open_dataset
-from kyara.evaluation.vgg16 import VGG16
+from kyara.models.vgg16 import VGG16
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 

@@ -70,7 +70,7 @@ def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_vgg16_brings_lpips_along(vgg16: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kyara.evaluation.vgg16.read_weights", lambda path: vgg16.source)
+    monkeypatch.setattr("kyara.models.vgg16.read_weights", lambda path: vgg16.source)
     (tmp_path / "weights").write_bytes(b"weights")
     extractor = load_extractor(f"vgg16:{tmp_path / 'weights'}", CPU)
     small = extractor(fitted(2, 12))  # smaller than the network can see: enlarged

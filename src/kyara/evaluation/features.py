@@ -92,7 +92,7 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:
-    from kyara.evaluation.vgg16 import VGG16, read_weights
+    from kyara.models.vgg16 import VGG16, read_weights
 
     path, digest = _file(name, rest)
     network = VGG16(read_weights(path)).to(device)

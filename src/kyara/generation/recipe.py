@@ -15,8 +15,9 @@ BUILTIN = "builtin:anime"
 LAST_SEED = 2**32 - 1
 
 Shot = Mapping[str, Any]
-"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}; and from a
-model that learned attributes, also {"labels": {"hair": "silver"}}."""
+"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}, or
+{"latent": "..."} as `styles.pack` writes it; and from a model that learned attributes, also
+{"labels": {"hair": "silver"}}."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def read_like(path: Path) -> Recipe:
         case {"seeds": [int(a), int(b)], "position": float() | int() as position}:
             if a != b and 0 <= min(a, b) <= max(a, b) <= LAST_SEED and 0 <= position <= 1:
                 shot = {"seeds": [a, b], "position": position}
+        case {"latent": str(text)}:
+            shot = {"latent": text}
     match recipe:
         case {
             "model": str(model),

@@ -20,9 +20,10 @@ from kyara.curation.rank import Recogniser, contact_sheet, fit, load_recogniser,
 from kyara.data.pictures import decode, encode_png, to_float, to_uint8, write_animation
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation.confirm import TRIES, load_judge
-from kyara.generation.recipe import BUILTIN, LAST_SEED, Shot, read_like
+from kyara.generation.recipe import BUILTIN, LAST_SEED, Recipe, Shot, read_like
+from kyara.generation.styles import pack, relabel, render_styles, unpack
 from kyara.models import conditions, load, pick_device
-from kyara.models.base import Generator, latents
+from kyara.models.base import Generator, StyledGenerator, latents
 
 COUNT = 16
 TOGETHER = 8
@@ -81,7 +82,7 @@ def generate(
             made until there are enough, at most 10 for each.
         rank: The recogniser that orders the pictures, or none. An interpolation stays in its own order.
         like: Make exactly this picture again: a PNG that Kyara made. Its recipe says the model, the seed, the
-            attributes, the truncation and the mirroring.
+            attributes, the truncation and the mirroring. One that kyara invert found may be changed by --where.
         out: Folder of the new Gallery.
         batch: Pictures in memory at a time; it changes neither the pictures nor, much, the speed.
         device: auto, cpu, cuda or cuda:N.
@@ -105,8 +106,6 @@ def generate(
             raise ValueError(f"{option} {number}: must be {least} or more")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
-    if asked and like is not None:
-        raise ValueError("--where: the recipe of --like says what the picture shows; leave one of the two out")
     if confirm is not None and (not asked or seeds is not None or interpolate is not None):
         raise ValueError(
             "--confirm: needs --where, and makes as many pictures as it takes: no --seeds, no --interpolate"
@@ -120,6 +119,8 @@ def generate(
         repeated = read_like(like)
         model = repeated.find(model)
         truncation, mirror, shots, total = repeated.truncation, repeated.mirror, [repeated.shot], 1
+        if asked and "latent" not in repeated.shot:
+            raise ValueError("--where: the recipe of --like says what the picture shows; leave one of the two out")
     elif interpolate is not None:
         shots, total = morph(interpolate, frames), frames
     else:
@@ -132,7 +133,9 @@ def generate(
     # With which networks, and where to.
     device_found = pick_device(device)
     generator = load_generator(model, device_found)
-    if like is not None:
+    if like is not None and "latent" in repeated.shot:
+        shots = [edited(repeated, generator, asked, printable(model))]
+    elif like is not None:
         conditions.find(repeated.shot["labels"], generator.config.attributes, printable(model), f"--like {like}")
     elif generator.config.attributes or asked:
         fixed = conditions.find(asked, generator.config.attributes, printable(model))
@@ -156,9 +159,12 @@ def generate(
         tqdm(total=total, unit="picture", disable=None) as bar,
     ):
         for group in _groups(shots, batch):
-            z = torch.cat([latent(shot, generator.z_dim) for shot in group])  # (B, z_dim)
-            labels = as_labels(group, generator.config.attributes)
-            pictures = render(generator, z, labels, truncation=truncation, mirror=mirror)
+            if isinstance(generator, StyledGenerator) and "latent" in group[0]:
+                pictures = render_styles(generator, torch.stack([unpack(shot["latent"], generator) for shot in group]))
+            else:
+                z = torch.cat([latent(shot, generator.z_dim) for shot in group])  # (B, z_dim)
+                labels = as_labels(group, generator.config.attributes)
+                pictures = render(generator, z, labels, truncation=truncation, mirror=mirror)
             shown = judge(pictures) if judge else [True] * len(group)
             scores = appraise(pictures, recogniser) if recogniser else [None] * len(group)
             before = len(made)
@@ -191,7 +197,7 @@ def generate(
     report["kept"] = found if keep is None else min(keep, found)
     if judge is not None:
         report |= {"confirm": confirm, "confirmed": found, "tried": tried}
-    if like is not None:
+    if like is not None and not asked:
         report["identical"] = bool(np.array_equal(decode(like), decode(out / first[0]["file_name"])))
     print(json_format.dumps(report | {"best": first[:1]}) if json else _summary(report, like))
     return out
@@ -237,6 +243,20 @@ def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, in
             drawn = conditions.draw(attributes, joint, fixed, seed)
             names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
         yield {**shot, "labels": names}
+
+
+def edited(repeated: Recipe, generator: Generator, asked: Mapping[str, str], model: str) -> Shot:
+    """The shot of a latent that `kyara invert` found, changed to show what --where asks for."""
+    if not isinstance(generator, StyledGenerator):
+        raise ValueError(f"--like {repeated.source}: its recipe holds styles, and {model} has none")
+    try:
+        ws = unpack(repeated.shot["latent"], generator)[None]
+    except ValueError as error:
+        raise ValueError(f"--like {repeated.source}: {error}") from error
+    if not asked:
+        return repeated.shot
+    fixed = conditions.find(asked, generator.config.attributes, model)
+    return {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
 
 
 def as_labels(shots: Sequence[Shot], attributes: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
@@ -326,12 +346,16 @@ def _groups(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
 
 
 def _file_name(shot: Shot, i: int) -> str:
+    if "latent" in shot:
+        return "latent.png"
     return f"seed{shot['seed']:04d}.png" if "seed" in shot else f"frame{i:04d}.png"
 
 
 def _cells(shot: Shot) -> dict[str, object]:
     """What the table says of a picture."""
     labels = shot.get("labels", {})
+    if "latent" in shot:
+        return labels
     if "seed" in shot:
         return {"seed": shot["seed"], **labels}
     return {"seed": "-".join(map(str, shot["seeds"])), "position": f"{shot['position']:.4f}", **labels}
@@ -345,8 +369,8 @@ def _summary(report: Mapping[str, Any], like: Path | None) -> str:
         less = f", fewer than the {report['pictures']:,} asked for" if report["confirmed"] < report["pictures"] else ""
         seen = f"{report['confirmed']:,} of {report['tried']:,} pictures made{less}"
         lines.append(f"{printable(report['confirm'])} saw {asked} in {seen}")
-    if like is not None and report["identical"]:
+    if report.get("identical"):
         lines.append(f"identical to {like}, pixel for pixel")
-    elif like is not None:
+    elif "identical" in report:
         lines.append(f"not identical to {like}: that one was edited, or made on another kind of processor")
     return "\n".join([*lines, f"look at {out / PAGE}"])

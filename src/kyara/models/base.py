@@ -200,6 +200,29 @@ class Generator(Model):
         return torch.cat(made)
 
 
+class StyledGenerator(Generator):
+    """A generator in which every layer takes a style of its own, so that a latent can be found for a picture, changed
+    in part, and handed to another generator of the same shape. All by the averaged weights, and differentiable."""
+
+    def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The styles ws (B, layers, w_dim) of latents z (B, z_dim) and labels (B,) by attribute."""
+        raise NotImplementedError
+
+    def centre(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The mean styles (count, layers, w_dim) of what has these labels (count,) by attribute: where truncation pulls
+        to."""
+        raise NotImplementedError
+
+    def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Pictures (B, 3, H, W) of styles ws (B, layers, w_dim), with the generator's own constant noise, or with maps
+        like those of `noise_maps`, for all pictures (1, 1, H, W) or one each (B, 1, H, W)."""
+        raise NotImplementedError
+
+    def noise_maps(self) -> list[Tensor]:
+        """The constant noise of each layer that has any, (1, 1, H, W), the coarsest first."""
+        raise NotImplementedError
+
+
 @functools.cache
 def _tagger(device: torch.device) -> Any:
     from kyara.models import load

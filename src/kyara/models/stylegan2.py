@@ -141,6 +141,10 @@ class MappingNet(nn.Module):
         self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
 
 
+Noise = bool | Tensor
+"""Drawn anew (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)."""
+
+
 class StyledConv(nn.Module):
     """Modulated convolution, noise, bias, leaky ReLU. (B, in, H, W), w (B, w_dim) -> (B, out, H, W)."""
 
@@ -154,9 +158,10 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("noise", torch.randn(1, 1, *shape))
 
-    def forward(self, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
-        shape = self.noise.shape[2:]
-        noise = torch.randn(len(x), 1, *shape, device=x.device) if random_noise else self.noise
+    def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
+        if isinstance(noise, bool):
+            shape = self.noise.shape[2:]
+            noise = torch.randn(len(x), 1, *shape, device=x.device) if noise else self.noise
         return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
@@ -184,12 +189,12 @@ class SynthesisBlock(nn.Module):
         self.to_rgb = ToRGB(outputs, config.w_dim)
 
     def forward(
-        self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], random_noise: bool
+        self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], noise: tuple[Noise, Noise]
     ) -> tuple[Tensor, Tensor]:
         w0, w1, w_rgb = ws
         if self.conv0 is not None:
-            x = self.conv0(x, w0, random_noise)
-        x = self.conv1(x, w1, random_noise)
+            x = self.conv0(x, w0, noise[0])
+        x = self.conv1(x, w1, noise[1])
         rgb = self.to_rgb(x, w_rgb)
         return x, rgb if picture is None else upsample(picture) + rgb
 
@@ -212,7 +217,8 @@ class Synthesis(nn.Module):
         )
         self.layers = 2 * config.levels + 2
 
-    def forward(self, ws: Tensor, random_noise: bool = True) -> Tensor:
+    def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
+        """Noise is drawn (True), the network's own constant one (False), or maps as `noise_maps` gives them."""
         dtype = compute_dtype(ws.device)
         with torch.autocast(ws.device.type, enabled=False):
             x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -220,11 +226,17 @@ class Synthesis(nn.Module):
             picture = None
             for level, block in enumerate(self.blocks):
                 i = 2 * level  # conv0, conv1 and to_rgb read the styles 2 level - 1, 2 level, 2 level + 1
-                x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), random_noise)
+                maps = (noise, noise) if isinstance(noise, bool) else (noise[max(i - 1, 0)], noise[i])
+                x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), maps)
         assert picture is not None
         height, width = self.size
         top, left = (picture.shape[2] - height) // 2, (picture.shape[3] - width) // 2
         return picture[:, :, top : top + height, left : left + width]
+
+    def noise_maps(self) -> list[Tensor]:
+        """The constant noise of each convolution, (1, 1, H, W), the coarsest first."""
+        both = ((block.conv0, block.conv1) for block in self.blocks)
+        return [conv.noise for pair in both for conv in pair if isinstance(conv, StyledConv)]
 
 
 class GeneratorNet(nn.Module):
@@ -333,7 +345,7 @@ class Discriminator(nn.Module):
             return logits, None if self.heads is None else self.heads(x)
 
 
-class Model(base.Generator):
+class Model(base.StyledGenerator):
     """StyleGAN2: generator, its average, discriminator, and their four phases."""
 
     config_type = Config
@@ -428,8 +440,20 @@ class Model(base.Generator):
         return {"g_reg": penalty * (self.config.path_weight * self.config.path_every)}
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        asked = conditions.table(labels, self.config.attributes, z)  # (B, A)
-        ws = self.g_ema.mapped(z, asked)
+        ws = self.styles(z, labels)
         if truncation != 1:
-            ws = self.g_ema.centre(asked).lerp(ws, truncation)
-        return self.g_ema.synthesis(ws, random_noise=False)
+            ws = self.centre(len(z), labels).lerp(ws, truncation)
+        return self.synthesise(ws)
+
+    def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        return self.g_ema.mapped(z, conditions.table(labels, self.config.attributes, z))
+
+    def centre(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        like = self.g_ema.mapping.w_average.expand(count, -1)
+        return self.g_ema.centre(conditions.table(labels, self.config.attributes, like))
+
+    def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        return self.g_ema.synthesis(ws, False if noise is None else noise)
+
+    def noise_maps(self) -> list[Tensor]:
+        return self.g_ema.synthesis.noise_maps()

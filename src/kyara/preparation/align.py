@@ -46,7 +46,9 @@ def upright(picture: np.ndarray, centre: np.ndarray, side: np.ndarray) -> np.nda
         patch = np.array(Image.fromarray(patch).resize((small, small), Image.Resampling.LANCZOS))
         step, start = step * scale, start * scale
     affine = (step[0], -step[1], start[0], step[1], step[0], start[1])
-    return np.array(Image.fromarray(patch).transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC))
+    return np.array(
+        Image.fromarray(patch).transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
+    )
 
 
 def _patch(picture: np.ndarray, left: int, top: int, size: int) -> np.ndarray:

@@ -158,7 +158,7 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
         if isinstance(module, StyledConv | ToRGB):
             module.register_forward_hook(lambda _, __, x: largest.append(float(x.abs().max())))
     ws = generator.mapped(latents(range(LOOKED_AT), config.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
-    generator.synthesis(ws, random_noise=False)
+    generator.synthesis(ws, noise=False)
     return max(largest)
 
 

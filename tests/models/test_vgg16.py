@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kyara.evaluation.vgg16 import ArrayUnpickler, read_weights
+from kyara.models.vgg16 import ArrayUnpickler, read_weights
 
 
 def test_kernels_are_read_as_height_width_in_out(vgg16: Any) -> None:

