@@ -390,16 +390,16 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
 # Detection and the command line
 
 
-def test_no_detector_yet(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .*cut the faces out"):
+def test_unknown_detectors_are_told_the_known(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .* ffhq, photo.*cut the faces out"):
         prepare(folder, tmp_path / "out", detect="anime")
 
 
-def test_a_detector_cuts_to_its_best_box(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_cuts_to_its_largest_box(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def corner(picture: np.ndarray) -> list[detect.Box]:
         if (picture == art(3)).all():
             return []
-        return [detect.Box(0, 0, 64, 64, 0.1), detect.Box(-5, -5, 32, 32, 0.9)]
+        return [detect.Box(40, 40, 64, 64, 0.9), detect.Box(-5, -5, 32, 32, 0.6)]
 
     monkeypatch.setitem(detect.DETECTORS, "corner", lambda: corner)
     prepare(folder, tmp_path / "out", size="32", detect="corner", workers=0)

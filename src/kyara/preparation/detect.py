@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from kyara.preparation import align
 
 
 class DetectorError(ValueError):
-    """A detector that there is not; the message says what to do instead."""
+    """A detector that there is not, or that lacks its extra; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Box:
     def area(self) -> int:
         return max(self.right - self.left, 0) * max(self.bottom - self.top, 0)
 
+    def overlap(self, other: Box) -> float:
+        """How much of what the two cover both cover, in [0, 1]."""
+        both = Box(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        ).area
+        return both / max(self.area + other.area - both, 1)
+
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The part of the picture (H, W, 3) inside the box; empty if they do not meet."""
         return picture[max(self.top, 0) : max(self.bottom, 0), max(self.left, 0) : max(self.right, 0)]
@@ -44,11 +54,20 @@ class Face(Box):
     """A box of which the eyes and the mouth are known too, so that it can be cut upright."""
 
     eyes: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
-    """Centres (x, y) in pixels of the eye on the left of the picture, and of that on the right."""
+    """Centres (x, y) of the eyes, first of that on the left when the face is upright; places as in `align`."""
     mouth: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
     """Its corners, likewise."""
+    nose: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """Its tip."""
     zoom: float = align.PORTRAIT
     """How much of FFHQ's square is taken."""
+
+    @property
+    def turn(self) -> float:
+        """How far the tip of the nose is from the middle between the eyes, along the line through them, in their
+        distances: 0 seen from the front, positive to the right."""
+        between = self.eyes[1] - self.eyes[0]
+        return float((self.nose - self.eyes.mean(0)) @ between / max(between @ between, 1e-6))
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The face upright in its frame (`align.square`): (S, S, 3) at its own resolution."""
@@ -61,10 +80,18 @@ class Detector(Protocol):
     def __call__(self, picture: np.ndarray) -> Sequence[Box]: ...
 
 
-def _photo(zoom: float) -> Detector:
-    from kyara.preparation import landmarks
+@runtime_checkable
+class Guesser(Detector, Protocol):
+    """One that, where it finds none, can say more."""
 
-    return lambda picture: landmarks.faces(picture, zoom)
+    def guess(self, picture: np.ndarray) -> Box | None:
+        """Where a face is likeliest, be it little; None if nothing resembles one."""
+
+
+def _photo(zoom: float) -> Detector:
+    from kyara.preparation.landmarks import Photo  # it imports this module
+
+    return Photo(zoom)
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
@@ -74,10 +101,12 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 """Name -> what loads the detector. Called for every picture: it should remember what it has loaded."""
 
 
-def load(name: str) -> Detector:
-    """The detector of that name."""
+def load(name: str, option: str = "--detect") -> Detector:
+    """The detector of that name, which `option` gave. DetectorError if there is none, or what it needs is missing."""
     if name not in DETECTORS:
-        known = ", ".join(sorted(DETECTORS)) or "none in this version"
-        hint = "cut the faces out beforehand and leave --detect away: the centre of each picture is taken"
-        raise DetectorError(f"--detect {name}: no such detector (there are: {known}); {hint}")
+        known = ", ".join(sorted(DETECTORS))
+        hint = "of drawings, cut the faces out beforehand"
+        raise DetectorError(
+            f"{option} {name}: no such detector; there are {known}, which find people in photos; {hint}"
+        )
     return DETECTORS[name]()
