@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.models import has_bfloat16
 from kyara.models.base import StyledGenerator, latents
 from kyara.models.vgg16 import VGG16
 
@@ -37,8 +38,10 @@ def project(
         t = step / steps
         adam.param_groups[0]["lr"] = 0.1 * min(1, t / 0.05) * (0.5 - 0.5 * math.cos(math.pi * min(1, (1 - t) / 0.25)))
         jitter = torch.randn(w.shape, generator=draws) * spread * 0.05 * max(0, 1 - t / 0.75) ** 2
-        made = generator.synthesise((w + jitter).expand(-1, layers, -1), noise)
-        pairs = zip(network.heads, network(_small(made)), seen, strict=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(w.device)):  # as ours does
+            made = generator.synthesise((w + jitter).expand(-1, layers, -1), noise).float()
+            maps = network(_small(made))
+        pairs = zip(network.heads, (m.float() for m in maps), seen, strict=True)
         far = torch.stack([head((_unit(a) - b).square()).mean((1, 2, 3)) for head, a, b in pairs]).sum(0)
         loss = far + 1e5 * torch.stack([_correlation(m) for m in noise]).sum(0)
         adam.zero_grad()

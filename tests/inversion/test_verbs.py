@@ -143,7 +143,7 @@ def test_faces_are_looked_for_unless_aligned(
     with pytest.raises(FaceError, match=r"0\.png: no face found .*--aligned.*chars-seen\.png"):
         avatar(photos / "0.png", out=tmp_path / "chars", parent=parent, child=child)
     assert (tmp_path / "chars-seen.png").is_file() and not (tmp_path / "chars").exists()
-    with pytest.raises(ValueError, match="no photo could be used"):
+    with pytest.raises(ValueError, match="no picture could be used"):
         avatar(photos, out=tmp_path / "all", parent=parent, child=child)
 
 

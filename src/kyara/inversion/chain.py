@@ -22,8 +22,8 @@ class Chain:
     found: str
     character: str
     others: Sequence[str]
-    sweep: Sequence[tuple[int, str]]
-    """Position of each blend, and its file."""
+    sweep: Sequence[tuple[str, str]]
+    """What each blend is, and its file."""
     warnings: Sequence[str]
 
 
@@ -38,7 +38,7 @@ def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) 
 def _row(chain: Chain) -> str:
     main = [(chain.photo, "photo"), (chain.found, "found in the parent"), (chain.character, "character")]
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in chain.warnings)
-    sweep = [(file, f"from layer {position}") for position, file in chain.sweep]
+    sweep = [(file, about) for about, file in chain.sweep]
     return (
         f'<section id="{quote(chain.name)}"><h2>{escape(chain.name)}</h2><p>{escape(chain.about)}</p>{warnings}'
         f'<div class="chain">{_figures(main, "large")}'
@@ -68,7 +68,8 @@ p { margin: .2rem 0 .6rem; opacity: .75; overflow-wrap: anywhere; } .warning { c
 section { border-top: 1px solid #8884; padding: 1rem 0; }
 .chain { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem; align-items: flex-start; }
 .large, .small { display: flex; flex-wrap: wrap; gap: .6rem; }
+.small figure { width: 76px; }
 figure { margin: 0; } figcaption { font-size: 12px; opacity: .75; }
-.large img { width: 160px; aspect-ratio: 1; border-radius: .6rem; } .small { max-width: 340px; }
+.large img { width: 160px; aspect-ratio: 1; border-radius: .6rem; } .small { max-width: 430px; }
 .small img { width: 76px; aspect-ratio: 1; border-radius: .3rem; }
 """

@@ -27,7 +27,7 @@ LAYOUT = 16
 """Places on a side at which light and dark are compared."""
 
 HAIRS = {
-    "black": (35, 32, 32), "brown": (92, 62, 45), "blonde": (200, 168, 120), "red": (150, 68, 40),
+    "black": (24, 22, 23), "brown": (92, 62, 45), "blonde": (200, 168, 120), "red": (150, 68, 40),
     "orange": (178, 96, 52), "gray": (150, 148, 146), "white": (222, 220, 216),
 }  # fmt: skip
 """What people's hair looks like in photos, in sRGB; of these, those that a generator knows."""
