@@ -42,6 +42,19 @@ def test_with_your_own_art(tmp_path: Path) -> None:
     assert len(read_gallery(tmp_path / "folder-ranked")) == 40
 
 
+def test_a_photo_becomes_a_character(tmp_path: Path) -> None:
+    section = README.split("## A photo becomes a character")[1].split("##")[0]
+    commands = re.findall(r"^    (kyara .*)$", section, flags=re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["generate", "avatar", "generate"]
+    kyara(commands[0].replace("2,4,6,7,18,24,25,30,38,42,57,61", "2,6"), tmp_path)
+    told = kyara(f"{commands[1]} --steps 20 --no-sweep", tmp_path)
+    assert "2 of 2 photos drawn" in told
+    kyara(commands[2], tmp_path)
+    characters = {row["file_name"]: row for row in read_gallery(tmp_path / "characters")}
+    assert characters["seed0006.png"]["hair"] in ("black", "brown")
+    assert (tmp_path / "blue" / "latent.png").is_file()
+
+
 def test_the_demo(tmp_path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     command = re.search(r"^demo:.*\n\t\$\(BIN\)/(kyara .*)$", makefile, flags=re.MULTILINE)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pair
 import pytest
-from kyara.preparation.photo import FaceError
 from PIL import Image
 
 from kyara.data.pictures import PictureError, decode, read_recipe, write_png
@@ -18,6 +17,7 @@ from kyara.generation.sample import generate
 from kyara.inversion.avatar import avatar
 from kyara.inversion.invert import invert
 from kyara.preparation import detect
+from kyara.preparation.photo import FaceError
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,10 @@ def test_avatar_does_what_it_is_asked(parent: str, child: str, photos: Path, tmp
     assert all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
     assert read_gallery(tmp_path / "asked")[0]["hair"] == "pink"
     assert not list((tmp_path / "asked" / "steps").glob("*blend*"))
+    assert list((tmp_path / "asked" / "steps").glob("*photo*"))
+    avatar(photos / "0.png", out=tmp_path / "without", **options, photos=False)
+    assert not list((tmp_path / "without" / "steps").glob("*photo*"))
+    assert "photo.png" not in (tmp_path / "without" / "index.html").read_text()
     assert read_recipe(tmp_path / "blend" / "0.png") is None  # no checkpoint makes it again
 
 

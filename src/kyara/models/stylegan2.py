@@ -68,9 +68,10 @@ class Config(base.Config):
     """Pictures in a group of the minibatch deviation."""
     w_decay: float = 0.995
     """Decay of the moving average of w, towards which truncation pulls."""
-    label_weight: float = 1.0
+    label_weight: float = 0.1
     """Weight of a label loss beside the projection: the discriminator also learns to tell the labels of real pictures,
-    the generator to make pictures that are told for what was asked. 0 leaves it out, and obedience comes later."""
+    the generator to make pictures that are told for what was asked. 0 leaves it out, and obedience comes later; at 1 a
+    generator that begins with nothing soon makes one face for each value."""
     labels_from: int = 0
     """First layer of styles that labels reach, two a size: at 4 they say nothing about 4 and 8 pixels, and a face whose
     colours change keeps its pose and its shape. What shows in the shape needs 0."""
