@@ -48,6 +48,7 @@ from kyara.models.vgg16 import VGG16, read_weights
 from kyara.preparation import landmarks
 
 METHODS = ("ours", "paper", "nearest", "random")
+"""What `make` makes. Other folders of characters beside them, named like the photos, are measured too."""
 POINTS = "points.json"
 RESAMPLED = 2000
 CHIN = 152
@@ -134,7 +135,8 @@ def measure(
     real = _held(open_dataset(drawn), prefix_from)
     reals = features(iter(real), network)
     report: dict[str, Any] = {"machine": machine(), "photos": len(stems), "methods": {}}
-    for method in METHODS:
+    others = sorted({path.parent.name for path in out.glob("*/*.png")} - {*METHODS, "photos"})
+    for method in [*METHODS, *others]:
         report["methods"][method] = _method(method, out, stems, pictures, shapes, drawn_points, groups, tagger, seen)
         made = features((decode(out / method / f"{stem}.png") for stem in stems), network)
         report["methods"][method]["frechet"] = _frechet(made, reals)
@@ -255,9 +257,10 @@ def _frechet(a: np.ndarray, b: np.ndarray) -> float:
 def _print(report: dict[str, Any]) -> None:
     print(report["machine"])
     rows = list(report["methods"]["ours"])
-    print("| | " + " | ".join(METHODS) + " |\n|---" * 1 + "|---" * len(METHODS) + "|")
+    methods = list(report["methods"])
+    print("| | " + " | ".join(methods) + " |\n|---" + "|---" * len(methods) + "|")
     for row in rows:
-        cells = [report["methods"][method].get(row, "") for method in METHODS]
+        cells = [report["methods"][method].get(row, "") for method in methods]
         print(f"| {row} | " + " | ".join(map(_cell, cells)) + " |")
     print(f"Fréchet distance of as many random samples of the child: {report['own samples']['frechet']:.1f}")
 

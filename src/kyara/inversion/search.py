@@ -102,7 +102,7 @@ def search(pictures: Tensor, space: Latents, perceptual: Perceptual, settings: S
             if settings.jitter:
                 strength = settings.jitter * max(0.0, 1 - progress / 0.75) ** 2
                 tried = tried + strength * torch.randn(u.shape, generator=jitter, device=u.device)
-            far, loss = _losses(generator, space, tried, noise, target, seen, perceptual, settings)
+            far, loss = _losses(space, tried, noise, target, seen, perceptual, settings)
             adam.zero_grad()
             loss.sum().backward()
             adam.step()
@@ -116,7 +116,7 @@ def search(pictures: Tensor, space: Latents, perceptual: Perceptual, settings: S
                     break
         u = u.detach().expand(-1, space.shape[0], -1).contiguous()
         noise = [m.detach() for m in noise] if noise else None
-        return _finish(generator, space, u, noise, target, perceptual, step + 1, time.perf_counter() - began)
+        return _finish(space, u, noise, target, perceptual, step + 1, time.perf_counter() - began)
 
 
 def _begin(target: Tensor, space: Latents, settings: Search) -> Tensor:
@@ -128,7 +128,6 @@ def _begin(target: Tensor, space: Latents, settings: Search) -> Tensor:
 
 
 def _losses(
-    generator: StyledGenerator,
     space: Latents,
     u: Tensor,
     noise: list[Tensor] | None,
@@ -139,7 +138,7 @@ def _losses(
 ) -> tuple[Tensor, Tensor]:
     """How far off each picture is, and what is minimised, (B,) each."""
     with _fast(target):
-        made = generator.synthesise(space.styles(u), noise).float()
+        made = space.generator.synthesise(space.styles(u), noise).float()
         far = perceptual.distance(perceptual.see(made), seen)
     far = far + settings.pixels * (made - target).square().mean((1, 2, 3))
     loss = far + settings.prior * u.square().mean((1, 2))
@@ -150,7 +149,6 @@ def _losses(
 
 @torch.no_grad()
 def _finish(
-    generator: StyledGenerator,
     space: Latents,
     u: Tensor,
     noise: list[Tensor] | None,
@@ -160,7 +158,7 @@ def _finish(
     seconds: float,
 ) -> Found:
     ws = space.styles(u)
-    made = generator.synthesise(ws, noise).clamp(-1, 1)
+    made = space.generator.synthesise(ws, noise).clamp(-1, 1)
     distance = perceptual.distance(perceptual.see(made), perceptual.see(target))
     return Found(u, ws, noise, made, distance, steps, seconds)
 
