@@ -61,6 +61,17 @@ def test_invert_finds_and_generate_makes_it_again(
     assert np.array_equal(decode(again / "latent.png"), decode(out / rows[1]["file_name"]))
 
 
+def test_no_name_takes_the_place_of_another(parent: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    for name in ("sheet.png", "x.png", "X.png", "b/x.png", "x-2.png"):
+        (tmp_path / "in" / name).write_bytes((photos / "0.png").read_bytes())
+    rows = read_gallery(invert(parent, tmp_path / "in", out=tmp_path / "found", steps=1))
+    found = [row["file_name"] for row in rows if row["shows"] == "found"]
+    assert len({name.lower() for name in found}) == 5 and "sheet.png" not in found
+    assert all((tmp_path / "found" / row["file_name"]).is_file() for row in rows)
+    assert decode(tmp_path / "found" / "sheet.png").shape[0] > 32
+
+
 def test_a_latent_can_be_edited(child: str, photos: Path, tmp_path: Path) -> None:
     found = invert(child, photos / "0.png", out=tmp_path / "found", steps=20) / "0.png"
     for value in ("black", "pink"):

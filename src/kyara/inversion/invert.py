@@ -153,11 +153,12 @@ def write_tuned(path: Path, generator: StyledGenerator, parent: str) -> dict[str
 
 def _add(made: GalleryWriter, group: list[Given], found: Found, recipe: dict[str, Any]) -> None:
     """What was sought and what was found, one below the other."""
+    (made.path / "given").mkdir(exist_ok=True)
     for given, ws, picture, distance in zip(
         group, found.ws, to_uint8(found.pictures), found.distance.tolist(), strict=True
     ):
         cells: dict[str, Any] = {"source": given.source}
-        made.add(f"{given.name}-given.png", encode_png(given.picture), shows="given", **cells)
+        made.add(f"given/{given.name}.png", encode_png(given.picture), shows="given", **cells)
         carried = {**recipe, "latent": pack(ws)} if found.noise is None else None
         cells |= {"distance": f"{distance:.4f}"}
         made.add(f"{given.name}.png", encode_png(picture, carried), shows="found", **cells)

@@ -14,7 +14,7 @@ import numpy as np
 
 from kyara.data.dataset import open_dataset
 from kyara.data.pictures import PictureError, center_crop, decode, write_png
-from kyara.gallery import printable
+from kyara.gallery import SHEET, printable
 from kyara.preparation.photo import FaceError, portrait
 
 
@@ -62,7 +62,7 @@ class Photos:
 
     def read(self) -> Iterator[Given]:
         """Every picture that can be used. If it is the only one and cannot, its error is raised."""
-        used: set[str] = set()
+        used = {Path(SHEET).stem}  # a file of every gallery
         for source, reader in self._readers.items():
             try:
                 picture, warnings = self._fit(reader(), source)
@@ -97,10 +97,10 @@ def _unique(source: str, used: set[str]) -> str:
     """The stem of a file's name as part of other names, with a number if it is taken."""
     stem = re.sub(r"[^\w-]+", "-", Path(source).stem)[:60].strip("-") or "picture"
     name, number = stem, 1
-    while name in used:
+    while name.lower() in used:  # some disks do not tell Me.png from me.png
         number += 1
         name = f"{stem}-{number}"
-    used.add(name)
+    used.add(name.lower())
     return name
 
 
