@@ -38,7 +38,7 @@ from kyara.data.dataset import Dataset, open_dataset
 from kyara.data.pictures import center_crop, decode, to_float, to_uint8, write_png
 from kyara.evaluation import metrics
 from kyara.gallery import read_gallery
-from kyara.generation.sample import load_generator, render
+from kyara.generation.sample import as_labels, load_generator, render
 from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
 from kyara.inversion.invert import load_styled
@@ -140,6 +140,9 @@ def measure(
         report["methods"][method] = _method(method, out, stems, pictures, shapes, drawn_points, groups, tagger, seen)
         made = features((decode(out / method / f"{stem}.png") for stem in stems), network)
         report["methods"][method]["frechet"] = _frechet(made, reals)
+    labels = {row["source"]: row for row in read_gallery(out / "ours")}
+    same = [*render_like(child, [labels[f"{stem}.png"] for stem in stems])]
+    report["own samples, same labels"] = {"frechet": _frechet(features(iter(same), network), reals)}
     report["own samples"] = {"frechet": _frechet(features(iter(_samples(child, len(stems))), network), reals)}
     (out / "measures.json").write_text(json.dumps(report, indent=2))
     _print(report)
@@ -250,6 +253,14 @@ def _samples(child: str, count: int) -> list[np.ndarray]:
     return [*render(generator, latents(seeds, generator.z_dim), generator.draw(seeds))]
 
 
+def render_like(child: str, rows: list[dict[str, str]]) -> np.ndarray:
+    """Random samples of the child that are asked for the labels of these characters."""
+    generator = load_generator(child, torch.device("cpu"))
+    shots = [{"labels": {name: row[name] for name in generator.config.attributes if row[name]}} for row in rows]
+    z = latents(range(len(rows)), generator.z_dim)
+    return render(generator, z, as_labels(shots, generator.config.attributes))
+
+
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(metrics.frechet(metrics.statistics(a), metrics.statistics(b)))
 
@@ -262,7 +273,8 @@ def _print(report: dict[str, Any]) -> None:
     for row in rows:
         cells = [report["methods"][method].get(row, "") for method in methods]
         print(f"| {row} | " + " | ".join(map(_cell, cells)) + " |")
-    print(f"Fréchet distance of as many random samples of the child: {report['own samples']['frechet']:.1f}")
+    for name in ("own samples", "own samples, same labels"):
+        print(f"Fréchet distance of the child's {name}, as many: {report[name]['frechet']:.1f}")
 
 
 def _cell(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +131,39 @@ def test_avatar_draws_every_photo(
             assert f"steps/{stem}-{kind}.png" in page and (out / f"steps/{stem}-{kind}.png").is_file()
     report = json.loads((out / "report.json").read_text())
     assert report["drawn"] == 3 and report["left_out"][0][0] == "broken.png"
-    generate(like=out / rows[0]["file_name"], where={"hair": "pink"}, rank="none", out=tmp_path / "pink")
+    again = generate(like=out / rows[0]["file_name"], rank="none", out=tmp_path / "again")
+    assert np.array_equal(decode(again / "latent.png"), decode(out / rows[0]["file_name"]))
+    pink = generate(like=out / rows[0]["file_name"], where={"hair": "pink"}, rank="none", out=tmp_path / "pink")
+    twice = generate(like=pink / "latent.png", rank="none", out=tmp_path / "twice")
+    assert np.array_equal(decode(twice / "latent.png"), decode(pink / "latent.png"))
+
+
+def test_a_blend_that_has_changed_is_not_repeated(parent: str, child: str, photos: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(parent, tmp_path / "copy")
+    out = avatar(
+        photos / "0.png", out=tmp_path / "x", parent=str(copy), child=child, aligned=True, steps=2, sweep=False
+    )
+    pair.write(copy, seed=5)
+    with pytest.raises(
+        ValueError, match=r"--like .*0\.png: was made by checkpoint .*copy.* but .*copy.* is checkpoint"
+    ):
+        generate(like=out / "0.png", rank="none", out=tmp_path / "again")
+    for odd in ({"parent": "hf-hub:some/one"}, {"position": -1}, {"width": "wide"}):
+        recipe = read_recipe(out / "0.png") or {}
+        recipe["blend"] = {**recipe["blend"], **odd}
+        write_png(tmp_path / "odd.png", decode(out / "0.png"), recipe)
+        with pytest.raises(ValueError, match=r"--like .*odd\.png: "):
+            generate(like=tmp_path / "odd.png", rank="none", out=tmp_path / "again")
 
 
 def test_avatar_does_what_it_is_asked(parent: str, child: str, photos: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"parent": parent, "child": child, "aligned": True, "steps": 5, "sweep": False}
     for name, more in {
         "asked": {"where": "hair=pink"}, "mean": {"colours": "mean"}, "photo": {"colours": "photo"},
-        "blend": {"blend": 3, "blend_width": 1},
+        "blend": {"blend": 3, "blend_width": 1}, "child": {"blend": 0},
     }.items():  # fmt: skip
         avatar(photos / "0.png", out=tmp_path / name, **options, **more)
-    made = [decode(tmp_path / name / "0.png") for name in ("asked", "mean", "photo", "blend")]
+    made = [decode(tmp_path / name / "0.png") for name in ("asked", "mean", "photo", "blend", "child")]
     assert all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
     assert read_gallery(tmp_path / "asked")[0]["hair"] == "pink"
     assert not list((tmp_path / "asked" / "steps").glob("*blend*"))
@@ -148,7 +171,6 @@ def test_avatar_does_what_it_is_asked(parent: str, child: str, photos: Path, tmp
     avatar(photos / "0.png", out=tmp_path / "without", **options, photos=False)
     assert not list((tmp_path / "without" / "steps").glob("*photo*"))
     assert "photo.png" not in (tmp_path / "without" / "index.html").read_text()
-    assert read_recipe(tmp_path / "blend" / "0.png") is None  # no checkpoint makes it again
 
 
 def test_faces_are_looked_for_unless_aligned(
@@ -167,7 +189,8 @@ def test_faces_are_looked_for_unless_aligned(
     [
         ({"steps": 0}, "--steps 0"),
         ({"batch": 0}, "--batch 0"),
-        ({"blend_width": 1.0}, "--blend-width"),
+        ({"blend_width": -1.0}, "--blend-width"),
+        ({"blend": 1000.0}, "--blend 1000"),
         ({"where": "hair=green"}, "knows hair as"),
         ({"face": 2}, "--face"),
     ],

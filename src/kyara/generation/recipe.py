@@ -13,11 +13,23 @@ from kyara.gallery import printable
 
 BUILTIN = "builtin:anime"
 LAST_SEED = 2**32 - 1
+LARGEST = 100
+"""No generator has so many layers."""
 
 Shot = Mapping[str, Any]
 """What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}, or
 {"latent": "..."} as `styles.pack` writes it; and from a model that learned attributes, also
 {"labels": {"hair": "silver"}}."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The relative that a model was blended with, as `styles.blend` takes it."""
+
+    parent: str
+    checkpoint: str
+    position: float
+    width: float
 
 
 @dataclass(frozen=True)
@@ -30,21 +42,29 @@ class Recipe:
     truncation: float
     mirror: bool
     shot: Shot
+    blend: Blend | None = None
 
     def find(self, named: str) -> str:
         """The name of the model that made the picture: `named` if one is, or else what the recipe says.
         ValueError if that is another model."""
-        name = self.model if named == BUILTIN else named
+        return self._check(self.model if named == BUILTIN else named, self.checkpoint, given=named != BUILTIN)
+
+    def find_parent(self) -> str:
+        """The name of the relative that the model was blended with; ValueError if that is another model by now."""
+        assert self.blend is not None
+        return self._check(self.blend.parent, self.blend.checkpoint, given=False)
+
+    def _check(self, name: str, wanted: str, *, given: bool) -> str:
         hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
         # A picture from anywhere must not make this computer fetch something from anywhere.
-        if name is self.model and name.startswith(("hf-hub:", "//", "\\\\")):
+        if not given and name.startswith(("hf-hub:", "//", "\\\\")):
             raise ValueError(f"--like {self.source}: was made by {printable(name)}, which is elsewhere; {hint}")
         try:
             found = checkpoint.read(name).hash
         except (OSError, ValueError) as error:
             raise ValueError(f"--like {self.source}: its model cannot be opened ({error}); {hint}") from error
-        if found != self.checkpoint:
-            made = f"was made by checkpoint {self.checkpoint} ({printable(self.model)})"
+        if found != wanted:
+            made = f"was made by checkpoint {wanted} ({printable(name if not given else self.model)})"
             raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
         return name
 
@@ -73,8 +93,22 @@ def read_like(path: Path) -> Recipe:
             "mirror": bool(mirror),
             "labels": labels,
         } if shot and _is_labels(labels) and abs(truncation) <= 2:
-            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels})
+            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, _blend(path, recipe))
     raise ValueError(f"--like {path}: its recipe is not one that this version of Kyara can repeat")
+
+
+def _blend(path: Path, recipe: Mapping[str, Any]) -> Blend | None:
+    match recipe.get("blend"):
+        case None:
+            return None
+        case {
+            "parent": str(parent),
+            "checkpoint": str(made_by),
+            "position": float() | int() as position,
+            "width": float() | int() as width,
+        } if 0 <= width <= LARGEST and 0 <= position <= LARGEST:
+            return Blend(parent, made_by, position, width)
+    raise ValueError(f"--like {path}: its recipe blends models in a way that this version of Kyara does not know")
 
 
 def _is_labels(labels: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_format
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from kyara.data.pictures import decode, encode_png, to_float, to_uint8, write_an
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation.confirm import TRIES, load_judge
 from kyara.generation.recipe import BUILTIN, LAST_SEED, Recipe, Shot, read_like
-from kyara.generation.styles import pack, relabel, render_styles, unpack
+from kyara.generation.styles import blend, pack, relabel, render_styles, unpack
 from kyara.models import conditions, load, pick_device
 from kyara.models.base import Generator, StyledGenerator, latents
 
@@ -133,6 +134,10 @@ def generate(
     # With which networks, and where to.
     device_found = pick_device(device)
     generator = load_generator(model, device_found)
+    blended: dict[str, Any] = {}
+    if like is not None and repeated.blend is not None:
+        generator = blend_again(repeated, generator, device_found)
+        blended = {"blend": dataclasses.asdict(repeated.blend)}
     if like is not None and "latent" in repeated.shot:
         shots = [edited(repeated, generator, asked, printable(model))]
     elif like is not None:
@@ -143,7 +148,7 @@ def generate(
     judge = load_judge(confirm, asked, device_found) if confirm is not None else None
     recogniser = None if rank == "none" or interpolate is not None else load_recogniser(rank, device_found)
     recipe: dict[str, Any] = {"kyara": __version__, "model": model, "checkpoint": checkpoint.read(model).hash}
-    recipe |= {"truncation": truncation, "mirror": mirror, "labels": {}}
+    recipe |= {"truncation": truncation, "mirror": mirror, "labels": {}, **blended}
     report = {"out": str(out), "pictures": total, **recipe, "labels": asked}
     if dry_run:
         print(json_format.dumps(report) if json else f"would make {total:,} pictures with {model} in {out}")
@@ -243,6 +248,16 @@ def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, in
             drawn = conditions.draw(attributes, joint, fixed, seed)
             names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
         yield {**shot, "labels": names}
+
+
+def blend_again(repeated: Recipe, child: Generator, device: torch.device) -> StyledGenerator:
+    """The blend of two generators that made a picture. ValueError if one of them cannot be found, or they do not
+    fit."""
+    assert repeated.blend is not None
+    parent = load_generator(repeated.find_parent(), device)
+    if not isinstance(parent, StyledGenerator) or not isinstance(child, StyledGenerator):
+        raise ValueError(f"--like {repeated.source}: only generators with styles can be blended")
+    return blend(parent, child, repeated.blend.position, repeated.blend.width)
 
 
 def edited(repeated: Recipe, generator: Generator, asked: Mapping[str, str], model: str) -> Shot:

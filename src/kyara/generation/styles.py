@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -51,3 +53,25 @@ def relabel(generator: StyledGenerator, ws: Tensor, asked: Mapping[str, int]) ->
         now = torch.cdist(ws.flatten(1), means.flatten(1)).argmin(1)
         moved += means[wanted] - means[now]
     return moved
+
+
+def blend(parent: StyledGenerator, child: StyledGenerator, position: float, width: float = 0.0) -> StyledGenerator:
+    """A generator between two relatives of one shape: layer i is the child's by logistic((i + 0.5 - position) / width),
+    the parent's by the rest; with width 0, the parent's before `position` and the child's from there on. Layers count
+    convolutions from the coarsest, 0, the learned constant with it; a block's RGB goes with its second one.
+    ValueError if they are of different shapes."""
+    mixed = copy.deepcopy(child)
+    theirs, ours = parent.layers()["g"], mixed.layers()["g"]
+    for i, (old, new) in enumerate(zip(theirs, ours, strict=True)):
+        share = _logistic((i + 0.5 - position) / width) if width else float(i >= position)
+        for a, b in zip(old, new, strict=True):
+            if a.shape != b.shape:
+                raise ValueError("the two generators differ in shape; a child has its parent's: train it with --init")
+            b.data.lerp_(a.data, 1 - share)
+    for source, average in mixed.averages.items():
+        mixed.get_submodule(average).load_state_dict(mixed.get_submodule(source).state_dict())
+    return mixed
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-max(min(x, 60.0), -60.0)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_format
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ from kyara.checkpoint import write_atomic
 from kyara.curation.rank import REPORT, Recogniser, load_recogniser
 from kyara.data.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
+from kyara.generation import styles
+from kyara.generation.recipe import LARGEST, Blend
 from kyara.generation.sample import appraise
-from kyara.generation.styles import pack
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
 from kyara.inversion.invert import load_styled, square_side
@@ -59,7 +62,7 @@ def avatar(
     detect: str = "photo",
     aligned: bool = False,
     face: int | None = None,
-    blend: float | None = None,
+    blend: float = 1,
     blend_width: float = 0.0,
     sweep: bool = True,
     photos: bool = True,
@@ -90,7 +93,8 @@ def avatar(
         detect: The frame that faces are cut to: photo, or ffhq for generators that others trained on that set.
         aligned: The photos are cut to the face already; nothing is looked for.
         face: Which face, if there are several: 1 is the largest, and taken without this.
-        blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on.
+        blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on. The
+            first one turns the head as in the photo; 0 is the child alone, with more of them the face is a person's.
         blend_width: How gradually one goes over into the other, in layers; 0 changes at once.
         sweep: Also draw each character with blends from layer 2 to 6, at once and gradually.
         photos: Keep the photos in the result, cut to the face; without, only what was made from them.
@@ -113,8 +117,9 @@ def avatar(
     for option, number in (("--steps", steps), ("--batch", batch)):
         if number < 1:
             raise ValueError(f"{option} {number}: must be 1 or more")
-    if blend_width < 0 or (blend_width and blend is None):
-        raise ValueError(f"--blend-width {blend_width:g}: must be 0 or more, and only goes with --blend")
+    for option, value in (("--blend", blend), ("--blend-width", blend_width)):
+        if not 0 <= value <= LARGEST:
+            raise ValueError(f"{option} {value:g}: must be from 0 to the number of layers")
     found_device = models.pick_device(device)
     pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
     fixed = conditions.find(asked, pair.child.config.attributes, printable(child))
@@ -133,6 +138,7 @@ def avatar(
     settings, chains, seconds = Search(steps=steps), list[Chain](), 0.0
     recipe: dict[str, Any] = {"kyara": __version__, "model": child, "checkpoint": checkpoint.read(child).hash}
     recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+    recipe |= {"blend": dataclasses.asdict(Blend(parent, checkpoint.read(parent).hash, blend, blend_width))}
     columns = [*pair.child.config.attributes, "score", "kept", "distance", "source"]
     with (
         GalleryWriter(out, columns, sources=[parent, child, photo], force=force) as made,
@@ -145,8 +151,7 @@ def avatar(
             seconds += found.seconds
             labels = reverse.carried([given.picture for given in group], pair.child, fixed)
             drawn = pair.draw(found, labels, tried, recogniser, group)
-            carried = recipe if blend is None else None
-            chains += [_write(made, *one, carried, photos) for one in zip(group, drawn, strict=True)]
+            chains += [_write(made, *one, recipe, photos) for one in zip(group, drawn, strict=True)]
             bar.update(len(group))
         made.finish(command=command, sheet=_rows)
     write_page(out, chains, command=command, about=f"{len(chains):,} photos by {parent}, drawn by {child}")
@@ -185,8 +190,8 @@ class Pair:
     parent: StyledGenerator
     child: StyledGenerator
     artist: StyledGenerator
-    """Who draws: the child, or a blend."""
-    blends: list[StyledGenerator]
+    """Who draws: a blend of both."""
+    sweep: list[StyledGenerator]
 
     @classmethod
     def load(
@@ -194,7 +199,7 @@ class Pair:
         parent: str,
         child: str,
         device: torch.device,
-        blend: float | None,
+        position: float,
         width: float,
         sweep: Sequence[tuple[float, float]],
     ) -> Pair:
@@ -203,8 +208,7 @@ class Pair:
         shapes = [(g.config.width, g.config.height, *g.centre(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
-        artist = new if blend is None else reverse.blend(old, new, blend, width)
-        return cls(old, new, artist, [reverse.blend(old, new, *place) for place in sweep])
+        return cls(old, new, styles.blend(old, new, position, width), [styles.blend(old, new, *p) for p in sweep])
 
     def draw(
         self,
@@ -217,7 +221,8 @@ class Pair:
         """The drawings of a batch of photos, best first: as likely to be whole as is enough, and keeping most."""
         known, device = self.child.config.attributes, found.ws.device
         columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in known}
-        styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried)
+        keys = [zlib.crc32(given.picture.tobytes()) for given in group]  # the same photo, the same character
+        found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys)
         drawn = []
         for i, (given, picture) in enumerate(zip(group, to_uint8(found.pictures), strict=True)):
             whole = appraise(pictures[i], recogniser)
@@ -225,14 +230,14 @@ class Pair:
             order = sorted(range(len(tried)), key=lambda v: -min(whole[v], ENOUGH) * kept[v] ** 2)
             best = order[0]
             with torch.inference_mode():
-                sweep = [to_uint8(blend.synthesise(styles[i, best][None]))[0] for blend in self.blends]
+                sweep = [to_uint8(blend.synthesise(found_styles[i, best][None]))[0] for blend in self.sweep]
             names = {name: known[name][label] for name, label in labels[i].items()}
-            about = float(found.distance[i]), pictures[i][order], styles[i, best], whole[best], kept[best]
+            about = float(found.distance[i]), pictures[i][order], found_styles[i, best], whole[best], kept[best]
             drawn.append(Drawn(picture, *about, names, np.array(sweep)))
         return drawn
 
 
-def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, Any] | None, photos: bool) -> Chain:
+def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, Any], photos: bool) -> Chain:
     """The character as a picture of the Gallery, everything else in the folder `steps`."""
     steps = made.path / "steps"
     steps.mkdir(exist_ok=True)
@@ -243,7 +248,7 @@ def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, An
         return name
 
     character = f"{given.name}.png"
-    carried = None if recipe is None else {**recipe, "latent": pack(drawn.styles)}
+    carried = {**recipe, "latent": styles.pack(drawn.styles)}
     cells: dict[str, object] = {**drawn.labels, "kept": f"{drawn.kept:.4f}", "distance": f"{drawn.distance:.4f}"}
     made.add(character, encode_png(drawn.pictures[0], carried), score=drawn.whole, source=given.source, **cells)
     return Chain(

@@ -9,9 +9,7 @@ best is chosen: whole as the distortion recogniser sees it, and like the photo.
 
 from __future__ import annotations
 
-import copy
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,10 +21,13 @@ from kyara.data.pictures import to_uint8
 from kyara.inversion import traits
 from kyara.models.base import StyledGenerator, latents
 
-TRUNCATIONS = (1.0, 0.8, 0.6)
+TRUNCATIONS = (1.0, 0.7)
 """Of the coarse styles: 1 is as found, less is nearer to the child's average face."""
-CARRIED = 3 / 5
-"""Where colours begin if that cannot be measured: as a share of the layers."""
+DRAWS = (None, 0, 1, 2)
+"""Whose fine styles are tried: the mean of what is asked for (None), or latents drawn for each photo. With the mean
+alone all characters would be shaded alike."""
+FINE = 0.9
+"""Truncation of these."""
 PAIRS = 24
 """Pairs of pictures by which `colour_layer` measures."""
 
@@ -40,32 +41,50 @@ class Variant:
     """Layers of styles before this one are the photo's."""
     colours: str
     """Whose the styles from there on are: of the labels asked for, of the child's average, or of the photo."""
+    drawn: int | None = None
+    """Which of the latents drawn for a photo they are taken from; None: the mean."""
 
 
 def variants(child: StyledGenerator, colours: str, layer: int) -> list[Variant]:
-    """The ways that are tried: the photo's styles reach up to `layer`, where colours begin, or a size less, or more."""
-    last = child.centre(1).shape[1]
-    positions = [last] if colours == "photo" else sorted({min(max(layer + more, 1), last) for more in (-2, 0, 2)})
-    return [Variant(t, p, colours) for p, t in itertools.product(positions, TRUNCATIONS)]
+    """The ways that are tried: the photo's styles reach up to `layer`, where colours begin; if colours are the photo's
+    too, all the way."""
+    if colours == "photo":
+        return [Variant(truncation, child.centre(1).shape[1], colours) for truncation in TRUNCATIONS]
+    return [Variant(t, layer, colours, drawn) for t, drawn in itertools.product(TRUNCATIONS, DRAWS)]
 
 
 @torch.inference_mode()
 def draw(
-    artist: StyledGenerator, child: StyledGenerator, ws: Tensor, labels: Mapping[str, Tensor], tried: Sequence[Variant]
+    artist: StyledGenerator,
+    child: StyledGenerator,
+    ws: Tensor,
+    labels: Mapping[str, Tensor],
+    tried: Sequence[Variant],
+    keys: Sequence[int],
 ) -> tuple[Tensor, np.ndarray]:
     """Every variant of every photo: the styles (B, V, layers, w_dim), and the pictures (B, V, H, W, 3) uint8. `ws`
     (B, layers, w_dim) are the styles found in the parent, `labels` (B,) by attribute what the child is asked to show;
-    `artist` makes the pictures: the child, or a blend of both."""
-    asked, plain = child.centre(len(ws), labels), child.centre(len(ws))  # (B, layers, w_dim)
-    styles = []
+    `artist` makes the pictures: the child, or a blend of both. `keys` (B,) are numbers by which latents are drawn for
+    each."""
+    plain = child.centre(len(ws))  # (B, layers, w_dim)
+    coarse = torch.arange(ws.shape[1], device=ws.device)[:, None]
+    styles, pictures = [], []
     for variant in tried:
-        centre = asked if variant.colours == "labels" else plain
         shape = plain.lerp(ws, variant.truncation)
-        coarse = torch.arange(ws.shape[1], device=ws.device) < variant.position
-        styles.append(torch.where(coarse[:, None], shape, centre if variant.colours != "photo" else shape))
-    together = torch.stack(styles, 1)  # (B, V, layers, w_dim)
-    pictures = np.stack([to_uint8(artist.synthesise(one)) for one in together])
-    return together, pictures
+        fine = shape if variant.colours == "photo" else _fine(child, variant, keys, labels)
+        styles.append(torch.where(coarse < variant.position, shape, fine))
+        pictures.append(to_uint8(artist.synthesise(styles[-1])))
+    return torch.stack(styles, 1), np.stack(pictures, 1)
+
+
+def _fine(child: StyledGenerator, variant: Variant, keys: Sequence[int], labels: Mapping[str, Tensor]) -> Tensor:
+    """The styles (B, layers, w_dim) that colours come from."""
+    asked = labels if variant.colours == "labels" else None
+    centre = child.centre(len(keys), asked)
+    if variant.drawn is None:
+        return centre
+    z = latents([(key + variant.drawn) % 2**32 for key in keys], child.z_dim).to(centre.device)
+    return centre.lerp(child.styles(z, asked), FINE)
 
 
 @torch.inference_mode()
@@ -126,25 +145,3 @@ def carried(photos: Sequence[np.ndarray], child: StyledGenerator, fixed: Mapping
                 labels[name] = known[name].index(value)
         found.append({**labels, **fixed})
     return found
-
-
-def blend(parent: StyledGenerator, child: StyledGenerator, position: float, width: float = 0.0) -> StyledGenerator:
-    """A generator between two relatives of one shape: layer i is the child's by logistic((i + 0.5 - position) / width),
-    the parent's by the rest; with width 0, the parent's before `position` and the child's from there on. Layers count
-    convolutions from the coarsest, 0, the learned constant with it; a block's RGB goes with its second one.
-    ValueError if they are of different shapes."""
-    mixed = copy.deepcopy(child)
-    theirs, ours = parent.layers()["g"], mixed.layers()["g"]
-    for i, (old, new) in enumerate(zip(theirs, ours, strict=True)):
-        share = _logistic((i + 0.5 - position) / width) if width else float(i >= position)
-        for a, b in zip(old, new, strict=True):
-            if a.shape != b.shape:
-                raise ValueError("the two generators differ in shape; a child has its parent's: train it with --init")
-            b.data.lerp_(a.data, 1 - share)
-    for source, average in mixed.averages.items():
-        mixed.get_submodule(average).load_state_dict(mixed.get_submodule(source).state_dict())
-    return mixed
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-max(min(x, 60.0), -60.0)))
