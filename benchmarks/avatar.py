@@ -144,6 +144,8 @@ def measure(
     same = [*render_like(child, [labels[f"{stem}.png"] for stem in stems])]
     report["own samples, same labels"] = {"frechet": _frechet(features(iter(same), network), reals)}
     report["own samples"] = {"frechet": _frechet(features(iter(_samples(child, len(stems))), network), reals)}
+    for result in report["methods"].values():
+        result |= _gains(report["methods"]["ours"]["ranks"], result["ranks"], stems)
     (out / "measures.json").write_text(json.dumps(report, indent=2))
     _print(report)
 
@@ -178,6 +180,10 @@ def _method(
     result["recognised, rank"] = _interval(_ranks(both))
     result["recognised among 4"] = _interval(_ranks(both) ** 3)
     result["embedding above random"] = _interval(alike)
+    result["ranks"] = {
+        name: dict(zip((stems[i] for i in kept), _ranks(far).tolist(), strict=True))
+        for name, far in (("landmarks", shape_far), ("hair", hair_far), ("recognised", both))
+    }
     for name, members in groups.items():
         inside = [members[i] for i in kept]
         if 3 <= sum(inside) < len(inside):
@@ -217,6 +223,18 @@ def _ranks(far: np.ndarray) -> np.ndarray:
     own = np.diag(far)[:, None]
     count = (far > own).sum(1) + 0.5 * ((far == own).sum(1) - 1)
     return count / (len(far) - 1)
+
+
+def _gains(
+    ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]], stems: list[str]
+) -> dict[str, list[float]]:
+    """By how much the ranks of ours are above theirs, photo by photo. A character in which animeface finds no face is
+    at chance, 0.5."""
+    found = {}
+    for name, ranks in ours.items():
+        gain = [ranks.get(stem, 0.5) - theirs[name].get(stem, 0.5) for stem in stems]
+        found[f"{name}: ours is above it by"] = _interval(np.array(gain))
+    return found
 
 
 def _interval(values: np.ndarray) -> list[float]:
@@ -267,7 +285,7 @@ def _frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 def _print(report: dict[str, Any]) -> None:
     print(report["machine"])
-    rows = list(report["methods"]["ours"])
+    rows = [row for row in report["methods"]["ours"] if row != "ranks"]
     methods = list(report["methods"])
     print("| | " + " | ".join(methods) + " |\n|---" + "|---" * len(methods) + "|")
     for row in rows:
