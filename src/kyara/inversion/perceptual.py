@@ -25,6 +25,8 @@ class Perceptual(Protocol):
     """A distance in two steps, so that what does not change is looked at once."""
 
     name: str
+    weight: float
+    """Brings its distances to the size of the built-in ones, beside which the weights of a search were chosen."""
 
     def see(self, pictures: Tensor) -> Maps:
         """What the network sees of pictures (B, 3, H, W) in [-1, 1]."""
@@ -38,6 +40,7 @@ class BuiltIn:
     is bent."""
 
     name = "builtin"
+    weight = 1.0
 
     def __init__(self, device: torch.device) -> None:
         self.networks = [_body(load(name, device)) for name in ("builtin:tagger", "builtin:distortion")]
@@ -64,6 +67,8 @@ def unit(maps: Tensor) -> Tensor:
 
 class Lpips:
     """LPIPS with VGG16, whose weights are published elsewhere."""
+
+    weight = 30.0
 
     def __init__(self, name: str, path: Path, device: torch.device) -> None:
         self.name = name

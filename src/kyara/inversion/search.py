@@ -140,7 +140,7 @@ def _losses(
     with _fast(target):
         made = space.generator.synthesise(space.styles(u), noise).float()
         far = perceptual.distance(perceptual.see(made), seen)
-    far = far + settings.pixels * (made - target).square().mean((1, 2, 3))
+    far = far * perceptual.weight + settings.pixels * (made - target).square().mean((1, 2, 3))
     loss = far + settings.prior * u.square().mean((1, 2))
     if noise:
         loss = loss + settings.noise_weight * torch.stack([roughness(m) for m in noise]).sum(0)
@@ -208,7 +208,7 @@ def tune(found: Found, pictures: Tensor, space: Latents, perceptual: Perceptual,
         for step in range(steps):
             made = generator.synthesise(ws, found.noise).float()
             far = perceptual.distance(perceptual.see(made), seen)
-            loss = (far + defaults.pixels * (made - target).square().mean((1, 2, 3))).mean()
+            loss = (far * perceptual.weight + defaults.pixels * (made - target).square().mean((1, 2, 3))).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
