@@ -119,6 +119,8 @@ def test_avatar_draws_every_photo(
     out = avatar(photos, out=tmp_path / "chars", parent=parent, child=child, aligned=True, steps=10, batch=2)
     told = capsys.readouterr().out
     assert "3 of 4 photos drawn" in told and "broken.png" in told
+    again = avatar(out, out=tmp_path / "of a gallery", parent=parent, child=child, aligned=True, steps=1, sweep=False)
+    assert not json.loads((again / "report.json").read_text())["left_out"]  # its sheet is no photo
     rows = read_gallery(out)
     assert len(rows) == 3 and {row["source"] for row in rows} == {"0.png", "1.png", "b/1.png"}
     for row in rows:

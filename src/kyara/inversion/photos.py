@@ -56,7 +56,7 @@ class Photos:
             yield str(self.path), lambda: self.path
             return
         dataset = open_dataset(self.path)
-        self.failures += dataset.ignored
+        self.failures += [entry for entry in dataset.ignored if entry[0] != f"{dataset.base}{SHEET}"]
         for i, name in enumerate(dataset.names):
             yield name, functools.partial(dataset.read, i)
 
