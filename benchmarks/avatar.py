@@ -39,9 +39,9 @@ from kyara.data.pictures import center_crop, decode, to_float, to_uint8, write_p
 from kyara.evaluation import metrics
 from kyara.gallery import read_gallery
 from kyara.generation.sample import as_labels, load_generator, render
+from kyara.generation.styles import load_styled
 from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
-from kyara.inversion.invert import load_styled
 from kyara.labels.tagger import load_tagger
 from kyara.models.base import latents
 from kyara.models.vgg16 import VGG16, read_weights

@@ -24,7 +24,7 @@ from vgg16 import archive
 
 from kyara.data.dataset import open_dataset
 from kyara.data.pictures import center_crop, to_float
-from kyara.inversion.invert import load_styled
+from kyara.generation.styles import load_styled
 from kyara.inversion.latents import Latents
 from kyara.inversion.perceptual import Lpips, Perceptual, load_perceptual
 from kyara.inversion.search import Search, search

@@ -195,6 +195,8 @@ def test_faces_are_looked_for_unless_aligned(
         ({"blend": 1000.0}, "--blend 1000"),
         ({"where": "hair=green"}, "knows hair as"),
         ({"face": 2}, "--face"),
+        ({"where": "hair=pink", "colours": "photo"}, "--where: asks for what --colours photo"),
+        ({"detect": "ffhq"}, "--detect ffhq: nothing is looked for"),
     ],
 )
 def test_avatar_refuses_what_cannot_be(
@@ -203,6 +205,22 @@ def test_avatar_refuses_what_cannot_be(
     with pytest.raises(ValueError, match=problem):
         avatar(photos, out=tmp_path / "x", parent=parent, child=child, aligned=True, **options)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_child_without_labels_is_not_asked_for_any(parent: str, photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"parent": parent, "child": parent, "aligned": True, "steps": 2, "sweep": False}
+    with pytest.raises(ValueError, match=r"--colours labels: .* learned no attributes"):
+        avatar(photos / "0.png", out=tmp_path / "x", **options, colours="labels")
+    assert "hair" not in read_gallery(avatar(photos / "0.png", out=tmp_path / "x", **options))[0]
+
+
+def test_many_at_once_are_made_again_to_the_bit(parent: str, child: str, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").rename(tmp_path / "broken.png")
+    out = avatar(photos, out=tmp_path / "chars", parent=parent, child=child, aligned=True, steps=5, sweep=False)
+    (tmp_path / "broken.png").rename(photos / "broken.png")
+    for row in read_gallery(out):
+        again = generate(like=out / row["file_name"], rank="none", out=tmp_path / Path(row["file_name"]).stem)
+        assert np.array_equal(decode(again / "latent.png"), decode(out / row["file_name"]))
 
 
 def test_pairs_must_fit_and_have_styles(parent: str, photos: Path, tmp_path: Path) -> None:

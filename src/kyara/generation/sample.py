@@ -22,7 +22,7 @@ from kyara.data.pictures import decode, encode_png, to_float, to_uint8, write_an
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation.confirm import TRIES, load_judge
 from kyara.generation.recipe import BUILTIN, LAST_SEED, Recipe, Shot, read_like
-from kyara.generation.styles import blend, pack, relabel, render_styles, unpack
+from kyara.generation.styles import blend, load_styled, pack, relabel, render_styles, unpack
 from kyara.models import conditions, load, pick_device
 from kyara.models.base import Generator, StyledGenerator, latents
 
@@ -254,8 +254,8 @@ def blend_again(repeated: Recipe, child: Generator, device: torch.device) -> Sty
     """The blend of two generators that made a picture. ValueError if one of them cannot be found, or they do not
     fit."""
     assert repeated.blend is not None
-    parent = load_generator(repeated.find_parent(), device)
-    if not isinstance(parent, StyledGenerator) or not isinstance(child, StyledGenerator):
+    parent = load_styled(repeated.find_parent(), device)
+    if not isinstance(child, StyledGenerator):
         raise ValueError(f"--like {repeated.source}: only generators with styles can be blended")
     return blend(parent, child, repeated.blend.position, repeated.blend.width)
 

@@ -12,8 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kyara import models
 from kyara.data.pictures import to_uint8
 from kyara.models.base import StyledGenerator
+
+
+def load_styled(name: str, device: torch.device) -> StyledGenerator:
+    """The generator of a Checkpoint. ValueError if its layers take no styles."""
+    model = models.load(name, device)
+    if not isinstance(model, StyledGenerator):
+        raise ValueError(f"{name}: latents are sought in generators with styles, such as a stylegan2; this is none")
+    return model
 
 
 def pack(ws: Tensor) -> str:

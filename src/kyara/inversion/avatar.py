@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,23 +24,16 @@ from kyara.data.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
 from kyara.generation import styles
 from kyara.generation.recipe import LARGEST, Blend
-from kyara.generation.sample import appraise
+from kyara.generation.sample import Where, appraise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
-from kyara.inversion.invert import load_styled, square_side
+from kyara.inversion.invert import square_side
 from kyara.inversion.latents import Latents
 from kyara.inversion.perceptual import load_perceptual
 from kyara.inversion.photos import Given, Photos
 from kyara.inversion.search import Found, Search, search
 from kyara.models import conditions
 from kyara.models.base import StyledGenerator
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    Where = str | Mapping[str, str]
-else:
-    Where = str  # what the command line can say
 
 SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
 """Where the parent's layers end and the child's begin, and how gradually."""
@@ -58,7 +51,7 @@ def avatar(
     parent: str = "builtin:photo",
     child: str = "builtin:anime",
     where: Where = "",
-    colours: Literal["labels", "mean", "photo"] = "labels",
+    colours: Literal["labels", "mean", "photo"] | None = None,
     detect: str = "photo",
     aligned: bool = False,
     face: int | None = None,
@@ -89,7 +82,7 @@ def avatar(
         where: What all characters shall show, as hair=blue. What is not named is taken from the photo: the colours of
             hair and eyes, as near as the child knows them.
         colours: labels takes colours from what is asked for, mean from the child's average face, photo from the
-            photo's latent, lamps and all.
+            photo's latent, lamps and all. Without it labels, or mean if the child learned none.
         detect: The frame that faces are cut to: photo, or ffhq for generators that others trained on that set.
         aligned: The photos are cut to the face already; nothing is looked for.
         face: Which face, if there are several: 1 is the largest, and taken without this.
@@ -123,8 +116,14 @@ def avatar(
     found_device = models.pick_device(device)
     pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
     fixed = conditions.find(asked, pair.child.config.attributes, printable(child))
-    if colours == "labels" and not pair.child.config.attributes:
-        colours = "mean"  # it learned no labels to ask for
+    told = pair.child.config.attributes
+    colours = colours or ("labels" if told else "mean")
+    if colours == "labels" and not told:
+        raise ValueError(f"--colours labels: {printable(child)} learned no attributes; mean and photo need none")
+    if asked and colours != "labels":
+        raise ValueError(f"--where: asks for what --colours {colours} leaves to others; leave one of the two out")
+    if aligned and detect != "photo":
+        raise ValueError(f"--detect {detect}: nothing is looked for in what is --aligned; leave one of the two out")
     source = Photos(photo, None if aligned else detect, face, square_side(pair.parent, parent))
     report: dict[str, Any] = {"out": str(out), "photos": len(source), "parent": parent, "child": child}
     if dry_run:
@@ -138,7 +137,8 @@ def avatar(
     settings, chains, seconds = Search(steps=steps), list[Chain](), 0.0
     recipe: dict[str, Any] = {"kyara": __version__, "model": child, "checkpoint": checkpoint.read(child).hash}
     recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
-    recipe |= {"blend": dataclasses.asdict(Blend(parent, checkpoint.read(parent).hash, blend, blend_width))}
+    if blend or blend_width:  # else the child makes it again without the parent
+        recipe |= {"blend": dataclasses.asdict(Blend(parent, checkpoint.read(parent).hash, blend, blend_width))}
     columns = [*pair.child.config.attributes, "score", "kept", "distance", "source"]
     with (
         GalleryWriter(out, columns, sources=[parent, child, photo], force=force) as made,
@@ -149,7 +149,8 @@ def avatar(
             targets = to_float(np.stack([given.picture for given in group])).to(found_device)
             found = search(targets, latents, perceptual, settings)
             seconds += found.seconds
-            labels = reverse.carried([given.picture for given in group], pair.child, fixed)
+            people = [given.picture for given in group]
+            labels = reverse.carried(people, pair.child, fixed) if colours == "labels" else [{} for _ in group]
             drawn = pair.draw(found, labels, tried, recogniser, group)
             chains += [_write(made, *one, recipe, photos) for one in zip(group, drawn, strict=True)]
             bar.update(len(group))
@@ -204,7 +205,7 @@ class Pair:
         sweep: Sequence[tuple[float, float]],
     ) -> Pair:
         """ValueError if the two are of different shapes."""
-        old, new = load_styled(parent, device), load_styled(child, device)
+        old, new = styles.load_styled(parent, device), styles.load_styled(child, device)
         shapes = [(g.config.width, g.config.height, *g.centre(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
@@ -232,6 +233,7 @@ class Pair:
             with torch.inference_mode():
                 sweep = [to_uint8(blend.synthesise(found_styles[i, best][None]))[0] for blend in self.sweep]
             names = {name: known[name][label] for name, label in labels[i].items()}
+            pictures[i][best] = styles.render_styles(self.artist, found_styles[i, [best]])[0]  # as --like makes it
             about = float(found.distance[i]), pictures[i][order], found_styles[i, best], whole[best], kept[best]
             drawn.append(Drawn(picture, *about, names, np.array(sweep)))
         return drawn

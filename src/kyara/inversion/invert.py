@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 from tyro.conf import Positional
 
@@ -16,7 +15,7 @@ from kyara import __version__, checkpoint, models
 from kyara.curation.rank import contact_sheet
 from kyara.data.pictures import encode_png, to_float, to_uint8
 from kyara.gallery import PAGE, GalleryWriter, command_line, printable
-from kyara.generation.styles import pack
+from kyara.generation.styles import load_styled, pack, render_styles
 from kyara.inversion.latents import Latents
 from kyara.inversion.perceptual import load_perceptual
 from kyara.inversion.photos import Given, Photos
@@ -110,7 +109,7 @@ def invert(
                 recipe |= write_tuned(out / TUNED, bent, model)
                 found.pictures = bent.synthesise(found.ws, found.noise).detach().clamp(-1, 1)
                 found.distance = perceptual.distance(perceptual.see(found.pictures), perceptual.see(targets))
-            _add(made, group, found, recipe)
+            _add(made, group, found, bent if tune_steps else generator, recipe)
             distances += found.distance.tolist()
             report["steps"], report["seconds"] = max(report["steps"], found.steps), report["seconds"] + found.seconds
             bar.update(len(group))
@@ -119,14 +118,6 @@ def invert(
     report |= {"distance": statistics.median(distances), "left_out": [list(failure) for failure in photos.failures]}
     print(json_format.dumps(report) if json else _summary(report, len(distances)))
     return out
-
-
-def load_styled(name: str, device: torch.device) -> StyledGenerator:
-    """The generator of a Checkpoint. ValueError if its layers take no styles."""
-    model = models.load(name, device)
-    if not isinstance(model, StyledGenerator):
-        raise ValueError(f"{name}: latents are sought in generators with styles, such as a stylegan2; this is none")
-    return model
 
 
 def square_side(generator: StyledGenerator, name: str) -> int:
@@ -140,8 +131,6 @@ def square_side(generator: StyledGenerator, name: str) -> int:
 def write_tuned(path: Path, generator: StyledGenerator, parent: str) -> dict[str, str]:
     """Writes the generator that was bent to a few pictures as a Checkpoint; what recipes say of it."""
     source = checkpoint.read(parent)
-    for average, kept in generator.averages.items():
-        generator.get_submodule(average).load_state_dict(generator.get_submodule(kept).state_dict())
     card = f"# {parent}, bent to a few pictures\n\nPivotal tuning (Roich et al. 2021) by `kyara invert`. "
     card += f"What {parent} may be used for holds for this too, and the pictures belong to whom they belong.\n"
     about = {"init": parent, **{key: value for key, value in source.about.items() if key == "data"}}
@@ -151,12 +140,14 @@ def write_tuned(path: Path, generator: StyledGenerator, parent: str) -> dict[str
     return {"model": str(path), "checkpoint": checkpoint.read(path).hash}
 
 
-def _add(made: GalleryWriter, group: list[Given], found: Found, recipe: dict[str, Any]) -> None:
+def _add(
+    made: GalleryWriter, group: list[Given], found: Found, generator: StyledGenerator, recipe: dict[str, Any]
+) -> None:
     """What was sought and what was found, one below the other."""
     (made.path / "given").mkdir(exist_ok=True)
-    for given, ws, picture, distance in zip(
-        group, found.ws, to_uint8(found.pictures), found.distance.tolist(), strict=True
-    ):
+    # As --like will make them: a batch may compute in another order.
+    pictures = render_styles(generator, found.ws) if found.noise is None else to_uint8(found.pictures)
+    for given, ws, picture, distance in zip(group, found.ws, pictures, found.distance.tolist(), strict=True):
         cells: dict[str, Any] = {"source": given.source}
         made.add(f"given/{given.name}.png", encode_png(given.picture), shows="given", **cells)
         carried = {**recipe, "latent": pack(ws)} if found.noise is None else None

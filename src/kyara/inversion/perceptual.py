@@ -50,7 +50,7 @@ class BuiltIn:
             F.interpolate(pictures, (96, 96), mode="bilinear", antialias=True) if pictures.shape[2] != 96 else pictures
         )
         seen = seen.contiguous(memory_format=torch.channels_last)
-        return [unit(m) for net in self.networks for m in net(seen, output_hidden_states=True).hidden_states[1:]]
+        return [_unit(m) for net in self.networks for m in net(seen, output_hidden_states=True).hidden_states[1:]]
 
     def distance(self, a: Maps, b: Maps) -> Tensor:
         return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
@@ -60,7 +60,7 @@ def _body(model: Any) -> Any:
     return model.net_ema.body if hasattr(model.net_ema, "body") else model.net_ema.convnext
 
 
-def unit(maps: Tensor) -> Tensor:
+def _unit(maps: Tensor) -> Tensor:
     """Maps (B, C, H, W) brought to length 1 at every place."""
     return F.normalize(maps.float(), dim=1, eps=1e-6)
 
@@ -77,11 +77,10 @@ class Lpips:
     def see(self, pictures: Tensor) -> Maps:
         scale = max(1.0, 64 / min(pictures.shape[2:]))
         large = pictures if scale == 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
-        return [unit(m) for m in self.network(large)]
+        return self.network.unit_maps(large)
 
     def distance(self, a: Maps, b: Maps) -> Tensor:
-        heads = zip(self.network.heads, a, b, strict=True)
-        return torch.stack([head((x - y).square()).mean((1, 2, 3)) for head, x, y in heads]).sum(0)
+        return self.network.between(a, b)
 
 
 def load_perceptual(name: str, device: torch.device) -> Perceptual:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara.data.dataset import open_dataset
+from kyara.curation.rank import open_pictures
 from kyara.data.pictures import PictureError, center_crop, decode, write_png
 from kyara.gallery import SHEET, printable
 from kyara.preparation.photo import FaceError, portrait
@@ -46,7 +46,7 @@ class Photos:
     def __post_init__(self) -> None:
         self._readers = dict(self._find())
         if self.face is not None and self.detect is None:
-            raise ValueError("--face: says which face to take; leave out --aligned")
+            raise ValueError("--face: says which of the faces found to take; say --detect, and not --aligned")
 
     def __len__(self) -> int:
         return len(self._readers)
@@ -55,10 +55,10 @@ class Photos:
         if not self.path.is_dir() and self.path.suffix.lower() != ".zip":
             yield str(self.path), lambda: self.path
             return
-        dataset = open_dataset(self.path)
-        self.failures += [entry for entry in dataset.ignored if entry[0] != f"{dataset.base}{SHEET}"]
-        for i, name in enumerate(dataset.names):
-            yield name, functools.partial(dataset.read, i)
+        pictures = open_pictures(self.path)  # of a Gallery, those in its table
+        self.failures += pictures.ignored
+        for i, name in enumerate(pictures.names):
+            yield name, functools.partial(pictures.read, i)
 
     def read(self) -> Iterator[Given]:
         """Every picture that can be used. If it is the only one and cannot, its error is raised."""

@@ -79,6 +79,24 @@ class Found:
     seconds: float
 
 
+LOOK = 10
+"""Steps between two looks at how far off the pictures are: each is a wait for the device."""
+
+
+class Stall:
+    """Notices that so many steps have gained less than a share of the distance. Called with the distance at every look,
+    it says whether to end."""
+
+    def __init__(self, patience: int, gain: float) -> None:
+        self.patience, self.gain = patience, gain
+        self.best, self.waited = math.inf, 0
+
+    def __call__(self, now: float) -> bool:
+        self.waited = 0 if now < self.best * (1 - self.gain) else self.waited + LOOK
+        self.best = min(self.best, now)
+        return self.waited >= self.patience
+
+
 def search(pictures: Tensor, space: Latents, perceptual: Perceptual, settings: Search | None = None) -> Found:
     """The latents of pictures (B, 3, H, W) in [-1, 1], of the generator's size. Deterministic; what is found for one
     picture does not depend on the others, but for when the search ends."""
@@ -93,7 +111,7 @@ def search(pictures: Tensor, space: Latents, perceptual: Perceptual, settings: S
         noise = _fresh_noise(generator, len(target)) if settings.noise else None
         adam = torch.optim.Adam([u, *(noise or [])], lr=settings.lr, betas=(0.9, 0.99), fused=True)
         jitter = torch.Generator(target.device).manual_seed(0)
-        best, waited, step = math.inf, 0, 0
+        stall, step = Stall(settings.patience, settings.gain), 0
         for step in range(settings.steps):
             progress = step / settings.steps
             for group in adam.param_groups:
@@ -108,12 +126,8 @@ def search(pictures: Tensor, space: Latents, perceptual: Perceptual, settings: S
             adam.step()
             if noise:
                 _renormalise(noise)
-            if step % 10 == 9:  # to look costs a wait for the device
-                now = float(far.detach().mean())
-                waited = 0 if now < best * (1 - settings.gain) else waited + 10
-                best = min(best, now)
-                if waited >= settings.patience:
-                    break
+            if step % LOOK == LOOK - 1 and stall(float(far.detach().mean())):
+                break
         u = u.detach().expand(-1, space.shape[0], -1).contiguous()
         noise = [m.detach() for m in noise] if noise else None
         return _finish(space, u, noise, target, perceptual, step + 1, time.perf_counter() - began)
@@ -204,7 +218,7 @@ def tune(found: Found, pictures: Tensor, space: Latents, perceptual: Perceptual,
         adam = torch.optim.Adam([w.requires_grad_(True) for w in weights], lr=3e-4, betas=(0.9, 0.99), fused=True)
         with torch.no_grad():
             seen = perceptual.see(target)
-        best, waited = math.inf, 0
+        stall = Stall(defaults.patience, defaults.gain)
         for step in range(steps):
             made = generator.synthesise(ws, found.noise).float()
             far = perceptual.distance(perceptual.see(made), seen)
@@ -212,12 +226,8 @@ def tune(found: Found, pictures: Tensor, space: Latents, perceptual: Perceptual,
             adam.zero_grad()
             loss.backward()
             adam.step()
-            if step % 10 == 9:
-                now = float(loss.detach())
-                waited = 0 if now < best * (1 - defaults.gain) else waited + 10
-                best = min(best, now)
-                if waited >= defaults.patience:
-                    break
+            if step % LOOK == LOOK - 1 and stall(float(loss.detach())):
+                break
     return generator.requires_grad_(False)
 
 

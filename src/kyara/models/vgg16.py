@@ -11,6 +11,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,16 @@ class VGG16(nn.Module):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS (Zhang et al. 2018, equation 1) of each pair, (B,)."""
-        return torch.stack(
-            [
-                head((_unit(x) - _unit(y)).square()).mean((1, 2, 3))
-                for head, x, y in zip(self.heads, self(a), self(b), strict=True)
-            ]
-        ).sum(0)
+        return self.between(self.unit_maps(a), self.unit_maps(b))
+
+    def unit_maps(self, pictures: Tensor) -> list[Tensor]:
+        """The five maps of pictures (B, 3, H, W) in [-1, 1], of length 1 at every place: what `between` compares."""
+        return [_unit(maps.float()) for maps in self(pictures)]
+
+    def between(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """LPIPS of each pair, (B,), of their unit maps."""
+        heads = zip(self.heads, a, b, strict=True)
+        return torch.stack([head((x - y).square()).mean((1, 2, 3)) for head, x, y in heads]).sum(0)
 
 
 def _block(channels: tuple[int, ...]) -> nn.Sequential:
