@@ -101,12 +101,12 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 """Name -> what loads the detector. Called for every picture: it should remember what it has loaded."""
 
 
-def load(name: str, option: str = "--detect") -> Detector:
+def load(name: str) -> Detector:
     """The detector of that name, which `option` gave. DetectorError if there is none, or what it needs is missing."""
     if name not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
         hint = "of drawings, cut the faces out beforehand"
         raise DetectorError(
-            f"{option} {name}: no such detector; there are {known}, which find people in photos; {hint}"
+            f"--detect {name}: no such detector; there are {known}, which find people in photos; {hint}"
         )
     return DETECTORS[name]()

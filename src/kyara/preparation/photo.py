@@ -57,7 +57,7 @@ def portrait(
     Messages call the photo `name`. Raises PictureError for a file that is no picture, FaceError if it does not show
     that face, and DetectorError if there is no such frame or the extra it needs is missing."""
     name = _called(source, name)
-    detector = detect.load(frame, "frame")
+    detector = detect.load(frame)
     picture = pictures.decode(source, name)
     found = sorted(detector(picture), key=lambda box: -box.area)
     if not found:
