@@ -102,7 +102,7 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 
 
 def load(name: str) -> Detector:
-    """The detector of that name, which `option` gave. DetectorError if there is none, or what it needs is missing."""
+    """The detector of that name. DetectorError if there is none, or what it needs is missing."""
     if name not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
         hint = "of drawings, cut the faces out beforehand"
