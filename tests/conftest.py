@@ -59,6 +59,33 @@ def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pointed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
+    """The same with twelve points each; every ninth picture's are unknown."""
+    path = tmp_path_factory.mktemp("pointed") / "pointed-faces.zip"
+    rows = ["file_name,points"]
+    for i in range(64):
+        random = np.random.RandomState(i).uniform(0.2, 0.8, 24)
+        rows.append(f"images/{i:04d}.png,{' '.join(f'{x:.4f}' for x in random) if i % 9 else ''}")
+    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty pictures of another kind: blurred and dark."""
+    path = tmp_path_factory.mktemp("photos") / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for seed in range(50):
+            buffer = io.BytesIO()
+            Image.fromarray(drawn_picture(1000 + seed) // 2).resize((12, 12)).resize((48, 48)).save(buffer, "PNG")
+            archive.writestr(f"images/{seed:04d}.png", buffer.getvalue())
+    return path
+
+
+@pytest.fixture(scope="session")
 def vgg16() -> VGG16:
     """VGG16 with random weights, laid out as the real ones are."""
     from kyara.models.vgg16 import BLOCKS, VGG16

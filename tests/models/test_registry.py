@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kyara import checkpoint, models
-from kyara.models.base import Batch, Generator, Model, latents
+from kyara.models.base import Batch, Generator, Inpainter, Model, Translator, latents
 from kyara.training import loop
 from kyara.training.train import train
 
@@ -45,8 +45,11 @@ def tiny(variant: Variant, **changes: object) -> Model:
 def batch_of(model: Model, count: int = 8) -> Batch:
     """Random pictures, and labels of which some are unknown."""
     real = torch.rand(count, 3, model.config.height, model.config.width) * 2 - 1
-    known = model.config.attributes
-    return Batch(real, labels={name: torch.arange(count) % (len(v) + 1) - 1 for name, v in known.items()})
+    labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.attributes.items()}
+    if model.pointed:
+        labels["points"] = torch.rand(count, 12, 2)
+        labels["points"][1] = torch.nan
+    return Batch(real, labels=labels, photos=real.flip(0, 1) if model.from_photos else None)
 
 
 @pytest.fixture(params=models.names())
@@ -74,6 +77,28 @@ def test_presets_build_from_their_own_description(name: str) -> None:
             if models.architecture(name).attributed == "must":
                 config = dataclasses.replace(config, attributes=ATTRIBUTES, joint=JOINT)
             assert models.build(name, dataclasses.asdict(config)).config == config
+
+
+def test_a_translator_keeps_every_shape(variant: Variant) -> None:
+    model = tiny(variant).eval()
+    if not isinstance(model, Translator | Inpainter):
+        pytest.skip("makes no pictures from pictures")
+    for height, width in [(48, 32), (37, 51), (1, 1), (5, 200)]:
+        pictures = torch.rand(3, 3, height, width) * 2 - 1
+        holes = torch.rand(3, 1, height, width) < 0.4
+
+        def made(p: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            return model.fill(p, h) if isinstance(model, Inpainter) else model.translate(p)
+
+        with torch.inference_mode():
+            batch = made(pictures, holes)
+            assert batch.shape == pictures.shape and torch.isfinite(batch).all()
+            assert torch.equal(made(pictures, holes), batch)
+            assert torch.allclose(made(pictures[1:2], holes[1:2]), batch[1:2], atol=1e-5)
+            if isinstance(model, Inpainter):
+                assert torch.equal(batch[~holes.expand_as(batch)], pictures[~holes.expand_as(batch)])
+                assert torch.equal(made(torch.where(holes, 0.5, pictures), holes), batch)
+                assert torch.equal(made(pictures, holes & False), pictures)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
@@ -144,21 +169,30 @@ def test_a_missing_or_strange_tensor_is_refused(variant: Variant, tmp_path: Path
 
 
 def test_training_and_resuming_are_exact(
-    variant: Variant, faces: Path, tagged_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: Variant,
+    faces: Path,
+    tagged_faces: Path,
+    pointed_faces: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """N pictures, a stop, and N more give the very bits that 2 N at once give; the stop falls between two readings of
     the curves, which the adaptive augmentation follows."""
     monkeypatch.setattr(loop, "TICK", 6)
     name, data = variant.name, tagged_faces if variant.told else faces
+    cls = models.architecture(name)
+    data = (pointed_faces if cls.pointed else data,) if not cls.from_photos else ()
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
-    whole = train(name, data, out=tmp_path / "whole", kimg=0.16, **arguments)
-    parts = train(name, data, out=tmp_path / "parts", kimg=0.08, **arguments)
-    train(name, data, out=parts, kimg=0.16, **arguments)
+    arguments |= {"photos": photos, "drawings": faces} if cls.from_photos else {}
+    whole = train(name, *data, out=tmp_path / "whole", kimg=0.16, **arguments)
+    parts = train(name, *data, out=tmp_path / "parts", kimg=0.08, **arguments)
+    train(name, *data, out=parts, kimg=0.16, **arguments)
     a, b = (checkpoint.load_training(folder / "training.pt") for folder in (whole, parts))
     assert a["nimg"] == b["nimg"] == 160
     assert a["augment"] == b["augment"]
-    if models.architecture(name).lr_scale is Model.lr_scale:  # a schedule over the run depends on its length
+    if cls.lr_scale is Model.lr_scale:  # a schedule over the run depends on its length
         assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
         for one, other in zip(a["optimizers"], b["optimizers"], strict=True):
             for index, moments in one["state"].items():

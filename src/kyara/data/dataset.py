@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
 """Columns of metadata that say where a picture lies or comes from: no attributes of what it shows."""
+POINTS = "points"
+"""The column of places in the picture: x and y of each as shares of its width and height, all with spaces between."""
 COMPANIONS = frozenset(
     {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "gallery.csv", "report.json", "index.html"}
 )
@@ -64,6 +66,7 @@ class Dataset:
             elif PurePosixPath(name).suffix.lower() in SUFFIXES:
                 self.names.append(name)
         self.attributes: dict[str, list[str]] = {}
+        self.marks = [""] * len(self.names)  # the column `points`
         if self.metadata is not None:
             self._read_metadata()
         else:
@@ -111,7 +114,7 @@ class Dataset:
         """16 hexadecimal digits that change with the names, sizes, checksums (in a .zip) and attributes."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
-            known = [values[i] for values in self.attributes.values()]
+            known = [values[i] for values in self.attributes.values()] + [self.marks[i]] * any(self.marks)
             line = [name, self.files.sizes[name], self.files.checksums.get(name), *known]
             digest.update(json.dumps(line).encode())
         digest.update(json.dumps(list(self.attributes)).encode())
@@ -123,14 +126,33 @@ class Dataset:
         column = self.attributes.get(attribute, [""] * len(self))
         return np.array([index.get(value, -1) for value in column], dtype=np.int64)
 
+    @functools.cached_property
+    def points(self) -> np.ndarray:
+        """The column `points`: (N, K, 2) float32, NaN where unknown. DatasetError names the picture whose points cannot
+        be understood."""
+        counts = {len(text.split()) for text in self.marks if text}
+        if len(counts) != 1 or (count := counts.pop()) % 2:
+            raise DatasetError(
+                f"{self.path}: its column `{POINTS}` must name the same places of every picture: x y x y ..."
+            )
+        found = np.full((len(self), count), np.nan, np.float32)
+        for i, text in enumerate(self.marks):
+            try:
+                if text:
+                    found[i] = [float(number) for number in text.split()]
+            except ValueError as error:
+                raise DatasetError(f"{self.path / self.names[i]}: its `{POINTS}` are no numbers ({error})") from error
+        return found.reshape(len(self), -1, 2)
+
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The Dataset of these pictures only."""
         chosen = list(indices)
         part = copy.copy(self)
-        for cached in ("fingerprint", "_numbers"):
+        for cached in ("fingerprint", "points", "_numbers"):
             part.__dict__.pop(cached, None)
         part.names = [self.names[i] for i in chosen]
         part.attributes = {key: [values[i] for i in chosen] for key, values in self.attributes.items()}
+        part.marks = [self.marks[i] for i in chosen]
         return part
 
     def split(self, share: float) -> tuple[Dataset, Dataset]:
@@ -181,7 +203,9 @@ class Dataset:
                 raise DatasetError(f"{where}, {line}: names {name} again after {lines[i]}; keep one of them")
             lines[i] = line
             for attribute, value in values.items():
-                if attribute not in ABOUT_THE_FILE:
+                if attribute == POINTS:
+                    self.marks[i] = value
+                elif attribute not in ABOUT_THE_FILE:
                     self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
 
     def _read_classes(self, base: str) -> None:
@@ -240,7 +264,8 @@ class Stream:
     `batch` counts the pictures of one step over all `world` ranks; each gets its share of every batch.
 
     Yields (pictures uint8 (B, 3, H, W), labels: attribute -> index into `values` (B,) int64, -1 = unknown). `values`
-    says which attributes and values count, by default all; what is not among them is unknown.
+    says which attributes and values count, by default all; what is not among them is unknown. With `points` the labels
+    have those too, (B, K, 2) float32, NaN = unknown, mirrored with the picture.
     A set that fits into `memory_limit` bytes once decoded is kept as one array; a larger one is decoded by
     `workers` processes ahead of time. DatasetError if there are pictures that cannot be decoded.
     """
@@ -260,6 +285,7 @@ class Stream:
         memory_limit: int = 2 * 2**30,
         start: int = 0,
         values: Mapping[str, Sequence[str]] | None = None,
+        points: bool = False,
     ) -> None:
         import torch
 
@@ -271,6 +297,7 @@ class Stream:
         if values is None:
             values = {key: known_values(column) for key, column in dataset.attributes.items()}
         self.values = values
+        self._points = torch.from_numpy(dataset.points) if points else None
         self._labels = {key: torch.from_numpy(dataset.labels(key, known)) for key, known in values.items()}
         self._memory: Tensor | None = None
         if len(dataset) * 3 * height * width <= memory_limit:
@@ -297,9 +324,15 @@ class Stream:
                 assert fitted is not None
                 stacked = np.stack(list(itertools.islice(fitted, share)))  # (B, H, W, 3)
                 batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
+            known = {key: labels[index] for key, labels in self._labels.items()}
+            if self._points is not None:
+                known[POINTS] = self._points[index]  # (B, K, 2)
             if self.mirror:
-                batch = torch.where(torch.from_numpy(flips)[:, None, None, None], batch.flip(3), batch)
-            yield batch, {key: labels[index] for key, labels in self._labels.items()}
+                mirrored = torch.from_numpy(flips)
+                batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
+                if self._points is not None:
+                    known[POINTS][mirrored, :, 0] = 1 - known[POINTS][mirrored, :, 0]
+            yield batch, known
 
     def order(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
         """Which pictures stand at these positions, (B,) int64, and which are mirrored, (B,) bool."""

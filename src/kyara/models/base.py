@@ -41,12 +41,32 @@ class Batch:
     step: int = 0
     """How many optimiser steps came before this one."""
     labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
+    """Attribute -> index of its value, (B,) int64; -1 where unknown. To a model that is `pointed` also `points`: places
+    in the picture as shares of its width and height, (B, K, 2) float32; NaN where unknown."""
+    photos: Tensor | None = None
+    """What a model that learns `from_photos` makes drawings of: as many pictures of the other dataset, in [-1, 1]."""
     augment: Callable[[Tensor], Tensor] = identity
     """What everything a discriminator sees passes through; differentiable, the identity unless asked for."""
     log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """A model leaves detached numbers here that are worth a curve but are no loss. `real_sign` and `fake_sign`,
     the mean signs of a discriminator's logits, steer the adaptive augmentation and the watch for collapse."""
+
+    def __getitem__(self, part: slice) -> Batch:
+        """Some of the pictures, with what is known about them."""
+        labels = {name: label[part] for name, label in self.labels.items()}
+        photos = None if self.photos is None else self.photos[part]
+        return dataclasses.replace(self, real=self.real[part], labels=labels, photos=photos, log={})
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device; pictures that are uint8 become floats in [-1, 1] there."""
+        labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
+        photos = None if self.photos is None else _to(self.photos, device)
+        return dataclasses.replace(self, real=_to(self.real, device), labels=labels, photos=photos)
+
+
+def _to(pictures: Tensor, device: torch.device) -> Tensor:
+    pictures = pictures.to(device, non_blocking=True)
+    return pictures.float().div_(127.5).sub_(1) if pictures.dtype == torch.uint8 else pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +113,10 @@ class Model(nn.Module):
     average is what a Checkpoint stores and what inference uses."""
     attributed: ClassVar[Literal["never", "may", "must"]] = "never"
     """Whether the model makes use of the data's attributes: those that `train --attributes` names."""
+    from_photos: ClassVar[bool] = False
+    """Whether it learns from two datasets, `train --photos` and `--drawings`, whose pictures are no pairs."""
+    pointed: ClassVar[bool] = False
+    """Whether it learns from the column `points` of the data."""
     holdout: ClassVar[float] = 0.0
     """Share of the pictures that is never trained on, for `measure`."""
 
@@ -140,9 +164,9 @@ class Model(nn.Module):
         """Pictures for the sample sheet, (N, 3, H, W) in [-1, 1]; None if the model makes none."""
         return None
 
-    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
-        """Scores on `real`, (N, 3, H, W) in [-1, 1], and their labels (N,) by attribute, held fixed over a run. The
-        first is what the best snapshot is chosen by: lower is better."""
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """Scores on some hundred pictures, held fixed over a run. The first is what the best snapshot is chosen by:
+        lower is better."""
         return {}
 
 
@@ -182,15 +206,11 @@ class Generator(Model):
         every = [(name, i) for name, values in self.config.attributes.items() for i in range(len(values))]
         return every[:ROWS]
 
-    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+    def measure(self, batch: Batch) -> dict[str, float]:
         """Fréchet distance, in what the built-in tagger sees, between the real pictures and as many generated ones that
         are asked for the same labels."""
-        from kyara.models.losses import frechet
-
-        tagger = _tagger(real.device)
-        made = self._pictures(range(len(real)), labels, real.device).clamp(-1, 1)
-        a, b = (torch.cat([tagger.levels(part) for part in x.split(64)]) for x in (made, real))
-        return {"frechet": frechet(a, b)}
+        made = self._pictures(range(len(batch.real)), batch.labels, batch.real.device)
+        return {"frechet": apart(made, batch.real)}
 
     def _pictures(self, seeds: Iterable[int], labels: Mapping[str, Tensor], device: torch.device) -> Tensor:
         """Pictures of many seeds, a part at a time: (N, 3, H, W)."""
@@ -221,6 +241,48 @@ class StyledGenerator(Generator):
     def noise_maps(self) -> list[Tensor]:
         """The constant noise of each layer that has any, (1, 1, H, W), the coarsest first."""
         raise NotImplementedError
+
+
+class Translator(Model):
+    """A model that makes pictures from pictures, of any size. All by the averaged weights."""
+
+    def translate(self, pictures: Tensor) -> Tensor:
+        """What becomes of pictures (B, 3, H, W) in [-1, 1]: as many, of the same size. Deterministic, and what becomes
+        of one does not depend on the others."""
+        raise NotImplementedError
+
+
+class StyledTranslator(Translator):
+    """A translator that can make several drawings of one picture, each in a style (S,) of its own."""
+
+    style_dim: int
+    """S."""
+
+    def translate(self, pictures: Tensor, styles: Tensor | None = None) -> Tensor:
+        """As above, in styles (B, S); by default in the one of zeros."""
+        raise NotImplementedError
+
+    def style_of(self, drawings: Tensor) -> Tensor:
+        """The styles (B, S) of drawings (B, 3, H, W) in [-1, 1]. Random styles are drawn from N(0, 1)."""
+        raise NotImplementedError
+
+
+class Inpainter(Model):
+    """A model that fills holes in pictures of any size, by the averaged weights."""
+
+    def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] with what is in their holes (B, 1, H, W) bool replaced, and the rest as it
+        was, to the bit. What is in the holes makes no difference. Deterministic, one does not depend on the others."""
+        raise NotImplementedError
+
+
+def apart(made: Tensor, real: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in what the built-in tagger sees."""
+    from kyara.models.losses import frechet
+
+    tagger = _tagger(real.device)
+    a, b = (torch.cat([tagger.levels(part) for part in x.clamp(-1, 1).split(64)]) for x in (made, real))
+    return frechet(a, b)
 
 
 @functools.cache

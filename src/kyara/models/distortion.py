@@ -168,9 +168,9 @@ class Model(base.Model):
         features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         return features
 
-    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
-        """Shares of wrong answers on the frozen set that `real` (N, 3, H, W) becomes (see `frozen_set`)."""
-        pictures, kinds = frozen_set(real)
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """Shares of wrong answers on the frozen set that the pictures become (see `frozen_set`)."""
+        pictures, kinds = frozen_set(batch.real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)
         found = {"error": wrong.float().mean()}
         found |= {f"missed/{name}": wrong[kinds == kind].float().mean() for kind, name in enumerate(DISTORTIONS)}

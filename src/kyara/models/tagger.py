@@ -234,16 +234,17 @@ class Model(base.Model):
         """All probabilities side by side, (B, V1 + V2 + ...)."""
         return torch.cat(list(self.probabilities(pictures).values()), 1)
 
-    def measure(self, real: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
-        """Shares of wrong answers on pictures (N, 3, H, W) whose labels are known, all attributes together and each.
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """Shares of wrong answers on pictures whose labels are known, all attributes together and each.
         On the same pictures each head's temperature is chosen (Guo et al. 2017, section 4): it leaves the answers
         alone, and makes their probabilities mean what they say."""
-        embeddings = torch.cat([self.embed(part) for part in real.split(64)])
+        embeddings = torch.cat([self.embed(part) for part in batch.real.split(64)])
         wrong = {}
         for i, (name, cosine) in enumerate(zip(self.attributes, self.net_ema.cosines(embeddings), strict=True)):
-            known = labels[name] >= 0
+            labels = batch.labels[name]
+            known = labels >= 0
             if known.any():
-                logits, truth = cosine[known] * self.config.scale, labels[name][known]
+                logits, truth = cosine[known] * self.config.scale, labels[known]
                 self.temperatures[i] = temperature(logits, truth)
                 wrong[f"error/{name}"] = float((logits.argmax(1) != truth).float().mean())
         return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}

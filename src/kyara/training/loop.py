@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import sys
 import threading
@@ -23,9 +24,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from kyara.data.dataset import Dataset, Stream
+from kyara.data.dataset import POINTS, Dataset, Stream
 from kyara.data.pictures import to_float
-from kyara.models.base import COLUMNS, Batch, Config, Generator, Model
+from kyara.models.base import COLUMNS, Batch, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
 from kyara.training.run import Run
@@ -64,12 +65,14 @@ def fit(
     run: Run,
     options: Options,
     *,
+    photos: Dataset | None = None,
     kimg: float,
     snap: float,
     compile_losses: bool = False,
     workers: int = 2,
 ) -> bool:
-    """Trains `model` until `kimg` thousand pictures have been seen. False if a signal asked it to stop before."""
+    """Trains `model` until `kimg` thousand pictures have been seen. A model that learns `from_photos` is shown as many
+    `photos`. False if a signal asked it to stop before."""
     # Networks, optimisers, averages.
     config, device, main = model.config, fabric.device, fabric.is_global_zero
     model.to(device).train()
@@ -98,22 +101,23 @@ def fit(
             return True
 
     # Pictures, and the few that stay the same for sheets and scores.
-    def stream() -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        return iter(
-            Stream(
-                training_set, width=config.width, height=config.height, batch=options.batch, seed=options.seed,
-                mirror=options.mirror, rank=fabric.global_rank, world=fabric.world_size, workers=workers, start=nimg,
-                values=config.attributes,
-            )
+    def stream() -> Iterator[Batch]:
+        open_stream = functools.partial(
+            Stream, width=config.width, height=config.height, batch=options.batch, mirror=options.mirror,
+            rank=fabric.global_rank, world=fabric.world_size, workers=workers, start=nimg,
         )  # fmt: skip
+        known = open_stream(training_set, seed=options.seed, values=config.attributes, points=model.pointed)
+        if photos is None:
+            return (Batch(real, labels=labels) for real, labels in known)
+        others = open_stream(photos, seed=options.seed + 1, values={})  # another order: they are no pairs
+        return (Batch(r, labels=labels, photos=p) for (r, labels), (p, _) in zip(known, others, strict=True))
 
     training_set, measured_set = dataset.split(model.holdout) if model.holdout else (dataset, dataset)
-    measured, measured_labels = fixed_pictures(measured_set, MEASURED, config, workers)
-    measured, measured_labels = measured.to(device), {k: v.to(device) for k, v in measured_labels.items()}
+    measured = fixed_pictures(measured_set, photos, MEASURED, model, workers).to(device)
     pictures = stream()
     log = Log(run.folder, nimg) if main else None
     if main and not nimg:
-        run.sheet("reals.png", measured[:SHEET])
+        run.sheet("reals.png", measured.real[:SHEET])
 
     def snapshot() -> None:
         """Everything that a person looks at and that resuming needs, as of now."""
@@ -124,20 +128,17 @@ def fit(
         if log is not None:
             model.eval()
             with torch.no_grad():
-                scores = model.measure(measured, measured_labels)
-                sheet = model.preview(
-                    Batch(measured[:SHEET], labels={k: v[:SHEET] for k, v in measured_labels.items()})
-                )
+                scores, sheet = model.measure(measured), model.preview(measured[:SHEET])
             model.train()
             by_value = isinstance(model, Generator) and bool(config.attributes)
             if sheet is not None:
                 run.sheet(f"fakes{nimg // 1000:06d}.png", sheet, COLUMNS if by_value else None)
             if sheet is not None and isinstance(model, Generator):
-                scores["diversity"], collapsed = watch.diversity(sheet, measured[:SHEET])
+                scores["diversity"], collapsed = watch.diversity(sheet, measured.real[:SHEET])
                 warn(collapsed if nimg else None)
                 if by_value:
                     asked = [(name, config.attributes[name][label]) for name, label in model.shown_values()]
-                    spread, alarm = watch.values(sheet.unflatten(0, (-1, COLUMNS)), asked, measured[:SHEET])
+                    spread, alarm = watch.values(sheet.unflatten(0, (-1, COLUMNS)), asked, measured.real[:SHEET])
                     warn(alarm if nimg and not collapsed else None)
                     log.write(nimg, {f"diversity/{name}": share for name, share in spread.items()})
             score = next(iter(scores.values()), -float(nimg))
@@ -158,9 +159,7 @@ def fit(
         while nimg < kimg * 1000 and not asked_to_stop(fabric, stop, step):
             # One step: every phase that is due, on the same pictures.
             seed_step(options.seed, step, fabric.global_rank, retries)
-            real, labels = next(pictures)
-            real = real.to(device, non_blocking=True).float().div_(127.5).sub_(1)
-            labels = {key: label.to(device, non_blocking=True) for key, label in labels.items()}
+            whole = dataclasses.replace(next(pictures), step=step, augment=augment).to(device)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("pace", 1.0)
@@ -175,12 +174,11 @@ def fit(
                     for parameter in other.parameters():
                         parameter.requires_grad_(other is player and parameter in learning)
                 losses = once if every == 1 else model.losses
-                for begin in range(0, len(real), options.micro_batch):
-                    part = slice(begin, begin + options.micro_batch)
-                    batch = Batch(real[part], step, {k: v[part] for k, v in labels.items()}, augment)
+                for begin in range(0, len(whole.real), options.micro_batch):
+                    batch = whole[begin : begin + options.micro_batch]
                     with fabric.autocast():
                         named = losses(phase, batch)
-                    share = options.micro_batch / len(real)
+                    share = options.micro_batch / len(whole.real)
                     torch.stack([loss.float() for loss in named.values()]).sum().mul(share).backward()
                     means.add({f"loss/{k}": v for k, v in named.items()} | batch.log)
                 dropped = torch.maximum(dropped, update(fabric, optimizers[player]))
@@ -324,12 +322,21 @@ def load_state(
     means.load_state_dict(state["means"], next(model.parameters()).device)
 
 
-def fixed_pictures(dataset: Dataset, count: int, config: Config, workers: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Up to `count` pictures spread evenly over the dataset, (N, 3, H, W) in [-1, 1], and their labels."""
-    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
-    decoded = to_float(np.stack(list(dataset.decode(chosen.tolist(), config.width, config.height, workers))))
-    labels = {name: dataset.labels(name, values)[chosen] for name, values in config.attributes.items()}
-    return decoded, {name: torch.from_numpy(label) for name, label in labels.items()}
+def fixed_pictures(dataset: Dataset, photos: Dataset | None, count: int, model: Model, workers: int) -> Batch:
+    """Up to `count` pictures spread evenly over the dataset, with what is known about them, and as many photos."""
+
+    def decode(pictures: Dataset, chosen: np.ndarray) -> Tensor:
+        size = model.config.width, model.config.height
+        return to_float(np.stack(list(pictures.decode(chosen.tolist(), *size, workers))))
+
+    count = min(count, len(dataset), len(photos or dataset))
+    chosen = np.linspace(0, len(dataset) - 1, count).astype(int)
+    known = {name: dataset.labels(name, values)[chosen] for name, values in model.config.attributes.items()}
+    if model.pointed:
+        known[POINTS] = dataset.points[chosen]
+    labels = {name: torch.from_numpy(label) for name, label in known.items()}
+    others = None if photos is None else decode(photos, np.linspace(0, len(photos) - 1, count).astype(int))
+    return Batch(decode(dataset, chosen), labels=labels, photos=others)
 
 
 @contextlib.contextmanager

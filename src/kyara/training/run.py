@@ -136,7 +136,11 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def card(model_name: str, about: Mapping[str, Any]) -> str:
     """The Checkpoint's README.md."""
-    data, scores = about["data"], about["scores"]
+    scores = about["scores"]
+    sets = [about[kind] for kind in ("data", "photos") if kind in about]
+    trained_on = "; ".join(
+        f"{one['name']}, {one['pictures']} pictures, fingerprint {one['fingerprint']}" for one in sets
+    )
     rows = "\n".join(f"| {name} | {value:.5g} |" for name, value in scores.items()) or "| – | – |"
     return f"""---
 library_name: kyara
@@ -146,7 +150,7 @@ license: unknown
 
 | | |
 |---|---|
-| data | {data["name"]}, {data["pictures"]} pictures, fingerprint {data["fingerprint"]} |
+| data | {trained_on} |
 | trained for | {about["kimg"]:g} kimg (thousand pictures) |
 | made with | Kyara {__version__} |
 

@@ -27,8 +27,10 @@ Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Archite
 
 def train(
     model: Architecture,
-    data: tyro.conf.Positional[Path],
+    data: tyro.conf.Positional[Path | None] = None,
     *,
+    photos: Path | None = None,
+    drawings: Path | None = None,
     out: Path | None = None,
     preset: str | None = None,
     size: str | None = None,
@@ -61,6 +63,8 @@ def train(
     Args:
         model: An architecture; `kyara.models.names()` lists them.
         data: Folder or .zip with pictures, best made by `kyara prepare`.
+        photos: For a model that learns from two datasets: what it shall make drawings of.
+        drawings: And what its drawings shall look like.
         out: Run folder; without it runs/00000-MODEL-DATA.
         preset: A named set of the model's numbers; without it the model's first, made for two cores.
         size: Size of the pictures, as 96 or 512x256 (height x width); without it the preset's.
@@ -91,7 +95,8 @@ def train(
         dry_run: Print everything that would be used, and stop.
         json: Print the result as JSON.
     """
-    data, out = Path(data), None if out is None else Path(out)  # from Python, texts will do
+    data, photos = choose_data(model, data, photos, drawings)
+    out = None if out is None else Path(out)  # from Python, texts will do
     target = models.pick_device(device)
     parent = inherited(model, init) if init is not None and preset is None else None
     config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
@@ -114,8 +119,10 @@ def train(
     )
     if options.batch % (options.micro_batch * devices):
         raise ValueError(f"--micro-batch {micro_batch}: must divide --batch {options.batch} on {devices} device(s)")
+    photo_set = None if photos is None else open_dataset(photos)
     description = {
-        "data": {"name": data.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint},
+        "data": about(dataset),
+        **({"photos": about(photo_set)} if photo_set else {}),
         "training": dataclasses.asdict(options),
         "init": init and str(init),
         **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
@@ -145,13 +152,31 @@ def train(
             print(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}", end="")
             print(f"; left behind: {', '.join(left)}" if left else "")
     finished = fit(
-        fabric, network, dataset, run, options, kimg=kimg, snap=snap, compile_losses=compile, workers=workers
-    )
+        fabric, network, dataset, run, options, photos=photo_set, kimg=kimg, snap=snap, compile_losses=compile,
+        workers=workers,
+    )  # fmt: skip
     if fabric.is_global_zero:
         print(
             json_format.dumps({"out": str(folder), "finished": finished}) if json else closing_words(folder, finished)
         )
     return folder
+
+
+def choose_data(model: str, data: Path | None, photos: Path | None, drawings: Path | None) -> tuple[Path, Path | None]:
+    """The dataset of `model`, and the photos if it learns from two. ValueError names the option that is missing or one
+    too many."""
+    if not models.architecture(model).from_photos:
+        if data is None or photos or drawings:
+            raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
+        return Path(data), None
+    if data is not None or photos is None or drawings is None:
+        raise ValueError(f"train {model}: learns from two: kyara train {model} --photos PHOTOS --drawings DRAWINGS")
+    return Path(drawings), Path(photos)
+
+
+def about(dataset: Dataset) -> dict[str, Any]:
+    """What config.json says of a dataset."""
+    return {"name": dataset.path.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
 
 
 def configure(
