@@ -153,7 +153,7 @@ class Model(nn.Module):
             parameter.requires_grad_(False)
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        """Named scalars of this phase; their sum is minimised."""
+        """Named scalars of this phase; their sum is minimised. A phase without any rests in this step."""
         raise NotImplementedError
 
     def lr_scale(self, progress: float) -> float:
@@ -245,6 +245,12 @@ class StyledGenerator(Generator):
 
 class Translator(Model):
     """A model that makes pictures from pictures, of any size. All by the averaged weights."""
+
+    @property
+    def reach(self) -> int | None:
+        """What is farther away than so many pixels makes no difference to a pixel: a large picture can be translated in
+        parts that begin at multiples of it. None if everything does."""
+        return None
 
     def translate(self, pictures: Tensor) -> Tensor:
         """What becomes of pictures (B, 3, H, W) in [-1, 1]: as many, of the same size. Deterministic, and what becomes

@@ -178,6 +178,8 @@ def fit(
                     batch = whole[begin : begin + options.micro_batch]
                     with fabric.autocast():
                         named = losses(phase, batch)
+                    if not named:  # the phase rests
+                        continue
                     share = options.micro_batch / len(whole.real)
                     torch.stack([loss.float() for loss in named.values()]).sum().mul(share).backward()
                     means.add({f"loss/{k}": v for k, v in named.items()} | batch.log)
@@ -260,6 +262,8 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     optimisers skip it by themselves, so the host need not wait to know. Returns 1 for a dropped step, else 0."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:  # no loss asked for a step
+        return torch.zeros((), device=fabric.device)
     if fabric.world_size > 1:
         flat = mean(fabric, torch.cat([g.flatten() for g in gradients]))
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

@@ -1,0 +1,134 @@
+"""Films in and out, a frame at a time (extra `video`: PyAV, which brings FFmpeg's libraries with it)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from kyara.data.pictures import MAX_PIXELS, PictureError
+
+SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
+"""What the name of a film ends in, in lower case."""
+LOST = 30
+"""Frames in a row that cannot be decoded, after which the rest is given up."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a film says of itself."""
+
+    fps: Fraction
+    frames: int
+    """0 if it does not say."""
+
+
+def read(path: Path) -> Iterator[Info | np.ndarray]:
+    """First what the film says of itself, then its frames, (H, W, 3) uint8, one at a time. PictureError if it cannot be
+    read at all; a frame that cannot is left out."""
+    av = _av()
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise PictureError(f"{path}: not a film that can be read ({_reason(error)})") from error
+    with container:
+        if not container.streams.video:
+            raise PictureError(f"{path}: has no pictures in it, only {', '.join(s.type for s in container.streams)}")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
+            raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
+        frames = _frames(container, stream, path)
+        first = next(frames)  # a film without a single frame is told before anything is made of it
+        yield Info(stream.average_rate or Fraction(25), stream.frames)
+        yield from itertools.chain([first], frames)
+
+
+def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
+    av, decoded, lost = _av(), 0, 0
+    packets = container.demux(stream)
+    while lost < LOST:
+        try:
+            packet = next(packets)
+            for frame in packet.decode():
+                yield frame.to_ndarray(format="rgb24")
+                decoded, lost = decoded + 1, 0
+        except StopIteration:
+            break
+        except av.FFmpegError as error:
+            lost, why = lost + 1, _reason(error)
+    if not decoded:
+        raise PictureError(f"{path}: no frame of it can be decoded" + (f" ({why})" if lost else ""))
+
+
+@dataclass
+class Writer:
+    """Writes an MP4 (H.264) frame by frame, with the sound of another film."""
+
+    path: Path
+    info: Info
+    sound_of: Path
+    warnings: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Writer:
+        self._container = _av().open(str(self.path), "w")
+        self._stream: Any = None
+        self._sound: Any = None
+        return self
+
+    def add(self, frame: np.ndarray) -> None:
+        """A frame (H, W, 3) uint8; all are of the first one's size, less a row or column if that is odd."""
+        if self._stream is None:
+            self._begin(*frame.shape[:2])
+        height, width = self._stream.height, self._stream.width
+        picture = _av().VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+        for packet in self._stream.encode(picture):
+            self._container.mux(packet)
+
+    def _begin(self, height: int, width: int) -> None:
+        stream = self._container.add_stream("libx264", rate=self.info.fps, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = max(2, width // 2 * 2), max(2, height // 2 * 2), "yuv420p"
+        self._stream = stream
+        source = _av().open(str(self.sound_of))
+        if not source.streams.audio:
+            source.close()
+            return
+        try:
+            self._sound = source, self._container.add_stream_from_template(source.streams.audio[0])
+        except (ValueError, _av().FFmpegError) as error:
+            self.warnings.append(f"{self.sound_of.name}: its sound does not fit into an MP4 ({error}): left out")
+            source.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._stream is not None:
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+            if self._sound:
+                self._copy_sound(*self._sound)
+        self._container.close()
+
+    def _copy_sound(self, source: Any, stream: Any) -> None:
+        with source:
+            for packet in source.demux(source.streams.audio[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    self._container.mux(packet)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError("films need PyAV: python -m pip install 'kyara[video]'") from error
+    return av

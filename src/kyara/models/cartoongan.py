@@ -1,0 +1,371 @@
+"""CartoonGAN: photos become drawings, learned from photos and drawings that are no pairs (Chen et al. 2018), with the
+losses that Wang, Sun and Cui name for faces.
+
+Their report names landmark, style, content, grayscale and colour losses beside the adversarial one and gives no
+equations. Content, style, grayscale, colour and total variation are completed after AnimeGANv2 (Chen et al. 2020); the
+landmark loss, the discriminator of eyes and the flattened target are ours. Each loss has a weight in `Config`, and
+one of weight 0 is never computed.
+
+The network is a small hourglass without statistics of its own at inference, so that what becomes of a place depends on
+what is near it alone: a large picture may be translated in parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from kyara.data.edges import smooth_edges
+from kyara.models import base, portrait
+from kyara.models.perceptual import gram, load_features, unit
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (BT.601)."""
+YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
+"""Rows: luminance and the two of chrominance."""
+SMALLEST = 32
+"""Pixels of the shorter side that a frozen network needs."""
+SHOWN = 32
+"""Photos on the sample sheet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    width: int = 256
+    """Width of the pictures in pixels."""
+    height: int = 256
+    """Height of the pictures in pixels."""
+    batch: int = 8
+    """Photos, and drawings, in one step."""
+    lr: float = 2e-4
+    """Learning rate of Adam."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    ema_kimg: float = 2.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    fold: int = 2
+    """Pixels on a side of what the network sees, and makes, as one place: 2 is three times as fast as 1."""
+    channels: int = 32
+    """Channels at first; they double at each halving."""
+    halvings: int = 2
+    """How often the picture is halved on the way in."""
+    blocks: int = 4
+    """Residual blocks at the smallest size."""
+    skips: int = 2
+    """At how many sizes, from the smallest but one on, what was seen on the way in is added on the way out."""
+    d_channels: int = 32
+    """Channels of the discriminator at half the size; they double twice."""
+    least_squares: bool = True
+    """Least squares (Mao et al. 2017) as adversarial loss; else the logarithms of Goodfellow et al. 2014."""
+    content_kimg: float = 8.0
+    """Thousands of pictures at the beginning in which the generator learns to keep the content, and nothing else."""
+    adversarial: float = 1.0
+    """Weight of the discriminator's opinion of the results."""
+    d_real: float = 1.0
+    """Weight, in the discriminator's loss, of drawings."""
+    d_fake: float = 1.0
+    """... of results."""
+    d_grey: float = 0.0
+    """... of drawings without colours, as fakes: results shall have some."""
+    d_smooth: float = 1.0
+    """... of drawings whose lines are blurred, as fakes."""
+    content: float = 10.0
+    """Weight of the difference between what the frozen network sees in the photo and in the result."""
+    style: float = 0.0
+    """Weight of the difference between the Gram matrices of drawings and of results."""
+    grayscale: float = 0.0
+    """The same of both without their colours."""
+    colour: float = 0.0
+    """Weight of the difference between the photo's luminance (L1) and chrominance (Huber) and the result's."""
+    landmark: float = 0.0
+    """Weight of the distance between the points of the result's face and where they belong: where the photo's are, the
+    eyes as much larger as drawn ones are."""
+    eyes: float = 0.0
+    """Weight of the opinion of a second discriminator, which sees the eyes alone."""
+    flat: float = 0.0
+    """Weight of the L1 distance to the photo with its surfaces made even."""
+    tv: float = 0.0
+    """Weight of the mean squared difference of neighbouring pixels."""
+    enlarge: float = 0.0
+    """How far the photo's eyes are enlarged before the result is compared with it: 0 not at all, 1 to what the
+    drawings' are."""
+    features: str = "builtin"
+    """The frozen network of content and style: builtin, or vgg16:PATH."""
+    seen: int = 128
+    """Pixels of the shorter side of what it is shown, at most."""
+
+
+PRESETS = {
+    "portrait": Config(
+        content=2.0, style=2.0, grayscale=2.0, colour=4.0, landmark=2.0, eyes=1.0, flat=4.0, tv=0.1, enlarge=0.7,
+        d_grey=0.2, lr=4e-4,
+    ),
+    "cartoongan": Config(
+        fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
+    ),
+    "animegan": Config(
+        fold=1, blocks=8, skips=0, d_channels=64, batch=12, content_kimg=60.0, seen=256,
+        adversarial=1.0, content=1.5, grayscale=2.5, colour=15.0, tv=1.0, d_real=1.2, d_fake=1.2, d_grey=1.2,
+        d_smooth=0.8, ),
+    "tiny": Config(
+        32, 32, 8, channels=4, blocks=1, d_channels=8, content_kimg=0.0, content=1.0, style=1.0,
+        grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0, tv=1.0, enlarge=0.5, d_grey=0.5, seen=32,
+    ),
+}  # fmt: skip
+
+
+class Conv(nn.Sequential):
+    """Convolution, batch normalisation, ReLU; at half the size with stride 2. (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to their input, (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Conv(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.second(self.first(x)))
+
+
+class Network(nn.Module):
+    """In, through the residual blocks, and out: pictures (B, 3, H, W) -> (B, 3, H, W), both in [-1, 1]."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels * 2**i for i in range(config.halvings + 1)]
+        kernel, depth = (7, 3) if config.fold == 1 else (5, 3 * config.fold**2)
+        self.stem = Conv(depth, widths[0], kernel)
+        self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
+        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.blocks)))
+        self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
+        self.out = nn.Conv2d(widths[0], depth, kernel, padding=kernel // 2)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[2:]
+        step = self.config.fold * 2**self.config.halvings
+        x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
+        x = F.pixel_unshuffle(x, self.config.fold)
+        seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        for down in self.down:
+            seen.append(down(seen[-1]))
+        x = self.middle(seen.pop())
+        for i in reversed(range(len(self.up))):
+            x = self.up[i](F.interpolate(x, scale_factor=2.0))
+            if i >= len(self.up) - self.config.skips:
+                x = x + seen[i]
+        x = F.pixel_shuffle(torch.tanh(self.out(x)), self.config.fold)
+        return x[:, :, :height, :width]
+
+
+class Critic(nn.Module):
+    """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        layers = [(3, c, 2), (c, 2 * c, 2), (2 * c, 4 * c, 2), (4 * c, 4 * c, 1)]
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride, 1)) for a, b, stride in layers)
+        self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = pictures.contiguous(memory_format=torch.channels_last)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+        found: Tensor = self.logits(x)
+        return found
+
+
+class Model(base.Translator):
+    """The generator, a discriminator of pictures and, with `eyes`, one of eyes."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("d", "g")
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    from_photos = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.g = Network(config)
+        self.g_ema = self.average(self.g)
+        self.d = nn.ModuleDict({"picture": Critic(config.d_channels)})
+        if config.eyes:
+            self.d["eyes"] = Critic(config.d_channels)
+        self.eye_sizes = nn.Buffer(torch.tensor([portrait.PHOTO, portrait.DRAWN]))  # running means
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"d": self.d, "g": self.g}
+
+    @property
+    def reach(self) -> int:
+        """Of the convolutions one after the other, in pixels, rounded up to a whole number of the smallest places."""
+        config = self.config
+        steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
+        ends = 2 * (7 // 2 if config.fold == 1 else 5 // 2) * steps[0]
+        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
+        return -(-far // steps[-1]) * steps[-1]
+
+    def translate(self, pictures: Tensor) -> Tensor:
+        made: Tensor = self.g_ema(pictures)
+        return made
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        """What the phase minimises. While the content alone is learned the discriminators rest: nothing."""
+        assert batch.photos is not None
+        content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
+        if phase == "d":
+            return {} if content_only else self.d_losses(batch)
+        made = self.g(batch.photos).float()
+        photos, points = self.belongs(batch)
+        seen = self._see(made) if self.config.content or self.config.style else []
+        losses = self.kept(made, seen, photos)
+        return losses if content_only else losses | self.drawn(made, seen, points, batch)
+
+    @torch.no_grad()
+    def belongs(self, batch: base.Batch) -> tuple[Tensor, Tensor | None]:
+        """The photos with their eyes enlarged, (B, 3, H, W), and where the points of their faces are then, (B, K, 2);
+        None if no loss asks for them."""
+        config = self.config
+        assert batch.photos is not None
+        if not (config.enlarge or config.landmark or config.eyes):
+            return batch.photos, None
+        points = portrait.find(batch.photos)
+        if not config.enlarge:
+            return batch.photos, points
+        now = torch.stack([portrait.eye_size(points), portrait.eye_size(portrait.find(batch.real))])
+        self.eye_sizes.lerp_(now.to(self.eye_sizes.dtype), 0.01)
+        photo, drawn = self.eye_sizes
+        return portrait.enlarge(batch.photos, points, 1 + config.enlarge * (drawn / photo - 1))
+
+    def d_losses(self, batch: base.Batch) -> dict[str, Tensor]:
+        """Drawings are real; results, and drawings without their lines or colours, are not."""
+        config, drawings, photos = self.config, batch.real, batch.photos
+        assert photos is not None
+        with torch.no_grad():
+            made = self.g(photos).float()
+        shown = [(drawings, config.d_real), (made, config.d_fake)]
+        if config.d_smooth:
+            shown.append((smooth_edges(drawings), config.d_smooth))
+        if config.d_grey:
+            shown.append((grey(drawings), config.d_grey))
+        logits = self.d["picture"](batch.augment(torch.cat([pictures for pictures, _ in shown]))).float()
+        real, *fakes = logits.chunk(len(shown))
+        batch.log["real_sign"], batch.log["fake_sign"] = real.detach().sign().mean(), fakes[0].detach().sign().mean()
+        losses = {"d_real": self._is(real, True) * shown[0][1]}
+        for name, fake, (_, weight) in zip(("fake", "smooth", "grey"), fakes, shown[1:], strict=False):
+            losses[f"d_{name}"] = self._is(fake, False) * weight
+        if config.eyes:
+            with torch.no_grad():
+                drawn, there = portrait.find(drawings), portrait.find(photos)
+            eyes = torch.cat([portrait.eyes(drawings, drawn), portrait.eyes(made, there)])
+            real, fake = self.d["eyes"](eyes).float().chunk(2)
+            losses["d_eyes"] = self._is(real, True) + self._is(fake, False)
+        return losses
+
+    def kept(self, made: Tensor, seen: list[Tensor], photos: Tensor) -> dict[str, Tensor]:
+        """What holds results (B, 3, H, W), in which a network has `seen` maps, to the photos, their eyes enlarged."""
+        config, losses = self.config, {}
+        if config.content:
+            pairs = zip(seen, self._see(photos), strict=True)
+            losses["content"] = mean([F.l1_loss(unit(a), unit(b)) for a, b in pairs]) * config.content
+        if config.colour:
+            losses["colour"] = colour_loss(made, photos) * config.colour
+        if config.flat:
+            losses["flat"] = F.l1_loss(made.float(), portrait.flatten(photos)) * config.flat
+        return losses
+
+    def drawn(self, made: Tensor, seen: list[Tensor], points: Tensor | None, batch: base.Batch) -> dict[str, Tensor]:
+        """What makes drawings of results (B, 3, H, W), in which a network has `seen` maps, and whose points (B, K, 2)
+        belong there."""
+        config, losses = self.config, {}
+        if config.adversarial:
+            losses["adversarial"] = self._convince(self.d["picture"](batch.augment(made))) * config.adversarial
+        if config.eyes and points is not None:
+            losses["eyes"] = self._convince(self.d["eyes"](portrait.eyes(made, points))) * config.eyes
+        if config.style:
+            losses["style"] = self._style(seen, batch.real) * config.style
+        if config.grayscale:
+            losses["grayscale"] = self._style(self._see(grey(made)), grey(batch.real)) * config.grayscale
+        if config.landmark and points is not None:
+            losses["landmark"] = portrait.distance(portrait.find(made), points) * config.landmark
+        if config.tv:
+            losses["tv"] = total_variation(made) * config.tv
+        return losses
+
+    def _is(self, logits: Tensor, real: bool) -> Tensor:
+        """What the discriminator loses if these are real, or are not."""
+        if self.config.least_squares:
+            return (logits - float(real)).square().mean()
+        return F.softplus(-logits if real else logits).mean()
+
+    def _convince(self, logits: Tensor) -> Tensor:
+        return self._is(logits.float(), True)
+
+    def _see(self, pictures: Tensor) -> list[Tensor]:
+        """What the frozen network sees, of at most `seen` pixels."""
+        scale = self.config.seen / min(pictures.shape[2:])
+        if scale < 1:
+            pictures = F.interpolate(pictures, scale_factor=scale, mode="bilinear", antialias=True)
+        smallest = tuple(max(side, SMALLEST) for side in pictures.shape[2:])
+        if smallest != pictures.shape[2:]:
+            pictures = F.interpolate(pictures, smallest, mode="bilinear")
+        return load_features(self.config.features, pictures.device)(pictures)
+
+    def _style(self, seen: list[Tensor], drawings: Tensor) -> Tensor:
+        """The distance of the Gram matrices of results from the mean one of drawings, layer by layer, as a share of
+        it."""
+        with torch.no_grad():
+            wanted = [gram(maps).mean(0) for maps in self._see(drawings)]
+        there = [gram(maps) for maps in seen]
+        return mean([(a - b).abs().mean() / b.abs().mean() for a, b in zip(there, wanted, strict=True)])
+
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """Fréchet distance, in what the built-in tagger sees, between results and drawings."""
+        assert batch.photos is not None
+        made = torch.cat([self.translate(part) for part in batch.photos.split(8)])
+        return {"frechet": base.apart(made, batch.real)}
+
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """Photos, each with its result to the right."""
+        assert batch.photos is not None
+        photos = batch.photos[:SHOWN]
+        return torch.stack([photos, self.translate(photos)], 1).flatten(0, 1)
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) without their colours."""
+    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
+    """L1 of luminance and Huber of chrominance (YUV, pictures brought to [0, 1]) (AnimeGANv2, equation of its colour
+    reconstruction loss)."""
+    yuv = made.new_tensor(YUV)
+    a, b = (torch.einsum("kc,bchw->kbhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
+    return F.l1_loss(a[0], b[0]) + F.huber_loss(a[1], b[1]) + F.huber_loss(a[2], b[2])
+
+
+def total_variation(pictures: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, to the right and below, of pictures (B, 3, H, W)."""
+    return pictures.diff(dim=3).square().mean() + pictures.diff(dim=2).square().mean()
+
+
+def mean(losses: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).mean()

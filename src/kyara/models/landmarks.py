@@ -1,0 +1,225 @@
+"""Landmarks: where the eyes, the nose, the mouth and the chin of a face are, in photos and in drawings alike.
+
+A small hourglass makes a map for each point; the mean place under its softmax is the point (Sun et al. 2018, "Integral
+Human Pose Regression"), so everything is differentiable: the places in a picture can be part of a loss. It learns from
+the column `points` of a dataset, which other detectors have filled: one for photos, another for drawings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.models import base
+
+NAMES = (
+    "left eye, left", "left eye, top", "left eye, right", "left eye, bottom",
+    "right eye, left", "right eye, top", "right eye, right", "right eye, bottom",
+    "nose", "mouth, left", "mouth, right", "chin",
+)  # fmt: skip
+"""The points in their order. Left is left in the picture."""
+MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)
+"""The same points after the picture was flipped left to right."""
+LEFT, RIGHT = slice(0, 4), slice(4, 8)
+"""The points of each eye."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    width: int = 96
+    """Width that pictures are brought to."""
+    height: int = 96
+    """Height that pictures are brought to."""
+    batch: int = 64
+    """Pictures in one step."""
+    lr: float = 1e-3
+    """Learning rate of Adam once it is warm; it falls to zero along a cosine."""
+    warm_up: float = 0.05
+    """Share of the run in which the learning rate rises from zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    ema_kimg: float = 5.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    channels: int = 32
+    """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
+    spread: float = 0.02
+    """Standard deviation of a point's target on its map, as a share of the side."""
+    maps: float = 0.1
+    """Weight of the maps' cross entropy to their targets."""
+    shift: float = 0.15
+    """By how much of the side a picture moves at most, while training."""
+    zoom: float = 0.5
+    """The logarithm of how much it grows or shrinks at most."""
+    turn: float = 30.0
+    """By how many degrees it turns at most."""
+    colour: float = 0.4
+    """How much the brightness and strength of each channel change at most; a third of the pictures become grey."""
+
+
+PRESETS = {"two-core": Config(), "tiny": Config(32, 32, 8, channels=8)}
+
+
+def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """Pictures (B, 3, H, W) in [-1, 1] moved, turned, zoomed, recoloured and blurred, and where their points (B, K, 2),
+    shares of the sides, went."""
+    n, device = len(pictures), pictures.device
+    height, width = pictures.shape[2:]
+
+    def some(*shape: int) -> Tensor:
+        return torch.rand(n, *shape, device=device) * 2 - 1
+
+    angle, zoom = some() * math.radians(config.turn), torch.exp(some() * config.zoom)
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
+    theta = torch.cat([rows, some(2, 1) * 2 * config.shift], 2)  # (B, 2, 3), from the new place to the old one
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+    at = (2 * points - 1 - theta[:, None, :, 2]) @ torch.linalg.inv(rows).transpose(1, 2)  # (B, K, 2) in [-1, 1]
+    grey = moved.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    moved = torch.where(some(1, 1, 1) < -1 / 3, grey, moved)
+    moved = moved * (1 + some(3, 1, 1) * config.colour) + some(3, 1, 1) * config.colour
+    blurred = F.interpolate(F.avg_pool2d(moved, 3, ceil_mode=True), (height, width), mode="bilinear")
+    moved = torch.where(some(1, 1, 1) < -0.5, blurred, moved)
+    return moved.clamp(-1, 1), (at + 1) / 2
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input goes, at half the size if `down`. (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, *, down: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride=2 if down else 1, padding=1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, outputs) for _ in range(2))
+        self.around = nn.Conv2d(inputs, outputs, 1, stride=2 if down else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.around(x) + self.norms[1](self.second(y)))
+
+
+class Network(nn.Module):
+    """Down to a sixteenth of the size and up again to a quarter."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        c = config.channels
+        self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
+        self.quarter = Block(c, 2 * c, down=True)
+        self.eighth = Block(2 * c, 3 * c, down=True)
+        self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
+        self.up = Block(6 * c, 2 * c)
+        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """A map for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
+        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(x)
+        eighth = self.eighth(quarter)
+        up = self.up(torch.cat([eighth, _to_size(self.bottom(eighth), eighth)], 1))
+        found: Tensor = self.top(torch.cat([quarter, _to_size(up, quarter)], 1))
+        return found.float()
+
+
+def _to_size(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear")
+
+
+def places(maps: Tensor) -> Tensor:
+    """The mean place under the softmax of each map (B, K, H, W): (B, K, 2), as shares of the width and height."""
+    share = maps.flatten(2).softmax(2).unflatten(2, maps.shape[2:])
+    x, y = (_middles(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
+    return torch.stack([(share.sum(2) * x).sum(2), (share.sum(3) * y).sum(2)], 2)
+
+
+def _middles(n: int, device: torch.device) -> Tensor:
+    """The middles of n cells of equal size, as shares of the whole."""
+    return (torch.arange(n, device=device) + 0.5) / n
+
+
+class Model(base.Model):
+    """A network that finds the points of `NAMES`."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("find",)
+    averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
+    pointed = True
+    holdout = 0.05
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.net = Network(config)
+        self.net_ema = self.average(self.net)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"find": self.net}
+
+    def lr_scale(self, progress: float) -> float:
+        return base.warm_cosine(progress, self.config.warm_up)
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        """The distance of the points and the cross entropy of their maps, of those that are known and inside."""
+        given = unmirror(batch.labels["points"])
+        if given.shape[1] != len(NAMES):
+            raise ValueError(f"the column `points` has {given.shape[1]} of them; there must be {len(NAMES)}: {NAMES}")
+        pictures, points = vary(batch.real, given, self.config)
+        seen = ((points > 0) & (points < 1)).all(2)  # (B, K); NaN is neither
+        points = torch.where(seen[..., None], points, 0.5)
+        maps = self.net(pictures)
+        far = (places(maps) - points).abs().sum(2)
+        x, y = (_middles(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
+        off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
+        target = (-off / (2 * self.config.spread**2)).flatten(2).softmax(2)
+        surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
+        count = seen.sum().clamp_min(1)
+        losses = {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count}
+        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.maps}
+
+    def find(self, pictures: Tensor) -> Tensor:
+        """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], as shares of the width and height, in the
+        order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
+        size = self.config.height, self.config.width
+        if pictures.shape[2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        return places(self.net_ema(pictures))
+
+    def scores(self, pictures: Tensor) -> Tensor:
+        """The points side by side, (B, 2 K)."""
+        return self.find(pictures).flatten(1)
+
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """How far the points are from the given ones, in distances between the eyes: on average, and of each part."""
+        given = unmirror(batch.labels["points"])
+        found = torch.cat([self.find(part) for part in batch.real.split(64)])
+        between = (given[:, LEFT].mean(1) - given[:, RIGHT].mean(1)).norm(dim=1)
+        off = (found - given).norm(dim=2) / between[:, None]  # (N, K)
+        parts = {"eyes": slice(0, 8), "nose": slice(8, 9), "mouth": slice(9, 11), "chin": slice(11, 12)}
+        return {"error": float(off.nanmean())} | {f"error/{k}": float(off[:, v].nanmean()) for k, v in parts.items()}
+
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """The pictures with what is found in them as dots."""
+        pictures = batch.real.clone()
+        x, y = (_middles(n, pictures.device) for n in (pictures.shape[3], pictures.shape[2]))
+        points = self.find(pictures)
+        for k in range(points.shape[1]):
+            at = points[:, k, :, None, None]
+            near = ((x - at[:, 0]).square() + (y[:, None] - at[:, 1]).square()) < 0.015**2  # (B, H, W)
+            colour = pictures.new_tensor([1.0, -1.0, -1.0] if k < 8 else [-1.0, 1.0, -1.0])[:, None, None]
+            pictures = torch.where(near[:, None], colour, pictures)
+        return pictures
+
+
+def unmirror(points: Tensor) -> Tensor:
+    """Points (B, K, 2) in the order of `NAMES`, also where the picture was flipped: there the eyes changed sides."""
+    if points.shape[1] != len(NAMES):
+        return points
+    flipped = points[:, LEFT, 0].mean(1) > points[:, RIGHT, 0].mean(1)
+    return torch.where(flipped[:, None, None], points[:, MIRRORED], points)

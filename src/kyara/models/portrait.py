@@ -1,0 +1,127 @@
+"""What losses for portraits know of faces: where their points are, how large eyes are drawn, what is flat.
+
+All on batches, (B, 3, H, W) in [-1, 1], and differentiable by the pictures. Points are (B, K, 2), shares of the width
+and height, in the order of `landmarks.NAMES`. Where there is no face the points mean nothing, and neither do these
+losses."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kyara.models.landmarks import LEFT, RIGHT
+
+PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)
+"""Width and height of an eye in photos and in drawings, in distances between the eyes: where running means begin."""
+LEAST = 0.05
+"""Eyes are taken to be at least so far apart, as a share of the sides: a network that sees no face may say 0."""
+LARGEST = 2.5
+"""Eyes are never enlarged by more."""
+REACH = (0.6, 0.75)
+"""How far around its centre an eye's surroundings move with it, across and down, in distances between the eyes."""
+CROP, CROP_SIDE = 48, 0.9
+"""Pixels of an eye that is cut out, and its side in distances between the eyes."""
+STEPS = 12
+"""After so many steps the place that a point moves to is known to a thousandth of its way."""
+RADIUS, EVEN = 1 / 64, 0.02
+"""Of the filter that makes surfaces even: its radius as a share of the side, and the variance, of pictures in [0, 1],
+that it takes for none."""
+
+
+@functools.cache
+def _network(device: torch.device) -> Any:
+    from kyara.models import load
+
+    return load("builtin:landmarks", device).requires_grad_(False)
+
+
+def find(pictures: Tensor) -> Tensor:
+    """The points of the faces in pictures, by `builtin:landmarks`."""
+    found: Tensor = _network(pictures.device).find(pictures)
+    return found
+
+
+def centres(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The middles of the eyes (B, 2, 2), left in the picture first, and how far they are apart (B,)."""
+    middles = torch.stack([points[:, LEFT].mean(1), points[:, RIGHT].mean(1)], 1)
+    return middles, (middles[:, 1] - middles[:, 0]).norm(dim=1).clamp_min(LEAST)
+
+
+def eye_size(points: Tensor) -> Tensor:
+    """Mean width and height (2,) of the eyes, in distances between them."""
+    _, apart = centres(points)
+    eyes = torch.stack([points[:, LEFT], points[:, RIGHT]], 1)  # (B, 2, 4, 2): left, top, right, bottom
+    wide, high = (eyes[:, :, i] - eyes[:, :, i + 2] for i in (0, 1))
+    return torch.stack([(side.norm(dim=2) / apart[:, None]).mean() for side in (wide, high)])
+
+
+def enlarge(pictures: Tensor, points: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures whose eyes are larger by `scale` (2,), across and down, and where their points are then."""
+    centre, apart = centres(points)
+    reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
+    strength = 1 - 1 / scale.clamp(1, LARGEST)
+
+    def shift(at: Tensor) -> Tensor:
+        """From places (B, N, 2) after to those before."""
+        moved = torch.zeros_like(at)
+        for eye in range(2):
+            off = at - centre[:, eye, None]
+            near = (1 - (off / reach[:, None]).square().sum(2, keepdim=True)).clamp_min(0).square()
+            moved = moved + off * near * strength
+        return moved
+
+    height, width = pictures.shape[2:]
+    y, x = ((torch.arange(n, device=pictures.device) + 0.5) / n for n in (height, width))
+    at = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2).flatten(0, 1)  # (H W, 2)
+    at = at.expand(len(pictures), -1, -1)
+    grid = (2 * (at - shift(at)) - 1).unflatten(1, (height, width))
+    larger = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    there = points
+    for _ in range(STEPS):
+        there = points + shift(there)
+    return larger, there
+
+
+def eyes(pictures: Tensor, points: Tensor) -> Tensor:
+    """The eyes cut out, (2 B, 3, CROP, CROP), first all left ones, then all right ones mirrored, so that all are
+    alike."""
+    centre, apart = centres(points)
+    at = torch.linspace(-1, 1, CROP, device=pictures.device)
+    square = torch.stack([at.expand(CROP, -1), at[:, None].expand(-1, CROP)], 2)  # (CROP, CROP, 2)
+    half = apart[:, None, None, None] * CROP_SIDE  # in [-1, 1] the sides are 2 long
+    parts = []
+    for eye, flip in enumerate((1.0, -1.0)):
+        grid = 2 * centre[:, eye, None, None] - 1 + square * half * square.new_tensor([flip, 1.0])
+        parts.append(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
+    return torch.cat(parts)
+
+
+def distance(found: Tensor, points: Tensor) -> Tensor:
+    """The mean distance of points from where they belong, in distances between the eyes."""
+    _, apart = centres(points)
+    return ((found - points).abs().sum(2) / apart[:, None]).mean()
+
+
+def flatten(pictures: Tensor) -> Tensor:
+    """Pictures whose surfaces are even and whose edges stay: guided filter (He et al. 2010, equations 5 to 8), each
+    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015)."""
+    size = pictures.shape[2:]
+    side = 2 * max(1, round(RADIUS * min(size) / 2)) + 1
+
+    def blur(x: Tensor) -> Tensor:
+        padded = F.pad(x, (side // 2,) * 4, mode="replicate")
+        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
+
+    x = (pictures.float() + 1) / 2
+    for _ in range(2):
+        small = F.avg_pool2d(x, 2, ceil_mode=True)
+        mean = blur(small)
+        variance = (blur(small * small) - mean * mean).clamp_min(0)
+        slope = variance / (variance + EVEN**2)
+        lines = F.interpolate(blur(torch.cat([slope, mean - slope * mean], 1)), size, mode="bilinear")
+        x = lines[:, :3] * x + lines[:, 3:]
+    return x * 2 - 1
