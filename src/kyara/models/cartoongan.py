@@ -260,17 +260,16 @@ class Model(base.Translator):
         assert photos is not None
         with torch.no_grad():
             made = self.g(photos).float()
-        shown = [(drawings, config.d_real), (made, config.d_fake)]
+        shown = {"d_real": (drawings, config.d_real), "d_fake": (made, config.d_fake)}
         if config.d_smooth:
-            shown.append((smooth_edges(drawings), config.d_smooth))
+            shown["d_smooth"] = smooth_edges(drawings), config.d_smooth
         if config.d_grey:
-            shown.append((grey(drawings), config.d_grey))
-        logits = self.d["picture"](batch.augment(torch.cat([pictures for pictures, _ in shown]))).float()
-        real, *fakes = logits.chunk(len(shown))
-        batch.log["real_sign"], batch.log["fake_sign"] = real.detach().sign().mean(), fakes[0].detach().sign().mean()
-        losses = {"d_real": self._is(real, True) * shown[0][1]}
-        for name, fake, (_, weight) in zip(("fake", "smooth", "grey"), fakes, shown[1:], strict=False):
-            losses[f"d_{name}"] = self._is(fake, False) * weight
+            shown["d_grey"] = grey(drawings), config.d_grey
+        together = batch.augment(torch.cat([pictures for pictures, _ in shown.values()]))
+        logits = dict(zip(shown, self.d["picture"](together).float().chunk(len(shown)), strict=True))
+        for name in ("real", "fake"):
+            batch.log[f"{name}_sign"] = logits[f"d_{name}"].detach().sign().mean()
+        losses = {name: self._is(logits[name], name == "d_real") * weight for name, (_, weight) in shown.items()}
         if config.eyes:
             with torch.no_grad():
                 drawn, there = portrait.find(drawings), portrait.find(photos)

@@ -84,7 +84,8 @@ def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tens
     grey = moved.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     moved = torch.where(some(1, 1, 1) < -1 / 3, grey, moved)
     moved = moved * (1 + some(3, 1, 1) * config.colour) + some(3, 1, 1) * config.colour
-    blurred = F.interpolate(F.avg_pool2d(moved, 3, ceil_mode=True), (height, width), mode="bilinear")
+    coarse = F.interpolate(moved, (-(-height // 3), -(-width // 3)), mode="bilinear", antialias=True)
+    blurred = F.interpolate(coarse, (height, width), mode="bilinear")
     moved = torch.where(some(1, 1, 1) < -0.5, blurred, moved)
     return moved.clamp(-1, 1), (at + 1) / 2
 

@@ -1,0 +1,209 @@
+"""Each loss of CartoonGAN against a value that was computed otherwise, its gradient, and its absence."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kyara.models import cartoongan, perceptual, portrait
+from kyara.models.base import Batch
+
+TINY = cartoongan.PRESETS["tiny"]
+OFF = {
+    name: 0.0
+    for name in ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv", "enlarge")
+}
+FACE = torch.tensor([(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5)] + [(0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
+                    + [(0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])  # fmt: skip
+
+
+def model(**changes: object) -> cartoongan.Model:
+    torch.manual_seed(0)
+    return cartoongan.Model(dataclasses.replace(TINY, **{**OFF, **changes})).train()
+
+
+def batch(seed: int = 0) -> Batch:
+    torch.manual_seed(seed)
+    return Batch(torch.rand(4, 3, 32, 32) * 2 - 1, photos=torch.rand(4, 3, 32, 32) * 2 - 1)
+
+
+@pytest.fixture
+def plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen network that sees two maps: the picture, and its halves by mean."""
+    maps = lambda pictures: [pictures, torch.nn.functional.avg_pool2d(pictures, 2)]  # noqa: E731
+    monkeypatch.setattr(cartoongan, "load_features", lambda name, device: maps)
+
+
+def grams(pictures: Tensor) -> np.ndarray:
+    """(B, C, C), entry by entry."""
+    x = pictures.detach().numpy().astype(np.float64)
+    b, c, h, w = x.shape
+    return np.array([[[(one[i] * one[j]).sum() / (c * h * w) for j in range(c)] for i in range(c)] for one in x])
+
+
+def test_content(plain_features: None) -> None:
+    net, given = model(content=3.0), batch()
+    losses = net.losses("g", given)
+    with torch.no_grad():
+        made, photos = net.g(given.photos).numpy(), given.photos.numpy()
+    expected = 0.0
+    for size in (1, 2):
+        a, b = (x.reshape(4, 3, 32 // size, size, 32 // size, size).mean((3, 5)) for x in (made, photos))
+        a, b = (x / np.sqrt((x**2).sum(1, keepdims=True)) for x in (a, b))
+        expected += np.abs(a - b).mean() / 2
+    assert set(losses) == {"content"} and float(losses["content"].detach()) == pytest.approx(3 * expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["style", "grayscale"])
+def test_style(name: str, plain_features: None) -> None:
+    net, given = model(**{name: 2.0}), batch()
+    found = net.losses("g", given)[name].detach()
+    with torch.no_grad():
+        pair = net.g(given.photos), given.real
+    if name == "grayscale":
+        pair = tuple(
+            (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)[:, None].repeat(1, 3, 1, 1) for x in pair
+        )
+    expected = 0.0
+    for size in (1, 2):
+        a, b = (grams(torch.nn.functional.avg_pool2d(x, size)) for x in pair)
+        expected += np.abs(a - b.mean(0)).mean() / np.abs(b.mean(0)).mean() / 2
+    assert float(found) == pytest.approx(2 * expected, rel=1e-3)
+
+
+def test_colour() -> None:
+    made, photos = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    made[:, 0] = 1.0  # red 1.0 against 0.5, as shares
+    y, u, v = 0.299 * 0.5, -0.14713 * 0.5, 0.615 * 0.5
+    assert float(cartoongan.colour_loss(made, photos)) == pytest.approx(y + u**2 / 2 + v**2 / 2, rel=1e-4)
+    grey = torch.full((1, 3, 4, 4), 0.4)
+    assert float(cartoongan.colour_loss(grey, grey + 0.2)) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_total_variation() -> None:
+    stripes = torch.zeros(1, 3, 4, 6)
+    stripes[..., ::2] = 1.0
+    assert float(cartoongan.total_variation(stripes)) == pytest.approx(1.0)
+    ramp = torch.arange(4.0)[:, None].expand(1, 3, 4, 6) * 0.5
+    assert float(cartoongan.total_variation(ramp)) == pytest.approx(0.25)
+
+
+def test_a_gram_matrix() -> None:
+    maps = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert np.allclose(perceptual.gram(maps).numpy(), grams(maps), atol=1e-6)
+
+
+@pytest.mark.parametrize("squares", [True, False])
+def test_adversarial(squares: bool) -> None:
+    net, given = model(adversarial=2.0, least_squares=squares, d_smooth=0.0, d_grey=0.5), batch()
+    net.losses("d", given)  # spectral norms settle a little with every look
+    net.eval()
+    with torch.no_grad():
+        made = net.g(given.photos)
+        real, fake, grey = (net.d["picture"](x) for x in (given.real, made, cartoongan.grey(given.real)))
+        found = net.losses("d", given)
+        convinced = net.losses("g", given)
+    sigmoid = torch.sigmoid
+    if squares:
+        wanted = {"d_real": ((real - 1) ** 2).mean(), "d_fake": (fake**2).mean(), "d_grey": (grey**2).mean() / 2}
+        g = ((fake - 1) ** 2).mean()
+    else:
+        wanted = {"d_real": -sigmoid(real).log().mean(), "d_fake": -(1 - sigmoid(fake)).log().mean()}
+        wanted["d_grey"], g = -(1 - sigmoid(grey)).log().mean() / 2, -sigmoid(fake).log().mean()
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-3), name
+    assert float(convinced["adversarial"]) == pytest.approx(2 * float(g), rel=1e-3)
+
+
+def test_blurred_lines_are_fakes() -> None:
+    net, given = model(adversarial=1.0, d_smooth=3.0).eval(), batch()
+    given.real = torch.where(torch.arange(32) < 16, -1.0, 1.0).expand(4, 3, 32, 32).clone()
+    with torch.no_grad():
+        found = net.losses("d", given)
+        blurred = net.d["picture"](cartoongan.smooth_edges(given.real))
+    assert float(found["d_smooth"]) == pytest.approx(3 * float((blurred**2).mean()), rel=1e-3)
+    assert not torch.equal(cartoongan.smooth_edges(given.real), given.real)
+
+
+def test_landmarks_and_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = FACE + torch.tensor([0.0, 0.1])
+    monkeypatch.setattr(portrait, "find", lambda pictures: (moved if pictures.requires_grad else FACE)[None])
+    net, given = model(landmark=4.0, eyes=1.0), batch()
+    given = given[:1]
+    losses = net.losses("g", given)
+    assert float(losses["landmark"].detach()) == pytest.approx(4 * 0.1 / 0.4, rel=1e-3)
+    seen = net.d["eyes"](portrait.eyes(net.g(given.photos), FACE[None]))
+    assert float(losses["eyes"].detach()) == pytest.approx(float(((seen - 1) ** 2).mean().detach()), rel=0.05)
+
+
+def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    net, given = model(flat=2.0, enlarge=0.5), batch()
+    net.eye_sizes.copy_(torch.tensor([[0.5, 0.5], [0.75, 1.0]]))
+    losses = net.losses("g", given)
+    now = portrait.eye_size(FACE[None])
+    sizes = torch.tensor([[0.5, 0.5], [0.75, 1.0]]).lerp(now, 0.01)
+    assert torch.allclose(net.eye_sizes, sizes)
+    target, _ = portrait.enlarge(given.photos, FACE.expand(4, -1, -1), 1 + 0.5 * (sizes[1] / sizes[0] - 1))
+    expected = (net.g(given.photos) - portrait.flatten(target)).abs().mean()
+    assert float(losses["flat"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv"]
+)
+def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = model(**{name: 1.0})
+    losses = net.losses("g", batch())
+    assert set(losses) == {name}
+    losses[name].backward()
+    assert max(float(p.grad.abs().max()) for p in net.g.parameters() if p.grad is not None) > 0
+    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5}
+    left = set(model(**everything).losses("g", batch()))
+    assert set(model(**{**everything, name: 0.0}).losses("g", batch())) == left - {name}
+
+
+def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("nobody asked for it")
+
+    for where, what in [(cartoongan, "load_features"), (portrait, "find"), (portrait, "flatten")]:
+        monkeypatch.setattr(where, what, never)
+    for what in ("colour_loss", "total_variation", "smooth_edges", "grey"):
+        monkeypatch.setattr(cartoongan, what, never)
+    net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0)
+    assert set(net.losses("g", batch())) == {"adversarial"} and "eyes" not in net.d
+    assert set(net.losses("d", batch())) == {"d_real", "d_fake"}
+
+
+def test_the_content_comes_first() -> None:
+    net = model(content_kimg=0.064, adversarial=1.0, flat=1.0, tv=1.0)
+    for step, phase in ((0, {"flat"}), (7, {"flat"}), (8, {"flat", "adversarial", "tv"})):
+        given = dataclasses.replace(batch(), step=step)  # 8 photos in each
+        assert set(net.losses("g", given)) == phase
+        assert bool(net.losses("d", given)) == (step == 8)
+
+
+@pytest.mark.parametrize("name", ["portrait", "cartoongan", "animegan", "tiny"])
+def test_nothing_reaches_farther_than_it_says(name: str) -> None:
+    config = cartoongan.PRESETS[name]
+    if name != "tiny":
+        config = dataclasses.replace(config, channels=4, d_channels=4, eyes=0.0)
+    torch.manual_seed(0)
+    net = cartoongan.Model(config).eval()
+    far = net.reach
+    side = 2 * far + 64
+    pictures = torch.rand(1, 3, 32, side) * 2 - 1
+    other = pictures.clone()
+    other[..., 32] = 0.0
+    with torch.inference_mode():
+        changed = (net.translate(pictures) != net.translate(other)).any(1).any(1)[0].nonzero().flatten()
+    assert 0 < int(changed.max()) - 32 <= far
+    with torch.inference_mode():  # and a part that begins at a whole place is the same as in the whole
+        whole, part = net.translate(pictures), net.translate(pictures[..., 32:])
+    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=1e-5)
