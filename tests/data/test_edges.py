@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import drawn_picture
 
 from kyara.data import edges
 from kyara.data.pictures import to_float
-from conftest import drawn_picture
 
 
 def slow_canny(grey: np.ndarray, low: float, high: float) -> np.ndarray:

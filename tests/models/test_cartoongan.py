@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,12 +14,10 @@ from kyara.models import cartoongan, perceptual, portrait
 from kyara.models.base import Batch
 
 TINY = cartoongan.PRESETS["tiny"]
-OFF = {
-    name: 0.0
-    for name in ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv", "enlarge")
-}
-FACE = torch.tensor([(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5)] + [(0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
-                    + [(0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])  # fmt: skip
+LOSSES = ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv")
+OFF = dict.fromkeys((*LOSSES, "enlarge"), 0.0)
+EYES = [(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5), (0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
+FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])
 
 
 def model(**changes: object) -> cartoongan.Model:
@@ -41,7 +40,7 @@ def plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
 def grams(pictures: Tensor) -> np.ndarray:
     """(B, C, C), entry by entry."""
     x = pictures.detach().numpy().astype(np.float64)
-    b, c, h, w = x.shape
+    c, h, w = x.shape[1:]
     return np.array([[[(one[i] * one[j]).sum() / (c * h * w) for j in range(c)] for i in range(c)] for one in x])
 
 
@@ -104,16 +103,24 @@ def test_adversarial(squares: bool) -> None:
     net.eval()
     with torch.no_grad():
         made = net.g(given.photos)
-        real, fake, grey = (net.d["picture"](x) for x in (given.real, made, cartoongan.grey(given.real)))
+        shown = given.real, made, cartoongan.grey(given.real)
+        near = [net.d["near"](x).flatten() for x in shown]
+        far = [net.d["far"](torch.nn.functional.avg_pool2d(x, 2)).flatten() for x in shown]
         found = net.losses("d", given)
         convinced = net.losses("g", given)
     sigmoid = torch.sigmoid
-    if squares:
-        wanted = {"d_real": ((real - 1) ** 2).mean(), "d_fake": (fake**2).mean(), "d_grey": (grey**2).mean() / 2}
-        g = ((fake - 1) ** 2).mean()
-    else:
-        wanted = {"d_real": -sigmoid(real).log().mean(), "d_fake": -(1 - sigmoid(fake)).log().mean()}
-        wanted["d_grey"], g = -(1 - sigmoid(grey)).log().mean() / 2, -sigmoid(fake).log().mean()
+
+    def true(x: Tensor) -> Tensor:
+        return (x - 1) ** 2 if squares else -sigmoid(x).log()
+
+    def false(x: Tensor) -> Tensor:
+        return x**2 if squares else -(1 - sigmoid(x)).log()
+
+    def both(of: Callable[[Tensor], Tensor], i: int) -> Tensor:
+        return (of(near[i]).mean() + of(far[i]).mean()) / 2
+
+    wanted = {"d_real": both(true, 0), "d_fake": both(false, 1), "d_grey": both(false, 2) / 2}
+    g = both(true, 1)
     assert set(found) == set(wanted)
     for name, value in wanted.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-3), name
@@ -125,8 +132,9 @@ def test_blurred_lines_are_fakes() -> None:
     given.real = torch.where(torch.arange(32) < 16, -1.0, 1.0).expand(4, 3, 32, 32).clone()
     with torch.no_grad():
         found = net.losses("d", given)
-        blurred = net.d["picture"](cartoongan.smooth_edges(given.real))
-    assert float(found["d_smooth"]) == pytest.approx(3 * float((blurred**2).mean()), rel=1e-3)
+        near, far = net._judge(cartoongan.smooth_edges(given.real))
+    expected = 1.5 * float((near**2).mean() + (far**2).mean())
+    assert float(found["d_smooth"]) == pytest.approx(expected, rel=1e-3)
     assert not torch.equal(cartoongan.smooth_edges(given.real), given.real)
 
 
@@ -149,15 +157,19 @@ def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -
     now = portrait.eye_size(FACE[None])
     sizes = torch.tensor([[0.5, 0.5], [0.75, 1.0]]).lerp(now, 0.01)
     assert torch.allclose(net.eye_sizes, sizes)
-    target, _ = portrait.enlarge(given.photos, FACE.expand(4, -1, -1), 1 + 0.5 * (sizes[1] / sizes[0] - 1))
+    shift, _ = portrait.enlarge(FACE.expand(4, -1, -1), 1 + 0.5 * (sizes[1] / sizes[0] - 1), 32, 32)
+    assert shift.abs().max() > 0.5
+    target = portrait.remap(given.photos, shift)
     expected = (net.g(given.photos) - portrait.flatten(target)).abs().mean()
     assert float(losses["flat"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
+    warp = (net.g.warp(given.photos) - shift).abs().mean() * 100 / 32
+    assert float(losses["warp"].detach()) == pytest.approx(float(warp.detach()), rel=0.02)
+    losses["warp"].backward()
+    assert float(net.g.warp.out.weight.grad.abs().max()) > 0
 
 
-@pytest.mark.parametrize(
-    "name", ["adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv"]
-)
-def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> None:
     net = model(**{name: 1.0})
     losses = net.losses("g", batch())
     assert set(losses) == {name}
@@ -206,4 +218,5 @@ def test_nothing_reaches_farther_than_it_says(name: str) -> None:
     assert 0 < int(changed.max()) - 32 <= far
     with torch.inference_mode():  # and a part that begins at a whole place is the same as in the whole
         whole, part = net.translate(pictures), net.translate(pictures[..., 32:])
-    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=1e-5)
+    # Where a pixel comes from is rounded by the size of the picture, and noise is the worst picture for that.
+    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=1e-3 if config.enlarge else 1e-5)

@@ -11,10 +11,8 @@ from kyara.models import landmarks, portrait
 from kyara.models.base import Batch
 
 CONFIG = landmarks.PRESETS["tiny"]
-FACE = torch.tensor(
-    [(0.2, 0.4), (0.3, 0.35), (0.4, 0.4), (0.3, 0.45), (0.6, 0.4), (0.7, 0.35), (0.8, 0.4), (0.7, 0.45)]
-    + [(0.5, 0.6), (0.4, 0.75), (0.6, 0.75), (0.5, 0.95)]
-)
+EYES = [(0.2, 0.4), (0.3, 0.35), (0.4, 0.4), (0.3, 0.45), (0.6, 0.4), (0.7, 0.35), (0.8, 0.4), (0.7, 0.45)]
+FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.75), (0.6, 0.75), (0.5, 0.95)])
 
 
 def dotted(points: torch.Tensor, side: int = 64) -> torch.Tensor:
@@ -101,15 +99,16 @@ def test_eyes_grow_in_place() -> None:
     scale = torch.tensor([1.2, 2.0])
     points = FACE.expand(2, -1, -1)
     before = dotted(points, 128)
-    after, there = portrait.enlarge(before, points, scale)
+    shift, there = portrait.enlarge(points, scale, 128, 128)
+    after = portrait.remap(before, shift)
     assert torch.allclose(portrait.eye_size(there) / portrait.eye_size(points), scale, rtol=0.15)
     assert torch.allclose(there[:, 8:], points[:, 8:])  # nose, mouth and chin stay
     middles = [portrait.centres(p)[0] for p in (points, there)]
     assert torch.allclose(*middles, atol=1e-4)
     for k in range(8):  # the blots lie where the points are said to be
         assert torch.allclose(brightest(after[0], there[0, k]), there[0, k], atol=0.012)
-    same, stayed = portrait.enlarge(before, points, torch.ones(2))
-    assert torch.allclose(same, before, atol=1e-4) and torch.equal(stayed, points)
+    none, stayed = portrait.enlarge(points, torch.ones(2), 128, 128)
+    assert torch.allclose(portrait.remap(before, none), before, atol=1e-4) and torch.equal(stayed, points)
 
 
 def test_both_eyes_are_cut_out_alike() -> None:

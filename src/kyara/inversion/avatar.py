@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json as json_format
 import math
 import zlib
@@ -31,6 +32,7 @@ from kyara.inversion.invert import square_side
 from kyara.inversion.latents import Latents
 from kyara.inversion.perceptual import load_perceptual
 from kyara.inversion.photos import Given, Photos
+from kyara.inversion.pose import Poses
 from kyara.inversion.search import Found, Search, search
 from kyara.models import conditions
 from kyara.models.base import StyledGenerator
@@ -55,7 +57,8 @@ def avatar(
     detect: str = "photo",
     aligned: bool = False,
     face: int | None = None,
-    blend: float = 1,
+    pose: bool = True,
+    blend: float = 0,
     blend_width: float = 0.0,
     sweep: bool = True,
     photos: bool = True,
@@ -86,8 +89,9 @@ def avatar(
         detect: The frame that faces are cut to: photo, or ffhq for generators that others trained on that set.
         aligned: The photos are cut to the face already; nothing is looked for.
         face: Which face, if there are several: 1 is the largest, and taken without this.
-        blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on. The
-            first one turns the head as in the photo; 0 is the child alone, with more of them the face is a person's.
+        pose: Turn and tilt the head as in the photo, as far as the child draws such.
+        blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on. 0
+            is the child alone, with more of them the face is a person's.
         blend_width: How gradually one goes over into the other, in layers; 0 changes at once.
         sweep: Also draw each character with blends from layer 2 to 6, at once and gradually.
         photos: Keep the photos in the result, cut to the face; without, only what was made from them.
@@ -134,6 +138,7 @@ def avatar(
     recogniser = load_recogniser(rank, found_device)
     perceptual = load_perceptual(features, found_device)
     tried = reverse.variants(pair.child, colours, reverse.colour_layer(pair.child))
+    poses = Poses(pair.parent, pair.child) if pose else None
     settings, chains, seconds = Search(steps=steps), list[Chain](), 0.0
     recipe: dict[str, Any] = {"kyara": __version__, "model": child, "checkpoint": checkpoint.read(child).hash}
     recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
@@ -151,7 +156,7 @@ def avatar(
             seconds += found.seconds
             people = [given.picture for given in group]
             labels = reverse.carried(people, pair.child, fixed) if colours == "labels" else [{} for _ in group]
-            drawn = pair.draw(found, labels, tried, recogniser, group)
+            drawn = pair.draw(found, labels, tried, recogniser, group, poses)
             chains += [_write(made, *one, recipe, photos) for one in zip(group, drawn, strict=True)]
             bar.update(len(group))
         made.finish(command=command, sheet=_rows)
@@ -209,7 +214,8 @@ class Pair:
         shapes = [(g.config.width, g.config.height, *g.centre(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
-        return cls(old, new, styles.blend(old, new, position, width), [styles.blend(old, new, *p) for p in sweep])
+        artist = styles.blend(old, new, position, width)
+        return cls(old, new, artist, [styles.blend(old, new, *p) for p in sweep])
 
     def draw(
         self,
@@ -218,12 +224,17 @@ class Pair:
         tried: list[reverse.Variant],
         recogniser: Recogniser,
         group: list[Given],
+        poses: Poses | None,
     ) -> list[Drawn]:
         """The drawings of a batch of photos, best first: as likely to be whole as is enough, and keeping most."""
         known, device = self.child.config.attributes, found.ws.device
         columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in known}
         keys = [zlib.crc32(given.picture.tobytes()) for given in group]  # the same photo, the same character
-        found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys)
+        follow = None
+        if poses:
+            photos = to_float(np.stack([given.picture for given in group])).to(device)
+            follow = functools.partial(poses.follow, self.artist, wanted=poses.wanted(photos))
+        found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys, follow)
         drawn = []
         for i, (given, picture) in enumerate(zip(group, to_uint8(found.pictures), strict=True)):
             whole = appraise(pictures[i], recogniser)

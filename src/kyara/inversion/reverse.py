@@ -1,16 +1,17 @@
 """Reverse generation: the latent that a photo has in one generator, drawn by a relative of it.
 
-Wang Yiwen finds one w in a generator of photos and hands it to a child that was tuned to drawings in four layers. Three
+Wang Yiwen finds one w in a generator of photos and hands it to a child that was tuned to drawings in four layers. Four
 things are added here. What decides over shapes (the coarse layers) is taken from the photo, what decides over colours
-(the fine ones) from what the child is asked for, so that a lamp in the photo does not flood the drawing. Parent and
-child can be blended layer by layer (Pinkney and Adler 2020). And several characters are drawn for a photo, of which the
-best is chosen: whole as the distortion recogniser sees it, and like the photo.
+(the fine ones) from what the child is asked for, so that a lamp in the photo does not flood the drawing. The coarse
+ones are moved until the head is held as in the photo (`kyara.inversion.pose`). Parent and child can be blended layer by
+layer (Pinkney and Adler 2020). And several characters are drawn for a photo, of which the best is chosen: whole as the
+distortion recogniser sees it, and like the photo.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,18 +62,24 @@ def draw(
     labels: Mapping[str, Tensor],
     tried: Sequence[Variant],
     keys: Sequence[int],
+    follow: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, np.ndarray]:
     """Every variant of every photo: the styles (B, V, layers, w_dim), and the pictures (B, V, H, W, 3) uint8. `ws`
     (B, layers, w_dim) are the styles found in the parent, `labels` (B,) by attribute what the child is asked to show;
     `artist` makes the pictures: the child, or a blend of both. `keys` (B,) are numbers by which latents are drawn for
-    each."""
+    each. `follow` moves styles before a layer, so that the drawing holds its head as the photo does."""
     plain = child.centre(len(ws))  # (B, layers, w_dim)
     coarse = torch.arange(ws.shape[1], device=ws.device)[:, None]
     styles, pictures = [], []
+    shapes: dict[float, Tensor] = {}
     for variant in tried:
-        shape = plain.lerp(ws, variant.truncation)
-        fine = shape if variant.colours == "photo" else _fine(child, variant, keys, labels)
-        styles.append(torch.where(coarse < variant.position, shape, fine))
+        fine = None if variant.colours == "photo" else _fine(child, variant, keys, labels)
+        if variant.truncation not in shapes:
+            shape = plain.lerp(ws, variant.truncation)
+            mixed = shape if fine is None else torch.where(coarse < variant.position, shape, fine)
+            shapes[variant.truncation] = mixed if follow is None else follow(mixed, variant.position)
+        shape = shapes[variant.truncation]
+        styles.append(shape if fine is None else torch.where(coarse < variant.position, shape, fine))
         pictures.append(to_uint8(artist.synthesise(styles[-1])))
     return torch.stack(styles, 1), np.stack(pictures, 1)
 

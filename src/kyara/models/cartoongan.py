@@ -32,6 +32,10 @@ YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
 """Rows: luminance and the two of chrominance."""
 SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
+PLACE, WARPED = 4, 16
+"""Pixels that the warping network sees as one at first, and at last."""
+FARTHEST = 32
+"""Pixels that a pixel comes from at most."""
 SHOWN = 32
 """Photos on the sample sheet."""
 
@@ -94,8 +98,10 @@ class Config(base.Config):
     tv: float = 0.0
     """Weight of the mean squared difference of neighbouring pixels."""
     enlarge: float = 0.0
-    """How far the photo's eyes are enlarged before the result is compared with it: 0 not at all, 1 to what the
-    drawings' are."""
+    """How far the photo's eyes are enlarged before they are drawn: 0 not at all, 1 to what the drawings' are. A second
+    small network learns where from."""
+    warp: float = 1.0
+    """Weight of its error, in hundredths of the side."""
     features: str = "builtin"
     """The frozen network of content and style: builtin, or vgg16:PATH."""
     seen: int = 128
@@ -104,8 +110,8 @@ class Config(base.Config):
 
 PRESETS = {
     "portrait": Config(
-        content=2.0, style=2.0, grayscale=2.0, colour=4.0, landmark=2.0, eyes=1.0, flat=4.0, tv=0.1, enlarge=0.7,
-        d_grey=0.2, lr=4e-4,
+        content=1.0, style=1.0, grayscale=1.0, colour=1.5, landmark=1.0, eyes=1.0, flat=1.0, tv=0.1, enlarge=0.7,
+        content_kimg=3.0, lr=4e-4,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -173,6 +179,47 @@ class Network(nn.Module):
         return x[:, :, :height, :width]
 
 
+class Warp(nn.Module):
+    """Where the pixels of the picture come from that is drawn, less where they are: pictures (B, 3, H, W) in [-1, 1] ->
+    (B, 2, H, W) in pixels, x first."""
+
+    channels = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        c = self.channels
+        self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
+        self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
+        self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
+        self.out = nn.Conv2d(c, 2, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[2:]
+        x = F.pad(pictures, (0, -width % WARPED, 0, -height % WARPED), mode="replicate")
+        padded = x.shape[2:]
+        first = self.down[0](F.avg_pool2d(x, PLACE).contiguous(memory_format=torch.channels_last))
+        second = self.down[1](first)
+        x = self.middle(self.down[2](second))
+        x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
+        x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
+        shift = FARTHEST * torch.tanh(self.out(x).float())
+        return F.interpolate(shift, padded, mode="bilinear")[:, :, :height, :width]
+
+
+class Artist(nn.Module):
+    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.warp = Warp() if config.enlarge else None
+        self.draw = Network(config)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        drawn: Tensor = self.draw(pictures if self.warp is None else portrait.remap(pictures, self.warp(pictures)))
+        return drawn
+
+
 class Critic(nn.Module):
     """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
 
@@ -203,9 +250,9 @@ class Model(base.Translator):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.g = Network(config)
+        self.g = Artist(config)
         self.g_ema = self.average(self.g)
-        self.d = nn.ModuleDict({"picture": Critic(config.d_channels)})
+        self.d = nn.ModuleDict({"near": Critic(config.d_channels), "far": Critic(config.d_channels)})
         if config.eyes:
             self.d["eyes"] = Critic(config.d_channels)
         self.eye_sizes = nn.Buffer(torch.tensor([portrait.PHOTO, portrait.DRAWN]))  # running means
@@ -220,7 +267,10 @@ class Model(base.Translator):
         steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
         ends = 2 * (7 // 2 if config.fold == 1 else 5 // 2) * steps[0]
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
-        return -(-far // steps[-1]) * steps[-1]
+        if config.enlarge:  # what it sees at a quarter, an eighth and a sixteenth of the size, and goes
+            far += PLACE * (5 + 2 * 3 + 4 * 5) + FARTHEST
+        whole = max(steps[-1], WARPED)
+        return -(-far // whole) * whole
 
     def translate(self, pictures: Tensor) -> Tensor:
         made: Tensor = self.g_ema(pictures)
@@ -232,27 +282,33 @@ class Model(base.Translator):
         content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
         if phase == "d":
             return {} if content_only else self.d_losses(batch)
-        made = self.g(batch.photos).float()
-        photos, points = self.belongs(batch)
+        photos, shift, points = self.belongs(batch)
+        losses, given = {}, batch.photos
+        if self.g.warp is not None and shift is not None:
+            found = self.g.warp(given)
+            losses["warp"] = (found - shift).abs().mean() * (100 / given.shape[3] * self.config.warp)
+            given = portrait.remap(given, found.detach())
+        made = self.g.draw(given).float()
         seen = self._see(made) if self.config.content or self.config.style else []
-        losses = self.kept(made, seen, photos)
+        losses |= self.kept(made, seen, photos)
         return losses if content_only else losses | self.drawn(made, seen, points, batch)
 
     @torch.no_grad()
-    def belongs(self, batch: base.Batch) -> tuple[Tensor, Tensor | None]:
-        """The photos with their eyes enlarged, (B, 3, H, W), and where the points of their faces are then, (B, K, 2);
-        None if no loss asks for them."""
-        config = self.config
-        assert batch.photos is not None
+    def belongs(self, batch: base.Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The photos with their eyes enlarged, (B, 3, H, W), from where their pixels come, (B, 2, H, W), and where
+        the points of their faces are then, (B, K, 2); None if nothing asks for them."""
+        config, photos = self.config, batch.photos
+        assert photos is not None
         if not (config.enlarge or config.landmark or config.eyes):
-            return batch.photos, None
-        points = portrait.find(batch.photos)
+            return photos, None, None
+        points = portrait.find(photos)
         if not config.enlarge:
-            return batch.photos, points
+            return photos, None, points
         now = torch.stack([portrait.eye_size(points), portrait.eye_size(portrait.find(batch.real))])
         self.eye_sizes.lerp_(now.to(self.eye_sizes.dtype), 0.01)
         photo, drawn = self.eye_sizes
-        return portrait.enlarge(batch.photos, points, 1 + config.enlarge * (drawn / photo - 1))
+        shift, there = portrait.enlarge(points, 1 + config.enlarge * (drawn / photo - 1), *photos.shape[2:])
+        return portrait.remap(photos, shift), shift, there
 
     def d_losses(self, batch: base.Batch) -> dict[str, Tensor]:
         """Drawings are real; results, and drawings without their lines or colours, are not."""
@@ -266,10 +322,13 @@ class Model(base.Translator):
         if config.d_grey:
             shown["d_grey"] = grey(drawings), config.d_grey
         together = batch.augment(torch.cat([pictures for pictures, _ in shown.values()]))
-        logits = dict(zip(shown, self.d["picture"](together).float().chunk(len(shown)), strict=True))
-        for name in ("real", "fake"):
-            batch.log[f"{name}_sign"] = logits[f"d_{name}"].detach().sign().mean()
-        losses = {name: self._is(logits[name], name == "d_real") * weight for name, (_, weight) in shown.items()}
+        logits = [critic.chunk(len(shown)) for critic in self._judge(together)]
+        losses = {}
+        for i, (name, (_, weight)) in enumerate(shown.items()):
+            losses[name] = mean([self._is(critic[i], name == "d_real") for critic in logits]) * weight
+        undecided = 0.5 if config.least_squares else 0.0
+        for i, name in enumerate(("real", "fake")):
+            batch.log[f"{name}_sign"] = (logits[0][i].detach() - undecided).sign().mean()
         if config.eyes:
             with torch.no_grad():
                 drawn, there = portrait.find(drawings), portrait.find(photos)
@@ -295,9 +354,10 @@ class Model(base.Translator):
         belong there."""
         config, losses = self.config, {}
         if config.adversarial:
-            losses["adversarial"] = self._convince(self.d["picture"](batch.augment(made))) * config.adversarial
+            opinions = [self._is(logits, True) for logits in self._judge(batch.augment(made))]
+            losses["adversarial"] = mean(opinions) * config.adversarial
         if config.eyes and points is not None:
-            losses["eyes"] = self._convince(self.d["eyes"](portrait.eyes(made, points))) * config.eyes
+            losses["eyes"] = self._is(self.d["eyes"](portrait.eyes(made, points)).float(), True) * config.eyes
         if config.style:
             losses["style"] = self._style(seen, batch.real) * config.style
         if config.grayscale:
@@ -314,8 +374,10 @@ class Model(base.Translator):
             return (logits - float(real)).square().mean()
         return F.softplus(-logits if real else logits).mean()
 
-    def _convince(self, logits: Tensor) -> Tensor:
-        return self._is(logits.float(), True)
+    def _judge(self, pictures: Tensor) -> list[Tensor]:
+        """What two discriminators say of pictures: one looks at lines, one at shapes, at half the size."""
+        small = F.avg_pool2d(pictures, 2, ceil_mode=True)
+        return [self.d["near"](pictures).float(), self.d["far"](small).float()]
 
     def _see(self, pictures: Tensor) -> list[Tensor]:
         """What the frozen network sees, of at most `seen` pixels."""

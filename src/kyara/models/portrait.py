@@ -59,31 +59,42 @@ def eye_size(points: Tensor) -> Tensor:
     return torch.stack([(side.norm(dim=2) / apart[:, None]).mean() for side in (wide, high)])
 
 
-def enlarge(pictures: Tensor, points: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Pictures whose eyes are larger by `scale` (2,), across and down, and where their points are then."""
+def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
+    """Where the places `at` (B, N, 2) of pictures whose eyes are larger by `scale` (2,), across and down, lay before,
+    less `at`: (B, N, 2)."""
     centre, apart = centres(points)
     reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
     strength = 1 - 1 / scale.clamp(1, LARGEST)
+    moved = torch.zeros_like(at)
+    for eye in range(2):
+        off = at - centre[:, eye, None]
+        near = (1 - (off / reach[:, None]).square().sum(2, keepdim=True)).clamp_min(0).square()
+        moved = moved - off * near * strength
+    return moved
 
-    def shift(at: Tensor) -> Tensor:
-        """From places (B, N, 2) after to those before."""
-        moved = torch.zeros_like(at)
-        for eye in range(2):
-            off = at - centre[:, eye, None]
-            near = (1 - (off / reach[:, None]).square().sum(2, keepdim=True)).clamp_min(0).square()
-            moved = moved + off * near * strength
-        return moved
 
-    height, width = pictures.shape[2:]
-    y, x = ((torch.arange(n, device=pictures.device) + 0.5) / n for n in (height, width))
-    at = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2).flatten(0, 1)  # (H W, 2)
-    at = at.expand(len(pictures), -1, -1)
-    grid = (2 * (at - shift(at)) - 1).unflatten(1, (height, width))
-    larger = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For eyes larger by `scale` (2,): where pixels come from, less where they are, in pixels, (B, 2, H, W) with x
+    first; and where the points are then."""
+    at = middles(height, width, points.device).flatten(0, 1).expand(len(points), -1, -1)  # (B, H W, 2)
+    shift = growth(points, scale, at).unflatten(1, (height, width)) * points.new_tensor([width, height])
     there = points
     for _ in range(STEPS):
-        there = points + shift(there)
-    return larger, there
+        there = points - growth(points, scale, there)
+    return shift.movedim(3, 1), there
+
+
+def middles(height: int, width: int, device: torch.device) -> Tensor:
+    """The middles of all pixels, as shares of the sides, (H, W, 2) with x first."""
+    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2)
+
+
+def remap(pictures: Tensor, shift: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) whose pixels come from `shift` (B, 2, H, W) pixels away."""
+    height, width = pictures.shape[2:]
+    places = middles(height, width, pictures.device) + shift.float().movedim(1, 3) / shift.new_tensor([width, height])
+    return F.grid_sample(pictures.float(), 2 * places - 1, padding_mode="border", align_corners=False)
 
 
 def eyes(pictures: Tensor, points: Tensor) -> Tensor:

@@ -1,0 +1,190 @@
+"""kyara translate: pictures, folders, large ones, films, and what cannot be translated."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import drawn_picture
+
+from kyara import checkpoint, models
+from kyara.data import pictures
+from kyara.data.pictures import PictureError, decode, to_float, to_uint8, write_png
+from kyara.gallery import read_gallery
+from kyara.generation import translate as verb
+from kyara.generation import video
+from kyara.generation.translate import translate
+from kyara.models.base import Translator
+
+
+def stored(path: Path, name: str, **changes: object) -> Path:
+    """A Checkpoint of an architecture's smallest preset, its weights as they come."""
+    torch.manual_seed(0)
+    cls = models.architecture(name)
+    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    config = dataclasses.asdict(model.config)
+    checkpoint.write(path, model=name, config=config, weights=models.stored(model), card="", about={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def cartoon(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("models") / "cartoon", "cartoongan")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures as people have them: of several sizes, one twice by name, one see-through, one minute, one broken."""
+    from PIL import Image
+
+    path = tmp_path / "photos"
+    (path / "more").mkdir(parents=True)
+    write_png(path / "a.png", drawn_picture(0))
+    write_png(path / "more" / "a.png", drawn_picture(1, 33)[:, :20])
+    see_through = np.dstack([drawn_picture(2, 24), np.full((24, 24), 80, np.uint8)])
+    Image.fromarray(see_through).save(path / "b.png")
+    write_png(path / "one.png", drawn_picture(3)[:1, :1])
+    (path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    return path
+
+
+def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = translate(str(cartoon), folder, out=tmp_path / "out", json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["made"] == 4 and report["pictures"] == 5 and "broken.png" in report["left_out"][0][0]
+    rows = {row["source"]: row["file_name"] for row in read_gallery(out)}
+    assert rows == {"a.png": "a.png", "more/a.png": "a-2.png", "b.png": "b.png", "one.png": "one.png"}
+    for source, name in rows.items():
+        assert decode(out / name).shape == decode(folder / source).shape
+    network = models.load(cartoon)
+    assert isinstance(network, Translator)
+    whole = verb.whole_or_tiles(network.translate, decode(folder / "b.png"), network)
+    assert np.array_equal(decode(out / "b.png"), whole)
+    recipe = pictures.read_recipe(out / "a.png")
+    assert recipe is not None and recipe["checkpoint"] == checkpoint.read(cartoon).hash
+    again = translate(str(cartoon), folder, out=tmp_path / "again")
+    assert all((again / name).read_bytes() == (out / name).read_bytes() for name in rows.values())
+
+
+def test_one_picture_and_its_size(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    out = translate(str(cartoon), folder / "more" / "a.png", out=tmp_path / "out", side=40)
+    assert decode(out / "a.png").shape == (66, 40, 3)
+    with pytest.raises(PictureError, match=r"broken\.png"):
+        translate(str(cartoon), folder / "broken.png", out=tmp_path / "other")
+    with pytest.raises(ValueError, match="--side 3"):
+        translate(str(cartoon), folder, out=tmp_path / "third", side=3)
+
+
+def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = models.load(cartoon)
+    assert isinstance(network, Translator) and network.reach is not None
+    monkeypatch.setattr(models, "has_bfloat16", lambda device: False)
+    panorama = np.tile(drawn_picture(0, 64), (2, 9, 1))[:119]
+    with torch.inference_mode():
+        whole = to_uint8(network.translate(to_float(panorama[None])))[0]
+    monkeypatch.setattr(verb, "TILE", 64)
+    largest = []
+
+    def counted(part: torch.Tensor) -> torch.Tensor:
+        largest.append(max(part.shape[2:]))
+        return network.translate(part)
+
+    tiled = verb.whole_or_tiles(counted, panorama, network)
+    assert len(largest) == 18 and max(largest) <= 64 + 2 * network.reach
+    assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bit of a float may round the other way
+
+
+def test_what_makes_no_pictures_is_told(tmp_path: Path, folder: Path, cartoon: Path) -> None:
+    with pytest.raises(ValueError, match="dcgan makes no pictures from pictures"):
+        translate(str(stored(tmp_path / "gan", "dcgan")), folder, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="knows one style only"):
+        translate(str(cartoon), folder, out=tmp_path / "out", styles=3)
+    with pytest.raises(ValueError, match="fills no holes"):
+        translate(str(cartoon), folder, out=tmp_path / "out", mask=folder / "a.png")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="needed"):
+        translate(str(cartoon), folder, out=folder, force=True)
+    translate(str(cartoon), folder, out=tmp_path / "out")
+    with pytest.raises(FileExistsError):
+        translate(str(cartoon), folder, out=tmp_path / "out")
+    translate(str(cartoon), folder, out=tmp_path / "out", force=True)
+
+
+def film(path: Path, frames: int = 12, sound: bool = False) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        audio = container.add_stream("aac", rate=8000, layout="mono") if sound else None
+        for i in range(frames):
+            picture = np.roll(drawn_picture(0)[:32], 2 * i, 1)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")):
+                container.mux(packet)
+        if audio:
+            for i in range(3 * frames):
+                tone = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                tone.sample_rate, tone.pts = 8000, 1024 * i
+                for packet in audio.encode(tone):
+                    container.mux(packet)
+        for one in filter(None, (stream, audio)):
+            for packet in one.encode():
+                container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_film(
+    cartoon: Path, tmp_path: Path, sound: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = film(tmp_path / "walk.mp4", sound=sound)
+    out = translate(str(cartoon), source, out=tmp_path / "out", json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["frames"] == 12 and report["film"] == "walk.mp4" and "warnings" not in report
+    info, *frames = video.read(out / "walk.mp4")
+    assert isinstance(info, video.Info) and info.fps == 4 and len(frames) == 12
+    assert len(read_gallery(out)) == 3  # one a second
+    import av
+
+    with av.open(str(out / "walk.mp4")) as container:
+        assert len(container.streams.audio) == sound
+    network = models.load(cartoon)
+    assert isinstance(network, Translator)
+    first = next(iter([*video.read(source)][1:]))
+    assert isinstance(first, np.ndarray)
+    still = decode(out / "walk-0000.png")
+    assert np.array_equal(still, verb.whole_or_tiles(network.translate, first, network))
+    assert np.abs(frames[0].astype(int) - still).mean() < 12  # the encoder loses a little
+
+
+def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:
+    whole = film(tmp_path / "whole.mp4", frames=40)
+    data = whole.read_bytes()
+    for name, content in [("empty.mp4", b""), ("text.mp4", b"no film" * 99), ("half.mp4", data[: len(data) // 3])]:
+        broken = tmp_path / name
+        broken.write_bytes(content)
+        with pytest.raises(PictureError, match=name):
+            translate(str(cartoon), broken, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    damaged = bytearray(data)
+    frames = data.index(b"mdat") + 4
+    middle = frames + int.from_bytes(data[frames - 8 : frames - 4], "big") // 2
+    damaged[middle : middle + 200] = bytes(200)
+    (tmp_path / "damaged.mp4").write_bytes(bytes(damaged))
+    out = translate(str(cartoon), tmp_path / "damaged.mp4", out=tmp_path / "out")
+    assert len([*video.read(out / "damaged.mp4")]) > 10
+
+
+def test_without_the_extra_films_say_what_to_install(
+    cartoon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    (tmp_path / "film.mp4").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"kyara\[video\]"):
+        translate(str(cartoon), tmp_path / "film.mp4", out=tmp_path / "out")
