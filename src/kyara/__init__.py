@@ -17,6 +17,7 @@ VERBS = {
     "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
     "avatar": ("kyara.inversion.avatar", "photos of people -> characters"),
     "invert": ("kyara.inversion.invert", "pictures -> the latents that make them"),
+    "translate": ("kyara.generation.translate", "photos -> drawings, pictures with holes -> whole ones"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
@@ -25,7 +26,10 @@ VERBS = {
 """Verb -> the module that holds the function of that name, and what it does. `import` is a keyword of Python: its
 function is `import_`."""
 
-__all__ = ["avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "tag", "train"]
+__all__ = [
+    "avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "tag", "train",
+    "translate",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from kyara.curation.rank import rank
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from kyara.evaluation.evaluate import evaluate
     from kyara.generation.imports import import_
     from kyara.generation.sample import generate
+    from kyara.generation.translate import translate
     from kyara.inversion.avatar import avatar
     from kyara.inversion.invert import invert
     from kyara.labels.tag import tag

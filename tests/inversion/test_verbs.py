@@ -143,7 +143,7 @@ def test_avatar_draws_every_photo(
 def test_a_blend_that_has_changed_is_not_repeated(parent: str, child: str, photos: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(parent, tmp_path / "copy")
     out = avatar(
-        photos / "0.png", out=tmp_path / "x", parent=str(copy), child=child, aligned=True, steps=2, sweep=False
+        photos / "0.png", out=tmp_path / "x", parent=str(copy), child=child, aligned=True, steps=2, sweep=False, blend=1
     )
     pair.write(copy, seed=5)
     with pytest.raises(
@@ -162,10 +162,10 @@ def test_avatar_does_what_it_is_asked(parent: str, child: str, photos: Path, tmp
     options: dict[str, Any] = {"parent": parent, "child": child, "aligned": True, "steps": 5, "sweep": False}
     for name, more in {
         "asked": {"where": "hair=pink"}, "mean": {"colours": "mean"}, "photo": {"colours": "photo"},
-        "blend": {"blend": 3, "blend_width": 1}, "child": {"blend": 0},
+        "blend": {"blend": 3, "blend_width": 1}, "child": {}, "still": {"pose": False},
     }.items():  # fmt: skip
         avatar(photos / "0.png", out=tmp_path / name, **options, **more)
-    made = [decode(tmp_path / name / "0.png") for name in ("asked", "mean", "photo", "blend", "child")]
+    made = [decode(tmp_path / name / "0.png") for name in ("asked", "mean", "photo", "blend", "child", "still")]
     assert all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
     assert read_gallery(tmp_path / "asked")[0]["hair"] == "pink"
     assert not list((tmp_path / "asked" / "steps").glob("*blend*"))

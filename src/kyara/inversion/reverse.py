@@ -71,14 +71,16 @@ def draw(
     plain = child.centre(len(ws))  # (B, layers, w_dim)
     coarse = torch.arange(ws.shape[1], device=ws.device)[:, None]
     styles, pictures = [], []
-    shapes: dict[float, Tensor] = {}
+    moved: dict[tuple[float, int, str], Tensor] = {}
     for variant in tried:
         fine = None if variant.colours == "photo" else _fine(child, variant, keys, labels)
-        if variant.truncation not in shapes:
-            shape = plain.lerp(ws, variant.truncation)
-            mixed = shape if fine is None else torch.where(coarse < variant.position, shape, fine)
-            shapes[variant.truncation] = mixed if follow is None else follow(mixed, variant.position)
-        shape = shapes[variant.truncation]
+        shape = plain.lerp(ws, variant.truncation)
+        kind = variant.truncation, variant.position, variant.colours
+        if follow is not None:
+            if kind not in moved:
+                mixed = shape if fine is None else torch.where(coarse < variant.position, shape, fine)
+                moved[kind] = follow(mixed, variant.position)
+            shape = moved[kind]
         styles.append(shape if fine is None else torch.where(coarse < variant.position, shape, fine))
         pictures.append(to_uint8(artist.synthesise(styles[-1])))
     return torch.stack(styles, 1), np.stack(pictures, 1)

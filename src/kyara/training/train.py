@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from kyara import models
 from kyara.data.dataset import Dataset, known_values, open_dataset
 from kyara.data.pictures import parse_size
-from kyara.models.base import Config, Generator
+from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 from kyara.training.augment import Policy
 from kyara.training.loop import Options, fit, tell
 from kyara.training.run import Run, find_run
@@ -157,7 +157,9 @@ def train(
     )  # fmt: skip
     if fabric.is_global_zero:
         print(
-            json_format.dumps({"out": str(folder), "finished": finished}) if json else closing_words(folder, finished)
+            json_format.dumps({"out": str(folder), "finished": finished})
+            if json
+            else closing_words(network, folder, finished)
         )
     return folder
 
@@ -258,8 +260,12 @@ def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) 
     return "32"
 
 
-def closing_words(folder: Path, finished: bool) -> str:
+def closing_words(network: Model, folder: Path, finished: bool) -> str:
     """What to do next."""
-    if finished:
+    if not finished:
+        return f"stopped and saved: {folder}\ngo on with the same command"
+    if isinstance(network, Generator):
         return f"done: {folder}\nmake faces with: kyara generate {folder}"
-    return f"stopped and saved: {folder}\ngo on with the same command"
+    if isinstance(network, Translator | Inpainter):
+        return f"done: {folder}\nuse it with: kyara translate {folder} PICTURES --out OUT"
+    return f"done: {folder}"
