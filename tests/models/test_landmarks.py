@@ -129,6 +129,14 @@ def test_flat_is_flat_and_edges_stay() -> None:
     assert torch.allclose(portrait.flatten(step[..., :60]), step[..., :60], atol=1e-4)
 
 
+def test_tone_makes_no_difference_to_relief() -> None:
+    lines = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    darker = lines * 0.5 - torch.tensor([0.3, 0.1, 0.2])[:, None, None]
+    assert torch.allclose(portrait.relief(darker), portrait.relief(lines) * 0.5, atol=1e-5)
+    assert torch.allclose(portrait.contrast(darker), portrait.contrast(lines), atol=0.05)
+    assert torch.allclose(portrait.contrast(lines).mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
+
+
 def test_a_face_out_of_place_costs() -> None:
     points = FACE[None]
     moved = points + torch.tensor([0.08, 0.0])

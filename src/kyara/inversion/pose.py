@@ -13,7 +13,7 @@ from torch import Tensor
 from kyara.inversion.latents import Latents
 from kyara.models import portrait
 from kyara.models.base import StyledGenerator, latents
-from kyara.models.landmarks import MIRRORED, NAMES
+from kyara.models.landmarks import NAMES
 
 NOSE, MOUTH, CHIN = NAMES.index("nose"), slice(NAMES.index("mouth, left"), NAMES.index("chin")), NAMES.index("chin")
 SAMPLES = 256
@@ -37,15 +37,6 @@ def pose(points: Tensor) -> Tensor:
     return torch.cat([across, down], 1) / apart[:, None]
 
 
-def seen(pictures: Tensor) -> Tensor:
-    """The pose (B, 4) in pictures (B, 3, H, W): the mean of what is seen in them and in their mirror images, so that no
-    single view of a network decides."""
-    points = portrait.find(torch.cat([pictures, pictures.flip(3)]))
-    there, back = points.chunk(2)
-    back = back[:, MIRRORED] * back.new_tensor([-1.0, 1.0]) + back.new_tensor([1.0, 0.0])
-    return pose((there + back) / 2)
-
-
 class Poses:
     """How the heads are held that two generators make, and how to get from one to the other."""
 
@@ -56,7 +47,7 @@ class Poses:
     def wanted(self, photos: Tensor) -> Tensor:
         """The pose (B, 4) of drawings of photos (B, 3, H, W) in [-1, 1]."""
         mean, deviation = self.photo
-        unusual = (seen(photos) - mean) / deviation
+        unusual = (pose(portrait.find(photos)) - mean) / deviation
         return self.drawn[0] + self.drawn[1] * unusual.clamp(-UNUSUAL, UNUSUAL)
 
     @torch.inference_mode(False)
@@ -70,7 +61,7 @@ class Poses:
         wanted, deviation = wanted.clone(), self.drawn[1].clone()
         for _ in range(STEPS):
             made = artist.synthesise(self.space.styles(start + way * coarse))
-            off = (seen(made) - wanted) / deviation
+            off = (pose(portrait.find(made)) - wanted) / deviation
             loss = off.square().sum() + STAY * way.square().sum()
             optimizer.zero_grad()
             loss.backward()
@@ -85,5 +76,5 @@ def _spread(generator: StyledGenerator) -> tuple[Tensor, Tensor]:
     seeds = range(SAMPLES)
     drawn = {name: labels.to(device) for name, labels in generator.draw(seeds).items()}
     ws = generator.styles(latents(seeds, generator.z_dim).to(device), drawn)
-    found = torch.cat([seen(generator.synthesise(part)) for part in ws.split(32)])
+    found = torch.cat([pose(portrait.find(generator.synthesise(part))) for part in ws.split(32)])
     return found.mean(0), found.std(0)

@@ -72,6 +72,9 @@ class Config(base.Config):
     """Thousands of pictures at the beginning in which the generator learns to keep the content, and nothing else."""
     adversarial: float = 1.0
     """Weight of the discriminator's opinion of the results."""
+    relief: bool = False
+    """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
+    shall be as drawn, and neither skin nor lamp become lighter because drawings are."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0
@@ -110,8 +113,8 @@ class Config(base.Config):
 
 PRESETS = {
     "portrait": Config(
-        content=1.0, style=1.0, grayscale=1.0, colour=1.5, landmark=1.0, eyes=1.0, flat=1.0, tv=0.1, enlarge=0.7,
-        content_kimg=3.0, lr=4e-4,
+        content=1.0, style=0.5, grayscale=0.5, colour=2.0, landmark=1.0, eyes=0.5, flat=1.0, tv=0.1, enlarge=0.7,
+        content_kimg=3.0, relief=True, lr=4e-4,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -122,7 +125,8 @@ PRESETS = {
         d_smooth=0.8, ),
     "tiny": Config(
         32, 32, 8, channels=4, blocks=1, d_channels=8, content_kimg=0.0, content=1.0, style=1.0,
-        grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0, tv=1.0, enlarge=0.5, d_grey=0.5, seen=32,
+        grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0, tv=1.0, enlarge=0.5, relief=True, d_grey=0.5,
+        seen=32,
     ),
 }  # fmt: skip
 
@@ -226,8 +230,9 @@ class Critic(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         c = channels
-        layers = [(3, c, 2), (c, 2 * c, 2), (2 * c, 4 * c, 2), (4 * c, 4 * c, 1)]
-        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride, 1)) for a, b, stride in layers)
+        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: of 3 they look at some pixels more than at others
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(widths))
+        self.layers.append(spectral_norm(nn.Conv2d(4 * c, 4 * c, 3, 1, 1)))
         self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -332,8 +337,7 @@ class Model(base.Translator):
         if config.eyes:
             with torch.no_grad():
                 drawn, there = portrait.find(drawings), portrait.find(photos)
-            eyes = torch.cat([portrait.eyes(drawings, drawn), portrait.eyes(made, there)])
-            real, fake = self.d["eyes"](eyes).float().chunk(2)
+            real, fake = self._judge_eyes(torch.cat([drawings, made]), torch.cat([drawn, there])).chunk(2)
             losses["d_eyes"] = self._is(real, True) + self._is(fake, False)
         return losses
 
@@ -357,7 +361,7 @@ class Model(base.Translator):
             opinions = [self._is(logits, True) for logits in self._judge(batch.augment(made))]
             losses["adversarial"] = mean(opinions) * config.adversarial
         if config.eyes and points is not None:
-            losses["eyes"] = self._is(self.d["eyes"](portrait.eyes(made, points)).float(), True) * config.eyes
+            losses["eyes"] = self._is(self._judge_eyes(made, points), True) * config.eyes
         if config.style:
             losses["style"] = self._style(seen, batch.real) * config.style
         if config.grayscale:
@@ -376,8 +380,18 @@ class Model(base.Translator):
 
     def _judge(self, pictures: Tensor) -> list[Tensor]:
         """What two discriminators say of pictures: one looks at lines, one at shapes, at half the size."""
+        if self.config.relief:
+            pictures = portrait.relief(pictures)
         small = F.avg_pool2d(pictures, 2, ceil_mode=True)
         return [self.d["near"](pictures).float(), self.d["far"](small).float()]
+
+    def _judge_eyes(self, pictures: Tensor, points: Tensor) -> Tensor:
+        """The logits of both eyes of each picture, (B, 2, h, w)."""
+        eyes = portrait.eyes(pictures, points)
+        if self.config.relief:
+            eyes = portrait.contrast(eyes)
+        left, right = self.d["eyes"](eyes).float().chunk(2)
+        return torch.cat([left, right], 1)
 
     def _see(self, pictures: Tensor) -> list[Tensor]:
         """What the frozen network sees, of at most `seen` pixels."""

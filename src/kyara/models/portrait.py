@@ -27,6 +27,8 @@ CROP, CROP_SIDE = 48, 0.9
 """Pixels of an eye that is cut out, and its side in distances between the eyes."""
 STEPS = 12
 """After so many steps the place that a point moves to is known to a thousandth of its way."""
+TONES = 8
+"""Places on a side of which the tone is taken."""
 RADIUS, EVEN = 1 / 64, 0.02
 """Of the filter that makes surfaces even: its radius as a share of the side, and the variance, of pictures in [0, 1],
 that it takes for none."""
@@ -109,6 +111,18 @@ def eyes(pictures: Tensor, points: Tensor) -> Tensor:
         grid = 2 * centre[:, eye, None, None] - 1 + square * half * square.new_tensor([flip, 1.0])
         parts.append(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
     return torch.cat(parts)
+
+
+def relief(pictures: Tensor) -> Tensor:
+    """Pictures less their tone: what a few places of them are like on average."""
+    tone = F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
+    return pictures - tone
+
+
+def contrast(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) brought to mean 0 in each channel and variance 1."""
+    x = pictures.float() - pictures.float().mean((2, 3), keepdim=True)
+    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
 
 
 def distance(found: Tensor, points: Tensor) -> Tensor:
