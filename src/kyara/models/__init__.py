@@ -14,7 +14,7 @@ import torch
 from kyara import checkpoint
 from kyara.models.base import Model
 
-_NOT_ARCHITECTURES = {"__init__", "base", "conditions", "layers", "losses", "vgg16"}
+_NOT_ARCHITECTURES = {"__init__", "base", "conditions", "layers", "losses", "perceptual", "vgg16"}
 
 
 def names() -> list[str]:
