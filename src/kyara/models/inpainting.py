@@ -7,7 +7,8 @@ is closed, the features of all rounds are averaged, each where it was known, and
 Differences from the paper: group normalisation for batch normalisation, so that one picture does not depend on the
 others and there is nothing to freeze later; a picture whose hole is closed leaves the recurrence, and the last round
 counts everywhere; the attention's cosines are sharpened by a learned factor; what the perceptual losses see is brought
-to one size (see `perceptual.even`), so their weights mean the same with every network; and a discriminator may join in.
+to one size (see `perceptual.even`), so their weights mean the same with every network; a low-pass filter doubles the
+size where a transposed convolution left a pattern of dots; and a discriminator may join in.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from kyara.data.holes import ellipses, free_form, rectangles, regions
 from kyara.models import base
+from kyara.models.layers import upsample
 from kyara.models.losses import nonsaturating_d, nonsaturating_g, r1_penalty
 from kyara.models.perceptual import even, gram, load_features
 
@@ -97,7 +99,7 @@ class Config(base.Config):
 
 
 PRESETS = {
-    "two-core": Config(adversarial_weight=0.1),
+    "two-core": Config(lr=1e-3, style_weight=40.0, adversarial_weight=0.2),
     "rfr": Config(
         256, 256, 6, lr=2e-4, betas=(0.9, 0.999), widths=(64, 128, 256, 512), kernel=7, tail=32,
         eyes=0.0, mouth=0.0,
@@ -243,12 +245,12 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture -> a picture: a transposed convolution, a partial one that also sees the
-    known part, a bottleneck, three channels."""
+    """Features at half size and the picture -> a picture: doubled, a partial convolution that also sees the known part,
+    a bottleneck, three channels."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(features, channels, 4, 2, 1)
+        self.up = nn.Conv2d(features, channels, 3, 1, 1)
         self.join = PartialConv(channels + 3, channels, 3)
         self.bottleneck = nn.Sequential(
             nn.Conv2d(channels, channels // 2, 1), nn.LeakyReLU(0.2),
@@ -258,7 +260,7 @@ class Tail(nn.Module):
         self.colours = nn.Conv2d(2 * channels, 3, 3, 1, 1)
 
     def forward(self, x: Tensor, pictures: Tensor, known: Tensor) -> Tensor:
-        x = F.leaky_relu(self.up(x), 0.2)
+        x = F.leaky_relu(upsample(self.up(x)), 0.2)
         both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
         joined, _ = self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)
         joined = F.leaky_relu(joined, 0.2)
