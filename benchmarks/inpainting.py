@@ -24,8 +24,9 @@ from torch import Tensor
 from kyara import models
 from kyara.data import pictures
 from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.holes import free_form, rectangles
+from kyara.data.holes import free_form, middle
 from kyara.models.base import Inpainter, apart
+from kyara.models.losses import fidelity
 
 NEIGHBOURS = 8
 """Whose mean fills a hole; fewer are worse."""
@@ -81,13 +82,8 @@ def scores(filled: Tensor, real: Tensor, holes: Tensor) -> dict[str, float]:
     """Mean absolute difference in the hole, of [-1, 1]; PSNR of the whole picture in dB, of bytes; Fréchet distance to
     the real pictures in what the built-in tagger sees."""
     filled = pictures.to_float(pictures.to_uint8(filled))
-    error = (filled - real).abs().mean(1, keepdim=True) * holes
-    psnr = 10 * torch.log10(4 / (filled - real).square().mean((1, 2, 3)).clamp_min(1e-10))
-    return {
-        "hole_l1": float((error.sum((1, 2, 3)) / holes.sum((1, 2, 3))).mean()),
-        "psnr": float(psnr.mean()),
-        "frechet": apart(filled, real),
-    }
+    hole_l1, psnr = fidelity(filled, real, holes)
+    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": apart(filled, real)}
 
 
 def split(dataset: Dataset, prefix_from: str, count: int) -> tuple[list[int], list[int]]:
@@ -132,13 +128,12 @@ def main(
         "OpenCV Telea": opencv(cv2.INPAINT_TELEA),
         "OpenCV Navier-Stokes": opencv(cv2.INPAINT_NS),
     }
-    middle = rectangles(torch.full((count, 2), 0.5), torch.full((count, 2), 0.25), height, width)
     drawn = free_form(count, height, width, generator=torch.Generator().manual_seed(0))
     if not json:
         print(f"{machine()}; {count} faces, {height}x{width}, N of the pool {len(pool)}\n")
         print("| holes | filled by | hole L1 | PSNR, dB | Fréchet | ms a picture |\n|---|---|---|---|---|---|")
     rows = []
-    for name, holes in (("middle quarter", middle[:, None]), ("free form", drawn[:, None])):
+    for name, holes in (("middle quarter", middle(count, height, width)[:, None]), ("free form", drawn[:, None])):
         shown = [real.masked_fill(holes, 0.0)]
         for method, fill in methods.items():
             fill(real[:32], holes[:32])  # warms up

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kyara.models import inpainting, stored
 from kyara.models.base import Batch
-from kyara.models.inpainting import KINDS, PRESETS, Attention, Config, Model, PartialConv, draw_holes, draw_kind
+from kyara.models.inpainting import KINDS, PRESETS, Attention, Config, Model, draw_holes, draw_kind
+from kyara.models.layers import PartialConv
 from kyara.models.perceptual import even, gram, load_features
 
 CPU = torch.device("cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +19,30 @@ def ellipses(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
     """Ellipses, likewise."""
     x, y = _offsets(centre, height, width)
     return (x / half[:, 0, None, None]).square() + (y / half[:, 1, None, None]).square() < 1
+
+
+def middle(count: int, height: int, width: int) -> Tensor:
+    """The rectangle in the middle, a quarter of the area: (B, H, W) bool."""
+    return rectangles(torch.full((count, 2), 0.5), torch.full((count, 2), 0.25), height, width)
+
+
+def somewhere(
+    count: int, height: int, width: int, sides: tuple[float, float], generator: torch.Generator | None = None
+) -> Tensor:
+    """Rectangles anywhere inside, whose sides are between these shares of the picture's: (B, H, W) bool."""
+    length, at = torch.rand(2, count, 2, generator=generator)
+    half = (sides[0] + (sides[1] - sides[0]) * length) / 2
+    return rectangles(half + at * (1 - 2 * half), half, height, width)
+
+
+def around(
+    place: Sequence[float], count: int, height: int, width: int, jitter: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Ellipses around a place, x, y and half extents as shares of the sides, that move by up to `jitter` and grow or
+    shrink by up to six times as much of themselves: (B, H, W) bool."""
+    shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * jitter
+    at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
+    return ellipses(at + shift, half * (1 + 6 * grow), height, width)
 
 
 def _offsets(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -64,9 +89,20 @@ def free_form(
     return strokes(corners, widths * drawn, height, width)
 
 
-def regions(hole: Tensor, gap: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of boxes that hold all of a hole (H, W) bool, cut wherever more than `gap` rows or columns of a
-    box hold none of it."""
+def windows(hole: Tensor, context: float, least: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Rows and columns of parts of a picture to see its hole (H, W) bool in: for each piece of it one that is `context`
+    times as long, and at least so high and wide if the picture is. Pieces stand half of `least` apart."""
+    found = []
+    for rows, columns in _pieces(hole, min(least) // 2):
+        long = math.ceil(context * max(rows.stop - rows.start, columns.stop - columns.start))
+        spans = zip((rows, columns), least, hole.shape, strict=True)
+        y, x = (_around(span, min(max(long, short), side), side) for span, short, side in spans)
+        found.append((y, x))
+    return found
+
+
+def _pieces(hole: Tensor, gap: int) -> list[tuple[slice, slice]]:
+    """Boxes that hold all of a hole, cut wherever more than `gap` rows or columns of one hold none of it."""
     found = [(rows, slice(0, hole.shape[1])) for rows in _spans(hole.any(1), gap)]
     found = [(rows, columns) for rows, _ in found for columns in _spans(hole[rows].any(0), gap)]
     return [
@@ -81,3 +117,9 @@ def _spans(line: Tensor, gap: int) -> list[slice]:
     places = line.nonzero().flatten().cpu()
     cuts = (places.diff() > gap + 1).nonzero().flatten() + 1
     return [slice(int(part[0]), int(part[-1]) + 1) for part in places.tensor_split(cuts) if len(part)]
+
+
+def _around(span: slice, length: int, side: int) -> slice:
+    """So long a part of a side, with the span in its middle if it can be."""
+    begin = min(max((span.start + span.stop - length) // 2, 0), side - length)
+    return slice(begin, begin + length)

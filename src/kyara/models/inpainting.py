@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.data.holes import ellipses, free_form, rectangles, regions
+from kyara.data.holes import around, free_form, middle, somewhere, windows
 from kyara.models import base
-from kyara.models.layers import upsample
-from kyara.models.losses import nonsaturating_d, nonsaturating_g, r1_penalty
-from kyara.models.perceptual import even, gram, load_features
+from kyara.models.layers import PartialConv, PatchDiscriminator, upsample
+from kyara.models.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
+from kyara.models.perceptual import difference, even, gram, load_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Config(base.Config):
     jitter: float = 0.05
     """By how much of the side these move at most; they grow or shrink by up to six times as much."""
     context: float = 3.0
-    """A large picture is filled in a window so many times as long as the hole ..."""
+    """A hole in a picture larger than those of the training is seen in a window so many times as long."""
 
 
 PRESETS = {
@@ -126,52 +126,22 @@ def draw_kind(
     kind: str, config: Config, count: int, height: int, width: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Holes of one kind: (B, H, W) bool."""
-    size = height, width
-
-    def around(place: tuple[float, ...]) -> Tensor:
-        shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * config.jitter
-        at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
-        return ellipses(at + shift, half * (1 + 6 * grow), *size)
-
+    size = count, height, width
     if kind == "free_form":
-        return free_form(count, *size, config.strokes, config.stroke_width, generator)
+        return free_form(*size, config.strokes, config.stroke_width, generator)
     if kind == "rectangles":
-        half, at = torch.rand(2, count, 2, generator=generator)
-        half = 0.1 + 0.2 * half
-        return rectangles(half + at * (1 - 2 * half), half, *size)
+        return somewhere(*size, (0.2, 0.6), generator)
     if kind == "centre":
-        return rectangles(torch.full((count, 2), 0.5), torch.full((count, 2), 0.25), *size)
+        return middle(*size)
     if kind == "mouth":
-        return around(config.mouth_at)
+        return around(config.mouth_at, *size, config.jitter, generator)
     x, *rest = config.eyes_at
-    left, right = around((x, *rest)), around((1 - x, *rest))
+    left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
     shown = torch.rand(count, 1, 1, generator=generator)  # a fifth has only the one hidden, a fifth the other
     return (left & (shown >= 0.2)) | (right & (shown < 0.8))
 
 
-class PartialConv(nn.Module):
-    """Convolution that sees only what is known, and scales by how much that is (Liu et al. 2018, equations 1 and 2).
-
-    Maps (B, C, H, W) and where they are known, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and where any of
-    their inputs was known (B, 1, H', W'); elsewhere they are 0. Beyond the rim nothing is known.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.kaiming_normal_(self.conv.weight, 0.2)
-
-    def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
-        share = F.avg_pool2d(known.mean(1, keepdim=True), kernel, stride, kernel // 2)  # (B, 1, H', W')
-        reached = (share > 0).float()
-        x = self.conv(x * known.to(x.dtype))
-        scale = reached / share.clamp_min(1e-6)
-        return x * scale.to(x.dtype) + (self.bias[:, None, None] * reached).to(x.dtype), reached
-
-
-class Conv(nn.Sequential):
+class Block(nn.Sequential):
     """Convolution, group normalisation, leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
@@ -210,6 +180,14 @@ class Attention(nn.Module):
         return (F.avg_pool2d(cosines, 3, 1, 1, count_include_pad=False) * self.sharpness).softmax(1)
 
 
+def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (B, C, H, W) and where they are known through partial convolutions, each with a leaky ReLU."""
+    for layer in layers:
+        x, known = layer(x, known)
+        x = F.leaky_relu(x, 0.2)
+    return x, known
+
+
 class Reasoning(nn.Module):
     """One round: two partial convolutions close the hole a little, and an encoder-decoder with attention fills in
     features everywhere."""
@@ -218,27 +196,24 @@ class Reasoning(nn.Module):
         super().__init__()
         first, *_, last = widths = config.widths
         self.close = nn.ModuleList(PartialConv(first, first, config.kernel) for _ in range(2))
-        self.encoder = nn.ModuleList(Conv(i, o, stride=2) for i, o in itertools.pairwise(widths))
-        self.middle = nn.ModuleList(Conv(last, last, dilation=dilation) for dilation in config.dilations)
-        self.decoder = nn.ModuleList(Conv(i + o, o) for i, o in itertools.pairwise(widths[::-1]))
+        self.encoder = nn.ModuleList(Block(i, o, stride=2) for i, o in itertools.pairwise(widths))
+        self.middle = nn.ModuleList(Block(last, last, dilation=dilation) for dilation in config.dilations)
+        self.decoder = nn.ModuleList(Block(i + o, o) for i, o in itertools.pairwise(widths[::-1]))
         self.attention = Attention(widths[-2])
 
     def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (B, C, h, w), where they are known, and the scores of the round before -> the same after it."""
-        was_known = known
-        for convolution in self.close:
-            x, known = convolution(x, known)
-            x = F.leaky_relu(x, 0.2)
-        skips = []
+        was_known, skips = known, []
+        x, known = close(self.close, x, known)
         for layer in self.encoder:
             skips.append(x)
             x = layer(x)
         for layer in self.middle:
             x = x + layer(x)
         scores = before
-        for level, layer in enumerate(self.decoder):
+        for layer in self.decoder:
             x = layer(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
-            if level == 0:
+            if layer is self.decoder[0]:
                 x, scores = self.attention(x, was_known, before)
         assert scores is not None
         return x, known, scores
@@ -262,8 +237,7 @@ class Tail(nn.Module):
     def forward(self, x: Tensor, pictures: Tensor, known: Tensor) -> Tensor:
         x = F.leaky_relu(upsample(self.up(x)), 0.2)
         both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
-        joined, _ = self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)
-        joined = F.leaky_relu(joined, 0.2)
+        joined = F.leaky_relu(self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)[0], 0.2)
         joined = F.leaky_relu(joined + self.bottleneck(joined), 0.2)
         made: Tensor = self.colours(torch.cat([joined, x], 1))
         return made.float()
@@ -286,11 +260,8 @@ class Network(nn.Module):
         pad = (0, -width % self.step, 0, -height % self.step)
         known = F.pad((~holes).float(), pad, mode="replicate")
         pictures = F.pad(pictures.masked_fill(holes, 0.0), pad, mode="replicate")
-        x, inside = pictures.contiguous(memory_format=torch.channels_last), known
-        for convolution in self.stem:
-            x, inside = convolution(x, inside)
-            x = F.leaky_relu(x, 0.2)
-        return self.tail(self.recur(x, inside), pictures, known)[:, :, :height, :width]
+        x = self.recur(*close(self.stem, pictures.contiguous(memory_format=torch.channels_last), known))
+        return self.tail(x, pictures, known)[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
         """The mean of the features (B, C, h, w) after each round, of those that know a place. A picture takes part
@@ -308,30 +279,6 @@ class Network(nn.Module):
         return (total / count).to(x.dtype)
 
 
-class Discriminator(nn.Sequential):
-    """Pictures (B, 3, H, W) -> logits (B, 1, h, w), each of a part of them."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise((3, *widths)):
-            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, 1, 1))
-        for layer in self:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, 0.2)
-
-
-def hole_l1(made: Tensor, real: Tensor, holes: Tensor) -> Tensor:
-    """Mean absolute difference (B, 3, H, W) in the holes (B, 1, H, W), counted 0 elsewhere (Li et al. 2020)."""
-    return ((made - real).abs() * holes).mean()
-
-
-def roughness(filled: Tensor, holes: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours of which a hole has one or both."""
-    across = (filled.diff(dim=3).abs() * (holes[..., 1:] | holes[..., :-1])).mean()
-    return across + (filled.diff(dim=2).abs() * (holes[:, :, 1:] | holes[:, :, :-1])).mean()
-
-
 class Model(base.Inpainter):
     """The network and its average; a discriminator if it has a weight."""
 
@@ -346,24 +293,24 @@ class Model(base.Inpainter):
         self.config: Config = config
         self.g = Network(config)
         self.g_ema = self.average(self.g)
-        self.d = Discriminator(config.d_widths) if config.adversarial_weight else None
+        self.d = PatchDiscriminator(config.d_widths) if config.adversarial_weight else None
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"g": self.g} if self.d is None else {"d": self.d, "d_reg": self.d, "g": self.g}
 
     def every(self, phase: str) -> int:
-        if phase == "g":
-            return 1
-        return 0 if self.d is None else {"d": 1, "d_reg": self.config.r1_every if self.config.r1_gamma else 0}[phase]
+        lazy = {"d": 1, "d_reg": self.config.r1_every if self.config.r1_gamma else 0}
+        return 1 if phase == "g" else lazy[phase] if self.d else 0
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         real = batch.real
-        if phase == "d_reg":
-            return {"r1": self._r1(batch)}
+        if phase == "d_reg" and self.d is not None:
+            real = real.detach().requires_grad_()
+            penalty = r1_penalty(self.d(batch.augment(real)).float().mean((1, 2, 3)), real)
+            return {"r1": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
         holes = self._holes(real)
-        if phase == "g":
+        if phase == "g" or self.d is None:
             return self._g_losses(self.g(real, holes), real, holes, batch)
-        assert self.d is not None
         with torch.no_grad():
             filled = torch.where(holes, self.g(real, holes), real)
         real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
@@ -372,23 +319,16 @@ class Model(base.Inpainter):
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        height, width = real.shape[2:]
-        return draw_holes(self.config, len(real), height, width, generator).to(real.device)
-
-    def _r1(self, batch: base.Batch) -> Tensor:
-        assert self.d is not None
-        real = batch.real.detach().requires_grad_()
-        penalty = r1_penalty(self.d(batch.augment(real)).float().mean((1, 2, 3)), real)
-        return penalty * (self.config.r1_gamma / 2 * self.config.r1_every)
+        return draw_holes(self.config, len(real), real.shape[2], real.shape[3], generator).to(real.device)
 
     def _g_losses(self, made: Tensor, real: Tensor, holes: Tensor, batch: base.Batch) -> dict[str, Tensor]:
         """Of what the network made of pictures `real` (B, 3, H, W) with `holes` (B, 1, H, W)."""
         config, filled = self.config, torch.where(holes, made, real)
         found = {}
         if config.hole_weight:
-            found["hole"] = config.hole_weight * hole_l1(made, real, holes)
+            found["hole"] = config.hole_weight * masked_l1(made, real, holes)
         if config.valid_weight:
-            found["valid"] = config.valid_weight * hole_l1(made, real, ~holes)
+            found["valid"] = config.valid_weight * masked_l1(made, real, ~holes)
         if config.perceptual_weight or config.style_weight:
             found |= self._seen(made, filled, real)
         if config.tv_weight:
@@ -400,51 +340,36 @@ class Model(base.Inpainter):
     def _seen(self, made: Tensor, filled: Tensor, real: Tensor) -> dict[str, Tensor]:
         """How far what features see of `made` and `filled` is from `real`, by place, and wherever it stands. All are
         moved by some pixels, at random: networks that see patches would leave the patches' grid behind."""
-        network = load_features(self.config.features, real.device)
+        network, config, found = load_features(self.config.features, real.device), self.config, {}
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
         with torch.no_grad():
-            target = [even(maps) for maps in network.features(shift(real))]
+            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(real))]
         maps = [even(maps) for maps in network.features(shift(torch.cat([made, filled])))]
-        found = {}
-        for name, weight, view in (
-            ("perceptual", self.config.perceptual_weight, lambda x: x),
-            ("style", self.config.style_weight, gram),
-        ):
-            if weight:
-                pairs = [(view(a), view(b)) for a, b in zip(maps, target, strict=True)]
-                far = [(a - torch.cat([b, b])).abs().mean() * 2 for a, b in pairs]  # made and filled, added
-                found[name] = weight * torch.stack(far).sum()
+        if config.perceptual_weight:
+            found["perceptual"] = 2 * config.perceptual_weight * difference(maps, target)  # of both, added
+        if config.style_weight:
+            found["style"] = 2 * config.style_weight * difference([*map(gram, maps)], [*map(gram, target)])
         return found
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """A picture no larger than those of the training is filled as it is. In a larger one every hole, or group of
         them, is filled by itself, in a window of `context` times its length that is brought to the training's size if
         it is larger: what is filled in is then as coarse as that. Memory does not grow with the picture."""
-        height, width = pictures.shape[2:]
-        if height <= self.config.height and width <= self.config.width:
+        size = self.config.height, self.config.width
+        if pictures.shape[2] <= size[0] and pictures.shape[3] <= size[1]:
             return self._filled(pictures, holes)
-        filled = pictures.clone()
+        filled, left = pictures.clone(), holes.clone()
         for i, hole in enumerate(holes[:, 0]):
-            for rows, columns in regions(hole, min(self.config.height, self.config.width) // 2):
-                long = max(rows.stop - rows.start, columns.stop - columns.start) * self.config.context
-                y, x = (
-                    _window(rows, max(long, self.config.height), height),
-                    _window(columns, max(long, self.config.width), width),
-                )
-                part = self._brought(pictures[i : i + 1, :, y, x], holes[i : i + 1, :, y, x])
-                inside = (
-                    slice(rows.start - y.start, rows.stop - y.start),
-                    slice(columns.start - x.start, columns.stop - x.start),
-                )
-                filled[i, :, rows, columns] = part[0, :, inside[0], inside[1]]
+            for rows, columns in windows(hole, self.config.context, size):
+                window = slice(i, i + 1), slice(None), rows, columns
+                filled[window], left[window] = self._brought(filled[window], left[window]), False
         return filled
 
     def _brought(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """Pictures filled at no more than the training's size. A place is known if half of what it is made of is."""
         height, width = pictures.shape[2:]
-        scale = min(1.0, self.config.height / height, self.config.width / width)
-        if scale == 1:
+        if (scale := min(self.config.height / height, self.config.width / width)) >= 1:
             return self._filled(pictures, holes)
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         known = F.interpolate((~holes).float(), size, mode="area")
@@ -461,13 +386,9 @@ class Model(base.Inpainter):
         the filled picture in dB; Fréchet distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
-        parts = zip(real.split(32), holes.split(32), strict=True)
-        filled = torch.cat([self.fill(*part) for part in parts])
-        error = (filled - real).abs().mean(1, keepdim=True) * holes
-        hole = error.sum((1, 2, 3)) / holes.sum((1, 2, 3)).clamp_min(1)
-        noise = (filled - real).square().mean((1, 2, 3)).clamp_min(1e-10)
-        psnr = 10 * torch.log10(4 / noise)
-        return {"hole_l1": float(hole.mean()), "psnr": float(psnr.mean()), "frechet": base.apart(filled, real)}
+        filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])
+        hole_l1, psnr = fidelity(filled, real, holes)
+        return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": base.apart(filled, real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """Rows of pictures with holes, filled, and whole, again and again."""
@@ -476,10 +397,3 @@ class Model(base.Inpainter):
         holes = self._holes(real, torch.Generator().manual_seed(1))
         rows = torch.stack([real.masked_fill(holes, 0.0), self.fill(real, holes), real])  # (3, N, 3, H, W)
         return torch.cat([part for some in rows.split(3 * blocks, 1) for part in some])
-
-
-def _window(inside: slice, length: float, side: int) -> slice:
-    """So long a part of a side, with `inside` in its middle if the side allows."""
-    length = min(math.ceil(length), side)
-    begin = min(max((inside.start + inside.stop - length) // 2, 0), side - length)
-    return slice(begin, begin + length)

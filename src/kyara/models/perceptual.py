@@ -7,6 +7,7 @@ networks, which know drawn faces. The networks are no part of the models that le
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,3 +82,8 @@ def gram(maps: Tensor) -> Tensor:
     channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
     flat = maps.flatten(2).float()
     return flat @ flat.transpose(1, 2) / (channels * places)
+
+
+def difference(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of maps, or Gram matrices, summed over stages."""
+    return torch.stack([(a - b).abs().mean() for a, b in zip(made, real, strict=True)]).sum()
