@@ -62,8 +62,8 @@ class Config(base.Config):
     perceptual_weight: float = 0.05
     """Weight of the mean absolute difference of features, of what the network makes and of the filled picture."""
     style_weight: float = 120.0
-    """Weight of the mean absolute difference of their Gram matrices. The paper's is meant for VGG16; through the built-in
-    networks 3 pulls about as hard as the other losses, and 40 leaves colours wrong."""
+    """Weight of the mean absolute difference of their Gram matrices. The paper's is for VGG16; through the built-in
+    networks 3 pulls about as hard as the other losses do, and 40 leaves colours wrong."""
     tv_weight: float = 0.1
     """Weight of the differences between neighbours in the hole and across its rim."""
     adversarial_weight: float = 0.0
@@ -379,8 +379,7 @@ class Model(base.Inpainter):
         return torch.where(holes, made, pictures)
 
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
-        made: Tensor = self.g_ema(pictures, holes)
-        return torch.where(holes, made.clamp(-1, 1).to(pictures.dtype), pictures)
+        return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
 
     def measure(self, batch: base.Batch) -> dict[str, float]:
         """On holes that stay the same: mean absolute difference in the hole, of [-1, 1]; peak signal-to-noise ratio of
