@@ -33,8 +33,12 @@ def batch(seed: int = 0) -> Batch:
 @pytest.fixture
 def plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen network that sees two maps: the picture, and its halves by mean."""
-    maps = lambda pictures: [pictures, torch.nn.functional.avg_pool2d(pictures, 2)]  # noqa: E731
-    monkeypatch.setattr(cartoongan, "load_features", lambda name, device: maps)
+
+    class Plain:
+        def features(self, pictures: Tensor) -> list[Tensor]:
+            return [pictures, torch.nn.functional.avg_pool2d(pictures, 2)]
+
+    monkeypatch.setattr(cartoongan, "load_features", lambda name, device: Plain())
 
 
 def grams(pictures: Tensor) -> np.ndarray:

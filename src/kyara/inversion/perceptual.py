@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.models import load
+from kyara.models import perceptual
 from kyara.models.vgg16 import VGG16, read_weights
 
 Maps = Sequence[Tensor]
@@ -36,33 +36,19 @@ class Perceptual(Protocol):
 
 
 class BuiltIn:
-    """The stages of built-in networks: a tagger's, which knows faces and colours, and a recogniser's, which knows what
-    is bent."""
+    """The stages of built-in networks, shown pictures at the size at which these learned."""
 
     name = "builtin"
     weight = 1.0
 
     def __init__(self, device: torch.device) -> None:
-        self.networks = [_body(load(name, device)) for name in ("builtin:tagger", "builtin:distortion")]
+        self.network = perceptual.BuiltIn(device)
 
     def see(self, pictures: Tensor) -> Maps:
-        seen = (
-            F.interpolate(pictures, (96, 96), mode="bilinear", antialias=True) if pictures.shape[2] != 96 else pictures
-        )
-        seen = seen.contiguous(memory_format=torch.channels_last)
-        return [_unit(m) for net in self.networks for m in net(seen, output_hidden_states=True).hidden_states[1:]]
+        return [perceptual.unit(maps) for maps in self.network.features(pictures, size=96)]
 
     def distance(self, a: Maps, b: Maps) -> Tensor:
         return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
-
-
-def _body(model: Any) -> Any:
-    return model.net_ema.body if hasattr(model.net_ema, "body") else model.net_ema.convnext
-
-
-def _unit(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) brought to length 1 at every place."""
-    return F.normalize(maps.float(), dim=1, eps=1e-6)
 
 
 class Lpips:

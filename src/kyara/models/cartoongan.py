@@ -401,7 +401,7 @@ class Model(base.Translator):
         smallest = tuple(max(side, SMALLEST) for side in pictures.shape[2:])
         if smallest != pictures.shape[2:]:
             pictures = F.interpolate(pictures, smallest, mode="bilinear")
-        return load_features(self.config.features, pictures.device)(pictures)
+        return load_features(self.config.features, pictures.device).features(pictures)
 
     def _style(self, seen: list[Tensor], drawings: Tensor) -> Tensor:
         """The distance of the Gram matrices of results from the mean one of drawings, layer by layer, as a share of

@@ -3,6 +3,7 @@ dtype and memory layout: a network that is fed bfloat16 in channels_last stays t
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 from typing import Any
@@ -188,3 +189,38 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     deviation = (y.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
     maps = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
     return torch.cat([x, maps.to(x.dtype)], 1)
+
+
+class PartialConv(nn.Module):
+    """Convolution that sees only what is known, and scales by how much that is (Liu et al. 2018, equations 1 and 2).
+
+    Maps (B, C, H, W) and where they are known, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and where any of
+    their inputs was known (B, 1, H', W'); elsewhere they are 0. Beyond the rim nothing is known.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_normal_(self.conv.weight, 0.2)
+
+    def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
+        share = F.avg_pool2d(known.mean(1, keepdim=True), kernel, stride, kernel // 2)  # (B, 1, H', W')
+        reached = (share > 0).float()
+        x = self.conv(x * known.to(x.dtype))
+        scale = reached / share.clamp_min(1e-6)
+        return x * scale.to(x.dtype) + (self.bias[:, None, None] * reached).to(x.dtype), reached
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Pictures (B, 3, H, W) -> logits (B, 1, h, w), each of a part of them. Each of the widths halves the size."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise((3, *widths)):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, 1, 1))
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, 0.2)

@@ -45,3 +45,24 @@ def frechet(a: Tensor, b: Tensor) -> float:
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
     spread = root_a.square().sum() + root_b.square().sum()
     return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)
+
+
+def masked_l1(made: Tensor, real: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of pictures (B, 3, H, W) where a mask (B, 1, H, W) is true, counted 0 elsewhere (Li et
+    al. 2020, section 3.4)."""
+    return ((made - real).abs() * where).mean()
+
+
+def roughness(pictures: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours in pictures (B, 3, H, W), down and across, of which a mask (B, 1, H, W) is
+    true for one or both, counted 0 elsewhere (total variation)."""
+    across = (pictures.diff(dim=3).abs() * (where[..., 1:] | where[..., :-1])).mean()
+    return across + (pictures.diff(dim=2).abs() * (where[:, :, 1:] | where[:, :, :-1])).mean()
+
+
+def fidelity(filled: Tensor, real: Tensor, holes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pictures (B, 3, H, W) in [-1, 1] whose holes (B, 1, H, W) were filled: mean absolute difference in the hole,
+    and peak signal-to-noise ratio of the whole picture in dB, (B,) each."""
+    error = (filled - real).abs().mean(1, keepdim=True) * holes
+    squares = (filled - real).square().mean((1, 2, 3))
+    return error.sum((1, 2, 3)) / holes.sum((1, 2, 3)).clamp_min(1), 10 * torch.log10(4 / squares.clamp_min(1e-10))

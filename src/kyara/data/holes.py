@@ -1,0 +1,125 @@
+"""Holes in pictures, many at once: where a picture is to be filled in. All on the CPU, from torch's random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rectangles(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
+    """Rectangles of centres and half extents (B, 2), x and y as shares of the sides: (B, H, W) bool."""
+    x, y = _offsets(centre, height, width)
+    return (x.abs() < half[:, 0, None, None]) & (y.abs() < half[:, 1, None, None])
+
+
+def ellipses(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
+    """Ellipses, likewise."""
+    x, y = _offsets(centre, height, width)
+    return (x / half[:, 0, None, None]).square() + (y / half[:, 1, None, None]).square() < 1
+
+
+def middle(count: int, height: int, width: int) -> Tensor:
+    """The rectangle in the middle, a quarter of the area: (B, H, W) bool."""
+    return rectangles(torch.full((count, 2), 0.5), torch.full((count, 2), 0.25), height, width)
+
+
+def somewhere(
+    count: int, height: int, width: int, sides: tuple[float, float], generator: torch.Generator | None = None
+) -> Tensor:
+    """Rectangles anywhere inside, whose sides are between these shares of the picture's: (B, H, W) bool."""
+    length, at = torch.rand(2, count, 2, generator=generator)
+    half = (sides[0] + (sides[1] - sides[0]) * length) / 2
+    return rectangles(half + at * (1 - 2 * half), half, height, width)
+
+
+def around(
+    place: Sequence[float], count: int, height: int, width: int, jitter: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Ellipses around a place, x, y and half extents as shares of the sides, that move by up to `jitter` and grow or
+    shrink by up to six times as much of themselves: (B, H, W) bool."""
+    shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * jitter
+    at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
+    return ellipses(at + shift, half * (1 + 6 * grow), height, width)
+
+
+def _offsets(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """From each centre (B, 2) to the middle of each pixel: x (B, 1, W) and y (B, H, 1), as shares of the sides."""
+    x, y = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
+    return x - centre[:, 0, None, None], y[:, None] - centre[:, 1, None, None]
+
+
+def strokes(corners: Tensor, widths: Tensor, height: int, width: int) -> Tensor:
+    """Lines through corners (B, S, V, 2), x and y in pixels, so many pixels broad (B, S): (B, H, W) bool."""
+    begin, end = corners[:, :, :-1].flatten(1, 2), corners[:, :, 1:].flatten(1, 2)  # (B, N, 2)
+    path = (end - begin)[..., None, None]  # (B, N, 2, 1, 1)
+    x = torch.arange(width) + 0.5 - begin[:, :, 0, None, None]  # (B, N, 1, W)
+    y = torch.arange(height)[:, None] + 0.5 - begin[:, :, 1, None, None]  # (B, N, H, 1)
+    along = (x * path[:, :, 0] + y * path[:, :, 1]) / path.square().sum(2).clamp_min(1e-9)
+    along = along.clamp_(0, 1)  # (B, N, H, W): the nearest point, as a share of the way
+    apart = (x - along * path[:, :, 0]).square() + (y - along * path[:, :, 1]).square()
+    half = widths.repeat_interleave(corners.shape[2] - 1, 1)[:, :, None, None] / 2
+    return (apart < half.square()).any(1)
+
+
+def free_form(
+    count: int,
+    height: int,
+    width: int,
+    most: int = 4,
+    broad: tuple[float, float] = (0.06, 0.2),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """One to `most` crooked strokes of four segments, so broad, least and most, as a share of the shorter side:
+    (B, H, W) bool."""
+
+    def some(*shape: int) -> Tensor:
+        return torch.rand(count, most, *shape, generator=generator)
+
+    short, sides = min(height, width), torch.tensor([width, height])
+    turn = torch.cat([some(1) * 2, some(3) - 0.5], 2) * math.pi
+    angle = turn.cumsum(2)
+    step = torch.stack([angle.cos(), angle.sin()], 3) * (0.05 + 0.15 * some(4, 1)) * short
+    begin = some(1, 2) * sides
+    corners = torch.cat([begin, begin + step.cumsum(2)], 2)  # (B, S, 5, 2)
+    widths = (broad[0] + (broad[1] - broad[0]) * some()) * short
+    drawn = some() * most < torch.arange(most, 0, -1)  # the first always, the others less and less often
+    return strokes(corners, widths * drawn, height, width)
+
+
+def windows(hole: Tensor, context: float, least: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Rows and columns of parts of a picture to see its hole (H, W) bool in: for each piece of it one that is `context`
+    times as long, and at least so high and wide if the picture is. Pieces stand half of `least` apart."""
+    found = []
+    for rows, columns in _pieces(hole, min(least) // 2):
+        long = math.ceil(context * max(rows.stop - rows.start, columns.stop - columns.start))
+        spans = zip((rows, columns), least, hole.shape, strict=True)
+        y, x = (_around(span, min(max(long, short), side), side) for span, short, side in spans)
+        found.append((y, x))
+    return found
+
+
+def _pieces(hole: Tensor, gap: int) -> list[tuple[slice, slice]]:
+    """Boxes that hold all of a hole, cut wherever more than `gap` rows or columns of one hold none of it."""
+    found = [(rows, slice(0, hole.shape[1])) for rows in _spans(hole.any(1), gap)]
+    found = [(rows, columns) for rows, _ in found for columns in _spans(hole[rows].any(0), gap)]
+    return [
+        (slice(rows.start + part.start, rows.start + part.stop), columns)
+        for rows, columns in found
+        for part in _spans(hole[rows, columns].any(1), gap)
+    ]
+
+
+def _spans(line: Tensor, gap: int) -> list[slice]:
+    """Where a line (N,) bool is true, in one piece wherever it is false for no more than `gap` in a row."""
+    places = line.nonzero().flatten().cpu()
+    cuts = (places.diff() > gap + 1).nonzero().flatten() + 1
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in places.tensor_split(cuts) if len(part)]
+
+
+def _around(span: slice, length: int, side: int) -> slice:
+    """So long a part of a side, with the span in its middle if it can be."""
+    begin = min(max((span.start + span.stop - length) // 2, 0), side - length)
+    return slice(begin, begin + length)

