@@ -77,7 +77,7 @@ def translate(
 
     Args:
         model: A Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.
-        source: A picture, a folder or a .zip of them, or a film (needs the extra `video`).
+        source: The source: a picture, a folder or a .zip of them, or a film (needs the extra `video`).
         out: Folder of the new Gallery.
         mask: What to fill, white in a picture of the same size; for a folder, a folder with a mask of the same name for
             each picture.

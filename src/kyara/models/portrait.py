@@ -114,6 +114,12 @@ def eyes(pictures: Tensor, points: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def window(device: torch.device) -> Tensor:
+    """1 in the middle of what `eyes` cuts out and 0 at its rim, (CROP, CROP): no line shows where it was cut."""
+    row = torch.hann_window(CROP, periodic=False, device=device).clamp_max(0.5) * 2
+    return torch.outer(row, row)
+
+
 def relief(pictures: Tensor) -> Tensor:
     """Pictures less their tone: what a few places of them are like on average."""
     tone = F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
