@@ -188,3 +188,54 @@ def test_without_the_extra_films_say_what_to_install(
     (tmp_path / "film.mp4").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"kyara\[video\]"):
         translate(str(cartoon), tmp_path / "film.mp4", out=tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def inpainting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("models") / "inpainting", "inpainting")
+
+
+def mask_of(picture: np.ndarray) -> np.ndarray:
+    """White in the middle."""
+    mask = np.zeros_like(picture)
+    height, width = picture.shape[:2]
+    mask[height // 4 : -height // 4 or None, width // 4 : -width // 4 or None] = 255
+    return mask
+
+
+def test_holes_are_filled_and_nothing_else(inpainting: Path, tmp_path: Path) -> None:
+    picture = drawn_picture(0, 60)[:, :47]
+    write_png(tmp_path / "face.png", picture)
+    write_png(tmp_path / "mask.png", mask_of(picture))
+    out = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
+    made, hole = decode(out / "face.png"), mask_of(picture)[..., 0] > 0
+    assert np.array_equal(made[~hole], picture[~hole]) and not np.array_equal(made[hole], picture[hole])
+    half = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "half", side=24)
+    assert decode(half / "face.png").shape == (31, 24, 3)
+
+
+def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_png(masks / "b.png", mask_of(drawn_picture(2, 24)))
+    write_png(masks / "one.png", np.full((2, 2, 3), 255, np.uint8))
+    out = translate(str(inpainting), folder, mask=masks, out=tmp_path / "out", json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert [row["file_name"] for row in read_gallery(out)] == ["b.png"]
+    why = dict(map(tuple, report["left_out"]))
+    assert "has no mask called a" in why["a.png"] and "2x2 and 1x1 pixels" in why["one.png"]
+
+
+def test_masks_that_do_not_fit(inpainting: Path, folder: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "mask.png", mask_of(drawn_picture(0, 30)))
+    with pytest.raises(ValueError, match="different sizes, 30x30 and 48x48"):
+        translate(str(inpainting), folder / "a.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="white where"):
+        translate(str(inpainting), folder / "a.png", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="one picture"):
+        translate(str(inpainting), folder, mask=tmp_path / "mask.png", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="name its mask"):
+        translate(str(inpainting), folder / "a.png", mask=folder, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="is a film"):
+        translate(str(inpainting), film(tmp_path / "f.mp4"), mask=tmp_path / "mask.png", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

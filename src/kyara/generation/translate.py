@@ -213,15 +213,18 @@ def _and_between(found: list[tuple[str, Tensor]], count: int) -> Iterator[tuple[
 
 
 class Pictures:
-    """Pictures of a file, a folder or a .zip, each with its mask if there are masks."""
+    """Pictures of a file, a folder or a .zip, each with its mask if there are masks. A single one that cannot be used
+    is an error at once."""
 
     def __init__(self, source: Path, mask: Path | None, side: int | None) -> None:
         self.source, self.mask, self.side = source, mask, side
         self.failures: list[tuple[str, str]] = []
         self.dataset: Dataset | None = None
+        self.only: Job | None = None
         if source.is_file() and source.suffix.lower() in pictures.SUFFIXES:
             if mask is not None and mask.is_dir():
                 raise ValueError(f"--mask {mask}: is a folder, {source} one picture; name its mask")
+            self.only = self._job(source.stem, source.name, decode(source), mask)
             return
         self.dataset = open_dataset(source)
         if mask is not None and not mask.is_dir():
@@ -231,9 +234,10 @@ class Pictures:
         return 1 if self.dataset is None else len(self.dataset)
 
     def __iter__(self) -> Iterator[Job]:
-        """What cannot be used is in `failures` afterwards; of a single picture it is raised."""
+        """What cannot be used is in `failures` afterwards."""
+        if self.only is not None:
+            yield self.only
         if self.dataset is None:
-            yield self._job(self.source.stem, self.source.name, decode(self.source), self.mask)
             return
         taken: set[str] = set()
         for i, name in enumerate(self.dataset.names):
