@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kyara import checkpoint, models
-from kyara.models.base import Generator, Model, latents
+from kyara.models.base import Generator, Inpainter, Model, Translator, latents
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     config = dataclasses.asdict(model.config)
     shown = {key: value for key, value in config.items() if key != "joint"}  # long, and in config.json
     card = options.card.read_text(encoding="utf-8").format(
-        kimg=f"{about['kimg']:g}", **about["data"], config=json.dumps(shown)
+        kimg=f"{about['kimg']:g}", photos=about.get("photos", {}), **about["data"], config=json.dumps(shown)
     )
     out = checkpoint.BUILTIN / options.name
     checkpoint.write(out, model=found.model, config=config, weights=halved, card=card, about=about)
@@ -65,8 +65,14 @@ def output(model: Model) -> Tensor:
     """What the model does on fixed input: pictures in [-1, 1], or scores."""
     if isinstance(model, Generator):
         return model.sample(latents(range(32), model.z_dim))
-    noise = torch.rand(32, 3, model.config.height, model.config.width, generator=torch.Generator().manual_seed(0))
-    scores: Tensor = model.scores(noise * 2 - 1)  # type: ignore[operator]
+    some = (
+        torch.rand(32, 3, model.config.height, model.config.width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    )
+    if isinstance(model, Translator):
+        return torch.cat([model.translate(part) for part in some.split(4)])
+    if isinstance(model, Inpainter):
+        return model.fill(some, torch.arange(some.shape[3]).expand(32, 1, *some.shape[2:]) % 32 < 8)
+    scores: Tensor = model.scores(some)  # type: ignore[operator]
     return scores
 
 

@@ -118,6 +118,17 @@ def test_both_eyes_are_cut_out_alike() -> None:
     assert torch.allclose(left, right, atol=1e-3) and left.max() > 0.5
 
 
+def test_stripes_are_seen_where_eyes_are_cut_out() -> None:
+    """Looked up at single places, stripes one pixel wide became a surface of any tone."""
+    stripes = torch.zeros(1, 3, 128, 128)
+    stripes[..., ::2] = 1.0
+    for shift in (0.0, 0.25 / 128, 0.5 / 128):
+        cut = portrait.eyes(stripes, FACE[None] + shift)
+        assert abs(float(cut.mean()) - 0.5) < 0.02
+    wide = portrait.eyes(stripes, FACE[None] * 1.6 - 0.3)  # 80 pixels become 48
+    assert abs(float(wide.mean()) - 0.5) < 0.02 and wide.std() < 0.3
+
+
 def test_flat_is_flat_and_edges_stay() -> None:
     torch.manual_seed(0)
     step = torch.full((1, 3, 128, 128), -0.5)

@@ -104,14 +104,13 @@ def eyes(pictures: Tensor, points: Tensor) -> Tensor:
     """The eyes cut out, (2 B, 3, CROP, CROP), first all left ones, then all right ones mirrored, so that all are
     alike."""
     centre, apart = centres(points)
-    at = torch.linspace(-1, 1, CROP, device=pictures.device)
-    square = torch.stack([at.expand(CROP, -1), at[:, None].expand(-1, CROP)], 2)  # (CROP, CROP, 2)
+    square = 2 * middles(2 * CROP, 2 * CROP, pictures.device) - 1
     half = apart[:, None, None, None] * CROP_SIDE  # in [-1, 1] the sides are 2 long
     parts = []
     for eye, flip in enumerate((1.0, -1.0)):
         grid = 2 * centre[:, eye, None, None] - 1 + square * half * square.new_tensor([flip, 1.0])
         parts.append(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
-    return torch.cat(parts)
+    return F.avg_pool2d(torch.cat(parts), 2)  # seen at twice the size, or stripes of single pixels would go unseen
 
 
 def window(device: torch.device) -> Tensor:
