@@ -81,7 +81,7 @@ def translate(
         out: Folder of the new Gallery.
         mask: What to fill, white in a picture of the same size; for a folder, a folder with a mask of the same name for
             each picture.
-        styles: So many random styles of each picture, of a model that knows several.
+        styles: So many random styles of each picture, of a model that knows several; without this its default one.
         style: Its style instead: a drawing, or a folder of them.
         between: Also so many styles between each one and the next.
         seed: The random styles follow from it.
@@ -189,7 +189,9 @@ def _found_styles(
     """Names of styles, and the styles (1, S)."""
     device = next(network.parameters()).device
     if style is None:
-        for i in range(seed, seed + (styles or 1)):
+        if styles is None:
+            yield "", torch.zeros(1, network.style_dim, device=device)
+        for i in range(seed, seed + (styles or 0)):
             yield f"{i}", latents([i], network.style_dim).to(device)
         return
     drawings = [style] if style.is_file() and style.suffix.lower() in pictures.SUFFIXES else open_dataset(style)

@@ -1,0 +1,148 @@
+"""What each loss of CartoonGAN is worth on faces: the same training without each one in turn.
+
+    python benchmarks/ablation.py photos.zip drawings.zip held.zip --out ablation --init runs/content/snapshots/000003
+
+All runs begin with the same checkpoint, see the same pictures in the same order, and are as long. Of every result, on
+photos that no run has seen, it is measured how far it is from what each loss asks for (the loss itself, unweighted),
+what it keeps of the photos and how drawn it looks (cartoon.py). A loss earns its keep if what it asks for gets worse
+without it, or the drawings do. `seconds` is processor time for a thousand pictures. The page shows the same people by
+each run: photos of its own making (`kyara generate builtin:photo`), so that it can be published.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import time
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from cartoon import Eyes, Pictures, distances, kept, landmarks
+from vgg16 import archive
+
+from kyara import generate, models
+from kyara.data.dataset import open_dataset
+from kyara.data.pictures import center_crop, decode, encode_png, sheet, to_float
+from kyara.generation.translate import whole_or_tiles
+from kyara.models import cartoongan
+from kyara.models.base import Batch
+from kyara.models.vgg16 import VGG16, read_weights
+from kyara.training.train import train
+
+LOSSES = ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv", "d_smooth")
+"""What is left out in turn; and `relief`, which is no loss."""
+SHOWN = 8
+
+
+def main(
+    photos: tyro.conf.Positional[Path],
+    drawings: tyro.conf.Positional[Path],
+    held: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    init: str,
+    kimg: float = 2.0,
+    size: int = 128,
+    limit: int = 100,
+    weights: Path | None = None,
+) -> None:
+    """Trains what is not trained yet, measures, writes ablation.json and index.html."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, Any]] = {}
+    people, art = open_dataset(held), open_dataset(drawings)
+    given: Pictures = [*people.decode(range(min(limit, len(people))), size, size)]
+    real: Pictures = [*art.decode(range(0, len(art), max(1, len(art) // 500)), size, size)]
+    see = Eyes(VGG16(read_weights(weights or archive())), models.load("builtin:tagger"), 64, True)
+    wanted, points = see(real), [landmarks(picture) for picture in given]
+    shown = _people(out / "people", size)
+    for name in ("everything", *LOSSES, "relief"):
+        run = out / name
+        change = "" if name == "everything" else f",{name}={'no' if name == 'relief' else 0}"
+        seconds = time.process_time()
+        train(
+            "cartoongan", photos=photos, drawings=drawings, out=run, init=init, size=str(size), kimg=kimg, snap=kimg,
+            augment="none", workers=0, set=f"content_kimg=0{change}",
+        )  # fmt: skip
+        if not (run / "seconds").exists():
+            (run / "seconds").write_text(f"{(time.process_time() - seconds) / kimg:.1f}")
+        network = models.load(run / "snapshots" / f"{int(kimg * 1000) // 1000:06d}").requires_grad_(False)
+        made = [whole_or_tiles(network.translate, picture, network) for picture in given]
+        rows[name] = {
+            **asked(network, given, real),
+            **kept(given, made, points),
+            **{f"Fréchet, {kind}": value for kind, value in distances(see(made), wanted).items()},
+            "seconds": float((run / "seconds").read_text()),
+        }
+        picture = sheet([whole_or_tiles(network.translate, one, network) for one in shown], columns=SHOWN)
+        (run / "shown.png").write_bytes(encode_png(picture))
+        (out / "ablation.json").write_text(json.dumps(rows, indent=2))
+    (out / "index.html").write_text(page(rows, out, shown), encoding="utf-8")
+    print(table(rows))
+
+
+@torch.no_grad()
+def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
+    """What every loss of the preset asks for, by this network's results: each loss as it stands without its weight."""
+    full = cartoongan.PRESETS["portrait"]
+    ones = {name: 1.0 for name in LOSSES if name not in ("adversarial", "eyes", "d_smooth")}
+    config = dataclasses.replace(
+        full, content_kimg=0.0, **ones, width=network.config.width, height=network.config.height
+    )
+    judge = cartoongan.Model(config).eval()
+    judge.g.load_state_dict(network.g_ema.state_dict())
+    judge.eye_sizes.copy_(network.eye_sizes)
+    found: dict[str, list[float]] = {}
+    for i in range(0, len(given) - 7, 8):
+        batch = Batch(to_float(np.stack(real[i : i + 8])), photos=to_float(np.stack(given[i : i + 8])))
+        for name, value in judge.losses("g", batch).items():
+            found.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(found[name])) for name in ones}
+
+
+def _people(folder: Path, size: int) -> Pictures:
+    if not folder.exists():
+        generate("builtin:photo", seeds="2,4,6,7,18,24,25,30", truncation=0.85, rank="none", out=folder)
+    return [center_crop(decode(path), size, size) for path in sorted(folder.glob("seed*.png"))]
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    columns = list(rows["everything"])
+    lines = ["| without | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{row[c]:.3g}" for c in columns) + " |" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
+    """One file: every run's drawings of the same people, and its numbers."""
+
+    def picture(data: bytes) -> str:
+        return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+
+    columns = list(rows["everything"])
+    head = "".join(f"<th>{escape(column)}" for column in columns)
+    body = "".join(
+        f"<tr><th>{escape(name)}" + "".join(f"<td>{row[column]:.3g}" for column in columns)
+        for name, row in rows.items()
+    )
+    drawn = "".join(
+        f"<h2>{'all losses' if name == 'everything' else 'without ' + escape(name)}</h2>"
+        + picture((out / name / "shown.png").read_bytes())
+        for name in rows
+    )
+    style = "body{font:15px/1.5 system-ui;margin:2rem}table{border-collapse:collapse}"
+    style += "td,th{padding:.2rem .6rem;text-align:right}"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>CartoonGAN without each loss</title>'
+        f"<style>{style}</style><h1>CartoonGAN without each loss</h1>"
+        f"<table><tr><th>without{head}{body}</table>"
+        f"<h2>the people</h2>{picture(encode_png(sheet(shown, columns=SHOWN)))}{drawn}</html>"
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
