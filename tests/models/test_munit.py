@@ -80,14 +80,6 @@ def test_layers_normalise_over_what_they_should() -> None:
     assert not any(isinstance(m, munit.Norm) for m in model().g.photos.style_encoder.modules())
 
 
-def test_upconv_is_repeating_and_convolving() -> None:
-    torch.manual_seed(0)
-    layer, x = munit.UpConv(6, 4), torch.randn(2, 6, 5, 7)
-    repeated = F.pad(F.interpolate(x, scale_factor=2), (2, 2, 2, 2), mode="replicate")
-    assert torch.allclose(layer(x), F.conv2d(repeated, layer.weight, layer.bias), atol=1e-5)
-    assert set(layer.state_dict()) == {"weight", "bias"} and layer.weight.shape == (4, 6, 5, 5)
-
-
 def test_the_discriminator_looks_at_several_sizes() -> None:
     torch.manual_seed(0)
     critic, pictures = munit.Discriminator(TINY), torch.rand(2, 3, 32, 32) * 2 - 1
@@ -104,7 +96,7 @@ def test_sizes() -> None:
     """Content is a quarter of the picture on each side; what is too small or no multiple of four grows, and is cut."""
     net = model()
     pictures = torch.rand(2, 3, 32, 48) * 2 - 1
-    assert net.g.photos.content(pictures).shape == (2, 4 << 2, 8, 12)
+    assert net.g.photos.content_encoder(pictures).shape == (2, 4 << 2, 8, 12)
     assert net.style_of(pictures).shape == (2, 8)
     with torch.no_grad():
         odd = pictures[:, :, :30, :47]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
-from kyara.models.layers import compute_dtype
+from kyara.models.layers import UpConv, compute_dtype
 from kyara.models.losses import least_squares
 
 
@@ -85,10 +85,29 @@ CONTENT_LEVELS = 2
 """How often the content encoder halves the picture, and the decoder doubles it."""
 
 
+def initialise(module: nn.Module, slope: float = 0.0) -> None:
+    """Weights as He et al. 2015 have them, for leaky ReLUs of this slope."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, slope)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def fast(pictures: Tensor) -> Tensor:
+    """In the dtype and the layout that convolutions are quickest in."""
+    return pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
+
+
 def convolution(inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
     """Keeps the size if `kernel` is odd, halves it if it is 4. Reflects beyond the border."""
     stride = 1 if kernel % 2 else 2
     return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, padding_mode="reflect", bias=bias)
+
+
+def halving(widths: Sequence[int], slope: float = 0.0) -> list[nn.Module]:
+    """Convolutions from each width to the next, each halving the size and followed by a leaky ReLU."""
+    layers = ([convolution(i, o, 4), nn.LeakyReLU(slope)] for i, o in itertools.pairwise(widths))
+    return [*itertools.chain.from_iterable(layers)]
 
 
 def adain(x: Tensor, style: Tensor | None = None) -> Tensor:
@@ -120,28 +139,6 @@ class ResidualBlock(nn.Module):
         return x + adain(self.conv1(F.relu(adain(self.conv0(x), style0))), style1)
 
 
-FOLD = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))
-"""Which of five taps on repeated pixels fall on the pixel before, the same and the next: at even places, and at odd."""
-
-
-class UpConv(nn.Conv2d):
-    """Twice the size by repeating pixels, then 5x5. (B, in, H, W) -> (B, out, 2 H, 2 W).
-
-    Most of the 25 taps read the same pixel as another: a 3x3 convolution with summed weights, for each of the four
-    places in a pixel, gives the same result and is twice as fast. Beyond the border the rim is repeated."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 5)
-        self.fold = nn.Buffer(torch.tensor(FOLD, dtype=torch.float32), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
-        weight = torch.einsum("yak,xbl,oikl->oyxiab", self.fold, self.fold, self.weight)  # (out, 2, 2, in, 3, 3)
-        bias = self.bias.repeat_interleave(4)
-        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight.flatten(0, 2), bias)
-        return F.pixel_shuffle(x, 2)
-
-
 class ContentEncoder(nn.Module):
     """Pictures (B, 3, H, W) -> content (B, C, H / 4, W / 4)."""
 
@@ -152,9 +149,10 @@ class ContentEncoder(nn.Module):
         for inputs, outputs in itertools.pairwise(widths):
             self.down.extend([convolution(inputs, outputs, 4, bias=False), Norm(), nn.ReLU()])
         self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.blocks)))
+        self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        content: Tensor = self.blocks(self.down(pictures))
+        content: Tensor = self.blocks(self.down(fast(pictures)))
         return content
 
 
@@ -165,13 +163,12 @@ class StyleEncoder(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         widths = [config.channels << min(level, CONTENT_LEVELS) for level in range(config.style_levels + 1)]
-        self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU())
-        for inputs, outputs in itertools.pairwise(widths):
-            self.down.extend([convolution(inputs, outputs, 4), nn.ReLU()])
+        self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU(), *halving(widths))
         self.project = nn.Linear(widths[-1], config.style_dim)
+        self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        styles: Tensor = self.project(self.down(pictures).mean((2, 3)))
+        styles: Tensor = self.project(self.down(fast(pictures)).mean((2, 3)))
         return styles.float()
 
 
@@ -190,11 +187,8 @@ class Decoder(nn.Module):
             layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
             self.up.extend([UpConv(inputs, outputs), layer_norm, nn.ReLU()])
         self.to_rgb = nn.Sequential(convolution(widths[-1], 3, 7), nn.Tanh())
-
-    def start_plain(self) -> None:
-        """Deviations are around 1 at first, means around 0: the default style leaves what is normalised as it is."""
-        deviations = self.to_styles.bias.detach().view(2 * len(self.blocks), 2, -1)[:, 0]
-        nn.init.ones_(deviations)
+        self.apply(initialise)
+        nn.init.ones_(self.to_styles.bias.detach().view(-1, 2, widths[0])[:, 0])  # deviations are around 1 at first
 
     def forward(self, content: Tensor, styles: Tensor) -> Tensor:
         asked = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
@@ -206,30 +200,13 @@ class Decoder(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """One domain: pictures taken apart and put together."""
+    """What takes the pictures of one domain apart and puts them together."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.content_encoder = ContentEncoder(config)
         self.style_encoder = StyleEncoder(config)
         self.decoder = Decoder(config)
-        self.apply(initialise)
-        self.decoder.start_plain()
-
-    def content(self, pictures: Tensor) -> Tensor:
-        """Of pictures (B, 3, H, W): (B, C, H / 4, W / 4)."""
-        content: Tensor = self.content_encoder(fast(pictures))
-        return content
-
-    def style(self, pictures: Tensor) -> Tensor:
-        """Of pictures (B, 3, H, W): (B, S)."""
-        styles: Tensor = self.style_encoder(fast(pictures))
-        return styles
-
-    def decode(self, content: Tensor, styles: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) of content (B, C, H / 4, W / 4) in styles (B, S)."""
-        pictures: Tensor = self.decoder(content, styles)
-        return pictures
 
 
 class Discriminator(nn.Module):
@@ -239,16 +216,11 @@ class Discriminator(nn.Module):
         super().__init__()
         side = max(min(config.width, config.height), config.smallest)
         scales = min(config.scales, (side >> config.d_layers).bit_length())
-        self.scales = nn.ModuleList(self._layers(config) for _ in range(scales))
-        self.apply(functools.partial(initialise, slope=0.2))
-
-    @staticmethod
-    def _layers(config: Config) -> nn.Sequential:
         widths = [3] + [config.d_channels << level for level in range(config.d_layers)]
-        layers = nn.Sequential()
-        for inputs, outputs in itertools.pairwise(widths):
-            layers.extend([convolution(inputs, outputs, 4), nn.LeakyReLU(0.2)])
-        return layers.append(nn.Conv2d(widths[-1], 1, 1))
+        self.scales = nn.ModuleList(
+            nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in range(scales)
+        )
+        self.apply(functools.partial(initialise, slope=0.2))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         x, logits = fast(pictures), []
@@ -256,19 +228,6 @@ class Discriminator(nn.Module):
             x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False) if i else x
             logits.append(layers(x).flatten(1).float())
         return logits
-
-
-def initialise(module: nn.Module, slope: float = 0.0) -> None:
-    """Weights as He et al. 2015 have them, for leaky ReLUs of this slope."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, slope)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def fast(pictures: Tensor) -> Tensor:
-    """In the dtype and the layout that convolutions are quickest in."""
-    return pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
 
 
 class Networks(nn.Module):
@@ -290,11 +249,13 @@ class Side:
 
     @functools.cached_property
     def content(self) -> Tensor:
-        return self.net.content(self.pictures)
+        content: Tensor = self.net.content_encoder(self.pictures)
+        return content
 
     @functools.cached_property
     def style(self) -> Tensor:
-        return self.net.style(self.pictures)
+        style: Tensor = self.net.style_encoder(self.pictures)
+        return style
 
 
 def difference(a: Tensor, b: Tensor) -> Tensor:
@@ -356,7 +317,7 @@ class Model(base.StyledTranslator):
         total, signs = torch.zeros((), device=batch.real.device), []
         for source, target in ((photos, drawings), (drawings, photos)):
             with torch.no_grad():
-                fake = target.net.decode(source.content, self._styles(source))
+                fake = target.net.decoder(source.content, self._styles(source))
             for logits in target.critic(batch.augment(torch.cat([target.pictures, fake.float()]))):
                 real_logits, fake_logits = logits.chunk(2)  # (B, N) each
                 total = total + least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
@@ -368,22 +329,22 @@ class Model(base.StyledTranslator):
         """What the auto-encoders minimise on the way from one domain to the other, by name, those with a weight."""
         c, found = self.config, {}
         if c.image:
-            found["image"] = difference(target.net.decode(target.content, target.style), target.pictures)
+            found["image"] = difference(target.net.decoder(target.content, target.style), target.pictures)
         if not (c.adversarial or c.style or c.content or c.cycle or c.perceptual):
             return found
         styles = self._styles(source)
-        fake = target.net.decode(source.content, styles)  # (B, 3, H, W)
+        fake = target.net.decoder(source.content, styles)  # (B, 3, H, W)
         if c.adversarial:
             logits = target.critic(batch.augment(fake))
             found["adversarial"] = torch.stack([least_squares(x, 1.0) for x in logits]).sum()
         if c.style:
-            found["style"] = difference(target.net.style(fake), styles)
+            found["style"] = difference(target.net.style_encoder(fake), styles)
         if c.content or c.cycle:
-            content = target.net.content(fake)
+            content = target.net.content_encoder(fake)
         if c.content:
             found["content"] = difference(content, source.content)
         if c.cycle:
-            found["cycle"] = difference(source.net.decode(content, source.style), source.pictures)
+            found["cycle"] = difference(source.net.decoder(content, source.style), source.pictures)
         if c.perceptual:
             found["perceptual"] = unlike(fake, source.pictures)
         return found
@@ -404,11 +365,12 @@ class Model(base.StyledTranslator):
         if styles is None:
             styles = torch.zeros(len(pictures), self.style_dim, device=pictures.device)
         height, width = pictures.shape[2:]
-        made: Tensor = self.g_ema.drawings.decode(self.g_ema.photos.content(self._padded(pictures)), styles)
+        content = self.g_ema.photos.content_encoder(self._padded(pictures))
+        made: Tensor = self.g_ema.drawings.decoder(content, styles)
         return made[:, :, :height, :width].float()
 
     def style_of(self, drawings: Tensor) -> Tensor:
-        styles: Tensor = self.g_ema.drawings.style(self._padded(drawings))
+        styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
         return styles
 
     def preview(self, batch: base.Batch) -> Tensor | None:
@@ -416,14 +378,10 @@ class Model(base.StyledTranslator):
         the same down a column. As many columns as rows."""
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
-        side = len(photos)
-        styles = self._default_first(side - 1).to(photos.device)
-        rows = [torch.cat([p[None], self.translate(p.expand(side - 1, -1, -1, -1), styles)]) for p in photos]
-        return torch.cat(rows)
-
-    def _default_first(self, count: int) -> Tensor:
-        """The default style and random ones, (count, S)."""
-        return torch.cat([torch.zeros(1, self.style_dim), base.latents(range(count - 1), self.style_dim)])[:count]
+        drawn = len(photos) - 1
+        styles = torch.cat([torch.zeros(1, self.style_dim), base.latents(range(drawn - 1), self.style_dim)])[:drawn]
+        styles = styles.to(photos.device)
+        return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch) -> dict[str, float]:
         """Fréchet distance, in what the built-in tagger sees, between drawings of the photos, each in a random style,
