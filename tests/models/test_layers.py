@@ -133,3 +133,19 @@ def test_the_loop_s_frechet_distance_is_the_evaluation_s() -> None:
     assert losses.frechet(few, few) == pytest.approx(0, abs=1e-9)
     assert losses.frechet(many, many) == pytest.approx(0, abs=1e-9)
     assert losses.frechet(few, few * float("nan")) == float("inf")
+
+
+def test_upconv_is_repeating_and_convolving() -> None:
+    torch.manual_seed(0)
+    layer, x = layers.UpConv(6, 4).double(), torch.randn(2, 6, 5, 7, dtype=torch.float64, requires_grad=True)
+    repeated = F.pad(F.interpolate(x, scale_factor=2), (2, 2, 2, 2), mode="replicate")
+    assert torch.allclose(layer(x), F.conv2d(repeated, layer.weight, layer.bias))
+    assert set(layer.state_dict()) == {"weight", "bias"} and layer.weight.shape == (4, 6, 5, 5)
+    assert torch.autograd.gradgradcheck(layers.UpConv(2, 1).double(), x[:1, :2, :2, :3].detach().requires_grad_())
+    assert layers.UpConv(6, 4).to(torch.bfloat16)(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_least_squares() -> None:
+    logits = torch.tensor([[0.5, 2.0], [-1.0, 1.0]])
+    assert float(losses.least_squares(logits, 1.0)) == pytest.approx((0.25 + 1 + 4 + 0) / 4)
+    assert float(losses.least_squares(logits.bfloat16(), 0.0)) == pytest.approx((0.25 + 4 + 1 + 1) / 4)

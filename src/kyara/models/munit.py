@@ -1,0 +1,395 @@
+"""MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
+
+Of each domain, photos and drawings, an auto-encoder takes pictures apart into content, a small map of what is where,
+and style, a short vector of how it looks. Content is common to both domains: a photo's, put together with the style of
+a drawing, makes a drawing. The two datasets are no pairs; discriminators say what belongs to a domain. From the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.models import base
+from kyara.models.layers import UpConv, compute_dtype
+from kyara.models.losses import least_squares
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    batch: int = 8
+    """Pictures of each domain in one step."""
+    lr: float = 1e-4
+    """Learning rate of Adam, for both players."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    weight_decay: float = 1e-4
+    """Adam's weight decay."""
+    halvings: int = 0
+    """How often the learning rate is halved, evenly over the run."""
+    channels: int = 16
+    """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
+    blocks: int = 3
+    """Residual blocks of the content encoder, and of the decoder."""
+    style_dim: int = 8
+    """Size of a style."""
+    style_levels: int = 4
+    """How often the style encoder halves the picture, before it averages over it."""
+    default_style: float = 0.1
+    """Share of the pictures made in the default style, of zeros, while training: what is drawn from N(0, 1) comes never
+    near it, and it stayed blurred."""
+    mlp_width: int = 128
+    """Width of the network that makes the decoder's means and deviations of a style."""
+    d_channels: int = 32
+    """Channels of a discriminator's first layer."""
+    d_layers: int = 4
+    """How often a discriminator halves the picture."""
+    scales: int = 3
+    """Sizes at which discriminators look at a picture; fewer where nothing would be left of it."""
+    adversarial: float = 1.0
+    """Weight of what the discriminators say (equation 4). This and every weight below: 0 leaves the loss out."""
+    image: float = 10.0
+    """Weight of the distance of a picture from what its own content and style make (equation 1)."""
+    style: float = 1.0
+    """Weight of the distance of a random style from that of what was made in it (equation 3)."""
+    content: float = 1.0
+    """Weight of the distance of a content from that of what was made of it (equation 2)."""
+    cycle: float = 0.0
+    """Weight of the distance of a picture from what comes back from the other domain (section 5.1)."""
+    perceptual: float = 0.0
+    """Weight of the distance of a picture from its translation, as the built-in tagger sees both, whatever their
+    contrast and colour (section 5.1; there VGG sees them)."""
+
+    @property
+    def smallest(self) -> int:
+        """Pixels on a side that all networks need at least."""
+        return max(1 << self.style_levels, 1 << self.d_layers, 8)
+
+
+PRESETS = {
+    "two-core": Config(64, 64, batch=4, lr=3e-4),
+    "munit": Config(
+        256, 256, batch=1, halvings=10, channels=64, blocks=4, default_style=0.0, mlp_width=256, d_channels=64,
+    ),
+    "tiny": Config(32, 32, batch=8, channels=4, blocks=1, style_levels=3, mlp_width=16, d_channels=4, d_layers=3),
+}  # fmt: skip
+
+CONTENT_LEVELS = 2
+"""How often the content encoder halves the picture, and the decoder doubles it."""
+
+
+def initialise(module: nn.Module, slope: float = 0.0) -> None:
+    """Weights as He et al. 2015 have them, for leaky ReLUs of this slope."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, slope)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def fast(pictures: Tensor) -> Tensor:
+    """In the dtype and the layout that convolutions are quickest in."""
+    return pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
+    """Keeps the size if `kernel` is odd, halves it if it is 4. Reflects beyond the border."""
+    stride = 1 if kernel % 2 else 2
+    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, padding_mode="reflect", bias=bias)
+
+
+def halving(widths: Sequence[int], slope: float = 0.0) -> list[nn.Module]:
+    """Convolutions from each width to the next, each halving the size and followed by a leaky ReLU."""
+    layers = ([convolution(i, o, 4), nn.LeakyReLU(slope)] for i, o in itertools.pairwise(widths))
+    return [*itertools.chain.from_iterable(layers)]
+
+
+def adain(x: Tensor, style: Tensor | None = None) -> Tensor:
+    """Each channel of each picture brought to the mean and deviation that `style` (B, 2 C) asks for, deviations first
+    (Huang and Belongie 2017, equation 8); without one, to 0 and 1. (B, C, H, W)."""
+    x = F.instance_norm(x).contiguous(memory_format=torch.channels_last)
+    if style is None:
+        return x
+    deviation, mean = style.to(x.dtype)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
+    return torch.addcmul(mean, x, deviation)
+
+
+class Norm(nn.Module):
+    """Instance normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return adain(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, normalised as two styles (B, 2 C) say, or to 0 and 1. (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv0 = convolution(channels, channels, 3, bias=False)
+        self.conv1 = convolution(channels, channels, 3, bias=False)
+
+    def forward(self, x: Tensor, style0: Tensor | None = None, style1: Tensor | None = None) -> Tensor:
+        return x + adain(self.conv1(F.relu(adain(self.conv0(x), style0))), style1)
+
+
+class ContentEncoder(nn.Module):
+    """Pictures (B, 3, H, W) -> content (B, C, H / 4, W / 4)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = [config.channels << level for level in range(CONTENT_LEVELS + 1)]
+        self.down = nn.Sequential(convolution(3, widths[0], 7, bias=False), Norm(), nn.ReLU())
+        for inputs, outputs in itertools.pairwise(widths):
+            self.down.extend([convolution(inputs, outputs, 4, bias=False), Norm(), nn.ReLU()])
+        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.blocks)))
+        self.apply(initialise)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        content: Tensor = self.blocks(self.down(fast(pictures)))
+        return content
+
+
+class StyleEncoder(nn.Module):
+    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: that would take away the means and deviations that are
+    the style."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = [config.channels << min(level, CONTENT_LEVELS) for level in range(config.style_levels + 1)]
+        self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU(), *halving(widths))
+        self.project = nn.Linear(widths[-1], config.style_dim)
+        self.apply(initialise)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        styles: Tensor = self.project(self.down(fast(pictures)).mean((2, 3)))
+        return styles.float()
+
+
+class Decoder(nn.Module):
+    """Content (B, C, H / 4, W / 4), styles (B, S) -> pictures (B, 3, H, W)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        widths = [config.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.blocks))
+        wide = config.mlp_width
+        self.mlp = nn.Sequential(nn.Linear(config.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
+        self.to_styles = nn.Linear(wide, 2 * config.blocks * 2 * widths[0])
+        self.up = nn.Sequential()
+        for inputs, outputs in itertools.pairwise(widths):
+            layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
+            self.up.extend([UpConv(inputs, outputs), layer_norm, nn.ReLU()])
+        self.to_rgb = nn.Sequential(convolution(widths[-1], 3, 7), nn.Tanh())
+        self.apply(initialise)
+        nn.init.ones_(self.to_styles.bias.detach().view(-1, 2, widths[0])[:, 0])  # deviations are around 1 at first
+
+    def forward(self, content: Tensor, styles: Tensor) -> Tensor:
+        asked = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
+        x = content
+        for block, style0, style1 in zip(self.blocks, asked[::2], asked[1::2], strict=True):
+            x = block(x, style0, style1)
+        pictures: Tensor = self.to_rgb(self.up(x))
+        return pictures
+
+
+class AutoEncoder(nn.Module):
+    """What takes the pictures of one domain apart and puts them together."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.content_encoder = ContentEncoder(config)
+        self.style_encoder = StyleEncoder(config)
+        self.decoder = Decoder(config)
+
+
+class Discriminator(nn.Module):
+    """Pictures (B, 3, H, W) -> logits (B, N) of N places, for each of several sizes of the picture (section 5.1)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        side = max(min(config.width, config.height), config.smallest)
+        scales = min(config.scales, (side >> config.d_layers).bit_length())
+        widths = [3] + [config.d_channels << level for level in range(config.d_layers)]
+        self.scales = nn.ModuleList(
+            nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in range(scales)
+        )
+        self.apply(functools.partial(initialise, slope=0.2))
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        x, logits = fast(pictures), []
+        for i, layers in enumerate(self.scales):
+            x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False) if i else x
+            logits.append(layers(x).flatten(1).float())
+        return logits
+
+
+class Networks(nn.Module):
+    """A network of each domain."""
+
+    def __init__(self, kind: type[nn.Module], config: Config) -> None:
+        super().__init__()
+        self.photos: Any = kind(config)
+        self.drawings: Any = kind(config)
+
+
+@dataclasses.dataclass
+class Side:
+    """A domain in one step: its networks, and its pictures with what they are made of, found when it is needed."""
+
+    net: AutoEncoder
+    critic: Discriminator
+    pictures: Tensor
+
+    @functools.cached_property
+    def content(self) -> Tensor:
+        content: Tensor = self.net.content_encoder(self.pictures)
+        return content
+
+    @functools.cached_property
+    def style(self) -> Tensor:
+        style: Tensor = self.net.style_encoder(self.pictures)
+        return style
+
+
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (a.float() - b.float()).abs().mean()
+
+
+def unlike(a: Tensor, b: Tensor) -> Tensor:
+    """How differently the built-in tagger sees pictures (B, 3, H, W), each channel of its maps brought to mean 0 and
+    deviation 1: what is left is where things are, and hardly how they are coloured (section 5.1)."""
+    seen = zip(*(base.tagger(a.device).maps(pictures) for pictures in (a, b)), strict=True)
+    return torch.stack([F.mse_loss(F.instance_norm(x.float()), F.instance_norm(y.float())) for x, y in seen]).mean()
+
+
+class Model(base.StyledTranslator):
+    """MUNIT: two auto-encoders, their average, two discriminators."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("d", "g")
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    from_photos = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.style_dim = config.style_dim
+        self.g = Networks(AutoEncoder, config)
+        self.d = Networks(Discriminator, config)
+        self.g_ema = self.average(self.g)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"d": self.d, "g": self.g}
+
+    def every(self, phase: str) -> int:
+        return 1 if phase == "g" or self.config.adversarial else 0
+
+    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        config = self.config
+        return torch.optim.Adam(
+            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+
+    def lr_scale(self, progress: float) -> float:
+        """The paper's halving every 100,000 of a million steps is ten `halvings`."""
+        return 0.5 ** int(min(progress, 1.0) * self.config.halvings)
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        assert batch.photos is not None
+        photos = Side(self.g.photos, self.d.photos, self._padded(batch.photos))
+        drawings = Side(self.g.drawings, self.d.drawings, self._padded(batch.real))
+        if phase == "d":
+            return self._d(photos, drawings, batch)
+        one, other = self._g(photos, drawings, batch), self._g(drawings, photos, batch)
+        return {name: (one[name] + other[name]) * getattr(self.config, name) for name in one}
+
+    def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
+        """What the discriminators minimise."""
+        total, signs = torch.zeros((), device=batch.real.device), []
+        for source, target in ((photos, drawings), (drawings, photos)):
+            with torch.no_grad():
+                fake = target.net.decoder(source.content, self._styles(source))
+            for logits in target.critic(batch.augment(torch.cat([target.pictures, fake.float()]))):
+                real_logits, fake_logits = logits.chunk(2)  # (B, N) each
+                total = total + least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
+                signs += [torch.stack([half.detach().sub(0.5).sign().mean() for half in (real_logits, fake_logits)])]
+        batch.log["real_sign"], batch.log["fake_sign"] = torch.stack(signs).mean(0)
+        return {"d": total * self.config.adversarial}
+
+    def _g(self, source: Side, target: Side, batch: base.Batch) -> dict[str, Tensor]:
+        """What the auto-encoders minimise on the way from one domain to the other, by name, those with a weight."""
+        c, found = self.config, {}
+        if c.image:
+            found["image"] = difference(target.net.decoder(target.content, target.style), target.pictures)
+        if not (c.adversarial or c.style or c.content or c.cycle or c.perceptual):
+            return found
+        styles = self._styles(source)
+        fake = target.net.decoder(source.content, styles)  # (B, 3, H, W)
+        if c.adversarial:
+            logits = target.critic(batch.augment(fake))
+            found["adversarial"] = torch.stack([least_squares(x, 1.0) for x in logits]).sum()
+        if c.style:
+            found["style"] = difference(target.net.style_encoder(fake), styles)
+        if c.content or c.cycle:
+            content = target.net.content_encoder(fake)
+        if c.content:
+            found["content"] = difference(content, source.content)
+        if c.cycle:
+            found["cycle"] = difference(source.net.decoder(content, source.style), source.pictures)
+        if c.perceptual:
+            found["perceptual"] = unlike(fake, source.pictures)
+        return found
+
+    def _styles(self, side: Side) -> Tensor:
+        """Random ones, some the default one, (B, S)."""
+        count, device = len(side.pictures), side.pictures.device
+        styles = torch.randn(count, self.style_dim, device=device)
+        return styles * (torch.rand(count, 1, device=device) >= self.config.default_style)
+
+    def _padded(self, pictures: Tensor) -> Tensor:
+        """With their last column and row repeated until all networks can take them. (B, 3, H, W)."""
+        step, smallest = 1 << CONTENT_LEVELS, self.config.smallest
+        more = [max(-(-side // step) * step, smallest) - side for side in pictures.shape[2:]]
+        return F.pad(pictures, (0, more[1], 0, more[0]), mode="replicate") if any(more) else pictures
+
+    def translate(self, pictures: Tensor, styles: Tensor | None = None) -> Tensor:
+        if styles is None:
+            styles = torch.zeros(len(pictures), self.style_dim, device=pictures.device)
+        height, width = pictures.shape[2:]
+        content = self.g_ema.photos.content_encoder(self._padded(pictures))
+        made: Tensor = self.g_ema.drawings.decoder(content, styles)
+        return made[:, :, :height, :width].float()
+
+    def style_of(self, drawings: Tensor) -> Tensor:
+        styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
+        return styles
+
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """A row for each of some photos: the photo, then drawings in the default style and in random ones, which are
+        the same down a column. As many columns as rows."""
+        assert batch.photos is not None
+        photos = batch.photos[: base.COLUMNS]
+        drawn = len(photos) - 1
+        styles = torch.cat([torch.zeros(1, self.style_dim), base.latents(range(drawn - 1), self.style_dim)])[:drawn]
+        styles = styles.to(photos.device)
+        return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
+
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """Fréchet distance, in what the built-in tagger sees, between drawings of the photos, each in a random style,
+        and real ones; and how much drawings of one photo differ, as a share of how much real ones do."""
+        assert batch.photos is not None
+        styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
+        parts = zip(batch.photos.split(32), styles.split(32), strict=True)
+        made = torch.cat([self.translate(*part) for part in parts])
+        few = [self.translate(p.expand(base.COLUMNS, -1, -1, -1), styles[: base.COLUMNS]) for p in batch.photos[:16]]
+        spread = torch.stack([x.std(0).mean() for x in few]).mean()
+        return {"frechet": base.apart(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}
