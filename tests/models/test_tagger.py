@@ -118,11 +118,11 @@ def test_measure_leaves_unknown_out_and_sets_the_temperature() -> None:
     half = torch.arange(40) < 20
     truth = {"hair": torch.where(half, told["hair"], -1), "eyes": torch.where(half, 1 - told["eyes"], told["eyes"])}
     with torch.no_grad():
-        found = net.measure(pictures, truth)
+        found = net.measure(Batch(pictures, labels=truth))
     assert found == {"error": 0.25, "error/hair": 0.0, "error/eyes": 0.5} and next(iter(found)) == "error"
     assert float(net.temperatures[0]) == pytest.approx(0.25)  # always right: as sure as it may be
     with torch.no_grad():
-        assert net.measure(pictures, {name: torch.full((40,), -1) for name in truth}) == {"error": 0}
+        assert net.measure(Batch(pictures, labels={name: torch.full((40,), -1) for name in truth})) == {"error": 0}
 
 
 def test_embeddings_are_normal_and_each_picture_stands_alone() -> None:
@@ -151,5 +151,6 @@ def test_it_learns_colours() -> None:
         optimizer.zero_grad()
     net.net_ema.load_state_dict(net.net.state_dict())
     with torch.no_grad():
-        found = net.eval().measure(*faces(200, seed=10_000))
+        pictures, labels = faces(200, seed=10_000)
+        found = net.eval().measure(Batch(pictures, labels=labels))
     assert found["error/hair"] < 0.05 and found["error/eyes"] < 0.1

@@ -55,7 +55,7 @@ class Config(base.Config):
     ema_kimg: float = 2.0
     """Half-life of the moving average of the weights, in thousands of pictures."""
     fold: int = 2
-    """Pixels on a side of what the network sees, and makes, as one place: 2 is three times as fast as 1."""
+    """Pixels on a side of what the network sees as one place: 2 is three times as fast as 1."""
     channels: int = 32
     """Channels at first; they double at each halving."""
     halvings: int = 2
@@ -160,12 +160,12 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.channels * 2**i for i in range(config.halvings + 1)]
-        kernel, depth = (7, 3) if config.fold == 1 else (5, 3 * config.fold**2)
-        self.stem = Conv(depth, widths[0], kernel)
+        kernel = 7 if config.fold == 1 else 5
+        self.stem = Conv(3 * config.fold**2, widths[0], kernel)
         self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
         self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.blocks)))
         self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
-        self.out = nn.Conv2d(widths[0], depth, kernel, padding=kernel // 2)
+        self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
 
     def forward(self, pictures: Tensor) -> Tensor:
         height, width = pictures.shape[2:]
@@ -180,8 +180,9 @@ class Network(nn.Module):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
             if i >= len(self.up) - self.config.skips:
                 x = x + seen[i]
-        x = F.pixel_shuffle(torch.tanh(self.out(x)), self.config.fold)
-        return x[:, :, :height, :width]
+        if self.config.fold > 1:  # never by pixels side by side from different channels: they leave a chequered pattern
+            x = F.interpolate(x, scale_factor=float(self.config.fold), mode="bilinear")
+        return torch.tanh(self.out(x))[:, :, :height, :width]
 
 
 class Warp(nn.Module):
@@ -271,7 +272,7 @@ class Model(base.Translator):
         """Of the convolutions one after the other, in pixels, rounded up to a whole number of the smallest places."""
         config = self.config
         steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
-        ends = 2 * (7 // 2 if config.fold == 1 else 5 // 2) * steps[0]
+        ends = (3 + 3 if config.fold == 1 else 2 * config.fold + 2) + 2 * config.fold
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
         if config.enlarge:  # what it sees at a quarter, an eighth and a sixteenth of the size, and goes
             far += PLACE * (5 + 2 * 3 + 4 * 5) + FARTHEST
