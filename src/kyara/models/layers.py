@@ -214,8 +214,8 @@ class PartialConv(nn.Module):
 
 
 def spread(x: Tensor, known: Tensor) -> Tensor:
-    """Maps (B, C, H, W) where they are known (B, 1, H, W), 0 or 1, and elsewhere a smooth continuation: the mean of what
-    is known, at half the size, a quarter, ..., wherever that first reaches (pull-push, Gortler et al. 1996)."""
+    """Maps (B, C, H, W) where they are known (B, 1, H, W), 0 or 1, elsewhere a smooth continuation: the mean of what is
+    known, at half the size, a quarter, ..., wherever that first reaches (pull-push, Gortler et al. 1996)."""
     height, width = x.shape[2:]
     if max(height, width) == 1:
         return x * known
