@@ -13,7 +13,7 @@ from torch import Tensor
 from kyara.models import inpainting, stored
 from kyara.models.base import Batch
 from kyara.models.inpainting import KINDS, PRESETS, Attention, Config, Model, draw_holes, draw_kind
-from kyara.models.layers import PartialConv
+from kyara.models.layers import PartialConv, spread
 from kyara.models.perceptual import even, gram, load_features
 
 CPU = torch.device("cpu")
@@ -108,6 +108,21 @@ def test_attention_as_in_the_paper() -> None:
     weight, bias = layer.merge.weight[:, :, 0, 0].detach().numpy(), layer.merge.bias.detach().numpy()
     both = np.concatenate([second[0].numpy(), mixed])
     assert np.allclose(made[0].detach(), np.einsum("oc,chw->ohw", weight, both) + bias[:, None, None], atol=1e-4)
+
+
+def test_what_is_known_spreads() -> None:
+    x = torch.tensor([[[[2.0, 9.0, 9.0, 6.0]] * 4]])
+    known = torch.tensor([[[[1.0, 0.0, 0.0, 1.0]] * 4]])
+    # At half the size 2 and 6, at twice that again 2, 3, 5, 6 by bilinear interpolation.
+    assert torch.allclose(spread(x, known), torch.tensor([2.0, 3.0, 5.0, 6.0]).expand(1, 1, 4, 4))
+    known[..., 3] = 0
+    assert torch.equal(spread(x, known), torch.full((1, 1, 4, 4), 2.0))
+    assert torch.equal(spread(x, torch.zeros_like(known)), torch.zeros(1, 1, 4, 4))
+    odd, some = torch.rand(2, 3, 5, 7), (torch.rand(2, 1, 5, 7) < 0.3).float()
+    filled = spread(odd, some)
+    assert torch.equal(filled * some, odd * some)
+    assert filled.amin() >= (odd + 9 * (1 - some)).amin() and filled.amax() <= (odd * some).amax()
+    assert torch.equal(spread(odd, torch.ones_like(some)), odd)
 
 
 # Rounds

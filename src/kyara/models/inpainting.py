@@ -7,8 +7,8 @@ is closed, the features of all rounds are averaged, each where it was known, and
 Differences from the paper: group normalisation for batch normalisation, so that one picture does not depend on the
 others and there is nothing to freeze later; a picture whose hole is closed leaves the recurrence, and the last round
 counts everywhere; the attention's cosines are sharpened by a learned factor; what the perceptual losses see is brought
-to one size (see `perceptual.even`), so their weights mean the same with every network; a low-pass filter doubles the
-size where a transposed convolution left a pattern of dots; and a discriminator may join in.
+to one size (`perceptual.even`); a low-pass filter doubles the size, where a transposed convolution left dots; what the
+network makes is added to a smooth continuation of the known part (`spread`); and a discriminator may join in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from kyara.data.holes import around, free_form, middle, somewhere, windows
 from kyara.models import base
-from kyara.models.layers import PartialConv, PatchDiscriminator, upsample
+from kyara.models.layers import PartialConv, PatchDiscriminator, spread, upsample
 from kyara.models.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
 from kyara.models.perceptual import difference, even, gram, load_features
 
@@ -63,7 +63,7 @@ class Config(base.Config):
     """Weight of the mean absolute difference of features, of what the network makes and of the filled picture."""
     style_weight: float = 120.0
     """Weight of the mean absolute difference of their Gram matrices. The paper's is for VGG16; through the built-in
-    networks 3 pulls about as hard as the other losses do, and 40 leaves colours wrong."""
+    networks 3 pulls about as hard as the hole does, and 40 leaves colours wrong."""
     tv_weight: float = 0.1
     """Weight of the differences between neighbours in the hole and across its rim."""
     adversarial_weight: float = 0.0
@@ -100,7 +100,7 @@ class Config(base.Config):
 
 
 PRESETS = {
-    "two-core": Config(lr=1e-3, style_weight=3.0, adversarial_weight=0.2),
+    "two-core": Config(lr=1e-3, perceptual_weight=0.02, style_weight=1.0, adversarial_weight=0.05),
     "rfr": Config(
         256, 256, 6, lr=2e-4, betas=(0.9, 0.999), widths=(64, 128, 256, 512), kernel=7, tail=32,
         eyes=0.0, mouth=0.0,
@@ -262,7 +262,7 @@ class Network(nn.Module):
         known = F.pad((~holes).float(), pad, mode="replicate")
         pictures = F.pad(pictures.masked_fill(holes, 0.0), pad, mode="replicate")
         x = self.recur(*close(self.stem, pictures.contiguous(memory_format=torch.channels_last), known))
-        return self.tail(x, pictures, known)[:, :, :height, :width]
+        return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
         """The mean of the features (B, C, h, w) after each round, of those that know a place. A picture takes part

@@ -235,6 +235,19 @@ class PartialConv(nn.Module):
         return x * scale.to(x.dtype) + (self.bias[:, None, None] * reached).to(x.dtype), reached
 
 
+def spread(x: Tensor, known: Tensor) -> Tensor:
+    """Maps (B, C, H, W) where they are known (B, 1, H, W), 0 or 1, elsewhere a smooth continuation: the mean of what is
+    known, at half the size, a quarter, ..., wherever that first reaches (pull-push, Gortler et al. 1996)."""
+    height, width = x.shape[2:]
+    if max(height, width) == 1:
+        return x * known
+    x_even, known_even = (F.pad(m, (0, width % 2, 0, height % 2)) for m in (x * known, known))
+    share = F.avg_pool2d(known_even, 2)  # (B, 1, H / 2, W / 2)
+    coarse = spread(F.avg_pool2d(x_even, 2) / share.clamp_min(0.25), (share > 0).to(known.dtype))
+    guess = F.interpolate(coarse, scale_factor=2, mode="bilinear")[:, :, :height, :width]
+    return torch.where(known > 0, x, guess)
+
+
 class PatchDiscriminator(nn.Sequential):
     """Pictures (B, 3, H, W) -> logits (B, 1, h, w), each of a part of them. Each of the widths halves the size."""
 
