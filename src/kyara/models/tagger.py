@@ -208,16 +208,12 @@ class Model(base.Model):
         embeddings: Tensor = self.net_ema(self._fit(pictures))
         return embeddings
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
-        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], the finest first: (B, F, h, w) each."""
+    def levels(self, pictures: Tensor) -> Tensor:
+        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], spatial means side by side, (B, F1 + F2 + ...):
+        for distances between sets. The embedding knows what colour the hair is, and hardly whether it is drawn well."""
         seen = self._fit(pictures).contiguous(memory_format=torch.channels_last)
         _, *stages = self.net_ema.body(seen, output_hidden_states=True).hidden_states
-        return stages
-
-    def levels(self, pictures: Tensor) -> Tensor:
-        """Their spatial means side by side, (B, F1 + F2 + ...): for distances between sets. The embedding knows what
-        colour the hair is, and hardly whether it is drawn well."""
-        return torch.cat([stage.float().mean((2, 3)) for stage in self.maps(pictures)], 1)
+        return torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
 
     def _fit(self, pictures: Tensor) -> Tensor:
         size = (self.config.height, self.config.width)
