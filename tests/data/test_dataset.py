@@ -356,3 +356,45 @@ def test_undecodable_pictures_are_an_error_at_once(tmp_path: Path, memory_limit:
 
 def test_known_values_stand_in_the_order_of_their_numbers() -> None:
     assert known_values(["10", "", "9", "b", "a", "9"]) == ["9", "10", "a", "b"]
+
+
+def pointed(tmp_path: Path, *cells: str) -> Dataset:
+    files = {f"{i}.png": png() for i in range(len(cells))}
+    table = "file_name,hair,points\n" + "".join(f"{i}.png,red,{cell}\n" for i, cell in enumerate(cells))
+    return open_dataset(fill(tmp_path, {**files, "metadata.csv": table.encode()}))
+
+
+def test_points_are_no_attribute_and_go_with_the_picture(tmp_path: Path) -> None:
+    dataset = pointed(tmp_path, "0.1 0.2 0.3 0.4", "", "0.5 0.6 0.7 0.8")
+    assert list(dataset.attributes) == ["hair"]
+    assert dataset.points.shape == (3, 2, 2) and np.isnan(dataset.points[1]).all()
+    assert np.allclose(dataset.points[2], [[0.5, 0.6], [0.7, 0.8]])
+    assert dataset.subset([2]).points[0, 0, 0] == pytest.approx(0.5)
+    stream = {"width": 4, "height": 6, "batch": 3, "seed": 0, "points": True}
+    _, plain = next(iter(Stream(dataset, **stream)))
+    _, mirrored = next(iter(Stream(dataset, mirror=True, **stream)))
+    same = (plain["points"] == mirrored["points"]).all(2).all(1) | plain["points"].isnan().all(2).all(1)
+    flipped = (1 - plain["points"][..., 0] - mirrored["points"][..., 0]).abs().amax(1) < 1e-6
+    assert (same | flipped).all() and torch.equal(
+        plain["points"].nan_to_num()[..., 1], mirrored["points"].nan_to_num()[..., 1]
+    )
+    assert np.array_equal(dataset.points[2], pointed(tmp_path / "again", "", "", "0.5 0.6 0.7 0.8").points[2])
+
+
+def test_points_change_the_fingerprint(tmp_path: Path) -> None:
+    one, other = pointed(tmp_path / "a", "0.1 0.2"), pointed(tmp_path / "b", "0.1 0.3")
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same places"),
+        (("0.1 0.2 0.3",), "same places"),
+        (("a b",), r"0\.png: its `points` are no numbers"),
+        (("", ""), "no column `points`"),
+    ],
+)
+def test_points_that_cannot_be_understood(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        _ = pointed(tmp_path, *cells).points

@@ -130,6 +130,8 @@ class Dataset:
     def points(self) -> np.ndarray:
         """The column `points`: (N, K, 2) float32, NaN where unknown. DatasetError names the picture whose points cannot
         be understood."""
+        if not any(self.marks):
+            raise DatasetError(f"{self.path}: its metadata have no column `{POINTS}`, or nothing in it")
         counts = {len(text.split()) for text in self.marks if text}
         if len(counts) != 1 or (count := counts.pop()) % 2:
             raise DatasetError(
