@@ -107,7 +107,7 @@ def test_adversarial(squares: bool) -> None:
     net.eval()
     with torch.no_grad():
         made = net.g(given.photos)
-        shown = given.real, made, cartoongan.grey(given.real)
+        shown = given.real, made, portrait.grey(given.real)
         shown = [portrait.relief(x) for x in shown]
         near = [net.d["near"](x).flatten() for x in shown]
         far = [net.d["far"](torch.nn.functional.avg_pool2d(x, 2)).flatten() for x in shown]
@@ -190,11 +190,14 @@ def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("nobody asked for it")
 
-    for where, what in [(cartoongan, "load_features"), (portrait, "find"), (portrait, "flatten")]:
+    for where, what in [
+        (cartoongan, "load_features"),
+        *((portrait, name) for name in ("find", "flatten", "grey", "relief")),
+    ]:
         monkeypatch.setattr(where, what, never)
-    for what in ("colour_loss", "total_variation", "smooth_edges", "grey"):
+    for what in ("colour_loss", "total_variation", "smooth_edges"):
         monkeypatch.setattr(cartoongan, what, never)
-    net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0)
+    net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0, relief=False)
     assert set(net.losses("g", batch())) == {"adversarial"} and "eyes" not in net.d
     assert set(net.losses("d", batch())) == {"d_real", "d_fake"}
 

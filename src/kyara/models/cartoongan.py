@@ -26,9 +26,7 @@ from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
 from kyara.models.perceptual import gram, load_features, unit
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue (BT.601)."""
-YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
+YUV = (portrait.LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
 """Rows: luminance and the two of chrominance."""
 SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
@@ -73,8 +71,8 @@ class Config(base.Config):
     adversarial: float = 1.0
     """Weight of the discriminator's opinion of the results."""
     relief: bool = False
-    """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
-    shall be as drawn, and neither skin nor lamp become lighter because drawings are."""
+    """Whether discriminators see pictures without colours and tone, less what they are like when blurred: lines and
+    surfaces shall be as drawn, and nobody becomes pale or green because drawings are."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0
@@ -327,7 +325,7 @@ class Model(base.Translator):
         if config.d_smooth:
             shown["d_smooth"] = smooth_edges(drawings), config.d_smooth
         if config.d_grey:
-            shown["d_grey"] = grey(drawings), config.d_grey
+            shown["d_grey"] = portrait.grey(drawings), config.d_grey
         together = batch.augment(torch.cat([pictures for pictures, _ in shown.values()]))
         logits = [critic.chunk(len(shown)) for critic in self._judge(together)]
         losses = {}
@@ -367,7 +365,9 @@ class Model(base.Translator):
         if config.style:
             losses["style"] = self._style(seen, batch.real) * config.style
         if config.grayscale:
-            losses["grayscale"] = self._style(self._see(grey(made)), grey(batch.real)) * config.grayscale
+            losses["grayscale"] = (
+                self._style(self._see(portrait.grey(made)), portrait.grey(batch.real)) * config.grayscale
+            )
         if config.landmark and points is not None:
             losses["landmark"] = portrait.distance(portrait.find(made), points) * config.landmark
         if config.tv:
@@ -425,11 +425,6 @@ class Model(base.Translator):
         assert batch.photos is not None
         photos = batch.photos[:SHOWN]
         return torch.stack([photos, self.translate(photos)], 1).flatten(0, 1)
-
-
-def grey(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) without their colours."""
-    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def colour_loss(made: Tensor, photos: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ CROP, CROP_SIDE = 48, 0.65
 nobody wants on the nose of a photo."""
 STEPS = 12
 """After so many steps the place that a point moves to is known to a thousandth of its way."""
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (BT.601)."""
 TONES = 8
 """Places on a side of which the tone is taken."""
 RADIUS, EVEN = 1 / 64, 0.02
@@ -121,15 +123,21 @@ def window(device: torch.device) -> Tensor:
 
 
 def relief(pictures: Tensor) -> Tensor:
-    """Pictures less their tone: what a few places of them are like on average."""
-    tone = F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
-    return pictures - tone
+    """Pictures without colours, less their tone: what a few places of them are like on average."""
+    x = grey(pictures)
+    return x - F.interpolate(F.adaptive_avg_pool2d(x, TONES), x.shape[2:], mode="bilinear")
 
 
 def contrast(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) brought to mean 0 in each channel and variance 1."""
-    x = pictures.float() - pictures.float().mean((2, 3), keepdim=True)
-    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
+    """Pictures (B, 3, H, W) without colours, brought to mean 0 and variance 1."""
+    x = grey(pictures).float()
+    x = x - x.mean((2, 3), keepdim=True)
+    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) without their colours."""
+    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def distance(found: Tensor, points: Tensor) -> Tensor:
