@@ -71,8 +71,8 @@ class Config(base.Config):
     adversarial: float = 1.0
     """Weight of the discriminator's opinion of the results."""
     relief: bool = False
-    """Whether discriminators see pictures without colours and tone, less what they are like when blurred: lines and
-    surfaces shall be as drawn, and nobody becomes pale or green because drawings are."""
+    """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
+    shall be as drawn, and nobody becomes pale because drawings are."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0

@@ -123,16 +123,14 @@ def window(device: torch.device) -> Tensor:
 
 
 def relief(pictures: Tensor) -> Tensor:
-    """Pictures without colours, less their tone: what a few places of them are like on average."""
-    x = grey(pictures)
-    return x - F.interpolate(F.adaptive_avg_pool2d(x, TONES), x.shape[2:], mode="bilinear")
+    """Pictures less their tone: what a few places of them are like on average."""
+    return pictures - F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
 
 
 def contrast(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) without colours, brought to mean 0 and variance 1."""
-    x = grey(pictures).float()
-    x = x - x.mean((2, 3), keepdim=True)
-    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
+    """Pictures (B, 3, H, W) brought to mean 0 in each channel and variance 1."""
+    x = pictures.float() - pictures.float().mean((2, 3), keepdim=True)
+    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
 
 
 def grey(pictures: Tensor) -> Tensor:
