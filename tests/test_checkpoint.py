@@ -41,7 +41,7 @@ def test_builtin_checkpoints_are_small_and_honest() -> None:
         assert not (found.path / "training.pt").exists()
         total += sum(p.stat().st_size for p in found.path.iterdir())
     assert {"anime", "distortion"} <= set(checkpoint.builtin_names())
-    assert total < 25e6
+    assert total < 40e6  # bytes
 
 
 @pytest.mark.parametrize(
