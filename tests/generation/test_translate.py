@@ -108,6 +108,35 @@ def test_what_makes_no_pictures_is_told(tmp_path: Path, folder: Path, cartoon: P
     assert not (tmp_path / "out").exists()
 
 
+def test_no_option_is_ignored(tmp_path: Path, folder: Path, cartoon: Path) -> None:
+    munit, source = str(stored(tmp_path / "munit", "munit")), tmp_path / "film.mp4"
+    source.write_bytes(b"")
+    with pytest.raises(ValueError, match="--seed 3: only goes with --styles"):
+        translate(str(cartoon), folder, out=tmp_path / "out", seed=3)
+    for options in ({"styles": 2}, {"styles": 2, "between": 1}, {"style": folder}):
+        with pytest.raises(ValueError, match="a film, which is drawn in one style"):
+            translate(munit, source, out=tmp_path / "out", **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not both"):
+        translate(munit, folder, out=tmp_path / "out", styles=2, style=folder / "a.png")
+    with pytest.raises(ValueError, match="needs two styles"):
+        translate(munit, folder, out=tmp_path / "out", between=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_styles(tmp_path: Path, folder: Path) -> None:
+    munit, photo = str(stored(tmp_path / "munit", "munit")), folder / "a.png"
+    plain = translate(munit, photo, out=tmp_path / "plain")
+    assert [row["style"] for row in read_gallery(plain)] == [""]
+    several = translate(munit, photo, out=tmp_path / "several", styles=2, between=1, seed=5)
+    rows = {row["style"]: decode(several / row["file_name"]) for row in read_gallery(several)}
+    assert list(rows) == ["5", "5 to 6, 1/2", "6"]
+    assert len({picture.tobytes() for picture in rows.values()}) == 3
+    other = translate(munit, photo, out=tmp_path / "other", styles=1, seed=6)
+    assert np.array_equal(decode(other / "a-00.png"), rows["6"])
+    like = translate(munit, photo, out=tmp_path / "like", style=folder / "b.png")
+    assert [row["style"] for row in read_gallery(like)] == ["b.png"]
+
+
 def test_nothing_is_overwritten(cartoon: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="needed"):
         translate(str(cartoon), folder, out=folder, force=True)

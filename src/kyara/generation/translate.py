@@ -102,9 +102,13 @@ def translate(
     for option, number, least in (("--side", side, 16), ("--styles", styles, 1), ("--between", between, 1)):
         if number is not None and number < least:
             raise ValueError(f"{option} {number}: must be {least} or more")
+    film = source.is_file() and source.suffix.lower() in video.SUFFIXES
+    if film and (between or (styles or 1) > 1 or (style and not style.is_file())):
+        raise ValueError(f"--styles, --style, --between: {source} is a film, which is drawn in one style")
+    if seed and not styles:
+        raise ValueError(f"--seed {seed}: only goes with --styles")
     make = choose(network, model, mask, styles, style, between, seed)
     report: dict[str, Any] = {"out": str(out), "model": model}
-    film = source.is_file() and source.suffix.lower() in video.SUFFIXES
     if film and mask:
         raise ValueError(f"--mask {mask}: goes with pictures, and {source} is a film")
     given = None if film else Pictures(source, mask, side)
@@ -115,13 +119,13 @@ def translate(
         return out
 
     about: dict[str, Any] = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint.read(model).hash}
-    if given is None:
-        frames = video.read(source)  # a broken film is an error before the folder is begun
-        next(frames)
+    frames = video.read(source) if given is None else iter(())
+    info = next(frames, None)  # a broken film is an error before the folder is begun
     kept = [path for path in (source, mask, style, model) if path]
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
         if given is None:
-            report |= _film(gallery, source, side, make, about)
+            assert isinstance(info, video.Info)
+            report |= _film(gallery, source, info, frames, side, make, about)
         else:
             _pictures(gallery, given, make, about)
             report |= {"made": len(gallery), "left_out": [list(one) for one in given.failures]}
@@ -338,11 +342,16 @@ def whole_or_tiles(function: Callable[[Tensor], Tensor], picture: np.ndarray, ne
 # --- films
 
 
-def _film(gallery: GalleryWriter, source: Path, side: int | None, make: Maker, about: dict[str, Any]) -> dict[str, Any]:
+def _film(
+    gallery: GalleryWriter,
+    source: Path,
+    info: video.Info,
+    frames: Iterator[video.Info | np.ndarray],
+    side: int | None,
+    make: Maker,
+    about: dict[str, Any],
+) -> dict[str, Any]:
     """Every frame, as a film of the same speed and with the same sound, and a picture of each second."""
-    frames = video.read(source)
-    info = next(frames)
-    assert isinstance(info, video.Info)
     name = f"{source.stem}.mp4"
     count, stills = 0, 0
     with video.Writer(gallery.path / name, info, source) as film:

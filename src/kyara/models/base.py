@@ -248,8 +248,9 @@ class Translator(Model):
 
     @property
     def reach(self) -> int | None:
-        """What is farther away than so many pixels makes no difference to a pixel: a large picture can be translated in
-        parts that begin at multiples of it. None if everything does."""
+        """What is farther away than so many pixels makes no difference to a pixel, so that a large picture can be
+        translated in parts with rims as wide. A multiple of the pixels that the network sees as one place at last. None
+        if everything makes a difference."""
         return None
 
     def translate(self, pictures: Tensor) -> Tensor:
