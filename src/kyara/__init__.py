@@ -18,6 +18,7 @@ VERBS = {
     "avatar": ("kyara.inversion.avatar", "photos of people -> characters"),
     "invert": ("kyara.inversion.invert", "pictures -> the latents that make them"),
     "translate": ("kyara.generation.translate", "photos -> drawings, pictures with holes -> whole ones"),
+    "rewrite": ("kyara.rewriting.rewrite", "a few pasted examples -> a generator with a new rule"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
@@ -27,8 +28,8 @@ VERBS = {
 function is `import_`."""
 
 __all__ = [
-    "avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "tag", "train",
-    "translate",
+    "avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "rewrite",
+    "tag", "train", "translate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kyara.labels.tag import tag
     from kyara.models import load
     from kyara.preparation.prepare import prepare
+    from kyara.rewriting.rewrite import rewrite
     from kyara.training.train import train
 
 

@@ -65,6 +65,18 @@ def decode(source: Path | bytes, name: str | None = None, *, at_least: int | Non
         return _rgb(picture)
 
 
+def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
+    """The same with what is transparent in it, (H, W, 4) uint8; opaque where the file says nothing of it."""
+    with _open(source, name) as picture:
+        picture.load()
+        if picture.has_transparency_data:
+            with contextlib.suppress(Exception):  # as in _rgb
+                ImageOps.exif_transpose(picture, in_place=True)
+            return np.array(picture.convert("RGBA"))
+        rgb = _rgb(picture)
+        return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
 def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
     """(width, height) that a file declares, before any EXIF rotation; PictureError as in `decode`."""
     with _open(source, name) as picture:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kyara.gallery import UNTAGGED
 from kyara.models import conditions
+from kyara.models.inside import Make, Span
 
 COLUMNS = 8
 """Pictures in a row of the sheet that shows what attributes do."""
@@ -117,12 +118,20 @@ class Model(nn.Module):
     """Whether it learns from two datasets, `train --photos` and `--drawings`, whose pictures are no pairs."""
     pointed: ClassVar[bool] = False
     """Whether it learns from the column `points` of the data."""
+    of_another: ClassVar[bool] = False
+    """Whether it learns about another model, `train --of`, from the pictures which that one makes."""
     holdout: ClassVar[float] = 0.0
     """Share of the pictures that is never trained on, for `measure`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @staticmethod
+    def about(of: str, layer: str) -> dict[str, Any]:
+        """What the Config of a model that is `of_another` says about that one and its layer. ValueError names the
+        option that is wrong."""
+        raise NotImplementedError
 
     @staticmethod
     def average(module: Player) -> Player:
@@ -151,6 +160,16 @@ class Model(nn.Module):
         """These stay as they are while the rest is trained."""
         for parameter in parameters:
             parameter.requires_grad_(False)
+
+    def memories(self) -> Sequence[Span]:
+        """The convolutional layers whose rules can be rewritten, each used once for a picture, in the order in which
+        they run: by the averaged weights. Empty if there are none."""
+        return ()
+
+    def imagine(self, count: int, pictures: Tensor) -> Make:
+        """Makes `count` random pictures by the averaged weights, of `pictures` (count, 3, H, W) if the model makes
+        pictures from pictures, the same ones every time. Follows torch's random numbers; differentiable."""
+        raise NotImplementedError
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised. A phase without any rests in this step."""
@@ -242,6 +261,14 @@ class StyledGenerator(Generator):
         """The constant noise of each layer that has any, (1, 1, H, W), the coarsest first."""
         raise NotImplementedError
 
+    def imagine(self, count: int, pictures: Tensor) -> Make:
+        device = pictures.device
+        seeds = torch.randint(2**31, (count,)).tolist()
+        labels = {name: label.to(device) for name, label in self.draw(seeds).items()}
+        with torch.no_grad():
+            ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
+        return functools.partial(self.synthesise, ws)
+
 
 class Translator(Model):
     """A model that makes pictures from pictures, of any size. All by the averaged weights."""
@@ -272,6 +299,10 @@ class StyledTranslator(Translator):
     def style_of(self, drawings: Tensor) -> Tensor:
         """The styles (B, S) of drawings (B, 3, H, W) in [-1, 1]. Random styles are drawn from N(0, 1)."""
         raise NotImplementedError
+
+    def imagine(self, count: int, pictures: Tensor) -> Make:
+        styles = torch.randn(count, self.style_dim, device=pictures.device)
+        return functools.partial(self.translate, pictures, styles)
 
 
 class Inpainter(Model):

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from kyara.data.holes import around, free_form, middle, somewhere, windows
 from kyara.models import base
+from kyara.models.inside import Make, Span
 from kyara.models.layers import PartialConv, PatchDiscriminator, spread, upsample
 from kyara.models.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
 from kyara.models.perceptual import difference, even, gram, load_features
@@ -380,6 +381,14 @@ class Model(base.Inpainter):
 
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
         return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
+
+    def memories(self) -> Sequence[Span]:
+        """The tail's: before it every layer runs in every round."""
+        names = ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")
+        return [Span(name, name) for name in names]
+
+    def imagine(self, count: int, pictures: Tensor) -> Make:
+        return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch) -> dict[str, float]:
         """On holes that stay the same: mean absolute difference in the hole, of [-1, 1]; peak signal-to-noise ratio of

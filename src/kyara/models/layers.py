@@ -162,15 +162,19 @@ class ModulatedConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
         self.up, self.demodulate = up, demodulate
+        self.keys, self.products = nn.Identity(), nn.Identity()  # where one can look into the linear part
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The linear part, with any kernels (out, in, K, K): (B, in, H, W) -> (B, out, H, W), or twice the size."""
+        if not self.up:
+            return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+        x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # (B, out, 2 H + 1, 2 W + 1)
+        return blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
 
     def forward(self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None) -> Tensor:
         weight = self.weight * self.weight_gain
-        x = x * style.to(x.dtype)[:, :, None, None]
-        if self.up:
-            x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # (B, out, 2 H + 1, 2 W + 1)
-            x = blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
-        else:
-            x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+        x = self.keys(x * style.to(x.dtype)[:, :, None, None])
+        x = self.products(self.convolve(x, weight))
         bias = (bias * self.gain).to(x.dtype)[:, None, None]
         if not self.demodulate:
             return x * self.gain + bias

@@ -71,3 +71,32 @@ def fidelity(filled: Tensor, real: Tensor, holes: Tensor) -> tuple[Tensor, Tenso
     error = (filled - real).abs().mean(1, keepdim=True) * holes
     squares = (filled - real).square().mean((1, 2, 3))
     return error.sum((1, 2, 3)) / holes.sum((1, 2, 3)).clamp_min(1), 10 * torch.log10(4 / squares.clamp_min(1e-10))
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity of pictures (B, 3, H, W) in [-1, 1], (B,): a window of 11 pixels, Gaussian, deviation 1.5
+    (Wang et al. 2004, equation 13), where it fits; smaller pictures are seen through a smaller one."""
+    side = min(11, *a.shape[2:])
+    x = torch.arange(side, device=a.device, dtype=torch.float32) - (side - 1) / 2
+    row = torch.softmax(-x.square() / (2 * 1.5**2), 0)
+    channels = a.shape[1]
+
+    def mean(maps: Tensor) -> Tensor:
+        down = row.view(1, 1, -1, 1).expand(channels, -1, -1, -1)
+        return F.conv2d(F.conv2d(maps, down, groups=channels), down.mT, groups=channels)
+
+    a, b = (a.float() + 1) / 2, (b.float() + 1) / 2
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a.square(), mean(b * b) - mean_b.square()
+    together = mean(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + 0.01**2) / (mean_a.square() + mean_b.square() + 0.01**2)
+    shape = (2 * together + 0.03**2) / (variance_a + variance_b + 0.03**2)
+    return (light * shape).mean((1, 2, 3))
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
+    """Mean over directions (D, F), of any length, of the 1-Wasserstein distance between features (N, F) each, seen
+    along it (Rabin et al. 2011)."""
+    unit = F.normalize(directions, dim=1).T
+    one, other = (x.float() @ unit for x in (a, b))
+    return (one.sort(0).values - other.sort(0).values).abs().mean()

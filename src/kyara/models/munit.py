@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.inside import Span
 from kyara.models.layers import UpConv, compute_dtype
 from kyara.models.losses import least_squares
 from kyara.models.perceptual import load_features
@@ -376,6 +377,16 @@ class Model(base.StyledTranslator):
     def style_of(self, drawings: Tensor) -> Tensor:
         styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
         return styles
+
+    def memories(self) -> Sequence[Span]:
+        """The decoder's: its residual blocks, then each convolution that doubles the size with what normalises it."""
+        inside = "g_ema.drawings.decoder"
+        blocks = [f"{inside}.blocks.{i}" for i in range(self.config.blocks)]
+        steps = range(0, 3 * CONTENT_LEVELS, 3)
+        return [
+            *(Span(name, name) for name in blocks),
+            *(Span(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in steps),
+        ]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """A row for each of some photos: the photo, then drawings in the default style and in random ones, which are

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base, conditions
+from kyara.models.inside import Span
 from kyara.models.layers import (
     ACTIVATION,
     Conv,
@@ -458,3 +459,7 @@ class Model(base.StyledGenerator):
 
     def noise_maps(self) -> list[Tensor]:
         return self.g_ema.synthesis.noise_maps()
+
+    def memories(self) -> Sequence[Span]:
+        named = ((f"g_ema.{name}", module) for name, module in self.g_ema.named_modules())
+        return [Span(name, name) for name, module in named if isinstance(module, StyledConv)]

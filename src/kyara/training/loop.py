@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import signal
 import sys
 import threading
@@ -61,7 +62,7 @@ class Options:
 def fit(
     fabric: Fabric,
     model: Model,
-    dataset: Dataset,
+    dataset: Dataset | None,
     run: Run,
     options: Options,
     *,
@@ -72,7 +73,7 @@ def fit(
     workers: int = 2,
 ) -> bool:
     """Trains `model` until `kimg` thousand pictures have been seen. A model that learns `from_photos` is shown as many
-    `photos`. False if a signal asked it to stop before."""
+    `photos`; one without a dataset makes its own pictures. False if a signal asked it to stop before."""
     # Networks, optimisers, averages.
     config, device, main = model.config, fabric.device, fabric.is_global_zero
     model.to(device).train()
@@ -102,6 +103,10 @@ def fit(
 
     # Pictures, and the few that stay the same for sheets and scores.
     def stream() -> Iterator[Batch]:
+        if training_set is None:
+            return itertools.repeat(
+                Batch(torch.zeros(options.batch // fabric.world_size, 3, config.height, config.width))
+            )
         open_stream = functools.partial(
             Stream, width=config.width, height=config.height, batch=options.batch, mirror=options.mirror,
             rank=fabric.global_rank, world=fabric.world_size, workers=workers, start=nimg,
@@ -112,11 +117,11 @@ def fit(
         others = open_stream(photos, seed=options.seed + 1, values={})  # another order: they are no pairs
         return (Batch(r, labels=labels, photos=p) for (r, labels), (p, _) in zip(known, others, strict=True))
 
-    training_set, measured_set = dataset.split(model.holdout) if model.holdout else (dataset, dataset)
+    training_set, measured_set = dataset.split(model.holdout) if dataset and model.holdout else (dataset, dataset)
     measured = fixed_pictures(measured_set, photos, MEASURED, model, workers).to(device)
     pictures = stream()
     log = Log(run.folder, nimg) if main else None
-    if main and not nimg:
+    if main and not nimg and dataset is not None:
         run.sheet("reals.png", measured.real[:SHEET])
 
     def snapshot() -> None:
@@ -326,8 +331,11 @@ def load_state(
     means.load_state_dict(state["means"], next(model.parameters()).device)
 
 
-def fixed_pictures(dataset: Dataset, photos: Dataset | None, count: int, model: Model, workers: int) -> Batch:
-    """Up to `count` pictures spread evenly over the dataset, with what is known about them, and as many photos."""
+def fixed_pictures(dataset: Dataset | None, photos: Dataset | None, count: int, model: Model, workers: int) -> Batch:
+    """Up to `count` pictures spread evenly over the dataset, with what is known about them, and as many photos. Black
+    ones if there is no dataset."""
+    if dataset is None:
+        return Batch(torch.zeros(count, 3, model.config.height, model.config.width))
 
     def decode(pictures: Dataset, chosen: np.ndarray) -> Tensor:
         size = model.config.width, model.config.height

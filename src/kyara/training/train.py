@@ -31,6 +31,8 @@ def train(
     *,
     photos: Path | None = None,
     drawings: Path | None = None,
+    of: str | None = None,
+    layer: str = "auto",
     out: Path | None = None,
     preset: str | None = None,
     size: str | None = None,
@@ -65,6 +67,9 @@ def train(
         data: Folder or .zip with pictures, best made by `kyara prepare`.
         photos: For a model that learns from two datasets: what it shall make drawings of.
         drawings: And what its drawings shall look like.
+        of: For a model that learns about another (projector): that one. DATA is left out, unless that one makes
+            pictures from pictures, which DATA then are.
+        layer: With --of, which of its layers; auto is one at half the size of its pictures.
         out: Run folder; without it runs/00000-MODEL-DATA.
         preset: A named set of the model's numbers; without it the model's first, made for two cores.
         size: Size of the pictures, as 96 or 512x256 (height x width); without it the preset's.
@@ -95,7 +100,7 @@ def train(
         dry_run: Print everything that would be used, and stop.
         json: Print the result as JSON.
     """
-    data, photos = choose_data(model, data, photos, drawings)
+    data, photos = choose_data(model, data, photos, drawings, of)
     out = None if out is None else Path(out)  # from Python, texts will do
     target = models.pick_device(device)
     parent = inherited(model, init) if init is not None and preset is None else None
@@ -103,8 +108,11 @@ def train(
     tuning = Tuning(tune_layers, tune_end, freeze, layer_pace)
     if tuning != Tuning() and init is None:
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-pace: only go with --init CHECKPOINT")
-    dataset = open_dataset(data)
-    config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
+    dataset = None if data is None else open_dataset(data)
+    if of is not None:
+        config = dataclasses.replace(config, **models.architecture(model).about(of, layer))
+    if dataset is not None:
+        config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
     told = bool(config.attributes) and issubclass(models.architecture(model), Generator)
     recolour = augment_colour if augment_colour is not None else not told
     options = Options(
@@ -121,14 +129,14 @@ def train(
         raise ValueError(f"--micro-batch {micro_batch}: must divide --batch {options.batch} on {devices} device(s)")
     photo_set = None if photos is None else open_dataset(photos)
     description = {
-        "data": about(dataset),
+        **({"data": about(dataset)} if dataset else {}),
         **({"photos": about(photo_set)} if photo_set else {}),
         "training": dataclasses.asdict(options),
         "init": init and str(init),
         **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
     }
     same = {"model": model, "config": dataclasses.asdict(config), **description}
-    folder = find_run(out, model, data, same)
+    folder = find_run(out, model, data or Path(str(of).replace(":", "-")), same)
     if dry_run:
         print(json_format.dumps({**same, "kimg": kimg, "snap": snap, "out": str(folder)}, indent=2))
         return folder
@@ -164,10 +172,23 @@ def train(
     return folder
 
 
-def choose_data(model: str, data: Path | None, photos: Path | None, drawings: Path | None) -> tuple[Path, Path | None]:
-    """The dataset of `model`, and the photos if it learns from two. ValueError names the option that is missing or one
-    too many."""
-    if not models.architecture(model).from_photos:
+def choose_data(
+    model: str, data: Path | None, photos: Path | None, drawings: Path | None, of: str | None
+) -> tuple[Path | None, Path | None]:
+    """The dataset of `model`, and the photos if it learns from two; one that learns about another may need none.
+    ValueError names the option that is missing or one too many."""
+    kind = models.architecture(model)
+    if (of is not None) != kind.of_another:
+        if kind.of_another:
+            raise ValueError(f"train {model}: learns about another model: kyara train {model} --of CHECKPOINT")
+        raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
+    if of is not None and not (photos or drawings):
+        drawn = isinstance(models.load(of), Generator)
+        if drawn != (data is None):
+            why = "makes pictures from nothing; leave DATA out" if drawn else "makes pictures from pictures: name DATA"
+            raise ValueError(f"--of {of}: {why}")
+        return None if data is None else Path(data), None
+    if not kind.from_photos:
         if data is None or photos or drawings:
             raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
         return Path(data), None
@@ -231,7 +252,8 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
 def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
     """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
     hints = typing.get_type_hints(config)
-    del hints["attributes"], hints["joint"]  # the data say them, through --attributes
+    for name in ("attributes", "joint", "of", "of_hash", "layer", "value"):  # the data say them, or --of
+        hints.pop(name, None)
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))

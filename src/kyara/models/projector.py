@@ -1,0 +1,314 @@
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): what a layer of a frozen generator would have
+to put out for it to show a given picture, also one that it would never make.
+
+It learns from the generator's own pictures, whose features are known (section 4.1): features shall be the true ones, a
+discriminator shall not tell them from true ones (section 4.1.1), and what the generator makes of them shall be the
+picture again (semi-cycle consistency, section 4.1.2: pixels and SSIM). The values of the paper's weights are lost; ours
+were chosen by what benchmarks/rewriting.py measures.
+
+Ours beyond the paper: a layer alone does not make the picture; styles and what coarser layers have drawn come from a
+*host*, another picture of the generator, which the projector sees as well. And the semi-cycle is closed on pictures
+that are no longer the generator's: with parts of others, with flat shapes, or altogether another one than the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from kyara.data.holes import free_form, somewhere
+from kyara.models import base
+from kyara.models.inside import Cut, Host, Span
+from kyara.models.losses import least_squares, sliced_wasserstein, ssim
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    batch: int = 16
+    """Pictures in one step."""
+    lr: float = 1e-3
+    """Learning rate of Adam, for both players."""
+    betas: tuple[float, float] = (0.5, 0.99)
+    """Adam's decay rates of the first and second moment."""
+    ema_kimg: float = 2.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    of: str = "builtin:anime"
+    """Whose features: a Checkpoint."""
+    of_hash: str = ""
+    """Its hash."""
+    layer: int = 6
+    """The layer whose values it finds, counted as `Model.memories` does."""
+    value: tuple[int, int, int] = (64, 32, 32)
+    """Channels, height and width of a value."""
+    channels: int = 64
+    """Channels of its own layers."""
+    blocks: int = 6
+    """Residual blocks that align what the encoder found with the features."""
+    d_channels: int = 64
+    """Channels of the discriminator."""
+    feature: float = 1.0
+    """Weight of the mean absolute difference from the true features, in their standard deviations. This and every
+    weight below: 0 leaves the loss out."""
+    adversarial: float = 0.1
+    """Weight of what the discriminator of features says."""
+    pixels: float = 5.0
+    """Weight, in the semi-cycle, of the mean absolute difference of pixels in [-1, 1]."""
+    ssim: float = 1.0
+    """Weight, in the semi-cycle, of 1 - SSIM."""
+    altered: float = 0.75
+    """Share of the pictures that are no longer the generator's: a third of them are altogether others than the host,
+    the rest in parts."""
+
+
+PRESETS = {
+    "two-core": Config(),
+    "large": Config(channels=128, blocks=9, d_channels=128),
+    "tiny": Config(batch=8, channels=8, blocks=1, d_channels=8),
+}
+WARM_UP = 0.02
+"""Share of the run in which the learning rate rises."""
+DILATIONS = (1, 2, 4)
+"""Of the residual blocks, in turn: they shall see what surrounds a place."""
+DIRECTIONS = 128
+"""Along which distributions of features are compared."""
+MEASURED, SHOWN = 64, 12
+"""Pictures that are measured on, and on the sheet."""
+NEAR = 2
+"""Places around an altered part whose true features are no longer known."""
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to their input, (B, C, H, W)."""
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.first = nn.Conv2d(channels, channels, 3, 1, dilation, dilation)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.leaky_relu(self.first(F.leaky_relu(self.norm(x), 0.2)), 0.2))
+
+
+class Network(nn.Module):
+    """Encoder and alignment: pictures and their hosts, (B, 3, H, W) each in [-1, 1] -> features (B, C, h, w), of mean 0
+    and deviation 1 over the generator's own."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.size = config.value[1:]
+        halvings = max(round(config.height / self.size[0]).bit_length() - 1, 0)
+        c = config.channels
+        self.stem = nn.Conv2d(6, c, 3, 1, 1)
+        self.down = nn.ModuleList(nn.Conv2d(c, c, 4, 2, 1) for _ in range(halvings))
+        self.align = nn.Sequential(*(Residual(c, DILATIONS[i % len(DILATIONS)]) for i in range(config.blocks)))
+        self.out = nn.Conv2d(c, config.value[0], 3, 1, 1)
+
+    def forward(self, pictures: Tensor, hosts: Tensor) -> Tensor:
+        x = self.stem(torch.cat([pictures, hosts], 1).contiguous(memory_format=torch.channels_last))
+        for layer in self.down:
+            x = layer(F.leaky_relu(x, 0.2))
+        if x.shape[2:] != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear")
+        found: Tensor = self.out(F.leaky_relu(self.align(x), 0.2))
+        return found.float()
+
+
+class Critic(nn.Sequential):
+    """Discriminator of features: (B, C, h, w) -> logits (B, 1, h / 4, w / 4)."""
+
+    def __init__(self, config: Config) -> None:
+        c = config.d_channels
+        sizes = ((config.value[0], c, 3, 1), (c, c, 4, 2), (c, c, 4, 2))
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel, stride in sizes:
+            layers += [spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, 1)), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, spectral_norm(nn.Conv2d(c, 1, 3, 1, 1)))
+
+
+class Model(base.Model):
+    """The projector and its average; a discriminator of features if it has a weight."""
+
+    config_type = Config
+    presets = PRESETS
+    phases = ("d", "g")
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    of_another = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.g = Network(config)
+        self.g_ema = self.average(self.g)
+        self.d = Critic(config) if config.adversarial else None
+        self.mean = nn.Buffer(torch.zeros(config.value[0], 1, 1))
+        self.deviation = nn.Buffer(torch.zeros(config.value[0], 1, 1))  # zero until the first step has measured both
+
+    @staticmethod
+    def about(of: str, layer: str) -> dict[str, Any]:
+        from kyara import checkpoint
+        from kyara.models import load
+
+        parent = load(of).requires_grad_(False)
+        spans = parent.memories()
+        if not spans:
+            raise ValueError(f"--of {of}: a {checkpoint.read(of).model} has no layers whose rules can be rewritten")
+        width, height = parent.config.width, parent.config.height
+        with torch.random.fork_rng(devices=[]):
+            make = parent.imagine(1, torch.zeros(1, 3, height, width))
+        shapes = [Cut(parent, span, span).open(make).value.shape[1:] for span in spans]
+        found = choose_layer(layer, [tuple(shape) for shape in shapes], height)
+        return {
+            "of": str(of), "of_hash": checkpoint.read(of).hash, "layer": found, "value": tuple(shapes[found]),
+            "width": width, "height": height,
+        }  # fmt: skip
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return {"d": self.g if self.d is None else self.d, "g": self.g}
+
+    def every(self, phase: str) -> int:
+        return 0 if phase == "d" and self.d is None else 1
+
+    def lr_scale(self, progress: float) -> float:
+        return base.warm_cosine(progress, WARM_UP)
+
+    def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
+        """The values (B, C, h, w) with which the generator shows pictures (B, 3, H, W) in [-1, 1], all else being as it
+        is in its own pictures `hosts` (B, 3, H, W)."""
+        found: Tensor = self.g_ema(pictures, hosts) * self.deviation + self.mean
+        return found
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        config = self.config
+        host, pictures, altered = self._given(batch.real)
+        true = host.value.float()
+        if not self.deviation.any():
+            self.mean.copy_(true.mean((0, 2, 3))[:, None, None])
+            self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
+        real = (true - self.mean) / self.deviation
+        if phase == "d":
+            assert self.d is not None
+            with torch.no_grad():
+                fake = self.g(pictures, host.picture)
+            logits = self.d(torch.cat([real, fake])).float().chunk(2)
+            for name, half in zip(("real_sign", "fake_sign"), logits, strict=True):
+                batch.log[name] = (half.detach() - 0.5).sign().mean()
+            return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
+        found, losses = self.g(pictures, host.picture), {}
+        if config.feature:
+            losses["feature"] = config.feature * difference_where(found, real, ~altered)
+        if config.adversarial and self.d is not None:
+            losses["adversarial"] = config.adversarial * least_squares(self.d(found), 1.0)
+        if config.pixels or config.ssim:
+            restored = host.decode(found * self.deviation + self.mean).float()
+        if config.pixels:
+            losses["pixels"] = config.pixels * (restored - pictures).abs().mean()
+        if config.ssim:
+            losses["ssim"] = config.ssim * (1 - ssim(restored, pictures).mean())
+        return losses
+
+    @torch.no_grad()
+    def _given(self, real: Tensor) -> tuple[Host, Tensor, Tensor]:
+        """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
+        the places (B, 1, h, w) whose true features are no longer known."""
+        host = _cut(self.config.of, self.config.layer, real.device).open(
+            generator(self.config.of, real.device).imagine(len(real), real)
+        )
+        own = host.picture.float()
+        height, width = own.shape[2:]
+        where = alterations(len(own), height, width, self.config.altered).to(own.device)
+        flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
+        colours = torch.rand(len(own), 3, 1, 1, device=own.device) * 2 - 1
+        others = torch.where(flat, colours, own.roll(1, 0).flip(3))
+        altered = F.adaptive_max_pool2d(where.float(), self.config.value[1:])
+        altered = F.max_pool2d(altered, 2 * NEAR + 1, 1, NEAR) > 0
+        return host, torch.where(where, others, own), altered
+
+    @torch.no_grad()
+    def measure(self, batch: base.Batch) -> dict[str, float]:
+        """On random hosts and altered pictures that stay the same: how far what is restored lies from the picture, and
+        features from true ones, both ways as the losses have it; and the sliced Wasserstein distance between features
+        and true ones, in deviations."""
+        with still(0):
+            host, pictures, altered = self._given(batch.real[:MEASURED])
+        found = self.project(pictures, host.picture.float())
+        restored = host.decode(found).float()
+        true, scale = host.value.float(), self.deviation.clamp_min(1e-4)
+        far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
+        directions = torch.randn(DIRECTIONS, true.shape[1], generator=torch.Generator().manual_seed(0))
+        apart = sliced_wasserstein(places(found / scale), places(true / scale), directions.to(true.device))
+        off = difference_where(found / scale, true / scale, ~altered)
+        return {"restored": float(far), "features": float(off), "wasserstein": float(apart)}
+
+    @torch.no_grad()
+    def preview(self, batch: base.Batch) -> Tensor | None:
+        """Hosts, the pictures, and what is restored of them, side by side."""
+        with still(1):
+            host, pictures, _ = self._given(batch.real[:SHOWN])
+        own = host.picture.float()
+        return torch.stack([own, pictures, host.decode(self.project(pictures, own)).float()], 1).flatten(0, 1)
+
+
+def alterations(count: int, height: int, width: int, share: float) -> Tensor:
+    """Where pictures are altered, (B, 1, H, W) bool: not at all, everywhere, in a rectangle, or in a few strokes."""
+    size = count, height, width
+    kinds = [torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)]
+    kinds += [somewhere(*size, (0.15, 0.6)), free_form(*size, 3, (0.05, 0.2))]
+    chances = torch.tensor([1 - share, share / 3, share / 3, share / 3])
+    kind = torch.multinomial(chances, count, replacement=True)
+    return torch.stack(kinds)[kind, torch.arange(count)][:, None]
+
+
+def choose_layer(asked: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
+    """Of layers whose values are (C, h, w): the one asked for by its number, or by `auto` the last at half the
+    picture's size, before which there is another. ValueError lists them."""
+    if asked == "auto":
+        half = [i for i, shape in enumerate(shapes) if shape[1] * 2 <= height]
+        return min(max(half[-1] if half else 0, 1), len(shapes) - 1)
+    if asked.isdecimal() and int(asked) < len(shapes):
+        return int(asked)
+    there = "; ".join(f"{i}: {c} channels of {h}x{w}" for i, (c, h, w) in enumerate(shapes))
+    raise ValueError(f"--layer {asked}: no such layer; there are auto and {there}")
+
+
+def difference_where(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of maps (B, C, h, w) at the places (B, 1, h, w)."""
+    return ((a - b).abs().mean(1, keepdim=True) * where).sum() / where.sum().clamp_min(1)
+
+
+def places(maps: Tensor) -> Tensor:
+    """The features of all places of maps (B, C, h, w), (B h w, C)."""
+    return maps.movedim(1, 3).flatten(0, 2)
+
+
+@contextlib.contextmanager
+def still(seed: int) -> Iterator[None]:
+    """Random numbers are the same every time in here, and what comes after is not changed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@functools.cache
+def generator(of: str, device: torch.device) -> base.Model:
+    """The frozen network whose features are found."""
+    from kyara.models import load
+
+    with torch.inference_mode(False):
+        return load(of, device).requires_grad_(False)
+
+
+@functools.cache
+def _cut(of: str, layer: int, device: torch.device) -> Cut:
+    network = generator(of, device)
+    span: Span = network.memories()[layer]
+    return Cut(network, span, span)

@@ -1,0 +1,238 @@
+"""From an edit to a rule: lessons are made of its examples, one of the two memories learns them, and what came of it is
+measured on pictures that were not part of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kyara.data.pictures import to_uint8
+from kyara.models.base import Model
+from kyara.models.inside import Cut, Host
+from kyara.models.projector import Model as Projector
+from kyara.rewriting.edit import Edit, Example, cropped, overlay
+from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, teach
+from kyara.rewriting.linear import LinearMemory
+from kyara.rewriting.nonlinear import RIM, Difference, Settings, fast, learn
+
+Memory = Literal["nonlinear", "linear"]
+VARIANTS = 5
+"""Of each example."""
+TOGETHER = 16
+"""Pictures in a lesson."""
+FIRST, FRESH = 1000, 2000
+"""Seeds of the random pictures that lessons are found in, and of those that are measured on."""
+MEASURED = 32
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network, where its memory is, and how it is taught."""
+
+    hosts: Hosts
+    projector: Projector
+    memory: Memory = "nonlinear"
+    layers: int = 2
+    """Convolutions in a nonlinear memory."""
+    spread: int = 96
+    """Other pictures in which the place is looked for."""
+    rank: int = 1
+    """Of a linear memory's change."""
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def model(self) -> Model:
+        return self.hosts.model
+
+    @property
+    def cut(self) -> Cut:
+        """ValueError if there are not so many layers."""
+        last = self.projector.config.layer
+        layers = 1 if self.memory == "linear" else self.layers
+        if not 1 <= layers <= last + 1:
+            raise ValueError(
+                f"--layers {layers}: the memory ends at layer {last}; 1 to {last + 1} of them can be taken"
+            )
+        return self._cut(layers)
+
+    @property
+    def single(self) -> Cut:
+        """The last layer alone: what a linear memory is, and what things are erased from."""
+        return self._cut(1)
+
+    def _cut(self, layers: int) -> Cut:
+        spans, last = self.model.memories(), self.projector.config.layer
+        return Cut(self.model, spans[last - layers + 1], spans[last])
+
+    def others(self, cut: Cut, count: int, seed: int) -> list[Host]:
+        """Random pictures, cut open."""
+        parts = range(0, count, TOGETHER)
+        return [cut.open(self.hosts.others(min(TOGETHER, count - at), seed + at)) for at in parts]
+
+
+@dataclass
+class Taught:
+    """What came of an edit."""
+
+    difference: Difference
+    seconds: float
+    lessons: list[Lesson]
+    found: float
+    """Share of the other pictures in which the place was surely found."""
+    measured: dict[str, float]
+
+
+def overlays_of(edit: Edit, hosts: Hosts) -> list[Tensor | None]:
+    """What each example lays over its host's picture, (4, H, W); None where it shall be erased. ValueError if a mask or
+    a source does not fit: whatever can be wrong with an edit is found here, before any work."""
+    return [_overlay(example, hosts) for example in edit.examples]
+
+
+def _overlay(example: Example, hosts: Hosts) -> Tensor | None:
+    mask = hosts.mask(example.mask, example.host, example.where)
+    if example.source is None:
+        return None
+    rgba = example.source.rgba
+    if rgba is None:  # the model's own
+        with torch.inference_mode():
+            own = to_uint8(hosts.like(example.source, 0)())[0]
+        rgba = np.concatenate([own, np.full((*own.shape[:2], 1), 255, np.uint8)], 2)
+    return _tensor(overlay(cropped(rgba, example.box, f"{example.where}, source"), mask), hosts.device)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device).movedim(2, 0)
+
+
+def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
+    """What has to be added to the weights for the network to follow the edit."""
+    hosts = teacher.hosts
+    overlays = overlays_of(edit, hosts)
+    began = time.perf_counter()
+    with torch.inference_mode(False), fast(next(teacher.model.parameters())):
+        cut = teacher.cut
+        others = teacher.others(cut, max(teacher.spread, TOGETHER), FIRST)
+        memory = None
+        if teacher.memory == "linear" or any(laid is None for laid in overlays):
+            memory = LinearMemory(teacher.single, teacher.others(teacher.single, TOGETHER, FIRST))
+        given, found, share = lessons_of(teacher, cut, edit, overlays, others, memory)
+        if not any(bool((lesson.goal != lesson.host.value).any()) for lesson in given):
+            nothing = {name: torch.zeros_like(weight) for name, weight in cut.weights(given[0].host).items()}
+            return Taught(nothing, time.perf_counter() - began, given, share, {"shown": 1.0, "elsewhere": 0.0})
+        if teacher.memory == "linear":
+            assert memory is not None
+            difference = memory.solve(given, memory.directions(given, teacher.rank))
+        else:
+            difference = learn(cut, given + found, teacher.settings)
+        seconds = time.perf_counter() - began
+        measured = _measure(teacher, cut, edit, overlays, difference, others)
+    return Taught(difference, seconds, given + found, share, measured)
+
+
+def lessons_of(
+    teacher: Teacher,
+    cut: Cut,
+    edit: Edit,
+    overlays: Sequence[Tensor | None],
+    others: Sequence[Host],
+    memory: LinearMemory | None,
+) -> tuple[list[Lesson], list[Lesson], float]:
+    """Of the examples and their variants, and of other pictures in which the same place was found; and in what share of
+    these it was."""
+    given, searches = [], []
+    for example, laid in zip(edit.examples, overlays, strict=True):
+        host = cut.open(teacher.hosts.like(example.host, VARIANTS))
+        if laid is None:
+            assert memory is not None
+            mask = torch.from_numpy(teacher.hosts.mask(example.mask, example.host, example.where)).to(host.picture)
+            masks = mask.expand(len(host.picture), 1, -1, -1)
+            single = memory.cut.open(teacher.hosts.like(example.host, VARIANTS))
+            given.append(forget(host, masks, memory.erased(single, masks)))
+            continue
+        given.append(teach(host, laid.expand(len(host.picture), -1, -1, -1), teacher.projector))
+        if teacher.spread and bool((given[-1].goal != host.value).any()):
+            searches.append(Search(host, laid, others))
+    if not searches:
+        return given, [], 0.0
+    found, sure = [], []
+    for host in others:
+        laid, there = _search(searches, host)
+        found.append(teach(host, laid, teacher.projector, sure=there))
+        sure.append(there)
+    return given, found, float(torch.cat(sure).float().mean())
+
+
+def _search(searches: Sequence[Search], host: Host) -> tuple[Tensor, Tensor]:
+    """What the example that fits best lays over each picture, and whether any fits."""
+    laid, best = searches[0](host)
+    for search in searches[1:]:
+        other, alike = search(host)
+        better = alike > best
+        laid, best = torch.where(better[:, None, None, None], other, laid), torch.maximum(alike, best)
+    return laid, best >= SURE
+
+
+def _measure(
+    teacher: Teacher,
+    cut: Cut,
+    edit: Edit,
+    overlays: Sequence[Tensor | None],
+    difference: Difference,
+    others: Sequence[Host],
+) -> dict[str, float]:
+    """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, and how much pixels
+    in [-1, 1] change elsewhere."""
+    shown, missing, elsewhere = [], [], []
+    searches = [
+        Search(cut.open(teacher.hosts.like(example.host, 0)), laid, others)
+        for example, laid in zip(edit.examples, overlays, strict=True)
+        if laid is not None
+    ]
+    fresh = teacher.others(cut, MEASURED, FRESH)
+    for host in fresh:
+        with added(teacher.model, difference), torch.no_grad():
+            after = host.redraw()[0].float()
+        before = host.picture.float()
+        changed = (after - before).abs().mean(1, keepdim=True)
+        if not searches:  # erased: what is inside is not known on other pictures
+            elsewhere.append(changed.mean())
+            continue
+        laid, there = _search(searches, host)
+        alpha = laid[:, 3:] * there[:, None, None, None]
+        wanted = before.lerp(laid[:, :3], laid[:, 3:])
+        shown.append(((after - wanted).abs() * alpha).sum())
+        missing.append(((before - wanted).abs() * alpha).sum())
+        far = 1 - F.max_pool2d((laid[:, 3:] > SEEN).float(), 2 * RIM + 1, 1, RIM)
+        far = far * there[:, None, None, None]
+        elsewhere.append((changed * far).sum() / far.sum().clamp_min(1))
+    found = {"elsewhere": float(torch.stack(elsewhere).mean())}
+    if searches:
+        found["shown"] = float(1 - torch.stack(shown).sum() / torch.stack(missing).sum().clamp_min(1e-6))
+    return found
+
+
+class added:  # noqa: N801  used like a function
+    """Differences stand in the weights while the context lasts, and not a bit of them after it."""
+
+    def __init__(self, model: Model, difference: Difference, strength: float = 1.0) -> None:
+        self.weights = {name: model.get_parameter(name) for name in difference}
+        self.difference, self.strength = difference, strength
+
+    def __enter__(self) -> None:
+        self.before = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.add_(self.strength * self.difference[name])
+
+    def __exit__(self, *error: Any) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.before[name])
