@@ -92,8 +92,8 @@ def flower() -> list[Piece]:
         x, y = middle + side * 0.28 * math.cos(angle), middle + side * 0.28 * math.sin(angle)
         draw.ellipse(
             (x - petal, y - petal, x + petal, y + petal),
-            fill=(250, 240, 250, 255),
-            outline=(190, 60, 120, 255),
+            fill=(225, 35, 110, 255),
+            outline=(110, 0, 50, 255),
             width=6,
         )
     draw.ellipse((middle - petal, middle - petal, middle + petal, middle + petal), fill=(245, 200, 60, 255))

@@ -93,10 +93,11 @@ def test_reading_and_replacing_leave_nothing_behind() -> None:
 
 
 def test_a_layer_used_in_every_round_is_no_memory() -> None:
-    model, make = network("inpainting")
+    model, _ = network("inpainting")
+    pictures, holes = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32, dtype=torch.bool)
     span = Span("g_ema.reason.close.0", "g_ema.reason.close.0")
     with pytest.raises(RuntimeError, match="once"):
-        Cut(model, span, span).open(make)
+        Cut(model, span, span).open(lambda: model.fill(pictures, holes))
 
 
 def test_an_error_leaves_nothing_behind() -> None:

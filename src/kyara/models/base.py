@@ -265,7 +265,7 @@ class StyledGenerator(Generator):
         device = pictures.device
         seeds = torch.randint(2**31, (count,)).tolist()
         labels = {name: label.to(device) for name, label in self.draw(seeds).items()}
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)
 

@@ -151,7 +151,8 @@ class Model(base.Model):
         self.g_ema = self.average(self.g)
         self.d = Critic(config) if config.adversarial else None
         self.mean = nn.Buffer(torch.zeros(config.value[0], 1, 1))
-        self.deviation = nn.Buffer(torch.zeros(config.value[0], 1, 1))  # zero until the first step has measured both
+        self.deviation = nn.Buffer(torch.zeros(config.value[0], 1, 1))  # zero until both are measured
+        self._scaled = False
 
     @staticmethod
     def about(of: str, layer: str) -> dict[str, Any]:
@@ -191,9 +192,7 @@ class Model(base.Model):
         config = self.config
         host, pictures, altered = self._given(batch.real)
         true = host.value.float()
-        if not self.deviation.any():
-            self.mean.copy_(true.mean((0, 2, 3))[:, None, None])
-            self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
+        self._scale(batch.real)
         real = (true - self.mean) / self.deviation
         if phase == "d":
             assert self.d is not None
@@ -217,6 +216,17 @@ class Model(base.Model):
         return losses
 
     @torch.no_grad()
+    def _scale(self, real: Tensor) -> None:
+        """Measures mean and deviation of the true features, once; on every device on the same pictures."""
+        if self._scaled or self.deviation.any():
+            self._scaled = True
+            return
+        with still(0):
+            true = self._given(real[:1].expand(MEASURED, -1, -1, -1))[0].value.float()
+        self.mean.copy_(true.mean((0, 2, 3))[:, None, None])
+        self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
+
+    @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[Host, Tensor, Tensor]:
         """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
         the places (B, 1, h, w) whose true features are no longer known."""
@@ -238,11 +248,12 @@ class Model(base.Model):
         """On random hosts and altered pictures that stay the same: how far what is restored lies from the picture, and
         features from true ones, both ways as the losses have it; and the sliced Wasserstein distance between features
         and true ones, in deviations."""
+        self._scale(batch.real)
         with still(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
         found = self.project(pictures, host.picture.float())
         restored = host.decode(found).float()
-        true, scale = host.value.float(), self.deviation.clamp_min(1e-4)
+        true, scale = host.value.float(), self.deviation
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
         directions = torch.randn(DIRECTIONS, true.shape[1], generator=torch.Generator().manual_seed(0))
         apart = sliced_wasserstein(places(found / scale), places(true / scale), directions.to(true.device))

@@ -99,7 +99,7 @@ class Hosts:
     def _truncated(self, z: Tensor, labels: dict[str, Tensor], truncation: float) -> Tensor:
         model = self.model
         assert isinstance(model, StyledGenerator)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             ws = model.styles(z, labels)
             return ws if truncation == 1 else model.centre(1, labels).lerp(ws, truncation)
 
@@ -109,7 +109,7 @@ class Hosts:
         assert isinstance(model, StyledGenerator)
         if not variants:
             return ws
-        with still(1), torch.no_grad():
+        with still(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             labels = {
                 name: d.to(self.device) for name, d in model.draw(torch.randint(2**31, (variants,)).tolist()).items()
             }

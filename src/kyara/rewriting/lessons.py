@@ -20,6 +20,8 @@ from kyara.models.projector import Model as Projector
 
 SEEN = 0.05
 """Less of a pattern than this is none."""
+SAME = 0.02
+"""Pixels in [-1, 1] that differ by less on average are the same, but for rounding."""
 AROUND = 1
 """Places around a pattern that may change with it, so that it blends in."""
 SURROUNDINGS = 2
@@ -55,6 +57,13 @@ def teach(host: Host, overlays: Tensor, projector: Projector, *, sure: Tensor | 
     where = _near(F.adaptive_max_pool2d((alpha > SEEN).float(), change.shape[2:]))
     new = where if sure is None else where & sure[:, None, None, None]
     return Lesson(host, edited, alpha, host.value + new * change, new, ~where)
+
+
+def is_there(host: Host, overlay: Tensor) -> bool:
+    """Whether the first of the host's pictures looks already as it would under an overlay (4, H, W)."""
+    alpha = overlay[3:]
+    off = ((overlay[:3] - host.picture[0].float()).abs() * alpha).sum() / (3 * alpha.sum()).clamp_min(1e-6)
+    return bool(off < SAME)
 
 
 @torch.no_grad()

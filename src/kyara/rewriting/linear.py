@@ -24,10 +24,8 @@ UNITS = 30
 """Units of a key that are erased."""
 SMALLEST = 1e-5
 """Of an eigenvalue of C, as a share of the largest: smaller ones are taken to be this before the root."""
-PROJECTED = 10
-"""Steps between two projections on the directions."""
-ROUNDS = 4
-"""Of the direct solution: what normalises a convolution changes a little with its weights."""
+ROUNDS, SHARES = 6, (1.0, 0.5, 0.25, 0.1, 0.03)
+"""Of the direct solution: what normalises a convolution changes with its weights, so that a step may be too long."""
 
 
 class LinearMemory:
@@ -81,34 +79,50 @@ class LinearMemory:
         self, lessons: Sequence[Lesson], directions: Tensor, *, steps: int = 2001, lr: float = 0.05
     ) -> Difference:
         """The change of the weight by which goals are met under the masks (equation 5): Adam on the mean absolute
-        difference in the lessons' boxes, projected on the directions every ten steps."""
+        difference in the lessons' boxes. What is learned is how much of the directions each kernel reads, so that there
+        is nothing to project back; the paper's code projects every tenth step, and may go astray between."""
         with self._free():
             before = self.weight.detach().clone()
-            rest = before - _projected(before, directions)
-            adam = torch.optim.Adam([self.weight], lr=lr)
+            read = torch.zeros_like(torch.einsum("ockl,rc->orkl", before, directions)).requires_grad_(True)
+            adam = torch.optim.Adam([read], lr=lr)
             boxes = [_box(lesson.new) for lesson in lessons]
-            for step in range(steps):
+            for _ in range(steps):
+                with torch.no_grad():
+                    self.weight.copy_(before + torch.einsum("orkl,rc->ockl", read, directions))
                 losses = []
                 for lesson, box in zip(lessons, boxes, strict=True):
                     with torch.enable_grad():
                         off = (lesson.host.remember() - lesson.goal).abs().mean(1, keepdim=True)
                         losses.append((off * box).sum() / box.sum())
-                adam.zero_grad()
+                self.weight.grad = None
                 torch.stack(losses).mean().backward()
+                assert self.weight.grad is not None
+                read.grad = torch.einsum("ockl,rc->orkl", self.weight.grad, directions)
                 adam.step()
-                if step % PROJECTED == 0 or step == steps - 1:
-                    with torch.no_grad():
-                        self.weight.copy_(rest + _projected(self.weight, directions))
-            return {self.name: self.weight.detach() - before}
+            return {self.name: torch.einsum("orkl,rc->ockl", read.detach(), directions)}
 
-    def solve(self, lessons: Sequence[Lesson], directions: Tensor, *, ridge: float = 1e-6) -> Difference:
+    def solve(self, lessons: Sequence[Lesson], directions: Tensor, *, ridge: float = 1e-2) -> Difference:
         """The same in one stroke: least squares in the lessons' boxes, as every output channel is a linear function of
         the weight. `ridge`, as a share of the mean diagonal, keeps the solution small where the lessons say nothing."""
         with self._free():
-            before = self.weight.detach().clone()
+            before, best = self.weight.detach().clone(), self._off(lessons)
             for _ in range(ROUNDS):
-                self.weight.data += self._step(lessons, directions, ridge)
+                step, there = self._step(lessons, directions, ridge), self.weight.detach().clone()
+                for share in SHARES:
+                    self.weight.data = there + share * step
+                    if (off := self._off(lessons)) < best:
+                        break
+                else:  # what normalises the convolution stands in the way
+                    self.weight.data = there
+                    break
+                best = off
             return {self.name: self.weight.detach() - before}
+
+    @torch.no_grad()
+    def _off(self, lessons: Sequence[Lesson]) -> float:
+        """How far values are from their goals in the lessons' boxes, squared."""
+        squares = [((x.host.remember() - x.goal).square() * _box(x.new)).sum() for x in lessons]
+        return float(torch.stack(squares).sum())
 
     @torch.no_grad()
     def _step(self, lessons: Sequence[Lesson], directions: Tensor, ridge: float) -> Tensor:
@@ -125,8 +139,9 @@ class LinearMemory:
             products = products + basis.T @ weighed
             off = off + torch.einsum("pb,po->ob", basis, slope * missing * box)
         diagonal = products.diagonal(dim1=1, dim2=2)
-        extra = ridge * diagonal.mean(1)[:, None, None] * torch.eye(basis.shape[1], dtype=torch.float64)
-        found = torch.linalg.solve(products + extra + 1e-12 * torch.eye(basis.shape[1]), off[:, :, None])[:, :, 0]
+        one = torch.eye(basis.shape[1], dtype=torch.float64, device=basis.device)
+        products = products + (ridge * diagonal.mean(1)[:, None, None] + 1e-12) * one
+        found = torch.linalg.solve(products, off[:, :, None])[:, :, 0]
         change = torch.einsum("orkl,rc->ockl", found.to(self.weight.dtype).view(out, len(directions), height, width), directions)
         return change / (self.module.weight_gain if isinstance(self.module, ModulatedConv) else 1.0)
 
@@ -134,7 +149,7 @@ class LinearMemory:
         if isinstance(self.module, ModulatedConv):
             return self.module.convolve(keys, kernels)
         assert isinstance(self.module, nn.Conv2d)
-        named = {"weight": kernels, "bias": torch.zeros(len(kernels))}
+        named = {"weight": kernels, "bias": kernels.new_zeros(len(kernels))}
         given = {key: named[key] for key, _ in self.module.named_parameters()}
         found: Tensor = torch.func.functional_call(self.module, given, (keys,))
         return found
@@ -180,11 +195,6 @@ class LinearMemory:
                 self.weight.copy_(before)
             self.weight.requires_grad_(False)
             self.weight.grad = None
-
-
-def _projected(weight: Tensor, directions: Tensor) -> Tensor:
-    """The part of a kernel (out, in, K, K) that reads keys along the directions (rank, in)."""
-    return torch.einsum("ockl,rc,rd->odkl", weight.detach(), directions, directions)
 
 
 def _places(maps: Tensor) -> Tensor:

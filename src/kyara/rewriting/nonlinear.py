@@ -35,7 +35,7 @@ class Settings:
 
     p: float = 1.0
     """Weight of old rules."""
-    q: float = 1.0
+    q: float = 0.3
     """Weight of new rules."""
     shown: float = 5.0
     """Weight of the mean absolute difference of pixels in [-1, 1] where the new pattern is; 0 leaves it out."""

@@ -19,7 +19,7 @@ from kyara.models.inside import Cut, Host
 from kyara.models.projector import Model as Projector
 from kyara.rewriting.edit import Edit, Example, cropped, overlay
 from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, teach
+from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, is_there, teach
 from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import RIM, Difference, Settings, fast, learn
 
@@ -98,6 +98,7 @@ def overlays_of(edit: Edit, hosts: Hosts) -> list[Tensor | None]:
 
 def _overlay(example: Example, hosts: Hosts) -> Tensor | None:
     mask = hosts.mask(example.mask, example.host, example.where)
+    hosts.like(example.host, 0)
     if example.source is None:
         return None
     rgba = example.source.rgba
@@ -157,6 +158,8 @@ def lessons_of(
             single = memory.cut.open(teacher.hosts.like(example.host, VARIANTS))
             given.append(forget(host, masks, memory.erased(single, masks)))
             continue
+        if is_there(host, laid):
+            laid = torch.zeros_like(laid)
         given.append(teach(host, laid.expand(len(host.picture), -1, -1, -1), teacher.projector))
         if teacher.spread and bool((given[-1].goal != host.value).any()):
             searches.append(Search(host, laid, others))

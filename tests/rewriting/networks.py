@@ -1,0 +1,50 @@
+"""A small generator with random weights, its projector, and edits to teach it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kyara import checkpoint, models
+from kyara.models import projector
+
+SIZE: dict[str, Any] = {
+    "width": 32, "height": 32, "z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 512, "channel_max": 32,
+}  # fmt: skip
+MASK = [10, 12, 12, 8]
+
+
+def generator(path: Path, seed: int = 0) -> str:
+    torch.manual_seed(seed)
+    model = models.build("stylegan2", SIZE)
+    weights = {k: t * 0.2 if "to_rgb.conv" in k else t for k, t in models.stored(model).items()}  # within [-1, 1]
+    checkpoint.write(path, model="stylegan2", config=SIZE, weights=weights, card="# small\n", about={})
+    return str(path)
+
+
+def projector_of(path: Path, of: str) -> str:
+    """One with random weights that answer to what they see."""
+    torch.manual_seed(1)
+    config = dataclasses.replace(projector.PRESETS["tiny"], **projector.Model.about(of, "auto"))
+    model = projector.Model(config)
+    model.deviation.fill_(0.5)
+    card = checkpoint.write
+    card(path, model="projector", config=dataclasses.asdict(config), weights=models.stored(model), card="", about={})
+    return str(path)
+
+
+def pattern(colour: tuple[int, int, int] = (250, 10, 10)) -> np.ndarray:
+    """A disc, (12, 12, 4) uint8; transparent outside."""
+    y, x = np.mgrid[:12, :12] - 5.5
+    full = np.zeros((12, 12, 4), np.uint8)
+    full[x**2 + y**2 < 34] = (*colour, 255)
+    return full
+
+
+def edit(name: str = "disc", colour: tuple[int, int, int] = (250, 10, 10), **changes: Any) -> dict[str, Any]:
+    example = {"seed": 3, "mask": MASK, "source": {"picture": pattern(colour)}} | changes
+    return {"name": name, "examples": [example]}

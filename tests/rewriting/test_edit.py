@@ -1,0 +1,104 @@
+"""What may stand in an edit, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kyara.rewriting.edit import as_mask, cropped, overlay, read_edit
+
+RED = np.full((4, 4, 3), (255, 0, 0), np.uint8)
+GOOD: dict[str, Any] = {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": RED}}
+
+
+def written(folder: Path, example: dict[str, Any], **more: Any) -> Path:
+    path = folder / "edit.json"
+    path.write_text(json.dumps({"examples": [example], **more}), encoding="utf-8")
+    return path
+
+
+def test_an_edit_file_is_read_with_its_pictures(tmp_path: Path) -> None:
+    Image.fromarray(RED).save(tmp_path / "red.png")
+    mask = np.zeros((8, 10), np.uint8)
+    mask[2:5, 3:7] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    edit = read_edit(written(tmp_path, {"seed": 3, "mask": "mask.png", "source": {"picture": "red.png"}}, checkpoint="ab"))
+    (example,) = edit.examples
+    assert (edit.name, edit.checkpoint, example.host.seed) == ("edit", "ab", 3)
+    assert isinstance(example.mask, np.ndarray) and example.mask.sum() == 12
+    assert example.source is not None and example.source.rgba is not None
+    assert example.source.rgba.shape == (4, 4, 4) and (example.source.rgba[:, :, 3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"mask": [1, 2, 3]}, "a box is x, y, width, height"),
+        ({"mask": [1, 2, 0, 3]}, "a box is"),
+        ({"mask": [-1, 2, 3, 3]}, "a box is"),
+        ({"mask": np.zeros((8, 8), np.float32)}, "empty"),
+        ({"mask": np.full((8, 8), np.nan)}, "numbers from 0 to 1"),
+        ({"mask": None}, "names no picture"),
+        ({"source": None}, "give a source, or erase"),
+        ({"erase": True}, "not both"),
+        ({"source": {"picture": RED, "box": [2, 2, 3, 3]}}, "reaches beyond the picture of 4x4"),
+        ({"source": {"picture": np.zeros((4, 4, 4), np.uint8)}}, "all of it is transparent"),
+        ({"source": {"picture": RED.astype(float)}}, "of uint8"),
+        ({"source": {"seed": 1, "picture": RED}}, "not both"),
+        ({"source": {"picture": RED, "colour": 3}}, "knows no colour"),
+        ({"seed": -1}, "no whole number"),
+        ({"seed": 2**32}, "no whole number"),
+        ({"seed": None}, "give a seed or a picture"),
+        ({"sed": 1}, "knows no sed"),
+    ],
+)
+def test_what_makes_no_sense_is_named(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told) as error:
+        read_edit({"name": "x", "examples": [GOOD, {**GOOD, **change}]})
+    assert "x, example 2" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../red.png", "a/../../red.png", "..\\red.png", "C:\\red.png"])
+def test_a_file_names_only_what_lies_beside_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="put the picture beside the edit file"):
+        read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": name}}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"examples": []}', '{"examples": {}}', "[" * 100000])
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "edit.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="edit"):
+        read_edit(tmp_path / "edit.json")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"example 1, source: .*broken\.png"):
+        read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": "broken.png"}}))
+    with pytest.raises(ValueError, match="name"):
+        read_edit({"name": "../x", "examples": [GOOD]})
+
+
+def test_masks_must_fit_the_picture() -> None:
+    assert as_mask((1, 2, 3, 4), 8, 8, "x").sum() == 12
+    with pytest.raises(ValueError, match="reaches beyond the picture of 8x8"):
+        as_mask((6, 2, 3, 4), 8, 8, "x")
+    with pytest.raises(ValueError, match="8x9, but the picture is 8x8"):
+        as_mask(np.ones((9, 8), np.float32), 8, 8, "x")
+
+
+def test_a_source_is_brought_to_the_mask() -> None:
+    """Where it is transparent nothing is laid over, and the colour of what is transparent bleeds nowhere."""
+    source = np.zeros((2, 2, 4), np.uint8)
+    source[:, 0] = (255, 0, 0, 255)
+    source[:, 1] = (0, 255, 0, 0)
+    mask = np.zeros((8, 8), np.float32)
+    mask[2:6, 2:6] = 1
+    mask[5, 5] = 0.5
+    laid = overlay(source, mask)
+    assert laid.shape == (8, 8, 4) and laid[:, :, 3][mask == 0].max() == 0
+    assert (laid[2:6, 2, 3] > 0.9).all() and (laid[2:6, 5, 3] < 0.1).all()
+    assert np.allclose(laid[2:6, 2:6, :3], (1, -1, -1))
+    assert cropped(source, (0, 0, 1, 2), "x").shape == (2, 1, 4)
