@@ -2,6 +2,8 @@
 
     python benchmarks/rewriting.py projectors faces.zip feature=runs/a cycle=runs/b all=runs/c --prefix-from db
     python benchmarks/rewriting.py edits --repeats 3 --sheets docs/images
+    python benchmarks/rewriting.py together
+    python benchmarks/rewriting.py files docs/edits
 
 `projectors` prints the paper's table 1. Pictures that the generator never made are projected, the host being what a
 linear encoder takes them for (`inversion/latents.py`), and made again:
@@ -16,6 +18,10 @@ their own landmarks:
 
     inside       LPIPS to the reference, where the pattern is; as a share of what it was before
     outside      LPIPS to the picture before, everywhere else
+
+`together` teaches two patterns to one network, and prints how much each shows: 1 less what is left inside.
+
+`files` writes the first edit of each pattern as a person would: pictures, and JSON that names them.
 """
 
 from __future__ import annotations
@@ -34,6 +40,7 @@ import torch.nn.functional as F
 import tyro
 from measure import machine
 from patterns import PATTERNS, place
+from PIL import Image
 from torch import Tensor
 from vgg16 import archive
 
@@ -141,7 +148,7 @@ def edits(
     Args:
         of: What is rewritten.
         projector: Its projector.
-        repeats: Each with three other examples; the methods of the ablation are run once.
+        repeats: Each with three other examples; the 2,001 steps are run once.
         only: Patterns, as gears,glasses; all of them by default.
         methods: Likewise.
         sheets: Folder for pictures of the judged seeds before and after.
@@ -161,7 +168,7 @@ def edits(
         for method, teach in METHODS.items():
             if methods and method not in methods.split(","):
                 continue
-            for repeat in range(repeats if method in REPEATED else 1):
+            for repeat in range(1 if method in ONCE else repeats):
                 edit = read_edit(example_edit(pattern, hosts, repeat))
                 base = Teacher(hosts, finder)
                 began = time.perf_counter()
@@ -182,6 +189,46 @@ def edits(
     show(rows)
     if json_out:
         json_out.write_text(json.dumps(rows, indent=1))
+
+
+def together(
+    *, of: str = "builtin:anime", projector: str = "builtin:projector", pairs: str = "glasses+flower,cat eyes+flower"
+) -> None:
+    """Teaches two patterns one after the other, and prints what each shows alone and beside the other.
+
+    Args:
+        of: What is rewritten.
+        projector: Its projector.
+        pairs: Which patterns.
+    """
+    network = models.load(of).requires_grad_(False)
+    hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
+    lpips = VGG16(read_weights(archive()))
+    with torch.no_grad():
+        before = torch.cat([hosts.like(Picture(seed=seed), 0)() for seed in JUDGED]).float()
+    print(
+        "| pattern | shown alone | shown with both, learned apart | shown with both, learned in turn |\n"
+        + "|---" * 4
+        + "|"
+    )
+    for one, other in (pair.split("+") for pair in pairs.split(",")):
+        learned = {
+            name: teach_rule(Teacher(hosts, finder), read_edit(example_edit(name, hosts, 0))) for name in (one, other)
+        }
+        first, second = (learned[name].difference for name in (one, other))
+        with added(network, first):
+            after_first = teach_rule(Teacher(hosts, finder), read_edit(example_edit(other, hosts, 0))).difference
+        shown = {}
+        for how, rest in (("apart", second), ("in turn", after_first)):
+            with added(network, first):
+                shown[how] = redrawn(hosts, rest)
+        for name in (one, other):
+            laid = torch.stack([pasted(name, picture) for picture in before])
+            wanted, alpha = before.lerp(laid[:, :3], laid[:, 3:]), laid[:, 3:]
+            was = region(lpips, before, wanted, alpha)
+            made = (redrawn(hosts, learned[name].difference), shown["apart"], shown["in turn"])
+            effects = [1 - region(lpips, picture, wanted, alpha) / was for picture in made]
+            print(f"| {name} | " + " | ".join(f"{effect:.3f}" for effect in effects) + " |", flush=True)
 
 
 def write_sheet(path: Path, rows: list[Tensor]) -> None:
@@ -214,6 +261,21 @@ def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
         picture = np.clip(np.round(part), 0, 255).astype(np.uint8)
         examples.append({"seed": seed, "mask": [x, y, width, height], "source": {"picture": picture}})
     return {"name": pattern, "examples": examples}
+
+
+def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> None:
+    """Writes an edit file for each pattern, with its pictures beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hosts = Hosts(models.load(of).requires_grad_(False), of)
+    for pattern in PATTERNS:
+        edit, stem = example_edit(pattern, hosts, 0), pattern.replace(" ", "-")
+        for example in edit["examples"]:
+            name = f"{stem}-{example['seed']}.png"
+            Image.fromarray(example["source"]["picture"]).save(folder / name, optimize=True)
+            example["source"] = {"picture": name}
+        examples = ",\n  ".join(json.dumps(example) for example in edit["examples"])
+        text = f'{{"name": "{pattern}",\n "examples": [\n  {examples}]}}\n'
+        (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 
 
 Made = Difference | torch.nn.Module
@@ -268,17 +330,17 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
 
 
 METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
-    "nonlinear, L=2": by_nonlinear(2),
-    "linear, rank 1, solved": by_linear,
-    "linear, rank 1, 2001 steps": by_steps,
+    "nonlinear L=2": by_nonlinear(2),
+    "linear": by_linear,
+    "linear 2001 steps": by_steps,
     "plain fine-tuning": by_tuning,
-    "nonlinear, L=1": by_nonlinear(1),
-    "nonlinear, L=3": by_nonlinear(3),
-    "L=2, features alone, q=30": by_nonlinear(2, q=30.0, shown=0.0, unchanged=0.0),
-    "L=2, features alone, p=q=1": by_nonlinear(2, shown=0.0, unchanged=0.0),
-    "L=2, without the features": by_nonlinear(2, p=0.0, q=0.0),
+    "nonlinear L=1": by_nonlinear(1),
+    "nonlinear L=3": by_nonlinear(3),
+    "L=2 features alone q=30": by_nonlinear(2, q=30.0, shown=0.0, unchanged=0.0),
+    "L=2 features alone p=q=1": by_nonlinear(2, shown=0.0, unchanged=0.0),
+    "L=2 without features": by_nonlinear(2, p=0.0, q=0.0),
 }
-REPEATED = ("nonlinear, L=2", "linear, rank 1, solved", "plain fine-tuning")
+ONCE = ("linear 2001 steps",)
 
 
 def redrawn(hosts: Hosts, made: Made) -> Tensor:
@@ -328,4 +390,6 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"projectors": projectors, "edits": edits})
+    tyro.extras.subcommand_cli_from_dict(
+        {"projectors": projectors, "edits": edits, "together": together, "files": files}
+    )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kyara import checkpoint, models
 from kyara.models.base import Generator, Inpainter, Model, Translator, latents
+from kyara.models.projector import Model as Projector
 
 
 def main() -> None:
@@ -39,7 +40,8 @@ def main() -> None:
     config = dataclasses.asdict(model.config)
     shown = {key: value for key, value in config.items() if key != "joint"}  # long, and in config.json
     card = options.card.read_text(encoding="utf-8").format(
-        kimg=f"{about['kimg']:g}", photos=about.get("photos", {}), **about["data"], config=json.dumps(shown)
+        kimg=f"{about['kimg']:g}", photos=about.get("photos", {}), layer=config.get("layer"),
+        **about.get("data", {}), config=json.dumps(shown),
     )
     out = checkpoint.BUILTIN / options.name
     checkpoint.write(out, model=found.model, config=config, weights=halved, card=card, about=about)
@@ -72,6 +74,8 @@ def output(model: Model) -> Tensor:
         return torch.cat([model.translate(part) for part in some.split(4)])
     if isinstance(model, Inpainter):
         return model.fill(some, torch.arange(some.shape[3]).expand(32, 1, *some.shape[2:]) % 32 < 8)
+    if isinstance(model, Projector):
+        return model.project(some, some.flip(0)) / model.deviation
     scores: Tensor = model.scores(some)  # type: ignore[operator]
     return scores
 

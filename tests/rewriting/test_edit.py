@@ -27,7 +27,9 @@ def test_an_edit_file_is_read_with_its_pictures(tmp_path: Path) -> None:
     mask = np.zeros((8, 10), np.uint8)
     mask[2:5, 3:7] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    edit = read_edit(written(tmp_path, {"seed": 3, "mask": "mask.png", "source": {"picture": "red.png"}}, checkpoint="ab"))
+    edit = read_edit(
+        written(tmp_path, {"seed": 3, "mask": "mask.png", "source": {"picture": "red.png"}}, checkpoint="ab")
+    )
     (example,) = edit.examples
     assert (edit.name, edit.checkpoint, example.host.seed) == ("edit", "ab", 3)
     assert isinstance(example.mask, np.ndarray) and example.mask.sum() == 12

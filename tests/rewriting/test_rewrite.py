@@ -88,7 +88,9 @@ def test_what_is_known_already_changes_nothing(small: tuple[str, str], written: 
     assert same(rewrite(small[0], [own], projector=small[1], out=tmp_path / "own", **FAST), small[0])
 
 
-def test_the_parent_is_never_changed_and_the_same_comes_out(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
+def test_the_parent_is_never_changed_and_the_same_comes_out(
+    small: tuple[str, str], written: Path, tmp_path: Path
+) -> None:
     before = checkpoint.read(small[0]).hash
     red, blue = edit("red"), edit("blue", (10, 10, 250), mask=[2, 20, 8, 8])
     again = rewrite(small[0], [red, blue], projector=small[1], out=tmp_path / "b", **FAST)

@@ -142,7 +142,9 @@ class LinearMemory:
         one = torch.eye(basis.shape[1], dtype=torch.float64, device=basis.device)
         products = products + (ridge * diagonal.mean(1)[:, None, None] + 1e-12) * one
         found = torch.linalg.solve(products, off[:, :, None])[:, :, 0]
-        change = torch.einsum("orkl,rc->ockl", found.to(self.weight.dtype).view(out, len(directions), height, width), directions)
+        change = torch.einsum(
+            "orkl,rc->ockl", found.to(self.weight.dtype).view(out, len(directions), height, width), directions
+        )
         return change / (self.module.weight_gain if isinstance(self.module, ModulatedConv) else 1.0)
 
     def _convolve(self, keys: Tensor, kernels: Tensor) -> Tensor:
