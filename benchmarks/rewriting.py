@@ -16,7 +16,8 @@ linear encoder takes them for (`inversion/latents.py`), and made again:
 places `builtin:landmarks` finds. Judged on 16 seeds that were not among them; the reference has the pattern pasted at
 their own landmarks:
 
-    inside       LPIPS to the reference, where the pattern is; as a share of what it was before
+    inside       LPIPS to the reference, where the pattern is, moved by at most two pixels to where it fits best; as a
+                 share of what that was before
     outside      LPIPS to the picture before, everywhere else
 
 `together` teaches two patterns to one network, and prints how much each shows: 1 less what is left inside.
@@ -177,7 +178,7 @@ def edits(
                 picture = redrawn(hosts, made)
                 alpha = laid[:, 3:]
                 near = F.max_pool2d((alpha > SEEN).float(), 2 * RIM + 1, 1, RIM)
-                was, now = region(lpips, before, wanted, alpha), region(lpips, picture, wanted, alpha)
+                was, now = inside(lpips, before, wanted, alpha), inside(lpips, picture, wanted, alpha)
                 row = {"pattern": pattern, "method": method, "repeat": repeat, "seconds": seconds}
                 row |= {"inside": now / was, "outside": region(lpips, picture, before, 1 - near)}
                 row |= {"peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
@@ -225,9 +226,9 @@ def together(
         for name in (one, other):
             laid = torch.stack([pasted(name, picture) for picture in before])
             wanted, alpha = before.lerp(laid[:, :3], laid[:, 3:]), laid[:, 3:]
-            was = region(lpips, before, wanted, alpha)
+            was = inside(lpips, before, wanted, alpha)
             made = (redrawn(hosts, learned[name].difference), shown["apart"], shown["in turn"])
-            effects = [1 - region(lpips, picture, wanted, alpha) / was for picture in made]
+            effects = [1 - inside(lpips, picture, wanted, alpha) / was for picture in made]
             print(f"| {name} | " + " | ".join(f"{effect:.3f}" for effect in effects) + " |", flush=True)
 
 
@@ -353,16 +354,29 @@ def redrawn(hosts: Hosts, made: Made) -> Tensor:
             return torch.cat([hosts.like(Picture(seed=seed), 0)() for seed in JUDGED]).float()
 
 
+def inside(network: VGG16, made: Tensor, wanted: Tensor, alpha: Tensor) -> float:
+    """LPIPS of pictures (N, 3, H, W) to the reference where the pattern is, (N, 1, H, W), moved by up to two pixels to
+    where it fits best: the landmarks that place the reference are no surer than that."""
+    moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
+    far = [regions(network, made.roll(shift, (3, 2)), wanted, alpha) for shift in moved]
+    return float(torch.stack(far).amin(0).mean())
+
+
 def region(network: VGG16, a: Tensor, b: Tensor, where: Tensor) -> float:
-    """LPIPS of pictures (N, 3, H, W) averaged over a part of each, (N, 1, H, W) in [0, 1]."""
-    maps = zip(network.heads, network.unit_maps(a.clamp(-1, 1)), network.unit_maps(b.clamp(-1, 1)), strict=True)
+    """The mean of `regions`."""
+    return float(regions(network, a, b, where).mean())
+
+
+def regions(network: VGG16, a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    """LPIPS of pictures (N, 3, H, W) averaged over a part of each, (N, 1, H, W) in [0, 1]: (N,)."""
     total = torch.zeros(len(a))
     with torch.no_grad():
+        maps = zip(network.heads, network.unit_maps(a.clamp(-1, 1)), network.unit_maps(b.clamp(-1, 1)), strict=True)
         for head, x, y in maps:
             far = head((x - y).square())
             part = F.interpolate(where, far.shape[2:], mode="area")
             total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
-    return float(total.mean())
+    return total
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -55,6 +55,16 @@ def test_a_photo_becomes_a_character(tmp_path: Path) -> None:
     assert (tmp_path / "blue" / "latent.png").is_file()
 
 
+def test_change_what_it_knows(tmp_path: Path) -> None:
+    section = README.split("## Change what it knows")[1].split("##")[0]
+    commands = re.findall(r"^    (kyara .*)$", section, flags=re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["rewrite", "generate"]
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    assert "glasses" in kyara(f"{commands[0]} --steps 20 --spread 16", tmp_path)
+    kyara(commands[1].replace("0-15", "0-1"), tmp_path)
+    assert len(read_gallery(tmp_path / "glasses")) == 2
+
+
 def test_the_demo(tmp_path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     command = re.search(r"^demo:.*\n\t\$\(BIN\)/(kyara .*)$", makefile, flags=re.MULTILINE)

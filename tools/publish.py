@@ -40,8 +40,11 @@ def main() -> None:
     config = dataclasses.asdict(model.config)
     shown = {key: value for key, value in config.items() if key != "joint"}  # long, and in config.json
     card = options.card.read_text(encoding="utf-8").format(
-        kimg=f"{about['kimg']:g}", photos=about.get("photos", {}), layer=config.get("layer"),
-        **about.get("data", {}), config=json.dumps(shown),
+        kimg=f"{about['kimg']:g}",
+        photos=about.get("photos", {}),
+        layer=config.get("layer"),
+        **about.get("data", {}),
+        config=json.dumps(shown),
     )
     out = checkpoint.BUILTIN / options.name
     checkpoint.write(out, model=found.model, config=config, weights=halved, card=card, about=about)

@@ -1,0 +1,58 @@
+"""What benchmarks/rewriting.py measures; no weights are needed."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kyara.models.vgg16 import VGG16
+from kyara.rewriting.edit import read_edit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def rewriting() -> Any:
+    """rewriting.py, which is no package: a script finds its neighbours beside it."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return import_module("rewriting")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_a_region_of_everything_is_the_distance_itself(rewriting: Any, vgg16: VGG16) -> None:
+    a, b = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = torch.ones(2, 1, 64, 64)
+    assert rewriting.region(vgg16, a, b, whole) == pytest.approx(float(vgg16.distance(a, b).mean()), rel=1e-4)
+    half = whole.clone()
+    half[..., :32] = 0
+    mixed = torch.where(half > 0, b, a)
+    assert rewriting.region(vgg16, a, mixed, half) > 3 * rewriting.region(vgg16, a, mixed, 1 - half)
+
+
+def test_patterns_lie_where_the_eyes_are(rewriting: Any) -> None:
+    points = np.full((12, 2), 0.5)
+    points[rewriting.place.__globals__["LEFT"]] = (0.35, 0.5)
+    points[rewriting.place.__globals__["RIGHT"]] = (0.65, 0.5)
+    for make in rewriting.PATTERNS.values():
+        for piece in make():
+            assert piece.picture.shape[2] == 4 and 0 < (piece.picture[:, :, 3] > 128).mean() < 1
+            x, y, width, height = rewriting.place(piece, points, 64, 64)
+            assert min(x, y) >= 0 and x + width <= 64 and y + height <= 64
+    x, y, width, height = rewriting.place(rewriting.PATTERNS["glasses"]()[0], points, 100, 100)
+    assert abs(x + width / 2 - 50) <= 1 and width == pytest.approx(57, abs=1)
+
+
+def test_the_shipped_edits_are_edits() -> None:
+    files = sorted((ROOT / "docs" / "edits").glob("*.json"))
+    assert len(files) == 5
+    for path in files:
+        edit = read_edit(path)
+        assert len(edit.examples) == 3 and edit.name.replace(" ", "-") == path.stem
