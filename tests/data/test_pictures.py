@@ -329,3 +329,18 @@ def test_a_large_jpeg_can_come_smaller() -> None:
     difference = pictures.resize(whole, 35, 25).astype(int) - pictures.resize(part, 35, 25)
     assert np.abs(difference).mean() < 2
     assert pictures.decode(pictures.encode_png(smooth), at_least=100).shape == (500, 700, 3)
+
+
+def test_what_is_transparent_stays_so() -> None:
+    rgba = np.zeros((3, 4, 4), np.uint8)
+    rgba[:, :2] = (200, 100, 50, 255)
+    rgba[:, 2:] = (1, 2, 3, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG")
+    assert np.array_equal(pictures.decode_rgba(buffer.getvalue()), rgba)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba[:, :, :3]).save(buffer, "PNG")
+    opaque = pictures.decode_rgba(buffer.getvalue())
+    assert (opaque[:, :, 3] == 255).all() and np.array_equal(opaque[:, :, :3], rgba[:, :, :3])
+    with pytest.raises(pictures.PictureError, match="picture: empty"):
+        pictures.decode_rgba(b"")

@@ -62,19 +62,8 @@ def test_the_linear_solution_is_the_closed_form(handmade: tuple[LinearMemory, Ho
     assert (found[:, :, 0, 0] - wanted).abs().max() < 1e-6
     (stepped,) = memory.insert([lesson], direction, steps=2001).values()
     assert (stepped[:, :, 0, 0] - wanted).abs().max() < 0.02  # it gets near, in 2,001 steps
-    with added_to(memory, found):
+    with added(memory.cut.model, {memory.name: found}):  # type: ignore[arg-type]
         assert torch.allclose(host.remember()[0, :, 2, 5], lesson.goal[0, :, 2, 5], atol=1e-9)
-
-
-class added_to:  # noqa: N801
-    def __init__(self, memory: LinearMemory, change: torch.Tensor) -> None:
-        self.weight, self.change = memory.weight, change
-
-    def __enter__(self) -> None:
-        self.weight.data += self.change
-
-    def __exit__(self, *error: object) -> None:
-        self.weight.data -= self.change
 
 
 def test_keys_are_whitened_without_being_centred(handmade: tuple[LinearMemory, Host]) -> None:

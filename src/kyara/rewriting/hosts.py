@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -126,8 +125,3 @@ class Hosts:
             return torch.zeros(count, 3, self.size[1], self.size[0], device=self.device)
         chosen = torch.randint(len(self.given), (count,)).tolist()
         return to_float(np.stack([*self.given.decode(chosen, *self.size)])).to(self.device)
-
-
-def in_parts(make: Callable[[int, int], Make], count: int, size: int) -> Sequence[Make]:
-    """So many pictures, `size` at a time, each part of a seed of its own."""
-    return [make(min(size, count - begin), begin) for begin in range(0, count, size)]

@@ -4,9 +4,10 @@ measured on pictures that were not part of it."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -222,20 +223,17 @@ def _measure(
     return found
 
 
-class added:  # noqa: N801  used like a function
+@contextmanager
+def added(model: Model, difference: Difference) -> Iterator[None]:
     """Differences stand in the weights while the context lasts, and not a bit of them after it."""
-
-    def __init__(self, model: Model, difference: Difference, strength: float = 1.0) -> None:
-        self.weights = {name: model.get_parameter(name) for name in difference}
-        self.difference, self.strength = difference, strength
-
-    def __enter__(self) -> None:
-        self.before = {name: weight.detach().clone() for name, weight in self.weights.items()}
+    weights = {name: model.get_parameter(name) for name in difference}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.add_(difference[name])
+    try:
+        yield
+    finally:
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.add_(self.strength * self.difference[name])
-
-    def __exit__(self, *error: Any) -> None:
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(self.before[name])
+            for name, weight in weights.items():
+                weight.copy_(before[name])
