@@ -186,7 +186,7 @@ def edits(
                 after.setdefault(method, picture)
                 print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
         if sheets:
-            write_sheet(sheets / f"rewriting-{pattern.replace(' ', '-')}.png", [before, *after.values()])
+            write_sheet(sheets / f"rewriting-{pattern.replace(' ', '-')}.jpg", [before, *after.values()])
     show(rows)
     if json_out:
         json_out.write_text(json.dumps(rows, indent=1))
@@ -234,7 +234,8 @@ def together(
 
 def write_sheet(path: Path, rows: list[Tensor]) -> None:
     """16 pictures of each row, side by side."""
-    write_png(path, sheet([one for row in rows for one in to_uint8(row.clamp(-1, 1))], len(JUDGED)))
+    joined = sheet([one for row in rows for one in to_uint8(row.clamp(-1, 1))], len(JUDGED))
+    Image.fromarray(joined).save(path, quality=88)
 
 
 def pasted(pattern: str, picture: Tensor) -> Tensor:
