@@ -18,6 +18,7 @@ from kyara.models import conditions
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
 from kyara.models.inside import Make
 from kyara.models.projector import still
+from kyara.rewriting.differences import root_of
 from kyara.rewriting.edit import Picture, as_mask
 
 TRUNCATION = 0.7
@@ -84,7 +85,8 @@ class Hosts:
             hint = "kyara invert finds the latent of a picture, and writes one that can be named"
             raise ValueError(f"{host.where}: the picture does not say how {self.name} made it; {hint}")
         recipe = read_like(host.path)
-        if recipe.checkpoint != checkpoint.read(self.name).hash or recipe.mirror or recipe.blend:
+        found = checkpoint.read(self.name)
+        if recipe.checkpoint not in (found.hash, root_of(found)) or recipe.mirror or recipe.blend:
             raise ValueError(f"{host.where}: {host.path} was made by another checkpoint than {self.name}, or mirrored")
         return self._of_recipe(recipe, model)
 

@@ -130,11 +130,11 @@ def rewrite(
         print(json_format.dumps(report) if json else f"would teach {printable(model)} {told}, into {out}")
         return out
     free_folder(out, CONFIG, force=force)
+    _put(network, differences.combined(found, [])[0])  # each rule is learned by itself: in turn, later ones learn less
     for edit in learned:
         assert teacher is not None
         if edit.name in names(rules):
             continue  # it knows that already
-        _put(network, differences.combined(found, rules)[0])
         taught = teach_rule(teacher, edit)
         about = {"edit": edit.source, "memory": memory, "layers": layers, **taught.measured, "found": taught.found}
         rules.append(Rule(edit.name, root_of(found), taught.difference, strength, about))
