@@ -14,7 +14,9 @@ import torch
 from kyara import checkpoint
 from kyara.models.base import Model
 
-_NOT_ARCHITECTURES = {"__init__", "base", "conditions", "layers", "losses", "perceptual", "portrait", "vgg16"}
+_NOT_ARCHITECTURES = {
+    "__init__", "base", "conditions", "layers", "losses", "painting", "perceptual", "portrait", "vgg16",
+}  # fmt: skip
 
 
 def names() -> list[str]:

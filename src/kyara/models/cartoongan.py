@@ -25,10 +25,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
 from kyara.models.losses import least_squares
+from kyara.models.painting import cel, chrominance_loss, colour_loss, flatten, grey, total_variation
 from kyara.models.perceptual import gram, load_features, unit
 
-YUV = (portrait.LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
-"""Rows: luminance and the two of chrominance."""
 SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
 PLACE, WARPED = 4, 16
@@ -74,6 +73,8 @@ class Config(base.Config):
     relief: bool = False
     """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
     shall be as drawn, and nobody becomes pale because drawings are."""
+    colours: bool = True
+    """Whether discriminators see colours."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0
@@ -96,8 +97,13 @@ class Config(base.Config):
     eyes: float = 0.0
     """Weight of the opinion of another discriminator, which sees the eyes alone. They cover a tenth of a face, so a
     tenth of `adversarial` pulls at their pixels as hard as that does."""
+    chrominance: float = 0.0
+    """Weight of the L1 distance between the photo's chrominance and the result's: no colour comes from nowhere, while
+    tones are free to become lines."""
     flat: float = 0.0
     """Weight of the L1 distance to the photo with its surfaces made even."""
+    cel: float = 0.0
+    """Weight of the L1 distance to the photo as filters would draw it: even surfaces, few tones, dark lines."""
     tv: float = 0.0
     """Weight of the mean squared difference of neighbouring pixels."""
     enlarge: float = 0.0
@@ -297,7 +303,7 @@ class Model(base.Translator):
             given = portrait.remap(given, found.detach())
         made = self.g.draw(given).float()
         seen = self._see(made) if self.config.content or self.config.style else []
-        losses |= self.kept(made, seen, photos)
+        losses |= self.kept(made, seen, photos, points)
         return losses if content_only else losses | self.drawn(made, seen, points, batch)
 
     @torch.no_grad()
@@ -327,7 +333,7 @@ class Model(base.Translator):
         if config.d_smooth:
             shown["d_smooth"] = smooth_edges(drawings), config.d_smooth
         if config.d_grey:
-            shown["d_grey"] = portrait.grey(drawings), config.d_grey
+            shown["d_grey"] = grey(drawings), config.d_grey
         together = batch.augment(torch.cat([pictures for pictures, _ in shown.values()]))
         logits = [critic.chunk(len(shown)) for critic in self._judge(together)]
         losses = {}
@@ -343,8 +349,9 @@ class Model(base.Translator):
             losses["d_eyes"] = self._is(real, True) + self._is(fake, False)
         return losses
 
-    def kept(self, made: Tensor, seen: list[Tensor], photos: Tensor) -> dict[str, Tensor]:
-        """What holds results (B, 3, H, W), in which a network has `seen` maps, to the photos, their eyes enlarged."""
+    def kept(self, made: Tensor, seen: list[Tensor], photos: Tensor, points: Tensor | None) -> dict[str, Tensor]:
+        """What holds results (B, 3, H, W), in which a network has `seen` maps, to the photos, their eyes enlarged, of
+        faces with points (B, K, 2)."""
         config, losses = self.config, {}
         if config.content:
             pairs = zip(seen, self._see(photos), strict=True)
@@ -352,7 +359,12 @@ class Model(base.Translator):
         if config.colour:
             losses["colour"] = colour_loss(made, photos) * config.colour
         if config.flat:
-            losses["flat"] = F.l1_loss(made.float(), portrait.flatten(photos)) * config.flat
+            losses["flat"] = F.l1_loss(made.float(), flatten(photos)) * config.flat
+        if config.chrominance:
+            losses["chrominance"] = chrominance_loss(made, photos) * config.chrominance
+        if config.cel:
+            eyes = None if points is None else portrait.around_eyes(points, *photos.shape[2:])
+            losses["cel"] = F.l1_loss(made.float(), cel(photos, eyes)) * config.cel
         return losses
 
     def drawn(self, made: Tensor, seen: list[Tensor], points: Tensor | None, batch: base.Batch) -> dict[str, Tensor]:
@@ -367,9 +379,7 @@ class Model(base.Translator):
         if config.style:
             losses["style"] = self._style(seen, batch.real) * config.style
         if config.grayscale:
-            losses["grayscale"] = (
-                self._style(self._see(portrait.grey(made)), portrait.grey(batch.real)) * config.grayscale
-            )
+            losses["grayscale"] = self._style(self._see(grey(made)), grey(batch.real)) * config.grayscale
         if config.landmark and points is not None:
             losses["landmark"] = portrait.distance(portrait.find(made), points) * config.landmark
         if config.tv:
@@ -384,6 +394,8 @@ class Model(base.Translator):
 
     def _judge(self, pictures: Tensor) -> list[Tensor]:
         """What two discriminators say of pictures: one looks at lines, one at shapes, at half the size."""
+        if not self.config.colours:
+            pictures = grey(pictures)
         if self.config.relief:
             pictures = portrait.relief(pictures)
         small = F.avg_pool2d(pictures, 2, ceil_mode=True)
@@ -391,7 +403,7 @@ class Model(base.Translator):
 
     def _judge_eyes(self, pictures: Tensor, points: Tensor) -> Tensor:
         """The logits of both eyes of each picture, (B, 2, h, w)."""
-        eyes = portrait.eyes(pictures, points)
+        eyes = portrait.eyes(pictures if self.config.colours else grey(pictures), points)
         if self.config.relief:
             eyes = portrait.contrast(eyes)
         eyes = eyes * portrait.window(eyes.device)
@@ -427,19 +439,6 @@ class Model(base.Translator):
         assert batch.photos is not None
         photos = batch.photos[:SHOWN]
         return torch.stack([photos, self.translate(photos)], 1).flatten(0, 1)
-
-
-def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
-    """L1 of luminance and Huber of chrominance (YUV, pictures brought to [0, 1]) (AnimeGANv2, equation of its colour
-    reconstruction loss)."""
-    yuv = made.new_tensor(YUV)
-    a, b = (torch.einsum("kc,bchw->kbhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
-    return F.l1_loss(a[0], b[0]) + F.huber_loss(a[1], b[1]) + F.huber_loss(a[2], b[2])
-
-
-def total_variation(pictures: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, to the right and below, of pictures (B, 3, H, W)."""
-    return pictures.diff(dim=3).square().mean() + pictures.diff(dim=2).square().mean()
 
 
 def mean(losses: Sequence[Tensor]) -> Tensor:
