@@ -205,6 +205,19 @@ def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch
     assert float(losses["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
 
 
+def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
+    given = batch()
+    for settled in (False, True):
+        net = model(flat=1.0, settled=settled)
+        before = {name: value.clone() for name, value in net.g.named_buffers()}
+        net.losses("g", given)
+        with torch.no_grad():
+            alone, together = net.g(given.photos[:1]), net.g(given.photos)[:1]
+        assert torch.allclose(alone, together, atol=1e-4) == settled
+        same = [torch.equal(value, before[name]) for name, value in net.g.named_buffers()]
+        assert all(same) if settled else not any(same)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> None:
     net = model(**{name: 1.0})
@@ -241,13 +254,22 @@ def test_the_content_comes_first() -> None:
         assert bool(net.losses("d", given)) == (step == 8)
 
 
+def test_what_is_filtered_begins_where_the_filters_end() -> None:
+    net, given = model(filtered=True, cel=1.0), batch()
+    with torch.no_grad():
+        assert torch.allclose(net.g(given.photos), painting.cel(given.photos))
+    assert float(net.losses("g", given)["cel"].detach()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize("name", ["portrait", "cartoongan", "animegan", "tiny"])
-def test_nothing_reaches_farther_than_it_says(name: str) -> None:
-    config = cartoongan.PRESETS[name]
+def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None:
+    config = dataclasses.replace(cartoongan.PRESETS[name], filtered=filtered)
     if name != "tiny":
         config = dataclasses.replace(config, channels=4, d_channels=4, eyes=0.0)
     torch.manual_seed(0)
     net = cartoongan.Model(config).eval()
+    torch.nn.init.normal_(net.g_ema.draw.out.weight, 0.0, 0.1)
     far = net.reach
     side = 2 * far + 64
     pictures = torch.rand(1, 3, 32, side) * 2 - 1

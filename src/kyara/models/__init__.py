@@ -15,7 +15,7 @@ from kyara import checkpoint
 from kyara.models.base import Model
 
 _NOT_ARCHITECTURES = {
-    "__init__", "base", "conditions", "layers", "losses", "painting", "perceptual", "portrait", "vgg16",
+    "__init__", "artist", "base", "conditions", "layers", "losses", "painting", "perceptual", "portrait", "vgg16",
 }  # fmt: skip
 
 

@@ -38,13 +38,14 @@ def grey(pictures: Tensor) -> Tensor:
 
 
 def means(pictures: Tensor, side: int) -> Tensor:
-    """Of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1), by running sums: pooling takes five times as
-    long."""
+    """Of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns: pooling
+    takes five times as long."""
     for dim in (2, 3):
-        sums = pictures.cumsum(dim)
-        count = pictures.shape[dim] - side
-        before = torch.cat([torch.zeros_like(sums.narrow(dim, 0, 1)), sums.narrow(dim, 0, count)], dim)
-        pictures = (sums.narrow(dim, side - 1, count + 1) - before) / side
+        count = pictures.shape[dim] - side + 1
+        total = pictures.narrow(dim, 0, count).clone()
+        for shift in range(1, side):
+            total += pictures.narrow(dim, shift, count)
+        pictures = total / side
     return pictures
 
 
@@ -53,11 +54,12 @@ def box(pictures: Tensor, reach: int) -> Tensor:
     return means(F.pad(pictures, (reach,) * 4, mode="replicate"), 2 * reach + 1)
 
 
-def flatten(pictures: Tensor) -> Tensor:
+def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
     """Pictures whose surfaces are even and whose edges stay: guided filter (He et al. 2010, equations 5 to 8), each
-    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015)."""
+    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015). Lengths, here and
+    below, are shares of `side` pixels, by default the shorter one."""
     size = pictures.shape[2:]
-    reach = max(1, round(RADIUS * min(size) / 2))
+    reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
     for _ in range(2):
         small = F.avg_pool2d(x, 2, ceil_mode=True)
@@ -103,30 +105,36 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
     return F.conv2d(F.conv2d(x, row, groups=len(row)), row.mT, groups=len(row))
 
 
-def lines(pictures: Tensor) -> Tensor:
+def lines(pictures: Tensor, side: int | None = None) -> Tensor:
     """How dark lines are in pictures (B, 3, H, W) in [0, 1], 1 where there is none: (B, 1, H, W). A line is what is
     darker than its surroundings: difference of Gaussians, thresholded softly (Winnemöller et al. 2012, equation 6)."""
-    deviation = max(LINE * min(pictures.shape[2:]), 0.5)
+    deviation = max(LINE * (side or min(pictures.shape[2:])), 0.5)
     light = luminance(pictures)
     darker = blur(light, deviation) - blur(light, WIDER * deviation) + FAINT
     return 1 + (1 - BLACK) * torch.tanh(HARD * darker.clamp_max(0))
 
 
 @torch.no_grad()
-def cel(pictures: Tensor, detail: Tensor | None = None) -> Tensor:
+def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
     """Pictures as filters would draw them: even surfaces, painted in strokes and few tones, with dark lines. Where
     `detail` (B, 1, H, W) is 1 strokes are fine and tones deep instead: that is for eyes."""
     with torch.autocast(pictures.device.type, enabled=False):  # lines are fainter than bfloat16 tells apart
         x = (pictures.float() + 1) / 2
-        flat = (flatten(pictures) + 1) / 2
-        side = min(pictures.shape[2:])
+        side = side or min(pictures.shape[2:])
+        flat = (flatten(pictures, side) + 1) / 2
         stroke = max(1, round(STROKE * side))
         painted = few_tones(kuwahara(kuwahara(flat, stroke), stroke))
         if detail is not None:
             fine = kuwahara(x, max(1, round(FINE_STROKE * side)))
             fine = (fine + DEPTH * (fine - box(x, round(NEARBY * side)))).clamp(0, 1)
             painted = torch.lerp(painted, fine, detail)
-        return painted * lines(flat) * 2 - 1
+        return painted * lines(flat, side) * 2 - 1
+
+
+def cel_reach(side: int) -> int:
+    """How many pixels away something makes a difference to a cel, without `detail`."""
+    flat = 2 * (2 * max(1, round(RADIUS * side / 2)) + 1) * 2
+    return flat + max(2 * max(1, round(STROKE * side)), max(1, round(3 * WIDER * max(LINE * side, 0.5))))
 
 
 def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
