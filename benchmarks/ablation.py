@@ -49,8 +49,8 @@ def main(
     *,
     out: Path,
     init: str,
-    kimg: float = 2.0,
-    size: int = 128,
+    kimg: float = 1.0,
+    size: int = 96,
     limit: int = 100,
     weights: Path | None = None,
 ) -> None:

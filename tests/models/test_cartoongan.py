@@ -100,11 +100,14 @@ def test_chrominance() -> None:
     assert torch.allclose(made.grad[:, 0], torch.tensor((0.14713 + 0.615) * 0.5 / 2 / 16), rtol=1e-4)
 
 
-def test_critics_without_colours_see_none() -> None:
-    net, given = model(adversarial=1.0, colours=False, relief=False).eval(), batch()
-    other = painting.grey(given.real)
-    for x, y in zip(net._judge(given.real), net._judge(other), strict=True):
+def test_critics_without_colours_see_none_and_ask_for_none() -> None:
+    net, given = model(adversarial=1.0, colours=False).eval(), batch()
+    for x, y in zip(net._judge(given.real), net._judge(painting.colourless(given.real)), strict=True):
         assert torch.allclose(x, y, atol=1e-5)
+    given.real.requires_grad_()
+    net._judge(given.real)[0].sum().backward()
+    assert given.real.grad is not None
+    assert torch.allclose(given.real.grad, painting.colourless(given.real.grad), atol=1e-7)
 
 
 def test_total_variation() -> None:
@@ -199,9 +202,10 @@ def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch
     net, given = model(cel=2.0, enlarge=0.5), batch()
     losses = net.losses("g", given)
     photos, _, points = net.belongs(given)
-    target = painting.cel(photos, portrait.around_eyes(points, 32, 32))
+    eyes = portrait.around_eyes(points, 32, 32)
+    target = painting.cel(photos, eyes)
     assert (target - painting.cel(photos)).abs().max() > 0.1
-    expected = (net.g(given.photos) - target).abs().mean()
+    expected = ((net.g(given.photos) - target).abs() * (1 + 5 * eyes)).mean()
     assert float(losses["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
 
 

@@ -60,8 +60,8 @@ class Network(nn.Module):
         self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
         self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
         if config.filtered:
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            for parameter in self.out.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, pictures: Tensor) -> Tensor:
         height, width = pictures.shape[2:]

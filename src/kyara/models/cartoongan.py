@@ -24,11 +24,13 @@ from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
 from kyara.models.artist import Artist, Critic
 from kyara.models.losses import least_squares
-from kyara.models.painting import cel, chrominance_loss, colour_loss, flatten, grey, total_variation
+from kyara.models.painting import cel, chrominance_loss, colour_loss, colourless, flatten, grey, total_variation
 from kyara.models.perceptual import gram, load_features, unit
 
 SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
+EYES_COUNT = 5.0
+"""How much more than other places the eyes of a cel count."""
 SHOWN = 32
 """Photos on the sample sheet."""
 
@@ -75,7 +77,8 @@ class Config(base.Config):
     """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
     shall be as drawn, and nobody becomes pale because drawings are."""
     colours: bool = True
-    """Whether discriminators see colours."""
+    """Whether discriminators see colours; else the mean of the channels. Of luminance more than half is green, and so
+    were the lines that pleased them."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0
@@ -243,8 +246,7 @@ class Model(base.Translator):
         if config.chrominance:
             losses["chrominance"] = chrominance_loss(made, photos) * config.chrominance
         if config.cel:
-            eyes = None if points is None else portrait.around_eyes(points, *photos.shape[2:])
-            losses["cel"] = F.l1_loss(made.float(), cel(photos, eyes)) * config.cel
+            losses["cel"] = self._cel(made, photos, points) * config.cel
         return losses
 
     def drawn(self, made: Tensor, seen: list[Tensor], points: Tensor | None, batch: base.Batch) -> dict[str, Tensor]:
@@ -266,6 +268,13 @@ class Model(base.Translator):
             losses["tv"] = total_variation(made) * config.tv
         return losses
 
+    def _cel(self, made: Tensor, photos: Tensor, points: Tensor | None) -> Tensor:
+        """The mean distance of results from cels, in which eyes are fine, and count for more: they are small."""
+        if points is None:
+            return F.l1_loss(made, cel(photos))
+        eyes = portrait.around_eyes(points, *photos.shape[2:])
+        return ((made - cel(photos, eyes)).abs() * (1 + EYES_COUNT * eyes)).mean()
+
     def _is(self, logits: Tensor, real: bool) -> Tensor:
         """What the discriminator loses if these are real, or are not."""
         if self.config.least_squares:
@@ -275,7 +284,7 @@ class Model(base.Translator):
     def _judge(self, pictures: Tensor) -> list[Tensor]:
         """What two discriminators say of pictures: one looks at lines, one at shapes, at half the size."""
         if not self.config.colours:
-            pictures = grey(pictures)
+            pictures = colourless(pictures)
         if self.config.relief:
             pictures = portrait.relief(pictures)
         small = F.avg_pool2d(pictures, 2, ceil_mode=True)
@@ -283,7 +292,7 @@ class Model(base.Translator):
 
     def _judge_eyes(self, pictures: Tensor, points: Tensor) -> Tensor:
         """The logits of both eyes of each picture, (B, 2, h, w)."""
-        eyes = portrait.eyes(pictures if self.config.colours else grey(pictures), points)
+        eyes = portrait.eyes(pictures if self.config.colours else colourless(pictures), points)
         if self.config.relief:
             eyes = portrait.contrast(eyes)
         eyes = eyes * portrait.window(eyes.device)

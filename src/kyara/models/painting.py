@@ -37,6 +37,11 @@ def grey(pictures: Tensor) -> Tensor:
     return luminance(pictures).expand(-1, 3, -1, -1)
 
 
+def colourless(pictures: Tensor) -> Tensor:
+    """The mean of the three channels in all of them: what changes it most has no colour."""
+    return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
 def means(pictures: Tensor, side: int) -> Tensor:
     """Of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns: pooling
     takes five times as long."""
