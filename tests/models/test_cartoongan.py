@@ -209,6 +209,17 @@ def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch
     assert float(losses["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
 
 
+def test_photos_are_exposed_before_anything_is_compared() -> None:
+    net, given = model(flat=1.0, gamma=0.5, saturation=0.5), batch()
+    light = painting.expose(given.photos, 0.5, 0.5)
+    red = painting.expose(torch.tensor([0.28, -1.0, -1.0])[:, None, None].expand(1, 3, 1, 1), 0.5, 0.5)
+    grey, pure = 0.299 * 0.8 + 0.701 * 0.01, 0.8  # the square root of 0.64, and of 0.0001
+    assert float(red[0, 0]) == pytest.approx((grey + pure) - 1, abs=1e-3)
+    with torch.no_grad():
+        expected = (net.g.draw(light) - painting.flatten(light)).abs().mean()
+    assert float(net.losses("g", given)["flat"].detach()) == pytest.approx(float(expected), rel=0.02)
+
+
 def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
     given = batch()
     for settled in (False, True):

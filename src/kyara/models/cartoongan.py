@@ -58,6 +58,10 @@ class Config(base.Config):
     filtered: bool = False
     """Whether the network sees, beside the photo, what filters make of it (painting.cel), and says what to change
     there: it begins where they end. Else it draws afresh."""
+    gamma: float = 1.0
+    """The power that a photo's light is raised to before it is drawn: drawings are lighter."""
+    saturation: float = 1.0
+    """How colourful it then is, as a share: drawn skin is paler."""
     blocks: int = 4
     """Residual blocks at the smallest size."""
     skips: int = 2
@@ -123,8 +127,8 @@ class Config(base.Config):
 
 PRESETS = {
     "portrait": Config(
-        batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=1.5, content=0.5,
-        chrominance=1.0, cel=2.0, landmark=1.0, eyes=0.15, enlarge=0.7, lr=1e-3,
+        batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=2.5, content=0.5,
+        chrominance=5.0, cel=2.0, landmark=0.3, eyes=0.25, enlarge=0.7, gamma=0.75, saturation=0.75, lr=1e-3,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -178,6 +182,7 @@ class Model(base.Translator):
         content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
         if phase == "d":
             return {} if content_only else self.d_losses(batch)
+        batch = dataclasses.replace(batch, photos=self.g.expose(batch.photos))
         photos, shift, points = self.belongs(batch)
         losses, given = {}, batch.photos
         if self.g.warp is not None and shift is not None:

@@ -37,6 +37,13 @@ def grey(pictures: Tensor) -> Tensor:
     return luminance(pictures).expand(-1, 3, -1, -1)
 
 
+def expose(pictures: Tensor, gamma: float, saturation: float) -> Tensor:
+    """Pictures whose light, in [0, 1], is raised to the power `gamma`, and whose colours then lie `saturation` times as
+    far from grey."""
+    x = ((pictures.float() + 1) / 2).clamp(1e-4, 1) ** gamma
+    return torch.lerp(luminance(x), x, saturation).clamp(0, 1) * 2 - 1
+
+
 def colourless(pictures: Tensor) -> Tensor:
     """The mean of the three channels in all of them: what changes it most has no colour."""
     return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
