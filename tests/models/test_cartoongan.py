@@ -217,6 +217,7 @@ def test_photos_are_exposed_before_anything_is_compared() -> None:
     assert float(red[0, 0]) == pytest.approx((grey + pure) - 1, abs=1e-3)
     with torch.no_grad():
         expected = (net.g.draw(light) - painting.flatten(light)).abs().mean()
+        assert torch.equal(net.g(given.photos), net.g.draw(light))
     assert float(net.losses("g", given)["flat"].detach()) == pytest.approx(float(expected), rel=0.02)
 
 

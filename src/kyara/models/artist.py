@@ -155,32 +155,6 @@ class Artist(nn.Module):
         config = self.config
         return pictures if config.gamma == config.saturation == 1 else expose(pictures, config.gamma, config.saturation)
 
-    @property
-    def reach(self) -> int:
-        """Of everything that looks around, one after the other, in pixels, rounded up to a whole number of the smallest
-        places."""
-        config = self.config
-        steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
-        ends = (3 + 3 if config.fold == 1 else 2 * config.fold + 2) + 2 * config.fold
-        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
-        if config.filtered:
-            far += cel_reach(min(config.width, config.height))
-        if config.enlarge:  # what it sees at a quarter, an eighth and a sixteenth of the size, and goes
-            far += PLACE * (5 + 2 * 3 + 4 * 5) + FARTHEST
-        whole = max(steps[-1], WARPED)
-        return -(-far // whole) * whole
-
-    def train(self, mode: bool = True) -> Artist:
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and self.config.settled:
-                module.eval()
-        return self
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        drawn: Tensor = self.draw(pictures if self.warp is None else portrait.remap(pictures, self.warp(pictures)))
-        return drawn
-
 
 class Critic(nn.Module):
     """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
