@@ -65,7 +65,7 @@ def main(
     shown = _people(out / "people", size)
     for name in ("everything", *WEIGHTS, "relief"):
         run = out / name
-        settings = {**WEIGHTS, "content_kimg": 0, "lr": 1e-3, "settled": "yes", "relief": "yes"}
+        settings = {**WEIGHTS, "content_kimg": 0, "lr": 3e-4, "settled": "yes", "relief": "yes"}
         if name != "everything":
             settings[name] = "no" if name == "relief" else 0
         seconds = time.process_time()
