@@ -182,9 +182,9 @@ class Model(base.Translator):
         content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
         if phase == "d":
             return {} if content_only else self.d_losses(batch)
-        batch = dataclasses.replace(batch, photos=self.g.expose(batch.photos))
-        photos, shift, points = self.belongs(batch)
-        losses, given = {}, batch.photos
+        given = self.g.expose(batch.photos)
+        photos, shift, points = self.belongs(dataclasses.replace(batch, photos=given))
+        losses = {}
         if self.g.warp is not None and shift is not None:
             found = self.g.warp(given)
             losses["warp"] = (found - shift).abs().mean() * (100 / given.shape[3] * self.config.warp)
