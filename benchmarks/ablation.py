@@ -34,8 +34,11 @@ from kyara.models.base import Batch
 from kyara.models.vgg16 import VGG16, read_weights
 from kyara.training.train import train
 
-LOSSES = ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv", "d_smooth")
-"""What is left out in turn; and `relief`, which is no loss."""
+WEIGHTS = {
+    "adversarial": 1.5, "content": 0.5, "style": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 1.0,
+    "landmark": 1.0, "eyes": 0.15, "flat": 0.5, "cel": 2.0, "tv": 0.1, "d_smooth": 1.0,
+}  # fmt: skip
+"""With every loss. What is left out in turn; and `relief`, which is no loss."""
 SHOWN = 8
 
 
@@ -46,8 +49,8 @@ def main(
     *,
     out: Path,
     init: str,
-    kimg: float = 2.0,
-    size: int = 128,
+    kimg: float = 1.0,
+    size: int = 96,
     limit: int = 100,
     weights: Path | None = None,
 ) -> None:
@@ -60,13 +63,15 @@ def main(
     see = Eyes(VGG16(read_weights(weights or archive())), models.load("builtin:tagger"), 64, True)
     wanted, points = see(real), [landmarks(picture) for picture in given]
     shown = _people(out / "people", size)
-    for name in ("everything", *LOSSES, "relief"):
+    for name in ("everything", *WEIGHTS, "relief"):
         run = out / name
-        change = "" if name == "everything" else f",{name}={'no' if name == 'relief' else 0}"
+        settings = {**WEIGHTS, "content_kimg": 0, "lr": 3e-4, "settled": "yes", "relief": "yes"}
+        if name != "everything":
+            settings[name] = "no" if name == "relief" else 0
         seconds = time.process_time()
         train(
             "cartoongan", photos=photos, drawings=drawings, out=run, init=init, size=str(size), kimg=kimg, snap=kimg,
-            augment="none", workers=0, set=f"content_kimg=0{change}",
+            augment="none", workers=0, set=",".join(f"{key}={value}" for key, value in settings.items()),
         )  # fmt: skip
         if not (run / "seconds").exists():
             (run / "seconds").write_text(f"{(time.process_time() - seconds) / kimg:.1f}")
@@ -88,11 +93,8 @@ def main(
 @torch.no_grad()
 def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
     """What every loss of the preset asks for, by this network's results: each loss as it stands without its weight."""
-    full = cartoongan.PRESETS["portrait"]
-    ones = {name: 1.0 for name in LOSSES if name not in ("adversarial", "eyes", "d_smooth")}
-    config = dataclasses.replace(
-        full, content_kimg=0.0, **ones, width=network.config.width, height=network.config.height
-    )
+    ones = {name: 1.0 for name in WEIGHTS if name not in ("adversarial", "eyes", "d_smooth")}
+    config = dataclasses.replace(network.config, content_kimg=0.0, adversarial=0.0, eyes=0.0, **ones)
     judge = cartoongan.Model(config).eval()
     judge.g.load_state_dict(network.g_ema.state_dict())
     judge.eye_sizes.copy_(network.eye_sizes)

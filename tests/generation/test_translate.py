@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,28 @@ def test_a_film(
     still = decode(out / "walk-0000.png")
     assert np.array_equal(still, verb.whole_or_tiles(network.translate, first, network))
     assert np.abs(frames[0].astype(int) - still).mean() < 12  # the encoder loses a little
+
+
+def turned(path: Path, source: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """The film with a, b, c, d as how to show its pictures (ISO 14496-12, track header box)."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turns"), [((1, 0, 0, 1), 0), ((0, 1, -1, 0), 3), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)]
+)
+def test_a_film_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, int, int], turns: int) -> None:
+    source = film(tmp_path / "film.mp4")
+    _, *lying = video.read(source)
+    _, *upright = video.read(turned(tmp_path / "turned.mp4", source, matrix))
+    assert len(upright) == len(lying)
+    for one, other in zip(upright, lying, strict=True):
+        assert np.array_equal(one, np.rot90(other, turns))
 
 
 def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from kyara.models import cartoongan, perceptual, portrait
+from kyara.models import cartoongan, painting, perceptual, portrait
 from kyara.models.base import Batch
 
 TINY = cartoongan.PRESETS["tiny"]
-LOSSES = ("adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "flat", "tv")
+KEPT = ("content", "colour", "chrominance", "flat", "cel")
+LOSSES = ("adversarial", *KEPT, "style", "grayscale", "landmark", "eyes", "tv")
 OFF = dict.fromkeys((*LOSSES, "enlarge"), 0.0)
 EYES = [(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5), (0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])
@@ -87,6 +88,28 @@ def test_colour() -> None:
     assert float(cartoongan.colour_loss(grey, grey + 0.2)) == pytest.approx(0.1, rel=1e-3)
 
 
+def test_chrominance() -> None:
+    made, photos = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    made[:, 0] = 1.0  # red 1.0 against 0.5, as shares
+    assert float(cartoongan.chrominance_loss(made, photos)) == pytest.approx((0.14713 + 0.615) * 0.5 / 2, rel=1e-4)
+    lighter = torch.full((1, 3, 4, 4), 0.4).requires_grad_()
+    assert float(cartoongan.chrominance_loss(lighter, photos).detach()) == pytest.approx(0.0, abs=1e-5)
+    made.requires_grad_()
+    cartoongan.chrominance_loss(made, photos).backward()
+    assert made.grad is not None
+    assert torch.allclose(made.grad[:, 0], torch.tensor((0.14713 + 0.615) * 0.5 / 2 / 16), rtol=1e-4)
+
+
+def test_critics_without_colours_see_none_and_ask_for_none() -> None:
+    net, given = model(adversarial=1.0, colours=False).eval(), batch()
+    for x, y in zip(net._judge(given.real), net._judge(painting.colourless(given.real)), strict=True):
+        assert torch.allclose(x, y, atol=1e-5)
+    given.real.requires_grad_()
+    net._judge(given.real)[0].sum().backward()
+    assert given.real.grad is not None
+    assert torch.allclose(given.real.grad, painting.colourless(given.real.grad), atol=1e-7)
+
+
 def test_total_variation() -> None:
     stripes = torch.zeros(1, 3, 4, 6)
     stripes[..., ::2] = 1.0
@@ -107,7 +130,7 @@ def test_adversarial(squares: bool) -> None:
     net.eval()
     with torch.no_grad():
         made = net.g(given.photos)
-        shown = given.real, made, portrait.grey(given.real)
+        shown = given.real, made, painting.grey(given.real)
         shown = [portrait.relief(x) for x in shown]
         near = [net.d["near"](x).flatten() for x in shown]
         far = [net.d["far"](torch.nn.functional.avg_pool2d(x, 2)).flatten() for x in shown]
@@ -166,12 +189,49 @@ def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -
     shift, _ = portrait.enlarge(FACE.expand(4, -1, -1), 1 + 0.5 * (sizes[1] / sizes[0] - 1), 32, 32)
     assert shift.abs().max() > 0.5
     target = portrait.remap(given.photos, shift)
-    expected = (net.g(given.photos) - portrait.flatten(target)).abs().mean()
+    expected = (net.g(given.photos) - painting.flatten(target)).abs().mean()
     assert float(losses["flat"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
     warp = (net.g.warp(given.photos) - shift).abs().mean() * 100 / 32
     assert float(losses["warp"].detach()) == pytest.approx(float(warp.detach()), rel=0.02)
     losses["warp"].backward()
     assert float(net.g.warp.out.weight.grad.abs().max()) > 0
+
+
+def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    net, given = model(cel=2.0, enlarge=0.5), batch()
+    losses = net.losses("g", given)
+    photos, _, points = net.belongs(given)
+    eyes = portrait.around_eyes(points, 32, 32)
+    target = painting.cel(photos, eyes)
+    assert (target - painting.cel(photos)).abs().max() > 0.1
+    expected = ((net.g(given.photos) - target).abs() * (1 + 5 * eyes)).mean()
+    assert float(losses["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
+
+
+def test_photos_are_exposed_before_anything_is_compared() -> None:
+    net, given = model(flat=1.0, gamma=0.5, saturation=0.5), batch()
+    light = painting.expose(given.photos, 0.5, 0.5)
+    red = painting.expose(torch.tensor([0.28, -1.0, -1.0])[:, None, None].expand(1, 3, 1, 1), 0.5, 0.5)
+    grey, pure = 0.299 * 0.8 + 0.701 * 0.01, 0.8  # the square root of 0.64, and of 0.0001
+    assert float(red[0, 0]) == pytest.approx((grey + pure) - 1, abs=1e-3)
+    with torch.no_grad():
+        expected = (net.g.draw(light) - painting.flatten(light)).abs().mean()
+        assert torch.equal(net.g(given.photos), net.g.draw(light))
+    assert float(net.losses("g", given)["flat"].detach()) == pytest.approx(float(expected), rel=0.02)
+
+
+def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
+    given = batch()
+    for settled in (False, True):
+        net = model(flat=1.0, settled=settled)
+        before = {name: value.clone() for name, value in net.g.named_buffers()}
+        net.losses("g", given)
+        with torch.no_grad():
+            alone, together = net.g(given.photos[:1]), net.g(given.photos)[:1]
+        assert torch.allclose(alone, together, atol=1e-4) == settled
+        same = [torch.equal(value, before[name]) for name, value in net.g.named_buffers()]
+        assert all(same) if settled else not any(same)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -192,10 +252,10 @@ def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for where, what in [
         (cartoongan, "load_features"),
-        *((portrait, name) for name in ("find", "flatten", "grey", "relief")),
+        *((portrait, name) for name in ("find", "around_eyes", "relief")),
     ]:
         monkeypatch.setattr(where, what, never)
-    for what in ("colour_loss", "total_variation", "smooth_edges"):
+    for what in ("colour_loss", "chrominance_loss", "flatten", "cel", "grey", "total_variation", "smooth_edges"):
         monkeypatch.setattr(cartoongan, what, never)
     net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0, relief=False)
     assert set(net.losses("g", batch())) == {"adversarial"} and "eyes" not in net.d
@@ -210,13 +270,22 @@ def test_the_content_comes_first() -> None:
         assert bool(net.losses("d", given)) == (step == 8)
 
 
+def test_what_is_filtered_begins_where_the_filters_end() -> None:
+    net, given = model(filtered=True, cel=1.0), batch()
+    with torch.no_grad():
+        assert torch.allclose(net.g(given.photos), painting.cel(given.photos))
+    assert float(net.losses("g", given)["cel"].detach()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize("name", ["portrait", "cartoongan", "animegan", "tiny"])
-def test_nothing_reaches_farther_than_it_says(name: str) -> None:
-    config = cartoongan.PRESETS[name]
+def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None:
+    config = dataclasses.replace(cartoongan.PRESETS[name], filtered=filtered)
     if name != "tiny":
         config = dataclasses.replace(config, channels=4, d_channels=4, eyes=0.0)
     torch.manual_seed(0)
     net = cartoongan.Model(config).eval()
+    torch.nn.init.normal_(net.g_ema.draw.out.weight, 0.0, 0.1)
     far = net.reach
     side = 2 * far + 64
     pictures = torch.rand(1, 3, 32, side) * 2 - 1

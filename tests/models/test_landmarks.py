@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from kyara.models import landmarks, portrait
+from kyara.models import landmarks, painting, portrait
 from kyara.models.base import Batch
 
 CONFIG = landmarks.PRESETS["tiny"]
@@ -134,10 +134,10 @@ def test_flat_is_flat_and_edges_stay() -> None:
     step = torch.full((1, 3, 128, 128), -0.5)
     step[..., 64:] = 0.5
     noise = 0.02 * torch.randn(1, 3, 128, 128)
-    flat = portrait.flatten(step + noise)
+    flat = painting.flatten(step + noise)
     assert (flat - step)[..., :48].std() < noise.std() / 3
     assert flat[..., 60].mean() < -0.4 and flat[..., 67].mean() > 0.4
-    assert torch.allclose(portrait.flatten(step[..., :60]), step[..., :60], atol=1e-4)
+    assert torch.allclose(painting.flatten(step[..., :60]), step[..., :60], atol=1e-4)
 
 
 def test_tone_makes_no_difference_to_relief() -> None:

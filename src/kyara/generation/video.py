@@ -56,7 +56,8 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         try:
             packet = next(packets)
             for frame in packet.decode():
-                yield frame.to_ndarray(format="rgb24")
+                upright = round(frame.rotation / 90)  # telephones film lying down and say so
+                yield np.rot90(frame.to_ndarray(format="rgb24"), upright)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
             break

@@ -14,27 +14,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
+from kyara.models.artist import Artist, Critic
 from kyara.models.losses import least_squares
+from kyara.models.painting import cel, chrominance_loss, colour_loss, colourless, flatten, grey, total_variation
 from kyara.models.perceptual import gram, load_features, unit
 
-YUV = (portrait.LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
-"""Rows: luminance and the two of chrominance."""
 SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
-PLACE, WARPED = 4, 16
-"""Pixels that the warping network sees as one at first, and at last."""
-FARTHEST = 32
-"""Pixels that a pixel comes from at most."""
+EYES_COUNT = 5.0
+"""How much more than other places the eyes of a cel count."""
 SHOWN = 32
 """Photos on the sample sheet."""
 
@@ -59,12 +55,22 @@ class Config(base.Config):
     """Channels at first; they double at each halving."""
     halvings: int = 2
     """How often the picture is halved on the way in."""
+    filtered: bool = False
+    """Whether the network sees, beside the photo, what filters make of it (painting.cel), and says what to change
+    there: it begins where they end. Else it draws afresh."""
+    gamma: float = 1.0
+    """The power that a photo's light is raised to before it is drawn: drawings are lighter."""
+    saturation: float = 1.0
+    """How colourful it then is, as a share: drawn skin is paler."""
     blocks: int = 4
     """Residual blocks at the smallest size."""
     skips: int = 2
     """At how many sizes, from the smallest but one on, what was seen on the way in is added on the way out."""
     d_channels: int = 32
     """Channels of the discriminator at half the size; they double twice."""
+    settled: bool = False
+    """Whether batch normalisation keeps to the statistics of the checkpoint that training starts from. Those of a few
+    pictures change the tones of each with the others', and tones are what is learned here."""
     least_squares: bool = True
     """Least squares (Mao et al. 2017) as adversarial loss; else the logarithms of Goodfellow et al. 2014."""
     content_kimg: float = 8.0
@@ -74,6 +80,9 @@ class Config(base.Config):
     relief: bool = False
     """Whether discriminators see pictures without their tone, less what they are like when blurred: lines and surfaces
     shall be as drawn, and nobody becomes pale because drawings are."""
+    colours: bool = True
+    """Whether discriminators see colours; else the mean of the channels. Of luminance more than half is green, and so
+    were the lines that pleased them."""
     d_real: float = 1.0
     """Weight, in the discriminator's loss, of drawings."""
     d_fake: float = 1.0
@@ -96,8 +105,13 @@ class Config(base.Config):
     eyes: float = 0.0
     """Weight of the opinion of another discriminator, which sees the eyes alone. They cover a tenth of a face, so a
     tenth of `adversarial` pulls at their pixels as hard as that does."""
+    chrominance: float = 0.0
+    """Weight of the L1 distance between the photo's chrominance and the result's: no colour comes from nowhere, while
+    tones are free to become lines."""
     flat: float = 0.0
     """Weight of the L1 distance to the photo with its surfaces made even."""
+    cel: float = 0.0
+    """Weight of the L1 distance to the photo as filters would draw it: even surfaces, few tones, dark lines."""
     tv: float = 0.0
     """Weight of the mean squared difference of neighbouring pixels."""
     enlarge: float = 0.0
@@ -113,8 +127,8 @@ class Config(base.Config):
 
 PRESETS = {
     "portrait": Config(
-        content=1.0, style=0.5, grayscale=0.5, colour=2.0, landmark=1.0, eyes=0.1, flat=1.0, tv=0.1, enlarge=0.7,
-        content_kimg=3.0, relief=True, lr=4e-4,
+        batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=2.5, content=0.5,
+        chrominance=5.0, cel=2.0, landmark=0.3, eyes=0.25, enlarge=0.7, gamma=0.75, saturation=0.75, lr=1e-3,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -130,119 +144,6 @@ PRESETS = {
         seen=32,
     ),
 }  # fmt: skip
-
-
-class Conv(nn.Sequential):
-    """Convolution, batch normalisation, ReLU; at half the size with stride 2. (B, in, H, W) -> (B, out, H, W)."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
-
-
-class Residual(nn.Module):
-    """Two convolutions whose result is added to their input, (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = Conv(channels, channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm(self.second(self.first(x)))
-
-
-class Network(nn.Module):
-    """In, through the residual blocks, and out: pictures (B, 3, H, W) -> (B, 3, H, W), both in [-1, 1]."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        widths = [config.channels * 2**i for i in range(config.halvings + 1)]
-        kernel = 7 if config.fold == 1 else 5
-        self.stem = Conv(3 * config.fold**2, widths[0], kernel)
-        self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
-        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.blocks)))
-        self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
-        self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        height, width = pictures.shape[2:]
-        step = self.config.fold * 2**self.config.halvings
-        x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
-        x = F.pixel_unshuffle(x, self.config.fold)
-        seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
-        for down in self.down:
-            seen.append(down(seen[-1]))
-        x = self.middle(seen.pop())
-        for i in reversed(range(len(self.up))):
-            x = self.up[i](F.interpolate(x, scale_factor=2.0))
-            if i >= len(self.up) - self.config.skips:
-                x = x + seen[i]
-        if self.config.fold > 1:  # never by pixels side by side from different channels: they leave a chequered pattern
-            x = F.interpolate(x, scale_factor=float(self.config.fold), mode="bilinear")
-        return torch.tanh(self.out(x))[:, :, :height, :width]
-
-
-class Warp(nn.Module):
-    """Where the pixels of the picture come from that is drawn, less where they are: pictures (B, 3, H, W) in [-1, 1] ->
-    (B, 2, H, W) in pixels, x first."""
-
-    channels = 24
-
-    def __init__(self) -> None:
-        super().__init__()
-        c = self.channels
-        self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
-        self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
-        self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
-        self.out = nn.Conv2d(c, 2, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        height, width = pictures.shape[2:]
-        x = F.pad(pictures, (0, -width % WARPED, 0, -height % WARPED), mode="replicate")
-        padded = x.shape[2:]
-        first = self.down[0](F.avg_pool2d(x, PLACE).contiguous(memory_format=torch.channels_last))
-        second = self.down[1](first)
-        x = self.middle(self.down[2](second))
-        x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
-        x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
-        shift = FARTHEST * torch.tanh(self.out(x).float())
-        return F.interpolate(shift, padded, mode="bilinear")[:, :, :height, :width]
-
-
-class Artist(nn.Module):
-    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.warp = Warp() if config.enlarge else None
-        self.draw = Network(config)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        drawn: Tensor = self.draw(pictures if self.warp is None else portrait.remap(pictures, self.warp(pictures)))
-        return drawn
-
-
-class Critic(nn.Module):
-    """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        c = channels
-        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: of 3 they look at some pixels more than at others
-        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(widths))
-        self.layers.append(spectral_norm(nn.Conv2d(4 * c, 4 * c, 3, 1, 1)))
-        self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = pictures.contiguous(memory_format=torch.channels_last)
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-        found: Tensor = self.logits(x)
-        return found
 
 
 class Model(base.Translator):
@@ -269,19 +170,11 @@ class Model(base.Translator):
 
     @property
     def reach(self) -> int:
-        """Of the convolutions one after the other, in pixels, rounded up to a whole number of the smallest places."""
-        config = self.config
-        steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
-        ends = (3 + 3 if config.fold == 1 else 2 * config.fold + 2) + 2 * config.fold
-        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
-        if config.enlarge:  # what it sees at a quarter, an eighth and a sixteenth of the size, and goes
-            far += PLACE * (5 + 2 * 3 + 4 * 5) + FARTHEST
-        whole = max(steps[-1], WARPED)
-        return -(-far // whole) * whole
+        return self.g.reach
 
     def translate(self, pictures: Tensor) -> Tensor:
         made: Tensor = self.g_ema(pictures)
-        return made
+        return made.clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """What the phase minimises. While the content alone is learned the discriminators rest: nothing."""
@@ -289,15 +182,16 @@ class Model(base.Translator):
         content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
         if phase == "d":
             return {} if content_only else self.d_losses(batch)
-        photos, shift, points = self.belongs(batch)
-        losses, given = {}, batch.photos
+        given = self.g.expose(batch.photos)
+        photos, shift, points = self.belongs(dataclasses.replace(batch, photos=given))
+        losses = {}
         if self.g.warp is not None and shift is not None:
             found = self.g.warp(given)
             losses["warp"] = (found - shift).abs().mean() * (100 / given.shape[3] * self.config.warp)
             given = portrait.remap(given, found.detach())
         made = self.g.draw(given).float()
         seen = self._see(made) if self.config.content or self.config.style else []
-        losses |= self.kept(made, seen, photos)
+        losses |= self.kept(made, seen, photos, points)
         return losses if content_only else losses | self.drawn(made, seen, points, batch)
 
     @torch.no_grad()
@@ -327,7 +221,7 @@ class Model(base.Translator):
         if config.d_smooth:
             shown["d_smooth"] = smooth_edges(drawings), config.d_smooth
         if config.d_grey:
-            shown["d_grey"] = portrait.grey(drawings), config.d_grey
+            shown["d_grey"] = grey(drawings), config.d_grey
         together = batch.augment(torch.cat([pictures for pictures, _ in shown.values()]))
         logits = [critic.chunk(len(shown)) for critic in self._judge(together)]
         losses = {}
@@ -343,8 +237,9 @@ class Model(base.Translator):
             losses["d_eyes"] = self._is(real, True) + self._is(fake, False)
         return losses
 
-    def kept(self, made: Tensor, seen: list[Tensor], photos: Tensor) -> dict[str, Tensor]:
-        """What holds results (B, 3, H, W), in which a network has `seen` maps, to the photos, their eyes enlarged."""
+    def kept(self, made: Tensor, seen: list[Tensor], photos: Tensor, points: Tensor | None) -> dict[str, Tensor]:
+        """What holds results (B, 3, H, W), in which a network has `seen` maps, to the photos, their eyes enlarged, of
+        faces with points (B, K, 2)."""
         config, losses = self.config, {}
         if config.content:
             pairs = zip(seen, self._see(photos), strict=True)
@@ -352,7 +247,11 @@ class Model(base.Translator):
         if config.colour:
             losses["colour"] = colour_loss(made, photos) * config.colour
         if config.flat:
-            losses["flat"] = F.l1_loss(made.float(), portrait.flatten(photos)) * config.flat
+            losses["flat"] = F.l1_loss(made.float(), flatten(photos)) * config.flat
+        if config.chrominance:
+            losses["chrominance"] = chrominance_loss(made, photos) * config.chrominance
+        if config.cel:
+            losses["cel"] = self._cel(made, photos, points) * config.cel
         return losses
 
     def drawn(self, made: Tensor, seen: list[Tensor], points: Tensor | None, batch: base.Batch) -> dict[str, Tensor]:
@@ -367,14 +266,19 @@ class Model(base.Translator):
         if config.style:
             losses["style"] = self._style(seen, batch.real) * config.style
         if config.grayscale:
-            losses["grayscale"] = (
-                self._style(self._see(portrait.grey(made)), portrait.grey(batch.real)) * config.grayscale
-            )
+            losses["grayscale"] = self._style(self._see(grey(made)), grey(batch.real)) * config.grayscale
         if config.landmark and points is not None:
             losses["landmark"] = portrait.distance(portrait.find(made), points) * config.landmark
         if config.tv:
             losses["tv"] = total_variation(made) * config.tv
         return losses
+
+    def _cel(self, made: Tensor, photos: Tensor, points: Tensor | None) -> Tensor:
+        """The mean distance of results from cels, in which eyes are fine, and count for more: they are small."""
+        if points is None:
+            return F.l1_loss(made, cel(photos))
+        eyes = portrait.around_eyes(points, *photos.shape[2:])
+        return ((made - cel(photos, eyes)).abs() * (1 + EYES_COUNT * eyes)).mean()
 
     def _is(self, logits: Tensor, real: bool) -> Tensor:
         """What the discriminator loses if these are real, or are not."""
@@ -384,6 +288,8 @@ class Model(base.Translator):
 
     def _judge(self, pictures: Tensor) -> list[Tensor]:
         """What two discriminators say of pictures: one looks at lines, one at shapes, at half the size."""
+        if not self.config.colours:
+            pictures = colourless(pictures)
         if self.config.relief:
             pictures = portrait.relief(pictures)
         small = F.avg_pool2d(pictures, 2, ceil_mode=True)
@@ -391,7 +297,7 @@ class Model(base.Translator):
 
     def _judge_eyes(self, pictures: Tensor, points: Tensor) -> Tensor:
         """The logits of both eyes of each picture, (B, 2, h, w)."""
-        eyes = portrait.eyes(pictures, points)
+        eyes = portrait.eyes(pictures if self.config.colours else colourless(pictures), points)
         if self.config.relief:
             eyes = portrait.contrast(eyes)
         eyes = eyes * portrait.window(eyes.device)
@@ -427,19 +333,6 @@ class Model(base.Translator):
         assert batch.photos is not None
         photos = batch.photos[:SHOWN]
         return torch.stack([photos, self.translate(photos)], 1).flatten(0, 1)
-
-
-def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
-    """L1 of luminance and Huber of chrominance (YUV, pictures brought to [0, 1]) (AnimeGANv2, equation of its colour
-    reconstruction loss)."""
-    yuv = made.new_tensor(YUV)
-    a, b = (torch.einsum("kc,bchw->kbhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
-    return F.l1_loss(a[0], b[0]) + F.huber_loss(a[1], b[1]) + F.huber_loss(a[2], b[2])
-
-
-def total_variation(pictures: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, to the right and below, of pictures (B, 3, H, W)."""
-    return pictures.diff(dim=3).square().mean() + pictures.diff(dim=2).square().mean()
 
 
 def mean(losses: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What losses for portraits know of faces: where their points are, how large eyes are drawn, what is flat.
+"""What losses for portraits know of faces: where their points are, how large eyes are drawn.
 
 All on batches, (B, 3, H, W) in [-1, 1], and differentiable by the pictures. Points are (B, K, 2), shares of the width
 and height, in the order of `landmarks.NAMES`. Where there is no face the points mean nothing, and neither do these
@@ -26,15 +26,12 @@ REACH = (0.6, 0.75)
 CROP, CROP_SIDE = 48, 0.65
 """Pixels of an eye that is cut out, and its side in distances between the eyes: beside drawn eyes hair falls, which
 nobody wants on the nose of a photo."""
+AROUND = (0.42, 0.34)
+"""How far an eye with its lashes reaches from its centre, across and down, in distances between the eyes."""
 STEPS = 12
 """After so many steps the place that a point moves to is known to a thousandth of its way."""
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue (BT.601)."""
 TONES = 8
 """Places on a side of which the tone is taken."""
-RADIUS, EVEN = 1 / 64, 0.02
-"""Of the filter that makes surfaces even: its radius as a share of the side, and the variance, of pictures in [0, 1],
-that it takes for none."""
 
 
 @functools.cache
@@ -116,6 +113,16 @@ def eyes(pictures: Tensor, points: Tensor) -> Tensor:
     return F.avg_pool2d(torch.cat(parts), 2)  # seen at twice the size, or stripes of single pixels would go unseen
 
 
+def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
+    """1 on the eyes and 0 everywhere else, with a soft rim: (B, 1, H, W)."""
+    at = middles(height, width, points.device).flatten(0, 1)  # (H W, 2)
+    centre, apart = centres(points)
+    reach = apart[:, None] * apart.new_tensor(AROUND)  # (B, 2)
+    off = (at[None, None] - centre[:, :, None]) / reach[:, None, None]  # (B, 2, H W, 2)
+    near = ((1 - off.square().sum(3)) * 3).clamp(0, 1).amax(1)
+    return near.unflatten(1, (1, height, width))
+
+
 def window(device: torch.device) -> Tensor:
     """1 in the middle of what `eyes` cuts out and 0 at its rim, (CROP, CROP): no line shows where it was cut."""
     row = torch.hann_window(CROP, periodic=False, device=device).clamp_max(0.5) * 2
@@ -133,33 +140,7 @@ def contrast(pictures: Tensor) -> Tensor:
     return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
 
 
-def grey(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) without their colours."""
-    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1)
-
-
 def distance(found: Tensor, points: Tensor) -> Tensor:
     """The mean distance of points from where they belong, in distances between the eyes."""
     _, apart = centres(points)
     return ((found - points).abs().sum(2) / apart[:, None]).mean()
-
-
-def flatten(pictures: Tensor) -> Tensor:
-    """Pictures whose surfaces are even and whose edges stay: guided filter (He et al. 2010, equations 5 to 8), each
-    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015)."""
-    size = pictures.shape[2:]
-    side = 2 * max(1, round(RADIUS * min(size) / 2)) + 1
-
-    def blur(x: Tensor) -> Tensor:
-        padded = F.pad(x, (side // 2,) * 4, mode="replicate")
-        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
-
-    x = (pictures.float() + 1) / 2
-    for _ in range(2):
-        small = F.avg_pool2d(x, 2, ceil_mode=True)
-        mean = blur(small)
-        variance = (blur(small * small) - mean * mean).clamp_min(0)
-        slope = variance / (variance + EVEN**2)
-        lines = F.interpolate(blur(torch.cat([slope, mean - slope * mean], 1)), size, mode="bilinear")
-        x = lines[:, :3] * x + lines[:, 3:]
-    return x * 2 - 1

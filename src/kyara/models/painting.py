@@ -1,0 +1,170 @@
+"""What painters know of pictures: surfaces that are even, few tones, dark lines, colours.
+
+All on batches, (B, 3, H, W) in [-1, 1], and of any size: lengths are shares of the shorter side."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (BT.601)."""
+YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
+"""Rows: luminance and the two of chrominance."""
+RADIUS, EVEN = 1 / 64, 0.02
+"""Of the filter that makes surfaces even: its radius as a share of the side, and the variance, of pictures in [0, 1],
+that it takes for none."""
+STROKE, FINE_STROKE = 6 / 256, 2 / 256
+"""Radius of a stroke of the brush, and of one where there is more detail."""
+TONES, STEEP = 6, 20.0
+"""So many tones are left, and how steep the steps between them are."""
+DEPTH, NEARBY = 1.0, 20 / 256
+"""How much more contrast there is where there is more detail, and to what is how far around."""
+LINE, WIDER = 1.2 / 256, 1.6
+"""Deviation of the blur that lines are found by, and of the wider one as a multiple of it."""
+FAINT, HARD, BLACK = 0.015, 100.0, 0.1
+"""How much darker than its surroundings a line is at least, how fast it gets dark from there, and how dark at last."""
+
+
+def luminance(pictures: Tensor) -> Tensor:
+    """Of pictures (B, 3, H, W), (B, 1, H, W)."""
+    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) without their colours."""
+    return luminance(pictures).expand(-1, 3, -1, -1)
+
+
+def expose(pictures: Tensor, gamma: float, saturation: float) -> Tensor:
+    """Pictures whose light, in [0, 1], is raised to the power `gamma`, and whose colours then lie `saturation` times as
+    far from grey."""
+    x = ((pictures.float() + 1) / 2).clamp(1e-4, 1) ** gamma
+    return torch.lerp(luminance(x), x, saturation).clamp(0, 1) * 2 - 1
+
+
+def colourless(pictures: Tensor) -> Tensor:
+    """The mean of the three channels in all of them: what changes it most has no colour."""
+    return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def means(pictures: Tensor, side: int) -> Tensor:
+    """Of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns: pooling
+    takes five times as long."""
+    for dim in (2, 3):
+        count = pictures.shape[dim] - side + 1
+        total = pictures.narrow(dim, 0, count).clone()
+        for shift in range(1, side):
+            total += pictures.narrow(dim, shift, count)
+        pictures = total / side
+    return pictures
+
+
+def box(pictures: Tensor, reach: int) -> Tensor:
+    """The mean of what is at most `reach` pixels away, across and down."""
+    return means(F.pad(pictures, (reach,) * 4, mode="replicate"), 2 * reach + 1)
+
+
+def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
+    """Pictures whose surfaces are even and whose edges stay: guided filter (He et al. 2010, equations 5 to 8), each
+    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015). Lengths, here and
+    below, are shares of `side` pixels, by default the shorter one."""
+    size = pictures.shape[2:]
+    reach = max(1, round(RADIUS * (side or min(size)) / 2))
+    x = (pictures.float() + 1) / 2
+    for _ in range(2):
+        small = F.avg_pool2d(x, 2, ceil_mode=True)
+        mean = box(small, reach)
+        variance = (box(small * small, reach) - mean * mean).clamp_min(0)
+        slope = variance / (variance + EVEN**2)
+        fits = F.interpolate(box(torch.cat([slope, mean - slope * mean], 1), reach), size, mode="bilinear")
+        x = fits[:, :3] * x + fits[:, 3:]
+    return x * 2 - 1
+
+
+def kuwahara(pictures: Tensor, radius: int) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] as if painted with a square brush: of the four squares that have the pixel at a
+    corner the one that varies least has its colour (Kuwahara et al. 1976), here a mean that such squares rule."""
+    height, width = pictures.shape[2:]
+    light = luminance(pictures)
+    x = F.pad(torch.cat([pictures, light, light.square()], 1), (radius,) * 4, mode="replicate")
+    squares = means(x, radius + 1)  # (B, 5, H + radius, W + radius)
+    total, weights = torch.zeros_like(pictures), torch.zeros_like(light)
+    for down in (0, radius):
+        for right in (0, radius):
+            square = squares[:, :, down : down + height, right : right + width]
+            variance = (square[:, 4:] - square[:, 3:4].square()).clamp_min(0)
+            weight = (variance + 1e-4).square().square().reciprocal()
+            total, weights = total + weight * square[:, :3], weights + weight
+    return total / weights
+
+
+def few_tones(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] whose luminance has hardly more than TONES values; colours keep their hue."""
+    light = luminance(pictures)
+    step = (light * TONES).floor()
+    tone = (step + torch.sigmoid((light * TONES - step - 0.5) * STEEP)) / TONES
+    return (pictures * (tone + 0.02) / (light + 0.02)).clamp(0, 1)
+
+
+def blur(pictures: Tensor, deviation: float) -> Tensor:
+    """Pictures (B, C, H, W) blurred by a Gaussian whose deviation is given in pixels."""
+    reach = max(1, round(3 * deviation))
+    row = torch.exp(-torch.arange(-reach, reach + 1, device=pictures.device).square() / (2 * deviation**2))
+    row = (row / row.sum()).expand(pictures.shape[1], 1, 1, -1)
+    x = F.pad(pictures, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(x, row, groups=len(row)), row.mT, groups=len(row))
+
+
+def lines(pictures: Tensor, side: int | None = None) -> Tensor:
+    """How dark lines are in pictures (B, 3, H, W) in [0, 1], 1 where there is none: (B, 1, H, W). A line is what is
+    darker than its surroundings: difference of Gaussians, thresholded softly (Winnemöller et al. 2012, equation 6)."""
+    deviation = max(LINE * (side or min(pictures.shape[2:])), 0.5)
+    light = luminance(pictures)
+    darker = blur(light, deviation) - blur(light, WIDER * deviation) + FAINT
+    return 1 + (1 - BLACK) * torch.tanh(HARD * darker.clamp_max(0))
+
+
+@torch.no_grad()
+def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
+    """Pictures as filters would draw them: even surfaces, painted in strokes and few tones, with dark lines. Where
+    `detail` (B, 1, H, W) is 1 strokes are fine and tones deep instead: that is for eyes."""
+    with torch.autocast(pictures.device.type, enabled=False):  # lines are fainter than bfloat16 tells apart
+        x = (pictures.float() + 1) / 2
+        side = side or min(pictures.shape[2:])
+        flat = (flatten(pictures, side) + 1) / 2
+        stroke = max(1, round(STROKE * side))
+        painted = few_tones(kuwahara(kuwahara(flat, stroke), stroke))
+        if detail is not None:
+            fine = kuwahara(x, max(1, round(FINE_STROKE * side)))
+            fine = (fine + DEPTH * (fine - box(x, round(NEARBY * side)))).clamp(0, 1)
+            painted = torch.lerp(painted, fine, detail)
+        return painted * lines(flat, side) * 2 - 1
+
+
+def cel_reach(side: int) -> int:
+    """How many pixels away something makes a difference to a cel, without `detail`."""
+    flat = 2 * (2 * max(1, round(RADIUS * side / 2)) + 1) * 2
+    return flat + max(2 * max(1, round(STROKE * side)), max(1, round(3 * WIDER * max(LINE * side, 0.5))))
+
+
+def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
+    """L1 of luminance and Huber of chrominance (YUV, pictures brought to [0, 1]) (AnimeGANv2, equation of its colour
+    reconstruction loss)."""
+    yuv = made.new_tensor(YUV)
+    a, b = (torch.einsum("kc,bchw->kbhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
+    return F.l1_loss(a[0], b[0]) + F.huber_loss(a[1], b[1]) + F.huber_loss(a[2], b[2])
+
+
+def total_variation(pictures: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, to the right and below, of pictures (B, 3, H, W)."""
+    return pictures.diff(dim=3).square().mean() + pictures.diff(dim=2).square().mean()
+
+
+def chrominance_loss(made: Tensor, photos: Tensor) -> Tensor:
+    """L1 of chrominance (YUV, pictures brought to [0, 1]), the mean of both channels. Huber's loss above is a square
+    there and holds next to nothing."""
+    yuv = made.new_tensor(YUV[1:])
+    a, b = (torch.einsum("kc,bchw->bkhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
+    return F.l1_loss(a, b)
