@@ -10,6 +10,7 @@ from networks import MASK, generator, pattern, projector_of
 from torch import nn
 
 from kyara import models
+from kyara.inversion.perceptual import load_perceptual
 from kyara.models.inside import Cut, Host, Span
 from kyara.models.projector import Model as Projector
 from kyara.rewriting.edit import Picture, as_mask, overlay
@@ -160,3 +161,24 @@ def test_two_eyes_are_two_parts() -> None:
     laid[10:14, 4:9, 3], laid[10:15, 20:26, 3] = 1, 1
     found = parts(torch.from_numpy(laid).movedim(2, 0))
     assert [int(part[3].sum()) for part in found] == [30, 20]
+
+
+def test_eyes_that_are_erased_come_back() -> None:
+    """In the built-in generator: what is erased is missed, and inserted again it is as if nothing had been."""
+    hosts = Hosts(models.load("builtin:anime").requires_grad_(False), "builtin:anime")
+    span = hosts.model.memories()[6]
+    cut = Cut(hosts.model, span, span)
+    memory = LinearMemory(cut, [cut.open(hosts.others(16, 0))])
+    host = cut.open(hosts.like(Picture(seed=3), 5))
+    masks = torch.from_numpy(as_mask((14, 28, 36, 14), 64, 64, "x")).expand(6, 1, -1, -1)
+    erased = forget(host, masks, memory.erased(host, masks))
+    direction = memory.directions([erased])
+    perceptual = load_perceptual("builtin", torch.device("cpu"))
+    seen = perceptual.see(host.picture)
+    with added(hosts.model, memory.solve([erased], direction)):
+        worn = cut.open(host.make)
+        back = Lesson(worn, host.picture, erased.alpha, host.value, erased.new, erased.kept)
+        with added(hosts.model, memory.solve([back], direction)):
+            restored = host.make()
+    lost, left = (float(perceptual.distance(perceptual.see(x), seen).mean()) for x in (worn.picture, restored))
+    assert lost > 0.1 and left < 1e-3
