@@ -128,7 +128,7 @@ class Config(base.Config):
 PRESETS = {
     "portrait": Config(
         batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=2.5, content=0.5,
-        chrominance=5.0, cel=2.0, landmark=0.3, eyes=0.25, enlarge=0.7, gamma=0.75, saturation=0.75, lr=1e-3,
+        chrominance=5.0, cel=2.0, landmark=0.3, eyes=0.25, enlarge=0.7, gamma=0.85, saturation=0.85, lr=1e-3,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
