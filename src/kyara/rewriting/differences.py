@@ -43,9 +43,10 @@ class Rule:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """How it was taught, and what it was measured to do."""
 
-    @property
-    def file_name(self) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name) + ".safetensors"
+
+def file_name(name: str) -> str:
+    """Of the rule of that name, in the folder `edits`."""
+    return re.sub(r"[^\w.-]+", "-", name) + ".safetensors"
 
 
 def root_of(found: Checkpoint) -> str:
@@ -119,9 +120,9 @@ def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str) -> Non
     weights, original = combined(found, rules)
     (out / EDITS).mkdir(parents=True, exist_ok=True)
     for rule in rules:
-        write_rule(out / EDITS / rule.file_name, rule)
+        write_rule(out / EDITS / file_name(rule.name), rule)
     write_atomic(out / ORIGINAL, lambda temporary: save_file(_contiguous(original), temporary))
-    rows = [{"file": r.file_name, "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
+    rows = [{"file": file_name(r.name), "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
     about = {**found.about, KEY: {"root": root_of(found), "parent": name, "kyara": __version__, "rules": rows}}
     checkpoint.write(
         out, model=found.model, config=found.config, weights=weights, card=_card(found, name, rules), about=about

@@ -20,7 +20,7 @@ from kyara.gallery import command_line, printable
 from kyara.models.base import Model
 from kyara.models.projector import Model as Projector
 from kyara.rewriting import differences
-from kyara.rewriting.differences import LARGEST, Rule, read_rule, root_of, rules_of
+from kyara.rewriting.differences import LARGEST, Rule, file_name, read_rule, root_of, rules_of
 from kyara.rewriting.edit import Edit, read_edit
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.nonlinear import Settings
@@ -101,12 +101,17 @@ def rewrite(
             raise ValueError(f"{option} {number}: must be {least} or more")
     if min(p, q) < 0:
         raise ValueError("--p, --q: must be 0 or more")
+    if memory == "linear" and (layers, p, q, steps) != (2, Settings.p, Settings.q, Settings.steps):
+        raise ValueError("--layers, --p, --q, --steps: a linear memory is solved directly; they only go with nonlinear")
+    if memory == "nonlinear" and rank != 1:
+        raise ValueError("--rank: only goes with --memory linear")
     found = checkpoint.read(model)
     for read in (found.path, *(Path(one) for one in wanted if not isinstance(one, Mapping))):
         if out.resolve() in (read.resolve(), *read.resolve().parents):
             raise ValueError(f"--out {out}: {read} is read from there; choose another folder")
     rules = without(rules_of(found), undo)
     learned, ready = sort_out(wanted, found)
+    learned = unknown(learned, [*rules, *ready])
     if not (learned or ready):
         if not rules and undo is None:
             raise ValueError(f"{model}: was not rewritten yet; name an edit file")
@@ -133,8 +138,6 @@ def rewrite(
     _put(network, differences.combined(found, [])[0])  # each rule is learned by itself: in turn, later ones learn less
     for edit in learned:
         assert teacher is not None
-        if edit.name in names(rules):
-            continue  # it knows that already
         taught = teach_rule(teacher, edit)
         about = {"edit": edit.source, "memory": memory, "layers": layers, **taught.measured, "found": taught.found}
         rules.append(Rule(edit.name, root_of(found), taught.difference, strength, about))
@@ -150,6 +153,21 @@ def rewrite(
 
 def names(rules: Sequence[Rule]) -> set[str]:
     return {rule.name for rule in rules}
+
+
+def unknown(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:
+    """The edits that are no rules yet: what is known already changes nothing. ValueError if two that differ would have
+    one name, or one file."""
+    taken = {file_name(rule.name): rule.about.get("edit") for rule in rules}
+    new = []
+    for edit in edits:
+        name = file_name(edit.name)
+        if name not in taken:
+            taken[name] = edit.source
+            new.append(edit)
+        elif taken[name] != edit.source:
+            raise ValueError(f"{edit.name}: there is another rule of that name; give it one of its own, or --undo that")
+    return new
 
 
 def without(rules: list[Rule], undo: str | None) -> list[Rule]:
