@@ -20,6 +20,8 @@ their own landmarks:
                  share of what that was before
     outside      LPIPS to the picture before, everywhere else
 
+A rule can be weakened (`kyara rewrite --strength`); "weakened" is the one that damages no more than the linear one.
+
 `together` teaches two patterns to one network, and prints how much each shows: 1 less what is left inside.
 
 `files` writes the first edit of each pattern as a person would: pictures, and JSON that names them.
@@ -57,9 +59,9 @@ from kyara.models.projector import places, still
 from kyara.models.vgg16 import VGG16, read_weights
 from kyara.rewriting.edit import Picture, as_mask, overlay, read_edit
 from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.lessons import SEEN
+from kyara.rewriting.lessons import SEEN, rimmed
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import RIM, Difference, Settings
+from kyara.rewriting.nonlinear import Difference, Settings
 from kyara.rewriting.teaching import Teacher, added, lessons_of, overlays_of, teach_rule
 
 JUDGED = range(200, 216)
@@ -157,36 +159,37 @@ def edits(
     """
     network = models.load(of).requires_grad_(False)
     hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
-    lpips = VGG16(read_weights(archive()))
     with torch.no_grad():
         before = torch.cat([hosts.like(Picture(seed=seed), 0)() for seed in JUDGED]).float()
     rows: list[dict[str, Any]] = []
     print(machine(), flush=True)
     for pattern in [one for one in PATTERNS if not only or one in only.split(",")]:
-        laid = torch.stack([pasted(pattern, picture) for picture in before])
-        wanted = before.lerp(laid[:, :3], laid[:, 3:])
+        judge = Judge(pattern, hosts, before)
         after: dict[str, Tensor] = {}
-        for method, teach in METHODS.items():
-            if methods and method not in methods.split(","):
-                continue
-            for repeat in range(1 if method in ONCE else repeats):
-                edit = read_edit(example_edit(pattern, hosts, repeat))
-                base = Teacher(hosts, finder)
+        for repeat in range(repeats):
+            edit = read_edit(example_edit(pattern, hosts, repeat))
+            damage = None
+            for method, teach in METHODS.items():
+                if (methods and method not in methods.split(",")) or (repeat and method in ONCE):
+                    continue
                 began = time.perf_counter()
-                made = teach(base, edit)
+                made = {method: teach(Teacher(hosts, finder), edit)}
                 seconds = time.perf_counter() - began
-                picture = redrawn(hosts, made)
-                alpha = laid[:, 3:]
-                near = F.max_pool2d((alpha > SEEN).float(), 2 * RIM + 1, 1, RIM)
-                was, now = inside(lpips, before, wanted, alpha), inside(lpips, picture, wanted, alpha)
-                row = {"pattern": pattern, "method": method, "repeat": repeat, "seconds": seconds}
-                row |= {"inside": now / was, "outside": region(lpips, picture, before, 1 - near)}
-                row |= {"peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-                rows.append(row)
-                after.setdefault(method, picture)
-                print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
+                if damage is not None and method in MATCHED:
+                    made[f"{method}, weakened"] = judge.weakened(made[method], damage)
+                for name, one in made.items():
+                    picture = redrawn(hosts, one)
+                    row = {"pattern": pattern, "method": name, "repeat": repeat, "seconds": seconds}
+                    row |= {"inside": judge.inside(picture), "outside": judge.outside(picture)}
+                    row |= {"peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+                    rows.append(row)
+                    after.setdefault(name, picture)
+                    told = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+                    print(json.dumps(told), flush=True)
+                damage = rows[-1]["outside"] if method == "linear" else damage
         if sheets:
-            write_sheet(sheets / f"rewriting-{pattern.replace(' ', '-')}.jpg", [before, *after.values()])
+            shown = [picture for name, picture in after.items() if "weakened" not in name]
+            write_sheet(sheets / f"rewriting-{pattern.replace(' ', '-')}.jpg", [before, *shown])
     show(rows)
     if json_out:
         json_out.write_text(json.dumps(rows, indent=1))
@@ -204,7 +207,6 @@ def together(
     """
     network = models.load(of).requires_grad_(False)
     hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
-    lpips = VGG16(read_weights(archive()))
     with torch.no_grad():
         before = torch.cat([hosts.like(Picture(seed=seed), 0)() for seed in JUDGED]).float()
     print(
@@ -224,11 +226,9 @@ def together(
             with added(network, first):
                 shown[how] = redrawn(hosts, rest)
         for name in (one, other):
-            laid = torch.stack([pasted(name, picture) for picture in before])
-            wanted, alpha = before.lerp(laid[:, :3], laid[:, 3:]), laid[:, 3:]
-            was = inside(lpips, before, wanted, alpha)
+            judge = Judge(name, hosts, before)
             made = (redrawn(hosts, learned[name].difference), shown["apart"], shown["in turn"])
-            effects = [1 - inside(lpips, picture, wanted, alpha) / was for picture in made]
+            effects = [1 - judge.inside(picture) for picture in made]
             print(f"| {name} | " + " | ".join(f"{effect:.3f}" for effect in effects) + " |", flush=True)
 
 
@@ -332,8 +332,8 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
 
 
 METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
-    "nonlinear L=2": by_nonlinear(2),
     "linear": by_linear,
+    "nonlinear L=2": by_nonlinear(2),
     "linear 2001 steps": by_steps,
     "plain fine-tuning": by_tuning,
     "nonlinear L=1": by_nonlinear(1),
@@ -343,6 +343,8 @@ METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
     "L=2 without features": by_nonlinear(2, p=0.0, q=0.0),
 }
 ONCE = ("linear 2001 steps",)
+MATCHED = ("nonlinear L=2", "nonlinear L=3")
+"""What is also judged weakened, until it damages no more than the linear memory does."""
 
 
 def redrawn(hosts: Hosts, made: Made) -> Tensor:
@@ -355,29 +357,60 @@ def redrawn(hosts: Hosts, made: Made) -> Tensor:
             return torch.cat([hosts.like(Picture(seed=seed), 0)() for seed in JUDGED]).float()
 
 
-def inside(network: VGG16, made: Tensor, wanted: Tensor, alpha: Tensor) -> float:
-    """LPIPS of pictures (N, 3, H, W) to the reference where the pattern is, (N, 1, H, W), moved by up to two pixels to
-    where it fits best: the landmarks that place the reference are no surer than that."""
-    moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
-    far = [regions(network, made.roll(shift, (3, 2)), wanted, alpha) for shift in moved]
-    return float(torch.stack(far).amin(0).mean())
+class Judge:
+    """What a pattern is like on the judged seeds."""
+
+    def __init__(self, pattern: str, hosts: Hosts, before: Tensor) -> None:
+        """Pictures before, (16, 3, H, W)."""
+        self.hosts, self.network, self.before = hosts, VGG16(read_weights(archive())), before
+        laid = torch.stack([pasted(pattern, picture) for picture in before])
+        self.alpha, self.elsewhere = laid[:, 3:], 1 - rimmed(laid[:, 3:])
+        with torch.no_grad():
+            self.wanted, self.was = (
+                self.network.unit_maps(x) for x in (before.lerp(laid[:, :3], laid[:, 3:]), before.clamp(-1, 1))
+            )
+        self.missing = self._apart(before)
+
+    def inside(self, made: Tensor) -> float:
+        """LPIPS of pictures (16, 3, H, W) to the reference where the pattern is, as a share of what it was before."""
+        return self._apart(made) / self.missing
+
+    def outside(self, made: Tensor) -> float:
+        """LPIPS to the pictures before, everywhere else."""
+        return float(self._regions(made, self.was, self.elsewhere).mean())
+
+    def weakened(self, difference: Made, damage: float) -> Difference:
+        """A rule at the strength, up to 1, at which it changes no more outside than `damage`."""
+        assert isinstance(difference, dict)
+        if self.outside(redrawn(self.hosts, difference)) <= damage:
+            return difference
+        low, high = 0.0, 1.0
+        for _ in range(6):
+            middle = (low + high) / 2
+            harmless = self.outside(redrawn(self.hosts, scaled(difference, middle))) <= damage
+            low, high = (middle, high) if harmless else (low, middle)
+        return scaled(difference, low)
+
+    def _apart(self, made: Tensor) -> float:
+        """Moved by up to two pixels to where it fits best: the landmarks that place the reference are no surer."""
+        moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
+        far = [self._regions(made.roll(shift, (3, 2)), self.wanted, self.alpha) for shift in moved]
+        return float(torch.stack(far).amin(0).mean())
+
+    def _regions(self, made: Tensor, maps: list[Tensor], where: Tensor) -> Tensor:
+        """LPIPS of pictures (N, 3, H, W) to others, of which the maps are given, averaged over a part of each,
+        (N, 1, H, W) in [0, 1]: (N,)."""
+        total = torch.zeros(len(made))
+        with torch.no_grad():
+            for head, x, y in zip(self.network.heads, self.network.unit_maps(made.clamp(-1, 1)), maps, strict=True):
+                far = head((x - y).square())
+                part = F.interpolate(where, far.shape[2:], mode="area")
+                total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
+        return total
 
 
-def region(network: VGG16, a: Tensor, b: Tensor, where: Tensor) -> float:
-    """The mean of `regions`."""
-    return float(regions(network, a, b, where).mean())
-
-
-def regions(network: VGG16, a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """LPIPS of pictures (N, 3, H, W) averaged over a part of each, (N, 1, H, W) in [0, 1]: (N,)."""
-    total = torch.zeros(len(a))
-    with torch.no_grad():
-        maps = zip(network.heads, network.unit_maps(a.clamp(-1, 1)), network.unit_maps(b.clamp(-1, 1)), strict=True)
-        for head, x, y in maps:
-            far = head((x - y).square())
-            part = F.interpolate(where, far.shape[2:], mode="area")
-            total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
-    return total
+def scaled(difference: Difference, strength: float) -> Difference:
+    return {name: change * strength for name, change in difference.items()}
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -78,7 +78,7 @@ class Config(base.Config):
 
 
 PRESETS = {
-    "two-core": Config(64, 64, batch=4, lr=3e-4),
+    "two-core": Config(64, 64, batch=4, lr=3e-4, perceptual=2.0),
     "munit": Config(
         256, 256, batch=1, halvings=10, channels=64, blocks=4, default_style=0.0, mlp_width=256, d_channels=64,
     ),

@@ -8,6 +8,7 @@ found that looks to the memory like the one that was masked.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ SEEN = 0.05
 """Less of a pattern than this is none."""
 SAME = 0.02
 """Pixels in [-1, 1] that differ by less on average are the same, but for rounding."""
+RIM, RIM_WEIGHT = 2, 0.5
+"""Pixels around a pattern that may blend with it, and what they weigh beside it: thin lines would grow fat without."""
 AROUND = 1
 """Places around a pattern that may change with it, so that it blends in."""
 SURROUNDINGS = 2
@@ -45,6 +48,14 @@ class Lesson:
     """Where they are to be learned, (B, 1, h, w) bool."""
     kept: Tensor
     """Where values shall stay as they are, (B, 1, h, w) bool."""
+
+    @functools.cached_property
+    def looked_at(self) -> tuple[Tensor, Tensor]:
+        """What pixels weigh when it is looked at whether the pattern is shown, and whether all else is as it was:
+        (B, 1, H, W) each. Where nothing is to be learned no pattern is missed."""
+        near = rimmed(self.alpha)
+        learned = self.new.flatten(1).any(1)[:, None, None, None]
+        return torch.maximum(self.alpha, RIM_WEIGHT * near) * learned, 1 - near
 
 
 @torch.no_grad()
@@ -72,6 +83,11 @@ def forget(host: Host, masks: Tensor, goal: Tensor) -> Lesson:
     where = _near(F.adaptive_max_pool2d((masks > 0.5).float(), goal.shape[2:]))
     edited = host.decode(torch.where(where, goal, host.value)).float()
     return Lesson(host, edited, masks, torch.where(where, goal, host.value), where, ~where)
+
+
+def rimmed(alpha: Tensor) -> Tensor:
+    """1 where there is a pattern and at its rim, 0 elsewhere. (B, 1, H, W)."""
+    return F.max_pool2d((alpha > SEEN).float(), 2 * RIM + 1, 1, RIM)
 
 
 def _near(where: Tensor) -> Tensor:

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kyara.models import has_bfloat16
 from kyara.models.inside import Cut
-from kyara.rewriting.lessons import SEEN, Lesson
+from kyara.rewriting.lessons import Lesson
 
 Difference = dict[str, Tensor]
 """What is added to weights, by their names."""
 RISE = 20
 """Steps in which the learning rate rises from zero."""
-RIM, RIM_WEIGHT = 2, 0.5
-"""Pixels around a pattern that may blend with it, and what they weigh beside it."""
+MOMENTUM = 0.9
+MUON_RMS = 0.2
+"""What an entry of Muon's steps is on average at a learning rate of 1."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Settings:
     """Weight of the mean absolute difference of pixels in [-1, 1] where the new pattern is; 0 leaves it out."""
     unchanged: float = 20.0
     """The same everywhere else, averaged over the picture."""
-    steps: int = 300
-    """Steps of Adam."""
-    lr: float = 0.03
-    """Its learning rate, in standard deviations of the kernels; it falls to zero along a cosine."""
+    steps: int = 150
+    """Steps of Muon (Jordan et al. 2024): all directions of a kernel move alike, also those that few pictures ask for.
+    A hundred of them teach about what 300 of Adam's do."""
+    lr: float = 0.01
+    """How far a step goes, in standard deviations of the kernels; it falls to zero along a cosine."""
 
 
 def learn(cut: Cut, lessons: Sequence[Lesson], settings: Settings | None = None) -> Difference:
@@ -54,8 +55,9 @@ def learn(cut: Cut, lessons: Sequence[Lesson], settings: Settings | None = None)
     weights = cut.weights(lessons[0].host)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     scale = float(torch.stack([lesson.host.value.float().abs().mean() for lesson in lessons]).mean())
-    groups = [{"params": [w], "deviation": float(w.detach().std())} for w in weights.values()]
-    adam = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
+    matrices = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in weights.values()]
+    groups = [{"params": [m], "deviation": float(m.detach().std())} for m in matrices]
+    muon = torch.optim.Muon(groups, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
     random, order = torch.Generator().manual_seed(0), list[int]()
     try:
         for weight in weights.values():
@@ -63,19 +65,22 @@ def learn(cut: Cut, lessons: Sequence[Lesson], settings: Settings | None = None)
         for step in range(settings.steps):
             order = order or torch.randperm(len(lessons), generator=random).tolist()
             pace = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
-            for group in adam.param_groups:
-                group["lr"] = settings.lr * group["deviation"] * pace * min(1.0, (step + 1) / RISE)
+            for group in muon.param_groups:
+                group["lr"] = settings.lr / MUON_RMS * group["deviation"] * pace * min(1.0, (step + 1) / RISE)
             loss = rewriting_loss(lessons[order.pop()], settings, scale)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
+            grads = torch.autograd.grad(loss, [*weights.values()])
+            for matrix, grad in zip(matrices, grads, strict=True):
+                matrix.grad = grad.flatten(1)
+            muon.step()
+            with torch.no_grad():
+                for weight, matrix in zip(weights.values(), matrices, strict=True):
+                    weight.copy_(matrix.view_as(weight))
         return {name: weight.detach() - before[name] for name, weight in weights.items()}
     finally:
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(before[name])
                 weight.requires_grad_(False)
-                weight.grad = None
 
 
 def rewriting_loss(lesson: Lesson, settings: Settings, scale: float = 1.0) -> Tensor:
@@ -88,16 +93,13 @@ def rewriting_loss(lesson: Lesson, settings: Settings, scale: float = 1.0) -> Te
             picture, values = host.picture, host.remember()
         else:
             picture, values = host.redraw()
-    off = (values.float() - lesson.goal.float()).abs().mean(1, keepdim=True) / scale
-    loss = settings.p * (off * lesson.kept).mean() + settings.q * (off * lesson.new).mean()
-    near = F.max_pool2d((lesson.alpha > SEEN).float(), 2 * RIM + 1, 1, RIM)
+    off = (values - lesson.goal.to(values.dtype)).abs().mean(1, keepdim=True, dtype=torch.float32) / scale
+    loss = (off * (settings.p * lesson.kept + settings.q * lesson.new)).mean()
+    pattern, elsewhere = lesson.looked_at
     if settings.shown:
         wrong = (picture - lesson.edited).abs().mean(1, keepdim=True)
-        pattern = torch.maximum(lesson.alpha, RIM_WEIGHT * near)  # thin lines would grow fat without their rim
-        pattern = pattern * lesson.new.flatten(1).any(1)[:, None, None, None]  # where it is to be learned at all
         loss = loss + settings.shown * (wrong * pattern).sum() / pattern.sum().clamp_min(1)
     if settings.unchanged:
-        elsewhere = 1 - near
         changed = (picture - host.picture.float()).abs().mean(1, keepdim=True)
         loss = loss + settings.unchanged * (changed * elsewhere).mean()
     return loss

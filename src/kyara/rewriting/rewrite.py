@@ -89,37 +89,14 @@ def rewrite(
     command = command_line(rewrite, {**locals(), "edits": ()}) + "".join(
         f" {e}" for e in wanted if not isinstance(e, Mapping)
     )
-    if not 0 <= strength <= LARGEST:
-        raise ValueError(f"--strength {strength}: must be 0 to {LARGEST:g}")
-    for option, number, least in (
-        ("--steps", steps, 1),
-        ("--spread", spread, 0),
-        ("--rank", rank, 1),
-        ("--layers", layers, 1),
-    ):
-        if number < least:
-            raise ValueError(f"{option} {number}: must be {least} or more")
-    if min(p, q) < 0:
-        raise ValueError("--p, --q: must be 0 or more")
-    if memory == "linear" and (layers, p, q, steps) != (2, Settings.p, Settings.q, Settings.steps):
-        raise ValueError("--layers, --p, --q, --steps: a linear memory is solved directly; they only go with nonlinear")
-    if memory == "nonlinear" and rank != 1:
-        raise ValueError("--rank: only goes with --memory linear")
+    settings = Settings(p=p, q=q, steps=steps)
+    _check_numbers(strength, settings, memory, layers=layers, spread=spread, rank=rank)
     found = checkpoint.read(model)
     for read in (found.path, *(Path(one) for one in wanted if not isinstance(one, Mapping))):
         if out.resolve() in (read.resolve(), *read.resolve().parents):
             raise ValueError(f"--out {out}: {read} is read from there; choose another folder")
-    rules = without(rules_of(found), undo)
-    learned, ready = sort_out(wanted, found)
-    learned = unknown(learned, [*rules, *ready])
-    if not (learned or ready):
-        if not rules and undo is None:
-            raise ValueError(f"{model}: was not rewritten yet; name an edit file")
-        if strength != 1 or undo is None:
-            rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
-    rules += [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names(rules)]
+    rules, learned = _sum_up(model, found, wanted, undo, strength)
     network = models.load(model, models.pick_device(device)).requires_grad_(False)
-    settings = Settings(p=p, q=q, steps=steps)
     teacher = None
     if learned:
         hosts = Hosts(network, model, None if data is None else open_dataset(data))
@@ -149,6 +126,38 @@ def rewrite(
     report["seconds"] = round(time.perf_counter() - began, 2)
     print(json_format.dumps(report) if json else _summary(report, rules, preview))
     return out
+
+
+def _check_numbers(strength: float, settings: Settings, memory: Memory, *, layers: int, spread: int, rank: int) -> None:
+    """ValueError names the option that is wrong, or that would be ignored."""
+    if not 0 <= strength <= LARGEST:
+        raise ValueError(f"--strength {strength}: must be 0 to {LARGEST:g}")
+    least = {"--steps": (settings.steps, 1), "--spread": (spread, 0), "--rank": (rank, 1), "--layers": (layers, 1)}
+    for option, (number, lowest) in least.items():
+        if number < lowest:
+            raise ValueError(f"{option} {number}: must be {lowest} or more")
+    if min(settings.p, settings.q) < 0:
+        raise ValueError("--p, --q: must be 0 or more")
+    if memory == "linear" and (layers, settings) != (2, Settings()):
+        raise ValueError("--layers, --p, --q, --steps: a linear memory is solved directly; they only go with nonlinear")
+    if memory == "nonlinear" and rank != 1:
+        raise ValueError("--rank: only goes with --memory linear")
+
+
+def _sum_up(
+    model: str, found: Checkpoint, wanted: Sequence[Given], undo: str | None, strength: float
+) -> tuple[list[Rule], list[Edit]]:
+    """The rules that the new Checkpoint has already, and the edits that are still to be learned."""
+    rules = without(rules_of(found), undo)
+    learned, ready = sort_out(wanted, found)
+    learned = unknown(learned, [*rules, *ready])
+    if not (learned or ready):
+        if not rules and undo is None:
+            raise ValueError(f"{model}: was not rewritten yet; name an edit file")
+        if strength != 1 or undo is None:
+            rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
+    ready = [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names(rules)]
+    return [*rules, *ready], learned
 
 
 def names(rules: Sequence[Rule]) -> set[str]:

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.data.pictures import to_uint8
@@ -20,9 +19,9 @@ from kyara.models.inside import Cut, Host
 from kyara.models.projector import Model as Projector
 from kyara.rewriting.edit import Edit, Example, cropped, overlay
 from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, is_there, teach
+from kyara.rewriting.lessons import SURE, Lesson, Search, forget, is_there, rimmed, teach
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import RIM, Difference, Settings, fast, learn
+from kyara.rewriting.nonlinear import Difference, Settings, fast, learn
 
 Memory = Literal["nonlinear", "linear"]
 VARIANTS = 5
@@ -214,7 +213,7 @@ def _measure(
         wanted = before.lerp(laid[:, :3], laid[:, 3:])
         shown.append(((after - wanted).abs() * alpha).sum())
         missing.append(((before - wanted).abs() * alpha).sum())
-        far = 1 - F.max_pool2d((laid[:, 3:] > SEEN).float(), 2 * RIM + 1, 1, RIM)
+        far = 1 - rimmed(laid[:, 3:])
         far = far * there[:, None, None, None]
         elsewhere.append((changed * far).sum() / far.sum().clamp_min(1))
     found = {"elsewhere": float(torch.stack(elsewhere).mean())}
