@@ -35,8 +35,8 @@ from kyara.models.vgg16 import VGG16, read_weights
 from kyara.training.train import train
 
 WEIGHTS = {
-    "adversarial": 1.5, "content": 0.5, "style": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 1.0,
-    "landmark": 1.0, "eyes": 0.15, "flat": 0.5, "cel": 2.0, "tv": 0.1, "d_smooth": 1.0,
+    "adversarial": 2.5, "content": 0.5, "style": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 5.0,
+    "landmark": 0.3, "eyes": 0.25, "flat": 0.5, "cel": 2.0, "tv": 0.1, "warp": 1.0, "d_smooth": 1.0,
 }  # fmt: skip
 """With every loss. What is left out in turn; and `relief`, which is no loss."""
 SHOWN = 8
@@ -65,7 +65,7 @@ def main(
     shown = _people(out / "people", size)
     for name in ("everything", *WEIGHTS, "relief"):
         run = out / name
-        settings = {**WEIGHTS, "content_kimg": 0, "lr": 3e-4, "settled": "yes", "relief": "yes"}
+        settings = {**WEIGHTS, "content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "settled": "yes", "relief": "yes"}
         if name != "everything":
             settings[name] = "no" if name == "relief" else 0
         seconds = time.process_time()

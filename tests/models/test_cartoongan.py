@@ -241,7 +241,7 @@ def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> No
     assert set(losses) == {name}
     losses[name].backward()
     assert max(float(p.grad.abs().max()) for p in net.g.parameters() if p.grad is not None) > 0
-    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5}
+    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5, "gaze": 1.0}
     left = set(model(**everything).losses("g", batch()))
     assert set(model(**{**everything, name: 0.0}).losses("g", batch())) == left - {name}
 

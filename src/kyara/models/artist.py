@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.models import portrait
+from kyara.models.eyes import FIELDS, draw_eyes
 from kyara.models.painting import cel, cel_reach, expose
 
 if TYPE_CHECKING:
@@ -86,19 +87,18 @@ class Network(nn.Module):
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
 
-class Warp(nn.Module):
-    """Where the pixels of the picture come from that is drawn, less where they are: pictures (B, 3, H, W) in [-1, 1] ->
-    (B, 2, H, W) in pixels, x first."""
+class Glance(nn.Module):
+    """A look at the picture from afar: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
 
     channels = 24
 
-    def __init__(self) -> None:
+    def __init__(self, maps: int) -> None:
         super().__init__()
         c = self.channels
         self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
         self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
         self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
-        self.out = nn.Conv2d(c, 2, 3, padding=1)
+        self.out = nn.Conv2d(c, maps, 3, padding=1)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -110,17 +110,32 @@ class Warp(nn.Module):
         x = self.middle(self.down[2](second))
         x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
         x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
-        shift = FARTHEST * torch.tanh(self.out(x).float())
-        return F.interpolate(shift, padded, mode="bilinear")[:, :, :height, :width]
+        return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
+
+    def limit(self, maps: Tensor) -> Tensor:
+        """What the maps may be."""
+        return maps
+
+
+class Warp(Glance):
+    """Where the pixels of the picture come from that is drawn, less where they are: (B, 2, H, W) in pixels, x first."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def limit(self, maps: Tensor) -> Tensor:
+        return FARTHEST * torch.tanh(maps)
 
 
 class Artist(nn.Module):
-    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall."""
+    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall; at last they are
+    drawn over the picture, if they shall."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.warp = Warp() if config.enlarge else None
+        self.gaze = Glance(FIELDS) if config.gaze else None
         self.draw = Network(config)
 
     @property
@@ -133,8 +148,10 @@ class Artist(nn.Module):
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
         if config.filtered:
             far += cel_reach(min(config.width, config.height))
-        if config.enlarge:  # what it sees at a quarter, an eighth and a sixteenth of the size, and goes
-            far += PLACE * (5 + 2 * 3 + 4 * 5) + FARTHEST
+        glance = PLACE * (5 + 2 * 3 + 4 * 5)  # what it sees at a quarter, an eighth and a sixteenth of the size
+        far = max(far, glance) if config.gaze else far
+        if config.enlarge:
+            far += glance + FARTHEST
         whole = max(steps[-1], WARPED)
         return -(-far // whole) * whole
 
@@ -147,8 +164,10 @@ class Artist(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         pictures = self.expose(pictures)
-        drawn: Tensor = self.draw(pictures if self.warp is None else portrait.remap(pictures, self.warp(pictures)))
-        return drawn
+        if self.warp is not None:
+            pictures = portrait.remap(pictures, self.warp(pictures))
+        drawn: Tensor = self.draw(pictures)
+        return drawn if self.gaze is None else draw_eyes(drawn, self.gaze(pictures))
 
     def expose(self, pictures: Tensor) -> Tensor:
         """Pictures as light as they shall be drawn."""

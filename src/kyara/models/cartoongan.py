@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
 from kyara.models.artist import Artist, Critic
+from kyara.models.eyes import draw_eyes, fields, fields_loss
 from kyara.models.losses import least_squares
 from kyara.models.painting import cel, chrominance_loss, colour_loss, colourless, flatten, grey, total_variation
 from kyara.models.perceptual import gram, load_features, unit
@@ -31,6 +32,10 @@ SMALLEST = 32
 """Pixels of the shorter side that a frozen network needs."""
 EYES_COUNT = 5.0
 """How much more than other places the eyes of a cel count."""
+DRAWN = (
+    "adversarial", "content", "style", "grayscale", "colour", "landmark", "eyes", "chrominance", "flat", "cel", "tv",
+)  # fmt: skip
+"""The losses that look at what is drawn."""
 SHOWN = 32
 """Photos on the sample sheet."""
 
@@ -119,6 +124,9 @@ class Config(base.Config):
     small network learns where from."""
     warp: float = 1.0
     """Weight of its error, in hundredths of the side."""
+    gaze: float = 0.0
+    """Weight of the error of a third one, which says where eyes are, how open and in which colour: then they are drawn
+    over the result, with lids, an iris and a light in it (eyes.py). 0 leaves eyes to the network that draws."""
     features: str = "builtin"
     """The frozen network of content and style: builtin, or vgg16:PATH."""
     seen: int = 128
@@ -128,7 +136,7 @@ class Config(base.Config):
 PRESETS = {
     "portrait": Config(
         batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=2.5, content=0.5,
-        chrominance=5.0, cel=2.0, landmark=0.3, eyes=0.25, enlarge=0.7, gamma=0.85, saturation=0.85, lr=1e-3,
+        chrominance=5.0, cel=2.0, landmark=0.3, enlarge=0.7, gaze=1.0, gamma=0.85, saturation=0.85, lr=1e-3,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -181,7 +189,8 @@ class Model(base.Translator):
         assert batch.photos is not None
         content_only = batch.step * self.config.batch < self.config.content_kimg * 1000
         if phase == "d":
-            return {} if content_only else self.d_losses(batch)
+            judged = self.config.adversarial or self.config.eyes
+            return self.d_losses(batch) if judged and not content_only else {}
         given = self.g.expose(batch.photos)
         photos, shift, points = self.belongs(dataclasses.replace(batch, photos=given))
         losses = {}
@@ -189,10 +198,22 @@ class Model(base.Translator):
             found = self.g.warp(given)
             losses["warp"] = (found - shift).abs().mean() * (100 / given.shape[3] * self.config.warp)
             given = portrait.remap(given, found.detach())
+        if self.g.gaze is not None and points is not None:
+            looks = self.g.gaze(given)
+            losses["gaze"] = fields_loss(looks, fields(photos, points)) * self.config.gaze
+        if not self.asked:
+            return losses
         made = self.g.draw(given).float()
+        if self.g.gaze is not None and points is not None:
+            made = draw_eyes(made, looks.detach())
         seen = self._see(made) if self.config.content or self.config.style else []
         losses |= self.kept(made, seen, photos, points)
         return losses if content_only else losses | self.drawn(made, seen, points, batch)
+
+    @property
+    def asked(self) -> bool:
+        """Whether any loss looks at what is drawn."""
+        return any(getattr(self.config, name) for name in DRAWN)
 
     @torch.no_grad()
     def belongs(self, batch: base.Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -200,7 +221,7 @@ class Model(base.Translator):
         the points of their faces are then, (B, K, 2); None if nothing asks for them."""
         config, photos = self.config, batch.photos
         assert photos is not None
-        if not (config.enlarge or config.landmark or config.eyes):
+        if not (config.enlarge or config.landmark or config.eyes or config.gaze):
             return photos, None, None
         points = portrait.find(photos)
         if not config.enlarge:
@@ -274,8 +295,9 @@ class Model(base.Translator):
         return losses
 
     def _cel(self, made: Tensor, photos: Tensor, points: Tensor | None) -> Tensor:
-        """The mean distance of results from cels, in which eyes are fine, and count for more: they are small."""
-        if points is None:
+        """The mean distance of results from cels, in which eyes are fine, and count for more: they are small. Not if
+        they are drawn over it."""
+        if points is None or self.config.gaze:
             return F.l1_loss(made, cel(photos))
         eyes = portrait.around_eyes(points, *photos.shape[2:])
         return ((made - cel(photos, eyes)).abs() * (1 + EYES_COUNT * eyes)).mean()
