@@ -15,9 +15,6 @@ columns of its metadata (such as hair_length, sex) divide them into groups. The 
 Measures are taken from what none of the methods was fitted to: landmarks by MediaPipe in the photo and by animeface in
 the drawing, and animeface's colour of the hair. Of landmarks, turn (nose to the side), mouth to the side, tilt and
 length of the face are compared, each in standard deviations of its own domain: a drawn face has other proportions.
-Each counts as much as it can be believed: faces are turned upright before, so some hardly differ, and what is read of
-them is chance. Its weight is how two readings of a picture correlate, as it is and mirrored, of photos times of
-drawings.
 `rank` is the share of the other photos that are farther from a character than its own: 0.5 is chance. Intervals are
 95 %, by bootstrap over photos.
 """
@@ -54,8 +51,6 @@ METHODS = ("ours", "paper", "nearest", "random")
 """What `make` makes. Other folders of characters beside them, named like the photos, are measured too."""
 POINTS = "points.json"
 RESAMPLED = 2000
-MIRRORED = np.array([-1.0, -1.0, -1.0, 1.0])
-"""What becomes of turn, mouth, tilt and length in a mirror."""
 CHIN = 152
 """Its point of MediaPipe's mesh."""
 
@@ -133,7 +128,6 @@ def measure(
     stems = sorted(path.stem for path in (out / "photos").glob("*.png"))
     pictures = {stem: decode(out / "photos" / f"{stem}.png") for stem in stems}
     shapes = {stem: _photo_shape(picture) for stem, picture in pictures.items()}
-    weights_of = _believed([*pictures.values()], [*shapes.values()], [one for one in found.values() if one])
     groups = _groups(people, stems)
     tagger: Any = load_tagger("builtin:tagger")
     seen = _embed(tagger, [pictures[stem] for stem in stems])
@@ -141,12 +135,9 @@ def measure(
     real = _held(open_dataset(drawn), prefix_from)
     reals = features(iter(real), network)
     report: dict[str, Any] = {"machine": machine(), "photos": len(stems), "methods": {}}
-    report["weights"] = dict(zip(("turn", "mouth", "tilt", "length"), weights_of.tolist(), strict=True))
     others = sorted({path.parent.name for path in out.glob("*/*.png")} - {*METHODS, "photos"})
     for method in [*METHODS, *others]:
-        report["methods"][method] = _method(
-            method, out, stems, pictures, shapes, drawn_points, weights_of, groups, tagger, seen
-        )
+        report["methods"][method] = _method(method, out, stems, pictures, shapes, drawn_points, groups, tagger, seen)
         made = features((decode(out / method / f"{stem}.png") for stem in stems), network)
         report["methods"][method]["frechet"] = _frechet(made, reals)
     labels = {row["source"]: row for row in read_gallery(out / "ours")}
@@ -166,7 +157,6 @@ def _method(
     pictures: dict[str, np.ndarray],
     shapes: dict[str, np.ndarray | None],
     points: dict[tuple[str, str], Any],
-    weights_of: np.ndarray,
     groups: dict[str, list[bool]],
     tagger: Any,
     seen: Tensor,
@@ -179,14 +169,12 @@ def _method(
     embedded = _embed(tagger, [decode(out / method / f"{stem}.png") for stem in stems])
     cosines = (embedded @ seen.T).numpy()
     alike = np.diag(cosines) - (cosines.sum(1) - np.diag(cosines)) / (len(stems) - 1)
-    apart = ours[:, None] - theirs[None]  # (N, N, 4): character, photo
-    alike_far, shape_far = np.linalg.norm(apart, axis=2), np.linalg.norm(apart * weights_of, axis=2)
+    shape_far = np.linalg.norm(ours[:, None] - theirs[None], axis=2)  # (N, N): character, photo
     hair_far = np.linalg.norm((drawn_hair[:, None] - hair[None]) * traits.WEIGHTS, axis=2)
     both = shape_far / shape_far.mean() + hair_far / hair_far.mean()
     result: dict[str, Any] = {"landmarks found": len(kept)}
     result["turn, correlation"] = _correlated(ours[:, 0], theirs[:, 0])
     result["landmarks, rank"] = _interval(_ranks(shape_far))
-    result["landmarks, all alike, rank"] = _interval(_ranks(alike_far))
     result["hair lightness, correlation"] = _correlated(drawn_hair[:, 0], hair[:, 0])
     result["hair, rank"] = _interval(_ranks(hair_far))
     result["recognised, rank"] = _interval(_ranks(both))
@@ -194,12 +182,7 @@ def _method(
     result["embedding above random"] = _interval(alike)
     result["ranks"] = {
         name: dict(zip((stems[i] for i in kept), _ranks(far).tolist(), strict=True))
-        for name, far in (
-            ("landmarks", shape_far),
-            ("landmarks, all alike", alike_far),
-            ("hair", hair_far),
-            ("recognised", both),
-        )
+        for name, far in (("landmarks", shape_far), ("hair", hair_far), ("recognised", both))
     }
     for name, members in groups.items():
         inside = [members[i] for i in kept]
@@ -217,19 +200,6 @@ def _photo_shape(picture: np.ndarray) -> np.ndarray | None:
     points = meshes[0]
     eyes = np.stack([points[list(eye)].mean(0) for eye in landmarks.EYES])
     return _shape(eyes, points[landmarks.NOSE], points[list(landmarks.MOUTH)].mean(0), points[CHIN])
-
-
-def _believed(pictures: list[np.ndarray], shapes: list[np.ndarray | None], drawn: list[dict[str, Any]]) -> np.ndarray:
-    """What each of the four numbers weighs, (4,): the correlations of two readings, of a picture and of it mirrored, of
-    photos times of drawings; 0 if there is none."""
-    again = [_photo_shape(np.ascontiguousarray(picture[:, ::-1])) for picture in pictures]
-    photos = [(a, b * MIRRORED) for a, b in zip(shapes, again, strict=True) if a is not None and b is not None]
-    art = [(_drawn_shape(one), _drawn_shape(one["mirrored"]) * MIRRORED) for one in drawn if one["mirrored"]]
-    return np.prod([[_agree(*np.transpose(pairs, (1, 0, 2))[:, :, k]) for k in range(4)] for pairs in (photos, art)], 0)
-
-
-def _agree(a: np.ndarray, b: np.ndarray) -> float:
-    return max(float(np.corrcoef(a, b)[0, 1]), 0.0)
 
 
 def _drawn_shape(points: dict[str, list[float]]) -> np.ndarray:
@@ -321,7 +291,6 @@ def _print(report: dict[str, Any]) -> None:
     for row in rows:
         cells = [report["methods"][method].get(row, "") for method in methods]
         print(f"| {row} | " + " | ".join(map(_cell, cells)) + " |")
-    print("landmarks weigh " + ", ".join(f"{name} {weight:.2f}" for name, weight in report["weights"].items()))
     for name in ("own samples", "own samples, same labels"):
         print(f"Fréchet distance of the child's {name}, as many: {report[name]['frechet']:.1f}")
 
