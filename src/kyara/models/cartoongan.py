@@ -295,12 +295,13 @@ class Model(base.Translator):
         return losses
 
     def _cel(self, made: Tensor, photos: Tensor, points: Tensor | None) -> Tensor:
-        """The mean distance of results from cels, in which eyes are fine, and count for more: they are small. Not if
-        they are drawn over it."""
-        if points is None or self.config.gaze:
+        """The mean distance of results from cels. Eyes and what is around them count for more: they are small. If no
+        eyes are drawn over it they are fine in the cel."""
+        if points is None:
             return F.l1_loss(made, cel(photos))
         eyes = portrait.around_eyes(points, *photos.shape[2:])
-        return ((made - cel(photos, eyes)).abs() * (1 + EYES_COUNT * eyes)).mean()
+        wanted = cel(photos, None if self.config.gaze else eyes)
+        return ((made - wanted).abs() * (1 + EYES_COUNT * eyes)).mean()
 
     def _is(self, logits: Tensor, real: bool) -> Tensor:
         """What the discriminator loses if these are real, or are not."""

@@ -26,8 +26,10 @@ from kyara.rewriting.nonlinear import Difference, Settings, fast, learn
 Memory = Literal["nonlinear", "linear"]
 VARIANTS = 5
 """Of each example."""
-TOGETHER = 16
+TOGETHER = 8
 """Pictures in a lesson."""
+KNOWN = 16
+"""Random pictures whose keys are the old rules of a linear memory."""
 FIRST, FRESH = 1000, 2000
 """Seeds of the random pictures that lessons are found in, and of those that are measured on."""
 MEASURED = 32
@@ -123,7 +125,7 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
         others = teacher.others(cut, max(teacher.spread, TOGETHER), FIRST)
         memory = None
         if teacher.memory == "linear" or any(laid is None for laid in overlays):
-            memory = LinearMemory(teacher.single, teacher.others(teacher.single, TOGETHER, FIRST))
+            memory = LinearMemory(teacher.single, teacher.others(teacher.single, KNOWN, FIRST))
         given, found, share = lessons_of(teacher, cut, edit, overlays, others, memory)
         if not any(bool((lesson.goal != lesson.host.value).any()) for lesson in given):
             nothing = {name: torch.zeros_like(weight) for name, weight in cut.weights(given[0].host).items()}
