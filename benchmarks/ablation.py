@@ -36,7 +36,8 @@ from kyara.training.train import train
 
 WEIGHTS = {
     "adversarial": 2.5, "content": 0.5, "style": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 5.0,
-    "landmark": 0.3, "eyes": 0.25, "flat": 0.5, "cel": 2.0, "tv": 0.1, "warp": 1.0, "d_smooth": 1.0,
+    "landmark": 0.3, "eyes": 0.25, "flat": 0.5, "cel": 2.0, "tv": 0.1, "warp": 1.0, "gaze": 0.3,
+    "d_smooth": 1.0,
 }  # fmt: skip
 """With every loss. What is left out in turn; and `relief`, which is no loss."""
 SHOWN = 8
@@ -94,6 +95,7 @@ def main(
 def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
     """What every loss of the preset asks for, by this network's results: each loss as it stands without its weight."""
     ones = {name: 1.0 for name in WEIGHTS if name not in ("adversarial", "eyes", "d_smooth")}
+    ones["gaze"] = float(network.config.gaze > 0)
     config = dataclasses.replace(network.config, content_kimg=0.0, adversarial=0.0, eyes=0.0, **ones)
     judge = cartoongan.Model(config).eval()
     judge.g.load_state_dict(network.g_ema.state_dict())
@@ -103,7 +105,7 @@ def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
         batch = Batch(to_float(np.stack(real[i : i + 8])), photos=to_float(np.stack(given[i : i + 8])))
         for name, value in judge.losses("g", batch).items():
             found.setdefault(name, []).append(float(value))
-    return {name: float(np.mean(found[name])) for name in ones}
+    return {name: float(np.mean(found.get(name, [np.nan]))) for name in ones}
 
 
 def _people(folder: Path, size: int) -> Pictures:

@@ -377,7 +377,7 @@ class Judge:
 
     def outside(self, made: Tensor) -> float:
         """LPIPS to the pictures before, everywhere else."""
-        return float(self._regions(made, self.was, self.elsewhere).mean())
+        return float(regions(self.network, made, self.was, self.elsewhere).mean())
 
     def weakened(self, difference: Made, damage: float) -> Difference:
         """A rule at the strength, up to 1, at which it changes no more outside than `damage`."""
@@ -394,19 +394,20 @@ class Judge:
     def _apart(self, made: Tensor) -> float:
         """Moved by up to two pixels to where it fits best: the landmarks that place the reference are no surer."""
         moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
-        far = [self._regions(made.roll(shift, (3, 2)), self.wanted, self.alpha) for shift in moved]
+        far = [regions(self.network, made.roll(shift, (3, 2)), self.wanted, self.alpha) for shift in moved]
         return float(torch.stack(far).amin(0).mean())
 
-    def _regions(self, made: Tensor, maps: list[Tensor], where: Tensor) -> Tensor:
-        """LPIPS of pictures (N, 3, H, W) to others, of which the maps are given, averaged over a part of each,
-        (N, 1, H, W) in [0, 1]: (N,)."""
-        total = torch.zeros(len(made))
-        with torch.no_grad():
-            for head, x, y in zip(self.network.heads, self.network.unit_maps(made.clamp(-1, 1)), maps, strict=True):
-                far = head((x - y).square())
-                part = F.interpolate(where, far.shape[2:], mode="area")
-                total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
-        return total
+
+def regions(network: VGG16, made: Tensor, maps: list[Tensor], where: Tensor) -> Tensor:
+    """LPIPS of pictures (N, 3, H, W) to others, whose `unit_maps` are given, averaged over a part of each,
+    (N, 1, H, W) in [0, 1]: (N,)."""
+    total = torch.zeros(len(made))
+    with torch.no_grad():
+        for head, x, y in zip(network.heads, network.unit_maps(made.clamp(-1, 1)), maps, strict=True):
+            far = head((x - y).square())
+            part = F.interpolate(where, far.shape[2:], mode="area")
+            total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
+    return total
 
 
 def scaled(difference: Difference, strength: float) -> Difference:

@@ -30,11 +30,17 @@ def rewriting() -> Any:
 def test_a_region_of_everything_is_the_distance_itself(rewriting: Any, vgg16: VGG16) -> None:
     a, b = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = torch.ones(2, 1, 64, 64)
-    assert rewriting.region(vgg16, a, b, whole) == pytest.approx(float(vgg16.distance(a, b).mean()), rel=1e-4)
+
+    def region(one: torch.Tensor, other: torch.Tensor, where: torch.Tensor) -> float:
+        with torch.no_grad():
+            maps = vgg16.unit_maps(other)
+        return float(rewriting.regions(vgg16, one, maps, where).mean())
+
+    assert region(a, b, whole) == pytest.approx(float(vgg16.distance(a, b).mean()), rel=1e-4)
     half = whole.clone()
     half[..., :32] = 0
     mixed = torch.where(half > 0, b, a)
-    assert rewriting.region(vgg16, a, mixed, half) > 3 * rewriting.region(vgg16, a, mixed, 1 - half)
+    assert region(a, mixed, half) > 3 * region(a, mixed, 1 - half)
 
 
 def test_patterns_lie_where_the_eyes_are(rewriting: Any) -> None:

@@ -46,6 +46,8 @@ LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))
 """Lights in the iris: where, and how large, as shares of it."""
 DARKEST, LIGHTEST = 0.16, 0.42
 """Between these the luminance of an iris is brought."""
+VIVID = 2.0
+"""How much more colourful an iris is drawn."""
 GAZE = 0.4
 """How far an iris may lie from the middle."""
 SHADOW = 0.3
@@ -107,7 +109,9 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
     wide, high = (UNIT * wide).clamp_min(1.0), (UNIT * high).clamp_min(0.5)
     eye = Eye(UNIT * x / wide, UNIT * y / high, wide, high, outer.clamp(-1, 1))
     before = (pictures[part].float() + 1) / 2
-    drawn = _draw(before, torch.stack(colour, 1).clamp(0, 1), at, eye)
+    iris = torch.stack(colour, 1)
+    grey = iris.mean(1, keepdim=True)
+    drawn = _draw(before, (grey + VIVID * (iris - grey)).clamp(0, 1), at, eye)
     whole = pictures.float().clone()
     whole[part] = torch.lerp(before, drawn, torch.sigmoid(sure)[:, None]) * 2 - 1
     return whole
