@@ -45,7 +45,7 @@ def test_with_your_own_art(tmp_path: Path) -> None:
 def test_a_photo_becomes_a_character(tmp_path: Path) -> None:
     section = README.split("## A photo becomes a character")[1].split("##")[0]
     commands = re.findall(r"^    (kyara .*)$", section, flags=re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["generate", "avatar", "generate"]
+    assert [command.split()[1] for command in commands] == ["generate", "avatar", "generate", "translate"]
     kyara(commands[0].replace("2,4,6,7,18,24,25,30,38,42,57,61", "2,6"), tmp_path)
     told = kyara(f"{commands[1]} --steps 20 --no-sweep", tmp_path)
     assert "2 of 2 photos drawn" in told
@@ -53,6 +53,8 @@ def test_a_photo_becomes_a_character(tmp_path: Path) -> None:
     characters = {row["file_name"]: row for row in read_gallery(tmp_path / "characters")}
     assert characters["seed0006.png"]["hair"] in ("black", "brown")
     assert (tmp_path / "blue" / "latent.png").is_file()
+    kyara(commands[3], tmp_path)
+    assert pictures.decode(tmp_path / "drawn" / "seed0006.png").shape == (256, 256, 3)
 
 
 def test_change_what_it_knows(tmp_path: Path) -> None:
