@@ -64,3 +64,14 @@ def test_cels_have_any_size_and_lines_survive_bfloat16() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(painting.cel(pictures), drawn)
     assert painting.cel(torch.zeros(1, 3, 1, 1)).shape == (1, 3, 1, 1)
+
+
+def test_ink_darkens_lines_and_nothing_else() -> None:
+    given = torch.full((1, 3, 64, 64), 0.5)
+    given[:, :, :, 32] = 0.1
+    assert torch.allclose(painting.ink(given, 0.0, 256), given, atol=1e-6)
+    half, whole = painting.ink(given, 0.5, 256), painting.ink(given, 1.0, 256)
+    assert torch.allclose(half, (given + whole) / 2, atol=1e-6)
+    assert whole[0, 0, 30, 32] < -0.6, "a faint line becomes a black one"
+    far = painting.ink_reach(256)
+    assert torch.equal(whole[..., : 32 - far], given[..., : 32 - far])

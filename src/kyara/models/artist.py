@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.models import portrait
 from kyara.models.eyes import FIELDS, draw_eyes
-from kyara.models.painting import cel, cel_reach, expose
+from kyara.models.painting import cel, cel_reach, expose, ink, ink_reach
 
 if TYPE_CHECKING:
     from kyara.models.cartoongan import Config
@@ -148,6 +148,8 @@ class Artist(nn.Module):
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
         if config.filtered:
             far += cel_reach(min(config.width, config.height))
+        if config.ink:
+            far += ink_reach(min(config.width, config.height))
         glance = PLACE * (5 + 2 * 3 + 4 * 5)  # what it sees at a quarter, an eighth and a sixteenth of the size
         far = max(far, glance) if config.gaze else far
         if config.enlarge:
@@ -166,8 +168,14 @@ class Artist(nn.Module):
         pictures = self.expose(pictures)
         if self.warp is not None:
             pictures = portrait.remap(pictures, self.warp(pictures))
-        drawn: Tensor = self.draw(pictures)
-        return drawn if self.gaze is None else draw_eyes(drawn, self.gaze(pictures))
+        return self.finish(self.draw(pictures), None if self.gaze is None else self.gaze(pictures))
+
+    def finish(self, drawn: Tensor, looks: Tensor | None) -> Tensor:
+        """What is drawn (B, 3, H, W), its lines inked, and eyes over it where fields (B, FIELDS, H, W) say."""
+        config = self.config
+        if config.ink:
+            drawn = ink(drawn, config.ink, min(config.width, config.height))
+        return drawn if looks is None else draw_eyes(drawn, looks)
 
     def expose(self, pictures: Tensor) -> Tensor:
         """Pictures as light as they shall be drawn."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from kyara.data.edges import smooth_edges
 from kyara.models import base, portrait
 from kyara.models.artist import Artist, Critic
-from kyara.models.eyes import draw_eyes, fields, fields_loss
+from kyara.models.eyes import fields, fields_loss
 from kyara.models.losses import least_squares
 from kyara.models.painting import cel, chrominance_loss, colour_loss, colourless, flatten, grey, total_variation
 from kyara.models.perceptual import gram, load_features, unit
@@ -67,6 +67,8 @@ class Config(base.Config):
     """The power that a photo's light is raised to before it is drawn: drawings are lighter."""
     saturation: float = 1.0
     """How colourful it then is, as a share: drawn skin is paler."""
+    ink: float = 0.0
+    """How dark the lines of what was drawn become, 0 as they are to 1."""
     blocks: int = 4
     """Residual blocks at the smallest size."""
     skips: int = 2
@@ -136,7 +138,7 @@ class Config(base.Config):
 PRESETS = {
     "portrait": Config(
         batch=4, filtered=True, relief=True, colours=False, content_kimg=2.0, adversarial=2.5, content=0.5,
-        chrominance=5.0, cel=2.0, landmark=0.3, enlarge=0.7, gaze=1.0, gamma=0.85, saturation=0.85, lr=1e-3,
+        chrominance=5.0, cel=2.0, landmark=0.3, enlarge=0.7, gaze=1.0, ink=0.6, lr=1e-3,
     ),
     "cartoongan": Config(
         fold=1, channels=64, blocks=8, skips=0, least_squares=False, content_kimg=60.0, seen=256,
@@ -198,14 +200,14 @@ class Model(base.Translator):
             found = self.g.warp(given)
             losses["warp"] = (found - shift).abs().mean() * (100 / given.shape[3] * self.config.warp)
             given = portrait.remap(given, found.detach())
+        looks = None
         if self.g.gaze is not None and points is not None:
             looks = self.g.gaze(given)
             losses["gaze"] = fields_loss(looks, fields(photos, points)) * self.config.gaze
+            looks = looks.detach()
         if not self.asked:
             return losses
-        made = self.g.draw(given).float()
-        if self.g.gaze is not None and points is not None:
-            made = draw_eyes(made, looks.detach())
+        made = self.g.finish(self.g.draw(given).float(), looks)
         seen = self._see(made) if self.config.content or self.config.style else []
         losses |= self.kept(made, seen, photos, points)
         return losses if content_only else losses | self.drawn(made, seen, points, batch)

@@ -126,6 +126,18 @@ def lines(pictures: Tensor, side: int | None = None) -> Tensor:
     return 1 + (1 - BLACK) * torch.tanh(HARD * darker.clamp_max(0))
 
 
+def ink(pictures: Tensor, strength: float, side: int | None = None) -> Tensor:
+    """Pictures (B, 3, H, W) with their lines as dark as `strength` says, 0 as they are to 1."""
+    with torch.autocast(pictures.device.type, enabled=False):  # lines are fainter than bfloat16 tells apart
+        x = (pictures.float() + 1) / 2
+        return x * (1 + strength * (lines(x, side) - 1)) * 2 - 1
+
+
+def ink_reach(side: int) -> int:
+    """How many pixels away something makes a difference to `lines`."""
+    return max(1, round(3 * WIDER * max(LINE * side, 0.5)))
+
+
 @torch.no_grad()
 def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
     """Pictures as filters would draw them: even surfaces, painted in strokes and few tones, with dark lines. Where
@@ -146,7 +158,7 @@ def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None)
 def cel_reach(side: int) -> int:
     """How many pixels away something makes a difference to a cel, without `detail`."""
     flat = 2 * (2 * max(1, round(RADIUS * side / 2)) + 1) * 2
-    return flat + max(2 * max(1, round(STROKE * side)), max(1, round(3 * WIDER * max(LINE * side, 0.5))))
+    return flat + max(2 * max(1, round(STROKE * side)), ink_reach(side))
 
 
 def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
