@@ -15,7 +15,7 @@ from kyara import checkpoint
 from kyara.models.base import Model
 
 _NOT_ARCHITECTURES = {
-    "__init__", "artist", "base", "conditions", "inside", "layers", "losses", "painting", "perceptual", "portrait",
+    "__init__", "artist", "base", "conditions", "eyes", "inside", "layers", "losses", "painting", "perceptual", "portrait",
     "vgg16",
 }  # fmt: skip
 
