@@ -77,7 +77,8 @@ def main(
         seconds = time.process_time()
         train(
             "cartoongan", photos=photos, drawings=drawings, out=run, init=init, size=str(size), kimg=kimg, snap=kimg,
-            augment="none", workers=0, seed=AGAIN.get(name, 0), set=",".join(f"{key}={value}" for key, value in settings.items()),
+            augment="none", workers=0, seed=AGAIN.get(name, 0),
+            set=",".join(f"{key}={value}" for key, value in settings.items()),
         )  # fmt: skip
         if not (run / "seconds").exists():
             (run / "seconds").write_text(f"{(time.process_time() - seconds) / kimg:.1f}")

@@ -15,8 +15,8 @@ from kyara import checkpoint
 from kyara.models.base import Model
 
 _NOT_ARCHITECTURES = {
-    "__init__", "artist", "base", "conditions", "eyes", "inside", "layers", "losses", "painting", "perceptual", "portrait",
-    "vgg16",
+    "__init__", "artist", "base", "conditions", "eyes", "inside", "layers", "losses", "painting", "perceptual",
+    "portrait", "vgg16",
 }  # fmt: skip
 
 
