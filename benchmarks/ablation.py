@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 import time
 from html import escape
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 import tyro
 from cartoon import Eyes, Pictures, distances, kept, landmarks
+from PIL import Image
 from vgg16 import archive
 
 from kyara import generate, models
@@ -130,8 +132,10 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
     """One file: every run's drawings of the same people, and its numbers."""
 
-    def picture(data: bytes) -> str:
-        return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    def picture(png: bytes) -> str:
+        jpeg = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=88)
+        return f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}">'
 
     columns = list(rows["everything"])
     head = "".join(f"<th>{escape(column)}" for column in columns)
