@@ -100,12 +100,11 @@ def fields_loss(found: Tensor, given: Tensor) -> Tensor:
 def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
     """Pictures with eyes drawn where fields (B, FIELDS, H, W) say, open as far as those are, looking the same way, in
     the same colour. What is under them is still seen in their whites."""
-    there = found[:, 0] > -SURE / 2
-    if not bool(there.any()):
+    seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # nothing at all where the network is half as sure of none
+    part = _where(seen)
+    if part is None:
         return pictures
-    rows, columns = (there.any(0).any(axis).nonzero()[:, 0] for axis in (1, 0))
-    part = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    sure, x, y, wide, high, outer, at, *colour = found[part].float().unbind(1)
+    _, x, y, wide, high, outer, at, *colour = found[part].float().unbind(1)
     wide, high = (UNIT * wide).clamp_min(1.0), (UNIT * high).clamp_min(0.5)
     eye = Eye(UNIT * x / wide, UNIT * y / high, wide, high, outer.clamp(-1, 1))
     before = (pictures[part].float() + 1) / 2
@@ -113,8 +112,21 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
     grey = iris.mean(1, keepdim=True)
     drawn = _draw(before, (grey + VIVID * (iris - grey)).clamp(0, 1), at, eye)
     whole = pictures.float().clone()
-    whole[part] = torch.lerp(before, drawn, torch.sigmoid(sure)[:, None]) * 2 - 1
+    whole[part] = _over(before, drawn, seen[part[0], part[2], part[3]]) * 2 - 1
     return whole
+
+
+def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
+    """The box, of maps (B, C, H, W), in which anything is seen, (B, H, W); None if nothing is. Elsewhere than on a CPU
+    everything: to look would make it wait."""
+    everything = slice(None)
+    if seen.device.type != "cpu":
+        return everything, everything, everything, everything
+    there = (seen > 0).any(0)
+    if not bool(there.any()):
+        return None
+    (top, bottom), (left, right) = (there.any(axis).nonzero()[[0, -1], 0].tolist() for axis in (1, 0))
+    return everything, everything, slice(top, bottom + 1), slice(left, right + 1)
 
 
 def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
