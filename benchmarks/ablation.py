@@ -44,6 +44,8 @@ WEIGHTS = {
 """With every loss. What is left out in turn; and `relief`, which is no loss."""
 AGAIN = {"everything, again": 1, "everything, once more": 2}
 """Seeds of further runs with every loss: by how much runs differ that differ in nothing else."""
+STRONGER = {f"ten times {name}": name for name in ("content", "grayscale", "landmark", "eyes", "tv")}
+"""What is also tried at ten times its weight, because a short run without it shows nothing."""
 SHOWN = 8
 
 
@@ -69,12 +71,21 @@ def main(
     see = Eyes(VGG16(read_weights(weights or archive())), models.load("builtin:tagger"), 64, True)
     wanted, points = see(real), [landmarks(picture) for picture in given]
     shown = _people(out / "people", size)
-    for name in ("everything", *AGAIN, *WEIGHTS, "relief"):
+    for name in ("everything", *AGAIN, *WEIGHTS, "relief", *STRONGER):
         if name in rows:
             continue
         run = out / name
-        settings = {**WEIGHTS, "content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "settled": "yes", "relief": "yes"}
-        if name not in ("everything", *AGAIN):
+        settings: dict[str, Any] = {
+            **WEIGHTS,
+            "content_kimg": 0,
+            "lr": 4e-4,
+            "ema_ramp": 0.2,
+            "settled": "yes",
+            "relief": "yes",
+        }
+        if name in STRONGER:
+            settings[STRONGER[name]] *= 10
+        elif name not in ("everything", *AGAIN):
             settings[name] = "no" if name == "relief" else 0
         seconds = time.process_time()
         train(
@@ -144,7 +155,7 @@ def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
         for name, row in rows.items()
     )
     drawn = "".join(
-        f"<h2>{escape(name if name.startswith('everything') else 'without ' + name)}</h2>"
+        f"<h2>{escape(name if name in ('everything', *AGAIN, *STRONGER) else 'without ' + name)}</h2>"
         + picture((out / name / "shown.png").read_bytes())
         for name in rows
     )

@@ -55,7 +55,7 @@ SHADOW = 0.3
 
 
 class Eye(NamedTuple):
-    """An eye near every pixel, everything (B, H, W) but the colour; or the same eye for all pixels, (B, 1, 1)."""
+    """An eye near every pixel, everything (B, H, W); or the same eye for all pixels, (B, 1, 1)."""
 
     x: Tensor
     """Where the pixel is beside it: -1 and 1 at its corners."""
