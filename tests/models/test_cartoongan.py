@@ -16,7 +16,7 @@ from kyara.models.base import Batch
 TINY = cartoongan.PRESETS["tiny"]
 KEPT = ("content", "colour", "chrominance", "flat", "cel")
 LOSSES = ("adversarial", *KEPT, "style", "grayscale", "landmark", "eyes", "tv")
-OFF = dict.fromkeys((*LOSSES, "enlarge"), 0.0)
+OFF = dict.fromkeys((*LOSSES, "enlarge", "gaze", "ink"), 0.0)
 EYES = [(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5), (0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])
 
@@ -241,7 +241,7 @@ def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> No
     assert set(losses) == {name}
     losses[name].backward()
     assert max(float(p.grad.abs().max()) for p in net.g.parameters() if p.grad is not None) > 0
-    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5, "gaze": 1.0}
+    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5}
     left = set(model(**everything).losses("g", batch()))
     assert set(model(**{**everything, name: 0.0}).losses("g", batch())) == left - {name}
 
@@ -296,5 +296,6 @@ def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None
     assert 0 < int(changed.max()) - 32 <= far
     with torch.inference_mode():  # and a part that begins at a whole place is the same as in the whole
         whole, part = net.translate(pictures), net.translate(pictures[..., 32:])
-    # Where a pixel comes from is rounded by the size of the picture, and noise is the worst picture for that.
-    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=1e-3 if config.enlarge else 1e-5)
+    # Where a pixel comes from is rounded by the size of the picture; noise is the worst picture for that, and ink
+    # deepens what differs. Half of what eight bits tell apart.
+    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=4e-3 if config.enlarge else 1e-5)

@@ -88,7 +88,7 @@ def test_the_loss_by_hand() -> None:
 def test_a_network_learns_to_say_where_eyes_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
     torch.manual_seed(0)
-    off = dict.fromkeys((*cartoongan.DRAWN, "enlarge"), 0.0)
+    off = dict.fromkeys((*cartoongan.DRAWN, "enlarge", "ink"), 0.0)
     config = dataclasses.replace(cartoongan.PRESETS["tiny"], width=SIDE, height=SIDE, gaze=2.0, **off)
     net = cartoongan.Model(config).train()
     batch = Batch(photos(4), photos=photos(4))
@@ -114,7 +114,7 @@ def test_a_network_learns_to_say_where_eyes_are(monkeypatch: pytest.MonkeyPatch)
 def test_only_its_own_loss_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
     torch.manual_seed(0)
-    net = cartoongan.Model(dataclasses.replace(cartoongan.PRESETS["tiny"], gaze=1.0)).train()
+    net = cartoongan.Model(cartoongan.PRESETS["tiny"]).train()
     batch = Batch(torch.rand(4, 3, 32, 32) * 2 - 1, photos=torch.rand(4, 3, 32, 32) * 2 - 1)
     losses = net.losses("g", batch)
     sum(loss for name, loss in losses.items() if name != "gaze").backward(retain_graph=True)

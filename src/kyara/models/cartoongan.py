@@ -150,8 +150,8 @@ PRESETS = {
     ),
     "tiny": Config(
         32, 32, 8, channels=4, blocks=1, d_channels=8, content_kimg=0.0, content=1.0, style=1.0,
-        grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0, tv=1.0, enlarge=0.5, relief=True, d_grey=0.5,
-        seen=32,
+        grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0, tv=1.0, enlarge=0.5, gaze=1.0, ink=0.5,
+        relief=True, d_grey=0.5, seen=32,
     ),
 }  # fmt: skip
 
