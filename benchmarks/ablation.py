@@ -2,6 +2,11 @@
 
     python benchmarks/ablation.py photos.zip drawings.zip held.zip --out ablation --init runs/content/snapshots/000003
 
+    python benchmarks/ablation.py photos.zip drawings.zip held.zip --out b --init runs/plain/snapshots/000001 --afresh
+
+Afresh, no filters begin the drawing, no other networks enlarge and draw eyes, and the losses are those of the report
+alone: what the network draws is what the losses make it draw.
+
 All runs begin with the same checkpoint, see the same pictures in the same order, and are as long. Of every result, on
 photos that no run has seen, it is measured how far it is from what each loss asks for (the loss itself, unweighted),
 what it keeps of the photos and how drawn it looks (cartoon.py). A loss earns its keep if what it asks for gets worse
@@ -41,12 +46,37 @@ WEIGHTS = {
     "landmark": 0.3, "eyes": 0.25, "flat": 0.5, "cel": 2.0, "tv": 0.1, "warp": 1.0, "gaze": 0.3,
     "d_smooth": 1.0,
 }  # fmt: skip
-"""With every loss. What is left out in turn; and `relief`, which is no loss."""
-AGAIN = {"everything, again": 1, "everything, once more": 2}
-"""Seeds of further runs with every loss: by how much runs differ that differ in nothing else."""
-STRONGER = {f"ten times {name}": name for name in ("content", "grayscale", "landmark", "eyes", "tv")}
-"""What is also tried at ten times its weight, because a short run without it shows nothing."""
+"""With every loss, where cels are corrected."""
+SETTINGS: dict[str, Any] = {"content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "settled": "yes", "relief": "yes"}
+AFRESH = {
+    "adversarial": 1.0, "content": 10.0, "style": 0.5, "grayscale": 0.5, "colour": 5.0, "landmark": 1.0, "tv": 1.0,
+    "d_smooth": 1.0,
+}  # fmt: skip
+PLAIN: dict[str, Any] = {
+    "chrominance": 0, "cel": 0, "content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "filtered": "no", "relief": "no",
+    "colours": "yes", "enlarge": 0, "gaze": 0, "ink": 0,
+}  # fmt: skip
+AGAIN = {"": 0, ", again": 1, ", once more": 2}
+"""Seeds of runs that differ in nothing else: how far apart these are is what says nothing."""
+STRONGER = ("content", "style", "grayscale", "landmark", "eyes", "flat", "tv")
+"""What is also tried at ten times its weight, because a short run without it shows little."""
 SHOWN = 8
+
+
+def runs(afresh: bool) -> dict[str, tuple[dict[str, Any], int]]:
+    """What each is called, its settings and its seed."""
+    losses, settings = (AFRESH, PLAIN) if afresh else (WEIGHTS, SETTINGS)
+    every = {**losses, **settings}
+    made = {f"everything{again}": (every, seed) for again, seed in AGAIN.items()}
+    left_out = [(name, [name]) for name in losses]
+    if afresh:
+        # Content holds the points as well: what their own loss does is seen where it has to do it alone.
+        left_out.append(("content and landmark", ["content", "landmark"]))
+    for name, zeros in left_out:
+        again = AGAIN if afresh else {"": 0}
+        made |= {f"without {name}{a}": ({**every, **dict.fromkeys(zeros, 0)}, seed) for a, seed in again.items()}
+    made |= {f"ten times {n}": ({**every, n: 10 * losses[n]}, 0) for n in STRONGER if n in losses}
+    return made if afresh else made | {"without relief": ({**every, "relief": "no"}, 0)}
 
 
 def main(
@@ -60,8 +90,22 @@ def main(
     size: int = 96,
     limit: int = 100,
     weights: Path | None = None,
+    afresh: bool = False,
 ) -> None:
-    """Trains what is not trained yet, measures, writes ablation.json and index.html."""
+    """Trains what is not trained yet, measures, writes ablation.json and index.html.
+
+    Args:
+        photos: Photos to train on.
+        drawings: Drawings to train on.
+        held: Photos that no run has seen.
+        out: Folder of all runs.
+        init: The checkpoint that all begin with.
+        kimg: How long each is, in thousands of photos.
+        size: Pixels of a side.
+        limit: How many of the photos in `held` are measured on.
+        weights: VGG16's, as an archive; downloaded if not given.
+        afresh: The network draws afresh, by the losses of the report alone.
+    """
     out.mkdir(parents=True, exist_ok=True)
     done = out / "ablation.json"
     rows: dict[str, dict[str, Any]] = json.loads(done.read_text()) if done.exists() else {}
@@ -71,26 +115,14 @@ def main(
     see = Eyes(VGG16(read_weights(weights or archive())), models.load("builtin:tagger"), 64, True)
     wanted, points = see(real), [landmarks(picture) for picture in given]
     shown = _people(out / "people", size)
-    for name in ("everything", *AGAIN, *WEIGHTS, "relief", *STRONGER):
+    for name, (settings, seed) in runs(afresh).items():
         if name in rows:
             continue
         run = out / name
-        settings: dict[str, Any] = {
-            **WEIGHTS,
-            "content_kimg": 0,
-            "lr": 4e-4,
-            "ema_ramp": 0.2,
-            "settled": "yes",
-            "relief": "yes",
-        }
-        if name in STRONGER:
-            settings[STRONGER[name]] *= 10
-        elif name not in ("everything", *AGAIN):
-            settings[name] = "no" if name == "relief" else 0
         seconds = time.process_time()
         train(
             "cartoongan", photos=photos, drawings=drawings, out=run, init=init, size=str(size), kimg=kimg, snap=kimg,
-            augment="none", workers=0, seed=AGAIN.get(name, 0),
+            augment="none", workers=0, seed=seed,
             set=",".join(f"{key}={value}" for key, value in settings.items()),
         )  # fmt: skip
         if not (run / "seconds").exists():
@@ -135,7 +167,7 @@ def _people(folder: Path, size: int) -> Pictures:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     columns = list(rows["everything"])
-    lines = ["| without | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{row[c]:.3g}" for c in columns) + " |" for name, row in rows.items()]
     return "\n".join(lines)
 
@@ -154,17 +186,13 @@ def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
         f"<tr><th>{escape(name)}" + "".join(f"<td>{row[column]:.3g}" for column in columns)
         for name, row in rows.items()
     )
-    drawn = "".join(
-        f"<h2>{escape(name if name in ('everything', *AGAIN, *STRONGER) else 'without ' + name)}</h2>"
-        + picture((out / name / "shown.png").read_bytes())
-        for name in rows
-    )
+    drawn = "".join(f"<h2>{escape(name)}</h2>" + picture((out / name / "shown.png").read_bytes()) for name in rows)
     style = "body{font:15px/1.5 system-ui;margin:2rem}table{border-collapse:collapse}"
     style += "td,th{padding:.2rem .6rem;text-align:right}"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>CartoonGAN without each loss</title>'
         f"<style>{style}</style><h1>CartoonGAN without each loss</h1>"
-        f"<table><tr><th>without{head}{body}</table>"
+        f"<table><tr><th>{head}{body}</table>"
         f"<h2>the people</h2>{picture(encode_png(sheet(shown, columns=SHOWN)))}{drawn}</html>"
     )
 

@@ -1,4 +1,4 @@
-"""What benchmarks/rewriting.py measures; no weights are needed."""
+"""How benchmarks judge what rewriting does; no weights are needed."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def rewriting() -> Any:
-    """rewriting.py, which is no package: a script finds its neighbours beside it."""
+def judging() -> Any:
+    """judging.py, which is no package: a script finds its neighbours beside it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        return import_module("rewriting")
+        return import_module("judging")
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
 
 
-def test_a_region_of_everything_is_the_distance_itself(rewriting: Any, vgg16: VGG16) -> None:
+def test_a_region_of_everything_is_the_distance_itself(judging: Any, vgg16: VGG16) -> None:
     a, b = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = torch.ones(2, 1, 64, 64)
 
     def region(one: torch.Tensor, other: torch.Tensor, where: torch.Tensor) -> float:
         with torch.no_grad():
             maps = vgg16.unit_maps(other)
-        return float(rewriting.regions(vgg16, one, maps, where).mean())
+        return float(judging.regions(vgg16, one, maps, where).mean())
 
     assert region(a, b, whole) == pytest.approx(float(vgg16.distance(a, b).mean()), rel=1e-4)
     half = whole.clone()
@@ -43,16 +43,16 @@ def test_a_region_of_everything_is_the_distance_itself(rewriting: Any, vgg16: VG
     assert region(a, mixed, half) > 3 * region(a, mixed, 1 - half)
 
 
-def test_patterns_lie_where_the_eyes_are(rewriting: Any) -> None:
+def test_patterns_lie_where_the_eyes_are(judging: Any) -> None:
     points = np.full((12, 2), 0.5)
-    points[rewriting.place.__globals__["LEFT"]] = (0.35, 0.5)
-    points[rewriting.place.__globals__["RIGHT"]] = (0.65, 0.5)
-    for make in rewriting.PATTERNS.values():
+    points[judging.place.__globals__["LEFT"]] = (0.35, 0.5)
+    points[judging.place.__globals__["RIGHT"]] = (0.65, 0.5)
+    for make in judging.PATTERNS.values():
         for piece in make():
             assert piece.picture.shape[2] == 4 and 0 < (piece.picture[:, :, 3] > 128).mean() < 1
-            x, y, width, height = rewriting.place(piece, points, 64, 64)
+            x, y, width, height = judging.place(piece, points, 64, 64)
             assert min(x, y) >= 0 and x + width <= 64 and y + height <= 64
-    x, y, width, height = rewriting.place(rewriting.PATTERNS["glasses"]()[0], points, 100, 100)
+    x, y, width, height = judging.place(judging.PATTERNS["glasses"]()[0], points, 100, 100)
     assert abs(x + width / 2 - 50) <= 1 and width == pytest.approx(57, abs=1)
 
 

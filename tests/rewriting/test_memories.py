@@ -148,7 +148,7 @@ def test_the_place_is_found_where_it_moved(small: tuple[Hosts, Projector]) -> No
     moved.key = host.key.roll(1, 3)  # a place of the key is a certain number of pixels
     pixels = 32 // host.key.shape[3]
     laid = torch.from_numpy(overlay(pattern(), as_mask((8, 10, 12, 12), 32, 32, "x"))).movedim(2, 0)
-    search = Search(host, laid, [host, moved])
+    search = Search([(host, laid)], [host, moved])
     here, sure = search(host)
     assert sure.item() == pytest.approx(1, abs=0.02) and (here[0, 3] - laid[3]).abs().mean() < 0.02
     there, sure = search(moved)

@@ -53,7 +53,7 @@ def picture(path: Path | str) -> torch.Tensor:
 
 def test_it_is_a_checkpoint_like_any_other(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
     changed = {name for name, tensor in weights(written).items() if not torch.equal(tensor, weights(small[0])[name])}
-    assert len(changed) == 2 and all(name.startswith("g_ema.synthesis") for name in changed)
+    assert len(changed) == 3 and all(name.startswith("g_ema.synthesis") for name in changed)
     assert (picture(written) - picture(small[0])).abs().mean() > 1e-3
     generate(str(written), count=2, rank="none", out=tmp_path / "made")
     assert "| blue | 1 |" in (written / "README.md").read_text() and "# small" in (written / "README.md").read_text()
@@ -105,7 +105,7 @@ def test_either_memory_and_erasing(small: tuple[str, str], tmp_path: Path, memor
     out = rewrite(small[0], [gone], projector=small[1], out=tmp_path / "x", memory=memory, **fast)
     assert not same(out, small[0])
     (rule,) = rules_of(checkpoint.read(out))
-    assert len(rule.weights) == (1 if memory == "linear" else 2) and rule.about["memory"] == memory
+    assert len(rule.weights) == (1 if memory == "linear" else 3) and rule.about["memory"] == memory
 
 
 def test_from_files_with_a_picture_that_it_made(

@@ -4,7 +4,7 @@ to put out for it to show a given picture, also one that it would never make.
 It learns from the generator's own pictures, whose features are known (section 4.1): features shall be the true ones, a
 discriminator shall not tell them from true ones (section 4.1.1), and what the generator makes of them shall be the
 picture again (semi-cycle consistency, section 4.1.2: pixels and SSIM). The values of the paper's weights are lost; ours
-were chosen by what benchmarks/rewriting.py measures.
+were chosen by what benchmarks/projectors.py measures.
 
 Ours beyond the paper: a layer alone does not make the picture; styles and what coarser layers have drawn come from a
 *host*, another picture of the generator, which the projector sees as well. And the semi-cycle is closed on pictures

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -110,30 +111,52 @@ def parts(overlay: Tensor) -> list[Tensor]:
     return sorted(found, key=lambda one: -float(one[3].sum()))
 
 
-class Search:
-    """Finds in other pictures the place that an example's mask means, by what the memory's keys are like there."""
+class Template(NamedTuple):
+    """What a part of a pattern is found by."""
 
-    def __init__(self, example: Host, overlay: Tensor, others: Sequence[Host]) -> None:
-        """The first of the example's pictures, and its overlay (4, H, W)."""
-        self.size = example.value.shape[2:]
+    overlay: Tensor
+    """(4, H, W)."""
+    corner: tuple[int, int]
+    """Of its keys, in places, x first."""
+    keys: Tensor
+    """(1, C, h, w), of length 1."""
+
+
+class Search:
+    """Finds in other pictures the place that the masks of examples mean, by what the memory's keys are like there."""
+
+    def __init__(self, examples: Sequence[tuple[Host, Tensor]], others: Sequence[Host]) -> None:
+        """The first picture of each example counts, and its overlay (4, H, W)."""
+        self.size = examples[0][0].value.shape[2:]
         keys = torch.cat([host.key for host in others]).float()
         self.deviation = keys.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
-        self.pieces = []
-        maps = self._maps(example.key[:1])
-        for part in parts(overlay):
-            box = self._box(part)
-            template = maps[:, :, box[0] : box[1], box[2] : box[3]]
-            self.pieces.append((part, box, F.normalize(template.flatten(1)).view_as(template)))
+        self.examples = [self._templates(host, overlay) for host, overlay in examples]
 
     def __call__(self, host: Host) -> tuple[Tensor, Tensor]:
-        """Overlays (B, 4, H, W) moved to where the place is in these pictures, and how much alike it is, (B,)."""
+        """The overlay of the example that fits best, moved to where the place is in each picture, (B, 4, H, W), and how
+        much alike it is, (B,)."""
         maps = self._maps(host.key)
+        laid, best = self._laid(maps, self.examples[0])
+        for templates in self.examples[1:]:
+            other, alike = self._laid(maps, templates)
+            better = alike > best
+            laid, best = torch.where(better[:, None, None, None], other, laid), torch.maximum(alike, best)
+        return laid, best
+
+    def _templates(self, host: Host, overlay: Tensor) -> list[Template]:
+        maps, found = self._maps(host.key[:1]), []
+        for part in parts(overlay):
+            top, bottom, left, right = self._box(part)
+            keys = maps[:, :, top:bottom, left:right]
+            found.append(Template(part, (left, top), F.normalize(keys.flatten(1)).view_as(keys)))
+        return found
+
+    def _laid(self, maps: Tensor, templates: Sequence[Template]) -> tuple[Tensor, Tensor]:
         total: Tensor | None = None
         alike = torch.ones(len(maps), device=maps.device)
-        for part, (top, _, left, _), template in self.pieces:
-            scores = self._scores(maps, template)
-            best, shift = _peak(scores)
-            shift = shift - shift.new_tensor([left, top])  # in places, x first
+        for part, corner, keys in templates:
+            best, shift = _peak(self._scores(maps, keys))
+            shift = shift - shift.new_tensor(corner)  # in places, x first
             moved = _moved(part, shift * shift.new_tensor([part.shape[2] / self.size[1], part.shape[1] / self.size[0]]))
             total = moved if total is None else _over(total, moved)
             alike = torch.minimum(alike, best)

@@ -43,11 +43,11 @@ def rewrite(
     strength: float = 1.0,
     undo: str | None = None,
     memory: Memory = "nonlinear",
-    layers: int = 2,
+    layers: int | None = None,
     p: float = Settings.p,
     q: float = Settings.q,
     steps: int = Settings.steps,
-    spread: int = 96,
+    spread: int = Teacher.spread,
     rank: int = 1,
     preview: bool = False,
     device: str = "auto",
@@ -69,7 +69,7 @@ def rewrite(
         strength: How much of the rules, 0 to 1 or a little more; 0 is the model as it was.
         undo: Names of rules that are taken out again, as glasses,gears.
         memory: nonlinear (several layers as one) or linear (one layer, after Bau et al.).
-        layers: Layers of a nonlinear memory.
+        layers: Layers of a nonlinear memory: 3 if not given, or as many as there are.
         p: Weight of what is kept.
         q: Weight of the new features that the projector found.
         steps: Steps in which a nonlinear memory learns.
@@ -116,9 +116,10 @@ def rewrite(
     for edit in learned:
         assert teacher is not None
         taught = teach_rule(teacher, edit)
-        about = {"edit": edit.source, "memory": memory, "layers": layers, **taught.measured, "found": taught.found}
+        measured = {**taught.measured, "found": taught.found}
+        about = {"edit": edit.source, "memory": memory, "layers": teacher.depth, **measured}
         rules.append(Rule(edit.name, root_of(found), taught.difference, strength, about))
-        report["rules"][edit.name] = {**taught.measured, "found": taught.found, "seconds": round(taught.seconds, 2)}
+        report["rules"][edit.name] = {**measured, "seconds": round(taught.seconds, 2)}
     differences.write(out, found, rules, model)
     if preview:
         page = preview_page(network, found, rules, None if data is None else open_dataset(data), command)
@@ -128,17 +129,20 @@ def rewrite(
     return out
 
 
-def _check_numbers(strength: float, settings: Settings, memory: Memory, *, layers: int, spread: int, rank: int) -> None:
+def _check_numbers(
+    strength: float, settings: Settings, memory: Memory, *, layers: int | None, spread: int, rank: int
+) -> None:
     """ValueError names the option that is wrong, or that would be ignored."""
     if not 0 <= strength <= LARGEST:
         raise ValueError(f"--strength {strength}: must be 0 to {LARGEST:g}")
-    least = {"--steps": (settings.steps, 1), "--spread": (spread, 0), "--rank": (rank, 1), "--layers": (layers, 1)}
+    least = {"--steps": (settings.steps, 1), "--spread": (spread, 0), "--rank": (rank, 1)}
+    least |= {} if layers is None else {"--layers": (layers, 1)}
     for option, (number, lowest) in least.items():
         if number < lowest:
             raise ValueError(f"{option} {number}: must be {lowest} or more")
     if min(settings.p, settings.q) < 0:
         raise ValueError("--p, --q: must be 0 or more")
-    if memory == "linear" and (layers, settings) != (2, Settings()):
+    if memory == "linear" and (layers, settings) != (None, Settings()):
         raise ValueError("--layers, --p, --q, --steps: a linear memory is solved directly; they only go with nonlinear")
     if memory == "nonlinear" and rank != 1:
         raise ValueError("--rank: only goes with --memory linear")

@@ -24,6 +24,8 @@ from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import Difference, Settings, fast, learn
 
 Memory = Literal["nonlinear", "linear"]
+LAYERS = 3
+"""Convolutions in a nonlinear memory, where there are so many."""
 VARIANTS = 5
 """Of each example."""
 TOGETHER = 8
@@ -42,10 +44,10 @@ class Teacher:
     hosts: Hosts
     projector: Projector
     memory: Memory = "nonlinear"
-    layers: int = 2
-    """Convolutions in a nonlinear memory."""
-    spread: int = 96
-    """Other pictures in which the place is looked for."""
+    layers: int | None = None
+    """Convolutions in a nonlinear memory; `LAYERS` if None, or as many as there are."""
+    spread: int = 192
+    """Other pictures in which the place is looked for. With half as many, 1.2 times as much changes in others."""
     rank: int = 1
     """Of a linear memory's change."""
     settings: Settings = field(default_factory=Settings)
@@ -55,15 +57,19 @@ class Teacher:
         return self.hosts.model
 
     @property
+    def depth(self) -> int:
+        """Convolutions in the memory."""
+        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.layer + 1)
+
+    @property
     def cut(self) -> Cut:
         """ValueError if there are not so many layers."""
         last = self.projector.config.layer
-        layers = 1 if self.memory == "linear" else self.layers
-        if not 1 <= layers <= last + 1:
+        if not 1 <= self.depth <= last + 1:
             raise ValueError(
-                f"--layers {layers}: the memory ends at layer {last}; 1 to {last + 1} of them can be taken"
+                f"--layers {self.depth}: the memory ends at layer {last}; 1 to {last + 1} of them can be taken"
             )
-        return self._cut(layers)
+        return self._cut(self.depth)
 
     @property
     def single(self) -> Cut:
@@ -126,7 +132,8 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
         memory = None
         if teacher.memory == "linear" or any(laid is None for laid in overlays):
             memory = LinearMemory(teacher.single, teacher.others(teacher.single, KNOWN, FIRST))
-        given, found, share = lessons_of(teacher, cut, edit, overlays, others, memory)
+        search = search_of(teacher, cut, edit, overlays, others)
+        given, found, share = lessons_of(teacher, cut, edit, overlays, others, memory, search)
         if not any(bool((lesson.goal != lesson.host.value).any()) for lesson in given):
             nothing = {name: torch.zeros_like(weight) for name, weight in cut.weights(given[0].host).items()}
             return Taught(nothing, time.perf_counter() - began, given, share, {"shown": 1.0, "elsewhere": 0.0})
@@ -136,8 +143,17 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
         else:
             difference = learn(cut, given + found, teacher.settings)
         seconds = time.perf_counter() - began
-        measured = _measure(teacher, cut, edit, overlays, difference, others)
+        measured = _measure(teacher, cut, difference, search)
     return Taught(difference, seconds, given + found, share, measured)
+
+
+def search_of(
+    teacher: Teacher, cut: Cut, edit: Edit, overlays: Sequence[Tensor | None], others: Sequence[Host]
+) -> Search | None:
+    """What finds the place of a rule; None if nothing is laid anywhere, or is there already."""
+    opened = [(cut.open(teacher.hosts.like(e.host, 0)), laid) for e, laid in zip(edit.examples, overlays, strict=True)]
+    examples = [(host, laid) for host, laid in opened if laid is not None and not is_there(host, laid)]
+    return Search(examples, others) if examples else None
 
 
 def lessons_of(
@@ -147,10 +163,11 @@ def lessons_of(
     overlays: Sequence[Tensor | None],
     others: Sequence[Host],
     memory: LinearMemory | None,
+    search: Search | None,
 ) -> tuple[list[Lesson], list[Lesson], float]:
     """Of the examples and their variants, and of other pictures in which the same place was found; and in what share of
     these it was."""
-    given, searches = [], []
+    given = []
     for example, laid in zip(edit.examples, overlays, strict=True):
         host = cut.open(teacher.hosts.like(example.host, VARIANTS))
         if laid is None:
@@ -163,63 +180,37 @@ def lessons_of(
         if is_there(host, laid):
             laid = torch.zeros_like(laid)
         given.append(teach(host, laid.expand(len(host.picture), -1, -1, -1), teacher.projector))
-        if teacher.spread and bool((given[-1].goal != host.value).any()):
-            searches.append(Search(host, laid, others))
-    if not searches:
+    if not teacher.spread or search is None:
         return given, [], 0.0
     found, sure = [], []
     for host in others:
-        laid, there = _search(searches, host)
-        found.append(teach(host, laid, teacher.projector, sure=there))
-        sure.append(there)
+        laid, alike = search(host)
+        sure.append(alike >= SURE)
+        found.append(teach(host, laid, teacher.projector, sure=sure[-1]))
     return given, found, float(torch.cat(sure).float().mean())
 
 
-def _search(searches: Sequence[Search], host: Host) -> tuple[Tensor, Tensor]:
-    """What the example that fits best lays over each picture, and whether any fits."""
-    laid, best = searches[0](host)
-    for search in searches[1:]:
-        other, alike = search(host)
-        better = alike > best
-        laid, best = torch.where(better[:, None, None, None], other, laid), torch.maximum(alike, best)
-    return laid, best >= SURE
-
-
-def _measure(
-    teacher: Teacher,
-    cut: Cut,
-    edit: Edit,
-    overlays: Sequence[Tensor | None],
-    difference: Difference,
-    others: Sequence[Host],
-) -> dict[str, float]:
+def _measure(teacher: Teacher, cut: Cut, difference: Difference, search: Search | None) -> dict[str, float]:
     """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, and how much pixels
     in [-1, 1] change elsewhere."""
     shown, missing, elsewhere = [], [], []
-    searches = [
-        Search(cut.open(teacher.hosts.like(example.host, 0)), laid, others)
-        for example, laid in zip(edit.examples, overlays, strict=True)
-        if laid is not None
-    ]
-    fresh = teacher.others(cut, MEASURED, FRESH)
-    for host in fresh:
+    for host in teacher.others(cut, MEASURED, FRESH):
         with added(teacher.model, difference), torch.no_grad():
             after = host.redraw()[0].float()
         before = host.picture.float()
         changed = (after - before).abs().mean(1, keepdim=True)
-        if not searches:  # erased: what is inside is not known on other pictures
+        if search is None:  # erased: what is inside is not known on other pictures
             elsewhere.append(changed.mean())
             continue
-        laid, there = _search(searches, host)
-        alpha = laid[:, 3:] * there[:, None, None, None]
-        wanted = before.lerp(laid[:, :3], laid[:, 3:])
+        laid, alike = search(host)
+        there = (alike >= SURE)[:, None, None, None]
+        alpha, wanted = laid[:, 3:] * there, before.lerp(laid[:, :3], laid[:, 3:])
         shown.append(((after - wanted).abs() * alpha).sum())
         missing.append(((before - wanted).abs() * alpha).sum())
-        far = 1 - rimmed(laid[:, 3:])
-        far = far * there[:, None, None, None]
+        far = (1 - rimmed(laid[:, 3:])) * there
         elsewhere.append((changed * far).sum() / far.sum().clamp_min(1))
     found = {"elsewhere": float(torch.stack(elsewhere).mean())}
-    if searches:
+    if shown:
         found["shown"] = float(1 - torch.stack(shown).sum() / torch.stack(missing).sum().clamp_min(1e-6))
     return found
 

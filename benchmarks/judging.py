@@ -1,0 +1,128 @@
+"""How much of a pattern rewritten networks show where it belongs, and how much else they change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from patterns import PATTERNS, place
+from PIL import Image
+from torch import Tensor
+from vgg16 import archive
+
+from kyara.data.pictures import sheet, to_uint8
+from kyara.models import portrait
+from kyara.models.vgg16 import VGG16, read_weights
+from kyara.rewriting.edit import Picture, as_mask, overlay
+from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.lessons import SEEN, rimmed
+from kyara.rewriting.nonlinear import Difference
+from kyara.rewriting.teaching import added
+
+Made = Difference | torch.nn.Module
+"""What is added to weights, or a whole network."""
+
+
+def shown(hosts: Hosts, pictures: Sequence[Picture], made: Made | None = None) -> Tensor:
+    """What a network, or a changed one, makes of pictures: (N, 3, H, W)."""
+    with torch.no_grad():
+        if isinstance(made, torch.nn.Module):
+            hosts, made = Hosts(made, hosts.name, hosts.given), None  # type: ignore[arg-type]
+        with added(hosts.model, made or {}):
+            return torch.cat([hosts.like(picture, 0)() for picture in pictures]).float()
+
+
+def pasted(pattern: str, face: Tensor) -> Tensor:
+    """A pattern where it belongs on a face (3, H, W): (4, H, W), colours and how much of them."""
+    height, width = face.shape[1:]
+    points = portrait.find(face[None])[0].cpu().numpy()
+    full = np.zeros((height, width, 4), np.float32)
+    for piece in PATTERNS[pattern]():
+        one = overlay(piece.picture, as_mask(place(piece, points, width, height), height, width, pattern))
+        alpha = one[:, :, 3:]
+        full[:, :, :3] = full[:, :, :3] * (1 - alpha) + one[:, :, :3] * alpha
+        full[:, :, 3:] = np.maximum(full[:, :, 3:], alpha)
+    return torch.from_numpy(full).movedim(2, 0)
+
+
+def part_of_example(pattern: str, face: Tensor) -> dict[str, Any]:
+    """Mask and source as a person would give them: the pattern in one piece, its bounding box for a mask."""
+    full = pasted(pattern, face).movedim(0, 2).numpy()
+    rows, columns = (np.flatnonzero((full[:, :, 3] > SEEN).any(axis)) for axis in (1, 0))
+    x, y, width, height = (int(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1))
+    part = full[y : y + height, x : x + width] * [127.5, 127.5, 127.5, 255] + [127.5, 127.5, 127.5, 0]
+    picture = np.clip(np.round(part), 0, 255).astype(np.uint8)
+    return {"mask": [x, y, width, height], "source": {"picture": picture}}
+
+
+class Judge:
+    """What a pattern is like on some pictures."""
+
+    def __init__(self, pattern: str, hosts: Hosts, pictures: Sequence[Picture], faces: Tensor | None = None) -> None:
+        """By what the network makes of `pictures`. The pattern belongs where the points of `faces` (N, 3, H, W) say, of
+        what was made if None."""
+        self.hosts, self.pictures, self.network = hosts, pictures, VGG16(read_weights(archive()))
+        self.before = before = shown(hosts, pictures)
+        laid = torch.stack([pasted(pattern, face) for face in (before if faces is None else faces)])
+        self.alpha, self.elsewhere = laid[:, 3:], 1 - rimmed(laid[:, 3:])
+        with torch.no_grad():
+            self.wanted, self.was = (
+                self.network.unit_maps(x) for x in (before.lerp(laid[:, :3], laid[:, 3:]), before.clamp(-1, 1))
+            )
+        self.missing = self._apart(before)
+
+    def shown(self, made: Made) -> Tensor:
+        """What a changed network makes of the pictures, (N, 3, H, W)."""
+        return shown(self.hosts, self.pictures, made)
+
+    def inside(self, made: Tensor) -> float:
+        """LPIPS of pictures (N, 3, H, W) to the reference where the pattern is, as a share of what it was before."""
+        return self._apart(made) / self.missing
+
+    def outside(self, made: Tensor) -> float:
+        """LPIPS to the pictures before, everywhere else."""
+        return float(regions(self.network, made, self.was, self.elsewhere).mean())
+
+    def weakened(self, difference: Made, damage: float) -> Difference:
+        """A rule at the strength, up to 1, at which it changes no more outside than `damage`."""
+        assert isinstance(difference, dict)
+        if self.outside(self.shown(difference)) <= damage:
+            return difference
+        low, high = 0.0, 1.0
+        for _ in range(6):
+            middle = (low + high) / 2
+            harmless = self.outside(self.shown(scaled(difference, middle))) <= damage
+            low, high = (middle, high) if harmless else (low, middle)
+        return scaled(difference, low)
+
+    def _apart(self, made: Tensor) -> float:
+        """Moved by up to two pixels to where it fits best: the landmarks that place the reference are no surer."""
+        moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
+        far = [regions(self.network, made.roll(shift, (3, 2)), self.wanted, self.alpha) for shift in moved]
+        return float(torch.stack(far).amin(0).mean())
+
+
+def regions(network: VGG16, made: Tensor, maps: list[Tensor], where: Tensor) -> Tensor:
+    """LPIPS of pictures (N, 3, H, W) to others, whose `unit_maps` are given, averaged over a part of each,
+    (N, 1, H, W) in [0, 1]: (N,)."""
+    total = torch.zeros(len(made))
+    with torch.no_grad():
+        for head, x, y in zip(network.heads, network.unit_maps(made.clamp(-1, 1)), maps, strict=True):
+            far = head((x - y).square())
+            part = F.interpolate(where, far.shape[2:], mode="area")
+            total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
+    return total
+
+
+def scaled(difference: Difference, strength: float) -> Difference:
+    return {name: change * strength for name, change in difference.items()}
+
+
+def write_sheet(path: Path, rows: list[Tensor]) -> None:
+    """Rows of pictures (N, 3, H, W), below each other."""
+    joined = sheet([one for row in rows for one in to_uint8(row.clamp(-1, 1))], len(rows[0]))
+    Image.fromarray(joined).save(path, quality=88)

@@ -1,0 +1,129 @@
+"""What rewriting does to networks that make pictures from pictures: translators, and what fills holes.
+
+    python benchmarks/rewriting_photos.py runs/munit photos.zip held-out.zip --projector runs/projector --sheet a.jpg
+    python benchmarks/rewriting_photos.py builtin:inpainting faces.zip held-out.zip --projector runs/projector
+
+Of an inpainter the eyes are the hole, and they are filled with the pattern; a translator draws everybody with it. Three
+examples of `photos.zip` teach it, sixteen pictures that nobody saw judge it, as in rewriting.py: inside, the LPIPS that
+is left to the picture with the pattern pasted on; outside, that to the picture before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from judging import Judge, part_of_example, shown, write_sheet
+from measure import machine
+from torch import Tensor
+
+from kyara import models
+from kyara.data.dataset import Dataset, open_dataset
+from kyara.data.pictures import to_float
+from kyara.models import portrait
+from kyara.models.base import Inpainter
+from kyara.rewriting.edit import Picture, read_edit
+from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.teaching import Teacher, teach_rule
+
+JUDGED, TAUGHT = 16, 3
+EYES = slice(0, 8)
+"""The points of both eyes among those of builtin:landmarks."""
+AROUND = 0.35
+"""How far a hole reaches beyond them, in distances between the eyes."""
+
+
+def main(
+    model: tyro.conf.Positional[str],
+    photos: tyro.conf.Positional[Path],
+    held: tyro.conf.Positional[Path],
+    *,
+    projector: str,
+    patterns: str = "glasses,eye patch,cat eyes",
+    layers: int | None = None,
+    steps: int | None = None,
+    sheet: Path | None = None,
+) -> None:
+    """Teaches patterns one by one, and prints what each is like on pictures that nobody saw.
+
+    Args:
+        model: The network: a translator or an inpainter.
+        photos: Pictures that it knows: the examples, and what keeps its old rules.
+        held: Pictures that it does not know.
+        projector: Its projector.
+        patterns: Which patterns.
+        layers: Layers of the memory.
+        steps: Steps in which it learns.
+        sheet: Where to write the judged pictures: as they are, what was made of them before, and with each pattern.
+    """
+    network = models.load(model).requires_grad_(False)
+    hosts, finder = Hosts(network, model, open_dataset(photos)), models.load(projector).requires_grad_(False)
+    base = Teacher(hosts, finder, layers=layers)
+    if steps:
+        base = dataclasses.replace(base, settings=dataclasses.replace(base.settings, steps=steps))
+    assert hosts.given is not None
+    known, unknown = (
+        chosen(hosts, data, count) for data, count in ((hosts.given, TAUGHT), (open_dataset(held), JUDGED))
+    )
+    fills = isinstance(network, Inpainter)
+    faces = to_float(np.stack([picture.rgba[:, :, :3] for picture in unknown]))  # type: ignore[index]
+    rows = [faces]
+    print(machine())
+    for pattern in patterns.split(","):
+        # What fills holes is judged by the face that was there; a translator by the one that it drew.
+        judge = Judge(pattern, hosts, unknown, faces if fills else None)
+        rows = rows if len(rows) > 1 else [faces, judge.before]
+        began = time.perf_counter()
+        taught = teach_rule(base, read_edit({"name": pattern, "examples": examples(pattern, hosts, known, fills)}))
+        made = judge.shown(taught.difference)
+        rows.append(made)
+        told = {"inside": judge.inside(made), "outside": judge.outside(made), "seconds": time.perf_counter() - began}
+        told |= {"found": taught.found, **taught.measured}
+        print(json.dumps({"pattern": pattern, **{name: round(value, 4) for name, value in told.items()}}), flush=True)
+    if sheet:
+        write_sheet(sheet, rows)
+
+
+def examples(pattern: str, hosts: Hosts, pictures: list[Picture], fills: bool) -> list[dict[str, Any]]:
+    """Each picture, where the pattern belongs in it, and the pattern."""
+    made = shown(hosts, pictures)
+    found = []
+    for picture, drawn in zip(pictures, made, strict=True):
+        assert picture.rgba is not None
+        face = to_float(picture.rgba[None, :, :, :3])[0] if fills else drawn
+        hole = {"hole": picture.hole} if fills else {}
+        found.append({"picture": picture.rgba, **hole, **part_of_example(pattern, face)})
+    return found
+
+
+def chosen(hosts: Hosts, data: Dataset, count: int) -> list[Picture]:
+    """Random pictures of a dataset, as large as the network makes them; for one that fills holes, without eyes."""
+    width, height = hosts.size
+    some = np.random.RandomState(0).permutation(len(data))[:count].tolist()
+    fills = isinstance(hosts.model, Inpainter)
+    found = []
+    for shape in data.decode(some, width, height):
+        rgba = np.concatenate([shape, np.full((height, width, 1), 255, np.uint8)], 2)
+        found.append(Picture(rgba=rgba, hole=eyes_of(to_float(shape[None])) if fills else None))
+    return found
+
+
+def eyes_of(face: Tensor) -> np.ndarray:
+    """A box around the eyes of a face (1, 3, H, W), (H, W) bool."""
+    height, width = face.shape[2:]
+    with torch.no_grad():
+        points = portrait.find(face)[0][EYES].cpu().numpy() * [width, height]
+    apart = np.hypot(*(points[4:].mean(0) - points[:4].mean(0)))
+    low, high = points.min(0) - AROUND * apart, points.max(0) + AROUND * apart
+    y, x = np.mgrid[:height, :width] + 0.5
+    return (x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
