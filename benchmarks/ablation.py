@@ -56,8 +56,10 @@ PLAIN: dict[str, Any] = {
     "chrominance": 0, "cel": 0, "content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "filtered": "no", "relief": "no",
     "colours": "yes", "enlarge": 0, "gaze": 0, "ink": 0,
 }  # fmt: skip
-AGAIN = {"": 0, ", again": 1, ", once more": 2}
-"""Seeds of runs that differ in nothing else: how far apart these are is what says nothing."""
+EVERYTHING, WITHOUT = 5, 3
+"""Runs with every loss, and without one, that differ in nothing but their seeds."""
+FAR = 3.0
+"""Standard deviations of such runs that say something."""
 STRONGER = ("content", "style", "grayscale", "landmark", "eyes", "flat", "tv")
 """What is also tried at ten times its weight, because a short run without it shows little."""
 SHOWN = 8
@@ -67,16 +69,21 @@ def runs(afresh: bool) -> dict[str, tuple[dict[str, Any], int]]:
     """What each is called, its settings and its seed."""
     losses, settings = (AFRESH, PLAIN) if afresh else (WEIGHTS, SETTINGS)
     every = {**losses, **settings}
-    made = {f"everything{again}": (every, seed) for again, seed in AGAIN.items()}
-    left_out = [(name, [name]) for name in losses]
-    if afresh:
-        # Content holds the points as well: what their own loss does is seen where it has to do it alone.
-        left_out.append(("content and landmark", ["content", "landmark"]))
-    for name, zeros in left_out:
-        again = AGAIN if afresh else {"": 0}
-        made |= {f"without {name}{a}": ({**every, **dict.fromkeys(zeros, 0)}, seed) for a, seed in again.items()}
-    made |= {f"ten times {n}": ({**every, n: 10 * losses[n]}, 0) for n in STRONGER if n in losses}
-    return made if afresh else made | {"without relief": ({**every, "relief": "no"}, 0)}
+    made: dict[str, tuple[dict[str, Any], int]] = {}
+
+    def add(name: str, changes: dict[str, Any], seeds: int) -> None:
+        made.update({f"{name}, seed {seed}" if seed else name: ({**every, **changes}, seed) for seed in range(seeds)})
+
+    add("everything", {}, EVERYTHING)
+    for name in losses:  # once is enough where the other table repeats it
+        add(f"without {name}", {name: 0}, WITHOUT if afresh or name not in AFRESH else 1)
+    for name in [name for name in STRONGER if name in losses]:
+        add(f"ten times {name}", {name: 10 * losses[name]}, 1)
+    if afresh:  # content holds the points as well: what their own loss does is seen where it has to do it alone
+        add("without content and landmark", {"content": 0, "landmark": 0}, WITHOUT)
+    else:
+        add("without relief", {"relief": "no"}, 1)
+    return made
 
 
 def main(
@@ -165,6 +172,29 @@ def _people(folder: Path, size: int) -> Pictures:
     return [center_crop(decode(path), size, size) for path in sorted(folder.glob("seed*.png"))]
 
 
+def effects(rows: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Of everything that is left out or stronger, the measures in which all its runs are on one side of all runs with
+    every loss, and by more than `FAR` standard deviations of runs that differ in their seeds; the surest first. Where
+    content is left out as well, the runs without content are what is compared with."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, row in rows.items():
+        groups.setdefault(name.partition(", seed")[0], []).append(row)
+    found = {}
+    for name, group in groups.items():
+        base = groups["without content" if "content and" in name else "everything"]
+        told = []
+        for column in [c for c in base[0] if c != "seconds"]:
+            there, usual = (np.array([row[column] for row in some]) for some in (group, base))
+            squares = sum(float(((some - some.mean()) ** 2).sum()) for some in (there, usual))
+            deviation = (squares / max(len(there) + len(usual) - 2, 1)) ** 0.5
+            score = abs(there.mean() - usual.mean()) / max(deviation, 1e-9)
+            if score > FAR and (there.min() > usual.max() or there.max() < usual.min()):
+                told.append((-score, f"{column} {there.mean() / usual.mean() - 1:+.0%}"))
+        if group is not groups["everything"]:
+            found[name] = [words for _, words in sorted(told)] or ["nothing"]
+    return found
+
+
 def table(rows: dict[str, dict[str, Any]]) -> str:
     columns = list(rows["everything"])
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -186,13 +216,16 @@ def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
         f"<tr><th>{escape(name)}" + "".join(f"<td>{row[column]:.3g}" for column in columns)
         for name, row in rows.items()
     )
+    found = "".join(f"<tr><th>{escape(name)}<td>{escape(', '.join(told))}" for name, told in effects(rows).items())
     drawn = "".join(f"<h2>{escape(name)}</h2>" + picture((out / name / "shown.png").read_bytes()) for name in rows)
     style = "body{font:15px/1.5 system-ui;margin:2rem}table{border-collapse:collapse}"
-    style += "td,th{padding:.2rem .6rem;text-align:right}"
+    style += "td,th{padding:.2rem .6rem;text-align:right;vertical-align:top}.words td{text-align:left}"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>CartoonGAN without each loss</title>'
         f"<style>{style}</style><h1>CartoonGAN without each loss</h1>"
         f"<table><tr><th>{head}{body}</table>"
+        "<h2>what that changes</h2><p>All runs on one side of all runs with every loss, farther than seeds differ.</p>"
+        f"<table class=words>{found}</table>"
         f"<h2>the people</h2>{picture(encode_png(sheet(shown, columns=SHOWN)))}{drawn}</html>"
     )
 

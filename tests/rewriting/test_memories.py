@@ -17,7 +17,7 @@ from kyara.rewriting.edit import Picture, as_mask, overlay
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.lessons import Lesson, Search, forget, parts, teach
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import Settings, learn, rewriting_loss
+from kyara.rewriting.nonlinear import Settings, fast, learn, rewriting_loss
 from kyara.rewriting.teaching import added
 
 
@@ -106,6 +106,23 @@ def test_the_nonlinear_memory_learns_and_leaves_the_network_alone(small: tuple[H
     pasted = (lesson.alpha > 0.9).expand_as(picture)
     was, now = ((x - lesson.edited).abs()[pasted].mean() for x in (lesson.host.picture, picture))
     assert now < 0.6 * was
+
+
+def test_plain_convolutions_learn_in_a_context_that_surrounds_it_all() -> None:
+    """Autocast kept their weights in bfloat16 as they were at first, so that no step saw what the last one did."""
+    torch.manual_seed(0)
+    network = TwoLayers().requires_grad_(False)
+    given = torch.rand(4, 3, 16, 16) * 2 - 1
+    with fast(given):
+        host = Cut(network, Span("first", "first"), Span("second", "second")).open(lambda: network(given))
+        everywhere = torch.ones(4, 1, 16, 16)
+        goal = host.value.float() * 0.5 + 0.2
+        lesson = Lesson(host, goal, everywhere, goal, everywhere > 0, everywhere < 0)
+        before = float(rewriting_loss(lesson, Settings()))
+        difference = learn(host.cut, [lesson], Settings(lr=0.05))
+        with added(network, difference):  # type: ignore[arg-type]
+            after = float(rewriting_loss(lesson, Settings()))
+    assert after < 0.1 * before
 
 
 def test_each_weight_of_the_loss_counts_what_it_says(small: tuple[Hosts, Projector]) -> None:

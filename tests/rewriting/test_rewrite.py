@@ -3,16 +3,19 @@ checked."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from networks import MASK, edit, generator, pattern, projector_of
 from PIL import Image
 
 from kyara import checkpoint, generate, models, rewrite, train
+from kyara.data.dataset import open_dataset
 from kyara.rewriting.differences import read_rule, rules_of
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.hosts import Hosts
@@ -199,3 +202,22 @@ def test_translators_and_inpainters_are_rewritten_too(kind: str, faces: Path, ph
     )
     assert not same(out, run) and (out / "preview.html").is_file()
     assert same(rewrite(str(out), out=tmp_path / "off", strength=0.0), run)
+
+
+def test_an_inpainter_learns_in_other_colours_and_where_the_edit_has_holes(faces: Path) -> None:
+    preset = models.architecture("inpainting").presets["tiny"]
+    network = models.build("inpainting", dataclasses.asdict(preset)).requires_grad_(False)
+    hosts = Hosts(network, "inpainting", open_dataset(faces))
+    width, height = hosts.size
+    hole = np.zeros((height, width), bool)
+    hole[8:12, 8:14] = True
+    shown = np.random.RandomState(0).randint(0, 255, (height, width, 4), np.uint8)
+    host = Picture(rgba=shown, hole=hole)
+    first, *others = hosts.like(host, 5)()
+    known = torch.from_numpy(~hole)
+    assert len(others) == 5 and all(not torch.equal(one[:, known], first[:, known]) for one in others)
+    assert all(torch.equal(one[:, known].sort(0)[0], first[:, known].sort(0)[0]) for one in others)
+    found = hosts.holes([host])
+    assert found is not None and torch.equal(found[0, 0], torch.from_numpy(hole))
+    filled = hosts.others(8, 3, found).args[1]  # type: ignore[attr-defined]
+    assert [int(one.sum()) for one in filled] == [int(hole.sum())] * 8 and len({str(one.nonzero().tolist()) for one in filled}) > 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,6 +25,10 @@ from kyara.rewriting.edit import Picture, as_mask
 
 TRUNCATION = 0.7
 """Of seeds: what `kyara generate` shows."""
+COLOURS = [*itertools.permutations(range(3))]
+"""Orders of red, green and blue; the first changes nothing."""
+JITTER = 4
+"""Pixels that holes are moved by at most."""
 
 
 class Hosts:
@@ -38,14 +44,25 @@ class Hosts:
         if isinstance(model, Generator) and given is not None:
             raise ValueError(f"--data: {name} makes pictures from nothing; leave it out")
 
-    def others(self, count: int, seed: int) -> Make:
-        """Random pictures."""
+    def others(self, count: int, seed: int, holes: Tensor | None = None) -> Make:
+        """Random pictures; of an inpainter with `holes` (N, 1, H, W), moved a little, if they are given."""
         with still(seed):
-            return self.model.imagine(count, self._some(count))
+            some = self._some(count)
+            if holes is None:
+                return self.model.imagine(count, some)
+            assert isinstance(self.model, Inpainter)
+            shifts = torch.randint(-JITTER, JITTER + 1, (count, 2)).tolist()
+            moved = [holes[i % len(holes)].roll(shift, (1, 2)) for i, shift in enumerate(shifts)]
+            return functools.partial(self.model.fill, some, torch.stack(moved))
+
+    def holes(self, hosts: Sequence[Picture]) -> Tensor | None:
+        """What an edit's pictures are filled in, (N, 1, H, W) bool; None for other networks."""
+        found = [self._hole(host) for host in hosts if isinstance(self.model, Inpainter)]
+        return torch.stack(found) if found else None
 
     def like(self, host: Picture, variants: int) -> Make:
         """The picture that an edit means, and then variants of it in which everything is where it was: of a generator
-        in other colours, of a translator in other styles. Of an inpainter the same again."""
+        and an inpainter in other colours, of a translator in other styles."""
         model = self.model
         if isinstance(model, StyledGenerator):
             return functools.partial(model.synthesise, self._recoloured(self.styles(host), variants))
@@ -58,11 +75,9 @@ class Hosts:
                 styles = torch.cat([first, torch.randn(variants, model.style_dim)]).to(self.device)
             return functools.partial(model.translate, shown, styles)
         if isinstance(model, Inpainter):
-            if host.hole is None:
-                raise ValueError(f'{host.where}: {self.name} fills holes; say where, as "hole": "hole.png"')
-            hole = center_crop(np.repeat(host.hole[:, :, None] * np.uint8(255), 3, 2), *self.size)[:, :, 0] > 127
-            holes = torch.from_numpy(hole).to(self.device).expand(1 + variants, 1, -1, -1)
-            return functools.partial(model.fill, shown, holes)
+            colours = [COLOURS[i % len(COLOURS)] for i in range(1 + variants)]
+            shown = torch.stack([one[list(order)] for one, order in zip(shown, colours, strict=True)])
+            return functools.partial(model.fill, shown, self._hole(host).expand(1 + variants, -1, -1, -1))
         raise ValueError(f"{self.name}: pictures of such a model cannot be named")
 
     def mask(self, mask: np.ndarray | tuple[int, int, int, int], host: Picture, where: str) -> np.ndarray:
@@ -117,6 +132,13 @@ class Hosts:
             other = model.styles(torch.randn(variants, model.z_dim, device=self.device), labels)
         fine = torch.arange(ws.shape[1], device=self.device)[:, None] >= ws.shape[1] // 2
         return torch.cat([ws, torch.where(fine, other, ws)])
+
+    def _hole(self, host: Picture) -> Tensor:
+        """(1, H, W) bool."""
+        if host.hole is None:
+            raise ValueError(f'{host.where}: {self.name} fills holes; say where, as "hole": "hole.png"')
+        hole = center_crop(np.repeat(host.hole[:, :, None] * np.uint8(255), 3, 2), *self.size)[:, :, :1] > 127
+        return torch.from_numpy(hole).movedim(2, 0).to(self.device)
 
     def _shown(self, rgba: np.ndarray) -> Tensor:
         shown = center_crop(np.ascontiguousarray(rgba[:, :, :3]), *self.size)

@@ -108,5 +108,5 @@ def rewriting_loss(lesson: Lesson, settings: Settings, scale: float = 1.0) -> Te
 
 def fast(like: Tensor) -> torch.autocast:
     """Computes in bfloat16 where that is fast. Hosts are opened and lessons learned in the same numbers, so that a rule
-    that is there already is learned without a step."""
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=has_bfloat16(like.device))
+    that is there already is learned without a step. Weights in bfloat16 are not kept: they change while it lasts."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=has_bfloat16(like.device), cache_enabled=False)

@@ -80,10 +80,15 @@ class Teacher:
         spans, last = self.model.memories(), self.projector.config.layer
         return Cut(self.model, spans[last - layers + 1], spans[last])
 
-    def others(self, cut: Cut, count: int, seed: int) -> list[Host]:
-        """Random pictures, cut open."""
-        parts = range(0, count, TOGETHER)
-        return [cut.open(self.hosts.others(min(TOGETHER, count - at), seed + at)) for at in parts]
+    def others(self, cut: Cut, count: int, seed: int, edit: Edit | None = None) -> list[Host]:
+        """Random pictures, cut open. Of an inpainter every second lesson is filled where the edit's pictures are: it is
+        there that something is to be learned."""
+        holes = None if edit is None else self.hosts.holes([example.host for example in edit.examples])
+        opened = []
+        for at in range(0, count, TOGETHER):
+            there = holes if at % (2 * TOGETHER) else None
+            opened.append(cut.open(self.hosts.others(min(TOGETHER, count - at), seed + at, there)))
+        return opened
 
 
 @dataclass
@@ -128,7 +133,7 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
     began = time.perf_counter()
     with torch.inference_mode(False), fast(next(teacher.model.parameters())):
         cut = teacher.cut
-        others = teacher.others(cut, max(teacher.spread, TOGETHER), FIRST)
+        others = teacher.others(cut, max(teacher.spread, TOGETHER), FIRST, edit)
         memory = None
         if teacher.memory == "linear" or any(laid is None for laid in overlays):
             memory = LinearMemory(teacher.single, teacher.others(teacher.single, KNOWN, FIRST))
@@ -143,7 +148,7 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
         else:
             difference = learn(cut, given + found, teacher.settings)
         seconds = time.perf_counter() - began
-        measured = _measure(teacher, cut, difference, search)
+        measured = _measure(teacher.model, difference, search, teacher.others(cut, MEASURED, FRESH, edit))
     return Taught(difference, seconds, given + found, share, measured)
 
 
@@ -190,12 +195,12 @@ def lessons_of(
     return given, found, float(torch.cat(sure).float().mean())
 
 
-def _measure(teacher: Teacher, cut: Cut, difference: Difference, search: Search | None) -> dict[str, float]:
+def _measure(model: Model, difference: Difference, search: Search | None, fresh: Sequence[Host]) -> dict[str, float]:
     """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, and how much pixels
     in [-1, 1] change elsewhere."""
     shown, missing, elsewhere = [], [], []
-    for host in teacher.others(cut, MEASURED, FRESH):
-        with added(teacher.model, difference), torch.no_grad():
+    for host in fresh:
+        with added(model, difference), torch.no_grad():
             after = host.redraw()[0].float()
         before = host.picture.float()
         changed = (after - before).abs().mean(1, keepdim=True)
