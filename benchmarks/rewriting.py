@@ -17,7 +17,7 @@ A rule can be weakened (`kyara rewrite --strength`); "weakened" is the one that 
 
 `sweep` teaches one pattern with other weights p of old rules and q of new ones.
 
-`together` teaches two patterns to one network, and prints how much each shows: 1 less what is left inside.
+`together` puts two rules into one network, and prints what is left of each one's effect.
 
 `files` writes the first edit of each pattern as a person would: pictures, and JSON that names them.
 """
@@ -141,35 +141,41 @@ def sweep(
 
 
 def together(
-    *, of: str = "builtin:anime", projector: str = "builtin:projector", pairs: str = "glasses+flower,cat eyes+flower"
+    *,
+    of: str = "builtin:anime",
+    projector: str = "builtin:projector",
+    one: str = "flower",
+    others: str = "glasses,gears,eye patch,cat eyes",
 ) -> None:
-    """Teaches two patterns one after the other, and prints what each shows alone and beside the other.
+    """Teaches a network one rule and then another, and prints what each does when the other is there, as a share of
+    what it does alone: by how much it brings what is inside nearer to the pattern. (The other one, too, changes a
+    little what VGG16 sees there.)
 
     Args:
         of: What is rewritten.
         projector: Its projector.
-        pairs: Which patterns.
+        one: A pattern.
+        others: Patterns, with each of which it is put together.
     """
-    network = models.load(of).requires_grad_(False)
-    hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
-    print("| pattern | shown alone | shown with both, learned apart | shown with both, learned in turn |")
-    print("|---" * 4 + "|")
-    for one, other in (pair.split("+") for pair in pairs.split(",")):
-        judges = {name: Judge(name, hosts, JUDGED) for name in (one, other)}  # before anything is changed
-        learned = {
-            name: teach_rule(Teacher(hosts, finder), read_edit(example_edit(name, hosts, 0))) for name in (one, other)
-        }
-        first, second = (learned[name].difference for name in (one, other))
-        with added(network, first):
-            after_first = teach_rule(Teacher(hosts, finder), read_edit(example_edit(other, hosts, 0))).difference
-        both = {}
-        for how, rest in (("apart", second), ("in turn", after_first)):
-            with added(network, first):
-                both[how] = shown(hosts, JUDGED, rest)
-        for name, judge in judges.items():
-            made = (judge.shown(learned[name].difference), both["apart"], both["in turn"])
-            effects = [1 - judge.inside(picture) for picture in made]
-            print(f"| {name} | " + " | ".join(f"{effect:.3f}" for effect in effects) + " |", flush=True)
+    hosts = Hosts(models.load(of).requires_grad_(False), of)
+    teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
+    judges = {name: Judge(name, hosts, JUDGED) for name in (one, *others.split(","))}
+    edits = {name: read_edit(example_edit(name, hosts, 0)) for name in judges}
+    rules = {name: teach_rule(teacher, edit).difference for name, edit in edits.items()}
+    alone = {name: shown(hosts, JUDGED, rule) for name, rule in rules.items()}
+    print("| first | then | kept of the first | of the second | learned apart, of the first | of the second |")
+    print("|---" * 6 + "|")
+    for other in others.split(","):
+        for first, then in ((one, other), (other, one)):
+            kept = []
+            for in_turn in (True, False):
+                with added(hosts.model, rules[first]):
+                    second = teach_rule(teacher, edits[then]).difference if in_turn else rules[then]
+                    both = shown(hosts, JUDGED, second)
+                for name, beside in ((first, then), (then, first)):
+                    inside = judges[name].inside
+                    kept.append((inside(alone[beside]) - inside(both)) / (1 - inside(alone[name])))
+            print(f"| {first} | {then} | " + " | ".join(f"{share:.2f}" for share in kept) + " |", flush=True)
 
 
 def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
@@ -250,8 +256,8 @@ METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
     "L=1": by_nonlinear(1),
     "L=2": by_nonlinear(2),
     "L=4": by_nonlinear(4),
-    "features alone, q=30": by_nonlinear(q=30.0, shown=0.0, unchanged=0.0),
-    "features alone, p=q=1": by_nonlinear(q=1.0, shown=0.0, unchanged=0.0),
+    "features alone q=30": by_nonlinear(q=30.0, shown=0.0, unchanged=0.0),
+    "features alone p=q=1": by_nonlinear(q=1.0, shown=0.0, unchanged=0.0),
     "without features": by_nonlinear(p=0.0, q=0.0),
 }
 ONCE = ("linear 2001 steps",)

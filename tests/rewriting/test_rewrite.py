@@ -220,4 +220,6 @@ def test_an_inpainter_learns_in_other_colours_and_where_the_edit_has_holes(faces
     found = hosts.holes([host])
     assert found is not None and torch.equal(found[0, 0], torch.from_numpy(hole))
     filled = hosts.others(8, 3, found).args[1]  # type: ignore[attr-defined]
-    assert [int(one.sum()) for one in filled] == [int(hole.sum())] * 8 and len({str(one.nonzero().tolist()) for one in filled}) > 4
+    assert [int(one.sum()) for one in filled] == [int(hole.sum())] * 8 and len(
+        {str(one.nonzero().tolist()) for one in filled}
+    ) > 4

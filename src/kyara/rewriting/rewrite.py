@@ -112,9 +112,9 @@ def rewrite(
         print(json_format.dumps(report) if json else f"would teach {printable(model)} {told}, into {out}")
         return out
     free_folder(out, CONFIG, force=force)
-    _put(network, differences.combined(found, [])[0])  # each rule is learned by itself: in turn, later ones learn less
     for edit in learned:
         assert teacher is not None
+        _put(network, differences.combined(found, rules)[0])  # learned apart, rules take more of each other's effect
         taught = teach_rule(teacher, edit)
         measured = {**taught.measured, "found": taught.found}
         about = {"edit": edit.source, "memory": memory, "layers": teacher.depth, **measured}
