@@ -246,6 +246,29 @@ def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> No
     assert set(model(**{**everything, name: 0.0}).losses("g", batch())) == left - {name}
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_finite_differences(name: str) -> None:
+    """Of each loss by what is drawn, along some directions."""
+    net, given = model(**{name: 1.0}), batch()
+    assert given.photos is not None
+    net.requires_grad_(False).eval()  # spectral norms rest
+    _, _, points = net.belongs(given)
+
+    def loss(made: Tensor) -> Tensor:
+        seen = net._see(made) if name in ("content", "style") else []
+        losses = net.kept(made, seen, given.photos, points) | net.drawn(made, seen, points, given)
+        assert set(losses) == {name}
+        return losses[name]
+
+    smooth = torch.nn.functional.avg_pool2d(given.photos, 5, 1, 2)
+    made = (0.7 * smooth + 0.1 * torch.randn(smooth.shape)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(made), made)
+    step = 5e-4 * gradient / gradient.abs().max()  # where it rises
+    with torch.no_grad():
+        risen = float(loss(made + step) - loss(made - step)) / 2
+    assert risen == pytest.approx(float((gradient * step).sum()), rel=0.05)
+
+
 def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("nobody asked for it")

@@ -92,7 +92,9 @@ def test_the_layer_is_chosen() -> None:
     shapes = [(8, 4, 4), (8, 8, 8), (8, 8, 8), (4, 16, 16)]
     assert projector.choose_layer("auto", shapes, 16) == 2
     assert projector.choose_layer("0", shapes, 16) == 0
-    assert projector.choose_layer("auto", [(24, 32, 32), (24, 64, 64)], 64) == 1  # there must be one before it
+    few = [(24, 32, 32), (24, 64, 64), (24, 64, 64)]
+    assert projector.choose_layer("auto", few, 64) == 2  # a memory of three layers ends there
+    assert projector.choose_layer("auto", few[:2], 64) == 1
     for wrong in ("4", "-1", "last"):
         with pytest.raises(ValueError, match="3: 4 channels of 16x16"):
             projector.choose_layer(wrong, shapes, 16)

@@ -281,10 +281,10 @@ def alterations(count: int, height: int, width: int, share: float) -> Tensor:
 
 def choose_layer(asked: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
     """Of layers whose values are (C, h, w): the one asked for by its number, or by `auto` the last at half the
-    picture's size, before which there is another. ValueError lists them."""
+    picture's size, or the third: a memory of three layers ends there. ValueError lists them."""
     if asked == "auto":
         half = [i for i, shape in enumerate(shapes) if shape[1] * 2 <= height]
-        return min(max(half[-1] if half else 0, 1), len(shapes) - 1)
+        return min(max(half[-1] if half else 0, 2), len(shapes) - 1)
     if asked.isdecimal() and int(asked) < len(shapes):
         return int(asked)
     there = "; ".join(f"{i}: {c} channels of {h}x{w}" for i, (c, h, w) in enumerate(shapes))

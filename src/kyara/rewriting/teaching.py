@@ -47,7 +47,7 @@ class Teacher:
     layers: int | None = None
     """Convolutions in a nonlinear memory; `LAYERS` if None, or as many as there are."""
     spread: int = 192
-    """Other pictures in which the place is looked for. With half as many, 1.2 times as much changes in others."""
+    """Other pictures in which the place is looked for. A few are learned by heart, and all others change."""
     rank: int = 1
     """Of a linear memory's change."""
     settings: Settings = field(default_factory=Settings)
