@@ -54,6 +54,15 @@ def picture(path: Path | str) -> torch.Tensor:
     return made
 
 
+def test_a_rule_is_learned_where_the_others_are(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
+    alone = rewrite(
+        small[0], [edit("blue", (10, 10, 250), mask=[2, 20, 8, 8])], projector=small[1], out=tmp_path / "b", **FAST
+    )
+    second, by_itself = rules_of(checkpoint.read(written))[1], rules_of(checkpoint.read(alone))[0]
+    assert second.name == by_itself.name == "blue"
+    assert any(not torch.equal(second.weights[name], by_itself.weights[name]) for name in second.weights)
+
+
 def test_it_is_a_checkpoint_like_any_other(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
     changed = {name for name, tensor in weights(written).items() if not torch.equal(tensor, weights(small[0])[name])}
     assert len(changed) == 3 and all(name.startswith("g_ema.synthesis") for name in changed)
