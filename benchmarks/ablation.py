@@ -224,14 +224,17 @@ def page(rows: dict[str, dict[str, Any]], out: Path, shown: Pictures) -> str:
     found = "".join(f"<tr><th>{escape(name)}<td>{escape(', '.join(told))}" for name, told in effects(rows).items())
     drawn = "".join(f"<h2>{escape(name)}</h2>" + picture((out / name / "shown.png").read_bytes()) for name in rows)
     style = "body{font:15px/1.5 system-ui;margin:2rem}table{border-collapse:collapse}"
-    style += "td,th{padding:.2rem .6rem;text-align:right;vertical-align:top}.words td{text-align:left}"
+    style += (
+        "td,th{padding:.2rem .6rem;text-align:right;vertical-align:top}.words td{text-align:left}th{white-space:nowrap}"
+    )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>CartoonGAN without each loss</title>'
         f"<style>{style}</style><h1>CartoonGAN without each loss</h1>"
-        f"<table><tr><th>{head}{body}</table>"
-        "<h2>what that changes</h2><p>In what the loss itself asks for; and whatever else is sure.</p>"
+        "<p>What changes in what the loss itself asks for, by Student's t; and whatever else is sure. Below: the same"
+        " people by each run, and all numbers.</p>"
         f"<table class=words>{found}</table>"
-        f"<h2>the people</h2>{picture(encode_png(sheet(shown, columns=SHOWN)))}{drawn}</html>"
+        f"<h2>the people</h2>{picture(encode_png(sheet(shown, columns=SHOWN)))}{drawn}"
+        f"<h2>all numbers</h2><table><tr><th>{head}{body}</table></html>"
     )
 
 
