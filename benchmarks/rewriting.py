@@ -251,6 +251,7 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
 METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
     "linear": by_linear,
     "nonlinear": by_nonlinear(),
+    "600 steps": by_nonlinear(steps=600),
     "linear 2001 steps": by_steps,
     "plain fine-tuning": by_tuning,
     "L=1": by_nonlinear(1),
