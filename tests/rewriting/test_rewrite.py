@@ -16,6 +16,7 @@ from PIL import Image
 
 from kyara import checkpoint, generate, models, rewrite, train
 from kyara.data.dataset import open_dataset
+from kyara.rewriting import teaching
 from kyara.rewriting.differences import read_rule, rules_of
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.hosts import Hosts
@@ -52,6 +53,22 @@ def picture(path: Path | str) -> torch.Tensor:
     model = models.load(path).requires_grad_(False)
     made: torch.Tensor = Hosts(model, str(path)).like(Picture(seed=3), 0)()
     return made
+
+
+def test_what_is_found_nowhere_is_not_said_to_be_shown(
+    small: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teaching, "SURE", 2.0)
+    out = rewrite(small[0], [edit("red")], projector=small[1], out=tmp_path / "a", **FAST)
+    about = rules_of(checkpoint.read(out))[0].about
+    assert "shown" not in about and about["elsewhere"] > 0 and about["found"] == 0
+
+
+def test_a_source_that_is_hardly_there_asks_for_nothing(small: tuple[str, str], tmp_path: Path) -> None:
+    faint = edit("faint")
+    faint["examples"][0]["source"]["picture"] = np.full((8, 8, 4), (255, 0, 0, 6), np.uint8)
+    out = rewrite(small[0], [faint], projector=small[1], out=tmp_path / "a", **FAST)
+    assert not any(weight.any() for weight in rules_of(checkpoint.read(out))[0].weights.values())
 
 
 def test_a_rule_is_learned_where_the_others_are(small: tuple[str, str], written: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kyara.models.inside import Cut, Host
 from kyara.models.projector import Model as Projector
 from kyara.rewriting.edit import Edit, Example, cropped, overlay
 from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.lessons import SURE, Lesson, Search, forget, is_there, rimmed, teach
+from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, is_there, rimmed, teach
 from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import Difference, Settings, fast, learn
 
@@ -157,8 +157,12 @@ def search_of(
 ) -> Search | None:
     """What finds the place of a rule; None if nothing is laid anywhere, or is there already."""
     opened = [(cut.open(teacher.hosts.like(e.host, 0)), laid) for e, laid in zip(edit.examples, overlays, strict=True)]
-    examples = [(host, laid) for host, laid in opened if laid is not None and not is_there(host, laid)]
+    examples = [(host, laid) for host, laid in opened if laid is not None and _asks(host, laid)]
     return Search(examples, others) if examples else None
+
+
+def _asks(host: Host, laid: Tensor) -> bool:
+    return bool((laid[3] > SEEN).any()) and not is_there(host, laid)
 
 
 def lessons_of(
@@ -196,28 +200,27 @@ def lessons_of(
 
 
 def _measure(model: Model, difference: Difference, search: Search | None, fresh: Sequence[Host]) -> dict[str, float]:
-    """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, and how much pixels
-    in [-1, 1] change elsewhere."""
-    shown, missing, elsewhere = [], [], []
+    """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, if its place is found
+    in any; and how much pixels in [-1, 1] change elsewhere."""
+    shown, missing, changes, far, everywhere = 0.0, 0.0, 0.0, 0.0, list[float]()
     for host in fresh:
         with added(model, difference), torch.no_grad():
             after = host.redraw()[0].float()
         before = host.picture.float()
         changed = (after - before).abs().mean(1, keepdim=True)
-        if search is None:  # erased: what is inside is not known on other pictures
-            elsewhere.append(changed.mean())
+        everywhere.append(float(changed.mean()))
+        if search is None:
             continue
         laid, alike = search(host)
         there = (alike >= SURE)[:, None, None, None]
         alpha, wanted = laid[:, 3:] * there, before.lerp(laid[:, :3], laid[:, 3:])
-        shown.append(((after - wanted).abs() * alpha).sum())
-        missing.append(((before - wanted).abs() * alpha).sum())
-        far = (1 - rimmed(laid[:, 3:])) * there
-        elsewhere.append((changed * far).sum() / far.sum().clamp_min(1))
-    found = {"elsewhere": float(torch.stack(elsewhere).mean())}
-    if shown:
-        found["shown"] = float(1 - torch.stack(shown).sum() / torch.stack(missing).sum().clamp_min(1e-6))
-    return found
+        shown += float(((after - wanted).abs() * alpha).sum())
+        missing += float(((before - wanted).abs() * alpha).sum())
+        rest = (1 - rimmed(laid[:, 3:])) * there
+        changes, far = changes + float((changed * rest).sum()), far + float(rest.sum())
+    if not missing:  # erased, or nowhere found: what should be inside is not known
+        return {"elsewhere": float(np.mean(everywhere))}
+    return {"elsewhere": changes / far, "shown": 1 - shown / missing}
 
 
 @contextmanager
