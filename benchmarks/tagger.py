@@ -6,13 +6,20 @@ The pictures whose file names sort at or after the prefix are the test set: the 
 others, and so are the baselines, logistic regressions on histograms of colours. Prints for each attribute the share of
 right answers of each with its 95% interval, the expected calibration error (Guo et al. 2017, 15 bins), what a threshold
 fills and how much of that is right, and the confusion matrix (rows: what the data say).
+
+    python benchmarks/tagger.py tagged-faces-96.zip --prefix-from d --readings benchmarks/readings.csv
+
+How right is the data? `readings.csv` says what somebody (a vision model) read in 160 of those faces who did not know the
+labels: `red/orange?` is red, perhaps orange, and not clear. Prints how often each agrees with it, the data too.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +43,7 @@ def main() -> None:
     parser.add_argument("--prefix-from", default="")
     parser.add_argument("--model", default="builtin:tagger")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--readings", type=Path, help="what somebody read in some of the pictures: file_name, values")
     options = parser.parse_args()
     everything = open_dataset(options.data)
     held = np.array([Path(name).name >= options.prefix_from for name in everything.names])
@@ -53,14 +61,18 @@ def main() -> None:
         labels = [torch.from_numpy(part.labels(attribute, values)) for part in (seen, test)]
         known = labels[1] >= 0
         probabilities = torch.cat([part[attribute] for part in told])[known]
+        regressed = {name: regress(x, y, labels[0], len(values)) for name, (x, y) in histograms.items()}
         found = {"tagger": judged(probabilities, labels[1][known])}
-        for name, (x, y) in histograms.items():
-            found[name] = judged(regress(x, y, labels[0], len(values))[known], labels[1][known])
+        found |= {name: judged(probable[known], labels[1][known]) for name, probable in regressed.items()}
         result[attribute] = {
             **found,
             "most frequent": float((labels[1][known] == labels[0][labels[0] >= 0].mode().values).float().mean()),
         }
         report(attribute, result[attribute], values, confusion(probabilities, labels[1][known]))
+        if options.readings and attribute in (read := readings(options.readings, test.names)):
+            said = {"tagger": torch.cat([part[attribute] for part in told]).argmax(1)}
+            said |= {name: probable.argmax(1) for name, probable in regressed.items()}
+            compare({"the data": labels[1], **said}, read[attribute], values)
         result[attribute]["confusion"] = confusion(probabilities, labels[1][known]).tolist()
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -121,6 +133,24 @@ def confusion(probabilities: Tensor, labels: Tensor) -> np.ndarray:
     """How often each value (row) was told as each (column): (V, V)."""
     v = probabilities.shape[1]
     return torch.bincount(labels * v + probabilities.argmax(1), minlength=v * v).view(v, v).numpy()
+
+
+def readings(file: Path, names: Sequence[str]) -> dict[str, dict[int, str]]:
+    """For each attribute what was read in which of the pictures of these names."""
+    where = {Path(name).name: i for i, name in enumerate(names)}
+    with file.open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["file_name"] in where]
+    return {a: {where[row["file_name"]]: row[a] for row in rows} for a in rows[0] if a != "file_name"} if rows else {}
+
+
+def compare(said: dict[str, Tensor], read: dict[int, str], values: tuple[str, ...]) -> None:
+    """How often the values (N,) that each said are what was read; and where that was clear."""
+    clear = np.array([not text.endswith("?") for text in read.values()])
+    print(f"what was read in {len(clear)}, {clear.sum()} of them clear: agree with it (clear), or with its second choice too")
+    for who, told in said.items():
+        words = [(values[told[i]] if told[i] >= 0 else "", text.rstrip("?").split("/")) for i, text in read.items()]
+        first, either = (np.array(x) for x in zip(*((w == t[0], w in t) for w, t in words), strict=True))
+        print(f"{who:20}{first.mean():.3f} ({first[clear].mean():.3f})   {either.mean():.3f} ({either[clear].mean():.3f})")
 
 
 def report(attribute: str, found: dict[str, Any], values: tuple[str, ...], matrix: np.ndarray) -> None:

@@ -26,8 +26,6 @@ from kyara.rewriting.nonlinear import Difference, Settings, fast, learn
 Memory = Literal["nonlinear", "linear"]
 LAYERS = 3
 """Convolutions in a nonlinear memory, where there are so many."""
-VARIANTS = 5
-"""Of each example."""
 TOGETHER = 8
 """Pictures in a lesson."""
 KNOWN = 16
@@ -51,6 +49,8 @@ class Teacher:
     rank: int = 1
     """Of a linear memory's change."""
     settings: Settings = field(default_factory=Settings)
+    variants: int = 5
+    """Of each example, in other colours."""
 
     @property
     def model(self) -> Model:
@@ -178,12 +178,12 @@ def lessons_of(
     these it was."""
     given = []
     for example, laid in zip(edit.examples, overlays, strict=True):
-        host = cut.open(teacher.hosts.like(example.host, VARIANTS))
+        host = cut.open(teacher.hosts.like(example.host, teacher.variants))
         if laid is None:
             assert memory is not None
             mask = torch.from_numpy(teacher.hosts.mask(example.mask, example.host, example.where)).to(host.picture)
             masks = mask.expand(len(host.picture), 1, -1, -1)
-            single = memory.cut.open(teacher.hosts.like(example.host, VARIANTS))
+            single = memory.cut.open(teacher.hosts.like(example.host, teacher.variants))
             given.append(forget(host, masks, memory.erased(single, masks)))
             continue
         if is_there(host, laid):
