@@ -84,20 +84,10 @@ class Judge:
         return self._apart(made) / self.missing
 
     def outside(self, made: Tensor) -> float:
-        """LPIPS to the pictures before, everywhere else."""
-        return float(regions(self.network, made, self.was, self.elsewhere).mean())
-
-    def weakened(self, difference: Made, damage: float) -> Difference:
-        """A rule at the strength, up to 1, at which it changes no more outside than `damage`."""
-        assert isinstance(difference, dict)
-        if self.outside(self.shown(difference)) <= damage:
-            return difference
-        low, high = 0.0, 1.0
-        for _ in range(6):
-            middle = (low + high) / 2
-            harmless = self.outside(self.shown(scaled(difference, middle))) <= damage
-            low, high = (middle, high) if harmless else (low, middle)
-        return scaled(difference, low)
+        """LPIPS to the pictures before, everywhere else. Where the pattern is, both are as before: VGG16 sees so far
+        that the pattern itself would count as damage around it."""
+        rest = self.before.lerp(made, self.elsewhere)
+        return float(regions(self.network, rest, self.was, self.elsewhere).mean())
 
     def _apart(self, made: Tensor) -> float:
         """Moved by up to two pixels to where it fits best: the landmarks that place the reference are no surer."""
@@ -116,10 +106,6 @@ def regions(network: VGG16, made: Tensor, maps: list[Tensor], where: Tensor) -> 
             part = F.interpolate(where, far.shape[2:], mode="area")
             total += (far * part).sum((1, 2, 3)) / part.sum((1, 2, 3)).clamp_min(1e-6)
     return total
-
-
-def scaled(difference: Difference, strength: float) -> Difference:
-    return {name: change * strength for name, change in difference.items()}
 
 
 def write_sheet(path: Path, rows: list[Tensor]) -> None:

@@ -9,8 +9,8 @@ fills and how much of that is right, and the confusion matrix (rows: what the da
 
     python benchmarks/tagger.py tagged-faces-96.zip --prefix-from d --readings benchmarks/readings.csv
 
-How right is the data? `readings.csv` says what somebody (a vision model) read in 160 of those faces who did not know the
-labels: `red/orange?` is red, perhaps orange, and not clear. Prints how often each agrees with it, the data too.
+How right is the data? `readings.csv` says what somebody (a vision model) read in 160 of those faces who did not know
+the labels: `red/orange?` is red, perhaps orange, and not clear. Prints how often each agrees with it, the data too.
 """
 
 from __future__ import annotations
@@ -146,11 +146,14 @@ def readings(file: Path, names: Sequence[str]) -> dict[str, dict[int, str]]:
 def compare(said: dict[str, Tensor], read: dict[int, str], values: tuple[str, ...]) -> None:
     """How often the values (N,) that each said are what was read; and where that was clear."""
     clear = np.array([not text.endswith("?") for text in read.values()])
-    print(f"what was read in {len(clear)}, {clear.sum()} of them clear: agree with it (clear), or with its second choice too")
+    print(f"what was read in {len(clear)} pictures: who agrees with it (in the {clear.sum()} that are clear), or")
+    print("with its first or second choice")
     for who, told in said.items():
         words = [(values[told[i]] if told[i] >= 0 else "", text.rstrip("?").split("/")) for i, text in read.items()]
         first, either = (np.array(x) for x in zip(*((w == t[0], w in t) for w, t in words), strict=True))
-        print(f"{who:20}{first.mean():.3f} ({first[clear].mean():.3f})   {either.mean():.3f} ({either[clear].mean():.3f})")
+        print(
+            f"{who:20}{first.mean():.3f} ({first[clear].mean():.3f})   {either.mean():.3f} ({either[clear].mean():.3f})"
+        )
 
 
 def report(attribute: str, found: dict[str, Any], values: tuple[str, ...], matrix: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from kyara.data.dataset import open_dataset
 from kyara.rewriting import teaching
 from kyara.rewriting.differences import read_rule, rules_of
 from kyara.rewriting.edit import Picture
-from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.hosts import Hosts, shifted
 
 FAST: dict[str, Any] = {"steps": 20, "spread": 16}
 
@@ -77,6 +77,7 @@ def test_a_rule_is_learned_where_the_others_are(small: tuple[str, str], written:
     )
     second, by_itself = rules_of(checkpoint.read(written))[1], rules_of(checkpoint.read(alone))[0]
     assert second.name == by_itself.name == "blue"
+    assert second.about["beside"] == ["red"] and by_itself.about["beside"] == []
     assert any(not torch.equal(second.weights[name], by_itself.weights[name]) for name in second.weights)
 
 
@@ -85,7 +86,9 @@ def test_it_is_a_checkpoint_like_any_other(small: tuple[str, str], written: Path
     assert len(changed) == 3 and all(name.startswith("g_ema.synthesis") for name in changed)
     assert (picture(written) - picture(small[0])).abs().mean() > 1e-3
     generate(str(written), count=2, rank="none", out=tmp_path / "made")
-    assert "| blue | 1 |" in (written / "README.md").read_text() and "# small" in (written / "README.md").read_text()
+    assert (
+        "| blue | 1 | red |" in (written / "README.md").read_text() and "# small" in (written / "README.md").read_text()
+    )
     page = (written / "preview.html").read_text()
     assert page.count("<img") == 3 * 16 and "http" not in page.replace("http-equiv", "")
 
@@ -249,3 +252,11 @@ def test_an_inpainter_learns_in_other_colours_and_where_the_edit_has_holes(faces
     assert [int(one.sum()) for one in filled] == [int(hole.sum())] * 8 and len(
         {str(one.nonzero().tolist()) for one in filled}
     ) > 4
+
+
+def test_a_hole_that_is_moved_over_the_rim_does_not_come_back_on_the_other_side() -> None:
+    hole = torch.zeros(1, 12, 16, dtype=torch.bool)
+    hole[:, 0:3, 14:] = True
+    moved = shifted(hole, 2, 1)
+    assert moved.shape == hole.shape and moved[0].nonzero().tolist() == [[y, 15] for y in (2, 3, 4)]
+    assert torch.equal(shifted(hole, 0, 0), hole)

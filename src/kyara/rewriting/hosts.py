@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kyara import checkpoint
@@ -52,7 +53,7 @@ class Hosts:
                 return self.model.imagine(count, some)
             assert isinstance(self.model, Inpainter)
             shifts = torch.randint(-JITTER, JITTER + 1, (count, 2)).tolist()
-            moved = [holes[i % len(holes)].roll(shift, (1, 2)) for i, shift in enumerate(shifts)]
+            moved = [shifted(holes[i % len(holes)], *shift) for i, shift in enumerate(shifts)]
             return functools.partial(self.model.fill, some, torch.stack(moved))
 
     def holes(self, hosts: Sequence[Picture]) -> Tensor | None:
@@ -149,3 +150,10 @@ class Hosts:
             return torch.zeros(count, 3, self.size[1], self.size[0], device=self.device)
         chosen = torch.randint(len(self.given), (count,)).tolist()
         return to_float(np.stack([*self.given.decode(chosen, *self.size)])).to(self.device)
+
+
+def shifted(hole: Tensor, down: int, right: int) -> Tensor:
+    """A hole (1, H, W) bool moved by at most `JITTER` pixels; what leaves the picture is gone."""
+    height, width = hole.shape[1:]
+    wide = F.pad(hole, (JITTER, JITTER, JITTER, JITTER))
+    return wide[:, JITTER - down : JITTER - down + height, JITTER - right : JITTER - right + width]

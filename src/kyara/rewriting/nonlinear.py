@@ -41,10 +41,10 @@ class Settings:
     """Weight of the mean absolute difference of pixels in [-1, 1] where the new pattern is; 0 leaves it out."""
     unchanged: float = 20.0
     """The same everywhere else, averaged over the picture."""
-    steps: int = 300
+    steps: int = 600
     """Steps of Muon (Jordan et al. 2024): all directions of a kernel move alike, also those that few pictures ask
     for."""
-    lr: float = 0.008
+    lr: float = 0.007
     """How far a step goes, in standard deviations of the kernels; it falls to zero along a cosine. Half as many steps
     of twice the length teach as much, and change more elsewhere."""
 

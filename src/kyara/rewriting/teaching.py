@@ -44,7 +44,7 @@ class Teacher:
     memory: Memory = "nonlinear"
     layers: int | None = None
     """Convolutions in a nonlinear memory; `LAYERS` if None, or as many as there are."""
-    spread: int = 192
+    spread: int = 384
     """Other pictures in which the place is looked for. A few are learned by heart, and all others change."""
     rank: int = 1
     """Of a linear memory's change."""
