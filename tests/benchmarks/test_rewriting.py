@@ -43,6 +43,18 @@ def test_a_region_of_everything_is_the_distance_itself(judging: Any, vgg16: VGG1
     assert region(a, mixed, half) > 3 * region(a, mixed, 1 - half)
 
 
+def test_the_pattern_itself_is_no_damage_around_it(judging: Any, vgg16: VGG16) -> None:
+    judge = judging.Judge.__new__(judging.Judge)  # without the weights that it would fetch
+    judge.network = vgg16
+    judge.before, pattern = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    judge.elsewhere = torch.ones(2, 1, 64, 64)
+    judge.elsewhere[..., 20:40, 20:40] = 0
+    with torch.no_grad():
+        judge.was = vgg16.unit_maps(judge.before)
+    assert judge.outside(pattern.lerp(judge.before, judge.elsewhere)) < 1e-6
+    assert judge.outside(judge.before.lerp(pattern, judge.elsewhere)) > 1e-3
+
+
 def test_patterns_lie_where_the_eyes_are(judging: Any) -> None:
     points = np.full((12, 2), 0.5)
     points[judging.place.__globals__["LEFT"]] = (0.35, 0.5)

@@ -17,7 +17,7 @@ from PIL import Image
 from kyara import checkpoint, generate, models, rewrite, train
 from kyara.data.dataset import open_dataset
 from kyara.rewriting import teaching
-from kyara.rewriting.differences import read_rule, rules_of
+from kyara.rewriting.differences import Rule, _card, read_rule, root_of, rules_of
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.hosts import Hosts, shifted
 
@@ -260,3 +260,9 @@ def test_a_hole_that_is_moved_over_the_rim_does_not_come_back_on_the_other_side(
     moved = shifted(hole, 2, 1)
     assert moved.shape == hole.shape and moved[0].nonzero().tolist() == [[y, 15] for y in (2, 3, 4)]
     assert torch.equal(shifted(hole, 0, 0), hole)
+
+
+def test_a_card_takes_no_markup_from_the_names_of_rules(written: Path) -> None:
+    found = checkpoint.read(written)
+    strange = Rule("a | <b>\n# c", root_of(found), {}, about={"beside": ["<i>", "x"]})
+    assert "\n| a b c | 1 | i, x |\n" in _card(found, "model", [strange])

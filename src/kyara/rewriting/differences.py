@@ -138,22 +138,21 @@ def _card(found: Checkpoint, name: str, rules: Sequence[Rule]) -> str:
         parent = (found.path / checkpoint.CARD).read_text(encoding="utf-8")
     except OSError:
         parent = ""
-    lines = [f"| {rule.name} | {rule.strength:g} | {_beside(rule)} |" for rule in rules] or ["| none | | |"]
+    lines = [f"| {_cell([rule.name])} | {rule.strength:g} | {_beside(rule)} |" for rule in rules] or ["| none | | |"]
     head, _, _ = parent.partition("\n## Rewritten\n")
     told = "\n".join(
         ["", "## Rewritten", "", f"From {name} by `kyara rewrite`. Patterns belong to whom they belong.", ""]
     )
-    return (
-        head.rstrip()
-        + "\n"
-        + told
-        + "\n| rule | strength | learned beside |\n|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+    table = "\n".join(["", "| rule | strength | learned beside |", "|---|---|---|", *lines, ""])
+    return f"{head.rstrip()}\n{told}{table}"
 
 
 def _beside(rule: Rule) -> str:
     """What stood in the network when it learned the rule: there it fits best."""
-    beside = rule.about.get("beside", [])
-    return ", ".join(map(str, beside)) if isinstance(beside, list) else ""
+    beside = rule.about.get("beside")
+    return _cell(beside) if isinstance(beside, list) else ""
+
+
+def _cell(names: Sequence[object]) -> str:
+    """Names of rules, which may come from elsewhere, in a table of a card."""
+    return ", ".join(" ".join(re.findall(r"[\w.-]+", str(name))) for name in names)
