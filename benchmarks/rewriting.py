@@ -246,6 +246,7 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
 METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
     "linear": by_linear,
     "nonlinear": by_nonlinear(),
+    "p=3": by_nonlinear(p=3.0),
     "300 steps": by_nonlinear(steps=300, lr=0.014),
     "linear from three": by_examples,
     "linear from three in 2001 steps": by_steps,
