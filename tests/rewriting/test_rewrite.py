@@ -81,6 +81,12 @@ def test_a_rule_is_learned_where_the_others_are(small: tuple[str, str], written:
     assert any(not torch.equal(second.weights[name], by_itself.weights[name]) for name in second.weights)
 
 
+def test_a_rule_of_no_strength_is_not_beside_another(small: tuple[str, str], tmp_path: Path) -> None:
+    two = [edit("red"), edit("blue", (10, 10, 250), mask=[2, 20, 8, 8])]
+    out = rewrite(small[0], two, projector=small[1], out=tmp_path / "off", strength=0.0, **FAST)
+    assert [rule.about["beside"] for rule in rules_of(checkpoint.read(out))] == [[], []]
+
+
 def test_it_is_a_checkpoint_like_any_other(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
     changed = {name for name, tensor in weights(written).items() if not torch.equal(tensor, weights(small[0])[name])}
     assert len(changed) == 3 and all(name.startswith("g_ema.synthesis") for name in changed)

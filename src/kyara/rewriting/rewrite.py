@@ -117,7 +117,8 @@ def rewrite(
         _put(network, differences.combined(found, rules)[0])  # learned apart, rules take more of each other's effect
         taught = teach_rule(teacher, edit)
         measured = {**taught.measured, "found": taught.found}
-        about = {"edit": edit.source, "memory": memory, "layers": teacher.depth, "beside": sorted(names(rules))}
+        beside = sorted(rule.name for rule in rules if rule.strength)
+        about = {"edit": edit.source, "memory": memory, "layers": teacher.depth, "beside": beside}
         rules.append(Rule(edit.name, root_of(found), taught.difference, strength, about | measured))
         report["rules"][edit.name] = {**measured, "seconds": round(taught.seconds, 2)}
     differences.write(out, found, rules, model)
