@@ -34,12 +34,12 @@ from scipy import stats
 from vgg16 import archive
 
 from kyara import generate, models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import center_crop, decode, encode_png, sheet, to_float
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import center_crop, decode, encode_png, sheet, to_float
 from kyara.generation.translate import whole_or_tiles
-from kyara.models import cartoongan
 from kyara.models.base import Batch
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.models.cartoongan import model as cartoongan
+from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.training.train import train
 
 WEIGHTS = {

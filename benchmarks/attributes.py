@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from vgg16 import archive
 
-from kyara.data.pictures import center_crop, to_float, to_uint8
 from kyara.evaluation import metrics
-from kyara.generation.sample import load_generator
+from kyara.files.pictures import center_crop, to_float, to_uint8
+from kyara.generation.generate import load_generator
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.models.base import Generator, latents
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16, read_weights
 
 BATCH = 32
 Box = tuple[float, float, float, float]

@@ -34,17 +34,17 @@ from project import project
 from torch import Tensor
 from vgg16 import archive
 
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.pictures import center_crop, decode, to_float, to_uint8, write_png
 from kyara.evaluation import metrics
-from kyara.gallery import read_gallery
-from kyara.generation.sample import as_labels, load_generator, render
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import center_crop, decode, to_float, to_uint8, write_png
+from kyara.generation.generate import as_labels, load_generator, render
 from kyara.generation.styles import load_styled
 from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
 from kyara.labels.tagger import load_tagger
 from kyara.models.base import latents
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.preparation import landmarks
 
 METHODS = ("ours", "paper", "nearest", "random")

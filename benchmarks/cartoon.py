@@ -34,14 +34,14 @@ from measure import machine
 from torch import Tensor
 from vgg16 import archive
 
-from kyara import checkpoint, models
-from kyara.data import pictures
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import to_float
+from kyara import models
 from kyara.evaluation import metrics
+from kyara.files import checkpoint, pictures
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import to_float
 from kyara.generation.translate import whole_or_tiles
 from kyara.models.base import Translator
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16, read_weights
 
 SIDE = 256
 MESH = (33, 159, 133, 145, 362, 386, 263, 374, 1, 61, 291, 152)

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from kyara.data.dataset import known_values, open_dataset
+from kyara.files.dataset import known_values, open_dataset
 from kyara.labels.committee import Committee, Member, questions_worth_asking
 from kyara.labels.complete import NO_TAGGER, REACH, look
 from kyara.labels.tagger import load_tagger

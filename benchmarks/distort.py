@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from measure import machine, peak
 
-from kyara.data import distort
+from kyara.data import distortions as distort
 
 BATCH = 64
 PINS = [(x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if (x, y) != (0.5, 0.5)]
 
 
 def numpy_spline(image: np.ndarray) -> np.ndarray:
-    """The thin-plate spline of kyara.data.distort.Spline, written down plainly: every pixel evaluated."""
+    """The thin-plate spline of kyara.data.distortions.Spline, written down plainly: every pixel evaluated."""
     height, width = image.shape[:2]
     source = np.random.uniform(0.3, 0.7, (2, 2))
     target = source + np.random.uniform(-0.25, 0.25, (2, 2))

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from kyara import models
 from kyara.curation.rank import score
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.distort import DISTORTIONS
-from kyara.data.pictures import to_float
+from kyara.data.distortions import DISTORTIONS
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.pictures import to_float
 from kyara.models.distortion import frozen_set
 
 

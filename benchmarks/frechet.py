@@ -23,15 +23,15 @@ from torch import Tensor
 from tqdm import tqdm
 from vgg16 import archive
 
-from kyara.data import pictures
-from kyara.data.dataset import Dataset, open_dataset
 from kyara.evaluation import metrics
 from kyara.evaluation.cache import remember
 from kyara.evaluation.features import Extractor
-from kyara.generation.sample import load_generator
-from kyara.models import pick_device
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.generation.generate import load_generator
 from kyara.models.base import Generator, latents
-from kyara.models.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
+from kyara.perception.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
+from kyara.training.runtime import pick_device
 
 BATCH = 32
 LAYERS = "VGG16 relu4_3+relu5_3, spatial means"

@@ -22,11 +22,11 @@ from measure import machine
 from torch import Tensor
 
 from kyara import models
-from kyara.data import pictures
-from kyara.data.dataset import Dataset, open_dataset
 from kyara.data.holes import free_form, middle
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, open_dataset
 from kyara.models.base import Inpainter, apart
-from kyara.models.losses import fidelity
+from kyara.nn.losses import fidelity
 
 NEIGHBOURS = 32
 """Whose mean fills a hole; of 1 to 256 the best, by what they leave of the middle quarter."""

@@ -22,14 +22,14 @@ from project import project
 from torch import Tensor
 from vgg16 import archive
 
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import center_crop, to_float
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import center_crop, to_float
 from kyara.generation.styles import load_styled
 from kyara.inversion.latents import Latents
-from kyara.inversion.perceptual import Lpips, Perceptual, load_perceptual
 from kyara.inversion.search import Search, search
 from kyara.models.base import latents
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.lpips import Lpips, Perceptual, load_perceptual
+from kyara.perception.vgg16 import VGG16, read_weights
 
 FIRST = 1_000_000
 """Seeds of pictures that the generator made: far from those that the encoder is fitted to."""

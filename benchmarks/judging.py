@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 from vgg16 import archive
 
-from kyara.data.pictures import sheet, to_uint8
-from kyara.models import portrait
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.files.pictures import sheet, to_uint8
+from kyara.perception import landmarks
+from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.rewriting.edit import Picture, as_mask, overlay
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.lessons import SEEN, rimmed
@@ -39,7 +39,7 @@ def shown(hosts: Hosts, pictures: Sequence[Picture], made: Made | None = None) -
 def pasted(pattern: str, face: Tensor) -> Tensor:
     """A pattern where it belongs on a face (3, H, W): (4, H, W), colours and how much of them."""
     height, width = face.shape[1:]
-    points = portrait.find(face[None])[0].cpu().numpy()
+    points = landmarks.find(face[None])[0].cpu().numpy()
     full = np.zeros((height, width, 4), np.float32)
     for piece in PATTERNS[pattern]():
         one = overlay(piece.picture, as_mask(place(piece, points, width, height), height, width, pattern))

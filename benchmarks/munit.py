@@ -27,11 +27,11 @@ from torch import Tensor
 from vgg16 import archive
 
 from kyara import models
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.pictures import sheet as side_by_side
-from kyara.data.pictures import to_float, to_uint8, write_png
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.pictures import sheet as side_by_side
+from kyara.files.pictures import to_float, to_uint8, write_png
 from kyara.models.base import StyledTranslator, apart, latents
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16, read_weights
 
 ROWS = 8
 """Photos on the sheet."""

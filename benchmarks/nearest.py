@@ -17,11 +17,11 @@ import tyro
 from frechet import INPUT, dataset_features, features, sample
 from vgg16 import archive
 
-from kyara.data import pictures
-from kyara.data.dataset import open_dataset
-from kyara.generation.sample import load_generator
-from kyara.models import pick_device
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.files import pictures
+from kyara.files.dataset import open_dataset
+from kyara.generation.generate import load_generator
+from kyara.perception.vgg16 import VGG16, read_weights
+from kyara.training.runtime import pick_device
 
 FACES = 16
 PAIRS = 4

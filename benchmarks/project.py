@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.models import has_bfloat16
 from kyara.models.base import StyledGenerator, latents
-from kyara.models.vgg16 import VGG16
+from kyara.perception.vgg16 import VGG16
+from kyara.training.runtime import has_bfloat16
 
 STEPS, SAMPLES = 1000, 10_000
 
@@ -29,7 +29,7 @@ def project(
         known = generator.styles(latents(seeds, generator.z_dim), generator.draw(seeds))[:, -1]
         mean, spread = known.mean(0), (known - known.mean(0)).square().sum(1).mean().sqrt()
         seen = [_unit(maps) for maps in network(_small(targets))]
-    layers = generator.centre(1).shape[1]
+    layers = generator.mean_w(1).shape[1]
     w = mean.repeat(len(targets), 1, 1).clone().requires_grad_(True)
     noise = [m.detach().repeat(len(targets), 1, 1, 1).requires_grad_(True) for m in generator.noise_maps()]
     adam = torch.optim.Adam([w, *noise], lr=0.1, betas=(0.9, 0.999))

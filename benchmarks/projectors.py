@@ -22,13 +22,13 @@ from torch import Tensor
 from vgg16 import archive
 
 from kyara import models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import sheet, to_float, to_uint8, write_png
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import sheet, to_float, to_uint8, write_png
 from kyara.inversion.latents import Latents
-from kyara.models.inside import Cut
-from kyara.models.losses import sliced_wasserstein
 from kyara.models.projector import places, still
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.nn.activations import Cut
+from kyara.nn.losses import sliced_wasserstein
+from kyara.perception.vgg16 import VGG16, read_weights
 
 Named = Annotated[tuple[str, ...], tyro.conf.Positional]
 
@@ -64,7 +64,7 @@ def main(
     cut = Cut(network, span, span)
     hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):
-        own = [cut.open(network.imagine(50, torch.zeros(50))) for _ in range(4)]
+        own = [cut.open(network.sample_fn(50, torch.zeros(50))) for _ in range(4)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)

@@ -41,7 +41,7 @@ from PIL import Image
 from torch import Tensor
 
 from kyara import models
-from kyara.inversion.perceptual import load_perceptual
+from kyara.perception.lpips import load_perceptual
 from kyara.rewriting.edit import Picture, read_edit
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.linear import LinearMemory

@@ -24,10 +24,10 @@ from measure import machine
 from torch import Tensor
 
 from kyara import models
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.pictures import to_float
-from kyara.models import portrait
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.pictures import to_float
 from kyara.models.base import Inpainter
+from kyara.perception import landmarks
 from kyara.rewriting.edit import Picture, read_edit
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.teaching import Teacher, teach_rule
@@ -118,7 +118,7 @@ def eyes_of(face: Tensor) -> np.ndarray:
     """A box around the eyes of a face (1, 3, H, W), (H, W) bool."""
     height, width = face.shape[2:]
     with torch.no_grad():
-        points = portrait.find(face)[0][EYES].cpu().numpy() * [width, height]
+        points = landmarks.find(face)[0][EYES].cpu().numpy() * [width, height]
     apart = np.hypot(*(points[4:].mean(0) - points[:4].mean(0)))
     low, high = points.min(0) - AROUND * apart, points.max(0) + AROUND * apart
     y, x = np.mgrid[:height, :width] + 0.5

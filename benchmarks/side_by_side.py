@@ -21,13 +21,14 @@ from measure import machine
 from torch import Tensor
 from vgg16 import archive
 
-from kyara import checkpoint, models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import sheet, to_float, to_uint8, write_png
+from kyara import models
 from kyara.evaluation import metrics
-from kyara.generation.sample import load_generator
+from kyara.files import checkpoint
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import sheet, to_float, to_uint8, write_png
+from kyara.generation.generate import load_generator
 from kyara.models.base import Generator, Translator, latents
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16, read_weights
 
 SIDE, LARGE = 64, 256
 """Pixels at which sets are compared, and at which people are drawn."""

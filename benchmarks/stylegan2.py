@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kyara.models import base, stylegan2
-from kyara.models.layers import ACTIVATION, BINOMIAL, Conv, ModulatedConv, minibatch_deviation, pad_even
+from kyara.nn.filters import BINOMIAL, pad_even
+from kyara.nn.layers import ACTIVATION, Conv, ModulatedConv, minibatch_deviation
 from kyara.training.loop import move_average, update
 from kyara.training.train import configure, pick_precision
 
@@ -41,11 +42,13 @@ TOGETHER = 8
 
 
 class Kyara:
-    """Trains as kyara.training.loop does and generates as kyara.generation.sample does."""
+    """Trains as kyara.training.loop does and generates as kyara.generation.generate does."""
 
     def __init__(self, config: stylegan2.Config, *, precision: str, compiled: bool = False) -> None:
         self.model = stylegan2.Model(config).train()
-        self.every = {phase: self.model.every(phase) for phase in ("d_reg", "g_reg") if self.model.every(phase)}
+        self.every = {
+            phase: self.model.reg_interval(phase) for phase in ("d_reg", "g_reg") if self.model.reg_interval(phase)
+        }
         self.fabric = Fabric(accelerator="cpu", precision="bf16-mixed" if precision == "bf16" else "32-true")
         self.losses = torch.compile(self.model.losses, dynamic=False) if compiled else self.model.losses
         self.optimizers = {player: self.model.optimizer(list(player.parameters())) for player in self.players}
@@ -60,11 +63,11 @@ class Kyara:
         kept = [buffer.clone() for buffer in self.model.buffers()]
         dropped = torch.zeros(())
         for phase, player in self.model.players().items():
-            if self.model.every(phase) != 1 and phase != lazy:
+            if self.model.reg_interval(phase) != 1 and phase != lazy:
                 continue
             for other in self.players:
                 other.requires_grad_(other is player)
-            losses = self.losses if self.model.every(phase) == 1 else self.model.losses
+            losses = self.losses if self.model.reg_interval(phase) == 1 else self.model.losses
             with self.fabric.autocast():
                 named = losses(phase, base.Batch(self.real))
             torch.stack([loss.float() for loss in named.values()]).sum().backward()

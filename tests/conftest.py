@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from kyara.models.vgg16 import VGG16
+    from kyara.perception.vgg16 import VGG16
 
 
 def drawn_picture(seed: int, size: int = 48) -> np.ndarray:
@@ -88,7 +88,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vgg16() -> VGG16:
     """VGG16 with random weights, laid out as the real ones are."""
-    from kyara.models.vgg16 import BLOCKS, VGG16
+    from kyara.perception.vgg16 import BLOCKS, VGG16
 
     random = np.random.RandomState(0)
     weights: dict[str, Any] = {"VGG16_0": {}}

@@ -15,54 +15,80 @@ import kyara
 SOURCE = Path(kyara.__file__).parent
 FLOORS = [
     "__main__", "__init__", "studio", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
-    "preparation", "training", "models", "data",
+    "preparation", "training", "models", "perception", "nn", "data", "files", "weights",
 ]  # fmt: skip
-NOUNS = {"checkpoint", "gallery", "hub"}
+"""Imports go down this list, never up."""
 
 
-def room(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(("kyara", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms that a file imports, at its top or inside functions; what only the type checker sees does not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    checked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
-    skipped = {id(inner) for node in checked for inner in ast.walk(node)}
-    rooms = set()
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def floor(module: str) -> int:
+    return FLOORS.index([*module.split("."), "__init__"][1])
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of Kyara that a file imports, at its top, inside functions or for the type checker alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: import by full name"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "kyara" and len(parts) > 1:
-                rooms.add(parts[1] if parts[1] in FLOORS or parts[1] in NOUNS else "__init__")
-    return rooms
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+    return {name for name in found if name.split(".")[0] == "kyara"}
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_go_down(path: Path) -> None:
-    here = room(path)
-    for there in imported_rooms(path):
-        if there == "__init__":  # the version: everybody may know it
-            continue
-        if here in NOUNS:
-            assert there in NOUNS, f"{path} imports {there}"
-        elif there not in NOUNS:
-            assert FLOORS.index(there) >= FLOORS.index(here), f"{path} imports {there}"
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other, also in a circle; empty if there are none."""
+    done: set[str] = set()
+
+    def search(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        for other in sorted(imports.get(module, set())):
+            if found := search(other, [*path, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next(filter(None, (search(module, []) for module in imports)), [])
 
 
-def test_the_rule_can_fail(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in ("kyara", "kyara.__main__")])
+def test_imports_go_down(module: str) -> None:
+    for other in imported(MODULES[module]) - {"kyara"}:  # the version: everybody may know it
+        assert floor(other) >= floor(module), f"{module} imports {other}"
+
+
+def test_no_two_files_import_each_other() -> None:
+    assert not circle({module: imported(path) - {"kyara"} for module, path in MODULES.items()})
+
+
+def test_the_rules_can_fail(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("from kyara.training import loop\nimport kyara.models.base\nfrom kyara import data\n")
-    assert imported_rooms(bad) == {"training", "models", "data"}
+    bad.write_text(
+        "import kyara.models.base\nfrom kyara.training import loop\n\ndef f():\n    from kyara import files\n"
+    )
+    assert imported(bad) == {"kyara.training.loop", "kyara.models.base", "kyara.files"}
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c"]
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+def test_models_holds_architectures_alone() -> None:
+    from kyara import models
+
+    there = {path.stem for path in (SOURCE / "models").iterdir()} - {"__pycache__"}
+    assert there == {*models.names(), "__init__", "base"}
 
 
 def test_public_names() -> None:

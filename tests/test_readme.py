@@ -10,8 +10,8 @@ from pathlib import Path
 
 from conftest import drawn_picture
 
-from kyara.data import pictures
-from kyara.gallery import read_gallery
+from kyara.files import pictures
+from kyara.files.gallery import read_gallery
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

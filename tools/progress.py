@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Resampling, fromarray
 
-from kyara import models
-from kyara.data import pictures
-from kyara.generation.sample import load_generator, render
+from kyara.files import pictures
+from kyara.generation.generate import load_generator, render
 from kyara.models.base import latents
+from kyara.training.runtime import pick_device
 
 SEEDS, TRUNCATION = range(16), 0.7
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for name in options.checkpoints:
-        generator = load_generator(name, models.pick_device("cpu"))
+        generator = load_generator(name, pick_device("cpu"))
         rows.append(render(generator, latents(SEEDS, generator.z_dim), generator.draw(SEEDS), truncation=TRUNCATION))
     side = max(row.shape[1] for row in rows)
     enlarged = [np.asarray(fromarray(p).resize((side, side), Resampling.NEAREST)) for row in rows for p in row]

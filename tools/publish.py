@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
 from kyara.models.base import Generator, Inpainter, Model, Translator, latents
 from kyara.models.projector import Model as Projector
 

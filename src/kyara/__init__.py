@@ -14,7 +14,7 @@ VERBS = {
     "prepare": ("kyara.preparation.prepare", "art or photos -> a dataset to train on"),
     "tag": ("kyara.labels.tag", "pictures -> what they show, as far as it is unknown"),
     "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
-    "generate": ("kyara.generation.sample", "a generator -> a ranked gallery of new faces"),
+    "generate": ("kyara.generation.generate", "a generator -> a ranked gallery of new faces"),
     "avatar": ("kyara.inversion.avatar", "photos of people -> characters"),
     "invert": ("kyara.inversion.invert", "pictures -> the latents that make them"),
     "translate": ("kyara.generation.translate", "photos -> drawings, pictures with holes -> whole ones"),
@@ -22,7 +22,7 @@ VERBS = {
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
-    "import": ("kyara.generation.imports", "a StyleGAN2 of another program -> a generator"),
+    "import": ("kyara.generation.importing.import_", "a StyleGAN2 of another program -> a generator"),
 }
 """Verb -> the module that holds the function of that name, and what it does. `import` is a keyword of Python: its
 function is `import_`."""
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from kyara.curation.rank import rank
     from kyara.evaluation.compare import compare
     from kyara.evaluation.evaluate import evaluate
-    from kyara.generation.imports import import_
-    from kyara.generation.sample import generate
+    from kyara.generation.generate import generate
+    from kyara.generation.importing.import_ import import_
     from kyara.generation.translate import translate
     from kyara.inversion.avatar import avatar
     from kyara.inversion.invert import invert

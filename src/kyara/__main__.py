@@ -1,22 +1,27 @@
-"""The command line: the verbs' signatures, nothing else."""
+"""The command line: the verbs' signatures, and the only place that prints."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from kyara import VERBS, __version__
 
-USAGE = f"""usage: kyara VERB [options]      kyara VERB --help tells them
+USAGE = f"""usage: kyara VERB [options]      kyara VERB --help shows a verb's options
 
 From a folder of drawn faces to a generator of new ones.
 
 {chr(10).join(f"  {verb:<10} {summary}" for verb, (_, summary) in VERBS.items())}
 
-begin with: kyara generate --count 16 --out avatars"""
+begin with: kyara generate --count 16"""
 
 
 def main() -> None:
-    """Runs one verb. What a person can mend is told in a line, not in a traceback."""
+    """Runs one verb. An error that a person can correct is printed as one line, without a traceback."""
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
@@ -30,17 +35,41 @@ def main() -> None:
 
 
 def run(verb: str, arguments: list[str]) -> None:
-    """Calls the verb's function with what tyro makes of the arguments."""
+    """Calls the verb's function with the parsed arguments and prints its result."""
     import tyro
 
     import kyara
 
     try:
-        tyro.cli(getattr(kyara, verb), prog=f"kyara {verb}", args=arguments)
+        function = getattr(kyara, "import_" if verb == "import" else verb)
+        result, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"kyara {verb}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    if result is not None:
+        print(json.dumps(result.as_json()) if as_json else result)
+
+
+def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
+    """`verb` with one more option, --json, whose value is returned beside the result."""
+    from typing import Annotated
+
+    from tyro.conf import arg
+
+    option = Annotated[bool, arg(help="Print the result as JSON.")]
+
+    @functools.wraps(verb)
+    def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
+        return verb(*arguments, **options), json
+
+    signature = inspect.signature(verb)
+    if "json" in signature.parameters:  # TRANSITION: a verb that still prints
+        return functools.wraps(verb)(lambda *a, **k: (verb(*a, **k) and None, False))
+    extra = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {**verb.__annotations__, "json": option}
+    return wrapped
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kyara.data import pictures
-from kyara.data.dataset import open_dataset
-from kyara.models.vgg16 import VGG16
+from kyara.files import pictures
+from kyara.files.dataset import open_dataset
+from kyara.perception.vgg16 import VGG16
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 

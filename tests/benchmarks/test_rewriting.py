@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kyara.models.vgg16 import VGG16
+from kyara.perception.vgg16 import VGG16
 from kyara.rewriting.edit import read_edit
 
 ROOT = Path(__file__).parents[2]

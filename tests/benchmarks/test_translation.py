@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kyara.models.vgg16 import VGG16
+from kyara.perception.vgg16 import VGG16
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kyara import checkpoint, models
+from kyara import models
 from kyara.curation import rank as ranking
 from kyara.curation.rank import Gallery, best, default_out, rank
-from kyara.data.pictures import decode, encode_png, encode_webp, read_recipe
-from kyara.gallery import read_gallery
+from kyara.files import checkpoint
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.models.base import Config
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import drawn_picture
 
 from kyara.data import edges
-from kyara.data.pictures import to_float
+from kyara.files.pictures import to_float
 
 
 def slow_canny(grey: np.ndarray, low: float, high: float) -> np.ndarray:

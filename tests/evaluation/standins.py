@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.data.pictures import center_crop
 from kyara.evaluation import evaluate
 from kyara.evaluation.features import Extractor
+from kyara.files.pictures import center_crop
 from kyara.models.base import Config
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from standins import small_networks  # noqa: F401
 
-from kyara import checkpoint, models
+from kyara import models
 from kyara.evaluation.chart import Curve, Whisker, lines, thin, ticks, whiskers
 from kyara.evaluation.compare import compare, names, pace, read_stats
 from kyara.evaluation.metrics import over_draws
 from kyara.evaluation.page import duration
+from kyara.files import checkpoint
 from kyara.training.train import train
 
 pytestmark = pytest.mark.usefixtures("small_networks")

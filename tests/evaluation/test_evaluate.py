@@ -13,11 +13,11 @@ import torch
 from conftest import drawn_picture
 from standins import small_networks  # noqa: F401
 
-from kyara import checkpoint, models
-from kyara.data import pictures
-from kyara.data.pictures import encode_png, to_uint8
+from kyara import models
 from kyara.evaluation.evaluate import evaluate
 from kyara.evaluation.sources import Made
+from kyara.files import checkpoint, pictures
+from kyara.files.pictures import encode_png, to_uint8
 from kyara.models.base import Config, Generator, latents
 
 pytestmark = pytest.mark.usefixtures("small_networks")

@@ -14,13 +14,13 @@ import torch
 from conftest import drawn_picture
 from torch import Tensor
 
-from kyara import checkpoint, models
-from kyara.data import pictures
-from kyara.data.dataset import open_dataset
+from kyara import models
 from kyara.evaluation import features
 from kyara.evaluation.cache import folder, identity, remember
 from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sources import Files, Reference
+from kyara.files import checkpoint, pictures
+from kyara.files.dataset import open_dataset
 from kyara.models.base import Config
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_vgg16_brings_lpips_along(vgg16: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kyara.models.vgg16.read_weights", lambda path: vgg16.source)
+    monkeypatch.setattr("kyara.perception.vgg16.read_weights", lambda path: vgg16.source)
     (tmp_path / "weights").write_bytes(b"weights")
     extractor = load_extractor(f"vgg16:{tmp_path / 'weights'}", CPU)
     small = extractor(fitted(2, 12))  # smaller than the network can see: enlarged

@@ -12,10 +12,11 @@ import pytest
 import torch
 from conftest import drawn_picture
 
-from kyara import checkpoint, models
-from kyara.data import pictures
-from kyara.data.pictures import PictureError, decode, to_float, to_uint8, write_png
-from kyara.gallery import read_gallery
+from kyara import models
+from kyara.files import checkpoint, pictures
+from kyara.files.errors import PictureError
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, to_float, to_uint8, write_png
 from kyara.generation import translate as verb
 from kyara.generation import video
 from kyara.generation.translate import translate
@@ -82,9 +83,9 @@ def test_one_picture_and_its_size(cartoon: Path, folder: Path, tmp_path: Path) -
 
 def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = models.load(cartoon)
-    assert isinstance(network, Translator) and network.reach is not None
+    assert isinstance(network, Translator) and network.receptive_field is not None
     monkeypatch.setattr(models, "has_bfloat16", lambda device: False)
-    columns = 3 + 2 * network.reach // 64  # one more than what is still made as a whole
+    columns = 3 + 2 * network.receptive_field // 64  # one more than what is still made as a whole
     panorama = np.tile(drawn_picture(0, 64), (2, columns, 1))[:119]
     with torch.inference_mode():
         whole = to_uint8(network.translate(to_float(panorama[None])))[0]
@@ -96,7 +97,7 @@ def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyP
         return network.translate(part)
 
     tiled = verb.whole_or_tiles(counted, panorama, network)
-    assert len(largest) == 2 * columns and 64 < max(largest) <= 64 + 2 * network.reach < panorama.shape[1]
+    assert len(largest) == 2 * columns and 64 < max(largest) <= 64 + 2 * network.receptive_field < panorama.shape[1]
     assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bit of a float may round the other way
 
 

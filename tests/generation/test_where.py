@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kyara import checkpoint, models
-from kyara.data.pictures import decode, encode_png, read_recipe
-from kyara.gallery import read_gallery
+from kyara import models
+from kyara.files import checkpoint
+from kyara.files.errors import CheckpointError
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, encode_png, read_recipe
 from kyara.generation.confirm import TRIES
-from kyara.generation.sample import generate
+from kyara.generation.generate import generate
 
 ATTRIBUTES = {"hair": ["black", "blonde", "silver"], "eyes": ["green", "red"]}
 JOINT = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
@@ -126,7 +128,7 @@ def test_a_checkpoint_with_impossible_attributes_is_refused(tmp_path: Path, told
     described = json.loads((tmp_path / "model" / "config.json").read_text())
     described["config"] |= told
     (tmp_path / "model" / "config.json").write_text(json.dumps(described))
-    with pytest.raises(checkpoint.CheckpointError, match=r"attribute|joint"):
+    with pytest.raises(CheckpointError, match=r"attribute|joint"):
         models.load(folder)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
 
 SIZE: dict[str, Any] = {
     "width": 32, "height": 32, "z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16,

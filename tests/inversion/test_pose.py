@@ -12,8 +12,8 @@ from torch import Tensor
 from kyara import models
 from kyara.inversion import pose, reverse
 from kyara.inversion.pose import Poses
-from kyara.models import portrait
 from kyara.models.base import latents
+from kyara.perception import portrait
 
 EYES = [(0.2, 0.4), (0.3, 0.35), (0.4, 0.4), (0.3, 0.45), (0.6, 0.4), (0.7, 0.35), (0.8, 0.4), (0.7, 0.45)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.75), (0.6, 0.75), (0.5, 0.95)])

@@ -52,9 +52,9 @@ def test_colours_come_from_labels_and_shapes_from_the_photo(both: tuple[Any, Any
     styles, pictures = reverse.draw(child, child, ws, labels, tried, [7, 8])
     assert pictures.shape == (2, 3, 32, 32, 3)
     assert torch.allclose(styles[:, 0, :4], ws[:, :4])
-    assert torch.allclose(styles[:, 0, 4:], child.centre(2, labels)[:, 4:], atol=1e-6)
+    assert torch.allclose(styles[:, 0, 4:], child.mean_w(2, labels)[:, 4:], atol=1e-6)
     assert torch.allclose(styles[:, 1], ws)
-    assert torch.allclose(styles[:, 2, :4], child.centre(2)[:, :4].lerp(ws[:, :4], 0.5), atol=1e-6)
+    assert torch.allclose(styles[:, 2, :4], child.mean_w(2)[:, :4].lerp(ws[:, :4], 0.5), atol=1e-6)
     assert not torch.allclose(styles[0, 2, 4:], styles[1, 2, 4:])  # each photo has draws of its own
     alone, _ = reverse.draw(child, child, ws[1:], {k: v[1:] for k, v in labels.items()}, tried, [8])
     assert torch.allclose(alone[0], styles[1], atol=1e-5)
@@ -88,7 +88,7 @@ def test_the_colour_layer_is_found() -> None:
 def test_variants_reach_up_to_the_colour_layer(both: tuple[Any, Any]) -> None:
     _, child = both
     assert {v.position for v in reverse.variants(child, "labels", 4)} == {4}
-    assert {v.position for v in reverse.variants(child, "photo", 4)} == {child.centre(1).shape[1]}
+    assert {v.position for v in reverse.variants(child, "photo", 4)} == {child.mean_w(1).shape[1]}
     assert len(set(reverse.variants(child, "mean", 4))) == len(reverse.variants(child, "mean", 4)) > 4
 
 
@@ -140,7 +140,7 @@ def test_a_picture_of_styles_does_not_depend_on_others(both: tuple[Any, Any]) ->
 def test_relabelling_moves_from_one_mean_to_the_other(both: tuple[Any, Any]) -> None:
     _, child = both
     labels = {"hair": torch.tensor([0, 1]), "eyes": torch.tensor([1, 1])}
-    ws = child.centre(2, {"hair": labels["hair"]})
+    ws = child.mean_w(2, {"hair": labels["hair"]})
     moved = relabel(child, ws, {"hair": 2})
-    assert torch.allclose(moved, child.centre(2, {"hair": torch.tensor([2, 2])}), atol=1e-5)
+    assert torch.allclose(moved, child.mean_w(2, {"hair": torch.tensor([2, 2])}), atol=1e-5)
     assert torch.equal(relabel(child, ws, {}), ws)

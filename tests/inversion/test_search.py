@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kyara import models
 from kyara.inversion.latents import Latents
-from kyara.inversion.perceptual import BuiltIn, load_perceptual
 from kyara.inversion.search import Search, pace, roughness, search, tune
 from kyara.models.base import latents
+from kyara.perception.lpips import BuiltIn, load_perceptual
 
 
 class Pixels:

@@ -12,9 +12,10 @@ import pair
 import pytest
 from PIL import Image
 
-from kyara.data.pictures import PictureError, decode, read_recipe, write_png
-from kyara.gallery import read_gallery
-from kyara.generation.sample import generate
+from kyara.files.errors import PictureError
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, read_recipe, write_png
+from kyara.generation.generate import generate
 from kyara.inversion.avatar import avatar
 from kyara.inversion.invert import invert
 from kyara.preparation import detect

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kyara.data import files, pictures
-from kyara.data.dataset import Dataset, DatasetError, open_dataset
+from kyara.files import archive as files
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.errors import DatasetError
 from kyara.labels import attributes
 from kyara.labels.attributes import Label, read_labels, write_labels
 
@@ -290,7 +292,7 @@ def test_an_end_at_any_moment(make, moment: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_full_disk_leaves_the_zip_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kyara.data import archive
+    from kyara.files import zip_update as archive
 
     path = zipped(tmp_path / "data.zip", TWO)
     before = path.read_bytes()
@@ -343,7 +345,7 @@ def test_a_zip_stays_as_it_was_but_for_the_two_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", ["count", "size"])
 def test_large_archives(tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The records with 64 bits, as zipfile reads them."""
-    from kyara.data import archive
+    from kyara.files import zip_update as archive
 
     monkeypatch.setattr(archive, "MANY" if limit == "count" else "LARGE", 3)
     path = zipped(tmp_path / "data.zip", {f"{i}.png": png(i) for i in range(5)})
@@ -374,4 +376,4 @@ def test_metadata_that_could_not_be_read_are_not_replaced(tmp_path: Path, monkey
 
 
 def test_the_names_are_used() -> None:
-    assert {attributes.METADATA, attributes.LABELS} <= set(__import__("kyara.data.dataset").data.dataset.COMPANIONS)
+    assert {attributes.METADATA, attributes.LABELS} <= set(__import__("kyara.files.dataset").data.dataset.COMPANIONS)

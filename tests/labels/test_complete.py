@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from kyara.data import pictures
-from kyara.data.dataset import Dataset, DatasetError, open_dataset
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.errors import DatasetError
 from kyara.labels import complete as module
 from kyara.labels.ask import InFiles, OnTerminal, StopAsking, read_answers
 from kyara.labels.attributes import Label, read_labels, write_labels

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import kyara
-from kyara import checkpoint, models
-from kyara.data import pictures
-from kyara.data.dataset import open_dataset
+from kyara import models
+from kyara.files import checkpoint, pictures
+from kyara.files.dataset import open_dataset
 from kyara.labels import tag as verb
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.tagger import CheckpointTagger, load_tagger

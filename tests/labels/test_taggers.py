@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kyara import checkpoint, hub
+from kyara.files import hub
+from kyara.files.errors import CheckpointError
 from kyara.labels.onnx import MEAN, OnnxTagger, attributes_of, guess, read_tags
 from kyara.labels.tagger import CheckpointTagger, load_tagger
 
@@ -263,7 +264,7 @@ def test_offline_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(checkpoint.CheckpointError, match=r"hf-hub:a/b: could not be fetched.*offline"):
+    with pytest.raises(CheckpointError, match=r"hf-hub:a/b: could not be fetched.*offline"):
         load_tagger("hf-hub:a/b")
 
 

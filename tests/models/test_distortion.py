@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from kyara import models
-from kyara.data.distort import DISTORTIONS
+from kyara.data.distortions import DISTORTIONS
 from kyara.models.distortion import PRESETS, Model, frozen_set, vary
 from kyara.training.train import train
 
@@ -49,8 +49,8 @@ def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
         "distortion", faces, out=tmp_path / "run", preset="tiny", kimg=6, snap=10, batch=32, set=changes, workers=0
     )
     model = models.load(run / "snapshots" / "000006")
-    from kyara.data.dataset import open_dataset
-    from kyara.data.pictures import to_float
+    from kyara.files.dataset import open_dataset
+    from kyara.files.pictures import to_float
 
     dataset = open_dataset(faces)
     real = torch.cat([to_float(picture[None]) for picture in dataset.decode(range(64), 32, 32)])

@@ -13,8 +13,8 @@ from torch import Tensor
 from kyara.models import inpainting, stored
 from kyara.models.base import Batch
 from kyara.models.inpainting import KINDS, PRESETS, Attention, Config, Model, draw_holes, draw_kind
-from kyara.models.layers import PartialConv, spread
-from kyara.models.perceptual import even, gram, load_features
+from kyara.nn.layers import PartialConv, spread
+from kyara.perception.features import even, gram, load_features
 
 CPU = torch.device("cpu")
 TINY = PRESETS["tiny"]
@@ -218,10 +218,10 @@ def test_what_has_no_weight_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(model.losses("g", Batch(some_pictures()))) == ["hole"]
     assert model.d is None and list(model.players()) == ["g"]
     assert not any(name.startswith("d.") for name in stored(model))
-    assert [model.every(phase) for phase in model.phases] == [0, 0, 1]
+    assert [model.reg_interval(phase) for phase in model.phases] == [0, 0, 1]
     judged = model_with()
-    assert [judged.every(phase) for phase in judged.phases] == [1, 2, 1]
-    assert model_with(r1_gamma=0.0).every("d_reg") == 0
+    assert [judged.reg_interval(phase) for phase in judged.phases] == [1, 2, 1]
+    assert model_with(r1_gamma=0.0).reg_interval("d_reg") == 0
 
 
 def test_gram_and_even() -> None:

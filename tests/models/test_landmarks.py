@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from kyara.models import landmarks, painting, portrait
+from kyara.models import landmarks
 from kyara.models.base import Batch
+from kyara.models.cartoongan import painting
+from kyara.perception import portrait
 
 CONFIG = landmarks.PRESETS["tiny"]
 EYES = [(0.2, 0.4), (0.3, 0.35), (0.4, 0.4), (0.3, 0.45), (0.6, 0.4), (0.7, 0.35), (0.8, 0.4), (0.7, 0.45)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kyara.models import base, munit
 from kyara.models.base import Batch
-from kyara.models.perceptual import load_features
+from kyara.perception.features import load_features
 
 WEIGHTS = ("adversarial", "image", "style", "content", "cycle", "perceptual")
 TINY = munit.PRESETS["tiny"]

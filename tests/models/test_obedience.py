@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kyara import models
-from kyara.data import pictures
+from kyara.files import pictures
 from kyara.models.base import Generator, latents
 from kyara.training.train import train
 

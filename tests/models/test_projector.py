@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
 from kyara.models import projector
 from kyara.models.base import Batch
-from kyara.models.losses import sliced_wasserstein, ssim
+from kyara.nn.losses import sliced_wasserstein, ssim
 from kyara.training.train import train
 
 
@@ -57,7 +58,7 @@ def test_each_loss_is_there_only_with_a_weight() -> None:
     for left_out in (None, *names):
         model = tiny(**({left_out: 0.0} if left_out else {}))
         assert set(model.losses("g", batch)) == set(names) - {left_out}
-        assert (model.d is None) == (left_out == "adversarial") and model.every("d") == int(model.d is not None)
+        assert (model.d is None) == (left_out == "adversarial") and model.reg_interval("d") == int(model.d is not None)
 
 
 def test_the_true_features_restore_the_picture() -> None:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
+from kyara.files.errors import CheckpointError
 from kyara.models.base import Batch, Generator, Inpainter, Model, Translator, latents
 from kyara.training import loop
 from kyara.training.train import train
@@ -165,7 +167,7 @@ def test_a_missing_or_strange_tensor_is_refused(variant: Variant, tmp_path: Path
     weights.pop(next(iter(weights)))
     config = dataclasses.asdict(model.config)
     checkpoint.write(tmp_path, model=variant.name, config=config, weights=weights, card="", about={})
-    with pytest.raises(checkpoint.CheckpointError, match=str(tmp_path)):
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
         models.load(tmp_path)
 
 

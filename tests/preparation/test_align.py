@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from kyara.data import pictures
+from kyara.files import pictures
 from kyara.preparation import align
 
 EYES = np.array([[-0.5, 0.0], [0.5, 0.0]])

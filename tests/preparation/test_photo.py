@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kyara.data import pictures
-from kyara.data.pictures import PictureError
+from kyara.files import pictures
+from kyara.files.errors import PictureError
 from kyara.preparation import detect, landmarks
-from kyara.preparation.detect import Box, DetectorError, Face
+from kyara.preparation.faces import Box, DetectorError, Face
 from kyara.preparation.photo import FaceError, aligned, portrait
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from kyara import checkpoint, models
+from kyara import models
 from kyara.curation.rank import rank
-from kyara.data import pictures
-from kyara.data.dataset import DatasetError, open_dataset
-from kyara.gallery import read_gallery
+from kyara.files import checkpoint, pictures
+from kyara.files.dataset import open_dataset
+from kyara.files.errors import DatasetError
+from kyara.files.gallery import read_gallery
 from kyara.models import distortion
 from kyara.preparation import detect
 from kyara.preparation.duplicates import THUMBNAIL_DISTANCE, Seen, impression, thumbnail_distance

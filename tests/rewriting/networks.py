@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
 from kyara.models import projector
 
 SIZE: dict[str, Any] = {

@@ -10,9 +10,9 @@ from networks import MASK, generator, pattern, projector_of
 from torch import nn
 
 from kyara import models
-from kyara.inversion.perceptual import load_perceptual
-from kyara.models.inside import Cut, Host, Span
 from kyara.models.projector import Model as Projector
+from kyara.nn.activations import ActivationCache, Cut, LayerRange
+from kyara.perception.lpips import load_perceptual
 from kyara.rewriting.edit import Picture, as_mask, overlay
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.lessons import Lesson, Search, forget, parts, teach
@@ -33,24 +33,24 @@ class TwoLayers(nn.Module):
 
 
 @pytest.fixture
-def handmade() -> tuple[LinearMemory, Host]:
+def handmade() -> tuple[LinearMemory, ActivationCache]:
     """In double precision; the memory is the second layer."""
     torch.manual_seed(0)
     network = TwoLayers().double().requires_grad_(False)
-    cut = Cut(network, Span("second", "second"), Span("second", "second"))
+    cut = Cut(network, LayerRange("second", "second"), LayerRange("second", "second"))
     given = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     host = cut.open(lambda: network(given))
     return LinearMemory(cut, [host]), host
 
 
-def lesson_at(host: Host, y: int, x: int, change: torch.Tensor) -> Lesson:
+def lesson_at(host: ActivationCache, y: int, x: int, change: torch.Tensor) -> Lesson:
     where = torch.zeros(len(host.value), 1, *host.value.shape[2:], dtype=torch.bool)
     where[0, 0, y, x] = True
     goal = host.value + where * change[None, :, None, None]
     return Lesson(host, host.picture, where.double(), goal, where, ~where)
 
 
-def test_the_linear_solution_is_the_closed_form(handmade: tuple[LinearMemory, Host]) -> None:
+def test_the_linear_solution_is_the_closed_form(handmade: tuple[LinearMemory, ActivationCache]) -> None:
     """Bau et al., equations 7 to 9: W + (v - W k) d^T / (d^T k) with d = C^-1 k."""
     memory, host = handmade
     lesson = lesson_at(host, 2, 5, torch.tensor([0.7, -0.4, 0.2], dtype=torch.float64))
@@ -67,7 +67,7 @@ def test_the_linear_solution_is_the_closed_form(handmade: tuple[LinearMemory, Ho
         assert torch.allclose(host.remember()[0, :, 2, 5], lesson.goal[0, :, 2, 5], atol=1e-9)
 
 
-def test_keys_are_whitened_without_being_centred(handmade: tuple[LinearMemory, Host]) -> None:
+def test_keys_are_whitened_without_being_centred(handmade: tuple[LinearMemory, ActivationCache]) -> None:
     memory, host = handmade
     keys = memory.keys(host).movedim(1, 3).flatten(0, 2)
     assert torch.allclose(memory.second_moment, keys.T @ keys / len(keys), atol=1e-12)
@@ -114,7 +114,7 @@ def test_plain_convolutions_learn_in_a_context_that_surrounds_it_all() -> None:
     network = TwoLayers().requires_grad_(False)
     given = torch.rand(4, 3, 16, 16) * 2 - 1
     with fast(given):
-        host = Cut(network, Span("first", "first"), Span("second", "second")).open(lambda: network(given))
+        host = Cut(network, LayerRange("first", "first"), LayerRange("second", "second")).open(lambda: network(given))
         everywhere = torch.ones(4, 1, 16, 16)
         goal = host.value.float() * 0.5 + 0.2
         lesson = Lesson(host, goal, everywhere, goal, everywhere > 0, everywhere < 0)

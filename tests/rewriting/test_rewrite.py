@@ -14,8 +14,9 @@ import torch
 from networks import MASK, edit, generator, pattern, projector_of
 from PIL import Image
 
-from kyara import checkpoint, generate, models, rewrite, train
-from kyara.data.dataset import open_dataset
+from kyara import generate, models, rewrite, train
+from kyara.files import checkpoint
+from kyara.files.dataset import open_dataset
 from kyara.rewriting import teaching
 from kyara.rewriting.differences import Rule, _card, read_rule, root_of, rules_of
 from kyara.rewriting.edit import Picture

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kyara import checkpoint, models
-from kyara.data import pictures
+from kyara import models
+from kyara.files import checkpoint, pictures
 from kyara.models import dcgan
 from kyara.models.base import Batch
 from kyara.training.log import PATIENCE, Log, Means, Watch

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kyara import models
-from kyara.data import pictures
+from kyara.files import pictures
 from kyara.training.log import Watch
 from kyara.training.run import difference
 from kyara.training.train import parse_changes, train

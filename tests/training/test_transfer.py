@@ -79,7 +79,7 @@ def test_what_is_frozen_stays(faces: Path, parent: str, tmp_path: Path) -> None:
 
 
 def test_a_tuned_run_resumes_exactly(faces: Path, parent: str, tmp_path: Path) -> None:
-    how: dict[str, Any] = {**TINY, "init": parent, "tune_layers": 2, "layer_pace": 0.5}
+    how: dict[str, Any] = {**TINY, "init": parent, "tune_layers": 2, "layer_lr_multiplier": 0.5}
     whole = train("stylegan2", faces, out=tmp_path / "whole", kimg=0.16, **how)
     parts = train("stylegan2", faces, out=tmp_path / "parts", kimg=0.08, **how)
     train("stylegan2", faces, out=tmp_path / "parts", kimg=0.16, **how)
@@ -91,12 +91,12 @@ def test_a_tuned_run_resumes_exactly(faces: Path, parent: str, tmp_path: Path) -
 
 def test_coarser_layers_learn_slower(parent: str) -> None:
     model = models.load(parent)
-    tune(model, Tuning(pace=0.5))
+    tune(model, Tuning(lr_multiplier=0.5))
     optimizer = model.optimizer(groups([*model.g.parameters()]))  # type: ignore[union-attr,arg-type]
-    assert sorted(group["pace"] for group in optimizer.param_groups) == [0.5**i for i in range(6, -1, -1)]
-    by_pace = {group["pace"]: group["params"] for group in optimizer.param_groups}
-    assert any(p is model.g.synthesis.blocks[3].conv1.bias for p in by_pace[1.0])  # type: ignore[union-attr,index]
-    assert any(p is model.g.mapping.layers[0].weight for p in by_pace[0.5**6])  # type: ignore[union-attr,index]
+    assert sorted(group["lr_multiplier"] for group in optimizer.param_groups) == [0.5**i for i in range(6, -1, -1)]
+    by_multiplier = {group["lr_multiplier"]: group["params"] for group in optimizer.param_groups}
+    assert any(p is model.g.synthesis.blocks[3].conv1.bias for p in by_multiplier[1.0])  # type: ignore[union-attr,index]
+    assert any(p is model.g.mapping.layers[0].weight for p in by_multiplier[0.5**6])  # type: ignore[union-attr,index]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_coarser_layers_learn_slower(parent: str) -> None:
         ({"tune_layers": 0}, "--tune-layers 0"),
         ({"freeze": "d=99"}, "--freeze d=99: .* d=1 to d=10"),
         ({"freeze": "everything"}, "'everything' is none of mapping"),
-        ({"layer_pace": 2.0}, "--layer-pace 2"),
+        ({"layer_lr_multiplier": 2.0}, "--layer-lr-multiplier 2"),
         ({"tune_end": "coarse"}, "--tune-end coarse: only goes with --tune-layers"),
         ({"freeze": "mapping,g=7"}, "--freeze mapping,g=7: leaves nothing"),
         ({"freeze": "d=1", "size": "64"}, "would hold what the parent does not have: d.from_rgb"),

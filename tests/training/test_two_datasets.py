@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from kyara import checkpoint, models
-from kyara.models import cartoongan
+from kyara import models
+from kyara.files import checkpoint
 from kyara.models.base import Batch
+from kyara.models.cartoongan import model as cartoongan
 from kyara.training.train import train
 
 OPTIONS: dict[str, Any] = {"preset": "tiny", "kimg": 0.08, "snap": 0.08, "workers": 0, "augment": "none"}

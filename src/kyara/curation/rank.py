@@ -17,13 +17,16 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara.checkpoint import Checkpoint, write_atomic
-from kyara.data.dataset import open_dataset
-from kyara.data.files import ahead
-from kyara.data.pictures import PNG_SIGNATURE, center_crop, decode, encode_png, pad_to, sheet, to_float
-from kyara.gallery import TABLE, GalleryWriter, command_line, printable, read_gallery
-from kyara.models import has_bfloat16, load, pick_device
+from kyara.files.atomic import write_atomic
+from kyara.files.checkpoint import Checkpoint
+from kyara.files.dataset import open_dataset
+from kyara.files.gallery import TABLE, GalleryWriter, command_line, read_gallery
+from kyara.files.names import printable
+from kyara.files.pictures import PNG_SIGNATURE, center_crop, decode, encode_png, pad_to, sheet, to_float
+from kyara.files.workers import ahead
+from kyara.models import load
 from kyara.models.base import Config
+from kyara.training.runtime import has_bfloat16, pick_device
 
 REPORT = "report.json"
 CELL = 256

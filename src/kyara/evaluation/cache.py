@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kyara.checkpoint import write_atomic
-from kyara.data.dataset import Dataset
+from kyara.files.atomic import write_atomic
+from kyara.files.dataset import Dataset
 
 Arrays = dict[str, np.ndarray]
 

@@ -15,21 +15,23 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from kyara import __version__, checkpoint
-from kyara.checkpoint import free_folder, write_atomic
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import parse_size
+from kyara import __version__
 from kyara.evaluation import metrics
 from kyara.evaluation.evaluate import REALS, load_lenses
 from kyara.evaluation.features import DEFAULT, Size
 from kyara.evaluation.page import page
 from kyara.evaluation.report import ENOUGH, Lenses, Score, against, look, number, score_all
 from kyara.evaluation.sources import COUNT, Made, Part, Reference, spread
-from kyara.gallery import command_line, printable
-from kyara.generation.sample import load_generator
-from kyara.models import pick_device
+from kyara.files import checkpoint
+from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.dataset import open_dataset
+from kyara.files.gallery import command_line
+from kyara.files.names import printable
+from kyara.files.pictures import parse_size
+from kyara.generation.generate import load_generator
 from kyara.models.base import Generator
 from kyara.training.log import STATS
+from kyara.training.runtime import pick_device
 
 TABLE, PAGE = "comparison.json", "index.html"
 SHEET, EXTREMES = 36, 8

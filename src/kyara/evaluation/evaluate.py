@@ -10,16 +10,16 @@ import torch
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.checkpoint import write_atomic
 from kyara.curation.rank import load_recogniser
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import parse_size
 from kyara.evaluation.features import DEFAULT, load_extractor
 from kyara.evaluation.report import ENOUGH, Lenses, as_json, look, score_all, table
 from kyara.evaluation.sources import Reference, open_source, spread
-from kyara.gallery import printable
+from kyara.files.atomic import write_atomic
+from kyara.files.dataset import open_dataset
+from kyara.files.names import printable
+from kyara.files.pictures import parse_size
 from kyara.labels.tagger import load_tagger
-from kyara.models import pick_device
+from kyara.training.runtime import pick_device
 
 DISTORTION = "builtin:distortion"
 REALS = 10_000

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from kyara import checkpoint, hub
-from kyara.data.pictures import center_crop, to_float
+from kyara.files import checkpoint, hub
+from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 
 DEFAULT = "builtin:tagger"
@@ -85,14 +85,14 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)  # in float32, whatever it would otherwise be quickest in
-    embed: Any = getattr(model, "levels", getattr(model, "embed", None))
+    embed: Any = getattr(model, "stage_means", getattr(model, "embed", None))
     if embed is None:
         raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
     return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:
-    from kyara.models.vgg16 import VGG16, read_weights
+    from kyara.perception.vgg16 import VGG16, read_weights
 
     path, digest = _file(name, rest)
     network = VGG16(read_weights(path)).to(device)
@@ -138,7 +138,11 @@ def _dinov2(name: str, rest: str, device: torch.device) -> Extractor:
     from transformers import Dinov2Model
 
     where, _, pin = rest.partition("#")
-    path = Path(where) if where and not where.startswith("hf-hub:") else hub.download(where[7:] or DINOV2)
+    path = (
+        Path(where)
+        if where and not where.startswith("hf-hub:")
+        else hub.download(where[7:] or DINOV2, checkpoint.FILES)
+    )
     _, digest = _file(name, f"{path / checkpoint.WEIGHTS}#{pin}")
     try:
         network = Dinov2Model.from_pretrained(path, local_files_only=True, use_safetensors=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kyara.data.pictures import encode_webp, resize
 from kyara.evaluation.chart import COLOURS, Curve, Whisker, lines, whiskers
 from kyara.evaluation.report import number
-from kyara.gallery import HEAD
+from kyara.files.gallery import HEAD
+from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128
 """Longest side of a picture on the page, in pixels; larger ones are made smaller."""

@@ -11,11 +11,11 @@ import torch
 from tqdm import tqdm
 
 from kyara.curation.rank import Recogniser, fit, score
-from kyara.data.pictures import center_crop, to_float
 from kyara.evaluation import metrics
 from kyara.evaluation.features import Extractor, Rows, Size
 from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.sources import PIXELS, Reals, Reference, Source
+from kyara.files.pictures import center_crop, to_float
 
 ENOUGH = 2048
 """Pictures below which a Fréchet distance says more about their number than about them."""

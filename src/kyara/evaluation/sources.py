@@ -11,16 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from kyara import checkpoint
-from kyara.checkpoint import CONFIG
 from kyara.curation.rank import Pictures, open_pictures
-from kyara.data.dataset import Dataset
-from kyara.data.pictures import PictureError, center_crop, decode, to_uint8
 from kyara.evaluation import metrics
 from kyara.evaluation.cache import Arrays, identity, remember
 from kyara.evaluation.features import Extractor, Size, extract
-from kyara.gallery import TABLE, UNTAGGED
-from kyara.generation.sample import TOGETHER, load_generator
+from kyara.files import checkpoint
+from kyara.files.checkpoint import CONFIG
+from kyara.files.dataset import Dataset
+from kyara.files.errors import PictureError
+from kyara.files.gallery import TABLE, UNTAGGED
+from kyara.files.pictures import center_crop, decode, to_uint8
+from kyara.generation.generate import TOGETHER, load_generator
 from kyara.models.base import Generator, latents
 
 PIXELS = 64

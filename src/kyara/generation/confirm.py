@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from kyara.data.pictures import to_float
+from kyara.files.pictures import to_float
 
 TRIES = 10
 """Pictures made at most for each one that is asked for."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kyara import checkpoint
-from kyara.data.pictures import read_recipe
-from kyara.gallery import printable
+from kyara.files import checkpoint
+from kyara.files.names import printable
+from kyara.files.pictures import read_recipe
 
 BUILTIN = "builtin:anime"
 LAST_SEED = 2**32 - 1

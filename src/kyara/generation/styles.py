@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kyara import models
-from kyara.data.pictures import to_uint8
+from kyara.files.pictures import to_uint8
 from kyara.models.base import StyledGenerator
 
 
@@ -32,7 +32,7 @@ def pack(ws: Tensor) -> str:
 
 def unpack(text: str, generator: StyledGenerator) -> Tensor:
     """The inverse of `pack`: (layers, w_dim). ValueError if it holds no finite styles of this generator's shape."""
-    shape = generator.centre(1).shape[1:]
+    shape = generator.mean_w(1).shape[1:]
     try:
         values = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
     except (binascii.Error, ValueError) as error:
@@ -58,7 +58,7 @@ def relabel(generator: StyledGenerator, ws: Tensor, asked: Mapping[str, int]) ->
     moved = ws.clone()
     for name, wanted in asked.items():
         values = torch.arange(len(generator.config.attributes[name]), device=ws.device)
-        means = generator.centre(len(values), {name: values})  # (V, layers, w_dim)
+        means = generator.mean_w(len(values), {name: values})  # (V, layers, w_dim)
         now = torch.cdist(ws.flatten(1), means.flatten(1)).argmin(1)
         moved += means[wanted] - means[now]
     return moved

@@ -16,13 +16,16 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__, checkpoint, models
-from kyara.data import pictures
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.pictures import PictureError, decode, encode_png, to_float, to_uint8
-from kyara.gallery import PAGE, GalleryWriter, command_line, printable
+from kyara import __version__, models
+from kyara.files import checkpoint, pictures
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.errors import PictureError
+from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.names import printable
+from kyara.files.pictures import decode, encode_png, to_float, to_uint8
 from kyara.generation import video
 from kyara.models.base import Inpainter, Model, StyledTranslator, Translator, latents
+from kyara.training.runtime import has_bfloat16, pick_device
 
 TILE = 768
 """Pixels of the side of a part of a large picture, its rim not counted."""
@@ -97,7 +100,7 @@ def translate(
     source, out = Path(source), Path(out)  # from Python, texts will do
     mask, style = mask and Path(mask), style and Path(style)
     command = command_line(translate, locals())
-    target = models.pick_device(device)
+    target = pick_device(device)
     network = load_translator(model, target)
     for option, number, least in (("--side", side, 16), ("--styles", styles, 1), ("--between", between, 1)):
         if number is not None and number < least:
@@ -319,13 +322,13 @@ def whole_or_tiles(function: Callable[[Tensor], Tensor], picture: np.ndarray, ne
     the network sees, so that no seam is left; or smaller, if the network looks at it as a whole."""
     height, width = picture.shape[:2]
     device = next(network.parameters()).device
-    bfloat16 = models.has_bfloat16(device)
+    bfloat16 = has_bfloat16(device)
 
     def one(part: np.ndarray) -> np.ndarray:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             return to_uint8(function(to_float(part[None]).to(device)))[0]
 
-    rim, longest = network.reach, max(height, width)
+    rim, longest = network.receptive_field, max(height, width)
     if rim is None and longest > WHOLE:
         small = pictures.resize(picture, max(1, width * WHOLE // longest), max(1, height * WHOLE // longest))
         return pictures.resize(one(small), width, height)

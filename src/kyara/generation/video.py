@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kyara.data.pictures import MAX_PIXELS, PictureError
+from kyara.files.errors import PictureError
+from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
 """What the name of a film ends in, in lower case."""

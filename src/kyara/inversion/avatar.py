@@ -18,24 +18,27 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__, checkpoint, models
-from kyara.checkpoint import write_atomic
+from kyara import __version__
 from kyara.curation.rank import REPORT, Recogniser, load_recogniser
-from kyara.data.pictures import decode, encode_png, sheet, to_float, to_uint8
-from kyara.gallery import PAGE, GalleryWriter, command_line, printable
+from kyara.files import checkpoint
+from kyara.files.atomic import write_atomic
+from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.names import printable
+from kyara.files.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.generation import styles
+from kyara.generation.generate import Where, appraise
 from kyara.generation.recipe import LARGEST, Blend
-from kyara.generation.sample import Where, appraise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
 from kyara.inversion.invert import square_side
 from kyara.inversion.latents import Latents
-from kyara.inversion.perceptual import load_perceptual
 from kyara.inversion.photos import Given, Photos
 from kyara.inversion.pose import Poses
 from kyara.inversion.search import Found, Search, search
-from kyara.models import conditions
 from kyara.models.base import StyledGenerator
+from kyara.nn import conditioning
+from kyara.perception.lpips import load_perceptual
+from kyara.training.runtime import pick_device
 
 SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
 """Where the parent's layers end and the child's begin, and how gradually."""
@@ -108,7 +111,7 @@ def avatar(
         The folder of the new Gallery.
     """
     photo, out = Path(photo), Path(out)  # from Python, texts will do
-    asked = conditions.parse(where)
+    asked = conditioning.parse(where)
     where = ",".join(f"{name}={value}" for name, value in asked.items())
     command = command_line(avatar, locals())
     for option, number in (("--steps", steps), ("--batch", batch)):
@@ -117,9 +120,9 @@ def avatar(
     for option, value in (("--blend", blend), ("--blend-width", blend_width)):
         if not 0 <= value <= LARGEST:
             raise ValueError(f"{option} {value:g}: must be from 0 to the number of layers")
-    found_device = models.pick_device(device)
+    found_device = pick_device(device)
     pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
-    fixed = conditions.find(asked, pair.child.config.attributes, printable(child))
+    fixed = conditioning.find(asked, pair.child.config.attributes, printable(child))
     told = pair.child.config.attributes
     colours = colours or ("labels" if told else "mean")
     if colours == "labels" and not told:
@@ -211,7 +214,7 @@ class Pair:
     ) -> Pair:
         """ValueError if the two are of different shapes."""
         old, new = styles.load_styled(parent, device), styles.load_styled(child, device)
-        shapes = [(g.config.width, g.config.height, *g.centre(1).shape[1:]) for g in (old, new)]
+        shapes = [(g.config.width, g.config.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
         artist = styles.blend(old, new, position, width)

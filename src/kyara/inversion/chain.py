@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from kyara.checkpoint import write_atomic
-from kyara.gallery import HEAD, PAGE, SHEET, TABLE
+from kyara.files.atomic import write_atomic
+from kyara.files.gallery import HEAD, PAGE, SHEET, TABLE
 
 
 @dataclass(frozen=True)

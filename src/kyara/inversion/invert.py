@@ -11,16 +11,19 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__, checkpoint, models
+from kyara import __version__, models
 from kyara.curation.rank import contact_sheet
-from kyara.data.pictures import encode_png, to_float, to_uint8
-from kyara.gallery import PAGE, GalleryWriter, command_line, printable
+from kyara.files import checkpoint
+from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.names import printable
+from kyara.files.pictures import encode_png, to_float, to_uint8
 from kyara.generation.styles import load_styled, pack, render_styles
 from kyara.inversion.latents import Latents
-from kyara.inversion.perceptual import load_perceptual
 from kyara.inversion.photos import Given, Photos
 from kyara.inversion.search import Found, Search, search, tune
 from kyara.models.base import StyledGenerator
+from kyara.perception.lpips import load_perceptual
+from kyara.training.runtime import pick_device
 
 TUNED = "tuned"
 """Folder, inside the result, of the generator that pivotal tuning bent."""
@@ -78,7 +81,7 @@ def invert(
     for option, number, least in (("--steps", steps, 1), ("--batch", batch, 1), ("--tune-steps", tune_steps, 0)):
         if number < least:
             raise ValueError(f"{option} {number}: must be {least} or more")
-    found_device = models.pick_device(device)
+    found_device = pick_device(device)
     generator = load_styled(model, found_device)
     photos = Photos(pictures, detect, face, square_side(generator, model))
     report: dict[str, Any] = {"out": str(out), "model": model, "checkpoint": checkpoint.read(model).hash}

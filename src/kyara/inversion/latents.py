@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.models import has_bfloat16
 from kyara.models.base import StyledGenerator, latents
+from kyara.training.runtime import has_bfloat16
 
 SLOPE = 0.2
 """Of the leaky ReLU that ends a mapping network."""

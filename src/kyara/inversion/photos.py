@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from kyara.curation.rank import open_pictures
-from kyara.data.pictures import PictureError, center_crop, decode, write_png
-from kyara.gallery import SHEET, printable
+from kyara.files.errors import PictureError
+from kyara.files.gallery import SHEET
+from kyara.files.names import printable
+from kyara.files.pictures import center_crop, decode, write_png
 from kyara.preparation.photo import FaceError, portrait
 
 

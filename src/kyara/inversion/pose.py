@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kyara.inversion.latents import Latents
-from kyara.models import portrait
 from kyara.models.base import StyledGenerator, latents
-from kyara.models.landmarks import NAMES
+from kyara.perception import landmarks, portrait
+from kyara.perception.landmarks import NAMES
 
 NOSE, MOUTH, CHIN = NAMES.index("nose"), slice(NAMES.index("mouth, left"), NAMES.index("chin")), NAMES.index("chin")
 SAMPLES = 256
@@ -47,7 +47,7 @@ class Poses:
     def wanted(self, photos: Tensor) -> Tensor:
         """The pose (B, 4) of drawings of photos (B, 3, H, W) in [-1, 1]."""
         mean, deviation = self.photo
-        unusual = (pose(portrait.find(photos)) - mean) / deviation
+        unusual = (pose(landmarks.find(photos)) - mean) / deviation
         return self.drawn[0] + self.drawn[1] * unusual.clamp(-UNUSUAL, UNUSUAL)
 
     @torch.inference_mode(False)
@@ -61,7 +61,7 @@ class Poses:
         wanted, deviation = wanted.clone(), self.drawn[1].clone()
         for _ in range(STEPS):
             made = artist.synthesise(self.space.styles(start + way * coarse))
-            off = (pose(portrait.find(made)) - wanted) / deviation
+            off = (pose(landmarks.find(made)) - wanted) / deviation
             loss = off.square().sum() + STAY * way.square().sum()
             optimizer.zero_grad()
             loss.backward()
@@ -76,5 +76,5 @@ def _spread(generator: StyledGenerator) -> tuple[Tensor, Tensor]:
     seeds = range(SAMPLES)
     drawn = {name: labels.to(device) for name, labels in generator.draw(seeds).items()}
     ws = generator.styles(latents(seeds, generator.z_dim).to(device), drawn)
-    found = torch.cat([pose(portrait.find(generator.synthesise(part))) for part in ws.split(32)])
+    found = torch.cat([pose(landmarks.find(generator.synthesise(part))) for part in ws.split(32)])
     return found.mean(0), found.std(0)

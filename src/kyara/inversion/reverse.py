@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.data.pictures import to_uint8
+from kyara.files.pictures import to_uint8
 from kyara.inversion import traits
 from kyara.models.base import StyledGenerator, latents
 
@@ -50,7 +50,7 @@ def variants(child: StyledGenerator, colours: str, layer: int) -> list[Variant]:
     """The ways that are tried: the photo's styles reach up to `layer`, where colours begin; if colours are the photo's
     too, all the way."""
     if colours == "photo":
-        return [Variant(truncation, child.centre(1).shape[1], colours) for truncation in TRUNCATIONS]
+        return [Variant(truncation, child.mean_w(1).shape[1], colours) for truncation in TRUNCATIONS]
     return [Variant(t, layer, colours, drawn) for t, drawn in itertools.product(TRUNCATIONS, DRAWS)]
 
 
@@ -68,7 +68,7 @@ def draw(
     (B, layers, w_dim) are the styles found in the parent, `labels` (B,) by attribute what the child is asked to show;
     `artist` makes the pictures: the child, or a blend of both. `keys` (B,) are numbers by which latents are drawn for
     each. `follow` moves styles before a layer, so that the drawing holds its head as the photo does."""
-    plain = child.centre(len(ws))  # (B, layers, w_dim)
+    plain = child.mean_w(len(ws))  # (B, layers, w_dim)
     coarse = torch.arange(ws.shape[1], device=ws.device)[:, None]
     styles, pictures = [], []
     moved: dict[tuple[float, int, str], Tensor] = {}
@@ -89,7 +89,7 @@ def draw(
 def _fine(child: StyledGenerator, variant: Variant, keys: Sequence[int], labels: Mapping[str, Tensor]) -> Tensor:
     """The styles (B, layers, w_dim) that colours come from."""
     asked = labels if variant.colours == "labels" else None
-    centre = child.centre(len(keys), asked)
+    centre = child.mean_w(len(keys), asked)
     if variant.drawn is None:
         return centre
     z = latents([(key + variant.drawn) % 2**32 for key in keys], child.z_dim).to(centre.device)

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.inversion.latents import Latents
-from kyara.inversion.perceptual import Maps, Perceptual
-from kyara.models import has_bfloat16
 from kyara.models.base import StyledGenerator
+from kyara.perception.lpips import Maps, Perceptual
+from kyara.training.runtime import has_bfloat16
 
 
 @dataclasses.dataclass(frozen=True)

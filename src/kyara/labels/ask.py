@@ -14,12 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from kyara.checkpoint import write_atomic
-from kyara.data.dataset import Dataset
-from kyara.data.files import DatasetError
-from kyara.data.metadata import rows_csv
-from kyara.data.pictures import PictureError, center_crop, numbered, pad_to, sheet, write_png
-from kyara.gallery import printable
+from kyara.files.atomic import write_atomic
+from kyara.files.dataset import Dataset
+from kyara.files.errors import DatasetError, PictureError
+from kyara.files.metadata import rows_csv
+from kyara.files.names import printable
+from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 
 CELL = 128
 """Longest side of a picture on the sheet, in pixels."""

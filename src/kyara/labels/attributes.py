@@ -17,9 +17,10 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kyara.data.dataset import ABOUT_THE_FILE, Dataset, open_dataset
-from kyara.data.files import DatasetError, Folder
-from kyara.data.metadata import rows_csv
+from kyara.files.archive import Folder
+from kyara.files.dataset import ABOUT_THE_FILE, Dataset, open_dataset
+from kyara.files.errors import DatasetError
+from kyara.files.metadata import rows_csv
 
 METADATA, LABELS = "metadata.csv", "labels.csv"
 COLUMNS = ("file_name", "attribute", "value", "probability", "by")

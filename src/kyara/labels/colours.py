@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kyara.data.pictures import center_crop
+from kyara.files.pictures import center_crop
 
 SIDE = 32
 """The picture is looked at in SIDE x SIDE pixels."""

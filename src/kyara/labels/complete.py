@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kyara.data.dataset import ABOUT_THE_FILE, Dataset, known_values
-from kyara.data.files import DatasetError, ahead
-from kyara.data.pictures import to_float
-from kyara.gallery import printable
+from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
+from kyara.files.errors import DatasetError
+from kyara.files.names import printable
+from kyara.files.pictures import to_float
+from kyara.files.workers import ahead
 from kyara.labels.ask import CANNOT_TELL, Asker, InFiles, OnTerminal, StopAsking, read_answers
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
 from kyara.labels.tagger import Tagger, load_tagger
-from kyara.models import pick_device
+from kyara.training.runtime import pick_device
 
 START = 20
 """Answers that a committee needs: the first batch asks for as many."""

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.data.pictures import resize, to_uint8
-from kyara.models.conditions import SYNONYMS
+from kyara.files.pictures import resize, to_uint8
+from kyara.nn.conditioning import SYNONYMS
 
 Kind = Literal["wd", "deepdanbooru", "illustration2vec"]
 COMPANIONS: Mapping[Kind, str] = {

@@ -14,14 +14,14 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara.data.dataset import Dataset, open_dataset
-from kyara.data.files import ahead
-from kyara.data.pictures import to_float
-from kyara.gallery import printable
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.names import printable
+from kyara.files.pictures import to_float
+from kyara.files.workers import ahead
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.onnx import Kind
 from kyara.labels.tagger import Tagger, load_tagger
-from kyara.models import pick_device
+from kyara.training.runtime import pick_device
 
 SHOWN = 10
 """Pictures that could not be read, and values of an attribute, that the summary names at most."""

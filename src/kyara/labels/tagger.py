@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara import hub
-from kyara.data.pictures import center_crop
+from kyara.files import hub
+from kyara.files.pictures import center_crop
 from kyara.labels.onnx import COMPANIONS, Kind, OnnxTagger
-from kyara.models import has_bfloat16, load
+from kyara.models import load
+from kyara.training.runtime import has_bfloat16
 
 NETWORK = "model.onnx"
 """What the hub's repositories call it."""

@@ -1,4 +1,4 @@
-"""The registry: an architecture is a file in this folder, found by looking."""
+"""The registry: an architecture is a file or a folder in this folder, found by looking."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Any
 
 import torch
 
-from kyara import checkpoint
+from kyara.files import checkpoint
+from kyara.files.errors import CheckpointError
 from kyara.models.base import Model
 
-_NOT_ARCHITECTURES = {
-    "__init__", "artist", "base", "conditions", "eyes", "inside", "layers", "losses", "painting", "perceptual",
-    "portrait", "vgg16",
-}  # fmt: skip
+_NOT_ARCHITECTURES = {"__init__", "__pycache__", "base"}
 
 
 def names() -> list[str]:
     """Every architecture, without importing any."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _NOT_ARCHITECTURES)
+    return sorted({p.stem for p in Path(__file__).parent.iterdir()} - _NOT_ARCHITECTURES)
 
 
 def architecture(name: str) -> type[Model]:
@@ -60,7 +58,7 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
         model = build(found.model, found.config)
         restore(model, found.weights())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise checkpoint.CheckpointError(f"{found.path}: does not fit this version of Kyara: {error}") from error
+        raise CheckpointError(f"{found.path}: does not fit this version of Kyara: {error}") from error
     model.checkpoint = found  # type: ignore[assignment]
     return model.to(device).eval()
 
@@ -78,21 +76,3 @@ def restore(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
         prefix = f"{average}."
         state |= {f"{source}.{k.removeprefix(prefix)}": t for k, t in tensors.items() if k.startswith(prefix)}
     model.load_state_dict(state)
-
-
-def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one; anything else is taken at its word, and an error says if it is absent."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device}: not usable here ({error}); use --device auto or cpu") from error
-    return torch.device(device)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16, rather than only emulating it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kyara.gallery import UNTAGGED
-from kyara.models import conditions
-from kyara.models.inside import Make, Span
+from kyara.files.gallery import UNTAGGED
+from kyara.nn import conditioning
+from kyara.nn.activations import LayerRange, SampleFn
 
 COLUMNS = 8
 """Pictures in a row of the sheet that shows what attributes do."""
@@ -26,6 +26,10 @@ ROWS = 32
 """Rows that it has at most."""
 
 Player = TypeVar("Player", bound=nn.Module)
+
+
+Distance = Callable[[Tensor, Tensor], float]
+"""How far two sets of pictures (N, 3, H, W) in [-1, 1] are from each other: lower is nearer."""
 
 
 def identity(pictures: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ class Config:
     """Which values come together how often: a label for each attribute, in their order, and a count. From the data."""
 
     def __post_init__(self) -> None:
-        conditions.check(self.attributes, self.joint, reserved=UNTAGGED)
+        conditioning.check(self.attributes, self.joint, reserved=UNTAGGED)
 
 
 class Model(nn.Module):
@@ -142,7 +146,7 @@ class Model(nn.Module):
         """What each phase updates. Phases that name the same module share its optimiser."""
         raise NotImplementedError
 
-    def every(self, phase: str) -> int:
+    def reg_interval(self, phase: str) -> int:
         """A lazily applied phase runs at every n-th step only (Karras et al. 2020, section 3.1)."""
         return 1
 
@@ -156,17 +160,17 @@ class Model(nn.Module):
         nearest to the picture first. Empty if there is nothing to choose from."""
         return {}
 
-    def hold(self, parameters: Sequence[nn.Parameter]) -> None:
+    def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         """These stay as they are while the rest is trained."""
         for parameter in parameters:
             parameter.requires_grad_(False)
 
-    def memories(self) -> Sequence[Span]:
+    def memories(self) -> Sequence[LayerRange]:
         """The convolutional layers whose rules can be rewritten, each used once for a picture, in the order in which
         they run: by the averaged weights. Empty if there are none."""
         return ()
 
-    def imagine(self, count: int, pictures: Tensor) -> Make:
+    def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         """Makes `count` random pictures by the averaged weights, of `pictures` (count, 3, H, W) if the model makes
         pictures from pictures, the same ones every time. Follows torch's random numbers; differentiable."""
         raise NotImplementedError
@@ -183,9 +187,10 @@ class Model(nn.Module):
         """Pictures for the sample sheet, (N, 3, H, W) in [-1, 1]; None if the model makes none."""
         return None
 
-    def measure(self, batch: Batch) -> dict[str, float]:
+    def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
         """Scores on some hundred pictures, held fixed over a run. The first is what the best snapshot is chosen by:
-        lower is better."""
+        lower is better. `distance` compares sets of
+        pictures, as the training loop is told to."""
         return {}
 
 
@@ -204,7 +209,7 @@ class Generator(Model):
         """The labels by attribute, (N,) each, that `kyara generate` gives seeds if asked for nothing: they come
         together as often as in the data."""
         attributes, joint = self.config.attributes, self.config.joint
-        drawn = [conditions.draw(attributes, joint, {}, seed) for seed in seeds]
+        drawn = [conditioning.draw(attributes, joint, {}, seed) for seed in seeds]
         return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in attributes}
 
     def preview(self, batch: Batch) -> Tensor | None:
@@ -225,11 +230,10 @@ class Generator(Model):
         every = [(name, i) for name, values in self.config.attributes.items() for i in range(len(values))]
         return every[:ROWS]
 
-    def measure(self, batch: Batch) -> dict[str, float]:
-        """Fréchet distance, in what the built-in tagger sees, between the real pictures and as many generated ones that
-        are asked for the same labels."""
+    def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
+        """The distance between the real pictures and as many generated ones that have the same labels."""
         made = self._pictures(range(len(batch.real)), batch.labels, batch.real.device)
-        return {"frechet": apart(made, batch.real)}
+        return {"frechet": distance(made, batch.real)}
 
     def _pictures(self, seeds: Iterable[int], labels: Mapping[str, Tensor], device: torch.device) -> Tensor:
         """Pictures of many seeds, a part at a time: (N, 3, H, W)."""
@@ -247,7 +251,7 @@ class StyledGenerator(Generator):
         """The styles ws (B, layers, w_dim) of latents z (B, z_dim) and labels (B,) by attribute."""
         raise NotImplementedError
 
-    def centre(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+    def mean_w(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         """The mean styles (count, layers, w_dim) of what has these labels (count,) by attribute: where truncation pulls
         to."""
         raise NotImplementedError
@@ -261,7 +265,7 @@ class StyledGenerator(Generator):
         """The constant noise of each layer that has any, (1, 1, H, W), the coarsest first."""
         raise NotImplementedError
 
-    def imagine(self, count: int, pictures: Tensor) -> Make:
+    def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
         seeds = torch.randint(2**31, (count,)).tolist()
         labels = {name: label.to(device) for name, label in self.draw(seeds).items()}
@@ -274,7 +278,7 @@ class Translator(Model):
     """A model that makes pictures from pictures, of any size. All by the averaged weights."""
 
     @property
-    def reach(self) -> int | None:
+    def receptive_field(self) -> int | None:
         """What is farther away than so many pixels makes no difference to a pixel, so that a large picture can be
         translated in parts with rims as wide. A multiple of the pixels that the network sees as one place at last. None
         if everything makes a difference."""
@@ -300,7 +304,7 @@ class StyledTranslator(Translator):
         """The styles (B, S) of drawings (B, 3, H, W) in [-1, 1]. Random styles are drawn from N(0, 1)."""
         raise NotImplementedError
 
-    def imagine(self, count: int, pictures: Tensor) -> Make:
+    def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         styles = torch.randn(count, self.style_dim, device=pictures.device)
         return functools.partial(self.translate, pictures, styles)
 
@@ -312,22 +316,6 @@ class Inpainter(Model):
         """Pictures (B, 3, H, W) in [-1, 1] with what is in their holes (B, 1, H, W) bool replaced, and the rest as it
         was, to the bit. What is in the holes makes no difference. Deterministic, one does not depend on the others."""
         raise NotImplementedError
-
-
-def apart(made: Tensor, real: Tensor) -> float:
-    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in what the built-in tagger sees."""
-    from kyara.models.losses import frechet
-
-    tagger = _tagger(real.device)
-    a, b = (torch.cat([tagger.levels(part) for part in x.clamp(-1, 1).split(64)]) for x in (made, real))
-    return frechet(a, b)
-
-
-@functools.cache
-def _tagger(device: torch.device) -> Any:
-    from kyara.models import load
-
-    return load("builtin:tagger", device)
 
 
 def warm_cosine(progress: float, warm_up: float) -> float:

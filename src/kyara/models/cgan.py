@@ -8,7 +8,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from kyara.models import conditions, dcgan
+from kyara.models import dcgan
+from kyara.nn import conditioning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,23 +27,23 @@ class GeneratorNet(dcgan.GeneratorNet):
     """z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
     def __init__(self, config: dcgan.Config) -> None:
-        super().__init__(config, inputs=config.z_dim + conditions.width(config.attributes))
+        super().__init__(config, inputs=config.z_dim + conditioning.width(config.attributes))
         self.attributes = config.attributes
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        return super().forward(torch.cat([z, conditions.one_hot(labels, self.attributes)], 1), labels)
+        return super().forward(torch.cat([z, conditioning.one_hot(labels, self.attributes)], 1), labels)
 
 
 class Discriminator(dcgan.Discriminator):
     """Pictures (B, 3, H, W), labels (B, A) -> logits (B,)."""
 
     def __init__(self, config: dcgan.Config) -> None:
-        layers, features = dcgan.convolutions(config, 3 + conditions.width(config.attributes))
+        layers, features = dcgan.convolutions(config, 3 + conditioning.width(config.attributes))
         super().__init__(layers, features, project={}, tell=config.attributes if config.label_weight else {})
         self.attributes = config.attributes
 
     def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        maps = conditions.one_hot(labels, self.attributes)[:, :, None, None].expand(-1, -1, *pictures.shape[2:])
+        maps = conditioning.one_hot(labels, self.attributes)[:, :, None, None].expand(-1, -1, *pictures.shape[2:])
         return super().forward(torch.cat([pictures, maps.to(pictures.dtype)], 1), labels)
 
 

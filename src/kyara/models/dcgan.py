@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, conditions
-from kyara.models.conditions import Attributes
-from kyara.models.layers import compute_dtype
-from kyara.models.losses import nonsaturating_d, nonsaturating_g
+from kyara.models import base
+from kyara.nn import conditioning
+from kyara.nn.conditioning import Attributes
+from kyara.nn.layers import compute_dtype
+from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class GeneratorNet(nn.Module):
         widths = [config.channels << level for level in reversed(range(config.levels))]
         first = widths[0] * self.start[0] * self.start[1]
         self.project = nn.Linear(inputs or config.z_dim, first, bias=False)
-        self.labels = conditions.Rows(config.attributes, first) if config.attributes and inputs is None else None
+        self.labels = conditioning.Rows(config.attributes, first) if config.attributes and inputs is None else None
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
@@ -114,8 +115,8 @@ class Discriminator(nn.Module):
         """`layers` end in so many features; it is told the attributes `project` and tells the attributes `tell`."""
         super().__init__()
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
-        self.labels = conditions.Projection(project, features) if project else None
-        self.heads = nn.Linear(features, conditions.width(tell)) if tell else None
+        self.labels = conditioning.Projection(project, features) if project else None
+        self.heads = nn.Linear(features, conditioning.width(tell)) if tell else None
 
     def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
@@ -166,12 +167,12 @@ class Model(base.Generator):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         attributes = self.config.attributes
-        labels = conditions.table(batch.labels, attributes, batch.real)  # (B, A)
+        labels = conditioning.table(batch.labels, attributes, batch.real)  # (B, A)
         z = torch.randn(len(batch.real), self.z_dim, device=batch.real.device)
-        asked = conditions.shuffled(labels)
+        asked = conditioning.shuffled(labels)
         if phase == "g":
             logits, told = self.d(batch.augment(self.g(z, asked)), asked)
-            return {"g": nonsaturating_g(logits), **conditions.losses("g_labels", told, asked, self.config)}
+            return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", told, asked, self.config)}
         with torch.no_grad():
             fake = self.g(z, asked)
         real_logits, real_told = self.d(batch.augment(batch.real), labels)
@@ -179,15 +180,15 @@ class Model(base.Generator):
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
         if real_told is not None:
-            batch.log["label_accuracy"] = conditions.accuracy(real_told, labels, attributes)
+            batch.log["label_accuracy"] = conditioning.accuracy(real_told, labels, attributes)
         losses = {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **conditions.losses("d_labels", real_told, labels, self.config),
+            **conditioning.losses("d_labels", real_told, labels, self.config),
         }
         if self.label_loss_on_fakes:
-            losses |= conditions.losses("d_labels_fake", fake_told, asked, self.config)
+            losses |= conditioning.losses("d_labels_fake", fake_told, asked, self.config)
         return losses
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        pictures: Tensor = self.g_ema(z * truncation, conditions.table(labels, self.config.attributes, z))
+        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.attributes, z))
         return pictures

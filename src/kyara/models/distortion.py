@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ConvNextConfig, ConvNextForImageClassification
+from transformers import ConvNextForImageClassification
 
-from kyara.data.distort import DISTORTIONS, apply, distort, distort_some, frozen, half
+from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
 from kyara.models import base
+from kyara.nn.convnext import convnext
 
 WHOLE = 0
 """The class of undistorted pictures; 1 is the class of distorted ones."""
@@ -107,14 +108,7 @@ class Model(base.Model):
         super().__init__(config)
         self.config: Config = config
         self.net = ConvNextForImageClassification(
-            ConvNextConfig(
-                patch_size=config.patch,
-                num_stages=len(config.depths),
-                depths=list(config.depths),
-                hidden_sizes=list(config.widths),
-                drop_path_rate=config.drop_path,
-                layer_scale_init_value=config.layer_scale,
-            )
+            convnext(config.patch, config.depths, config.widths, config.layer_scale, config.drop_path)
         )
         self.net_ema = self.average(self.net)
 
@@ -168,7 +162,7 @@ class Model(base.Model):
         features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         return features
 
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Shares of wrong answers on the frozen set that the pictures become (see `frozen_set`)."""
         pictures, kinds = frozen_set(batch.real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from kyara.data.holes import around, free_form, middle, somewhere, windows
 from kyara.models import base
-from kyara.models.inside import Make, Span
-from kyara.models.layers import PartialConv, PatchDiscriminator, spread, upsample
-from kyara.models.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
-from kyara.models.perceptual import difference, even, gram, load_features
+from kyara.nn.activations import LayerRange, SampleFn
+from kyara.nn.filters import upsample
+from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
+from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
+from kyara.perception.features import difference, even, gram, load_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,7 +301,7 @@ class Model(base.Inpainter):
     def players(self) -> Mapping[str, nn.Module]:
         return {"g": self.g} if self.d is None else {"d": self.d, "d_reg": self.d, "g": self.g}
 
-    def every(self, phase: str) -> int:
+    def reg_interval(self, phase: str) -> int:
         lazy = {"d": 1, "d_reg": self.config.r1_every if self.config.r1_gamma else 0}
         return 1 if phase == "g" else lazy[phase] if self.d else 0
 
@@ -382,22 +383,22 @@ class Model(base.Inpainter):
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
         return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
 
-    def memories(self) -> Sequence[Span]:
+    def memories(self) -> Sequence[LayerRange]:
         """The tail's: before it every layer runs in every round."""
         names = ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")
-        return [Span(name, name) for name in names]
+        return [LayerRange(name, name) for name in names]
 
-    def imagine(self, count: int, pictures: Tensor) -> Make:
+    def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """On holes that stay the same: mean absolute difference in the hole, of [-1, 1]; peak signal-to-noise ratio of
         the filled picture in dB; Fréchet distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])
         hole_l1, psnr = fidelity(filled, real, holes)
-        return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": base.apart(filled, real)}
+        return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": distance(filled, real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """Rows of pictures with holes, filled, and whole, again and again."""

@@ -17,17 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
-
-NAMES = (
-    "left eye, left", "left eye, top", "left eye, right", "left eye, bottom",
-    "right eye, left", "right eye, top", "right eye, right", "right eye, bottom",
-    "nose", "mouth, left", "mouth, right", "chin",
-)  # fmt: skip
-"""The points in their order. Left is left in the picture."""
-MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)
-"""The same points after the picture was flipped left to right."""
-LEFT, RIGHT = slice(0, 4), slice(4, 8)
-"""The points of each eye."""
+from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,60 +80,6 @@ def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tens
     return moved.clamp(-1, 1), (at + 1) / 2
 
 
-class Block(nn.Module):
-    """Two convolutions around which the input goes, at half the size if `down`. (B, in, H, W) -> (B, out, H, W)."""
-
-    def __init__(self, inputs: int, outputs: int, *, down: bool = False) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, stride=2 if down else 1, padding=1, bias=False)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.GroupNorm(8, outputs) for _ in range(2))
-        self.around = nn.Conv2d(inputs, outputs, 1, stride=2 if down else 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norms[0](self.first(x)))
-        return F.relu(self.around(x) + self.norms[1](self.second(y)))
-
-
-class Network(nn.Module):
-    """Down to a sixteenth of the size and up again to a quarter."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        c = config.channels
-        self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
-        self.quarter = Block(c, 2 * c, down=True)
-        self.eighth = Block(2 * c, 3 * c, down=True)
-        self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
-        self.up = Block(6 * c, 2 * c)
-        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """A map for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
-        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        quarter = self.quarter(x)
-        eighth = self.eighth(quarter)
-        up = self.up(torch.cat([eighth, _to_size(self.bottom(eighth), eighth)], 1))
-        found: Tensor = self.top(torch.cat([quarter, _to_size(up, quarter)], 1))
-        return found.float()
-
-
-def _to_size(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, like.shape[2:], mode="bilinear")
-
-
-def places(maps: Tensor) -> Tensor:
-    """The mean place under the softmax of each map (B, K, H, W): (B, K, 2), as shares of the width and height."""
-    share = maps.flatten(2).softmax(2).unflatten(2, maps.shape[2:])
-    x, y = (_middles(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
-    return torch.stack([(share.sum(2) * x).sum(2), (share.sum(3) * y).sum(2)], 2)
-
-
-def _middles(n: int, device: torch.device) -> Tensor:
-    """The middles of n cells of equal size, as shares of the whole."""
-    return (torch.arange(n, device=device) + 0.5) / n
-
-
 class Model(base.Model):
     """A network that finds the points of `NAMES`."""
 
@@ -157,7 +93,7 @@ class Model(base.Model):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = Network(config)
+        self.net = Network(config.channels)
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
@@ -176,7 +112,7 @@ class Model(base.Model):
         points = torch.where(seen[..., None], points, 0.5)
         maps = self.net(pictures)
         far = (places(maps) - points).abs().sum(2)
-        x, y = (_middles(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
+        x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
         off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
         target = (-off / (2 * self.config.spread**2)).flatten(2).softmax(2)
         surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
@@ -187,16 +123,13 @@ class Model(base.Model):
     def find(self, pictures: Tensor) -> Tensor:
         """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], as shares of the width and height, in the
         order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
-        size = self.config.height, self.config.width
-        if pictures.shape[2:] != size:
-            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-        return places(self.net_ema(pictures))
+        return find_points(self.net_ema, pictures, (self.config.height, self.config.width))
 
     def scores(self, pictures: Tensor) -> Tensor:
         """The points side by side, (B, 2 K)."""
         return self.find(pictures).flatten(1)
 
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """How far the points are from the given ones, in distances between the eyes: on average, and of each part."""
         given = unmirror(batch.labels["points"])
         found = torch.cat([self.find(part) for part in batch.real.split(64)])
@@ -208,7 +141,7 @@ class Model(base.Model):
     def preview(self, batch: base.Batch) -> Tensor | None:
         """The pictures with what is found in them as dots."""
         pictures = batch.real.clone()
-        x, y = (_middles(n, pictures.device) for n in (pictures.shape[3], pictures.shape[2]))
+        x, y = (cell_centres(n, pictures.device) for n in (pictures.shape[3], pictures.shape[2]))
         points = self.find(pictures)
         for k in range(points.shape[1]):
             at = points[:, k, :, None, None]

@@ -9,7 +9,8 @@ import math
 
 from torch import Tensor, nn
 
-from kyara.models import conditions, dcgan
+from kyara.models import dcgan
+from kyara.nn import conditioning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class GeneratorNet(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.first = nn.Linear(config.z_dim, config.widths[0], bias=False)
-        self.labels = conditions.Rows(config.attributes, config.widths[0]) if config.attributes else None
+        self.labels = conditioning.Rows(config.attributes, config.widths[0]) if config.attributes else None
         layers: list[nn.Module] = [nn.BatchNorm1d(config.widths[0]), nn.LeakyReLU(0.2)]
         for inputs, outputs in itertools.pairwise(config.widths):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2)]

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
-from kyara.models.inside import Span
-from kyara.models.layers import UpConv, compute_dtype
-from kyara.models.losses import least_squares
-from kyara.models.perceptual import load_features
+from kyara.nn.activations import LayerRange
+from kyara.nn.layers import UpConv, compute_dtype
+from kyara.nn.losses import least_squares
+from kyara.perception.features import load_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,14 +378,14 @@ class Model(base.StyledTranslator):
         styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
         return styles
 
-    def memories(self) -> Sequence[Span]:
+    def memories(self) -> Sequence[LayerRange]:
         """The decoder's: its residual blocks, then each convolution that doubles the size with what normalises it."""
         inside = "g_ema.drawings.decoder"
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.blocks)]
         steps = range(0, 3 * CONTENT_LEVELS, 3)
         return [
-            *(Span(name, name) for name in blocks),
-            *(Span(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in steps),
+            *(LayerRange(name, name) for name in blocks),
+            *(LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in steps),
         ]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
@@ -398,7 +398,7 @@ class Model(base.StyledTranslator):
         styles = styles.to(photos.device)
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Fréchet distance, in what the built-in tagger sees, between drawings of the photos, each in a random style,
         and real ones; and how much drawings of one photo differ, as a share of how much real ones do."""
         assert batch.photos is not None
@@ -407,4 +407,4 @@ class Model(base.StyledTranslator):
         made = torch.cat([self.translate(*part) for part in parts])
         few = [self.translate(p.expand(base.COLUMNS, -1, -1, -1), styles[: base.COLUMNS]) for p in batch.photos[:16]]
         spread = torch.stack([x.std(0).mean() for x in few]).mean()
-        return {"frechet": base.apart(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}
+        return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}

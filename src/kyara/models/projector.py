@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.data.holes import free_form, somewhere
-from kyara.models import base
-from kyara.models.inside import Cut, Host, Span
-from kyara.models.losses import least_squares, sliced_wasserstein, ssim
+from kyara.files import checkpoint
+from kyara.models import base, load
+from kyara.nn.activations import ActivationCache, Cut, LayerRange
+from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,16 +157,13 @@ class Model(base.Model):
 
     @staticmethod
     def about(of: str, layer: str) -> dict[str, Any]:
-        from kyara import checkpoint
-        from kyara.models import load
-
         parent = load(of).requires_grad_(False)
         spans = parent.memories()
         if not spans:
             raise ValueError(f"--of {of}: a {checkpoint.read(of).model} has no layers whose rules can be rewritten")
         width, height = parent.config.width, parent.config.height
         with torch.random.fork_rng(devices=[]):
-            make = parent.imagine(1, torch.zeros(1, 3, height, width))
+            make = parent.sample_fn(1, torch.zeros(1, 3, height, width))
         shapes = [Cut(parent, span, span).open(make).value.shape[1:] for span in spans]
         found = choose_layer(layer, [tuple(shape) for shape in shapes], height)
         return {
@@ -176,7 +174,7 @@ class Model(base.Model):
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.g if self.d is None else self.d, "g": self.g}
 
-    def every(self, phase: str) -> int:
+    def reg_interval(self, phase: str) -> int:
         return 0 if phase == "d" and self.d is None else 1
 
     def lr_scale(self, progress: float) -> float:
@@ -227,11 +225,11 @@ class Model(base.Model):
         self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
 
     @torch.no_grad()
-    def _given(self, real: Tensor) -> tuple[Host, Tensor, Tensor]:
+    def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
         """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
         the places (B, 1, h, w) whose true features are no longer known."""
         host = _cut(self.config.of, self.config.layer, real.device).open(
-            generator(self.config.of, real.device).imagine(len(real), real)
+            generator(self.config.of, real.device).sample_fn(len(real), real)
         )
         own = host.picture.float()
         height, width = own.shape[2:]
@@ -244,7 +242,7 @@ class Model(base.Model):
         return host, torch.where(where, others, own), altered
 
     @torch.no_grad()
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """On random hosts and altered pictures that stay the same: how far what is restored lies from the picture, and
         features from true ones, both ways as the losses have it; and the sliced Wasserstein distance between features
         and true ones, in deviations."""
@@ -312,8 +310,6 @@ def still(seed: int) -> Iterator[None]:
 @functools.cache
 def generator(of: str, device: torch.device) -> base.Model:
     """The frozen network whose features are found."""
-    from kyara.models import load
-
     with torch.inference_mode(False):
         return load(of, device).requires_grad_(False)
 
@@ -321,5 +317,5 @@ def generator(of: str, device: torch.device) -> base.Model:
 @functools.cache
 def _cut(of: str, layer: int, device: torch.device) -> Cut:
     network = generator(of, device)
-    span: Span = network.memories()[layer]
+    span: LayerRange = network.memories()[layer]
     return Cut(network, span, span)

@@ -21,20 +21,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, conditions
-from kyara.models.inside import Span
-from kyara.models.layers import (
-    ACTIVATION,
-    Conv,
-    Linear,
-    ModulatedConv,
-    compute_dtype,
-    leaky_relu,
-    minibatch_deviation,
-    pad_even,
-    upsample,
-)
-from kyara.models.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
+from kyara.models import base
+from kyara.nn import conditioning
+from kyara.nn.activations import LayerRange
+from kyara.nn.filters import pad_even, upsample
+from kyara.nn.layers import ACTIVATION, Conv, Linear, ModulatedConv, compute_dtype, leaky_relu, minibatch_deviation
+from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +116,7 @@ class MappingNet(nn.Module):
         self.layers = nn.ModuleList(Linear(a, b, lr=config.mapping_lr, gain=ACTIVATION) for a, b in pairs)
         self.register_buffer("w_average", torch.zeros(config.w_dim))
         self.decay = config.w_decay
-        self.labels = conditions.Rows(config.attributes, config.w_dim) if config.attributes else None
+        self.labels = conditioning.Rows(config.attributes, config.w_dim) if config.attributes else None
         if config.attributes and not self.layers:
             raise ValueError("mapping_layers=0: attributes enter at the first layer of the mapping network")
 
@@ -257,10 +249,10 @@ class GeneratorNet(nn.Module):
         w = self.mapping(z, labels)[:, None]
         if not labels.shape[1] or self.told.all():
             return w.expand(-1, self.synthesis.layers, -1)
-        plain = self.mapping(z, torch.full_like(labels, conditions.UNKNOWN))[:, None]
+        plain = self.mapping(z, torch.full_like(labels, conditioning.UNKNOWN))[:, None]
         return torch.where(self.told[:, None], w, plain)
 
-    def centre(self, labels: Tensor) -> Tensor:
+    def mean_w(self, labels: Tensor) -> Tensor:
         """The ws that truncation pulls towards, (B, layers, w_dim): the mean of what was asked for, since the mean of
         everything has no hair colour. Taken anew over fixed latents: a tracked one would need a row for every
         combination."""
@@ -325,8 +317,8 @@ class Discriminator(nn.Module):
         self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
         told = config.attributes
-        self.labels = conditions.Projection(told, channels(0)) if told else None
-        self.heads = Linear(channels(0), conditions.width(told)) if told and config.label_weight else None
+        self.labels = conditioning.Projection(told, channels(0)) if told else None
+        self.heads = Linear(channels(0), conditioning.width(told)) if told and config.label_weight else None
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0]
@@ -378,12 +370,12 @@ class Model(base.StyledGenerator):
         d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
         return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
 
-    def hold(self, parameters: Sequence[nn.Parameter]) -> None:
-        super().hold(parameters)
+    def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().freeze(parameters)
         if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
             self.g.mapping.decay = 1.0  # what no longer moves has the mean it had
 
-    def every(self, phase: str) -> int:
+    def reg_interval(self, phase: str) -> int:
         lazy = {
             "d_reg": self.config.r1_every,
             "g_reg": self.config.path_every if self.config.path_weight else 0,
@@ -391,7 +383,7 @@ class Model(base.StyledGenerator):
         return lazy.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        labels = conditions.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
+        labels = conditioning.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
     def _fakes(self, asked: Tensor) -> tuple[Tensor, Tensor]:
@@ -403,7 +395,7 @@ class Model(base.StyledGenerator):
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditions.shuffled(labels, self.config.mixed_labels)
+        asked = conditioning.shuffled(labels, self.config.mixed_labels)
         with torch.no_grad():
             fake, _ = self._fakes(asked)
         real_logits, told = self.d.judge(batch.augment(batch.real), labels)
@@ -411,10 +403,10 @@ class Model(base.StyledGenerator):
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
         if told is not None:
-            batch.log["label_accuracy"] = conditions.accuracy(told, labels, self.config.attributes)
+            batch.log["label_accuracy"] = conditioning.accuracy(told, labels, self.config.attributes)
         return {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **conditions.losses("d_labels", told, labels, self.config),
+            **conditioning.losses("d_labels", told, labels, self.config),
         }
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -426,10 +418,10 @@ class Model(base.StyledGenerator):
         return {"d_reg": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditions.shuffled(labels, self.config.mixed_labels)
+        asked = conditioning.shuffled(labels, self.config.mixed_labels)
         fake, _ = self._fakes(asked)
         logits, told = self.d.judge(batch.augment(fake), asked)
-        return {"g": nonsaturating_g(logits), **conditions.losses("g_labels", told, asked, self.config)}
+        return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", told, asked, self.config)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
@@ -444,15 +436,15 @@ class Model(base.StyledGenerator):
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         ws = self.styles(z, labels)
         if truncation != 1:
-            ws = self.centre(len(z), labels).lerp(ws, truncation)
+            ws = self.mean_w(len(z), labels).lerp(ws, truncation)
         return self.synthesise(ws)
 
     def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        return self.g_ema.mapped(z, conditions.table(labels, self.config.attributes, z))
+        return self.g_ema.mapped(z, conditioning.table(labels, self.config.attributes, z))
 
-    def centre(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+    def mean_w(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         like = self.g_ema.mapping.w_average.expand(count, -1)
-        return self.g_ema.centre(conditions.table(labels, self.config.attributes, like))
+        return self.g_ema.mean_w(conditioning.table(labels, self.config.attributes, like))
 
     def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         return self.g_ema.synthesis(ws, False if noise is None else noise)
@@ -460,6 +452,6 @@ class Model(base.StyledGenerator):
     def noise_maps(self) -> list[Tensor]:
         return self.g_ema.synthesis.noise_maps()
 
-    def memories(self) -> Sequence[Span]:
+    def memories(self) -> Sequence[LayerRange]:
         named = ((f"g_ema.{name}", module) for name, module in self.g_ema.named_modules())
-        return [Span(name, name) for name, module in named if isinstance(module, StyledConv)]
+        return [LayerRange(name, name) for name, module in named if isinstance(module, StyledConv)]

@@ -17,9 +17,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ConvNextConfig, ConvNextModel
+from transformers import ConvNextModel
 
 from kyara.models import base
+from kyara.nn.convnext import convnext
+from kyara.perception.features import stage_means
 
 TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
 """Among these a head's temperature is chosen: 1/4 to 4."""
@@ -98,14 +100,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = ConvNextModel(
-            ConvNextConfig(
-                patch_size=config.patch,
-                depths=list(config.depths),
-                hidden_sizes=list(config.widths),
-                layer_scale_init_value=config.layer_scale,
-            )
-        )
+        self.body = ConvNextModel(convnext(config.patch, config.depths, config.widths, config.layer_scale))
         self.config = config
         bins = config.levels**3 * config.rows * 2
         self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.widths[-1])) if bins else None
@@ -208,12 +203,10 @@ class Model(base.Model):
         embeddings: Tensor = self.net_ema(self._fit(pictures))
         return embeddings
 
-    def levels(self, pictures: Tensor) -> Tensor:
-        """What every stage sees of pictures (B, 3, H, W) in [-1, 1], spatial means side by side, (B, F1 + F2 + ...):
-        for distances between sets. The embedding knows what colour the hair is, and hardly whether it is drawn well."""
-        seen = self._fit(pictures).contiguous(memory_format=torch.channels_last)
-        _, *stages = self.net_ema.body(seen, output_hidden_states=True).hidden_states
-        return torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
+    def stage_means(self, pictures: Tensor) -> Tensor:
+        """What every stage sees of pictures (B, 3, H, W) in [-1, 1]: (B, F1 + F2 + ...), see `perception.features`. The
+        embedding knows what colour the hair is, and hardly whether it is drawn well."""
+        return stage_means(self.net_ema.body, pictures, (self.config.height, self.config.width))
 
     def _fit(self, pictures: Tensor) -> Tensor:
         size = (self.config.height, self.config.width)
@@ -234,7 +227,7 @@ class Model(base.Model):
         """All probabilities side by side, (B, V1 + V2 + ...)."""
         return torch.cat(list(self.probabilities(pictures).values()), 1)
 
-    def measure(self, batch: base.Batch) -> dict[str, float]:
+    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Shares of wrong answers on pictures whose labels are known, all attributes together and each.
         On the same pictures each head's temperature is chosen (Guo et al. 2017, section 4): it leaves the answers
         alone, and makes their probabilities mean what they say."""

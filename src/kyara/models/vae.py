@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, conditions, dcgan
-from kyara.models.layers import compute_dtype
+from kyara.models import base, dcgan
+from kyara.nn import conditioning
+from kyara.nn.layers import compute_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
-        pictures: Tensor = self.decoder(z, conditions.table(None, {}, z))
+        pictures: Tensor = self.decoder(z, conditioning.table(None, {}, z))
         return pictures
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from kyara.data import pictures
+from kyara.files import pictures
 
 FFHQ = 1.0
 """How much of FFHQ's square is taken: what the networks that others trained on it know."""

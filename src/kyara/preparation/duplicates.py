@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kyara.data import pictures
+from kyara.files import pictures
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from kyara.data import pictures
+from kyara.files import pictures
 from kyara.preparation import align
-from kyara.preparation.detect import Box, DetectorError, Face
+from kyara.preparation.faces import Box, DetectorError, Face
 
 EYES = ((33, 133, 159, 145), (362, 263, 386, 374))
 """Points of the face mesh whose mean is the centre of the person's right eye, which is on the left of an upright

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara.data import pictures
+from kyara.files import pictures
 from kyara.preparation import align, detect
-from kyara.preparation.detect import Box, Detector, Face, Guesser
+from kyara.preparation.faces import Box, Detector, Face, Guesser
 
 BLURRED = 0.035
 """Faces of less `align.sharpness` are said to be blurred. Of 1,750 sharp faces of about 200 pixels none is (the least

@@ -23,9 +23,9 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from kyara.data import pictures
-from kyara.data.dataset import Dataset, DatasetError, open_dataset
-from kyara.data.pictures import PictureError
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.errors import DatasetError, PictureError
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, Seen, impression
 

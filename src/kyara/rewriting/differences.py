@@ -20,8 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kyara import __version__, checkpoint
-from kyara.checkpoint import Checkpoint, CheckpointError, write_atomic
+from kyara import __version__
+from kyara.files import checkpoint
+from kyara.files.atomic import write_atomic
+from kyara.files.checkpoint import Checkpoint
+from kyara.files.errors import CheckpointError
 
 ORIGINAL, EDITS = "original.safetensors", "edits"
 KEY = "rewritten"

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from kyara.data import pictures
-from kyara.data.pictures import PictureError
+from kyara.files import pictures
+from kyara.files.errors import PictureError
 
 MOST = 32
 """Examples in an edit: a handful is meant."""

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara import checkpoint
-from kyara.data.dataset import Dataset
-from kyara.data.pictures import center_crop, read_recipe, to_float
+from kyara.files import checkpoint
+from kyara.files.dataset import Dataset
+from kyara.files.pictures import center_crop, read_recipe, to_float
+from kyara.generation.generate import latent
 from kyara.generation.recipe import Recipe, read_like
-from kyara.generation.sample import latent
 from kyara.generation.styles import unpack
-from kyara.models import conditions
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
-from kyara.models.inside import Make
 from kyara.models.projector import still
+from kyara.nn import conditioning
+from kyara.nn.activations import SampleFn
 from kyara.rewriting.differences import root_of
 from kyara.rewriting.edit import Picture, as_mask
 
@@ -45,12 +45,12 @@ class Hosts:
         if isinstance(model, Generator) and given is not None:
             raise ValueError(f"--data: {name} makes pictures from nothing; leave it out")
 
-    def others(self, count: int, seed: int, holes: Tensor | None = None) -> Make:
+    def others(self, count: int, seed: int, holes: Tensor | None = None) -> SampleFn:
         """Random pictures; of an inpainter with `holes` (N, 1, H, W), moved a little, if they are given."""
         with still(seed):
             some = self._some(count)
             if holes is None:
-                return self.model.imagine(count, some)
+                return self.model.sample_fn(count, some)
             assert isinstance(self.model, Inpainter)
             shifts = torch.randint(-JITTER, JITTER + 1, (count, 2)).tolist()
             moved = [shifted(holes[i % len(holes)], *shift) for i, shift in enumerate(shifts)]
@@ -61,7 +61,7 @@ class Hosts:
         found = [self._hole(host) for host in hosts if isinstance(self.model, Inpainter)]
         return torch.stack(found) if found else None
 
-    def like(self, host: Picture, variants: int) -> Make:
+    def like(self, host: Picture, variants: int) -> SampleFn:
         """The picture that an edit means, and then variants of it in which everything is where it was: of a generator
         and an inpainter in other colours, of a translator in other styles."""
         model = self.model
@@ -109,7 +109,7 @@ class Hosts:
     def _of_recipe(self, recipe: Recipe, model: StyledGenerator) -> Tensor:
         if "latent" in recipe.shot:
             return unpack(recipe.shot["latent"], model)[None]
-        found = conditions.find(recipe.shot["labels"], model.config.attributes, self.name)
+        found = conditioning.find(recipe.shot["labels"], model.config.attributes, self.name)
         labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
         return self._truncated(latent(recipe.shot, model.z_dim).to(self.device), labels, recipe.truncation)
 
@@ -118,7 +118,7 @@ class Hosts:
         assert isinstance(model, StyledGenerator)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             ws = model.styles(z, labels)
-            return ws if truncation == 1 else model.centre(1, labels).lerp(ws, truncation)
+            return ws if truncation == 1 else model.mean_w(1, labels).lerp(ws, truncation)
 
     def _recoloured(self, ws: Tensor, variants: int) -> Tensor:
         """Styles, and variants whose finer half is that of random pictures."""

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.models.inside import Host
 from kyara.models.projector import Model as Projector
+from kyara.nn.activations import ActivationCache
 
 SEEN = 0.05
 """Less of a pattern than this is none."""
@@ -38,7 +38,7 @@ SURE = 0.6
 class Lesson:
     """Pictures, what their values shall be, and where."""
 
-    host: Host
+    host: ActivationCache
     edited: Tensor
     """As they shall be, (B, 3, H, W) in [-1, 1]; all of it differs from the host's only where `alpha` is not 0."""
     alpha: Tensor
@@ -60,7 +60,7 @@ class Lesson:
 
 
 @torch.no_grad()
-def teach(host: Host, overlays: Tensor, projector: Projector, *, sure: Tensor | None = None) -> Lesson:
+def teach(host: ActivationCache, overlays: Tensor, projector: Projector, *, sure: Tensor | None = None) -> Lesson:
     """What it takes to see overlays (B, 4, H, W), colours in [-1, 1] and how much of them in [0, 1], over the host's
     pictures. Where it is not `sure` (B,), nothing is learned, and nothing kept either."""
     own, alpha = host.picture.float(), overlays[:, 3:]
@@ -71,7 +71,7 @@ def teach(host: Host, overlays: Tensor, projector: Projector, *, sure: Tensor | 
     return Lesson(host, edited, alpha, host.value + new * change, new, ~where)
 
 
-def is_there(host: Host, overlay: Tensor) -> bool:
+def is_there(host: ActivationCache, overlay: Tensor) -> bool:
     """Whether the first of the host's pictures looks already as it would under an overlay (4, H, W)."""
     alpha = overlay[3:]
     off = ((overlay[:3] - host.picture[0].float()).abs() * alpha).sum() / (3 * alpha.sum()).clamp_min(1e-6)
@@ -79,7 +79,7 @@ def is_there(host: Host, overlay: Tensor) -> bool:
 
 
 @torch.no_grad()
-def forget(host: Host, masks: Tensor, goal: Tensor) -> Lesson:
+def forget(host: ActivationCache, masks: Tensor, goal: Tensor) -> Lesson:
     """Values `goal` (B, C, h, w) where masks (B, 1, H, W) say, whatever that looks like."""
     where = _near(F.adaptive_max_pool2d((masks > 0.5).float(), goal.shape[2:]))
     edited = host.decode(torch.where(where, goal, host.value)).float()
@@ -125,14 +125,14 @@ class Template(NamedTuple):
 class Search:
     """Finds in other pictures the place that the masks of examples mean, by what the memory's keys are like there."""
 
-    def __init__(self, examples: Sequence[tuple[Host, Tensor]], others: Sequence[Host]) -> None:
+    def __init__(self, examples: Sequence[tuple[ActivationCache, Tensor]], others: Sequence[ActivationCache]) -> None:
         """The first picture of each example counts, and its overlay (4, H, W)."""
         self.size = examples[0][0].value.shape[2:]
         keys = torch.cat([host.key for host in others]).float()
         self.deviation = keys.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
         self.examples = [self._templates(host, overlay) for host, overlay in examples]
 
-    def __call__(self, host: Host) -> tuple[Tensor, Tensor]:
+    def __call__(self, host: ActivationCache) -> tuple[Tensor, Tensor]:
         """The overlay of the example that fits best, moved to where the place is in each picture, (B, 4, H, W), and how
         much alike it is, (B,)."""
         maps = self._maps(host.key)
@@ -143,7 +143,7 @@ class Search:
             laid, best = torch.where(better[:, None, None, None], other, laid), torch.maximum(alike, best)
         return laid, best
 
-    def _templates(self, host: Host, overlay: Tensor) -> list[Template]:
+    def _templates(self, host: ActivationCache, overlay: Tensor) -> list[Template]:
         maps, found = self._maps(host.key[:1]), []
         for part in parts(overlay):
             top, bottom, left, right = self._box(part)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models.inside import Cut, Host, module_of, replacing
-from kyara.models.layers import ModulatedConv
+from kyara.nn.activations import ActivationCache, Cut, module_of, replacing
+from kyara.nn.layers import ModulatedConv
 from kyara.rewriting.lessons import Lesson
 from kyara.rewriting.nonlinear import Difference
 
@@ -31,7 +31,7 @@ ROUNDS, SHARES = 6, (1.0, 0.5, 0.25, 0.1, 0.03)
 class LinearMemory:
     """One layer of a network, as a memory. ValueError if there is not exactly one convolution in it."""
 
-    def __init__(self, cut: Cut, others: Sequence[Host]) -> None:
+    def __init__(self, cut: Cut, others: Sequence[ActivationCache]) -> None:
         """`others` are random pictures, from which it is known what keys are like."""
         self.cut = cut
         weights = cut.weights(others[0])
@@ -46,7 +46,7 @@ class LinearMemory:
         self.whiten = axes @ torch.diag(values.rsqrt()) @ axes.T
 
     @torch.no_grad()
-    def keys(self, host: Host) -> Tensor:
+    def keys(self, host: ActivationCache) -> Tensor:
         """What the convolution sees of these pictures, (B, channels, h, w)."""
         seen: list[Tensor] = []
         if isinstance(self.module, ModulatedConv):
@@ -173,7 +173,7 @@ class LinearMemory:
         return slope, lesson.goal - values.detach()
 
     @torch.no_grad()
-    def erased(self, host: Host, masks: Tensor, units: int = UNITS) -> Tensor:
+    def erased(self, host: ActivationCache, masks: Tensor, units: int = UNITS) -> Tensor:
         """The values (B, C, h, w) without those units of the keys that say most of what is under masks (B, 1, H, W):
         the ones with the highest mean square there, relative to that everywhere."""
         keys = self.keys(host)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kyara.models import has_bfloat16
-from kyara.models.inside import Cut
+from kyara.nn.activations import Cut
 from kyara.rewriting.lessons import Lesson
+from kyara.training.runtime import has_bfloat16
 
 Difference = dict[str, Tensor]
 """What is added to weights, by their names."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.checkpoint import Checkpoint
-from kyara.data.dataset import Dataset
-from kyara.data.pictures import encode_webp, to_uint8
-from kyara.gallery import HEAD
+from kyara.files.checkpoint import Checkpoint
+from kyara.files.dataset import Dataset
+from kyara.files.gallery import HEAD
+from kyara.files.pictures import encode_webp, to_uint8
 from kyara.models.base import Generator, Model
 from kyara.rewriting.differences import Rule, combined
 from kyara.rewriting.edit import Picture

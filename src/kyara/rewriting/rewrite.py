@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from tyro.conf import Positional
 
-from kyara import checkpoint, models
-from kyara.checkpoint import CONFIG, Checkpoint, free_folder, write_atomic
-from kyara.data.dataset import open_dataset
-from kyara.gallery import command_line, printable
+from kyara import models
+from kyara.files import checkpoint
+from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.checkpoint import CONFIG, Checkpoint
+from kyara.files.dataset import open_dataset
+from kyara.files.gallery import command_line
+from kyara.files.names import printable
 from kyara.models.base import Model
 from kyara.models.projector import Model as Projector
 from kyara.rewriting import differences
@@ -26,6 +29,7 @@ from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.nonlinear import Settings
 from kyara.rewriting.page import preview_page
 from kyara.rewriting.teaching import Memory, Teacher, overlays_of, teach_rule
+from kyara.training.runtime import pick_device
 
 PREVIEW = "preview.html"
 DAMAGE, TAUGHT = 0.06, 0.2
@@ -96,7 +100,7 @@ def rewrite(
         if out.resolve() in (read.resolve(), *read.resolve().parents):
             raise ValueError(f"--out {out}: {read} is read from there; choose another folder")
     rules, learned = _sum_up(model, found, wanted, undo, strength)
-    network = models.load(model, models.pick_device(device)).requires_grad_(False)
+    network = models.load(model, pick_device(device)).requires_grad_(False)
     teacher = None
     if learned:
         hosts = Hosts(network, model, None if data is None else open_dataset(data))

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.data.pictures import to_uint8
+from kyara.files.pictures import to_uint8
 from kyara.models.base import Model
-from kyara.models.inside import Cut, Host
 from kyara.models.projector import Model as Projector
+from kyara.nn.activations import ActivationCache, Cut
 from kyara.rewriting.edit import Edit, Example, cropped, overlay
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.lessons import SEEN, SURE, Lesson, Search, forget, is_there, rimmed, teach
@@ -80,7 +80,7 @@ class Teacher:
         spans, last = self.model.memories(), self.projector.config.layer
         return Cut(self.model, spans[last - layers + 1], spans[last])
 
-    def others(self, cut: Cut, count: int, seed: int, edit: Edit | None = None) -> list[Host]:
+    def others(self, cut: Cut, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
         """Random pictures, cut open. Of an inpainter every second lesson is filled where the edit's pictures are: it is
         there that something is to be learned."""
         holes = None if edit is None else self.hosts.holes([example.host for example in edit.examples])
@@ -153,7 +153,7 @@ def teach_rule(teacher: Teacher, edit: Edit) -> Taught:
 
 
 def search_of(
-    teacher: Teacher, cut: Cut, edit: Edit, overlays: Sequence[Tensor | None], others: Sequence[Host]
+    teacher: Teacher, cut: Cut, edit: Edit, overlays: Sequence[Tensor | None], others: Sequence[ActivationCache]
 ) -> Search | None:
     """What finds the place of a rule; None if nothing is laid anywhere, or is there already."""
     opened = [(cut.open(teacher.hosts.like(e.host, 0)), laid) for e, laid in zip(edit.examples, overlays, strict=True)]
@@ -161,7 +161,7 @@ def search_of(
     return Search(examples, others) if examples else None
 
 
-def _asks(host: Host, laid: Tensor) -> bool:
+def _asks(host: ActivationCache, laid: Tensor) -> bool:
     return bool((laid[3] > SEEN).any()) and not is_there(host, laid)
 
 
@@ -170,7 +170,7 @@ def lessons_of(
     cut: Cut,
     edit: Edit,
     overlays: Sequence[Tensor | None],
-    others: Sequence[Host],
+    others: Sequence[ActivationCache],
     memory: LinearMemory | None,
     search: Search | None,
 ) -> tuple[list[Lesson], list[Lesson], float]:
@@ -199,7 +199,9 @@ def lessons_of(
     return given, found, float(torch.cat(sure).float().mean())
 
 
-def _measure(model: Model, difference: Difference, search: Search | None, fresh: Sequence[Host]) -> dict[str, float]:
+def _measure(
+    model: Model, difference: Difference, search: Search | None, fresh: Sequence[ActivationCache]
+) -> dict[str, float]:
     """On fresh pictures: how much of the new pattern is shown where it belongs, 0 none and 1 all, if its place is found
     in any; and how much pixels in [-1, 1] change elsewhere."""
     shown, missing, changes, far, everywhere = 0.0, 0.0, 0.0, 0.0, list[float]()

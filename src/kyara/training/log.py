@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kyara.checkpoint import write_atomic
+from kyara.files.atomic import write_atomic
 
 STATS = "stats.jsonl"
 SURE = 0.98

@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from kyara.data.dataset import POINTS, Dataset, Stream
-from kyara.data.pictures import to_float
+from kyara.files.dataset import POINTS, Dataset, Stream
+from kyara.files.pictures import to_float
 from kyara.models.base import COLUMNS, Batch, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
 from kyara.training.run import Run
+from kyara.training.scores import builtin_frechet
 from kyara.training.transfer import groups
 
 TICK = 32
@@ -133,7 +134,7 @@ def fit(
         if log is not None:
             model.eval()
             with torch.no_grad():
-                scores, sheet = model.measure(measured), model.preview(measured[:SHEET])
+                scores, sheet = model.measure(measured, builtin_frechet), model.preview(measured[:SHEET])
             model.train()
             by_value = isinstance(model, Generator) and bool(config.attributes)
             if sheet is not None:
@@ -167,11 +168,11 @@ def fit(
             whole = dataclasses.replace(next(pictures), step=step, augment=augment).to(device)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("pace", 1.0)
+                    group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("lr_multiplier", 1.0)
             kept = [buffer.clone() for buffer in model.buffers()]
             dropped = torch.zeros((), device=device)
             for phase in model.phases:
-                every = model.every(phase)
+                every = model.reg_interval(phase)
                 if not every or step % every:
                     continue
                 player = players[phase]

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kyara import __version__, checkpoint
-from kyara.checkpoint import CONFIG, WEIGHTS, write_atomic
-from kyara.data import pictures
+from kyara import __version__
+from kyara.files import checkpoint, pictures
+from kyara.files.atomic import write_atomic
+from kyara.files.checkpoint import CONFIG, WEIGHTS
 from kyara.models import architecture, stored
 from kyara.models.base import Model
 

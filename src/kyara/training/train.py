@@ -14,12 +14,13 @@ import tyro
 from lightning_fabric import Fabric
 
 from kyara import models
-from kyara.data.dataset import Dataset, known_values, open_dataset
-from kyara.data.pictures import parse_size
+from kyara.files.dataset import Dataset, known_values, open_dataset
+from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 from kyara.training.augment import Policy
 from kyara.training.loop import Options, fit, tell
 from kyara.training.run import Run, find_run
+from kyara.training.runtime import pick_device
 from kyara.training.transfer import Tuning, check_held, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
@@ -50,7 +51,7 @@ def train(
     tune_layers: int | None = None,
     tune_end: Literal["fine", "coarse"] = "fine",
     freeze: str = "",
-    layer_pace: float = 1.0,
+    layer_lr_multiplier: float = 1.0,
     seed: int = 0,
     precision: Literal["auto", "32", "bf16"] = "auto",
     compile: bool = False,
@@ -90,7 +91,8 @@ def train(
         tune_end: Which: fine, those nearest to the picture, or coarse.
         freeze: With --init, what stays the parent's, as mapping,g=2,d=4: the mapping network, the coarsest layers of
             the generator, the layers of the discriminator nearest to the picture.
-        layer_pace: With --init, how fast each layer of the generator learns, as a share of the next finer one's.
+        layer_lr_multiplier: With --init, the learning rate of each layer of the generator, as a share of the next finer
+            one's.
         seed: Everything random follows from it.
         precision: bf16 (mixed) or 32; auto is bf16 wherever it is faster.
         compile: Compile the network first; costs minutes, then steps are faster.
@@ -102,12 +104,12 @@ def train(
     """
     data, photos = choose_data(model, data, photos, drawings, of)
     out = None if out is None else Path(out)  # from Python, texts will do
-    target = models.pick_device(device)
+    target = pick_device(device)
     parent = inherited(model, init) if init is not None and preset is None else None
     config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
-    tuning = Tuning(tune_layers, tune_end, freeze, layer_pace)
+    tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
     if tuning != Tuning() and init is None:
-        raise ValueError("--tune-layers, --tune-end, --freeze, --layer-pace: only go with --init CHECKPOINT")
+        raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: only go with --init CHECKPOINT")
     dataset = None if data is None else open_dataset(data)
     if of is not None:
         config = dataclasses.replace(config, **models.architecture(model).about(of, layer))

@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch.nn import Parameter
 
-from kyara import checkpoint, models
+from kyara import models
+from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 
 LABEL_PARTS = {"labels", "heads"}
@@ -61,7 +62,7 @@ class Tuning:
     freeze: str = ""
     """What stays as it is, as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
     layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
-    pace: float = 1.0
+    lr_multiplier: float = 1.0
     """Each layer of the generator learns so much as fast as the next finer one, the mapping network as the coarsest."""
 
 
@@ -72,21 +73,21 @@ def tune(model: Model, tuning: Tuning) -> None:
         return
     parts = model.layers()
     if not parts:
-        raise ValueError("--tune-layers, --freeze, --layer-pace: this model has no layers to choose from")
+        raise ValueError("--tune-layers, --freeze, --layer-lr-multiplier: this model has no layers to choose from")
     if tuning.layers is None and tuning.end != "fine":
         raise ValueError(f"--tune-end {tuning.end}: only goes with --tune-layers")
     if tuning.layers is not None and not 0 < tuning.layers <= len(parts["g"]):
         raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
-    if not 0 < tuning.pace <= 1:
-        raise ValueError(f"--layer-pace {tuning.pace}: must be above 0, and at most 1")
+    if not 0 < tuning.lr_multiplier <= 1:
+        raise ValueError(f"--layer-lr-multiplier {tuning.lr_multiplier}: must be above 0, and at most 1")
     for name, count in _frozen(tuning.freeze, {name: len(layers) for name, layers in parts.items()}).items():
-        model.hold([p for layer in parts[name][:count] for p in layer])
+        model.freeze([p for layer in parts[name][:count] for p in layer])
     if tuning.layers is not None:
         others = parts["g"][: -tuning.layers] if tuning.end == "fine" else parts["g"][tuning.layers :]
-        model.hold([p for layer in [*parts["mapping"], *others] for p in layer])
+        model.freeze([p for layer in [*parts["mapping"], *others] for p in layer])
     for steps, layer in enumerate([*reversed(parts["g"]), *parts["mapping"]]):
         for parameter in layer:
-            parameter.pace = tuning.pace ** min(steps, len(parts["g"]) - 1)  # type: ignore[attr-defined]
+            parameter.lr_multiplier = tuning.lr_multiplier ** min(steps, len(parts["g"]) - 1)  # type: ignore[attr-defined]
     if not all(any(p.requires_grad for p in player.parameters()) for player in model.players().values()):
         raise ValueError(f"--freeze {tuning.freeze}: leaves nothing that could learn")
 
@@ -113,8 +114,8 @@ def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
 
 def groups(parameters: list[Parameter]) -> list[dict[str, object]]:
     """Parameter groups for an optimiser: those that learn, by their pace."""
-    by_pace: dict[float, list[Parameter]] = {}
+    by_multiplier: dict[float, list[Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
-            by_pace.setdefault(getattr(parameter, "pace", 1.0), []).append(parameter)
-    return [{"params": same, "pace": pace} for pace, same in by_pace.items()]
+            by_multiplier.setdefault(getattr(parameter, "lr_multiplier", 1.0), []).append(parameter)
+    return [{"params": same, "lr_multiplier": multiplier} for multiplier, same in by_multiplier.items()]

@@ -1,0 +1,25 @@
+"""Checkpoints from the model hub: `hf-hub:OWNER/NAME` becomes a local folder, through huggingface-hub's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kyara.files.errors import CheckpointError
+
+
+def download(repository: str, files: Sequence[str]) -> Path:
+    """The local folder of the hub's `OWNER/NAME`. Only `files` are fetched; one that does not exist is skipped."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(
+            f"hf-hub:{repository}: needs the package huggingface-hub; run: pip install 'kyara[hub]'"
+        ) from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(files)))
+    except Exception as error:
+        raise CheckpointError(
+            f"hf-hub:{repository}: could not be fetched ({type(error).__name__}: {error}). Check the name and the "
+            "connection; offline, download the repository elsewhere and give its folder as the path"
+        ) from error

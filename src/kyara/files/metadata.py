@@ -1,0 +1,88 @@
+"""What a Dataset's metadata file says, in each form that is read, row by row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kyara.files.errors import DatasetError
+
+Row = tuple[str, str, dict[str, str]]
+"""Where it stands, the picture's file name, attribute -> value."""
+
+
+def rows_csv(text: str, where: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        if "file_name" not in header:
+            raise DatasetError(f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like")
+        if len(set(header)) < len(header) or "" in header:
+            raise DatasetError(f"{where}, line 1: a column has no name, or two have the same; name each differently")
+        for row in reader:
+            if not row:
+                continue
+            line = f"line {reader.line_num}"
+            if len(row) != len(header):
+                hint = "quote values that hold a comma"
+                raise DatasetError(f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}")
+            values = dict(zip(header, (value.strip() for value in row), strict=True))
+            yield line, values["file_name"], values
+    except csv.Error as error:
+        raise DatasetError(f"{where}, line {reader.line_num}: {error}; save it as plain CSV") from error
+
+
+def rows_jsonl(text: str, where: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _json(line, f"{where}, line {number}")
+        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+            raise DatasetError(f'{where}, line {number}: not an object with "file_name"; write one a line')
+        # Boxes, captions in several languages and the like are tables: no attributes.
+        values = {key: _text(value) for key, value in row.items() if not isinstance(value, dict | list)}
+        yield f"line {number}", row["file_name"], values
+
+
+def rows_stylegan(text: str, where: str) -> Iterator[Row]:
+    whole = _json(text, where)
+    labels = whole.get("labels") if isinstance(whole, dict) else whole
+    if labels is None:
+        return
+    if not isinstance(labels, list):
+        raise DatasetError(f'{where}: "labels" must be null or a list of [path, label]')
+    length = None
+    for number, pair in enumerate(labels):
+        line = f"labels[{number}]"
+        match pair:
+            case [str(name), int(label)]:
+                yield line, name, {"class": _text(label)}
+            case [str(name), [*numbers]] if all(isinstance(n, int | float) for n in numbers):
+                if len(numbers) != (length := len(numbers) if length is None else length):
+                    raise DatasetError(f"{where}, {line}: {len(numbers)} numbers, but {length} before")
+                yield line, name, {f"label_{i}": _text(n) for i, n in enumerate(numbers)}
+            case _:
+                raise DatasetError(f"{where}, {line}: must be [path, whole number] or [path, list of numbers]")
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{where}: not JSON ({error}); write it anew or take it away") from error
+
+
+def _text(value: Any) -> str:
+    """A JSON value as metadata.csv would have it: 1.0 is 1, null is unknown."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return str(value)
+
+
+READERS = {"metadata.csv": rows_csv, "metadata.jsonl": rows_jsonl, "dataset.json": rows_stylegan}
+"""By the file's name; the first that is there counts. Each takes the text and how errors shall call the file."""

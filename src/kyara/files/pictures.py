@@ -1,0 +1,340 @@
+"""Pictures in and out: nothing else in Kyara opens or encodes one.
+
+A picture in memory is (H, W, 3) uint8 RGB. A file is hostile until it is decoded: what it declares is checked
+before memory is spent on it, only the decoders named here ever run, and whatever is wrong becomes a
+`PictureError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import stat
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+
+from kyara.files.errors import PictureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_PIXELS = 100_000_000
+"""Pictures that declare more pixels are refused before anything is decoded."""
+MAX_BYTES = 256 * 2**20
+"""Files larger than this are refused before they are read."""
+MAX_SIDE = 8192
+"""The longest side that `parse_size` accepts."""
+MAX_RECIPE = 2**20
+"""Bytes of the longest recipe that `read_recipe` looks at."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | (
+    {".avif"} if features.check("avif") else frozenset()
+)
+"""What the name of a picture ends in, in lower case. What is inside decides how it is decoded."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+RECIPE = "kyara"
+WHITE = (255, 255, 255)
+
+
+def decode(source: Path | bytes, name: str | None = None, *, at_least: int | None = None) -> np.ndarray:
+    """The picture in a file or in a file's bytes, (H, W, 3) uint8 RGB.
+
+    Whoever needs no more than `at_least` pixels on each side gets a large JPEG at a half, a quarter or an eighth of
+    its size, which is several times as fast.
+
+    Turned as its EXIF says; transparency laid over white; palettes, grey and CMYK converted; 16 bits scaled
+    to 8; the first frame of an animation. Raises nothing but PictureError, which calls the picture `name`.
+    """
+    with _open(source, name) as picture:
+        if at_least is not None:
+            picture.draft(None, (at_least, at_least))
+        picture.load()
+        return _rgb(picture)
+
+
+def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
+    """The same with what is transparent in it, (H, W, 4) uint8; opaque where the file says nothing of it."""
+    with _open(source, name) as picture:
+        picture.load()
+        if picture.has_transparency_data:
+            with contextlib.suppress(Exception):  # as in _rgb
+                ImageOps.exif_transpose(picture, in_place=True)
+            return np.array(picture.convert("RGBA"))
+        rgb = _rgb(picture)
+        return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
+def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
+    """(width, height) that a file declares, before any EXIF rotation; PictureError as in `decode`."""
+    with _open(source, name) as picture:
+        return picture.size
+
+
+@contextlib.contextmanager
+def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
+    """The picture, not yet decoded. Whatever goes wrong while it is open becomes a PictureError."""
+    name = name or (str(source) if isinstance(source, Path) else "picture")
+    data = b""
+    try:
+        data = _read_file(source) if isinstance(source, Path) else source
+        _check_bytes(data)
+        # Pillow warns of damage that either does not matter or is raised as an error further on.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_size(*picture.size)
+                yield picture
+    except Exception as error:  # decoders of hostile bytes raise whatever they like
+        raise PictureError(f"{name}: {_reason(error, data)}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError("not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _check_bytes(data: bytes) -> None:
+    if not data:
+        raise PictureError("empty file (0 bytes)")
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"declares {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+    if width < 1 or height < 1:
+        raise PictureError("has no pixels")
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    """What is wrong, in words for the owner of the file."""
+    text = str(error)
+    if isinstance(error, PictureError):
+        return text
+    if isinstance(error, Image.DecompressionBombError):
+        return f"declares too many pixels; the limit is {MAX_PIXELS // 10**6} million"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Kyara reads (png, jpeg, webp, bmp, gif, tiff, avif), or damaged at the top"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+        return f"cannot be read ({error.strerror})"
+    short_webp = data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data)
+    if short_webp or isinstance(error, EOFError) or re.search("truncated|too short|not enough", text, re.I):
+        return f"truncated: the file ends too early ({text or 'end of file'})"
+    return f"damaged ({text or type(error).__name__})"
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """Any loaded picture as (H, W, 3) uint8 RGB."""
+    with contextlib.suppress(Exception):  # broken EXIF turns nothing; the pixels are fine
+        ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith(("I", "F")):
+        grey = _to_8_bits(np.asarray(picture))
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return np.array(converted)
+    if picture.has_transparency_data:
+        rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        canvas = Image.new("RGB", rgba.size, WHITE)
+        canvas.paste(rgba, mask=rgba.getchannel("A"))
+        return np.array(canvas)
+    return np.array(picture.convert("RGB"))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Grey of any depth as uint8, scaled and never clipped.
+
+    16 bit files use their whole range. The range of wider ones is not written in them: the narrowest of the
+    usual ones that holds the values is taken, or else their own.
+    """
+    if values.dtype.itemsize == 2:
+        return np.round(values.astype(np.float32) / 257).astype(np.uint8)
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    top = next((top for top in tops if high <= top), None) if low >= 0 else None
+    if top is None:
+        values, top = values - low, max(high - low, 1e-12)
+    return np.round(values / top * 255).astype(np.uint8)
+
+
+def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """The picture (H, W, 3) uint8 as a PNG file; `recipe` travels in it as JSON (text chunk "kyara")."""
+    info = None
+    if recipe is not None:
+        info = PngImagePlugin.PngInfo()
+        info.add_text(RECIPE, json.dumps(recipe, separators=(",", ":")))  # ASCII: \u escapes the rest
+    return _encode(picture, "PNG", pnginfo=info)
+
+
+def encode_webp(picture: np.ndarray) -> bytes:
+    """The picture (H, W, 3) uint8 as a lossless WebP file: `decode` gives the same back, to the bit."""
+    # The quality of a lossless file is effort: this is 4 % larger than the smallest, at ten times the speed.
+    return _encode(picture, "WEBP", lossless=True, quality=20, method=2)
+
+
+def _encode(picture: np.ndarray, encoding: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    _image(picture).save(buffer, encoding, **options)
+    return buffer.getvalue()
+
+
+def _image(picture: np.ndarray) -> Image.Image:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"a picture is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+    return Image.fromarray(np.ascontiguousarray(picture))
+
+
+def write_png(path: Path, picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> None:
+    """Writes `encode_png` to `path`, atomically."""
+    _write(path, encode_png(picture, recipe))
+
+
+def _write(path: Path, data: bytes) -> None:
+    from kyara.files.atomic import write_atomic  # it needs torch, which processes that only decode do without
+
+    write_atomic(path, lambda temporary: temporary.write_bytes(data))
+
+
+def read_recipe(path: Path) -> dict[str, Any] | None:
+    """What `write_png` put into the PNG at `path`; None if the file carries no readable recipe."""
+    try:
+        with path.open("rb") as file:
+            if file.read(8) != PNG_SIGNATURE:
+                return None
+            for _ in range(1000):  # it stands before the pixels; a file with more chunks there is not ours
+                length, kind = struct.unpack(">I4s", file.read(8))
+                if kind in (b"IDAT", b"IEND"):
+                    return None
+                if kind != b"tEXt" or length > MAX_RECIPE:
+                    file.seek(length + 4, io.SEEK_CUR)
+                    continue
+                key, _, text = file.read(length + 4)[:-4].partition(b"\0")
+                if key == RECIPE.encode():
+                    recipe = json.loads(text.decode("latin-1"))
+                    return recipe if isinstance(recipe, dict) else None
+    except (OSError, ValueError, struct.error, RecursionError):
+        return None
+    return None
+
+
+def encode_animation(pictures: Iterable[np.ndarray], fps: float) -> bytes:
+    """Pictures of one size, each (H, W, 3) uint8, as an animated WebP that loops, `fps` of them a second."""
+    frames = [_image(picture) for picture in pictures]
+    if not frames or not fps > 0:
+        raise ValueError(f"an animation needs pictures and a positive number of them a second, not {fps}")
+    if len({frame.size for frame in frames}) > 1:
+        raise ValueError("the pictures of an animation must all have one size")
+    buffer = io.BytesIO()
+    duration = max(1, round(1000 / fps))
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=90)
+    return buffer.getvalue()
+
+
+def write_animation(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
+    """Writes `encode_animation` to `path`, atomically."""
+    _write(path, encode_animation(pictures, fps))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) in pixels of "96" (a square) or "512x256": HEIGHTxWIDTH, as the papers write shapes."""
+    match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:[x×]\s*([0-9]{1,5})\s*)?", str(text), re.I)
+    if match:
+        height = int(match[1])
+        width = int(match[2]) if match[2] else height
+        if 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE:
+            return width, height
+    hint = f"give one number for a square (96) or HEIGHTxWIDTH (512x256), each from 1 to {MAX_SIDE}"
+    raise ValueError(f"--size {text}: not a size; {hint}")
+
+
+Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
+
+
+def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos") -> np.ndarray:
+    """The picture (H, W, 3) uint8 at that size, by that filter; itself if it has that size."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
+
+
+def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The largest centred region of that aspect, resized. Whole pixels are cut: a picture that only needs
+    cutting stays sharp."""
+    h, w = picture.shape[:2]
+    cut_w, cut_h = min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
+    x, y = (w - cut_w) // 2, (h - cut_h) // 2
+    return resize(picture[y : y + cut_h, x : x + cut_w], width, height)
+
+
+def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The whole picture, as large as fits, centred on white."""
+    h, w = picture.shape[:2]
+    scale = min(width / w, height / h)
+    fit_w, fit_h = min(width, max(1, round(w * scale))), min(height, max(1, round(h * scale)))
+    canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+    x, y = (width - fit_w) // 2, (height - fit_h) // 2
+    canvas[y : y + fit_h, x : x + fit_w] = resize(picture, fit_w, fit_h)
+    return canvas
+
+
+def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
+    """All pictures side by side on white, row by row, as one picture; about square unless `columns` says how
+    many stand in a row."""
+    if not len(pictures):
+        raise ValueError("a sheet needs at least one picture")
+    columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    height = max(p.shape[0] for p in pictures) + margin
+    width = max(p.shape[1] for p in pictures) + margin
+    canvas = np.full((rows * height + margin, columns * width + margin, 3), 255, dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = margin + i // columns * height, margin + i % columns * width
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return canvas
+
+
+def numbered(picture: np.ndarray, number: int) -> np.ndarray:
+    """The picture (H, W, 3) with a strip below it, on which its number on a sheet stands: (H + 14, W, 3)."""
+    strip = Image.new("RGB", (picture.shape[1], 14), WHITE)
+    ImageDraw.Draw(strip).text((2, 1), str(number), fill=(0, 0, 0), font=ImageFont.load_default_imagefont())
+    return np.concatenate([picture, np.array(strip)])
+
+
+def to_float(pictures: np.ndarray | Tensor) -> Tensor:
+    """uint8 pictures (B, H, W, 3) or (H, W, 3) as models take them: (B, 3, H, W) or (3, H, W) in [-1, 1]. In memory the
+    channels stay last, as the networks want them."""
+    import torch
+
+    tensor = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))
+    return tensor.movedim(-1, -3).float().div_(127.5).sub_(1)  # (B, 3, H, W)
+
+
+def to_uint8(pictures: Tensor) -> np.ndarray:
+    """The inverse of `to_float`: rounds, and clamps what lies outside [-1, 1]."""
+    import torch
+
+    values = ((pictures.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    array: np.ndarray = values.movedim(-3, -1).contiguous().cpu().numpy()  # (B, H, W, 3)
+    return array

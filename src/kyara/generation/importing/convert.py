@@ -1,0 +1,169 @@
+"""The StyleGAN2 of another program as ours, tensor for tensor.
+
+All are the paper's network and keep weights as they are before the equalised learning rate scales them, so numbers are
+taken over as they stand. NVIDIA demodulates before that scale instead of behind it: only the 1e-8 that keeps the root
+from zero weighs otherwise, by less than float32 tells apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kyara.generation.importing import nvidia, rosinality
+from kyara.generation.importing.layout import SUPPORTED, Layout, Names, Network, listed, named, shown
+from kyara.generation.importing.unpickle import ForeignError, Stored
+from kyara.models import stored
+from kyara.models.base import latents
+from kyara.models.stylegan2 import Config, Discriminator, GeneratorNet, MappingNet, Model, StyledConv, ToRGB
+from kyara.nn.filters import BINOMIAL
+
+LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
+STYLES = 4096
+"""Latents whose mean style is taken where a file does not tell the mean."""
+LOOKED_AT = 4
+"""Pictures over which activations are looked at."""
+MEAN_STYLE = "g_ema.mapping.w_average"
+FILTERS = (".resample_filter", ".kernel")
+"""What the tensors are called that hold the filter of up- and downsampling, which is fixed here."""
+
+
+@dataclasses.dataclass
+class Converted:
+    """What a Checkpoint is made of."""
+
+    program: str
+    """Whose layout the file has."""
+    config: Config
+    weights: dict[str, Tensor]
+    notes: list[str]
+    """What was left out, and what did not come from the file."""
+
+
+def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted:
+    """What a file's value becomes; its tensors must still be loadable, and cannot be more than `size`, the bytes of the
+    file. ForeignError names what is missing, left over or not supported."""
+    layout = _layout(value)
+    generator = layout.network(layout.keys[0], value[layout.keys[0]])
+    generator.tensors |= named("the file", {key: value[key] for key in layout.extra if value.get(key) is not None})
+    critic = None
+    if value.get(layout.keys[1]) is not None and not generator_only:
+        critic = layout.network(layout.keys[1], value[layout.keys[1]])
+    config = layout.config(generator, critic)
+
+    tensors = [*generator.tensors.values(), *(critic.tensors.values() if critic else ())]
+    if sum(tensor.nbytes for tensor in tensors) > size:
+        raise ForeignError("damaged: its tensors claim more than the file holds")
+    shapes = _shapes(config)
+    plan = _matched(_names(layout, config, generator), generator, shapes, layout.filter_gain)
+    if critic is not None:
+        plan |= _matched(layout.critic(config), critic, shapes, 1.0)
+    weights = {name: _load(name, tensor, shapes[name]) for name, tensor in plan.items()}
+    weights["path_average"] = torch.zeros(())
+
+    notes = []
+    if MEAN_STYLE not in weights:
+        weights[MEAN_STYLE] = mean_style(config, weights)
+        notes.append(
+            f"the mean style, which truncation pulls towards, is not in the file: taken over {STYLES:,} latents"
+        )
+    limit = layout.limit(generator)
+    if limit < math.inf and (largest := largest_activation(config, weights)) >= limit:
+        notes.append(f"activations reach {largest:.0f} and are not cut off at {limit:g}: pictures may differ")
+    if critic is None:
+        weights |= _fresh_critic(config)
+        notes.append("the discriminator is a fresh one")
+    used = {layout.keys[0], *layout.extra, *([layout.keys[1]] if critic else [])}
+    if left := [key for key in value if key not in used]:
+        notes.append(f"left out: {listed(left)}")
+    return Converted(layout.program, config, weights, notes)
+
+
+def _layout(value: Any) -> Layout:
+    """Whose file it is, by what it calls the averaged generator."""
+    if not isinstance(value, dict):
+        raise ForeignError(
+            f"holds {shown(value)}, not the table of networks that NVIDIA's and rosinality's programs write"
+        )
+    for layout in LAYOUTS:
+        if layout.keys[0] in value:
+            return layout
+    raise ForeignError(f"holds no G_ema (NVIDIA) and no g_ema (rosinality), but {listed(value)}")
+
+
+def _names(layout: Layout, config: Config, generator: Network) -> Names:
+    """The generator's names; the mean style may be missing, as it can be told from the rest."""
+    for ours, theirs in layout.generator(config):
+        if ours != MEAN_STYLE or theirs in generator.tensors:
+            yield ours, theirs
+
+
+def _shapes(config: Config) -> dict[str, torch.Size]:
+    """The shapes of the tensors that a Checkpoint holds, without the tensors."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in stored(Model(config)).items()}
+
+
+def _matched(
+    names: Iterable[tuple[str, str]], network: Network, shapes: Mapping[str, torch.Size], gain: float
+) -> dict[str, Stored]:
+    """Our name -> their tensor. ForeignError names one that is missing, left over or of another shape; sides of length
+    1 do not count."""
+    plan, left = {}, dict(network.tensors)
+    for ours, theirs in names:
+        tensor = left.pop(theirs, None)
+        if tensor is None:
+            raise ForeignError(f"{network.label}.{theirs} is missing; {SUPPORTED}")
+        if [n for n in tensor.shape if n != 1] != [n for n in shapes[ours] if n != 1]:
+            there, here = (" x ".join(map(str, shape)) or "1" for shape in (tensor.shape, shapes[ours]))
+            raise ForeignError(f"{network.label}.{theirs} is {there} where {here} is needed; {SUPPORTED}")
+        plan[ours] = tensor
+    row = torch.tensor(BINOMIAL)
+    expected = torch.outer(row, row) * (gain / row.sum() ** 2)
+    for theirs, tensor in left.items():
+        if not theirs.endswith(FILTERS):
+            raise ForeignError(f"{network.label}.{shown(theirs)} is of no use here; {SUPPORTED}")
+        if tensor.shape != (4, 4) or not torch.allclose(tensor.load().float(), expected, atol=1e-6):
+            raise ForeignError(f"{network.label}.{shown(theirs)} is another filter than [1, 3, 3, 1]; {SUPPORTED}")
+    return plan
+
+
+def _load(name: str, tensor: Stored, shape: torch.Size) -> Tensor:
+    loaded = tensor.load().reshape(shape)
+    if not loaded.is_floating_point() or not loaded.isfinite().all():
+        raise ForeignError(f"damaged: what becomes {name} is not all finite numbers")
+    return loaded
+
+
+@torch.no_grad()
+def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
+    """The mean w (w_dim,) of the mapping network in `weights`."""
+    mapping, prefix = MappingNet(config), "g_ema.mapping.layers."
+    mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    w: Tensor = mapping(latents(range(STYLES), config.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
+    return w.mean(0)
+
+
+@torch.no_grad()
+def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
+    """The largest magnitude behind any convolution of the generator in `weights`, over a few pictures."""
+    generator, largest = GeneratorNet(config).eval(), [0.0]
+    generator.load_state_dict({k.removeprefix("g_ema."): v for k, v in weights.items() if k.startswith("g_ema.")})
+    for module in generator.modules():
+        if isinstance(module, StyledConv | ToRGB):
+            module.register_forward_hook(lambda _, __, x: largest.append(float(x.abs().max())))
+    ws = generator.mapped(latents(range(LOOKED_AT), config.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
+    generator.synthesis(ws, noise=False)
+    return max(largest)
+
+
+def _fresh_critic(config: Config) -> dict[str, Tensor]:
+    """A discriminator to begin with, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {f"d.{name}": tensor for name, tensor in Discriminator(config).state_dict().items()}

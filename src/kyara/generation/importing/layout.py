@@ -1,0 +1,108 @@
+"""What the layouts of other programs have in common: networks as tables of tensors, and our Config from shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from kyara.files.names import printable
+from kyara.generation.importing.unpickle import ForeignError, Stored, Thing
+from kyara.models.stylegan2 import PRESETS, Config
+
+SUPPORTED = "supported is StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels"
+MOST_SIZES = 10
+"""Sizes that a network works at: up to 2048 pixels."""
+LONGEST = 100
+"""Characters of a tensor's or module's name."""
+
+
+@dataclasses.dataclass
+class Network:
+    """One network of a file."""
+
+    label: str
+    """What the file calls it."""
+    tensors: dict[str, Stored]
+    """Its tensors by name."""
+    modules: dict[str, Thing] = dataclasses.field(default_factory=dict)
+    """Its modules by name, where the file has them."""
+
+
+Names = Iterator[tuple[str, str]]
+"""Our name of a tensor, and theirs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one program keeps StyleGAN2."""
+
+    program: str
+    keys: tuple[str, str]
+    """What it calls the averaged generator and the discriminator."""
+    extra: tuple[str, ...]
+    """Tensors that belong to the generator but stand beside it."""
+    network: Callable[[str, Any], Network]
+    """A network of a file's value. ForeignError if it is none."""
+    config: Callable[[Network, Network | None], Config]
+    """Our numbers for a generator and its discriminator. ForeignError if we cannot be that network."""
+    generator: Callable[[Config], Names]
+    critic: Callable[[Config], Names]
+    filter_gain: float
+    """Sum of the generator's filters."""
+    limit: Callable[[Network], float]
+    """Where a network cuts activations off; infinite if nowhere."""
+
+
+def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, Stored]:
+    """The tensors of a table. ForeignError names what is none."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or len(name) > LONGEST or not isinstance(tensor, Stored):
+            raise ForeignError(f"{label}.{shown(name)} is no tensor")
+    return dict(tensors)
+
+
+def pair(ours: str, theirs: str) -> Names:
+    """The names of a layer's weight and bias."""
+    yield f"{ours}.weight", f"{theirs}.weight"
+    yield f"{ours}.bias", f"{theirs}.bias"
+
+
+def config_of(network: Network, channels: list[int], first: str, layers: int, **more: Any) -> Config:
+    """The numbers of a network with these `channels` from 4 pixels on, and `layers` in its mapping network, whose first
+    weights have the name `first`. Of training the numbers are those of the paper, at 256 pixels."""
+    if not layers or not 0 < len(channels) <= MOST_SIZES:
+        raise ForeignError(f"{network.label} has {len(channels)} sizes and {layers} mapping layers; {SUPPORTED}")
+    w_dim, z_dim = shape_of(network, first, 2)
+    size = 4 << (len(channels) - 1)
+    base = max(count * (4 << level) for level, count in enumerate(channels))
+    numbers: dict[str, Any] = {"width": size, "height": size, "z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers}
+    numbers |= {"channel_base": base, "channel_max": max(channels)}
+    config = dataclasses.replace(PRESETS["paper256"], **numbers, **more)
+    if channels != [config.channels(level) for level in range(len(channels))]:
+        told = ", ".join(map(str, channels))
+        raise ForeignError(
+            f"{network.label} has {told} channels from 4 pixels on; supported: a number over the size, up to a maximum"
+        )
+    return config
+
+
+def shape_of(network: Network, name: str, sides: int) -> tuple[int, ...]:
+    """The shape of a tensor. ForeignError if it is missing or has another number of sides."""
+    tensor = network.tensors.get(name)
+    if tensor is None or len(tensor.shape) != sides:
+        raise ForeignError(f"{network.label}.{name} is missing or has not {sides} sides; {SUPPORTED}")
+    return tensor.shape
+
+
+def shown(value: Any) -> str:
+    """Something out of a file, for a message."""
+    if isinstance(value, str | float | bool | None) or (isinstance(value, int) and value.bit_length() < 64):
+        return printable(str(value)[:40])
+    return f"a {type(value).__name__}"
+
+
+def listed(values: Iterable[Any], most: int = 12) -> str:
+    """Some of the names out of a file, for a message."""
+    texts = [shown(value) for value in values]
+    return ", ".join([*texts[:most], *["..."] * (len(texts) > most)]) or "nothing"

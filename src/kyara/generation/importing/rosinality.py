@@ -1,0 +1,82 @@
+"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: tables of tensors. What is not in them
+is the same in all its networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kyara.generation.importing.layout import Layout, Names, Network, config_of, named, pair, shape_of
+from kyara.generation.importing.unpickle import ForeignError
+from kyara.models.stylegan2 import Config
+
+
+def network(label: str, value: Any) -> Network:
+    """A network's tensors by name."""
+    if not isinstance(value, dict):
+        raise ForeignError(f"{label} is no table of tensors")
+    return Network(label, named(label, value))
+
+
+def config(generator: Network, critic: Network | None) -> Config:
+    """Our numbers for a generator."""
+    layers = sum(f"style.{i}.weight" in generator.tensors for i in range(1, 65))
+    doublings = sum(f"convs.{2 * i + 1}.conv.weight" in generator.tensors for i in range(32))
+    convs = ["conv1.conv.weight"] + [f"convs.{2 * i + 1}.conv.weight" for i in range(doublings)]
+    channels = [shape_of(generator, conv, 5)[1] for conv in convs]
+    return config_of(generator, channels, "style.1.weight", layers, mapping_lr=0.01, deviation_group=4)
+
+
+def generator_names(config: Config) -> Names:
+    """Our names of the generator's tensors, and rosinality's."""
+    yield "g_ema.mapping.w_average", "latent_avg"
+    yield "g_ema.synthesis.constant", "input.input"
+    for i in range(config.mapping_layers):
+        yield from pair(f"g_ema.mapping.layers.{i}", f"style.{i + 1}")
+    for level in range(config.levels + 1):
+        ours = f"g_ema.synthesis.blocks.{level}"
+        convs = (
+            [("conv0", f"convs.{2 * level - 2}"), ("conv1", f"convs.{2 * level - 1}")]
+            if level
+            else [("conv1", "conv1")]
+        )
+        for i, (here, there) in enumerate(convs):
+            yield f"{ours}.{here}.noise", f"noises.noise_{max(2 * level - 1, 0) + i}"
+            yield f"{ours}.{here}.noise_strength", f"{there}.noise.weight"
+            yield f"{ours}.{here}.bias", f"{there}.activate.bias"
+        rgb = f"to_rgbs.{level - 1}" if level else "to_rgb1"
+        yield f"{ours}.to_rgb.bias", f"{rgb}.bias"
+        for here, there in [*convs, ("to_rgb", rgb)]:
+            yield f"{ours}.{here}.conv.weight", f"{there}.conv.weight"
+            yield from pair(f"{ours}.{here}.affine", f"{there}.conv.modulation")
+
+
+def critic_names(config: Config) -> Names:
+    """Our names of the discriminator's tensors, and rosinality's."""
+    yield from _conv("d.from_rgb", "convs.0")
+    for level in range(1, config.levels + 1):
+        ours, theirs = f"d.blocks.{level - 1}", f"convs.{config.levels - level + 1}"
+        yield from _conv(f"{ours}.conv0", f"{theirs}.conv1")
+        yield from _conv(f"{ours}.conv1", f"{theirs}.conv2", 1)
+        yield f"{ours}.skip.weight", f"{theirs}.skip.1.weight"
+    yield from _conv("d.conv", "final_conv")
+    yield from pair("d.hidden", "final_linear.0")
+    yield from pair("d.output", "final_linear.1")
+
+
+def _conv(ours: str, theirs: str, step: int = 0) -> Names:
+    """A convolution and its bias are two steps of a sequence, behind a filter if it halves the size."""
+    yield f"{ours}.weight", f"{theirs}.{step}.weight"
+    yield f"{ours}.bias", f"{theirs}.{step + 1}.bias"
+
+
+LAYOUT = Layout(
+    program="rosinality",
+    keys=("g_ema", "d"),
+    extra=("latent_avg",),
+    network=network,
+    config=config,
+    generator=generator_names,
+    critic=critic_names,
+    filter_gain=4.0,
+    limit=lambda _: float("inf"),
+)

@@ -1,0 +1,199 @@
+"""The networks of CartoonGAN: what makes eyes larger, what draws, and what judges drawings.
+
+None has statistics of its own at inference, so that what becomes of a place depends on what is near it alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from kyara.models.cartoongan.config import Config
+from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
+from kyara.models.cartoongan.painting import cel, cel_reach, expose, ink, ink_reach
+from kyara.perception import portrait
+
+PLACE, WARPED = 4, 16
+"""Pixels that the warping network sees as one at first, and at last."""
+FARTHEST = 32
+"""Pixels that a pixel comes from at most."""
+
+
+class Conv(nn.Sequential):
+    """Convolution, batch normalisation, ReLU; at half the size with stride 2. (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to their input, (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Conv(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.second(self.first(x)))
+
+
+class Network(nn.Module):
+    """In, through the residual blocks, and out: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), a little beyond if
+    they were `filtered`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels * 2**i for i in range(config.halvings + 1)]
+        kernel = 7 if config.fold == 1 else 5
+        self.stem = Conv((6 if config.filtered else 3) * config.fold**2, widths[0], kernel)
+        self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
+        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.blocks)))
+        self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
+        self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
+        if config.filtered:
+            for parameter in self.out.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[2:]
+        step = self.config.fold * 2**self.config.halvings
+        x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
+        drawn = None
+        if self.config.filtered:
+            drawn = cel(x, side=min(self.config.width, self.config.height))
+            x = torch.cat([x, drawn], 1)
+        x = F.pixel_unshuffle(x, self.config.fold)
+        seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        for down in self.down:
+            seen.append(down(seen[-1]))
+        x = self.middle(seen.pop())
+        for i in reversed(range(len(self.up))):
+            x = self.up[i](F.interpolate(x, scale_factor=2.0))
+            if i >= len(self.up) - self.config.skips:
+                x = x + seen[i]
+        if self.config.fold > 1:  # never by pixels side by side from different channels: they leave a chequered pattern
+            x = F.interpolate(x, scale_factor=float(self.config.fold), mode="bilinear")
+        x = torch.tanh(self.out(x))
+        return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
+
+
+class Glance(nn.Module):
+    """A look at the picture from afar: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
+
+    channels = 24
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        c = self.channels
+        self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
+        self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
+        self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
+        self.out = nn.Conv2d(c, maps, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[2:]
+        x = F.pad(pictures, (0, -width % WARPED, 0, -height % WARPED), mode="replicate")
+        padded = x.shape[2:]
+        first = self.down[0](F.avg_pool2d(x, PLACE).contiguous(memory_format=torch.channels_last))
+        second = self.down[1](first)
+        x = self.middle(self.down[2](second))
+        x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
+        x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
+        return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
+
+    def limit(self, maps: Tensor) -> Tensor:
+        """What the maps may be."""
+        return maps
+
+
+class Warp(Glance):
+    """Where the pixels of the picture come from that is drawn, less where they are: (B, 2, H, W) in pixels, x first."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def limit(self, maps: Tensor) -> Tensor:
+        return FARTHEST * torch.tanh(maps)
+
+
+class Artist(nn.Module):
+    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall; at last they are
+    drawn over the picture, if they shall."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.warp = Warp() if config.enlarge else None
+        self.gaze = Glance(FIELDS) if config.gaze else None
+        self.draw = Network(config)
+
+    @property
+    def receptive_field(self) -> int:
+        """Of everything that looks around, one after the other, in pixels, rounded up to a whole number of the smallest
+        places."""
+        config = self.config
+        steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
+        ends = (3 + 3 if config.fold == 1 else 2 * config.fold + 2) + 2 * config.fold
+        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
+        if config.filtered:
+            far += cel_reach(min(config.width, config.height))
+        if config.ink:
+            far += ink_reach(min(config.width, config.height))
+        glance = PLACE * (5 + 2 * 3 + 4 * 5)  # what it sees at a quarter, an eighth and a sixteenth of the size
+        far = max(far, glance) if config.gaze else far
+        if config.enlarge:
+            far += glance + FARTHEST
+        whole = max(steps[-1], WARPED)
+        return -(-far // whole) * whole
+
+    def train(self, mode: bool = True) -> Artist:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and self.config.settled:
+                module.eval()
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        pictures = self.expose(pictures)
+        if self.warp is not None:
+            pictures = portrait.remap(pictures, self.warp(pictures))
+        return self.finish(self.draw(pictures), None if self.gaze is None else self.gaze(pictures))
+
+    def finish(self, drawn: Tensor, looks: Tensor | None) -> Tensor:
+        """What is drawn (B, 3, H, W), its lines inked, and eyes over it where fields (B, FIELDS, H, W) say."""
+        config = self.config
+        if config.ink:
+            drawn = ink(drawn, config.ink, min(config.width, config.height))
+        return drawn if looks is None else draw_eyes(drawn, looks)
+
+    def expose(self, pictures: Tensor) -> Tensor:
+        """Pictures as light as they shall be drawn."""
+        config = self.config
+        return pictures if config.gamma == config.saturation == 1 else expose(pictures, config.gamma, config.saturation)
+
+
+class Critic(nn.Module):
+    """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: of 3 they look at some pixels more than at others
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(widths))
+        self.layers.append(spectral_norm(nn.Conv2d(4 * c, 4 * c, 3, 1, 1)))
+        self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = pictures.contiguous(memory_format=torch.channels_last)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+        found: Tensor = self.logits(x)
+        return found

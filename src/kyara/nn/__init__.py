@@ -1,0 +1,1 @@
+"""Layers, filters, losses and conditioning that architectures share."""

@@ -1,0 +1,202 @@
+"""Building blocks that several architectures share. All are pure torch, twice differentiable, and follow the input's
+dtype and memory layout: a network that is fed bfloat16 in channels_last stays there."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.nn.filters import blur, downsample
+
+ACTIVATION = math.sqrt(2)
+"""The gain of a layer that a leaky ReLU follows."""
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that the surrounding autocast asks for, float32 outside one."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2, in place: what comes before it is never needed for a gradient.
+
+    StyleGAN2 multiplies it by sqrt(2) to keep the variance. It is positively homogeneous, so that gain moves into
+    the small weights of the layer before (`gain=ACTIVATION`) and saves a pass over the large activations.
+    """
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+class Linear(nn.Module):
+    """Fully connected layer with equalised learning rate (Karras et al. 2018, section 4.1): weights are stored with
+    unit variance and scaled when used. The output is scaled by `gain`. (B, in) -> (B, out)."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: float = 0.0, lr: float = 1.0, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
+        self.weight_gain, self.bias_gain = gain * lr / math.sqrt(inputs), gain * lr
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, (self.weight * self.weight_gain).to(x.dtype), (self.bias * self.bias_gain).to(x.dtype))
+
+
+class Conv(nn.Module):
+    """Square convolution with equalised learning rate, the output scaled by `gain`. `down` halves the size after a
+    low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even then."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        down: bool = False,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.weight_gain, self.bias_gain = gain / math.sqrt(inputs * kernel**2), gain
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
+        pad = weight.shape[-1] // 2
+        if not self.down:
+            return F.conv2d(x, weight, bias, padding=pad)
+        if pad == 0:  # a pointwise convolution commutes with striding: stride early, it is cheaper
+            return F.conv2d(downsample(x), weight, bias)
+        return F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)  # (B, out, H / 2, W / 2)
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose weights are scaled by a style and normalised (Karras et al. 2020, section 2.2).
+
+    Scaling the weights for each picture would need a grouped convolution. By linearity the same result comes from
+    scaling the input by the style and the output by the demodulation, around one ordinary convolution, which is
+    faster on every device. (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) and
+    `noise` (B or 1, 1, H, W) are added, and the sum scaled by `gain`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        up: bool = False,
+        demodulate: bool = True,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
+        self.up, self.demodulate = up, demodulate
+        self.keys, self.products = nn.Identity(), nn.Identity()  # where one can look into the linear part
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The linear part, with any kernels (out, in, K, K): (B, in, H, W) -> (B, out, H, W), or twice the size."""
+        if not self.up:
+            return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+        x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # (B, out, 2 H + 1, 2 W + 1)
+        return blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
+
+    def forward(self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None) -> Tensor:
+        weight = self.weight * self.weight_gain
+        x = self.keys(x * style.to(x.dtype)[:, :, None, None])
+        x = self.products(self.convolve(x, weight))
+        bias = (bias * self.gain).to(x.dtype)[:, None, None]
+        if not self.demodulate:
+            return x * self.gain + bias
+        power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
+        scale = torch.rsqrt(power + 1e-8) * self.gain
+        x = torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None])
+        return x if noise is None else x.add_((noise * self.gain).to(x.dtype))
+
+
+FOLD = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))
+"""Which of five taps on repeated pixels fall on the pixel before, the same and the next: at even places, and at odd."""
+
+
+class UpConv(nn.Conv2d):
+    """Repeats each pixel twice on both axes, then convolves, 5x5. (B, in, H, W) -> (B, out, 2 H, 2 W).
+
+    Most of the 25 taps read the same pixel as another: a 3x3 convolution with summed weights, for each of the four
+    places in a pixel, gives the same result and is twice as fast. Beyond the border the rim is repeated."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 5)
+        self.fold = nn.Buffer(torch.tensor(FOLD, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        weight = torch.einsum("yak,xbl,oikl->oyxiab", self.fold, self.fold, self.weight)  # (out, 2, 2, in, 3, 3)
+        weight, bias = weight.flatten(0, 2).to(x.dtype), self.bias.repeat_interleave(4).to(x.dtype)
+        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias)  # (B, 4 out, H, W)
+        return F.pixel_shuffle(x, 2)
+
+
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """Appends one map with the mean standard deviation of the features over groups of pictures (Karras et al. 2018,
+    section 3): what a discriminator sees of a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""
+    batch, _, height, width = x.shape
+    group = math.gcd(min(group, batch), batch)
+    y = x.float().unflatten(0, (group, -1))  # (group, B / group, C, H, W)
+    deviation = (y.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
+    maps = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
+    return torch.cat([x, maps.to(x.dtype)], 1)
+
+
+class PartialConv(nn.Module):
+    """Convolution that sees only what is known, and scales by how much that is (Liu et al. 2018, equations 1 and 2).
+
+    Maps (B, C, H, W) and where they are known, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and where any of
+    their inputs was known (B, 1, H', W'); elsewhere they are 0. Beyond the rim nothing is known.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.kaiming_normal_(self.conv.weight, 0.2)
+
+    def forward(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride
+        share = F.avg_pool2d(known.mean(1, keepdim=True), kernel, stride, kernel // 2)  # (B, 1, H', W')
+        reached = (share > 0).float()
+        x = self.conv(x * known.to(x.dtype))
+        scale = reached / share.clamp_min(1e-6)
+        return x * scale.to(x.dtype) + (self.bias[:, None, None] * reached).to(x.dtype), reached
+
+
+def spread(x: Tensor, known: Tensor) -> Tensor:
+    """Maps (B, C, H, W) where they are known (B, 1, H, W), 0 or 1, elsewhere a smooth continuation: the mean of what is
+    known, at half the size, a quarter, ..., wherever that first reaches (pull-push, Gortler et al. 1996)."""
+    height, width = x.shape[2:]
+    if max(height, width) == 1:
+        return x * known
+    x_even, known_even = (F.pad(m, (0, width % 2, 0, height % 2)) for m in (x * known, known))
+    share = F.avg_pool2d(known_even, 2)  # (B, 1, H / 2, W / 2)
+    coarse = spread(F.avg_pool2d(x_even, 2) / share.clamp_min(0.25), (share > 0).to(known.dtype))
+    guess = F.interpolate(coarse, scale_factor=2, mode="bilinear")[:, :, :height, :width]
+    return torch.where(known > 0, x, guess)
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Pictures (B, 3, H, W) -> logits (B, 1, h, w), each of a part of them. Each of the widths halves the size."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise((3, *widths)):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 3, 1, 1))
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, 0.2)

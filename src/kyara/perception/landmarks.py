@@ -1,0 +1,104 @@
+"""The landmarks network: twelve points of a face, in photos and in drawings alike."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.files import checkpoint
+
+NAMES = (
+    "left eye, left", "left eye, top", "left eye, right", "left eye, bottom",
+    "right eye, left", "right eye, top", "right eye, right", "right eye, bottom",
+    "nose", "mouth, left", "mouth, right", "chin",
+)  # fmt: skip
+"""The points in their order. Left is left in the picture."""
+
+
+MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)
+"""The same points after the picture was flipped left to right."""
+
+
+LEFT, RIGHT = slice(0, 4), slice(4, 8)
+"""The points of each eye."""
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input goes, at half the size if `down`. (B, in, H, W) -> (B, out, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int, *, down: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride=2 if down else 1, padding=1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, outputs) for _ in range(2))
+        self.around = nn.Conv2d(inputs, outputs, 1, stride=2 if down else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.around(x) + self.norms[1](self.second(y)))
+
+
+class Network(nn.Module):
+    """Down to a sixteenth of the size and up again to a quarter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
+        self.quarter = Block(c, 2 * c, down=True)
+        self.eighth = Block(2 * c, 3 * c, down=True)
+        self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
+        self.up = Block(6 * c, 2 * c)
+        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """A map for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
+        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(x)
+        eighth = self.eighth(quarter)
+        up = self.up(torch.cat([eighth, _to_size(self.bottom(eighth), eighth)], 1))
+        found: Tensor = self.top(torch.cat([quarter, _to_size(up, quarter)], 1))
+        return found.float()
+
+
+def _to_size(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear")
+
+
+def places(maps: Tensor) -> Tensor:
+    """The mean place under the softmax of each map (B, K, H, W): (B, K, 2), as shares of the width and height."""
+    share = maps.flatten(2).softmax(2).unflatten(2, maps.shape[2:])
+    x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
+    return torch.stack([(share.sum(2) * x).sum(2), (share.sum(3) * y).sum(2)], 2)
+
+
+def cell_centres(n: int, device: torch.device) -> Tensor:
+    """The middles of n cells of equal size, as shares of the whole."""
+    return (torch.arange(n, device=device) + 0.5) / n
+
+
+def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], seen at `size` (height, width), as shares of
+    the width and height, in the order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
+    if pictures.shape[2:] != size:
+        pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+    return places(network(pictures))
+
+
+@functools.cache
+def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
+    found = checkpoint.read("builtin:landmarks")
+    weights = {k.removeprefix("net_ema."): t for k, t in found.weights().items() if k.startswith("net_ema.")}
+    with torch.inference_mode(False):  # whoever asks first: training will use it too
+        network = Network(found.config["channels"])
+        network.load_state_dict(weights)
+        return network.to(device).eval().requires_grad_(False), (found.config["height"], found.config["width"])
+
+
+def find(pictures: Tensor) -> Tensor:
+    """`find_points` by `builtin:landmarks`, which is loaded once."""
+    network, size = _builtin(pictures.device)
+    return find_points(network, pictures, size)

@@ -1,0 +1,129 @@
+"""What losses for portraits know of faces: where their points are, how large eyes are drawn.
+
+All on batches, (B, 3, H, W) in [-1, 1], and differentiable by the pictures. Points are (B, K, 2), shares of the width
+and height, in the order of `landmarks.NAMES`. Where there is no face the points mean nothing, and neither do these
+losses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kyara.perception.landmarks import LEFT, RIGHT
+
+PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)
+"""Width and height of an eye in photos and in drawings, in distances between the eyes: where running means begin."""
+LEAST = 0.05
+"""Eyes are taken to be at least so far apart, as a share of the sides: a network that sees no face may say 0."""
+LARGEST = 2.5
+"""Eyes are never enlarged by more."""
+REACH = (0.6, 0.75)
+"""How far around its centre an eye's surroundings move with it, across and down, in distances between the eyes."""
+CROP, CROP_SIDE = 48, 0.65
+"""Pixels of an eye that is cut out, and its side in distances between the eyes: beside drawn eyes hair falls, which
+nobody wants on the nose of a photo."""
+AROUND = (0.42, 0.34)
+"""How far an eye with its lashes reaches from its centre, across and down, in distances between the eyes."""
+STEPS = 12
+"""After so many steps the place that a point moves to is known to a thousandth of its way."""
+TONES = 8
+"""Places on a side of which the tone is taken."""
+
+
+def centres(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The middles of the eyes (B, 2, 2), left in the picture first, and how far they are apart (B,)."""
+    middles = torch.stack([points[:, LEFT].mean(1), points[:, RIGHT].mean(1)], 1)
+    return middles, (middles[:, 1] - middles[:, 0]).norm(dim=1).clamp_min(LEAST)
+
+
+def eye_size(points: Tensor) -> Tensor:
+    """Mean width and height (2,) of the eyes, in distances between them."""
+    _, apart = centres(points)
+    eyes = torch.stack([points[:, LEFT], points[:, RIGHT]], 1)  # (B, 2, 4, 2): left, top, right, bottom
+    wide, high = (eyes[:, :, i] - eyes[:, :, i + 2] for i in (0, 1))
+    return torch.stack([(side.norm(dim=2) / apart[:, None]).mean() for side in (wide, high)])
+
+
+def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
+    """Where the places `at` (B, N, 2) of pictures whose eyes are larger by `scale` (2,), across and down, lay before,
+    less `at`: (B, N, 2)."""
+    centre, apart = centres(points)
+    reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
+    strength = 1 - 1 / scale.clamp(1, LARGEST)
+    moved = torch.zeros_like(at)
+    for eye in range(2):
+        off = at - centre[:, eye, None]
+        near = (1 - (off / reach[:, None]).square().sum(2, keepdim=True)).clamp_min(0).square()
+        moved = moved - off * near * strength
+    return moved
+
+
+def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For eyes larger by `scale` (2,): where pixels come from, less where they are, in pixels, (B, 2, H, W) with x
+    first; and where the points are then."""
+    at = middles(height, width, points.device).flatten(0, 1).expand(len(points), -1, -1)  # (B, H W, 2)
+    shift = growth(points, scale, at).unflatten(1, (height, width)) * points.new_tensor([width, height])
+    there = points
+    for _ in range(STEPS):
+        there = points - growth(points, scale, there)
+    return shift.movedim(3, 1), there
+
+
+def middles(height: int, width: int, device: torch.device) -> Tensor:
+    """The middles of all pixels, as shares of the sides, (H, W, 2) with x first."""
+    y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2)
+
+
+def remap(pictures: Tensor, shift: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) whose pixels come from `shift` (B, 2, H, W) pixels away."""
+    height, width = pictures.shape[2:]
+    places = middles(height, width, pictures.device) + shift.float().movedim(1, 3) / shift.new_tensor([width, height])
+    return F.grid_sample(pictures.float(), 2 * places - 1, padding_mode="border", align_corners=False)
+
+
+def eyes(pictures: Tensor, points: Tensor) -> Tensor:
+    """The eyes cut out, (2 B, 3, CROP, CROP), first all left ones, then all right ones mirrored, so that all are
+    alike."""
+    centre, apart = centres(points)
+    square = 2 * middles(2 * CROP, 2 * CROP, pictures.device) - 1
+    half = apart[:, None, None, None] * CROP_SIDE  # in [-1, 1] the sides are 2 long
+    parts = []
+    for eye, flip in enumerate((1.0, -1.0)):
+        grid = 2 * centre[:, eye, None, None] - 1 + square * half * square.new_tensor([flip, 1.0])
+        parts.append(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
+    return F.avg_pool2d(torch.cat(parts), 2)  # seen at twice the size, or stripes of single pixels would go unseen
+
+
+def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
+    """1 on the eyes and 0 everywhere else, with a soft rim: (B, 1, H, W)."""
+    at = middles(height, width, points.device).flatten(0, 1)  # (H W, 2)
+    centre, apart = centres(points)
+    reach = apart[:, None] * apart.new_tensor(AROUND)  # (B, 2)
+    off = (at[None, None] - centre[:, :, None]) / reach[:, None, None]  # (B, 2, H W, 2)
+    near = ((1 - off.square().sum(3)) * 3).clamp(0, 1).amax(1)
+    return near.unflatten(1, (1, height, width))
+
+
+def window(device: torch.device) -> Tensor:
+    """1 in the middle of what `eyes` cuts out and 0 at its rim, (CROP, CROP): no line shows where it was cut."""
+    row = torch.hann_window(CROP, periodic=False, device=device).clamp_max(0.5) * 2
+    return torch.outer(row, row)
+
+
+def relief(pictures: Tensor) -> Tensor:
+    """Pictures less their tone: what a few places of them are like on average."""
+    return pictures - F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
+
+
+def contrast(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) brought to mean 0 in each channel and variance 1."""
+    x = pictures.float() - pictures.float().mean((2, 3), keepdim=True)
+    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
+
+
+def distance(found: Tensor, points: Tensor) -> Tensor:
+    """The mean distance of points from where they belong, in distances between the eyes."""
+    _, apart = centres(points)
+    return ((found - points).abs().sum(2) / apart[:, None]).mean()

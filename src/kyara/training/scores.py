@@ -1,0 +1,27 @@
+"""What a run is measured by while it trains."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+from transformers import ConvNextModel
+
+from kyara.nn.losses import frechet
+from kyara.perception.features import load_backbone, stage_means
+
+SIDE = 96
+"""Pixels on a side that `builtin:tagger` was trained at."""
+
+
+def builtin_frechet(made: Tensor, real: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], of the stages of `builtin:tagger`."""
+    network = _backbone(real.device)
+    a, b = (torch.cat([stage_means(network, x, (SIDE, SIDE)) for x in s.clamp(-1, 1).split(64)]) for s in (made, real))
+    return frechet(a, b)
+
+
+@functools.cache
+def _backbone(device: torch.device) -> ConvNextModel:
+    return load_backbone("builtin:tagger", device)

@@ -1,0 +1,148 @@
+"""Checkpoints on disk: whole or not at all, and nothing believed that was not checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kyara.files import checkpoint, hub
+from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.checkpoint import read, write
+from kyara.files.errors import CheckpointError
+
+
+def written(folder: Path) -> Path:
+    write(folder, model="dcgan", config={"width": 8}, weights={"a": torch.ones(3)}, card="# card", about={"kimg": 1})
+    return folder
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    found = read(written(tmp_path / "c"))
+    assert (found.model, found.config, found.about) == ("dcgan", {"width": 8}, {"kimg": 1})
+    assert torch.equal(found.weights()["a"], torch.ones(3))
+    assert len(found.hash) == 16
+    half = tmp_path / "half"
+    write(half, model="x", config={}, weights={"a": torch.ones(3).half()}, card="", about={})
+    assert read(half).weights()["a"].dtype == torch.float32
+    assert read(half).hash != found.hash
+
+
+def test_builtin_checkpoints_are_small_and_honest() -> None:
+    total = 0
+    for name in checkpoint.builtin_names():
+        found = read(f"builtin:{name}")
+        assert found.weights()
+        card = (found.path / "README.md").read_text(encoding="utf-8")
+        assert "licence" in card.lower() and "trained" in card.lower()
+        assert not (found.path / "training.pt").exists()
+        total += sum(p.stat().st_size for p in found.path.iterdir())
+    assert {"anime", "distortion"} <= set(checkpoint.builtin_names())
+    assert total < 40e6  # bytes
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"model": 3, "config": {}}', '{"model": "dcgan", "config": []}', "null"]
+)
+def test_garbled_descriptions(tmp_path: Path, content: str) -> None:
+    written(tmp_path / "c")
+    (tmp_path / "c" / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        read(tmp_path / "c")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read(tmp_path)
+    with pytest.raises(CheckpointError, match=r"builtin:nothing.*there are"):
+        read("builtin:nothing")
+    written(tmp_path / "c")
+    (tmp_path / "c" / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        read(tmp_path / "c").weights()
+    (tmp_path / "c" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="first snapshot"):
+        read(tmp_path / "c")
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("trapped",)
+
+
+def test_no_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "training.pt"
+    state.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError, match=r"training\.pt"):
+        checkpoint.load_training(state)
+    torch.save({"trap": Trap()}, state)
+    with pytest.raises(CheckpointError):
+        checkpoint.load_training(state)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_atomic(target, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(target, fail)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "drawing.png").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match="holds something else"):
+            free_folder(tmp_path / "mine", "gallery.csv", force=force)
+    assert (tmp_path / "mine" / "drawing.png").exists()
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "gallery.csv").write_text("")
+    with pytest.raises(FileExistsError, match="--force"):
+        free_folder(tmp_path / "ours", "gallery.csv")
+    free_folder(tmp_path / "ours", "gallery.csv", force=True)
+    assert not list((tmp_path / "ours").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="in the way"):
+        free_folder(tmp_path / "file", "gallery.csv", force=True)
+
+
+def test_hub_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a hub would answer, and what is said when there is none."""
+    written(tmp_path / "snapshot")
+
+    class Hub:
+        asked: tuple[str, list[str]]
+
+        @classmethod
+        def snapshot_download(cls, name: str, allow_patterns: list[str]) -> str:
+            cls.asked = name, allow_patterns
+            if name == "gone/away":
+                raise ConnectionError("no route")
+            return str(tmp_path / "snapshot")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)  # type: ignore[arg-type]
+    assert read("hf-hub:someone/faces").model == "dcgan"
+    assert Hub.asked == ("someone/faces", ["config.json", "model.safetensors", "README.md"])
+    with pytest.raises(CheckpointError, match="hf-hub:gone/away: could not be fetched"):
+        read("hf-hub:gone/away")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(CheckpointError, match="pip install"):
+        hub.download("someone/faces")
+
+
+def test_config_is_readable_by_people(tmp_path: Path) -> None:
+    described = json.loads((written(tmp_path / "c") / "config.json").read_text())
+    assert described == {"model": "dcgan", "config": {"width": 8}, "kimg": 1}

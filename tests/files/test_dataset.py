@@ -1,0 +1,401 @@
+"""Every form of a Dataset, hostile archives, and the order of training."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kyara.files import pictures
+from kyara.files.dataset import Dataset, Stream, known_values, open_dataset
+from kyara.files.errors import DatasetError
+
+
+def png(value: int = 0, height: int = 8, width: int = 8) -> bytes:
+    return pictures.encode_png(np.full((height, width, 3), value, np.uint8))
+
+
+def fill(folder: Path, files: Mapping[str, bytes | str]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    return folder
+
+
+def zipped(path: Path, files: Mapping[str, bytes | str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture(params=["folder", "zip"])
+def make(request: pytest.FixtureRequest, tmp_path: Path):
+    """Makes a Dataset of some files, once as a folder and once as a .zip."""
+
+    def made(files: Mapping[str, bytes | str]) -> Dataset:
+        if request.param == "zip":
+            return open_dataset(zipped(tmp_path / "data.zip", files))
+        return open_dataset(fill(tmp_path / "data", files))
+
+    return made
+
+
+THREE = {"b/2.png": png(2), "a/1.png": png(1), "a/3.PNG": png(3)}
+
+
+def test_plain(make) -> None:
+    dataset = make({"x.png": png(1), "deep/er/y.jpg": png(2), "notes.txt": "hello", "._x.png": b"", ".DS_Store": b""})
+    assert dataset.names == ["deep/er/y.jpg", "x.png"] and dataset.attributes == {} and len(dataset) == 2
+    assert dataset.picture(0)[0, 0, 0] == 2 and dataset.read(1) == png(1)
+    assert dataset.ignored == [("notes.txt", "not a picture by the ending of its name")]
+
+
+def test_class_folders(make) -> None:
+    dataset = make(THREE)
+    assert dataset.names == ["a/1.png", "a/3.PNG", "b/2.png"] and dataset.attributes == {"class": ["a", "a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["00/a.png", "3f/b.png"],
+        ["a/1.png", "2.png"],
+        ["a/1.png", "a/2.png"],
+        ["images/00/a.png", "images/1f/b.png"],
+    ],
+)
+def test_folders_that_are_no_classes(make, names: list[str]) -> None:
+    assert make({name: png() for name in names}).attributes == {}
+
+
+def test_a_zipped_folder_is_looked_into(make) -> None:
+    dataset = make({"art/metadata.csv": "file_name,hair\nx.png,blue\n", "art/x.png": png(), "art/y.png": png()})
+    assert dataset.attributes == {"hair": ["blue", ""]}
+
+
+def test_metadata_csv(make) -> None:
+    table = (
+        "\ufefffile_name,hair,eyes,source\r\n"
+        'images\\b.png,"light, blue",,x\r\n'
+        "images/a.png,red, green ,y\r\n\r\ngone.png,a,b,c\r\n"
+    )
+    dataset = make({"metadata.csv": table, "images/a.png": png(), "images/b.png": png(), "images/new.png": png()})
+    assert dataset.attributes == {"hair": ["red", "light, blue", ""], "eyes": ["green", "", ""]}
+    assert dataset.ignored == [("gone.png", "line 5 of metadata.csv names it, but there is no such picture")]
+
+
+def test_metadata_jsonl(make) -> None:
+    lines = [
+        {"file_name": "a.png", "hair": "red", "n": 1.0, "glasses": True, "boxes": [1]},
+        {"file_name": "b.png", "n": None},
+    ]
+    dataset = make({"metadata.jsonl": "\n".join(map(json.dumps, lines)) + "\n\n", "a.png": png(), "b.png": png()})
+    assert dataset.attributes == {"hair": ["red", ""], "n": ["1", ""], "glasses": ["True", ""]}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([["00000\\a.png", 3], ["00001/b.png", 10]], {"class": ["3", "10"]}),
+        (
+            [["00000/a.png", [1, 0.5]], ["00001/b.png", [0.0, -2]]],
+            {"label_0": ["1", "0"], "label_1": ["0.5", "-2"]},
+        ),
+        (None, {}),
+    ],
+)
+def test_stylegan(make, labels: object, expected: dict[str, list[str]]) -> None:
+    files = {"dataset.json": json.dumps({"labels": labels}), "00000/a.png": png(), "00001/b.png": png()}
+    assert make(files).attributes == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("metadata.csv", "name,hair\na.png,x\n", "metadata.csv, line 1: no column file_name"),
+        ("metadata.csv", "", "line 1"),
+        ("metadata.csv", "file_name,hair,hair\n", "line 1"),
+        ("metadata.csv", "file_name,hair\na.png\n", "line 2: 1 fields"),
+        ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*again after line 2"),
+        ("metadata.csv", 'file_name,hair\na.png,"x\n', "line 2"),
+        ("metadata.csv", b"file_name,hair\na.png,\xff\xfe\n", "UTF-8"),
+        ("metadata.jsonl", '{"file_name": "a.png"}\n{oops\n', "line 2: not JSON"),
+        ("metadata.jsonl", "[1]\n", "line 1: not an object"),
+        ("metadata.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("dataset.json", "{", "not JSON"),
+        ("dataset.json", '{"labels": 5}', '"labels" must be'),
+        ("dataset.json", '{"labels": [["a.png"]]}', r"labels\[0\]"),
+        ("dataset.json", '{"labels": [["a.png", [1]], ["b.png", [1, 2]]]}', r"labels\[1\]: 2 numbers, but 1"),
+    ],
+)
+def test_malformed_metadata_is_named(make, name: str, text: bytes | str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message) as caught:
+        make({name: text, "a.png": png(), "b.png": png()})
+    assert name in str(caught.value)
+
+
+def test_hostile_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kyara.files import archive as files
+
+    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
+    path = zipped(tmp_path / "bad.zip", {
+        "good.png": png(1), "../up.png": png(), "/etc/abs.png": png(), "C:/win.png": png(),
+        "a/../../b.png": png(),
+        "win\\dows.png": png(2), "bomb.png": b"\0" * 10_000_000, "inner.zip": b"PK", "secret.png": png(),
+        "__MACOSX/._good.png": b"", "lzma.png": png(), "link.png": "/etc/passwd",
+    })  # fmt: skip
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    data = bytearray(path.read_bytes())
+    directory = data.rindex(b"secret.png") - 46  # the entry in the central directory
+    data[directory + 8] |= 1
+    data[data.rindex(b"lzma.png") - 46 + 10] = zipfile.ZIP_LZMA
+    link = data.rindex(b"link.png") - 46
+    data[link + 38 : link + 42] = (0o120777 << 16).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert len(entries) == 12
+    dataset = open_dataset(path)
+    assert dataset.names == ["good.png", "win/dows.png"] and dataset.picture(1)[0, 0, 0] == 2
+    reasons = dict(dataset.ignored)
+    assert {name for name, reason in reasons.items() if "outside" in reason} == {
+        "../up.png", "/etc/abs.png", "C:/win.png", "a/../../b.png",
+    }  # fmt: skip
+    assert "larger" in reasons["bomb.png"] and "archive" in reasons["inner.zip"] and "link" in reasons["link.png"]
+    assert reasons["secret.png"] == "encrypted" and "compressed" in reasons["lzma.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.zip"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_and_odd_files_in_a_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "out", {"private.png": png()})
+    root = fill(tmp_path / "data", {"a.png": png(), "sub/b.png": png()})
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    (root / "leave").symlink_to(tmp_path / "out", target_is_directory=True)
+    (root / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "self.png").symlink_to(root / "self.png")
+    os.mkfifo(root / "pipe.png")
+    dataset = open_dataset(root)
+    assert dataset.names == ["a.png", "sub/b.png"]
+    assert {name for name, _ in dataset.ignored} == {"loop", "leave", "gone.png", "self.png", "pipe.png"}
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "text.zip", "cut.zip"])
+def test_what_is_no_dataset(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.zip").write_text("no zip")
+    whole = zipped(tmp_path / "whole.zip", THREE).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:-30])
+    with pytest.raises(DatasetError, match=name):
+        open_dataset(tmp_path / name)
+
+
+def test_odd_names(make) -> None:
+    names = ["青い髪.png", "a b\tc.png", "Über\nzwei.png", "e\u0301.png"]
+    dataset = make({**{name: png(i) for i, name in enumerate(names)}, "metadata.csv": "file_name,k\n\u00e9.png,v\n"})
+    assert set(dataset.names) == set(names) and dataset.attributes["k"].count("v") == 1
+    assert len(dataset.fingerprint) == 16
+
+
+def test_fingerprint_tells_sets_apart(tmp_path: Path) -> None:
+    a = open_dataset(zipped(tmp_path / "a.zip", THREE)).fingerprint
+    assert a == open_dataset(zipped(tmp_path / "b.zip", THREE)).fingerprint
+    assert a != open_dataset(zipped(tmp_path / "c.zip", {**THREE, "b/2.png": png(9)})).fingerprint
+    csv = {"metadata.csv": "file_name,k\na/1.png,x\n"}
+    assert a != open_dataset(zipped(tmp_path / "d.zip", {**THREE, **csv})).fingerprint
+
+
+def test_a_gallery_opens_without_its_sheet(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        {"0001.png": png(), "sheet.png": png(), "gallery.csv": "file_name\n0001.png\n", "index.html": ""},
+    )
+    assert open_dataset(tmp_path).names == ["0001.png"]
+
+
+def test_decode_fits_and_names_the_bad_one(make) -> None:
+    dataset = make({"a.png": png(1, 8, 8), "b.png": png(2, 30, 10), "c.png": b"no"})
+    assert [p.shape for p in dataset.decode([1, 0], 16, 8)] == [(8, 16, 3)] * 2
+    with pytest.raises(pictures.PictureError, match=r"c\.png: not a picture"):
+        list(dataset.decode([0, 2], 8, 8))
+
+
+def test_workers_give_the_same_in_the_same_order(make) -> None:
+    dataset = make({f"{i:03d}.png": png(i) for i in range(60)} | {"bad.png": b"no"})
+    assert pickle.loads(pickle.dumps(dataset.files)).sizes == dataset.files.sizes
+    alone = list(dataset.decode(range(60), 8, 8))
+    assert np.array_equal(alone, list(dataset.decode(range(60), 8, 8, workers=2)))
+    with pytest.raises(pictures.PictureError, match=r"bad\.png"):
+        list(dataset.decode([60], 8, 8, workers=1))
+    endless = dataset.decode(itertools.cycle([3, 1]), 8, 8, workers=1)
+    assert [next(endless)[0, 0, 0] for _ in range(5)] == [3, 1, 3, 1, 3]
+    endless.close()
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    zipped(tmp_path / "d.zip", {f"{i}.png": png(i) for i in range(4)})
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from kyara.files.dataset import open_dataset; print('once')\n"
+        "print(sum(int(p[0, 0, 0]) for p in open_dataset(sys.argv[1]).decode(range(4), 8, 8, workers=2)))\n"
+    )
+    run = subprocess.run([sys.executable, script, tmp_path / "d.zip"], capture_output=True, text=True, timeout=60)
+    assert run.stdout.split() == ["once", "6"], run.stderr
+
+
+def test_split_and_subset(make) -> None:
+    dataset = make({f"{c}/{i}.png": png(i) for c in "ab" for i in range(10)})
+    rest, held = dataset.split(0.2)
+    assert len(held) == 4 and sorted(rest.names + held.names) == dataset.names
+    assert held.names == dataset.split(0.2)[1].names
+    assert held.attributes["class"] == [name[0] for name in held.names]
+    assert len({dataset.fingerprint, rest.fingerprint, held.fingerprint}) == 3
+
+
+# The order of training
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """37 pictures whose first pixel is their index, left half darker than the right."""
+    files: dict[str, bytes | str] = {}
+    table = "file_name,kind\n"
+    for i in range(37):
+        picture = np.zeros((6, 4, 3), np.uint8)
+        picture[:, :2], picture[:, 2:] = i, 100 + i
+        files[f"{i:02d}.png"] = pictures.encode_png(picture)
+        table += f"{i:02d}.png,{['', 'x', 'y'][i % 3]}\n"
+    return open_dataset(zipped(tmp_path_factory.mktemp("many") / "many.zip", {**files, "metadata.csv": table}))
+
+
+def take(dataset: Dataset, count: int, **options: object) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    iterator = iter(Stream(dataset, **{"width": 4, "height": 6, "batch": 8, "seed": 3, **options}))
+    taken = list(itertools.islice(iterator, count))
+    iterator.close()
+    return taken
+
+
+def same(a: list, b: list) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y) and all(torch.equal(p[k], q[k]) for k in p) for (x, p), (y, q) in zip(a, b, strict=True)
+    )
+
+
+def test_batches(many: Dataset) -> None:
+    stream = Stream(many, width=4, height=6, batch=8, seed=3)
+    assert stream.values == {"kind": ["x", "y"]}
+    batch, labels = next(iter(stream))
+    assert batch.shape == (8, 3, 6, 4) and batch.dtype == torch.uint8 and labels["kind"].dtype == torch.int64
+    assert labels["kind"].tolist() == [i % 3 - 1 for i in batch[:, 0, 0, 0].tolist()]
+
+
+def test_every_epoch_is_a_fresh_permutation(many: Dataset) -> None:
+    seen = torch.cat([batch[:, 0, 0, 0] for batch, _ in take(many, 37)]).tolist()  # 8 epochs
+    epochs = [seen[i : i + 37] for i in range(0, len(seen), 37)]
+    assert all(sorted(epoch) == list(range(37)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+    other = torch.cat([batch[:, 0, 0, 0] for batch, _ in take(many, 5, seed=4)]).tolist()
+    assert other != seen[:40]
+
+
+@pytest.mark.parametrize("start", [8, 40, 80, 37, 5])
+@pytest.mark.parametrize("memory_limit", [2**30, 0])
+def test_start_goes_on_exactly(many: Dataset, start: int, memory_limit: int) -> None:
+    whole = take(many, 20, mirror=True, batch=1)
+    resumed = take(
+        many,
+        (20 - start) if start < 20 else 3,
+        mirror=True,
+        batch=1,
+        start=start,
+        memory_limit=memory_limit,
+        workers=0,
+    )
+    if start < 20:
+        assert same(resumed, whole[start:])
+    else:
+        assert same(resumed, take(many, start + 3, mirror=True, batch=1)[start:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_large_sets_give_the_same(many: Dataset, workers: int) -> None:
+    assert same(take(many, 12, mirror=True), take(many, 12, mirror=True, memory_limit=0, workers=workers))
+
+
+def test_mirror_is_an_even_coin_and_a_function_of_the_position(many: Dataset) -> None:
+    plain, mirrored = (torch.cat([b for b, _ in take(many, 60, mirror=m)]) for m in (False, True))
+    flipped = (plain != mirrored).flatten(1).any(1)
+    assert torch.equal(mirrored[flipped], plain[flipped].flip(3)) and 0.4 < flipped.float().mean() < 0.6
+    assert same(take(many, 60, mirror=True), take(many, 60, mirror=True))
+
+
+@pytest.mark.parametrize("memory_limit", [2**30, 0])
+def test_ranks_share_every_batch(many: Dataset, memory_limit: int) -> None:
+    whole = take(many, 6, mirror=True)
+    parts = [take(many, 6, mirror=True, rank=r, world=2, memory_limit=memory_limit, workers=0) for r in (0, 1)]
+    assert all(torch.equal(torch.cat([a, b]), w) for (a, _), (b, _), (w, _) in zip(*parts, whole, strict=True))
+    with pytest.raises(ValueError, match="multiple"):
+        Stream(many, width=4, height=6, batch=9, seed=0, world=2)
+
+
+@pytest.mark.parametrize("memory_limit", [2**30, 0])
+def test_undecodable_pictures_are_an_error_at_once(tmp_path: Path, memory_limit: int) -> None:
+    dataset = open_dataset(fill(tmp_path, {"a.png": png(), "bad.png": png()[:-30]}))
+    with pytest.raises(DatasetError, match=r"1 pictures cannot be decoded \(bad\.png.*kyara prepare"):
+        Stream(dataset, width=8, height=8, batch=1, seed=0, memory_limit=memory_limit, workers=0)
+
+
+def test_known_values_stand_in_the_order_of_their_numbers() -> None:
+    assert known_values(["10", "", "9", "b", "a", "9"]) == ["9", "10", "a", "b"]
+
+
+def pointed(tmp_path: Path, *cells: str) -> Dataset:
+    files = {f"{i}.png": png() for i in range(len(cells))}
+    table = "file_name,hair,points\n" + "".join(f"{i}.png,red,{cell}\n" for i, cell in enumerate(cells))
+    return open_dataset(fill(tmp_path, {**files, "metadata.csv": table.encode()}))
+
+
+def test_points_are_no_attribute_and_go_with_the_picture(tmp_path: Path) -> None:
+    dataset = pointed(tmp_path, "0.1 0.2 0.3 0.4", "", "0.5 0.6 0.7 0.8")
+    assert list(dataset.attributes) == ["hair"]
+    assert dataset.points.shape == (3, 2, 2) and np.isnan(dataset.points[1]).all()
+    assert np.allclose(dataset.points[2], [[0.5, 0.6], [0.7, 0.8]])
+    assert dataset.subset([2]).points[0, 0, 0] == pytest.approx(0.5)
+    stream = {"width": 4, "height": 6, "batch": 3, "seed": 0, "points": True}
+    _, plain = next(iter(Stream(dataset, **stream)))
+    _, mirrored = next(iter(Stream(dataset, mirror=True, **stream)))
+    same = (plain["points"] == mirrored["points"]).all(2).all(1) | plain["points"].isnan().all(2).all(1)
+    flipped = (1 - plain["points"][..., 0] - mirrored["points"][..., 0]).abs().amax(1) < 1e-6
+    assert (same | flipped).all() and torch.equal(
+        plain["points"].nan_to_num()[..., 1], mirrored["points"].nan_to_num()[..., 1]
+    )
+    assert np.array_equal(dataset.points[2], pointed(tmp_path / "again", "", "", "0.5 0.6 0.7 0.8").points[2])
+
+
+def test_points_change_the_fingerprint(tmp_path: Path) -> None:
+    one, other = pointed(tmp_path / "a", "0.1 0.2"), pointed(tmp_path / "b", "0.1 0.3")
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same places"),
+        (("0.1 0.2 0.3",), "same places"),
+        (("a b",), r"0\.png: its `points` are no numbers"),
+        (("", ""), "no column `points`"),
+    ],
+)
+def test_points_that_cannot_be_understood(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        _ = pointed(tmp_path, *cells).points

@@ -1,0 +1,172 @@
+"""The Gallery: what is written can be read, nothing else is touched, and hostile text stays text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kyara.files.errors import GalleryError
+from kyara.files.gallery import ON_PAGE, GalleryWriter, command_line, page, read_gallery
+from kyara.files.names import printable
+from kyara.files.pictures import encode_png
+
+PNG = encode_png(np.zeros((8, 12, 3), np.uint8))
+
+
+def no_sheet(files: Sequence[Path]) -> bytes:
+    return PNG
+
+
+def write(path: Path, scores: list[float | None], keep: int | None = None) -> list[dict[str, str]]:
+    with GalleryWriter(path, ["seed", "hair", "score"]) as made:
+        for seed, score in enumerate(scores):
+            made.add(f"seed{seed:04d}.png", PNG, seed=seed, score=score, hair="blue, light\nand dark")
+        return made.finish(command="kyara generate", sheet=no_sheet, keep=keep)
+
+
+def test_what_is_written_is_read_back_best_first(tmp_path: Path) -> None:
+    first = write(tmp_path / "g", [0.2, 0.9, 0.5, 0.9])
+    rows = read_gallery(tmp_path / "g")
+    assert rows == first
+    assert [row["seed"] for row in rows] == ["1", "3", "2", "0"]
+    assert rows[0] == {
+        "file_name": "seed0001.png", "seed": "1", "hair": "blue, light\nand dark", "score": "0.9000"
+    }  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "g").iterdir()) == sorted(
+        ["gallery.csv", "index.html", "sheet.png", *(row["file_name"] for row in rows)]
+    )
+
+
+def test_without_scores_the_order_of_making_stays(tmp_path: Path) -> None:
+    rows = write(tmp_path / "g", [None, None, None])
+    assert [row["seed"] for row in rows] == ["0", "1", "2"]
+    assert {row["score"] for row in rows} == {""}
+
+
+def test_keep_deletes_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "g", [0.2, 0.9, 0.5], keep=2)
+    assert [row["seed"] for row in read_gallery(tmp_path / "g")] == ["1", "2"]
+    assert sorted(p.name for p in (tmp_path / "g").glob("seed*")) == ["seed0001.png", "seed0002.png"]
+
+
+def test_an_interrupted_run_leaves_a_gallery(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), GalleryWriter(tmp_path / "g", ["seed"]) as made:
+        made.add("a.png", PNG, seed=4)
+        raise KeyboardInterrupt
+    assert read_gallery(tmp_path / "g") == [{"file_name": "a.png", "seed": "4"}]
+    with GalleryWriter(tmp_path / "g", ["seed"], force=True) as made:
+        assert made.finish(command="", sheet=no_sheet) == []
+    assert not (tmp_path / "g" / "a.png").exists()
+
+
+def test_nothing_of_the_user_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        GalleryWriter(tmp_path / "g", [], force=True)
+    write(tmp_path / "h", [0.1])
+    with pytest.raises(FileExistsError, match="--force"):
+        GalleryWriter(tmp_path / "h", [])
+    for source in (tmp_path / "h", tmp_path / "h" / "seed0000.png"):
+        with pytest.raises(FileExistsError, match="needed"):
+            GalleryWriter(tmp_path / "h", [], sources=[source], force=True)
+    assert (tmp_path / "h" / "seed0000.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../b.png", "", "a\0.png"])
+def test_a_row_that_leads_outside_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "gallery.csv").write_text(f'file_name,seed\n"{name}",1\n')
+    with pytest.raises(GalleryError, match=r"gallery\.csv"):
+        read_gallery(tmp_path)
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(PNG)
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "a.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "g" / "gallery.csv").write_text("file_name\na.png\n")
+    with pytest.raises(GalleryError, match="inside"):
+        read_gallery(tmp_path / "g")
+
+
+@pytest.mark.parametrize("table", [b"", b"seed,score\n1,2\n", b'file_name\n"' + b"x" * 200_000])
+def test_a_garbled_table_says_so(tmp_path: Path, table: bytes) -> None:
+    (tmp_path / "gallery.csv").write_bytes(table)
+    with pytest.raises(GalleryError, match=r"gallery\.csv"):
+        read_gallery(tmp_path)
+
+
+def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    (tmp_path / "gallery.csv").write_bytes(b"\xef\xbb\xbffile_name,seed,hair\r\na.png,1\r\n\r\nb.png,2,red,extra\r\n")
+    rows = read_gallery(tmp_path)
+    assert rows == [
+        {"file_name": "a.png", "seed": "1", "hair": ""},
+        {"file_name": "b.png", "seed": "2", "hair": "red"},
+    ]
+
+
+class Tags(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_hostile_text_stays_text() -> None:
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+    row = {"file_name": f"{evil}.png", "score": evil, "seed": evil, evil: evil, "source": f"{evil}\udcff"}
+    html = page(evil, [row, {"file_name": "javascript:alert(1)"}], 2, about=evil, command=evil)
+    seen = Tags(html).tags
+    assert "script" not in {tag for tag, _ in seen}
+    assert not {key for _, attributes in seen for key in attributes if key.startswith("on")}
+    assert [a["src"] for tag, a in seen if tag == "img"] == [
+        "%22%3E%3Cscript%3Ealert%281%29%3C/script%3E%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E.png",
+        "javascript%3Aalert%281%29",
+    ]
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    write(tmp_path / "g", [0.5, 0.25])
+    html = (tmp_path / "g" / "index.html").read_text()
+    assert not re.search(r"https?:|//|<script|<link|@import|url\(", html)
+    for tag, attributes in Tags(html).tags:
+        target = attributes.get("src") or attributes.get("href") or "#"
+        assert target.startswith("#") or (tmp_path / "g" / target).is_file(), (tag, target)
+    assert "aspect-ratio: 1.5000" in html
+    assert "kyara generate" in html
+    assert "50%" in html
+    assert "seed 1" in html
+
+
+def test_the_page_is_cut_and_says_so() -> None:
+    rows = [{"file_name": f"{i}.png"} for i in range(ON_PAGE)]
+    html = page("many", rows, 100_000)
+    assert "100,000 pictures" in html
+    assert "the first 1,000 are on this page" in html
+    assert "are on this page" not in page("few", rows[:3], 3)
+
+
+def test_the_command_names_what_differs_from_the_defaults() -> None:
+    def verb(
+        model: str = "a",
+        *,
+        count: int = 16,
+        dry_run: bool = False,
+        no_sheet: bool = False,
+        out: Path = Path("o"),
+    ) -> None: ...
+
+    given = {"model": "my model", "count": 16, "dry_run": True, "no_sheet": True, "out": Path("p q")}
+    assert command_line(verb, given) == "kyara verb 'my model' --no-sheet --out 'p q'"
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[31mb\nc\udcffキャラ") == "a\ufffd[31mb\ufffdc\ufffdキャラ"

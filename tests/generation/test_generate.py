@@ -1,0 +1,341 @@
+"""Generating: a seed is a picture for good, and every picture says how it was made."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from kyara import __version__, models
+from kyara.curation import rank as ranking
+from kyara.files import checkpoint
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, encode_png, read_recipe
+from kyara.generation import generate as sampling
+from kyara.generation.generate import generate, latent, morph, parse_seeds, render, slerp
+from kyara.models.base import Config, latents
+
+
+class Brightness(nn.Module):
+    """Stands in for a recogniser: the brighter, the more whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Config(width=16, height=24)
+        self.checkpoint = SimpleNamespace(hash="0" * 16)
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def scores(self, pictures: Tensor) -> Tensor:
+        return (pictures.mean((1, 2, 3)) + 1) / 2
+
+
+@pytest.fixture(autouse=True)
+def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "load", lambda name, device: Brightness())
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "dcgan": {"width": 16, "height": 24, "z_dim": 8, "channels": 12},
+    "stylegan2": {
+        "width": 16, "height": 24, "z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128,
+        "channel_max": 16,
+    },
+    "distortion": {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]},
+}  # fmt: skip
+
+
+def make(path: Path, name: str = "dcgan", seed: int = 0) -> str:
+    """A Checkpoint with random weights; strong ones, so that its pictures differ and small errors show."""
+    torch.manual_seed(seed)
+    model = models.build(name, SIZES[name])
+    weights = {k: t * 3 if t.is_floating_point() and t.ndim > 1 else t for k, t in models.stored(model).items()}
+    checkpoint.write(path, model=name, config=SIZES[name], weights=weights, card="test", about={})
+    return str(path)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return make(tmp_path / "model")
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.glob("*.png") if p.name != "sheet.png"}
+
+
+def test_the_gallery_is_ranked_and_every_picture_carries_its_recipe(model: str, tmp_path: Path) -> None:
+    out = generate(model, count=5, truncation=0.9, out=tmp_path / "out")
+    rows = read_gallery(out)
+    assert sorted(row["file_name"] for row in rows) == [f"seed000{i}.png" for i in range(5)]
+    assert sorted(row["seed"] for row in rows) == list("01234")
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) > 1
+    for row in rows:
+        picture = decode(out / row["file_name"])
+        assert picture.shape == (24, 16, 3)
+        assert float(row["score"]) == pytest.approx(picture.mean() / 255, abs=1e-4)
+        assert read_recipe(out / row["file_name"]) == {
+            "kyara": __version__,
+            "model": model,
+            "checkpoint": checkpoint.read(model).hash,
+            "truncation": 0.9,
+            "mirror": False,
+            "labels": {},
+            "seed": int(row["seed"]),
+        }
+    assert "--count 5 --truncation 0.9" in (out / "index.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_a_seed_is_the_same_file_whatever_is_made_beside_it(name: str, tmp_path: Path) -> None:
+    model = make(tmp_path / "model", name)
+    whole = pictures(generate(model, count=13, out=tmp_path / "whole", rank="none"))
+    assert len(set(whole.values())) == 13
+    for i, options in enumerate(
+        [
+            {"count": 13, "batch": 5},
+            {"seeds": "12"},
+            {"seed": 9, "count": 2, "batch": 1},
+            {"seeds": "11,3-5", "batch": 64},
+        ]
+    ):
+        again = pictures(generate(model, out=tmp_path / str(i), rank="none", **options))  # type: ignore[arg-type]
+        assert again == {name: whole[name] for name in again}
+
+
+def test_mirror_flips(model: str, tmp_path: Path) -> None:
+    plain = generate(model, seeds="3", out=tmp_path / "a", rank="none")
+    flipped = generate(model, seeds="3", mirror=True, out=tmp_path / "b", rank="none")
+    np.testing.assert_array_equal(decode(plain / "seed0003.png")[:, ::-1], decode(flipped / "seed0003.png"))
+
+
+@pytest.mark.parametrize("options", [{"seeds": "7"}, {"seeds": "7", "mirror": True, "truncation": 1}])
+def test_like_makes_the_very_same_picture(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    old = generate(model, out=tmp_path / "old", **options) / "seed0007.png"
+    capsys.readouterr()
+    new = generate(like=old, out=tmp_path / "new") / "seed0007.png"
+    assert new.read_bytes() == old.read_bytes()
+    assert "pixel for pixel" in capsys.readouterr().out
+    new = generate(model, like=old, out=tmp_path / "newer") / "seed0007.png"
+    assert new.read_bytes() == old.read_bytes()
+
+
+def test_like_repeats_a_frame(model: str, tmp_path: Path) -> None:
+    film = generate(model, interpolate="3-8-1", frames=4, out=tmp_path / "film")
+    out = generate(like=film / "frame0002.png", out=tmp_path / "new")
+    assert (out / "frame0000.png").read_bytes() == (film / "frame0002.png").read_bytes()
+
+
+def test_like_refuses_another_model(model: str, tmp_path: Path) -> None:
+    old = generate(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
+    other = make(tmp_path / "other", seed=1)
+    with pytest.raises(
+        ValueError,
+        match=f"checkpoint {checkpoint.read(model).hash}.*checkpoint {checkpoint.read(other).hash}",
+    ):
+        generate(other, like=old, out=tmp_path / "new")
+    Path(model).rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"cannot be opened.*name the model"):
+        generate(like=old, out=tmp_path / "new")
+    generate(str(tmp_path / "moved"), like=old, out=tmp_path / "new")
+    make(tmp_path / "model", seed=2)  # trained on since
+    with pytest.raises(ValueError, match=r"but .* is checkpoint"):
+        generate(like=old, out=tmp_path / "newer")
+
+
+def test_like_says_if_the_picture_was_edited(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = generate(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
+    picture = decode(old)
+    picture[:4] = 0
+    (tmp_path / "edited.png").write_bytes(encode_png(picture, read_recipe(old)))
+    capsys.readouterr()
+    generate(like=tmp_path / "edited.png", out=tmp_path / "new")
+    assert "not identical" in capsys.readouterr().out
+
+
+GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False, "labels": {}, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        None,
+        {},
+        {**GOOD, "seed": -1},
+        {**GOOD, "seed": "1"},
+        {**GOOD, "seed": 2**32},
+        {**GOOD, "truncation": float("nan")},
+        {**GOOD, "truncation": "0.7"},
+        {**GOOD, "labels": {"hair": "blue"}},
+        {**GOOD, "model": ["m"]},
+        {k: v for k, v in GOOD.items() if k != "seed"} | {"seeds": [1], "position": 0.5},
+        {k: v for k, v in GOOD.items() if k != "seed"} | {"seeds": [1, 2], "position": 1.5},
+        {**GOOD, "model": "hf-hub:someone/something"},
+        {**GOOD, "model": "//server/share"},
+        {**GOOD, "model": "nul\0byte"},
+    ],
+)
+def test_like_refuses_recipes_that_make_no_sense(tmp_path: Path, recipe: dict[str, Any] | None) -> None:
+    (tmp_path / "x.png").write_bytes(encode_png(np.zeros((4, 4, 3), np.uint8), recipe))
+    with pytest.raises(ValueError, match=r"--like .*x\.png: "):
+        generate(like=tmp_path / "x.png", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_keep_leaves_the_best(model: str, tmp_path: Path) -> None:
+    every = read_gallery(generate(model, count=9, out=tmp_path / "all"))
+    out = generate(model, count=9, keep=3, batch=4, out=tmp_path / "best")
+    assert read_gallery(out) == every[:3]
+    assert set(pictures(out)) == {row["file_name"] for row in every[:3]}
+
+
+def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> None:
+    rows = read_gallery(generate(model, seeds="8-9,2,5", rank="none", out=tmp_path / "out"))
+    assert [row["seed"] for row in rows] == ["8", "9", "2", "5"]
+    assert "score" not in rows[0]
+
+
+def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "load", models.load)
+    judge = make(tmp_path / "judge", "distortion")
+    rows = read_gallery(generate(model, count=6, rank=judge, out=tmp_path / "out"))
+    again = read_gallery(ranking.rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again"))
+    assert [(row["seed"], row["score"]) for row in again] == [(row["seed"], row["score"]) for row in rows]
+
+
+def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> None:
+    out = generate(model, interpolate="3-8", frames=5, out=tmp_path / "film")
+    rows = read_gallery(out)
+    assert [row["file_name"] for row in rows] == [f"frame000{i}.png" for i in range(5)]
+    assert [(row["seed"], row["position"]) for row in rows][1] == ("3-8", "0.2500")
+    generate(model, seeds="3,8", out=tmp_path / "ends")
+    for frame, seed in ((0, 3), (4, 8)):
+        end = decode(tmp_path / "ends" / f"seed000{seed}.png")
+        np.testing.assert_array_equal(decode(out / f"frame000{frame}.png"), end)
+    with Image.open(out / "interpolation.webp") as film:
+        assert 1 < film.n_frames <= 5  # type: ignore[attr-defined]  # equal ones are one
+    assert "interpolation.webp" in (out / "index.html").read_text()
+
+
+def test_morph_touches_every_key_seed() -> None:
+    shots = morph("3-8-12", 5)
+    assert [(shot["seeds"], shot["position"]) for shot in shots] == [
+        ([3, 8], 0.0), ([3, 8], 0.5), ([8, 12], 0.0), ([8, 12], 0.5), ([8, 12], 1.0)
+    ]  # fmt: skip
+    assert len(morph("3-8-12-3", 8)) == 8
+    for text in ("3", "3-", "a-b", "3-3", "3-99999999999", "3-8-8"):
+        with pytest.raises(ValueError, match="--interpolate"):
+            morph(text, 5)
+
+
+def test_slerp_keeps_the_length_and_the_ends() -> None:
+    a, b = latents([3, 8], 512)
+    torch.testing.assert_close(slerp(a, b, 0.0), a, rtol=0, atol=0)
+    torch.testing.assert_close(slerp(a, b, 1.0), b, rtol=0, atol=0)
+    assert slerp(a, b, 0.5).norm() > 0.98 * min(a.norm(), b.norm())
+    assert (a + b).div(2).norm() < 0.8 * a.norm()
+
+
+def test_seeds_are_parsed() -> None:
+    assert parse_seeds("0-35,77") == [range(36), range(77, 78)]
+    assert parse_seeds(" 5 , 1 - 3 ") == [range(5, 6), range(1, 4)]
+    assert parse_seeds("0-4294967295") == [range(2**32)]  # no list of them
+    for text in ("", ",", "1,,2", "a", "-3", "5-2", "1.5", "4294967296", "1-2-3", "٣", "9" * 5000):
+        with pytest.raises(ValueError, match="--seeds"):
+            parse_seeds(text)
+    for text in ("1,1", "0-5,3", "7,0-9"):
+        with pytest.raises(ValueError, match="named twice"):
+            parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"count": 0}, "--count"),
+        ({"seed": -1}, "--seed"),
+        ({"seed": 2**32 - 1, "count": 2}, "--seed"),
+        ({"seeds": "0-3", "count": 5}, "--count 5"),
+        ({"seeds": "0-3", "seed": 5}, "--seed"),
+        ({"seeds": "0-3", "interpolate": "1-2"}, "--interpolate"),
+        ({"like": Path("x.png"), "interpolate": "1-2"}, "--like"),
+        ({"like": Path("x.png"), "count": 2}, "--count"),
+        ({"like": Path("nowhere.png")}, "no such file"),
+        ({"keep": 3, "rank": "none"}, "--keep"),
+        ({"keep": 3, "interpolate": "1-2"}, "--keep"),
+        ({"keep": 0}, "--keep"),
+        ({"batch": 0}, "--batch"),
+        ({"frames": 1, "interpolate": "1-2"}, "--frames"),
+        ({"truncation": float("nan")}, "--truncation"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(model: str, tmp_path: Path, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        generate(model, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_count_may_agree_with_seeds(model: str, tmp_path: Path) -> None:
+    assert len(read_gallery(generate(model, seeds="0-1,7", count=3, out=tmp_path / "out"))) == 3
+
+
+def test_pictures_are_streamed(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[weakref.ref[np.ndarray]] = []
+
+    def watched(*args: Any, **options: Any) -> np.ndarray:
+        assert all(made() is None for made in before[:-1]), "only the last batch may still be in memory"
+        made = render(*args, **options)
+        before.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(sampling, "render", watched)
+    generate(model, count=60, batch=4, out=tmp_path / "out")
+    assert len(before) == 15
+
+
+def test_nothing_is_overwritten(model: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "drawing.txt").write_text("mine")
+    out = generate(model, count=1, out=tmp_path / "out")
+    with pytest.raises(FileExistsError, match="--force"):
+        generate(model, count=1, out=out)
+    with pytest.raises(FileExistsError, match="needed"):
+        generate(like=out / "seed0000.png", out=out, force=True)
+    with pytest.raises(FileExistsError, match="needed"):
+        generate(model, out=Path(model), force=True)
+    with pytest.raises(FileExistsError, match="holds something else"):
+        generate(model, out=tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "drawing.txt").exists()
+    generate(model, seeds="5", out=out, force=True)
+    assert set(pictures(out)) == {"seed0005.png"}
+
+
+def test_dry_run_and_json(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = generate(model, seeds="0-99999", out=tmp_path / "out", dry_run=True, json=True)
+    assert json.loads(capsys.readouterr().out)["pictures"] == 100_000
+    assert not out.exists()
+    generate(model, count=2, out=out, json=True)
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert report["kept"] == 2
+    assert report["best"][0]["file_name"].startswith("seed")
+    assert shown.err == ""
+
+
+def test_a_recogniser_is_no_generator(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "load", lambda name, device: nn.Identity())
+    with pytest.raises(ValueError, match="does not make pictures"):
+        generate(model, out=tmp_path / "out")
+
+
+def test_latents_are_those_of_the_seeds() -> None:
+    torch.testing.assert_close(latent({"seed": 4}, 8), latents([4], 8), rtol=0, atol=0)

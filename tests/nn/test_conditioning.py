@@ -1,0 +1,197 @@
+"""Labels as conditions: numbers against plain formulas, unknown left out, nothing forgotten by --init."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kyara import models
+from kyara.models.base import Batch, Generator, latents
+from kyara.nn import conditioning
+from kyara.training.transfer import initialise
+
+ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
+JOINT = ((0, 0, 60), (1, 0, 30), (2, 1, 10))
+LABELS = torch.tensor([[0, 1], [2, -1], [-1, 0], [-1, -1]])
+
+
+def tiny(name: str, **changes: object) -> Generator:
+    cls = models.architecture(name)
+    torch.manual_seed(0)
+    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    assert isinstance(model, Generator)
+    return model.eval()
+
+
+def test_one_hot_and_rows_are_what_they_say() -> None:
+    hot = conditioning.one_hot(LABELS, ATTRIBUTES)
+    assert hot.tolist() == [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0] * 5]
+    rows = conditioning.Rows(ATTRIBUTES, 7)
+    assert rows(LABELS).abs().sum() == 0
+    torch.nn.init.normal_(rows.rows)
+    unknown_hair, hair, unknown_eyes, eyes = rows.rows.split([1, 3, 1, 2])
+    unknown = (LABELS[:, :1] < 0).float() @ unknown_hair + (LABELS[:, 1:] < 0).float() @ unknown_eyes
+    torch.testing.assert_close(rows(LABELS), hot @ torch.cat([hair, eyes]) + unknown)
+    features = torch.randn(4, 7)
+    projection = conditioning.Projection(ATTRIBUTES, 7)
+    projection.load_state_dict(rows.state_dict())
+    torch.testing.assert_close(projection(features, LABELS), (features * rows(LABELS)).sum(1) / 7**0.5)
+
+
+def test_the_label_loss_leaves_unknown_out() -> None:
+    logits = torch.randn(4, 5, requires_grad=True)
+    loss = conditioning.cross_entropy(logits, LABELS, ATTRIBUTES)
+    hair, eyes = F.log_softmax(logits[:, :3], 1), F.log_softmax(logits[:, 3:], 1)
+    torch.testing.assert_close(loss, -(hair[0, 0] + hair[1, 2]) / 2 - (eyes[0, 1] + eyes[2, 0]) / 2)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[3].abs().sum() == 0 and logits.grad[1, 3:].abs().sum() == 0
+    nothing = conditioning.cross_entropy(logits, torch.full((4, 2), -1), ATTRIBUTES)
+    assert nothing.item() == 0 and torch.isfinite(conditioning.accuracy(logits, torch.full((4, 2), -1), ATTRIBUTES))
+    certain = conditioning.one_hot(LABELS, ATTRIBUTES) * 9
+    assert float(conditioning.accuracy(certain, LABELS, ATTRIBUTES)) == 1
+    assert float(conditioning.accuracy(-certain, LABELS, ATTRIBUTES)) == 0
+
+
+def test_labels_are_drawn_from_the_joint_distribution() -> None:
+    drawn = [conditioning.draw(ATTRIBUTES, JOINT, {}, seed) for seed in range(1000)]
+    found = np.array([[labels["hair"], labels["eyes"]] for labels in drawn])
+    assert {tuple(row) for row in found.tolist()} == {(0, 0), (1, 0), (2, 1)}
+    assert np.bincount(found[:, 0]) / 1000 == pytest.approx([0.6, 0.3, 0.1], abs=0.05)
+    green = [conditioning.draw(ATTRIBUTES, JOINT, {"eyes": 0}, seed)["hair"] for seed in range(1000)]
+    assert np.bincount(green) / 1000 == pytest.approx([2 / 3, 1 / 3], abs=0.05)
+    assert conditioning.draw(ATTRIBUTES, JOINT, {"hair": 2}, 5) == {"hair": 2, "eyes": 1}
+    assert conditioning.draw(ATTRIBUTES, JOINT, {"hair": 2, "eyes": 0}, 5) == {"hair": 2, "eyes": 0}  # never seen
+    assert conditioning.draw(ATTRIBUTES, (), {"eyes": 1}, 5) == {"hair": -1, "eyes": 1}
+    assert drawn[7] == conditioning.draw(ATTRIBUTES, JOINT, {}, 7)
+
+
+def test_a_combination_that_never_occurs_takes_the_rest_from_what_is_nearest() -> None:
+    attributes = {**ATTRIBUTES, "smile": ("no", "yes")}
+    joint = ((0, 0, 0, 5), (0, 1, 1, 5), (1, 0, 0, 5))
+    assert conditioning.draw(attributes, joint, {"hair": 1, "eyes": 0}, 1)["smile"] == 0
+    smiles = {conditioning.draw(attributes, joint, {"hair": 1, "eyes": 1}, seed)["smile"] for seed in range(50)}
+    assert smiles == {0, 1}  # as among those with the hair or the eyes
+
+
+def test_fakes_are_asked_for_what_is_in_the_data() -> None:
+    torch.manual_seed(0)
+    labels = torch.stack([torch.arange(30) % 4 - 1, torch.arange(30) % 3 - 1], 1)
+    mixed = conditioning.shuffled(labels)
+    assert not torch.equal(mixed, labels)
+    assert sorted(map(tuple, mixed.tolist())) == sorted(map(tuple, labels.tolist()))
+    state = torch.get_rng_state()
+    conditioning.shuffled(torch.empty(8, 0, dtype=torch.int64))
+    assert torch.equal(state, torch.get_rng_state())  # unconditional training draws what it always drew
+
+
+def test_some_fakes_are_asked_for_what_never_came_together() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(1000)[:, None].expand(-1, 2) % 3
+    mixed = conditioning.shuffled(labels, 0.5)
+    for column in mixed.unbind(1):
+        assert torch.bincount(column).float().div(1000).numpy() == pytest.approx([1 / 3] * 3, abs=0.06)
+    assert float((mixed[:, 0] == mixed[:, 1]).float().mean()) == pytest.approx(0.5 + 0.5 / 3, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "mlp", "stylegan2"])
+def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> None:
+    parent = tiny(name)
+    for parameter in parent.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    child = tiny(name, attributes=ATTRIBUTES, joint=JOINT)
+    fresh, left = initialise(child, parent)
+    assert not left
+    assert fresh and all({"labels", "heads"} & set(module.split(".")) for module in fresh)
+    z = latents(range(4), parent.z_dim)
+    labels = {"hair": LABELS[:, 0], "eyes": LABELS[:, 1]}
+    with torch.inference_mode():
+        assert torch.equal(child.sample(z, labels=labels), parent.sample(z))
+
+
+def test_rows_of_other_attributes_are_left_behind() -> None:
+    parent = tiny("dcgan", attributes={"hair": ("a", "b", "c"), "eyes": ("d", "e")})
+    same = tiny("dcgan", attributes=ATTRIBUTES)
+    torch.nn.init.ones_(parent.g_ema.labels.rows)  # type: ignore[union-attr,operator,arg-type]
+    initialise(same, parent)
+    assert same.g_ema.labels.rows.abs().sum() == 0  # type: ignore[union-attr,operator]
+    again = tiny("dcgan", attributes=parent.config.attributes)
+    initialise(again, parent)
+    assert again.g_ema.labels.rows.min() == 1  # type: ignore[union-attr,operator]
+    with pytest.raises(ValueError, match="other attributes"):
+        initialise(tiny("cgan", attributes=ATTRIBUTES), tiny("cgan", attributes=parent.config.attributes))
+
+
+def test_truncation_leads_to_the_average_of_what_was_asked() -> None:
+    model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT)
+    g = model.g_ema
+    torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
+    centre = g.mean_w(LABELS)[:, -1]  # type: ignore[union-attr,operator]
+    z = torch.randn(20_000, model.z_dim)
+    for row, found in zip(LABELS, centre, strict=True):
+        mean = g.mapping(z, row.expand(len(z), -1)).mean(0)  # type: ignore[union-attr,operator]
+        assert (mean - found).norm() < 0.1 * mean.norm()
+    with torch.inference_mode():
+        z, labels = latents(range(2), model.z_dim), {"hair": torch.tensor([0, 2])}
+        black, blue = model.sample(z, truncation=0.0, labels=labels)
+        assert not torch.allclose(black, blue, atol=1e-3)
+        alone = model.sample(z[1:], truncation=0.5, labels={"hair": torch.tensor([2])})
+        assert torch.allclose(alone[0], model.sample(z, truncation=0.5, labels=labels)[1], atol=1e-5)
+
+
+def test_labels_reach_only_the_layers_that_they_may() -> None:
+    model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT, labels_from=4)
+    g = model.g_ema
+    torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
+    z = latents([5], model.z_dim).expand(len(LABELS), -1)
+    for ws in (g.mapped(z, LABELS), g.mean_w(LABELS)):  # type: ignore[union-attr,operator]
+        assert torch.equal(ws[1:, :4], ws[:-1, :4])
+        assert not torch.isclose(ws[1:, 4:], ws[:-1, 4:]).all(2).any()
+    model.train()
+    assert g.styles(z, LABELS, 1.0).shape == (len(LABELS), g.synthesis.layers, 16)  # type: ignore[union-attr,operator]
+
+
+def test_a_sheet_has_a_row_for_each_value() -> None:
+    model = tiny("cgan", attributes=ATTRIBUTES, joint=JOINT)
+    with torch.inference_mode():
+        sheet = model.preview(Batch(torch.zeros(64, 3, 32, 32)))
+    assert sheet is not None and len(sheet) == 5 * 8
+    assert model.shown_values() == [("hair", 0), ("hair", 1), ("hair", 2), ("eyes", 0), ("eyes", 1)]
+    eyes = conditioning.draw(ATTRIBUTES, JOINT, {}, 3)["eyes"]
+    asked = {"hair": torch.tensor([2]), "eyes": torch.tensor([eyes])}
+    with torch.inference_mode():
+        assert torch.allclose(model.sample(latents([3], model.z_dim), labels=asked)[0], sheet[2 * 8 + 3], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_a_label_loss_can_be_added(name: str) -> None:
+    model = tiny(name, attributes=ATTRIBUTES, joint=JOINT, label_weight=0.5).train()
+    batch = Batch(torch.rand(8, 3, 32, 32), labels={"hair": torch.arange(8) % 4 - 1, "eyes": torch.arange(8) % 2})
+    assert {"d", "d_labels"} == set(model.losses("d", batch)) and "label_accuracy" in batch.log
+    losses = model.losses("g", batch)
+    losses["g_labels"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.players()["g"].parameters())
+    assert set(tiny(name, label_weight=0.5).train().losses("d", batch)) == {"d"}
+    without = tiny(name, attributes=ATTRIBUTES, joint=JOINT, label_weight=0.0).train()
+    assert set(without.losses("d", batch)) == {"d"}
+
+
+def test_acgan_learns_to_tell_labels_from_real_pictures() -> None:
+    """The label loss on reals must come from what the discriminator says of reals: made to say the truth of them and
+    nonsense of fakes, it loses nothing on reals."""
+    model = tiny("acgan", attributes=ATTRIBUTES, joint=JOINT).train()
+    real = torch.rand(8, 3, 32, 32)
+    labels = {"hair": torch.arange(8) % 3, "eyes": torch.arange(8) % 2}
+    truth = conditioning.one_hot(torch.stack([labels["hair"], labels["eyes"]], 1), ATTRIBUTES) * 20
+
+    class Knows(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return pictures.mean((1, 2, 3)), truth if torch.equal(pictures, real) else -truth
+
+    model.d = Knows()
+    losses = model.losses("d", Batch(real, labels=labels))
+    assert float(losses["d_labels"]) < 1e-3 < 1 < float(losses["d_labels_fake"])
