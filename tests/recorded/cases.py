@@ -27,18 +27,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import kyara
-<<<<<<< HEAD
 from kyara import models
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe, write_png
-=======
-from kyara import checkpoint, models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import decode, read_recipe, write_png
-from kyara.gallery import read_gallery
->>>>>>> baseline
 from kyara.models.base import Model
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("generation/importing", "inversion", "rewriting")]
@@ -312,24 +305,14 @@ def avatar_otherwise(given: Given) -> Made:
 
 @case
 def poses(given: Given) -> Made:
-<<<<<<< HEAD
     from kyara.files.pictures import to_float
     from kyara.inversion.pose import pose
     from kyara.perception import landmarks
-=======
-    from kyara.data.pictures import to_float
-    from kyara.inversion.pose import pose
-    from kyara.models import portrait
->>>>>>> baseline
 
     faces = [faces_of(given, f"builtin:{name}", "0-2", name) for name in ("photo", "anime")]
     pictures = to_float(np.stack([decode(path) for folder in faces for path in sorted(folder.iterdir())]))
     with torch.no_grad():
-<<<<<<< HEAD
         points = landmarks.find(pictures)
-=======
-        points = portrait.find(pictures)
->>>>>>> baseline
         return {"points": points.numpy(), "pose": pose(points).numpy()}
 
 
@@ -589,11 +572,7 @@ def batch(count: int = 8, size: int = 40) -> Tensor:
 
 @case
 def distortions(given: Given) -> Made:
-<<<<<<< HEAD
     from kyara.data import distortions as distort
-=======
-    from kyara.data import distort
->>>>>>> baseline
 
     made: Made = {}
     for i, kind in enumerate(distort.DISTORTIONS):
