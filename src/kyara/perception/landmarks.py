@@ -94,9 +94,12 @@ def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
     weights = {k.removeprefix("net_ema."): t for k, t in found.weights().items() if k.startswith("net_ema.")}
     # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        network = Network(found.config["channels"])
+        network = Network(found.config["network"]["channels"])
         network.load_state_dict(weights)
-        return network.to(device).eval().requires_grad_(False), (found.config["height"], found.config["width"])
+        return network.to(device).eval().requires_grad_(False), (
+            found.config["data"]["height"],
+            found.config["data"]["width"],
+        )
 
 
 def find(pictures: Tensor) -> Tensor:
