@@ -47,7 +47,7 @@ def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
     changes = "lr=0.002,jitter=0,enlarged=0,ema_kimg=0.2"
     run = train(
         "distortion", faces, out=tmp_path / "run", preset="tiny", kimg=6, snap=10, batch=32, set=changes, workers=0
-    )
+    ).out
     model = models.load(run / "snapshots" / "000006")
     from kyara.files.dataset import open_dataset
     from kyara.files.pictures import to_float
