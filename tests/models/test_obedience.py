@@ -51,7 +51,7 @@ def test_pictures_show_what_was_asked_for(name: str, changes: str, kimg: int, co
     run = train(
         name, colours, out=tmp_path / "run", preset="tiny", size="16", batch=16, kimg=kimg, snap=kimg, mirror=False,
         attributes="top,bottom", augment="none", workers=0, precision="32", seed=1,
-        set=f"{changes},ema_kimg=0.2",
+        set=f"{changes},optimizer.ema_kimg=0.2",
     ).out  # fmt: skip
     model = models.load(run / "snapshots" / f"{kimg:06d}")
     assert isinstance(model, Generator)

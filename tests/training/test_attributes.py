@@ -19,14 +19,14 @@ CONDITIONAL = {"preset": "tiny", "workers": 0, "precision": "32", "attributes": 
 def test_a_run_knows_its_attributes(tagged_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train("cgan", tagged_faces, out=tmp_path / "run", kimg=0.1, **CONDITIONAL).out
     described = json.loads((run / "config.json").read_text())
-    assert described["config"]["attributes"] == {"hair": ["black", "blonde", "blue"], "eyes": ["green", "red"]}
+    assert described["config"]["data"]["attributes"] == {"hair": ["black", "blonde", "blue"], "eyes": ["green", "red"]}
     assert not described["training"]["augment_colour"]
     assert capsys.readouterr().err.count("augmentation leaves colours alone, which may show hair, eyes") == 1
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert any("diversity/hair=blue" in row for row in rows)
     sheet = pictures.decode(run / "fakes000000.png")
     assert sheet.shape[:2] == (5 * 34 + 2, 8 * 34 + 2)  # a row for each value
-    assert models.load(run).config.attributes["eyes"] == ("green", "red")
+    assert models.load(run).config.data.attributes["eyes"] == ("green", "red")
 
 
 def test_colours_may_be_changed_all_the_same(
@@ -60,5 +60,6 @@ def test_attributes_that_cannot_be_are_refused(tagged_faces: Path, tmp_path: Pat
 
 
 def test_widths_are_whole_numbers() -> None:
-    config_type = models.architecture("mlp").config_type
-    assert parse_changes("widths=16/32,betas=0/0.9", config_type) == {"widths": (16, 32), "betas": (0.0, 0.9)}
+    config = models.architecture("mlp").config_type()
+    changes = parse_changes("network.widths=16/32,optimizer.betas=0/0.9", config)
+    assert changes == {"network": {"widths": (16, 32)}, "optimizer": {"betas": (0.0, 0.9)}}

@@ -33,12 +33,12 @@ class Batches:
         """This rank's share of every batch, endlessly, as if `start` pictures had been seen already."""
         config, share = self.model.config, options.batch // fabric.world_size
         if self.training is None:
-            return itertools.repeat(Batch(torch.zeros(share, 3, config.height, config.width)))
+            return itertools.repeat(Batch(torch.zeros(share, 3, config.data.height, config.data.width)))
         stream = functools.partial(
-            Stream, width=config.width, height=config.height, batch=options.batch, mirror=options.mirror,
+            Stream, width=config.data.width, height=config.data.height, batch=options.batch, mirror=options.mirror,
             rank=fabric.global_rank, world=fabric.world_size, workers=self.workers, start=start,
         )  # fmt: skip
-        reals = stream(self.training, seed=options.seed, values=config.attributes, points=self.model.pointed)
+        reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=self.model.pointed)
         if self.photos is None:
             return (Batch(real, labels=labels) for real, labels in reals)
         photos = stream(self.photos, seed=options.seed + 1, values={})  # another order: they are no pairs
@@ -49,10 +49,10 @@ class Batches:
         every snapshot."""
         config = self.model.config
         if self.measured is None:
-            return Batch(torch.zeros(MEASURED, 3, config.height, config.width))
+            return Batch(torch.zeros(MEASURED, 3, config.data.height, config.data.width))
         count = min(MEASURED, len(self.measured), len(self.photos or self.measured))
         chosen = np.linspace(0, len(self.measured) - 1, count).astype(int)
-        known = {name: self.measured.labels(name, values)[chosen] for name, values in config.attributes.items()}
+        known = {name: self.measured.labels(name, values)[chosen] for name, values in config.data.attributes.items()}
         if self.model.pointed:
             known[POINTS] = self.measured.points[chosen]
         labels = {name: torch.from_numpy(label) for name, label in known.items()}
@@ -63,5 +63,5 @@ class Batches:
         return Batch(real, labels=labels, photos=photos)
 
     def _decode(self, dataset: Dataset, chosen: np.ndarray) -> Tensor:
-        size = self.model.config.width, self.model.config.height
+        size = self.model.config.data.width, self.model.config.data.height
         return to_float(np.stack(list(dataset.decode(chosen.tolist(), *size, self.workers))))

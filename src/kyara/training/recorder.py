@@ -103,7 +103,7 @@ class Recorder:
             scores, sheet = model.measure(self.measured, builtin_frechet), model.preview(self.measured[:SHEET])
         model.train()
         if sheet is not None:
-            by_value = isinstance(model, Generator) and bool(model.config.attributes)
+            by_value = isinstance(model, Generator) and bool(model.config.data.attributes)
             self.run.sheet(f"fakes{name}.png", sheet, COLUMNS if by_value else None)
             if isinstance(model, Generator):
                 scores["diversity"] = self._diversity(model, sheet)
@@ -124,7 +124,7 @@ class Recorder:
 
     def _diversity(self, model: Generator, sheet: Tensor) -> float:
         """How much the samples differ, as a share of how much real pictures do; warns of a collapse."""
-        nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.attributes
+        nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.data.attributes
         ratio, message = self.monitor.diversity(sheet, reals, nimg)
         warn(message)
         if attributes:

@@ -57,12 +57,13 @@ def configure(
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
     config = presets[preset] if preset else parent or next(iter(presets.values()))
-    values: dict[str, Any] = parse_changes(changes, type(config))
+    values = parse_changes(changes, config)
     if size is not None:
-        values["width"], values["height"] = parse_size(size)
+        width, height = parse_size(size)
+        values.setdefault("data", {}).update(width=width, height=height)
     if batch is not None:
-        values["batch"] = batch
-    config = dataclasses.replace(config, **values)
+        values.setdefault("optimizer", {})["batch"] = batch
+    config = config.replace(**values)
     for name, value in _numbers(dataclasses.asdict(config)):
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"--set {name}={value}: must be a finite number, zero or more")
@@ -99,26 +100,33 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
         return {}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
-    joint = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
-    return {"attributes": values, "joint": joint}
+    label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
+    return {"attributes": values, "label_counts": label_counts}
 
 
-def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
-    """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
-    hints = typing.get_type_hints(config)
-    for name in ("attributes", "joint", "of", "of_hash", "layer", "value"):  # the data say them, or --of
-        hints.pop(name, None)
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = (piece.strip() for piece in part.partition("="))
+FROM_DATA = ("data.attributes", "data.label_counts", "generator.")
+"""Beginnings of the names that --attributes and --of set."""
+
+
+def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
+    """Reads PART.NAME=VALUE,... as parts of a Config, e.g. {"losses": {"style": 2.0}}. ValueError lists the names, or
+    says which value is not of its field's type."""
+    parts = {part.name: getattr(config, part.name) for part in dataclasses.fields(config)}
+    hints = {f"{part}.{n}": hint for part, v in parts.items() for n, hint in typing.get_type_hints(type(v)).items()}
+    hints = {name: hint for name, hint in hints.items() if not name.startswith(FROM_DATA)}
+    values: dict[str, dict[str, Any]] = {}
+    for change in filter(None, text.split(",")):
+        name, _, value = (piece.strip() for piece in change.partition("="))
         if name not in hints:
-            raise ValueError(f"--set {part}: no such number; there are {', '.join(sorted(hints))}")
+            raise ValueError(f"--set {change}: no such number; there are {', '.join(sorted(hints))}")
         kind = hints[name]
+        part, _, field = name.partition(".")
         try:
-            if typing.get_origin(kind) is tuple:  # betas=0.5/0.999
-                values[name] = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
+            if typing.get_origin(kind) is tuple:  # optimizer.betas=0.5/0.999
+                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
             else:
-                values[name] = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
+                read = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
         except ValueError as error:
-            raise ValueError(f"--set {part}: must be of type {getattr(kind, '__name__', kind)}") from error
+            raise ValueError(f"--set {change}: must be of type {getattr(kind, '__name__', kind)}") from error
+        values.setdefault(part, {})[field] = read
     return values

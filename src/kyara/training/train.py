@@ -104,7 +104,8 @@ def train(
         preset: A named set of the model's numbers. The default is the model's first, made for two cores.
         size: Size of the pictures, such as 96 or 512x256 (height x width). The default is the preset's.
         attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes.
-        set: More of the model's numbers, such as lr=0.001,channel_max=128; --dry-run shows them all.
+        set: More of the model's numbers, such as optimizer.lr=0.001,network.channel_max=128; --dry-run
+            shows them all.
         kimg: Thousands of pictures to train on in all; 0 only writes the untrained network.
         snap: Thousands of pictures between two snapshots.
         batch: Pictures in one step. The default is the preset's.
@@ -143,13 +144,13 @@ def train(
     config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
     dataset, photo_set = (None if path is None else open_dataset(path) for path in (data, photos))
     if of is not None:
-        config = dataclasses.replace(config, **models.architecture(model).about(of, layer))
+        config = config.replace(**models.architecture(model).about(of, layer))
     if dataset is not None:
-        config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
-    conditional = bool(config.attributes) and issubclass(models.architecture(model), Generator)
+        config = config.replace(data=describe_attributes(model, dataset, attributes))
+    conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
     options = Options(
-        batch=config.batch,
-        micro_batch=_micro_batch(config.batch, micro_batch, devices),
+        batch=config.optimizer.batch,
+        micro_batch=_micro_batch(config.optimizer.batch, micro_batch, devices),
         seed=seed,
         mirror=mirror,
         augment=augment,
@@ -168,7 +169,7 @@ def train(
     with report_once(fabric):
         folder, resume = on_rank_zero(fabric, lambda: (folder, (folder / STATE).is_file()))
         if conditional and augment != "none" and augment_colour is None and fabric.is_global_zero:
-            tell(f"augmentation leaves colours alone, which may show {', '.join(config.attributes)}")
+            tell(f"augmentation leaves colours alone, which may show {', '.join(config.data.attributes)}")
         network, fresh, left_behind = build(model, config, seed, tuning, None if resume else init)
         trainer = Trainer(network, options, fabric=fabric, compile_losses=compile)
         batches = Batches(network, dataset, photo_set, workers=workers)

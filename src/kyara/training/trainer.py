@@ -93,7 +93,7 @@ class Trainer:
         self._update_averages()
 
     def _set_lr(self, progress: float) -> None:
-        lr = self.model.config.lr * self.model.lr_scale(progress)
+        lr = self.model.config.optimizer.lr * self.model.lr_scale(progress)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_multiplier", 1.0)
@@ -115,7 +115,7 @@ class Trainer:
             self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
 
     def _update_averages(self) -> None:
-        config = self.model.config
+        config = self.model.config.optimizer
         half_life = min(config.ema_kimg * 1000, self.nimg * config.ema_ramp)
         decay = 0.5 ** (self.options.batch / max(half_life, 1e-8))
         for source, average in self.model.averages.items():
