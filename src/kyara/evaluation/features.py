@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from kyara.files import checkpoint, hub
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
+from kyara.models.base import Scorer, Tagger
 
 DEFAULT = "builtin:tagger"
 SSCD_SIDE = 320
@@ -85,9 +85,9 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)  # in float32, whatever it would otherwise be quickest in
-    embed: Any = getattr(model, "stage_means", getattr(model, "embed", None))
-    if embed is None:
+    if not isinstance(model, Scorer | Tagger):
         raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
+    embed = model.stage_means if isinstance(model, Tagger) else model.embed
     return Extractor(
         name, checkpoint.read(name).hash, device, embed, (model.config.data.width, model.config.data.height)
     )
