@@ -42,8 +42,8 @@ from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.training.train import train
 
 WEIGHTS = {
-    "adversarial": 2.5, "content": 0.5, "style": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 5.0,
-    "landmark": 0.3, "eyes": 0.25, "flat": 0.5, "cel": 2.0, "tv": 0.1, "warp": 1.0, "gaze": 0.3,
+    "adversarial": 2.5, "content": 0.5, "grayscale": 0.5, "colour": 0.5, "chrominance": 5.0,
+    "landmark": 0.3, "cel": 2.0, "tv": 0.1, "warp": 1.0, "gaze": 0.3,
     "d_smooth": 1.0,
 }  # fmt: skip
 """With every loss, where cels are corrected."""
@@ -52,7 +52,7 @@ SETTINGS: dict[str, Any] = {
     "network.d_relief": "yes",
 }  # fmt: skip
 AFRESH = {
-    "adversarial": 1.0, "content": 10.0, "style": 0.5, "grayscale": 0.5, "colour": 5.0, "landmark": 1.0, "tv": 1.0,
+    "adversarial": 1.0, "content": 10.0, "grayscale": 0.5, "colour": 5.0, "landmark": 1.0, "tv": 1.0,
     "d_smooth": 1.0,
 }  # fmt: skip
 PLAIN: dict[str, Any] = {
@@ -62,7 +62,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 EVERYTHING, WITHOUT = 5, 3
 """Runs with every loss, and without one, that differ in nothing but their seeds."""
-STRONGER = ("content", "style", "grayscale", "landmark", "eyes", "flat", "tv")
+STRONGER = ("content", "grayscale", "landmark", "tv")
 """What is also tried at ten times its weight, because a short run without it shows little."""
 SHOWN = 8
 
@@ -154,9 +154,9 @@ def main(
 @torch.no_grad()
 def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
     """What every loss of the preset asks for, by this network's results: each loss as it stands without its weight."""
-    ones = {name: 1.0 for name in WEIGHTS if name not in ("adversarial", "eyes", "d_smooth")}
+    ones = {name: 1.0 for name in WEIGHTS if name not in ("adversarial", "d_smooth")}
     ones["gaze"] = float(network.config.losses.gaze > 0)
-    config = network.config.replace(losses={"content_kimg": 0.0, "adversarial": 0.0, "eyes": 0.0, **ones})
+    config = network.config.replace(losses={"content_kimg": 0.0, "adversarial": 0.0, **ones})
     judge = cartoongan.Model(config).eval()
     judge.g.load_state_dict(network.g_ema.state_dict())
     judge.eye_sizes.copy_(network.eye_sizes)
