@@ -1,4 +1,4 @@
-"""Where pictures to be scored come from: a Gallery, a Dataset, or a generator that makes them on the spot."""
+"""Sets of pictures that are compared: files, pictures that a generator makes, and the real pictures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from kyara.curation.rank import Pictures, open_pictures
-from kyara.evaluation import metrics
-from kyara.evaluation.cache import Arrays, identity, remember
-from kyara.evaluation.features import Extractor, Size, extract
+from kyara.evaluation.cache import Arrays, cached, identity
+from kyara.evaluation.features import FeatureExtractor, Size, batches, extract
+from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
 from kyara.files.checkpoint import CONFIG
 from kyara.files.dataset import Dataset
@@ -24,30 +24,31 @@ from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.generate import TOGETHER, load_generator
 from kyara.models.base import Generator, latents
 
-PIXELS = 64
-"""Shorter side, at most, of what the scores by pixels compare."""
+COUNT = 2048
+"""Default number of generated pictures: with fewer, the Fréchet distance depends mostly on their number."""
 
 
-class Source(Protocol):
-    """Pictures to be scored."""
+class PictureSet(Protocol):
+    """Pictures that are evaluated."""
 
     def about(self) -> dict[str, Any]:
-        """What a report says of them."""
+        """A description for the report."""
 
     def attributes(self) -> list[str]:
-        """What is known of what they show."""
+        """Attributes whose values are known."""
 
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """The number of pictures, those that cannot be read included."""
 
     def size(self) -> Size: ...
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
-        """Each picture (H, W, 3) uint8 and what it is asked or said to show, attribute -> value."""
+        """Each picture (H, W, 3) uint8 with its labels, attribute -> value."""
 
 
 @dataclass
-class Files:
-    """The pictures of a Gallery or a Dataset, at most `count`, spread evenly. What cannot be read is left out."""
+class FileSet:
+    """The pictures of a Gallery or Dataset, or `count` of them, evenly spaced. Unreadable files are left out."""
 
     path: Path
     count: int | None = None
@@ -59,8 +60,8 @@ class Files:
 
     def about(self) -> dict[str, Any]:
         kind = "gallery" if (self.path / TABLE).is_file() else "dataset"
-        found: dict[str, Any] = {"kind": kind, "path": str(self.path), "left_out": [list(row) for row in self.left_out]}
-        return found
+        left_out: Any = [list(row) for row in self.left_out]
+        return {"kind": kind, "path": str(self.path), "left_out": left_out}
 
     def attributes(self) -> list[str]:
         return [name for name in self.pictures.attributes if name not in UNTAGGED]
@@ -72,11 +73,11 @@ class Files:
         for picture, _ in self:
             height, width = picture.shape[:2]
             return width, height
-        raise ValueError(f"{self.path}: there is no picture that could be read")
+        raise ValueError(f"{self.path}: no picture can be read")
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
         self.left_out.clear()
-        for i in spread(len(self.pictures.names), self.count):
+        for i in evenly_spaced(len(self.pictures.names), self.count):
             try:
                 picture = self.pictures.picture(i)
             except (PictureError, OSError) as error:
@@ -86,8 +87,9 @@ class Files:
 
 
 @dataclass
-class Made:
-    """The pictures of a Checkpoint's generator, of seeds `first`, `first` + 1, ..."""
+class GeneratedSet:
+    """The pictures of a generator for the seeds `first`, `first` + 1, ..., with labels drawn as they occur in the
+    training data."""
 
     model: str
     generator: Generator
@@ -113,7 +115,7 @@ class Made:
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
         device, known = next(self.generator.parameters()).device, self.generator.config.attributes
         for start in range(self.first, self.first + self.count, TOGETHER):
-            seeds = range(start, start + TOGETHER)  # always as many: a seed's picture must not depend on it
+            seeds = range(start, start + TOGETHER)  # a constant number: a seed's picture must not depend on the others
             labels = self.generator.draw(seeds)  # attribute -> (TOGETHER,)
             made = self.generator.sample(
                 latents(seeds, self.generator.z_dim).to(device),
@@ -124,121 +126,91 @@ class Made:
                 yield picture, {name: known[name][values[i]] for name, values in labels.items() if values[i] >= 0}
 
 
-def open_source(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> Source:
-    """What A of `kyara evaluate A` stands for."""
+def open_set(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> PictureSet:
+    """The pictures of a path, or of a generator if `name` is that of a Checkpoint."""
     if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / CONFIG).is_file():
-        return Made(name, load_generator(name, device), count or COUNT, truncation=truncation)
-    return Files(Path(name), count)
+        return GeneratedSet(name, load_generator(name, device), count or COUNT, truncation=truncation)
+    return FileSet(Path(name), count)
 
 
-COUNT = 2048
-"""Pictures that a generator makes to be scored; fewer make a Fréchet distance say little."""
-
-
-def spread(total: int, count: int | None) -> list[int]:
-    """All of `total` numbers, or `count` of them, evenly spread."""
+def evenly_spaced(total: int, count: int | None) -> list[int]:
+    """The numbers below `total`, or `count` of them, evenly spaced."""
     if count is None or count >= total:
         return list(range(total))
     return [i * total // count for i in range(count)]
 
 
-class Reals(Protocol):
-    """Real pictures in features."""
-
-    extractor: Extractor
-    common: Size
-
-    @property
-    def features(self) -> np.ndarray: ...
-
-    @property
-    def statistics(self) -> metrics.Statistics: ...
-
-    @property
-    def near(self) -> np.ndarray: ...
-
-
 @dataclass
-class Part:
-    """Some of the real pictures, as if they were all."""
+class RealFeatures:
+    """Features of real pictures, with their statistics."""
 
-    extractor: Extractor
-    common: Size
+    extractor: FeatureExtractor
+    size: Size
+    """The size that both sets are brought to first."""
     features: np.ndarray
+    """(M, F) float32."""
 
     @cached_property
-    def statistics(self) -> metrics.Statistics:
-        return metrics.statistics(self.features)
+    def gaussian(self) -> Gaussian:
+        return fit_gaussian(self.features)
 
     @cached_property
-    def near(self) -> np.ndarray:
-        return metrics.neighbours(self.features)
+    def neighbours(self) -> np.ndarray:
+        """`neighbour_distances` of the features, (M, 5)."""
+        return neighbour_distances(self.features)
 
 
-@dataclass
-class Reference:
-    """The real pictures that others are compared with. What is computed once is remembered between runs."""
+class RealSet(RealFeatures):
+    """The real pictures of a dataset. Features and statistics are cached on disk between runs."""
 
-    dataset: Dataset
-    extractor: Extractor
-    common: Size
-    """The size that both sides are brought to first."""
-    workers: int = 0
-    batch: int = 64
+    def __init__(
+        self, dataset: Dataset, extractor: FeatureExtractor, size: Size, workers: int = 0, batch: int = 64
+    ) -> None:
+        self.dataset, self.extractor, self.size, self.workers, self.batch = dataset, extractor, size, workers, batch
 
     @cached_property
     def key(self) -> dict[str, Any]:
         network = {"features": self.extractor.name, "hash": self.extractor.hash}
-        return {"data": identity(self.dataset), **network, "resizer": self.extractor.resizer(self.common)}
+        return {"data": identity(self.dataset), **network, "resizer": self.extractor.resizer(self.size)}
 
     def about(self) -> dict[str, Any]:
         found = {"kind": "dataset", "path": str(self.dataset.path), "fingerprint": self.dataset.fingerprint}
         return found | {"count": len(self.features)}
 
     @cached_property
-    def features(self) -> np.ndarray:
-        """(M, F) float32, of those that can be read."""
-        return remember("features", self.key, self._extract)["features"]
+    def features(self) -> np.ndarray:  # type: ignore[override]
+        """(M, F) float32, of the pictures that can be read."""
+        return cached("features", self.key, self._extract)["features"]
 
     @cached_property
-    def statistics(self) -> metrics.Statistics:
+    def gaussian(self) -> Gaussian:
         def compute() -> Arrays:
-            found = metrics.statistics(self.features)
+            found = fit_gaussian(self.features)
             return {"mean": found.mean, "root": found.root}
 
-        kept = remember("statistics", self.key, compute)
-        return metrics.Statistics(len(self.features), kept["mean"], kept["root"])
+        arrays = cached("statistics", self.key, compute)
+        return Gaussian(len(self.features), arrays["mean"], arrays["root"])
 
     @cached_property
-    def near(self) -> np.ndarray:
-        """What `metrics.neighbours` says, (M, 5)."""
-        return remember("neighbours", self.key, lambda: {"near": metrics.neighbours(self.features)})["near"]
+    def neighbours(self) -> np.ndarray:
+        return cached("neighbours", self.key, lambda: {"near": neighbour_distances(self.features)})["near"]
 
-    def pictures(self, size: Size, at: int = metrics.ROWS) -> Iterator[np.ndarray]:
-        """All of them at that size, (B, H, W, 3) uint8, up to `at` together."""
-        block = []
-        for picture in self._decode((size,)):
-            block.append(picture)
-            if len(block) == at:
-                yield np.stack(block)
-                block = []
-        if block:
-            yield np.stack(block)
+    def pictures(self, size: Size, count: int = ROWS) -> Iterator[np.ndarray]:
+        """All pictures at that size, (B, H, W, 3) uint8, at most `count` at a time."""
+        return (np.stack(group) for group in batches(self._decode((size,)), count))
 
     def _extract(self) -> Arrays:
-        sizes = (self.common,) if self.extractor.size is None else (self.common, self.extractor.size)
-        values = extract(
-            self._decode(sizes), self.extractor, total=len(self.dataset), batch=self.batch, name=self.dataset.path.name
-        )
-        return {"features": values}
+        sizes = (self.size,) if self.extractor.size is None else (self.size, self.extractor.size)
+        total, name = len(self.dataset), self.dataset.path.name
+        return {"features": extract(self._decode(sizes), self.extractor, total=total, batch=self.batch, name=name)}
 
     def _decode(self, sizes: tuple[Size, ...]) -> Iterator[np.ndarray]:
-        fit = partial(_fit, sizes=sizes)
-        found = self.dataset.map(fit, range(len(self.dataset)), self.workers if len(self.dataset) > 512 else 0)
+        workers = self.workers if len(self.dataset) > 512 else 0  # fewer are decoded before the processes have started
+        found = self.dataset.map(partial(_decode_at, sizes=sizes), range(len(self.dataset)), workers)
         return (picture for picture in found if not isinstance(picture, PictureError))
 
 
-def _fit(data: bytes, name: str, *, sizes: tuple[Size, ...]) -> np.ndarray:
+def _decode_at(data: bytes, name: str, *, sizes: tuple[Size, ...]) -> np.ndarray:
     picture = decode(data, name)
     for size in sizes:
         picture = center_crop(picture, *size)
