@@ -88,7 +88,7 @@ def check_number(
         wrong = f"must be {most:,} or less" if least is None else f"must be from {least:,} to {most:,}"
     else:
         return
-    shown = f"{value}" if abs(value) < 1e30 else f"{float(value) if abs(value) < 1e300 else '1e300 or more'}"
+    shown = "1e300 or more" if value > 1e300 and value != math.inf else value  # str() refuses integers of 4,300 digits
     raise ValueError(f"{option} {shown}: {wrong}{hint and '; ' + hint}")
 
 
@@ -98,7 +98,7 @@ def check_seed(option: str, value: int | None) -> None:
 
 
 def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
-    """ValueError if `value` is empty or blank, or holds a null character. None, an option that was not given, passes."""
+    """ValueError if `value` is empty, blank or holds a null character. None, an option that was not given, passes."""
     if value is None:
         return
     text = os.fspath(value)

@@ -16,6 +16,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a disk, a quota or a file size limit that is exhausted."""
 
 
+_FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
+"""How safetensors and torch say that a file cannot be written."""
+
+
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary file beside `path`, and then renames that file to `path`: at every moment there is
     the old file or the new one, complete. The new file keeps the old one's permissions. OSError names the file if it
@@ -44,7 +48,7 @@ def write_errors(path: Path) -> Iterator[None]:
         elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
         if error.errno is None or (elsewhere and error.errno not in FULL):  # explained already, or about another file
             raise
-        raise type(error)(_explained(path, error.errno, error.strerror)) from error
+        raise type(error)(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:
         found = re.search(
             r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos", str(error)
