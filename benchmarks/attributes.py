@@ -54,7 +54,7 @@ def measure(
     pictures = sample(generator, labels, truncation)
     tagged = tag(judge, pictures)
     print(f"{checkpoint}, {count} seeds, truncation {truncation:g}, judged by {tagger}")
-    for name, values in generator.config.attributes.items():
+    for name, values in generator.config.data.attributes.items():
         print(f"{name}: shown by {share(tagged, labels, name, values, judge)}")
         for i, value in enumerate(values):
             chosen = [n for n, each in enumerate(labels) if each[name] == i]
@@ -62,7 +62,7 @@ def measure(
                 part = {name: tagged[name][chosen]}
                 print(f"    {value:8} {share(part, [labels[n] for n in chosen], name, values, judge)} of {len(chosen)}")
     few = min(changed, count - 1) + 1
-    for name in generator.config.attributes:
+    for name in generator.config.data.attributes:
         new = change(labels[:few], name)
         report_change(pictures[:few], sample(generator, new, truncation), tagged, new, name, generator, judge, network)
 
@@ -85,7 +85,7 @@ def report_change(
     network: VGG16,
 ) -> None:
     """Prints what changes between pictures (N + 1, 3, H, W) and those with other `labels` for one attribute."""
-    now, attributes = tag(judge, after), generator.config.attributes
+    now, attributes = tag(judge, after), generator.config.data.attributes
     others = [other for other in attributes if other != name]
     kept = [(now[o].argmax(1) == tagged[o][: len(before)].argmax(1)).float().mean() for o in others if o in now]
     shows = share(now, labels, name, attributes[name], judge)

@@ -49,7 +49,7 @@ def measure(
         return torch.cat([score(part, recogniser) for part in pictures.split(64)]).numpy()
 
     def read(dataset: Dataset) -> Tensor:
-        size = recogniser.config.width, recogniser.config.height
+        size = recogniser.config.data.width, recogniser.config.data.height
         chosen = range(len(dataset))[:limit]
         return torch.cat([to_float(picture[None]) for picture in dataset.decode(chosen, *size, workers=2)])
 

@@ -49,15 +49,15 @@ def measure(
     """
     loaded = {one.partition("=")[0]: models.load(one.partition("=")[2]).requires_grad_(False) for one in named}
     first: Any = next(iter(loaded.values()))
-    network: Any = models.load(first.config.of).requires_grad_(False)
+    network: Any = models.load(first.config.network.of).requires_grad_(False)
     dataset = open_dataset(pictures)
     chosen = held_out(dataset, prefix_from)[1]
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
-    given = to_float(np.stack([*dataset.decode(chosen, network.config.width, network.config.height)]))
+    given = to_float(np.stack([*dataset.decode(chosen, network.config.data.width, network.config.data.height)]))
     vgg16 = load_vgg16()
     space = Latents(network)
     guessed = space.styles(space.guess(given)).float()
-    span = network.memories()[first.config.layer]
+    span = network.memories()[first.config.network.layer]
     cut = Cut(network, span, span)
     hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):

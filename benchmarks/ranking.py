@@ -77,7 +77,7 @@ def by_kyara(model: str) -> Ranker:
 
 def by_pipeline(model: str, batch: int) -> Ranker:
     recogniser = load_recogniser(model, torch.device("cpu"))
-    width, height = recogniser.config.width, recogniser.config.height
+    width, height = recogniser.config.data.width, recogniser.config.data.height
     if width != height:
         raise ValueError(f"--model {model}: its input is {width} x {height} pixels; the pipeline's is a square")
     average = recogniser.get_submodule("net_ema")

@@ -21,10 +21,10 @@ from kyara.evaluation.scores import FRECHET, KID, WHOLE, Measured
 from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
-from kyara.models.base import Config, Generator, latents
+from kyara.models.base import Config, DataConfig, Generator, latents
 
 pytestmark = pytest.mark.usefixtures("small_networks")
-CONFIG = {"width": 16, "height": 24, "z_dim": 8, "channels": 4}
+CONFIG = {"data": {"width": 16, "height": 24}, "network": {"z_dim": 8, "channels": 4}}
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ class Conditional(Generator):
 
 
 def test_labels_of_a_conditional_generator_are_drawn_as_in_its_data() -> None:
-    config = Config(8, 8, attributes={"tone": ("dark", "bright")}, joint=((0, 30), (1, 10)))
+    config = Config(DataConfig(8, 8, {"tone": ("dark", "bright")}, ((0, 30), (1, 10))))
     model = Conditional(config)
     model.anchor = torch.nn.Parameter(torch.zeros(1))
     drawn = model.draw(range(400))["tone"].numpy()

@@ -123,7 +123,7 @@ def compare(
     for model in models:
         attempt(model, describe)
     common = common or largest_size(models)
-    attributes = [name for model in models if not model.error for name in model.config.get("attributes", ())]
+    attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
     networks = load_networks(features, tagger, where, attributes=attributes)
     subset = dataset.subset(evenly_spaced(len(dataset), reals))
     real = RealSet(subset, networks.extractor, common, workers, batch)

@@ -93,7 +93,7 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
         raise ValueError(
             f"--features {name}: this model is no feature extractor; builtin:tagger and builtin:distortion are"
         )
-    return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
+    return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, (model.config.data.width, model.config.data.height))
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> FeatureExtractor:

@@ -64,8 +64,9 @@ def describe(report: ModelReport) -> None:
     found = checkpoint.read(report.path)
     report.model, report.config, report.about = found.model, dict(found.config), dict(found.about)
     report.checkpoint = found.hash
-    if not isinstance(report.config.get("attributes", {}), Mapping):
-        raise ValueError(f"{report.path}: the attributes in its config.json are not a mapping")
+    data = report.config.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("attributes", {}), Mapping):
+        raise ValueError(f"{report.path}: the data or attributes in its config.json are not a mapping")
     picture_size(report)
     kimg = found.about.get("kimg")
     if isinstance(kimg, int | float):
@@ -108,7 +109,7 @@ def largest_size(reports: Sequence[ModelReport]) -> Size:
 def picture_size(report: ModelReport) -> Size:
     """The size of a model's pictures."""
     try:
-        return int(report.config["width"]), int(report.config["height"])
+        return int(report.config["data"]["width"]), int(report.config["data"]["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{report.path}: its config.json has no picture size ({error!r})") from error
 
