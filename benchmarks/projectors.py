@@ -49,7 +49,7 @@ def measure(
     """
     loaded = {one.partition("=")[0]: models.load(one.partition("=")[2]).requires_grad_(False) for one in named}
     first: Any = next(iter(loaded.values()))
-    network: Any = models.load(first.config.network.of).requires_grad_(False)
+    network: Any = models.load(first.config.generator.checkpoint).requires_grad_(False)
     dataset = open_dataset(pictures)
     chosen = held_out(dataset, prefix_from)[1]
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
@@ -57,11 +57,11 @@ def measure(
     vgg16 = load_vgg16()
     space = Latents(network)
     guessed = space.styles(space.guess(given)).float()
-    span = network.memories()[first.config.network.layer]
+    span = network.memories()[first.config.generator.layer]
     cut = Cut(network, span, span)
     hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):
-        own = [cut.open(network.sample_fn(50, torch.zeros(50))) for _ in range(4)]
+        own = [cut.open(network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)

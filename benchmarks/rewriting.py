@@ -171,7 +171,7 @@ def together(
                     both = shown(hosts, JUDGED, second)
                 for name, beside in ((first, then), (then, first)):
                     inside = judges[name].inside
-                    kept.append((inside(alone[beside]) - inside(both)) / (1 - inside(alone[name])))
+                    kept.append((inside(alone[beside]) - inside(both)) / ((1 - inside(alone[name])) or float("nan")))
             print(f"| {first} | {then} | " + " | ".join(f"{share:.2f}" for share in kept) + " |", flush=True)
 
 

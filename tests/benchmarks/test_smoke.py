@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +19,9 @@ from scripts import NAMES, load
 
 from kyara import models
 from kyara.files import checkpoint, pictures
+from kyara.models import projector
+from kyara.perception import lpips, vgg16
+from kyara.perception.vgg16 import VGG16
 
 LIBRARIES = {"common", "judging", "patterns", "project"}
 """Modules that only other benchmarks import."""
@@ -30,27 +35,50 @@ def case(function: Case) -> Case:
     return function
 
 
+@pytest.fixture(scope="module")
+def thin_vgg16() -> VGG16:
+    """VGG16 with a sixteenth of the channels and random weights."""
+    blocks = [tuple(channels if channels == 3 else channels // 16 for channels in block) for block in vgg16.BLOCKS]
+    random = np.random.RandomState(0)
+    weights: dict[str, Any] = {"VGG16_0": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "BLOCKS", blocks)
+        for b, block in enumerate(blocks):
+            for i, o in itertools.pairwise(block):
+                kernel = (random.rand(3, 3, i, o) * 0.3 / i).astype(np.float32)
+                name = f"Conv_{len(weights['VGG16_0'])}"
+                weights["VGG16_0"][name] = {"kernel": kernel, "bias": np.zeros(o, np.float32)}
+            weights[f"NetLinLayer_{b}"] = {"Conv_0": {"kernel": random.rand(1, 1, block[-1], 1).astype(np.float32)}}
+        return VGG16(weights)
+
+
 @pytest.fixture(autouse=True)
-def vgg16_weights(vgg16: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    common = load("common")
-    monkeypatch.setattr(common, "vgg16_archive", lambda: Path("weights"))
-    monkeypatch.setattr(common, "load_vgg16", lambda weights=None: vgg16)
-    for name in NAMES:
-        module = sys.modules.get(name)
-        if module is not None and hasattr(module, "load_vgg16"):
-            monkeypatch.setattr(module, "load_vgg16", lambda weights=None: vgg16)
+def weights_of_vgg16(thin_vgg16: VGG16, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load("common"), "vgg16_archive", lambda: Path("weights"))
+    monkeypatch.setattr(lpips, "read_weights", lambda path: {})
+    monkeypatch.setattr(lpips, "VGG16", lambda weights: thin_vgg16)
+    for module in ("common", "judging"):
+        monkeypatch.setattr(load(module), "load_vgg16", lambda weights=None: thin_vgg16)
 
 
-def untrained(folder: Path, name: str, **changes: Any) -> str:
-    """A checkpoint of the first weights of an architecture."""
+def untrained(folder: Path, name: str, size: int = 32, **data: Any) -> str:
+    """A checkpoint of an architecture's preset `tiny` with its first weights."""
     torch.manual_seed(0)
-    presets = models.architecture(name).presets
-    config = {**vars(presets["tiny"] if "tiny" in presets else next(iter(presets.values()))), **changes}
-    path = folder / name
+    config = models.architecture(name).presets["tiny"].replace(data={"width": size, "height": size, **data})
+    weights = models.stored(models.architecture(name)(config))
     about = {"kimg": 0, "data": {"name": "faces"}}
-    weights = models.stored(models.build(name, config))
-    checkpoint.write(path, model=name, config=config, weights=weights, card="", about=about)
-    return str(path)
+    config_ = dataclasses.asdict(config)
+    checkpoint.write(folder / name, model=name, config=config_, weights=weights, card="", about=about)
+    return str(folder / name)
+
+
+def projector_of(folder: Path, generator: str) -> str:
+    """A checkpoint of a projector for this generator."""
+    torch.manual_seed(0)
+    config = projector.PRESETS["tiny"].replace(**projector.Model.about(generator, "auto"))
+    weights, config_ = models.stored(projector.Model(config)), dataclasses.asdict(config)
+    checkpoint.write(folder / "projector", model="projector", config=config_, weights=weights, card="", about={})
+    return str(folder / "projector")
 
 
 def folder_of(path: Path, seeds: range, size: int = 48) -> str:
@@ -63,13 +91,13 @@ def folder_of(path: Path, seeds: range, size: int = 48) -> str:
 @case
 def frechet(folder: Path, request: Any) -> list[list[str]]:
     faces = str(request.getfixturevalue("faces"))
-    made = [faces, "--checkpoint", untrained(folder, "dcgan", width=16, height=16), "--count", "6", "--limit", "6"]
+    made = [faces, "--checkpoint", untrained(folder, "dcgan", 16), "--count", "6", "--limit", "6"]
     return [[faces, faces, "--limit", "8", "--size", "16", "--input-size", "16"], [*made, "--size", "16", "--json"]]
 
 
 @case
 def nearest(folder: Path, request: Any) -> list[list[str]]:
-    generator = untrained(folder, "dcgan", width=16, height=16)
+    generator = untrained(folder, "dcgan", 16)
     faces = str(request.getfixturevalue("faces"))
     options = ["--out", str(folder / "a.png"), "--size", "16", "--input-size", "16", "--limit", "20"]
     return [[generator, faces, *options, "--prefix-from", "0050"]]
@@ -77,7 +105,9 @@ def nearest(folder: Path, request: Any) -> list[list[str]]:
 
 @case
 def attributes(folder: Path, request: Any) -> list[list[str]]:
-    return [["builtin:anime", "--tagger", "builtin:tagger", "--count", "3", "--changed", "1"]]
+    attributes = {"hair": ("black", "blonde"), "eyes": ("red", "blue")}
+    generator = untrained(folder, "acgan", attributes=attributes, label_counts=((0, 0, 3), (1, 1, 2)))
+    return [[generator, "--tagger", "builtin:tagger", "--count", "6", "--changed", "2"]]
 
 
 @case
@@ -115,7 +145,7 @@ def munit(folder: Path, request: Any) -> list[list[str]]:
 
 @case
 def side_by_side(folder: Path, request: Any) -> list[list[str]]:
-    generator = untrained(folder, "dcgan", width=64, height=64)
+    generator = untrained(folder, "dcgan", 64)
     translator = untrained(folder, "cartoongan")
     options = ["--drawings", str(request.getfixturevalue("faces")), "--count", "4", "--out", str(folder / "a.png")]
     return [[generator, translator, *options, "--people", generator]]
@@ -124,27 +154,39 @@ def side_by_side(folder: Path, request: Any) -> list[list[str]]:
 @case
 def invert(folder: Path, request: Any) -> list[list[str]]:
     photos = folder_of(folder / "photos", range(2))
-    options = ["--peer", "1", "--count", "1", "--steps", "10", "--model", "builtin:anime"]
+    options = ["--peer", "1", "--count", "1", "--steps", "10", "--model", untrained(folder, "stylegan2")]
     return [["made", *options], ["given", photos, *options]]
 
 
 @case
 def projectors(folder: Path, request: Any) -> list[list[str]]:
     faces = str(request.getfixturevalue("faces"))
-    return [[faces, "built-in=builtin:projector", "--count", "2", "--sheet-out", str(folder / "a.png")]]
+    tiny = projector_of(folder, untrained(folder, "stylegan2"))
+    return [[faces, f"tiny={tiny}", "--count", "2", "--sheet-out", str(folder / "a.png")]]
 
 
 @case
 def rewriting(folder: Path, request: Any) -> list[list[str]]:
     module, monkeypatch = load("rewriting"), request.getfixturevalue("monkeypatch")
-    monkeypatch.setattr(module, "JUDGED", module.JUDGED[:1])
+    monkeypatch.setattr(module, "JUDGED", module.JUDGED[:2])
+    generator = untrained(folder, "stylegan2")
+    networks = ["--of", generator, "--projector", projector_of(folder, generator)]
     edits = ["--repeats", "1", "--only", "flower", "--methods", "nonlinear,plain fine-tuning", "--steps", "1"]
     return [
-        ["edits", *edits, "--sheets", str(folder), "--json-out", str(folder / "a.json")],
-        ["sweep", "--p", "1", "--q", "1", "--steps", "1"],
-        ["together", "--one", "flower", "--others", "glasses", "--steps", "1"],
-        ["files", str(folder / "edits")],
+        ["edits", *networks, *edits, "--sheets", str(folder), "--json-out", str(folder / "a.json")],
+        ["sweep", *networks, "--p", "1", "--q", "1", "--steps", "1"],
+        ["together", *networks, "--one", "flower", "--others", "glasses", "--steps", "1"],
+        ["files", str(folder / "edits"), "--of", generator],
     ]
+
+
+@case
+def rewriting_photos(folder: Path, request: Any) -> list[list[str]]:
+    module, monkeypatch = load("rewriting_photos"), request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(module, "JUDGED", 2)
+    faces, model = str(request.getfixturevalue("faces")), untrained(folder, "inpainting")
+    options = ["--patterns", "glasses", "--steps", "1", "--sheet", str(folder / "a.jpg")]
+    return [[model, faces, faces, "--projector", projector_of(folder, model), *options]]
 
 
 @case
@@ -154,7 +196,7 @@ def distort(folder: Path, request: Any) -> list[list[str]]:
 
 @case
 def ranking(folder: Path, request: Any) -> list[list[str]]:
-    return [["--count", "4", "--rounds", "1", "--busy"]]
+    return [["--model", untrained(folder, "distortion", 96), "--count", "4", "--rounds", "1", "--busy"]]
 
 
 @case
@@ -179,6 +221,38 @@ def cartoon(folder: Path, request: Any) -> list[list[str]]:
     return [[photos, faces, untrained(folder, "cartoongan"), *options, "--sheet", str(folder / "a.png")]]
 
 
+@case
+def ablation(folder: Path, request: Any) -> list[list[str]]:
+    without_mediapipe(request.getfixturevalue("monkeypatch"))
+    pictures.write_png(
+        (folder / "out" / "people").mkdir(parents=True) or folder / "out/people/seed2.png", drawn_picture(2)
+    )
+    photos, faces = (str(request.getfixturevalue(name)) for name in ("photos", "faces"))
+    options = ["--preset", "tiny", "--size", "32", "--kimg", "0.016", "--limit", "8", "--seeds", "1"]
+    return [[photos, faces, photos, "--out", str(folder / "out"), *options, "--only", "chrominance"]]
+
+
+@case
+def avatar(folder: Path, request: Any) -> list[list[str]]:
+    module, monkeypatch = load("avatar"), request.getfixturevalue("monkeypatch")
+    shapes = np.random.RandomState(0).rand(99, 4)
+    monkeypatch.setattr(module, "_photo_shape", lambda picture: shapes[int(picture[0, 0, 0]) % 99])
+    points = {name: list(np.random.RandomState(1).rand(2)) for name in ("nose", "mouth", "chin")}
+    points |= {"eyes": [0.3, 0.5, 0.7, 0.5], "hair": [1, 2, 3]}
+    methods = (*module.METHODS, "photos")
+    (folder / "out").mkdir()
+    named = {f"out/{method}/{seed:04d}.png": points for method in methods for seed in range(3)}
+    (folder / "out" / "points.json").write_text(json.dumps(named))
+    photos, faces = folder_of(folder / "photos", range(3)), str(request.getfixturevalue("faces"))
+    attributes = {"hair": ("black", "blonde"), "eyes": ("red", "blue")}
+    generator = untrained(folder, "stylegan2", attributes=attributes, label_counts=((0, 0, 3), (1, 1, 2)))
+    both = [photos, faces, "--out", str(folder / "out"), "--child", generator]
+    return [
+        ["make", *both, "--parent", generator, "--paper-child", generator, "--count", "3", "--steps", "1"],
+        ["measure", *both, "--prefix-from", "0048"],
+    ]
+
+
 def without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant landmarks and no filters, for cartoon.py."""
     module = load("cartoon")
@@ -189,10 +263,12 @@ def without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_it_runs(name: str, tmp_path: Path, request: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    calls = CASES[name](tmp_path, request)
+    calls, benchmark = CASES[name](tmp_path, request), load(name)
+    if hasattr(benchmark, "load_vgg16"):
+        request.getfixturevalue("monkeypatch").setattr(benchmark, "load_vgg16", load("common").load_vgg16)
     for arguments in calls:
-        load(name).main(arguments)
-        assert arguments[0] == "files" or capsys.readouterr().out.strip()
+        benchmark.main(arguments)
+        assert capsys.readouterr().out.strip() or arguments[0] == "files"
 
 
 def test_every_benchmark_has_a_case() -> None:
