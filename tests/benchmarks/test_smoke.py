@@ -19,6 +19,7 @@ from scripts import NAMES, load
 
 from kyara import models
 from kyara.files import checkpoint, pictures
+from kyara.inversion import latents
 from kyara.models import projector
 from kyara.perception import lpips, vgg16
 from kyara.perception.vgg16 import VGG16
@@ -54,6 +55,8 @@ def thin_vgg16() -> VGG16:
 
 @pytest.fixture(autouse=True)
 def weights_of_vgg16(thin_vgg16: VGG16, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "SAMPLES", 64)  # latents whose statistics inversion begins with
+    monkeypatch.setattr(load("project"), "SAMPLES", 64)
     monkeypatch.setattr(load("common"), "vgg16_archive", lambda: Path("weights"))
     monkeypatch.setattr(lpips, "read_weights", lambda path: {})
     monkeypatch.setattr(lpips, "VGG16", lambda weights: thin_vgg16)
