@@ -97,8 +97,8 @@ def presets_page() -> str:
     lines = [
         "# Presets",
         "",
-        "The first preset of a model is its default; `tiny` is for tests. Size is height x width in pixels. Weights are",
-        "those of the networks that a checkpoint stores, in millions. Written by `tools/reference.py`.",
+        "The first preset of a model is its default; `tiny` is for tests. Size is height x width in pixels. Weights:",
+        "parameters that a checkpoint stores, in millions. Written by `tools/reference.py`.",
         "",
         "| model | preset | size | batch | learning rate | weights |",
         "|---|---|---|---|---|---|",
