@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
 import inspect
@@ -143,6 +144,16 @@ def test_options_exist(page: Path) -> None:
     for verb, rest in re.findall(r"`kyara ([a-z]+)([^`]*)`", text):
         for option in OPTION.findall(rest):
             assert option in names(verb), f"{page.name}: kyara {verb} {option}"
+
+
+@pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_calls_fit_the_signatures(page: Path) -> None:
+    for verb, arguments in re.findall(r"\bkyara\.([a-z_]+)(\([^`\n]*?\))", page.read_text(encoding="utf-8")):
+        if verb.rstrip("_") in kyara.VERBS:
+            call = ast.parse(f"verb{arguments}", mode="eval").body
+            assert isinstance(call, ast.Call)
+            options = {str(keyword.arg): None for keyword in call.keywords}
+            inspect.signature(getattr(kyara, verb)).bind(*call.args, **options)
 
 
 def test_reference_names_every_option() -> None:
