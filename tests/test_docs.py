@@ -177,6 +177,14 @@ def test_reference_names_every_model_and_checkpoint() -> None:
     assert all(f"`builtin:{card.parent.name}`" in listed for card in CARDS)
 
 
+def test_the_source_tree_is_complete() -> None:
+    text = (DOCS / "reference/source.md").read_text(encoding="utf-8").partition("\n\n`tests/`")[0]
+    listed = re.findall(r"^\| `([\w./]+)` \|", text, flags=re.MULTILINE)
+    source = ROOT / "src/kyara"
+    assert {f"{path.name}/" for path in source.iterdir() if path.is_dir() and path.name != "__pycache__"} <= {*listed}
+    assert all((source / name).exists() for name in listed)
+
+
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pages_are_short(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").split()) <= WORDS
