@@ -31,6 +31,7 @@ FOREIGN = {"--index-url", "--logdir"}
 """Options of other programs that the manual names."""
 
 OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")
+SETTING = re.compile(r"(?<=[` ,.])(data|network|losses|optimizer|augment|holes)\.([a-z]\w*)(?=[`=])")
 
 FORBIDDEN = [
     r"told", r"asked", r"pace", r"deviation[ _]group", r"reach of", r"(with)?in reach", r"fold(ed)?", r"joint",
@@ -132,6 +133,20 @@ def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
             group, _, name = setting.partition("=")[0].partition(".")
             config = next(iter(models.architecture(options["model"]).presets.values()))
             assert hasattr(getattr(config, group), name), f"{page.name}: --set {setting}"
+
+
+def test_settings_exist() -> None:
+    configs = [next(iter(models.architecture(name).presets.values())) for name in models.names()]
+    for page in MANUAL:
+        text = page.read_text(encoding="utf-8")
+        for group, name in re.findall(
+            r"(?<=[` ,.])(data|network|losses|optimizer|augment|holes)\.([a-z]\w*)(?=[`=])", text
+        ):
+            assert any(hasattr(getattr(c, group, None), name) for c in configs), f"{page.name}: {group}.{name}"
+    losses = models.architecture("cartoongan").presets["portrait"].losses
+    table = (DOCS / "reference/cartoongan.md").read_text(encoding="utf-8").split("## ")[1]
+    for row in re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE):
+        assert all(hasattr(losses, name) for name in re.findall(r"`(\w+)`", row)), row
 
 
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))
