@@ -22,11 +22,11 @@ from kyara.generation.translate import translate
 from kyara.models.base import Translator
 
 
-def stored(path: Path, name: str, **changes: object) -> Path:
+def stored(path: Path, name: str, **parts: Any) -> Path:
     """A Checkpoint of an architecture's smallest preset, its weights as they come."""
     torch.manual_seed(0)
     cls = models.architecture(name)
-    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    model = cls(cls.presets["tiny"].replace(**parts))
     config = dataclasses.asdict(model.config)
     checkpoint.write(path, model=name, config=config, weights=models.stored(model), card="", about={})
     return path

@@ -40,7 +40,7 @@ def _random(network: StyledTranslator, count: int | None, seed: int) -> Iterator
 def _of_drawings(network: StyledTranslator, path: Path) -> Iterator[tuple[str, Tensor]]:
     """Names, and styles (1, S) of the drawing at `path` or of those in it."""
     device = next(network.parameters()).device
-    size = network.config.width, network.config.height  # those of the training data
+    size = network.config.data.width, network.config.data.height  # those of the training data
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         drawings = iter([(path.name, decode(path))])
     else:

@@ -83,7 +83,7 @@ def import_(
     found = _convert(file, generator_only)
     config = dataclasses.asdict(found.config)
     source = {"file": file.name, "sha256": fingerprint(file), "program": found.program, "notes": found.notes}
-    size = f"{found.config.width} x {found.config.height}"
+    size = f"{found.config.data.width} x {found.config.data.height}"
     result = ImportResult(out, source, license, config, size, dry_run)
     if not dry_run:
         free_folder(out, checkpoint.CONFIG, force=force)
@@ -120,7 +120,7 @@ def card(config: Config, source: Mapping[str, Any], license: str) -> str:
 library_name: kyara
 license: {json.dumps(license)}
 ---
-# A StyleGAN2 for {config.width} x {config.height} pixels, imported
+# A StyleGAN2 for {config.data.width} x {config.data.height} pixels, imported
 
 | | |
 |---|---|
