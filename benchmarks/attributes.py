@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kyara.evaluation import metrics
 from kyara.files.pictures import center_crop, to_float, to_uint8
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator, sample
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.models.base import Generator, latents
 from kyara.perception.vgg16 import VGG16
@@ -51,7 +51,7 @@ def measure(
     generator, judge, network = load_generator(checkpoint, torch.device("cpu")), load_tagger(tagger), load_vgg16()
     drawn = generator.draw(range(count))
     labels = [{name: int(values[seed]) for name, values in drawn.items()} for seed in range(count)]
-    pictures = sample(generator, labels, truncation)
+    pictures = pictures_of(generator, labels, truncation)
     tagged = tag(judge, pictures)
     print(f"{checkpoint}, {count} seeds, truncation {truncation:g}, judged by {tagger}")
     for name, values in generator.config.data.attributes.items():
@@ -64,7 +64,9 @@ def measure(
     few = min(changed, count - 1) + 1
     for name in generator.config.data.attributes:
         new = change(labels[:few], name)
-        report_change(pictures[:few], sample(generator, new, truncation), tagged, new, name, generator, judge, network)
+        report_change(
+            pictures[:few], pictures_of(generator, new, truncation), tagged, new, name, generator, judge, network
+        )
 
 
 def change(labels: Labels, name: str) -> list[dict[str, int]]:
@@ -103,16 +105,11 @@ def report_change(
         print(f"    outside the {name} {distances(OUTSIDE[name])}")
 
 
-@torch.inference_mode()
-def sample(generator: Generator, labels: Labels, truncation: float) -> Tensor:
+def pictures_of(generator: Generator, labels: Labels, truncation: float) -> Tensor:
     """Pictures of seeds 0, 1, ... with these labels, rounded to uint8, (N, 3, H, W)."""
-    parts = []
-    for start in range(0, len(labels), BATCH):
-        some = labels[start : start + BATCH]
-        tensors = {name: torch.tensor([each[name] for each in some]) for name in some[0]}
-        z = latents(range(start, start + len(some)), generator.z_dim)
-        parts.append(to_float(np.stack(to_uint8(generator.sample(z, truncation=truncation, labels=tensors)))))
-    return torch.cat(parts)
+    tensors = {name: torch.tensor([each[name] for each in labels]) for name in labels[0]}
+    z = latents(range(len(labels)), generator.z_dim)
+    return to_float(np.stack(to_uint8(sample(generator, z, tensors, truncation=truncation))))
 
 
 def tag(judge: Tagger, pictures: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 import tyro
 from common import held_out, load_vgg16, run
@@ -28,8 +27,8 @@ from kyara.evaluation.features import FeatureExtractor, batches
 from kyara.evaluation.statistics import fit_gaussian
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.generation.generate import load_generator
-from kyara.models.base import Generator, latents
+from kyara.generation.sampler import load_generator, sample_seeds
+from kyara.models.base import Generator
 from kyara.perception.vgg16 import VGG16, WEIGHTS_SHA256
 from kyara.training.runtime import pick_device
 
@@ -121,11 +120,7 @@ def sample(
     generator: Generator, seeds: Iterable[int], width: int, height: int, truncation: float = 1.0
 ) -> Iterator[np.ndarray]:
     """The generator's picture of each seed, (height, width, 3) uint8."""
-    device = next(generator.parameters()).device
-    for some in batches(seeds, BATCH):
-        labels = {name: label.to(device) for name, label in generator.draw(some).items()}
-        with torch.inference_mode():
-            made = generator.sample(latents(some, generator.z_dim).to(device), truncation=truncation, labels=labels)
+    for made, _ in sample_seeds(generator, seeds, truncation=truncation):
         for picture in pictures.to_uint8(made):
             yield pictures.center_crop(picture, width, height)
 

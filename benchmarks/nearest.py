@@ -19,7 +19,7 @@ from frechet import INPUT, dataset_features, features, sample
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.training.runtime import pick_device
 
 FACES = 16

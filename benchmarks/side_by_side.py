@@ -9,7 +9,6 @@ of builtin:tagger), all at 64 pixels and the same number of each, and the length
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,8 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
-from kyara.generation.generate import load_generator
-from kyara.models.base import Generator, Translator, latents
+from kyara.generation.sampler import load_generator, sample_seeds
+from kyara.models.base import Generator, Translator
 
 SIDE, LARGE = 64, 256
 """Side in pixels at which sets are compared, and at which people are drawn."""
@@ -55,8 +54,8 @@ def measure(
         out: Picture to write: rows of people and drawings of them, and the generator's faces below.
         people: A generator of photos.
     """
-    made = torch.cat([*sampled(load_generator(generator, CPU), count, 1.0)])
-    photos = torch.cat([*sampled(load_generator(people, CPU), count, TRUNCATION)])
+    made = sampled(load_generator(generator, CPU), count, 1.0)
+    photos = sampled(load_generator(people, CPU), count, TRUNCATION)
     artist = models.load(translator)
     assert isinstance(artist, Translator)
     drawn = torch.cat([artist.translate(larger(part)).clamp(-1, 1) for part in photos.split(BATCH)])
@@ -77,11 +76,9 @@ def measure(
         write_png(out, sheet(to_uint8(F.interpolate(pictures, LARGE // 2, mode="bilinear", antialias=True)), COLUMNS))
 
 
-def sampled(network: Generator, count: int, truncation: float) -> Iterator[Tensor]:
-    """Pictures of seeds 0 to `count` - 1, with labels drawn as in the training data."""
-    for begin in range(0, count, BATCH):
-        seeds = range(begin, min(begin + BATCH, count))
-        yield network.sample(latents(seeds, network.z_dim), truncation=truncation, labels=network.draw(seeds))
+def sampled(network: Generator, count: int, truncation: float) -> Tensor:
+    """Pictures of seeds 0 to `count` - 1, with labels drawn as in the training data, (N, 3, H, W)."""
+    return torch.cat([made for made, _ in sample_seeds(network, range(count), truncation=truncation)])
 
 
 def larger(pictures: Tensor) -> Tensor:

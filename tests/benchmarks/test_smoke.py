@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -239,6 +240,7 @@ def ablation(folder: Path, request: Any) -> list[list[str]]:
 def avatar(folder: Path, request: Any) -> list[list[str]]:
     module, monkeypatch = load("avatar"), request.getfixturevalue("monkeypatch")
     shapes = np.random.RandomState(0).rand(99, 4)
+    monkeypatch.setattr(module, "avatar", partial(module.avatar, steps=1, sweep=False, pose=False))
     monkeypatch.setattr(module, "_photo_shape", lambda picture: shapes[int(picture[0, 0, 0]) % 99])
     points = {name: list(np.random.RandomState(1).rand(2)) for name in ("nose", "mouth", "chin")}
     points |= {"eyes": [0.3, 0.5, 0.7, 0.5], "hair": [1, 2, 3]}

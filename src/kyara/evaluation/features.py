@@ -93,7 +93,8 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
         raise ValueError(
             f"--features {name}: this model is no feature extractor; builtin:tagger and builtin:distortion are"
         )
-    return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, (model.config.data.width, model.config.data.height))
+    size = model.config.data.width, model.config.data.height
+    return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, size)
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> FeatureExtractor:

@@ -15,7 +15,7 @@ from kyara.evaluation.runs import ModelReport, parameter_count
 from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, run_networks
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files.names import printable
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 
 SHEET, EXTREMES = 36, 8
 """Pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
