@@ -199,6 +199,20 @@ def distort(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def stylegan2(folder: Path, request: Any) -> list[list[str]]:
+    return [["--preset", "tiny", "--rounds", "1", "--batch", "4", "--busy"]]
+
+
+@case
+def run(folder: Path, request: Any) -> list[list[str]]:
+    module, monkeypatch = load("run"), request.getfixturevalue("monkeypatch")
+    (folder / "a.py").write_text("print('measured')")
+    monkeypatch.setattr(module, "BENCHMARKS", {"a.py": []})
+    monkeypatch.setattr(module, "__file__", str(folder / "run.py"))
+    return [["--quick"]]
+
+
+@case
 def ranking(folder: Path, request: Any) -> list[list[str]]:
     return [["--model", untrained(folder, "distortion", 96), "--count", "4", "--rounds", "1", "--busy"]]
 
