@@ -29,8 +29,8 @@ from kyara.verbs import (
     Out,
     Result,
     Sources,
+    check_count,
     check_exists,
-    check_number,
     check_text,
     command_line,
     paths,
@@ -171,10 +171,10 @@ def _check(
     check_text("--device", device)
     check_exists("--mask", mask)
     check_exists("--style", style)
-    check_number("--side", side, least=16, most=LONGEST_SIDE)
-    check_number("--styles", styles, least=1, most=MOST_STYLES)
-    check_number("--between", between, least=1, most=MOST_STYLES)
-    check_number("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
+    check_count("--side", side, least=16, most=LONGEST_SIDE)
+    check_count("--styles", styles, most=MOST_STYLES)
+    check_count("--between", between, most=MOST_STYLES)
+    check_count("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
     if seed and not styles:
         raise ValueError(f"--seed {seed}: only goes with --styles")
     if styles and style:
