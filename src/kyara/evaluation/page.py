@@ -11,7 +11,7 @@ import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Whisker, lines, whiskers
 from kyara.evaluation.report import number
-from kyara.files.gallery import HEAD
+from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128

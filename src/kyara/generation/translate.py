@@ -123,12 +123,12 @@ def translate(
     pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)
     result = TranslateResult(out, model, 0 if pictures is None else len(pictures))
+    opened = [(film, *video.read(film)) for film in films]  # broken ones are errors before anything is written
+    waiting = _opened(pictures)
     if dry_run:
         return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
 
     about = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint}
-    opened = [(film, *video.read(film)) for film in films]  # a broken film is an error before the folder is begun
-    waiting = _opened(pictures)
     written: list[_Film] = []
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
         _translate_pictures(gallery, waiting, result.pictures, network, about)

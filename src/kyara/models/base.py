@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kyara.files.gallery import UNTAGGED
+from kyara.files.gallery_page import UNTAGGED
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange, SampleFn
 
