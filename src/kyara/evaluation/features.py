@@ -90,7 +90,7 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
         return loaders[kind](name, rest, device)
     model = load(name, device)
     if not isinstance(model, Scorer | Tagger):
-        raise ValueError(f"--features {name}: this model is no feature extractor; builtin:tagger and builtin:distortion are")
+        raise ValueError(f"--features {name}: not a feature extractor; use builtin:tagger")
     embed = model.stage_means if isinstance(model, Tagger) else model.embed
     size = model.config.data.width, model.config.data.height
     return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, size)
