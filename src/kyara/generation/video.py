@@ -1,4 +1,4 @@
-"""Films in and out, a frame at a time (extra `video`: PyAV, which brings FFmpeg's libraries with it)."""
+"""Films in and out, a frame at a time (extra `video`: PyAV, which includes FFmpeg's libraries)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ from kyara.files.errors import PictureError
 from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
-"""What the name of a film ends in, in lower case."""
-LOST = 30
-"""Frames in a row that cannot be decoded, after which the rest is given up."""
+"""Suffixes of films, in lower case."""
+MAX_LOST = 30
+"""Undecodable frames in a row after which the rest is ignored."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a film says of itself."""
+    """The metadata of a film."""
 
     fps: Fraction
     frames: int
-    """0 if it does not say."""
+    """0 if unknown."""
 
 
-def read(path: Path) -> Iterator[Info | np.ndarray]:
-    """First what the film says of itself, then its frames, (H, W, 3) uint8, one at a time. PictureError if it cannot be
-    read at all; a frame that cannot is left out."""
+def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:
+    """The film's metadata, and its frames, (H, W, 3) uint8, one at a time. PictureError if no frame can be read; single
+    frames that cannot be read are left out."""
+    contents: Any = _contents(path)
+    return next(contents), contents
+
+
+def _contents(path: Path) -> Iterator[Info | np.ndarray]:
+    """First the metadata, then the frames."""
     av = _av()
     try:
         container = av.open(str(path))
@@ -45,7 +51,7 @@ def read(path: Path) -> Iterator[Info | np.ndarray]:
         if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
             raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
         frames = _frames(container, stream, path)
-        first = next(frames)  # a film without a single frame is told before anything is made of it
+        first = next(frames)  # a film without frames is an error before anything is written
         yield Info(stream.average_rate or Fraction(25), stream.frames)
         yield from itertools.chain([first], frames)
 
@@ -53,11 +59,11 @@ def read(path: Path) -> Iterator[Info | np.ndarray]:
 def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
     av, decoded, lost = _av(), 0, 0
     packets = container.demux(stream)
-    while lost < LOST:
+    while lost < MAX_LOST:
         try:
             packet = next(packets)
             for frame in packet.decode():
-                upright = round(frame.rotation / 90)  # telephones film lying down and say so
+                upright = round(frame.rotation / 90)  # phones store their films rotated and say so
                 yield np.rot90(frame.to_ndarray(format="rgb24"), upright)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
@@ -70,7 +76,7 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
 
 @dataclass
 class Writer:
-    """Writes an MP4 (H.264) frame by frame, with the sound of another film."""
+    """Writes an MP4 (H.264) frame by frame, with the sound of another film. OSError if it cannot be written."""
 
     path: Path
     info: Info
@@ -84,7 +90,7 @@ class Writer:
         return self
 
     def add(self, frame: np.ndarray) -> None:
-        """A frame (H, W, 3) uint8; all are of the first one's size, less a row or column if that is odd."""
+        """Adds a frame (H, W, 3) uint8 of the first one's size. An odd last row or column is cut off."""
         if self._stream is None:
             self._begin(*frame.shape[:2])
         height, width = self._stream.height, self._stream.width
@@ -132,5 +138,5 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError("films need PyAV: python -m pip install 'kyara[video]'") from error
+        raise ValueError("films need PyAV: python -m pip install 'av>=14,<19' (the extra kyara[video])") from error
     return av

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 
-from kyara.files.gallery import UNTAGGED
+from kyara.files.gallery_page import UNTAGGED
 from kyara.nn import conditioning
 
 
