@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import configs
+from kyara.models.configs import DataConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     pixel_unshuffle: int = 2
     """Side of the blocks of pixels that become channels at first: 2 is a good deal faster than 1."""
     channels: int = 32
@@ -46,7 +46,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     least_squares: bool = True
@@ -99,7 +99,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8
     """Photos, and drawings, in one step."""
     betas: tuple[float, float] = (0.5, 0.999)
@@ -107,7 +107,7 @@ class OptimizerConfig(base.OptimizerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     data: DataConfig = DataConfig(256, 256)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()

@@ -57,7 +57,7 @@ class Model(base.Translator):
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    from_photos = True
+    data_spec = base.DataSpec(photos=True)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
