@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from kyara.files.dataset import POINTS, Dataset, Stream
+from kyara.files.dataset import POINTS, Dataset
 from kyara.files.pictures import to_float
+from kyara.files.stream import Stream, StreamBatch
 from kyara.models.base import COLUMNS, Batch, Generator, Model
 from kyara.training.augment import NoAugment, Policy, make
 from kyara.training.log import Log, Means, Watch
@@ -114,9 +115,13 @@ def fit(
         )  # fmt: skip
         known = open_stream(training_set, seed=options.seed, values=config.attributes, points=model.pointed)
         if photos is None:
-            return (Batch(real, labels=labels) for real, labels in known)
+            return (Batch(b.pictures, labels=labels(b)) for b in known)
         others = open_stream(photos, seed=options.seed + 1, values={})  # another order: they are no pairs
-        return (Batch(r, labels=labels, photos=p) for (r, labels), (p, _) in zip(known, others, strict=True))
+        pairs = zip(known, others, strict=True)
+        return (Batch(b.pictures, labels=labels(b), photos=other.pictures) for b, other in pairs)
+
+    def labels(b: StreamBatch) -> Mapping[str, Tensor]:
+        return b.labels if b.points is None else {**b.labels, POINTS: b.points}
 
     training_set, measured_set = dataset.split(model.holdout) if dataset and model.holdout else (dataset, dataset)
     measured = fixed_pictures(measured_set, photos, MEASURED, model, workers).to(device)
