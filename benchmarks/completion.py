@@ -23,7 +23,7 @@ import torch
 
 from kyara.files.dataset import known_values, open_dataset
 from kyara.labels.committee import Committee, Member, questions_worth_asking
-from kyara.labels.complete import NO_TAGGER, REACH, look
+from kyara.labels.complete import NO_TAGGER, PRECISIONS, committee_members
 from kyara.labels.tagger import load_tagger
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -77,7 +77,7 @@ def main() -> None:
     y = dataset.labels(given.attribute, values)
     tagger = None if given.tagger == NO_TAGGER else load_tagger(given.tagger)
     left_out: dict[str, str] = {}
-    members = look(dataset, tagger, left_out, workers=os.cpu_count() or 1)
+    members = committee_members(dataset, tagger, left_out, workers=os.cpu_count() or 1)
     assert not left_out, left_out
     print(f"{given.data}: {len(dataset)} pictures, {given.attribute}, {len(values)} values, tagger {given.tagger}")
 
@@ -91,7 +91,7 @@ def main() -> None:
         right = opinion.chosen == y
         filled.setdefault("accuracy, if all were filled", []).append(right[open_].mean())
         filled.setdefault("  as it estimates", []).append(opinion.confidence[open_].mean())
-        for target in sorted({given.target, *REACH}, reverse=True):
+        for target in sorted({given.target, *PRECISIONS}, reverse=True):
             sure = open_[opinion.confidence[open_] >= opinion.threshold(open_, target)]
             filled.setdefault(f"asked for {target:.0%}: filled", []).append(len(sure) / len(open_))
             precision = filled.setdefault(f"asked for {target:.0%}: precision", [])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kyara import models
-from kyara.curation.rank import score
+from kyara.curation.scoring import score
 from kyara.data.distortions import DISTORTIONS
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import to_float

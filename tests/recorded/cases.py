@@ -22,15 +22,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
+from kyara.data.dataset import open_dataset
+from kyara.data.pictures import decode, read_recipe, write_png
+from kyara.gallery import read_gallery
 from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 from torch import Tensor
 
 import kyara
 from kyara import checkpoint, models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import decode, read_recipe, write_png
-from kyara.gallery import read_gallery
 from kyara.models.base import Model
 
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("generation", "inversion", "rewriting")]
@@ -305,6 +305,7 @@ def avatar_otherwise(given: Given) -> Made:
 @case
 def poses(given: Given) -> Made:
     from kyara.data.pictures import to_float
+
     from kyara.inversion.pose import pose
     from kyara.models import portrait
 

@@ -10,7 +10,7 @@ import torch
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.curation.rank import load_recogniser
+from kyara.curation.scoring import load_scorer as load_recogniser
 from kyara.evaluation.features import DEFAULT, load_extractor
 from kyara.evaluation.report import ENOUGH, Lenses, as_json, look, score_all, table
 from kyara.evaluation.sources import Reference, open_source, spread

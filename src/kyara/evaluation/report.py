@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from kyara.curation.rank import Recogniser, fit, score
+from kyara.curation.scoring import Scorer as Recogniser
+from kyara.curation.scoring import crop as fit
+from kyara.curation.scoring import score
 from kyara.evaluation import metrics
 from kyara.evaluation.features import Extractor, Rows, Size
 from kyara.evaluation.metrics import Estimate

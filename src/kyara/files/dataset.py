@@ -41,9 +41,7 @@ ABOUT_THE_FILE = frozenset({"file_name", "source"})
 """Columns of the metadata that say where a picture is or comes from. They are not attributes."""
 POINTS = "points"
 """The column of landmarks: x and y of each as fractions of width and height, separated by spaces."""
-NOT_PICTURES = frozenset(
-    {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE}
-)
+NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
 """Files that Kyara writes beside pictures. They are not reported as left out."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
@@ -243,7 +241,8 @@ def open_datasets(paths: Iterable[Path], open_one: Callable[[Path], Dataset] = o
     each picture's name is its path. DatasetError if one of them cannot be opened."""
     parts: list[Dataset] = []
     for single, group in itertools.groupby(dict.fromkeys(paths), key=_is_single):
-        parts += [_single_pictures(list(group))] if single else map(open_one, group)
+        found = list(group)
+        parts += [_single_pictures(found)] if single else map(open_one, found)
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
@@ -259,14 +258,13 @@ def _single_pictures(paths: Sequence[Path]) -> Dataset:
 
 
 def _join(parts: Sequence[Dataset]) -> Dataset:
-    names = [part.location(i).as_posix() for part in parts for i in range(len(part))]
+    entries = [(part.location(i).as_posix(), part.files, name) for part in parts for i, name in enumerate(part.names)]
     attributes = {name: list[str]() for part in parts for name in part.attributes}
     for part in parts:
         for name, column in attributes.items():
             column += part.attributes.get(name, [""] * len(part))
     ignored = [((part.path / name).as_posix(), reason) for part in parts for name, reason in part.ignored]
-    files = Several([(part.location(i).as_posix(), part.files, part.names[i]) for part in parts for i in range(len(part))])
-    return Dataset(Path(), files, names, attributes, ignored)
+    return Dataset(Path(), Several(entries), [name for name, *_ in entries], attributes, ignored)
 
 
 def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:

@@ -114,26 +114,24 @@ def thread_map(
 ) -> Iterator[tuple[int, T | Exception]]:
     """Each item with its result, in order, computed by threads up to `depth` items ahead of the consumer; Pillow and
     zlib release the interpreter's lock. An item that fails yields its exception instead."""
+
+    def guarded(item: int) -> tuple[int, T | Exception]:
+        try:
+            return item, function(item)
+        except Exception as error:
+            return item, error
+
     with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[int, Future[T]]] = deque()
+        pending: deque[Future[tuple[int, T | Exception]]] = deque()
         try:
             for item in items:
-                pending.append((item, pool.submit(function, item)))
+                pending.append(pool.submit(guarded, item))
                 if len(pending) > depth:
-                    yield _outcome(*pending.popleft())
+                    yield pending.popleft().result()
             while pending:
-                yield _outcome(*pending.popleft())
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _outcome(item: int, future: Future[T]) -> tuple[int, T | Exception]:
-    error = future.exception()
-    if error is None:
-        return item, future.result()
-    if isinstance(error, Exception):
-        return item, error
-    raise error
 
 
 def batches(

@@ -76,7 +76,7 @@ def _append(file: BinaryIO, contents: Mapping[str, bytes]) -> list[bytes]:
 
 
 def _finish(file: BinaryIO, records: list[bytes], comment: bytes) -> None:
-    """Writes the central directory and the end of a .zip, with 64-bit fields (Zip64) where 32 or 16 bits are too few."""
+    """Writes the central directory and the end of a .zip, with 64-bit fields (Zip64) where needed."""
     begin = file.tell()
     file.writelines(records)
     end, count = file.tell(), len(records)

@@ -17,8 +17,12 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.curation.rank import Recogniser, contact_sheet, fit, load_recogniser, score
+from kyara.curation.scoring import Scorer as Recogniser
+from kyara.curation.scoring import crop as fit
+from kyara.curation.scoring import load_scorer as load_recogniser
+from kyara.curation.scoring import score
 from kyara.files import checkpoint
+from kyara.files.contact_sheet import contact_sheet
 from kyara.files.gallery import PAGE, GalleryWriter, command_line
 from kyara.files.names import printable
 from kyara.files.pictures import decode, encode_png, to_float, to_uint8, write_animation

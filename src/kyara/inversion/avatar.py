@@ -19,7 +19,9 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.curation.rank import REPORT, Recogniser, load_recogniser
+from kyara.curation.rank import REPORT
+from kyara.curation.scoring import Scorer as Recogniser
+from kyara.curation.scoring import load_scorer as load_recogniser
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.gallery import PAGE, GalleryWriter, command_line

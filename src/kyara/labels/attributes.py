@@ -74,8 +74,8 @@ def write_labels(
 ) -> None:
     """Merges `labels` into those on disk, and writes metadata.csv and labels.csv into the folder or .zip.
 
-    A label replaces the one on disk unless that one takes precedence. The values of `withdrawn`, (file name, attribute),
-    are dropped first, whoever gave them. The dataset is read again first, so that nothing written since it was opened is
+    A label replaces the one on disk unless that one takes precedence; the labels of `withdrawn`, (file name,
+    attribute), are dropped before. The dataset is read again first, so that nothing written since it was opened is
     lost; `dataset`, which may be a subset, is updated. One with metadata in another format gains an equivalent
     metadata.csv. An interruption leaves each label either old or new. DatasetError, with nothing written, if a label
     cannot be stored so that it is read back.

@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,73 +16,20 @@ import torch
 
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
-from kyara.files.names import printable
 from kyara.files.pictures import to_float
 from kyara.files.workers import batches, processors
 from kyara.labels.ask import CANNOT_TELL, Asker, InFiles, OnTerminal, StopAsking, read_answers
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
+from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.training.runtime import pick_device
-from kyara.verbs import Result
 
-START = 20
-"""Answers that a committee needs; the first batch of questions has as many."""
 COMMITTEE = "committee"
 NO_TAGGER = "none"
 PRECISIONS = (0.99, 0.95, 0.9, 0.8)
 """For these precisions the result says how many pictures could be filled in."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CompletionResult(Result):
-    """What completion did."""
-
-    attribute: str
-    values: list[str]
-    pictures: int
-    unknown: int
-    """Pictures that have no value."""
-    answers: int = 0
-    """Pictures with a value from a person or from the data, which the committee learns from."""
-    asked: int = 0
-    """Of these, answered in this run."""
-    accuracy: float | None = None
-    """Expected share of correct values if all open pictures were filled in, by cross-validation on the answers; None
-    while there are too few answers."""
-    precision: float | None = None
-    """Expected share of correct values among those filled in; None if there are none."""
-    filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Value -> pictures that it was filled in for."""
-    reach: Mapping[float, float] = dataclasses.field(default_factory=dict)
-    """Precision -> share of the open pictures that could be filled in with it."""
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Pictures that cannot be read, and why."""
-    questions: tuple[Path, Path] | None = None
-    """The contact sheet and the CSV to fill in, where nobody could be asked."""
-    dry_run: bool = False
-
-    def __str__(self) -> str:
-        if self.dry_run:
-            return f"would ask about {self.attribute}: {self.unknown:,} of {self.pictures:,} unknown"
-        answers = "1 answer" if self.answers == 1 else f"{self.answers:,} answers"
-        lines = [f"{self.attribute}: {answers}, {self.asked:,} of them new"]
-        if self.accuracy is None:
-            lines.append(f"  nothing filled in yet: it takes {START} answers with at least two different values")
-        else:
-            sure = f", about {self.precision:.1%} of it correct" if self.precision is not None else ""
-            lines.append(f"  filled in {sum(self.filled.values()):,}{sure}; left unknown {self.unknown:,}")
-            lines += [f"    {printable(value)} {n:,}" for value, n in self.filled.items()]
-            could = ", ".join(f"{share:.0%} at precision {target:g}" for target, share in self.reach.items())
-            lines.append(f"  of all open pictures, {self.accuracy:.1%} would be correct; could fill in {could}")
-        if self.left_out:
-            lines.append(f"  could not be read: {len(self.left_out):,}")
-            lines += [f"    {printable(name)}: {printable(why)}" for name, why in list(self.left_out.items())[:10]]
-        if self.questions:
-            picture, table = self.questions
-            lines.append(f"  look at {picture}, fill in {table}, then run this again with --answers {table}")
-        return "\n".join(lines)
 
 
 def complete(
@@ -187,9 +133,7 @@ class _State:
             write_labels(self.dataset, before, withdrawn={(self.dataset.names[i], self.attribute)})
 
 
-def _ask(
-    state: _State, members: Sequence[Member], ask: Asker, *, questions: int, batch: int, target: float
-) -> int:
+def _ask(state: _State, members: Sequence[Member], ask: Asker, *, questions: int, batch: int, target: float) -> int:
     """Asks until the committee is sure of all open pictures, or the questions run out. Returns how many pictures were
     answered; an answer that was undone does not count."""
     asked = set[int]()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,15 +23,9 @@ from torch import Tensor
 
 from kyara.files.extras import install_hint
 from kyara.files.pictures import resize, to_uint8
+from kyara.labels.kinds import TAG_LISTS, Kind
 from kyara.nn.conditioning import SYNONYMS
 
-Kind = Literal["wd", "deepdanbooru", "illustration2vec"]
-TAG_LISTS: Mapping[Kind, str] = {
-    "wd": "selected_tags.csv",
-    "deepdanbooru": "tags.txt",
-    "illustration2vec": "tag_list.json",
-}
-"""The file beside the network that lists its tags in the order of its outputs. It identifies the kind."""
 MEAN = np.array([164.76139251, 167.47864617, 181.13838569], np.float32)
 """What Illustration2Vec subtracts from blue, green and red (rezoo/illustration2vec)."""
 COLOURS = re.compile(

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kyara.files import hub
 from kyara.files.pictures import center_crop
-from kyara.labels.onnx import TAG_LISTS, Kind, OnnxTagger
+from kyara.labels.kinds import TAG_LISTS, Kind
+from kyara.labels.onnx import OnnxTagger
 from kyara.models import load
 from kyara.training.runtime import has_bfloat16
 
@@ -78,8 +79,8 @@ class CheckpointTagger:
 
 def load_tagger(name: str | os.PathLike[str], device: str | torch.device = "cpu", kind: Kind | None = None) -> Tagger:
     """The tagger of a Checkpoint (`builtin:tagger`, a folder, `hf-hub:OWNER/NAME`) or of an ONNX file or a folder or
-    repository that has one. `kind` is the kind of ONNX tagger, where the files beside it do not say. ValueError says what
-    is missing and what to do."""
+    repository that has one. `kind` is the kind of ONNX tagger, where the files beside it do not say. ValueError says
+    what is missing and what to do."""
     device, text = torch.device(device), os.fspath(name)
     if text.startswith("hf-hub:"):
         repository = text.removeprefix("hf-hub:")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from kyara.files import pictures
+from kyara.files.extras import install_hint
 from kyara.preparation import align
 from kyara.preparation.faces import Box, DetectorError, Face
 
@@ -173,9 +174,8 @@ def _mediapipe() -> Any:
 
 
 def _missing() -> DetectorError:
-    install = "python -m pip install 'kyara[photo]' (Python 3.11 or 3.12)"
-    otherwise = "or cut the faces yourself, and leave --detect away or say --aligned"
-    return DetectorError(f"finding faces in photos needs MediaPipe 0.10.21: {install}; {otherwise}")
+    otherwise = "or crop the faces yourself, and leave out --detect or add --aligned"
+    return DetectorError(f"finding faces in photos needs MediaPipe 0.10.21; {install_hint('photo')}; {otherwise}")
 
 
 @contextlib.contextmanager
