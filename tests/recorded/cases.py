@@ -219,7 +219,7 @@ def rank(given: Given) -> Made:
     folder = faces_of(given, "builtin:anime", "20-27", "mixed", truncation=1.3)
     write_png(folder / "drawn.png", drawn_picture(1, 80)[:, :60])
     write_png(folder / "noise.png", np.random.RandomState(0).randint(0, 256, (50, 70, 3)).astype(np.uint8))
-    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9))
+    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9).out)
 
 
 @case
