@@ -56,8 +56,8 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
-    """`verb` with one more option, --json, whose value is returned beside the result. Of `*names: Path`, tyro would drop
-    the metavar: on the command line it is one positional argument that is a tuple."""
+    """`verb` with one more option, --json, whose value is returned beside the result. `*paths: Path` becomes a tuple in
+    one positional argument, as tyro drops its metavar otherwise."""
     from typing import Annotated, get_type_hints
 
     from tyro.conf import arg

@@ -124,6 +124,8 @@ def test_stylegan(make, labels: object, expected: dict[str, list[str]]) -> None:
     [
         ("metadata.csv", "name,hair\na.png,x\n", "metadata.csv, line 1: no column file_name"),
         ("metadata.csv", "", "line 1"),
+        ("metadata.csv", "file_name;hair\na.png;x\n", "line 1: no column file_name; it is separated by ';'"),
+        ("metadata.csv", "file_name,hair,\na.png,x,\n", "line 1: column 3 has no name"),
         ("metadata.csv", "file_name,hair,hair\n", "line 1"),
         ("metadata.csv", "file_name,hair\na.png\n", "line 2: 1 fields"),
         ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*again after line 2"),

@@ -19,9 +19,14 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
     try:
         header = [column.strip() for column in next(reader, [])]
         if "file_name" not in header:
-            raise DatasetError(f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like")
-        if len(set(header)) < len(header) or "" in header:
-            raise DatasetError(f"{where}, line 1: a column has no name, or two have the same name; give each its own")
+            other = next((c for c in ";\t" if "file_name" in ",".join(header).split(c)), "")
+            hint = f"it is separated by {other!r}; save it with commas" if other else "begin with `file_name,hair,eyes`"
+            raise DatasetError(f"{where}, line 1: no column file_name; {hint}")
+        if "" in header:
+            column = header.index("") + 1
+            raise DatasetError(f"{where}, line 1: column {column} has no name; name it, or remove the extra comma")
+        if len(set(header)) < len(header):
+            raise DatasetError(f"{where}, line 1: two columns have the same name; give each its own")
         for row in reader:
             if not row:
                 continue
