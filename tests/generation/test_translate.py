@@ -6,6 +6,7 @@ import dataclasses
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ from kyara.generation.translate import translate
 from kyara.models.base import Translator
 
 
-def stored(path: Path, name: str, **changes: object) -> Path:
+def stored(path: Path, name: str, **parts: Any) -> Path:
     """A Checkpoint of an architecture's smallest preset, its weights as they come."""
     torch.manual_seed(0)
     cls = models.architecture(name)
-    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    model = cls(cls.presets["tiny"].replace(**parts))
     config = dataclasses.asdict(model.config)
     checkpoint.write(path, model=name, config=config, weights=models.stored(model), card="", about={})
     return path

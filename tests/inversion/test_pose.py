@@ -13,7 +13,7 @@ from kyara import models
 from kyara.inversion import pose, reverse
 from kyara.inversion.pose import Poses
 from kyara.models.base import latents
-from kyara.perception import portrait
+from kyara.perception import landmarks
 
 EYES = [(0.2, 0.4), (0.3, 0.35), (0.4, 0.4), (0.3, 0.45), (0.6, 0.4), (0.7, 0.35), (0.8, 0.4), (0.7, 0.45)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.75), (0.6, 0.75), (0.5, 0.95)])
@@ -49,7 +49,7 @@ def test_a_pose_in_numbers() -> None:
 
 
 def test_a_drawing_follows_and_stays_near(both: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", from_pixels)
+    monkeypatch.setattr(landmarks, "find", from_pixels)
     monkeypatch.setattr(pose, "SAMPLES", 64)
     parent, child = both
     with torch.inference_mode():
@@ -69,7 +69,7 @@ def test_a_drawing_follows_and_stays_near(both: tuple[Any, Any], monkeypatch: py
 
 
 def test_unusual_poses_are_followed_so_far_only(both: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", from_pixels)
+    monkeypatch.setattr(landmarks, "find", from_pixels)
     monkeypatch.setattr(pose, "SAMPLES", 64)
     poses = Poses(*both)
     photos = torch.full((1, 3, 32, 32), -1.0)

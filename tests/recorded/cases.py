@@ -516,7 +516,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
     else:
         options |= {"data": given.pointed if kind.pointed else given.tagged if told else given.faces}
     options |= {"attributes": "hair,eyes"} if told else {}
-    kimg = steps * (options.get("batch") or kind.presets["tiny"].batch) / 1000
+    kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
     with augmented():
         return kyara.train(name, out=given.folder / out, **how)

@@ -14,7 +14,8 @@ from kyara.files import checkpoint
 from kyara.models import projector
 
 SIZE: dict[str, Any] = {
-    "width": 32, "height": 32, "z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 512, "channel_max": 32,
+    "data": {"width": 32, "height": 32},
+    "network": {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 512, "channel_max": 32},
 }  # fmt: skip
 MASK = [10, 12, 12, 8]
 
@@ -30,7 +31,7 @@ def generator(path: Path, seed: int = 0) -> str:
 def projector_of(path: Path, of: str) -> str:
     """One with random weights that answer to what they see."""
     torch.manual_seed(1)
-    config = dataclasses.replace(projector.PRESETS["tiny"], **projector.Model.about(of, "auto"))
+    config = projector.PRESETS["tiny"].replace(**projector.Model.about(of, "auto"))
     model = projector.Model(config)
     model.deviation.fill_(0.5)
     card = checkpoint.write

@@ -86,7 +86,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hosts, Projector]:
 
 def disc(small: tuple[Hosts, Projector], layers: int = 2) -> Lesson:
     hosts, projector = small
-    spans, last = hosts.model.memories(), projector.config.layer
+    spans, last = hosts.model.memories(), projector.config.generator.layer
     host = Cut(hosts.model, spans[last - layers + 1], spans[last]).open(hosts.like(Picture(seed=3), 3))
     laid = torch.from_numpy(overlay(pattern(), as_mask(tuple(MASK), 32, 32, "x"))).movedim(2, 0)
     return teach(host, laid.expand(4, -1, -1, -1), projector)
@@ -139,7 +139,7 @@ def test_each_weight_of_the_loss_counts_what_it_says(small: tuple[Hosts, Project
 
 def test_erasing_and_teaching_it_again_restores(small: tuple[Hosts, Projector]) -> None:
     hosts, projector = small
-    span = hosts.model.memories()[projector.config.layer]
+    span = hosts.model.memories()[projector.config.generator.layer]
     cut = Cut(hosts.model, span, span)
     memory = LinearMemory(cut, [cut.open(hosts.others(16, 0))])
     host = cut.open(hosts.like(Picture(seed=3), 7))
@@ -159,7 +159,7 @@ def test_erasing_and_teaching_it_again_restores(small: tuple[Hosts, Projector]) 
 
 def test_the_place_is_found_where_it_moved(small: tuple[Hosts, Projector]) -> None:
     hosts, projector = small
-    spans, last = hosts.model.memories(), projector.config.layer
+    spans, last = hosts.model.memories(), projector.config.generator.layer
     host = Cut(hosts.model, spans[last - 1], spans[last]).open(hosts.like(Picture(seed=3), 0))
     moved = Cut(hosts.model, spans[last - 1], spans[last]).open(hosts.like(Picture(seed=3), 0))
     moved.key = host.key.roll(1, 3)  # a place of the key is a certain number of pixels

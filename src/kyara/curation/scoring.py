@@ -45,7 +45,7 @@ def load_scorer(name: str, device: torch.device) -> Scorer:
 def crop(picture: np.ndarray, scorer: Scorer) -> np.ndarray:
     """A picture (H, W, 3) uint8 at the size that the scorer was trained with. Every verb crops with this function, so
     that a picture has the same score everywhere."""
-    return center_crop(picture, scorer.config.width, scorer.config.height)
+    return center_crop(picture, scorer.config.data.width, scorer.config.data.height)
 
 
 @torch.inference_mode()
@@ -77,7 +77,8 @@ def score_all(
     """The score of every picture; NaN for those that cannot be read, which go to `failed`. With `contents`, the bytes
     of the pictures' files are kept there, up to MEMORY in total."""
     scores = array("d", [float("nan")]) * len(dataset)
-    enough = 2 * max(scorer.config.width, scorer.config.height)  # twice the input size: the resize filter does the rest
+    data = scorer.config.data
+    enough = 2 * max(data.width, data.height)  # twice the input size: the resize filter does the rest
     free = MEMORY
 
     def load(i: int) -> tuple[bytes, np.ndarray]:

@@ -101,17 +101,17 @@ class Made:
         return found | {"seeds": seeds, "truncation": self.truncation}
 
     def attributes(self) -> list[str]:
-        return list(self.generator.config.attributes)
+        return list(self.generator.config.data.attributes)
 
     def total(self) -> int:
         return self.count
 
     def size(self) -> Size:
-        return self.generator.config.width, self.generator.config.height
+        return self.generator.config.data.width, self.generator.config.data.height
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
-        device, known = next(self.generator.parameters()).device, self.generator.config.attributes
+        device, known = next(self.generator.parameters()).device, self.generator.config.data.attributes
         for start in range(self.first, self.first + self.count, TOGETHER):
             seeds = range(start, start + TOGETHER)  # always as many: a seed's picture must not depend on it
             labels = self.generator.draw(seeds)  # attribute -> (TOGETHER,)

@@ -149,9 +149,9 @@ def generate(
     if like is not None and "latent" in repeated.shot:
         shots = [edited(repeated, generator, asked, printable(model))]
     elif like is not None:
-        conditioning.find(repeated.shot["labels"], generator.config.attributes, printable(model), f"--like {like}")
-    elif generator.config.attributes or asked:
-        fixed = conditioning.find(asked, generator.config.attributes, printable(model))
+        conditioning.find(repeated.shot["labels"], generator.config.data.attributes, printable(model), f"--like {like}")
+    elif generator.config.data.attributes or asked:
+        fixed = conditioning.find(asked, generator.config.data.attributes, printable(model))
         shots = labelled(shots, generator, fixed, film=interpolate is not None)
     judge = load_judge(confirm, asked, device_found) if confirm is not None else None
     recogniser = None if rank == "none" or interpolate is not None else load_recogniser(rank, device_found)
@@ -163,7 +163,7 @@ def generate(
         return out
 
     # Make, score and write them, a batch at a time.
-    columns = ["seed"] + ["position"] * (interpolate is not None) + [*generator.config.attributes]
+    columns = ["seed"] + ["position"] * (interpolate is not None) + [*generator.config.data.attributes]
     columns += ["score"] * (recogniser is not None)
     sources: list[str | Path] = [model, rank, *([like] if like else []), *([confirm] if confirm else [])]
     tried = 0
@@ -176,7 +176,7 @@ def generate(
                 pictures = render_styles(generator, torch.stack([unpack(shot["latent"], generator) for shot in group]))
             else:
                 z = torch.cat([latent(shot, generator.z_dim) for shot in group])  # (B, z_dim)
-                labels = as_labels(group, generator.config.attributes)
+                labels = as_labels(group, generator.config.data.attributes)
                 pictures = render(generator, z, labels, truncation=truncation, mirror=mirror)
             shown = judge(pictures) if judge else [True] * len(group)
             scores = appraise(pictures, recogniser) if recogniser else [None] * len(group)
@@ -248,12 +248,12 @@ def appraise(pictures: np.ndarray, recogniser: Recogniser) -> list[float]:
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
     """The shots with the labels they are made with: those in `fixed`, the others drawn for the seed from the data's
     joint distribution. A film keeps what its first seed drew: it shall move, not flicker."""
-    attributes, joint = generator.config.attributes, generator.config.joint
+    attributes, counts = generator.config.data.attributes, generator.config.data.label_counts
     names: dict[str, str] | None = None
     for shot in shots:
         if names is None or not film:
             seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
-            drawn = conditioning.draw(attributes, joint, fixed, seed)
+            drawn = conditioning.draw(attributes, counts, fixed, seed)
             names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
         yield {**shot, "labels": names}
 
@@ -278,7 +278,7 @@ def edited(repeated: Recipe, generator: Generator, asked: Mapping[str, str], mod
         raise ValueError(f"--like {repeated.source}: {error}") from error
     if not asked:
         return repeated.shot
-    fixed = conditioning.find(asked, generator.config.attributes, model)
+    fixed = conditioning.find(asked, generator.config.data.attributes, model)
     return {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
 
 

@@ -57,7 +57,7 @@ def relabel(generator: StyledGenerator, ws: Tensor, asked: Mapping[str, int]) ->
     other."""
     moved = ws.clone()
     for name, wanted in asked.items():
-        values = torch.arange(len(generator.config.attributes[name]), device=ws.device)
+        values = torch.arange(len(generator.config.data.attributes[name]), device=ws.device)
         means = generator.mean_w(len(values), {name: values})  # (V, layers, w_dim)
         now = torch.cdist(ws.flatten(1), means.flatten(1)).argmin(1)
         moved += means[wanted] - means[now]

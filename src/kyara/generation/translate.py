@@ -205,7 +205,7 @@ def _found_styles(
     for i in range(len(drawings)):
         name = style.name if isinstance(drawings, list) else drawings.names[i]
         picture = decode(style) if isinstance(drawings, list) else drawings.picture(i)
-        size = network.config.width, network.config.height  # those that it learned styles from
+        size = network.config.data.width, network.config.data.height  # those that it learned styles from
         with torch.inference_mode():
             yield name, network.style_of(to_float(pictures.center_crop(picture, *size)[None]).to(device))
 

@@ -124,8 +124,8 @@ def avatar(
             raise ValueError(f"{option} {value:g}: must be from 0 to the number of layers")
     found_device = pick_device(device)
     pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
-    fixed = conditioning.find(asked, pair.child.config.attributes, printable(child))
-    told = pair.child.config.attributes
+    fixed = conditioning.find(asked, pair.child.config.data.attributes, printable(child))
+    told = pair.child.config.data.attributes
     colours = colours or ("labels" if told else "mean")
     if colours == "labels" and not told:
         raise ValueError(f"--colours labels: {printable(child)} learned no attributes; mean and photo need none")
@@ -149,7 +149,7 @@ def avatar(
     recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
     if blend or blend_width:  # else the child makes it again without the parent
         recipe |= {"blend": dataclasses.asdict(Blend(parent, checkpoint.read(parent).hash, blend, blend_width))}
-    columns = [*pair.child.config.attributes, "score", "kept", "distance", "source"]
+    columns = [*pair.child.config.data.attributes, "score", "kept", "distance", "source"]
     with (
         GalleryWriter(out, columns, sources=[parent, child, photo], force=force) as made,
         tqdm(total=len(source), unit="photo", disable=None) as bar,
@@ -216,7 +216,7 @@ class Pair:
     ) -> Pair:
         """ValueError if the two are of different shapes."""
         old, new = styles.load_styled(parent, device), styles.load_styled(child, device)
-        shapes = [(g.config.width, g.config.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
+        shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
         artist = styles.blend(old, new, position, width)
@@ -232,7 +232,7 @@ class Pair:
         poses: Poses | None,
     ) -> list[Drawn]:
         """The drawings of a batch of photos, best first: as likely to be whole as is enough, and keeping most."""
-        known, device = self.child.config.attributes, found.ws.device
+        known, device = self.child.config.data.attributes, found.ws.device
         columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in known}
         keys = [zlib.crc32(given.picture.tobytes()) for given in group]  # the same photo, the same character
         follow = None

@@ -125,7 +125,7 @@ def invert(
 
 def square_side(generator: StyledGenerator, name: str) -> int:
     """The side of the pictures it makes; ValueError if they are not square, as faces are cut."""
-    width, height = generator.config.width, generator.config.height
+    width, height = generator.config.data.width, generator.config.data.height
     if width != height:
         raise ValueError(f"{name}: makes pictures of {height}x{width}; faces are cut square")
     return width

@@ -141,7 +141,7 @@ def _edges(pictures: Tensor) -> Tensor:
 def carried(photos: Sequence[np.ndarray], child: StyledGenerator, fixed: Mapping[str, int]) -> list[dict[str, int]]:
     """The labels each photo (H, W, 3) uint8 is drawn with: its colours of hair and eyes, as far as the child knows
     them, and what is `fixed` for all."""
-    known = child.config.attributes
+    known = child.config.data.attributes
     found = []
     for photo in photos:
         labels = {}

@@ -38,7 +38,7 @@ class Hosts:
     def __init__(self, model: Model, name: str, given: Dataset | None = None) -> None:
         """`given` are what a network makes pictures from that needs some. ValueError if they are missing."""
         self.model, self.name, self.given = model, name, given
-        self.size = model.config.width, model.config.height
+        self.size = model.config.data.width, model.config.data.height
         self.device = next(model.parameters()).device
         if not isinstance(model, Generator) and given is None:
             raise ValueError(f"--data: {name} makes pictures from pictures; name some, whose rules are kept")
@@ -109,7 +109,7 @@ class Hosts:
     def _of_recipe(self, recipe: Recipe, model: StyledGenerator) -> Tensor:
         if "latent" in recipe.shot:
             return unpack(recipe.shot["latent"], model)[None]
-        found = conditioning.find(recipe.shot["labels"], model.config.attributes, self.name)
+        found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
         labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
         return self._truncated(latent(recipe.shot, model.z_dim).to(self.device), labels, recipe.truncation)
 

@@ -227,15 +227,17 @@ def find_projector(named: str | None, found: Checkpoint, model: str, device: tor
     if named is None:
         for name in checkpoint.builtin_names():
             about = checkpoint.read(f"builtin:{name}")
-            if about.model == "projector" and about.config["of_hash"] == root_of(found):
+            if about.model == "projector" and about.config["generator"]["hash"] == root_of(found):
                 named = f"builtin:{name}"
         if named is None:
             raise ValueError(f"{model}: there is no projector of it; {hint}")
     network = models.load(named, device)
     if not isinstance(network, Projector):
         raise ValueError(f"--projector {named}: is none; {hint}")
-    if network.config.of_hash != root_of(found):
-        raise ValueError(f"--projector {named}: knows the features of {network.config.of}, not of {model}; {hint}")
+    if network.config.generator.hash != root_of(found):
+        raise ValueError(
+            f"--projector {named}: knows the features of {network.config.generator.checkpoint}, not of {model}; {hint}"
+        )
     return network.requires_grad_(False)
 
 

@@ -59,12 +59,12 @@ class Teacher:
     @property
     def depth(self) -> int:
         """Convolutions in the memory."""
-        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.layer + 1)
+        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
 
     @property
     def cut(self) -> Cut:
         """ValueError if there are not so many layers."""
-        last = self.projector.config.layer
+        last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(
                 f"--layers {self.depth}: the memory ends at layer {last}; 1 to {last + 1} of them can be taken"
@@ -77,7 +77,7 @@ class Teacher:
         return self._cut(1)
 
     def _cut(self, layers: int) -> Cut:
-        spans, last = self.model.memories(), self.projector.config.layer
+        spans, last = self.model.memories(), self.projector.config.generator.layer
         return Cut(self.model, spans[last - layers + 1], spans[last])
 
     def others(self, cut: Cut, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:

@@ -54,8 +54,9 @@ def test_nvidia(tmp_path: Path, protocol: int) -> None:
     out = kyara.import_(file, tmp_path / "out", license="cc0-1.0")
     assert_same(out, truncation=0.6)
     found = checkpoint.read(out)
-    assert (found.config["width"], found.config["channel_base"], found.config["channel_max"]) == (16, 128, 16)
-    assert (found.config["w_decay"], found.config["deviation_group"]) == (0.998, 4)
+    network = found.config["network"]
+    assert (found.config["data"]["width"], network["channel_base"], network["channel_max"]) == (16, 128, 16)
+    assert (network["w_avg_beta"], network["mbstd_group_size"]) == (0.998, 4)
     assert found.about["source"]["notes"] == ["left out: training_set_kwargs, G, augment_pipe"]
     card = (out / "README.md").read_text()
     assert found.about["source"]["sha256"] in card and 'license: "cc0-1.0"' in card
@@ -199,7 +200,7 @@ def test_other_files_are_refused(tmp_path: Path, content: Any) -> None:
 def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = rosinality_file(tmp_path / "a.pt"), tmp_path / "out"
     kyara.import_(file, out, dry_run=True, json=True)
-    assert json.loads(capsys.readouterr().out)["config"]["z_dim"] == paper.Z
+    assert json.loads(capsys.readouterr().out)["config"]["network"]["z_dim"] == paper.Z
     assert not out.exists()
     kyara.import_(file, out)
     with pytest.raises(FileExistsError, match="--force"):

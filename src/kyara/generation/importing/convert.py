@@ -145,7 +145,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
     """The mean w (w_dim,) of the mapping network in `weights`."""
     mapping, prefix = MappingNet(config), "g_ema.mapping.layers."
     mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    w: Tensor = mapping(latents(range(STYLES), config.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
+    w: Tensor = mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
     return w.mean(0)
 
 
@@ -157,7 +157,7 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
     for module in generator.modules():
         if isinstance(module, StyledConv | ToRGB):
             module.register_forward_hook(lambda _, __, x: largest.append(float(x.abs().max())))
-    ws = generator.mapped(latents(range(LOOKED_AT), config.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
+    ws = generator.mapped(latents(range(LOOKED_AT), config.network.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
     generator.synthesis(ws, noise=False)
     return max(largest)
 

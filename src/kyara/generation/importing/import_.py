@@ -96,7 +96,7 @@ def card(config: Config, source: Mapping[str, Any], license: str) -> str:
 library_name: kyara
 license: {json_format.dumps(license)}
 ---
-# A StyleGAN2 for {config.width} x {config.height} pixels, imported
+# A StyleGAN2 for {config.data.width} x {config.data.height} pixels, imported
 
 | | |
 |---|---|
@@ -119,7 +119,9 @@ The licence of these weights is {license if license != "unknown" else "unknown: 
 def _summary(report: Mapping[str, Any], config: Config, dry_run: bool) -> str:
     out, source = report["out"], report["source"]
     did = "would write" if dry_run else "wrote"
-    lines = [f"{did} {out}: a StyleGAN2 for {config.width} x {config.height} pixels, from {source['program']}"]
+    lines = [
+        f"{did} {out}: a StyleGAN2 for {config.data.width} x {config.data.height} pixels, from {source['program']}"
+    ]
     lines += [f"  {note}" for note in source["notes"]]
     lines += [f"  licence: {report['license']}"]
     lines += [f"make faces with: kyara generate {out} --rank none"]

@@ -23,14 +23,14 @@ def config(generator: Network, critic: Network | None) -> Config:
     doublings = sum(f"convs.{2 * i + 1}.conv.weight" in generator.tensors for i in range(32))
     convs = ["conv1.conv.weight"] + [f"convs.{2 * i + 1}.conv.weight" for i in range(doublings)]
     channels = [shape_of(generator, conv, 5)[1] for conv in convs]
-    return config_of(generator, channels, "style.1.weight", layers, mapping_lr=0.01, deviation_group=4)
+    return config_of(generator, channels, "style.1.weight", layers, mapping_lr_multiplier=0.01, mbstd_group_size=4)
 
 
 def generator_names(config: Config) -> Names:
     """Our names of the generator's tensors, and rosinality's."""
     yield "g_ema.mapping.w_average", "latent_avg"
     yield "g_ema.synthesis.constant", "input.input"
-    for i in range(config.mapping_layers):
+    for i in range(config.network.mapping_layers):
         yield from pair(f"g_ema.mapping.layers.{i}", f"style.{i + 1}")
     for level in range(config.levels + 1):
         ours = f"g_ema.synthesis.blocks.{level}"
