@@ -24,8 +24,6 @@ class Files(Protocol):
     """Name, with forward slashes -> bytes."""
     checksums: dict[str, int]
     """Name -> CRC-32, where it is known without reading the file."""
-    ignored: list[tuple[str, str]]
-    """Name and reason of what is left out."""
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. PictureError if it cannot be read."""
@@ -148,7 +146,6 @@ class SingleFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.sizes = {path.as_posix(): path.stat().st_size for path in paths}
         self.checksums: dict[str, int] = {}
-        self.ignored: list[tuple[str, str]] = []
 
     def read(self, name: str) -> bytes:
         return _read(Path(name), name)
@@ -161,7 +158,6 @@ class Several:
         self._entries = {name: (files, inner) for name, files, inner in entries}
         self.sizes = {name: files.sizes.get(inner, 0) for name, files, inner in entries}
         self.checksums = {name: files.checksums[inner] for name, files, inner in entries if inner in files.checksums}
-        self.ignored: list[tuple[str, str]] = []
 
     def read(self, name: str) -> bytes:
         files, inner = self._entries[name]

@@ -220,7 +220,7 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: not there; give a folder with pictures or a .zip")
-    files: Files = Folder(path) if path.is_dir() else Zip(path)
+    files = Folder(path) if path.is_dir() else Zip(path)
     base = _base(files.sizes)
     metadata = next((base + file for file in READERS if base + file in files.sizes), None)
     dataset = Dataset(path, files, [], ignored=list(files.ignored), base=base, metadata=metadata)

@@ -132,8 +132,6 @@ class Committee:
     """Predictions of several members for every picture, trained on the pictures `answered` (n,) and their `labels` (n,)
     int64, indices below `values`. ValueError unless there are answers of two different values."""
 
-    votes: np.ndarray
-    """(M, N): the value that each member predicts for each picture."""
     probabilities: np.ndarray
     """(N, V): the committee's weighted and calibrated probabilities."""
     chosen: np.ndarray
@@ -143,10 +141,6 @@ class Committee:
     doubt: np.ndarray
     """(N,): 1 minus the margin between the two most likely values, 0 to 1 (best versus second best, Joshi et al. 2009):
     high where the members disagree, or none of them is sure."""
-    hits: np.ndarray
-    """(n,) bool: whether the committee predicts each answer when it is held out."""
-    held_out: np.ndarray
-    """(n,): its confidence in these predictions."""
 
     def __init__(self, members: Sequence[Member], answered: np.ndarray, labels: np.ndarray, values: int) -> None:
         if len(np.unique(labels)) < 2:
@@ -163,16 +157,12 @@ class Committee:
         unseen, all_logs = torch.stack(held_out), torch.stack(predictions)  # (M, n, V), (M, N, V)
         weights = _pool_weights(unseen, y)
         pooled, pooled_unseen = _pool(all_logs, weights), _pool(unseen, weights)
-        self.votes = all_logs.argmax(2).numpy()
         self.probabilities = pooled.exp().numpy()
         self.chosen = pooled.argmax(1).numpy()
         first, second = pooled.exp().topk(2).values.unbind(1)
         self.doubt = (1 - first + second).numpy()
-        self.hits = (pooled_unseen.argmax(1) == y).numpy()
-        evidence = _evidence(pooled_unseen, unseen)
-        scale = _platt(evidence, torch.as_tensor(self.hits))
+        scale = _platt(_evidence(pooled_unseen, unseen), pooled_unseen.argmax(1) == y)
         self.confidence = torch.sigmoid(_evidence(pooled, all_logs) @ scale).numpy()
-        self.held_out = torch.sigmoid(evidence @ scale).numpy()
 
     def threshold(self, open_: np.ndarray, target: float) -> float:
         """The lowest confidence above which the `open_` pictures (K,) can be filled in with a precision of `target`,
