@@ -35,7 +35,7 @@ from vgg16 import archive
 from kyara import generate, models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, decode, encode_png, sheet, to_float
-from kyara.generation.translate import whole_or_tiles
+from kyara.generation.tiles import translate_picture
 from kyara.models.base import Batch
 from kyara.models.cartoongan import model as cartoongan
 from kyara.perception.vgg16 import VGG16, read_weights
@@ -137,14 +137,14 @@ def main(
         if not (run / "seconds").exists():
             (run / "seconds").write_text(f"{(time.process_time() - seconds) / kimg:.1f}")
         network = models.load(run / "snapshots" / f"{int(kimg * 1000) // 1000:06d}").requires_grad_(False)
-        made = [whole_or_tiles(network.translate, picture, network) for picture in given]
+        made = [translate_picture(network.translate, picture, network) for picture in given]
         rows[name] = {
             **asked(network, given, real),
             **kept(given, made, points),
             **{f"Fréchet, {kind}": value for kind, value in distances(see(made), wanted).items()},
             "seconds": float((run / "seconds").read_text()),
         }
-        picture = sheet([whole_or_tiles(network.translate, one, network) for one in shown], columns=SHOWN)
+        picture = sheet([translate_picture(network.translate, one, network) for one in shown], columns=SHOWN)
         (run / "shown.png").write_bytes(encode_png(picture))
         done.write_text(json.dumps(rows, indent=2))
     (out / "index.html").write_text(page(rows, out, shown), encoding="utf-8")

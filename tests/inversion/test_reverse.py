@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from kyara import models
-from kyara.generation.styles import blend, pack, relabel, render_styles, unpack
+from kyara.generation.sampler import synthesise
+from kyara.generation.styles import blend, pack, relabel, unpack
 from kyara.inversion import reverse, traits
 from kyara.models.base import latents
 
@@ -134,7 +135,7 @@ def test_styles_go_into_a_recipe_and_out(both: tuple[Any, Any]) -> None:
 def test_a_picture_of_styles_does_not_depend_on_others(both: tuple[Any, Any]) -> None:
     parent, _ = both
     ws = parent.styles(latents(range(5), parent.z_dim))
-    assert np.array_equal(render_styles(parent, ws)[3:4], render_styles(parent, ws[3:4]))
+    assert torch.equal(synthesise(parent, ws)[3:4], synthesise(parent, ws[3:4]))
 
 
 def test_relabelling_moves_from_one_mean_to_the_other(both: tuple[Any, Any]) -> None:

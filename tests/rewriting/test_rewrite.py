@@ -219,8 +219,8 @@ def test_nothing_is_overwritten_unasked(small: tuple[str, str], written: Path, t
 @pytest.mark.parametrize("kind", ["munit", "inpainting"])
 def test_translators_and_inpainters_are_rewritten_too(kind: str, faces: Path, photos: Path, tmp_path: Path) -> None:
     sets = {"photos": photos, "drawings": faces} if kind == "munit" else {"data": faces}
-    run = train(kind, **sets, preset="tiny", kimg=0.016, snap=1, workers=0, augment="none", out=tmp_path / "run")
-    of = train("projector", faces, of=str(run), preset="tiny", kimg=0.016, snap=1, workers=0, out=tmp_path / "p")
+    run = train(kind, **sets, preset="tiny", kimg=0.016, snap=1, workers=0, augment="none", out=tmp_path / "run").out
+    of = train("projector", faces, of=str(run), preset="tiny", kimg=0.016, snap=1, workers=0, out=tmp_path / "p").out
     shown = Image.fromarray(pattern().repeat(4, 0).repeat(4, 1)[:, :, :3])
     shown.save(tmp_path / "shown.png")
     Image.new("L", shown.size, 0).save(tmp_path / "hole.png")

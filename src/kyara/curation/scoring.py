@@ -57,11 +57,15 @@ def score(pictures: Tensor, scorer: Scorer) -> Tensor:
         return scorer.scores(pictures.to(device)).float().cpu()
 
 
-def score_pictures(pictures: Sequence[np.ndarray], scorer: Scorer) -> list[float]:
-    """The scores of pictures of any size, each (H, W, 3) uint8."""
-    cropped = np.stack([crop(picture, scorer) for picture in pictures])
-    device = next(scorer.parameters()).device
-    scores: list[float] = score(to_float(torch.from_numpy(cropped).to(device)), scorer).tolist()
+def score_pictures(pictures: Tensor | Sequence[np.ndarray], scorer: Scorer) -> list[float]:
+    """The scores of pictures of any size, each (H, W, 3) uint8; those in a tensor of the scorer's size stay on their
+    device."""
+    data = scorer.config.data
+    if not isinstance(pictures, Tensor) or pictures.shape[1:3] != (data.height, data.width):
+        arrays = pictures.cpu().numpy() if isinstance(pictures, Tensor) else pictures
+        cropped = np.stack([crop(picture, scorer) for picture in arrays])
+        pictures = torch.from_numpy(cropped).to(next(scorer.parameters()).device)
+    scores: list[float] = score(to_float(pictures), scorer).tolist()
     return scores
 
 

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kyara.files import pictures
+from kyara.files import formats, pictures
 from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import PAGE, SHEET, TABLE
@@ -290,7 +290,7 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
         return "the contact sheet of a gallery"
     if suffix in SUFFIXES or name in NOT_PICTURES:
         return None
-    return "not a picture by the ending of its name"
+    return formats.by_name(name) or "not a picture by the ending of its name"
 
 
 def _normalized(name: str) -> str:

@@ -22,14 +22,15 @@ from kyara import __version__
 from kyara.curation.rank import REPORT
 from kyara.curation.scoring import Scorer as Recogniser
 from kyara.curation.scoring import load_scorer as load_recogniser
+from kyara.curation.scoring import score_pictures
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
-from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.gallery import PAGE, GalleryWriter
 from kyara.files.names import printable
 from kyara.files.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.generation import styles
-from kyara.generation.generate import Where, appraise
 from kyara.generation.recipe import LARGEST, Blend
+from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
 from kyara.inversion.invert import square_side
@@ -41,6 +42,7 @@ from kyara.models.base import StyledGenerator
 from kyara.nn import conditioning
 from kyara.perception.lpips import load_perceptual
 from kyara.training.runtime import pick_device
+from kyara.verbs import Where, command_line
 
 SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
 """Where the parent's layers end and the child's begin, and how gradually."""
@@ -242,14 +244,14 @@ class Pair:
         found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys, follow)
         drawn = []
         for i, (given, picture) in enumerate(zip(group, to_uint8(found.pictures), strict=True)):
-            whole = appraise(pictures[i], recogniser)
+            whole = score_pictures(pictures[i], recogniser)
             kept = [traits.kept(given.picture, one) for one in pictures[i]]
             order = sorted(range(len(tried)), key=lambda v: -min(whole[v], ENOUGH) * kept[v] ** 2)
             best = order[0]
             with torch.inference_mode():
                 sweep = [to_uint8(blend.synthesise(found_styles[i, best][None]))[0] for blend in self.sweep]
             names = {name: known[name][label] for name, label in labels[i].items()}
-            pictures[i][best] = styles.render_styles(self.artist, found_styles[i, [best]])[0]  # as --like makes it
+            pictures[i][best] = to_uint8(synthesise(self.artist, found_styles[i, [best]]))[0]  # as --like makes it
             about = float(found.distance[i]), pictures[i][order], found_styles[i, best], whole[best], kept[best]
             drawn.append(Drawn(picture, *about, names, np.array(sweep)))
         return drawn

@@ -14,16 +14,18 @@ from tyro.conf import Positional
 from kyara import __version__, models
 from kyara.files import checkpoint
 from kyara.files.contact_sheet import contact_sheet
-from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.gallery import PAGE, GalleryWriter
 from kyara.files.names import printable
 from kyara.files.pictures import encode_png, to_float, to_uint8
-from kyara.generation.styles import load_styled, pack, render_styles
+from kyara.generation.sampler import synthesise
+from kyara.generation.styles import load_styled, pack
 from kyara.inversion.latents import Latents
 from kyara.inversion.photos import Given, Photos
 from kyara.inversion.search import Found, Search, search, tune
 from kyara.models.base import StyledGenerator
 from kyara.perception.lpips import load_perceptual
 from kyara.training.runtime import pick_device
+from kyara.verbs import command_line
 
 TUNED = "tuned"
 """Folder, inside the result, of the generator that pivotal tuning bent."""
@@ -149,7 +151,7 @@ def _add(
     """What was sought and what was found, one below the other."""
     (made.path / "given").mkdir(exist_ok=True)
     # As --like will make them: a batch may compute in another order.
-    pictures = render_styles(generator, found.ws) if found.noise is None else to_uint8(found.pictures)
+    pictures = to_uint8(synthesise(generator, found.ws) if found.noise is None else found.pictures)
     for given, ws, picture, distance in zip(group, found.ws, pictures, found.distance.tolist(), strict=True):
         cells: dict[str, Any] = {"source": given.source}
         made.add(f"given/{given.name}.png", encode_png(given.picture), shows="given", **cells)

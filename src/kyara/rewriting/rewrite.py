@@ -18,7 +18,6 @@ from kyara.files import checkpoint
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.checkpoint import CONFIG, Checkpoint
 from kyara.files.dataset import open_dataset
-from kyara.files.gallery import command_line
 from kyara.files.names import printable
 from kyara.models.base import Model
 from kyara.models.projector import Model as Projector
@@ -30,6 +29,7 @@ from kyara.rewriting.nonlinear import Settings
 from kyara.rewriting.page import preview_page
 from kyara.rewriting.teaching import Memory, Teacher, overlays_of, teach_rule
 from kyara.training.runtime import pick_device
+from kyara.verbs import command_line
 
 PREVIEW = "preview.html"
 DAMAGE, TAUGHT = 0.06, 0.2

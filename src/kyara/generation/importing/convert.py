@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kyara.generation.importing import nvidia, rosinality
 from kyara.generation.importing.layout import SUPPORTED, Layout, Names, Network, listed, named, shown
-from kyara.generation.importing.unpickle import ForeignError, Stored
+from kyara.generation.importing.values import ForeignError, LazyTensor
 from kyara.models import stored
 from kyara.models.base import latents
 from kyara.models.stylegan2 import Config, Discriminator, GeneratorNet, MappingNet, Model, StyledConv, ToRGB
@@ -111,7 +111,7 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
 
 def _matched(
     names: Iterable[tuple[str, str]], network: Network, shapes: Mapping[str, torch.Size], gain: float
-) -> dict[str, Stored]:
+) -> dict[str, LazyTensor]:
     """Our name -> their tensor. ForeignError names one that is missing, left over or of another shape; sides of length
     1 do not count."""
     plan, left = {}, dict(network.tensors)
@@ -133,7 +133,7 @@ def _matched(
     return plan
 
 
-def _load(name: str, tensor: Stored, shape: torch.Size) -> Tensor:
+def _load(name: str, tensor: LazyTensor, shape: torch.Size) -> Tensor:
     loaded = tensor.load().reshape(shape)
     if not loaded.is_floating_point() or not loaded.isfinite().all():
         raise ForeignError(f"damaged: what becomes {name} is not all finite numbers")

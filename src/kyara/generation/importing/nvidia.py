@@ -20,7 +20,7 @@ from kyara.generation.importing.layout import (
     shape_of,
     shown,
 )
-from kyara.generation.importing.unpickle import ForeignError, Thing
+from kyara.generation.importing.values import ForeignError, ForeignObject
 from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
 
@@ -66,7 +66,7 @@ def network(label: str, value: Any) -> Network:
 
 def _contents(where: str, module: Any) -> list[dict[str, Any]]:
     """The modules, parameters and buffers of a module, less those that are None."""
-    state = module.state if isinstance(module, Thing) else None
+    state = module.state if isinstance(module, ForeignObject) else None
     if not isinstance(state, dict):
         raise ForeignError(f"{where} is no module")
     if module.name not in CLASSES:

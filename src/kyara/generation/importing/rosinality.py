@@ -1,20 +1,26 @@
-"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: tables of tensors. What is not in them
-is the same in all its networks."""
+"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: state dicts. What they do not show is
+the same in all its networks."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kyara.generation.importing.layout import Layout, Names, Network, config_of, named, pair, shape_of
-from kyara.generation.importing.unpickle import ForeignError
+from kyara.generation.importing.values import ForeignError
 from kyara.models.stylegan2 import Config
+
+PARALLEL = "module."
+"""What begins every name in a network that was saved from torch.nn.DataParallel."""
 
 
 def network(label: str, value: Any) -> Network:
-    """A network's tensors by name."""
+    """A network's tensors by name, without the prefix of DataParallel."""
     if not isinstance(value, dict):
-        raise ForeignError(f"{label} is no table of tensors")
-    return Network(label, named(label, value))
+        raise ForeignError(f"{label} is not a table of tensors")
+    tensors = named(label, value)
+    if tensors and all(name.startswith(PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    return Network(label, tensors)
 
 
 def config(generator: Network, critic: Network | None) -> Config:
