@@ -150,7 +150,7 @@ def generate(
             --where changes the attributes that it names and keeps everything else.
         batch: Pictures in memory at a time; does not change the pictures.
     """
-    like = None if like is None else Path(like)
+    model, like = str(model), None if like is None else Path(like)
     wanted = parse_where(where)
     where = where_text(wanted)
     given = locals()
