@@ -35,15 +35,14 @@ from kyara.models.cartoongan import model as cartoongan
 from kyara.training.train import configure, train
 
 LOSSES = (
-    "adversarial", "content", "style", "grayscale", "colour", "chrominance", "landmark", "eyes", "flat", "cel", "tv",
-    "gaze", "d_smooth",
+    "adversarial", "content", "grayscale", "colour", "chrominance", "landmark", "cel", "tv", "gaze", "d_smooth",
 )  # fmt: skip
 """Losses that are left out in turn, as far as the settings use them."""
-UNMEASURED = ("adversarial", "eyes", "d_smooth")
+UNMEASURED = ("adversarial", "d_smooth")
 """Losses that depend on a discriminator, which differs from run to run."""
 CHANGES = "losses.content_kimg=0,optimizer.lr=4e-4,optimizer.ema_ramp=0.2"
 """Changes of the preset for short runs that continue a checkpoint."""
-STRONGER = ("content", "style", "grayscale", "landmark", "eyes", "flat", "tv")
+STRONGER = ("content", "grayscale", "landmark", "tv")
 """Losses that are also tried at ten times their weight: a short run without them shows little."""
 SHOWN, COLUMNS = "2,4,6,7,18,24,25,30", 8
 

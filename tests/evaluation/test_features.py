@@ -21,7 +21,7 @@ from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sets import FileSet, RealSet
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
-from kyara.models.base import Config, DataConfig
+from kyara.models.base import Config, DataConfig, Scorer
 
 CPU = torch.device("cpu")
 TINY = {"data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}}
@@ -61,7 +61,8 @@ def test_a_generator_has_no_features(tmp_path: Path) -> None:
 
 
 def test_a_model_with_embed_is_an_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SimpleNamespace(embed=means, config=Config(DataConfig(24, 32)))
+    model = Scorer(Config(DataConfig(24, 32)))
+    monkeypatch.setattr(model, "embed", means)
     monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
     extractor = load_extractor(features.DEFAULT, CPU)

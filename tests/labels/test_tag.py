@@ -37,7 +37,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = torch.randint(2, (16,))
         real = torch.rand(16, 3, 32, 32) * 0.3 + (label * 1.2 - 0.9)[:, None, None, None]
         batch = models.base.Batch(real.clamp(-1, 1), labels={"tone": label, "kind": torch.full((16,), -1)})
-        sum(model.losses("tell", batch).values()).backward()
+        sum(model.losses("train", batch).values()).backward()
         optimizer.step()
         optimizer.zero_grad()
     model.net_ema.load_state_dict(model.net.state_dict())

@@ -269,6 +269,6 @@ def test_offline_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_checkpoint_that_tells_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="builtin:distortion: this model does not tell attributes"):
+    with pytest.raises(ValueError, match="builtin:distortion: this model does not classify attributes"):
         load_tagger("builtin:distortion")
     assert CheckpointTagger.__doc__

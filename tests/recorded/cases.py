@@ -509,14 +509,15 @@ def augmented() -> Iterator[None]:
 
 def train(given: Given, name: str, told: bool = False, out: str = "run", steps: int = STEPS, **options: Any) -> Path:
     kind: type[Model] = models.architecture(name)
-    if kind.from_photos:
+    spec = kind.data_spec
+    if spec.photos:
         options |= {"photos": given.photos, "drawings": given.faces}
-    elif kind.of_another:
+    elif spec.of_model:
         from networks import generator
 
         options |= {"of": generator(given.folder / "another")}
     else:
-        options |= {"data": given.pointed if kind.pointed else given.tagged if told else given.faces}
+        options |= {"data": given.pointed if spec.points else given.tagged if told else given.faces}
     options |= {"attributes": "hair,eyes"} if told else {}
     kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
@@ -527,7 +528,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
 def training_cases() -> None:
     """Every architecture, in every way that it can be told attributes."""
     for name in models.names():
-        use = models.architecture(name).attributed
+        use = models.architecture(name).data_spec.attributes
         for told in [False] * (use != "must") + [True] * (use != "never"):
             CASES[f"train-{name}" + "-told" * told] = lambda given, n=name, t=told: trained(train(given, n, t))
 

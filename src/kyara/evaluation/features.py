@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from kyara.files import checkpoint, hub
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
+from kyara.models.base import Scorer, Tagger
 
 DEFAULT = "builtin:tagger"
 SSCD_SIDE = 320
@@ -88,11 +89,9 @@ def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)
-    embed: Any = getattr(model, "stage_means", getattr(model, "embed", None))
-    if embed is None:
-        raise ValueError(
-            f"--features {name}: this model is no feature extractor; builtin:tagger and builtin:distortion are"
-        )
+    if not isinstance(model, Scorer | Tagger):
+        raise ValueError(f"--features {name}: not a feature extractor; use builtin:tagger")
+    embed = model.stage_means if isinstance(model, Tagger) else model.embed
     size = model.config.data.width, model.config.data.height
     return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, size)
 

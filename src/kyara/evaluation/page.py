@@ -12,7 +12,7 @@ import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Interval, interval_chart, line_chart
 from kyara.evaluation.scores import format_number
-from kyara.files.gallery import HEAD
+from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128

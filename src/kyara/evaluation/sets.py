@@ -19,7 +19,7 @@ from kyara.files import checkpoint
 from kyara.files.checkpoint import CONFIG
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
-from kyara.files.gallery import TABLE, UNTAGGED
+from kyara.files.gallery_page import TABLE, UNTAGGED
 from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator

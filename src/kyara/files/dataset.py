@@ -22,7 +22,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -260,6 +260,20 @@ def _fit(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:
     return pictures.center_crop(pictures.decode(data, name), width, height)
 
 
+class StreamBatch(NamedTuple):
+    """One rank's share of a batch."""
+
+    pictures: Tensor
+    """(B, 3, H, W) uint8."""
+    labels: dict[str, Tensor]
+    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
+    mirrored: Tensor
+    """(B,) bool: which pictures were flipped left to right."""
+    points: Tensor | None
+    """(B, K, 2) float32, as fractions of width and height, flipped with the picture; NaN where unknown. None unless
+    the Stream was opened with `points`."""
+
+
 class Stream:
     """An endless order of pictures to train on, the same for the same seed, that can be taken up anywhere.
 
@@ -309,7 +323,7 @@ class Stream:
         elif start == 0 and rank == 0:  # a run that is taken up has seen them before
             _refuse(dataset, dataset.map(_check, range(len(dataset)), workers))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    def __iter__(self) -> Iterator[StreamBatch]:
         import torch
 
         share = self.batch // self.world
@@ -329,14 +343,13 @@ class Stream:
                 stacked = np.stack(list(itertools.islice(fitted, share)))  # (B, H, W, 3)
                 batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
             known = {key: labels[index] for key, labels in self._labels.items()}
-            if self._points is not None:
-                known[POINTS] = self._points[index]  # (B, K, 2)
+            points = None if self._points is None else self._points[index]  # (B, K, 2)
+            mirrored = torch.from_numpy(flips) if self.mirror else torch.zeros(share, dtype=torch.bool)
             if self.mirror:
-                mirrored = torch.from_numpy(flips)
                 batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
-                if self._points is not None:
-                    known[POINTS][mirrored, :, 0] = 1 - known[POINTS][mirrored, :, 0]
-            yield batch, known
+                if points is not None:
+                    points[mirrored, :, 0] = 1 - points[mirrored, :, 0]
+            yield StreamBatch(batch, known, mirrored, points)
 
     def order(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
         """Which pictures stand at these positions, (B,) int64, and which are mirrored, (B,) bool."""

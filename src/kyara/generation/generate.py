@@ -32,6 +32,7 @@ from kyara.verbs import (
     Result,
     Seeds,
     Where,
+    check_count,
     check_number,
     check_text,
     command_line,
@@ -149,7 +150,7 @@ def generate(
             --where changes the attributes that it names and keeps everything else.
         batch: Pictures in memory at a time; does not change the pictures.
     """
-    like = None if like is None else Path(like)
+    model, like = str(model), None if like is None else Path(like)
     wanted = parse_where(where)
     where = where_text(wanted)
     given = locals()
@@ -204,9 +205,9 @@ def _check(
     texts = {"MODEL": model, "--rank": rank, "--confirm": confirm, "--interpolate": interpolate}
     for option, text in {**texts, "--seeds": seeds, "--device": device}.items():
         check_text(option, text)
-    check_number("--keep", keep, least=1)
-    check_number("--batch", batch, least=1, most=LARGEST_BATCH)
-    check_number("--frames", frames, least=2, most=LONGEST)
+    check_count("--keep", keep)
+    check_count("--batch", batch, most=LARGEST_BATCH)
+    check_count("--frames", frames, least=2, most=LONGEST)
     check_number("--truncation", truncation, least=-2, most=2, hint="usually 0.5 to 1")
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
         raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from kyara.files import hub
 from kyara.files.pictures import center_crop
 from kyara.labels.onnx import COMPANIONS, Kind, OnnxTagger
-from kyara.models import load
+from kyara.models import base, load
 from kyara.training.runtime import has_bfloat16
 
 NETWORK = "model.onnx"
@@ -46,12 +46,12 @@ class CheckpointTagger:
     """A `kyara train tagger`."""
 
     def __init__(self, name: str | os.PathLike[str], device: torch.device) -> None:
-        model: Any = load(name, device)
-        if not hasattr(model, "probabilities"):
-            raise ValueError(f"{name}: this model does not tell attributes; builtin:tagger does")
+        model = load(name, device)
+        if not isinstance(model, base.Tagger):
+            raise ValueError(f"{name}: this model does not classify attributes; builtin:tagger does")
         self.model, self.device = model, device
         self.attributes: Mapping[str, tuple[str, ...]] = model.attributes
-        self.size: tuple[int, int] = model.size
+        self.size = model.config.data.width, model.config.data.height
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         return center_crop(picture, *self.size)

@@ -14,7 +14,7 @@ from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.models.base import Model
 
-_NOT_ARCHITECTURES = {"__init__", "__pycache__", "base"}
+_NOT_ARCHITECTURES = {"__init__", "__pycache__", "base", "configs"}
 
 
 def names() -> list[str]:
