@@ -27,7 +27,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from kyara.data.holes import free_form, somewhere
 from kyara.files import checkpoint
 from kyara.models import base, load
-from kyara.nn.activations import ActivationCache, Cut, LayerRange
+from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
@@ -164,7 +164,7 @@ class Model(base.Model):
         width, height = parent.config.width, parent.config.height
         with torch.random.fork_rng(devices=[]):
             make = parent.sample_fn(1, torch.zeros(1, 3, height, width))
-        shapes = [Cut(parent, span, span).open(make).value.shape[1:] for span in spans]
+        shapes = [capture(parent, span, make).value.shape[1:] for span in spans]
         found = choose_layer(layer, [tuple(shape) for shape in shapes], height)
         return {
             "of": str(of), "of_hash": checkpoint.read(of).hash, "layer": found, "value": tuple(shapes[found]),
@@ -195,12 +195,12 @@ class Model(base.Model):
         if phase == "d":
             assert self.d is not None
             with torch.no_grad():
-                fake = self.g(pictures, host.picture)
+                fake = self.g(pictures, host.pictures)
             logits = self.d(torch.cat([real, fake])).float().chunk(2)
             for name, half in zip(("real_sign", "fake_sign"), logits, strict=True):
                 batch.log[name] = (half.detach() - 0.5).sign().mean()
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
-        found, losses = self.g(pictures, host.picture), {}
+        found, losses = self.g(pictures, host.pictures), {}
         if config.feature:
             losses["feature"] = config.feature * difference_where(found, real, ~altered)
         if config.adversarial and self.d is not None:
@@ -228,10 +228,9 @@ class Model(base.Model):
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
         """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
         the places (B, 1, h, w) whose true features are no longer known."""
-        host = _cut(self.config.of, self.config.layer, real.device).open(
-            generator(self.config.of, real.device).sample_fn(len(real), real)
-        )
-        own = host.picture.float()
+        network = generator(self.config.of, real.device)
+        host = capture(network, network.memories()[self.config.layer], network.sample_fn(len(real), real))
+        own = host.pictures.float()
         height, width = own.shape[2:]
         where = alterations(len(own), height, width, self.config.altered).to(own.device)
         flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
@@ -249,7 +248,7 @@ class Model(base.Model):
         self._scale(batch.real)
         with still(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
-        found = self.project(pictures, host.picture.float())
+        found = self.project(pictures, host.pictures.float())
         restored = host.decode(found).float()
         true, scale = host.value.float(), self.deviation
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
@@ -263,7 +262,7 @@ class Model(base.Model):
         """Hosts, the pictures, and what is restored of them, side by side."""
         with still(1):
             host, pictures, _ = self._given(batch.real[:SHOWN])
-        own = host.picture.float()
+        own = host.pictures.float()
         return torch.stack([own, pictures, host.decode(self.project(pictures, own)).float()], 1).flatten(0, 1)
 
 
@@ -312,10 +311,3 @@ def generator(of: str, device: torch.device) -> base.Model:
     """The frozen network whose features are found."""
     with torch.inference_mode(False):
         return load(of, device).requires_grad_(False)
-
-
-@functools.cache
-def _cut(of: str, layer: int, device: torch.device) -> Cut:
-    network = generator(of, device)
-    span: LayerRange = network.memories()[layer]
-    return Cut(network, span, span)
