@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # for NumPy, which reads it once, and for the processes that tests start
+
 import numpy as np
 import pytest
 import torch
@@ -102,9 +104,6 @@ def vgg16() -> VGG16:
     made = VGG16(weights)
     made.source = weights  # type: ignore[assignment]
     return made
-
-
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -22,6 +23,9 @@ begin with: kyara generate --count 16"""
 
 def main() -> None:
     """Runs one verb. An error that a person can correct is printed as one line, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is printed as its code
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):

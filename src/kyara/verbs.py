@@ -1,11 +1,14 @@
-"""What the verbs share: options that mean the same everywhere, results, and the command that repeats a call.
+"""What the verbs share: option types, checks of options, results, and the command that repeats a call.
 
-A verb is a function: its signature is the command line, and it returns a `Result` and prints nothing."""
+A verb is a function: its signature is the command line, and it returns a `Result` and prints nothing. It checks all of
+its options before it imports or computes anything that takes time."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import numbers
 import os
 import shlex
 from collections.abc import Callable, Mapping
@@ -32,6 +35,10 @@ else:  # what the command line can say
 
 REPEATED = ("force", "dry_run")
 """Options that are left out of the command that repeats a call."""
+LAST_SEED = 2**32 - 1
+"""The largest seed of NumPy's RandomState."""
+MOST = 2**32
+"""The largest number that an option takes, unless it says otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Result:
     """The folder or file that was written, or would be; None if the verb writes nothing."""
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as plain values; paths as text."""
+        """The fields as plain values; paths as text, numbers that JSON cannot hold as None."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
@@ -51,21 +58,90 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def check_number(
+    option: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    most: float = MOST,
+    above: float | None = None,
+    hint: str = "",
+) -> None:
+    """ValueError unless `value` is finite, at least `least`, greater than `above` and at most `most`. None, an option
+    that was not given, passes. `hint` follows the message."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{option} {value!r}: must be a number{hint and '; ' + hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        wrong = "must be a finite number"
+    elif least is not None and value < least:
+        wrong = f"must be {least:,} or more" if most == MOST else f"must be from {least:,} to {most:,}"
+    elif above is not None and value <= above:
+        wrong = f"must be more than {above:,}"
+    elif value > most:
+        wrong = f"must be {most:,} or less" if least is None else f"must be from {least:,} to {most:,}"
+    else:
+        return
+    shown = "1e300 or more" if value > 1e300 and value != math.inf else value  # str() refuses integers of 4,300 digits
+    raise ValueError(f"{option} {shown}: {wrong}{hint and '; ' + hint}")
+
+
+def check_seed(option: str, value: int | None) -> None:
+    """ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
+    check_number(option, value, least=0, most=LAST_SEED)
+
+
+def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
+    """ValueError if `value` is empty, blank or holds a null character. None, an option that was not given, passes."""
+    if value is None:
+        return
+    text = os.fspath(value)
+    if not text.strip():
+        raise ValueError(f"{option}: is empty; leave it out or give a value")
+    if "\0" in text:
+        raise ValueError(f"{option} {text!r}: holds a null character; remove it")
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """ValueError unless `path` is an existing file, or None."""
+    check_text(option, path)
+    if path is not None and not path.is_file():
+        wrong = "is a folder; name a file" if path.is_dir() else "no such file; check the path"
+        raise ValueError(f"{option} {path}: {wrong}")
+
+
+def check_exists(option: str, path: Path | None) -> None:
+    """ValueError unless there is a file or folder at `path`, or None."""
+    check_text(option, path)
+    if path is not None and not path.exists():
+        raise ValueError(f"{option} {path}: no such file or folder; check the path")
+
+
 def command_line(verb: Callable[..., object], given: Mapping[str, Any]) -> str:
-    """The command that repeats a call of `verb`: its name and what differs from the defaults."""
+    """The command that repeats a call of `verb`: its name and the options in `given` that differ from the defaults."""
     words = ["kyara", verb.__name__.rstrip("_")]
     for name, parameter in inspect.signature(verb).parameters.items():
         value = given[name]
         if name in REPEATED or value is None or value == parameter.default:
             continue
-        option = name.replace("_", "-")
+        option = f"--{name.replace('_', '-')}"
         if parameter.kind is not parameter.KEYWORD_ONLY:
-            words += [os.fspath(item) for item in (value if isinstance(value, list | tuple) else [value])]
+            words += _words(value)
         elif isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
+            words.append(option if value else f"--no-{name.replace('_', '-')}")
         else:
-            words += [f"--{option}", str(value)]
+            words += [option, *_words(value)]
     return shlex.join(words)
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [",".join(f"{key}={item}" for key, item in value.items())]
+    return [os.fspath(item) if isinstance(item, os.PathLike) else str(item)
+            for item in (value if isinstance(value, list | tuple) else [value])]  # fmt: skip

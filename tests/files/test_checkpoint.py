@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from kyara.files import checkpoint, hub
-from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.checkpoint import read, write
 from kyara.files.errors import CheckpointError
 
@@ -87,38 +86,6 @@ def test_no_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "trapped").exists()
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-    write_atomic(target, lambda temporary: temporary.write_text("old"))
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError):
-        write_atomic(target, fail)
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "drawing.png").write_text("mine")
-    for force in (False, True):
-        with pytest.raises(FileExistsError, match="holds something else"):
-            free_folder(tmp_path / "mine", "gallery.csv", force=force)
-    assert (tmp_path / "mine" / "drawing.png").exists()
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "gallery.csv").write_text("")
-    with pytest.raises(FileExistsError, match="--force"):
-        free_folder(tmp_path / "ours", "gallery.csv")
-    free_folder(tmp_path / "ours", "gallery.csv", force=True)
-    assert not list((tmp_path / "ours").iterdir())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError, match="in the way"):
-        free_folder(tmp_path / "file", "gallery.csv", force=True)
-
-
 def test_hub_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a hub would answer, and what is said when there is none."""
     written(tmp_path / "snapshot")
@@ -140,7 +107,7 @@ def test_hub_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         read("hf-hub:gone/away")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="pip install"):
-        hub.download("someone/faces")
+        hub.download("someone/faces", checkpoint.FILES)
 
 
 def test_config_is_readable_by_people(tmp_path: Path) -> None:

@@ -1,8 +1,34 @@
-"""File names as text for people."""
+"""Names of files as text for people, and text as names of files."""
 
 from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
 
 
 def printable(text: str) -> str:
     """`text` for one line of a terminal: a name that someone else gave a file may hold control characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things: "1 picture", "2,000 pictures"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def slug(text: str) -> str:
+    """`text` without what a shell, a browser or another system cannot take in the name of a file; at most 60
+    characters, "pictures" if nothing is left."""
+    return re.sub(r"[^\w-]+", "-", text)[:60].strip("-") or "pictures"
+
+
+def short_name(source: str | os.PathLike[str]) -> str:
+    """The name of a Checkpoint, a Dataset or a file as part of a folder's name: "anime" for builtin:anime, "name" for
+    hf-hub:owner/name, "faces" for data/faces.zip."""
+    text = os.fspath(source)
+    if text.startswith(("builtin:", "hf-hub:")):
+        return slug(text.rpartition(":")[2].rpartition("/")[2])
+    path = Path(text)
+    path = path if path.name not in ("", "..") else path.resolve()
+    return slug(path.name if path.is_dir() else path.stem)

@@ -1,0 +1,117 @@
+"""Writing files: the old one or the new one, nothing of others, and a full disk ends in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic, write_errors
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_atomic(target, lambda temporary: temporary.write_text("old"))
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(target, fail)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "drawing.png").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match="holds something else"):
+            free_folder(tmp_path / "mine", "gallery.csv", force=force)
+    assert (tmp_path / "mine" / "drawing.png").exists()
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "gallery.csv").write_text("")
+    with pytest.raises(FileExistsError, match="--force"):
+        free_folder(tmp_path / "ours", "gallery.csv")
+    free_folder(tmp_path / "ours", "gallery.csv", force=True)
+    assert not list((tmp_path / "ours").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="a file of that name"):
+        free_folder(tmp_path / "file", "gallery.csv", force=True)
+
+
+def test_check_free_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "gallery.csv").write_text("")
+    check_free(tmp_path / "ours", "gallery.csv", force=True)
+    assert (tmp_path / "ours" / "gallery.csv").exists()
+    with pytest.raises(FileExistsError, match="needed"):
+        check_free(tmp_path / "ours", "gallery.csv", force=True, sources=[tmp_path / "ours" / "gallery.csv"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        check_free(tmp_path / "file" / "inside" / "deep", "gallery.csv")
+    check_free(tmp_path / "new" / "deep", "gallery.csv")
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_are_numbered(tmp_path: Path) -> None:
+    base = tmp_path / "galleries"
+    assert numbered_folder(base, "generate-anime") == base / "00000-generate-anime"
+    for name in ("00000-rank-faces", "00007-generate-anime", "mine", "2024-holiday"):
+        (base / name).mkdir(parents=True)
+    assert numbered_folder(base, "rank-faces") == base / "00008-rank-faces"
+    assert not (base / "00008-rank-faces").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path, error: Exception) -> None:
+    def fail(temporary: Path) -> None:
+        raise error
+
+    with pytest.raises(OSError, match=r"a\.bin: cannot be written \(No space left on device\); free some space"):
+        write_atomic(tmp_path / "a.bin", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^mistake$"), write_errors(tmp_path / "a"):
+        raise ValueError("mistake")
+    with pytest.raises(FileNotFoundError, match="source"), write_errors(tmp_path / "a"):
+        (tmp_path / "elsewhere" / "source").read_bytes()
+    with pytest.raises(OSError, match=r"^explained$"), write_errors(tmp_path / "a"):
+        raise OSError("explained")
+    with pytest.raises(FileNotFoundError, match="cannot be written"):
+        write_atomic(tmp_path / "missing" / "a", lambda temporary: temporary.write_text("x"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the process")
+def test_libraries_that_write_files_themselves(tmp_path: Path) -> None:
+    script = f"""
+import resource, signal, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from kyara.files.atomic import write_atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+state = {{"a": torch.zeros(10_000)}}
+for name, write in (("a.pt", torch.save), ("a.safetensors", save_file)):
+    try:
+        write_atomic(Path({str(tmp_path)!r}) / name, lambda temporary: write(state, temporary))
+    except OSError as error:
+        print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.count("cannot be written") == shown.count("free some space") == 2, shown
+    assert not list(tmp_path.iterdir())

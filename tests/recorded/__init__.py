@@ -1,0 +1,1 @@
+"""What every verb made before a change, recorded to the bit."""

@@ -1,0 +1,109 @@
+"""What the verbs share: checks of options, results, and the command that repeats a call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kyara import verbs
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (0, {"least": 1}, "--n 0: must be 1 or more"),
+        (-3, {"least": 0}, "--n -3: must be 0 or more"),
+        (9, {"least": 1, "most": 8}, "--n 9: must be from 1 to 8"),
+        (0.0, {"above": 0}, "--n 0.0: must be more than 0"),
+        (math.nan, {}, "--n nan: must be a finite number"),
+        (math.inf, {"least": 0}, "--n inf: must be a finite number"),
+        (-math.inf, {"most": 2}, "--n -inf: must be a finite number"),
+        (10**18, {"least": 1}, "--n 1000000000000000000: must be from 1 to 4,294,967,296"),
+        pytest.param(10**400, {"least": 1}, "--n 1e300 or more: must be from 1 to 4,294,967,296", id="long"),
+        pytest.param(10**5000, {}, "must be 4,294,967,296 or less", id="digits"),
+        (True, {}, "must be a number"),
+        ("3", {}, "--n '3': must be a number"),
+        (5, {"most": 2, "hint": "usually 1"}, "--n 5: must be 2 or less; usually 1"),
+    ],
+)
+def test_numbers_are_checked(value: Any, limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        verbs.check_number("--n", value, **limits)
+    assert message in str(raised.value)
+
+
+def test_numbers_in_range_pass() -> None:
+    for value in (None, 1, 1.5, np.int64(3), np.float32(2)):
+        verbs.check_number("--n", value, least=1)  # type: ignore[arg-type]
+    verbs.check_seed("--seed", verbs.LAST_SEED)
+    with pytest.raises(ValueError, match="--seed"):
+        verbs.check_seed("--seed", verbs.LAST_SEED + 1)
+
+
+def test_texts_and_files_are_checked(tmp_path: Path) -> None:
+    verbs.check_text("--a", None)
+    verbs.check_text("--a", "x")
+    for text in ("", "  ", "a\0b"):
+        with pytest.raises(ValueError, match=r"^--a"):
+            verbs.check_text("--a", text)
+    (tmp_path / "file").write_text("")
+    verbs.check_file("--a", tmp_path / "file")
+    verbs.check_exists("--a", tmp_path)
+    with pytest.raises(ValueError, match="is a folder"):
+        verbs.check_file("--a", tmp_path)
+    for check in (verbs.check_file, verbs.check_exists):
+        check("--a", None)
+        with pytest.raises(ValueError, match="no such file"):
+            check("--a", tmp_path / "nothing")
+
+
+def test_the_command_names_what_differs_from_the_defaults() -> None:
+    def verb_(
+        model: str = "a",
+        *sources: Path,
+        count: int = 16,
+        dry_run: bool = False,
+        mirror: bool = True,
+        where: str | Mapping[str, str] = "",
+        out: Path = Path("o"),
+    ) -> None: ...
+
+    given = {"model": "my model", "sources": (Path("a"), Path("b")), "count": 16, "dry_run": True, "mirror": False}
+    given |= {"where": {"hair": "red", "eyes": "blue"}, "out": Path("p q")}
+    expected = "kyara verb 'my model' a b --no-mirror --where hair=red,eyes=blue --out 'p q'"
+    assert verbs.command_line(verb_, given) == expected
+
+
+def test_a_result_is_json() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Made(verbs.Result):
+        rows: list[dict[str, Any]]
+
+    made = Made(Path("a"), [{"file": Path("b"), "score": math.nan}, {"seeds": (1, 2)}])
+    assert json.loads(json.dumps(made.as_json())) == {
+        "out": "a",
+        "rows": [{"file": "b", "score": None}, {"seeds": [1, 2]}],
+    }
+
+
+def test_names_that_the_terminal_cannot_show_are_printed_as_codes() -> None:
+    script = r"""
+import sys, kyara.__main__ as main
+sys.argv = ["kyara"]
+main.USAGE = "\u65e5\u672c \udcff"
+main.main()
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [rb"\u65e5\u672c", rb"\udcff"]
