@@ -26,7 +26,7 @@ from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
 from kyara.inversion.latents import Latents
 from kyara.models.projector import places, still
-from kyara.nn.activations import Cut
+from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
 from kyara.perception.vgg16 import VGG16, read_weights
 
@@ -61,22 +61,21 @@ def main(
     space = Latents(network)
     guessed = space.styles(space.guess(given)).float()
     span = network.memories()[first.config.layer]
-    cut = Cut(network, span, span)
-    hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
+    hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):
-        own = [cut.open(network.sample_fn(50, torch.zeros(50))) for _ in range(4)]
+        own = [capture(network, span, network.sample_fn(50, torch.zeros(50))) for _ in range(4)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)
     rows: dict[str, dict[str, float]] = {}
-    shown = [given[:12], torch.cat([host.picture for host in hosts])[:12]]
-    rows["the host itself"] = {"LPIPS": restored_lpips(lpips, torch.cat([host.picture for host in hosts]), given)}
+    shown = [given[:12], torch.cat([host.pictures for host in hosts])[:12]]
+    rows["the host itself"] = {"LPIPS": restored_lpips(lpips, torch.cat([host.pictures for host in hosts]), given)}
     for name, projector in loaded.items():
         assert hasattr(projector, "project")
         with torch.no_grad():
-            found = [projector.project(x, host.picture) for x, host in zip(given.split(50), hosts, strict=True)]
+            found = [projector.project(x, host.pictures) for x, host in zip(given.split(50), hosts, strict=True)]
             made = torch.cat([host.decode(value) for value, host in zip(found, hosts, strict=True)])
-            again = torch.cat([projector.project(host.picture, host.picture) for host in own])
+            again = torch.cat([projector.project(host.pictures, host.pictures) for host in own])
         rows[name] = {
             "LPIPS": restored_lpips(lpips, made, given),
             "Wasserstein": float(sliced_wasserstein(places(torch.cat(found)) / scale, true / scale, directions)),

@@ -43,10 +43,10 @@ from torch import Tensor
 from kyara import models
 from kyara.perception.lpips import load_perceptual
 from kyara.rewriting.edit import Picture, read_edit
-from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.learning import RuleTrainer, added, example_batches, learn_rule, overlays_of
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import Settings
-from kyara.rewriting.teaching import Teacher, added, lessons_of, overlays_of, teach_rule
+from kyara.rewriting.samples import Samples
+from kyara.rewriting.settings import Settings
 
 JUDGED = [Picture(seed=seed) for seed in range(200, 216)]
 TAUGHT = 10
@@ -75,7 +75,7 @@ def edits(
         json_out: Where to write all numbers.
     """
     network = models.load(of).requires_grad_(False)
-    hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
+    hosts, finder = Samples(network, of), models.load(projector).requires_grad_(False)
     rows: list[dict[str, Any]] = []
     print(machine(), flush=True)
     for pattern in [one for one in PATTERNS if not only or one in only.split(",")]:
@@ -87,7 +87,7 @@ def edits(
                 if (methods and method not in methods.split(",")) or (repeat and method in ONCE):
                     continue
                 began = time.perf_counter()
-                made = teach(Teacher(hosts, finder), edit)
+                made = teach(RuleTrainer(hosts, finder), edit)
                 seconds = time.perf_counter() - began
                 picture = judge.shown(made)
                 row = {"pattern": pattern, "method": method, "repeat": repeat, "seconds": seconds}
@@ -121,8 +121,8 @@ def sweep(
         p: Weights of old rules.
         q: Weights of new ones.
     """
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
-    teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
+    hosts = Samples(models.load(of).requires_grad_(False), of)
+    teacher = RuleTrainer(hosts, models.load(projector).requires_grad_(False))
     judge, edit = Judge(pattern, hosts, JUDGED), read_edit(example_edit(pattern, hosts, 0))
     print("| inside / outside | " + " | ".join(f"q = {one}" for one in q.split(",")) + " |")
     print("|---" * (1 + len(q.split(","))) + "|")
@@ -149,11 +149,11 @@ def together(
         one: A pattern.
         others: Patterns, with each of which it is put together.
     """
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
-    teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
+    hosts = Samples(models.load(of).requires_grad_(False), of)
+    teacher = RuleTrainer(hosts, models.load(projector).requires_grad_(False))
     judges = {name: Judge(name, hosts, JUDGED) for name in (one, *others.split(","))}
     edits = {name: read_edit(example_edit(name, hosts, 0)) for name in judges}
-    rules = {name: teach_rule(teacher, edit).difference for name, edit in edits.items()}
+    rules = {name: learn_rule(teacher, edit).difference for name, edit in edits.items()}
     alone = {name: shown(hosts, JUDGED, rule) for name, rule in rules.items()}
     print("| first | then | kept of the first | of the second | learned apart, of the first | of the second |")
     print("|---" * 6 + "|")
@@ -162,7 +162,7 @@ def together(
             kept = []
             for in_turn in (True, False):
                 with added(hosts.model, rules[first]):
-                    second = teach_rule(teacher, edits[then]).difference if in_turn else rules[then]
+                    second = learn_rule(teacher, edits[then]).difference if in_turn else rules[then]
                     both = shown(hosts, JUDGED, second)
                 for name, beside in ((first, then), (then, first)):
                     inside = judges[name].inside
@@ -170,7 +170,7 @@ def together(
             print(f"| {first} | {then} | " + " | ".join(f"{share:.2f}" for share in kept) + " |", flush=True)
 
 
-def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
+def example_edit(pattern: str, hosts: Samples, repeat: int) -> dict[str, Any]:
     """Three examples of it."""
     seeds = range(TAUGHT + 3 * repeat, TAUGHT + 3 * repeat + 3)
     faces = shown(hosts, [Picture(seed=seed) for seed in seeds])
@@ -181,7 +181,7 @@ def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
 def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> None:
     """Writes an edit file for each pattern, with its pictures beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
+    hosts = Samples(models.load(of).requires_grad_(False), of)
     for pattern in PATTERNS:
         edit, stem = example_edit(pattern, hosts, 0), pattern.replace(" ", "-")
         for example in edit["examples"]:
@@ -193,36 +193,36 @@ def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> N
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 
 
-def by_nonlinear(layers: int | None = None, **changes: float) -> Callable[[Teacher, Any], Made]:
-    def teach(base: Teacher, edit: Any) -> Made:
+def by_nonlinear(layers: int | None = None, **changes: float) -> Callable[[RuleTrainer, Any], Made]:
+    def teach(base: RuleTrainer, edit: Any) -> Made:
         settings = dataclasses.replace(Settings(), **changes)
-        return teach_rule(dataclasses.replace(base, layers=layers, settings=settings), edit).difference
+        return learn_rule(dataclasses.replace(base, layers=layers, settings=settings), edit).difference
 
     return teach
 
 
-def by_linear(base: Teacher, edit: Any) -> Made:
-    return teach_rule(Teacher(base.hosts, base.projector, "linear"), edit).difference
+def by_linear(base: RuleTrainer, edit: Any) -> Made:
+    return learn_rule(RuleTrainer(base.samples, base.projector, "linear"), edit).difference
 
 
-def by_examples(base: Teacher, edit: Any) -> Made:
+def by_examples(base: RuleTrainer, edit: Any) -> Made:
     """The linear memory solved directly, from the three examples alone."""
-    return teach_rule(Teacher(base.hosts, base.projector, "linear", spread=0, variants=0), edit).difference
+    return learn_rule(RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0), edit).difference
 
 
-def by_steps(base: Teacher, edit: Any) -> Made:
+def by_steps(base: RuleTrainer, edit: Any) -> Made:
     """Bau et al. as published: rank 1, 2,001 steps, from the examples alone."""
-    teacher = Teacher(base.hosts, base.projector, "linear", spread=0, variants=0)
-    others = teacher.others(teacher.cut, 96, 1000)
-    memory = LinearMemory(teacher.cut, others)
-    given, _, _ = lessons_of(teacher, teacher.cut, edit, overlays_of(edit, base.hosts), others, memory, None)
-    return memory.insert(given, memory.directions(given))
+    trainer = RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0)
+    layer = trainer.last_layer
+    memory = LinearMemory(trainer.random(layer, 96, 1000))
+    batches = example_batches(trainer, layer, edit, overlays_of(edit, base.samples), memory)
+    return memory.insert(batches, memory.directions(batches))
 
 
-def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> Made:
+def by_tuning(base: RuleTrainer, edit: Any, steps: int = 100, lr: float = 2e-3) -> Made:
     """All weights of a copy, until it makes the three pasted pictures: Adam, pixels and built-in features."""
     network: Any = copy.deepcopy(base.model)
-    hosts = Hosts(network, base.hosts.name)
+    hosts = Samples(network, base.samples.name)
     laid = [x for x in overlays_of(edit, hosts) if x is not None]
     ws = torch.cat([hosts.styles(example.host) for example in edit.examples])
     with torch.no_grad():
@@ -243,7 +243,7 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
     return network
 
 
-METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
+METHODS: dict[str, Callable[[RuleTrainer, Any], Made]] = {
     "linear": by_linear,
     "nonlinear": by_nonlinear(),
     "p=3": by_nonlinear(p=3.0),
@@ -254,8 +254,8 @@ METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
     "L=1": by_nonlinear(1),
     "L=2": by_nonlinear(2),
     "L=4": by_nonlinear(4),
-    "features alone q=30": by_nonlinear(q=30.0, shown=0.0, unchanged=0.0),
-    "features alone p=q=1": by_nonlinear(q=1.0, shown=0.0, unchanged=0.0),
+    "features alone q=30": by_nonlinear(q=30.0, inside=0.0, outside=0.0),
+    "features alone p=q=1": by_nonlinear(q=1.0, inside=0.0, outside=0.0),
     "without features": by_nonlinear(p=0.0, q=0.0),
 }
 ONCE = ("linear from three", "linear from three in 2001 steps")

@@ -62,7 +62,7 @@ def test_change_what_it_knows(tmp_path: Path) -> None:
     commands = re.findall(r"^    (kyara .*)$", section, flags=re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["rewrite", "generate"]
     (tmp_path / "docs").symlink_to(ROOT / "docs")
-    assert "glasses" in kyara(f"{commands[0]} --steps 20 --spread 16", tmp_path)
+    assert "glasses" in kyara(f"{commands[0]} --steps 20 --extra-images 16", tmp_path)
     kyara(commands[1].replace("0-15", "0-1"), tmp_path)
     assert len(read_gallery(tmp_path / "glasses")) == 2
 

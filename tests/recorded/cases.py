@@ -361,15 +361,15 @@ def rewritten(out: Path) -> Made:
 
 @case
 def rewrite_nonlinear(given: Given) -> Made:
-    out = kyara.rewrite("builtin:anime", [edit((250, 10, 10))], out=given.folder / "out", steps=6, spread=8)
-    half = kyara.rewrite(str(out), strength=0.5, out=given.folder / "half")
+    out = kyara.rewrite("builtin:anime", [edit((250, 10, 10))], out=given.folder / "out", steps=6, extra_images=8).out
+    half = kyara.rewrite(str(out), strength=0.5, out=given.folder / "half").out
     return {**rewritten(out), "half": weights(half)}
 
 
 @case
 def rewrite_linear(given: Given) -> Made:
-    options: dict[str, Any] = {"memory": "linear", "rank": 2, "spread": 8}
-    return rewritten(kyara.rewrite("builtin:anime", [edit((10, 10, 250))], out=given.folder / "out", **options))
+    options: dict[str, Any] = {"memory": "linear", "rank": 2, "extra_images": 8}
+    return rewritten(kyara.rewrite("builtin:anime", [edit((10, 10, 250))], out=given.folder / "out", **options).out)
 
 
 @case
@@ -379,8 +379,8 @@ def rewrite_erasing(given: Given) -> Made:
 
     small = generator(given.folder / "g")
     gone = {**edit((0, 0, 0), erase=True, source=None), "name": "gone"}
-    options: dict[str, Any] = {"projector": projector_of(given.folder / "p", small), "steps": 10, "spread": 16}
-    return rewritten(kyara.rewrite(small, [edit((250, 10, 10)), gone], out=given.folder / "out", **options))
+    options: dict[str, Any] = {"projector": projector_of(given.folder / "p", small), "steps": 10, "extra_images": 16}
+    return rewritten(kyara.rewrite(small, [edit((250, 10, 10)), gone], out=given.folder / "out", **options).out)
 
 
 # Evaluation.

@@ -102,9 +102,7 @@ class LinearMemory:
                 adam.step()
             return {self.name: torch.einsum("orkl,rc->ockl", coefficients.detach(), directions)}
 
-    def solve(
-        self, batches: Sequence[TrainingBatch], directions: Tensor, *, ridge: float = 1e-2
-    ) -> WeightDifference:
+    def solve(self, batches: Sequence[TrainingBatch], directions: Tensor, *, ridge: float = 1e-2) -> WeightDifference:
         """The same by least squares: each output channel is a linear function of the weight. `ridge`, as a share of the
         mean diagonal, regularises what the batches do not determine."""
         with self._trainable():

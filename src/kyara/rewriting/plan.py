@@ -161,7 +161,7 @@ def learn_edits(trainer: RuleTrainer, plan: Plan, strength: float) -> dict[Rule,
                     parameters[name].copy_(weight)
         result = learn_rule(trainer, edit)
         others = sorted(rule.name for rule in rules if rule.strength)
-        about = {"edit": edit.description, "memory": trainer.memory, "layers": trainer.depth, "learned_with": others}
-        about |= {**result.errors, "found": result.found}
+        about: dict[str, Any] = {"edit": edit.description, "memory": trainer.memory, "layers": trainer.depth}
+        about |= {"learned_with": others, **result.errors, "found": result.found}
         learned[Rule(edit.name, root_of(plan.parent), result.difference, strength, about)] = result.seconds
     return learned

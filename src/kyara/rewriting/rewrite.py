@@ -152,9 +152,9 @@ def rewrite(
     from kyara.rewriting.preview import preview_html
 
     plan = make_plan(model, given, undo, strength)
-    samples = load_samples(plan, data, device)
+    samples = load_samples(plan, data, device) if plan.edits or preview else None
     trainer = None
-    if plan.edits:
+    if samples and plan.edits:
         trainer = make_trainer(plan, samples, projector, memory, layers, extra_images, rank, settings)
     if dry_run:
         new = [RuleReport(edit.name, strength, True, None, None, None, None) for edit in plan.edits]
@@ -164,7 +164,7 @@ def rewrite(
     learned = learn_edits(trainer, plan, strength) if trainer else {}
     all_rules = [*plan.rules, *learned]
     storage.write(out, plan.parent, all_rules, model)
-    if preview:
+    if samples and preview:
         page = preview_html(samples, plan.parent, all_rules, command)
         write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     rules = tuple(_report(rule, learned.get(rule)) for rule in all_rules)
