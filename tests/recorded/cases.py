@@ -27,13 +27,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import kyara
-from kyara import checkpoint, models
-from kyara.data.dataset import open_dataset
-from kyara.data.pictures import decode, read_recipe, write_png
-from kyara.gallery import read_gallery
+from kyara import models
+from kyara.files import checkpoint
+from kyara.files.dataset import open_dataset
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode, read_recipe, write_png
 from kyara.models.base import Model
 
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("generation", "inversion", "rewriting")]
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("generation/importing", "inversion", "rewriting")]
 
 STEPS = 4
 """Of training."""
@@ -304,14 +305,14 @@ def avatar_otherwise(given: Given) -> Made:
 
 @case
 def poses(given: Given) -> Made:
-    from kyara.data.pictures import to_float
+    from kyara.files.pictures import to_float
     from kyara.inversion.pose import pose
-    from kyara.models import portrait
+    from kyara.perception import landmarks
 
     faces = [faces_of(given, f"builtin:{name}", "0-2", name) for name in ("photo", "anime")]
     pictures = to_float(np.stack([decode(path) for folder in faces for path in sorted(folder.iterdir())]))
     with torch.no_grad():
-        points = portrait.find(pictures)
+        points = landmarks.find(pictures)
         return {"points": points.numpy(), "pose": pose(points).numpy()}
 
 
@@ -546,7 +547,7 @@ def train_in_bfloat16(given: Given) -> Made:
 @case
 def train_from_a_parent(given: Given) -> Made:
     parent = train(given, "stylegan2", steps=2, out="parent")
-    options: dict[str, Any] = {"freeze": "mapping,g=2,d=4", "layer_pace": 0.5, "preset": None, "mirror": False}
+    options: dict[str, Any] = {"freeze": "mapping,g=2,d=4", "layer_lr_multiplier": 0.5, "preset": None, "mirror": False}
     return trained(train(given, "stylegan2", init=str(parent), batch=8, **options))
 
 
@@ -571,7 +572,7 @@ def batch(count: int = 8, size: int = 40) -> Tensor:
 
 @case
 def distortions(given: Given) -> Made:
-    from kyara.data import distort
+    from kyara.data import distortions as distort
 
     made: Made = {}
     for i, kind in enumerate(distort.DISTORTIONS):

@@ -26,7 +26,7 @@ import torch
 EXPECTED = Path(__file__).with_name("expected.json")
 RECORDING = "KYARA_RECORD"
 """Set in the environment, the tests write instead of comparing."""
-NEAR, NEAR_WEIGHTS = 1e-2, 2e-2
+NEAR, NEAR_WEIGHTS = 1e-2, 5e-2
 """How far summaries may be from each other, as a share of their largest number."""
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
