@@ -25,10 +25,10 @@ from vgg16 import archive
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, to_float
 from kyara.generation.styles import load_styled
-from kyara.inversion.latents import Latents
-from kyara.inversion.search import Search, search
+from kyara.inversion.latents import LatentSpace
+from kyara.inversion.search import SearchSettings, search
 from kyara.models.base import latents
-from kyara.perception.lpips import Lpips, Perceptual, load_perceptual
+from kyara.perception.lpips import LpipsDistance, PerceptualDistance, load_perceptual
 from kyara.perception.vgg16 import VGG16, read_weights
 
 FIRST = 1_000_000
@@ -68,10 +68,10 @@ def run(model: str, targets: Tensor, peer: int, threads: int | None) -> None:
     generator.requires_grad_(False)
     perceptual = load_perceptual("builtin", CPU)
     began = time.perf_counter()
-    space = Latents(generator)
+    space = LatentSpace(generator)
     fitting = time.perf_counter() - began
     for steps in OURS:
-        found = search(targets, space, perceptual, Search(steps=steps))
+        found = search(targets, space, perceptual, SearchSettings(steps=steps))
         reached = _lpips(network, found.pictures, targets)
         print(f"ours, {steps:4d} steps: LPIPS {_told(reached)}, {found.seconds / len(targets):.2f} s a picture")
     print(f"and {fitting:.1f} s for the space of latents")
@@ -84,7 +84,7 @@ def run(model: str, targets: Tensor, peer: int, threads: int | None) -> None:
     print(f"projector, 1000 steps, {peer} pictures: LPIPS {_told(theirs)}, {seconds / peer:.2f} s a picture")
     for about, see, noisy in (
         ("built-in", perceptual, False),
-        ("LPIPS and noise", Lpips("vgg16", archive(), CPU), True),
+        ("LPIPS and noise", LpipsDistance("vgg16", archive(), CPU), True),
     ):
         _as_near(about, few, space, see, noisy, network, float(theirs.mean()), seconds, fitting)
     print(json.dumps({"model": model, "count": len(targets), "lpips": float(reached.mean())}))
@@ -93,8 +93,8 @@ def run(model: str, targets: Tensor, peer: int, threads: int | None) -> None:
 def _as_near(
     about: str,
     few: Tensor,
-    space: Latents,
-    perceptual: Perceptual,
+    space: LatentSpace,
+    perceptual: PerceptualDistance,
     noise: bool,
     network: VGG16,
     wanted: float,
@@ -103,7 +103,7 @@ def _as_near(
 ) -> None:
     """Prints the shortest search that comes as near as wanted, and how its time compares with theirs."""
     for steps in OURS:
-        found = search(few, space, perceptual, Search(steps=steps, noise=noise))
+        found = search(few, space, perceptual, SearchSettings(steps=steps, noise=noise))
         reached = float(_lpips(network, found.pictures, few).mean())
         if reached <= wanted:
             ours = fitting + found.seconds

@@ -24,7 +24,7 @@ from vgg16 import archive
 from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
-from kyara.inversion.latents import Latents
+from kyara.inversion.latents import LatentSpace
 from kyara.models.projector import places, still
 from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
@@ -58,8 +58,8 @@ def main(
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
     given = to_float(np.stack([*dataset.decode(chosen, network.config.width, network.config.height)]))
     lpips = VGG16(read_weights(archive()))
-    space = Latents(network)
-    guessed = space.styles(space.guess(given)).float()
+    space = LatentSpace(network)
+    guessed = space.styles(space.encode(given)).float()
     span = network.memories()[first.config.layer]
     hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):

@@ -211,6 +211,6 @@ def test_erased_eyes_come_back() -> None:
     erased = batch_from_values(cache, masks, memory.erased_value(cache, masks))
     without, restored = erased_and_restored(memory, erased, memory.directions([erased]))
     perceptual = load_perceptual("builtin", torch.device("cpu"))
-    original = perceptual.see(cache.pictures)
-    lost, left = (float(perceptual.distance(perceptual.see(x), original).mean()) for x in (without, restored))
+    original = perceptual.features(cache.pictures)
+    lost, left = (float(perceptual.distance(perceptual.features(x), original).mean()) for x in (without, restored))
     assert lost > 0.1 and left < 1e-3
