@@ -22,7 +22,7 @@ from vgg16 import archive
 
 from kyara.evaluation import metrics
 from kyara.files.pictures import center_crop, to_float, to_uint8
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.models.base import Generator, latents
 from kyara.perception.vgg16 import VGG16, read_weights

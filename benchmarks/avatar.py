@@ -38,7 +38,7 @@ from kyara.evaluation import metrics
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import center_crop, decode, to_float, to_uint8, write_png
-from kyara.generation.generate import as_labels, load_generator, render
+from kyara.generation.sampler import load_generator, sample, shot_labels
 from kyara.generation.styles import load_styled
 from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
@@ -268,7 +268,7 @@ def _held(drawn: Dataset, prefix_from: str) -> list[np.ndarray]:
 def _samples(child: str, count: int) -> list[np.ndarray]:
     generator = load_generator(child, torch.device("cpu"))
     seeds = range(count)
-    return [*render(generator, latents(seeds, generator.z_dim), generator.draw(seeds))]
+    return [*to_uint8(sample(generator, latents(seeds, generator.z_dim), generator.draw(seeds)))]
 
 
 def render_like(child: str, rows: list[dict[str, str]]) -> np.ndarray:
@@ -276,7 +276,7 @@ def render_like(child: str, rows: list[dict[str, str]]) -> np.ndarray:
     generator = load_generator(child, torch.device("cpu"))
     shots = [{"labels": {name: row[name] for name in generator.config.attributes if row[name]}} for row in rows]
     z = latents(range(len(rows)), generator.z_dim)
-    return render(generator, z, as_labels(shots, generator.config.attributes))
+    return to_uint8(sample(generator, z, shot_labels(shots, generator.config.attributes)))
 
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:

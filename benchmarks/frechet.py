@@ -28,7 +28,7 @@ from kyara.evaluation.cache import remember
 from kyara.evaluation.features import Extractor
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.models.base import Generator, latents
 from kyara.perception.vgg16 import VGG16, WEIGHTS_SHA256, read_weights
 from kyara.training.runtime import pick_device

@@ -19,7 +19,7 @@ from vgg16 import archive
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.training.runtime import pick_device
 

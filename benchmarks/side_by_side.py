@@ -26,7 +26,7 @@ from kyara.evaluation import metrics
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.models.base import Generator, Translator, latents
 from kyara.perception.vgg16 import VGG16, read_weights
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL.Image import Resampling, fromarray
 
 from kyara.files import pictures
-from kyara.generation.generate import load_generator, render
+from kyara.generation.sampler import load_generator, sample
 from kyara.models.base import latents
 from kyara.training.runtime import pick_device
 
@@ -27,7 +27,8 @@ def main() -> None:
     rows = []
     for name in options.checkpoints:
         generator = load_generator(name, pick_device("cpu"))
-        rows.append(render(generator, latents(SEEDS, generator.z_dim), generator.draw(SEEDS), truncation=TRUNCATION))
+        z = latents(SEEDS, generator.z_dim)
+        rows.append(pictures.to_uint8(sample(generator, z, generator.draw(SEEDS), truncation=TRUNCATION)))
     side = max(row.shape[1] for row in rows)
     enlarged = [np.asarray(fromarray(p).resize((side, side), Resampling.NEAREST)) for row in rows for p in row]
     pictures.write_png(options.out, pictures.sheet(enlarged, columns=len(SEEDS)))

@@ -10,12 +10,13 @@ import inspect
 import math
 import numbers
 import os
+import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 Out = Annotated[Path | None, arg(help="Folder of the result. By default a new one, numbered.")]
 Force = Annotated[bool, arg(help="Replace an earlier result of the same kind at --out.")]
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     Where = str | Mapping[str, str]
 else:  # what the command line can say
     Where = Annotated[str, arg(help="Attributes, such as hair=silver,eyes=red.")]
+
+if TYPE_CHECKING:
+    Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+else:  # the command line gives one or more
+    Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCE ...")]
 
 REPEATED = ("force", "dry_run")
 """Options that are left out of the command that repeats a call."""
@@ -116,11 +122,47 @@ def check_file(option: str, path: Path | None) -> None:
         raise ValueError(f"{option} {path}: {wrong}")
 
 
+def paths(option: str, sources: Sources) -> list[Path]:
+    """The one or more paths that `sources` are. ValueError unless each exists and is given once."""
+    found = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
+    if not found:
+        raise ValueError(f"{option}: name one or more")
+    for i, path in enumerate(found):
+        check_exists(option, path)
+        if path in found[:i]:
+            raise ValueError(f"{option} {path}: is named twice; name it once")
+    return found
+
+
 def check_exists(option: str, path: Path | None) -> None:
     """ValueError unless there is a file or folder at `path`, or None."""
     check_text(option, path)
     if path is not None and not path.exists():
         raise ValueError(f"{option} {path}: no such file or folder; check the path")
+
+
+def parse_where(where: str | Mapping[str, str]) -> dict[str, str]:
+    """hair=silver,eyes=red as a mapping; a comma inside a value is written \\,. ValueError says what is wrong."""
+    if isinstance(where, Mapping):
+        pairs = [(str(name), str(value)) for name, value in where.items()]
+    else:
+        parts = filter(None, (part.strip() for part in re.split(r"(?<!\\),", where)))
+        pairs = [
+            (name.strip(), value.strip().replace("\\,", ",")) for name, _, value in (p.partition("=") for p in parts)
+        ]
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if not (name and value):
+            raise ValueError(f"--where {where}: {name or value!r} is not ATTRIBUTE=VALUE; write hair=silver,eyes=red")
+        if name in found:
+            raise ValueError(f"--where {where}: names {name} twice; name each attribute once")
+        found[name] = value
+    return found
+
+
+def where_text(wanted: Mapping[str, str]) -> str:
+    """The inverse of `parse_where`."""
+    return ",".join(f"{name}={value}".replace(",", "\\,") for name, value in wanted.items())
 
 
 def command_line(verb: Callable[..., object], given: Mapping[str, Any]) -> str:
@@ -142,6 +184,5 @@ def command_line(verb: Callable[..., object], given: Mapping[str, Any]) -> str:
 
 def _words(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [",".join(f"{key}={item}" for key, item in value.items())]
-    return [os.fspath(item) if isinstance(item, os.PathLike) else str(item)
-            for item in (value if isinstance(value, list | tuple) else [value])]  # fmt: skip
+        return [where_text(value)]
+    return [str(item) for item in (value if isinstance(value, list | tuple) else [value])]

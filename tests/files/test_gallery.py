@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,22 +10,19 @@ import numpy as np
 import pytest
 
 from kyara.files.errors import GalleryError
-from kyara.files.gallery import ON_PAGE, GalleryWriter, command_line, page, read_gallery
-from kyara.files.names import printable
-from kyara.files.pictures import encode_png
+from kyara.files.gallery import ON_PAGE, ON_SHEET, SPARE, GalleryWriter, read_gallery, thumbnail
+from kyara.files.gallery_page import page
+from kyara.files.names import counted, printable, short_name, slug
+from kyara.files.pictures import decode, encode_png, read_recipe, sheet
 
 PNG = encode_png(np.zeros((8, 12, 3), np.uint8))
-
-
-def no_sheet(files: Sequence[Path]) -> bytes:
-    return PNG
 
 
 def write(path: Path, scores: list[float | None], keep: int | None = None) -> list[dict[str, str]]:
     with GalleryWriter(path, ["seed", "hair", "score"]) as made:
         for seed, score in enumerate(scores):
             made.add(f"seed{seed:04d}.png", PNG, seed=seed, score=score, hair="blue, light\nand dark")
-        return made.finish(command="kyara generate", sheet=no_sheet, keep=keep)
+        return made.finish(command="kyara generate", keep=keep)
 
 
 def test_what_is_written_is_read_back_best_first(tmp_path: Path) -> None:
@@ -60,7 +56,7 @@ def test_an_interrupted_run_leaves_a_gallery(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert read_gallery(tmp_path / "g") == [{"file_name": "a.png", "seed": "4"}]
     with GalleryWriter(tmp_path / "g", ["seed"], force=True) as made:
-        assert made.finish(command="", sheet=no_sheet) == []
+        assert made.finish(command="") == []
     assert not (tmp_path / "g" / "a.png").exists()
 
 
@@ -154,19 +150,64 @@ def test_the_page_is_cut_and_says_so() -> None:
     assert "are on this page" not in page("few", rows[:3], 3)
 
 
-def test_the_command_names_what_differs_from_the_defaults() -> None:
-    def verb(
-        model: str = "a",
-        *,
-        count: int = 16,
-        dry_run: bool = False,
-        no_sheet: bool = False,
-        out: Path = Path("o"),
-    ) -> None: ...
-
-    given = {"model": "my model", "count": 16, "dry_run": True, "no_sheet": True, "out": Path("p q")}
-    assert command_line(verb, given) == "kyara verb 'my model' --no-sheet --out 'p q'"
-
-
 def test_a_name_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[31mb\nc\udcffキャラ") == "a\ufffd[31mb\ufffdc\ufffdキャラ"
+
+
+def test_names_of_folders(tmp_path: Path) -> None:
+    (tmp_path / "run.1").mkdir()
+    names = {"builtin:anime": "anime", "hf-hub:owner/name": "name", "data/faces.zip": "faces"}
+    names |= {
+        str(tmp_path / "run.1"): "run-1",
+        "a b/c d.png": "c-d",
+        "日本語": "日本語",
+        "///": "pictures",
+    }
+    assert {text: short_name(text) for text in names} == names
+    assert slug("x" * 100) == "x" * 60
+    assert [counted(1, "picture"), counted(2000, "picture"), counted(0, "child", "children")] == [
+        "1 picture", "2,000 pictures", "0 children"
+    ]  # fmt: skip
+
+
+def test_the_sheet_is_made_of_what_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = ON_SHEET + 2 * SPARE + 10
+    random = np.random.RandomState(0)
+    pictures = random.randint(0, 255, (count, 6, 4, 3)).astype(np.uint8)
+    scores = random.permutation(count) // 2 / count  # each occurs twice
+    monkeypatch.setattr("kyara.files.gallery.decode", None)  # nothing is decoded again
+    with GalleryWriter(tmp_path / "g", ["score"]) as made:
+        for i, picture in enumerate(pictures):
+            made.add(f"{i}.png", picture, {"seed": i}, score=float(scores[i]))
+            assert len(made._thumbnails) < ON_SHEET + SPARE
+        rows = made.finish(command="")
+    order = sorted(range(count), key=lambda i: -scores[i])
+    assert [row["file_name"] for row in rows] == [f"{i}.png" for i in order]
+    assert read_recipe(tmp_path / "g" / "7.png") == {"seed": 7}
+    assert np.array_equal(decode(tmp_path / "g" / "sheet.png"), sheet(pictures[order[:ON_SHEET]]))
+
+
+def test_the_sheet_of_png_files(tmp_path: Path) -> None:
+    large = np.random.RandomState(0).randint(0, 255, (300, 600, 3)).astype(np.uint8)
+    with GalleryWriter(tmp_path / "g", []) as made:
+        made.add("a.png", encode_png(large))
+        made.add("b.png", large)
+        made.finish(command="")
+    assert thumbnail(large).shape == (128, 256, 3)
+    assert np.array_equal(decode(tmp_path / "g" / "sheet.png"), sheet([thumbnail(large)] * 2))
+
+
+def test_a_column_may_have_any_name(tmp_path: Path) -> None:
+    columns = ["picture", "recipe", "self", "file"]
+    with GalleryWriter(tmp_path / "g", columns) as made:
+        made.add("a.png", PNG, **dict.fromkeys(columns, "x"))
+    assert read_gallery(tmp_path / "g") == [{"file_name": "a.png"} | dict.fromkeys(columns, "x")]
+
+
+def test_the_page_plays_films() -> None:
+    html = page("a film", [{"file_name": "a.png"}], 1, films=["walk <1>.mp4", "interpolation.webp"])
+    videos = [a for tag, a in Tags(html).tags if tag == "video"]
+    assert [video["src"] for video in videos] == ["walk%20%3C1%3E.mp4"] and "controls" in videos[0]
+    assert "media-src 'self' file:;" not in html and "img-src 'self' file:; media-src 'self' file:" in html
+    assert '<img src="interpolation.webp"' in html and "1 picture " in html
+    assert "media-src" not in page("pictures", [{"file_name": "a.png"}], 1, films=["interpolation.webp"])

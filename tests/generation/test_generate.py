@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +19,11 @@ from kyara import __version__, models
 from kyara.curation import rank as ranking
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
-from kyara.files.pictures import decode, encode_png, read_recipe
-from kyara.generation import generate as sampling
-from kyara.generation.generate import generate, latent, morph, parse_seeds, render, slerp
+from kyara.files.pictures import decode, encode_png, quantise, read_recipe
+from kyara.generation import pipeline, sampler
+from kyara.generation.generate import generate
+from kyara.generation.sampler import sample, sample_seeds, shot_latents, slerp
+from kyara.generation.shots import interpolation, parse_seeds
 from kyara.models.base import Config, latents
 
 
@@ -61,6 +64,10 @@ def make(path: Path, name: str = "dcgan", seed: int = 0) -> str:
     return str(path)
 
 
+def gallery(*arguments: Any, **options: Any) -> Path:
+    return generate(*arguments, **options).out
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     return make(tmp_path / "model")
@@ -71,7 +78,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_gallery_is_ranked_and_every_picture_carries_its_recipe(model: str, tmp_path: Path) -> None:
-    out = generate(model, count=5, truncation=0.9, out=tmp_path / "out")
+    out = gallery(model, count=5, truncation=0.9, out=tmp_path / "out")
     rows = read_gallery(out)
     assert sorted(row["file_name"] for row in rows) == [f"seed000{i}.png" for i in range(5)]
     assert sorted(row["seed"] for row in rows) == list("01234")
@@ -97,7 +104,7 @@ def test_the_gallery_is_ranked_and_every_picture_carries_its_recipe(model: str, 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
 def test_a_seed_is_the_same_file_whatever_is_made_beside_it(name: str, tmp_path: Path) -> None:
     model = make(tmp_path / "model", name)
-    whole = pictures(generate(model, count=13, out=tmp_path / "whole", rank="none"))
+    whole = pictures(gallery(model, count=13, out=tmp_path / "whole", rank="none"))
     assert len(set(whole.values())) == 13
     for i, options in enumerate(
         [
@@ -107,60 +114,55 @@ def test_a_seed_is_the_same_file_whatever_is_made_beside_it(name: str, tmp_path:
             {"seeds": "11,3-5", "batch": 64},
         ]
     ):
-        again = pictures(generate(model, out=tmp_path / str(i), rank="none", **options))  # type: ignore[arg-type]
+        again = pictures(gallery(model, out=tmp_path / str(i), rank="none", **options))  # type: ignore[arg-type]
         assert again == {name: whole[name] for name in again}
 
 
 def test_mirror_flips(model: str, tmp_path: Path) -> None:
-    plain = generate(model, seeds="3", out=tmp_path / "a", rank="none")
-    flipped = generate(model, seeds="3", mirror=True, out=tmp_path / "b", rank="none")
+    plain = gallery(model, seeds="3", out=tmp_path / "a", rank="none")
+    flipped = gallery(model, seeds="3", mirror=True, out=tmp_path / "b", rank="none")
     np.testing.assert_array_equal(decode(plain / "seed0003.png")[:, ::-1], decode(flipped / "seed0003.png"))
 
 
 @pytest.mark.parametrize("options", [{"seeds": "7"}, {"seeds": "7", "mirror": True, "truncation": 1}])
-def test_like_makes_the_very_same_picture(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
-) -> None:
-    old = generate(model, out=tmp_path / "old", **options) / "seed0007.png"
-    capsys.readouterr()
-    new = generate(like=old, out=tmp_path / "new") / "seed0007.png"
-    assert new.read_bytes() == old.read_bytes()
-    assert "pixel for pixel" in capsys.readouterr().out
-    new = generate(model, like=old, out=tmp_path / "newer") / "seed0007.png"
+def test_like_makes_the_very_same_picture(model: str, tmp_path: Path, options: dict[str, Any]) -> None:
+    old = gallery(model, out=tmp_path / "old", **options) / "seed0007.png"
+    result = generate(like=old, out=tmp_path / "new")
+    assert (result.out / "seed0007.png").read_bytes() == old.read_bytes()
+    assert result.identical and "pixel for pixel" in str(result)
+    new = gallery(model, like=old, out=tmp_path / "newer") / "seed0007.png"
     assert new.read_bytes() == old.read_bytes()
 
 
 def test_like_repeats_a_frame(model: str, tmp_path: Path) -> None:
-    film = generate(model, interpolate="3-8-1", frames=4, out=tmp_path / "film")
-    out = generate(like=film / "frame0002.png", out=tmp_path / "new")
+    film = gallery(model, interpolate="3-8-1", frames=4, out=tmp_path / "film")
+    out = gallery(like=film / "frame0002.png", out=tmp_path / "new")
     assert (out / "frame0000.png").read_bytes() == (film / "frame0002.png").read_bytes()
 
 
 def test_like_refuses_another_model(model: str, tmp_path: Path) -> None:
-    old = generate(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
+    old = gallery(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
     other = make(tmp_path / "other", seed=1)
     with pytest.raises(
         ValueError,
         match=f"checkpoint {checkpoint.read(model).hash}.*checkpoint {checkpoint.read(other).hash}",
     ):
-        generate(other, like=old, out=tmp_path / "new")
+        gallery(other, like=old, out=tmp_path / "new")
     Path(model).rename(tmp_path / "moved")
     with pytest.raises(ValueError, match=r"cannot be opened.*name the model"):
-        generate(like=old, out=tmp_path / "new")
-    generate(str(tmp_path / "moved"), like=old, out=tmp_path / "new")
+        gallery(like=old, out=tmp_path / "new")
+    gallery(str(tmp_path / "moved"), like=old, out=tmp_path / "new")
     make(tmp_path / "model", seed=2)  # trained on since
     with pytest.raises(ValueError, match=r"but .* is checkpoint"):
-        generate(like=old, out=tmp_path / "newer")
+        gallery(like=old, out=tmp_path / "newer")
 
 
-def test_like_says_if_the_picture_was_edited(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = generate(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
+def test_like_says_if_the_picture_was_edited(model: str, tmp_path: Path) -> None:
+    old = gallery(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
     picture = decode(old)
     picture[:4] = 0
     (tmp_path / "edited.png").write_bytes(encode_png(picture, read_recipe(old)))
-    capsys.readouterr()
-    generate(like=tmp_path / "edited.png", out=tmp_path / "new")
-    assert "not identical" in capsys.readouterr().out
+    assert "not identical" in str(generate(like=tmp_path / "edited.png", out=tmp_path / "new"))
 
 
 GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False, "labels": {}, "seed": 1}
@@ -188,19 +190,19 @@ GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False
 def test_like_refuses_recipes_that_make_no_sense(tmp_path: Path, recipe: dict[str, Any] | None) -> None:
     (tmp_path / "x.png").write_bytes(encode_png(np.zeros((4, 4, 3), np.uint8), recipe))
     with pytest.raises(ValueError, match=r"--like .*x\.png: "):
-        generate(like=tmp_path / "x.png", out=tmp_path / "out")
+        gallery(like=tmp_path / "x.png", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_keep_leaves_the_best(model: str, tmp_path: Path) -> None:
-    every = read_gallery(generate(model, count=9, out=tmp_path / "all"))
-    out = generate(model, count=9, keep=3, batch=4, out=tmp_path / "best")
+    every = read_gallery(gallery(model, count=9, out=tmp_path / "all"))
+    out = gallery(model, count=9, keep=3, batch=4, out=tmp_path / "best")
     assert read_gallery(out) == every[:3]
     assert set(pictures(out)) == {row["file_name"] for row in every[:3]}
 
 
 def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> None:
-    rows = read_gallery(generate(model, seeds="8-9,2,5", rank="none", out=tmp_path / "out"))
+    rows = read_gallery(gallery(model, seeds="8-9,2,5", rank="none", out=tmp_path / "out"))
     assert [row["seed"] for row in rows] == ["8", "9", "2", "5"]
     assert "score" not in rows[0]
 
@@ -208,17 +210,17 @@ def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> 
 def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "load", models.load)
     judge = make(tmp_path / "judge", "distortion")
-    rows = read_gallery(generate(model, count=6, rank=judge, out=tmp_path / "out"))
+    rows = read_gallery(gallery(model, count=6, rank=judge, out=tmp_path / "out"))
     again = read_gallery(ranking.rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again"))
     assert [(row["seed"], row["score"]) for row in again] == [(row["seed"], row["score"]) for row in rows]
 
 
 def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> None:
-    out = generate(model, interpolate="3-8", frames=5, out=tmp_path / "film")
+    out = gallery(model, interpolate="3-8", frames=5, out=tmp_path / "film")
     rows = read_gallery(out)
     assert [row["file_name"] for row in rows] == [f"frame000{i}.png" for i in range(5)]
     assert [(row["seed"], row["position"]) for row in rows][1] == ("3-8", "0.2500")
-    generate(model, seeds="3,8", out=tmp_path / "ends")
+    gallery(model, seeds="3,8", out=tmp_path / "ends")
     for frame, seed in ((0, 3), (4, 8)):
         end = decode(tmp_path / "ends" / f"seed000{seed}.png")
         np.testing.assert_array_equal(decode(out / f"frame000{frame}.png"), end)
@@ -227,15 +229,15 @@ def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> 
     assert "interpolation.webp" in (out / "index.html").read_text()
 
 
-def test_morph_touches_every_key_seed() -> None:
-    shots = morph("3-8-12", 5)
+def test_an_interpolation_touches_every_key_seed() -> None:
+    shots = interpolation("3-8-12", 5)
     assert [(shot["seeds"], shot["position"]) for shot in shots] == [
         ([3, 8], 0.0), ([3, 8], 0.5), ([8, 12], 0.0), ([8, 12], 0.5), ([8, 12], 1.0)
     ]  # fmt: skip
-    assert len(morph("3-8-12-3", 8)) == 8
+    assert len(interpolation("3-8-12-3", 8)) == 8
     for text in ("3", "3-", "a-b", "3-3", "3-99999999999", "3-8-8"):
         with pytest.raises(ValueError, match="--interpolate"):
-            morph(text, 5)
+            interpolation(text, 5)
 
 
 def test_slerp_keeps_the_length_and_the_ends() -> None:
@@ -276,66 +278,122 @@ def test_seeds_are_parsed() -> None:
         ({"batch": 0}, "--batch"),
         ({"frames": 1, "interpolate": "1-2"}, "--frames"),
         ({"truncation": float("nan")}, "--truncation"),
+        ({"truncation": float("inf")}, "--truncation"),
+        ({"truncation": -3}, "--truncation"),
+        ({"batch": 10**12}, "--batch"),
+        ({"frames": 10**12, "interpolate": "1-2"}, "--frames"),
+        ({"count": 10**12}, "--count"),
+        ({"count": -1}, "--count"),
+        ({"keep": -1}, "--keep"),
+        ({"seeds": ""}, "--seeds"),
+        ({"interpolate": ""}, "--interpolate"),
+        ({"confirm": "", "where": "hair=red"}, "--confirm"),
+        ({"rank": ""}, "--rank"),
+        ({"device": ""}, "--device"),
+        ({"device": "nowhere"}, "--device"),
+        ({"like": Path()}, "--like"),
     ],
 )
 def test_options_that_make_no_sense_are_named(model: str, tmp_path: Path, options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        generate(model, out=tmp_path / "out", **options)
+        gallery(model, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_count_may_agree_with_seeds(model: str, tmp_path: Path) -> None:
-    assert len(read_gallery(generate(model, seeds="0-1,7", count=3, out=tmp_path / "out"))) == 3
+    assert len(read_gallery(gallery(model, seeds="0-1,7", count=3, out=tmp_path / "out"))) == 3
 
 
 def test_pictures_are_streamed(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before: list[weakref.ref[np.ndarray]] = []
+    before: list[weakref.ref[Tensor]] = []
 
-    def watched(*args: Any, **options: Any) -> np.ndarray:
+    def watched(pictures: Tensor) -> Tensor:
         assert all(made() is None for made in before[:-1]), "only the last batch may still be in memory"
-        made = render(*args, **options)
+        made = quantise(pictures)
         before.append(weakref.ref(made))
         return made
 
-    monkeypatch.setattr(sampling, "render", watched)
-    generate(model, count=60, batch=4, out=tmp_path / "out")
+    monkeypatch.setattr(pipeline, "quantise", watched)
+    gallery(model, count=60, batch=4, out=tmp_path / "out")
     assert len(before) == 15
 
 
 def test_nothing_is_overwritten(model: str, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "drawing.txt").write_text("mine")
-    out = generate(model, count=1, out=tmp_path / "out")
+    out = gallery(model, count=1, out=tmp_path / "out")
     with pytest.raises(FileExistsError, match="--force"):
-        generate(model, count=1, out=out)
+        gallery(model, count=1, out=out)
     with pytest.raises(FileExistsError, match="needed"):
-        generate(like=out / "seed0000.png", out=out, force=True)
+        gallery(like=out / "seed0000.png", out=out, force=True)
     with pytest.raises(FileExistsError, match="needed"):
-        generate(model, out=Path(model), force=True)
+        gallery(model, out=Path(model), force=True)
     with pytest.raises(FileExistsError, match="holds something else"):
-        generate(model, out=tmp_path / "mine", force=True)
+        gallery(model, out=tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "drawing.txt").exists()
-    generate(model, seeds="5", out=out, force=True)
+    gallery(model, seeds="5", out=out, force=True)
     assert set(pictures(out)) == {"seed0005.png"}
 
 
-def test_dry_run_and_json(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = generate(model, seeds="0-99999", out=tmp_path / "out", dry_run=True, json=True)
-    assert json.loads(capsys.readouterr().out)["pictures"] == 100_000
-    assert not out.exists()
-    generate(model, count=2, out=out, json=True)
+def test_dry_run(model: str, tmp_path: Path) -> None:
+    result = generate(model, seeds="0-99999", out=tmp_path / "out", dry_run=True)
+    assert (result.pictures, result.dry_run) == (100_000, True)
+    assert str(result) == f"would make 100,000 pictures with {model} in {tmp_path / 'out'}"
+    assert not result.out.exists()
+
+
+def test_the_result(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = generate(model, count=3, keep=1, out=tmp_path / "out")
     shown = capsys.readouterr()
-    report = json.loads(shown.out)
-    assert report["kept"] == 2
-    assert report["best"][0]["file_name"].startswith("seed")
-    assert shown.err == ""
+    assert shown.out == shown.err == ""
+    assert result.as_json() | {"best": []} == {
+        "out": str(tmp_path / "out"), "model": model, "checkpoint": checkpoint.read(model).hash, "pictures": 3,
+        "kept": 1, "truncation": 0.7, "mirror": False, "labels": {}, "confirm": None, "confirmed": None, "tried": None,
+        "like": None, "identical": None, "best": [], "dry_run": False,
+    }  # fmt: skip
+    assert result.best == read_gallery(result.out)
+    assert str(result).startswith(f"{result.out}: 1 of 3 pictures by {model}\nlook at")
+
+
+def test_without_out_galleries_are_numbered(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = [generate(model, count=1).out for _ in range(2)]
+    assert made == [Path("galleries/00000-generate-model"), Path("galleries/00001-generate-model")]
+    assert "1 picture" in (made[0] / "index.html").read_text()
+
+
+def test_a_wrong_option_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "drawing.txt").write_text("mine")
+    wrong = [["--count", "0"], ["--out", "mine"], ["--where", "hair"], ["--like", "."], ["--truncation", "nan"]]
+    script = f"""
+import sys, kyara.__main__ as main
+for options in {wrong}:
+    try:
+        main.run("generate", options)
+    except SystemExit as error:
+        print(error)
+assert "torch" not in sys.modules
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert [line.split()[2] for line in shown.stdout.splitlines()] == [option for option, _ in wrong]
 
 
 def test_a_recogniser_is_no_generator(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "load", lambda name, device: nn.Identity())
+    monkeypatch.setattr(sampler, "load", lambda name, device: nn.Identity())
     with pytest.raises(ValueError, match="does not make pictures"):
-        generate(model, out=tmp_path / "out")
+        gallery(model, out=tmp_path / "out")
 
 
 def test_latents_are_those_of_the_seeds() -> None:
-    torch.testing.assert_close(latent({"seed": 4}, 8), latents([4], 8), rtol=0, atol=0)
+    torch.testing.assert_close(shot_latents([{"seed": 4}], 8), latents([4], 8), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_seeds_are_sampled_in_batches_of_one_size(name: str, tmp_path: Path) -> None:
+    generator = sampler.load_generator(make(tmp_path / "model", name), torch.device("cpu"))
+    whole = sample(generator, latents(range(20), 8), truncation=0.8)
+    assert torch.equal(whole[3:4], sample(generator, latents([3], 8), truncation=0.8))
+    assert torch.equal(whole, torch.cat([made for made, _ in sample_seeds(generator, range(20), truncation=0.8)]))
+    assert torch.equal(whole.flip(3), sample(generator, latents(range(20), 8), truncation=0.8, mirror=True))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, read_recipe
-from kyara.generation.confirm import TRIES
-from kyara.generation.generate import generate
+from kyara.generation import confirm, pipeline
+from kyara.generation.generate import TRIES, generate
 
 ATTRIBUTES = {"hair": ["black", "blonde", "silver"], "eyes": ["green", "red"]}
 JOINT = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
@@ -37,39 +35,78 @@ def make(path: Path, name: str = "dcgan", **told: Any) -> str:
     return str(path)
 
 
+def gallery(*arguments: Any, **options: Any) -> Path:
+    return generate(*arguments, **options).out
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     return make(tmp_path / "model", attributes=ATTRIBUTES, joint=JOINT)
 
 
 def test_what_is_asked_for_stands_in_the_table_and_in_every_picture(model: str, tmp_path: Path) -> None:
-    out = generate(model, count=40, where="eyes=red", rank="none", out=tmp_path / "out")
+    out = gallery(model, count=40, where="eyes=red", rank="none", out=tmp_path / "out")
     rows = read_gallery(out)
     assert list(rows[0]) == ["file_name", "seed", "hair", "eyes"]
     assert {(row["hair"], row["eyes"]) for row in rows} == {("silver", "red")}  # red comes with nothing else
     assert read_recipe(out / rows[0]["file_name"])["labels"] == {"hair": "silver", "eyes": "red"}  # type: ignore[index]
-    other = generate(model, count=1, where={"eyes": "green", "hair": "silver"}, rank="none", out=tmp_path / "other")
+    other = gallery(model, count=1, where={"eyes": "green", "hair": "silver"}, rank="none", out=tmp_path / "other")
     assert (decode(other / "seed0000.png") != decode(out / "seed0000.png")).any()
     assert "--where eyes=red" in (out / "index.html").read_text()
 
 
 def test_what_is_not_asked_for_comes_as_often_as_in_the_data(model: str, tmp_path: Path) -> None:
-    rows = read_gallery(generate(model, count=200, rank="none", out=tmp_path / "out"))
+    rows = read_gallery(gallery(model, count=200, rank="none", out=tmp_path / "out"))
     share = {hair: sum(row["hair"] == hair for row in rows) / 200 for hair in ATTRIBUTES["hair"]}
     assert share == pytest.approx({"black": 0.6, "blonde": 0.3, "silver": 0.1}, abs=0.1)
-    again = read_gallery(generate(model, seeds="150-160", rank="none", out=tmp_path / "again"))
+    again = read_gallery(gallery(model, seeds="150-160", rank="none", out=tmp_path / "again"))
     assert again == rows[150:161]  # a seed's labels depend on nothing beside it
 
 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
 def test_like_repeats_labels(name: str, tmp_path: Path) -> None:
     model = make(tmp_path / "m", name, attributes=ATTRIBUTES, joint=JOINT)
-    old = generate(model, seeds="3-9", where="hair=blonde", rank="none", out=tmp_path / "old")
-    new = generate(like=old / "seed0007.png", rank="none", out=tmp_path / "new")
+    old = gallery(model, seeds="3-9", where="hair=blonde", rank="none", out=tmp_path / "old")
+    new = gallery(like=old / "seed0007.png", rank="none", out=tmp_path / "new")
     assert (new / "seed0007.png").read_bytes() == (old / "seed0007.png").read_bytes()
     assert read_gallery(new)[0]["hair"] == "blonde"
-    with pytest.raises(ValueError, match="leave one of the two out"):
-        generate(like=old / "seed0007.png", where="hair=blonde", out=tmp_path / "newer")
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_like_with_where_changes_that_attribute_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(tmp_path / "m", name, attributes=ATTRIBUTES, joint=JOINT)
+    old = gallery(model, seeds="7", where="hair=blonde", truncation=0.9, mirror=True, rank="none", out=tmp_path / "old")
+    seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+    sampled = pipeline.sample
+
+    def watched(generator: Any, z: Tensor, labels: dict[str, Tensor], **options: Any) -> Tensor:
+        seen.append((z, labels))
+        return sampled(generator, z, labels, **options)
+
+    monkeypatch.setattr(pipeline, "sample", watched)
+    gallery(like=old / "seed0007.png", rank="none", out=tmp_path / "again")
+    result = generate(like=old / "seed0007.png", where="hair=silver", rank="none", out=tmp_path / "new")
+    changed = result.out / "seed0007.png"
+    (z, before), (z_changed, after) = seen
+    assert torch.equal(z, z_changed)
+    assert before["hair"].tolist() == [1] and after["hair"].tolist() == [2]
+    assert torch.equal(before["eyes"], after["eyes"])
+    recipes = [read_recipe(path) or {} for path in (old / "seed0007.png", changed)]
+    assert recipes[1] == recipes[0] | {"labels": recipes[0]["labels"] | {"hair": "silver"}}
+    assert (decode(changed) != decode(old / "seed0007.png")).any() and result.identical is None
+    again = generate(like=changed, rank="none", out=tmp_path / "changed")
+    assert again.identical and (again.out / "seed0007.png").read_bytes() == changed.read_bytes()
+    with pytest.raises(ValueError, match="black, blonde, silver"):
+        generate(like=changed, where="hair=pink", out=tmp_path / "pink")
+
+
+def test_like_with_where_changes_a_frame(model: str, tmp_path: Path) -> None:
+    film = gallery(model, interpolate="3-8", frames=4, out=tmp_path / "film")
+    old = read_recipe(film / "frame0001.png") or {}
+    new = read_recipe(gallery(like=film / "frame0001.png", where="eyes=red", out=tmp_path / "new") / "frame0000.png")
+    assert new == old | {"labels": old["labels"] | {"eyes": "red"}}
 
 
 def test_like_refuses_labels_that_the_model_does_not_know(model: str, tmp_path: Path) -> None:
@@ -78,13 +115,13 @@ def test_like_refuses_labels_that_the_model_does_not_know(model: str, tmp_path: 
         png = encode_png(np.zeros((4, 4, 3), np.uint8), {**made_by, "labels": labels})
         (tmp_path / "x.png").write_bytes(png)
         with pytest.raises(ValueError, match=rf"--like .*x\.png: .*({told})"):
-            generate(like=tmp_path / "x.png", out=tmp_path / "out")
+            gallery(like=tmp_path / "x.png", out=tmp_path / "out")
 
 
 def test_a_film_does_not_flicker(model: str, tmp_path: Path) -> None:
-    rows = read_gallery(generate(model, interpolate="3-8-1", frames=7, out=tmp_path / "film"))
+    rows = read_gallery(gallery(model, interpolate="3-8-1", frames=7, out=tmp_path / "film"))
     assert len({(row["hair"], row["eyes"]) for row in rows}) == 1
-    like = generate(like=tmp_path / "film" / "frame0003.png", out=tmp_path / "again")
+    like = gallery(like=tmp_path / "film" / "frame0003.png", out=tmp_path / "again")
     assert (like / "frame0000.png").read_bytes() == (tmp_path / "film" / "frame0003.png").read_bytes()
 
 
@@ -100,14 +137,14 @@ def test_a_film_does_not_flicker(model: str, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_asked_for_is_told(model: str, tmp_path: Path, where: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"--where.*{told}"):
-        generate(model, where=where, out=tmp_path / "out")
+        gallery(model, where=where, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_learned_no_attributes_says_so(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain")
     with pytest.raises(ValueError, match="learned no attributes"):
-        generate(plain, where="hair=black", out=tmp_path / "out")
+        gallery(plain, where="hair=black", out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -147,56 +184,47 @@ class Redness:
 @pytest.fixture
 def tagger(monkeypatch: pytest.MonkeyPatch) -> Redness:
     found = Redness()
-    module: Any = ModuleType("kyara.labels.tagger")
-    module.load_tagger = lambda name, device: found
-    if "kyara.labels" not in sys.modules:
-        monkeypatch.setitem(sys.modules, "kyara.labels", SimpleNamespace(tagger=module))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "kyara.labels.tagger", module)
+    monkeypatch.setattr(confirm, "load_tagger", lambda name, device: found)
     return found
 
 
-def test_a_tagger_confirms_what_was_made(
-    model: str, tagger: Redness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    every = generate(model, count=60, where="hair=silver", rank="none", out=tmp_path / "all")
+def test_a_tagger_confirms_what_was_made(model: str, tagger: Redness, tmp_path: Path) -> None:
+    every = gallery(model, count=60, where="hair=silver", rank="none", out=tmp_path / "all")
     redness = [decode(every / f"seed{i:04d}.png")[..., 0].mean() / 127.5 - 1 for i in range(60)]
     tagger.threshold = float(np.median(redness))
     red = [i for i in range(60) if redness[i] > tagger.threshold]
     assert len(red) == 30
-    capsys.readouterr()
-    out = generate(model, count=6, where="hair=silver", confirm="builtin:tagger", rank="none", out=tmp_path / "out")
-    rows = read_gallery(out)
+    result = generate(model, count=6, where="hair=silver", confirm="builtin:tagger", rank="none", out=tmp_path / "out")
+    out, rows = result.out, read_gallery(result.out)
     assert [int(row["seed"]) for row in rows] == red[:6]
-    assert f"6 of {red[5] + 1} pictures made" in capsys.readouterr().out
+    assert f"6 of {red[5] + 1} pictures made" in str(result)
     assert (out / rows[0]["file_name"]).read_bytes() == (every / rows[0]["file_name"]).read_bytes()
 
 
 def test_a_tagger_that_is_never_satisfied_is_not_asked_for_ever(
-    model: str, tagger: Redness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: str, tagger: Redness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tagger, "probabilities", lambda pictures: {"hair": torch.eye(2)[0].expand(len(pictures), -1)})
     options: dict[str, Any] = {"count": 2, "where": "hair=silver", "confirm": "builtin:tagger", "rank": "none"}
-    out = generate(model, out=tmp_path / "out", json=True, **options)
-    report = json.loads(capsys.readouterr().out)
-    assert (report["kept"], report["confirmed"], report["tried"]) == (0, 0, 2 * TRIES)
-    assert read_gallery(out) == []
-    generate(model, out=tmp_path / "again", **options)
-    assert "0 of 20 pictures made, fewer than the 2 asked for" in capsys.readouterr().out
+    result = generate(model, out=tmp_path / "out", **options)
+    assert (result.kept, result.confirmed, result.tried) == (0, 0, 2 * TRIES)
+    assert read_gallery(result.out) == []
+    assert "0 of 20 pictures made, fewer than the 2 wanted" in str(result)
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"where": "eyes=red"}, "cannot tell eyes; it tells hair, mood"),
-        ({"where": "hair=blonde"}, "it tells hair as black, silver"),
+        ({"where": "eyes=red"}, "does not know eyes; it knows hair, mood"),
+        ({"where": "hair=blonde"}, "it knows hair as black, silver"),
         ({}, "needs --where"),
-        ({"where": "hair=silver", "seeds": "1-3"}, "no --seeds"),
-        ({"where": "hair=silver", "interpolate": "1-3"}, "no --seeds"),
+        ({"where": "hair=silver", "seeds": "1-3"}, "does not go with --seeds"),
+        ({"where": "hair=silver", "interpolate": "1-3"}, "does not go with --seeds"),
     ],
 )
 def test_what_cannot_be_confirmed_is_told(
     model: str, tagger: Redness, tmp_path: Path, options: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ValueError, match=f"--confirm.*{told}"):
-        generate(model, confirm="builtin:tagger", out=tmp_path / "out", **options)
+        gallery(model, confirm="builtin:tagger", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A parent and a child, small and with random weights, that share their latents."""
+"""A small parent and child with random weights that share their latents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SIZE: dict[str, Any] = {
 ATTRIBUTES = {"hair": ["black", "brown", "pink"], "eyes": ["brown", "red"]}
 
 
-def write(path: Path, *, seed: int = 0, told: bool = False, near: str | None = None, **changes: Any) -> str:
-    """A stylegan2 with random weights; `near` a parent, it is that one moved a
-    little. Told, it has rows for the labels of hair and eyes."""
+def write(path: Path, *, seed: int = 0, labels: bool = False, near: str | None = None, **changes: Any) -> str:
+    """A stylegan2 with random weights, or with those of the checkpoint `near` changed a little. With `labels` it is
+    conditioned on hair and eyes."""
     torch.manual_seed(seed)
-    config = {**SIZE, **changes} | ({"attributes": ATTRIBUTES, "labels_from": 4} if told else {})
+    config = {**SIZE, **changes} | ({"attributes": ATTRIBUTES, "labels_from": 4} if labels else {})
     model = models.build("stylegan2", config)
     weights = {k: t * 0.2 if "to_rgb.conv" in k else t for k, t in models.stored(model).items()}  # within [-1, 1]
     if near is not None:

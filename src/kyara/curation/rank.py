@@ -20,13 +20,14 @@ from tyro.conf import Positional
 from kyara.files.atomic import write_atomic
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.dataset import open_dataset
-from kyara.files.gallery import TABLE, GalleryWriter, command_line, read_gallery
+from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import printable
 from kyara.files.pictures import PNG_SIGNATURE, center_crop, decode, encode_png, pad_to, sheet, to_float
 from kyara.files.workers import ahead
 from kyara.models import load
 from kyara.models.base import Config
 from kyara.training.runtime import has_bfloat16, pick_device
+from kyara.verbs import command_line
 
 REPORT = "report.json"
 CELL = 256

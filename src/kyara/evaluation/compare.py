@@ -25,13 +25,13 @@ from kyara.evaluation.sources import COUNT, Made, Part, Reference, spread
 from kyara.files import checkpoint
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.dataset import open_dataset
-from kyara.files.gallery import command_line
 from kyara.files.names import printable
 from kyara.files.pictures import parse_size
-from kyara.generation.generate import load_generator
+from kyara.generation.sampler import load_generator
 from kyara.models.base import Generator
 from kyara.training.log import STATS
 from kyara.training.runtime import pick_device
+from kyara.verbs import command_line
 
 TABLE, PAGE = "comparison.json", "index.html"
 SHEET, EXTREMES = 36, 8

@@ -21,8 +21,8 @@ from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery import TABLE, UNTAGGED
 from kyara.files.pictures import center_crop, decode, to_uint8
-from kyara.generation.generate import TOGETHER, load_generator
-from kyara.models.base import Generator, latents
+from kyara.generation.sampler import load_generator, sample_seeds
+from kyara.models.base import Generator
 
 PIXELS = 64
 """Shorter side, at most, of what the scores by pixels compare."""
@@ -109,18 +109,11 @@ class Made:
     def size(self) -> Size:
         return self.generator.config.width, self.generator.config.height
 
-    @torch.inference_mode()
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
-        device, known = next(self.generator.parameters()).device, self.generator.config.attributes
-        for start in range(self.first, self.first + self.count, TOGETHER):
-            seeds = range(start, start + TOGETHER)  # always as many: a seed's picture must not depend on it
-            labels = self.generator.draw(seeds)  # attribute -> (TOGETHER,)
-            made = self.generator.sample(
-                latents(seeds, self.generator.z_dim).to(device),
-                truncation=self.truncation,
-                labels={name: values.to(device) for name, values in labels.items()},
-            )
-            for i, picture in enumerate(to_uint8(made)[: self.first + self.count - start]):
+        known = self.generator.config.attributes
+        seeds = range(self.first, self.first + self.count)
+        for made, labels in sample_seeds(self.generator, seeds, truncation=self.truncation):
+            for i, picture in enumerate(to_uint8(made)):
                 yield picture, {name: known[name][values[i]] for name, values in labels.items() if values[i] >= 0}
 
 

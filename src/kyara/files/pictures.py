@@ -331,10 +331,16 @@ def to_float(pictures: np.ndarray | Tensor) -> Tensor:
     return tensor.movedim(-1, -3).float().div_(127.5).sub_(1)  # (B, 3, H, W)
 
 
-def to_uint8(pictures: Tensor) -> np.ndarray:
-    """The inverse of `to_float`: rounds, and clamps what lies outside [-1, 1]."""
+def quantise(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) or (3, H, W) as a file will hold them, on their device: (B, H, W, 3) or (H, W, 3) uint8.
+    Rounds, and clamps what is outside [-1, 1]."""
     import torch
 
     values = ((pictures.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    array: np.ndarray = values.movedim(-3, -1).contiguous().cpu().numpy()  # (B, H, W, 3)
+    return values.movedim(-3, -1).contiguous()  # (B, H, W, 3)
+
+
+def to_uint8(pictures: Tensor) -> np.ndarray:
+    """`quantise` as an array: the inverse of `to_float`."""
+    array: np.ndarray = quantise(pictures).cpu().numpy()
     return array

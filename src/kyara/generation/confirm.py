@@ -1,40 +1,34 @@
-"""Confirming: a tagger looks at what was made and says whether it shows what was asked for."""
+"""Confirmation: a tagger checks whether a picture shows the attributes of --where."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from kyara.files.pictures import to_float
+from kyara.labels.tagger import load_tagger
 
-TRIES = 10
-"""Pictures made at most for each one that is asked for."""
-
-Judge = Callable[[np.ndarray], list[bool]]
-"""Whether each picture of (B, H, W, 3) uint8 shows what was asked for."""
+Judge = Callable[[Tensor], list[bool]]
+"""Whether each picture of (B, H, W, 3) uint8 shows the attributes."""
 
 
-def load_judge(name: str, asked: Mapping[str, str], device: torch.device) -> Judge:
-    """A judge that is satisfied where the tagger `name` finds each asked value the likeliest of its attribute.
-    ValueError if the tagger does not know an attribute or value."""
-    from kyara.labels.tagger import load_tagger
-
+def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Judge:
+    """A judge for which a picture shows the attributes if the tagger `name` finds each value the likeliest of its
+    attribute. ValueError if the tagger does not know an attribute or value."""
     tagger = load_tagger(name, device)
-    for attribute, value in asked.items():
+    for attribute, value in wanted.items():
         if attribute not in tagger.attributes:
-            raise ValueError(f"--confirm {name}: cannot tell {attribute}; it tells {', '.join(tagger.attributes)}")
+            raise ValueError(f"--confirm {name}: does not know {attribute}; it knows {', '.join(tagger.attributes)}")
         if value not in tagger.attributes[attribute]:
             known = ", ".join(tagger.attributes[attribute])
-            raise ValueError(f"--confirm {name}: cannot tell {attribute}={value}; it tells {attribute} as {known}")
-    wanted = {attribute: list(tagger.attributes[attribute]).index(value) for attribute, value in asked.items()}
+            raise ValueError(f"--confirm {name}: does not know {attribute}={value}; it knows {attribute} as {known}")
+    labels = {attribute: list(tagger.attributes[attribute]).index(value) for attribute, value in wanted.items()}
 
     @torch.inference_mode()
-    def judge(pictures: np.ndarray) -> list[bool]:
-        seen = tagger.probabilities(to_float(pictures).to(device))  # attribute -> (B, V)
-        shown = [seen[attribute].argmax(1) == label for attribute, label in wanted.items()]
-        satisfied: list[bool] = torch.stack(shown).all(0).tolist()
-        return satisfied
+    def judge(pictures: Tensor) -> list[bool]:
+        seen = tagger.probabilities(to_float(pictures))  # attribute -> (B, V)
+        return torch.stack([seen[name].argmax(1) == label for name, label in labels.items()]).all(0).tolist()
 
     return judge

@@ -1,30 +1,26 @@
-"""Recipes: what a picture says of how it was made."""
+"""Recipes: what a picture says about how it was made."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kyara.files import checkpoint
 from kyara.files.names import printable
 from kyara.files.pictures import read_recipe
+from kyara.generation.shots import Shot
+from kyara.verbs import LAST_SEED, check_file
 
 BUILTIN = "builtin:anime"
-LAST_SEED = 2**32 - 1
 LARGEST = 100
-"""No generator has so many layers."""
-
-Shot = Mapping[str, Any]
-"""What one picture is made from, as its recipe says: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}, or
-{"latent": "..."} as `styles.pack` writes it; and from a model that learned attributes, also
-{"labels": {"hair": "silver"}}."""
+"""More layers than any generator has."""
 
 
 @dataclass(frozen=True)
 class Blend:
-    """The relative that a model was blended with, as `styles.blend` takes it."""
+    """The parent that a model was blended with, as `styles.blend` takes it."""
 
     parent: str
     checkpoint: str
@@ -44,17 +40,24 @@ class Recipe:
     shot: Shot
     blend: Blend | None = None
 
-    def find(self, named: str) -> str:
-        """The name of the model that made the picture: `named` if one is, or else what the recipe says.
+    def find(self, given: str) -> str:
+        """The name of the model that made the picture: `given`, or the recipe's if `given` is the default.
         ValueError if that is another model."""
-        return self._check(self.model if named == BUILTIN else named, self.checkpoint, given=named != BUILTIN)
+        return self._check(self.model if given == BUILTIN else given, self.checkpoint, given=given != BUILTIN)
 
     def find_parent(self) -> str:
-        """The name of the relative that the model was blended with; ValueError if that is another model by now."""
+        """The name of the model that was blended in. ValueError if another model has that name now."""
         assert self.blend is not None
         return self._check(self.blend.parent, self.blend.checkpoint, given=False)
 
+    def with_labels(self, labels: Mapping[str, str]) -> Recipe:
+        """The same recipe with these labels changed, and all others kept."""
+        changed = {**self.shot, "labels": {**self.shot["labels"], **labels}}
+        return dataclasses.replace(self, shot=changed)
+
     def _check(self, name: str, wanted: str, *, given: bool) -> str:
+        from kyara.files import checkpoint  # imports torch
+
         hint = "name the model that made it: kyara generate MODEL --like " + str(self.source)
         # A picture from anywhere must not make this computer fetch something from anywhere.
         if not given and name.startswith(("hf-hub:", "//", "\\\\")):
@@ -70,12 +73,11 @@ class Recipe:
 
 
 def read_like(path: Path) -> Recipe:
-    """The recipe in the PNG at `path`. ValueError if it carries none or one that makes no sense."""
-    if not path.is_file():
-        raise ValueError(f"--like {path}: no such file")
+    """The recipe in the PNG at `path`. ValueError if it has none, or one that is not valid."""
+    check_file("--like", path)
     recipe = read_recipe(path)
     if recipe is None:
-        raise ValueError(f"--like {path}: carries no recipe; only PNG files as Kyara wrote them do")
+        raise ValueError(f"--like {path}: has no recipe; only PNG files as Kyara wrote them have one")
     shot: Shot | None = None
     match recipe:
         case {"seed": int(seed)} if 0 <= seed <= LAST_SEED:

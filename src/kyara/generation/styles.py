@@ -1,4 +1,4 @@
-"""Pictures made from styles instead of seeds: what `kyara invert` finds, and what can be changed about it."""
+"""Styles as latents: what `kyara invert` finds, how a recipe holds it, and what can be changed about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from kyara import models
-from kyara.files.pictures import to_uint8
 from kyara.models.base import StyledGenerator
 
 
@@ -21,7 +20,7 @@ def load_styled(name: str, device: torch.device) -> StyledGenerator:
     """The generator of a Checkpoint. ValueError if its layers take no styles."""
     model = models.load(name, device)
     if not isinstance(model, StyledGenerator):
-        raise ValueError(f"{name}: latents are sought in generators with styles, such as a stylegan2; this is none")
+        raise ValueError(f"{name}: this model has no styles; name a stylegan2, such as builtin:anime")
     return model
 
 
@@ -31,7 +30,7 @@ def pack(ws: Tensor) -> str:
 
 
 def unpack(text: str, generator: StyledGenerator) -> Tensor:
-    """The inverse of `pack`: (layers, w_dim). ValueError if it holds no finite styles of this generator's shape."""
+    """The inverse of `pack`: (layers, w_dim). ValueError unless it holds finite styles of this generator's shape."""
     shape = generator.mean_w(1).shape[1:]
     try:
         values = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
@@ -39,24 +38,17 @@ def unpack(text: str, generator: StyledGenerator) -> Tensor:
         raise ValueError(f"the latent in the recipe cannot be read ({error})") from error
     if values.size != shape.numel() or not np.isfinite(values).all():
         wanted = " x ".join(map(str, shape))
-        raise ValueError(f"the latent in the recipe has {values.size} numbers, or odd ones; the model wants {wanted}")
+        found = f"{values.size} numbers" if values.size != shape.numel() else "numbers that are not finite"
+        raise ValueError(f"the latent in the recipe has {found}; the model needs {wanted} finite numbers")
     return torch.from_numpy(values.copy()).view(shape).to(next(generator.parameters()).device)
 
 
 @torch.inference_mode()
-def render_styles(generator: StyledGenerator, ws: Tensor) -> np.ndarray:
-    """The pictures of styles ws (B, layers, w_dim), one at a time, so that none depends on those beside it:
-    (B, H, W, 3) uint8."""
-    return np.concatenate([to_uint8(generator.synthesise(one[None])) for one in ws])
-
-
-@torch.inference_mode()
-def relabel(generator: StyledGenerator, ws: Tensor, asked: Mapping[str, int]) -> Tensor:
-    """Styles (B, layers, w_dim) that show the labels `asked` by attribute instead of what they show now, which is taken
-    to be the value whose mean lies nearest. All else stays: each moves from the mean of one value to that of the
-    other."""
+def relabel(generator: StyledGenerator, ws: Tensor, labels: Mapping[str, int]) -> Tensor:
+    """Styles (B, layers, w_dim) with these labels by attribute, everything else kept. The present label is taken to be
+    the one whose mean styles are nearest; the difference between the two means is added."""
     moved = ws.clone()
-    for name, wanted in asked.items():
+    for name, wanted in labels.items():
         values = torch.arange(len(generator.config.attributes[name]), device=ws.device)
         means = generator.mean_w(len(values), {name: values})  # (V, layers, w_dim)
         now = torch.cdist(ws.flatten(1), means.flatten(1)).argmin(1)
@@ -65,17 +57,17 @@ def relabel(generator: StyledGenerator, ws: Tensor, asked: Mapping[str, int]) ->
 
 
 def blend(parent: StyledGenerator, child: StyledGenerator, position: float, width: float = 0.0) -> StyledGenerator:
-    """A generator between two relatives of one shape: layer i is the child's by logistic((i + 0.5 - position) / width),
-    the parent's by the rest; with width 0, the parent's before `position` and the child's from there on. Layers count
-    convolutions from the coarsest, 0, the learned constant with it; a block's RGB goes with its second one.
-    ValueError if they are of different shapes."""
+    """A generator between two of the same shape: the weights of layer i are the child's by the share
+    logistic((i + 0.5 - position) / width), the parent's by the rest; with width 0 the parent's before `position` and
+    the child's from there on. Layers count convolutions from the coarsest, 0, which includes the learned constant; a
+    block's RGB layer belongs to its second convolution. ValueError if the shapes differ."""
     mixed = copy.deepcopy(child)
-    theirs, ours = parent.layers()["g"], mixed.layers()["g"]
-    for i, (old, new) in enumerate(zip(theirs, ours, strict=True)):
+    of_parent, of_child = parent.layers()["g"], mixed.layers()["g"]
+    for i, (old, new) in enumerate(zip(of_parent, of_child, strict=True)):
         share = _logistic((i + 0.5 - position) / width) if width else float(i >= position)
         for a, b in zip(old, new, strict=True):
             if a.shape != b.shape:
-                raise ValueError("the two generators differ in shape; a child has its parent's: train it with --init")
+                raise ValueError("the two generators differ in shape; train the child with --init PARENT")
             b.data.lerp_(a.data, 1 - share)
     for source, average in mixed.averages.items():
         mixed.get_submodule(average).load_state_dict(mixed.get_submodule(source).state_dict())

@@ -20,12 +20,13 @@ from kyara import __version__, models
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import PictureError
-from kyara.files.gallery import PAGE, GalleryWriter, command_line
+from kyara.files.gallery import PAGE, GalleryWriter
 from kyara.files.names import printable
 from kyara.files.pictures import decode, encode_png, to_float, to_uint8
 from kyara.generation import video
 from kyara.models.base import Inpainter, Model, StyledTranslator, Translator, latents
 from kyara.training.runtime import has_bfloat16, pick_device
+from kyara.verbs import command_line
 
 TILE = 768
 """Pixels of the side of a part of a large picture, its rim not counted."""

@@ -10,6 +10,7 @@ from typing import Literal
 from kyara.files.atomic import check_free, numbered_folder, write_atomic
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
+from kyara.generation.recipe import LARGEST
 from kyara.verbs import (
     Device,
     DryRun,
@@ -23,11 +24,10 @@ from kyara.verbs import (
     command_line,
     parse_where,
     paths,
+    where_text,
 )
 
 REPORT = "report.json"
-MAX_LAYERS = 100
-"""More than any generator has."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def avatar(
     """
     sources = paths("PHOTO", photos)
     wanted = parse_where(where)
-    command = command_line(avatar, {**locals(), "photos": sources, "where": wanted})
+    command = command_line(avatar, {**locals(), "photos": sources, "where": where_text(wanted)})
     _check_options(steps, batch, blend, blend_width, face)
     for option, text in (("--parent", parent), ("--child", child), ("--rank", rank), ("--features", features)):
         check_text(option, text)
@@ -145,8 +145,8 @@ def avatar(
 def _check_options(steps: int, batch: int, blend: float, blend_width: float, face: int | None) -> None:
     check_number("--steps", steps, least=1, most=1_000_000)
     check_number("--batch", batch, least=1, most=10_000)
-    check_number("--blend", blend, least=0, most=MAX_LAYERS)
-    check_number("--blend-width", blend_width, least=0, most=MAX_LAYERS)
+    check_number("--blend", blend, least=0, most=LARGEST)
+    check_number("--blend-width", blend_width, least=0, most=LARGEST)
     check_number("--face", face, least=1, most=10_000)
 
 

@@ -23,8 +23,9 @@ from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
 from kyara.files.pictures import encode_png, sheet, to_float, to_uint8
 from kyara.generation import styles
-from kyara.generation.generate import appraise
+from kyara.generation.pipeline import appraise
 from kyara.generation.recipe import Blend
+from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
 from kyara.inversion.inverter import square_side
@@ -143,7 +144,7 @@ class Characters:
         poses = PoseMatcher(generators.parent, generators.child) if self.pose else None
         recipe, rows = generators.recipe(), SheetRows()
         columns = [*self.attributes, "score", "kept", "distance", "source"]
-        sources = [generators.parent_name, generators.child_name, *photos.paths]
+        sources: list[str | Path] = [generators.parent_name, generators.child_name, *photos.paths]
         with (
             GalleryWriter(out, columns, sources=sources, force=force) as gallery,
             tqdm(total=len(photos), unit="photo", disable=None) as bar,
@@ -184,21 +185,23 @@ class Characters:
         all_styles, variants = reverse.draw(
             generators.blend, generators.child, found.ws, columns, tried, seeds, match_pose
         )
-        pictures = to_uint8(variants.flatten(0, 1)).reshape(*variants.shape[:2], *variants.shape[3:], 3)
+        pictures = variants.cpu().numpy().copy()  # (B, V, H, W, 3)
         drawings = []
         for i, (photo, picture) in enumerate(zip(photos, to_uint8(found.pictures), strict=True)):
-            scores = appraise(pictures[i], self.recogniser)
+            scores = appraise(variants[i], self.recogniser)
             kept = [traits.kept(photo.picture, variant) for variant in pictures[i]]
             order = sorted(range(len(tried)), key=lambda v: -min(scores[v], MAX_SCORE) * kept[v] ** 2)
             best = order[0]
             ws = all_styles[i, [best]]
             with torch.inference_mode():
-                sweep = [to_uint8(blend.synthesise(ws))[0] for blend in generators.sweep]
+                swept = [blend.synthesise(ws)[0] for blend in generators.sweep]
             names = {name: self.attributes[name][label] for name, label in labels[i].items()}
             # A batch may compute in another order: the character is as `generate --like` makes it again.
-            pictures[i][best] = styles.render_styles(generators.blend, ws)[0]
+            pictures[i][best] = to_uint8(synthesise(generators.blend, ws))[0]
             result = float(found.distance[i]), pictures[i][order], ws[0], scores[best], kept[best]
-            drawings.append(Drawing(picture, *result, names, np.array(sweep)))
+            drawings.append(
+                Drawing(picture, *result, names, to_uint8(torch.stack(swept)) if swept else np.array(swept))
+            )
         return drawings
 
 
@@ -243,7 +246,7 @@ class SheetRows:
     def add(self, character: str, score: float, pictures: list[np.ndarray]) -> None:
         self._rows[character] = score, pictures
         if len(self._rows) > SHEET_ROWS:
-            del self._rows[min(self._rows, key=lambda name: self._rows[name][0])]
+            del self._rows[min(reversed(self._rows), key=lambda name: self._rows[name][0])]
 
     def png(self, characters: Sequence[Path]) -> bytes:
         """One PNG of these characters, several in a row."""

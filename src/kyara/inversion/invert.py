@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tyro.conf import Positional
+
 from kyara.files.atomic import check_free, numbered_folder
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
@@ -59,7 +61,7 @@ class InvertResult(Result):
 
 
 def invert(
-    model: str,
+    model: Positional[str],
     pictures: Sources,
     *,
     out: Out = None,
@@ -81,7 +83,7 @@ def invert(
     Each PNG carries its latent: kyara generate --like makes it again, and with --where changes it.
 
     Args:
-        model: A generator with styles (stylegan2): a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
+        model: A model with styles (stylegan2): a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
         pictures: Pictures, folders or .zip files of them.
         detect: Detect the face in each photo and crop it to this frame, photo or ffhq, as kyara prepare does. By
             default pictures are taken as they are.

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from kyara import __version__, models
-from kyara.curation.rank import contact_sheet
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
-from kyara.files.pictures import encode_png, to_float, to_uint8
-from kyara.generation.styles import load_styled, pack, render_styles
+from kyara.files.pictures import to_float, to_uint8
+from kyara.generation.sampler import synthesise
+from kyara.generation.styles import load_styled, pack
 from kyara.inversion.latents import LatentSpace
 from kyara.inversion.photos import Photo, Photos
 from kyara.inversion.search import SearchResult, SearchSettings, search, tune
@@ -59,10 +59,10 @@ class Inverter:
         of the search."""
         batches = photos.batches(batch, out)
         space, generator = LatentSpace(self.generator), self.generator
-        recipe = {"kyara": __version__, "model": self.model, "checkpoint": self.hash}
+        recipe: dict[str, Any] = {"kyara": __version__, "model": self.model, "checkpoint": self.hash}
         recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
         distances, steps, seconds = list[float](), 0, 0.0
-        columns, sources = ["shows", "distance", "source"], [self.model, *photos.paths]
+        columns, sources = ["shows", "distance", "source"], [Path(self.model), *photos.paths]
         with (
             GalleryWriter(out, columns, sources=sources, force=force) as gallery,
             tqdm(total=len(photos), unit="picture", disable=None) as bar,
@@ -81,7 +81,7 @@ class Inverter:
                 steps, seconds = max(steps, found.steps), seconds + found.seconds
                 bar.update(len(group))
             about = f"{self.model}, {'noise and ' * self.settings.noise}{self.settings.space}, by {self.features}"
-            gallery.finish(command=command, sheet=contact_sheet, about=about)
+            gallery.finish(command=command, about=about)
         return len(distances), statistics.median(distances), steps, seconds
 
 
@@ -107,9 +107,9 @@ def _add(
     """Writes each given picture, followed by the generator's."""
     (gallery.path / "given").mkdir(exist_ok=True)
     # A batch may compute in another order: without noise they are as `generate --like` makes them again.
-    pictures = render_styles(generator, found.ws) if found.noise is None else to_uint8(found.pictures)
+    pictures = to_uint8(synthesise(generator, found.ws) if found.noise is None else found.pictures)
     for photo, ws, picture, distance in zip(photos, found.ws, pictures, found.distance.tolist(), strict=True):
-        gallery.add(f"given/{photo.name}.png", encode_png(photo.picture), shows="given", source=photo.source)
+        gallery.add(f"given/{photo.name}.png", photo.picture, shows="given", source=photo.source)
         latent = {**recipe, "latent": pack(ws)} if found.noise is None else None
-        cells = {"shows": "found", "distance": f"{distance:.4f}", "source": photo.source}
-        gallery.add(f"{photo.name}.png", encode_png(picture, latent), **cells)
+        text, name = f"{distance:.4f}", f"{photo.name}.png"
+        gallery.add(name, picture, latent, shows="found", distance=text, source=photo.source)

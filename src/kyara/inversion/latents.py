@@ -34,9 +34,9 @@ class LatentSpace:
     second, and its predictions stay within what the generator knows.
     """
 
-    def __init__(self, generator: StyledGenerator, samples: int = SAMPLES) -> None:
+    def __init__(self, generator: StyledGenerator) -> None:
         self.generator = generator
-        seeds = range(samples)
+        seeds = range(SAMPLES)
         device = next(generator.parameters()).device
         with torch.inference_mode(False), torch.no_grad():
             labels = {name: label.to(device) for name, label in generator.draw(seeds).items()}

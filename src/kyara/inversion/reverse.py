@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.files.pictures import quantise
 from kyara.inversion import traits
 from kyara.models.base import StyledGenerator, latents
 
@@ -79,7 +80,7 @@ def draw(
         match_pose: Adjusts styles (B, layers, w_dim) before a layer.
 
     Returns:
-        Styles (B, V, layers, w_dim) and pictures (B, V, 3, H, W), about in [-1, 1].
+        Styles (B, V, layers, w_dim) and pictures (B, V, H, W, 3) uint8, both on the device.
     """
     mean = child.mean_w(len(ws))  # (B, layers, w_dim)
     index = torch.arange(ws.shape[1], device=ws.device)[:, None]
@@ -95,7 +96,7 @@ def draw(
                 matched[key] = match_pose(mixed, variant.layer)
             coarse = matched[key]
         styles.append(coarse if fine is None else torch.where(index < variant.layer, coarse, fine))
-        pictures.append(generator.synthesise(styles[-1]))
+        pictures.append(quantise(generator.synthesise(styles[-1])))
     return torch.stack(styles, 1), torch.stack(pictures, 1)
 
 
@@ -112,14 +113,14 @@ def _fine_styles(
 
 
 @torch.inference_mode()
-def colour_layer(generator: StyledGenerator, pairs: int = PAIRS) -> int:
+def colour_layer(generator: StyledGenerator) -> int:
     """The first layer that decides over colours rather than shapes. For each layer, pictures get the styles of others
     from that layer on; the layer is chosen at which colours move towards the other picture by the most more than edges
     do."""
     device = next(generator.parameters()).device
-    labels = {name: label.to(device) for name, label in generator.draw(range(2 * pairs)).items()}
-    ws = generator.styles(latents(range(2 * pairs), generator.z_dim).to(device), labels)
-    a, b = ws[:pairs], ws[pairs:]
+    labels = {name: label.to(device) for name, label in generator.draw(range(2 * PAIRS)).items()}
+    ws = generator.styles(latents(range(2 * PAIRS), generator.z_dim).to(device), labels)
+    a, b = ws[:PAIRS], ws[PAIRS:]
     ends = [generator.synthesise(x).clamp(-1, 1) for x in (a, b)]
     gains = []
     for layer in range(1, ws.shape[1]):

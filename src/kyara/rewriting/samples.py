@@ -14,8 +14,8 @@ from torch import Tensor
 from kyara.files import checkpoint
 from kyara.files.dataset import Dataset
 from kyara.files.pictures import center_crop, read_recipe, to_float
-from kyara.generation.generate import latent
 from kyara.generation.recipe import Recipe, read_like
+from kyara.generation.sampler import shot_latents
 from kyara.generation.styles import unpack
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
 from kyara.models.projector import still
@@ -115,7 +115,7 @@ class Samples:
             return unpack(recipe.shot["latent"], model)[None]
         found = conditioning.find(recipe.shot["labels"], model.config.attributes, self.name)
         labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
-        return self._truncated(latent(recipe.shot, model.z_dim).to(self.device), labels, recipe.truncation)
+        return self._truncated(shot_latents([recipe.shot], model.z_dim).to(self.device), labels, recipe.truncation)
 
     def _truncated(self, z: Tensor, labels: dict[str, Tensor], truncation: float) -> Tensor:
         model = self.model

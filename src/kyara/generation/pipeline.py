@@ -1,0 +1,111 @@
+"""The pipeline of `kyara generate`: shots become pictures, which a recogniser scores and a tagger confirms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kyara.curation.rank import Recogniser, fit, score
+from kyara.files.names import printable
+from kyara.files.pictures import quantise, to_float
+from kyara.generation.confirm import Judge
+from kyara.generation.recipe import Recipe
+from kyara.generation.sampler import load_generator, sample, shot_labels, shot_latents, synthesise
+from kyara.generation.shots import Shot, batched
+from kyara.generation.styles import blend, load_styled, pack, relabel, unpack
+from kyara.models.base import Generator, StyledGenerator
+from kyara.nn import conditioning
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture that was made."""
+
+    shot: Shot
+    picture: np.ndarray
+    """(H, W, 3) uint8."""
+    score: float | None
+    confirmed: bool
+    """True if nothing is to be confirmed."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Makes pictures and scores them, without writing anything."""
+
+    generator: Generator
+    truncation: float
+    mirror: bool
+    recogniser: Recogniser | None = None
+    judge: Judge | None = None
+
+    def run(self, shots: Iterable[Shot], batch: int) -> Iterator[Made]:
+        """The pictures of shots in their order, `batch` of them in memory at a time."""
+        for group in batched(shots, batch):
+            pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
+            scores = appraise(pictures, self.recogniser) if self.recogniser else repeat(None, len(group))
+            confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
+            yield from map(Made, group, pictures.cpu().numpy(), scores, confirmed)
+
+    def pictures(self, shots: list[Shot]) -> Tensor:
+        """Pictures (B, 3, H, W) of shots of one kind."""
+        generator = self.generator
+        if isinstance(generator, StyledGenerator) and "latent" in shots[0]:
+            return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
+        z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
+        labels = shot_labels(shots, generator.config.attributes)
+        return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror)
+
+
+def appraise(pictures: np.ndarray | Tensor, recogniser: Recogniser) -> list[float]:
+    """The score of each picture of (B, H, W, 3) uint8, as `kyara rank` gives it."""
+    if pictures.shape[1:3] != (recogniser.config.height, recogniser.config.width):
+        array = pictures.cpu().numpy() if isinstance(pictures, Tensor) else pictures
+        pictures = np.stack([fit(picture, recogniser) for picture in array])
+    values: list[float] = score(to_float(pictures), recogniser).tolist()
+    return values
+
+
+def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
+    """The shots with their labels: those in `fixed`, the others drawn for the seed from the joint distribution of the
+    data. All shots of a film have the labels of its first seed: they must not flicker."""
+    attributes, joint = generator.config.attributes, generator.config.joint
+    names: dict[str, str] | None = None
+    for shot in shots:
+        if names is None or not film:
+            seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
+            drawn = conditioning.draw(attributes, joint, fixed, seed)
+            names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
+        yield {**shot, "labels": names}
+
+
+def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device) -> tuple[Generator, Recipe]:
+    """The generator of a recipe's picture, and the recipe with the labels in `wanted` changed and all others kept.
+    ValueError if the generator cannot make that picture."""
+    generator = load_generator(model, device)
+    if recipe.blend is not None:
+        parent = load_styled(recipe.find_parent(), device)
+        if not isinstance(generator, StyledGenerator):
+            raise ValueError(f"--like {recipe.source}: only generators with styles can be blended")
+        generator = blend(parent, generator, recipe.blend.position, recipe.blend.width)
+    attributes = generator.config.attributes
+    fixed = conditioning.find(wanted, attributes, printable(model))
+    if "latent" not in recipe.shot:
+        conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
+        return generator, recipe.with_labels({name: attributes[name][label] for name, label in fixed.items()})
+    if not isinstance(generator, StyledGenerator):
+        raise ValueError(f"--like {recipe.source}: its recipe holds styles, and {printable(model)} has none")
+    try:
+        ws = unpack(recipe.shot["latent"], generator)[None]
+    except ValueError as error:
+        raise ValueError(f"--like {recipe.source}: {error}") from error
+    if not wanted:
+        return generator, recipe
+    shot = {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
+    return generator, dataclasses.replace(recipe, shot=shot)

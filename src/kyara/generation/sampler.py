@@ -1,0 +1,92 @@
+"""The sampler: seeds, latents, labels, truncation and styles become pictures, on the generator's device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from kyara.generation.shots import Shot
+from kyara.models import load
+from kyara.models.base import Generator, StyledGenerator, latents
+
+BATCH = 8
+"""Latents in a batch, always: a convolution may sum in another order for another batch size, and the last bits of a
+seed's picture would change."""
+
+
+def load_generator(name: str, device: torch.device) -> Generator:
+    """The generator of a Checkpoint. ValueError if the model there does not make pictures from seeds."""
+    model = load(name, device)
+    if not isinstance(model, Generator):
+        raise ValueError(f"{name}: this model does not make pictures from seeds; builtin:anime does")
+    return model
+
+
+@torch.inference_mode()
+def sample(
+    generator: Generator,
+    z: Tensor,
+    labels: Mapping[str, Tensor] | None = None,
+    *,
+    truncation: float = 1.0,
+    mirror: bool = False,
+) -> Tensor:
+    """Pictures (N, 3, H, W), about in [-1, 1], of latents z (N, z_dim) and labels (N,) by attribute. A picture does not
+    depend on the others, nor on how many there are: the last latent is repeated until the batch is full."""
+    device = next(generator.parameters()).device
+    made = []
+    for start in range(0, len(z), BATCH):
+        index = torch.arange(start, start + BATCH).clamp_max(len(z) - 1)  # (BATCH,)
+        chosen = {name: label[index].to(device) for name, label in (labels or {}).items()}
+        made.append(generator.sample(z[index].to(device), truncation=truncation, labels=chosen)[: len(z) - start])
+    pictures = torch.cat(made)  # (N, 3, H, W)
+    return pictures.flip(3) if mirror else pictures
+
+
+def sample_seeds(
+    generator: Generator, seeds: Iterable[int], *, truncation: float = 1.0
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Pictures (B, 3, H, W) of seeds and their labels (B,) by attribute, which are drawn as often as in the data; a
+    batch at a time."""
+    remaining = iter(seeds)
+    while batch := list(islice(remaining, BATCH)):
+        labels = generator.draw(batch)
+        yield sample(generator, latents(batch, generator.z_dim), labels, truncation=truncation), labels
+
+
+@torch.inference_mode()
+def synthesise(generator: StyledGenerator, ws: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) of styles ws (N, layers, w_dim), one at a time, so that none depends on the others."""
+    return torch.cat([generator.synthesise(one[None]) for one in ws])
+
+
+def shot_latents(shots: Sequence[Shot], z_dim: int) -> Tensor:
+    """z of shots that are seeds or lie between two, (N, z_dim)."""
+    return torch.cat([_latent(shot, z_dim) for shot in shots])
+
+
+def _latent(shot: Shot, z_dim: int) -> Tensor:
+    if "seed" in shot:
+        return latents([shot["seed"]], z_dim)
+    a, b = latents(shot["seeds"], z_dim)
+    return slerp(a, b, shot["position"])[None]
+
+
+def shot_labels(shots: Sequence[Shot], attributes: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """The labels (N,) of shots by attribute; unknown, -1, where a shot does not say."""
+    return {
+        name: torch.tensor([[*values].index(v) if (v := shot["labels"].get(name)) else -1 for shot in shots])
+        for name, values in attributes.items()
+    }
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Spherical interpolation (Shoemake 1985) from a to b, each (z_dim,), at t in [0, 1]. Points on the straight line
+    are shorter than the latents that the model was trained on."""
+    a64, b64 = a.double(), b.double()
+    cosine = torch.dot(a64, b64) / (a64.norm() * b64.norm())
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    return (((1 - t) * angle).sin() * a64 + (t * angle).sin() * b64).div(angle.sin()).to(a.dtype)
