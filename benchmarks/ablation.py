@@ -17,7 +17,6 @@ each run: photos of its own making (`kyara generate builtin:photo`), so that it 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
 import time
@@ -36,7 +35,7 @@ from vgg16 import archive
 from kyara import generate, models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, decode, encode_png, sheet, to_float
-from kyara.generation.translate import whole_or_tiles
+from kyara.generation.tiles import translate_picture
 from kyara.models.base import Batch
 from kyara.models.cartoongan import model as cartoongan
 from kyara.perception.vgg16 import VGG16, read_weights
@@ -48,14 +47,18 @@ WEIGHTS = {
     "d_smooth": 1.0,
 }  # fmt: skip
 """With every loss, where cels are corrected."""
-SETTINGS: dict[str, Any] = {"content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "settled": "yes", "relief": "yes"}
+SETTINGS: dict[str, Any] = {
+    "losses.content_kimg": 0, "optimizer.lr": 4e-4, "optimizer.ema_ramp": 0.2, "network.freeze_batch_norm": "yes",
+    "network.d_relief": "yes",
+}  # fmt: skip
 AFRESH = {
     "adversarial": 1.0, "content": 10.0, "style": 0.5, "grayscale": 0.5, "colour": 5.0, "landmark": 1.0, "tv": 1.0,
     "d_smooth": 1.0,
 }  # fmt: skip
 PLAIN: dict[str, Any] = {
-    "chrominance": 0, "cel": 0, "content_kimg": 0, "lr": 4e-4, "ema_ramp": 0.2, "filtered": "no", "relief": "no",
-    "colours": "yes", "enlarge": 0, "gaze": 0, "ink": 0,
+    "losses.chrominance": 0, "losses.cel": 0, "losses.content_kimg": 0, "losses.gaze": 0, "optimizer.lr": 4e-4,
+    "optimizer.ema_ramp": 0.2, "network.filtered": "no", "network.d_relief": "no", "network.d_colours": "yes",
+    "network.enlarge_eyes": 0, "network.ink": 0,
 }  # fmt: skip
 EVERYTHING, WITHOUT = 5, 3
 """Runs with every loss, and without one, that differ in nothing but their seeds."""
@@ -67,7 +70,7 @@ SHOWN = 8
 def runs(afresh: bool) -> dict[str, tuple[dict[str, Any], int]]:
     """What each is called, its settings and its seed."""
     losses, settings = (AFRESH, PLAIN) if afresh else (WEIGHTS, SETTINGS)
-    every = {**losses, **settings}
+    every = {**{f"losses.{name}": weight for name, weight in losses.items()}, **settings}
     made: dict[str, tuple[dict[str, Any], int]] = {}
 
     def add(name: str, changes: dict[str, Any], seeds: int) -> None:
@@ -75,13 +78,13 @@ def runs(afresh: bool) -> dict[str, tuple[dict[str, Any], int]]:
 
     add("everything", {}, EVERYTHING)
     for name in losses:  # once is enough where the other table repeats it
-        add(f"without {name}", {name: 0}, WITHOUT if afresh or name not in AFRESH else 1)
+        add(f"without {name}", {f"losses.{name}": 0}, WITHOUT if afresh or name not in AFRESH else 1)
     for name in [name for name in STRONGER if name in losses]:
-        add(f"ten times {name}", {name: 10 * losses[name]}, 1)
+        add(f"ten times {name}", {f"losses.{name}": 10 * losses[name]}, 1)
     if afresh:  # content holds the points as well: what their own loss does is seen where it has to do it alone
-        add("without content and landmark", {"content": 0, "landmark": 0}, WITHOUT)
+        add("without content and landmark", {"losses.content": 0, "losses.landmark": 0}, WITHOUT)
     else:
-        add("without relief", {"relief": "no"}, 1)
+        add("without relief", {"network.d_relief": "no"}, 1)
     return made
 
 
@@ -134,14 +137,14 @@ def main(
         if not (run / "seconds").exists():
             (run / "seconds").write_text(f"{(time.process_time() - seconds) / kimg:.1f}")
         network = models.load(run / "snapshots" / f"{int(kimg * 1000) // 1000:06d}").requires_grad_(False)
-        made = [whole_or_tiles(network.translate, picture, network) for picture in given]
+        made = [translate_picture(network.translate, picture, network) for picture in given]
         rows[name] = {
             **asked(network, given, real),
             **kept(given, made, points),
             **{f"Fréchet, {kind}": value for kind, value in distances(see(made), wanted).items()},
             "seconds": float((run / "seconds").read_text()),
         }
-        picture = sheet([whole_or_tiles(network.translate, one, network) for one in shown], columns=SHOWN)
+        picture = sheet([translate_picture(network.translate, one, network) for one in shown], columns=SHOWN)
         (run / "shown.png").write_bytes(encode_png(picture))
         done.write_text(json.dumps(rows, indent=2))
     (out / "index.html").write_text(page(rows, out, shown), encoding="utf-8")
@@ -152,8 +155,8 @@ def main(
 def asked(network: Any, given: Pictures, real: Pictures) -> dict[str, float]:
     """What every loss of the preset asks for, by this network's results: each loss as it stands without its weight."""
     ones = {name: 1.0 for name in WEIGHTS if name not in ("adversarial", "eyes", "d_smooth")}
-    ones["gaze"] = float(network.config.gaze > 0)
-    config = dataclasses.replace(network.config, content_kimg=0.0, adversarial=0.0, eyes=0.0, **ones)
+    ones["gaze"] = float(network.config.losses.gaze > 0)
+    config = network.config.replace(losses={"content_kimg": 0.0, "adversarial": 0.0, "eyes": 0.0, **ones})
     judge = cartoongan.Model(config).eval()
     judge.g.load_state_dict(network.g_ema.state_dict())
     judge.eye_sizes.copy_(network.eye_sizes)

@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     generator = load_generator(options.checkpoint, torch.device("cpu"))
     judge, network = load_tagger(options.tagger), VGG16(read_weights(archive()))
-    attributes, drawn = generator.config.attributes, generator.draw(range(options.count))
+    attributes, drawn = generator.config.data.attributes, generator.draw(range(options.count))
     asked = [{name: int(labels[seed]) for name, labels in drawn.items()} for seed in range(options.count)]
     pictures = make(generator, asked, options.truncation)
     told = tell(judge, pictures)

@@ -82,7 +82,7 @@ def make(
         if Path(row["file_name"]).stem != Path(row["source"]).stem:
             raise ValueError(f"{row['file_name']}: named other than its photo")
     old, network = load_styled(parent, torch.device("cpu")), VGG16(read_weights(weights or archive()))
-    side = old.config.width
+    side = old.config.data.width
     targets = to_float(np.stack([center_crop(people.picture(i), side, side) for i in range(len(names))]))
     new = load_styled(paper_child, torch.device("cpu"))
     for begin in range(0, len(names), 10):
@@ -274,9 +274,9 @@ def _samples(child: str, count: int) -> list[np.ndarray]:
 def render_like(child: str, rows: list[dict[str, str]]) -> np.ndarray:
     """Random samples of the child that are asked for the labels of these characters."""
     generator = load_generator(child, torch.device("cpu"))
-    shots = [{"labels": {name: row[name] for name in generator.config.attributes if row[name]}} for row in rows]
+    shots = [{"labels": {name: row[name] for name in generator.config.data.attributes if row[name]}} for row in rows]
     z = latents(range(len(rows)), generator.z_dim)
-    return to_uint8(sample(generator, z, shot_labels(shots, generator.config.attributes)))
+    return to_uint8(sample(generator, z, shot_labels(shots, generator.config.data.attributes)))
 
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:

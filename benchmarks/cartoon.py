@@ -39,7 +39,7 @@ from kyara.evaluation import metrics
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import to_float
-from kyara.generation.translate import whole_or_tiles
+from kyara.generation.tiles import translate_picture
 from kyara.models.base import Translator
 from kyara.perception.vgg16 import VGG16, read_weights
 
@@ -68,7 +68,7 @@ def translator(name: str) -> Callable[[np.ndarray], np.ndarray]:
     network = models.load(name).requires_grad_(False)
     if not isinstance(network, Translator):
         raise SystemExit(f"{name}: makes no pictures from pictures")
-    return lambda picture: whole_or_tiles(network.translate, picture, network)
+    return lambda picture: translate_picture(network.translate, picture, network)
 
 
 def main(

@@ -40,7 +40,7 @@ def main() -> None:
         return torch.cat([score(part, model) for part in pictures.split(64)]).numpy()
 
     def read(dataset: Dataset) -> Tensor:
-        size = model.config.width, model.config.height
+        size = model.config.data.width, model.config.data.height
         chosen = range(min(len(dataset), options.limit))
         return torch.cat([to_float(picture[None]) for picture in dataset.decode(chosen, *size, workers=2)])
 

@@ -117,7 +117,7 @@ def main(
     model = models.load(checkpoint)
     if not isinstance(model, Inpainter):
         raise ValueError(f"--checkpoint {checkpoint}: fills no holes; give one of the architecture inpainting")
-    width, height = model.config.width, model.config.height
+    width, height = model.config.data.width, model.config.data.height
     dataset = open_dataset(data)
     others, held = split(dataset, prefix_from, count)
     real = pictures.to_float(np.stack(list(dataset.decode(held, width, height))))

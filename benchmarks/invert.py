@@ -55,7 +55,7 @@ def given(
 ) -> None:
     """The first pictures of a dataset, cut to the frame already."""
     dataset = open_dataset(photos)
-    side = load_styled(model, CPU).config.width
+    side = load_styled(model, CPU).config.data.width
     pictures = [center_crop(dataset.picture(i), side, side) for i in range(min(count, len(dataset)))]
     run(model, to_float(np.stack(pictures)), peer, threads)
 

@@ -68,7 +68,7 @@ def measure(
         torch.set_num_threads(threads)
     model = models.load(run)
     assert isinstance(model, StyledTranslator)
-    size = model.config.width, model.config.height
+    size = model.config.data.width, model.config.data.height
     given, real = read(open_dataset(photos), count, size), read(open_dataset(drawings), 2 * count * styles, size)
     wanted = latents(range(styles), model.style_dim)
     made = torch.stack([model.translate(photo.expand(styles, -1, -1, -1), wanted) for photo in given])

@@ -52,15 +52,15 @@ def main(
     """
     loaded = {one.partition("=")[0]: models.load(one.partition("=")[2]).requires_grad_(False) for one in named}
     first: Any = next(iter(loaded.values()))
-    network: Any = models.load(first.config.of).requires_grad_(False)
+    network: Any = models.load(first.config.generator.checkpoint).requires_grad_(False)
     dataset = open_dataset(pictures)
     chosen = [i for i, name in enumerate(dataset.names) if Path(name).name >= prefix_from]
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
-    given = to_float(np.stack([*dataset.decode(chosen, network.config.width, network.config.height)]))
+    given = to_float(np.stack([*dataset.decode(chosen, network.config.data.width, network.config.data.height)]))
     lpips = VGG16(read_weights(archive()))
     space = LatentSpace(network)
     guessed = space.styles(space.encode(given)).float()
-    span = network.memories()[first.config.layer]
+    span = network.memories()[first.config.generator.layer]
     hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):
         own = [capture(network, span, network.sample_fn(50, torch.zeros(50))) for _ in range(4)]

@@ -78,7 +78,7 @@ def by_kyara(model: str) -> Ranker:
 
 def by_pipeline(model: str, batch: int) -> Ranker:
     recogniser = load_recogniser(model, torch.device("cpu"))
-    width, height = recogniser.config.width, recogniser.config.height
+    width, height = recogniser.config.data.width, recogniser.config.data.height
     if width != height:
         raise SystemExit(f"--model {model}: looks at {width} x {height} pixels, and the pipeline at squares")
     average = recogniser.get_submodule("net_ema")

@@ -1,6 +1,7 @@
 """Kyara's StyleGAN2 against a plain one and against stylegan2_pytorch: pictures per second and memory on the CPU.
 
-.venv-bench/bin/python benchmarks/stylegan2.py [--size 64] [--batch 32] [--preset two-core] [--set channel_max=128]
+.venv-bench/bin/python benchmarks/stylegan2.py [--size 64] [--batch 32] [--preset two-core]
+    [--set network.channel_max=128]
 
 All of them run turn about in this process, with every core. Training is one step of both players and its share of
 the lazy penalties. The plain one is the same network, weights and step, written as the paper reads: float32, weights
@@ -52,7 +53,7 @@ class Kyara:
         self.fabric = Fabric(accelerator="cpu", precision="bf16-mixed" if precision == "bf16" else "32-true")
         self.losses = torch.compile(self.model.losses, dynamic=False) if compiled else self.model.losses
         self.optimizers = {player: self.model.optimizer(list(player.parameters())) for player in self.players}
-        self.real = torch.rand(config.batch, 3, config.height, config.width) * 2 - 1
+        self.real = torch.rand(config.optimizer.batch, 3, config.data.height, config.data.width) * 2 - 1
 
     @property
     def players(self) -> tuple[nn.Module, nn.Module]:
@@ -188,20 +189,22 @@ class Lucidrains(nn.Module):
 
     def __init__(self, config: stylegan2.Config, *, fair: bool) -> None:
         super().__init__()
-        finest, side = config.channels(config.levels), config.width
-        self.size, self.fair = (config.batch, side, config.z_dim), fair
-        self.S = lucidrains.StyleVectorizer(config.z_dim, config.mapping_layers)
-        self.G = lucidrains.Generator(side, config.z_dim, network_capacity=finest // 2, fmap_max=config.channel_max)
-        self.D = lucidrains.Discriminator(side, network_capacity=finest // 4, fmap_max=config.channel_max)
+        finest, side = config.channels(config.levels), config.data.width
+        self.size, self.fair = (config.optimizer.batch, side, config.network.z_dim), fair
+        self.S = lucidrains.StyleVectorizer(config.network.z_dim, config.network.mapping_layers)
+        self.G = lucidrains.Generator(
+            side, config.network.z_dim, network_capacity=finest // 2, fmap_max=config.network.channel_max
+        )
+        self.D = lucidrains.Discriminator(side, network_capacity=finest // 4, fmap_max=config.network.channel_max)
         lucidrains.StyleGAN2._init_weights(self)
         self.augmented = lucidrains.AugWrapper(self.D, side)
         generator = [*self.S.parameters(), *self.G.parameters()]
         self.g_optimizer = torch.optim.Adam(generator, lr=2e-4, betas=(0.5, 0.9))
         self.d_optimizer = torch.optim.Adam(self.D.parameters(), lr=4e-4, betas=(0.5, 0.9))
-        self.every = {"d_reg": config.r1_every if fair else 4}
-        if config.path_weight:
-            self.every["g_reg"] = config.path_every if fair else 32
-        self.real = torch.rand(config.batch, 3, side, side)
+        self.every = {"d_reg": config.losses.r1_interval if fair else 4}
+        if config.losses.path_weight:
+            self.every["g_reg"] = config.losses.path_interval if fair else 32
+        self.real = torch.rand(config.optimizer.batch, 3, side, side)
 
     def styles(self, count: int) -> Tensor:
         """Of two latents for each picture, as at nine steps of ten."""
@@ -262,7 +265,7 @@ def check(config: stylegan2.Config) -> float:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)  # noise and biases start at zero, and would hide
-        z, real = torch.randn(4, config.z_dim), torch.rand(4, 3, config.height, config.width) * 2 - 1
+        z, real = torch.randn(4, config.network.z_dim), torch.rand(4, 3, config.data.height, config.data.width) * 2 - 1
         ours = model.sample(z), model.d(real)
         make_plain(model)
         plain = model.sample(z), model.d(real)
@@ -311,14 +314,17 @@ def main() -> None:
     torch.manual_seed(0)
     ours = partial(Kyara, config, precision=pick_precision("auto", torch.device("cpu")))
     builds: dict[str, Callable[[], Any]] = {"Kyara": ours, "plain": partial(Plain, config)}
-    if config.width == config.height and config.width.bit_count() == 1:  # all that stylegan2_pytorch takes
+    if (
+        config.data.width == config.data.height and config.data.width.bit_count() == 1
+    ):  # all that stylegan2_pytorch takes
         builds["stylegan2_pytorch"] = partial(Lucidrains, config, fair=False)
         builds["  penalised as Kyara"] = partial(Lucidrains, config, fair=True)
     if args.compile:
         torch.compiler.config.force_disable_caches = True  # or the time to compile would be that of the second time
         builds["Kyara, compiled"] = partial(ours, compiled=True)
     print(
-        f"StyleGAN2 {' '.join(filter(None, (args.preset, args.set)))}, {config.height} x {config.width}\n{machine()}",
+        f"StyleGAN2 {' '.join(filter(None, (args.preset, args.set)))}, {config.data.height} x {config.data.width}\n"
+        f"{machine()}",
         flush=True,
     )
     memory = {
@@ -349,13 +355,16 @@ def main() -> None:
         {name: contender.generate for name, contender in contenders.items()}, 3 * args.rounds, clock
     )
 
-    print(f"\nmedian of {args.rounds} rounds, batch {config.batch}; x: how many times as fast Kyara is; memory in MiB")
+    rounds = f"median of {args.rounds} rounds, batch {config.optimizer.batch}"
+    print(f"\n{rounds}; x: how many times as fast Kyara is; memory in MiB")
     print(f"{'':22}{'training':>22}{'generating':>23}{'parameters':>15}{'GFLOPs':>12}")
     columns = ("img/s", "x", "memory", "img/s", "x", "memory", "G", "D", "G", "D")
     print(f"{'':22}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (8, 6, 8, 9, 6, 8, 8, 7, 6, 6), strict=True)))
     for name, contender in contenders.items():
         row = f"{name:22}"
-        for times, pictures, most in zip((training, generation), (config.batch, TOGETHER), memory[name], strict=True):
+        for times, pictures, most in zip(
+            (training, generation), (config.optimizer.batch, TOGETHER), memory[name], strict=True
+        ):
             row += (
                 f"{pictures / statistics.median(times[name]):8.1f}{ratio(times[name], times['Kyara']):6.2f}{most:8.0f} "
             )

@@ -17,7 +17,7 @@ def test_layer_scales_become_part_of_the_layer_before() -> None:
     assert spec is not None and spec.loader is not None
     publish = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(publish)
-    small = {"width": 32, "height": 32, "depths": (1, 1, 1), "widths": (8, 16, 32)}
+    small = {"data": {"width": 32, "height": 32}, "network": {"depths": (1, 1, 1), "widths": (8, 16, 32)}}
     model = models.build("distortion", small).eval()
     with torch.no_grad():
         for name, tensor in model.net_ema.named_parameters():  # type: ignore[union-attr,operator]
@@ -26,7 +26,7 @@ def test_layer_scales_become_part_of_the_layer_before() -> None:
     before = publish.output(model)
     folded, weights = publish.fold(model)
     models.restore(folded, weights)
-    assert folded.config.layer_scale == 0 and not any("layer_scale" in name for name in folded.state_dict())
+    assert folded.config.network.layer_scale == 0 and not any("layer_scale" in name for name in folded.state_dict())
     torch.testing.assert_close(publish.output(folded), before, rtol=0, atol=1e-5)
-    generator = models.build("dcgan", {"channels": 4})
+    generator = models.build("dcgan", {"network": {"channels": 4}})
     assert publish.fold(generator)[0] is generator

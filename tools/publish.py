@@ -39,13 +39,13 @@ def main() -> None:
     if worst > 8 / 127.5:
         raise SystemExit(f"half precision changes the output by {worst:.3f}: not published")
     config = dataclasses.asdict(model.config)
-    shown = {key: value for key, value in config.items() if key != "joint"}  # long, and in config.json
+    data = {key: value for key, value in config["data"].items() if key != "label_counts"}  # long, and in config.json
     card = options.card.read_text(encoding="utf-8").format(
         kimg=f"{about['kimg']:g}",
         photos=about.get("photos", {}),
-        layer=config.get("layer"),
+        layer=config.get("generator", {}).get("layer"),
         **about.get("data", {}),
-        config=json.dumps(shown),
+        config=json.dumps(config | {"data": data}),
     )
     out = checkpoint.BUILTIN / options.name
     checkpoint.write(out, model=found.model, config=config, weights=halved, card=card, about=about)
@@ -57,13 +57,13 @@ def fold(model: Model) -> tuple[Model, dict[str, Tensor]]:
     """The same network without ConvNeXt's layer scales, and what is stored of it: each becomes part of the linear layer
     before it. They are float32, so in bfloat16 every block would convert what passes through it there and back."""
     weights = dict(models.stored(model))
-    if not getattr(model.config, "layer_scale", 0):
+    if not getattr(model.config.network, "layer_scale", 0):
         return model, weights
     for name in [name for name in weights if name.endswith(".layer_scale_parameter")]:
         scale, linear = weights.pop(name), name.replace("layer_scale_parameter", "pwconv2")
         weights[f"{linear}.weight"] = weights[f"{linear}.weight"] * scale[:, None]
         weights[f"{linear}.bias"] = weights[f"{linear}.bias"] * scale
-    return type(model)(dataclasses.replace(model.config, layer_scale=0.0)).eval(), weights  # type: ignore[call-arg]
+    return type(model)(model.config.replace(network={"layer_scale": 0.0})).eval(), weights  # type: ignore[call-arg]
 
 
 @torch.inference_mode()
@@ -72,7 +72,9 @@ def output(model: Model) -> Tensor:
     if isinstance(model, Generator):
         return model.sample(latents(range(32), model.z_dim))
     some = (
-        torch.rand(32, 3, model.config.height, model.config.width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        torch.rand(32, 3, model.config.data.height, model.config.data.width, generator=torch.Generator().manual_seed(0))
+        * 2
+        - 1
     )
     if isinstance(model, Translator):
         return torch.cat([model.translate(part) for part in some.split(4)])

@@ -37,7 +37,7 @@ else:  # what the command line can say
 if TYPE_CHECKING:
     Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 else:  # the command line gives one or more
-    Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCE ...")]
+    Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...")]
 
 REPEATED = ("force", "dry_run")
 """Options that are left out of the command that repeats a call."""

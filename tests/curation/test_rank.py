@@ -21,7 +21,7 @@ from kyara.curation.rank import Gallery, best, default_out, rank
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
-from kyara.models.base import Config
+from kyara.models.base import Config, DataConfig
 
 
 class Brightness(nn.Module):
@@ -29,7 +29,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = Config(width=12, height=8)
+        self.config = Config(DataConfig(12, 8))
         self.checkpoint = SimpleNamespace(hash="0" * 16)
         self.nothing = nn.Parameter(torch.zeros(1))
         self.batches: list[tuple[int, ...]] = []
@@ -244,7 +244,7 @@ def test_a_score_does_not_depend_on_the_company(recogniser: Brightness) -> None:
 
 def test_with_a_real_recogniser(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    numbers = {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}
+    numbers = {"data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}}
     fresh = models.build("distortion", numbers)
     folder = tmp_path / "model"
     checkpoint.write(folder, model="distortion", config=numbers, weights=models.stored(fresh), card="test", about={})

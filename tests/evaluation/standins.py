@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kyara.evaluation import evaluate
 from kyara.evaluation.features import Extractor
 from kyara.files.pictures import center_crop
-from kyara.models.base import Config
+from kyara.models.base import Config, DataConfig
 
 
 class Tone:
@@ -39,7 +39,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = Config(width=16, height=16)
+        self.config = Config(DataConfig(16, 16))
         self.checkpoint = SimpleNamespace(hash="0" * 16)
         self.nothing = nn.Parameter(torch.zeros(1))
 

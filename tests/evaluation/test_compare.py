@@ -93,7 +93,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert {seed for seed, _ in model["best"]} <= set(range(24))
     network = models.load(runs / model["name"])
     assert model["parameters"] == sum(p.numel() for p in network.g_ema.parameters())
-    assert model["config"]["channels"] == 4 and model["about"]["training"]["seed"] in (0, 1)
+    assert model["config"]["network"]["channels"] == 4 and model["about"]["training"]["seed"] in (0, 1)
     damaged = table["models"][2]
     assert damaged["curves"]["score/frechet"] and not damaged["scores"]  # what there is of it is shown
 
@@ -137,7 +137,7 @@ def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_p
     (evil / "config.json").write_text(json.dumps(described))
     strange = tmp_path / "strange"
     shutil.copytree(runs / "run0", strange)
-    (strange / "config.json").write_text('{"model": "dcgan", "config": {"attributes": 3, "width": "x"}}')
+    (strange / "config.json").write_text('{"model": "dcgan", "config": {"data": {"attributes": 3, "width": "x"}}}')
     runs_ = (str(evil), str(strange), str(runs / "run1"))
     out = compare(runs_, data=faces, out=tmp_path / "out", **{**FEW, "draws": 1})
     page = Reader((out / "index.html").read_text())

@@ -18,10 +18,10 @@ from kyara.evaluation.evaluate import evaluate
 from kyara.evaluation.sources import Made
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
-from kyara.models.base import Config, Generator, latents
+from kyara.models.base import Config, DataConfig, Generator, latents
 
 pytestmark = pytest.mark.usefixtures("small_networks")
-CONFIG = {"width": 16, "height": 24, "z_dim": 8, "channels": 4}
+CONFIG = {"data": {"width": 16, "height": 24}, "network": {"z_dim": 8, "channels": 4}}
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ class Told(Generator):
 
 
 def test_a_conditional_generator_is_asked_as_its_data_were() -> None:
-    config = Config(8, 8, attributes={"tone": ("dark", "bright")}, joint=((0, 30), (1, 10)))
+    config = Config(DataConfig(8, 8, {"tone": ("dark", "bright")}, ((0, 30), (1, 10))))
     model = Told(config)
     model.anchor = torch.nn.Parameter(torch.zeros(1))
     drawn = model.draw(range(400))["tone"].numpy()

@@ -21,10 +21,10 @@ from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sources import Files, Reference
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
-from kyara.models.base import Config
+from kyara.models.base import Config, DataConfig
 
 CPU = torch.device("cpu")
-TINY = {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}
+TINY = {"data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}}
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_penultimate_features_of_a_recogniser(recogniser: str) -> None:
 
 
 def test_a_generator_has_no_features(tmp_path: Path) -> None:
-    config = {"width": 16, "height": 16, "z_dim": 8, "channels": 4}
+    config = {"data": {"width": 16, "height": 16}, "network": {"z_dim": 8, "channels": 4}}
     weights = models.stored(models.build("dcgan", config))
     checkpoint.write(tmp_path / "g", model="dcgan", config=config, weights=weights, card="", about={})
     with pytest.raises(ValueError, match="no features of pictures; builtin:distortion has"):
@@ -61,7 +61,7 @@ def test_a_generator_has_no_features(tmp_path: Path) -> None:
 
 
 def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SimpleNamespace(embed=means, config=Config(width=24, height=32))
+    model = SimpleNamespace(embed=means, config=Config(DataConfig(24, 32)))
     monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
     extractor = load_extractor(features.DEFAULT, CPU)

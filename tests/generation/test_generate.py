@@ -24,7 +24,7 @@ from kyara.generation import pipeline, sampler
 from kyara.generation.generate import generate
 from kyara.generation.sampler import sample, sample_seeds, shot_latents, slerp
 from kyara.generation.shots import interpolation, parse_seeds
-from kyara.models.base import Config, latents
+from kyara.models.base import Config, DataConfig, latents
 
 
 class Brightness(nn.Module):
@@ -32,7 +32,7 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = Config(width=16, height=24)
+        self.config = Config(DataConfig(16, 24))
         self.checkpoint = SimpleNamespace(hash="0" * 16)
         self.nothing = nn.Parameter(torch.zeros(1))
 
@@ -46,12 +46,14 @@ def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "dcgan": {"width": 16, "height": 24, "z_dim": 8, "channels": 12},
+    "dcgan": {"data": {"width": 16, "height": 24}, "network": {"z_dim": 8, "channels": 12}},
     "stylegan2": {
-        "width": 16, "height": 24, "z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128,
-        "channel_max": 16,
+        "data": {"width": 16, "height": 24},
+        "network": {"z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128, "channel_max": 16},
     },
-    "distortion": {"width": 32, "height": 32, "depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]},
+    "distortion": {
+        "data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]},
+    },
 }  # fmt: skip
 
 

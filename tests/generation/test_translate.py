@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,17 +17,16 @@ from kyara.files import checkpoint, pictures
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, to_float, to_uint8, write_png
-from kyara.generation import translate as verb
-from kyara.generation import video
+from kyara.generation import tiles, video
 from kyara.generation.translate import translate
 from kyara.models.base import Translator
 
 
-def stored(path: Path, name: str, **changes: object) -> Path:
+def stored(path: Path, name: str, **parts: Any) -> Path:
     """A Checkpoint of an architecture's smallest preset, its weights as they come."""
     torch.manual_seed(0)
     cls = models.architecture(name)
-    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    model = cls(cls.presets["tiny"].replace(**parts))
     config = dataclasses.asdict(model.config)
     checkpoint.write(path, model=name, config=config, weights=models.stored(model), card="", about={})
     return path
@@ -55,25 +54,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = translate(str(cartoon), folder, out=tmp_path / "out", json=True)
-    report = json.loads(capsys.readouterr().out)
-    assert report["made"] == 4 and report["pictures"] == 5 and "broken.png" in report["left_out"][0][0]
+    result = translate(str(cartoon), folder, out=tmp_path / "out")
+    out = result.out
+    assert (result.made, result.pictures, [name for name, _ in result.left_out]) == (4, 5, ["broken.png"])
+    shown = capsys.readouterr()
+    assert shown.out == shown.err == "" and str(result).startswith(f"{out}: 4 pictures of 5 pictures\n  broken.png: ")
     rows = {row["source"]: row["file_name"] for row in read_gallery(out)}
     assert rows == {"a.png": "a.png", "more/a.png": "a-2.png", "b.png": "b.png", "one.png": "one.png"}
     for source, name in rows.items():
         assert decode(out / name).shape == decode(folder / source).shape
     network = models.load(cartoon)
     assert isinstance(network, Translator)
-    whole = verb.whole_or_tiles(network.translate, decode(folder / "b.png"), network)
+    whole = tiles.translate_picture(network.translate, decode(folder / "b.png"), network)
     assert np.array_equal(decode(out / "b.png"), whole)
     recipe = pictures.read_recipe(out / "a.png")
     assert recipe is not None and recipe["checkpoint"] == checkpoint.read(cartoon).hash
-    again = translate(str(cartoon), folder, out=tmp_path / "again")
+    again = translate(str(cartoon), folder, out=tmp_path / "again").out
     assert all((again / name).read_bytes() == (out / name).read_bytes() for name in rows.values())
 
 
 def test_one_picture_and_its_size(cartoon: Path, folder: Path, tmp_path: Path) -> None:
-    out = translate(str(cartoon), folder / "more" / "a.png", out=tmp_path / "out", side=40)
+    out = translate(str(cartoon), folder / "more" / "a.png", out=tmp_path / "out", side=40).out
     assert decode(out / "a.png").shape == (66, 40, 3)
     with pytest.raises(PictureError, match=r"broken\.png"):
         translate(str(cartoon), folder / "broken.png", out=tmp_path / "other")
@@ -84,19 +85,19 @@ def test_one_picture_and_its_size(cartoon: Path, folder: Path, tmp_path: Path) -
 def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = models.load(cartoon)
     assert isinstance(network, Translator) and network.receptive_field is not None
-    monkeypatch.setattr(models, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(tiles, "has_bfloat16", lambda device: False)
     columns = 3 + 2 * network.receptive_field // 64  # one more than what is still made as a whole
     panorama = np.tile(drawn_picture(0, 64), (2, columns, 1))[:119]
     with torch.inference_mode():
         whole = to_uint8(network.translate(to_float(panorama[None])))[0]
-    monkeypatch.setattr(verb, "TILE", 64)
+    monkeypatch.setattr(tiles, "TILE", 64)
     largest = []
 
     def counted(part: torch.Tensor) -> torch.Tensor:
         largest.append(max(part.shape[2:]))
         return network.translate(part)
 
-    tiled = verb.whole_or_tiles(counted, panorama, network)
+    tiled = tiles.translate_picture(counted, panorama, network)
     assert len(largest) == 2 * columns and 64 < max(largest) <= 64 + 2 * network.receptive_field < panorama.shape[1]
     assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bit of a float may round the other way
 
@@ -104,10 +105,10 @@ def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyP
 def test_what_makes_no_pictures_is_told(tmp_path: Path, folder: Path, cartoon: Path) -> None:
     with pytest.raises(ValueError, match="dcgan makes no pictures from pictures"):
         translate(str(stored(tmp_path / "gan", "dcgan")), folder, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="knows one style only"):
+    with pytest.raises(ValueError, match="has only one style"):
         translate(str(cartoon), folder, out=tmp_path / "out", styles=3)
     with pytest.raises(ValueError, match="fills no holes"):
-        translate(str(cartoon), folder, out=tmp_path / "out", mask=folder / "a.png")
+        translate(str(cartoon), folder / "a.png", out=tmp_path / "out", mask=folder / "a.png")
     assert not (tmp_path / "out").exists()
 
 
@@ -128,16 +129,80 @@ def test_no_option_is_ignored(tmp_path: Path, folder: Path, cartoon: Path) -> No
 
 def test_styles(tmp_path: Path, folder: Path) -> None:
     munit, photo = str(stored(tmp_path / "munit", "munit")), folder / "a.png"
-    plain = translate(munit, photo, out=tmp_path / "plain")
+    plain = translate(munit, photo, out=tmp_path / "plain").out
     assert [row["style"] for row in read_gallery(plain)] == [""]
-    several = translate(munit, photo, out=tmp_path / "several", styles=2, between=1, seed=5)
+    several = translate(munit, photo, out=tmp_path / "several", styles=2, between=1, seed=5).out
     rows = {row["style"]: decode(several / row["file_name"]) for row in read_gallery(several)}
     assert list(rows) == ["5", "5 to 6, 1/2", "6"]
     assert len({picture.tobytes() for picture in rows.values()}) == 3
-    other = translate(munit, photo, out=tmp_path / "other", styles=1, seed=6)
+    other = translate(munit, photo, out=tmp_path / "other", styles=1, seed=6).out
     assert np.array_equal(decode(other / "a-00.png"), rows["6"])
-    like = translate(munit, photo, out=tmp_path / "like", style=folder / "b.png")
+    like = translate(munit, photo, out=tmp_path / "like", style=folder / "b.png").out
     assert [row["style"] for row in read_gallery(like)] == ["b.png"]
+
+
+def test_several_sources(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "sheet.png", drawn_picture(4))
+    given = [folder / "a.png", folder / "more", tmp_path / "sheet.png", folder / "broken.png"]
+    result = translate(str(cartoon), given, out=tmp_path / "out")
+    rows = {row["source"]: row["file_name"] for row in read_gallery(result.out)}
+    names = ["a.png", "a-2.png", "sheet-2.png"]
+    assert rows == dict(zip([str(given[0]), f"{folder}/more/a.png", str(given[2])], names, strict=True))
+    assert (result.pictures, result.made) == (4, 3) and "broken.png" in result.left_out[0][0]
+    assert decode(result.out / "sheet-2.png").shape == drawn_picture(4).shape
+    assert f"{folder / 'a.png'} {folder / 'more'} " in (result.out / "index.html").read_text()
+    with pytest.raises(ValueError, match="named twice"):
+        translate(str(cartoon), [given[0], given[0]], out=tmp_path / "twice")
+
+
+def test_films_and_pictures_together(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    films = [film(tmp_path / "a.mp4", 4), film(folder / "more" / "a.mp4", 4)]
+    result = translate(str(cartoon), [folder / "a.png", *films], out=tmp_path / "out")
+    assert (result.pictures, result.made, result.films, result.frames) == (1, 3, ["a.mp4", "a-2.mp4"], 8)
+    assert (result.out / "index.html").read_text().count("<video") == 2
+    assert str(result).startswith(f"{result.out}: 3 pictures of 1 picture\n{result.out / 'a.mp4'}: a film\n")
+
+
+def test_without_out_galleries_are_numbered(cartoon: Path, folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = translate(str(cartoon), folder / "one.png", dry_run=True)
+    assert (result.out, result.dry_run) == (Path("galleries/00000-translate-cartoon"), True)
+    assert str(result) == f"would translate 1 picture by {cartoon}, to {result.out}" and not result.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"side": -1}, "--side"),
+        ({"side": 10**12}, "--side"),
+        ({"styles": 0}, "--styles"),
+        ({"styles": 10**12}, "--styles"),
+        ({"between": -1}, "--between"),
+        ({"seed": -1, "styles": 1}, "--seed"),
+        ({"seed": 2**32, "styles": 1}, "--seed"),
+        ({"seed": float("nan"), "styles": 1}, "--seed"),
+        ({"mask": Path("nowhere")}, "--mask"),
+        ({"style": Path("nowhere")}, "--style"),
+        ({"device": ""}, "--device"),
+        ({"out": Path(__file__)}, "--out"),
+        ({"out": Path(__file__) / "inside"}, "--out"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(folder: Path, tmp_path: Path, options: Any, named: str) -> None:
+    with pytest.raises((ValueError, OSError), match=named):  # before the model is looked for
+        translate("nowhere", folder, **{"out": tmp_path / "out"} | options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "drawing.psd", "drawing.CLIP"])
+def test_formats_that_are_not_read_say_what_to_do(cartoon: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"anything")
+    with pytest.raises(PictureError, match=rf"{name}: .*(save|export) it as PNG"):
+        translate(str(cartoon), tmp_path / name, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="no such file"):
+        translate(str(cartoon), tmp_path / "nowhere.png", out=tmp_path / "out")
+    with pytest.raises(ValueError, match="name one or more"):
+        translate(str(cartoon), [], out=tmp_path / "out")
 
 
 def test_nothing_is_overwritten(cartoon: Path, folder: Path, tmp_path: Path) -> None:
@@ -172,15 +237,16 @@ def film(path: Path, frames: int = 12, sound: bool = False) -> Path:
 
 
 @pytest.mark.parametrize("sound", [False, True])
-def test_a_film(
-    cartoon: Path, tmp_path: Path, sound: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_film(cartoon: Path, tmp_path: Path, sound: bool) -> None:
     source = film(tmp_path / "walk.mp4", sound=sound)
-    out = translate(str(cartoon), source, out=tmp_path / "out", json=True)
-    report = json.loads(capsys.readouterr().out)
-    assert report["frames"] == 12 and report["film"] == "walk.mp4" and "warnings" not in report
-    info, *frames = video.read(out / "walk.mp4")
-    assert isinstance(info, video.Info) and info.fps == 4 and len(frames) == 12
+    result = translate(str(cartoon), source, out=tmp_path / "out")
+    out = result.out
+    assert (result.frames, result.films, result.warnings) == (12, ["walk.mp4"], [])
+    page = (out / "index.html").read_text()
+    assert '<video src="walk.mp4" controls' in page and "media-src 'self' file:" in page
+    info, film_frames = video.read(out / "walk.mp4")
+    frames = [*film_frames]
+    assert info.fps == 4 and len(frames) == 12
     assert len(read_gallery(out)) == 3  # one a second
     import av
 
@@ -188,10 +254,9 @@ def test_a_film(
         assert len(container.streams.audio) == sound
     network = models.load(cartoon)
     assert isinstance(network, Translator)
-    first = next(iter([*video.read(source)][1:]))
-    assert isinstance(first, np.ndarray)
+    first = next(video.read(source)[1])
     still = decode(out / "walk-0000.png")
-    assert np.array_equal(still, verb.whole_or_tiles(network.translate, first, network))
+    assert np.array_equal(still, tiles.translate_picture(network.translate, first, network))
     assert np.abs(frames[0].astype(int) - still).mean() < 12  # the encoder loses a little
 
 
@@ -210,8 +275,8 @@ def turned(path: Path, source: Path, matrix: tuple[int, int, int, int]) -> Path:
 )
 def test_a_film_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, int, int], turns: int) -> None:
     source = film(tmp_path / "film.mp4")
-    _, *lying = video.read(source)
-    _, *upright = video.read(turned(tmp_path / "turned.mp4", source, matrix))
+    lying = [*video.read(source)[1]]
+    upright = [*video.read(turned(tmp_path / "turned.mp4", source, matrix))[1]]
     assert len(upright) == len(lying)
     for one, other in zip(upright, lying, strict=True):
         assert np.array_equal(one, np.rot90(other, turns))
@@ -231,8 +296,8 @@ def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:
     middle = frames + int.from_bytes(data[frames - 8 : frames - 4], "big") // 2
     damaged[middle : middle + 200] = bytes(200)
     (tmp_path / "damaged.mp4").write_bytes(bytes(damaged))
-    out = translate(str(cartoon), tmp_path / "damaged.mp4", out=tmp_path / "out")
-    assert len([*video.read(out / "damaged.mp4")]) > 10
+    out = translate(str(cartoon), tmp_path / "damaged.mp4", out=tmp_path / "out").out
+    assert len([*video.read(out / "damaged.mp4")[1]]) > 9
 
 
 def test_without_the_extra_films_say_what_to_install(
@@ -240,7 +305,7 @@ def test_without_the_extra_films_say_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     (tmp_path / "film.mp4").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"kyara\[video\]"):
+    with pytest.raises(ValueError, match=r"pip install .av.*kyara\[video\]"):
         translate(str(cartoon), tmp_path / "film.mp4", out=tmp_path / "out")
 
 
@@ -261,22 +326,23 @@ def test_holes_are_filled_and_nothing_else(inpainting: Path, tmp_path: Path) -> 
     picture = drawn_picture(0, 60)[:, :47]
     write_png(tmp_path / "face.png", picture)
     write_png(tmp_path / "mask.png", mask_of(picture))
-    out = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
+    out = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "out").out
     made, hole = decode(out / "face.png"), mask_of(picture)[..., 0] > 0
     assert np.array_equal(made[~hole], picture[~hole]) and not np.array_equal(made[hole], picture[hole])
-    half = translate(str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "half", side=24)
+    half = translate(
+        str(inpainting), tmp_path / "face.png", mask=tmp_path / "mask.png", out=tmp_path / "half", side=24
+    ).out
     assert decode(half / "face.png").shape == (31, 24, 3)
 
 
-def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
     write_png(masks / "b.png", mask_of(drawn_picture(2, 24)))
     write_png(masks / "one.png", np.full((2, 2, 3), 255, np.uint8))
-    out = translate(str(inpainting), folder, mask=masks, out=tmp_path / "out", json=True)
-    report = json.loads(capsys.readouterr().out)
-    assert [row["file_name"] for row in read_gallery(out)] == ["b.png"]
-    why = dict(map(tuple, report["left_out"]))
+    result = translate(str(inpainting), folder, mask=masks, out=tmp_path / "out")
+    assert [row["file_name"] for row in read_gallery(result.out)] == ["b.png"]
+    why = dict(result.left_out)
     assert "has no mask called a" in why["a.png"] and "2x2 and 1x1 pixels" in why["one.png"]
 
 

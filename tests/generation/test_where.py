@@ -20,14 +20,14 @@ from kyara.generation import confirm, pipeline
 from kyara.generation.generate import TRIES, generate
 
 ATTRIBUTES = {"hair": ["black", "blonde", "silver"], "eyes": ["green", "red"]}
-JOINT = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
+COUNTS = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
 
 
 def make(path: Path, name: str = "dcgan", **told: Any) -> str:
     """A Checkpoint with random weights, in which labels matter."""
     torch.manual_seed(0)
     sizes = {"dcgan": {"channels": 12}, "stylegan2": {"w_dim": 8, "mapping_layers": 1, "channel_base": 128}}
-    config = {"width": 16, "height": 24, "z_dim": 8, **sizes[name], **told}
+    config = {"data": {"width": 16, "height": 24, **told}, "network": {"z_dim": 8, **sizes[name]}}
     model = models.build(name, config)
     weights = {k: t + torch.randn_like(t) if t.is_floating_point() and t.ndim > 1 else t for k, t in
                models.stored(model).items()}  # fmt: skip
@@ -41,7 +41,7 @@ def gallery(*arguments: Any, **options: Any) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    return make(tmp_path / "model", attributes=ATTRIBUTES, joint=JOINT)
+    return make(tmp_path / "model", attributes=ATTRIBUTES, label_counts=COUNTS)
 
 
 def test_what_is_asked_for_stands_in_the_table_and_in_every_picture(model: str, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_is_not_asked_for_comes_as_often_as_in_the_data(model: str, tmp_pat
 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
 def test_like_repeats_labels(name: str, tmp_path: Path) -> None:
-    model = make(tmp_path / "m", name, attributes=ATTRIBUTES, joint=JOINT)
+    model = make(tmp_path / "m", name, attributes=ATTRIBUTES, label_counts=COUNTS)
     old = gallery(model, seeds="3-9", where="hair=blonde", rank="none", out=tmp_path / "old")
     new = gallery(like=old / "seed0007.png", rank="none", out=tmp_path / "new")
     assert (new / "seed0007.png").read_bytes() == (old / "seed0007.png").read_bytes()
@@ -76,7 +76,7 @@ def test_like_repeats_labels(name: str, tmp_path: Path) -> None:
 def test_like_with_where_changes_that_attribute_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make(tmp_path / "m", name, attributes=ATTRIBUTES, joint=JOINT)
+    model = make(tmp_path / "m", name, attributes=ATTRIBUTES, label_counts=COUNTS)
     old = gallery(model, seeds="7", where="hair=blonde", truncation=0.9, mirror=True, rank="none", out=tmp_path / "old")
     seen: list[tuple[Tensor, dict[str, Tensor]]] = []
     sampled = pipeline.sample
@@ -155,17 +155,17 @@ def test_a_model_that_learned_no_attributes_says_so(tmp_path: Path) -> None:
         {"attributes": {"hair": ["a", "a"]}},
         {"attributes": {"hair": "abc"}},
         {"attributes": ["hair"]},
-        {"attributes": {"hair": ["a", "b"]}, "joint": [[2, 1]]},
-        {"attributes": {"hair": ["a", "b"]}, "joint": [[0, 0]]},
-        {"attributes": {"hair": ["a", "b"]}, "joint": [[0, 0, 1]]},
+        {"attributes": {"hair": ["a", "b"]}, "label_counts": [[2, 1]]},
+        {"attributes": {"hair": ["a", "b"]}, "label_counts": [[0, 0]]},
+        {"attributes": {"hair": ["a", "b"]}, "label_counts": [[0, 0, 1]]},
     ],
 )
 def test_a_checkpoint_with_impossible_attributes_is_refused(tmp_path: Path, told: dict[str, Any]) -> None:
     folder = make(tmp_path / "model")
     described = json.loads((tmp_path / "model" / "config.json").read_text())
-    described["config"] |= told
+    described["config"]["data"] |= told
     (tmp_path / "model" / "config.json").write_text(json.dumps(described))
-    with pytest.raises(CheckpointError, match=r"attribute|joint"):
+    with pytest.raises(CheckpointError, match=r"attribute|label_counts"):
         models.load(folder)
 
 

@@ -10,17 +10,18 @@ import torch
 from kyara import models
 from kyara.files import checkpoint
 
-SIZE: dict[str, Any] = {
-    "width": 32, "height": 32, "z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16,
-}  # fmt: skip
+NETWORK = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16}
 ATTRIBUTES = {"hair": ["black", "brown", "pink"], "eyes": ["brown", "red"]}
 
 
-def write(path: Path, *, seed: int = 0, labels: bool = False, near: str | None = None, **changes: Any) -> str:
+def write(
+    path: Path, *, seed: int = 0, labels: bool = False, near: str | None = None, width: int = 32, **network: Any
+) -> str:
     """A stylegan2 with random weights, or with those of the checkpoint `near` changed a little. With `labels` it is
     conditioned on hair and eyes."""
     torch.manual_seed(seed)
-    config = {**SIZE, **changes} | ({"attributes": ATTRIBUTES, "labels_from": 4} if labels else {})
+    data = {"width": width, "height": 32, "attributes": ATTRIBUTES if labels else {}}
+    config = {"data": data, "network": {**NETWORK, **network, "labels_from": 4 if labels else 0}}
     model = models.build("stylegan2", config)
     weights = {k: t * 0.2 if "to_rgb.conv" in k else t for k, t in models.stored(model).items()}  # within [-1, 1]
     if near is not None:

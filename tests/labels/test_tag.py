@@ -31,7 +31,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Checkpoint that really tells dark pictures from light ones: trained here, in seconds."""
     folder = tmp_path_factory.mktemp("tagger")
     torch.manual_seed(0)
-    model = Model(dataclasses.replace(PRESETS["tiny"], attributes=BRIGHT, brightness=0.0))
+    model = Model(PRESETS["tiny"].replace(data={"attributes": BRIGHT}, augment={"brightness": 0.0}))
     optimizer = torch.optim.Adam(model.net.parameters(), 3e-3)
     for _ in range(30):
         label = torch.randint(2, (16,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,7 +43,7 @@ def test_only_colours_vary() -> None:
 
 def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
     """From a few small pictures, seen for a few seconds, it is right clearly more often than chance."""
-    changes = "lr=0.002,jitter=0,enlarged=0,ema_kimg=0.2"
+    changes = "optimizer.lr=0.002,augment.jitter=0,augment.enlarged=0,optimizer.ema_kimg=0.2"
     run = train(
         "distortion", faces, out=tmp_path / "run", preset="tiny", kimg=6, snap=10, batch=32, set=changes, workers=0
     )
@@ -63,11 +62,11 @@ def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
 
 def test_pairs_show_every_picture_both_ways() -> None:
     torch.manual_seed(0)
-    config = replace(PRESETS["tiny"], jitter=0.0, enlarged=0.0)
+    config = PRESETS["tiny"].replace(augment={"jitter": 0.0, "enlarged": 0.0})
     real = smooth(8)
     pictures, labels = Model(config)._examples(real)
     assert labels.tolist() == [0] * 8 + [1] * 8
     assert torch.equal(pictures[:8], real)
     assert (pictures[8:] != real).flatten(1).any(1).all()
-    pictures, labels = Model(replace(config, pairs=False, probability=0.0))._examples(real)
+    pictures, labels = Model(config.replace(augment={"pairs": False, "probability": 0.0}))._examples(real)
     assert torch.equal(pictures, real) and not labels.any()

@@ -18,13 +18,14 @@ from kyara.perception.features import even, gram, load_features
 
 CPU = torch.device("cpu")
 TINY = PRESETS["tiny"]
-WEIGHTS = ("hole_weight", "valid_weight", "perceptual_weight", "style_weight", "tv_weight", "adversarial_weight")
+WEIGHTS = ("hole", "valid", "perceptual", "style", "tv", "adversarial")
 NAMES = ("hole", "valid", "perceptual", "style", "tv", "g")
 
 
 def model_with(**changes: Any) -> Model:
     torch.manual_seed(0)
-    return Model(replace(TINY, **changes))
+    network = {name: value for name, value in changes.items() if hasattr(TINY.network, name)}
+    return Model(TINY.replace(network=network, losses={k: v for k, v in changes.items() if k not in network}))
 
 
 def only(weight: str, value: float) -> dict[str, float]:
@@ -38,7 +39,7 @@ def some_pictures(count: int = 4, size: int = 32) -> Tensor:
 
 
 def centre(count: int, size: int = 32) -> Tensor:
-    return draw_kind("centre", TINY, count, size, size)[:, None]
+    return draw_kind("centre", TINY.holes, count, size, size)[:, None]
 
 
 # Layers
@@ -214,7 +215,7 @@ def test_what_has_no_weight_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("looked at")
 
     monkeypatch.setattr(inpainting, "load_features", refuse)
-    model = model_with(**only("hole_weight", 6.0))
+    model = model_with(**only("hole", 6.0))
     assert list(model.losses("g", Batch(some_pictures()))) == ["hole"]
     assert model.d is None and list(model.players()) == ["g"]
     assert not any(name.startswith("d.") for name in stored(model))
@@ -235,7 +236,7 @@ def test_gram_and_even() -> None:
 
 
 def test_kinds_come_as_often_as_asked() -> None:
-    config = replace(TINY, free_form=0.1, rectangles=0.2, centre=0.3, eyes=0.25, mouth=0.15)
+    config = replace(TINY.holes, free_form=0.1, rectangles=0.2, centre=0.3, eyes=0.25, mouth=0.15)
     for kind in KINDS:
         alone = replace(config, **{name: float(name == kind) for name in KINDS})
         generator, again = (torch.Generator().manual_seed(5) for _ in range(2))
@@ -250,7 +251,7 @@ def test_kinds_come_as_often_as_asked() -> None:
 
 def test_holes_have_the_size_and_the_place_they_should() -> None:
     torch.manual_seed(0)
-    means = {kind: draw_kind(kind, TINY, 400, 64, 64).float() for kind in KINDS}
+    means = {kind: draw_kind(kind, TINY.holes, 400, 64, 64).float() for kind in KINDS}
     share = {kind: holes.mean((1, 2)) for kind, holes in means.items()}
     assert (share["centre"] == 0.25).all()
     assert share["rectangles"].min() > 0.03 and share["rectangles"].max() < 0.37
@@ -307,10 +308,12 @@ def test_a_window_is_filled_as_the_same_picture_alone() -> None:
 
 
 def test_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, real = model_with(free_form=0, rectangles=0, eyes=0, mouth=0, centre=1), some_pictures(5) * 0.5
+    model, real = Model(TINY.replace(holes={kind: float(kind == "centre") for kind in KINDS})), some_pictures(5) * 0.5
     monkeypatch.setattr(model, "fill", lambda pictures, holes: torch.where(holes, pictures + 0.2, pictures))
-    scores = model.measure(Batch(real))
-    assert next(iter(scores)) == "hole_l1" and scores["hole_l1"] == pytest.approx(0.2, abs=1e-5)
+    scores = model.measure(Batch(real), lambda filled, real: 7.0)
+    assert (
+        scores["frechet"] == 7 and next(iter(scores)) == "hole_l1" and scores["hole_l1"] == pytest.approx(0.2, abs=1e-5)
+    )
     assert scores["psnr"] == pytest.approx(10 * np.log10(4 / (0.25 * 0.04)), abs=1e-3)
 
 
@@ -346,7 +349,7 @@ def test_unknown_features_are_named() -> None:
 
 def test_it_learns_to_fill() -> None:
     """A tiny network, one picture, some dozens of steps: the hole is filled far better than with grey."""
-    model, real, holes = model_with(**only("hole_weight", 6.0)), some_pictures(2), centre(2)
+    model, real, holes = model_with(**only("hole", 6.0)), some_pictures(2), centre(2)
     optimizer = torch.optim.Adam(model.g.parameters(), 5e-3)
     losses = []
     for _ in range(60):
@@ -360,6 +363,10 @@ def test_it_learns_to_fill() -> None:
 
 def test_the_paper_is_a_preset() -> None:
     config: Config = PRESETS["rfr"]
-    assert (config.hole_weight, config.valid_weight, config.perceptual_weight) == (6, 1, 0.05)
-    assert (config.style_weight, config.tv_weight, config.adversarial_weight) == (120, 0.1, 0)
-    assert (config.recurrences, config.kernel, config.widths) == (6, 7, (64, 128, 256, 512))
+    assert (config.losses.hole, config.losses.valid, config.losses.perceptual) == (6, 1, 0.05)
+    assert (config.losses.style, config.losses.tv, config.losses.adversarial) == (120, 0.1, 0)
+    assert (config.network.recurrences, config.network.kernel_size, config.network.widths) == (
+        6,
+        7,
+        (64, 128, 256, 512),
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,14 +18,14 @@ WEIGHTS = ("adversarial", "image", "style", "content", "cycle", "perceptual")
 TINY = munit.PRESETS["tiny"]
 
 
-def model(**changes: object) -> munit.Model:
+def model(**parts: Any) -> munit.Model:
     torch.manual_seed(0)
-    return munit.Model(dataclasses.replace(TINY, **changes))
+    return munit.Model(TINY.replace(**parts))
 
 
 def only(**weights: float) -> munit.Model:
     """A model with these losses and no others."""
-    return model(**dict.fromkeys(WEIGHTS, 0.0) | weights)
+    return model(losses=dict.fromkeys(WEIGHTS, 0.0) | weights)
 
 
 def some_batch(count: int = 2, seed: int = 1) -> Batch:
@@ -89,7 +89,7 @@ def test_the_discriminator_looks_at_several_sizes() -> None:
     half = F.avg_pool2d(pictures, 3, 2, 1, count_include_pad=False)
     assert torch.allclose(found[1], critic.scales[1](half).flatten(1), atol=1e-6)
     for side, scales in ((64, 3), (16, 2), (9, 1), (1, 1)):
-        config = dataclasses.replace(TINY, width=side, height=side + 40)
+        config = TINY.replace(data={"width": side, "height": side + 40})
         assert len(munit.Discriminator(config).scales) == scales
 
 
@@ -111,8 +111,8 @@ def test_sizes() -> None:
 
 def styles(count: int = 2) -> Tensor:
     """As the model draws them."""
-    z = torch.randn(count, TINY.style_dim)
-    return z * (torch.rand(count, 1) >= TINY.default_style)
+    z = torch.randn(count, TINY.network.style_dim)
+    return z * (torch.rand(count, 1) >= TINY.losses.default_style_prob)
 
 
 def expected(net: munit.Model, batch: Batch, name: str) -> Tensor:
@@ -161,7 +161,7 @@ def test_each_loss_is_its_equation_and_reaches_its_parts(name: str) -> None:
 
 
 def test_all_losses_are_those_of_their_own() -> None:
-    whole = model(**{name: float(i + 1) for i, name in enumerate(WEIGHTS)})
+    whole = model(losses={name: float(i + 1) for i, name in enumerate(WEIGHTS)})
     torch.manual_seed(7)
     found = whole.losses("g", some_batch())
     assert set(found) == set(WEIGHTS)
@@ -170,7 +170,7 @@ def test_all_losses_are_those_of_their_own() -> None:
 
 
 def test_the_discriminators_loss() -> None:
-    net, batch = model(adversarial=2.0), some_batch()
+    net, batch = model(losses={"adversarial": 2.0}), some_batch()
     torch.manual_seed(7)
     found = net.losses("d", batch)["d"]
     torch.manual_seed(7)
@@ -210,14 +210,14 @@ def test_all_that_a_discriminator_sees_is_augmented() -> None:
 def test_some_styles_are_the_default() -> None:
     torch.manual_seed(0)
     side = munit.Side(None, None, torch.empty(4000, 3, 1, 1))  # type: ignore[arg-type]
-    drawn = model(default_style=0.25)._styles(side)
+    drawn = model(losses={"default_style_prob": 0.25})._styles(side)
     default = (drawn == 0).all(1)
     assert float(default.float().mean()) == pytest.approx(0.25, abs=0.03)
     assert float(drawn[~default].std()) == pytest.approx(1, abs=0.03) and not (drawn[~default] == 0).any()
 
 
 def test_the_learning_rate_halves() -> None:
-    net = model(halvings=10)
+    net = model(optimizer={"lr_halvings": 10})
     assert [net.lr_scale(p) for p in (0.0, 0.099, 0.1, 0.55, 1.0)] == [1, 1, 0.5, 2**-5, 2**-10]
     assert model().lr_scale(0.9) == 1
 
@@ -250,7 +250,7 @@ def squares(seed: int, colour: int) -> Tensor:
 
 def test_styles_come_back() -> None:
     """Reddish photos, bluish drawings: what is made in a style is of that style, and of the domain."""
-    net = model(width=16, height=16, style_dim=2, style=5.0)
+    net = model(data={"width": 16, "height": 16}, network={"style_dim": 2}, losses={"style": 5.0})
     photos, styles = squares(5000, 0), base.latents(range(8), 2)
 
     def error() -> float:
@@ -287,5 +287,5 @@ def test_preview_and_measure() -> None:
         down = base.latents([2], net.style_dim).expand(8, -1)
         assert torch.allclose(rows[:, 4], net.translate(batch.photos[:8], down), atol=1e-5)
         assert net.preview(batch[:3]).shape == (9, 3, 32, 32)
-        scores = net.measure(batch)
+        scores = net.measure(batch, lambda made, real: float((made - real).abs().mean()))
     assert next(iter(scores)) == "frechet" and scores["frechet"] > 0 and scores["diversity"] > 0

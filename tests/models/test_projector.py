@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +46,16 @@ def test_sliced_wasserstein_of_what_is_moved() -> None:
     assert sliced_wasserstein(a + torch.tensor([3.0, 1.0]), a, along).item() == pytest.approx(2, abs=1e-5)
 
 
-def tiny(**changes: float) -> projector.Model:
+def tiny(altered: float = 0.75, **losses: float) -> projector.Model:
     torch.manual_seed(0)
-    return projector.Model(dataclasses.replace(projector.PRESETS["tiny"], **changes)).train()
+    return projector.Model(projector.PRESETS["tiny"].replace(losses=losses, augment={"altered": altered})).train()
 
 
 def test_each_loss_is_there_only_with_a_weight() -> None:
     batch = Batch(torch.zeros(4, 3, 64, 64))
     names = ("feature", "adversarial", "pixels", "ssim")
     for left_out in (None, *names):
-        model = tiny(**({left_out: 0.0} if left_out else {}))
+        model = tiny(**({"features" if left_out == "feature" else left_out: 0.0} if left_out else {}))
         assert set(model.losses("g", batch)) == set(names) - {left_out}
         assert (model.d is None) == (left_out == "adversarial") and model.reg_interval("d") == int(model.d is not None)
 
@@ -68,7 +67,7 @@ def test_the_true_features_restore_the_picture() -> None:
     model.losses("g", batch)
     torch.manual_seed(1)
     host, pictures, altered = model._given(batch.real)
-    assert torch.equal(pictures, host.picture) and not altered.any()
+    assert torch.equal(pictures, host.pictures) and not altered.any()
     true = (host.value - model.mean) / model.deviation
     model.g.forward = lambda pictures, hosts: true  # type: ignore[method-assign,assignment]
     torch.manual_seed(1)
@@ -84,7 +83,7 @@ def test_altered_pictures_are_altered_where_it_says() -> None:
     model = tiny(altered=1.0)
     torch.manual_seed(0)
     host, pictures, altered = model._given(torch.zeros(16, 3, 64, 64))
-    same = (pictures == host.picture).all(1, keepdim=True)
+    same = (pictures == host.pictures).all(1, keepdim=True)
     near = torch.nn.functional.interpolate(altered.float(), (64, 64)) > 0
     assert (same | near).all() and not same.all((1, 2, 3)).any()
 
@@ -121,8 +120,8 @@ def test_it_learns_of_a_translator_from_pictures(tmp_path: Path, faces: Path) ->
         "projector", faces, of="builtin:inpainting", preset="tiny", out=tmp_path / "run", kimg=0.016, snap=1, workers=0
     )
     config = checkpoint.read(run).config
-    assert config["of_hash"] == checkpoint.read("builtin:inpainting").hash and config["width"] == 64
+    assert config["generator"]["hash"] == checkpoint.read("builtin:inpainting").hash and config["data"]["width"] == 64
     found = models.load(run)
     assert isinstance(found, projector.Model)
     pictures = torch.rand(2, 3, 64, 64) * 2 - 1
-    assert found.project(pictures, pictures).shape == (2, *config["value"])
+    assert found.project(pictures, pictures).shape == (2, *config["generator"]["shape"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from kyara.training import loop
 from kyara.training.train import train
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
-JOINT = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
+COUNTS = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
 
 
 class Variant(NamedTuple):
@@ -37,17 +37,17 @@ def variants() -> list[Variant]:
     return found
 
 
-def tiny(variant: Variant, **changes: object) -> Model:
+def tiny(variant: Variant, **size: int) -> Model:
     torch.manual_seed(0)
     cls = models.architecture(variant.name)
-    told = {"attributes": ATTRIBUTES, "joint": JOINT} if variant.told else {}
-    return cls(dataclasses.replace(cls.presets["tiny"], **told, **changes))
+    data: dict[str, Any] = {"attributes": ATTRIBUTES, "label_counts": COUNTS} if variant.told else {}
+    return cls(cls.presets["tiny"].replace(data={**data, **size}))
 
 
 def batch_of(model: Model, count: int = 8) -> Batch:
     """Random pictures, and labels of which some are unknown."""
-    real = torch.rand(count, 3, model.config.height, model.config.width) * 2 - 1
-    labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.attributes.items()}
+    real = torch.rand(count, 3, model.config.data.height, model.config.data.width) * 2 - 1
+    labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.data.attributes.items()}
     if model.pointed:
         labels["points"] = torch.rand(count, 12, 2)
         labels["points"][1] = torch.nan
@@ -66,18 +66,29 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 def test_every_number_is_explained(name: str) -> None:
-    parents = models.architecture(name).config_type.__mro__[:-1]
-    source = "".join(map(inspect.getsource, parents))
-    for field in dataclasses.fields(models.architecture(name).config_type):
-        after = source.split(f"    {field.name}: ", 1)[1].split("\n")
-        assert after[1].strip().startswith('"""'), field.name
+    config = models.architecture(name).config_type()
+    for part in dataclasses.fields(config):
+        values = getattr(config, part.name)
+        source = "".join(map(inspect.getsource, type(values).__mro__[:-1]))
+        for field in dataclasses.fields(values):
+            places = source.split(f"    {field.name}: ")[1:]
+            assert any(place.split("\n")[1].strip().startswith('"""') for place in places), field.name
+
+
+def test_unknown_numbers_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown part width"):
+        models.build(name, {"width": 8})
+    with pytest.raises(ValueError, match=r"unknown data\.depth; data has attributes"):
+        models.build(name, {"data": {"depth": 8}})
+    with pytest.raises(ValueError, match="data must be a table"):
+        models.build(name, {"data": 8})
 
 
 def test_presets_build_from_their_own_description(name: str) -> None:
     for config in models.architecture(name).presets.values():
         with torch.device("meta"):
             if models.architecture(name).attributed == "must":
-                config = dataclasses.replace(config, attributes=ATTRIBUTES, joint=JOINT)
+                config = config.replace(data={"attributes": ATTRIBUTES, "label_counts": COUNTS})
             assert models.build(name, dataclasses.asdict(config)).config == config
 
 
@@ -106,8 +117,8 @@ def test_a_translator_keeps_every_shape(variant: Variant) -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
 def test_any_shape_and_every_phase_learns(variant: Variant, shape: tuple[int, int]) -> None:
     height, width = shape
-    changes = {"height": height, "width": width}
-    model = tiny(variant, **({} if models.architecture(variant.name).of_another else changes)).train()
+    size = {} if models.architecture(variant.name).of_another else {"height": height, "width": width}
+    model = tiny(variant, **size).train()
     for phase in model.phases:
         player = model.players()[phase]
         losses = model.losses(phase, batch_of(model))
@@ -138,7 +149,7 @@ def test_a_generator_samples_what_it_should(variant: Variant) -> None:
     z = latents(range(5), model.z_dim)
     with torch.inference_mode():
         batch = model.sample(z)
-        assert batch.shape == (5, 3, model.config.height, model.config.width)
+        assert batch.shape == (5, 3, model.config.data.height, model.config.data.width)
         assert torch.allclose(model.sample(z[2:3]), batch[2:3], atol=1e-5)
         assert torch.equal(model.sample(z), batch)
         assert not torch.allclose(batch[0], batch[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +12,17 @@ from kyara.models import tagger
 from kyara.models.base import Batch
 
 VALUES = {"hair": ("blue", "green", "red"), "eyes": ("black", "white")}
-CONFIG = dataclasses.replace(tagger.PRESETS["tiny"], attributes=VALUES)
+STILL = dict.fromkeys(("translate", "scale", "degrees", "brightness", "cutout"), 0.0)
+CONFIG = tagger.PRESETS["tiny"].replace(data={"attributes": VALUES})
 
 
-def model(**changes: object) -> tagger.Model:
+def no_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    raise AssertionError("the tagger compares no sets")
+
+
+def model(**parts: Any) -> tagger.Model:
     torch.manual_seed(0)
-    return tagger.Model(dataclasses.replace(CONFIG, **changes))
+    return tagger.Model(CONFIG.replace(**parts))
 
 
 def faces(count: int, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -32,13 +37,13 @@ def faces(count: int, seed: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tens
 
 
 def test_unknown_labels_count_for_nothing() -> None:
-    net = model(smoothing=0.2).train()
+    net = model(losses={"label_smoothing": 0.2}).train()
     pictures, labels = faces(8)
     hidden = {**labels, "hair": torch.where(torch.arange(8) < 4, labels["hair"], -1)}
 
     def loss(pictures: torch.Tensor, labels: dict[str, torch.Tensor]) -> dict[str, float]:
         torch.manual_seed(3)
-        plain = dataclasses.replace(net.config, shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0)
+        plain = net.config.replace(augment=STILL)
         net.config = plain
         return {
             name: float(value.detach()) for name, value in net.losses("tell", Batch(pictures, labels=labels)).items()
@@ -53,9 +58,7 @@ def test_unknown_labels_count_for_nothing() -> None:
 
 @pytest.mark.parametrize("levels", [0, 5])
 def test_the_loss_is_smoothed_cross_entropy_of_scaled_cosines(levels: int) -> None:
-    net = model(
-        levels=levels, shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0, smoothing=0.1, scale=5.0
-    ).train()
+    net = model(network={"histogram_levels": levels, "logit_scale": 5.0}, augment=STILL).train()
     pictures, labels = faces(4)
     with torch.no_grad():
         pooled = net.net.body(pictures).pooler_output
@@ -83,7 +86,7 @@ def test_variation_keeps_colours_and_size() -> None:
             assert seen[:, 0].argmax() == before[:, 0, 0].argmax() and high - low > 0.5
         else:
             assert high - low < 1e-5
-    still = dataclasses.replace(CONFIG, shift=0.0, zoom=0.0, turn=0.0, brightness=0.0, cutout=0.0)
+    still = CONFIG.replace(augment=STILL)
     pictures, _ = faces(3)
     assert torch.allclose(tagger.vary(pictures, still), pictures, atol=1e-5)
 
@@ -118,11 +121,13 @@ def test_measure_leaves_unknown_out_and_sets_the_temperature() -> None:
     half = torch.arange(40) < 20
     truth = {"hair": torch.where(half, told["hair"], -1), "eyes": torch.where(half, 1 - told["eyes"], told["eyes"])}
     with torch.no_grad():
-        found = net.measure(Batch(pictures, labels=truth))
+        found = net.measure(Batch(pictures, labels=truth), no_distance)
     assert found == {"error": 0.25, "error/hair": 0.0, "error/eyes": 0.5} and next(iter(found)) == "error"
     assert float(net.temperatures[0]) == pytest.approx(0.25)  # always right: as sure as it may be
     with torch.no_grad():
-        assert net.measure(Batch(pictures, labels={name: torch.full((40,), -1) for name in truth})) == {"error": 0}
+        assert net.measure(Batch(pictures, labels={name: torch.full((40,), -1) for name in truth}), no_distance) == {
+            "error": 0
+        }
 
 
 def test_embeddings_are_normal_and_each_picture_stands_alone() -> None:
@@ -152,5 +157,5 @@ def test_it_learns_colours() -> None:
     net.net_ema.load_state_dict(net.net.state_dict())
     with torch.no_grad():
         pictures, labels = faces(200, seed=10_000)
-        found = net.eval().measure(Batch(pictures, labels=labels))
+        found = net.eval().measure(Batch(pictures, labels=labels), no_distance)
     assert found["error/hair"] < 0.05 and found["error/eyes"] < 0.1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,15 @@ from kyara.nn import conditioning
 from kyara.training.transfer import initialise
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
-JOINT = ((0, 0, 60), (1, 0, 30), (2, 1, 10))
+COUNTS = ((0, 0, 60), (1, 0, 30), (2, 1, 10))
 LABELS = torch.tensor([[0, 1], [2, -1], [-1, 0], [-1, -1]])
 
 
-def tiny(name: str, **changes: object) -> Generator:
+def tiny(name: str, attributes: Mapping[str, Any] | None = None, label_counts: Any = (), **parts: Any) -> Generator:
     cls = models.architecture(name)
     torch.manual_seed(0)
-    model = cls(dataclasses.replace(cls.presets["tiny"], **changes))
+    data = {"attributes": attributes or {}, "label_counts": label_counts}
+    model = cls(cls.presets["tiny"].replace(data=data, **parts))
     assert isinstance(model, Generator)
     return model.eval()
 
@@ -58,23 +60,23 @@ def test_the_label_loss_leaves_unknown_out() -> None:
 
 
 def test_labels_are_drawn_from_the_joint_distribution() -> None:
-    drawn = [conditioning.draw(ATTRIBUTES, JOINT, {}, seed) for seed in range(1000)]
+    drawn = [conditioning.draw(ATTRIBUTES, COUNTS, {}, seed) for seed in range(1000)]
     found = np.array([[labels["hair"], labels["eyes"]] for labels in drawn])
     assert {tuple(row) for row in found.tolist()} == {(0, 0), (1, 0), (2, 1)}
     assert np.bincount(found[:, 0]) / 1000 == pytest.approx([0.6, 0.3, 0.1], abs=0.05)
-    green = [conditioning.draw(ATTRIBUTES, JOINT, {"eyes": 0}, seed)["hair"] for seed in range(1000)]
+    green = [conditioning.draw(ATTRIBUTES, COUNTS, {"eyes": 0}, seed)["hair"] for seed in range(1000)]
     assert np.bincount(green) / 1000 == pytest.approx([2 / 3, 1 / 3], abs=0.05)
-    assert conditioning.draw(ATTRIBUTES, JOINT, {"hair": 2}, 5) == {"hair": 2, "eyes": 1}
-    assert conditioning.draw(ATTRIBUTES, JOINT, {"hair": 2, "eyes": 0}, 5) == {"hair": 2, "eyes": 0}  # never seen
+    assert conditioning.draw(ATTRIBUTES, COUNTS, {"hair": 2}, 5) == {"hair": 2, "eyes": 1}
+    assert conditioning.draw(ATTRIBUTES, COUNTS, {"hair": 2, "eyes": 0}, 5) == {"hair": 2, "eyes": 0}  # never seen
     assert conditioning.draw(ATTRIBUTES, (), {"eyes": 1}, 5) == {"hair": -1, "eyes": 1}
-    assert drawn[7] == conditioning.draw(ATTRIBUTES, JOINT, {}, 7)
+    assert drawn[7] == conditioning.draw(ATTRIBUTES, COUNTS, {}, 7)
 
 
 def test_a_combination_that_never_occurs_takes_the_rest_from_what_is_nearest() -> None:
     attributes = {**ATTRIBUTES, "smile": ("no", "yes")}
-    joint = ((0, 0, 0, 5), (0, 1, 1, 5), (1, 0, 0, 5))
-    assert conditioning.draw(attributes, joint, {"hair": 1, "eyes": 0}, 1)["smile"] == 0
-    smiles = {conditioning.draw(attributes, joint, {"hair": 1, "eyes": 1}, seed)["smile"] for seed in range(50)}
+    counts = ((0, 0, 0, 5), (0, 1, 1, 5), (1, 0, 0, 5))
+    assert conditioning.draw(attributes, counts, {"hair": 1, "eyes": 0}, 1)["smile"] == 0
+    smiles = {conditioning.draw(attributes, counts, {"hair": 1, "eyes": 1}, seed)["smile"] for seed in range(50)}
     assert smiles == {0, 1}  # as among those with the hair or the eyes
 
 
@@ -103,7 +105,7 @@ def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> Non
     parent = tiny(name)
     for parameter in parent.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    child = tiny(name, attributes=ATTRIBUTES, joint=JOINT)
+    child = tiny(name, ATTRIBUTES, COUNTS)
     fresh, left = initialise(child, parent)
     assert not left
     assert fresh and all({"labels", "heads"} & set(module.split(".")) for module in fresh)
@@ -114,20 +116,20 @@ def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> Non
 
 
 def test_rows_of_other_attributes_are_left_behind() -> None:
-    parent = tiny("dcgan", attributes={"hair": ("a", "b", "c"), "eyes": ("d", "e")})
-    same = tiny("dcgan", attributes=ATTRIBUTES)
+    parent = tiny("dcgan", {"hair": ("a", "b", "c"), "eyes": ("d", "e")})
+    same = tiny("dcgan", ATTRIBUTES)
     torch.nn.init.ones_(parent.g_ema.labels.rows)  # type: ignore[union-attr,operator,arg-type]
     initialise(same, parent)
     assert same.g_ema.labels.rows.abs().sum() == 0  # type: ignore[union-attr,operator]
-    again = tiny("dcgan", attributes=parent.config.attributes)
+    again = tiny("dcgan", parent.config.data.attributes)
     initialise(again, parent)
     assert again.g_ema.labels.rows.min() == 1  # type: ignore[union-attr,operator]
     with pytest.raises(ValueError, match="other attributes"):
-        initialise(tiny("cgan", attributes=ATTRIBUTES), tiny("cgan", attributes=parent.config.attributes))
+        initialise(tiny("cgan", ATTRIBUTES), tiny("cgan", parent.config.data.attributes))
 
 
 def test_truncation_leads_to_the_average_of_what_was_asked() -> None:
-    model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT)
+    model = tiny("stylegan2", ATTRIBUTES, COUNTS)
     g = model.g_ema
     torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
     centre = g.mean_w(LABELS)[:, -1]  # type: ignore[union-attr,operator]
@@ -144,7 +146,7 @@ def test_truncation_leads_to_the_average_of_what_was_asked() -> None:
 
 
 def test_labels_reach_only_the_layers_that_they_may() -> None:
-    model = tiny("stylegan2", attributes=ATTRIBUTES, joint=JOINT, labels_from=4)
+    model = tiny("stylegan2", ATTRIBUTES, COUNTS, network={"labels_from": 4})
     g = model.g_ema
     torch.nn.init.normal_(g.mapping.labels.rows)  # type: ignore[union-attr,arg-type]
     z = latents([5], model.z_dim).expand(len(LABELS), -1)
@@ -156,12 +158,12 @@ def test_labels_reach_only_the_layers_that_they_may() -> None:
 
 
 def test_a_sheet_has_a_row_for_each_value() -> None:
-    model = tiny("cgan", attributes=ATTRIBUTES, joint=JOINT)
+    model = tiny("cgan", ATTRIBUTES, COUNTS)
     with torch.inference_mode():
         sheet = model.preview(Batch(torch.zeros(64, 3, 32, 32)))
     assert sheet is not None and len(sheet) == 5 * 8
     assert model.shown_values() == [("hair", 0), ("hair", 1), ("hair", 2), ("eyes", 0), ("eyes", 1)]
-    eyes = conditioning.draw(ATTRIBUTES, JOINT, {}, 3)["eyes"]
+    eyes = conditioning.draw(ATTRIBUTES, COUNTS, {}, 3)["eyes"]
     asked = {"hair": torch.tensor([2]), "eyes": torch.tensor([eyes])}
     with torch.inference_mode():
         assert torch.allclose(model.sample(latents([3], model.z_dim), labels=asked)[0], sheet[2 * 8 + 3], atol=1e-5)
@@ -169,21 +171,21 @@ def test_a_sheet_has_a_row_for_each_value() -> None:
 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
 def test_a_label_loss_can_be_added(name: str) -> None:
-    model = tiny(name, attributes=ATTRIBUTES, joint=JOINT, label_weight=0.5).train()
+    model = tiny(name, ATTRIBUTES, COUNTS, losses={"label_weight": 0.5}).train()
     batch = Batch(torch.rand(8, 3, 32, 32), labels={"hair": torch.arange(8) % 4 - 1, "eyes": torch.arange(8) % 2})
     assert {"d", "d_labels"} == set(model.losses("d", batch)) and "label_accuracy" in batch.log
     losses = model.losses("g", batch)
     losses["g_labels"].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.players()["g"].parameters())
-    assert set(tiny(name, label_weight=0.5).train().losses("d", batch)) == {"d"}
-    without = tiny(name, attributes=ATTRIBUTES, joint=JOINT, label_weight=0.0).train()
+    assert set(tiny(name, losses={"label_weight": 0.5}).train().losses("d", batch)) == {"d"}
+    without = tiny(name, ATTRIBUTES, COUNTS, losses={"label_weight": 0.0}).train()
     assert set(without.losses("d", batch)) == {"d"}
 
 
 def test_acgan_learns_to_tell_labels_from_real_pictures() -> None:
     """The label loss on reals must come from what the discriminator says of reals: made to say the truth of them and
     nonsense of fakes, it loses nothing on reals."""
-    model = tiny("acgan", attributes=ATTRIBUTES, joint=JOINT).train()
+    model = tiny("acgan", ATTRIBUTES, COUNTS).train()
     real = torch.rand(8, 3, 32, 32)
     labels = {"hair": torch.arange(8) % 3, "eyes": torch.arange(8) % 2}
     truth = conditioning.one_hot(torch.stack([labels["hair"], labels["eyes"]], 1), ATTRIBUTES) * 20

@@ -140,7 +140,7 @@ def trained(run: Path) -> Made:
 
 def faces_of(given: Given, model: str, seeds: str, name: str, **options: Any) -> Path:
     """A plain folder of pictures that a generator made."""
-    made = kyara.generate(model, seeds=seeds, rank="none", out=given.folder / f"{name}-made", **options)
+    made = kyara.generate(model, seeds=seeds, rank="none", out=given.folder / f"{name}-made", **options).out
     (given.folder / name).mkdir()
     for row in read_gallery(made):
         shutil.copy(made / row["file_name"], given.folder / name)
@@ -170,23 +170,23 @@ def fresh(path: Path, name: str) -> str:
 
 @case
 def generate(given: Given) -> Made:
-    return gallery(kyara.generate(seeds="0-4,77", out=given.folder / "out"))
+    return gallery(kyara.generate(seeds="0-4,77", out=given.folder / "out").out)
 
 
 @case
 def generate_where(given: Given) -> Made:
     where = {"hair": "silver", "eyes": "red"}
-    return gallery(kyara.generate(where=where, count=3, truncation=1.0, out=given.folder / "out"))
+    return gallery(kyara.generate(where=where, count=3, truncation=1.0, out=given.folder / "out").out)
 
 
 @case
 def generate_keep_mirrored(given: Given) -> Made:
-    return gallery(kyara.generate(seed=11, count=6, keep=2, mirror=True, batch=4, out=given.folder / "out"))
+    return gallery(kyara.generate(seed=11, count=6, keep=2, mirror=True, batch=4, out=given.folder / "out").out)
 
 
 @case
 def generate_interpolation(given: Given) -> Made:
-    out = kyara.generate(interpolate="3-8-12", frames=5, out=given.folder / "out")
+    out = kyara.generate(interpolate="3-8-12", frames=5, out=given.folder / "out").out
     with Image.open(out / "interpolation.webp") as film:
         frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
     return {**gallery(out), "film": frames}
@@ -195,20 +195,20 @@ def generate_interpolation(given: Given) -> Made:
 @case
 def generate_confirmed(given: Given) -> Made:
     where = {"hair": "blue"}
-    return gallery(kyara.generate(where=where, count=3, confirm="builtin:tagger", out=given.folder / "out"))
+    return gallery(kyara.generate(where=where, count=3, confirm="builtin:tagger", out=given.folder / "out").out)
 
 
 @case
 def generate_photos(given: Given) -> Made:
-    out = kyara.generate("builtin:photo", seeds="2,4,6", truncation=0.85, rank="none", out=given.folder / "out")
+    out = kyara.generate("builtin:photo", seeds="2,4,6", truncation=0.85, rank="none", out=given.folder / "out").out
     return gallery(out)
 
 
 @case
 def generate_like(given: Given) -> Made:
-    first = kyara.generate(seeds="5", where="hair=pink", truncation=0.9, mirror=True, out=given.folder / "first")
+    first = kyara.generate(seeds="5", where="hair=pink", truncation=0.9, mirror=True, out=given.folder / "first").out
     picture = first / read_gallery(first)[0]["file_name"]
-    return gallery(kyara.generate(like=picture, out=given.folder / "again"))
+    return gallery(kyara.generate(like=picture, out=given.folder / "again").out)
 
 
 # Curation, labels.
@@ -258,7 +258,7 @@ def invert(given: Given) -> Made:
     faces = faces_of(given, "builtin:anime", "0,1", "faces", truncation=1.0)
     out = kyara.invert("builtin:anime", faces, out=given.folder / "out", steps=6).out
     found = [row["file_name"] for row in read_gallery(out) if row["shows"] == "found"]
-    changed = kyara.generate(like=out / found[0], where="hair=black", rank="none", out=given.folder / "black")
+    changed = kyara.generate(like=out / found[0], where="hair=black", rank="none", out=given.folder / "black").out
     return {
         **gallery(out),
         "latents": [latent(out / name) for name in found],
@@ -322,7 +322,7 @@ def poses(given: Given) -> Made:
 @case
 def translate_cartoon(given: Given) -> Made:
     people = faces_of(given, "builtin:photo", "2,4", "people")
-    return gallery(kyara.translate("builtin:cartoon", people, out=given.folder / "out", side=96))
+    return gallery(kyara.translate("builtin:cartoon", people, out=given.folder / "out", side=96).out)
 
 
 @case
@@ -334,15 +334,15 @@ def translate_inpainting(given: Given) -> Made:
         hole = np.zeros((64, 64, 3), np.uint8)
         hole[20:40, 10 + 20 * i : 40 + 20 * i] = 255
         write_png(masks / path.name, hole)
-    return gallery(kyara.translate("builtin:inpainting", faces, mask=masks, out=given.folder / "out"))
+    return gallery(kyara.translate("builtin:inpainting", faces, mask=masks, out=given.folder / "out").out)
 
 
 @case
 def translate_styles(given: Given) -> Made:
     munit = fresh(given.folder / "munit", "munit")
     photos = drawings(given.folder / "photos", [3, 4], 40)
-    out = kyara.translate(munit, photos, out=given.folder / "out", styles=2, between=1, seed=5)
-    like = kyara.translate(munit, photos, out=given.folder / "like", style=photos / "003.png")
+    out = kyara.translate(munit, photos, out=given.folder / "out", styles=2, between=1, seed=5).out
+    like = kyara.translate(munit, photos, out=given.folder / "like", style=photos / "003.png").out
     return {**gallery(out), "like": gallery(like)["pictures"]}
 
 
@@ -432,8 +432,8 @@ def import_nvidia(given: Given) -> Made:
     with pytest.MonkeyPatch.context() as patch:
         paper.pretend(patch)
         file = paper.nvidia_file(given.folder / "a.pkl", *paper.networks())
-        out = kyara.import_(file, given.folder / "out")
-    made = kyara.generate(str(out), seeds="0-2", rank="none", out=given.folder / "made")
+        out = kyara.import_(file, given.folder / "out").out
+    made = kyara.generate(str(out), seeds="0-2", rank="none", out=given.folder / "made").out
     return {"weights": weights(out), "pictures": gallery(made)["pictures"]}
 
 
@@ -447,7 +447,7 @@ def import_rosinality(given: Given) -> Made:
     whole, part = given.folder / "whole.pt", given.folder / "part.pt"
     torch.save({"g": g, "d": d, "g_ema": g, "latent_avg": generator.mapping.w_avg}, whole)
     torch.save({"g_ema": g}, part)
-    outs = [kyara.import_(file, given.folder / file.stem) for file in (whole, part)]
+    outs = [kyara.import_(file, given.folder / file.stem).out for file in (whole, part)]
     return {out.name: weights(out) for out in outs}
 
 
@@ -514,7 +514,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
     else:
         options |= {"data": given.pointed if kind.pointed else given.tagged if told else given.faces}
     options |= {"attributes": "hair,eyes"} if told else {}
-    kimg = steps * (options.get("batch") or kind.presets["tiny"].batch) / 1000
+    kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
     with augmented():
         return kyara.train(name, out=given.folder / out, **how)

@@ -14,7 +14,8 @@ from kyara.files import checkpoint
 from kyara.models import projector
 
 SIZE: dict[str, Any] = {
-    "width": 32, "height": 32, "z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 512, "channel_max": 32,
+    "data": {"width": 32, "height": 32},
+    "network": {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 512, "channel_max": 32},
 }  # fmt: skip
 MASK = [10, 12, 12, 8]
 
@@ -27,10 +28,19 @@ def generator(path: Path, seed: int = 0) -> str:
     return str(path)
 
 
+def untrained(path: Path, kind: str) -> str:
+    """The preset `tiny` of an architecture, with random weights."""
+    torch.manual_seed(2)
+    config = models.architecture(kind).presets["tiny"]
+    numbers, model = dataclasses.asdict(config), models.architecture(kind)(config)
+    checkpoint.write(path, model=kind, config=numbers, weights=models.stored(model), card="", about={})
+    return str(path)
+
+
 def projector_of(path: Path, of: str) -> str:
     """A projector with random weights."""
     torch.manual_seed(1)
-    config = dataclasses.replace(projector.PRESETS["tiny"], **projector.Model.about(of, "auto"))
+    config = projector.PRESETS["tiny"].replace(**projector.Model.about(of, "auto"))
     model = projector.Model(config)
     model.deviation.fill_(0.5)
     numbers, weights = dataclasses.asdict(config), models.stored(model)

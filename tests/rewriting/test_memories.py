@@ -101,7 +101,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Samples, Projector]
 
 def captured(small: tuple[Samples, Projector], layers: int, variants: int) -> ActivationCache:
     samples, projector = small
-    memories, last = samples.model.memories(), projector.config.layer
+    memories, last = samples.model.memories(), projector.config.generator.layer
     between = memories[last - layers + 1].through(memories[last])
     return capture(samples.model, between, samples.variants(Picture(seed=3), variants))
 
@@ -158,7 +158,7 @@ def test_each_weight_scales_its_own_term_of_the_loss(small: tuple[Samples, Proje
 
 
 def test_erasing_and_inserting_again_restores(small: tuple[Samples, Projector]) -> None:
-    model, layer = small[0].model, small[0].model.memories()[small[1].config.layer]
+    model, layer = small[0].model, small[0].model.memories()[small[1].config.generator.layer]
     memory = LinearMemory([capture(model, layer, small[0].random(16, 0))])
     cache = captured(small, 1, 7)
     masks = torch.from_numpy(as_mask(tuple(MASK), 32, 32, "x")).expand(8, 1, -1, -1)

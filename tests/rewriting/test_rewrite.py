@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from networks import MASK, edit, generator, pattern, projector_of
+from networks import MASK, edit, generator, pattern, projector_of, untrained
 from PIL import Image
 from safetensors.torch import save_file
 
-from kyara import generate, models, rewrite, train
+from kyara import generate, models, rewrite
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import CheckpointError
@@ -310,10 +310,9 @@ def test_foreign_weights_in_the_original_are_refused(written: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["munit", "inpainting"])
-def test_translators_and_inpainters_can_be_rewritten(kind: str, faces: Path, photos: Path, tmp_path: Path) -> None:
-    sets = {"photos": photos, "drawings": faces} if kind == "munit" else {"data": faces}
-    run = train(kind, **sets, preset="tiny", kimg=0.016, snap=1, workers=0, augment="none", out=tmp_path / "run")
-    of = train("projector", faces, of=str(run), preset="tiny", kimg=0.016, snap=1, workers=0, out=tmp_path / "p")
+def test_translators_and_inpainters_can_be_rewritten(kind: str, faces: Path, tmp_path: Path) -> None:
+    run = untrained(tmp_path / "run", kind)
+    projector = projector_of(tmp_path / "p", run)
     shown = Image.fromarray(pattern().repeat(4, 0).repeat(4, 1)[:, :, :3])
     shown.save(tmp_path / "shown.png")
     Image.new("L", shown.size, 0).save(tmp_path / "hole.png")
@@ -325,9 +324,9 @@ def test_translators_and_inpainters_can_be_rewritten(kind: str, faces: Path, pho
     example |= {"hole": "hole.png"} if kind == "inpainting" else {"style": 2}
     (tmp_path / "e.json").write_text(json.dumps({"examples": [example]}))
     with pytest.raises(ValueError, match="--data"):
-        rewrite(str(run), [tmp_path / "e.json"], projector=str(of), out=tmp_path / "x", **FAST)
+        rewrite(run, [tmp_path / "e.json"], projector=projector, out=tmp_path / "x", **FAST)
     fast = {"steps": 2, "extra_images": 8, "preview": True}
-    out = new(run, tmp_path / "e.json", projector=str(of), data=faces, out=tmp_path / "x", **fast)
+    out = new(run, tmp_path / "e.json", projector=projector, data=faces, out=tmp_path / "x", **fast)
     assert not same(out, run) and (out / "preview.html").is_file()
     assert same(new(out, out=tmp_path / "off", strength=0.0), run)
 

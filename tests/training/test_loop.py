@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -68,7 +69,7 @@ def test_the_same_command_resumes_and_others_do_not_mix(
 def test_gradient_accumulation_is_the_same_gradient(faces: Path, tmp_path: Path) -> None:
     """A recogniser's loss is a mean over pictures, so parts of a batch add up to the batch; only what is drawn at
     random differs, which a fixed seed in the losses takes out."""
-    model = models.build("stylegan2", vars(models.architecture("stylegan2").presets["tiny"]))
+    model = models.build("stylegan2", dataclasses.asdict(models.architecture("stylegan2").presets["tiny"]))
     real = torch.rand(8, 3, 32, 32)
     logits = model.d(real)
     logits.mean().backward()
@@ -249,7 +250,15 @@ def test_it_learns_a_colour(tmp_path: Path) -> None:
         for i in range(32):
             picture = torch.tensor([200, 60 + generator.randint(-9, 9), 40], dtype=torch.uint8).expand(32, 32, 3)
             archive.writestr(f"{i}.png", pictures.encode_png(picture.numpy()))
-    run = train("stylegan2", data, out=tmp_path / "run", kimg=1.2, snap=10, set="lr=0.01,ema_kimg=0.05", **TINY)
+    run = train(
+        "stylegan2",
+        data,
+        out=tmp_path / "run",
+        kimg=1.2,
+        snap=10,
+        set="optimizer.lr=0.01,optimizer.ema_kimg=0.05",
+        **TINY,
+    )
     model = models.load(run / "snapshots" / "000001")
     with torch.inference_mode():
         mean = pictures.to_uint8(model.sample(torch.randn(16, 16))).reshape(-1, 3).mean(0)
@@ -267,13 +276,14 @@ def test_a_network_grows_from_a_smaller_one(faces: Path, tmp_path: Path) -> None
 
 
 def test_settings_from_the_command_line() -> None:
-    config = configure("stylegan2", preset=None, size="64x32", batch=4, changes="lr=0.5, betas=0.1/0.9,z_dim=7")
-    assert (config.height, config.width, config.batch, config.lr) == (64, 32, 4, 0.5)
-    assert config.betas == (0.1, 0.9) and config.z_dim == 7  # type: ignore[attr-defined]
+    changes = "optimizer.lr=0.5, optimizer.betas=0.1/0.9,network.z_dim=7"
+    config = configure("stylegan2", preset=None, size="64x32", batch=4, changes=changes)
+    assert (config.data.height, config.data.width, config.optimizer.batch, config.optimizer.lr) == (64, 32, 4, 0.5)
+    assert config.optimizer.betas == (0.1, 0.9) and config.network.z_dim == 7  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="no such number"):
-        parse_changes("speed=3", type(config))
+        parse_changes("speed=3", config)
     with pytest.raises(ValueError, match="must be of type int"):
-        parse_changes("z_dim=many", type(config))
+        parse_changes("network.z_dim=many", config)
     with pytest.raises(ValueError, match="--preset huge"):
         configure("dcgan", preset="huge", size=None, batch=None, changes="")
 

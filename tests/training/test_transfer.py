@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 def parent(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small network that no preset describes."""
     out = tmp_path_factory.mktemp("parent") / "run"
-    changes = "mapping_layers=3,channel_base=300,w_dim=20"
+    changes = "network.mapping_layers=3,network.channel_base=300,network.w_dim=20"
     return str(train("stylegan2", faces, out=out, preset="tiny", set=changes, kimg=0.2, **TINY))
 
 
@@ -37,7 +37,7 @@ def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
     child = train("stylegan2", faces, out=tmp_path / "child", init=parent, kimg=0.0, **TINY)
     assert f"started from {parent}; fresh: nothing\n" in capsys.readouterr().out
     a, b = models.load(parent), models.load(child)
-    assert a.config == b.config and a.config.w_dim == 20  # type: ignore[attr-defined]
+    assert a.config == b.config and a.config.network.w_dim == 20  # type: ignore[attr-defined]
     z = latents(range(4), 16)
     with torch.inference_mode():
         assert torch.equal(a.sample(z), b.sample(z))  # type: ignore[operator]
@@ -46,7 +46,7 @@ def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
 def test_what_a_smaller_child_cannot_take_is_said(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train("stylegan2", faces, out=tmp_path / "child", init=parent, set="mapping_layers=2", kimg=0.0, **TINY)
+    train("stylegan2", faces, out=tmp_path / "child", init=parent, set="network.mapping_layers=2", kimg=0.0, **TINY)
     assert "left behind: g.mapping.layers.2\n" in capsys.readouterr().out
 
 

@@ -51,7 +51,9 @@ def _photos(batch: Batch) -> torch.Tensor:
 
 
 def test_a_phase_that_returns_nothing_rests(faces: Path, photos: Path, tmp_path: Path) -> None:
-    out = train("cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", set="content_kimg=1", **OPTIONS)
+    out = train(
+        "cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", set="losses.content_kimg=1", **OPTIONS
+    )
     state = checkpoint.load_training(out / "training.pt")
     critics, artist = state["optimizers"]
     assert not critics["state"] and artist["state"]

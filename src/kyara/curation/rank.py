@@ -182,7 +182,7 @@ def load_recogniser(name: str, device: torch.device) -> Recogniser:
 def fit(picture: np.ndarray, recogniser: Recogniser) -> np.ndarray:
     """A picture (H, W, 3) uint8 at the size the recogniser was trained at, cropped to that aspect around the
     centre. Both verbs go through here, so a picture has one score wherever it is asked for."""
-    return center_crop(picture, recogniser.config.width, recogniser.config.height)
+    return center_crop(picture, recogniser.config.data.width, recogniser.config.data.height)
 
 
 @torch.inference_mode()
@@ -212,7 +212,9 @@ def score_all(
         numbers.clear()
         waiting.clear()
 
-    enough = 2 * max(recogniser.config.width, recogniser.config.height)  # twice as fine: Lanczos does the rest
+    enough = 2 * max(
+        recogniser.config.data.width, recogniser.config.data.height
+    )  # twice as fine: Lanczos does the rest
     decoded = ahead(lambda i: fit(source.picture(i, enough), recogniser), range(len(scores)), workers, 2 * batch)
     for i, picture in tqdm(decoded, total=len(scores), unit="picture", disable=None):
         if isinstance(picture, Exception):

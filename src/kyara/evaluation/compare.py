@@ -125,7 +125,7 @@ def compare(
     for entry in entries:
         attempt(entry, describe)
     common = parse_size(size) if size else largest(entries)
-    asked = [name for entry in entries if not entry.broken for name in entry.config.get("attributes", ())]
+    asked = [name for entry in entries if not entry.broken for name in entry.config["data"].get("attributes", ())]
     lenses = load_lenses(features, tagger, where, attributes=asked)
     chosen = dataset.subset(spread(len(dataset), reals))
     reference = Reference(chosen, lenses.extractor, common, workers, batch)
@@ -209,7 +209,8 @@ def describe(entry: Entry) -> None:
     found = checkpoint.read(entry.path)
     entry.model, entry.config, entry.about = found.model, dict(found.config), dict(found.about)
     entry.checkpoint = found.hash
-    if not isinstance(entry.config.get("attributes", {}), Mapping):
+    data = entry.config.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("attributes", {}), Mapping):
         raise ValueError(f"{entry.path}: its config.json says no attributes that Kyara understands")
     size_of(entry)
     if isinstance(kimg := found.about.get("kimg"), int | float):
@@ -251,7 +252,7 @@ def largest(entries: Sequence[Entry]) -> Size:
 def size_of(entry: Entry) -> Size:
     """The size of a model's pictures."""
     try:
-        return int(entry.config["width"]), int(entry.config["height"])
+        return int(entry.config["data"]["width"]), int(entry.config["data"]["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{entry.path}: its config.json says no size of pictures ({error!r})") from error
 

@@ -88,7 +88,9 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     embed: Any = getattr(model, "stage_means", getattr(model, "embed", None))
     if embed is None:
         raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
-    return Extractor(name, checkpoint.read(name).hash, device, embed, (model.config.width, model.config.height))
+    return Extractor(
+        name, checkpoint.read(name).hash, device, embed, (model.config.data.width, model.config.data.height)
+    )
 
 
 def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:

@@ -101,16 +101,16 @@ class Made:
         return found | {"seeds": seeds, "truncation": self.truncation}
 
     def attributes(self) -> list[str]:
-        return list(self.generator.config.attributes)
+        return list(self.generator.config.data.attributes)
 
     def total(self) -> int:
         return self.count
 
     def size(self) -> Size:
-        return self.generator.config.width, self.generator.config.height
+        return self.generator.config.data.width, self.generator.config.data.height
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
-        known = self.generator.config.attributes
+        known = self.generator.config.data.attributes
         seeds = range(self.first, self.first + self.count)
         for made, labels in sample_seeds(self.generator, seeds, truncation=self.truncation):
             for i, picture in enumerate(to_uint8(made)):

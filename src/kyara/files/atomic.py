@@ -48,7 +48,8 @@ def write_errors(path: Path) -> Iterator[None]:
         elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
         if error.errno is None or (elsewhere and error.errno not in FULL):  # explained already, or about another file
             raise
-        raise type(error)(_explained(path, error.errno, error.strerror or str(error))) from error
+        kind = type(error) if type(error).__module__ == "builtins" else OSError
+        raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:
         found = re.search(
             r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos", str(error)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from kyara.files import pictures
+from kyara.files import formats, pictures
 from kyara.files.archive import Files, Folder, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.metadata import READERS, Row
@@ -248,7 +248,7 @@ def _no_picture(name: str, base: str, in_gallery: bool) -> str | None:
         return "the gallery's overview"
     if suffix in SUFFIXES or short in COMPANIONS:
         return None
-    return "not a picture by the ending of its name"
+    return formats.by_name(name) or "not a picture by the ending of its name"
 
 
 def _same(name: str) -> str:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
+from kyara.files import formats
+from kyara.files.atomic import write_atomic
 from kyara.files.errors import PictureError
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
                 _check_size(*picture.size)
                 yield picture
     except Exception as error:  # decoders of hostile bytes raise whatever they like
-        raise PictureError(f"{name}: {_reason(error, data)}") from error
+        raise PictureError(f"{name}: {_reason(error, data, name)}") from error
 
 
 def _read_file(path: Path) -> bytes:
@@ -123,7 +125,7 @@ def _check_size(width: int, height: int) -> None:
         raise PictureError("has no pixels")
 
 
-def _reason(error: Exception, data: bytes) -> str:
+def _reason(error: Exception, data: bytes, name: str) -> str:
     """What is wrong, in words for the owner of the file."""
     text = str(error)
     if isinstance(error, PictureError):
@@ -131,6 +133,8 @@ def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"declares too many pixels; the limit is {MAX_PIXELS // 10**6} million"
     if isinstance(error, UnidentifiedImageError):
+        if hint := formats.by_name(name) or formats.by_content(data):
+            return hint
         return "not a picture that Kyara reads (png, jpeg, webp, bmp, gif, tiff, avif), or damaged at the top"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
@@ -212,8 +216,6 @@ def write_png(path: Path, picture: np.ndarray, recipe: Mapping[str, Any] | None 
 
 
 def _write(path: Path, data: bytes) -> None:
-    from kyara.files.atomic import write_atomic  # it needs torch, which processes that only decode do without
-
     write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 

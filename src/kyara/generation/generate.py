@@ -165,7 +165,7 @@ def generate(
     )
     if dry_run:
         return dataclasses.replace(result, dry_run=True)
-    columns = ["seed"] + ["position"] * plan.film + [*pipeline.generator.config.attributes]
+    columns = ["seed"] + ["position"] * plan.film + [*pipeline.generator.config.data.attributes]
     columns += ["score"] * (pipeline.recogniser is not None)
     about = [plan.model, *([where] if where else []), f"truncation {plan.truncation:g}"]
     with GalleryWriter(out, columns, sources=sources, force=force) as gallery:
@@ -262,7 +262,7 @@ def _load(
         shots = [recipe.shot]
     else:
         generator = pipeline.load_generator(plan.model, target)
-        attributes = generator.config.attributes
+        attributes = generator.config.data.attributes
         fixed = conditioning.find(wanted, attributes, printable(plan.model))
         if attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)

@@ -59,13 +59,13 @@ class Pipeline:
         if isinstance(generator, StyledGenerator) and "latent" in shots[0]:
             return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
         z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
-        labels = shot_labels(shots, generator.config.attributes)
+        labels = shot_labels(shots, generator.config.data.attributes)
         return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror)
 
 
 def appraise(pictures: np.ndarray | Tensor, recogniser: Recogniser) -> list[float]:
     """The score of each picture of (B, H, W, 3) uint8, as `kyara rank` gives it."""
-    if pictures.shape[1:3] != (recogniser.config.height, recogniser.config.width):
+    if pictures.shape[1:3] != (recogniser.config.data.height, recogniser.config.data.width):
         array = pictures.cpu().numpy() if isinstance(pictures, Tensor) else pictures
         pictures = np.stack([fit(picture, recogniser) for picture in array])
     values: list[float] = score(to_float(pictures), recogniser).tolist()
@@ -75,12 +75,12 @@ def appraise(pictures: np.ndarray | Tensor, recogniser: Recogniser) -> list[floa
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
     """The shots with their labels: those in `fixed`, the others drawn for the seed from the joint distribution of the
     data. All shots of a film have the labels of its first seed: they must not flicker."""
-    attributes, joint = generator.config.attributes, generator.config.joint
+    attributes, counts = generator.config.data.attributes, generator.config.data.label_counts
     names: dict[str, str] | None = None
     for shot in shots:
         if names is None or not film:
             seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
-            drawn = conditioning.draw(attributes, joint, fixed, seed)
+            drawn = conditioning.draw(attributes, counts, fixed, seed)
             names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
         yield {**shot, "labels": names}
 
@@ -94,7 +94,7 @@ def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torc
         if not isinstance(generator, StyledGenerator):
             raise ValueError(f"--like {recipe.source}: only generators with styles can be blended")
         generator = blend(parent, generator, recipe.blend.position, recipe.blend.width)
-    attributes = generator.config.attributes
+    attributes = generator.config.data.attributes
     fixed = conditioning.find(wanted, attributes, printable(model))
     if "latent" not in recipe.shot:
         conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")

@@ -49,7 +49,7 @@ def relabel(generator: StyledGenerator, ws: Tensor, labels: Mapping[str, int]) -
     the one whose mean styles are nearest; the difference between the two means is added."""
     moved = ws.clone()
     for name, wanted in labels.items():
-        values = torch.arange(len(generator.config.attributes[name]), device=ws.device)
+        values = torch.arange(len(generator.config.data.attributes[name]), device=ws.device)
         means = generator.mean_w(len(values), {name: values})  # (V, layers, w_dim)
         now = torch.cdist(ws.flatten(1), means.flatten(1)).argmin(1)
         moved += means[wanted] - means[now]

@@ -1,394 +1,294 @@
-"""The verb `kyara translate`: pictures become other pictures."""
+"""The verb `kyara translate`: pictures and films become other pictures and films."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import itertools
-import json as json_format
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__, models
-from kyara.files import checkpoint, pictures
-from kyara.files.dataset import Dataset, open_dataset
+from kyara import __version__
+from kyara.files.atomic import check_free, numbered_folder, write_errors
 from kyara.files.errors import PictureError
-from kyara.files.gallery import PAGE, GalleryWriter
-from kyara.files.names import printable
-from kyara.files.pictures import decode, encode_png, to_float, to_uint8
+from kyara.files.gallery import PAGE, TABLE, GalleryWriter
+from kyara.files.names import counted, printable, short_name
+from kyara.files.pictures import resize
 from kyara.generation import video
-from kyara.models.base import Inpainter, Model, StyledTranslator, Translator, latents
-from kyara.training.runtime import has_bfloat16, pick_device
-from kyara.verbs import command_line
+from kyara.generation.inputs import Picture, Pictures, scaled
+from kyara.verbs import (
+    LAST_SEED,
+    Device,
+    DryRun,
+    Force,
+    Out,
+    Result,
+    Sources,
+    check_exists,
+    check_number,
+    check_text,
+    command_line,
+    paths,
+)
 
-TILE = 768
-"""Pixels of the side of a part of a large picture, its rim not counted."""
-WHOLE = 1024
-"""Pixels of the longer side that a model which looks at the whole picture is shown at most."""
-HOLE = 128
-"""Grey level from which a mask marks a hole."""
+if TYPE_CHECKING:
+    from kyara.models.base import Model
+
+GALLERIES = Path("galleries")
 STILLS = 64
 """Frames of a film that the page shows at most, one for each second."""
+MOST_STYLES = 10_000
+LONGEST_SIDE = 8192
+
+Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]
+"""The names of the styles, and the translation (H, W, 3) uint8 in each."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A picture to translate."""
+class TranslateResult(Result):
+    """What `translate` made."""
 
-    name: str
-    source: str
-    picture: np.ndarray
-    """(H, W, 3) uint8."""
-    hole: np.ndarray | None = None
-    """(H, W) bool."""
+    out: Path
+    model: str
+    pictures: int
+    """How many there were to translate, films not counted."""
+    made: int = 0
+    """Pictures written: one for each style and picture, and the stills of films."""
+    films: Sequence[str] = ()
+    """The files of films in `out`; with `dry_run` the sources."""
+    frames: int = 0
+    """Of all films together."""
+    left_out: Sequence[tuple[str, str]] = ()
+    """Sources that could not be translated, and why."""
+    warnings: Sequence[str] = ()
+    dry_run: bool = False
 
-
-@dataclass(frozen=True)
-class Made:
-    """What became of it, once for each style."""
-
-    job: Job
-    picture: np.ndarray
-    style: str = ""
+    def __str__(self) -> str:
+        of = [counted(self.pictures, "picture")] * bool(self.pictures or not self.films)
+        if self.dry_run:
+            of += [counted(len(self.films), "film")] * bool(self.films)
+            return f"would translate {' and '.join(of)} by {printable(self.model)}, to {self.out}"
+        lines = [f"{self.out}: {counted(self.made, 'picture')}" + "".join(f" of {one}" for one in of)]
+        lines += [f"{self.out / film}: a film" for film in self.films]
+        lines += [f"{counted(self.frames, 'frame')} in all"] * bool(self.films)
+        lines += [f"  {printable(warning)}" for warning in self.warnings]
+        lines += [f"  {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
+        lines += ["  ..."] * (len(self.left_out) > 10)
+        return "\n".join([*lines, f"look at {self.out / PAGE}"])
 
 
 def translate(
     model: Positional[str],
-    source: Positional[Path],
+    sources: Sources,
     *,
-    out: Path,
+    out: Out = None,
     mask: Path | None = None,
     styles: int | None = None,
     style: Path | None = None,
     between: int | None = None,
     seed: int = 0,
     side: int | None = None,
-    device: str = "auto",
-    force: bool = False,
-    dry_run: bool = False,
-    json: bool = False,
-) -> Path:
-    """Turn pictures into other pictures, and write a Gallery of them.
+    device: Device = "auto",
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> TranslateResult:
+    """Translate pictures into other pictures, and write a Gallery of them.
 
-    What is done depends on the model: photos become drawings (cartoongan, munit), holes are filled (inpainting).
+    The model decides what is done: photos become drawings (cartoongan, munit), holes are filled (inpainting).
 
     Args:
         model: A Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.
-        source: The source: a picture, a folder or a .zip of them, or a film (needs the extra `video`).
-        out: Folder of the new Gallery.
-        mask: What to fill, white in a picture of the same size; for a folder, a folder with a mask of the same name for
-            each picture.
-        styles: So many random styles of each picture, of a model that knows several; without this its default one.
-        style: Its style instead: a drawing, or a folder of them.
-        between: Also so many styles between each one and the next.
-        seed: The random styles follow from it.
-        side: Bring the shorter side to so many pixels first.
-        device: auto, cpu, cuda or cuda:N.
-        force: Replace an older Gallery at --out.
-        dry_run: Say what would be done, write nothing.
-        json: Print the result as JSON.
-
-    Returns:
-        The folder of the new Gallery.
+        sources: One or more pictures, folders or .zip files of pictures, or films (need the extra `video`).
+        mask: The holes, white in a picture of the same size; for several pictures, a folder with a mask of the same
+            name for each.
+        styles: Number of random styles for each picture, of a model that has styles; by default its default style.
+        style: The style of a drawing instead, or of each drawing in a folder.
+        between: Number of styles between each one and the next, in addition.
+        seed: Seed of the random styles.
+        side: Resize the shorter side to this number of pixels first.
     """
-    source, out = Path(source), Path(out)  # from Python, texts will do
     mask, style = mask and Path(mask), style and Path(style)
-    command = command_line(translate, locals())
-    target = pick_device(device)
-    network = load_translator(model, target)
-    for option, number, least in (("--side", side, 16), ("--styles", styles, 1), ("--between", between, 1)):
-        if number is not None and number < least:
-            raise ValueError(f"{option} {number}: must be {least} or more")
-    film = source.is_file() and source.suffix.lower() in video.SUFFIXES
-    if film and (between or (styles or 1) > 1 or (style and not style.is_file())):
-        raise ValueError(f"--styles, --style, --between: {source} is a film, which is drawn in one style")
-    if seed and not styles:
-        raise ValueError(f"--seed {seed}: only goes with --styles")
-    make = choose(network, model, mask, styles, style, between, seed)
-    report: dict[str, Any] = {"out": str(out), "model": model}
-    if film and mask:
-        raise ValueError(f"--mask {mask}: goes with pictures, and {source} is a film")
-    given = None if film else Pictures(source, mask, side)
-    report |= {"film": source.name} if given is None else {"pictures": len(given)}
+    given = paths("SOURCES", sources)
+    command = command_line(translate, {**locals(), "sources": given})
+    _check(model, device, given, mask, styles, style, between, seed, side)
+    out = numbered_folder(GALLERIES, f"translate-{short_name(model)}") if out is None else Path(out)
+    kept: list[str | Path] = [*given, model, *([mask] if mask else []), *([style] if style else [])]
+    check_free(out, TABLE, force=force, sources=kept)
+    films = [path for path in given if is_film(path)]
+    pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
+    network, checkpoint = _load(model, device, mask, styles, style, between, seed)
+    result = TranslateResult(out, model, 0 if pictures is None else len(pictures))
     if dry_run:
-        what = source.name if given is None else f"{len(given):,} pictures"
-        print(json_format.dumps(report) if json else f"would translate {what} by {model}, to {out}")
-        return out
+        return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
 
-    about: dict[str, Any] = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint.read(model).hash}
-    frames = video.read(source) if given is None else iter(())
-    info = next(frames, None)  # a broken film is an error before the folder is begun
-    kept = [path for path in (source, mask, style, model) if path]
+    about = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint}
+    opened = [(film, *video.read(film)) for film in films]  # a broken film is an error before the folder is begun
+    waiting = _opened(pictures)
+    written: list[_Film] = []
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
-        if given is None:
-            assert isinstance(info, video.Info)
-            report |= _film(gallery, source, info, frames, side, make, about)
-        else:
-            _pictures(gallery, given, make, about)
-            report |= {"made": len(gallery), "left_out": [list(one) for one in given.failures]}
+        _translate_pictures(gallery, waiting, result.pictures, network, about)
+        for path, info, frames in opened:
+            written.append(_translate_film(gallery, path, info, frames, side, network, about))
+        left_out = [] if pictures is None else pictures.left_out
         if not len(gallery):
-            raise PictureError(f"{source}: nothing in it could be translated: {report.get('left_out')}")
-        gallery.finish(command=command, sheet=_sheet, about=f"by {model}")
-    print(json_format.dumps(report) if json else _summary(report))
-    return out
+            reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
+            raise PictureError(f"nothing could be translated ({reasons})")
+        names = [film.name for film in written]
+        gallery.finish(command=command, about=f"by {model}", films=names)
+    return dataclasses.replace(
+        result,
+        made=len(gallery),
+        films=names,
+        frames=sum(film.frames for film in written),
+        left_out=left_out,
+        warnings=[warning for film in written for warning in film.warnings],
+    )
 
 
-Maker = Callable[[Job], Iterator[Made]]
+def is_film(path: Path) -> bool:
+    """Whether it is a file with the name of a film."""
+    return path.is_file() and path.suffix.lower() in video.SUFFIXES
 
 
-def load_translator(name: str, device: torch.device) -> Model:
-    """ValueError if the Checkpoint makes no pictures from pictures."""
-    network = models.load(name, device)
-    if not isinstance(network, Translator | Inpainter):
-        kind = checkpoint.read(name).model
-        raise ValueError(f"{name}: a {kind} makes no pictures from pictures; builtin:cartoon and builtin:inpainting do")
-    return network.requires_grad_(False)
-
-
-def choose(
-    network: Model,
-    name: str,
+def _check(
+    model: str,
+    device: str,
+    sources: Sequence[Path],
     mask: Path | None,
     styles: int | None,
     style: Path | None,
     between: int | None,
     seed: int,
-) -> Maker:
-    """What the model does with a picture. ValueError names an option that it cannot follow."""
+    side: int | None,
+) -> None:
+    """ValueError names the first option of `translate` that is not valid, or does not go with another."""
+    check_text("MODEL", model)
+    check_text("--device", device)
+    check_exists("--mask", mask)
+    check_exists("--style", style)
+    check_number("--side", side, least=16, most=LONGEST_SIDE)
+    check_number("--styles", styles, least=1, most=MOST_STYLES)
+    check_number("--between", between, least=1, most=MOST_STYLES)
+    check_number("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
+    if seed and not styles:
+        raise ValueError(f"--seed {seed}: only goes with --styles")
+    if styles and style:
+        raise ValueError("--styles, --style: random styles or those of drawings, not both")
+    for film in filter(is_film, sources):
+        if between or (styles or 1) > 1 or (style and not style.is_file()):
+            raise ValueError(f"--styles, --style, --between: {film} is a film, which is drawn in one style")
+        if mask:
+            raise ValueError(f"--mask {mask}: goes with pictures, and {film} is a film")
+
+
+def _load(
+    name: str,
+    device: str,
+    mask: Path | None,
+    styles: int | None,
+    style: Path | None,
+    between: int | None,
+    seed: int,
+) -> tuple[Network, str]:
+    """What the model does with a picture, and its checkpoint's hash. ValueError if it makes no pictures from pictures,
+    or names an option that it cannot follow."""
+    from kyara import models
+    from kyara.files import checkpoint
+    from kyara.generation.style_choice import choose_styles
+    from kyara.generation.tiles import fill_picture, translate_picture
+    from kyara.models.base import Inpainter, StyledTranslator, Translator
+    from kyara.training.runtime import pick_device
+
+    network: Model = models.load(name, pick_device(device)).requires_grad_(False)
+    found = checkpoint.read(name)
+    given = styles or style or between
     if isinstance(network, Inpainter):
         if mask is None:
             raise ValueError(f"--mask: {name} fills holes; give a picture that is white where they are")
-        if styles or style or between:
-            raise ValueError(f"--styles, --style, --between: {name} knows no styles")
-        return lambda job: iter([Made(job, fill(network, job))])
+        if given:
+            raise ValueError(f"--styles, --style, --between: {name} has no styles")
+        return lambda picture: iter([("", fill_picture(network, picture.pixels, _hole(picture)))]), found.hash
+    if not isinstance(network, Translator):
+        raise ValueError(
+            f"{name}: a {found.model} makes no pictures from pictures; builtin:cartoon and builtin:inpainting do"
+        )
     if mask is not None:
         raise ValueError(f"--mask {mask}: {name} fills no holes; builtin:inpainting does")
-    assert isinstance(network, Translator)
-    if not isinstance(network, StyledTranslator):
-        if styles or style or between:
-            raise ValueError(f"--styles, --style, --between: {name} knows one style only")
-        return lambda job: iter([Made(job, whole_or_tiles(network.translate, job.picture, network))])
-    if styles and style:
-        raise ValueError("--styles, --style: random styles or those of drawings, not both")
-    found = list(_found_styles(network, styles, style, seed))
-    if between:
-        if len(found) < 2:
-            raise ValueError(f"--between {between}: needs two styles or more: --styles N, or a folder as --style")
-        found = list(_and_between(found, between))
+    if isinstance(network, StyledTranslator):
+        choices = choose_styles(network, styles, style, between, seed)
+    elif given:
+        raise ValueError(f"--styles, --style, --between: {name} has only one style")
+    else:
+        choices = [("", network.translate)]
 
-    def several(job: Job) -> Iterator[Made]:
-        for label, code in found:
-            styled = functools.partial(network.translate, styles=code)
-            yield Made(job, whole_or_tiles(styled, job.picture, network), label)
+    def translated(picture: Picture) -> Iterator[tuple[str, np.ndarray]]:
+        for label, function in choices:
+            yield label, translate_picture(function, picture.pixels, network)
 
-    return several
+    return translated, found.hash
 
 
-def _found_styles(
-    network: StyledTranslator, styles: int | None, style: Path | None, seed: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Names of styles, and the styles (1, S)."""
-    device = next(network.parameters()).device
-    if style is None:
-        if styles is None:
-            yield "", torch.zeros(1, network.style_dim, device=device)
-        for i in range(seed, seed + (styles or 0)):
-            yield f"{i}", latents([i], network.style_dim).to(device)
-        return
-    drawings = [style] if style.is_file() and style.suffix.lower() in pictures.SUFFIXES else open_dataset(style)
-    for i in range(len(drawings)):
-        name = style.name if isinstance(drawings, list) else drawings.names[i]
-        picture = decode(style) if isinstance(drawings, list) else drawings.picture(i)
-        size = network.config.width, network.config.height  # those that it learned styles from
-        with torch.inference_mode():
-            yield name, network.style_of(to_float(pictures.center_crop(picture, *size)[None]).to(device))
+def _hole(picture: Picture) -> np.ndarray:
+    assert picture.hole is not None
+    return picture.hole
 
 
-def _and_between(found: list[tuple[str, Tensor]], count: int) -> Iterator[tuple[str, Tensor]]:
-    for (a, first), (b, second) in itertools.pairwise(found):
-        yield a, first
-        for i in range(1, count + 1):
-            yield f"{a} to {b}, {i}/{count + 1}", torch.lerp(first, second, i / (count + 1))
-    yield found[-1]
+def _opened(pictures: Pictures | None) -> Iterator[Picture]:
+    """The pictures. PictureError at once if there is only one, and it cannot be used."""
+    waiting = iter(pictures or ())
+    if pictures is None or len(pictures) > 1:
+        return waiting
+    first = list(itertools.islice(waiting, 1))
+    if not first:
+        raise PictureError(pictures.left_out[0][1])
+    return itertools.chain(first, waiting)
 
 
-# --- pictures
+def _translate_pictures(
+    gallery: GalleryWriter, pictures: Iterator[Picture], total: int, network: Network, about: Mapping[str, Any]
+) -> None:
+    for picture in tqdm(pictures, total=total, unit="picture", disable=None if total else True):
+        for i, (style, made) in enumerate(network(picture)):
+            name = f"{picture.name}-{i:02d}.png" if style else f"{picture.name}.png"
+            recipe = {**about, **({"style": style} if style else {})}
+            gallery.add(name, made, recipe, style=style, source=picture.source)
 
 
-class Pictures:
-    """Pictures of a file, a folder or a .zip, each with its mask if there are masks. A single one that cannot be used
-    is an error at once."""
+@dataclass(frozen=True)
+class _Film:
+    """A film that was written."""
 
-    def __init__(self, source: Path, mask: Path | None, side: int | None) -> None:
-        self.source, self.mask, self.side = source, mask, side
-        self.failures: list[tuple[str, str]] = []
-        self.dataset: Dataset | None = None
-        self.only: Job | None = None
-        if source.is_file() and source.suffix.lower() in pictures.SUFFIXES:
-            if mask is not None and mask.is_dir():
-                raise ValueError(f"--mask {mask}: is a folder, {source} one picture; name its mask")
-            self.only = self._job(source.stem, source.name, decode(source), mask)
-            return
-        self.dataset = open_dataset(source)
-        if mask is not None and not mask.is_dir():
-            raise ValueError(f"--mask {mask}: is one picture, {source} are many; give a folder with a mask for each")
-
-    def __len__(self) -> int:
-        return 1 if self.dataset is None else len(self.dataset)
-
-    def __iter__(self) -> Iterator[Job]:
-        """What cannot be used is in `failures` afterwards."""
-        if self.only is not None:
-            yield self.only
-        if self.dataset is None:
-            return
-        taken: set[str] = set()
-        for i, name in enumerate(self.dataset.names):
-            try:
-                picture = self.dataset.picture(i)
-                job = self._job(_free(Path(name).stem, taken), name, picture, self._mask_of(name))
-            except (PictureError, ValueError) as error:
-                self.failures.append((name, str(error)))
-                continue
-            yield job
-
-    def _mask_of(self, name: str) -> Path | None:
-        if self.mask is None:
-            return None
-        stem = Path(name).stem
-        found = [path for path in sorted(self.mask.glob("*")) if path.stem == stem]
-        if not found:
-            raise ValueError(f"{self.mask}: has no mask called {stem}")
-        return found[0]
-
-    def _job(self, name: str, source: str, picture: np.ndarray, mask: Path | None) -> Job:
-        hole = None
-        if mask is not None:
-            marked = decode(mask)
-            if marked.shape != picture.shape:
-                sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (marked, picture))
-                raise ValueError(f"--mask {mask}: it and {source} are of different sizes, {sizes} pixels")
-            hole = marked.max(2) >= HOLE
-        if self.side is not None:
-            width, height = scaled(picture, self.side)
-            picture = pictures.resize(picture, width, height)
-            if hole is not None:
-                levels = pictures.resize(np.repeat(hole[..., None], 3, 2).astype(np.uint8) * 255, width, height)
-                hole = levels[..., 0] >= HOLE
-        return Job(name, source, picture, hole)
+    name: str
+    frames: int
+    warnings: Sequence[str]
 
 
-def scaled(picture: np.ndarray, side: int) -> tuple[int, int]:
-    """Width and height of the picture with its shorter side brought to `side`."""
-    height, width = picture.shape[:2]
-    scale = side / min(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    """The name, or the name and a number if another picture took it."""
-    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
-    taken.add(name)
-    return name
-
-
-def _pictures(gallery: GalleryWriter, given: Pictures, make: Maker, about: dict[str, Any]) -> None:
-    for job in tqdm(given, total=len(given), unit="picture", disable=None):
-        for i, made in enumerate(make(job)):
-            name = f"{job.name}-{i:02d}.png" if made.style else f"{job.name}.png"
-            recipe = about | ({"style": made.style} if made.style else {})
-            gallery.add(name, encode_png(made.picture, recipe), style=made.style, source=job.source)
-
-
-@torch.inference_mode()
-def fill(network: Inpainter, job: Job) -> np.ndarray:
-    """The picture (H, W, 3) with its holes filled; the rest stays as it is, to the bit."""
-    assert job.hole is not None
-    device = next(network.parameters()).device
-    hole = torch.from_numpy(job.hole)[None, None].to(device)
-    filled = to_uint8(network.fill(to_float(job.picture[None]).to(device), hole))[0]
-    return np.where(job.hole[..., None], filled, job.picture)
-
-
-@torch.inference_mode()
-def whole_or_tiles(function: Callable[[Tensor], Tensor], picture: np.ndarray, network: Translator) -> np.ndarray:
-    """What becomes of a picture (H, W, 3) uint8 of any size. A large one is translated in parts with a rim as wide as
-    the network sees, so that no seam is left; or smaller, if the network looks at it as a whole."""
-    height, width = picture.shape[:2]
-    device = next(network.parameters()).device
-    bfloat16 = has_bfloat16(device)
-
-    def one(part: np.ndarray) -> np.ndarray:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return to_uint8(function(to_float(part[None]).to(device)))[0]
-
-    rim, longest = network.receptive_field, max(height, width)
-    if rim is None and longest > WHOLE:
-        small = pictures.resize(picture, max(1, width * WHOLE // longest), max(1, height * WHOLE // longest))
-        return pictures.resize(one(small), width, height)
-    if rim is None or longest <= TILE + 2 * rim:
-        return one(picture)
-    made = np.empty_like(picture)
-    for y, x in itertools.product(range(0, height, TILE), range(0, width, TILE)):
-        top, left = max(0, y - rim), max(0, x - rim)
-        part = one(picture[top : y + TILE + rim, left : x + TILE + rim])
-        made[y : y + TILE, x : x + TILE] = part[y - top : y - top + TILE, x - left : x - left + TILE]
-    return made
-
-
-# --- films
-
-
-def _film(
+def _translate_film(
     gallery: GalleryWriter,
     source: Path,
     info: video.Info,
-    frames: Iterator[video.Info | np.ndarray],
+    frames: Iterator[np.ndarray],
     side: int | None,
-    make: Maker,
-    about: dict[str, Any],
-) -> dict[str, Any]:
-    """Every frame, as a film of the same speed and with the same sound, and a picture of each second."""
-    name = f"{source.stem}.mp4"
+    network: Network,
+    about: Mapping[str, Any],
+) -> _Film:
+    """Translates every frame. The film keeps its frame rate and sound; a picture of each second goes into the table."""
+    names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
+    stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
+    file = gallery.path / f"{stem}.mp4"
     count, stills = 0, 0
-    with video.Writer(gallery.path / name, info, source) as film:
+    with write_errors(file), video.Writer(file, info, source) as film:
         for frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
-            assert isinstance(frame, np.ndarray)
-            picture = frame if side is None else pictures.resize(frame, *scaled(frame, side))
-            made = next(make(Job(source.stem, source.name, picture)))
-            film.add(made.picture)
+            pixels = frame if side is None else resize(frame, *scaled(frame, side))
+            style, made = next(network(Picture(stem, source.name, pixels)))
+            film.add(made)
             if count % max(1, round(info.fps)) == 0 and stills < STILLS:
-                still = f"{source.stem}-{stills:04d}.png"
-                gallery.add(still, encode_png(made.picture, about), style=made.style, source=source.name)
+                gallery.add(f"{stem}-{stills:04d}.png", made, about, style=style, source=source.name)
                 stills += 1
             count += 1
-    return {"film": name, "frames": count, **({"warnings": film.warnings} if film.warnings else {})}
-
-
-def _sheet(made: Any) -> bytes:
-    return encode_png(pictures.sheet([pictures.resize(p, *fit(p, 256)) for p in map(decode, made)]))
-
-
-def fit(picture: np.ndarray, side: int) -> tuple[int, int]:
-    """Width and height of the picture with its longer side at most `side`."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _summary(report: dict[str, Any]) -> str:
-    out = Path(report["out"])
-    if "frames" in report:
-        lines = [f"{out / report['film']}: {report['frames']:,} frames"]
-    else:
-        lines = [f"{out}: {report['made']:,} pictures of {report['pictures']:,}"]
-    lines += [f"  {printable(warning)}" for warning in report.get("warnings", [])]
-    lines += [f"  {printable(name)}: {printable(why)}" for name, why in report.get("left_out", [])[:10]]
-    return "\n".join([*lines, f"look at {out / PAGE}"])
+    return _Film(file.name, count, film.warnings)

@@ -1,4 +1,4 @@
-"""Films in and out, a frame at a time (extra `video`: PyAV, which brings FFmpeg's libraries with it)."""
+"""Films in and out, a frame at a time (extra `video`: PyAV, which includes FFmpeg's libraries)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ class Info:
     """0 if it does not say."""
 
 
-def read(path: Path) -> Iterator[Info | np.ndarray]:
-    """First what the film says of itself, then its frames, (H, W, 3) uint8, one at a time. PictureError if it cannot be
-    read at all; a frame that cannot is left out."""
+def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:
+    """What the film says of itself, and its frames, (H, W, 3) uint8, one at a time. PictureError if none can be read; a
+    frame that cannot be read is left out."""
+    contents: Any = _contents(path)
+    return next(contents), contents
+
+
+def _contents(path: Path) -> Iterator[Info | np.ndarray]:
+    """First what the film says of itself, then its frames."""
     av = _av()
     try:
         container = av.open(str(path))
@@ -45,7 +51,7 @@ def read(path: Path) -> Iterator[Info | np.ndarray]:
         if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
             raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
         frames = _frames(container, stream, path)
-        first = next(frames)  # a film without a single frame is told before anything is made of it
+        first = next(frames)  # a film without a single frame is an error before anything is made of it
         yield Info(stream.average_rate or Fraction(25), stream.frames)
         yield from itertools.chain([first], frames)
 
@@ -57,7 +63,7 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         try:
             packet = next(packets)
             for frame in packet.decode():
-                upright = round(frame.rotation / 90)  # telephones film lying down and say so
+                upright = round(frame.rotation / 90)  # phones store their films rotated and say so
                 yield np.rot90(frame.to_ndarray(format="rgb24"), upright)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
@@ -70,7 +76,7 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
 
 @dataclass
 class Writer:
-    """Writes an MP4 (H.264) frame by frame, with the sound of another film."""
+    """Writes an MP4 (H.264) frame by frame, with the sound of another film. OSError if it cannot be written."""
 
     path: Path
     info: Info
@@ -132,5 +138,5 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError("films need PyAV: python -m pip install 'kyara[video]'") from error
+        raise ValueError("films need PyAV: python -m pip install 'av>=14,<19' (the extra kyara[video])") from error
     return av

@@ -67,7 +67,7 @@ class Generators:
         """ValueError if the two have different shapes."""
         found = pick_device(device)
         old, new = styles.load_styled(parent, found), styles.load_styled(child, found)
-        shapes = [(g.config.width, g.config.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
+        shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
         blends = [styles.blend(old, new, *place) for place in (SWEEP if sweep else ())]
@@ -124,7 +124,7 @@ class Characters:
         rank: str,
     ) -> None:
         self.generators, child = generators, generators.child
-        self.attributes = child.config.attributes
+        self.attributes = child.config.data.attributes
         self.fixed = conditioning.find(where, self.attributes, printable(generators.child_name))
         self.colours: reverse.Colours = colours or ("labels" if self.attributes else "mean")
         if self.colours == "labels" and not self.attributes:

@@ -29,7 +29,7 @@ TUNED = "tuned"
 
 def square_side(generator: StyledGenerator, name: str) -> int:
     """The side of the generator's pictures in pixels. ValueError if they are not square, as aligned faces are."""
-    width, height = generator.config.width, generator.config.height
+    width, height = generator.config.data.width, generator.config.data.height
     if width != height:
         raise ValueError(f"{name}: makes pictures of {height}x{width}; aligned faces are square")
     return width

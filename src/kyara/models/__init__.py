@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from importlib import import_module
@@ -34,10 +33,10 @@ def architecture(name: str) -> type[Model]:
 def build(name: str, config: Mapping[str, Any]) -> Model:
     """A model with fresh weights, from the numbers that a Checkpoint's config.json holds."""
     cls = architecture(name)
-    known = {f.name for f in dataclasses.fields(cls.config_type)}
-    if unknown := sorted(set(config) - known):
-        raise ValueError(f"{name}: knows no setting {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
-    return cls(cls.config_type(**{key: _frozen(value) for key, value in config.items()}))
+    try:
+        return cls(cls.config_type().replace(**_frozen(config)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _frozen(value: Any) -> Any:

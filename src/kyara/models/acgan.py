@@ -11,17 +11,24 @@ import dataclasses
 from torch import nn
 
 from kyara.models import cgan, dcgan
+from kyara.models.base import OptimizerConfig
+from kyara.models.dcgan import NetworkConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dcgan.Config):
+class LossConfig(dcgan.LossConfig):
     label_weight: float = 1.0
     """Weight of the label loss L_C, beside L_S."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Config(dcgan.Config):
+    losses: LossConfig = LossConfig()
+
+
 PRESETS = {
-    "two-core": Config(64, 64, channels=32),
-    "tiny": Config(32, 32, batch=8, z_dim=16, channels=4),
+    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
+    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
 }
 
 
@@ -34,6 +41,6 @@ class Model(dcgan.Model):
     label_loss_on_fakes = True
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
-        layers, features = dcgan.convolutions(config)
-        d = dcgan.Discriminator(layers, features, project={}, tell=config.attributes)
+        layers, features = dcgan.convolutions(config.data, config.network)
+        d = dcgan.Discriminator(layers, features, project={}, classify=config.data.attributes)
         return cgan.GeneratorNet(config), d

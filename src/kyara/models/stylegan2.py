@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange
 from kyara.nn.filters import pad_even, upsample
@@ -30,73 +31,101 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_p
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    lr: float = 2.5e-3
-    """Learning rate of Adam, for both players."""
+class NetworkConfig(base.NetworkConfig):
     z_dim: int = 512
     """Size of a latent."""
     w_dim: int = 512
     """Size of a style."""
     mapping_layers: int = 8
     """Depth of the mapping network."""
-    mapping_lr: float = 0.01
+    mapping_lr_multiplier: float = 0.01
     """Learning rate of the mapping network, relative to the rest."""
     channel_base: int = 16384
     """Channels at 1 pixel; a level of size r has channel_base / r of them ..."""
     channel_max: int = 512
     """... but at most this many."""
+    mbstd_group_size: int = 4
+    """Pictures in a group of the minibatch standard deviation."""
+    w_avg_beta: float = 0.995
+    """Decay of the moving average of w, towards which truncation pulls."""
+    labels_from: int = 0
+    """First style layer that is conditioned on the labels; there are two a size. At 4 the labels do not reach 4 and 8
+    pixels: a face whose colours change keeps its pose and its shape. Attributes of the shape need 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
     r1_gamma: float = 1.0
     """Weight of the R1 penalty on real pictures."""
-    r1_every: int = 16
+    r1_interval: int = 16
     """R1 is applied at every n-th step."""
     path_weight: float = 2.0
     """Weight of the path length penalty; 0 leaves it out."""
-    path_every: int = 4
+    path_interval: int = 4
     """The path length penalty is applied at every n-th step."""
     path_decay: float = 0.01
     """Rate of the moving average of path lengths."""
-    style_mixing: float = 0.9
+    style_mixing_prob: float = 0.9
     """Probability that a picture takes its fine styles from a second latent."""
-    deviation_group: int = 4
-    """Pictures in a group of the minibatch deviation."""
-    w_decay: float = 0.995
-    """Decay of the moving average of w, towards which truncation pulls."""
     label_weight: float = 0.1
-    """Weight of a label loss beside the projection: the discriminator also learns to tell the labels of real pictures,
-    the generator to make pictures that are told for what was asked. 0 leaves it out, and obedience comes later; at 1 a
-    generator that begins with nothing soon makes one face for each value."""
-    labels_from: int = 0
-    """First layer of styles that labels reach, two a size: at 4 they say nothing about 4 and 8 pixels, and a face whose
-    colours change keeps its pose and its shape. What shows in the shape needs 0."""
-    mixed_labels: float = 0.0
-    """How often a fake is asked for values that were put together by chance, also as the data never have them."""
+    """Weight of the label loss, beside the projection: the discriminator also classifies the attributes of real
+    pictures, and the generator makes pictures that it classifies as the labels that they are conditioned on. At 0 it is
+    off, and the generator follows the labels later; at 1 a generator trained from scratch collapses to one face for
+    each value."""
+    label_mixing_prob: float = 0.0
+    """Probability that the labels of a fake are combined at random, also as they never occur in the data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    lr: float = 2.5e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
 
     @property
     def levels(self) -> int:
         """How often the size doubles, from a shorter side of 4 to 7 pixels."""
-        return max(int(math.log2(min(self.width, self.height) / 4)), 0)
+        return max(int(math.log2(min(self.data.width, self.data.height) / 4)), 0)
 
     def channels(self, level: int) -> int:
-        return min(self.channel_base // (4 << level), self.channel_max)
+        return min(self.network.channel_base // (4 << level), self.network.channel_max)
 
 
 PRESETS = {
-    # name               size      channels and latents                            training
     "two-core": Config(
-        64, 64, lr=2.5e-3, z_dim=128, w_dim=128, mapping_layers=4, channel_base=2048, channel_max=64,
-        r1_gamma=0.3, path_weight=0.0, style_mixing=0.5,
+        DataConfig(64, 64),
+        NetworkConfig(z_dim=128, w_dim=128, mapping_layers=4, channel_base=2048, channel_max=64),
+        LossConfig(r1_gamma=0.3, path_weight=0.0, style_mixing_prob=0.5),
     ),
     "small": Config(
-        64, 64, z_dim=256, w_dim=256, mapping_layers=4, channel_base=4096, channel_max=256,
-        r1_gamma=0.3, path_weight=0.0,
+        DataConfig(64, 64),
+        NetworkConfig(z_dim=256, w_dim=256, mapping_layers=4, channel_base=4096, channel_max=256),
+        LossConfig(r1_gamma=0.3, path_weight=0.0),
     ),
-    "gpu-96": Config(96, 96, 64, mapping_layers=4, channel_base=8192, channel_max=256, r1_gamma=0.5, ema_kimg=20),
-    "paper256": Config(256, 256, 64, r1_gamma=1.0, deviation_group=8, ema_kimg=20),
-    "paper1024": Config(1024, 1024, 32, lr=2e-3, channel_base=32768, r1_gamma=2.0),
+    "gpu-96": Config(
+        DataConfig(96, 96),
+        NetworkConfig(mapping_layers=4, channel_base=8192, channel_max=256),
+        LossConfig(r1_gamma=0.5),
+        OptimizerConfig(batch=64, ema_kimg=20),
+    ),
+    "paper256": Config(
+        DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), optimizer=OptimizerConfig(batch=64, ema_kimg=20)
+    ),
+    "paper1024": Config(
+        DataConfig(1024, 1024), NetworkConfig(channel_base=32768), LossConfig(r1_gamma=2.0), OptimizerConfig(lr=2e-3)
+    ),
     "tiny": Config(
-        32, 32, 8, z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16, r1_every=4, path_every=2,
+        DataConfig(32, 32),
+        NetworkConfig(z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16),
+        LossConfig(r1_interval=4, path_interval=2),
+        OptimizerConfig(batch=8),
     ),
-}  # fmt: skip
+}
 
 
 CENTRED = 512
@@ -110,14 +139,18 @@ class MappingNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.z_dim = config.z_dim
-        sizes = [config.z_dim] + [config.w_dim] * config.mapping_layers
+        self.z_dim = config.network.z_dim
+        sizes = [config.network.z_dim] + [config.network.w_dim] * config.network.mapping_layers
         pairs = itertools.pairwise(sizes)
-        self.layers = nn.ModuleList(Linear(a, b, lr=config.mapping_lr, gain=ACTIVATION) for a, b in pairs)
-        self.register_buffer("w_average", torch.zeros(config.w_dim))
-        self.decay = config.w_decay
-        self.labels = conditioning.Rows(config.attributes, config.w_dim) if config.attributes else None
-        if config.attributes and not self.layers:
+        self.layers = nn.ModuleList(
+            Linear(a, b, lr=config.network.mapping_lr_multiplier, gain=ACTIVATION) for a, b in pairs
+        )
+        self.register_buffer("w_average", torch.zeros(config.network.w_dim))
+        self.decay = config.network.w_avg_beta
+        self.labels = (
+            conditioning.Rows(config.data.attributes, config.network.w_dim) if config.data.attributes else None
+        )
+        if config.data.attributes and not self.layers:
             raise ValueError("mapping_layers=0: attributes enter at the first layer of the mapping network")
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -178,9 +211,9 @@ class SynthesisBlock(nn.Module):
     def __init__(self, config: Config, level: int, shape: tuple[int, int]) -> None:
         super().__init__()
         inputs, outputs = config.channels(max(level - 1, 0)), config.channels(level)
-        self.conv0 = StyledConv(inputs, outputs, config.w_dim, shape, up=True) if level else None
-        self.conv1 = StyledConv(outputs, outputs, config.w_dim, shape)
-        self.to_rgb = ToRGB(outputs, config.w_dim)
+        self.conv0 = StyledConv(inputs, outputs, config.network.w_dim, shape, up=True) if level else None
+        self.conv1 = StyledConv(outputs, outputs, config.network.w_dim, shape)
+        self.to_rgb = ToRGB(outputs, config.network.w_dim)
 
     def forward(
         self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], noise: tuple[Noise, Noise]
@@ -199,11 +232,11 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.size = config.height, config.width
+        self.size = config.data.height, config.data.width
         step = 1 << config.levels
         shape = (
-            -(-config.height // step),
-            -(-config.width // step),
+            -(-config.data.height // step),
+            -(-config.data.width // step),
         )  # rounded up; forward crops what is too much
         self.constant = nn.Parameter(torch.randn(config.channels(0), *shape))
         self.blocks = nn.ModuleList(
@@ -242,7 +275,9 @@ class GeneratorNet(nn.Module):
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
-        self.register_buffer("told", torch.arange(self.synthesis.layers) >= config.labels_from, persistent=False)
+        self.register_buffer(
+            "told", torch.arange(self.synthesis.layers) >= config.network.labels_from, persistent=False
+        )
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; where labels do not reach, of z alone."""
@@ -309,16 +344,16 @@ class Discriminator(nn.Module):
         self.blocks = nn.ModuleList(
             ResidualBlock(channels(level), channels(level - 1)) for level in range(1, config.levels + 1)
         )
-        height, width = config.height, config.width
+        height, width = config.data.height, config.data.width
         for _ in self.blocks:
             height, width = -(-height // 2), -(-width // 2)
-        self.group = config.deviation_group
+        self.group = config.network.mbstd_group_size
         self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
         self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
-        told = config.attributes
+        told = config.data.attributes
         self.labels = conditioning.Projection(told, channels(0)) if told else None
-        self.heads = Linear(channels(0), conditioning.width(told)) if told and config.label_weight else None
+        self.heads = Linear(channels(0), conditioning.width(told)) if told and config.losses.label_weight else None
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0]
@@ -352,7 +387,7 @@ class Model(base.StyledGenerator):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.z_dim = config.z_dim
+        self.z_dim = config.network.z_dim
         self.g = GeneratorNet(config)
         self.d = Discriminator(config)
         self.g_ema = self.average(self.g)
@@ -377,25 +412,25 @@ class Model(base.StyledGenerator):
 
     def reg_interval(self, phase: str) -> int:
         lazy = {
-            "d_reg": self.config.r1_every,
-            "g_reg": self.config.path_every if self.config.path_weight else 0,
+            "d_reg": self.config.losses.r1_interval,
+            "g_reg": self.config.losses.path_interval if self.config.losses.path_weight else 0,
         }
         return lazy.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        labels = conditioning.table(batch.labels, self.config.attributes, batch.real)  # (B, A)
+        labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
     def _fakes(self, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures of random latents with these labels (B, A), and their styles."""
         z = torch.randn(len(asked), self.z_dim, device=asked.device)
-        ws = self.g.styles(z, asked, self.config.style_mixing)
+        ws = self.g.styles(z, asked, self.config.losses.style_mixing_prob)
         if not ws.requires_grad and torch.is_grad_enabled():  # the mapping network is held; path lengths need it
             ws = ws.detach().requires_grad_(True)
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditioning.shuffled(labels, self.config.mixed_labels)
+        asked = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
         with torch.no_grad():
             fake, _ = self._fakes(asked)
         real_logits, told = self.d.judge(batch.augment(batch.real), labels)
@@ -403,10 +438,10 @@ class Model(base.StyledGenerator):
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
         if told is not None:
-            batch.log["label_accuracy"] = conditioning.accuracy(told, labels, self.config.attributes)
+            batch.log["label_accuracy"] = conditioning.accuracy(told, labels, self.config.data.attributes)
         return {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **conditioning.losses("d_labels", told, labels, self.config),
+            **self._label_loss("d_labels", told, labels),
         }
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -415,23 +450,26 @@ class Model(base.StyledGenerator):
         with torch.autocast(seen.device.type, enabled=False):
             penalty = r1_penalty(self.d(seen, labels), seen)
         batch.log["r1"] = penalty.detach()
-        return {"d_reg": penalty * (self.config.r1_gamma / 2 * self.config.r1_every)}
+        return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditioning.shuffled(labels, self.config.mixed_labels)
+        asked = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
         fake, _ = self._fakes(asked)
         logits, told = self.d.judge(batch.augment(fake), asked)
-        return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", told, asked, self.config)}
+        return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", told, asked)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
             pictures, ws = self._fakes(labels[: max(len(labels) // 2, 1)])
             lengths = path_lengths(pictures, ws)  # (B / 2,)
-        average = self.path_average.lerp(lengths.detach().mean(), self.config.path_decay)
+        average = self.path_average.lerp(lengths.detach().mean(), self.config.losses.path_decay)
         self.path_average.copy_(average)
         batch.log["path_length"] = average
         penalty = (lengths - average).square().mean()
-        return {"g_reg": penalty * (self.config.path_weight * self.config.path_every)}
+        return {"g_reg": penalty * (self.config.losses.path_weight * self.config.losses.path_interval)}
+
+    def _label_loss(self, name: str, logits: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
+        return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         ws = self.styles(z, labels)
@@ -440,11 +478,11 @@ class Model(base.StyledGenerator):
         return self.synthesise(ws)
 
     def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        return self.g_ema.mapped(z, conditioning.table(labels, self.config.attributes, z))
+        return self.g_ema.mapped(z, conditioning.table(labels, self.config.data.attributes, z))
 
     def mean_w(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         like = self.g_ema.mapping.w_average.expand(count, -1)
-        return self.g_ema.mean_w(conditioning.table(labels, self.config.attributes, like))
+        return self.g_ema.mean_w(conditioning.table(labels, self.config.data.attributes, like))
 
     def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         return self.g_ema.synthesis(ws, False if noise is None else noise)

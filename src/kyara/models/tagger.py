@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import ConvNextModel
 
 from kyara.models import base
+from kyara.models.base import DataConfig
 from kyara.nn.convnext import convnext
 from kyara.perception.features import stage_means
 
@@ -28,56 +29,77 @@ TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-    width: int = 96
-    """Width that pictures are brought to."""
-    height: int = 96
-    """Height that pictures are brought to."""
-    batch: int = 64
-    """Pictures in one step."""
-    lr: float = 5e-4
-    """Learning rate of AdamW once it is warm; it falls to zero along a cosine."""
-    warm_up: float = 0.05
-    """Share of the run in which the learning rate rises from zero."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates of the first and second moment."""
-    ema_kimg: float = 5.0
-    """Half-life of the moving average of the weights, in thousands of pictures."""
-    weight_decay: float = 0.05
-    """AdamW's weight decay."""
-    patch: int = 4
-    """Pixels on a side of what the first layer makes one place of."""
+class NetworkConfig(base.NetworkConfig):
+    patch_size: int = 4
+    """Side of the patches that the first layer embeds, in pixels."""
     depths: tuple[int, ...] = (2, 2, 3, 2)
     """ConvNeXt blocks in each stage."""
     widths: tuple[int, ...] = (32, 64, 128, 240)
     """Channels in each stage; the last is the length of the embedding."""
-    levels: int = 5
-    """Levels of red, green and blue in the soft histogram of colours that the network is shown beside the picture; 0:
-    no histogram."""
-    rows: int = 4
-    """Rows of places in which colours are counted, each in the middle and at the sides."""
+    histogram_levels: int = 5
+    """Levels of red, green and blue in the soft colour histogram that the network gets beside the picture; 0: no
+    histogram."""
+    histogram_rows: int = 4
+    """Rows of cells in which colours are counted, each in the middle and at the sides."""
     layer_scale: float = 1.0
-    """What a block's output is multiplied by at first. ConvNeXt's own 1e-6 suits hundreds of epochs. 0: none."""
-    scale: float = 16.0
-    """What a cosine is multiplied by to make a logit. A larger one lets the network be surer."""
-    smoothing: float = 0.1
-    """Share of each label that is spread over all values: tags gathered from the web are often wrong."""
-    shift: float = 0.08
-    """By how much of the side a picture moves at most, while training."""
-    zoom: float = 0.15
-    """By how much it grows or shrinks at most."""
-    turn: float = 10.0
-    """By how many degrees it turns at most."""
+    """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs. 0: no layer scale."""
+    logit_scale: float = 16.0
+    """Factor that turns cosines into logits. A larger one allows higher confidence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(base.LossConfig):
+    label_smoothing: float = 0.1
+    """Share of each label that is spread over all values: tags from the web are often wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    """AdamW; the learning rate falls to zero along a cosine."""
+
+    batch: int = 64
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    ema_kimg: float = 5.0
+    warmup: float = 0.05
+    """Share of the run over which the learning rate rises from zero."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random augmentation of the pictures in training."""
+
+    translate: float = 0.08
+    """Maximum translation, as a share of the side."""
+    scale: float = 0.15
+    """Maximum absolute logarithm of the scale."""
+    degrees: float = 10.0
+    """Maximum rotation."""
     brightness: float = 0.15
-    """How much brighter or darker, stronger or weaker it gets at most, all channels alike: hue is what is learned."""
+    """Maximum change of brightness and of contrast, the same for all channels: the hue is what is learned."""
     cutout: float = 0.3
-    """Longest side of a grey box that hides a part of it, as a share of the side."""
+    """Maximum side of a grey box that hides a part of the picture, as a share of the side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    data: DataConfig = DataConfig(96, 96)
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
-    "atto": Config(depths=(2, 2, 6, 2), widths=(40, 80, 160, 320)),
-    "tiny": Config(32, 32, 8, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
+    "atto": Config(network=NetworkConfig(depths=(2, 2, 6, 2), widths=(40, 80, 160, 320))),
+    "tiny": Config(
+        DataConfig(32, 32),
+        NetworkConfig(depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
+        optimizer=OptimizerConfig(batch=8),
+    ),
 }
 
 
@@ -100,19 +122,26 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = ConvNextModel(convnext(config.patch, config.depths, config.widths, config.layer_scale))
+        self.body = ConvNextModel(
+            convnext(
+                config.network.patch_size, config.network.depths, config.network.widths, config.network.layer_scale
+            )
+        )
         self.config = config
-        bins = config.levels**3 * config.rows * 2
-        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.widths[-1])) if bins else None
+        bins = config.network.histogram_levels**3 * config.network.histogram_rows * 2
+        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.network.widths[-1])) if bins else None
         self.heads = nn.ParameterList(
-            nn.Parameter(torch.randn(len(values), config.widths[-1])) for values in config.attributes.values()
+            nn.Parameter(torch.randn(len(values), config.network.widths[-1]))
+            for values in config.data.attributes.values()
         )
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
         pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         if self.colours is not None:
-            colours: Tensor = self.colours(histogram(pictures, self.config.levels, self.config.rows))
+            colours: Tensor = self.colours(
+                histogram(pictures, self.config.network.histogram_levels, self.config.network.histogram_rows)
+            )
             pooled = pooled.float() + colours.float()
         return F.normalize(pooled.float())
 
@@ -130,15 +159,15 @@ def vary(pictures: Tensor, config: Config) -> Tensor:
     def some(*shape: int) -> Tensor:
         return torch.rand(n, *shape, device=device) * 2 - 1
 
-    angle, zoom = some() * math.radians(config.turn), torch.exp(some() * config.zoom)
+    angle, zoom = some() * math.radians(config.augment.degrees), torch.exp(some() * config.augment.scale)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
-    theta = torch.cat([rows, some(2, 1) * 2 * config.shift], 2)  # (B, 2, 3); the side is 2 long
+    theta = torch.cat([rows, some(2, 1) * 2 * config.augment.translate], 2)  # (B, 2, 3); the side is 2 long
     grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
     moved = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
-    moved = moved * (1 + some(1, 1, 1) * config.brightness) + some(1, 1, 1) * config.brightness
+    moved = moved * (1 + some(1, 1, 1) * config.augment.brightness) + some(1, 1, 1) * config.augment.brightness
     y, x = torch.linspace(-1, 1, height, device=device)[:, None], torch.linspace(-1, 1, width, device=device)
-    centre, half = some(2, 1, 1), (some(2, 1, 1) + 1) / 2 * config.cutout
+    centre, half = some(2, 1, 1), (some(2, 1, 1) + 1) / 2 * config.augment.cutout
     hidden = ((y - centre[:, 0]).abs() < half[:, 0]) & ((x - centre[:, 1]).abs() < half[:, 1])  # (B, H, W)
     return moved.clamp(-1, 1).masked_fill(hidden[:, None], 0.0)
 
@@ -158,18 +187,18 @@ class Model(base.Model):
         self.config: Config = config
         self.net = Network(config)
         self.net_ema = self.average(self.net)
-        self.register_buffer("temperatures", torch.ones(len(config.attributes)))
+        self.register_buffer("temperatures", torch.ones(len(config.data.attributes)))
         self.temperatures: Tensor
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """Attribute -> values, in the order of what `probabilities` gives."""
-        return self.config.attributes
+        return self.config.data.attributes
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels that pictures are best brought to."""
-        return self.config.width, self.config.height
+        return self.config.data.width, self.config.data.height
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"tell": self.net}
@@ -177,11 +206,15 @@ class Model(base.Model):
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.AdamW(
-            parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            parameters,
+            lr=config.optimizer.lr,
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
         )
 
     def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.warm_up)
+        return base.warm_cosine(progress, self.config.optimizer.warmup)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         cosines = self.net.cosines(self.net(vary(batch.real, self.config)))
@@ -190,7 +223,10 @@ class Model(base.Model):
             labels = batch.labels[name]
             known = labels >= 0
             smooth = F.cross_entropy(
-                cosine * self.config.scale, labels.clamp_min(0), reduction="none", label_smoothing=self.config.smoothing
+                cosine * self.config.network.logit_scale,
+                labels.clamp_min(0),
+                reduction="none",
+                label_smoothing=self.config.losses.label_smoothing,
             )
             found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
             right = (cosine.detach().argmax(1) == labels) & known
@@ -206,10 +242,10 @@ class Model(base.Model):
     def stage_means(self, pictures: Tensor) -> Tensor:
         """What every stage sees of pictures (B, 3, H, W) in [-1, 1]: (B, F1 + F2 + ...), see `perception.features`. The
         embedding knows what colour the hair is, and hardly whether it is drawn well."""
-        return stage_means(self.net_ema.body, pictures, (self.config.height, self.config.width))
+        return stage_means(self.net_ema.body, pictures, (self.config.data.height, self.config.data.width))
 
     def _fit(self, pictures: Tensor) -> Tensor:
-        size = (self.config.height, self.config.width)
+        size = (self.config.data.height, self.config.data.width)
         if pictures.shape[2:] == size:
             return pictures
         return F.interpolate(pictures, size, mode="bilinear", antialias=True)
@@ -221,7 +257,7 @@ class Model(base.Model):
     def tell(self, embeddings: Tensor) -> dict[str, Tensor]:
         """`probabilities`, from the embeddings (B, F)."""
         heads = zip(self.attributes, self.net_ema.cosines(embeddings), self.temperatures, strict=True)
-        return {name: (cosine * self.config.scale / t).softmax(1) for name, cosine, t in heads}
+        return {name: (cosine * self.config.network.logit_scale / t).softmax(1) for name, cosine, t in heads}
 
     def scores(self, pictures: Tensor) -> Tensor:
         """All probabilities side by side, (B, V1 + V2 + ...)."""
@@ -237,7 +273,7 @@ class Model(base.Model):
             labels = batch.labels[name]
             known = labels >= 0
             if known.any():
-                logits, truth = cosine[known] * self.config.scale, labels[known]
+                logits, truth = cosine[known] * self.config.network.logit_scale, labels[known]
                 self.temperatures[i] = temperature(logits, truth)
                 wrong[f"error/{name}"] = float((logits.argmax(1) != truth).float().mean())
         return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}

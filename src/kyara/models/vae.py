@@ -15,25 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base, dcgan
+from kyara.models.dcgan import NetworkConfig
 from kyara.nn import conditioning
 from kyara.nn.layers import compute_dtype
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dcgan.ConvConfig):
-    lr: float = 1e-3
-    """Learning rate of Adam."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's decay rates of the first and second moment."""
-    batch: int = 64
-    """Pictures in one step."""
+class LossConfig(base.LossConfig):
     kl_weight: float = 1.0
     """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
 
 
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(base.OptimizerConfig):
+    batch: int = 64
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
 PRESETS = {
-    "two-core": Config(64, 64, channels=32),
-    "tiny": Config(32, 32, batch=8, z_dim=16, channels=4),
+    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
+    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
 }
 
 
@@ -42,10 +51,10 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        layers, features = dcgan.convolutions(config)
+        layers, features = dcgan.convolutions(config.data, config.network)
         self.encoder = nn.Sequential(*layers)
-        self.posterior = nn.Linear(features, 2 * config.z_dim)
-        self.decoder = dcgan.GeneratorNet(config)
+        self.posterior = nn.Linear(features, 2 * config.network.z_dim)
+        self.decoder = dcgan.GeneratorNet(config.data, config.network)
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W)."""
@@ -70,7 +79,7 @@ class Model(base.Generator):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.z_dim = config.z_dim
+        self.z_dim = config.network.z_dim
         self.net = Autoencoder(config)
         self.net_ema = self.average(self.net)
 
@@ -84,7 +93,7 @@ class Model(base.Generator):
         error = (self.net.decode(z).float() - batch.real).square().mean()
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
         batch.log["squared_error"] = error.detach()
-        kl = divergence * (self.config.kl_weight / batch.real[0].numel())
+        kl = divergence * (self.config.losses.kl_weight / batch.real[0].numel())
         return {"reconstruction": 0.5 * (error + 1e-6).log(), "kl": kl}
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:

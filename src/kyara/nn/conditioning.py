@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,11 +22,11 @@ Attributes = Mapping[str, Sequence[str]]
 """Attribute -> its values in the order of their labels, as in `base.Config`."""
 SYNONYMS = {"grey": "gray", "silver": "gray"}
 """What tags and people call values by other names."""
-Joint = Sequence[Sequence[int]]
-"""Which values come together how often: a label for each attribute, and a count."""
+LabelCounts = Sequence[Sequence[int]]
+"""How often each combination of labels occurs: a label for each attribute, and a count."""
 
 
-def check(attributes: Attributes, joint: Joint, reserved: Sequence[str] = ()) -> None:
+def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[str] = ()) -> None:
     """ValueError if a Config describes attributes that cannot be: it may come from someone else."""
     if not isinstance(attributes, Mapping):
         raise ValueError(f"attributes: must be a table of names and values, not {attributes!r}")
@@ -39,11 +38,13 @@ def check(attributes: Attributes, joint: Joint, reserved: Sequence[str] = ()) ->
         if len(set(values)) < len(values):
             raise ValueError(f"attribute {name!r}: names a value twice")
     limits = [len(values) for values in attributes.values()]
-    for row in joint:
+    for row in label_counts:
         *labels, count = row
         fits = len(labels) == len(limits) and all(0 <= label < n for label, n in zip(labels, limits, strict=True))
         if not fits or count < 1:
-            raise ValueError(f"joint: {list(row)} is not a label for each of {', '.join(attributes)} and a count")
+            raise ValueError(
+                f"label_counts: {list(row)} is not a label for each of {', '.join(attributes)} and a count"
+            )
 
 
 def width(attributes: Attributes) -> int:
@@ -118,20 +119,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Ten
     return total
 
 
-class Weighted(Protocol):
-    """A Config with a label loss."""
-
-    @property
-    def attributes(self) -> Attributes: ...
-    @property
-    def label_weight(self) -> float: ...
-
-
-def losses(name: str, told: Tensor | None, labels: Tensor, config: Weighted) -> dict[str, Tensor]:
-    """The weighted label loss of what a discriminator told, under its name; nothing if it has no heads."""
-    if told is None:
-        return {}
-    return {name: cross_entropy(told, labels, config.attributes) * config.label_weight}
+def losses(
+    name: str, logits: Tensor | None, labels: Tensor, attributes: Attributes, weight: float
+) -> dict[str, Tensor]:
+    """The weighted label loss of a discriminator's label logits (B, V), under its name; empty without such a head."""
+    return {} if logits is None else {name: cross_entropy(logits, labels, attributes) * weight}
 
 
 def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
@@ -146,14 +138,14 @@ def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> lis
     return list(zip(parts, labels.unbind(1), strict=True))
 
 
-def draw(attributes: Attributes, joint: Joint, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
+def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
     """Labels of every attribute: those in `fixed` as they are, the others from the joint distribution of the data given
     these. A combination that never occurs takes the others from what agrees with most of it. The same for the same
     seed, whatever else is drawn; unknown if no picture of the data was known in full."""
     names = list(attributes)
-    if not joint:
+    if not label_counts:
         return {name: fixed.get(name, UNKNOWN) for name in names}
-    rows = np.asarray(joint, dtype=np.int64)  # (R, A + 1)
+    rows = np.asarray(label_counts, dtype=np.int64)  # (R, A + 1)
     agree = np.sum([rows[:, names.index(name)] == label for name, label in fixed.items()] or [rows[:, 0] >= 0], 0)
     rows = rows[agree == agree.max()]
     until = rows[:, -1].cumsum()

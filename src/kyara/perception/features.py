@@ -36,7 +36,9 @@ def load_backbone(name: str, device: torch.device) -> ConvNextModel:
     found = checkpoint.read(name)
     config, weights = found.config, found.weights()
     (prefix,) = {f"net_ema.{part}." for key in weights for part in BACKBONES if key.startswith(f"net_ema.{part}.")}
-    network = ConvNextModel(convnext(config["patch"], config["depths"], config["widths"], config["layer_scale"]))
+    sizes = config["network"]
+    with torch.random.fork_rng(devices=[]):  # fresh weights must not move the random numbers of a training run
+        network = ConvNextModel(convnext(sizes["patch_size"], sizes["depths"], sizes["widths"], sizes["layer_scale"]))
     network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     network.to(device)  # type: ignore[arg-type]  # transformers hides nn.Module's signature
     return network.eval().requires_grad_(False)

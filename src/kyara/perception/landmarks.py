@@ -92,10 +92,14 @@ def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Te
 def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
     found = checkpoint.read("builtin:landmarks")
     weights = {k.removeprefix("net_ema."): t for k, t in found.weights().items() if k.startswith("net_ema.")}
-    with torch.inference_mode(False):  # whoever asks first: training will use it too
-        network = Network(found.config["channels"])
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        network = Network(found.config["network"]["channels"])
         network.load_state_dict(weights)
-        return network.to(device).eval().requires_grad_(False), (found.config["height"], found.config["width"])
+        return network.to(device).eval().requires_grad_(False), (
+            found.config["data"]["height"],
+            found.config["data"]["width"],
+        )
 
 
 def find(pictures: Tensor) -> Tensor:

@@ -67,12 +67,12 @@ class RuleTrainer:
     @property
     def depth(self) -> int:
         """Convolutions of the memory."""
-        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.layer + 1)
+        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
 
     @property
     def layer_range(self) -> LayerRange:
         """The layers of the memory. ValueError if there are not so many."""
-        last = self.projector.config.layer
+        last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(f"--layers {self.depth}: the memory ends at layer {last}; give 1 to {last + 1}")
         memories = self.model.memories()
@@ -81,7 +81,7 @@ class RuleTrainer:
     @property
     def last_layer(self) -> LayerRange:
         """The last layer alone: the linear memory, also used for erasing."""
-        return self.model.memories()[self.projector.config.layer]
+        return self.model.memories()[self.projector.config.generator.layer]
 
     def random(self, layers: LayerRange, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
         """Caches of random pictures. For an inpainter, every second batch is filled at the holes of the edit's

@@ -136,15 +136,19 @@ def find_projector(name: str | None, found: Checkpoint, model: str, device: torc
     hint = f"train one: kyara train projector --of {model}, and give its run as --projector"
     if name is None:
         read = {one: checkpoint.read(f"builtin:{one}") for one in checkpoint.builtin_names()}
-        of = [one for one, c in read.items() if c.model == "projector" and c.config["of_hash"] == root_of(found)]
+        of = [
+            one for one, c in read.items() if c.model == "projector" and c.config["generator"]["hash"] == root_of(found)
+        ]
         if not of:
             raise ValueError(f"{model}: has no built-in projector; {hint}")
         name = f"builtin:{of[-1]}"
     network = models.load(name, device)
     if not isinstance(network, Projector):
         raise ValueError(f"--projector {name}: not a projector; {hint}")
-    if network.config.of_hash != root_of(found):
-        raise ValueError(f"--projector {name}: projects to features of {network.config.of}, not of {model}; {hint}")
+    if network.config.generator.hash != root_of(found):
+        raise ValueError(
+            f"--projector {name}: projects to features of {network.config.generator.checkpoint}, not of {model}; {hint}"
+        )
     return network.requires_grad_(False)
 
 

@@ -39,7 +39,7 @@ class Samples:
         """`data` are the inputs of a network that makes pictures from pictures. ValueError if they are missing, or not
         needed."""
         self.model, self.name, self.data = model, name, data
-        self.size = model.config.width, model.config.height
+        self.size = model.config.data.width, model.config.data.height
         self.device = next(model.parameters()).device
         if not isinstance(model, Generator) and data is None:
             raise ValueError(f"--data: {name} makes pictures from pictures; name some, which it should treat as before")
@@ -113,7 +113,7 @@ class Samples:
     def _styles_of_recipe(self, recipe: Recipe, model: StyledGenerator) -> Tensor:
         if "latent" in recipe.shot:
             return unpack(recipe.shot["latent"], model)[None]
-        found = conditioning.find(recipe.shot["labels"], model.config.attributes, self.name)
+        found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
         labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
         return self._truncated(shot_latents([recipe.shot], model.z_dim).to(self.device), labels, recipe.truncation)
 

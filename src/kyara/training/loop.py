@@ -106,13 +106,13 @@ def fit(
     def stream() -> Iterator[Batch]:
         if training_set is None:
             return itertools.repeat(
-                Batch(torch.zeros(options.batch // fabric.world_size, 3, config.height, config.width))
+                Batch(torch.zeros(options.batch // fabric.world_size, 3, config.data.height, config.data.width))
             )
         open_stream = functools.partial(
-            Stream, width=config.width, height=config.height, batch=options.batch, mirror=options.mirror,
+            Stream, width=config.data.width, height=config.data.height, batch=options.batch, mirror=options.mirror,
             rank=fabric.global_rank, world=fabric.world_size, workers=workers, start=nimg,
         )  # fmt: skip
-        known = open_stream(training_set, seed=options.seed, values=config.attributes, points=model.pointed)
+        known = open_stream(training_set, seed=options.seed, values=config.data.attributes, points=model.pointed)
         if photos is None:
             return (Batch(real, labels=labels) for real, labels in known)
         others = open_stream(photos, seed=options.seed + 1, values={})  # another order: they are no pairs
@@ -136,14 +136,14 @@ def fit(
             with torch.no_grad():
                 scores, sheet = model.measure(measured, builtin_frechet), model.preview(measured[:SHEET])
             model.train()
-            by_value = isinstance(model, Generator) and bool(config.attributes)
+            by_value = isinstance(model, Generator) and bool(config.data.attributes)
             if sheet is not None:
                 run.sheet(f"fakes{nimg // 1000:06d}.png", sheet, COLUMNS if by_value else None)
             if sheet is not None and isinstance(model, Generator):
                 scores["diversity"], collapsed = watch.diversity(sheet, measured.real[:SHEET])
                 warn(collapsed if nimg else None)
                 if by_value:
-                    asked = [(name, config.attributes[name][label]) for name, label in model.shown_values()]
+                    asked = [(name, config.data.attributes[name][label]) for name, label in model.shown_values()]
                     spread, alarm = watch.values(sheet.unflatten(0, (-1, COLUMNS)), asked, measured.real[:SHEET])
                     warn(alarm if nimg and not collapsed else None)
                     log.write(nimg, {f"diversity/{name}": share for name, share in spread.items()})
@@ -168,7 +168,9 @@ def fit(
             whole = dataclasses.replace(next(pictures), step=step, augment=augment).to(device)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = config.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("lr_multiplier", 1.0)
+                    group["lr"] = (
+                        config.optimizer.lr * model.lr_scale(nimg / (kimg * 1000)) * group.get("lr_multiplier", 1.0)
+                    )
             kept = [buffer.clone() for buffer in model.buffers()]
             dropped = torch.zeros((), device=device)
             for phase in model.phases:
@@ -198,7 +200,7 @@ def fit(
             failures = (failures + dropped) * dropped
             means.add({"dropped": dropped})
             nimg, step = nimg + options.batch, step + 1
-            half_life = min(config.ema_kimg * 1000, nimg * config.ema_ramp)
+            half_life = min(config.optimizer.ema_kimg * 1000, nimg * config.optimizer.ema_ramp)
             for source, average in model.averages.items():
                 move_average(
                     getattr(model, average),
@@ -336,15 +338,15 @@ def fixed_pictures(dataset: Dataset | None, photos: Dataset | None, count: int, 
     """Up to `count` pictures spread evenly over the dataset, with what is known about them, and as many photos. Black
     ones if there is no dataset."""
     if dataset is None:
-        return Batch(torch.zeros(count, 3, model.config.height, model.config.width))
+        return Batch(torch.zeros(count, 3, model.config.data.height, model.config.data.width))
 
     def decode(pictures: Dataset, chosen: np.ndarray) -> Tensor:
-        size = model.config.width, model.config.height
+        size = model.config.data.width, model.config.data.height
         return to_float(np.stack(list(pictures.decode(chosen.tolist(), *size, workers))))
 
     count = min(count, len(dataset), len(photos or dataset))
     chosen = np.linspace(0, len(dataset) - 1, count).astype(int)
-    known = {name: dataset.labels(name, values)[chosen] for name, values in model.config.attributes.items()}
+    known = {name: dataset.labels(name, values)[chosen] for name, values in model.config.data.attributes.items()}
     if model.pointed:
         known[POINTS] = dataset.points[chosen]
     labels = {name: torch.from_numpy(label) for name, label in known.items()}

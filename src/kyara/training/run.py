@@ -24,7 +24,7 @@ from kyara import __version__
 from kyara.files import checkpoint, pictures
 from kyara.files.atomic import write_atomic
 from kyara.files.checkpoint import CONFIG, WEIGHTS
-from kyara.models import architecture, stored
+from kyara.models import stored
 from kyara.models.base import Model
 
 STATE = "training.pt"
@@ -114,9 +114,6 @@ def difference(run: Path, same: Mapping[str, Any]) -> str:
     except (OSError, ValueError) as error:
         return f"its {CONFIG} cannot be read: {error}"
     wanted = json.loads(json.dumps(dict(same)))
-    if there.get("model") == wanted["model"]:  # a number that its version of Kyara did not have yet was the default
-        defaults = dataclasses.asdict(architecture(wanted["model"]).config_type())
-        there["config"] = json.loads(json.dumps(defaults)) | there.get("config", {})
     flat_there, flat_wanted = _flat(there), _flat(wanted)
     return ", ".join(
         f"{key} was {flat_there.get(key)!r}, now {value!r}"

@@ -75,7 +75,7 @@ def train(
         preset: A named set of the model's numbers; without it the model's first, made for two cores.
         size: Size of the pictures, as 96 or 512x256 (height x width); without it the preset's.
         attributes: Columns of the data that the model learns to obey or to tell, as hair,eyes.
-        set: More of the model's numbers, as lr=0.001,channel_max=128; --dry-run shows them all.
+        set: More of the model's numbers, as optimizer.lr=0.001,network.channel_max=128; --dry-run shows them all.
         kimg: Thousands of pictures to train for, in all.
         snap: Thousands of pictures between two snapshots.
         batch: Pictures in one step; without it the preset's.
@@ -112,14 +112,14 @@ def train(
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: only go with --init CHECKPOINT")
     dataset = None if data is None else open_dataset(data)
     if of is not None:
-        config = dataclasses.replace(config, **models.architecture(model).about(of, layer))
+        config = config.replace(**models.architecture(model).about(of, layer))
     if dataset is not None:
-        config = dataclasses.replace(config, **describe_attributes(model, dataset, attributes))
-    told = bool(config.attributes) and issubclass(models.architecture(model), Generator)
+        config = config.replace(data=describe_attributes(model, dataset, attributes))
+    told = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
     recolour = augment_colour if augment_colour is not None else not told
     options = Options(
-        batch=config.batch,
-        micro_batch=micro_batch or config.batch // devices,
+        batch=config.optimizer.batch,
+        micro_batch=micro_batch or config.optimizer.batch // devices,
         seed=seed,
         mirror=mirror,
         augment=augment,
@@ -150,7 +150,7 @@ def train(
     )
     fabric.launch()
     if told and augment != "none" and augment_colour is None and fabric.is_global_zero:
-        tell(f"augmentation leaves colours alone: {', '.join(config.attributes)} may be told by them")
+        tell(f"augmentation leaves colours alone: {', '.join(config.data.attributes)} may be told by them")
     torch.manual_seed(seed)
     network = models.architecture(model)(config)
     tune(network, tuning)
@@ -219,12 +219,13 @@ def configure(
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
     config = presets[preset] if preset else parent or next(iter(presets.values()))
-    values: dict[str, Any] = parse_changes(changes, type(config))
+    values = parse_changes(changes, config)
     if size is not None:
-        values["width"], values["height"] = parse_size(size)
+        width, height = parse_size(size)
+        values.setdefault("data", {}).update(width=width, height=height)
     if batch is not None:
-        values["batch"] = batch
-    return dataclasses.replace(config, **values)
+        values.setdefault("optimizer", {})["batch"] = batch
+    return config.replace(**values)
 
 
 def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
@@ -247,28 +248,35 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
         return {}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
-    joint = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
-    return {"attributes": values, "joint": joint}
+    label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
+    return {"attributes": values, "label_counts": label_counts}
 
 
-def parse_changes(text: str, config: type[Config]) -> dict[str, Any]:
-    """Reads NAME=VALUE,NAME=VALUE; each value must be of the field's type."""
-    hints = typing.get_type_hints(config)
-    for name in ("attributes", "joint", "of", "of_hash", "layer", "value"):  # the data say them, or --of
-        hints.pop(name, None)
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = (piece.strip() for piece in part.partition("="))
+FROM_DATA = ("data.attributes", "data.label_counts", "generator.")
+"""Beginnings of the names that --attributes and --of set."""
+
+
+def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
+    """Reads PART.NAME=VALUE,... as parts of a Config, e.g. {"losses": {"style": 2.0}}. ValueError lists the names, or
+    says which value is not of its field's type."""
+    parts = {part.name: getattr(config, part.name) for part in dataclasses.fields(config)}
+    hints = {f"{part}.{n}": hint for part, v in parts.items() for n, hint in typing.get_type_hints(type(v)).items()}
+    hints = {name: hint for name, hint in hints.items() if not name.startswith(FROM_DATA)}
+    values: dict[str, dict[str, Any]] = {}
+    for change in filter(None, text.split(",")):
+        name, _, value = (piece.strip() for piece in change.partition("="))
         if name not in hints:
-            raise ValueError(f"--set {part}: no such number; there are {', '.join(sorted(hints))}")
+            raise ValueError(f"--set {change}: no such number; there are {', '.join(sorted(hints))}")
         kind = hints[name]
+        part, _, field = name.partition(".")
         try:
-            if typing.get_origin(kind) is tuple:  # betas=0.5/0.999
-                values[name] = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
+            if typing.get_origin(kind) is tuple:  # optimizer.betas=0.5/0.999
+                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
             else:
-                values[name] = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
+                read = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
         except ValueError as error:
-            raise ValueError(f"--set {part}: must be of type {getattr(kind, '__name__', kind)}") from error
+            raise ValueError(f"--set {change}: must be of type {getattr(kind, '__name__', kind)}") from error
+        values.setdefault(part, {})[field] = read
     return values
 
 

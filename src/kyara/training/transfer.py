@@ -22,7 +22,7 @@ def inherited(model: str, parent: str) -> Config:
     found = checkpoint.read(parent)
     if found.model != model:
         raise ValueError(f"--init {parent}: is a {found.model}, not a {model}; name the same architecture")
-    return dataclasses.replace(models.load(parent).config, attributes={}, joint=())
+    return models.load(parent).config.replace(data={"attributes": {}, "label_counts": ()})
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
@@ -34,7 +34,7 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     are no parts of their own there is nothing to leave behind, and another set of attributes is a ValueError."""
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
-    if parent.config.attributes and dict(parent.config.attributes) != dict(model.config.attributes):
+    if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
         if model.attributed == "must":
             raise ValueError("--init: it learned other attributes or values; give one that learned the same")
         usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,11 +50,12 @@ def rosinality_file(path: Path, *, legacy: bool = False, **changes: Any) -> Path
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_nvidia(tmp_path: Path, protocol: int) -> None:
     file = paper.nvidia_file(tmp_path / "network-snapshot.pkl", *paper.networks(), protocol)
-    out = kyara.import_(file, tmp_path / "out", license="cc0-1.0")
+    out = kyara.import_(file, tmp_path / "out", license="cc0-1.0").out
     assert_same(out, truncation=0.6)
     found = checkpoint.read(out)
-    assert (found.config["width"], found.config["channel_base"], found.config["channel_max"]) == (16, 128, 16)
-    assert (found.config["w_decay"], found.config["deviation_group"]) == (0.998, 4)
+    network = found.config["network"]
+    assert (found.config["data"]["width"], network["channel_base"], network["channel_max"]) == (16, 128, 16)
+    assert (network["w_avg_beta"], network["mbstd_group_size"]) == (0.998, 4)
     assert found.about["source"]["notes"] == ["left out: training_set_kwargs, G, augment_pipe"]
     card = (out / "README.md").read_text()
     assert found.about["source"]["sha256"] in card and 'license: "cc0-1.0"' in card
@@ -63,13 +63,13 @@ def test_nvidia(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_rosinality(tmp_path: Path, legacy: bool) -> None:
-    out = kyara.import_(rosinality_file(tmp_path / "a.pt", legacy=legacy), tmp_path / "out")
+    out = kyara.import_(rosinality_file(tmp_path / "a.pt", legacy=legacy), tmp_path / "out").out
     assert_same(out, truncation=0.6)
     assert checkpoint.read(out).about["source"]["notes"] == ["left out: g, args, d_optim"]
 
 
 def test_a_missing_mean_style_is_taken_anew(tmp_path: Path) -> None:
-    out = kyara.import_(rosinality_file(tmp_path / "a.pt", latent_avg=None), tmp_path / "out")
+    out = kyara.import_(rosinality_file(tmp_path / "a.pt", latent_avg=None), tmp_path / "out").out
     assert_same(out)
     mapping = paper.networks()[0].mapping
     expected = mapping(torch.randn(20000, paper.Z)).mean(0)
@@ -84,7 +84,7 @@ def test_a_missing_discriminator_is_a_fresh_one(tmp_path: Path) -> None:
             paper.nvidia_file(tmp_path / "a.pkl", paper.networks()[0], None),
         )
     ):
-        out = kyara.import_(file, tmp_path / f"out{i}")
+        out = kyara.import_(file, tmp_path / f"out{i}").out
         assert_same(out, critic=False)
         assert "the discriminator is a fresh one" in checkpoint.read(out).about["source"]["notes"]
 
@@ -152,13 +152,13 @@ def test_other_networks_are_refused_by_name(tmp_path: Path, where: str, attribut
         kyara.import_(file, tmp_path / "out")
     assert ("--generator-only" in str(told.value)) == (root == "D")
     if root == "D":
-        assert_same(kyara.import_(file, tmp_path / "out", generator_only=True), critic=False)
+        assert_same(kyara.import_(file, tmp_path / "out", generator_only=True).out, critic=False)
 
 
 def test_a_limit_that_is_reached_is_told(tmp_path: Path) -> None:
     generator, critic = paper.networks()
     generator.synthesis.b8.conv1.noise_strength.fill_(300.0)
-    out = kyara.import_(paper.nvidia_file(tmp_path / "a.pkl", generator, critic), tmp_path / "out")
+    out = kyara.import_(paper.nvidia_file(tmp_path / "a.pkl", generator, critic), tmp_path / "out").out
     assert "are not cut off at 256" in checkpoint.read(out).about["source"]["notes"][0]
 
 
@@ -196,22 +196,33 @@ def test_other_files_are_refused(tmp_path: Path, content: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_there_stays(tmp_path: Path) -> None:
     file, out = rosinality_file(tmp_path / "a.pt"), tmp_path / "out"
-    kyara.import_(file, out, dry_run=True, json=True)
-    assert json.loads(capsys.readouterr().out)["config"]["z_dim"] == paper.Z
+    result = kyara.import_(file, out, dry_run=True)
+    assert (
+        result.config["network"]["z_dim"] == paper.Z
+        and result.dry_run
+        and str(result).startswith(f"would write {out}: ")
+    )
     assert not out.exists()
     kyara.import_(file, out)
     with pytest.raises(FileExistsError, match="--force"):
         kyara.import_(file, out)
     kyara.import_(file, out, force=True)
-    with pytest.raises(ValueError, match="stands in it"):
+    with pytest.raises(ValueError, match="is in it"):
         kyara.import_(file, tmp_path, force=True)
     with pytest.raises(ValueError, match="no such file"):
         kyara.import_(tmp_path / "b.pt", out)
     with pytest.raises(ValueError, match="--license"):
         kyara.import_(file, out, license="a\nb")
     assert file.is_file()
+
+
+def test_names_of_dataparallel(tmp_path: Path) -> None:
+    generator, critic = paper.networks()
+    g, d = ({f"module.{k}": v for k, v in table.items()} for table in paper.rosinality_tables(generator, critic))
+    torch.save({"g_ema": g, "d": d, "latent_avg": generator.mapping.w_avg}, tmp_path / "a.pt")
+    assert_same(kyara.import_(tmp_path / "a.pt", tmp_path / "out").out)
 
 
 def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +242,7 @@ def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
 
 def test_a_training_run_is_never_replaced(tmp_path: Path) -> None:
     file = paper.nvidia_file(tmp_path / "a.pkl", *paper.networks())
-    out = kyara.import_(file, tmp_path / "out")
+    out = kyara.import_(file, tmp_path / "out").out
     (out / "training.pt").write_bytes(b"hours of work")
     with pytest.raises(FileExistsError, match="holds a training run"):
         kyara.import_(file, out, force=True)

@@ -14,19 +14,22 @@ from kyara.models.base import Batch
 from kyara.models.cartoongan import model as cartoongan
 from kyara.models.cartoongan import painting
 from kyara.perception import features as perceptual
-from kyara.perception import portrait
+from kyara.perception import landmarks, portrait
 
 TINY = cartoongan.PRESETS["tiny"]
 KEPT = ("content", "colour", "chrominance", "flat", "cel")
 LOSSES = ("adversarial", *KEPT, "style", "grayscale", "landmark", "eyes", "tv")
-OFF = dict.fromkeys((*LOSSES, "enlarge", "gaze", "ink"), 0.0)
+OFF = dict.fromkeys((*LOSSES, "enlarge_eyes", "gaze", "ink"), 0.0)
 EYES = [(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5), (0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])
 
 
 def model(**changes: object) -> cartoongan.Model:
     torch.manual_seed(0)
-    return cartoongan.Model(dataclasses.replace(TINY, **{**OFF, **changes})).train()
+    changes = {**OFF, **changes}
+    network = {name: value for name, value in changes.items() if hasattr(TINY.network, name)}
+    losses = {name: value for name, value in changes.items() if name not in network}
+    return cartoongan.Model(TINY.replace(network=network, losses=losses)).train()
 
 
 def batch(seed: int = 0) -> Batch:
@@ -104,7 +107,7 @@ def test_chrominance() -> None:
 
 
 def test_critics_without_colours_see_none_and_ask_for_none() -> None:
-    net, given = model(adversarial=1.0, colours=False).eval(), batch()
+    net, given = model(adversarial=1.0, d_colours=False).eval(), batch()
     for x, y in zip(net._judge(given.real), net._judge(painting.colourless(given.real)), strict=True):
         assert torch.allclose(x, y, atol=1e-5)
     given.real.requires_grad_()
@@ -171,7 +174,7 @@ def test_blurred_lines_are_fakes() -> None:
 
 def test_landmarks_and_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = FACE + torch.tensor([0.0, 0.1])
-    monkeypatch.setattr(portrait, "find", lambda pictures: (moved if pictures.requires_grad else FACE)[None])
+    monkeypatch.setattr(landmarks, "find", lambda pictures: (moved if pictures.requires_grad else FACE)[None])
     net, given = model(landmark=4.0, eyes=1.0), batch()
     given = given[:1]
     losses = net.losses("g", given)
@@ -182,8 +185,8 @@ def test_landmarks_and_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
-    net, given = model(flat=2.0, enlarge=0.5), batch()
+    monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    net, given = model(flat=2.0, enlarge_eyes=0.5), batch()
     net.eye_sizes.copy_(torch.tensor([[0.5, 0.5], [0.75, 1.0]]))
     losses = net.losses("g", given)
     now = portrait.eye_size(FACE[None])
@@ -201,8 +204,8 @@ def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
-    net, given = model(cel=2.0, enlarge=0.5), batch()
+    monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    net, given = model(cel=2.0, enlarge_eyes=0.5), batch()
     losses = net.losses("g", given)
     photos, _, points = net.belongs(given)
     eyes = portrait.around_eyes(points, 32, 32)
@@ -227,7 +230,7 @@ def test_photos_are_exposed_before_anything_is_compared() -> None:
 def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
     given = batch()
     for settled in (False, True):
-        net = model(flat=1.0, settled=settled)
+        net = model(flat=1.0, freeze_batch_norm=settled)
         before = {name: value.clone() for name, value in net.g.named_buffers()}
         net.losses("g", given)
         with torch.no_grad():
@@ -244,7 +247,7 @@ def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> No
     assert set(losses) == {name}
     losses[name].backward()
     assert max(float(p.grad.abs().max()) for p in net.g.parameters() if p.grad is not None) > 0
-    everything = dict.fromkeys(OFF, 1.0) | {"enlarge": 0.5}
+    everything = dict.fromkeys(OFF, 1.0) | {"enlarge_eyes": 0.5}
     left = set(model(**everything).losses("g", batch()))
     assert set(model(**{**everything, name: 0.0}).losses("g", batch())) == left - {name}
 
@@ -278,12 +281,13 @@ def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for where, what in [
         (cartoongan, "load_features"),
-        *((portrait, name) for name in ("find", "around_eyes", "relief")),
+        (landmarks, "find"),
+        *((portrait, name) for name in ("around_eyes", "relief")),
     ]:
         monkeypatch.setattr(where, what, never)
     for what in ("colour_loss", "chrominance_loss", "flatten", "cel", "grey", "total_variation", "smooth_edges"):
         monkeypatch.setattr(cartoongan, what, never)
-    net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0, relief=False)
+    net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0, d_relief=False)
     assert set(net.losses("g", batch())) == {"adversarial"} and "eyes" not in net.d
     assert set(net.losses("d", batch())) == {"d_real", "d_fake"}
 
@@ -306,9 +310,9 @@ def test_what_is_filtered_begins_where_the_filters_end() -> None:
 @pytest.mark.parametrize("filtered", [True, False])
 @pytest.mark.parametrize("name", ["portrait", "cartoongan", "animegan", "tiny"])
 def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None:
-    config = dataclasses.replace(cartoongan.PRESETS[name], filtered=filtered)
+    config = cartoongan.PRESETS[name].replace(network={"filtered": filtered})
     if name != "tiny":
-        config = dataclasses.replace(config, channels=4, d_channels=4, eyes=0.0)
+        config = config.replace(network={"channels": 4, "d_channels": 4}, losses={"eyes": 0.0})
     torch.manual_seed(0)
     net = cartoongan.Model(config).eval()
     torch.nn.init.normal_(net.g_ema.draw.out.weight, 0.0, 0.1)
@@ -324,4 +328,4 @@ def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None
         whole, part = net.translate(pictures), net.translate(pictures[..., 32:])
     # Where a pixel comes from is rounded by the size of the picture; noise is the worst picture for that, and ink
     # deepens what differs. Half of what eight bits tell apart.
-    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=4e-3 if config.enlarge else 1e-5)
+    assert torch.allclose(whole[..., 32 + far :], part[..., far:], atol=4e-3 if config.network.enlarge_eyes else 1e-5)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from kyara.models import landmarks
 from kyara.models.base import Batch
 from kyara.models.cartoongan import eyes
 from kyara.models.cartoongan import model as cartoongan
-from kyara.perception import portrait
+from kyara.perception import landmarks
 
 SIDE = 64
 LEFT = [(0.2, 0.5), (0.3, 0.42), (0.4, 0.5), (0.3, 0.58)]
@@ -89,10 +87,13 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_a_network_learns_to_say_where_eyes_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
     torch.manual_seed(0)
-    off = dict.fromkeys((*cartoongan.DRAWN, "enlarge", "ink"), 0.0)
-    config = dataclasses.replace(cartoongan.PRESETS["tiny"], width=SIDE, height=SIDE, gaze=2.0, **off)
+    config = cartoongan.PRESETS["tiny"].replace(
+        data={"width": SIDE, "height": SIDE},
+        network={"enlarge_eyes": 0.0, "ink": 0.0},
+        losses={**dict.fromkeys(cartoongan.DRAWN, 0.0), "gaze": 2.0},
+    )
     net = cartoongan.Model(config).train()
     batch = Batch(photos(4), photos=photos(4))
     assert net.losses("d", batch) == {}
@@ -115,7 +116,7 @@ def test_a_network_learns_to_say_where_eyes_are(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_only_its_own_loss_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portrait, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
+    monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
     torch.manual_seed(0)
     net = cartoongan.Model(cartoongan.PRESETS["tiny"]).train()
     batch = Batch(torch.rand(4, 3, 32, 32) * 2 - 1, photos=torch.rand(4, 3, 32, 32) * 2 - 1)

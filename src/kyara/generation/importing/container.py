@@ -1,4 +1,4 @@
-"""The containers that others keep networks in: what kind a file is, and its value with tensors that are read later."""
+"""The file formats of other programs' networks: pickles, and PyTorch's files before and since version 1.6."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kyara.files.names import printable
-from kyara.generation.importing.unpickle import LEGACY, ForeignError, Storage, read_legacy, read_pickle, storage_of
+from kyara.generation.importing.unpickle import LEGACY, read_legacy, read_pickle
+from kyara.generation.importing.values import ForeignError, Storage, storage_of
 
 LARGEST = 2 << 30
 """Bytes of a file. A network for 1024 x 1024 pixels with its discriminator and the state of its optimisers has 0.9
@@ -23,8 +24,8 @@ CHUNK = 1 << 20
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The value that a pickle or a PyTorch file holds: plain values, `Thing`s and `Stored` tensors, which can be loaded
-    as long as the file is open. ForeignError says what is wrong with the file; nothing of it is ever run."""
+    """The value in a pickle or a PyTorch file: plain values, `ForeignObject`s, and `LazyTensor`s, which can be loaded
+    while the file is open. ForeignError if the file is damaged or malicious; nothing of it is ever run."""
     if not path.is_file():
         raise ForeignError("no such file")
     if path.stat().st_size > LARGEST:
@@ -40,7 +41,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 class _Measured(io.BufferedReader):
-    """A file that never makes room for more than it holds, whatever its content claims, nor for more than `most`."""
+    """A file that never allocates more than its own size, whatever its content claims, nor more than `most`."""
 
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(io.FileIO(path))
@@ -56,7 +57,7 @@ class _Measured(io.BufferedReader):
 
 
 def _zip(file: _Measured) -> zipfile.ZipFile:
-    """The archive. Whoever writes a directory of a million files would have Python list them all: it is measured."""
+    """The archive. The size of its directory is limited: Python reads all of it into memory."""
     file.most = LARGEST_INDEX
     try:
         return zipfile.ZipFile(file)
@@ -67,14 +68,14 @@ def _zip(file: _Measured) -> zipfile.ZipFile:
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
-    """The value of PyTorch's format since 1.6: a .zip with data.pkl and a file for each storage."""
+    """The value in PyTorch's format since 1.6: a .zip with data.pkl and a file for each storage."""
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1 or len(entries) < len(archive.infolist()):
-        raise ForeignError("a .zip, but not one of PyTorch's")
+        raise ForeignError("a .zip, but not a PyTorch file")
     root = roots[0]
     if f"{root}byteorder" in entries and _entry(archive, f"{root}byteorder", 16) != b"little":
-        raise ForeignError("numbers are stored with the highest byte first, as no machine of today does")
+        raise ForeignError("big-endian numbers are not supported")
 
     def persistent(identifier: Any) -> Storage:
         storage, key = storage_of(identifier)
@@ -86,7 +87,7 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
 
 
 def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A file of the archive, which must be stored as it is, as PyTorch does: nothing can grow while it is read."""
+    """A file of the archive. It must not be compressed (PyTorch never does that): nothing may grow when it is read."""
     try:
         entry = archive.getinfo(name)
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kyara.generation.importing import nvidia, rosinality
 from kyara.generation.importing.layout import SUPPORTED, Layout, Names, Network, listed, named, shown
-from kyara.generation.importing.unpickle import ForeignError, Stored
+from kyara.generation.importing.values import ForeignError, LazyTensor
 from kyara.models import stored
 from kyara.models.base import latents
 from kyara.models.stylegan2 import Config, Discriminator, GeneratorNet, MappingNet, Model, StyledConv, ToRGB
@@ -111,7 +111,7 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
 
 def _matched(
     names: Iterable[tuple[str, str]], network: Network, shapes: Mapping[str, torch.Size], gain: float
-) -> dict[str, Stored]:
+) -> dict[str, LazyTensor]:
     """Our name -> their tensor. ForeignError names one that is missing, left over or of another shape; sides of length
     1 do not count."""
     plan, left = {}, dict(network.tensors)
@@ -133,7 +133,7 @@ def _matched(
     return plan
 
 
-def _load(name: str, tensor: Stored, shape: torch.Size) -> Tensor:
+def _load(name: str, tensor: LazyTensor, shape: torch.Size) -> Tensor:
     loaded = tensor.load().reshape(shape)
     if not loaded.is_floating_point() or not loaded.isfinite().all():
         raise ForeignError(f"damaged: what becomes {name} is not all finite numbers")
@@ -145,7 +145,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
     """The mean w (w_dim,) of the mapping network in `weights`."""
     mapping, prefix = MappingNet(config), "g_ema.mapping.layers."
     mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    w: Tensor = mapping(latents(range(STYLES), config.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
+    w: Tensor = mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
     return w.mean(0)
 
 
@@ -157,7 +157,7 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
     for module in generator.modules():
         if isinstance(module, StyledConv | ToRGB):
             module.register_forward_hook(lambda _, __, x: largest.append(float(x.abs().max())))
-    ws = generator.mapped(latents(range(LOOKED_AT), config.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
+    ws = generator.mapped(latents(range(LOOKED_AT), config.network.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
     generator.synthesis(ws, noise=False)
     return max(largest)
 

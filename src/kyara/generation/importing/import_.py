@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json as json_format
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.files import checkpoint
-from kyara.files.atomic import free_folder
+from kyara.files.atomic import check_free, free_folder
 from kyara.files.names import printable
-from kyara.generation.importing.container import opened
-from kyara.generation.importing.convert import convert
-from kyara.generation.importing.unpickle import ForeignError
-from kyara.models.stylegan2 import Config
-from kyara.training.run import STATE
+from kyara.verbs import DryRun, Force, Result, check_file, check_text
+
+if TYPE_CHECKING:
+    from kyara.generation.importing.convert import Converted
+    from kyara.models.stylegan2 import Config
+
+
+@dataclass(frozen=True)
+class ImportResult(Result):
+    """The Checkpoint that `import_` wrote."""
+
+    out: Path
+    source: Mapping[str, Any]
+    """The file's name and SHA-256, the program that wrote it, and notes on what differs from the file."""
+    license: str
+    config: Mapping[str, Any]
+    size: str
+    """Of the pictures, such as 256 x 256."""
+    dry_run: bool = False
+
+    def __str__(self) -> str:
+        did = "would write" if self.dry_run else "wrote"
+        lines = [f"{did} {self.out}: a StyleGAN2 for {self.size} pixels, from {self.source['program']}"]
+        lines += [f"  {note}" for note in self.source["notes"]]
+        lines += [f"  license: {self.license}"]
+        lines += [f"make faces with: kyara generate {self.out} --rank none"]
+        lines += [f"train on with: kyara train stylegan2 DATA --init {self.out}"]
+        return "\n".join(lines)
 
 
 def import_(
@@ -28,59 +51,60 @@ def import_(
     *,
     license: str = "unknown",
     generator_only: bool = False,
-    force: bool = False,
-    dry_run: bool = False,
-    json: bool = False,
-) -> Path:
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> ImportResult:
     """Make a Checkpoint of a StyleGAN2 that another program trained.
 
     Reads .pkl files of NVIDIA's stylegan2-ada-pytorch and of StyleGAN2 in its stylegan3 repository, and .pt files of
-    rosinality's stylegan2-pytorch. The same latent gives the same picture. Nothing in the file is run, whatever it
-    holds; what is not such a network is refused with the reason.
+    rosinality's stylegan2-pytorch. The same latent gives the same picture. Nothing in the file is run; what is not such
+    a network is refused with the reason.
 
     Args:
         file: The .pkl or .pt file.
         out: Folder of the new Checkpoint.
-        license: What the weights may be used for, as whoever trained them says; it goes into the card.
-        generator_only: Leave the discriminator out, where it is not supported: pictures do not need it.
-        force: Replace an older Checkpoint at OUT.
-        dry_run: Read and check everything, say what would be written, write nothing.
-        json: Print the result as JSON.
-
-    Returns:
-        The folder of the new Checkpoint.
+        license: The license of the weights, as their author states it; it goes into the card.
+        generator_only: Leave out a discriminator that is not supported: pictures do not need it.
     """
-    file, out = Path(file), Path(out)  # from Python, texts will do
-    if not license.isprintable() or not license.strip():
+    file, out = Path(file), Path(out)
+    check_text("--license", license)
+    if not license.isprintable():
         raise ValueError(f"--license {license!r}: one line of text, such as cc-by-4.0")
+    check_file("FILE", file)
     if out.resolve() in file.resolve().parents:
-        raise ValueError(f"{out}: {file.name} stands in it; choose another folder")
-    try:
-        with opened(file) as value:
-            found = convert(value, file.stat().st_size, generator_only=generator_only)
-    except ForeignError as error:
-        hint = (
-            ""
-            if generator_only or not str(error).startswith(("D.", "D ", "d.", "d "))
-            else "; --generator-only leaves it out"
-        )
-        raise ValueError(f"{file}: {error}{hint}") from error
-    source = {"file": file.name, "sha256": fingerprint(file), "program": found.program, "notes": found.notes}
-    report = {"out": str(out), "source": source, "license": license, "config": dataclasses.asdict(found.config)}
+        raise ValueError(f"{out}: {file.name} is in it; choose another folder")
+    from kyara.files import checkpoint  # imports torch
+    from kyara.training.run import STATE
+
     if (out / STATE).is_file():
         raise FileExistsError(f"{out}: holds a training run, which --force does not replace; choose another folder")
+    check_free(out, checkpoint.CONFIG, force=force)
+
+    found = _convert(file, generator_only)
+    config = dataclasses.asdict(found.config)
+    source = {"file": file.name, "sha256": fingerprint(file), "program": found.program, "notes": found.notes}
+    size = f"{found.config.data.width} x {found.config.data.height}"
+    result = ImportResult(out, source, license, config, size, dry_run)
     if not dry_run:
         free_folder(out, checkpoint.CONFIG, force=force)
-        checkpoint.write(
-            out,
-            model="stylegan2",
-            config=dataclasses.asdict(found.config),
-            weights=found.weights,
-            card=card(found.config, source, license),
-            about={"source": source, "license": license},
-        )
-    print(json_format.dumps(report) if json else _summary(report, found.config, dry_run))
-    return out
+        text, about = card(found.config, source, license), {"source": source, "license": license}
+        checkpoint.write(out, model="stylegan2", config=config, weights=found.weights, card=text, about=about)
+    return result
+
+
+def _convert(file: Path, generator_only: bool) -> Converted:
+    """What the file becomes. ValueError names the file, and the option that would help."""
+    from kyara.generation.importing.container import opened
+    from kyara.generation.importing.convert import convert
+    from kyara.generation.importing.values import ForeignError
+
+    try:
+        with opened(file) as value:
+            return convert(value, file.stat().st_size, generator_only=generator_only)
+    except ForeignError as error:
+        of_discriminator = str(error).startswith(("D.", "D ", "d.", "d "))
+        hint = "; --generator-only leaves it out" if of_discriminator and not generator_only else ""
+        raise ValueError(f"{file}: {error}{hint}") from error
 
 
 def fingerprint(file: Path) -> str:
@@ -94,34 +118,23 @@ def card(config: Config, source: Mapping[str, Any], license: str) -> str:
     notes = "".join(f"- {note}\n" for note in source["notes"]) or "- nothing\n"
     return f"""---
 library_name: kyara
-license: {json_format.dumps(license)}
+license: {json.dumps(license)}
 ---
-# A StyleGAN2 for {config.width} x {config.height} pixels, imported
+# A StyleGAN2 for {config.data.width} x {config.data.height} pixels, imported
 
 | | |
 |---|---|
 | file | `{printable(source["file"]).replace("|", " ").replace("`", " ")}`, in the layout of {source["program"]} |
 | SHA-256 of the file | {source["sha256"]} |
-| data, training | not known |
+| data, training | unknown |
 | made with | Kyara {__version__} |
 
-What is not as in the file:
+What differs from the file:
 
 {notes}
 To train on:
 
     kyara train stylegan2 DATA --init THIS_FOLDER
 
-The licence of these weights is {license if license != "unknown" else "unknown: ask whoever published the file"}.
+The license of these weights is {license if license != "unknown" else "unknown: ask the publisher of the file"}.
 """
-
-
-def _summary(report: Mapping[str, Any], config: Config, dry_run: bool) -> str:
-    out, source = report["out"], report["source"]
-    did = "would write" if dry_run else "wrote"
-    lines = [f"{did} {out}: a StyleGAN2 for {config.width} x {config.height} pixels, from {source['program']}"]
-    lines += [f"  {note}" for note in source["notes"]]
-    lines += [f"  licence: {report['license']}"]
-    lines += [f"make faces with: kyara generate {out} --rank none"]
-    lines += [f"train on with: kyara train stylegan2 DATA --init {out}"]
-    return "\n".join(lines)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kyara.files.names import printable
-from kyara.generation.importing.unpickle import ForeignError, Stored, Thing
+from kyara.generation.importing.values import ForeignError, ForeignObject, LazyTensor
 from kyara.models.stylegan2 import PRESETS, Config
 
 SUPPORTED = "supported is StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels"
@@ -23,9 +23,9 @@ class Network:
 
     label: str
     """What the file calls it."""
-    tensors: dict[str, Stored]
+    tensors: dict[str, LazyTensor]
     """Its tensors by name."""
-    modules: dict[str, Thing] = dataclasses.field(default_factory=dict)
+    modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)
     """Its modules by name, where the file has them."""
 
 
@@ -54,10 +54,10 @@ class Layout:
     """Where a network cuts activations off; infinite if nowhere."""
 
 
-def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, Stored]:
+def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, LazyTensor]:
     """The tensors of a table. ForeignError names what is none."""
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or len(name) > LONGEST or not isinstance(tensor, Stored):
+        if not isinstance(name, str) or len(name) > LONGEST or not isinstance(tensor, LazyTensor):
             raise ForeignError(f"{label}.{shown(name)} is no tensor")
     return dict(tensors)
 
@@ -76,9 +76,14 @@ def config_of(network: Network, channels: list[int], first: str, layers: int, **
     w_dim, z_dim = shape_of(network, first, 2)
     size = 4 << (len(channels) - 1)
     base = max(count * (4 << level) for level, count in enumerate(channels))
-    numbers: dict[str, Any] = {"width": size, "height": size, "z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers}
-    numbers |= {"channel_base": base, "channel_max": max(channels)}
-    config = dataclasses.replace(PRESETS["paper256"], **numbers, **more)
+    sizes = {
+        "z_dim": z_dim,
+        "w_dim": w_dim,
+        "mapping_layers": layers,
+        "channel_base": base,
+        "channel_max": max(channels),
+    }
+    config = PRESETS["paper256"].replace(data={"width": size, "height": size}, network={**sizes, **more})
     if channels != [config.channels(level) for level in range(len(channels))]:
         told = ", ".join(map(str, channels))
         raise ForeignError(

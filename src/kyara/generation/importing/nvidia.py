@@ -20,7 +20,7 @@ from kyara.generation.importing.layout import (
     shape_of,
     shown,
 )
-from kyara.generation.importing.unpickle import ForeignError, Thing
+from kyara.generation.importing.values import ForeignError, ForeignObject
 from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
 
@@ -66,7 +66,7 @@ def network(label: str, value: Any) -> Network:
 
 def _contents(where: str, module: Any) -> list[dict[str, Any]]:
     """The modules, parameters and buffers of a module, less those that are None."""
-    state = module.state if isinstance(module, Thing) else None
+    state = module.state if isinstance(module, ForeignObject) else None
     if not isinstance(state, dict):
         raise ForeignError(f"{where} is no module")
     if module.name not in CLASSES:
@@ -87,18 +87,18 @@ def config(generator: Network, critic: Network | None) -> Config:
     pictures than ours."""
     first, mapping = generator.modules.get("mapping.fc0"), generator.modules.get("mapping")
     lr = first.state.get("bias_gain") if first else None
-    more: dict[str, Any] = {"mapping_lr": lr if isinstance(lr, float) and lr > 0 else 1.0}
-    _check(generator, "Generator", more["mapping_lr"])
+    more: dict[str, Any] = {"mapping_lr_multiplier": lr if isinstance(lr, float) and lr > 0 else 1.0}
+    _check(generator, "Generator", more["mapping_lr_multiplier"])
     decay = mapping.state.get("w_avg_beta") if mapping else None
     if isinstance(decay, float) and 0 <= decay <= 1:
-        more["w_decay"] = decay
+        more["w_avg_beta"] = decay
     if critic is not None:
         _check(critic, "Discriminator")
         deviation = critic.modules.get("b4.mbstd")
         group = deviation.state.get("group_size") if deviation else None
         if type(group) is not int or group < 1:
             raise ForeignError(f"{critic.label}.b4.mbstd has no fixed group of pictures; {SUPPORTED}")
-        more["deviation_group"] = group
+        more["mbstd_group_size"] = group
     layers = sum(name.startswith("mapping.fc") for name in generator.modules)
     sizes = sum(name.startswith("synthesis.b") and name.count(".") == 1 for name in generator.modules)
     convs = [f"synthesis.b{4 << i}.conv1.weight" for i in range(min(sizes, 32))]
@@ -158,7 +158,7 @@ def generator_names(config: Config) -> Names:
     """Our names of the generator's tensors, and NVIDIA's."""
     yield "g_ema.mapping.w_average", "mapping.w_avg"
     yield "g_ema.synthesis.constant", "synthesis.b4.const"
-    for i in range(config.mapping_layers):
+    for i in range(config.network.mapping_layers):
         yield from pair(f"g_ema.mapping.layers.{i}", f"mapping.fc{i}")
     for level in range(config.levels + 1):
         ours, theirs = f"g_ema.synthesis.blocks.{level}", f"synthesis.b{4 << level}"

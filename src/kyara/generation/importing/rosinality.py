@@ -1,20 +1,26 @@
-"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: tables of tensors. What is not in them
-is the same in all its networks."""
+"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: state dicts. What they do not show is
+the same in all its networks."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kyara.generation.importing.layout import Layout, Names, Network, config_of, named, pair, shape_of
-from kyara.generation.importing.unpickle import ForeignError
+from kyara.generation.importing.values import ForeignError
 from kyara.models.stylegan2 import Config
+
+PARALLEL = "module."
+"""What begins every name in a network that was saved from torch.nn.DataParallel."""
 
 
 def network(label: str, value: Any) -> Network:
-    """A network's tensors by name."""
+    """A network's tensors by name, without the prefix of DataParallel."""
     if not isinstance(value, dict):
-        raise ForeignError(f"{label} is no table of tensors")
-    return Network(label, named(label, value))
+        raise ForeignError(f"{label} is not a table of tensors")
+    tensors = named(label, value)
+    if tensors and all(name.startswith(PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    return Network(label, tensors)
 
 
 def config(generator: Network, critic: Network | None) -> Config:
@@ -23,14 +29,14 @@ def config(generator: Network, critic: Network | None) -> Config:
     doublings = sum(f"convs.{2 * i + 1}.conv.weight" in generator.tensors for i in range(32))
     convs = ["conv1.conv.weight"] + [f"convs.{2 * i + 1}.conv.weight" for i in range(doublings)]
     channels = [shape_of(generator, conv, 5)[1] for conv in convs]
-    return config_of(generator, channels, "style.1.weight", layers, mapping_lr=0.01, deviation_group=4)
+    return config_of(generator, channels, "style.1.weight", layers, mapping_lr_multiplier=0.01, mbstd_group_size=4)
 
 
 def generator_names(config: Config) -> Names:
     """Our names of the generator's tensors, and rosinality's."""
     yield "g_ema.mapping.w_average", "latent_avg"
     yield "g_ema.synthesis.constant", "input.input"
-    for i in range(config.mapping_layers):
+    for i in range(config.network.mapping_layers):
         yield from pair(f"g_ema.mapping.layers.{i}", f"style.{i + 1}")
     for level in range(config.levels + 1):
         ours = f"g_ema.synthesis.blocks.{level}"

@@ -50,36 +50,38 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        widths = [config.channels * 2**i for i in range(config.halvings + 1)]
-        kernel = 7 if config.fold == 1 else 5
-        self.stem = Conv((6 if config.filtered else 3) * config.fold**2, widths[0], kernel)
+        widths = [config.network.channels * 2**i for i in range(config.network.downsamplings + 1)]
+        kernel = 7 if config.network.pixel_unshuffle == 1 else 5
+        self.stem = Conv((6 if config.network.filtered else 3) * config.network.pixel_unshuffle**2, widths[0], kernel)
         self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
-        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.blocks)))
+        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.network.blocks)))
         self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
         self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
-        if config.filtered:
+        if config.network.filtered:
             for parameter in self.out.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, pictures: Tensor) -> Tensor:
         height, width = pictures.shape[2:]
-        step = self.config.fold * 2**self.config.halvings
+        step = self.config.network.pixel_unshuffle * 2**self.config.network.downsamplings
         x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
         drawn = None
-        if self.config.filtered:
-            drawn = cel(x, side=min(self.config.width, self.config.height))
+        if self.config.network.filtered:
+            drawn = cel(x, side=min(self.config.data.width, self.config.data.height))
             x = torch.cat([x, drawn], 1)
-        x = F.pixel_unshuffle(x, self.config.fold)
+        x = F.pixel_unshuffle(x, self.config.network.pixel_unshuffle)
         seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for down in self.down:
             seen.append(down(seen[-1]))
         x = self.middle(seen.pop())
         for i in reversed(range(len(self.up))):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
-            if i >= len(self.up) - self.config.skips:
+            if i >= len(self.up) - self.config.network.skips:
                 x = x + seen[i]
-        if self.config.fold > 1:  # never by pixels side by side from different channels: they leave a chequered pattern
-            x = F.interpolate(x, scale_factor=float(self.config.fold), mode="bilinear")
+        if (
+            self.config.network.pixel_unshuffle > 1
+        ):  # never by pixels side by side from different channels: they leave a chequered pattern
+            x = F.interpolate(x, scale_factor=float(self.config.network.pixel_unshuffle), mode="bilinear")
         x = torch.tanh(self.out(x))
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
@@ -131,8 +133,8 @@ class Artist(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.warp = Warp() if config.enlarge else None
-        self.gaze = Glance(FIELDS) if config.gaze else None
+        self.warp = Warp() if config.network.enlarge_eyes else None
+        self.gaze = Glance(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 
     @property
@@ -140,16 +142,20 @@ class Artist(nn.Module):
         """Of everything that looks around, one after the other, in pixels, rounded up to a whole number of the smallest
         places."""
         config = self.config
-        steps = [config.fold * 2**i for i in range(config.halvings + 1)]  # pixels of a place at each size
-        ends = (3 + 3 if config.fold == 1 else 2 * config.fold + 2) + 2 * config.fold
-        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.blocks * steps[-1]
-        if config.filtered:
-            far += cel_reach(min(config.width, config.height))
-        if config.ink:
-            far += ink_reach(min(config.width, config.height))
+        steps = [
+            config.network.pixel_unshuffle * 2**i for i in range(config.network.downsamplings + 1)
+        ]  # pixels of a place at each size
+        ends = (
+            3 + 3 if config.network.pixel_unshuffle == 1 else 2 * config.network.pixel_unshuffle + 2
+        ) + 2 * config.network.pixel_unshuffle
+        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.network.blocks * steps[-1]
+        if config.network.filtered:
+            far += cel_reach(min(config.data.width, config.data.height))
+        if config.network.ink:
+            far += ink_reach(min(config.data.width, config.data.height))
         glance = PLACE * (5 + 2 * 3 + 4 * 5)  # what it sees at a quarter, an eighth and a sixteenth of the size
-        far = max(far, glance) if config.gaze else far
-        if config.enlarge:
+        far = max(far, glance) if config.losses.gaze else far
+        if config.network.enlarge_eyes:
             far += glance + FARTHEST
         whole = max(steps[-1], WARPED)
         return -(-far // whole) * whole
@@ -157,7 +163,7 @@ class Artist(nn.Module):
     def train(self, mode: bool = True) -> Artist:
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and self.config.settled:
+            if isinstance(module, nn.BatchNorm2d) and self.config.network.freeze_batch_norm:
                 module.eval()
         return self
 
@@ -170,14 +176,18 @@ class Artist(nn.Module):
     def finish(self, drawn: Tensor, looks: Tensor | None) -> Tensor:
         """What is drawn (B, 3, H, W), its lines inked, and eyes over it where fields (B, FIELDS, H, W) say."""
         config = self.config
-        if config.ink:
-            drawn = ink(drawn, config.ink, min(config.width, config.height))
+        if config.network.ink:
+            drawn = ink(drawn, config.network.ink, min(config.data.width, config.data.height))
         return drawn if looks is None else draw_eyes(drawn, looks)
 
     def expose(self, pictures: Tensor) -> Tensor:
         """Pictures as light as they shall be drawn."""
         config = self.config
-        return pictures if config.gamma == config.saturation == 1 else expose(pictures, config.gamma, config.saturation)
+        return (
+            pictures
+            if config.network.gamma == config.network.saturation == 1
+            else expose(pictures, config.network.gamma, config.network.saturation)
+        )
 
 
 class Critic(nn.Module):

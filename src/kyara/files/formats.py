@@ -1,0 +1,28 @@
+"""Formats of pictures that Kyara does not read, and what to do instead."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+_DRAWING = "the file of a drawing program; export it as PNG"
+_HEIC = "HEIC is not read; save it as PNG or JPEG"
+_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), _HEIC),
+    **dict.fromkeys((".psd", ".psb", ".clip", ".kra", ".xcf", ".sai", ".sai2", ".ora", ".mdp", ".procreate"), _DRAWING),
+    **dict.fromkeys((".svg", ".ai", ".eps", ".pdf"), "a vector format; export it as PNG"),
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2"), "a raw photo; save it as PNG or JPEG"),
+    ".jxl": "JPEG XL is not read; save it as PNG",
+    ".avif": "AVIF needs a Pillow that reads it; install pillow>=11.3, or save it as PNG",
+}
+
+
+def by_name(name: str | PurePath) -> str | None:
+    """What to do about a file, by the suffix of its name; None if it is not of such a format."""
+    return _SUFFIXES.get(PurePath(name).suffix.lower())
+
+
+def by_content(data: bytes) -> str | None:
+    """What to do about a file, by its first bytes: the suffix may be wrong."""
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1"):
+        return _HEIC
+    return _DRAWING if data.startswith((b"8BPS", b"CSFCHUNK")) else None

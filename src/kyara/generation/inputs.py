@@ -1,0 +1,134 @@
+"""What is translated: pictures of files, folders and .zip files, each with its mask if there are masks."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kyara.files import formats
+from kyara.files.dataset import open_dataset
+from kyara.files.errors import PictureError
+from kyara.files.pictures import SUFFIXES, decode, resize
+
+HOLE = 128
+"""Grey level from which a mask marks a hole."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to translate."""
+
+    name: str
+    """Of the file to write, without the suffix."""
+    source: str
+    pixels: np.ndarray
+    """(H, W, 3) uint8."""
+    hole: np.ndarray | None = None
+    """(H, W) bool."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A picture that has not been read."""
+
+    stem: str
+    source: str
+    read: Callable[[], np.ndarray]
+
+
+class Pictures:
+    """The pictures of `sources`, read one at a time. Iterating leaves out those that cannot be used and lists them in
+    `left_out`, as (source, reason)."""
+
+    def __init__(self, sources: Sequence[Path], mask: Path | None, side: int | None) -> None:
+        """`side` is the length of the shorter side, in pixels. ValueError if a source cannot be opened, or if `mask` is
+        one picture for many, or a folder for one."""
+        self.side = side
+        self.left_out: list[tuple[str, str]] = []
+        self._entries = [entry for source in sources for entry in _entries(source, alone=len(sources) == 1)]
+        one = len(sources) == 1 and is_picture(sources[0])
+        self._mask = mask if one else None
+        self._masks: dict[str, Path] | None = None
+        if mask is None:
+            return
+        if one and mask.is_dir():
+            raise ValueError(f"--mask {mask}: is a folder, {sources[0]} one picture; name its mask")
+        if not one:
+            if not mask.is_dir():
+                raise ValueError(f"--mask {mask}: is one picture for many; give a folder with a mask for each")
+            self._masks = {path.stem: path for path in sorted(mask.glob("*"), reverse=True)}
+            self._folder = mask
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Picture]:
+        taken = {"sheet"}  # sheet.png is the gallery's
+        for entry in self._entries:
+            try:
+                pixels = entry.read()
+                picture = self._picture(_free(entry.stem, taken), entry, pixels)
+            except (PictureError, ValueError) as error:
+                self.left_out.append((entry.source, str(error)))
+                continue
+            yield picture
+
+    def _picture(self, name: str, entry: _Entry, pixels: np.ndarray) -> Picture:
+        mask, hole = self._mask_of(entry), None
+        if mask is not None:
+            marked = decode(mask)
+            if marked.shape != pixels.shape:
+                sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (marked, pixels))
+                raise ValueError(f"--mask {mask}: it and {entry.source} are of different sizes, {sizes} pixels")
+            hole = marked.max(2) >= HOLE
+        if self.side is not None:
+            width, height = scaled(pixels, self.side)
+            pixels = resize(pixels, width, height)
+            if hole is not None:
+                levels = resize(np.repeat(hole[..., None], 3, 2).astype(np.uint8) * 255, width, height)
+                hole = levels[..., 0] >= HOLE
+        return Picture(name, entry.source, pixels, hole)
+
+    def _mask_of(self, entry: _Entry) -> Path | None:
+        if self._masks is None:
+            return self._mask
+        if entry.stem not in self._masks:
+            raise ValueError(f"{self._folder}: has no mask called {entry.stem}")
+        return self._masks[entry.stem]
+
+
+def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
+    """The pictures of a source; a folder's or .zip's name is part of theirs unless it is `alone`."""
+    if is_picture(source):
+        yield _Entry(source.stem, source.name if alone else source.as_posix(), functools.partial(decode, source))
+        return
+    if source.is_file() and (hint := formats.by_name(source)):
+        raise PictureError(f"{source}: {hint}")
+    dataset = open_dataset(source)
+    for i, name in enumerate(dataset.names):
+        shown = name if alone else (source / name).as_posix()
+        yield _Entry(Path(name).stem, shown, functools.partial(dataset.picture, i))
+
+
+def is_picture(source: Path) -> bool:
+    """Whether it is a file with the name of a picture."""
+    return source.is_file() and source.suffix.lower() in SUFFIXES
+
+
+def scaled(picture: np.ndarray, side: int) -> tuple[int, int]:
+    """Width and height of the picture with its shorter side `side` pixels long."""
+    height, width = picture.shape[:2]
+    scale = side / min(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """The name, or the name and a number if another picture has it."""
+    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
+    taken.add(name)
+    return name

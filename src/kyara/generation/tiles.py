@@ -1,0 +1,55 @@
+"""Networks that make pictures from pictures, applied to one picture of any size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kyara.files.pictures import resize, to_float, to_uint8
+from kyara.models.base import Inpainter, Translator
+from kyara.training.runtime import has_bfloat16
+
+TILE = 768
+"""Side of a tile in pixels, without its margin."""
+WHOLE = 1024
+"""Pixels of the longer side at most that a network gets which cannot work on tiles."""
+
+
+@torch.inference_mode()
+def translate_picture(function: Callable[[Tensor], Tensor], picture: np.ndarray, network: Translator) -> np.ndarray:
+    """The translation of a picture (H, W, 3) uint8 of any size. A large one is translated in tiles, each with a margin
+    as wide as the receptive field, so that there are no seams; or at a smaller size if the receptive field is the whole
+    picture. `function` is `network.translate`, possibly with a style."""
+    height, width = picture.shape[:2]
+    device = next(network.parameters()).device
+    bfloat16 = has_bfloat16(device)
+
+    def one(part: np.ndarray) -> np.ndarray:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return to_uint8(function(to_float(part[None]).to(device)))[0]
+
+    margin, longest = network.receptive_field, max(height, width)
+    if margin is None and longest > WHOLE:
+        small = resize(picture, max(1, width * WHOLE // longest), max(1, height * WHOLE // longest))
+        return resize(one(small), width, height)
+    if margin is None or longest <= TILE + 2 * margin:
+        return one(picture)
+    made = np.empty_like(picture)
+    for y, x in itertools.product(range(0, height, TILE), range(0, width, TILE)):
+        top, left = max(0, y - margin), max(0, x - margin)
+        part = one(picture[top : y + TILE + margin, left : x + TILE + margin])
+        made[y : y + TILE, x : x + TILE] = part[y - top : y - top + TILE, x - left : x - left + TILE]
+    return made
+
+
+@torch.inference_mode()
+def fill_picture(network: Inpainter, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with its hole (H, W) bool filled; the rest is unchanged, to the bit."""
+    device = next(network.parameters()).device
+    holes = torch.from_numpy(hole)[None, None].to(device)
+    filled = to_uint8(network.fill(to_float(picture[None]).to(device), holes))[0]
+    return np.where(hole[..., None], filled, picture)
