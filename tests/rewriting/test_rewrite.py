@@ -290,6 +290,7 @@ def test_results_are_numbered(written: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     outs = [rewrite(str(written), strength=strength).out for strength in (0.5, 0.2)]
     assert outs == [Path(f"runs/0000{i}-rewrite-both") for i in (0, 1)]
+    assert rewrite("runs/00001-rewrite-both", strength=0.1).out == Path("runs/00002-rewrite-both")
     assert checkpoint.read(outs[1]).about["rewritten"]["rules"][0]["strength"] == 0.2  # type: ignore[arg-type]
 
 

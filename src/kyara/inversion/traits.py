@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kyara.labels.colours import lab as colours_to_lab
+
 HAIR = (0.0, 0.12, 0.28, 0.72)
 """Top, bottom, left and right of the area that is mostly hair, as shares of the sides."""
 SKIN = (0.55, 0.70, 0.30, 0.70)
@@ -40,16 +42,8 @@ EYE_COLOURS: Colours = {
 
 
 def lab(colours: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of sRGB colours (..., 3) uint8: L* from 0 to 100, a*, b*."""
-    linear = np.asarray(colours, np.float64) / 255
-    linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
-    to_xyz = np.array(
-        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-    )
-    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = np.moveaxis(f, -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+    """CIELAB of sRGB colours (..., 3) uint8."""
+    return colours_to_lab(np.asarray(colours, np.float64) / 255)
 
 
 def hair(picture: np.ndarray) -> np.ndarray:

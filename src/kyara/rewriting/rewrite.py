@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class RuleReport:
         if self.inside_error is not None:
             parts.append(f"inside error {self.inside_error:.2f} (0 as pasted, 1 as before)")
         if self.outside_error is not None:
-            parts.append(f"outside error {self.outside_error:.3f} of 2")
+            parts.append(f"outside error {self.outside_error:.3f}")
         lines = [f"{printable(self.name)}: {', '.join(parts)}; {self.seconds or 0:.0f} s"]
         if (self.outside_error or 0) > MAX_OUTSIDE_ERROR:
             lines.append("  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks")
@@ -141,7 +142,7 @@ def rewrite(
         check_text(option, text)
     for option, path in (*(("EDITS", path) for path in paths), ("--data", data)):
         check_exists(option, None if path is None else Path(path))
-    out = Path(out) if out is not None else numbered_folder(Path("runs"), f"rewrite-{short_name(model)}")
+    out = Path(out) if out is not None else numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
     check_free(out, MARKER, force=force, sources=[model, *paths])
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
@@ -167,6 +168,11 @@ def rewrite(
     rules = tuple(_report(rule, learned.get(rule)) for rule in all_rules)
     seconds = time.perf_counter() - start
     return RewriteResult(out, model, plan.parent.hash, rules, out / PREVIEW if preview else None, seconds, False)
+
+
+def _stem(model: str) -> str:
+    """The model's name without the number and the verb of a run folder."""
+    return re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))
 
 
 def _check_numbers(
