@@ -1,22 +1,23 @@
-# Everything a newcomer needs: make demo, make test. `make` alone lists the rest.
+# Start with `make demo`. `make` alone lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format reference bench clean
 
 help:
-	@echo "make demo    install into .venv, generate 48 faces, rank them, keep the best 16"
-	@echo "make test    run the tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff format the source"
-	@echo "make bench   measure speed against other implementations (installs them into .venv-bench)"
-	@echo "make clean   remove .venv, .venv-bench and caches"
+	@echo "make demo       install into .venv, generate 48 faces, keep the best 16"
+	@echo "make test       run the tests"
+	@echo "make lint       run ruff and mypy"
+	@echo "make format     format the source with ruff"
+	@echo "make reference  update the generated tables in docs/reference"
+	@echo "make bench      compare speed with other implementations (installed into .venv-bench)"
+	@echo "make clean      remove .venv, .venv-bench and caches"
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Kyara needs Python 3.11 to 3.13; name one: make demo PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Kyara needs Python 3.11 to 3.13. Choose one: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch numpy
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
@@ -37,8 +38,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks tools
 	$(BIN)/ruff format src tests benchmarks tools
 
+reference: $(READY)
+	$(BIN)/python tools/reference.py
+
 $(BENCH)/.ready: benchmarks/requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "What Kyara is compared with needs Python 3.11 or 3.12; name one: make bench PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "The other implementations need Python 3.11 or 3.12. Choose one: make bench PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/pip install --quiet --requirement benchmarks/requirements.txt
 	$(BENCH)/bin/pip install --quiet --no-deps --editable .

@@ -30,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from kyara.models import base, stylegan2
 from kyara.nn.filters import BINOMIAL, pad_even
 from kyara.nn.layers import ACTIVATION, Conv, ModulatedConv, minibatch_deviation
-from kyara.training.loop import move_average, update
-from kyara.training.train import configure, pick_precision
+from kyara.training.runtime import pick_precision
+from kyara.training.settings import configure
+from kyara.training.trainer import move_average, update
 
 with patch("torch.cuda.is_available", return_value=True):  # all it does without a GPU is refuse to be imported
     from stylegan2_pytorch import stylegan2_pytorch as lucidrains

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from kyara import models
 from kyara.files import checkpoint
+from kyara.inversion import latents, pose, reverse
 
 NETWORK = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16}
 ATTRIBUTES = {"hair": ["black", "brown", "pink"], "eyes": ["brown", "red"]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_samples() -> Iterator[None]:
+    """Statistics of generators are estimated from fewer samples than usual, in the modules that import this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "SAMPLES", 256)
+        patch.setattr(pose, "SAMPLES", 64)
+        patch.setattr(pose, "STEPS", 10)
+        patch.setattr(reverse, "PAIRS", 8)
+        yield
 
 
 def write(

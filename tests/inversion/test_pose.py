@@ -7,6 +7,7 @@ from typing import Any
 import pair
 import pytest
 import torch
+from pair import few_samples  # noqa: F401
 from torch import Tensor
 
 from kyara import models

@@ -19,6 +19,7 @@ import numpy as np
 import pair
 import pytest
 import tyro
+from pair import few_samples  # noqa: F401
 from PIL import Image
 
 from kyara import avatar, generate, invert

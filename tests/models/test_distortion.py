@@ -46,7 +46,7 @@ def test_it_learns_to_tell_bent_from_whole(faces: Path, tmp_path: Path) -> None:
     changes = "optimizer.lr=0.002,augment.jitter=0,augment.enlarged=0,optimizer.ema_kimg=0.2"
     run = train(
         "distortion", faces, out=tmp_path / "run", preset="tiny", kimg=6, snap=10, batch=32, set=changes, workers=0
-    )
+    ).out
     model = models.load(run / "snapshots" / "000006")
     from kyara.files.dataset import open_dataset
     from kyara.files.pictures import to_float

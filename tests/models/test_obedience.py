@@ -36,12 +36,12 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TRAINED = [
-    ("acgan", "network.channels=8,optimizer.lr=2e-3", 3),
-    ("cgan", "network.channels=8,optimizer.lr=2e-3", 5),
-    ("dcgan", "network.channels=8,optimizer.lr=2e-3", 7),
-    ("dcgan", "network.channels=8,optimizer.lr=2e-3,losses.label_weight=1", 2),
-    ("mlp", "optimizer.lr=2e-3", 6),
-    ("stylegan2", "optimizer.lr=0.01,losses.path_weight=0,losses.r1_interval=16", 4),
+    ("acgan", "channels=8,lr=2e-3", 3),
+    ("cgan", "channels=8,lr=2e-3", 5),
+    ("dcgan", "channels=8,lr=2e-3", 7),
+    ("dcgan", "channels=8,lr=2e-3,label_weight=1", 2),
+    ("mlp", "lr=2e-3", 6),
+    ("stylegan2", "lr=0.01,path_weight=0,r1_every=16", 4),
 ]
 """What is set, and for how many thousand pictures it is trained."""
 
@@ -52,10 +52,10 @@ def test_pictures_show_what_was_asked_for(name: str, changes: str, kimg: int, co
         name, colours, out=tmp_path / "run", preset="tiny", size="16", batch=16, kimg=kimg, snap=kimg, mirror=False,
         attributes="top,bottom", augment="none", workers=0, precision="32", seed=1,
         set=f"{changes},optimizer.ema_kimg=0.2",
-    )  # fmt: skip
+    ).out  # fmt: skip
     model = models.load(run / "snapshots" / f"{kimg:06d}")
     assert isinstance(model, Generator)
-    tops, bottoms = (model.config.data.attributes[attribute] for attribute in ("top", "bottom"))
+    tops, bottoms = (model.config.attributes[attribute] for attribute in ("top", "bottom"))
     assert tops == tuple(TOPS) and bottoms == tuple(BOTTOMS)
     asked_top, asked_bottom = torch.arange(60) % 3, torch.arange(60) // 3 % 2
     with torch.inference_mode():

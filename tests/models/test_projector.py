@@ -118,7 +118,7 @@ def test_training_needs_the_other_model(tmp_path: Path, faces: Path) -> None:
 def test_it_learns_of_a_translator_from_pictures(tmp_path: Path, faces: Path) -> None:
     run = train(
         "projector", faces, of="builtin:inpainting", preset="tiny", out=tmp_path / "run", kimg=0.016, snap=1, workers=0
-    )
+    ).out
     config = checkpoint.read(run).config
     assert config["generator"]["hash"] == checkpoint.read("builtin:inpainting").hash and config["data"]["width"] == 64
     found = models.load(run)

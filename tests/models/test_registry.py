@@ -201,8 +201,8 @@ def test_training_and_resuming_are_exact(
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
     arguments |= {"photos": photos, "drawings": faces} if cls.from_photos else {}
     arguments |= {"of": "builtin:anime"} if cls.of_another else {}
-    whole = train(name, *data, out=tmp_path / "whole", kimg=0.16, **arguments)
-    parts = train(name, *data, out=tmp_path / "parts", kimg=0.08, **arguments)
+    whole = train(name, *data, out=tmp_path / "whole", kimg=0.16, **arguments).out
+    parts = train(name, *data, out=tmp_path / "parts", kimg=0.08, **arguments).out
     train(name, *data, out=parts, kimg=0.16, **arguments)
     a, b = (checkpoint.load_training(folder / "training.pt") for folder in (whole, parts))
     assert a["nimg"] == b["nimg"] == 160

@@ -123,7 +123,8 @@ def trained(run: Path) -> Made:
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     curves = [{key: value for key, value in line.items() if key != "img/s"} for line in lines]
     snapshots = sorted((run / "snapshots").iterdir())
-    sheets = {path.stem: decode(path) for path in sorted(run.glob("*.png"))}
+    last = max(run.glob("fakes*.png"), key=lambda path: float(path.stem.removeprefix("fakes")), default=None)
+    sheets = {"reals": run / "reals.png", "fakes000000": last}
     return {
         "snapshot": weights(snapshots[-1]),
         "model": Tensors(state["model"]),
@@ -131,7 +132,7 @@ def trained(run: Path) -> Made:
         "losses": np.array(sorted(numbers(state["means"]))),
         "curves": np.array([number for line in curves for number in sorted(numbers(line))]),
         "counters": np.array([state["nimg"], state["step"], state["augment"]["p"]]),
-        **sheets,
+        **{name: decode(path) for name, path in sheets.items() if path is not None and path.exists()},
     }
 
 
@@ -411,8 +412,10 @@ def evaluate_generator(given: Given) -> Made:
 @case
 def compare(given: Given) -> Made:
     options: dict[str, Any] = {"preset": "tiny", "kimg": 0.016, "workers": 0, "precision": "32"}
-    runs = tuple(str(kyara.train(name, given.faces, out=given.folder / name, **options)) for name in ("dcgan", "mlp"))
-    out = kyara.compare(runs, data=given.faces, out=given.folder / "out", count=12, draws=2, workers=0)
+    runs = tuple(
+        str(kyara.train(name, given.faces, out=given.folder / name, **options).out) for name in ("dcgan", "mlp")
+    )
+    out = kyara.compare(tuple(runs), data=given.faces, out=given.folder / "out", count=12, draws=2, workers=0)
     found = json.loads((out / "comparison.json").read_text())
     made: Made = {"real": np.array(numbers(found["real"])), "verdict": found["verdict"]}
     for model in found["models"]:
@@ -517,7 +520,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
     kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
     with augmented():
-        return kyara.train(name, out=given.folder / out, **how)
+        return kyara.train(name, out=given.folder / out, **how).out
 
 
 def training_cases() -> None:

@@ -29,7 +29,7 @@ def test_both_are_seen_each_in_its_own_order(
         return losses(self, phase, batch)
 
     monkeypatch.setattr(cartoongan.Model, "losses", watched)
-    out = train("cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", mirror=False, **OPTIONS)
+    out = train("cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", mirror=False, **OPTIONS).out
     given = [batch for batch in seen[::2] if batch.photos is not None]  # two phases see the same
     assert len(given) == 10
     drawn, lit = ({tuple(p.flatten().tolist()) for b in given for p in x(b)} for x in (_real, _photos))
@@ -53,7 +53,7 @@ def _photos(batch: Batch) -> torch.Tensor:
 def test_a_phase_that_returns_nothing_rests(faces: Path, photos: Path, tmp_path: Path) -> None:
     out = train(
         "cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", set="losses.content_kimg=1", **OPTIONS
-    )
+    ).out
     state = checkpoint.load_training(out / "training.pt")
     critics, artist = state["optimizers"]
     assert not critics["state"] and artist["state"]
@@ -75,6 +75,6 @@ def test_what_is_missing_or_too_much_is_told(faces: Path, photos: Path, tmp_path
 
 
 def test_other_photos_are_another_run(faces: Path, photos: Path, tmp_path: Path) -> None:
-    out = train("cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", **OPTIONS)
-    with pytest.raises(FileExistsError, match=r"photos\.name was 'photos\.zip'"):
+    out = train("cartoongan", photos=photos, drawings=faces, out=tmp_path / "run", **OPTIONS).out
+    with pytest.raises(FileExistsError, match=r"photos\.pictures was 50, now 64"):
         train("cartoongan", photos=faces, drawings=faces, out=out, **OPTIONS)

@@ -51,7 +51,7 @@ class RuleTrainer:
     projector: Projector
     memory: Memory = "nonlinear"
     layers: int | None = None
-    """Convolutions of a nonlinear memory; None is `LAYERS`, or as many as there are."""
+    """Convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network."""
     extra_images: int = EXTRA_IMAGES
     """Random pictures in which the masked place is searched; 0 trains on the examples alone."""
     rank: int = 1

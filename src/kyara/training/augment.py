@@ -1,9 +1,9 @@
-"""What a discriminator sees: augmentation that keeps it from learning a small set by heart.
+"""Augmentation of what a discriminator sees, so that it does not memorise a small dataset.
 
 `Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with
-limited data"): each transform is applied with probability p, and p follows how sure the discriminator is of the real
-pictures. `DiffAugment` (Zhao et al. 2020) applies colour, translation and cutout always. Both work on whole batches
-(B, 3, H, W) in [-1, 1] and let gradients through to the pictures.
+limited data"): each transform is applied with probability p, and p follows how sure the discriminator is of real
+pictures. `DiffAugment` (Zhao et al. 2020) always applies colour, translation and cutout. Both take whole batches
+(B, 3, H, W) in [-1, 1] and are differentiable.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ Policy = Literal["ada", "diffaugment", "none"]
 
 
 class NoAugment:
-    """Changes nothing."""
+    """The identity."""
 
     p = 0.0
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
+
+    def to(self, device: torch.device) -> None:
+        """Moves what the augmentation reads to the device of the pictures."""
 
     def adapt(self, real_sign: float, images: int) -> None:
         """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
@@ -39,31 +42,52 @@ class NoAugment:
 
 class Ada(NoAugment):
     """Adaptive augmentation: pixel (flip, quarter turns, whole-pixel shifts), geometry (scale, rotation, stretch,
-    shift) and, unless `colour` is off, colour (brightness, contrast, luma flip, hue, saturation)."""
+    shift) and, unless `colour` is off, colour (brightness, contrast, luma flip, hue, saturation).
+
+    Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 has code of
+    its own."""
 
     def __init__(self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0) -> None:
-        self.p, self.colour, self.target, self.kimg = 0.0, colour, target, kimg
+        self.colour, self.target, self.kimg = colour, target, kimg
+        self._strength = torch.zeros(2)  # p, and the probability of each of two rotations
+        self.p = 0.0
+
+    @property
+    def p(self) -> float:
+        """The probability of each transform, in [0, 1]."""
+        return self._p
+
+    @p.setter
+    def p(self, value: float) -> None:
+        self._p, self._active = value, value > 0
+        # Two rotations together have probability p.
+        self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
+
+    def to(self, device: torch.device) -> None:
+        self._strength = self._strength.to(device)
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """p rises while the discriminator is surer of real pictures than `target`; from 0 to 1 takes `kimg`."""
+        """Raises p while the discriminator is surer of real pictures than `target`, else lowers it; from 0 to 1 in
+        `kimg` thousand pictures."""
         step = math.copysign(images / (self.kimg * 1000), real_sign - self.target)
         self.p = min(max(self.p + step, 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        if self.p == 0.0:
+        if not self._active:
             return pictures
         dtype = pictures.dtype
         with torch.autocast(pictures.device.type, enabled=False):
             moved = warp(pictures.float(), self._geometry(pictures))
             return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
 
-    def _pick(self, like: Tensor, change: Tensor, p: float | None = None) -> Tensor:
+    def _pick(self, like: Tensor, change: Tensor, p: Tensor | None = None) -> Tensor:
         """`change` (B, n, n) for each picture with probability p, else the identity."""
-        chosen = torch.rand(len(change), 1, 1, device=like.device) < (self.p if p is None else p)
+        chosen = torch.rand(len(change), 1, 1, device=like.device) < (self._strength[0] if p is None else p)
         return torch.where(chosen, change, torch.eye(change.shape[-1], device=like.device))
 
     def _geometry(self, x: Tensor) -> Tensor:
-        """Maps each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the centre."""
+        """The matrices that map each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the
+        centre."""
         batch, _, height, width = x.shape
 
         def normal(scale: float) -> Tensor:
@@ -77,7 +101,7 @@ class Ada(NoAugment):
         if height != width:
             turns = turns // 2 * 2
         shift = ((torch.rand(batch, 2, device=x.device) * 2 - 1) * 0.125 * span).round()
-        p_rotation = 1 - math.sqrt(1 - self.p)  # two rotations together with probability p
+        p_rotation = self._strength[1]
         m = self._pick(x, scaling(-one, one))
         m = m @ self._pick(x, rotation(turns * (math.pi / 2)))
         m = m @ self._pick(x, translation(shift))
@@ -90,7 +114,7 @@ class Ada(NoAugment):
         return m @ self._pick(x, translation(torch.stack([normal(0.125), normal(0.125)], 1) * span))
 
     def _colours(self, x: Tensor) -> Tensor:
-        """Maps colours: (B, 4, 4) on (R, G, B, 1)."""
+        """The matrices that map colours (R, G, B, 1): (B, 4, 4)."""
         batch, eye = len(x), torch.eye(4, device=x.device)
         luma = F.normalize(torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device), dim=0)
         axis = torch.outer(luma, luma)
@@ -112,8 +136,8 @@ class Ada(NoAugment):
 
 
 class DiffAugment(NoAugment):
-    """Brightness, saturation and contrast (unless `colour` is off), a shift by up to an eighth, and a grey square of
-    half the size, for every picture."""
+    """Brightness, saturation and contrast (unless `colour` is off), a shift by up to an eighth of the size, and a grey
+    square of half the size, for every picture."""
 
     p = 1.0
 
@@ -151,7 +175,7 @@ class DiffAugment(NoAugment):
 
 
 def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
-    """The augmentation of that name. `colour` off leaves the pictures' colours as they are."""
+    """The augmentation of that name. `colour=False` leaves colours as they are."""
     makers: dict[str, Callable[[], NoAugment]] = {
         "ada": lambda: Ada(colour=colour, target=target),
         "diffaugment": lambda: DiffAugment(colour=colour),
@@ -161,8 +185,8 @@ def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
-    """Reads each output pixel of x (B, C, H, W) where `matrix` (B, 3, 3), in pixels from the centre, says;
-    reflected beyond the border."""
+    """Moves the pixels of x (B, C, H, W): each output pixel is read from where `matrix` (B, 3, 3) maps it, in pixels
+    from the centre. Pictures are reflected at the border."""
     height, width = x.shape[2:]
     half = torch.tensor([width / 2, height / 2, 1.0], device=x.device)
     theta = (matrix * half / half[:, None])[:, :2]  # in grid_sample's units
@@ -194,7 +218,7 @@ def translation(shift: Tensor) -> Tensor:
 
 
 def rotation_about_grey(angle: Tensor) -> Tensor:
-    """Turns of the hue by angles in radians (B,) -> (B, 4, 4): rotations about the axis of greys (Rodrigues)."""
+    """Rotations of the hue by angles in radians, (B,) -> (B, 4, 4), about the grey axis (Rodrigues' formula)."""
     k = 1 / math.sqrt(3)
     cross = torch.zeros(4, 4, device=angle.device)
     cross[:3, :3] = torch.tensor([[0.0, -k, k], [k, 0.0, -k], [-k, k, 0.0]], device=angle.device)

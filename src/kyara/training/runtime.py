@@ -1,14 +1,24 @@
-"""The device and the precision that a verb computes with."""
+"""Device, precision and compilation: what PyTorch is set to, in one place."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+from typing import Literal
+
 import torch
+from lightning_fabric import Fabric
+
+Precision = Literal["32", "bf16"]
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one; anything else is taken at its word, and an error says if it is absent."""
+    """The device of that name; `auto` is the GPU if there is one. ValueError if it cannot be used here."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|(cuda|mps|xpu)(:\d+)?", str(device)):
+        raise ValueError(f"--device {device}: not a device; use auto, cpu, cuda or cuda:N")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -17,7 +27,48 @@ def pick_device(device: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16, rather than only emulating it."""
+    """Whether the device computes in bfloat16, rather than emulating it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) -> Precision:
+    """bf16 where the device computes in it, unless another precision is wanted."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if has_bfloat16(device) else "32"
+
+
+def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision = "32") -> Fabric:
+    """Fabric on `device`, or on several devices of its type. ValueError if there are not as many."""
+    name = f"--devices {devices}"
+    if device.index is not None and devices > 1:
+        raise ValueError(f"{name}: --device {device} is one device; use --device {device.type}")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(f"{name}: there are {torch.cuda.device_count()} CUDA devices here")
+    set_backends()
+    return Fabric(
+        accelerator=device.type,
+        devices=devices if device.index is None else [device.index],
+        strategy="ddp" if devices > 1 else "auto",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+
+
+def set_backends() -> None:
+    """The shapes of a run never change, so cuDNN looks for the fastest algorithms once. float32 means float32: TF32
+    would round the inputs of every convolution to 10 bits. bf16 is there for speed."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def check_compiler(device: torch.device) -> None:
+    """ValueError if torch.compile has no compiler to generate code with on `device`."""
+    compilers = [os.environ.get("CXX", ""), "g++", "clang++"] if device.type == "cpu" else ["gcc", "cc", "clang"]
+    if not any(name and shutil.which(name) for name in compilers):
+        raise ValueError(f"--compile: needs a C++ compiler on {device.type}; install g++, or leave the option out")

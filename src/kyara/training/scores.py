@@ -15,10 +15,12 @@ SIDE = 96
 """Pixels on a side that `builtin:tagger` was trained at."""
 
 
-def builtin_frechet(made: Tensor, real: Tensor) -> float:
-    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], of the stages of `builtin:tagger`."""
-    network = _backbone(real.device)
-    a, b = (torch.cat([stage_means(network, x, (SIDE, SIDE)) for x in s.clamp(-1, 1).split(64)]) for s in (made, real))
+def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
+    network = _backbone(reals.device)
+    a, b = (
+        torch.cat([stage_means(network, x, (SIDE, SIDE)) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals)
+    )
     return frechet(a, b)
 
 

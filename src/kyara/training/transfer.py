@@ -1,4 +1,4 @@
-"""Starting from what another network has learned, and choosing which part of it learns on."""
+"""Starting from a trained network, and choosing which of its layers are trained."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 
 LABEL_PARTS = {"labels", "heads"}
-"""What architectures call the modules that hold a row for each label."""
+"""The names of modules that hold a row for each label."""
 
 
 def inherited(model: str, parent: str) -> Config:
-    """The numbers of the Checkpoint `parent`, but for the attributes that it learned: the child's architecture is read,
-    never guessed. ValueError if it is no `model`."""
+    """The Config of the Checkpoint `parent`, without its attributes. ValueError if it is another architecture."""
     found = checkpoint.read(parent)
     if found.model != model:
         raise ValueError(f"--init {parent}: is a {found.model}, not a {model}; name the same architecture")
@@ -26,17 +25,17 @@ def inherited(model: str, parent: str) -> Config:
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
-    """Copies every tensor of `parent` that `model` has by the same name and shape. Every other tensor is accounted for:
-    returns which modules of `model` keep fresh values (the new levels of a larger size, say), and which of `parent` are
-    left behind. ValueError if nothing fits.
+    """Copies every tensor of `parent` that `model` has with the same name and shape. Returns the modules of `model`
+    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind.
+    ValueError if nothing fits.
 
-    What a parent learned about other attributes is left behind: a label would mean something else. Where labels
-    are no parts of their own there is nothing to leave behind, and another set of attributes is a ValueError."""
+    Rows for other attributes are left behind: a label would mean something else. A model that has no such rows cannot
+    start from a parent with other attributes: ValueError."""
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
     if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
         if model.attributed == "must":
-            raise ValueError("--init: it learned other attributes or values; give one that learned the same")
+            raise ValueError("--init: it learned other attributes or values; give a checkpoint that learned the same")
         usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}
     shared = {name for name, tensor in ours.items() if name in usable and theirs[name].shape == tensor.shape}
     if not shared:
@@ -46,29 +45,29 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:
-    """The modules that tensors of these names belong to; those of an average go with what it is the average of."""
+    """The modules that tensors of these names belong to, without the averages."""
     averages = tuple(f"{average}." for average in model.averages.values())
     return sorted({".".join(name.split(".")[:4]) for name in names if not name.startswith(averages)})
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """Which part of a network learns, and how fast; kept in config.json."""
+    """Which layers of a network are trained, and how fast; kept in config.json."""
 
     layers: int | None = None
-    """Of the generator only so many layers learn; the others and the mapping network stay as they are."""
+    """How many layers of the generator are trained; the others and the mapping network are frozen. None: all."""
     end: Literal["fine", "coarse"] = "fine"
     """Which: those nearest to the picture, or those farthest from it."""
     freeze: str = ""
-    """What stays as it is, as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
+    """What is frozen, such as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
     layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
     lr_multiplier: float = 1.0
-    """Each layer of the generator learns so much as fast as the next finer one, the mapping network as the coarsest."""
+    """The learning rate of each layer of the generator, as a share of the next finer one's; the mapping network has
+    that of the coarsest layer."""
 
 
 def tune(model: Model, tuning: Tuning) -> None:
-    """Holds what shall stay as it is, and gives the rest its pace. ValueError names the option that cannot be
-    followed."""
+    """Freezes layers and sets the learning rates of the others. ValueError names the option that does not fit."""
     if tuning == Tuning():
         return
     parts = model.layers()
@@ -89,31 +88,31 @@ def tune(model: Model, tuning: Tuning) -> None:
         for parameter in layer:
             parameter.lr_multiplier = tuning.lr_multiplier ** min(steps, len(parts["g"]) - 1)  # type: ignore[attr-defined]
     if not all(any(p.requires_grad for p in player.parameters()) for player in model.players().values()):
-        raise ValueError(f"--freeze {tuning.freeze}: leaves nothing that could learn")
+        raise ValueError(f"--freeze {tuning.freeze}: leaves nothing to train")
 
 
-def check_held(model: Model, fresh: list[str]) -> None:
-    """ValueError if something that starts fresh is held: it would stay as random as it began."""
-    held = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if stuck := [module for module in fresh if any(name.startswith(module) for name in held)]:
-        raise ValueError(f"--tune-layers, --freeze: would hold what the parent does not have: {', '.join(stuck)}")
+def check_frozen(model: Model, fresh: list[str]) -> None:
+    """ValueError if a module that starts fresh is frozen: it would stay random."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
+        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
 
 
 def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
-    """mapping,g=2,d=4 as how many layers of each part are held."""
+    """Reads mapping,g=2,d=4: how many layers of each part are frozen. `there` is how many each part has."""
     found: dict[str, int] = {}
     for piece in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, number = (word.strip() for word in piece.partition("="))
         count = number if equals else str(there.get(name))
         if name not in there or not count.isdecimal() or not 0 < int(count) <= there[name]:
             known = ", ".join(f"{part}=1 to {part}={n}" if n > 1 else part for part, n in there.items())
-            raise ValueError(f"--freeze {text}: {piece!r} is none of {known}")
+            raise ValueError(f"--freeze {text}: {piece!r} is not one of {known}")
         found[name] = int(count)
     return found
 
 
 def groups(parameters: list[Parameter]) -> list[dict[str, object]]:
-    """Parameter groups for an optimiser: those that learn, by their pace."""
+    """Parameter groups for an optimiser: the trainable parameters by their `lr_multiplier`."""
     by_multiplier: dict[float, list[Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:

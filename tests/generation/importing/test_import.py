@@ -17,7 +17,7 @@ from kyara.files import checkpoint
 from kyara.models import load
 from kyara.models.base import Batch, latents
 from kyara.models.stylegan2 import Model
-from kyara.training.train import configure
+from kyara.training.settings import configure
 from kyara.training.transfer import inherited, initialise
 
 

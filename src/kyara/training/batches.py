@@ -1,0 +1,67 @@
+"""The pictures that a model is trained and measured on."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from kyara.files.dataset import POINTS, Dataset, Stream
+from kyara.files.pictures import to_float
+from kyara.models.base import Batch, Model
+from kyara.training.trainer import Options
+
+MEASURED = 512
+"""Pictures that scores are measured on."""
+
+
+class Batches:
+    """Batches of a dataset, of two unpaired ones, or of none: then the model makes its own pictures, and gets black
+    ones."""
+
+    def __init__(self, model: Model, dataset: Dataset | None, photos: Dataset | None, *, workers: int = 2) -> None:
+        self.model, self.photos, self.workers = model, photos, workers
+        held_out = dataset is not None and model.holdout > 0
+        self.training, self.measured = dataset.split(model.holdout) if dataset and held_out else (dataset, dataset)
+
+    def stream(self, options: Options, fabric: Fabric, start: int) -> Iterator[Batch]:
+        """This rank's share of every batch, endlessly, as if `start` pictures had been seen already."""
+        config, share = self.model.config, options.batch // fabric.world_size
+        if self.training is None:
+            return itertools.repeat(Batch(torch.zeros(share, 3, config.data.height, config.data.width)))
+        stream = functools.partial(
+            Stream, width=config.data.width, height=config.data.height, batch=options.batch, mirror=options.mirror,
+            rank=fabric.global_rank, world=fabric.world_size, workers=self.workers, start=start,
+        )  # fmt: skip
+        reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=self.model.pointed)
+        if self.photos is None:
+            return (Batch(real, labels=labels) for real, labels in reals)
+        photos = stream(self.photos, seed=options.seed + 1, values={})  # another order: they are no pairs
+        return (Batch(r, labels=labels, photos=p) for (r, labels), (p, _) in zip(reals, photos, strict=True))
+
+    def fixed(self) -> Batch:
+        """Up to MEASURED pictures spread evenly over the dataset, with their labels, and as many photos: the same for
+        every snapshot."""
+        config = self.model.config
+        if self.measured is None:
+            return Batch(torch.zeros(MEASURED, 3, config.data.height, config.data.width))
+        count = min(MEASURED, len(self.measured), len(self.photos or self.measured))
+        chosen = np.linspace(0, len(self.measured) - 1, count).astype(int)
+        known = {name: self.measured.labels(name, values)[chosen] for name, values in config.data.attributes.items()}
+        if self.model.pointed:
+            known[POINTS] = self.measured.points[chosen]
+        labels = {name: torch.from_numpy(label) for name, label in known.items()}
+        real = self._decode(self.measured, chosen)
+        if self.photos is None:
+            return Batch(real, labels=labels)
+        photos = self._decode(self.photos, np.linspace(0, len(self.photos) - 1, count).astype(int))
+        return Batch(real, labels=labels, photos=photos)
+
+    def _decode(self, dataset: Dataset, chosen: np.ndarray) -> Tensor:
+        size = self.model.config.data.width, self.model.config.data.height
+        return to_float(np.stack(list(dataset.decode(chosen.tolist(), *size, self.workers))))

@@ -1,0 +1,142 @@
+"""What a run writes while it trains: curves, sheets, scores, snapshots, and the state to resume from."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from kyara.models.base import COLUMNS, Batch, Generator
+from kyara.training.distributed import on_rank_zero, tell, warn
+from kyara.training.log import Log
+from kyara.training.monitor import CollapseMonitor
+from kyara.training.run import Run
+from kyara.training.scores import builtin_frechet
+from kyara.training.trainer import Trainer
+
+FAILURES = 16
+"""Dropped steps in a row after which the run returns to its last snapshot."""
+RETRIES = 3
+"""How often it does, before it ends with an error."""
+SHEET = 64
+"""Pictures on a sample sheet."""
+
+
+class Recorder:
+    """Reads a Trainer and writes its Run. Rank 0 writes, but every rank must make the same calls."""
+
+    def __init__(self, trainer: Trainer, run: Run) -> None:
+        """Restores the trainer if an earlier process left a state."""
+        self.trainer, self.run, self.fabric = trainer, run, trainer.fabric
+        self.monitor, self.best, self.saved = CollapseMonitor(), float("inf"), -1
+        on_rank_zero(self.fabric, lambda: run.begin(trainer.model.config))
+        if run.resume:
+            self.restore()
+
+    def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
+        """Opens the curves. `measured` are the pictures that scores are measured on, `total` how many pictures the run
+        is to see."""
+        self.measured = measured.to(self.trainer.device)
+        on_rank_zero(self.fabric, lambda: self._begin(show_reals))
+        visible = None if self.fabric.is_global_zero else True  # None: unless stderr is piped
+        nimg = self.trainer.nimg
+        self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=visible, smoothing=0.05)
+        self._clock, self._clock_nimg = time.perf_counter(), nimg
+
+    def _begin(self, show_reals: bool) -> None:
+        self.log = Log(self.run.folder, self.trainer.nimg)
+        if show_reals and not self.trainer.nimg:
+            self.run.sheet("reals.png", self.measured.real[:SHEET])
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        if self.fabric.is_global_zero:
+            self.log.close()
+
+    def tick(self) -> bool:
+        """Writes the curves and reports what is wrong. True if too many steps failed and the last snapshot is back."""
+        trainer, seconds = self.trainer, time.perf_counter() - self._clock
+        values = trainer.read()
+        if self.fabric.is_global_zero:
+            if "real_sign" in values and "fake_sign" in values:
+                warn(self.monitor.discriminator(values["real_sign"], values["fake_sign"], trainer.nimg))
+            self.log.write(trainer.nimg, {**values, "img/s": (trainer.nimg - self._clock_nimg) / seconds})
+        self._clock, self._clock_nimg = time.perf_counter(), trainer.nimg
+        self.bar.set_postfix({k.removeprefix("loss/"): f"{v:.3g}" for k, v in values.items() if "loss/" in k})
+        if not on_rank_zero(self.fabric, lambda: float(trainer.failures) >= FAILURES):
+            return False
+        self._go_back()
+        return True
+
+    def _go_back(self) -> None:
+        """Restores the last snapshot; the next steps draw other random numbers."""
+        retries = self.trainer.retries + 1
+        if retries > RETRIES:
+            raise FloatingPointError(
+                f"{self.run.folder}: losses or gradients were not finite {FAILURES} times in a row, and the run "
+                f"returned to its last snapshot {RETRIES} times; lower lr with --set, or use --precision 32"
+            )
+        if self.fabric.is_global_zero:
+            warn(f"{FAILURES} steps in a row were not finite: returning to the last snapshot")
+        self.restore()
+        self.trainer.retries = retries
+        self._clock_nimg = self.bar.n = self.trainer.nimg
+        self.bar.refresh()
+
+    def snapshot(self) -> None:
+        """Everything that a person looks at and that resuming needs, as of now."""
+        state = self.trainer.state_dict()
+        on_rank_zero(self.fabric, lambda: self._snapshot(state))
+        self.saved = self.trainer.nimg
+
+    def _snapshot(self, state: dict[str, Any]) -> None:
+        model, nimg = self.trainer.model, self.trainer.nimg
+        name = self.run.snapshot_name(nimg)
+        model.eval()
+        with torch.no_grad():
+            scores, sheet = model.measure(self.measured, builtin_frechet), model.preview(self.measured[:SHEET])
+        model.train()
+        if sheet is not None:
+            by_value = isinstance(model, Generator) and bool(model.config.data.attributes)
+            self.run.sheet(f"fakes{name}.png", sheet, COLUMNS if by_value else None)
+            if isinstance(model, Generator):
+                scores["diversity"] = self._diversity(model, sheet)
+        self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
+        self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
+        self.run.save_state({**state, "monitor": self.monitor.state_dict(), "best": self.best})
+        tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
+
+    def _is_best(self, scores: dict[str, float]) -> bool:
+        """Whether the run's weights become those of now: the first score is the lowest yet. Untrained ones are better
+        than none, and worse than all others."""
+        if not self.trainer.nimg:
+            return not self.run.has_weights
+        score = next(iter(scores.values()), -float(self.trainer.nimg))
+        best = score <= self.best or self.best == float("inf")
+        self.best = min(self.best, score)
+        return best
+
+    def _diversity(self, model: Generator, sheet: Tensor) -> float:
+        """How much the samples differ, as a share of how much real pictures do; warns of a collapse."""
+        nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.data.attributes
+        ratio, message = self.monitor.diversity(sheet, reals, nimg)
+        warn(message)
+        if attributes:
+            conditions = [(name, attributes[name][label]) for name, label in model.shown_values()]
+            spread, by_value = self.monitor.values(sheet.unflatten(0, (-1, COLUMNS)), conditions, reals, nimg)
+            warn(None if message else by_value)
+            self.log.write(nimg, {f"diversity/{name}": share for name, share in spread.items()})
+        return ratio
+
+    def restore(self) -> None:
+        """Restores what the last snapshot saved."""
+        state = self.run.load_state()
+        self.trainer.load_state_dict(state)
+        self.monitor.load_state_dict(state["monitor"])
+        self.best, self.saved = state["best"], self.trainer.nimg

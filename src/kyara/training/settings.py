@@ -1,0 +1,132 @@
+"""From the options of `kyara train` to a Config."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kyara import models
+from kyara.files.dataset import Dataset, known_values
+from kyara.files.pictures import parse_size
+from kyara.models.base import Config, Generator
+
+
+def choose_data(
+    model: str, data: Path | None, photos: Path | None, drawings: Path | None, of: str | None
+) -> tuple[Path | None, Path | None]:
+    """The dataset of `model`, and the photos if it learns from two; one that learns about another model may need none.
+    ValueError names the option that is missing or not needed."""
+    kind = models.architecture(model)
+    if (of is not None) != kind.of_another:
+        if kind.of_another:
+            raise ValueError(f"train {model}: learns about another model: kyara train {model} --of CHECKPOINT")
+        raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
+    if of is not None and not (photos or drawings):
+        from_latents = isinstance(models.load(of), Generator)
+        if from_latents != (data is None):
+            source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
+            raise ValueError(f"--of {of}: makes pictures from {source}")
+        return None if data is None else Path(data), None
+    if not kind.from_photos:
+        if data is None or photos or drawings:
+            raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
+        return Path(data), None
+    if data is not None or photos is None or drawings is None:
+        raise ValueError(f"train {model}: learns from two: kyara train {model} --photos PHOTOS --drawings DRAWINGS")
+    return Path(drawings), Path(photos)
+
+
+def configure(
+    model: str,
+    *,
+    preset: str | None,
+    size: str | None,
+    batch: int | None,
+    changes: str,
+    parent: Config | None = None,
+) -> Config:
+    """A preset of the architecture, or else the parent's numbers, with what the command changes in them. ValueError
+    names the option."""
+    presets = models.architecture(model).presets
+    if preset is not None and preset not in presets:
+        raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
+    config = presets[preset] if preset else parent or next(iter(presets.values()))
+    values = parse_changes(changes, config)
+    if size is not None:
+        width, height = parse_size(size)
+        values.setdefault("data", {}).update(width=width, height=height)
+    if batch is not None:
+        values.setdefault("optimizer", {})["batch"] = batch
+    config = config.replace(**values)
+    for name, value in _numbers(dataclasses.asdict(config)):
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"--set {name}={value}: must be a finite number, zero or more")
+    return config
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a Config, with its name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _numbers(item, name)
+    elif isinstance(value, int | float):
+        yield name, value
+
+
+def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
+    """What a Config holds about the attributes `wanted`, such as hair,eyes: their values, and how often these occur
+    together in the dataset. ValueError if there is no such column, or if the model has no use for attributes."""
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    use = models.architecture(model).attributed
+    columns = [key for key, column in dataset.attributes.items() if any(column)]
+    if names and use == "never":
+        raise ValueError(f"--attributes {wanted}: {model} makes no use of attributes; leave the option out")
+    if not names and use == "must":
+        raise ValueError(f"--attributes: {model} needs one or more of {', '.join(columns) or '(the data have none)'}")
+    for name in names:
+        if name not in columns:
+            raise ValueError(f"--attributes {name}: {dataset.path} has {', '.join(columns) or 'no attributes'}")
+    values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
+    if not names:
+        return {}
+    rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
+    together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
+    label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
+    return {"attributes": values, "label_counts": label_counts}
+
+
+FROM_DATA = ("data.attributes", "data.label_counts", "generator.")
+"""Beginnings of the names that --attributes and --of set."""
+
+
+def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
+    """Reads PART.NAME=VALUE,... as parts of a Config, e.g. {"losses": {"style": 2.0}}. ValueError lists the names, or
+    says which value is not of its field's type."""
+    parts = {part.name: getattr(config, part.name) for part in dataclasses.fields(config)}
+    hints = {f"{part}.{n}": hint for part, v in parts.items() for n, hint in typing.get_type_hints(type(v)).items()}
+    hints = {name: hint for name, hint in hints.items() if not name.startswith(FROM_DATA)}
+    values: dict[str, dict[str, Any]] = {}
+    for change in filter(None, text.split(",")):
+        name, _, value = (piece.strip() for piece in change.partition("="))
+        if name not in hints:
+            raise ValueError(f"--set {change}: no such number; there are {', '.join(sorted(hints))}")
+        kind = hints[name]
+        part, _, field = name.partition(".")
+        try:
+            if typing.get_origin(kind) is tuple:  # optimizer.betas=0.5/0.999
+                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
+            else:
+                read = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
+        except ValueError as error:
+            raise ValueError(f"--set {change}: must be of type {getattr(kind, '__name__', kind)}") from error
+        values.setdefault(part, {})[field] = read
+    return values

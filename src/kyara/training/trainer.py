@@ -1,0 +1,250 @@
+"""One optimiser step, and all the state that it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from kyara.models.base import Batch, Model
+from kyara.training import distributed
+from kyara.training.augment import Policy, make
+from kyara.training.log import Means
+from kyara.training.runtime import Precision, make_fabric
+from kyara.training.transfer import groups
+
+Losses = Callable[[str, Batch], dict[str, Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is trained, besides the model's own numbers; kept in config.json."""
+
+    batch: int
+    """Pictures in one step, on all devices together."""
+    micro_batch: int
+    """Pictures that go through the network at once; divides the batch of each device."""
+    seed: int = 0
+    mirror: bool = True
+    augment: Policy = "ada"
+    augment_colour: bool = True
+    augment_target: float = 0.6
+    precision: Precision = "32"
+
+
+class Trainer:
+    """Owns a model, its optimisers, averages and augmentation. `step` trains on one batch.
+
+        trainer = Trainer(model, Options(batch=32, micro_batch=32))
+        trainer.step(Batch(pictures))
+
+    Without `fabric` the model stays on its device.
+    """
+
+    def __init__(
+        self, model: Model, options: Options, *, fabric: Fabric | None = None, compile_losses: bool = False
+    ) -> None:
+        self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
+        self.device = self.fabric.device
+        share, rest = divmod(options.batch, self.fabric.world_size)
+        if options.micro_batch < 1 or rest or share % options.micro_batch:
+            raise ValueError(f"--micro-batch {options.micro_batch}: must divide the {share} pictures of each device")
+        self.model, self.options = model.to(self.device).train(), options
+        self.players = model.players()
+        self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
+        self.optimizers = {
+            player: model.optimizer(groups([*player.parameters()])) for player in dict.fromkeys(self.players.values())
+        }
+        self.augment = make(options.augment, colour=options.augment_colour, target=options.augment_target)
+        self.augment.to(self.device)
+        self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
+        self.means = Means()
+        self.failures = torch.zeros((), device=self.device)
+        """How many steps in a row were dropped."""
+        self.nimg, self.steps, self.retries = 0, 0, 0
+        self._read_at = 0
+
+    def step(self, batch: Batch, progress: float = 0.0) -> None:
+        """One optimiser step of every phase that is due. Never waits for the device.
+
+        Args:
+            batch: This rank's pictures, (B, 3, H, W) with B = options.batch / ranks; uint8 or in [-1, 1].
+            progress: Position in the run, in [0, 1], for the learning rate schedule.
+        """
+        batch = dataclasses.replace(batch, step=self.steps, augment=self.augment).to(self.device)
+        self._set_lr(progress)
+        shares = Shares(self, len(batch.real) // self.options.micro_batch)
+        dropped = torch.zeros((), device=self.device)
+        for phase in self.model.phases:
+            interval = self.model.reg_interval(phase)
+            if interval and self.steps % interval == 0:
+                self._backward(phase, batch, shares, self.losses if interval == 1 else self.model.losses)
+                dropped = torch.maximum(dropped, update(self.fabric, self.optimizers[self.players[phase]]))
+        shares.merge(dropped)
+        self.failures = (self.failures + dropped) * dropped
+        self.means.add({"dropped": dropped})
+        self.nimg, self.steps = self.nimg + self.options.batch, self.steps + 1
+        self._update_averages()
+
+    def _set_lr(self, progress: float) -> None:
+        lr = self.model.config.optimizer.lr * self.model.lr_scale(progress)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_multiplier", 1.0)
+
+    def _backward(self, phase: str, batch: Batch, shares: Shares, losses: Losses) -> None:
+        """Accumulates the gradients of one phase over the shares of the batch."""
+        player, size = self.players[phase], self.options.micro_batch
+        for other in self.optimizers:
+            for parameter in other.parameters():
+                parameter.requires_grad_(other is player and parameter in self.trainable)
+        for i in range(shares.count):
+            shares.select(i)
+            part = batch[i * size : (i + 1) * size]
+            with self.fabric.autocast():
+                named = losses(phase, part)
+            if not named:  # nothing to do for this phase in this step
+                continue
+            torch.stack([loss.float() for loss in named.values()]).sum().mul(1 / shares.count).backward()
+            self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
+
+    def _update_averages(self) -> None:
+        config = self.model.config.optimizer
+        half_life = min(config.ema_kimg * 1000, self.nimg * config.ema_ramp)
+        decay = 0.5 ** (self.options.batch / max(half_life, 1e-8))
+        for source, average in self.model.averages.items():
+            move_average(getattr(self.model, average), getattr(self.model, source), decay)
+
+    def read(self) -> dict[str, float]:
+        """The means of all losses and logged values since the last call, over all ranks. The augmentation adapts to
+        them. Waits for the device."""
+        means = self.means.take(self._over_ranks)
+        values = {**means, "augment/p": self.augment.p}
+        if "real_sign" in means:
+            self.augment.adapt(means["real_sign"], self.nimg - self._read_at)
+        self._read_at = self.nimg
+        return values
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        return distributed.mean(self.fabric, sums)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
+        self.means.reduce(self._over_ranks)
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
+            "augment": self.augment.state_dict(),
+            "means": self.means.state_dict(),
+            "nimg": self.nimg,
+            "step": self.steps,
+            "retries": self.retries,
+            "read_at": self._read_at,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers.values(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.augment.load_state_dict(state["augment"])
+        self.means.load_state_dict(state["means"], self.device)
+        self.nimg, self.steps, self.retries = state["nimg"], state["step"], state["retries"]
+        self._read_at = state["read_at"]
+        self.failures.zero_()
+
+
+class Shares:
+    """The micro-batches of one step, kept apart as those of several devices are: each has its own random numbers and
+    its own float buffers (statistics), which are averaged at the end. So a batch gives the same result, however it is
+    divided between micro-batches and devices."""
+
+    def __init__(self, trainer: Trainer, count: int) -> None:
+        self.trainer, self.count = trainer, count
+        self.before = self._buffers()
+        self.kept: list[tuple[list[Tensor], list[Tensor]] | None] = [None] * count
+        self.current: int | None = None
+
+    def _buffers(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.trainer.model.buffers()]
+
+    def select(self, i: int) -> None:
+        """Continues with the random numbers and buffers of the i-th micro-batch."""
+        if i == self.current:
+            return
+        if self.current is not None:
+            self.kept[self.current] = random_state(self.trainer.device), self._buffers()
+        kept, self.current = self.kept[i], i
+        if kept is None:
+            seed_share(self.trainer, self.trainer.fabric.global_rank * self.count + i)
+        else:
+            set_random_state(self.trainer.device, kept[0])
+        if self.count > 1:
+            for buffer, value in zip(self.trainer.model.buffers(), kept[1] if kept else self.before, strict=True):
+                buffer.copy_(value)
+
+    @torch.no_grad()
+    def merge(self, dropped: Tensor) -> None:
+        """Leaves the mean over all micro-batches and ranks in every float buffer, or, after a dropped step, what was
+        there before."""
+        if self.count * self.trainer.fabric.world_size > 1:
+            self._average([i for i, before in enumerate(self.before) if before.is_floating_point()])
+        for buffer, before in zip(self.trainer.model.buffers(), self.before, strict=True):
+            if buffer.is_floating_point():
+                buffer.copy_(torch.where(dropped > 0, before, buffer))
+
+    def _average(self, floats: list[int]) -> None:
+        """Averages the changes rather than the values: what does not change stays the same to the bit."""
+        buffers = [*self.trainer.model.buffers()]
+        values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
+        changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
+        distributed.average(self.trainer.fabric, changes)
+        for i, change in zip(floats, changes, strict=True):
+            buffers[i].copy_(self.before[i] + change)
+
+
+def seed_share(trainer: Trainer, share: int) -> None:
+    """Seeds the random numbers of a micro-batch. They depend on the step's number alone, so that resuming is exact."""
+    entropy = [trainer.options.seed, trainer.steps, share, trainer.retries]
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
+def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
+    """One optimiser step on gradients averaged over ranks. If any is not finite the step changes nothing: fused
+    optimisers skip it by themselves, so the host need not wait to know. Returns 1 for a dropped step, else 0."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:  # no phase had a loss
+        return torch.zeros((), device=fabric.device)
+    distributed.average(fabric, gradients)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    dropped = (~torch.isfinite(norm)).float()
+    optimizer.found_inf, optimizer.grad_scale = dropped, None  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return dropped
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, source: nn.Module, decay: float) -> None:
+    """Moves the parameters of an average towards those of its source, and copies its buffers."""
+    move = get_ema_multi_avg_fn(decay)
+    move(list(average.parameters()), list(source.parameters()), None)
+    for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -1,0 +1,65 @@
+"""Training with attributes: what the loop does about them, whatever the architecture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from kyara import models
+from kyara.files import pictures
+from kyara.training.settings import parse_changes
+from kyara.training.train import train
+
+CONDITIONAL = {"preset": "tiny", "workers": 0, "precision": "32", "attributes": "hair,eyes"}
+
+
+def test_a_run_knows_its_attributes(tagged_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train("cgan", tagged_faces, out=tmp_path / "run", kimg=0.1, **CONDITIONAL).out
+    described = json.loads((run / "config.json").read_text())
+    assert described["config"]["data"]["attributes"] == {"hair": ["black", "blonde", "blue"], "eyes": ["green", "red"]}
+    assert not described["training"]["augment_colour"]
+    assert capsys.readouterr().err.count("augmentation leaves colours alone, which may show hair, eyes") == 1
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert any("diversity/hair=blue" in row for row in rows)
+    sheet = pictures.decode(run / "fakes000000.png")
+    assert sheet.shape[:2] == (5 * 34 + 2, 8 * 34 + 2)  # a row for each value
+    assert models.load(run).config.data.attributes["eyes"] == ("green", "red")
+
+
+def test_colours_may_be_changed_all_the_same(
+    tagged_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("cgan", tagged_faces, out=tmp_path / "run", kimg=0.01, augment_colour=True, **CONDITIONAL).out
+    assert json.loads((run / "config.json").read_text())["training"]["augment_colour"]
+    assert "leaves colours alone" not in capsys.readouterr().err
+    plain = train("dcgan", tagged_faces, out=tmp_path / "plain", kimg=0.01, preset="tiny", workers=0).out
+    assert json.loads((plain / "config.json").read_text())["training"]["augment_colour"]
+
+
+def test_an_unconditional_generator_becomes_a_conditional_one(tagged_faces: Path, tmp_path: Path) -> None:
+    parent = train("stylegan2", tagged_faces, out=tmp_path / "parent", kimg=0.02, preset="tiny", workers=0).out
+    child = train("stylegan2", tagged_faces, out=tmp_path / "child", kimg=0.0, init=str(parent), **CONDITIONAL).out
+    a, b = models.load(parent), models.load(child)
+    z = torch.randn(2, 16)
+    with torch.inference_mode():
+        assert torch.equal(a.sample(z), b.sample(z, labels={"hair": torch.tensor([0, 2])}))
+
+
+def test_attributes_that_cannot_be_are_refused(tagged_faces: Path, tmp_path: Path) -> None:
+    options = {"preset": "tiny", "workers": 0, "out": tmp_path / "run"}
+    with pytest.raises(ValueError, match="needs one or more of hair, eyes"):
+        train("acgan", tagged_faces, **options)
+    with pytest.raises(ValueError, match="has hair, eyes"):
+        train("acgan", tagged_faces, attributes="mood", **options)
+    with pytest.raises(ValueError, match="makes no use of attributes"):
+        train("distortion", tagged_faces, attributes="hair", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_widths_are_whole_numbers() -> None:
+    config = models.architecture("mlp").config_type()
+    changes = parse_changes("network.widths=16/32,optimizer.betas=0/0.9", config)
+    assert changes == {"network": {"widths": (16, 32)}, "optimizer": {"betas": (0.0, 0.9)}}
