@@ -337,7 +337,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(
         ({"model": ""}, "MODEL"),
         ({"pictures": "nowhere"}, "PICTURES nowhere"),
         ({"out": ""}, "--out"),
-        ({"model": "builtin:distortion"}, "stylegan2"),
+        ({"model": "builtin:distortion"}, "generator with styles"),
     ],
 )
 def test_invert_refuses_nonsense(

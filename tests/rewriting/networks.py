@@ -40,7 +40,7 @@ def untrained(path: Path, kind: str) -> str:
 def projector_of(path: Path, of: str) -> str:
     """A projector with random weights."""
     torch.manual_seed(1)
-    config = projector.PRESETS["tiny"].replace(**projector.Model.about(of, "auto"))
+    config = projector.PRESETS["tiny"].replace(**projector.Model.describe_source(of, "auto"))
     model = projector.Model(config)
     model.deviation.fill_(0.5)
     numbers, weights = dataclasses.asdict(config), models.stored(model)

@@ -17,13 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kyara import __version__
-from kyara.curation.rank import load_recogniser
+from kyara.curation.scoring import load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
 from kyara.files.pictures import encode_png, sheet, to_float, to_uint8
 from kyara.generation import styles
-from kyara.generation.pipeline import appraise
 from kyara.generation.recipe import Blend
 from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
@@ -130,7 +129,7 @@ class Characters:
         if self.colours == "labels" and not self.attributes:
             hint = "mean and photo need none"
             raise ValueError(f"--colours labels: {printable(generators.child_name)} has no attributes; {hint}")
-        self.recogniser = load_recogniser(rank, generators.device)
+        self.scorer = load_scorer(rank, generators.device)
         self.perceptual = load_perceptual(features, generators.device)
         self.settings, self.pose = SearchSettings(steps=steps), pose
 
@@ -188,7 +187,7 @@ class Characters:
         pictures = variants.cpu().numpy().copy()  # (B, V, H, W, 3)
         drawings = []
         for i, (photo, picture) in enumerate(zip(photos, to_uint8(found.pictures), strict=True)):
-            scores = appraise(variants[i], self.recogniser)
+            scores = score_pictures(variants[i], self.scorer)
             kept = [traits.kept(photo.picture, variant) for variant in pictures[i]]
             order = sorted(range(len(tried)), key=lambda v: -min(scores[v], MAX_SCORE) * kept[v] ** 2)
             best = order[0]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from kyara.curation.rank import open_pictures
+from kyara.curation.sources import open_pictures
 from kyara.files.errors import PictureError
 from kyara.files.gallery import SHEET
 from kyara.files.names import printable
@@ -38,34 +37,24 @@ class Photos:
     and grows while they are read."""
 
     def __init__(self, paths: Sequence[Path], frame: str | None, face: int | None, size: int) -> None:
-        """`frame` names the detector's frame to which faces are cut; None takes pictures as they are, cropped around
-        the centre. `face` selects one of several faces. `size` is the side of the result in pixels."""
+        """`frame` names the detector's frame to which faces are cut; None takes pictures as they are, cropped to the
+        middle. `face` selects one of several faces. `size` is the side of the result in pixels."""
         self.paths, self.frame, self.face, self.size = paths, frame, face, size
         self.failures: list[tuple[str, str]] = []
         if frame is not None:
             detect.load(frame)  # an error if there is no such detector
-        self._readers = dict(self._open())
+        self.pictures = open_pictures(*paths)
+        self.failures += self.pictures.ignored
 
     def __len__(self) -> int:
-        return len(self._readers)
-
-    def _open(self) -> Iterator[tuple[str, Callable[[], Path | bytes]]]:
-        for path in self.paths:
-            if not path.is_dir() and path.suffix.lower() != ".zip":
-                yield str(path), lambda path=path: path  # type: ignore[misc]
-                continue
-            folder = f"{path}/" if len(self.paths) > 1 else ""
-            pictures = open_pictures(path)  # of a Gallery, those in its table
-            self.failures += [(folder + name, reason) for name, reason in pictures.ignored]
-            for i, name in enumerate(pictures.names):
-                yield folder + name, functools.partial(pictures.read, i)
+        return len(self.pictures)
 
     def read(self) -> Iterator[Photo]:
         """Every picture that can be used. If there is only one and it cannot be used, its error is raised."""
         used = {Path(SHEET).stem}  # a file of every gallery
-        for source, reader in self._readers.items():
+        for i, source in enumerate(self.pictures.names):
             try:
-                picture, warnings = self._fit(reader(), source)
+                picture, warnings = self._fit(self.pictures.read(i), source)
             except (PictureError, FaceError) as error:
                 if len(self) == 1:
                     raise
@@ -73,7 +62,7 @@ class Photos:
                 continue
             yield Photo(_unique_stem(source, used), source, picture, warnings)
 
-    def _fit(self, content: Path | bytes, source: str) -> tuple[np.ndarray, Sequence[str]]:
+    def _fit(self, content: bytes, source: str) -> tuple[np.ndarray, Sequence[str]]:
         if self.frame is None:  # no warnings: a drawing is not a blurred photo
             return center_crop(decode(content, source), self.size, self.size), ()
         found = portrait(content, source, face=self.face, frame=self.frame, size=self.size)

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.data.holes import around, free_form, middle, somewhere, windows
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
@@ -35,7 +35,7 @@ from kyara.perception.features import difference, even, gram, load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)
     """Channels at a half of the picture's size, a quarter, and so on."""
     dilations: tuple[int, ...] = (2, 2, 2)
@@ -54,7 +54,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     hole: float = 6.0
@@ -79,7 +79,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 16
     lr: float = 5e-4
     betas: tuple[float, float] = (0.5, 0.99)
@@ -114,7 +114,7 @@ class HoleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -319,7 +319,7 @@ class Model(base.Inpainter):
     presets = PRESETS
     phases = ("d", "d_reg", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    holdout = 0.04
+    data_spec = base.DataSpec(holdout=0.04)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

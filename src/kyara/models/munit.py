@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.activations import LayerRange
 from kyara.nn.layers import UpConv, compute_dtype
 from kyara.nn.losses import least_squares
@@ -26,7 +26,7 @@ from kyara.perception.features import load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     channels: int = 16
     """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
     blocks: int = 3
@@ -46,7 +46,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     adversarial: float = 1.0
@@ -70,7 +70,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8
     """Pictures of each domain in one step."""
     lr: float = 1e-4
@@ -78,11 +78,18 @@ class OptimizerConfig(base.OptimizerConfig):
     weight_decay: float = 1e-4
     """Adam's weight decay."""
     lr_halvings: int = 0
-    """How often the learning rate is halved, evenly over the run."""
+    """How often the learning rate is halved, evenly over the run; the paper's halving every 100,000 of a million steps
+    is 10."""
+
+    def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+    def lr_scale(self, progress: float) -> float:
+        return 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -309,7 +316,7 @@ class Model(base.StyledTranslator):
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    from_photos = True
+    data_spec = base.DataSpec(photos=True)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -321,20 +328,6 @@ class Model(base.StyledTranslator):
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.d, "g": self.g}
-
-    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        config = self.config
-        return torch.optim.Adam(
-            parameters,
-            lr=config.optimizer.lr,
-            betas=config.optimizer.betas,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
-
-    def lr_scale(self, progress: float) -> float:
-        """The paper's halving every 100,000 of a million steps is ten `halvings`."""
-        return 0.5 ** int(min(progress, 1.0) * self.config.optimizer.lr_halvings)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kyara.files.checkpoint import Checkpoint
-from kyara.files.gallery import HEAD
+from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, to_uint8
 from kyara.models.base import Generator
 from kyara.rewriting.edit import Picture

@@ -86,6 +86,8 @@ class Trainer:
             if interval and self.steps % interval == 0:
                 self._backward(phase, batch, shares, self.losses if interval == 1 else self.model.losses)
                 dropped = torch.maximum(dropped, update(self.fabric, self.optimizers[self.players[phase]]))
+        for parameter in self.trainable:
+            parameter.requires_grad_(True)
         shares.merge(dropped)
         self.failures = (self.failures + dropped) * dropped
         self.means.add({"dropped": dropped})
