@@ -1,22 +1,22 @@
-"""How much of a photo its character keeps, and how drawn it looks, beside what the paper does and two easy answers.
+"""Resemblance of characters to their photos, and quality of the drawings, beside the paper's method and two baselines.
 
     python benchmarks/avatar.py make photos.zip faces.zip --out chars --paper-child runs/00000-stylegan2-faces
     python benchmarks/drawn_faces.py chars/* --out chars/points.json       (in its own environment, see there)
     python benchmarks/avatar.py measure photos.zip faces.zip --out chars
 
-`photos.zip` holds photos cut to the frame already (`kyara prepare --detect photo`), none of which was trained on;
-columns of its metadata (such as hair_length, sex) divide them into groups. The methods:
+`photos.zip` contains aligned, held-out photos (`kyara prepare --detect photo`); columns of its metadata (such as
+hair_length, sex) divide them into groups. The methods:
 
-    ours      what `kyara avatar --aligned` draws
-    paper     one w, found by StyleGAN2's projector; a child tuned in four layers draws it; no blending, no labels
-    nearest   the drawn face whose tagger embedding is nearest to the photo's
-    random    any drawn face
+    ours      `kyara avatar --aligned`
+    paper     one w by StyleGAN2's projector, drawn by a child with four fine-tuned layers; no blending, no labels
+    nearest   the drawn face with the nearest tagger embedding
+    random    a random drawn face
 
-Measures are taken from what none of the methods was fitted to: landmarks by MediaPipe in the photo and by animeface in
-the drawing, and animeface's colour of the hair. Of landmarks, turn (nose to the side), mouth to the side, tilt and
-length of the face are compared, each in standard deviations of its own domain: a drawn face has other proportions.
-`rank` is the share of the other photos that are farther from a character than its own: 0.5 is chance. Intervals are
-95 %, by bootstrap over photos.
+The measures use networks that no method was fitted to: landmarks by MediaPipe in the photo and by animeface in the
+drawing, and animeface's hair colour. Of the landmarks, yaw (nose to the side), mouth to the side, tilt and length of
+the face are compared in standard deviations of their own domain, as drawn faces have other proportions. `rank` is the
+share of the other photos that are farther from a character than its own: 0.5 is chance. Intervals are 95%, by bootstrap
+over photos.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from frechet import features
-from measure import machine
-from project import project
+from common import held_out, load_vgg16, machine, print_table, run
+from frechet import features, frechet
+from project import STEPS, project
 from torch import Tensor
-from vgg16 import archive
 
-from kyara.evaluation import metrics
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import center_crop, decode, to_float, to_uint8, write_png
@@ -44,15 +42,14 @@ from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
 from kyara.labels.tagger import load_tagger
 from kyara.models.base import latents
-from kyara.perception.vgg16 import VGG16, read_weights
 from kyara.preparation import landmarks
 
 METHODS = ("ours", "paper", "nearest", "random")
-"""What `make` makes. Other folders of characters beside them, named like the photos, are measured too."""
+"""Folders that `make` writes. Other folders of characters beside them, named like the photos, are measured, too."""
 POINTS = "points.json"
 RESAMPLED = 2000
 CHIN = 152
-"""Its point of MediaPipe's mesh."""
+"""The point of MediaPipe's mesh."""
 
 
 # --- making
@@ -68,6 +65,7 @@ def make(
     child: str = "builtin:anime",
     count: int = 50,
     weights: Path | None = None,
+    steps: int = STEPS,
 ) -> None:
     """Writes a folder of characters for each method, named like the photos, for the first `count` of them."""
     people, faces = open_dataset(photos), open_dataset(drawn)
@@ -81,12 +79,12 @@ def make(
     for row in read_gallery(out / "ours"):
         if Path(row["file_name"]).stem != Path(row["source"]).stem:
             raise ValueError(f"{row['file_name']}: named other than its photo")
-    old, network = load_styled(parent, torch.device("cpu")), VGG16(read_weights(weights or archive()))
+    old, network = load_styled(parent, torch.device("cpu")), load_vgg16(weights)
     side = old.config.data.width
     targets = to_float(np.stack([center_crop(people.picture(i), side, side) for i in range(len(names))]))
     new = load_styled(paper_child, torch.device("cpu"))
     for begin in range(0, len(names), 10):
-        ws, _ = project(old, targets[begin : begin + 10], network)
+        ws, _ = project(old, targets[begin : begin + 10], network, steps)
         with torch.no_grad():
             for stem, picture in zip(stems[begin:], to_uint8(new.synthesise(ws)), strict=False):
                 _save(out / "paper" / f"{stem}.png", picture)
@@ -121,7 +119,7 @@ def measure(
     prefix_from: str = "",
     weights: Path | None = None,
 ) -> None:
-    """Prints what `make` made, in numbers, and writes measures.json."""
+    """Prints the measures of the folders that `make` wrote, and writes measures.json."""
     people = open_dataset(photos)
     found = json.loads((out / POINTS).read_text())
     drawn_points = {(Path(path).parent.name, Path(path).stem): value for path, value in found.items()}
@@ -131,7 +129,7 @@ def measure(
     groups = _groups(people, stems)
     tagger: Any = load_tagger("builtin:tagger")
     seen = _embed(tagger, [pictures[stem] for stem in stems])
-    network = VGG16(read_weights(weights or archive()))
+    network = load_vgg16(weights)
     real = _held(open_dataset(drawn), prefix_from)
     reals = features(iter(real), network)
     report: dict[str, Any] = {"machine": machine(), "photos": len(stems), "methods": {}}
@@ -139,11 +137,11 @@ def measure(
     for method in [*METHODS, *others]:
         report["methods"][method] = _method(method, out, stems, pictures, shapes, drawn_points, groups, tagger, seen)
         made = features((decode(out / method / f"{stem}.png") for stem in stems), network)
-        report["methods"][method]["frechet"] = _frechet(made, reals)
+        report["methods"][method]["frechet"] = frechet(made, reals)
     labels = {row["source"]: row for row in read_gallery(out / "ours")}
     same = [*render_like(child, [labels[f"{stem}.png"] for stem in stems])]
-    report["own samples, same labels"] = {"frechet": _frechet(features(iter(same), network), reals)}
-    report["own samples"] = {"frechet": _frechet(features(iter(_samples(child, len(stems))), network), reals)}
+    report["own samples, same labels"] = {"frechet": frechet(features(iter(same), network), reals)}
+    report["own samples"] = {"frechet": frechet(features(iter(_samples(child, len(stems))), network), reals)}
     for result in report["methods"].values():
         result |= _gains(report["methods"]["ours"]["ranks"], result["ranks"], stems)
     (out / "measures.json").write_text(json.dumps(report, indent=2))
@@ -173,7 +171,7 @@ def _method(
     hair_far = np.linalg.norm((drawn_hair[:, None] - hair[None]) * traits.WEIGHTS, axis=2)
     both = shape_far / shape_far.mean() + hair_far / hair_far.mean()
     result: dict[str, Any] = {"landmarks found": len(kept)}
-    result["turn, correlation"] = _correlated(ours[:, 0], theirs[:, 0])
+    result["yaw, correlation"] = _correlated(ours[:, 0], theirs[:, 0])
     result["landmarks, rank"] = _interval(_ranks(shape_far))
     result["hair lightness, correlation"] = _correlated(drawn_hair[:, 0], hair[:, 0])
     result["hair, rank"] = _interval(_ranks(hair_far))
@@ -192,7 +190,7 @@ def _method(
 
 
 def _photo_shape(picture: np.ndarray) -> np.ndarray | None:
-    """Of a photo that is cut to its frame; None if MediaPipe finds no face."""
+    """Of an aligned photo; None if MediaPipe finds no face."""
     side = picture.shape[0] // 4
     meshes = landmarks._meshes(np.pad(picture, ((side, side), (side, side), (0, 0)), mode="edge"))
     if not meshes:
@@ -208,7 +206,7 @@ def _drawn_shape(points: dict[str, list[float]]) -> np.ndarray:
 
 
 def _shape(eyes: np.ndarray, nose: np.ndarray, mouth: np.ndarray, chin: np.ndarray) -> np.ndarray:
-    """Turn, mouth to the side, tilt, and length of the face, in distances of the eyes: (4,)."""
+    """Yaw, mouth to the side, tilt, and length of the face, in distances between the eyes: (4,)."""
     middle, between = eyes.mean(0), eyes[1] - eyes[0]
     far = np.hypot(*between)
     return np.array([(nose - middle)[0] / far, (mouth - middle)[0] / far, between[1] / far, (chin - middle)[1] / far])
@@ -219,7 +217,7 @@ def _standard(values: np.ndarray) -> np.ndarray:
 
 
 def _ranks(far: np.ndarray) -> np.ndarray:
-    """For each character the share of other photos that are farther than its own (N,); equal ones count half."""
+    """For each character the share of other photos that are farther than its own (N,); ties count half."""
     own = np.diag(far)[:, None]
     count = (far > own).sum(1) + 0.5 * ((far == own).sum(1) - 1)
     return count / (len(far) - 1)
@@ -228,12 +226,12 @@ def _ranks(far: np.ndarray) -> np.ndarray:
 def _gains(
     ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]], stems: list[str]
 ) -> dict[str, list[float]]:
-    """By how much the ranks of ours are above theirs, photo by photo. A character in which animeface finds no face is
-    at chance, 0.5."""
+    """Differences of our ranks and theirs, photo by photo. A character without a detected face has the rank of chance,
+    0.5."""
     found = {}
     for name, ranks in ours.items():
         gain = [ranks.get(stem, 0.5) - theirs[name].get(stem, 0.5) for stem in stems]
-        found[f"{name}: ours is above it by"] = _interval(np.array(gain))
+        found[f"{name}: difference to ours"] = _interval(np.array(gain))
     return found
 
 
@@ -260,8 +258,7 @@ def _groups(people: Dataset, stems: list[str]) -> dict[str, list[bool]]:
 
 
 def _held(drawn: Dataset, prefix_from: str) -> list[np.ndarray]:
-    held = [i for i, name in enumerate(drawn.names) if Path(name).stem >= prefix_from]
-    chosen = np.random.RandomState(0).permutation(held)[:2000]
+    chosen = np.random.RandomState(0).permutation(held_out(drawn, prefix_from)[1])[:2000]
     return [center_crop(drawn.picture(int(i)), 64, 64) for i in chosen]
 
 
@@ -272,25 +269,18 @@ def _samples(child: str, count: int) -> list[np.ndarray]:
 
 
 def render_like(child: str, rows: list[dict[str, str]]) -> np.ndarray:
-    """Random samples of the child that are asked for the labels of these characters."""
+    """Random samples of the child with the labels of these characters."""
     generator = load_generator(child, torch.device("cpu"))
     shots = [{"labels": {name: row[name] for name in generator.config.data.attributes if row[name]}} for row in rows]
     z = latents(range(len(rows)), generator.z_dim)
     return to_uint8(sample(generator, z, shot_labels(shots, generator.config.data.attributes)))
 
 
-def _frechet(a: np.ndarray, b: np.ndarray) -> float:
-    return float(metrics.frechet(metrics.statistics(a), metrics.statistics(b)))
-
-
 def _print(report: dict[str, Any]) -> None:
     print(report["machine"])
-    rows = [row for row in report["methods"]["ours"] if row != "ranks"]
-    methods = list(report["methods"])
-    print("| | " + " | ".join(methods) + " |\n|---" + "|---" * len(methods) + "|")
-    for row in rows:
-        cells = [report["methods"][method].get(row, "") for method in methods]
-        print(f"| {row} | " + " | ".join(map(_cell, cells)) + " |")
+    methods = report["methods"]
+    names = [name for name in methods["ours"] if name != "ranks"]
+    print_table({name: {method: _cell(methods[method].get(name, "")) for method in methods} for name in names})
     for name in ("own samples", "own samples, same labels"):
         print(f"Fréchet distance of the child's {name}, as many: {report[name]['frechet']:.1f}")
 
@@ -301,5 +291,9 @@ def _cell(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run({"make": make, "measure": measure}, arguments)
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"make": make, "measure": measure})
+    main()

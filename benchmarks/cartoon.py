@@ -1,18 +1,18 @@
-"""How drawn a translator's results look, and what they keep of the photos, beside filters.
+"""Quality of a translator's drawings and their resemblance to the photos, beside filters.
 
     python benchmarks/cartoon.py photos.zip drawings.zip builtin:cartoon runs/a runs/b --sheet sheet.png
 
-`photos.zip` holds photos of faces that no model has seen. Needs MediaPipe (extra `photo`), which brings OpenCV.
-Beside the models stand the photos themselves, a chain of filters (bilateral filter, 6 levels, black edges), and one
-half of the drawings against the other. Measures:
+`photos.zip` contains held-out photos of faces. Needs MediaPipe (extra `photo`), which installs OpenCV. The baselines
+are the photos themselves, a chain of filters (bilateral filter, 6 levels, black edges), and one half of the drawings
+against the other. Measures:
 
-    Fréchet    of VGG16 features (frechet.py, shorter side 64, or what --input says), in colour and of grey
-               pictures, and of what builtin:tagger sees; to the drawings
-    points     how far MediaPipe's points lie from the photo's, twelve of them, as a share of the face's height; eyes
-               are drawn larger, so also without those around them
-    edges      correlation of the slopes of light and dark with the photo's, and with another photo's
-    flicker    what changes where a film only moves: the result of a moved photo less the moved result, as a share of
-               how much results differ from each other
+    Fréchet    to the drawings: of VGG16 features (frechet.py, shorter side --input) of colour and of grey pictures, and
+               of embeddings and levels of builtin:tagger
+    points     mean distance of twelve MediaPipe landmarks from those of the photo, relative to the height of the face;
+               eyes are drawn larger, so also without those around the eyes
+    edges      correlation of the gradients with those of the photo, and with those of another photo
+    flicker    difference between the result of a shifted photo and the shifted result, relative to the difference
+               between results
     img/s      256 x 256 px, one at a time
 """
 
@@ -24,37 +24,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from frechet import features
-from measure import machine
+from common import load_vgg16, machine, print_table, run
+from frechet import features, frechet
 from torch import Tensor
-from vgg16 import archive
 
 from kyara import models
-from kyara.evaluation import metrics
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import to_float
 from kyara.generation.tiles import translate_picture
 from kyara.models.base import Translator
-from kyara.perception.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16
 
-SIDE = 256
 MESH = (33, 159, 133, 145, 362, 386, 263, 374, 1, 61, 291, 152)
 AROUND_EYES = slice(0, 8)
 TOP, CHIN = 10, 152
 MOVED = 3
-"""Pixels that a film moves from one frame to the next."""
+"""Shift in pixels, for the flicker."""
 
 Pictures = list[np.ndarray]
 
 
 def filters(picture: np.ndarray) -> np.ndarray:
     """Bilateral filter, posterise, black edges."""
+    import cv2
+
     smooth = picture
     for _ in range(5):
         smooth = cv2.bilateralFilter(smooth, 9, 40, 40)
@@ -67,11 +65,11 @@ def filters(picture: np.ndarray) -> np.ndarray:
 def translator(name: str) -> Callable[[np.ndarray], np.ndarray]:
     network = models.load(name).requires_grad_(False)
     if not isinstance(network, Translator):
-        raise SystemExit(f"{name}: makes no pictures from pictures")
+        raise ValueError(f"{name}: not a translator")
     return lambda picture: translate_picture(network.translate, picture, network)
 
 
-def main(
+def measure(
     photos: tyro.conf.Positional[Path],
     drawings: tyro.conf.Positional[Path],
     names: tyro.conf.Positional[tuple[str, ...]],
@@ -84,24 +82,42 @@ def main(
     shown: int = 16,
     weights: Path | None = None,
     json_out: Path | None = None,
+    side: int = 256,
 ) -> None:
-    """Prints a row for each."""
+    """Prints a row for each translator and baseline.
+
+    Args:
+        photos: Held-out photos.
+        drawings: Drawings.
+        names: Translators.
+        limit: Photos, at most.
+        drawn_limit: Drawings, at most.
+        input: Shorter side of VGG16's input.
+        normalised: Normalise VGG16's input as in training.
+        sheet: Picture of some photos and results.
+        shown: Photos on it.
+        weights: Archive of VGG16's weights; by default it is downloaded.
+        json_out: File for all numbers.
+        side: Side of the pictures in pixels.
+    """
     people, art = open_dataset(photos), open_dataset(drawings)
     order = np.random.RandomState(0).permutation(len(people))[:limit].tolist()
-    given: Pictures = [*people.decode(order, SIDE, SIDE)]
+    given: Pictures = [*people.decode(order, side, side)]
     chosen = np.random.RandomState(0).permutation(len(art))[:drawn_limit].tolist()
-    real: Pictures = [*art.decode(chosen, SIDE, SIDE)]
-    see = Eyes(VGG16(read_weights(weights or archive())), models.load("builtin:tagger"), input, normalised)
-    wanted, half = see(real), see(real[: len(real) // 2])
+    real: Pictures = [*art.decode(chosen, side, side)]
+    embed = Embedder(load_vgg16(weights), models.load("builtin:tagger"), input, normalised)
+    wanted, half = embed(real), embed(real[: len(real) // 2])
     points = [landmarks(picture) for picture in given]
-    rows: dict[str, dict[str, Any]] = {"drawings, one half": {"frechet": distances(half, see(real[len(real) // 2 :]))}}
+    rows: dict[str, dict[str, Any]] = {
+        "drawings, one half": {"frechet": distances(half, embed(real[len(real) // 2 :]))}
+    }
     made: dict[str, Pictures] = {"photos": given, "filters": [filters(picture) for picture in given]}
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {"photos": lambda x: x, "filters": filters}
     for name in names:
         makers[name] = translator(name)
         made[name] = [makers[name](picture) for picture in given]
     for name, results in made.items():
-        rows[name] = {"frechet": distances(see(results), wanted), **kept(given, results, points)}
+        rows[name] = {"frechet": distances(embed(results), wanted), **resemblance(given, results, points)}
         rows[name]["flicker"] = flicker(makers[name], given[:16], results[:16])
         rows[name]["img/s"] = speed(makers[name], given[0])
         if name in names:
@@ -115,18 +131,18 @@ def main(
         pictures.write_png(sheet, pictures.sheet(shape, columns=len(made) * max(1, 8 // len(made))))
 
 
-class Eyes:
-    """Features of pictures by which sets are compared."""
+class Embedder:
+    """Features in which sets of pictures are compared."""
 
     def __init__(self, network: VGG16, tagger: Any, size: int, normalised: bool) -> None:
         self.network, self.tagger, self.size, self.normalised = network, tagger, size, normalised
 
     def __call__(self, given: Pictures) -> dict[str, np.ndarray]:
-        grey = (np.repeat(pictures_grey(one)[..., None], 3, 2) for one in given)
+        grey = (np.repeat(to_grey(one)[..., None], 3, 2) for one in given)
         with torch.inference_mode():
             parts = [to_float(np.stack(given[i : i + 32])) for i in range(0, len(given), 32)]
             embedded = torch.cat([self.tagger.embed(part) for part in parts]).numpy()
-            levels = torch.cat([self.tagger.levels(part) for part in parts]).numpy()
+            levels = torch.cat([self.tagger.stage_means(part) for part in parts]).numpy()
         return {
             "VGG16": features(iter(given), self.network, self.size, self.normalised),
             "VGG16, grey": features(grey, self.network, self.size, self.normalised),
@@ -135,15 +151,16 @@ class Eyes:
         }
 
 
-def pictures_grey(picture: np.ndarray) -> np.ndarray:
+def to_grey(picture: np.ndarray) -> np.ndarray:
     return np.round(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def distances(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
-    return {kind: float(metrics.frechet(metrics.statistics(a[kind]), metrics.statistics(b[kind]))) for kind in a}
+    return {kind: frechet(a[kind], b[kind]) for kind in a}
 
 
 def landmarks(picture: np.ndarray) -> np.ndarray | None:
+    """MediaPipe's mesh, (468, 2) relative to the sides; None if no face is detected."""
     from mediapipe.python import solutions
 
     global _mesh
@@ -156,7 +173,7 @@ def landmarks(picture: np.ndarray) -> np.ndarray | None:
 _mesh: Any = None
 
 
-def kept(given: Pictures, made: Pictures, points: list[np.ndarray | None]) -> dict[str, Any]:
+def resemblance(given: Pictures, made: Pictures, points: list[np.ndarray | None]) -> dict[str, Any]:
     off, outside, count = [], [], 0
     for result, there in zip(made, points, strict=True):
         found = landmarks(result)
@@ -180,8 +197,8 @@ def kept(given: Pictures, made: Pictures, points: list[np.ndarray | None]) -> di
 
 
 def _slopes(given: Pictures) -> np.ndarray:
-    """Of mean 0 and length 1 for each picture, (N, F)."""
-    grey = F.adaptive_avg_pool2d(torch.from_numpy(np.stack([pictures_grey(p) for p in given])).float()[:, None], 64)
+    """Gradients of each picture, normalised to mean 0 and length 1, (N, F)."""
+    grey = F.adaptive_avg_pool2d(torch.from_numpy(np.stack([to_grey(p) for p in given])).float()[:, None], 64)
     flat: Tensor = torch.cat([grey.diff(dim=2).abs().flatten(1), grey.diff(dim=3).abs().flatten(1)], 1)
     flat = flat - flat.mean(1, keepdim=True)
     return F.normalize(flat).numpy()
@@ -207,15 +224,16 @@ def speed(make: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, rounds:
 
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
-    kinds = list(next(iter(rows.values()))["frechet"])
-    others = ["points", "points but eyes", "faces found", "edges", "edges of another", "flicker", "img/s", "MB"]
-    print("| | " + " | ".join([f"Fréchet, {kind}" for kind in kinds] + others) + " |")
-    print("|---" * (1 + len(kinds) + len(others)) + "|")
+    table = {}
     for name, row in rows.items():
-        cells = [f"{row['frechet'][kind]:.4g}" for kind in kinds]
-        cells += [f"{row[key]:.3g}" if key in row else "" for key in others]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        distances = {f"Fréchet, {kind}": f"{value:.4g}" for kind, value in row["frechet"].items()}
+        table[name] = distances | {key: value for key, value in row.items() if key != "frechet"}
+    print_table(table)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

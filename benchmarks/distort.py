@@ -1,36 +1,39 @@
-"""Kyara's distortions against Albumentations 1.3.1: pictures per second, displacements, memory; one thread
-each.
+"""Kyara's distortions against Albumentations 1.3.1: pictures per second, displacements and memory, on one thread.
 
 .venv-bench/bin/python benchmarks/distort.py [--sizes 96 128 224 256] [--rounds 7]
 
-Both run turn about in this process and are timed in processor seconds, so that what else the machine does
-weighs on both. Albumentations has no thin-plate spline of this kind; a plain NumPy one with OpenCV's remap
-stands in.
+Both alternate in this process and are timed in processor seconds, so that other load of the machine affects both.
+Albumentations has no such thin-plate spline; it is compared with a NumPy one that uses OpenCV's remap. Without
+Albumentations and OpenCV only Kyara's rows are printed.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
-import albumentations
-import cv2
 import numpy as np
 import torch
-from measure import machine, peak
+from common import machine, peak, run
 
 from kyara.data import distortions as distort
+
+try:
+    import albumentations
+    import cv2
+except ImportError:
+    albumentations = cv2 = None
 
 BATCH = 64
 PINS = [(x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if (x, y) != (0.5, 0.5)]
 
 
 def numpy_spline(image: np.ndarray) -> np.ndarray:
-    """The thin-plate spline of kyara.data.distortions.Spline, written down plainly: every pixel evaluated."""
+    """kyara.data.distortions.Spline in plain NumPy: every pixel is evaluated."""
     height, width = image.shape[:2]
     source = np.random.uniform(0.3, 0.7, (2, 2))
     target = source + np.random.uniform(-0.25, 0.25, (2, 2))
@@ -52,7 +55,9 @@ def numpy_spline(image: np.ndarray) -> np.ndarray:
 
 
 def theirs(affine: float = 0.0) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The same four for one picture (H, W, 3)."""
+    """The same four for one picture (H, W, 3); none without Albumentations."""
+    if albumentations is None:
+        return {}
     transforms = {
         "grid": albumentations.GridDistortion(num_steps=15, distort_limit=0.6, p=1),
         "elastic": albumentations.ElasticTransform(alpha=200, sigma=10, alpha_affine=affine, p=1),
@@ -71,84 +76,96 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def speed(size: int, rounds: int, generator: torch.Generator) -> None:
+    """Prints pictures per second: theirs one by one, ours in batches, copied and in place."""
     image = np.random.randint(0, 256, (size, size, 3), np.uint8)
     fresh = torch.rand(BATCH, 3, size, size) * 2 - 1
     reused = fresh.clone()
-    per_picture = {name: (lambda t=t: t(image)) for name, t in theirs().items()}
-    batches = {}
+    per_picture = theirs()
+    calls = {}
     for kind, name in enumerate(distort.DISTORTIONS):
         kinds = torch.full((BATCH,), kind)
-        batches[name] = [
-            lambda kinds=kinds: distort.apply(fresh, kinds, generator),
-            lambda kinds=kinds: distort.apply(reused, kinds, generator, inplace=True),
-        ]
-    mix = [
-        lambda: distort.distort(fresh, generator),
-        lambda: distort.distort(reused, generator, inplace=True),
-    ]
-    times: dict[str, list[list[float]]] = {name: [] for name in [*batches, "mix"]}
+        calls[name] = partial(distort.apply, kinds=kinds, generator=generator)
+    calls["mix"] = partial(distort.distort, generator=generator)
+    times: dict[str, list[list[float]]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
-        for name, (copied, in_place) in batches.items():
-            row = [seconds(per_picture[name], 8), seconds(copied, 1) / BATCH, seconds(in_place, 1) / BATCH]
+        for name, call in calls.items():
+            alone = [lambda name=name: per_picture[name](image)] if name in per_picture else []
+            row = [seconds(call, 8) for call in alone]
+            row += [seconds(lambda call=call: call(fresh), 1) / BATCH]
+            row += [seconds(lambda call=call: call(reused, inplace=True), 1) / BATCH]
             reused.copy_(fresh)
-            if turn:  # the first warms up
+            if turn:  # the first round warms up
                 times[name].append(row)
-        if turn:
-            whole = statistics.fmean(times[name][-1][0] for name in batches)
-            times["mix"].append([whole, *(seconds(m, 1) / BATCH for m in mix)])
-            reused.copy_(fresh)
 
-    print(f"\n{size} x {size}, batches of {BATCH}: pictures per second of one core (median of {rounds} turns)")
+    print(f"\n{size} x {size}, batches of {BATCH}: pictures per second of one core (median of {rounds} rounds)")
     print(f"{'':10}{'theirs':>9}{'ours':>9}{'ratio':>8}{'in place':>10}{'ratio':>8}")
+    single = [statistics.median(row[0] for row in times[name]) for name in per_picture]
     for name, rows in times.items():
-        their, our, in_place = (1 / statistics.median(column) for column in zip(*rows, strict=True))
-        ratios = f"{our / their:7.1f}x{in_place:10.0f}{in_place / their:7.1f}x"
-        print(f"{name:10}{their:9.0f}{our:9.0f}{ratios}")
-    three = 1 / statistics.fmean(statistics.median(r[0] for r in times[n]) for n in list(batches)[:3])
-    print(f"theirs without the spline, which is not Albumentations': {three:.0f} a second")
-    whole = peak(lambda: distort.distort(fresh, generator))
-    alone = peak(lambda: [t(image) for t in theirs().values() for _ in range(BATCH // 4)])
-    print(f"peak memory beyond the pictures: ours {whole:.0f} MiB (float32), theirs {alone:.0f} MiB (uint8)")
+        *their, our, in_place = (1 / statistics.median(column) for column in zip(*rows, strict=True))
+        if name == "mix" and single:
+            their = [1 / statistics.fmean(single)]
+        print(f"{name:10}" + row_of(their, our, in_place))
+    print(f"peak memory beyond the pictures: ours {peak(lambda: distort.distort(fresh, generator)):.0f} MiB (float32)")
+    if single:
+        alone = peak(lambda: [t(image) for t in per_picture.values() for _ in range(BATCH // 4)])
+        print(f"theirs {alone:.0f} MiB (uint8); {1 / statistics.fmean(single[:3]):.0f} a second without the spline")
+
+
+def row_of(their: list[float], our: float, in_place: float) -> str:
+    if not their:
+        return f"{'-':>9}{our:9.0f}{'':8}{in_place:10.0f}"
+    return f"{their[0]:9.0f}{our:9.0f}{our / their[0]:7.1f}x{in_place:10.0f}{in_place / their[0]:7.1f}x"
 
 
 def displacements(size: int, count: int, generator: torch.Generator) -> None:
-    """Ramps of x and y go through both, so that mirroring at the border counts alike. From 0 to 1, because
-    Albumentations clips floats to that."""
+    """Prints the displacements of ramps of x and y, in which mirroring at the border counts alike for both. Ramps are
+    in [0, 1], to which Albumentations clips floats."""
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     ramp = np.ascontiguousarray(np.stack([x, y, y], -1))
     pictures = torch.from_numpy(ramp).permute(2, 0, 1).expand(count, 3, size, size)
     kinds = {**distort.DISTORTIONS, "elastic+affine": distort.Elastic(affine=50)}
-    others = {**theirs(), "elastic+affine": theirs(affine=50)["elastic"]}
+    others = {**theirs(), "elastic+affine": theirs(affine=50).get("elastic")}
     print(f"\ndisplacement in pixels at {size} x {size}, {count} pictures: mean, 99th percentile")
-    print(f"{'':15}{'theirs':>16}{'ours':>16}{'ratio':>14}")
+    print(f"{'':15}{'ours':>16}{'theirs':>16}{'ratio':>14}")
+
+    def measured(moved: np.ndarray) -> tuple[float, float]:
+        distance = np.hypot(moved[..., 0] - x, moved[..., 1] - y)
+        return size * float(np.mean(distance)), size * float(np.percentile(distance, 99))
+
     for name, kind in kinds.items():
-        our = distort.remap(pictures, kind(pictures, generator))
-        their = np.stack([others[name](ramp) for _ in range(count)])
-        ours_xy = our.permute(0, 2, 3, 1).numpy()
-        numbers = [
-            (size * np.mean(d), size * np.percentile(d, 99))
-            for d in (np.hypot(p[..., 0] - x, p[..., 1] - y) for p in (their, ours_xy))
-        ]
-        (a, b), (c, d) = numbers
-        print(f"{name:15}{a:8.2f}{b:8.2f}{c:8.2f}{d:8.2f}{c / a:7.2f}{d / b:7.2f}")
+        a, b = measured(distort.remap(pictures, kind(pictures, generator)).permute(0, 2, 3, 1).numpy())
+        row = f"{name:15}{a:8.2f}{b:8.2f}"
+        if other := others.get(name):
+            c, d = measured(np.stack([other(ramp) for _ in range(count)]))
+            row += f"{c:8.2f}{d:8.2f}{a / c:7.2f}{b / d:7.2f}"
+        print(row)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[96, 128, 224, 256])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--count", type=int, default=200, help="pictures for the displacement statistics")
-    args = parser.parse_args()
+def measure(sizes: tuple[int, ...] = (96, 128, 224, 256), rounds: int = 7, count: int = 200) -> None:
+    """Prints all tables.
+
+    Args:
+        sizes: Sides of the pictures in pixels.
+        rounds: Rounds of the measurement of speed.
+        count: Pictures for the statistics of displacements.
+    """
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     random.seed(0)
     np.random.seed(0)
     generator = torch.Generator().manual_seed(0)
-    print(f"distortions\n{machine()}, albumentations {albumentations.__version__}, OpenCV {cv2.__version__}")
-    for size in args.sizes:
-        speed(size, args.rounds, generator)
-    displacements(256, args.count, generator)
+    peer = "Albumentations is not installed: only Kyara is measured"
+    if albumentations is not None:
+        cv2.setNumThreads(1)
+        peer = f"albumentations {albumentations.__version__}, OpenCV {cv2.__version__}"
+    print(f"distortions\n{machine()}, {peer}")
+    for size in sizes:
+        speed(size, rounds, generator)
+    displacements(256, count, generator)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Where the eyes, the nose, the mouth and the chin of drawn faces are, by animeface: for benchmarks/avatar.py.
+"""Positions of eyes, nose, mouth and chin of drawn faces, by animeface: for benchmarks/avatar.py.
 
     python -m venv .venv-drawn && .venv-drawn/bin/pip install animeface==2.0.3 'pillow<12' 'numpy<2'
     .venv-drawn/bin/python benchmarks/drawn_faces.py FOLDER... --out points.json
 
-It stands in an environment of its own: with Pillow 12 and later animeface finds nothing, and says so to nobody.
-Points are shares of the side; a picture in which it finds no face is left out.
+It needs an environment of its own: with Pillow 12 and later animeface silently finds nothing. Points are relative to
+the side; a picture without a detected face has null.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import animeface
 from PIL import Image
 
 SIZE, MARGIN = 192, 48
-"""It finds faces best of this size, with white around them: tried were 128 to 384."""
+"""animeface finds most faces at this size with a white margin; 128 to 384 were tried."""
 
 
 def points(path: Path) -> dict[str, list[float]] | None:
@@ -46,11 +46,11 @@ def points(path: Path) -> dict[str, list[float]] | None:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     files = [path for folder in options.folders for path in sorted(folder.glob("*.png"))]
     found = {str(path): points(path) for path in files if path.name != "sheet.png"}
     options.out.write_text(json.dumps(found))

@@ -1,9 +1,10 @@
-"""How well holes in faces are filled: a trained network beside nearest neighbours and OpenCV's two methods.
+"""Quality of filled holes in faces: a trained network, nearest neighbours and the two methods of OpenCV.
 
     python benchmarks/inpainting.py DATA.zip --checkpoint runs/00000-inpainting-faces --count 500 --prefix-from db
 
-Nobody is trained on the faces from --prefix-from on; the nearest neighbours are looked for among the others, by what is
-known of a face. The sheet shows pictures of the dataset: keep it where the dataset may be kept.
+Faces from --prefix-from on are held out. Nearest neighbours are searched among the others, by the known part of a
+face. The sheet contains pictures of the dataset and has its licence. Without OpenCV (opencv-python-headless) its rows
+are missing.
 """
 
 from __future__ import annotations
@@ -12,28 +13,29 @@ import dataclasses
 import json as jsons
 import time
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import tyro
-from measure import machine
+from common import held_out, machine, run
 from torch import Tensor
 
 from kyara import models
 from kyara.data.holes import free_form, middle
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.models.base import Inpainter, apart
+from kyara.models.base import Inpainter
 from kyara.nn.losses import fidelity
+from kyara.training.scores import builtin_frechet
 
 NEIGHBOURS = 32
-"""Whose mean fills a hole; of 1 to 256 the best, by what they leave of the middle quarter."""
+"""Neighbours whose mean fills a hole: the best number of 1 to 256 for the middle quarter."""
 RADIUS = 3
-"""Of OpenCV's methods, in pixels: their documentation's."""
+"""Radius of OpenCV's methods in pixels, as in their documentation."""
 SHOWN = 12
-"""Faces on the sheet, for each kind of hole."""
+"""Faces on the sheet for each kind of hole."""
 ROW = "| {holes} | {method} | {hole_l1:.4f} | {psnr:.2f} | {frechet:.2f} | {ms:.1f} |"
 
 Fill = Callable[[Tensor, Tensor], Tensor]
@@ -41,7 +43,7 @@ Fill = Callable[[Tensor, Tensor], Tensor]
 
 @dataclasses.dataclass
 class Neighbours:
-    """Fills a hole with the mean of what the nearest faces of a pool (N, 3, H, W) uint8 have there."""
+    """Fills a hole with the mean of the nearest faces of a pool (N, 3, H, W) uint8."""
 
     pool: Tensor
     count: int = NEIGHBOURS
@@ -52,22 +54,28 @@ class Neighbours:
         far = []
         for part in self.pool.split(1000):
             faces = part.float().div_(127.5).sub_(1).flatten(1)
-            far.append(known @ faces.square().t() - 2 * wanted @ faces.t())  # but for a constant
-        nearest = torch.cat(far, 1).topk(self.count, largest=False).indices  # (B, count)
+            far.append(known @ faces.square().t() - 2 * wanted @ faces.t())  # squared distance without a constant
+        nearest = torch.cat(far, 1).topk(min(self.count, len(self.pool)), largest=False).indices  # (B, count)
         means = torch.stack([self.pool[some].float().mean(0) for some in nearest]).div_(127.5).sub_(1)
         return torch.where(holes, means, real)
 
 
-def opencv(method: int) -> Fill:
-    """Telea's fast marching, or Navier-Stokes (Bertalmio et al. 2001), on pictures as a file holds them."""
+def opencv_methods() -> dict[str, Fill]:
+    """Telea's fast marching and Navier-Stokes (Bertalmio et al. 2001), on uint8 pictures; none without OpenCV."""
+    try:
+        import cv2
+    except ImportError:
+        print("OpenCV is not installed: its methods are left out")
+        return {}
 
-    def fill(real: Tensor, holes: Tensor) -> Tensor:
+    def fill(real: Tensor, holes: Tensor, method: int) -> Tensor:
         masks = holes[:, 0].numpy().astype(np.uint8)
         whole = pictures.to_uint8(real)
         made = [cv2.inpaint(np.ascontiguousarray(p), m, RADIUS, method) for p, m in zip(whole, masks, strict=True)]
         return torch.where(holes, pictures.to_float(np.stack(made)), real)
 
-    return fill
+    flags = {"OpenCV Telea": cv2.INPAINT_TELEA, "OpenCV Navier-Stokes": cv2.INPAINT_NS}
+    return {name: partial(fill, method=flag) for name, flag in flags.items()}
 
 
 def ours(model: Inpainter) -> Fill:
@@ -79,24 +87,22 @@ def ours(model: Inpainter) -> Fill:
 
 
 def scores(filled: Tensor, real: Tensor, holes: Tensor) -> dict[str, float]:
-    """Mean absolute difference in the hole, of [-1, 1]; PSNR of the whole picture in dB, of bytes; Fréchet distance to
-    the real pictures in what the built-in tagger sees."""
+    """Mean absolute difference in the hole, in [-1, 1]; PSNR of the whole picture, rounded to uint8, in dB; Fréchet
+    distance to the real pictures in features of the built-in tagger."""
     filled = pictures.to_float(pictures.to_uint8(filled))
     hole_l1, psnr = fidelity(filled, real, holes)
-    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": apart(filled, real)}
+    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": builtin_frechet(filled, real)}
 
 
 def split(dataset: Dataset, prefix_from: str, count: int) -> tuple[list[int], list[int]]:
-    """The other faces, and `count` of those whose file names sort from `prefix_from` on."""
-    stems = [PurePosixPath(name).stem for name in dataset.names]
-    held = [i for i, stem in enumerate(stems) if stem >= prefix_from]
-    others = [i for i, stem in enumerate(stems) if stem < prefix_from]
-    if len(held) < count or len(others) < NEIGHBOURS:
-        raise ValueError(f"--prefix-from {prefix_from} --count {count}: of {dataset.path} {len(held)} are held out")
+    """The training faces, and `count` of the held-out ones."""
+    others, held = held_out(dataset, prefix_from)
+    if len(held) < count or not others:
+        raise ValueError(f"--prefix-from {prefix_from} --count {count}: {len(held)} of {dataset.path} are held out")
     return others, [held[i] for i in np.linspace(0, len(held) - 1, count).astype(int)]
 
 
-def main(
+def measure(
     data: tyro.conf.Positional[Path],
     checkpoint: str,
     prefix_from: str,
@@ -110,13 +116,13 @@ def main(
         data: Folder or .zip with faces.
         checkpoint: A folder, builtin:NAME or hf-hub:OWNER/NAME.
         prefix_from: Only faces whose file names sort from here on are filled.
-        count: So many of them.
-        out: Where to write a sheet: with holes, filled by each method, whole.
-        json: Print one JSON object for each row instead.
+        count: Number of these.
+        out: PNG of some faces: with holes, filled by each method, original.
+        json: Print a JSON object for each row.
     """
     model = models.load(checkpoint)
     if not isinstance(model, Inpainter):
-        raise ValueError(f"--checkpoint {checkpoint}: fills no holes; give one of the architecture inpainting")
+        raise ValueError(f"--checkpoint {checkpoint}: not an inpainter; give one of the architecture inpainting")
     width, height = model.config.data.width, model.config.data.height
     dataset = open_dataset(data)
     others, held = split(dataset, prefix_from, count)
@@ -125,8 +131,7 @@ def main(
     methods: dict[str, Fill] = {
         "Kyara": ours(model),
         f"mean of {NEIGHBOURS} nearest": Neighbours(pool),
-        "OpenCV Telea": opencv(cv2.INPAINT_TELEA),
-        "OpenCV Navier-Stokes": opencv(cv2.INPAINT_NS),
+        **opencv_methods(),
     }
     drawn = free_form(count, height, width, generator=torch.Generator().manual_seed(0))
     if not json:
@@ -148,8 +153,9 @@ def main(
         pictures.write_png(out, pictures.sheet(pictures.to_uint8(torch.cat(rows)), SHOWN))
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
+
+
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SystemExit(str(error)) from error
+    main()

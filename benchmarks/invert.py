@@ -1,11 +1,11 @@
-"""How near inversion comes to a picture, how fast, and how fast StyleGAN2's projector comes as near.
+"""Distance and time of inversion, and the time in which it reaches the distance of StyleGAN2's projector.
 
-    python benchmarks/invert.py made --model builtin:anime          pictures that the generator made itself
-    python benchmarks/invert.py given photos.zip --model builtin:photo    pictures it never saw
+    python benchmarks/invert.py made --model builtin:anime                pictures of the generator itself
+    python benchmarks/invert.py given photos.zip --model builtin:photo    held-out pictures
 
-Distances are LPIPS with VGG16, which the projector minimises and `kyara invert` only if told to. Both work on the same
-pictures in the same batches in the same process; the time that a method needs for a distance is that of its shortest
-search, of those listed, that reaches it on average, schedule and all, the measuring of the space of latents included.
+Distances are LPIPS with VGG16, which the projector minimises, and `kyara invert` by default does not. Both use the same
+pictures in the same batches in the same process. The time to reach a distance is that of the shortest listed search
+that reaches it on average, including the preparation of the latent space.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from measure import machine
-from project import project
+from common import load_vgg16, lpips, machine, run, vgg16_archive
+from project import STEPS, project
 from torch import Tensor
-from vgg16 import archive
 
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, to_float
@@ -29,21 +28,23 @@ from kyara.inversion.latents import Latents
 from kyara.inversion.search import Search, search
 from kyara.models.base import latents
 from kyara.perception.lpips import Lpips, Perceptual, load_perceptual
-from kyara.perception.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16
 
 FIRST = 1_000_000
-"""Seeds of pictures that the generator made: far from those that the encoder is fitted to."""
+"""First seed of the generator's pictures: the encoder is fitted to others."""
 OURS = (10, 25, 50, 100, 200)
 CPU = torch.device("cpu")
 
 
-def made(model: str = "builtin:anime", count: int = 50, peer: int = 10, threads: int | None = None) -> None:
-    """Pictures of the generator's own, of seeds that the encoder was not fitted to."""
+def made(
+    model: str = "builtin:anime", count: int = 50, peer: int = 10, threads: int | None = None, steps: int = STEPS
+) -> None:
+    """Pictures of the generator itself, of seeds that the encoder is not fitted to."""
     generator = load_styled(model, CPU)
     seeds = range(FIRST, FIRST + count)
     with torch.no_grad():
         targets = generator.sample(latents(seeds, generator.z_dim), labels=generator.draw(seeds)).clamp(-1, 1)
-    run(model, targets, peer, threads)
+    measure(model, targets, peer, threads, steps)
 
 
 def given(
@@ -52,41 +53,47 @@ def given(
     count: int = 50,
     peer: int = 10,
     threads: int | None = None,
+    steps: int = STEPS,
 ) -> None:
-    """The first pictures of a dataset, cut to the frame already."""
+    """The first pictures of a dataset, which are aligned already."""
     dataset = open_dataset(photos)
     side = load_styled(model, CPU).config.data.width
     pictures = [center_crop(dataset.picture(i), side, side) for i in range(min(count, len(dataset)))]
-    run(model, to_float(np.stack(pictures)), peer, threads)
+    measure(model, to_float(np.stack(pictures)), peer, threads, steps)
 
 
-def run(model: str, targets: Tensor, peer: int, threads: int | None) -> None:
+def measure(model: str, targets: Tensor, peer: int, threads: int | None, most: int) -> None:
+    """Prints the distances of our searches, of at most `most` steps, and of the projector with as many steps."""
     if threads:
         torch.set_num_threads(threads)
     print(machine())
-    generator, network = load_styled(model, CPU), VGG16(read_weights(archive()))
+    generator, network = load_styled(model, CPU), load_vgg16()
     generator.requires_grad_(False)
     perceptual = load_perceptual("builtin", CPU)
     began = time.perf_counter()
     space = Latents(generator)
     fitting = time.perf_counter() - began
-    for steps in OURS:
+    for steps in [steps for steps in OURS if steps <= most]:
         found = search(targets, space, perceptual, Search(steps=steps))
-        reached = _lpips(network, found.pictures, targets)
-        print(f"ours, {steps:4d} steps: LPIPS {_told(reached)}, {found.seconds / len(targets):.2f} s a picture")
-    print(f"and {fitting:.1f} s for the space of latents")
+        reached = lpips(network, found.pictures, targets, 10)
+        print(
+            f"ours, {steps:4d} steps: LPIPS {_mean_and_worst(reached)}, {found.seconds / len(targets):.2f} s a picture"
+        )
+    print(f"and {fitting:.1f} s to prepare the latent space")
     few = targets[:peer]
     began = time.perf_counter()
-    ws, noise = project(generator, few, network)
+    ws, noise = project(generator, few, network, most)
     seconds = time.perf_counter() - began
     with torch.no_grad():
-        theirs = _lpips(network, generator.synthesise(ws, noise).clamp(-1, 1), few)
-    print(f"projector, 1000 steps, {peer} pictures: LPIPS {_told(theirs)}, {seconds / peer:.2f} s a picture")
+        theirs = lpips(network, generator.synthesise(ws, noise).clamp(-1, 1), few, 10)
+    print(
+        f"projector, {most} steps, {peer} pictures: LPIPS {_mean_and_worst(theirs)}, {seconds / peer:.2f} s a picture"
+    )
     for about, see, noisy in (
         ("built-in", perceptual, False),
-        ("LPIPS and noise", Lpips("vgg16", archive(), CPU), True),
+        ("LPIPS and noise", Lpips("vgg16", vgg16_archive(), CPU), True),
     ):
-        _as_near(about, few, space, see, noisy, network, float(theirs.mean()), seconds, fitting)
+        _as_near(about, few, space, see, noisy, network, float(theirs.mean()), seconds, fitting, most)
     print(json.dumps({"model": model, "count": len(targets), "lpips": float(reached.mean())}))
 
 
@@ -100,11 +107,12 @@ def _as_near(
     wanted: float,
     theirs: float,
     fitting: float,
+    most: int,
 ) -> None:
-    """Prints the shortest search that comes as near as wanted, and how its time compares with theirs."""
-    for steps in OURS:
+    """Prints the shortest search that reaches the distance `wanted`, and the ratio of the times."""
+    for steps in [steps for steps in OURS if steps <= most]:
         found = search(few, space, perceptual, Search(steps=steps, noise=noise))
-        reached = float(_lpips(network, found.pictures, few).mean())
+        reached = float(lpips(network, found.pictures, few, 10).mean())
         if reached <= wanted:
             ours = fitting + found.seconds
             print(f"minimising {about}: as near after {steps} steps, {ours:.1f} s, {theirs / ours:.1f} times as fast")
@@ -112,14 +120,13 @@ def _as_near(
     print(f"minimising {about}: not as near, LPIPS {reached:.4f} after {steps} steps")
 
 
-@torch.no_grad()
-def _lpips(network: VGG16, a: Tensor, b: Tensor) -> Tensor:
-    return torch.cat([network.distance(x, y) for x, y in zip(a.split(10), b.split(10), strict=True)])
-
-
-def _told(distances: Tensor) -> str:
+def _mean_and_worst(distances: Tensor) -> str:
     return f"{distances.mean():.4f} (worst {distances.max():.4f})"
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run({"made": made, "given": given}, arguments)
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"made": made, "given": given})
+    main()

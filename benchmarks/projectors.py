@@ -1,12 +1,12 @@
-"""What backward projectors restore of pictures that their generator never made: table 1 of Re-Generator.
+"""Reconstruction by backward projectors of pictures that the generator did not make: table 1 of Re-Generator.
 
     python benchmarks/projectors.py faces.zip feature=runs/a cycle=runs/b all=runs/c --prefix-from db
 
-The hosts are what a linear encoder takes the pictures for (`inversion/latents.py`); they are projected and made again:
+A linear encoder (`inversion/latents.py`) gives the host of each picture; the picture is projected into its features:
 
-    LPIPS        (VGG16) of what is restored and the picture
-    Wasserstein  sliced, 1-Wasserstein, between projected features and those of random pictures of the generator, in
-                 standard deviations; and the same for projected and true features of its own pictures
+    LPIPS        (VGG16) between reconstruction and picture
+    Wasserstein  sliced 1-Wasserstein distance between projected features and those of random pictures of the
+                 generator, in standard deviations; and the same for the generator's own pictures
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from measure import machine
-from torch import Tensor
-from vgg16 import archive
+from common import held_out, load_vgg16, lpips, machine, print_table, run
 
 from kyara import models
 from kyara.files.dataset import open_dataset
@@ -28,12 +26,11 @@ from kyara.inversion.latents import Latents
 from kyara.models.projector import places, still
 from kyara.nn.activations import Cut
 from kyara.nn.losses import sliced_wasserstein
-from kyara.perception.vgg16 import VGG16, read_weights
 
 Named = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
-def main(
+def measure(
     pictures: tyro.conf.Positional[Path],
     named: Named,
     *,
@@ -44,33 +41,37 @@ def main(
     """Prints a row for each projector, given as NAME=CHECKPOINT.
 
     Args:
-        pictures: Pictures that the generator never made.
+        pictures: Pictures that the generator did not make.
         named: Projectors.
-        count: How many pictures.
-        prefix_from: Only pictures whose names sort from here on: what the generator was not trained on.
-        sheet_out: Where to write some pictures, what their hosts are, and what each projector restores.
+        count: Number of pictures.
+        prefix_from: Only pictures whose file names sort from here on, which the generator was not trained on.
+        sheet_out: Picture with some inputs, their hosts and the reconstructions of each projector.
     """
     loaded = {one.partition("=")[0]: models.load(one.partition("=")[2]).requires_grad_(False) for one in named}
     first: Any = next(iter(loaded.values()))
     network: Any = models.load(first.config.generator.checkpoint).requires_grad_(False)
     dataset = open_dataset(pictures)
-    chosen = [i for i, name in enumerate(dataset.names) if Path(name).name >= prefix_from]
+    chosen = held_out(dataset, prefix_from)[1]
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
     given = to_float(np.stack([*dataset.decode(chosen, network.config.data.width, network.config.data.height)]))
-    lpips = VGG16(read_weights(archive()))
+    vgg16 = load_vgg16()
     space = Latents(network)
     guessed = space.styles(space.guess(given)).float()
     span = network.memories()[first.config.generator.layer]
     cut = Cut(network, span, span)
     hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with still(7):
-        own = [cut.open(network.sample_fn(50, torch.zeros(50))) for _ in range(4)]
+        own = [cut.open(network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)
     rows: dict[str, dict[str, float]] = {}
+
+    def distance(made: torch.Tensor) -> float:
+        return float(lpips(vgg16, made.clamp(-1, 1), given).mean())
+
     shown = [given[:12], torch.cat([host.picture for host in hosts])[:12]]
-    rows["the host itself"] = {"LPIPS": restored_lpips(lpips, torch.cat([host.picture for host in hosts]), given)}
+    rows["the host itself"] = {"LPIPS": distance(torch.cat([host.picture for host in hosts]))}
     for name, projector in loaded.items():
         assert hasattr(projector, "project")
         with torch.no_grad():
@@ -78,25 +79,20 @@ def main(
             made = torch.cat([host.decode(value) for value, host in zip(found, hosts, strict=True)])
             again = torch.cat([projector.project(host.picture, host.picture) for host in own])
         rows[name] = {
-            "LPIPS": restored_lpips(lpips, made, given),
+            "LPIPS": distance(made),
             "Wasserstein": float(sliced_wasserstein(places(torch.cat(found)) / scale, true / scale, directions)),
             "Wasserstein, own pictures": float(sliced_wasserstein(places(again) / scale, true / scale, directions)),
         }
         shown.append(made[:12])
     print(machine())
-    columns = list(rows[list(rows)[-1]])
-    print("| | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{row[c]:.4f}" if c in row else "" for c in columns) + " |")
+    print_table(rows, digits=".4f")
     if sheet_out:
         write_png(sheet_out, sheet([one for part in shown for one in to_uint8(part.clamp(-1, 1))], 12))
 
 
-def restored_lpips(network: VGG16, made: Tensor, given: Tensor) -> float:
-    pairs = zip(made.clamp(-1, 1).split(25), given.split(25), strict=True)
-    with torch.no_grad():
-        return float(torch.cat([network.distance(a, b) for a, b in pairs]).mean())
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

@@ -2,14 +2,13 @@
 
 .venv-bench/bin/python benchmarks/ranking.py [--model builtin:distortion] [--count 512] [--rounds 5]
 
-Both score the same pictures, which the benchmark draws, from the same files with the same network and weights, turn
-about in this process, with every core. The pipeline is as transformers makes it: float32, batches of 1 unless told
-otherwise.
+Both score the same pictures, which the benchmark draws, from the same files with the same network and weights. They
+alternate in this process and use all cores. The pipeline has the defaults of transformers: float32, and batches of 1
+beside a larger batch.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -23,25 +22,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import machine, peak_alone, pick_clock, ratio, turn_about
+from common import interleaved, machine, peak_in_fork, pick_clock, ratio, run
 from PIL import Image, ImageDraw
 from transformers import ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
-from kyara.curation.rank import load_recogniser, open_pictures, score_all
+from kyara.curation.scoring import load_scorer, score_all
+from kyara.curation.sources import open_pictures
 from kyara.models.distortion import WHOLE
 
 Ranker = Callable[[Path], list[float]]
-"""Takes a folder and gives the scores of its pictures, in the order of their names."""
+"""Scores of the pictures of a folder, in the order of their names."""
 
 BATCH = 64
 TOLERANCE = 0.05
-"""How far two scores of a picture that needs no resizing may lie apart: bfloat16 against float32, on drawings that the
-recogniser is unsure of. Larger ones each resizes with its own filter."""
+"""Largest difference of two scores of a picture that is not resized: bfloat16 against float32, for drawings of which
+the recogniser is unsure. Larger pictures are resized with different filters."""
 SETS = {"96 px, PNG": (96, ".png"), "96 px, WebP": (96, ".webp"), "512 px, JPEG": (512, ".jpg")}
 
 
 def draw(seed: int, size: int) -> Image.Image:
-    """Something like a drawn face: flat colours, outlines, and detail enough for files of a usual length."""
+    """A drawing with flat colours, outlines and enough detail for a usual file size."""
     roll = random.Random(seed)
 
     def colour() -> tuple[int, int, int]:
@@ -65,22 +65,24 @@ def files(folder: Path, count: int, size: int, suffix: str) -> Path:
 
 
 def by_kyara(model: str) -> Ranker:
-    recogniser = load_recogniser(model, torch.device("cpu"))
+    recogniser = load_scorer(model, torch.device("cpu"))
 
     def rank(folder: Path) -> list[float]:
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bar
-            scores, unreadable = score_all(open_pictures(folder), recogniser, batch=BATCH, workers=os.cpu_count() or 1)
-        assert not unreadable
+            failed: dict[int, Exception] = {}
+            dataset = open_pictures(folder)
+            scores = score_all(dataset, recogniser, batch=BATCH, workers=os.cpu_count() or 1, failed=failed)
+        assert not failed
         return list(scores)
 
     return rank
 
 
 def by_pipeline(model: str, batch: int) -> Ranker:
-    recogniser = load_recogniser(model, torch.device("cpu"))
+    recogniser = load_scorer(model, torch.device("cpu"))
     width, height = recogniser.config.data.width, recogniser.config.data.height
     if width != height:
-        raise SystemExit(f"--model {model}: looks at {width} x {height} pixels, and the pipeline at squares")
+        raise ValueError(f"--model {model}: its input is {width} x {height} pixels; the pipeline's is a square")
     average = recogniser.get_submodule("net_ema")
     network = ConvNextForImageClassification(average.config).eval()
     network.load_state_dict(average.state_dict())
@@ -102,14 +104,14 @@ def compare(
 ) -> None:
     """A table for each folder: speed, memory, agreement."""
     memory = {
-        (title, name): peak_alone(lambda build=build, folder=folder: build()(folder))
+        (title, name): peak_in_fork(lambda build=build, folder=folder: build()(folder))
         for title, folder in folders.items()
         for name, build in builds.items()
     }
     rankers = {name: build() for name, build in builds.items()}
     for title, folder in folders.items():
         scores = {name: np.array(rank(folder)) for name, rank in rankers.items()}
-        seconds = turn_about({name: partial(rank, folder) for name, rank in rankers.items()}, rounds, clock)
+        seconds = interleaved({name: partial(rank, folder) for name, rank in rankers.items()}, rounds, clock)
         count = len(scores["Kyara"])
         print(f"\n{count} pictures of {title}; median of {rounds} rounds; x: how many times as fast Kyara is")
         print(f"{'':26}{'img/s':>8}{'x':>8}{'MiB':>9}{'apart':>11}")
@@ -120,28 +122,34 @@ def compare(
             assert SETS[title][0] > 96 or apart < TOLERANCE, "not the same scores"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="builtin:distortion", help="a checkpoint of Kyara's recogniser")
-    parser.add_argument("--count", type=int, default=512, help="pictures in a set; a quarter of it at 512 px")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
-    args = parser.parse_args()
+def measure(model: str = "builtin:distortion", count: int = 512, rounds: int = 5, busy: bool = False) -> None:
+    """Prints a table for each set of pictures.
+
+    Args:
+        model: A checkpoint of Kyara's recogniser.
+        count: Pictures in a set; a quarter of it at 512 px.
+        rounds: Rounds of the measurement.
+        busy: One thread and processor time, for a machine with other load.
+    """
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
-    clock = pick_clock(args.busy)
+    clock = pick_clock(busy)
     builds = {
-        "Kyara": partial(by_kyara, args.model),
-        "pipeline, batches of 1": partial(by_pipeline, args.model, 1),
-        f"pipeline, batches of {BATCH}": partial(by_pipeline, args.model, BATCH),
+        "Kyara": partial(by_kyara, model),
+        "pipeline, batches of 1": partial(by_pipeline, model, 1),
+        f"pipeline, batches of {BATCH}": partial(by_pipeline, model, BATCH),
     }
-    print(f"ranking by {args.model}, from files\n{machine()}", flush=True)
+    print(f"ranking by {model}, from files\n{machine()}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folders = {
-            title: files(Path(temporary) / title, args.count // (4 if size > 96 else 1), size, suffix)
+            title: files(Path(temporary) / title, count // (4 if size > 96 else 1), size, suffix)
             for title, (size, suffix) in SETS.items()
         }
-        compare(builds, folders, args.rounds, clock)
+        compare(builds, folders, rounds, clock)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""What rewriting does inside a mask and outside it.
+"""Errors of rewriting inside and outside a mask.
 
     python benchmarks/rewriting.py edits --repeats 3 --sheets docs/images
     python benchmarks/rewriting.py sweep
     python benchmarks/rewriting.py together
     python benchmarks/rewriting.py files docs/edits
 
-`edits` prints table 2 of Re-Generator, of five patterns that no face had (patterns.py), each taught by three examples
-whose places `builtin:landmarks` finds. Judged on 16 seeds that were not among them; the reference has the pattern
-pasted at their own landmarks:
+`edits` prints table 2 of Re-Generator for five patterns that no training face has (patterns.py). Each is taught with
+three examples, placed by `builtin:landmarks`, and evaluated on 16 other seeds. The reference has the pattern pasted at
+the landmarks of each picture:
 
-    inside       LPIPS to the reference, where the pattern is, moved by at most two pixels to where it fits best; as a
-                 share of what that was before
-    outside      LPIPS to the picture before, everywhere else; where the pattern is, both are as before
+    inside       LPIPS to the reference inside the pattern, shifted by at most two pixels to the best match; relative to
+                 that before the edit
+    outside      LPIPS to the picture before the edit, everywhere else
 
 `sweep` teaches one pattern with other weights p of old rules and q of new ones.
 
-`together` puts two rules into one network, and prints what is left of each one's effect.
+`together` puts two rules into one network and prints how much of the effect of each remains.
 
-`files` writes the first edit of each pattern as a person would: pictures, and JSON that names them.
+`files` writes the first edit of each pattern: pictures, and JSON that names them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from common import machine, print_table, run
 from judging import Judge, Made, part_of_example, shown, write_sheet
-from measure import machine
 from patterns import PATTERNS
 from PIL import Image
 from torch import Tensor
@@ -50,7 +50,7 @@ from kyara.rewriting.teaching import Teacher, added, lessons_of, overlays_of, te
 
 JUDGED = [Picture(seed=seed) for seed in range(200, 216)]
 TAUGHT = 10
-"""Seeds of examples begin here, three for each repeat."""
+"""First seed of the examples, three for each repeat."""
 
 
 def edits(
@@ -62,17 +62,19 @@ def edits(
     methods: str = "",
     sheets: Path | None = None,
     json_out: Path | None = None,
+    steps: int | None = None,
 ) -> None:
-    """Teaches every pattern by every method, and prints a table.
+    """Teaches every pattern with every method and prints a table.
 
     Args:
-        of: What is rewritten.
+        of: The generator.
         projector: Its projector.
-        repeats: Each with three other examples; the 2,001 steps are run once.
-        only: Patterns, as gears,glasses; all of them by default.
-        methods: Likewise.
-        sheets: Folder for pictures of the judged seeds before and after.
-        json_out: Where to write all numbers.
+        repeats: Repeats, each with three other examples; slow methods are run once.
+        only: Patterns, such as gears,glasses; by default all.
+        methods: Methods; by default all.
+        sheets: Folder for pictures of the evaluated seeds before and after.
+        json_out: File for all numbers.
+        steps: Overrides the steps of the nonlinear memory and of fine-tuning.
     """
     network = models.load(of).requires_grad_(False)
     hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
@@ -87,7 +89,7 @@ def edits(
                 if (methods and method not in methods.split(",")) or (repeat and method in ONCE):
                     continue
                 began = time.perf_counter()
-                made = teach(Teacher(hosts, finder), edit)
+                made = teach(Teacher(hosts, finder), edit, steps)
                 seconds = time.perf_counter() - began
                 picture = judge.shown(made)
                 row = {"pattern": pattern, "method": method, "repeat": repeat, "seconds": seconds}
@@ -95,8 +97,7 @@ def edits(
                 row |= {"peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
                 rows.append(row)
                 after.setdefault(method, picture)
-                told = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-                print(json.dumps(told), flush=True)
+                print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
         if sheets:
             write_sheet(sheets / f"rewriting-{pattern.replace(' ', '-')}.jpg", [judge.before, *after.values()])
     show(rows)
@@ -111,15 +112,17 @@ def sweep(
     pattern: str = "gears",
     p: str = "0,1,3",
     q: str = "0,0.3,1,3",
+    steps: int | None = None,
 ) -> None:
-    """Teaches one pattern with other weights, and prints what is left inside and what changes outside.
+    """Teaches one pattern with other weights and prints the errors inside and outside.
 
     Args:
-        of: What is rewritten.
+        of: The generator.
         projector: Its projector.
-        pattern: Which pattern.
+        pattern: The pattern.
         p: Weights of old rules.
         q: Weights of new ones.
+        steps: Overrides the steps.
     """
     hosts = Hosts(models.load(of).requires_grad_(False), of)
     teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
@@ -127,7 +130,7 @@ def sweep(
     print("| inside / outside | " + " | ".join(f"q = {one}" for one in q.split(",")) + " |")
     print("|---" * (1 + len(q.split(","))) + "|")
     for kept in p.split(","):
-        made = [judge.shown(by_nonlinear(p=float(kept), q=float(new))(teacher, edit)) for new in q.split(",")]
+        made = [judge.shown(by_nonlinear(p=float(kept), q=float(new))(teacher, edit, steps)) for new in q.split(",")]
         cells = [f"{judge.inside(picture):.3f} / {judge.outside(picture):.3f}" for picture in made]
         print(f"| p = {kept} | " + " | ".join(cells) + " |", flush=True)
 
@@ -138,40 +141,42 @@ def together(
     projector: str = "builtin:projector",
     one: str = "flower",
     others: str = "glasses,gears,eye patch,cat eyes",
+    steps: int | None = None,
 ) -> None:
-    """Teaches a network one rule and then another, and prints what each does when the other is there, as a share of
-    what it does alone: by how much it brings what is inside nearer to the pattern. (The other one, too, changes a
-    little what VGG16 sees there.)
+    """Teaches a network one rule and then another, and prints the effect of each when the other is present, relative to
+    its effect alone: the reduction of the error inside. (The other rule also changes it a little.)
 
     Args:
-        of: What is rewritten.
+        of: The generator.
         projector: Its projector.
         one: A pattern.
-        others: Patterns, with each of which it is put together.
+        others: Patterns, each of which is combined with it.
+        steps: Overrides the steps.
     """
     hosts = Hosts(models.load(of).requires_grad_(False), of)
     teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
     judges = {name: Judge(name, hosts, JUDGED) for name in (one, *others.split(","))}
     edits = {name: read_edit(example_edit(name, hosts, 0)) for name in judges}
-    rules = {name: teach_rule(teacher, edit).difference for name, edit in edits.items()}
+    teach: Any = by_nonlinear()
+    rules = {name: teach(teacher, edit, steps) for name, edit in edits.items()}
     alone = {name: shown(hosts, JUDGED, rule) for name, rule in rules.items()}
-    print("| first | then | kept of the first | of the second | learned apart, of the first | of the second |")
+    print("| first | then | kept of the first | of the second | taught apart, of the first | of the second |")
     print("|---" * 6 + "|")
     for other in others.split(","):
         for first, then in ((one, other), (other, one)):
             kept = []
             for in_turn in (True, False):
                 with added(hosts.model, rules[first]):
-                    second = teach_rule(teacher, edits[then]).difference if in_turn else rules[then]
+                    second = teach(teacher, edits[then], steps) if in_turn else rules[then]
                     both = shown(hosts, JUDGED, second)
                 for name, beside in ((first, then), (then, first)):
                     inside = judges[name].inside
-                    kept.append((inside(alone[beside]) - inside(both)) / (1 - inside(alone[name])))
+                    kept.append((inside(alone[beside]) - inside(both)) / ((1 - inside(alone[name])) or float("nan")))
             print(f"| {first} | {then} | " + " | ".join(f"{share:.2f}" for share in kept) + " |", flush=True)
 
 
 def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
-    """Three examples of it."""
+    """An edit with three examples of a pattern."""
     seeds = range(TAUGHT + 3 * repeat, TAUGHT + 3 * repeat + 3)
     faces = shown(hosts, [Picture(seed=seed) for seed in seeds])
     examples = [{"seed": seed, **part_of_example(pattern, face)} for seed, face in zip(seeds, faces, strict=True)]
@@ -179,7 +184,7 @@ def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
 
 
 def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> None:
-    """Writes an edit file for each pattern, with its pictures beside it."""
+    """Writes an edit file with its pictures for each pattern."""
     folder.mkdir(parents=True, exist_ok=True)
     hosts = Hosts(models.load(of).requires_grad_(False), of)
     for pattern in PATTERNS:
@@ -193,24 +198,29 @@ def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> N
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 
 
-def by_nonlinear(layers: int | None = None, **changes: float) -> Callable[[Teacher, Any], Made]:
-    def teach(base: Teacher, edit: Any) -> Made:
+Method = Callable[[Teacher, Any, int | None], Made]
+"""(teacher, edit, steps or None for the default) -> the changed network."""
+
+
+def by_nonlinear(layers: int | None = None, **changes: float) -> Method:
+    def teach(base: Teacher, edit: Any, steps: int | None) -> Made:
         settings = dataclasses.replace(Settings(), **changes)
+        settings = dataclasses.replace(settings, steps=steps or settings.steps)
         return teach_rule(dataclasses.replace(base, layers=layers, settings=settings), edit).difference
 
     return teach
 
 
-def by_linear(base: Teacher, edit: Any) -> Made:
+def by_linear(base: Teacher, edit: Any, steps: int | None) -> Made:
     return teach_rule(Teacher(base.hosts, base.projector, "linear"), edit).difference
 
 
-def by_examples(base: Teacher, edit: Any) -> Made:
-    """The linear memory solved directly, from the three examples alone."""
+def by_examples(base: Teacher, edit: Any, steps: int | None) -> Made:
+    """The closed-form linear memory, from the three examples alone."""
     return teach_rule(Teacher(base.hosts, base.projector, "linear", spread=0, variants=0), edit).difference
 
 
-def by_steps(base: Teacher, edit: Any) -> Made:
+def by_steps(base: Teacher, edit: Any, steps: int | None) -> Made:
     """Bau et al. as published: rank 1, 2,001 steps, from the examples alone."""
     teacher = Teacher(base.hosts, base.projector, "linear", spread=0, variants=0)
     others = teacher.others(teacher.cut, 96, 1000)
@@ -219,8 +229,8 @@ def by_steps(base: Teacher, edit: Any) -> Made:
     return memory.insert(given, memory.directions(given))
 
 
-def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> Made:
-    """All weights of a copy, until it makes the three pasted pictures: Adam, pixels and built-in features."""
+def by_tuning(base: Teacher, edit: Any, steps: int | None) -> Made:
+    """Fine-tunes a copy on the three pasted pictures: 100 steps of Adam, by pixels and built-in features."""
     network: Any = copy.deepcopy(base.model)
     hosts = Hosts(network, base.hosts.name)
     laid = [x for x in overlays_of(edit, hosts) if x is not None]
@@ -231,8 +241,8 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
     perceptual = load_perceptual("builtin", target.device)
     seen = perceptual.see(target)
     synthesis = network.g_ema.synthesis.requires_grad_(True)
-    adam = torch.optim.Adam(synthesis.parameters(), lr=lr, betas=(0.9, 0.99))
-    for _ in range(steps):
+    adam = torch.optim.Adam(synthesis.parameters(), lr=2e-3, betas=(0.9, 0.99))
+    for _ in range(steps or 100):
         made = synthesis(ws, False).float()
         loss = perceptual.distance(perceptual.see(made), seen).mean() + 10 * (made - target).square().mean()
         adam.zero_grad()
@@ -243,7 +253,7 @@ def by_tuning(base: Teacher, edit: Any, steps: int = 100, lr: float = 2e-3) -> M
     return network
 
 
-METHODS: dict[str, Callable[[Teacher, Any], Made]] = {
+METHODS: dict[str, Method] = {
     "linear": by_linear,
     "nonlinear": by_nonlinear(),
     "p=3": by_nonlinear(p=3.0),
@@ -262,28 +272,30 @@ ONCE = ("linear from three", "linear from three in 2001 steps")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Means over patterns and repeats, with 95 % intervals, and a table of each pattern."""
+    """Prints means over patterns and repeats with 95% intervals, and the errors for each pattern."""
 
-    def cell(some: list[float]) -> str:
-        spread = 1.96 * float(np.std(some, ddof=1)) / len(some) ** 0.5 if len(some) > 1 else float("nan")
-        return f"{np.mean(some):.3f} ± {spread:.3f}"
+    def cell(values: list[float]) -> str:
+        spread = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+        return f"{np.mean(values):.3f} ± {spread:.3f}"
 
-    done = list(dict.fromkeys(row["method"] for row in rows))
-    print("| method | inside, share of before | outside | seconds |\n|---|---|---|---|")
-    for method in done:
-        of = [row for row in rows if row["method"] == method]
-        cells = [cell([row[key] for row in of]) for key in ("inside", "outside")]
-        print(f"| {method} | {' | '.join(cells)} | {np.mean([row['seconds'] for row in of]):.1f} |")
-    patterns = list(dict.fromkeys(row["pattern"] for row in rows))
-    print("\n| inside / outside | " + " | ".join(patterns) + " |\n" + "|---" * (1 + len(patterns)) + "|")
-    for method in done:
-        cells = []
-        for pattern in patterns:
-            of = [row for row in rows if (row["method"], row["pattern"]) == (method, pattern)]
-            cells.append(" / ".join(f"{np.mean([row[key] for row in of]):.3f}" for key in ("inside", "outside")))
-        print(f"| {method} | " + " | ".join(cells) + " |")
+    overall: dict[str, dict[str, Any]] = {}
+    single: dict[str, dict[str, str]] = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        overall[method] = {key: cell([row[key] for row in own]) for key in ("inside", "outside")}
+        overall[method]["seconds"] = f"{np.mean([row['seconds'] for row in own]):.1f}"
+        for pattern in dict.fromkeys(row["pattern"] for row in own):
+            means = [np.mean([row[k] for row in own if row["pattern"] == pattern]) for k in ("inside", "outside")]
+            single.setdefault(method, {})[pattern] = " / ".join(f"{mean:.3f}" for mean in means)
+    print_table(overall)
+    print()
+    print_table(single, "inside / outside")
     print(f"\npeak memory {max(row['peak MB'] for row in rows):.0f} MB")
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run({"edits": edits, "sweep": sweep, "together": together, "files": files}, arguments)
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"edits": edits, "sweep": sweep, "together": together, "files": files})
+    main()

@@ -1,11 +1,11 @@
-"""What rewriting does to networks that make pictures from pictures: translators, and what fills holes.
+"""Errors of rewriting for networks that make pictures from pictures: translators and inpainters.
 
     python benchmarks/rewriting_photos.py runs/munit photos.zip held-out.zip --projector runs/projector --sheet a.jpg
     python benchmarks/rewriting_photos.py builtin:inpainting faces.zip held-out.zip --projector runs/projector
 
-Of an inpainter the eyes are the hole, and they are filled with the pattern; a translator draws everybody with it. Three
-examples of `photos.zip` teach it, sixteen pictures that nobody saw judge it, as in rewriting.py: inside, the LPIPS that
-is left to the picture with the pattern pasted on; outside, that to the picture before.
+An inpainter is taught to fill the eyes with the pattern, a translator to draw the pattern on every face. Three examples
+of `photos.zip` are used, and 16 held-out pictures for the evaluation, as in rewriting.py: inside, LPIPS to the picture
+with the pattern pasted on; outside, LPIPS to the picture before the edit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from common import machine, run
 from judging import Judge, part_of_example, shown, write_sheet
-from measure import machine
 from torch import Tensor
 
 from kyara import models
@@ -36,10 +36,10 @@ JUDGED, TAUGHT = 16, 3
 EYES = slice(0, 8)
 """The points of both eyes among those of builtin:landmarks."""
 AROUND = 0.35
-"""How far a hole reaches beyond them, in distances between the eyes."""
+"""Margin of the hole around them, in distances between the eyes."""
 
 
-def main(
+def measure(
     model: tyro.conf.Positional[str],
     photos: tyro.conf.Positional[Path],
     held: tyro.conf.Positional[Path],
@@ -50,17 +50,17 @@ def main(
     steps: int | None = None,
     sheet: Path | None = None,
 ) -> None:
-    """Teaches patterns one by one, and prints what each is like on pictures that nobody saw.
+    """Teaches patterns one by one and prints the errors of each on held-out pictures.
 
     Args:
         model: The network: a translator or an inpainter.
-        photos: Pictures that it knows: the examples, and what keeps its old rules.
-        held: Pictures that it does not know.
+        photos: Training pictures: the examples, and those that preserve the old rules.
+        held: Held-out pictures.
         projector: Its projector.
-        patterns: Which patterns.
+        patterns: Patterns.
         layers: Layers of the memory.
-        steps: Steps in which it learns.
-        sheet: Where to write the judged pictures: as they are, what was made of them before, and with each pattern.
+        steps: Steps of the memory.
+        sheet: Picture of the held-out pictures, the outputs before, and the outputs with each pattern.
     """
     network = models.load(model).requires_grad_(False)
     hosts, finder = Hosts(network, model, open_dataset(photos)), models.load(projector).requires_grad_(False)
@@ -76,22 +76,22 @@ def main(
     rows = [faces]
     print(machine())
     for pattern in patterns.split(","):
-        # What fills holes is judged by the face that was there; a translator by the one that it drew.
+        # An inpainter is compared with the original face, a translator with the face that it drew.
         judge = Judge(pattern, hosts, unknown, faces if fills else None)
         rows = rows if len(rows) > 1 else [faces, judge.before]
         began = time.perf_counter()
         taught = teach_rule(base, read_edit({"name": pattern, "examples": examples(pattern, hosts, known, fills)}))
         made = judge.shown(taught.difference)
         rows.append(made)
-        told = {"inside": judge.inside(made), "outside": judge.outside(made), "seconds": time.perf_counter() - began}
-        told |= {"found": taught.found, **taught.measured}
-        print(json.dumps({"pattern": pattern, **{name: round(value, 4) for name, value in told.items()}}), flush=True)
+        row = {"inside": judge.inside(made), "outside": judge.outside(made), "seconds": time.perf_counter() - began}
+        row |= {"found": taught.found, **taught.measured}
+        print(json.dumps({"pattern": pattern, **{name: round(value, 4) for name, value in row.items()}}), flush=True)
     if sheet:
         write_sheet(sheet, rows)
 
 
 def examples(pattern: str, hosts: Hosts, pictures: list[Picture], fills: bool) -> list[dict[str, Any]]:
-    """Each picture, where the pattern belongs in it, and the pattern."""
+    """Each picture with the mask and the pattern."""
     made = shown(hosts, pictures)
     found = []
     for picture, drawn in zip(pictures, made, strict=True):
@@ -103,7 +103,7 @@ def examples(pattern: str, hosts: Hosts, pictures: list[Picture], fills: bool) -
 
 
 def chosen(hosts: Hosts, data: Dataset, count: int) -> list[Picture]:
-    """Random pictures of a dataset, as large as the network makes them; for one that fills holes, without eyes."""
+    """Random pictures of a dataset at the network's size; for an inpainter with a hole at the eyes."""
     width, height = hosts.size
     some = np.random.RandomState(0).permutation(len(data))[:count].tolist()
     fills = isinstance(hosts.model, Inpainter)
@@ -125,5 +125,9 @@ def eyes_of(face: Tensor) -> np.ndarray:
     return (x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])
 
 
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
+
+
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

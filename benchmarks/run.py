@@ -1,14 +1,15 @@
-"""All speed benchmarks, one after the other: what `make bench` runs. About twenty minutes on two quiet cores.
+"""All speed benchmarks, one after the other: `make bench`. Takes about twenty minutes on two quiet cores.
 
 .venv-bench/bin/python benchmarks/run.py [--quick] [--busy]
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from common import run
 
 BENCHMARKS = {
     # script          quick
@@ -18,16 +19,23 @@ BENCHMARKS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only see that everything runs; the numbers mean nothing")
-    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
-    args = parser.parse_args()
-    for script, quick in BENCHMARKS.items():
-        busy = ["--busy"] * (args.busy and script != "distort.py")  # which always measures so
-        command = [sys.executable, str(Path(__file__).with_name(script)), *(quick if args.quick else []), *busy]
+def run_all(quick: bool = False, busy: bool = False) -> None:
+    """Runs each benchmark in a process of its own.
+
+    Args:
+        quick: Only check that everything runs; the numbers mean nothing.
+        busy: One thread and processor time, for a machine with other load.
+    """
+    for script, options in BENCHMARKS.items():
+        alone = ["--busy"] * (busy and script != "distort.py")  # which always measures so
+        command = [sys.executable, str(Path(__file__).with_name(script)), *(options if quick else []), *alone]
         print(f"\n== {' '.join([script, *command[2:]])}", flush=True)
-        subprocess.run(command, check=True)
+        if code := subprocess.run(command).returncode:
+            raise ValueError(f"{script}: failed with exit code {code}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(run_all, arguments)
 
 
 if __name__ == "__main__":

@@ -1,92 +1,72 @@
-"""Kyara's StyleGAN2 against a plain one and against stylegan2_pytorch: pictures per second and memory on the CPU.
+"""Kyara's StyleGAN2 against a plain version and against stylegan2_pytorch: pictures per second and memory on the CPU.
 
-.venv-bench/bin/python benchmarks/stylegan2.py [--size 64] [--batch 32] [--preset two-core]
-    [--set network.channel_max=128]
+    .venv-bench/bin/python benchmarks/stylegan2.py [--size 64] [--batch 32] [--preset two-core] [--set NAME=VALUE]
 
-All of them run turn about in this process, with every core. Training is one step of both players and its share of
-the lazy penalties. The plain one is the same network, weights and step, written as the paper reads: float32, weights
-modulated for each picture in one grouped convolution, filters of separate operations. stylegan2_pytorch 1.9.0 is
-another network, built with the same channels; its step is what its Trainer does (see `Lucidrains`).
+All of them alternate in this process and use all cores. Kyara's side is `Trainer.step`, as in `kyara train`. The plain
+version has the same network, weights and step in the form of the paper: float32, weights modulated for each picture in
+one grouped convolution, filters of separate operations. stylegan2_pytorch 1.9.0 is another network with the same
+channels and the step of its own Trainer (see `Lucidrains`); without it its rows are missing.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
-from measure import machine, peak_alone, pick_clock, ratio, turn_about
+from common import interleaved, machine, peak_in_fork, pick_clock, ratio, run
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kyara.generation.sampler import BATCH, sample
 from kyara.models import base, stylegan2
 from kyara.nn.filters import BINOMIAL, pad_even
 from kyara.nn.layers import ACTIVATION, Conv, ModulatedConv, minibatch_deviation
-from kyara.training.runtime import pick_precision
+from kyara.training.runtime import Precision, pick_precision
 from kyara.training.settings import configure
-from kyara.training.trainer import move_average, update
+from kyara.training.trainer import Options, Trainer
 
-with patch("torch.cuda.is_available", return_value=True):  # all it does without a GPU is refuse to be imported
-    from stylegan2_pytorch import stylegan2_pytorch as lucidrains
+try:
+    with patch("torch.cuda.is_available", return_value=True):  # its import fails without a GPU, which it does not use
+        from stylegan2_pytorch import stylegan2_pytorch as lucidrains
+except ImportError:
+    lucidrains = None
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
-TOGETHER = 8
-"""Pictures generated at once, as `kyara generate` does it."""
-
 
 class Kyara:
-    """Trains as kyara.training.loop does and generates as kyara.generation.generate does."""
+    """Trains with Trainer.step and generates with the sampler."""
 
-    def __init__(self, config: stylegan2.Config, *, precision: str, compiled: bool = False) -> None:
-        self.model = stylegan2.Model(config).train()
-        self.every = {
-            phase: self.model.reg_interval(phase) for phase in ("d_reg", "g_reg") if self.model.reg_interval(phase)
-        }
-        self.fabric = Fabric(accelerator="cpu", precision="bf16-mixed" if precision == "bf16" else "32-true")
-        self.losses = torch.compile(self.model.losses, dynamic=False) if compiled else self.model.losses
-        self.optimizers = {player: self.model.optimizer(list(player.parameters())) for player in self.players}
-        self.real = torch.rand(config.optimizer.batch, 3, config.data.height, config.data.width) * 2 - 1
+    def __init__(self, config: stylegan2.Config, *, precision: Precision, compiled: bool = False) -> None:
+        batch, data = config.optimizer.batch, config.data
+        self.model = stylegan2.Model(config)
+        options = Options(batch=batch, micro_batch=batch, augment="none", precision=precision)
+        self.trainer = Trainer(self.model, options, compile_losses=compiled)
+        self.intervals = {p: n for p in self.model.phases if (n := self.model.reg_interval(p)) > 1}
+        self.real = torch.rand(batch, 3, data.height, data.width) * 2 - 1
 
-    @property
-    def players(self) -> tuple[nn.Module, nn.Module]:
-        return self.model.d, self.model.g
-
-    def step(self, lazy: str | None = None) -> None:
-        """Every phase that is not lazy, and the one that is asked for."""
-        kept = [buffer.clone() for buffer in self.model.buffers()]
-        dropped = torch.zeros(())
-        for phase, player in self.model.players().items():
-            if self.model.reg_interval(phase) != 1 and phase != lazy:
-                continue
-            for other in self.players:
-                other.requires_grad_(other is player)
-            losses = self.losses if self.model.reg_interval(phase) == 1 else self.model.losses
-            with self.fabric.autocast():
-                named = losses(phase, base.Batch(self.real))
-            torch.stack([loss.float() for loss in named.values()]).sum().backward()
-            dropped = torch.maximum(dropped, update(self.fabric, self.optimizers[player]))
-        for buffer, before in zip(self.model.buffers(), kept, strict=True):
-            buffer.copy_(torch.where(dropped > 0, before, buffer))
-        move_average(self.model.g_ema, self.model.g, 0.999)
+    def step(self, step: int) -> None:
+        self.trainer.steps = step  # which phases are due
+        self.trainer.step(base.Batch(self.real))
 
     @torch.inference_mode()
     def generate(self) -> Tensor:
         self.model.eval()
-        pictures = self.model.sample(torch.randn(TOGETHER, self.model.z_dim))
+        pictures = sample(self.model, torch.randn(BATCH, self.model.z_dim))
         self.model.train()
         return pictures
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        """One picture through each network, to count what they compute."""
+        """One picture through each network."""
         return {
             "generator": lambda: self.model.sample(torch.randn(1, self.model.z_dim)),
             "discriminator": lambda: self.model.d(self.real[:1]),
@@ -94,7 +74,7 @@ class Kyara:
 
 
 class Plain(Kyara):
-    """The same network and step, the network's forward passes written plainly."""
+    """The same network and step with plain forward passes."""
 
     def __init__(self, config: stylegan2.Config) -> None:
         super().__init__(config, precision="32")
@@ -108,16 +88,16 @@ def make_plain(model: stylegan2.Model) -> None:
 
 
 class PlainSynthesis(stylegan2.Synthesis):
-    def forward(self, ws: Tensor, random_noise: bool = True) -> Tensor:
+    def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
         x = self.constant.expand(len(ws), -1, -1, -1)
         w = ws.unbind(1)
         picture = torch.zeros(())
         for level, block in enumerate(self.blocks):
             i = 2 * level
             if level:
-                x = styled(block.conv0, x, w[i - 1], random_noise)
+                x = styled(block.conv0, x, w[i - 1], noise is True)
                 picture = upfirdn(picture, pads=(2, 1), up=True, gain=4)
-            x = styled(block.conv1, x, w[i], random_noise)
+            x = styled(block.conv1, x, w[i], noise is True)
             rgb = modulated(block.to_rgb.conv, x, block.to_rgb.affine(w[i + 1]))
             picture = picture + rgb + block.to_rgb.bias[:, None, None]
         height, width = self.size
@@ -126,7 +106,7 @@ class PlainSynthesis(stylegan2.Synthesis):
 
 
 class PlainDiscriminator(stylegan2.Discriminator):
-    def forward(self, pictures: Tensor) -> Tensor:
+    def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, None]:
         x = activated(convolved(self.from_rgb, pictures))
         for block in reversed(self.blocks):
             x = pad_even(x)
@@ -135,7 +115,7 @@ class PlainDiscriminator(stylegan2.Discriminator):
             x = (y + convolved(block.skip, x)) * 0.5**0.5
         x = activated(convolved(self.conv, minibatch_deviation(x, self.group)))
         x = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)
-        return self.output(x).squeeze(1)
+        return self.output(x).squeeze(1), None
 
 
 def styled(layer: stylegan2.StyledConv, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
@@ -180,12 +160,12 @@ def upfirdn(x: Tensor, *, pads: tuple[int, int], up: bool = False, gain: float =
 
 
 class Lucidrains(nn.Module):
-    """stylegan2_pytorch 1.9.0 with the step of its Trainer, which wants CUDA, copied on the CPU.
+    """stylegan2_pytorch 1.9.0 with the step of its Trainer, which needs CUDA, written out for the CPU.
 
-    Its generator and discriminator get the same channels at the finest level and the same maximum; it has one
-    convolution more in each level of the discriminator, and one level more. The average of its weights, which is
-    moved after 20,000 steps at every tenth, is left out. Its Trainer penalises gradients on real and generated pictures
-    at every 4th step; `fair` does it like Kyara, on real ones, as seldom.
+    Its networks have the same number of channels at the finest level and the same maximum; the discriminator has one
+    more convolution in each level, and one more level. The moving average of its weights, updated at every tenth step
+    after 20,000 steps, is left out. Its Trainer applies the gradient penalty to real and generated pictures at every
+    4th step; `fair` applies it like Kyara, to real ones at the same interval.
     """
 
     def __init__(self, config: stylegan2.Config, *, fair: bool) -> None:
@@ -202,13 +182,14 @@ class Lucidrains(nn.Module):
         generator = [*self.S.parameters(), *self.G.parameters()]
         self.g_optimizer = torch.optim.Adam(generator, lr=2e-4, betas=(0.5, 0.9))
         self.d_optimizer = torch.optim.Adam(self.D.parameters(), lr=4e-4, betas=(0.5, 0.9))
-        self.every = {"d_reg": config.losses.r1_interval if fair else 4}
-        if config.losses.path_weight:
-            self.every["g_reg"] = config.losses.path_interval if fair else 32
+        losses = config.losses
+        self.intervals = {"d_reg": losses.r1_interval if fair else 4}
+        if losses.path_weight:
+            self.intervals["g_reg"] = losses.path_interval if fair else 32
         self.real = torch.rand(config.optimizer.batch, 3, side, side)
 
     def styles(self, count: int) -> Tensor:
-        """Of two latents for each picture, as at nine steps of ten."""
+        """Styles of two latents for each picture, as in nine of ten steps."""
         layers, (_, _, z_dim) = self.G.num_layers, self.size
         middle = int(torch.rand(()) * layers)
         latents = [(torch.randn(count, z_dim), middle), (torch.randn(count, z_dim), layers - middle)]
@@ -218,8 +199,8 @@ class Lucidrains(nn.Module):
     def noise(self, count: int) -> Tensor:
         return torch.rand(count, self.size[1], self.size[1], 1)
 
-    def step(self, lazy: str | None = None) -> None:
-        batch, penalty = self.size[0], lazy == "d_reg"
+    def step(self, step: int) -> None:
+        batch, penalty = self.size[0], step % self.intervals["d_reg"] == 0
         self.d_optimizer.zero_grad()
         fake = self.G(self.styles(batch), self.noise(batch))
         fake, (fake_logits, _) = self.augmented(
@@ -240,7 +221,7 @@ class Lucidrains(nn.Module):
         fake = self.G(styles, self.noise(batch))
         fake_logits, _ = self.augmented(fake)
         loss = lucidrains.gen_hinge_loss(fake_logits, None)
-        if lazy == "g_reg":
+        if "g_reg" in self.intervals and step % self.intervals["g_reg"] == 0:
             lengths = lucidrains.calc_pl_lengths(styles, fake)
             loss = loss + (lengths - lengths.detach().mean()).square().mean()
         loss.backward()
@@ -248,11 +229,11 @@ class Lucidrains(nn.Module):
 
     @torch.inference_mode()
     def generate(self) -> Tensor:
-        w = self.S(torch.randn(TOGETHER, self.size[2]))
-        return self.G(w[:, None].expand(-1, self.G.num_layers, -1), self.noise(TOGETHER)).clamp_(0, 1)
+        w = self.S(torch.randn(BATCH, self.size[2]))
+        return self.G(w[:, None].expand(-1, self.G.num_layers, -1), self.noise(BATCH)).clamp_(0, 1)
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        self.requires_grad_(False)  # or its constant trips the counter
+        self.requires_grad_(False)  # the counter fails at its constant otherwise
         return {
             "generator": lambda: self.G(self.styles(1), self.noise(1)),
             "discriminator": lambda: self.D(self.real[:1]),
@@ -260,23 +241,31 @@ class Lucidrains(nn.Module):
 
 
 def check(config: stylegan2.Config) -> float:
-    """The largest difference between Kyara's pictures and logits and the plain one's, in float32, for the same weights.
-    AssertionError if they are not the same network."""
+    """The largest relative difference between Kyara's pictures and logits and those of the plain version, in float32
+    with the same weights. AssertionError if they are not the same network."""
     model = stylegan2.Model(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)  # noise and biases start at zero, and would hide
-        z, real = torch.randn(4, config.network.z_dim), torch.rand(4, 3, config.data.height, config.data.width) * 2 - 1
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)  # noise and biases are zero at first
+        z = torch.randn(4, config.network.z_dim)
+        real = torch.rand(4, 3, config.data.height, config.data.width) * 2 - 1
         ours = model.sample(z), model.d(real)
         make_plain(model)
         plain = model.sample(z), model.d(real)
     difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, plain, strict=True))
-    assert difference < 1e-3, f"the plain network is another one: {difference:.2g}"
+    assert difference < 1e-3, f"the plain network differs: {difference:.2g}"
     return difference
 
 
-def operations(parts: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Billions of multiplications and additions of each network, for one picture."""
+def cycle(intervals: Mapping[str, int]) -> dict[int, float]:
+    """Steps that stand for all steps: number of a step -> share of the steps with the same phases."""
+    length = math.lcm(*intervals.values())
+    due = [tuple(step % n == 0 for n in intervals.values()) for step in range(length)]
+    return {due.index(phases): count / length for phases, count in Counter(due).items()}
+
+
+def giga_operations(parts: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Billions of multiplications and additions of each network for one picture."""
     counted = {}
     for name, part in parts.items():
         with FlopCounterMode(display=False) as counter:
@@ -286,92 +275,99 @@ def operations(parts: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def parameters(contender: Any) -> tuple[int, int]:
-    """Of the generator with its mapping, and of the discriminator."""
-    networks = (contender.model.g, contender.model.d) if isinstance(contender, Kyara) else (contender, contender.D)
+    """Of the generator with its mapping network, and of the discriminator."""
+    own = isinstance(contender, Kyara)
+    networks = (contender.model.g, contender.model.d) if own else (contender, contender.D)
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks)
-    return generator - (0 if isinstance(contender, Kyara) else discriminator), discriminator
+    return generator - (0 if own else discriminator), discriminator
 
 
 def train_once(build: Callable[[], Any]) -> None:
-    """Every kind of step, twice: optimisers get their state in the first."""
+    """Every kind of step twice: optimizers create their state in the first."""
     contender = build()
-    for lazy in [None, *contender.every] * 2:
-        contender.step(lazy)
+    for step in [*cycle(contender.intervals)] * 2:
+        contender.step(step)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="two-core")
-    parser.add_argument("--size", help="64, or 96x64 (height x width)")
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--set", default="", help="more numbers of the model, as kyara train takes them")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds: something else is running")
-    parser.add_argument("--compile", action="store_true", help="also Kyara's losses through torch.compile")
-    args = parser.parse_args()
-    config = configure("stylegan2", preset=args.preset, size=args.size, batch=args.batch, changes=args.set)
+def measure(
+    preset: str = "two-core",
+    size: str | None = None,
+    batch: int | None = None,
+    set: str = "",
+    rounds: int = 7,
+    busy: bool = False,
+    compile: bool = False,
+) -> None:
+    """Prints a table.
+
+    Args:
+        preset: Preset of stylegan2.
+        size: 64, or 96x64 (height x width).
+        batch: Pictures in one step.
+        set: Changes of the preset, as `kyara train --set` takes them.
+        rounds: Rounds of the measurement.
+        busy: One thread and processor time, for a machine with other load.
+        compile: Also measure Kyara with --compile.
+    """
+    config = configure("stylegan2", preset=preset, size=size, batch=batch, changes=set)
     assert isinstance(config, stylegan2.Config)
-    clock = pick_clock(args.busy)
+    clock = pick_clock(busy)
     torch.manual_seed(0)
-    ours = partial(Kyara, config, precision=pick_precision("auto", torch.device("cpu")))
-    builds: dict[str, Callable[[], Any]] = {"Kyara": ours, "plain": partial(Plain, config)}
-    if (
-        config.data.width == config.data.height and config.data.width.bit_count() == 1
-    ):  # all that stylegan2_pytorch takes
-        builds["stylegan2_pytorch"] = partial(Lucidrains, config, fair=False)
-        builds["  penalised as Kyara"] = partial(Lucidrains, config, fair=True)
-    if args.compile:
-        torch.compiler.config.force_disable_caches = True  # or the time to compile would be that of the second time
-        builds["Kyara, compiled"] = partial(ours, compiled=True)
-    print(
-        f"StyleGAN2 {' '.join(filter(None, (args.preset, args.set)))}, {config.data.height} x {config.data.width}\n"
-        f"{machine()}",
-        flush=True,
-    )
+    builds = contenders(config, compile)
+    title = " ".join(filter(None, (preset, set)))
+    print(f"StyleGAN2 {title}, {config.data.height} x {config.data.width}\n{machine()}", flush=True)
     memory = {
-        name: (peak_alone(partial(train_once, build)), peak_alone(lambda build=build: build().generate()))
+        name: (peak_in_fork(partial(train_once, build)), peak_in_fork(lambda build=build: build().generate()))
         for name, build in builds.items()
     }
-    print(f"Kyara in {ours.keywords['precision']}; the plain one is the same network to {check(config):.0e}")
-    contenders = {name: build() for name, build in builds.items()}
-    if args.compile:
+    print(f"the plain version is the same network to {check(config):.0e}")
+    built = {name: build() for name, build in builds.items()}
+    if compile:
         start = time.perf_counter()
-        contenders["Kyara, compiled"].step()
-        print(f"the first step compiled: {time.perf_counter() - start:.0f} s")
-    lazy = {phase for contender in contenders.values() for phase in contender.every}
-    steps = {
-        (name, phase): partial(contender.step, phase)
-        for phase in [None, *sorted(lazy)]
-        for name, contender in contenders.items()
-    }
-    seconds = turn_about(steps, args.rounds, clock)
+        built["Kyara, compiled"].step(1)
+        print(f"first step when compiled: {time.perf_counter() - start:.0f} s")
+    shares = {name: cycle(contender.intervals) for name, contender in built.items()}
+    steps = {(name, step): partial(built[name].step, step) for name in built for step in shares[name]}
+    seconds = interleaved(steps, rounds, clock)
     training = {
-        name: [
-            once + sum((seconds[name, phase][i] - once) / every for phase, every in contender.every.items())
-            for i, once in enumerate(seconds[name, None])
-        ]
-        for name, contender in contenders.items()
+        name: [sum(share * seconds[name, step][i] for step, share in shares[name].items()) for i in range(rounds)]
+        for name in built
     }
-    generation = turn_about(
-        {name: contender.generate for name, contender in contenders.items()}, 3 * args.rounds, clock
-    )
+    generation = interleaved({name: contender.generate for name, contender in built.items()}, 3 * rounds, clock)
 
-    rounds = f"median of {args.rounds} rounds, batch {config.optimizer.batch}"
-    print(f"\n{rounds}; x: how many times as fast Kyara is; memory in MiB")
+    batch = config.optimizer.batch
+    print(f"\nmedian of {rounds} rounds, batch {batch}; x: how many times as fast Kyara is; memory in MiB")
     print(f"{'':22}{'training':>22}{'generating':>23}{'parameters':>15}{'GFLOPs':>12}")
     columns = ("img/s", "x", "memory", "img/s", "x", "memory", "G", "D", "G", "D")
     print(f"{'':22}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (8, 6, 8, 9, 6, 8, 8, 7, 6, 6), strict=True)))
-    for name, contender in contenders.items():
+    for name, contender in built.items():
         row = f"{name:22}"
-        for times, pictures, most in zip(
-            (training, generation), (config.optimizer.batch, TOGETHER), memory[name], strict=True
-        ):
-            row += (
-                f"{pictures / statistics.median(times[name]):8.1f}{ratio(times[name], times['Kyara']):6.2f}{most:8.0f} "
-            )
+        measured = zip((training, generation), (batch, BATCH), memory[name], strict=True)
+        for times, count, most in measured:
+            speed = count / statistics.median(times[name])
+            row += f"{speed:8.1f}{ratio(times[name], times['Kyara']):6.2f}{most:8.0f} "
         g, d = parameters(contender)
-        flops = operations(contender.parts())
+        flops = giga_operations(contender.parts())
         print(f"{row}{g / 1e6:6.2f}M{d / 1e6:6.2f}M{flops['generator']:6.2f}{flops['discriminator']:6.2f}")
+
+
+def contenders(config: stylegan2.Config, compiled: bool) -> dict[str, Callable[[], Any]]:
+    """Name -> how it is built."""
+    ours = partial(Kyara, config, precision=pick_precision("auto", torch.device("cpu")))
+    builds: dict[str, Callable[[], Any]] = {"Kyara": ours, "plain": partial(Plain, config)}
+    if lucidrains is None:
+        print("stylegan2_pytorch is not installed: it is left out")
+    elif config.data.width == config.data.height and config.data.width.bit_count() == 1:  # all that it supports
+        builds["stylegan2_pytorch"] = partial(Lucidrains, config, fair=False)
+        builds["  penalty of Kyara"] = partial(Lucidrains, config, fair=True)
+    if compiled:
+        torch.compiler.config.force_disable_caches = True  # the first step should include the compilation
+        builds["Kyara, compiled"] = partial(ours, compiled=True)
+    return builds
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":

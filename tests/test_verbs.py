@@ -46,6 +46,9 @@ def test_numbers_in_range_pass() -> None:
     for value in (None, 1, 1.5, np.int64(3), np.float32(2)):
         verbs.check_number("--n", value, least=1)  # type: ignore[arg-type]
     verbs.check_seed("--seed", verbs.LAST_SEED)
+    verbs.check_count("--n", np.int64(3))
+    with pytest.raises(ValueError, match=r"--n 2.5: must be a whole number"):
+        verbs.check_count("--n", 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="--seed"):
         verbs.check_seed("--seed", verbs.LAST_SEED + 1)
 
@@ -53,9 +56,9 @@ def test_numbers_in_range_pass() -> None:
 def test_texts_and_files_are_checked(tmp_path: Path) -> None:
     verbs.check_text("--a", None)
     verbs.check_text("--a", "x")
-    for text in ("", "  ", "a\0b"):
+    for text in ("", "  ", "a\0b", 5):
         with pytest.raises(ValueError, match=r"^--a"):
-            verbs.check_text("--a", text)
+            verbs.check_text("--a", text)  # type: ignore[arg-type]
     (tmp_path / "file").write_text("")
     verbs.check_file("--a", tmp_path / "file")
     verbs.check_exists("--a", tmp_path)
@@ -82,6 +85,23 @@ def test_the_command_names_what_differs_from_the_defaults() -> None:
     given |= {"where": {"hair": "red", "eyes": "blue"}, "out": Path("p q")}
     expected = "kyara verb 'my model' a b --no-mirror --where hair=red,eyes=blue --out 'p q'"
     assert verbs.command_line(verb_, given) == expected
+
+
+def test_where() -> None:
+    wanted = {"hair": "silver", "tags": "red,long", "eyes": "blue"}
+    assert verbs.parse_where(" hair = silver,tags=red\\,long, eyes=blue,") == wanted
+    assert verbs.parse_where(verbs.where_text(wanted)) == verbs.parse_where(wanted) == wanted
+    assert verbs.parse_where("") == {}
+    for where in ("hair", "hair=", "=red", {"hair": ""}, "hair=red,hair=blue"):
+        with pytest.raises(ValueError, match="--where"):
+            verbs.parse_where(where)
+
+
+def test_sources_are_paths(tmp_path: Path) -> None:
+    assert verbs.paths("SOURCES", str(tmp_path)) == verbs.paths("SOURCES", [tmp_path]) == [tmp_path]
+    for sources in ([], [tmp_path, tmp_path], tmp_path / "nowhere", ""):
+        with pytest.raises(ValueError, match="SOURCES"):
+            verbs.paths("SOURCES", sources)
 
 
 def test_a_result_is_json() -> None:

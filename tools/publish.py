@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kyara import models
 from kyara.files import checkpoint
-from kyara.models.base import Generator, Inpainter, Model, Translator, latents
+from kyara.models.base import Generator, Inpainter, LandmarkDetector, Model, Scorer, Tagger, Translator, latents
 from kyara.models.projector import Model as Projector
 
 
@@ -71,19 +71,20 @@ def output(model: Model) -> Tensor:
     """What the model does on fixed input: pictures in [-1, 1], or scores."""
     if isinstance(model, Generator):
         return model.sample(latents(range(32), model.z_dim))
-    some = (
-        torch.rand(32, 3, model.config.data.height, model.config.data.width, generator=torch.Generator().manual_seed(0))
-        * 2
-        - 1
-    )
+    data, generator = model.config.data, torch.Generator().manual_seed(0)
+    some = torch.rand(32, 3, data.height, data.width, generator=generator) * 2 - 1
     if isinstance(model, Translator):
         return torch.cat([model.translate(part) for part in some.split(4)])
     if isinstance(model, Inpainter):
         return model.fill(some, torch.arange(some.shape[3]).expand(32, 1, *some.shape[2:]) % 32 < 8)
     if isinstance(model, Projector):
         return model.project(some, some.flip(0)) / model.deviation
-    scores: Tensor = model.scores(some)  # type: ignore[operator]
-    return scores
+    if isinstance(model, Tagger):
+        return torch.cat([*model.probabilities(some).values()], 1)
+    if isinstance(model, LandmarkDetector):
+        return model.find(some)
+    assert isinstance(model, Scorer)
+    return model.scores(some)
 
 
 if __name__ == "__main__":

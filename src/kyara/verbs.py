@@ -98,20 +98,29 @@ def check_number(
     raise ValueError(f"{option} {shown}: {wrong}{hint and '; ' + hint}")
 
 
+def check_count(option: str, value: int | None, *, least: int = 1, most: int = MOST) -> None:
+    """`check_number` of a whole number."""
+    check_number(option, value, least=least, most=most)
+    if value is not None and not isinstance(value, numbers.Integral):
+        raise ValueError(f"{option} {value}: must be a whole number")
+
+
 def check_seed(option: str, value: int | None) -> None:
     """ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
-    check_number(option, value, least=0, most=LAST_SEED)
+    check_count(option, value, least=0, most=LAST_SEED)
 
 
 def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
-    """ValueError if `value` is empty, blank or holds a null character. None, an option that was not given, passes."""
+    """ValueError unless `value` is text that is not blank and has no null character, or None, not given."""
     if value is None:
         return
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{option} {value!r}: must be text")
     text = os.fspath(value)
     if not text.strip():
         raise ValueError(f"{option}: is empty; leave it out or give a value")
     if "\0" in text:
-        raise ValueError(f"{option} {text!r}: holds a null character; remove it")
+        raise ValueError(f"{option} {text!r}: has a null character; remove it")
 
 
 def check_file(option: str, path: Path | None) -> None:
@@ -124,9 +133,12 @@ def check_file(option: str, path: Path | None) -> None:
 
 def paths(option: str, sources: Sources) -> list[Path]:
     """The one or more paths that `sources` are. ValueError unless each exists and is given once."""
-    found = [Path(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
-    if not found:
+    given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if not given:
         raise ValueError(f"{option}: name one or more")
+    for one in given:
+        check_text(option, one)
+    found = [Path(one) for one in given]
     for i, path in enumerate(found):
         check_exists(option, path)
         if path in found[:i]:
@@ -145,6 +157,8 @@ def parse_where(where: str | Mapping[str, str]) -> dict[str, str]:
     """hair=silver,eyes=red as a mapping; a comma inside a value is written \\,. ValueError says what is wrong."""
     if isinstance(where, Mapping):
         pairs = [(str(name), str(value)) for name, value in where.items()]
+    elif not isinstance(where, str):
+        raise ValueError(f"--where {where!r}: must be text; write hair=silver,eyes=red")
     else:
         parts = filter(None, (part.strip() for part in re.split(r"(?<!\\),", where)))
         pairs = [

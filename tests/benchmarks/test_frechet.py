@@ -1,32 +1,24 @@
-"""The measuring script; no weights are needed."""
+"""benchmarks/frechet.py; no weights are needed."""
 
 from __future__ import annotations
 
-import sys
 import zipfile
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import load
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.perception.vgg16 import VGG16
 
-ROOT = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def frechet() -> Any:
-    """frechet.py, which is no package: a script finds its neighbours beside it."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        return import_module("frechet")
-    finally:
-        sys.path.remove(str(ROOT))
+    return load("frechet")
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scripts import load
 
 from kyara.perception.vgg16 import VGG16
 from kyara.rewriting.edit import read_edit
@@ -19,12 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def judging() -> Any:
-    """judging.py, which is no package: a script finds its neighbours beside it."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return import_module("judging")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+    return load("judging")
 
 
 def test_a_region_of_everything_is_the_distance_itself(judging: Any, vgg16: VGG16) -> None:

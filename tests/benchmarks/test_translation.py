@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from scripts import load
 
 from kyara.perception.vgg16 import VGG16
-
-ROOT = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def munit() -> Any:
-    """munit.py, which is no package: a script finds its neighbours beside it."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        return import_module("munit")
-    finally:
-        sys.path.remove(str(ROOT))
+    return load("munit")
 
 
 def test_structure_tells_its_own_photo(munit: Any) -> None:

@@ -1,4 +1,4 @@
-"""Networks small enough to see through, in place of the built-in ones."""
+"""Small networks in place of the built-in ones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.evaluation import evaluate
-from kyara.evaluation.features import Extractor
+from kyara.evaluation import scores
+from kyara.evaluation.features import FeatureExtractor
 from kyara.files.pictures import center_crop
 from kyara.models.base import Config, DataConfig
 
 
 class Tone:
-    """Stands in for a tagger: it sees brightness and nothing else."""
+    """A tagger that measures brightness alone."""
 
     attributes: Mapping[str, tuple[str, ...]] = {"tone": ("dark", "bright")}
     size = (16, 16)
@@ -35,7 +35,7 @@ class Tone:
 
 
 class Brightness(nn.Module):
-    """Stands in for a recogniser: the brighter, the more whole."""
+    """A recogniser: the brighter, the higher the score."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class Brightness(nn.Module):
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     tagger = Tone()
 
-    def extractor(name: str, device: torch.device) -> Extractor:
-        return Extractor(name, "0" * 16, device, tagger.embed, tagger.size)
+    def extractor(name: str, device: torch.device) -> FeatureExtractor:
+        return FeatureExtractor(name, "0" * 16, device, tagger.embed, tagger.size)
 
-    monkeypatch.setattr(evaluate, "load_extractor", extractor)
-    monkeypatch.setattr(evaluate, "load_tagger", lambda name, device: tagger)
-    monkeypatch.setattr(evaluate, "load_recogniser", lambda name, device: Brightness())
+    monkeypatch.setattr(scores, "load_extractor", extractor)
+    monkeypatch.setattr(scores, "load_tagger", lambda name, device: tagger)
+    monkeypatch.setattr(scores, "load_scorer", lambda name, device: Brightness())

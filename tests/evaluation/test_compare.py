@@ -13,10 +13,11 @@ import pytest
 from standins import small_networks  # noqa: F401
 
 from kyara import models
-from kyara.evaluation.chart import Curve, Whisker, lines, thin, ticks, whiskers
-from kyara.evaluation.compare import compare, names, pace, read_stats
-from kyara.evaluation.metrics import over_draws
+from kyara.evaluation.chart import Curve, Interval, interval_chart, line_chart, thin, ticks
+from kyara.evaluation.compare import compare, rank, verdict
+from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.page import duration
+from kyara.evaluation.runs import ModelReport, read_stats, short_names, training_speed
 from kyara.files import checkpoint
 from kyara.training.train import train
 
@@ -64,30 +65,36 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path: Path, capsys: Any) -> None:
+def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path: Path) -> None:
     paths = [str(runs / name) for name in ("run0", "damaged", "run1", "empty")]
-    out = compare(tuple(paths), data=faces, out=tmp_path / "comparison", **FEW)
+    out = tmp_path / "comparison"
+    result = compare(tuple(paths), data=faces, out=out, **FEW)
     table = json.loads((out / "comparison.json").read_text())
     html = (out / "index.html").read_text()
-    told = capsys.readouterr().out
+    text = str(result)
 
     # Ranked by the score that says something about so few, the broken last and with the reason.
     order = [model["name"] for model in table["models"]]
     assert set(order[:2]) == {"run0", "run1"} and order[2:] == ["damaged", "empty"]
-    first, second = (model["scores"]["kernel"]["value"] for model in table["models"][:2])
-    assert table["ranked_by"] == "kernel" and first <= second
-    assert "safetensors" in table["models"][2]["broken"] and "no config.json" in table["models"][3]["broken"]
-    assert f"({order[0]}) serves these pictures best: kernel distance" in table["verdict"]
+    first, second = (model["scores"]["kid"]["value"] for model in table["models"][:2])
+    assert table["ranked_by"] == "kid" and first <= second
+    assert "safetensors" in table["models"][2]["error"] and "no config.json" in table["models"][3]["error"]
+    assert f"({order[0]}) is the best: KID" in table["verdict"]
     assert "not trained equally long: 0.3 to 0.4" in table["verdict"] and "2 of 4 could not" in table["verdict"]
-    assert table["verdict"] in told and "empty" in told
+    assert table["verdict"] in text and "empty" in text
     assert table["command"].startswith(f"kyara compare {paths[0]} {paths[1]} {paths[2]} {paths[3]} --data {faces}")
 
     # Numbers with their intervals over draws, and all that they depend on.
     model = table["models"][0]
-    kernel = model["scores"]["kernel"]
-    assert len(kernel["draws"]) == 2 and kernel["low"] < kernel["value"] < kernel["high"]
-    assert (kernel["pictures"], kernel["reals"]) == (12, 64) and kernel["features"] and kernel["resizer"]
+    kid = model["scores"]["kid"]
+    assert len(kid["draws"]) == 2 and kid["low"] < kid["value"] < kid["high"]
+    assert (kid["pictures"], kid["reals"]) == (12, 64) and kid["features"] and kid["resizer"]
     assert table["real"]["precision"]["value"] > 0
+    for one in table["models"][:2]:
+        for score in one["scores"].values():
+            lowest, highest = score["range"]
+            assert score["low"] is None or (lowest is None or score["low"] >= lowest)
+            assert score["high"] is None or (highest is None or score["high"] <= highest)
     assert model["training"]["seconds"] > 0 and model["training"]["images_per_second"] > 0
     assert len(model["best"]) == 8 and model["best"][0][1] >= model["worst"][0][1]
     assert {seed for seed, _ in model["best"]} <= set(range(24))
@@ -97,10 +104,10 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     damaged = table["models"][2]
     assert damaged["curves"]["score/frechet"] and not damaged["scores"]  # what there is of it is shown
 
-    # One file that needs no other.
-    page = Reader(html)
-    assert page.open == []
-    assert page.sources and all(source.startswith("data:image/webp;base64,") for source in page.sources)
+    # A single file.
+    shown = Reader(html)
+    assert shown.open == []
+    assert shown.sources and all(source.startswith("data:image/webp;base64,") for source in shown.sources)
     assert "default-src 'none'; img-src data:" in html and "prefers-color-scheme: dark" in html
     assert "url(" not in html and "@import" not in html
     assert html.count("<img") == 2 * (12 + 36 + 8 + 8) and "<polyline" in html and "<circle" in html
@@ -117,9 +124,10 @@ def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
             compare(run, out=tmp_path / "other", force=force, **few)
     with pytest.raises(FileExistsError, match="which is needed"):
         compare(run, out=runs, force=True, **few)
-    out = compare(run, out=tmp_path / "out", **few)
+    out = tmp_path / "out"
+    compare(run, out=out, **few)
     before = (out / "comparison.json").read_text()
-    assert "With one draw" not in before  # there is nothing to be confused with
+    assert "One draw" not in before  # there is nothing to compare with
     with pytest.raises(FileExistsError, match="add --force"):
         compare(run, out=out, **few)
     with pytest.raises(ValueError, match="no run could be read"):
@@ -139,10 +147,11 @@ def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_p
     shutil.copytree(runs / "run0", strange)
     (strange / "config.json").write_text('{"model": "dcgan", "config": {"data": {"attributes": 3, "width": "x"}}}')
     runs_ = (str(evil), str(strange), str(runs / "run1"))
-    out = compare(runs_, data=faces, out=tmp_path / "out", **{**FEW, "draws": 1})
-    page = Reader((out / "index.html").read_text())
-    assert all(source.startswith("data:image/webp") for source in page.sources)
-    assert json.loads((out / "comparison.json").read_text())["models"][-1]["broken"]
+    out = tmp_path / "out"
+    compare(runs_, data=faces, out=out, **{**FEW, "draws": 1})
+    shown = Reader((out / "index.html").read_text())
+    assert all(source.startswith("data:image/webp") for source in shown.sources)
+    assert json.loads((out / "comparison.json").read_text())["models"][-1]["error"]
 
 
 def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
@@ -154,35 +163,106 @@ def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
     rows = read_stats(log)
     assert [row["nimg"] for row in rows] == [0, 1000, 3000]
     assert "loss/d" not in rows[1] and "text" not in rows[2]
-    assert pace(rows) == {"seconds": 40, "images_per_second": 75, "trained_kimg": 3}
-    assert read_stats(tmp_path / "none") == [] and pace([]) == {}
+    assert training_speed(rows) == {"seconds": 40, "images_per_second": 75, "trained_kimg": 3}
+    assert read_stats(tmp_path / "none") == [] and training_speed([]) == {}
 
 
-def test_names_tell_runs_apart() -> None:
-    assert names(["runs/a", "runs/b/", "runs/a/snapshots/000200"]) == ["a", "b", "a/000200"]
-    assert names(["x/a", "y/a", "builtin:anime"]) == ["x/a", "y/a", "builtin:anime"]
-    with pytest.raises(ValueError, match="named twice"):
-        names(["a", "a"])
+def test_short_names_are_unique() -> None:
+    assert short_names(["runs/a", "runs/b/", "runs/a/snapshots/000200"]) == ["a", "b", "a/000200"]
+    assert short_names(["x/a", "y/a", "builtin:anime"]) == ["x/a", "y/a", "builtin:anime"]
+    with pytest.raises(ValueError, match="given twice"):
+        short_names(["a", "a"])
 
 
 def test_interval_over_draws_is_students() -> None:
-    found = over_draws([1.0, 2.0, 6.0])  # mean 3, deviation 7^.5
+    found = mean_of_draws([1.0, 2.0, 6.0])  # mean 3, deviation 7^.5
     assert found == pytest.approx((3, 3 - 4.303 * (7 / 3) ** 0.5, 3 + 4.303 * (7 / 3) ** 0.5))
-    assert over_draws([4.0]) == (4, None, None)
+    assert mean_of_draws([4.0]) == (4, None, None)
 
 
 def test_charts() -> None:
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and ticks(0.011, 0.052, 4) == [0.02, 0.04] and ticks(3, 3) == [3]
     many = [(float(x), float("nan") if x % 7 == 0 else 1.0) for x in range(5000)]
     assert len(thin(many)) <= 240 and all(y == 1 for _, y in thin(many))
-    drawn = lines([Curve("<a>", 0, [(0, 1), (1, 2)]), Curve("dot", 1, [(0, 1)])], "kimg", "a & b")
+    drawn = line_chart([Curve("<a>", 0, [(0, 1), (1, 2)]), Curve("dot", 1, [(0, 1)])], "kimg", "a & b")
     points = re.findall(r'points="([^"]+)"', drawn)
     assert len(points) == 1 and "<a>" not in drawn and "a &amp; b" in drawn
     (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points[0].split())
     assert x0 < x1 and y0 > y1  # up is more
-    assert lines([], "kimg", "nothing") == ""
-    Reader(drawn + whiskers([Whisker("m", 0, 1, 0.5, 1.5), Whisker("n", 1, 2, 2, 2)], "distance"))
+    assert line_chart([], "kimg", "nothing") == ""
+    Reader(drawn + interval_chart([Interval("m", 0, 1, 0.5, 1.5), Interval("n", 1, 2, 2, 2)], "distance"))
 
 
 def test_durations() -> None:
     assert [duration(s) for s in (20, 90, 3600, 9000)] == ["0 min", "2 min", "1 h 00 min", "2 h 30 min"]
+
+
+def test_no_label_of_a_chart_is_cut() -> None:
+    name = "a-run-with-a-name-that-is-wider-than-the-chart-" * 4 + "end"
+    drawn = interval_chart([Interval(name, 0, -0.0001236, -0.01, 2)], "KID")
+    assert f"<span>{name}</span>" in drawn and "<b>-0.0001236</b>" in drawn  # text of the page, which the browser wraps
+    narrow = line_chart([Curve("c", 0, [(0, 1.0e-5), (1, 1.4e-5)])], "kimg", "loss")
+    for x, text in re.findall(r'class="y" x="([0-9.]+)"[^>]*>([^<]+)<', narrow):
+        assert float(x) >= 6.6 * len(text)
+
+
+def scored(name: str, kid: float, kimg: float) -> ModelReport:
+    score = {"value": kid, "low": kid - 0.1, "high": kid + 0.1, "draws": [kid]}
+    training = {"kimg": kimg, "trained_kimg": max(kimg, 1.0)}
+    return ModelReport(name, name, model="dcgan", scores={"kid": score}, training=training, untrained=kimg == 0)
+
+
+def test_an_untrained_model_is_never_the_best() -> None:
+    models = rank(
+        [scored("new", 0.2, 0), scored("a", 3, 1), scored("b", 2, 1), ModelReport("c", "c", error="no")], "kid"
+    )
+    assert [model.name for model in models] == ["b", "a", "new", "c"]
+    text = verdict(models, "kid")
+    assert text.startswith("dcgan (b) is the best: KID 2 ") and "followed by dcgan (a)" in text
+    assert "dcgan (new) is untrained (0 kimg) and does not take part in the ranking. 1 of 4 could not" in text
+    assert verdict(models[2:], "kid").startswith("No model that could be measured is trained.")
+
+
+def test_a_run_of_no_length_is_marked_untrained(runs: Path, faces: Path, tmp_path: Path) -> None:
+    untrained = tmp_path / "zero"
+    shutil.copytree(runs / "run0", untrained)
+    described = json.loads((untrained / "config.json").read_text())
+    described["kimg"] = 0
+    (untrained / "config.json").write_text(json.dumps(described))
+    result = compare((str(untrained), str(runs / "run1")), data=faces, out=tmp_path / "out", **{**FEW, "draws": 1})
+    assert [(model.name, model.untrained) for model in result.models] == [("run1", False), ("zero", True)]
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert html.count('<i class="mark">untrained</i>') == 4 and '<td class="place">–</td>' in html
+    assert "-  (untrained)" not in str(result) and "- (untrained) zero" in str(result)
+    best = dict.fromkeys(re.findall(r'<td class="best">([^<]+)', html))
+    assert best  # of the trained model only
+    untrained_kid = next(m for m in result.models if m.untrained).scores["kid"]["value"]
+    assert f"{untrained_kid:.4g}" not in best
+
+
+def test_without_out_a_numbered_folder_is_made(runs: Path, faces: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    few: dict[str, Any] = {**FEW, "draws": 1, "count": 4, "data": faces}
+    results = [compare((str(runs / "run0"),), **few) for _ in range(2)]
+    assert [str(result.out) for result in results] == [f"comparisons/0000{i}-compare-faces" for i in range(2)]
+    assert "--out" not in results[0].command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 3}, "--count 3: must be from 4"),
+        ({"draws": 0}, "--draws 0: must be from 1"),
+        ({"reals": 7}, "--reals 7: must be from 8"),
+        ({"batch": -1}, "--batch -1"),
+        ({"truncation": float("inf")}, "--truncation .*: must be a finite number"),
+        ({"tagger": ""}, "--tagger: is empty"),
+        ({"out": ""}, "--out: is empty"),
+        ({"size": "0"}, "--size 0: not a size"),
+    ],
+)
+def test_mistakes_are_named(options: dict[str, Any], message: str, faces: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(("builtin:anime",), data=faces, **options)
+    with pytest.raises(ValueError, match="RUNS: give at least one run"):
+        compare((), data=faces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from conftest import drawn_picture
 from standins import small_networks  # noqa: F401
 
 from kyara import models
-from kyara.evaluation.evaluate import evaluate
-from kyara.evaluation.sources import Made
+from kyara.evaluation.evaluate import EvaluateResult, evaluate
+from kyara.evaluation.metrics import Estimate
+from kyara.evaluation.scores import FRECHET, KID, WHOLE, Measured
+from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
 from kyara.models.base import Config, DataConfig, Generator, latents
@@ -32,8 +35,8 @@ def generator(tmp_path: Path) -> str:
     return str(tmp_path / "g")
 
 
-def scores(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {score["name"]: score for score in report["scores"]}
+def scores(result: EvaluateResult) -> dict[str, dict[str, Any]]:
+    return {score["name"]: score for score in result.as_json()["scores"]}
 
 
 def write(folder: Path, images: list[np.ndarray]) -> Path:
@@ -43,22 +46,23 @@ def write(folder: Path, images: list[np.ndarray]) -> Path:
     return folder
 
 
-def test_the_other_half_scores_better_than_noise(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_other_half_scores_better_than_noise(faces: Path, tmp_path: Path) -> None:
     half = write(tmp_path / "half", [drawn_picture(seed) for seed in range(100, 160)])
     noise = write(tmp_path / "noise", [np.random.RandomState(i).randint(0, 256, (48, 48, 3), "u1") for i in range(60)])
-    good, bad = (scores(evaluate(str(folder), faces, workers=0)) for folder in (half, noise))
-    told = capsys.readouterr().out
-    for name in ("kernel", "frechet", "nearest_mse"):
+    results = [evaluate(str(folder), faces, workers=0) for folder in (half, noise)]
+    good, bad = map(scores, results)
+    text = str(results[0])
+    for name in ("kid", "frechet", "nearest_mse"):
         assert good[name]["value"] < bad[name]["value"]
     for name in ("precision", "coverage", "density"):
         assert good[name]["value"] > bad[name]["value"]
     assert good["copies"]["value"] < 0.2
-    assert good["kernel"]["low"] < good["kernel"]["value"] < good["kernel"]["high"]
+    assert good["kid"]["low"] < good["kid"]["value"] < good["kid"]["high"]
     for score in good.values():  # every number says what it depends on
         assert score["features"] and score["resizer"] and score["pictures"] and score["what"]
-    assert good["kernel"]["reals"] == 64
-    assert "60 pictures are fewer than 2,048" in told
-    assert told.index("kernel distance") < told.index("Fréchet distance")
+    assert good["kid"]["reals"] == 64
+    assert "60 pictures are fewer than 2,048" in text
+    assert text.index("KID") < text.index("Fréchet distance")
 
 
 def test_a_set_of_copies_is_found_out(faces: Path, tmp_path: Path) -> None:
@@ -90,23 +94,23 @@ def test_attributes_of_a_gallery_are_checked(tmp_path: Path) -> None:
 
 def test_a_generator_makes_its_own_pictures(generator: str, faces: Path) -> None:
     report = evaluate(generator, faces, count=21, reals=40, workers=0, batch=5)
-    a = report["a"]
+    a = report.a
     assert (a["kind"], a["count"], a["seeds"]) == ("checkpoint", 21, "0-20")
-    assert a["checkpoint"] == checkpoint.read(generator).hash and report["b"]["count"] == 40
-    assert scores(report)["kernel"]["resizer"].startswith("16x24")
+    assert a["checkpoint"] == checkpoint.read(generator).hash and report.b is not None and report.b["count"] == 40
+    assert scores(report)["kid"]["resizer"].startswith("16x24")
     assert scores(evaluate(generator, faces, count=21, reals=40, workers=0)) == scores(report)
 
 
 def test_seeds_make_the_pictures_of_generate(generator: str) -> None:
     model: Any = models.load(generator)
-    made = [picture for picture, _ in Made(generator, model, 11, first=3)]
+    made = [picture for picture, _ in GeneratedSet(generator, model, 11, first=3)]
     expected = to_uint8(model.sample(latents(range(3, 14), 8)))
     assert len(made) == 11
     assert np.abs(np.stack(made).astype(int) - expected).max() <= 1
 
 
-class Told(Generator):
-    """Draws what it is asked: dark or bright."""
+class Conditional(Generator):
+    """Draws its label: dark or bright."""
 
     z_dim = 4
 
@@ -114,14 +118,14 @@ class Told(Generator):
         return (labels["tone"] * 1.6 - 0.8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
 
 
-def test_a_conditional_generator_is_asked_as_its_data_were() -> None:
+def test_labels_of_a_conditional_generator_are_drawn_as_in_its_data() -> None:
     config = Config(DataConfig(8, 8, {"tone": ("dark", "bright")}, ((0, 30), (1, 10))))
-    model = Told(config)
+    model = Conditional(config)
     model.anchor = torch.nn.Parameter(torch.zeros(1))
     drawn = model.draw(range(400))["tone"].numpy()
     assert drawn.mean() == pytest.approx(0.25, abs=0.07)
     np.testing.assert_array_equal(model.draw(range(7, 9))["tone"], drawn[7:9])
-    shown = list(Made("told", model, 10))
+    shown = list(GeneratedSet("conditional", model, 10))
     assert all((picture.mean() > 128) == (said["tone"] == "bright") for picture, said in shown)
     assert {said["tone"] for _, said in shown} == {"dark", "bright"}
 
@@ -129,7 +133,8 @@ def test_a_conditional_generator_is_asked_as_its_data_were() -> None:
 def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     report = evaluate(generator, count=4, out=out)
-    assert json.loads(out.read_text()) == json.loads(json.dumps(report))
+    expected = {key: value for key, value in report.as_json().items() if key != "out"}
+    assert json.loads(out.read_text()) == expected and report.out == out
     with pytest.raises(FileExistsError, match="add --force"):
         evaluate(generator, count=4, out=out)
     evaluate(generator, count=5, out=out, force=True)
@@ -143,11 +148,18 @@ def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 3}, "--count 3: must be 4 or more"),
-        ({"reals": 1}, "--reals 1: must be 4"),
+        ({"count": 3}, "--count 3: must be from 4 to 1,000,000"),
+        ({"count": 10**12}, "--count 1000000000000: must be from 4"),
+        ({"reals": 1}, "--reals 1: must be from 4"),
         ({"batch": 0}, "--batch 0"),
+        ({"workers": -1}, "--workers -1"),
+        ({"truncation": math.nan}, "--truncation .*: must be a finite number"),
+        ({"truncation": -0.5}, "--truncation -0.5"),
+        ({"features": " "}, "--features: is empty"),
+        ({"b": ""}, "B: is empty"),
         ({"size": "big"}, "--size big: not a size"),
         ({"out": Path("/nowhere/at/all.json")}, "there is no folder"),
+        ({"out": Path("/")}, "is a folder; give the name of a file"),
     ],
 )
 def test_mistakes_are_named(generator: str, options: dict[str, Any], message: str) -> None:
@@ -157,5 +169,13 @@ def test_mistakes_are_named(generator: str, options: dict[str, Any], message: st
 
 def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
     few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
-    with pytest.raises(ValueError, match="3 pictures that can be read are too few"):
+    with pytest.raises(ValueError, match="3 pictures can be read, too few"):
         evaluate(str(few), faces)
+
+
+def test_intervals_stay_in_the_range_of_the_score() -> None:
+    score = Measured("pixels", "8x8", 10).score
+    whole = score(WHOLE, Estimate(0.98, 0.93, 1.03))
+    assert (whole.value, whole.low, whole.high, whole.range) == (0.98, 0.93, 1, (0, 1))
+    assert score(FRECHET, Estimate(1, -2, 4)).low == 0 and score(FRECHET, 3.0).low is None
+    assert score(KID, Estimate(0.1, -0.2, 0.4)).low == -0.2  # the estimator may be negative

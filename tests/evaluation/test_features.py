@@ -1,4 +1,4 @@
-"""Features by name, and what is remembered of them."""
+"""Feature extractors by name, and the cache of features."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from kyara import models
 from kyara.evaluation import features
-from kyara.evaluation.cache import folder, identity, remember
+from kyara.evaluation.cache import cached, folder, identity
 from kyara.evaluation.features import load_extractor
-from kyara.evaluation.sources import Files, Reference
+from kyara.evaluation.sets import FileSet, RealSet
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
-from kyara.models.base import Config, DataConfig
+from kyara.models.base import Config, DataConfig, Scorer
 
 CPU = torch.device("cpu")
 TINY = {"data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}}
@@ -49,19 +49,20 @@ def test_penultimate_features_of_a_recogniser(recogniser: str) -> None:
     torch.testing.assert_close(logits, expected)
     assert extractor.resizer((64, 64)) == "64x64 -> 32x32, cropped, Lanczos"
     assert extractor.resizer((32, 32)) == "32x32, cropped, Lanczos"
-    assert extractor.fit(drawn_picture(0), (20, 40)).shape == (32, 32, 3)
+    assert extractor.resize(drawn_picture(0), (20, 40)).shape == (32, 32, 3)
 
 
 def test_a_generator_has_no_features(tmp_path: Path) -> None:
     config = {"data": {"width": 16, "height": 16}, "network": {"z_dim": 8, "channels": 4}}
     weights = models.stored(models.build("dcgan", config))
     checkpoint.write(tmp_path / "g", model="dcgan", config=config, weights=weights, card="", about={})
-    with pytest.raises(ValueError, match="no features of pictures; builtin:distortion has"):
+    with pytest.raises(ValueError, match="not a feature extractor; use builtin:tagger"):
         load_extractor(str(tmp_path / "g"), CPU)
 
 
-def test_a_model_that_embeds_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SimpleNamespace(embed=means, config=Config(DataConfig(24, 32)))
+def test_a_model_with_embed_is_an_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Scorer(Config(DataConfig(24, 32)))
+    monkeypatch.setattr(model, "embed", means)
     monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
     extractor = load_extractor(features.DEFAULT, CPU)
@@ -95,7 +96,7 @@ def test_dinov2_from_a_folder(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(normal).pooler_output
     np.testing.assert_allclose(extractor(seen), expected.numpy(), atol=1e-5)
-    with pytest.raises(ValueError, match=r"expected 00ff: not the weights that are meant"):
+    with pytest.raises(ValueError, match="expected 00ff"):
         load_extractor(f"dinov2:{tmp_path / 'dino'}#00ff", CPU)
 
 
@@ -141,52 +142,52 @@ def means(x: Tensor) -> Tensor:
 
 @pytest.fixture
 def reference(faces: Path) -> Any:
-    def make(path: Path = faces, digest: str = "0" * 16) -> Reference:
-        extractor = features.Extractor("means", digest, CPU, means, (8, 8))
-        return Reference(open_dataset(path), extractor, (16, 16), batch=7)
+    def make(path: Path = faces, digest: str = "0" * 16) -> RealSet:
+        extractor = features.FeatureExtractor("means", digest, CPU, means, (8, 8))
+        return RealSet(open_dataset(path), extractor, (16, 16), batch=7)
 
     return make
 
 
-def test_features_of_a_dataset_are_remembered(reference: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_of_a_dataset_are_cached(reference: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = reference()
     expected = np.stack([pictures.center_crop(pictures.center_crop(drawn_picture(i), 16, 16), 8, 8) for i in range(64)])
     np.testing.assert_allclose(first.features, pictures.to_float(expected).mean((2, 3)).numpy(), atol=1e-6)
-    near, root = first.near, first.statistics.root
-    monkeypatch.setattr(Reference, "_extract", lambda self: pytest.fail("computed again"))
+    near, root = first.neighbours, first.gaussian.root
+    monkeypatch.setattr(RealSet, "_extract", lambda self: pytest.fail("computed again"))
     again = reference()
     np.testing.assert_array_equal(again.features, first.features)
-    np.testing.assert_array_equal(again.near, near)
-    np.testing.assert_array_equal(again.statistics.root, root)
+    np.testing.assert_array_equal(again.neighbours, near)
+    np.testing.assert_array_equal(again.gaussian.root, root)
     with pytest.raises(pytest.fail.Exception):
         _ = reference(digest="1" * 16).features  # other weights
     assert sorted(p.name.split("-")[0] for p in own_cache.iterdir()) == ["features", "neighbours", "statistics"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x05\x06 no archive", None])
-def test_a_damaged_cache_is_computed_anew(damage: bytes | None) -> None:
+def test_a_damaged_file_of_the_cache_is_computed_again(damage: bytes | None) -> None:
     calls: list[int] = []
 
     def compute() -> dict[str, np.ndarray]:
         calls.append(1)
         return {"x": np.arange(1000.0)}
 
-    remember("test", {"a": 1}, compute)
+    cached("test", {"a": 1}, compute)
     (file,) = folder().iterdir()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes(content if damage is None else damage)
-    np.testing.assert_array_equal(remember("test", {"a": 1}, compute)["x"], np.arange(1000.0))
-    remember("test", {"a": 1}, compute)
+    np.testing.assert_array_equal(cached("test", {"a": 1}, compute)["x"], np.arange(1000.0))
+    cached("test", {"a": 1}, compute)
     assert len(calls) == 2
-    remember("test", {"a": 2}, compute)
+    cached("test", {"a": 2}, compute)
     assert len(calls) == 3
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_stores_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "file"))
-    assert remember("test", {}, lambda: {"x": np.ones(2)})["x"].sum() == 2
+    assert cached("test", {}, lambda: {"x": np.ones(2)})["x"].sum() == 2
 
 
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     for seed in range(5):
         pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))
     (tmp_path / "3.png").write_bytes(b"no picture")
-    source = Files(tmp_path)
+    source = FileSet(tmp_path)
     assert len(list(source)) == 4 and [name for name, _ in source.left_out] == ["3.png"]
-    extractor = features.Extractor("means", "0" * 16, CPU, means)
-    assert len(Reference(open_dataset(tmp_path), extractor, (16, 16)).features) == 4
+    extractor = features.FeatureExtractor("means", "0" * 16, CPU, means)
+    assert len(RealSet(open_dataset(tmp_path), extractor, (16, 16)).features) == 4

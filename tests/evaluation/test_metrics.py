@@ -1,4 +1,4 @@
-"""Scores against plain formulas, and against what torch-fidelity 0.4.0 says of the same features."""
+"""Metrics against plain formulas, and against torch-fidelity 0.4.0 on the same features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kyara.evaluation import metrics
+from kyara.evaluation import metrics, statistics
+from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 
 
 def two_sets(n: int, m: int, f: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,18 +25,18 @@ FIDELITY = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "frechet", "kernel", "inception", "precision", "recall"), FIDELITY)
+@pytest.mark.parametrize(("shape", "frechet", "kid", "inception", "precision", "recall"), FIDELITY)
 def test_numbers_of_torch_fidelity(
-    shape: tuple[int, int, int], frechet: float, kernel: float, inception: float, precision: float, recall: float
+    shape: tuple[int, int, int], frechet: float, kid: float, inception: float, precision: float, recall: float
 ) -> None:
     a, b = two_sets(*shape)
-    found = metrics.frechet(metrics.statistics(a), metrics.statistics(b))
+    found = metrics.frechet(fit_gaussian(a), fit_gaussian(b))
     assert found == pytest.approx(frechet, rel=1e-6)
-    assert metrics.kernel_distance(a, b).value == pytest.approx(kernel, rel=1e-6)
+    assert metrics.kid(a, b).value == pytest.approx(kid, rel=1e-6)
     exp = np.exp(a)
     assert metrics.inception_score(exp / exp.sum(1, keepdims=True)).value == pytest.approx(inception, rel=1e-6)
-    lie = metrics.manifold(a, b, metrics.neighbours(a), metrics.neighbours(b))
-    assert (lie.precision, lie.recall) == pytest.approx((precision, recall), abs=1e-6)
+    found = metrics.prdc(a, b, neighbour_distances(a), neighbour_distances(b))
+    assert (found.precision, found.recall) == pytest.approx((precision, recall), abs=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 12), (9, 30, 24), (9, 7, 24)])
@@ -46,44 +47,44 @@ def test_frechet_is_the_trace_formula_also_with_fewer_pictures_than_features(n: 
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).astype(complex)).real.sum()
     expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * root
-    assert metrics.frechet(metrics.statistics(a), metrics.statistics(b)) == pytest.approx(expected, rel=1e-5)
+    assert metrics.frechet(fit_gaussian(a), fit_gaussian(b)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_frechet_of_numbers_on_a_line() -> None:
     a, b = np.array([[0.0], [2.0]]), np.array([[1.0], [7.0]])  # means 1 and 4, deviations 2^.5 and 18^.5
     expected = (4 - 1) ** 2 + (18**0.5 - 2**0.5) ** 2
-    assert metrics.frechet(metrics.statistics(a), metrics.statistics(b)) == pytest.approx(expected)
+    assert metrics.frechet(fit_gaussian(a), fit_gaussian(b)) == pytest.approx(expected)
 
 
-def test_frechet_is_nothing_to_itself_and_symmetric() -> None:
+def test_frechet_is_zero_for_equal_sets_and_symmetric() -> None:
     random = np.random.RandomState(0)
-    a, b = (metrics.statistics(random.rand(40, 8).astype(np.float32)) for _ in range(2))
+    a, b = (fit_gaussian(random.rand(40, 8).astype(np.float32)) for _ in range(2))
     assert metrics.frechet(a, a) == pytest.approx(0, abs=1e-10)
     assert metrics.frechet(a, b) == pytest.approx(metrics.frechet(b, a))
 
 
 def test_statistics_block_by_block_are_those_of_the_whole() -> None:
-    values = np.random.RandomState(0).randn(2 * metrics.ROWS + 17, 6) + 100
-    found = metrics.statistics(values)
+    values = np.random.RandomState(0).randn(2 * statistics.ROWS + 17, 6) + 100
+    found = fit_gaussian(values)
     np.testing.assert_allclose(found.root.T @ found.root, np.cov(values, rowvar=False), atol=1e-10)
     np.testing.assert_allclose(found.mean, values.mean(0))
     with pytest.raises(ValueError, match="at least 2 pictures"):
-        metrics.statistics(np.zeros((1, 4)))
+        fit_gaussian(np.zeros((1, 4)))
 
 
 def test_memory_is_less_than_the_features() -> None:
     values = np.random.RandomState(0).rand(60_000, 96).astype(np.float32)  # 22 MiB
-    metrics.statistics(values[:3000])
+    fit_gaussian(values[:3000])
     tracemalloc.start()
-    metrics.statistics(values)
-    metrics.kernel_distance(values, values[:4000], subsets=2, size=500)
+    fit_gaussian(values)
+    metrics.kid(values, values[:4000], subsets=2, size=500)
     metrics.diversity(values)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < values.nbytes
 
 
-def test_kernel_is_the_mean_over_pairs() -> None:
+def test_mmd_is_the_mean_over_pairs() -> None:
     random = np.random.RandomState(0)
     a, b = random.randn(5, 3), random.randn(4, 3) + 1
 
@@ -91,23 +92,23 @@ def test_kernel_is_the_mean_over_pairs() -> None:
         pairs = [(u, v) for i, u in enumerate(x) for j, v in enumerate(y) if x is not y or i != j]
         return float(np.mean([(np.dot(u, v) / 3 + 1) ** 3 for u, v in pairs]))
 
-    assert metrics.kernel(a, b) == pytest.approx(mean(a, a) + mean(b, b) - 2 * mean(a, b))
+    assert metrics.mmd(a, b) == pytest.approx(mean(a, a) + mean(b, b) - 2 * mean(a, b))
 
 
-def test_kernel_sums_sets_larger_than_a_block() -> None:
+def test_mmd_sums_sets_larger_than_a_block() -> None:
     a, b = np.random.RandomState(0).rand(2300, 2), np.random.RandomState(1).rand(1200, 2)
     assert metrics._kernel_sum(a, b) == pytest.approx(((a @ b.T / 2 + 1) ** 3).sum())
 
 
-def test_kernel_is_unbiased_and_its_interval_holds_the_truth() -> None:
+def test_mmd_is_unbiased_and_the_interval_of_kid_contains_the_truth() -> None:
     random = np.random.RandomState(0)
-    found = [metrics.kernel(random.randn(8, 4), random.randn(8, 4)) for _ in range(400)]
+    found = [metrics.mmd(random.randn(8, 4), random.randn(8, 4)) for _ in range(400)]
     assert abs(np.mean(found)) < 4 * np.std(found) / 20
     many = random.randn(3000, 4), random.randn(3000, 4) + 0.5
-    truth, held = metrics.kernel(*many), 0
+    truth, held = metrics.mmd(*many), 0
     for _ in range(30):
         few = (values[random.choice(3000, 200, replace=False)] for values in many)
-        value, low, high = metrics.kernel_distance(*few, subsets=40)
+        value, low, high = metrics.kid(*few, subsets=40)
         assert low is not None and high is not None and low < value < high
         held += low < truth < high
     assert held >= 24
@@ -138,19 +139,19 @@ def by_hand(fake: np.ndarray, real: np.ndarray) -> tuple[float, ...]:
 def test_neighbour_scores_are_those_of_whole_matrices(
     n: int, m: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "ROWS", rows)
+    monkeypatch.setattr(statistics, "ROWS", rows)
     fake, real = two_sets(n, m, 5)
-    lie = metrics.manifold(fake, real, metrics.neighbours(fake), near := metrics.neighbours(real))
-    assert (lie.precision, lie.recall, lie.density, lie.coverage) == pytest.approx(by_hand(fake, real))
+    found = metrics.prdc(fake, real, neighbour_distances(fake), near := neighbour_distances(real))
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(by_hand(fake, real))
     across = np.linalg.norm(fake[:, None] - real[None], axis=2)
-    np.testing.assert_array_equal(lie.nearest, across.argmin(1))
-    np.testing.assert_allclose(lie.distance, across.min(1))
+    np.testing.assert_array_equal(found.nearest, across.argmin(1))
+    np.testing.assert_allclose(found.distance, across.min(1))
     apart = np.linalg.norm(real[:, None] - real[None], axis=2)
     np.testing.assert_allclose(near, np.sort(apart, axis=1)[:, 1:6], atol=1e-9)
 
 
 def test_with_few_pictures_there_are_fewer_neighbours() -> None:
-    near = metrics.neighbours(np.array([[0.0], [1.0], [3.0]]))
+    near = neighbour_distances(np.array([[0.0], [1.0], [3.0]]))
     np.testing.assert_array_equal(near[:, 0], [1, 1, 2])
     assert np.isinf(near[:, 2:]).all()
 
@@ -158,24 +159,24 @@ def test_with_few_pictures_there_are_fewer_neighbours() -> None:
 def test_copies_are_counted_and_new_pictures_are_not() -> None:
     random = np.random.RandomState(0)
     real, new = random.randn(400, 8), random.randn(300, 8)
-    near = metrics.neighbours(real)
+    near = neighbour_distances(real)
 
-    def told(fake: np.ndarray) -> tuple[float, float]:
-        return metrics.uniqueness(metrics.manifold(fake, real, metrics.neighbours(fake), near), near)
+    def measured(fake: np.ndarray) -> tuple[float, float]:
+        return metrics.uniqueness(metrics.prdc(fake, real, neighbour_distances(fake), near), near)
 
-    ratio, copies = told(new)
+    ratio, copies = measured(new)
     assert 0.8 < ratio < 1.3 and copies < 0.02
     mixed = np.concatenate([new[:240], real[:60] + 0.01 * random.randn(60, 8)])
-    assert told(mixed)[1] == pytest.approx(60 / 300, abs=0.02)
-    assert told(real.copy()) == (pytest.approx(0, abs=1e-6), 1.0)
+    assert measured(mixed)[1] == pytest.approx(60 / 300, abs=0.02)
+    assert measured(real.copy()) == (pytest.approx(0, abs=1e-6), 1.0)
 
 
-def test_twins_in_the_data_are_no_reason_to_suspect_a_copy() -> None:
+def test_duplicates_in_the_data_do_not_count_as_copies() -> None:
     real = np.array([[0.0], [0.0], [9.0], [10.0]])
-    near = metrics.neighbours(real)
+    near = neighbour_distances(real)
     fake = np.array([[0.0], [2.0], [20.0], [30.0]])
-    lie = metrics.manifold(fake, real, metrics.neighbours(fake), near)
-    assert metrics.uniqueness(lie, near)[1] == 0.25  # only the picture that is the twins
+    found = metrics.prdc(fake, real, neighbour_distances(fake), near)
+    assert metrics.uniqueness(found, near)[1] == 0.25  # only the picture equal to the duplicates
 
 
 def test_accuracy_leaves_out_what_is_unknown() -> None:

@@ -16,15 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kyara import __version__, models
-from kyara.curation import rank as ranking
+from kyara.curation import scoring
+from kyara.curation.rank import rank
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
 from kyara.generation import pipeline, sampler
 from kyara.generation.generate import generate
-from kyara.generation.sampler import sample, sample_seeds, shot_latents, slerp
-from kyara.generation.shots import interpolation, parse_seeds
-from kyara.models.base import Config, DataConfig, latents
+from kyara.models.base import Config, DataConfig
 
 
 class Brightness(nn.Module):
@@ -42,7 +41,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture(autouse=True)
 def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "load", lambda name, device: Brightness())
+    monkeypatch.setattr(scoring, "load", lambda name, device: Brightness())
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -210,10 +209,11 @@ def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> 
 
 
 def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "load", models.load)
+    monkeypatch.setattr(scoring, "load", models.load)
     judge = make(tmp_path / "judge", "distortion")
     rows = read_gallery(gallery(model, count=6, rank=judge, out=tmp_path / "out"))
-    again = read_gallery(ranking.rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again"))
+    rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again")
+    again = read_gallery(tmp_path / "again")
     assert [(row["seed"], row["score"]) for row in again] == [(row["seed"], row["score"]) for row in rows]
 
 
@@ -229,37 +229,6 @@ def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> 
     with Image.open(out / "interpolation.webp") as film:
         assert 1 < film.n_frames <= 5  # type: ignore[attr-defined]  # equal ones are one
     assert "interpolation.webp" in (out / "index.html").read_text()
-
-
-def test_an_interpolation_touches_every_key_seed() -> None:
-    shots = interpolation("3-8-12", 5)
-    assert [(shot["seeds"], shot["position"]) for shot in shots] == [
-        ([3, 8], 0.0), ([3, 8], 0.5), ([8, 12], 0.0), ([8, 12], 0.5), ([8, 12], 1.0)
-    ]  # fmt: skip
-    assert len(interpolation("3-8-12-3", 8)) == 8
-    for text in ("3", "3-", "a-b", "3-3", "3-99999999999", "3-8-8"):
-        with pytest.raises(ValueError, match="--interpolate"):
-            interpolation(text, 5)
-
-
-def test_slerp_keeps_the_length_and_the_ends() -> None:
-    a, b = latents([3, 8], 512)
-    torch.testing.assert_close(slerp(a, b, 0.0), a, rtol=0, atol=0)
-    torch.testing.assert_close(slerp(a, b, 1.0), b, rtol=0, atol=0)
-    assert slerp(a, b, 0.5).norm() > 0.98 * min(a.norm(), b.norm())
-    assert (a + b).div(2).norm() < 0.8 * a.norm()
-
-
-def test_seeds_are_parsed() -> None:
-    assert parse_seeds("0-35,77") == [range(36), range(77, 78)]
-    assert parse_seeds(" 5 , 1 - 3 ") == [range(5, 6), range(1, 4)]
-    assert parse_seeds("0-4294967295") == [range(2**32)]  # no list of them
-    for text in ("", ",", "1,,2", "a", "-3", "5-2", "1.5", "4294967296", "1-2-3", "٣", "9" * 5000):
-        with pytest.raises(ValueError, match="--seeds"):
-            parse_seeds(text)
-    for text in ("1,1", "0-5,3", "7,0-9"):
-        with pytest.raises(ValueError, match="named twice"):
-            parse_seeds(text)
 
 
 @pytest.mark.parametrize(
@@ -386,16 +355,3 @@ def test_a_recogniser_is_no_generator(tmp_path: Path, model: str, monkeypatch: p
     monkeypatch.setattr(sampler, "load", lambda name, device: nn.Identity())
     with pytest.raises(ValueError, match="does not make pictures"):
         gallery(model, out=tmp_path / "out")
-
-
-def test_latents_are_those_of_the_seeds() -> None:
-    torch.testing.assert_close(shot_latents([{"seed": 4}], 8), latents([4], 8), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
-def test_seeds_are_sampled_in_batches_of_one_size(name: str, tmp_path: Path) -> None:
-    generator = sampler.load_generator(make(tmp_path / "model", name), torch.device("cpu"))
-    whole = sample(generator, latents(range(20), 8), truncation=0.8)
-    assert torch.equal(whole[3:4], sample(generator, latents([3], 8), truncation=0.8))
-    assert torch.equal(whole, torch.cat([made for made, _ in sample_seeds(generator, range(20), truncation=0.8)]))
-    assert torch.equal(whole.flip(3), sample(generator, latents(range(20), 8), truncation=0.8, mirror=True))

@@ -76,8 +76,9 @@ def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.Ca
 def test_one_picture_and_its_size(cartoon: Path, folder: Path, tmp_path: Path) -> None:
     out = translate(str(cartoon), folder / "more" / "a.png", out=tmp_path / "out", side=40).out
     assert decode(out / "a.png").shape == (66, 40, 3)
-    with pytest.raises(PictureError, match=r"broken\.png"):
-        translate(str(cartoon), folder / "broken.png", out=tmp_path / "other")
+    for dry_run in (True, False):
+        with pytest.raises(PictureError, match=r"broken\.png"):
+            translate(str(cartoon), folder / "broken.png", out=tmp_path / "other", dry_run=dry_run)
     with pytest.raises(ValueError, match="--side 3"):
         translate(str(cartoon), folder, out=tmp_path / "third", side=3)
 
@@ -288,8 +289,9 @@ def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:
     for name, content in [("empty.mp4", b""), ("text.mp4", b"no film" * 99), ("half.mp4", data[: len(data) // 3])]:
         broken = tmp_path / name
         broken.write_bytes(content)
-        with pytest.raises(PictureError, match=name):
-            translate(str(cartoon), broken, out=tmp_path / "out")
+        for dry_run in (True, False):
+            with pytest.raises(PictureError, match=name):
+                translate(str(cartoon), broken, out=tmp_path / "out", dry_run=dry_run)
         assert not (tmp_path / "out").exists()
     damaged = bytearray(data)
     frames = data.index(b"mdat") + 4
@@ -305,7 +307,7 @@ def test_without_the_extra_films_say_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     (tmp_path / "film.mp4").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"pip install .av.*kyara\[video\]"):
+    with pytest.raises(ValueError, match=r"films need PyAV; .*pip install .*\[video\]"):
         translate(str(cartoon), tmp_path / "film.mp4", out=tmp_path / "out")
 
 

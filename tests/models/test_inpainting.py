@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from kyara.data.holes import KINDS, draw_holes, draw_kind
 from kyara.models import inpainting, stored
-from kyara.models.base import Batch
-from kyara.models.inpainting import KINDS, PRESETS, Attention, Config, Model, draw_holes, draw_kind
+from kyara.models.base import Batch, identity
+from kyara.models.inpainting import LOSSES, PRESETS, Attention, Config, Model, Step, weighted_losses
 from kyara.nn.layers import PartialConv, spread
 from kyara.perception.features import even, gram, load_features
 
 CPU = torch.device("cpu")
 TINY = PRESETS["tiny"]
-WEIGHTS = ("hole", "valid", "perceptual", "style", "tv", "adversarial")
-NAMES = ("hole", "valid", "perceptual", "style", "tv", "g")
 
 
 def model_with(**changes: Any) -> Model:
@@ -29,7 +28,7 @@ def model_with(**changes: Any) -> Model:
 
 
 def only(weight: str, value: float) -> dict[str, float]:
-    return {name: value if name == weight else 0.0 for name in WEIGHTS}
+    return {name: value if name == weight else 0.0 for name in LOSSES}
 
 
 def some_pictures(count: int = 4, size: int = 32) -> Tensor:
@@ -169,14 +168,13 @@ def test_features_are_averaged_where_they_are_known(monkeypatch: pytest.MonkeyPa
 # Losses
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_each_loss_by_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss at weight 2 is twice what a slow computation says, is the only one, and has a gradient."""
     monkeypatch.setattr(inpainting, "SHIFTS", 1)
-    weight = WEIGHTS[NAMES.index(name)]
-    model, real, holes = model_with(**only(weight, 2.0)), some_pictures(), centre(4)
+    model, real, holes = model_with(**only(name, 2.0)), some_pictures(), centre(4)
     made = model.g(real, holes)
-    losses = model._g_losses(made, real, holes, Batch(real))
+    losses = weighted_losses(Step(model, made, real, holes, identity))
     assert list(losses) == [name]
     a, b, h = (x.detach().double().numpy() for x in (made, real, holes))
     filled = np.where(h, a, b)
@@ -187,7 +185,7 @@ def test_each_loss_by_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     elif name == "tv":
         down = np.abs(filled[:, :, 8:25, 8:24] - filled[:, :, 7:24, 8:24]).sum() / (4 * 3 * 31 * 32)
         wanted = down + np.abs(filled[:, :, 8:24, 8:25] - filled[:, :, 8:24, 7:24]).sum() / (4 * 3 * 31 * 32)
-    elif name == "g":
+    elif name == "adversarial":
         assert model.d is not None
         wanted = np.log1p(np.exp(-model.d(torch.tensor(filled).float()).detach().numpy())).mean()
     else:
@@ -353,7 +351,7 @@ def test_it_learns_to_fill() -> None:
     optimizer = torch.optim.Adam(model.g.parameters(), 5e-3)
     losses = []
     for _ in range(60):
-        loss = model._g_losses(model.g(real, holes), real, holes, Batch(real))["hole"]
+        loss = weighted_losses(Step(model, model.g(real, holes), real, holes, identity))["hole"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

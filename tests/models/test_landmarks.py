@@ -44,17 +44,20 @@ def test_points_go_where_the_picture_goes() -> None:
     torch.manual_seed(0)
     config = CONFIG.replace(augment={"colour": 0.0, "scale": 0.2})
     points = (FACE[8:9] * 0.4 + 0.3).expand(16, 1, 2)
-    moved, there = landmarks.vary(dotted(points), points, config)
+    moved, there = landmarks.vary(dotted(points), points, config.augment)
     for picture, point in zip(moved, there, strict=True):
         assert torch.allclose(brightest(picture, point[0]), point[0], atol=0.01)
     assert there.std(0).min() > 0.03
 
 
 def test_a_mirrored_face_keeps_its_left() -> None:
+    """Also a face that lies on its side or stands on its head: whether a picture was mirrored is known, not guessed."""
     mirrored = FACE * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
-    both = landmarks.unmirror(torch.stack([FACE, mirrored]))
-    assert torch.equal(both[0], FACE)
-    assert torch.allclose(both[1], FACE)  # it is its own mirror image
+    points, flipped = torch.stack([FACE, mirrored, mirrored]), torch.tensor([False, True, False])
+    found = landmarks.unmirrored(Batch(torch.zeros(3, 3, 8, 8), points=points, mirrored=flipped))
+    assert torch.equal(found[0], FACE) and torch.equal(found[2], mirrored)
+    assert torch.allclose(found[1], FACE)  # it is its own mirror image
+    assert torch.equal(landmarks.unmirrored(Batch(torch.zeros(3, 3, 8, 8), points=points)), points)
 
 
 def test_unknown_points_count_for_nothing() -> None:
@@ -64,7 +67,7 @@ def test_unknown_points_count_for_nothing() -> None:
 
     def losses(given: torch.Tensor) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        return model.losses("find", Batch(pictures, labels={"points": given}))
+        return model.losses("train", Batch(pictures, points=given))
 
     points[2:] = torch.nan
     half = losses(points)
@@ -72,7 +75,7 @@ def test_unknown_points_count_for_nothing() -> None:
     points[3] = FACE
     assert not torch.equal(losses(points)["distance"], half["distance"])
     assert all(float(loss.detach()) == 0 for loss in losses(torch.full_like(points, torch.nan)).values())
-    with pytest.raises(ValueError, match="must be 12"):
+    with pytest.raises(ValueError, match="must have 12"):
         losses(points[:, :5])
 
 
@@ -85,7 +88,7 @@ def test_it_learns_where_dots_are() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(150):
         points = FACE * 0.6 + torch.rand(8, 1, 2, generator=generator) * 0.4
-        losses = model.losses("find", Batch(dotted(points, 32), labels={"points": points}))
+        losses = model.losses("train", Batch(dotted(points, 32), points=points))
         sum(losses.values()).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -93,7 +96,7 @@ def test_it_learns_where_dots_are() -> None:
     points = FACE * 0.6 + torch.rand(8, 1, 2, generator=generator) * 0.4
     off = (model.find(dotted(points, 32)) - points).norm(dim=2).mean()
     assert off < 0.03  # a pixel; at the mean place it would be 0.15
-    scores = model.measure(Batch(dotted(points, 32), labels={"points": points}), lambda a, b: 0.0)
+    scores = model.measure(Batch(dotted(points, 32), points=points), lambda a, b: 0.0)
     assert scores["error"] == pytest.approx(float(off.detach()) / 0.24, rel=0.05)
 
 
@@ -113,24 +116,6 @@ def test_eyes_grow_in_place() -> None:
     assert torch.allclose(portrait.remap(before, none), before, atol=1e-4) and torch.equal(stayed, points)
 
 
-def test_both_eyes_are_cut_out_alike() -> None:
-    symmetric = dotted(FACE.expand(1, -1, -1), 128)
-    left, right = portrait.eyes(symmetric, FACE[None])
-    assert left.shape == (3, portrait.CROP, portrait.CROP)
-    assert torch.allclose(left, right, atol=1e-3) and left.max() > 0.5
-
-
-def test_stripes_are_seen_where_eyes_are_cut_out() -> None:
-    """Looked up at single places, stripes one pixel wide became a surface of any tone."""
-    stripes = torch.zeros(1, 3, 128, 128)
-    stripes[..., ::2] = 1.0
-    for shift in (0.0, 0.25 / 128, 0.5 / 128):
-        cut = portrait.eyes(stripes, FACE[None] + shift)
-        assert abs(float(cut.mean()) - 0.5) < 0.02
-    wide = portrait.eyes(stripes, FACE[None] * 1.6 - 0.3)  # 80 pixels become 48
-    assert abs(float(wide.mean()) - 0.5) < 0.02 and wide.std() < 0.3
-
-
 def test_flat_is_flat_and_edges_stay() -> None:
     torch.manual_seed(0)
     step = torch.full((1, 3, 128, 128), -0.5)
@@ -146,8 +131,6 @@ def test_tone_makes_no_difference_to_relief() -> None:
     lines = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     darker = lines * 0.5 - torch.tensor([0.3, 0.1, 0.2])[:, None, None]
     assert torch.allclose(portrait.relief(darker), portrait.relief(lines) * 0.5, atol=1e-5)
-    assert torch.allclose(portrait.contrast(darker), portrait.contrast(lines), atol=0.05)
-    assert torch.allclose(portrait.contrast(lines).mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
 
 
 def test_a_face_out_of_place_costs() -> None:

@@ -32,7 +32,7 @@ def variants() -> list[Variant]:
     """Each architecture in every way that it can be trained."""
     found = []
     for name in models.names():
-        use = models.architecture(name).attributed
+        use = models.architecture(name).data_spec.attributes
         found += [Variant(name, False)] * (use != "must") + [Variant(name, True)] * (use != "never")
     return found
 
@@ -48,10 +48,11 @@ def batch_of(model: Model, count: int = 8) -> Batch:
     """Random pictures, and labels of which some are unknown."""
     real = torch.rand(count, 3, model.config.data.height, model.config.data.width) * 2 - 1
     labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.data.attributes.items()}
-    if model.pointed:
-        labels["points"] = torch.rand(count, 12, 2)
-        labels["points"][1] = torch.nan
-    return Batch(real, labels=labels, photos=real.flip(0, 1) if model.from_photos else None)
+    points = None
+    if model.data_spec.points:
+        points = torch.rand(count, 12, 2)
+        points[1] = torch.nan
+    return Batch(real, labels=labels, points=points, photos=real.flip(0, 1) if model.data_spec.photos else None)
 
 
 @pytest.fixture(params=models.names())
@@ -87,7 +88,7 @@ def test_unknown_numbers_are_refused(name: str) -> None:
 def test_presets_build_from_their_own_description(name: str) -> None:
     for config in models.architecture(name).presets.values():
         with torch.device("meta"):
-            if models.architecture(name).attributed == "must":
+            if models.architecture(name).data_spec.attributes == "must":
                 config = config.replace(data={"attributes": ATTRIBUTES, "label_counts": COUNTS})
             assert models.build(name, dataclasses.asdict(config)).config == config
 
@@ -117,7 +118,7 @@ def test_a_translator_keeps_every_shape(variant: Variant) -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
 def test_any_shape_and_every_phase_learns(variant: Variant, shape: tuple[int, int]) -> None:
     height, width = shape
-    size = {} if models.architecture(variant.name).of_another else {"height": height, "width": width}
+    size = {} if models.architecture(variant.name).data_spec.of_model else {"height": height, "width": width}
     model = tiny(variant, **size).train()
     for phase in model.phases:
         player = model.players()[phase]
@@ -195,12 +196,12 @@ def test_training_and_resuming_are_exact(
     the curves, which the adaptive augmentation follows."""
     monkeypatch.setattr(loop, "TICK", 6)
     name, data = variant.name, tagged_faces if variant.told else faces
-    cls = models.architecture(name)
-    data = (pointed_faces if cls.pointed else data,) if not (cls.from_photos or cls.of_another) else ()
+    spec = models.architecture(name).data_spec
+    data = () if spec.photos or spec.of_model else (pointed_faces if spec.points else data,)
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
-    arguments |= {"photos": photos, "drawings": faces} if cls.from_photos else {}
-    arguments |= {"of": "builtin:anime"} if cls.of_another else {}
+    arguments |= {"photos": photos, "drawings": faces} if spec.photos else {}
+    arguments |= {"of": "builtin:anime"} if spec.of_model else {}
     whole = train(name, *data, out=tmp_path / "whole", kimg=0.16, **arguments).out
     parts = train(name, *data, out=tmp_path / "parts", kimg=0.08, **arguments).out
     train(name, *data, out=parts, kimg=0.16, **arguments)

@@ -220,7 +220,7 @@ def rank(given: Given) -> Made:
     folder = faces_of(given, "builtin:anime", "20-27", "mixed", truncation=1.3)
     write_png(folder / "drawn.png", drawn_picture(1, 80)[:, :60])
     write_png(folder / "noise.png", np.random.RandomState(0).randint(0, 256, (50, 70, 3)).astype(np.uint8))
-    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9))
+    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9).out)
 
 
 @case
@@ -400,13 +400,13 @@ def scores(found: Sequence[Mapping[str, Any]]) -> Made:
 @case
 def evaluate(given: Given) -> Made:
     folder = drawings(given.folder / "others", range(100, 116))
-    return scores(kyara.evaluate(str(folder), given.faces, workers=0)["scores"])
+    return scores(kyara.evaluate(str(folder), given.faces, workers=0).as_json()["scores"])
 
 
 @case
 def evaluate_generator(given: Given) -> Made:
     report = kyara.evaluate("builtin:anime", given.faces, count=12, reals=40, features="builtin:distortion", workers=0)
-    return scores(report["scores"])
+    return scores(report.as_json()["scores"])
 
 
 @case
@@ -415,9 +415,10 @@ def compare(given: Given) -> Made:
     runs = tuple(
         str(kyara.train(name, given.faces, out=given.folder / name, **options).out) for name in ("dcgan", "mlp")
     )
-    out = kyara.compare(tuple(runs), data=given.faces, out=given.folder / "out", count=12, draws=2, workers=0)
-    found = json.loads((out / "comparison.json").read_text())
-    made: Made = {"real": np.array(numbers(found["real"])), "verdict": found["verdict"]}
+    kyara.compare(runs, data=given.faces, out=given.folder / "out", count=12, draws=2, workers=0)
+    found = json.loads((given.folder / "out" / "comparison.json").read_text())
+    real = [{key: value for key, value in score.items() if key != "range"} for score in found["real"].values()]
+    made: Made = {"real": np.array(numbers(real)), "verdict": found["verdict"]}
     for model in found["models"]:
         made |= {f"{model['name']} {key}": value for key, value in scores([*model["scores"].values()]).items()}
         draws = [score["draws"] for score in model["scores"].values()]
@@ -474,7 +475,8 @@ def prepared(out: Path, metadata: str, report: Path) -> Made:
 
 @case
 def prepare(given: Given) -> Made:
-    out = kyara.prepare(art(given.folder / "art"), given.folder / "out.zip")
+    out = given.folder / "out.zip"
+    kyara.prepare(art(given.folder / "art"), out)
     with zipfile.ZipFile(out) as archive:
         metadata = archive.read("metadata.csv").decode()
     return prepared(out, metadata, given.folder / "out.zip.report.json")
@@ -483,7 +485,8 @@ def prepare(given: Given) -> Made:
 @case
 def prepare_whole(given: Given) -> Made:
     options: dict[str, Any] = {"size": "48x32", "crop": "whole", "duplicates": "exact", "limit": 7, "min_size": 5}
-    out = kyara.prepare(art(given.folder / "art"), given.folder / "out", **options)
+    out = given.folder / "out"
+    kyara.prepare(art(given.folder / "art"), out, **options)
     return prepared(out, (out / "metadata.csv").read_text(), out / "report.json")
 
 
@@ -508,14 +511,15 @@ def augmented() -> Iterator[None]:
 
 def train(given: Given, name: str, told: bool = False, out: str = "run", steps: int = STEPS, **options: Any) -> Path:
     kind: type[Model] = models.architecture(name)
-    if kind.from_photos:
+    spec = kind.data_spec
+    if spec.photos:
         options |= {"photos": given.photos, "drawings": given.faces}
-    elif kind.of_another:
+    elif spec.of_model:
         from networks import generator
 
         options |= {"of": generator(given.folder / "another")}
     else:
-        options |= {"data": given.pointed if kind.pointed else given.tagged if told else given.faces}
+        options |= {"data": given.pointed if spec.points else given.tagged if told else given.faces}
     options |= {"attributes": "hair,eyes"} if told else {}
     kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
@@ -526,7 +530,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
 def training_cases() -> None:
     """Every architecture, in every way that it can be told attributes."""
     for name in models.names():
-        use = models.architecture(name).attributed
+        use = models.architecture(name).data_spec.attributes
         for told in [False] * (use != "must") + [True] * (use != "never"):
             CASES[f"train-{name}" + "-told" * told] = lambda given, n=name, t=told: trained(train(given, n, t))
 
@@ -629,17 +633,18 @@ def augmentations(given: Given) -> Made:
 @case
 def metrics(given: Given) -> Made:
     from kyara.evaluation import metrics
+    from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 
     fake, real = noise(60, 16).numpy(), 0.8 * noise(80, 16, seed=1).numpy() + 0.2
-    near_fake, near_real = metrics.neighbours(fake), metrics.neighbours(real)
-    found = metrics.manifold(fake, real, near_fake, near_real)
+    near_fake, near_real = neighbour_distances(fake), neighbour_distances(real)
+    found = metrics.prdc(fake, real, near_fake, near_real)
     chances = noise(60, 5, seed=2).softmax(1).numpy()
     pixels = np.random.RandomState(0).randint(0, 256, (6, 8, 8, 3)).astype(np.uint8)
     grey = metrics.grey_entropy(pixels)
     return {
-        "frechet": np.array(metrics.frechet(metrics.statistics(fake), metrics.statistics(real))),
-        "frechet of few": np.array(metrics.frechet(metrics.statistics(fake[:9]), metrics.statistics(real[:12]))),
-        "kernel": np.array([metrics.kernel(fake, real), *metrics.kernel_distance(fake, real)]),
+        "frechet": np.array(metrics.frechet(fit_gaussian(fake), fit_gaussian(real))),
+        "frechet of few": np.array(metrics.frechet(fit_gaussian(fake[:9]), fit_gaussian(real[:12]))),
+        "kernel": np.array([metrics.mmd(fake, real), *metrics.kid(fake, real)]),
         "manifold": np.array([found.precision, found.recall, found.density, found.coverage]),
         "nearest": found.nearest,
         "distance": found.distance,

@@ -31,7 +31,7 @@ def generator(path: Path, seed: int = 0) -> str:
 def projector_of(path: Path, of: str) -> str:
     """One with random weights that answer to what they see."""
     torch.manual_seed(1)
-    config = projector.PRESETS["tiny"].replace(**projector.Model.about(of, "auto"))
+    config = projector.PRESETS["tiny"].replace(**projector.Model.describe_source(of, "auto"))
     model = projector.Model(config)
     model.deviation.fill_(0.5)
     card = checkpoint.write

@@ -160,7 +160,7 @@ def test_compiled_code_follows_the_strength_of_augmentation(name: str, monkeypat
     model = build(name)
     compiled = Trainer(model, Options(8, 8), compile_losses=True)
     batch = Batch(pictures(model))
-    if model.from_photos:
+    if model.data_spec.photos:
         batch.photos = pictures(model, seed=2)
     for p in (0.0, 0.1, 0.2):
         compiled.augment.p = p

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class HoleConfig:
+    """A distribution of holes: relative frequencies of five kinds, and their sizes."""
+
+    free_form: float = 0.35
+    """Frequency of a few broad strokes."""
+    rectangles: float = 0.15
+    """Frequency of a rectangle anywhere, a fifth to three fifths of each side."""
+    centre: float = 0.2
+    """Frequency of the square in the middle: a quarter of the area."""
+    eyes: float = 0.15
+    """Frequency of a hole over the eyes, both or one; for aligned faces."""
+    mouth: float = 0.15
+    """Frequency of a hole over the mouth; for aligned faces."""
+    strokes: int = 4
+    """Maximum number of strokes of a free form, of four segments each."""
+    stroke_width: tuple[float, float] = (0.06, 0.2)
+    """Their minimum and maximum width, as a share of the shorter side."""
+    eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
+    """Centre and half extents of the hole of the left eye: x, y, width, height as shares of the picture's. The right
+    one mirrors it."""
+    mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)
+    """The same of the mouth."""
+    jitter: float = 0.05
+    """Maximum shift of these, as a share of the side; they grow or shrink by up to six times as much."""
 
 
 def rectangles(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
@@ -123,3 +151,35 @@ def _around(span: slice, length: int, side: int) -> slice:
     """So long a part of a side, with the span in its middle if it can be."""
     begin = min(max((span.start + span.stop - length) // 2, 0), side - length)
     return slice(begin, begin + length)
+
+
+KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
+
+
+def draw_holes(
+    config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Holes of the Config's kinds, as often as it says: (B, 1, H, W) bool, on the CPU."""
+    shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
+    kind = torch.multinomial(shares, count, replacement=True, generator=generator)
+    holes = torch.stack([draw_kind(name, config, count, height, width, generator) for name in KINDS])
+    return holes[kind, torch.arange(count)][:, None]
+
+
+def draw_kind(
+    kind: str, config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Holes of one kind: (B, H, W) bool."""
+    size = count, height, width
+    if kind == "free_form":
+        return free_form(*size, config.strokes, config.stroke_width, generator)
+    if kind == "rectangles":
+        return somewhere(*size, (0.2, 0.6), generator)
+    if kind == "centre":
+        return middle(*size)
+    if kind == "mouth":
+        return around(config.mouth_at, *size, config.jitter, generator)
+    x, *rest = config.eyes_at
+    left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
+    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth has only the one hidden, a fifth the other
+    return (left & (shown >= 0.2)) | (right & (shown < 0.8))

@@ -1,4 +1,4 @@
-"""What is slow to compute and never changes, kept between runs: ~/.cache/kyara, or where KYARA_CACHE says."""
+"""A cache on disk for arrays that are slow to compute: ~/.cache/kyara, or the folder KYARA_CACHE."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Arrays = dict[str, np.ndarray]
 
 
 def folder() -> Path:
-    """Where it is kept. Deleting the folder costs only time."""
+    """The folder of the cache. It can be deleted at any time."""
     return Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara")
 
 
-def remember(kind: str, key: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
-    """What `compute` returned when it was last called with this `key`, or returns now. A file that was damaged, or is
-    about something else, is computed anew; a folder that cannot be written is done without."""
+def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays that are stored for this `key`, or else those of `compute`, which are then stored. A damaged file is
+    computed again; if the folder cannot be written nothing is stored."""
     text = json.dumps(key, sort_keys=True)
     path = folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:  # the archive's checksums are compared on reading
-            found = {name: file[name] for name in file.files}
-        if str(found.pop("key")) == text:
-            return found
+        with np.load(path, allow_pickle=False) as file:  # reading checks the checksums of the archive
+            arrays = {name: file[name] for name in file.files}
+        if str(arrays.pop("key")) == text:
+            return arrays
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         pass
-    found = compute()
+    arrays = compute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda temporary: _save(temporary, {**found, "key": np.array(text)}))
+        write_atomic(path, lambda temporary: _save(temporary, {**arrays, "key": np.array(text)}))
     except OSError:
         pass
-    return found
+    return arrays
 
 
 def _save(path: Path, arrays: Arrays) -> None:
@@ -51,7 +51,8 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def identity(dataset: Dataset) -> str:
-    """The dataset's fingerprint, and of a folder, which has no checksums, when each file last changed."""
+    """A key for the content of a dataset: its fingerprint and, for a folder, which has no checksums, the times of last
+    change of its files."""
     if dataset.path.is_file():
         return dataset.fingerprint
     changed = [(dataset.path / name).stat().st_mtime_ns for name in dataset.names]

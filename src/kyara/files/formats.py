@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from PIL import features
+
 _DRAWING = "the file of a drawing program; export it as PNG"
 _HEIC = "HEIC is not read; save it as PNG or JPEG"
 _SUFFIXES = {
@@ -12,7 +14,7 @@ _SUFFIXES = {
     **dict.fromkeys((".svg", ".ai", ".eps", ".pdf"), "a vector format; export it as PNG"),
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2"), "a raw photo; save it as PNG or JPEG"),
     ".jxl": "JPEG XL is not read; save it as PNG",
-    ".avif": "AVIF needs a Pillow that reads it; install pillow>=11.3, or save it as PNG",
+    **({} if features.check("avif") else {".avif": "AVIF needs another build of Pillow; save it as PNG"}),
 }
 
 

@@ -2,7 +2,7 @@
 
     *.png          the pictures
     gallery.csv    one row per picture: file_name, seed, attributes, score, source; best first once ranked
-    index.html     the page for people: no script, nothing from outside, opens from the disk
+    index.html     the page
     sheet.png      the first pictures side by side
 
 A Gallery that someone else made is hostile until checked: a row may name only a file inside the folder.
@@ -24,9 +24,9 @@ import numpy as np
 
 from kyara.files.atomic import check_free, free_folder, write_atomic, write_errors
 from kyara.files.errors import GalleryError
-from kyara.files.gallery_page import HEAD as HEAD
+from kyara.files.gallery_page import HEAD as HEAD  # TRANSITION: imported from here by code not yet merged
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
-from kyara.files.gallery_page import UNTAGGED as UNTAGGED
+from kyara.files.gallery_page import UNTAGGED as UNTAGGED  # TRANSITION
 from kyara.files.pictures import decode, encode_png, resize
 from kyara.files.pictures import sheet as side_by_side
 
@@ -39,11 +39,11 @@ SPARE = 64
 
 
 def read_gallery(path: Path) -> list[dict[str, str]]:
-    """The rows of a Gallery in its order, column -> cell, with "" for what is missing. GalleryError if the
-    table is absent or garbled, or names a file outside the folder; that the files exist is not checked."""
+    """The rows of a Gallery in its order, column -> cell, "" for missing cells. GalleryError if the table is missing or
+    damaged, or names a file outside the folder; whether the files exist is not checked."""
     table, folder = path / TABLE, path.resolve()
     try:
-        # Names of files need not be UTF-8; the same bytes come back when they are used as names again.
+        # Names of files need not be UTF-8; surrogates become the same bytes again.
         with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header, *cells = csv.reader(file)
     except (OSError, ValueError, csv.Error) as error:

@@ -1,8 +1,7 @@
 """Pictures in and out: nothing else in Kyara opens or encodes one.
 
-A picture in memory is (H, W, 3) uint8 RGB. A file is hostile until it is decoded: what it declares is checked
-before memory is spent on it, only the decoders named here ever run, and whatever is wrong becomes a
-`PictureError`.
+A picture in memory is (H, W, 3) uint8 RGB. A file is hostile until it is decoded: the size that it declares is checked
+before memory is allocated, only the decoders named here run, and every failure becomes a `PictureError`.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 100_000_000
-"""Pictures that declare more pixels are refused before anything is decoded."""
+"""Pixels of a picture at most; checked before anything is decoded."""
 MAX_BYTES = 256 * 2**20
-"""Files larger than this are refused before they are read."""
+"""Bytes of a file at most; checked before it is read."""
 MAX_SIDE = 8192
-"""The longest side that `parse_size` accepts."""
+"""Pixels of a side at most, for `parse_size`."""
 MAX_RECIPE = 2**20
-"""Bytes of the longest recipe that `read_recipe` looks at."""
+"""Bytes of a recipe at most, for `read_recipe`."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | (
     {".avif"} if features.check("avif") else frozenset()
 )
-"""What the name of a picture ends in, in lower case. What is inside decides how it is decoded."""
+"""Suffixes of pictures, in lower case. The content, not the suffix, decides how a file is decoded."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -50,13 +49,12 @@ WHITE = (255, 255, 255)
 
 
 def decode(source: Path | bytes, name: str | None = None, *, at_least: int | None = None) -> np.ndarray:
-    """The picture in a file or in a file's bytes, (H, W, 3) uint8 RGB.
+    """The picture in a file or in the bytes of one, (H, W, 3) uint8 RGB.
 
-    Whoever needs no more than `at_least` pixels on each side gets a large JPEG at a half, a quarter or an eighth of
-    its size, which is several times as fast.
-
-    Turned as its EXIF says; transparency laid over white; palettes, grey and CMYK converted; 16 bits scaled
-    to 8; the first frame of an animation. Raises nothing but PictureError, which calls the picture `name`.
+    Rotated by its EXIF; transparency on white; palettes, grey and CMYK converted; 16 bits scaled to 8; the first frame
+    of an animation. With `at_least`, a large JPEG is decoded at a half, a quarter or an eighth of its size, each side
+    with at least that many pixels, which is several times as fast. Raises only PictureError, which calls the picture
+    `name`.
     """
     with _open(source, name) as picture:
         if at_least is not None:
@@ -66,7 +64,7 @@ def decode(source: Path | bytes, name: str | None = None, *, at_least: int | Non
 
 
 def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
-    """The same with what is transparent in it, (H, W, 4) uint8; opaque where the file says nothing of it."""
+    """The same with its alpha channel, (H, W, 4) uint8; opaque if the file has none."""
     with _open(source, name) as picture:
         picture.load()
         if picture.has_transparency_data:
@@ -78,26 +76,26 @@ def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
 
 
 def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
-    """(width, height) that a file declares, before any EXIF rotation; PictureError as in `decode`."""
+    """(width, height) that a file declares, before rotation by its EXIF. PictureError as in `decode`."""
     with _open(source, name) as picture:
         return picture.size
 
 
 @contextlib.contextmanager
 def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
-    """The picture, not yet decoded. Whatever goes wrong while it is open becomes a PictureError."""
+    """The picture, not yet decoded. Every exception while it is open becomes a PictureError."""
     name = name or (str(source) if isinstance(source, Path) else "picture")
     data = b""
     try:
         data = _read_file(source) if isinstance(source, Path) else source
         _check_bytes(data)
-        # Pillow warns of damage that either does not matter or is raised as an error further on.
+        # Pillow warns of damage that either does not matter or raises an error later.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
                 yield picture
-    except Exception as error:  # decoders of hostile bytes raise whatever they like
+    except Exception as error:  # decoders of hostile bytes raise anything
         raise PictureError(f"{name}: {_reason(error, data, name)}") from error
 
 
@@ -126,7 +124,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _reason(error: Exception, data: bytes, name: str) -> str:
-    """What is wrong, in words for the owner of the file."""
+    """What is wrong, for the owner of the file."""
     text = str(error)
     if isinstance(error, PictureError):
         return text
@@ -148,7 +146,7 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
 
 def _rgb(picture: Image.Image) -> np.ndarray:
     """Any loaded picture as (H, W, 3) uint8 RGB."""
-    with contextlib.suppress(Exception):  # broken EXIF turns nothing; the pixels are fine
+    with contextlib.suppress(Exception):  # broken EXIF rotates nothing; the pixels are fine
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith(("I", "F")):
         grey = _to_8_bits(np.asarray(picture))
@@ -167,11 +165,8 @@ def _rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Grey of any depth as uint8, scaled and never clipped.
-
-    16 bit files use their whole range. The range of wider ones is not written in them: the narrowest of the
-    usual ones that holds the values is taken, or else their own.
-    """
+    """Grey of any depth as uint8, scaled and never clipped. 16 bit files use their whole range. Wider ones do not say
+    theirs: it is the narrowest usual range that contains the values, or their own."""
     if values.dtype.itemsize == 2:
         return np.round(values.astype(np.float32) / 257).astype(np.uint8)
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
@@ -184,7 +179,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """The picture (H, W, 3) uint8 as a PNG file; `recipe` travels in it as JSON (text chunk "kyara")."""
+    """The picture (H, W, 3) uint8 as a PNG file with `recipe` in it as JSON (text chunk "kyara")."""
     info = None
     if recipe is not None:
         info = PngImagePlugin.PngInfo()
@@ -193,7 +188,7 @@ def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> 
 
 
 def encode_webp(picture: np.ndarray) -> bytes:
-    """The picture (H, W, 3) uint8 as a lossless WebP file: `decode` gives the same back, to the bit."""
+    """The picture (H, W, 3) uint8 as a lossless WebP file."""
     # The quality of a lossless file is effort: this is 4 % larger than the smallest, at ten times the speed.
     return _encode(picture, "WEBP", lossless=True, quality=20, method=2)
 
@@ -220,12 +215,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def read_recipe(path: Path) -> dict[str, Any] | None:
-    """What `write_png` put into the PNG at `path`; None if the file carries no readable recipe."""
+    """The recipe in the PNG at `path`; None if there is no readable one."""
     try:
         with path.open("rb") as file:
             if file.read(8) != PNG_SIGNATURE:
                 return None
-            for _ in range(1000):  # it stands before the pixels; a file with more chunks there is not ours
+            for _ in range(1000):  # it is before the pixels; a file with more chunks there is not ours
                 length, kind = struct.unpack(">I4s", file.read(8))
                 if kind in (b"IDAT", b"IEND"):
                     return None
@@ -242,10 +237,10 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 
 
 def encode_animation(pictures: Iterable[np.ndarray], fps: float) -> bytes:
-    """Pictures of one size, each (H, W, 3) uint8, as an animated WebP that loops, `fps` of them a second."""
+    """Pictures of one size, each (H, W, 3) uint8, as an animated WebP that loops, with `fps` frames a second."""
     frames = [_image(picture) for picture in pictures]
     if not frames or not fps > 0:
-        raise ValueError(f"an animation needs pictures and a positive number of them a second, not {fps}")
+        raise ValueError(f"an animation needs pictures and a positive frame rate, not {fps}")
     if len({frame.size for frame in frames}) > 1:
         raise ValueError("the pictures of an animation must all have one size")
     buffer = io.BytesIO()
@@ -275,15 +270,15 @@ Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
 
 
 def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos") -> np.ndarray:
-    """The picture (H, W, 3) uint8 at that size, by that filter; itself if it has that size."""
+    """The picture (H, W, 3) uint8 resized with a filter; the same array if it has that size."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
 
 
 def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The largest centred region of that aspect, resized. Whole pixels are cut: a picture that only needs
-    cutting stays sharp."""
+    """The largest centred region of that aspect, resized. It is cut at whole pixels, so that a picture that needs no
+    resizing stays sharp."""
     h, w = picture.shape[:2]
     cut_w, cut_h = min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
     x, y = (w - cut_w) // 2, (h - cut_h) // 2
@@ -291,7 +286,7 @@ def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The whole picture, as large as fits, centred on white."""
+    """The whole picture, resized to fit and centred on white."""
     h, w = picture.shape[:2]
     scale = min(width / w, height / h)
     fit_w, fit_h = min(width, max(1, round(w * scale))), min(height, max(1, round(h * scale)))
@@ -302,8 +297,7 @@ def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
-    """All pictures side by side on white, row by row, as one picture; about square unless `columns` says how
-    many stand in a row."""
+    """All pictures side by side on white, row by row, as one picture: `columns` in a row, or about square."""
     if not len(pictures):
         raise ValueError("a sheet needs at least one picture")
     columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
@@ -318,15 +312,15 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = Non
 
 
 def numbered(picture: np.ndarray, number: int) -> np.ndarray:
-    """The picture (H, W, 3) with a strip below it, on which its number on a sheet stands: (H + 14, W, 3)."""
+    """The picture (H, W, 3) with its number on a strip below it: (H + 14, W, 3)."""
     strip = Image.new("RGB", (picture.shape[1], 14), WHITE)
     ImageDraw.Draw(strip).text((2, 1), str(number), fill=(0, 0, 0), font=ImageFont.load_default_imagefont())
     return np.concatenate([picture, np.array(strip)])
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:
-    """uint8 pictures (B, H, W, 3) or (H, W, 3) as models take them: (B, 3, H, W) or (3, H, W) in [-1, 1]. In memory the
-    channels stay last, as the networks want them."""
+    """uint8 pictures (B, H, W, 3) or (H, W, 3) as input of a model: (B, 3, H, W) or (3, H, W) in [-1, 1], in
+    channels_last memory format."""
     import torch
 
     tensor = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(pictures))

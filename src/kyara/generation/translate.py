@@ -29,8 +29,8 @@ from kyara.verbs import (
     Out,
     Result,
     Sources,
+    check_count,
     check_exists,
-    check_number,
     check_text,
     command_line,
     paths,
@@ -112,7 +112,7 @@ def translate(
         seed: Seed of the random styles.
         side: Resize the shorter side to this number of pixels first.
     """
-    mask, style = mask and Path(mask), style and Path(style)
+    model, mask, style = str(model), mask and Path(mask), style and Path(style)
     given = paths("SOURCES", sources)
     command = command_line(translate, {**locals(), "sources": given})
     _check(model, device, given, mask, styles, style, between, seed, side)
@@ -123,12 +123,12 @@ def translate(
     pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)
     result = TranslateResult(out, model, 0 if pictures is None else len(pictures))
+    opened = [(film, *video.read(film)) for film in films]  # broken ones are errors before anything is written
+    waiting = _opened(pictures)
     if dry_run:
         return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
 
     about = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint}
-    opened = [(film, *video.read(film)) for film in films]  # a broken film is an error before the folder is begun
-    waiting = _opened(pictures)
     written: list[_Film] = []
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
         _translate_pictures(gallery, waiting, result.pictures, network, about)
@@ -171,10 +171,10 @@ def _check(
     check_text("--device", device)
     check_exists("--mask", mask)
     check_exists("--style", style)
-    check_number("--side", side, least=16, most=LONGEST_SIDE)
-    check_number("--styles", styles, least=1, most=MOST_STYLES)
-    check_number("--between", between, least=1, most=MOST_STYLES)
-    check_number("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
+    check_count("--side", side, least=16, most=LONGEST_SIDE)
+    check_count("--styles", styles, most=MOST_STYLES)
+    check_count("--between", between, most=MOST_STYLES)
+    check_count("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
     if seed and not styles:
         raise ValueError(f"--seed {seed}: only goes with --styles")
     if styles and style:

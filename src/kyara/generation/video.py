@@ -13,32 +13,33 @@ from typing import Any
 import numpy as np
 
 from kyara.files.errors import PictureError
+from kyara.files.extras import install_hint
 from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
-"""What the name of a film ends in, in lower case."""
-LOST = 30
-"""Frames in a row that cannot be decoded, after which the rest is given up."""
+"""Suffixes of films, in lower case."""
+MAX_LOST = 30
+"""Undecodable frames in a row after which the rest is ignored."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a film says of itself."""
+    """The metadata of a film."""
 
     fps: Fraction
     frames: int
-    """0 if it does not say."""
+    """0 if unknown."""
 
 
 def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:
-    """What the film says of itself, and its frames, (H, W, 3) uint8, one at a time. PictureError if none can be read; a
-    frame that cannot be read is left out."""
+    """The film's metadata, and its frames, (H, W, 3) uint8, one at a time. PictureError if no frame can be read; single
+    frames that cannot be read are left out."""
     contents: Any = _contents(path)
     return next(contents), contents
 
 
 def _contents(path: Path) -> Iterator[Info | np.ndarray]:
-    """First what the film says of itself, then its frames."""
+    """First the metadata, then the frames."""
     av = _av()
     try:
         container = av.open(str(path))
@@ -51,7 +52,7 @@ def _contents(path: Path) -> Iterator[Info | np.ndarray]:
         if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
             raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
         frames = _frames(container, stream, path)
-        first = next(frames)  # a film without a single frame is an error before anything is made of it
+        first = next(frames)  # a film without frames is an error before anything is written
         yield Info(stream.average_rate or Fraction(25), stream.frames)
         yield from itertools.chain([first], frames)
 
@@ -59,7 +60,7 @@ def _contents(path: Path) -> Iterator[Info | np.ndarray]:
 def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
     av, decoded, lost = _av(), 0, 0
     packets = container.demux(stream)
-    while lost < LOST:
+    while lost < MAX_LOST:
         try:
             packet = next(packets)
             for frame in packet.decode():
@@ -90,7 +91,7 @@ class Writer:
         return self
 
     def add(self, frame: np.ndarray) -> None:
-        """A frame (H, W, 3) uint8; all are of the first one's size, less a row or column if that is odd."""
+        """Adds a frame (H, W, 3) uint8 of the first one's size. An odd last row or column is cut off."""
         if self._stream is None:
             self._begin(*frame.shape[:2])
         height, width = self._stream.height, self._stream.width
@@ -138,5 +139,5 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError("films need PyAV: python -m pip install 'av>=14,<19' (the extra kyara[video])") from error
+        raise ValueError(f"films need PyAV; {install_hint('video')}") from error
     return av

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kyara.files.atomic import write_atomic
-from kyara.files.gallery import HEAD, PAGE, SHEET, TABLE
+from kyara.files.gallery_page import HEAD, PAGE, SHEET, TABLE
 
 
 @dataclass(frozen=True)

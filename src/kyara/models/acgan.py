@@ -10,8 +10,8 @@ import dataclasses
 
 from torch import nn
 
-from kyara.models import cgan, dcgan
-from kyara.models.base import OptimizerConfig
+from kyara.models import base, cgan, dcgan
+from kyara.models.configs import OptimizerConfig
 from kyara.models.dcgan import NetworkConfig
 
 
@@ -37,7 +37,7 @@ class Model(dcgan.Model):
 
     config_type = Config
     presets = PRESETS
-    attributed = "must"
+    data_spec = base.DataSpec(attributes="must")
     label_loss_on_fakes = True
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:

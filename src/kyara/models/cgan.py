@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kyara.models import dcgan
-from kyara.models.base import OptimizerConfig
+from kyara.models import base, dcgan
+from kyara.models.configs import OptimizerConfig
 from kyara.models.dcgan import Config, NetworkConfig
 from kyara.nn import conditioning
 
@@ -51,7 +51,7 @@ class Model(dcgan.Model):
 
     config_type = Config
     presets = PRESETS
-    attributed = "must"
+    data_spec = base.DataSpec(attributes="must")
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
         return GeneratorNet(config), Discriminator(config)

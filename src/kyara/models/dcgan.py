@@ -10,13 +10,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base
-from kyara.models.base import DataConfig, OptimizerConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig, OptimizerConfig
 from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
 from kyara.nn.layers import compute_dtype
@@ -24,7 +24,7 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentConfig(base.NetworkConfig):
+class LatentConfig(configs.NetworkConfig):
     z_dim: int = 100
     """Size of a latent."""
 
@@ -36,14 +36,14 @@ class NetworkConfig(LatentConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     label_weight: float = 0.0
     """Weight of the label loss: the discriminator also classifies the attributes of real pictures, and the generator
     makes pictures that it classifies as the labels that they are conditioned on. 0 turns it off."""
 
 
 @dataclasses.dataclass(frozen=True)
-class GanConfig(base.Config):
+class GanConfig(configs.Config):
     """What the simple GANs have in common."""
 
     network: LatentConfig = LatentConfig()
@@ -141,11 +141,11 @@ def initialise(module: nn.Module) -> None:
 class Model(base.Generator):
     """DCGAN: generator, its average, discriminator. Its relatives differ in their networks."""
 
-    config_type: ClassVar[type[base.Config]] = Config
-    presets: ClassVar[Mapping[str, base.Config]] = PRESETS
+    config_type: ClassVar[type[configs.Config]] = Config
+    presets: ClassVar[Mapping[str, configs.Config]] = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    attributed: ClassVar[Literal["never", "may", "must"]] = "may"
+    data_spec = base.DataSpec(attributes="may")
     label_loss_on_fakes: ClassVar[bool] = False
     """Whether the discriminator learns to tell labels from fakes too."""
 

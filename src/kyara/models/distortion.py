@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ConvNextForImageClassification
 
+from kyara.data import variation
 from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.convnext import convnext
 
 WHOLE = 0
@@ -25,7 +26,7 @@ WHOLE = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 2
     """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
     narrower stage stands before the others."""
@@ -42,16 +43,13 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
-    """AdamW; the learning rate falls to zero along a cosine. Of `augment.pairs` the network sees twice as many pictures
-    as `batch`."""
+class OptimizerConfig(configs.AdamWConfig):
+    """With `augment.pairs` the network sees twice as many pictures as `batch`. Without warm-up, the first hundreds of
+    steps learn nothing."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.01
-    """Share of the run over which the learning rate rises. Without it, the first hundreds of steps learn nothing."""
-    weight_decay: float = 0.05
-    """Decoupled weight decay."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,7 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -97,12 +95,6 @@ PRESETS = {
 }
 
 
-def vary(pictures: Tensor, strength: float) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] with each channel brighter or darker, stronger or weaker by up to `strength`."""
-    gain, offset = ((torch.rand(2, len(pictures), 3, 1, 1, device=pictures.device) * 2 - 1) * strength).unbind()
-    return (pictures * (1 + gain) + offset).clamp_(-1, 1)
-
-
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Distorts half of the pictures `real` (N, 3, H, W), the kinds in equal parts, each by its own stored seed: always
     the same set for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
@@ -116,14 +108,14 @@ def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     return pictures, kinds
 
 
-class Model(base.Model):
+class Model(base.Scorer):
     """ConvNeXt with two classes, trained on pictures distorted on the fly."""
 
     config_type = Config
     presets = PRESETS
-    phases = ("recognise",)
+    phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    holdout = 0.05
+    data_spec = base.DataSpec(holdout=0.05)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -140,20 +132,7 @@ class Model(base.Model):
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
-        return {"recognise": self.net}
-
-    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        config = self.config
-        return torch.optim.AdamW(
-            parameters,
-            lr=config.optimizer.lr,
-            betas=config.optimizer.betas,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
-
-    def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.optimizer.warmup)
+        return {"train": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
@@ -166,7 +145,7 @@ class Model(base.Model):
         """Pictures to learn from, whole and distorted, (B or 2 B, 3, H, W), and which is which."""
         config = self.config
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        real = vary(real, config.augment.jitter)
+        real = variation.jitter(real, config.augment.jitter).clamp_(-1, 1)
         if config.augment.pairs:
             whole, _, _ = distort_some(real, generator, 0.0, resampled=config.augment.resampled)
             pictures = torch.cat([whole, distort(real, generator)])

@@ -17,16 +17,16 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.data.holes import around, free_form, middle, somewhere, windows
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.data.holes import HoleConfig, draw_holes, windows
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
@@ -35,7 +35,7 @@ from kyara.perception.features import difference, even, gram, load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)
     """Channels at a half of the picture's size, a quarter, and so on."""
     dilations: tuple[int, ...] = (2, 2, 2)
@@ -54,7 +54,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     hole: float = 6.0
@@ -79,7 +79,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 16
     lr: float = 5e-4
     betas: tuple[float, float] = (0.5, 0.99)
@@ -87,34 +87,7 @@ class OptimizerConfig(base.OptimizerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class HoleConfig:
-    """The holes that are learned: relative frequencies of five kinds, and their sizes."""
-
-    free_form: float = 0.35
-    """Frequency of a few broad strokes."""
-    rectangles: float = 0.15
-    """Frequency of a rectangle anywhere, a fifth to three fifths of each side."""
-    centre: float = 0.2
-    """Frequency of the square in the middle: a quarter of the area."""
-    eyes: float = 0.15
-    """Frequency of a hole over the eyes, both or one; for aligned faces."""
-    mouth: float = 0.15
-    """Frequency of a hole over the mouth; for aligned faces."""
-    strokes: int = 4
-    """Maximum number of strokes of a free form, of four segments each."""
-    stroke_width: tuple[float, float] = (0.06, 0.2)
-    """Their minimum and maximum width, as a share of the shorter side."""
-    eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
-    """Centre and half extents of the hole of the left eye: x, y, width, height as shares of the picture's. The right
-    one mirrors it."""
-    mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)
-    """The same of the mouth."""
-    jitter: float = 0.05
-    """Maximum shift of these, as a share of the side; they grow or shrink by up to six times as much."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -138,38 +111,8 @@ PRESETS = {
         OptimizerConfig(batch=8),
     ),
 }
-KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
 SHIFTS = 4
 """By fewer pixels than this pictures move before features see them: the patches of the built-in ones."""
-
-
-def draw_holes(
-    config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Holes of the Config's kinds, as often as it says: (B, 1, H, W) bool, on the CPU."""
-    shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
-    kind = torch.multinomial(shares, count, replacement=True, generator=generator)
-    holes = torch.stack([draw_kind(name, config, count, height, width, generator) for name in KINDS])
-    return holes[kind, torch.arange(count)][:, None]
-
-
-def draw_kind(
-    kind: str, config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Holes of one kind: (B, H, W) bool."""
-    size = count, height, width
-    if kind == "free_form":
-        return free_form(*size, config.strokes, config.stroke_width, generator)
-    if kind == "rectangles":
-        return somewhere(*size, (0.2, 0.6), generator)
-    if kind == "centre":
-        return middle(*size)
-    if kind == "mouth":
-        return around(config.mouth_at, *size, config.jitter, generator)
-    x, *rest = config.eyes_at
-    left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
-    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth has only the one hidden, a fifth the other
-    return (left & (shown >= 0.2)) | (right & (shown < 0.8))
 
 
 class Block(nn.Sequential):
@@ -312,6 +255,59 @@ class Network(nn.Module):
         return (total / count).to(x.dtype)
 
 
+@dataclasses.dataclass
+class Step:
+    """What the losses of one step compare."""
+
+    model: Model
+    made: Tensor
+    """The network's output, (B, 3, H, W)."""
+    real: Tensor
+    """(B, 3, H, W)."""
+    holes: Tensor
+    """(B, 1, H, W) bool."""
+    augment: Callable[[Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        self.filled = torch.where(self.holes, self.made, self.real)
+
+    @functools.cached_property
+    def features(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of the output and of the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice.
+        All are shifted by the same random pixels: networks that see patches would leave the patches' grid behind."""
+        network = load_features(self.model.config.losses.features, self.real.device)
+        right, down = torch.randint(SHIFTS, (2,)).tolist()
+        shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
+        with torch.no_grad():
+            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(self.real))]
+        return [even(maps) for maps in network.features(shift(torch.cat([self.made, self.filled])))], target
+
+    def style(self) -> Tensor:
+        made, target = self.features
+        return 2 * difference([*map(gram, made)], [*map(gram, target)])  # of both, added
+
+    def adversarial(self) -> Tensor:
+        assert self.model.d is not None
+        return nonsaturating_g(self.model.d(self.augment(self.filled)))
+
+
+LOSSES: dict[str, Callable[[Step], Tensor]] = {
+    "hole": lambda step: masked_l1(step.made, step.real, step.holes),
+    "valid": lambda step: masked_l1(step.made, step.real, ~step.holes),
+    "perceptual": lambda step: 2 * difference(*step.features),  # of both, added
+    "style": Step.style,
+    "tv": lambda step: roughness(step.filled, step.holes),
+    "adversarial": Step.adversarial,
+}
+"""The generator's losses. To add one: a line here, and a weight in `LossConfig` of the same name."""
+
+
+def weighted_losses(step: Step) -> dict[str, Tensor]:
+    """The losses that have a weight, times their weights."""
+    weights = {name: getattr(step.model.config.losses, name) for name in LOSSES}
+    return {name: loss(step) * weights[name] for name, loss in LOSSES.items() if weights[name]}
+
+
 class Model(base.Inpainter):
     """The network and its average; a discriminator if it has a weight."""
 
@@ -319,7 +315,7 @@ class Model(base.Inpainter):
     presets = PRESETS
     phases = ("d", "d_reg", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    holdout = 0.04
+    data_spec = base.DataSpec(holdout=0.04)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -343,7 +339,7 @@ class Model(base.Inpainter):
             return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:
-            return self._g_losses(self.g(real, holes), real, holes, batch)
+            return weighted_losses(Step(self, self.g(real, holes), real, holes, batch.augment))
         with torch.no_grad():
             filled = torch.where(holes, self.g(real, holes), real)
         real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
@@ -353,37 +349,6 @@ class Model(base.Inpainter):
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
-
-    def _g_losses(self, made: Tensor, real: Tensor, holes: Tensor, batch: base.Batch) -> dict[str, Tensor]:
-        """Of what the network made of pictures `real` (B, 3, H, W) with `holes` (B, 1, H, W)."""
-        config, filled = self.config, torch.where(holes, made, real)
-        found = {}
-        if config.losses.hole:
-            found["hole"] = config.losses.hole * masked_l1(made, real, holes)
-        if config.losses.valid:
-            found["valid"] = config.losses.valid * masked_l1(made, real, ~holes)
-        if config.losses.perceptual or config.losses.style:
-            found |= self._seen(made, filled, real)
-        if config.losses.tv:
-            found["tv"] = config.losses.tv * roughness(filled, holes)
-        if self.d is not None:
-            found["g"] = config.losses.adversarial * nonsaturating_g(self.d(batch.augment(filled)))
-        return found
-
-    def _seen(self, made: Tensor, filled: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """How far what features see of `made` and `filled` is from `real`, by place, and wherever it stands. All are
-        moved by some pixels, at random: networks that see patches would leave the patches' grid behind."""
-        network, config, found = load_features(self.config.losses.features, real.device), self.config, {}
-        right, down = torch.randint(SHIFTS, (2,)).tolist()
-        shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
-        with torch.no_grad():
-            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(real))]
-        maps = [even(maps) for maps in network.features(shift(torch.cat([made, filled])))]
-        if config.losses.perceptual:
-            found["perceptual"] = 2 * config.losses.perceptual * difference(maps, target)  # of both, added
-        if config.losses.style:
-            found["style"] = 2 * config.losses.style * difference([*map(gram, maps)], [*map(gram, target)])
-        return found
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """A picture no larger than those of the training is filled as it is. In a larger one every hole, or group of

@@ -8,7 +8,6 @@ the column `points` of a dataset, which other detectors have filled: one for pho
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -16,19 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.data import variation
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     channels: int = 32
     """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     sigma: float = 0.02
     """Standard deviation of a point's target heatmap, as a share of the side."""
     heatmap: float = 0.1
@@ -36,15 +36,11 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
-    """Adam; the learning rate falls to zero along a cosine."""
-
+class OptimizerConfig(configs.CosineConfig):
     batch: int = 64
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     ema_kimg: float = 5.0
-    warmup: float = 0.05
-    """Share of the run over which the learning rate rises from zero."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +58,7 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -76,42 +72,29 @@ PRESETS = {
 }
 
 
-def vary(pictures: Tensor, points: Tensor, config: Config) -> tuple[Tensor, Tensor]:
-    """Pictures (B, 3, H, W) in [-1, 1] moved, turned, zoomed, recoloured and blurred, and where their points (B, K, 2),
-    shares of the sides, went."""
-    n, device = len(pictures), pictures.device
+def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+    """Random variations of pictures (B, 3, H, W) in [-1, 1], a third of them grey and a quarter blurred, and where
+    their points (B, K, 2), as fractions of the sides, are in them."""
     height, width = pictures.shape[2:]
-
-    def some(*shape: int) -> Tensor:
-        return torch.rand(n, *shape, device=device) * 2 - 1
-
-    angle, zoom = some() * math.radians(config.augment.degrees), torch.exp(some() * config.augment.scale)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
-    theta = torch.cat(
-        [rows, some(2, 1) * 2 * config.augment.translate], 2
-    )  # (B, 2, 3), from the new place to the old one
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-    at = (2 * points - 1 - theta[:, None, :, 2]) @ torch.linalg.inv(rows).transpose(1, 2)  # (B, K, 2) in [-1, 1]
+    theta = variation.random_affine(pictures, degrees=config.degrees, scale=config.scale, translate=config.translate)
+    moved = variation.warp(pictures, theta, "reflection")
     grey = moved.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    moved = torch.where(some(1, 1, 1) < -1 / 3, grey, moved)
-    moved = moved * (1 + some(3, 1, 1) * config.augment.colour) + some(3, 1, 1) * config.augment.colour
+    moved = torch.where(variation.uniform(pictures, 1, 1, 1) < -1 / 3, grey, moved)
+    moved = variation.jitter(moved, config.colour)
     coarse = F.interpolate(moved, (-(-height // 3), -(-width // 3)), mode="bilinear", antialias=True)
     blurred = F.interpolate(coarse, (height, width), mode="bilinear")
-    moved = torch.where(some(1, 1, 1) < -0.5, blurred, moved)
-    return moved.clamp(-1, 1), (at + 1) / 2
+    moved = torch.where(variation.uniform(pictures, 1, 1, 1) < -0.5, blurred, moved)
+    return moved.clamp(-1, 1), variation.warp_points(points, theta)
 
 
-class Model(base.Model):
+class Model(base.LandmarkDetector):
     """A network that finds the points of `NAMES`."""
 
     config_type = Config
     presets = PRESETS
-    phases = ("find",)
+    phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    pointed = True
-    holdout = 0.05
+    data_spec = base.DataSpec(points=True, holdout=0.05)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -120,17 +103,12 @@ class Model(base.Model):
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
-        return {"find": self.net}
-
-    def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.optimizer.warmup)
+        return {"train": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """The distance of the points and the cross entropy of their maps, of those that are known and inside."""
-        given = unmirror(batch.labels["points"])
-        if given.shape[1] != len(NAMES):
-            raise ValueError(f"the column `points` has {given.shape[1]} of them; there must be {len(NAMES)}: {NAMES}")
-        pictures, points = vary(batch.real, given, self.config)
+        given = unmirrored(batch)
+        pictures, points = vary(batch.real, given, self.config.augment)
         seen = ((points > 0) & (points < 1)).all(2)  # (B, K); NaN is neither
         points = torch.where(seen[..., None], points, 0.5)
         maps = self.net(pictures)
@@ -144,17 +122,11 @@ class Model(base.Model):
         return {"distance": losses["distance"], "maps": losses["maps"] * self.config.losses.heatmap}
 
     def find(self, pictures: Tensor) -> Tensor:
-        """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], as shares of the width and height, in the
-        order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
-
-    def scores(self, pictures: Tensor) -> Tensor:
-        """The points side by side, (B, 2 K)."""
-        return self.find(pictures).flatten(1)
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """How far the points are from the given ones, in distances between the eyes: on average, and of each part."""
-        given = unmirror(batch.labels["points"])
+        given = unmirrored(batch)
         found = torch.cat([self.find(part) for part in batch.real.split(64)])
         between = (given[:, LEFT].mean(1) - given[:, RIGHT].mean(1)).norm(dim=1)
         off = (found - given).norm(dim=2) / between[:, None]  # (N, K)
@@ -174,9 +146,13 @@ class Model(base.Model):
         return pictures
 
 
-def unmirror(points: Tensor) -> Tensor:
-    """Points (B, K, 2) in the order of `NAMES`, also where the picture was flipped: there the eyes changed sides."""
-    if points.shape[1] != len(NAMES):
+def unmirrored(batch: base.Batch) -> Tensor:
+    """The points (B, K, 2) in the order of `NAMES`. Mirroring moved them and left their order: the left eye is where
+    the right one was."""
+    points = batch.points
+    if points is None or points.shape[1] != len(NAMES):
+        given = "no" if points is None else str(points.shape[1])
+        raise ValueError(f"the column `points` has {given} points; it must have {len(NAMES)}: {', '.join(NAMES)}")
+    if batch.mirrored is None:
         return points
-    flipped = points[:, LEFT, 0].mean(1) > points[:, RIGHT, 0].mean(1)
-    return torch.where(flipped[:, None, None], points[:, MIRRORED], points)
+    return torch.where(batch.mirrored[:, None, None], points[:, MIRRORED], points)

@@ -9,7 +9,7 @@ import math
 
 from torch import Tensor, nn
 
-from kyara.models import base, dcgan
+from kyara.models import configs, dcgan
 from kyara.nn import conditioning
 
 
@@ -22,7 +22,7 @@ class NetworkConfig(dcgan.LatentConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 64
     betas: tuple[float, float] = (0.5, 0.999)
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.activations import LayerRange
 from kyara.nn.layers import UpConv, compute_dtype
 from kyara.nn.losses import least_squares
@@ -26,7 +26,7 @@ from kyara.perception.features import load_features
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     channels: int = 16
     """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
     blocks: int = 3
@@ -46,7 +46,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     adversarial: float = 1.0
@@ -57,8 +57,6 @@ class LossConfig(base.LossConfig):
     """Distance of a random style from that of the picture made in it (equation 3)."""
     content: float = 1.0
     """Distance of a content from that of the picture made of it (equation 2)."""
-    cycle: float = 0.0
-    """Distance of a picture from its translation to the other domain and back (section 5.1)."""
     perceptual: float = 0.0
     """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
     colour (section 5.1). Pictures of 32 pixels at least."""
@@ -70,7 +68,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8
     """Pictures of each domain in one step."""
     lr: float = 1e-4
@@ -78,11 +76,18 @@ class OptimizerConfig(base.OptimizerConfig):
     weight_decay: float = 1e-4
     """Adam's weight decay."""
     lr_halvings: int = 0
-    """How often the learning rate is halved, evenly over the run."""
+    """How often the learning rate is halved, evenly over the run; the paper's halving every 100,000 of a million steps
+    is 10."""
+
+    def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+    def lr_scale(self, progress: float) -> float:
+        return 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -272,10 +277,10 @@ class Networks(nn.Module):
 
 @dataclasses.dataclass
 class Side:
-    """A domain in one step: its networks, and its pictures with what they are made of, found when it is needed."""
+    """A domain in one step: its networks, and its pictures with their content and style, computed on demand."""
 
     net: AutoEncoder
-    critic: Discriminator
+    discriminator: Discriminator
     pictures: Tensor
 
     @functools.cached_property
@@ -288,18 +293,85 @@ class Side:
         style: Tensor = self.net.style_encoder(self.pictures)
         return style
 
+    def random_styles(self, config: Config) -> Tensor:
+        """Random styles (B, S) for its pictures, some of them the default one."""
+        count, device = len(self.pictures), self.pictures.device
+        styles = torch.randn(count, config.network.style_dim, device=device)
+        return styles * (torch.rand(count, 1, device=device) >= config.losses.default_style_prob)
 
-def difference(a: Tensor, b: Tensor) -> Tensor:
+
+@dataclasses.dataclass
+class Step:
+    """The translation of one batch from one domain to the other, computed on demand."""
+
+    config: Config
+    source: Side
+    target: Side
+    augment: Callable[[Tensor], Tensor]
+
+    @functools.cached_property
+    def styles(self) -> Tensor:
+        return self.source.random_styles(self.config)
+
+    @functools.cached_property
+    def fake(self) -> Tensor:
+        """(B, 3, H, W)."""
+        styles = self.styles
+        fake: Tensor = self.target.net.decoder(self.source.content, styles)
+        return fake
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference."""
     return (a.float() - b.float()).abs().mean()
 
 
-def shapes(pictures: Tensor, features: str) -> list[Tensor]:
-    """The maps (B, C, H / n, W / n) that a frozen network has of pictures (B, 3, H, W), each brought to mean 0 and
-    deviation 1: what is left is where things are, and hardly how they are coloured (section 5.1)."""
+def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
+    """Features (B, C, H / n, W / n) of pictures (B, 3, H, W) in a frozen network, with mean 0 and deviation 1 over each
+    map: they contain shapes, and hardly colours (section 5.1)."""
     maps = [x.float() for x in load_features(features, pictures.device).features(pictures)]
     moments = [torch.var_mean(x, (2, 3), correction=0, keepdim=True) for x in maps]
     return [(x - mean) * torch.rsqrt(variance + 1e-5) for x, (variance, mean) in zip(maps, moments, strict=True)]
+
+
+def image_loss(step: Step) -> Tensor:
+    """Reconstruction of the target's pictures from their own content and style (equation 1)."""
+    target = step.target
+    return l1(target.net.decoder(target.content, target.style), target.pictures)
+
+
+def adversarial_loss(step: Step) -> Tensor:
+    """Least squares GAN loss, summed over scales (equation 4)."""
+    logits = step.target.discriminator(step.augment(step.fake))
+    return torch.stack([least_squares(x, 1.0) for x in logits]).sum()
+
+
+def style_loss(step: Step) -> Tensor:
+    """Reconstruction of the style (equation 3)."""
+    return l1(step.target.net.style_encoder(step.fake), step.styles)
+
+
+def content_loss(step: Step) -> Tensor:
+    """Reconstruction of the content (equation 2)."""
+    return l1(step.target.net.content_encoder(step.fake), step.source.content)
+
+
+def perceptual_loss(step: Step) -> Tensor:
+    """Distance of the fake from its source in normalised features (section 5.1)."""
+    name = step.config.losses.features
+    pairs = zip(normalised_features(step.fake, name), normalised_features(step.source.pictures, name), strict=True)
+    return torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
+
+
+LOSSES: dict[str, Callable[[Step], Tensor]] = {
+    "image": image_loss,
+    "adversarial": adversarial_loss,
+    "style": style_loss,
+    "content": content_loss,
+    "perceptual": perceptual_loss,
+}
+"""The auto-encoders' losses, in both directions. To add one: a function, a line here, and a weight in `LossConfig` of
+the same name. A loss of weight 0 is not computed."""
 
 
 class Model(base.StyledTranslator):
@@ -309,7 +381,7 @@ class Model(base.StyledTranslator):
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    from_photos = True
+    data_spec = base.DataSpec(photos=True)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -322,28 +394,16 @@ class Model(base.StyledTranslator):
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.d, "g": self.g}
 
-    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        config = self.config
-        return torch.optim.Adam(
-            parameters,
-            lr=config.optimizer.lr,
-            betas=config.optimizer.betas,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
-
-    def lr_scale(self, progress: float) -> float:
-        """The paper's halving every 100,000 of a million steps is ten `halvings`."""
-        return 0.5 ** int(min(progress, 1.0) * self.config.optimizer.lr_halvings)
-
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
         photos = Side(self.g.photos, self.d.photos, self._padded(batch.photos))
         drawings = Side(self.g.drawings, self.d.drawings, self._padded(batch.real))
         if phase == "d":
             return self._d(photos, drawings, batch)
-        one, other = self._g(photos, drawings, batch), self._g(drawings, photos, batch)
-        return {name: (one[name] + other[name]) * getattr(self.config.losses, name) for name in one}
+        steps = [Step(self.config, *sides, batch.augment) for sides in ((photos, drawings), (drawings, photos))]
+        weights = {name: getattr(self.config.losses, name) for name in LOSSES if getattr(self.config.losses, name)}
+        one, other = ({name: LOSSES[name](step) for name in weights} for step in steps)
+        return {name: (one[name] + other[name]) * weight for name, weight in weights.items()}
 
     def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
         """What the discriminators minimise."""
@@ -352,44 +412,13 @@ class Model(base.StyledTranslator):
         total, signs = torch.zeros((), device=batch.real.device), []
         for source, target in ((photos, drawings), (drawings, photos)):
             with torch.no_grad():
-                fake = target.net.decoder(source.content, self._styles(source))
-            for logits in target.critic(batch.augment(torch.cat([target.pictures, fake.float()]))):
+                fake = target.net.decoder(source.content, source.random_styles(self.config))
+            for logits in target.discriminator(batch.augment(torch.cat([target.pictures, fake.float()]))):
                 real_logits, fake_logits = logits.chunk(2)  # (B, N) each
                 total = total + least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
                 signs += [torch.stack([half.detach().sub(0.5).sign().mean() for half in (real_logits, fake_logits)])]
         batch.log["real_sign"], batch.log["fake_sign"] = torch.stack(signs).mean(0)
         return {"d": total * self.config.losses.adversarial}
-
-    def _g(self, source: Side, target: Side, batch: base.Batch) -> dict[str, Tensor]:
-        """What the auto-encoders minimise on the way from one domain to the other, by name, those with a weight."""
-        c, found = self.config.losses, {}
-        if c.image:
-            found["image"] = difference(target.net.decoder(target.content, target.style), target.pictures)
-        if not (c.adversarial or c.style or c.content or c.cycle or c.perceptual):
-            return found
-        styles = self._styles(source)
-        fake = target.net.decoder(source.content, styles)  # (B, 3, H, W)
-        if c.adversarial:
-            logits = target.critic(batch.augment(fake))
-            found["adversarial"] = torch.stack([least_squares(x, 1.0) for x in logits]).sum()
-        if c.style:
-            found["style"] = difference(target.net.style_encoder(fake), styles)
-        if c.content or c.cycle:
-            content = target.net.content_encoder(fake)
-        if c.content:
-            found["content"] = difference(content, source.content)
-        if c.cycle:
-            found["cycle"] = difference(source.net.decoder(content, source.style), source.pictures)
-        if c.perceptual:
-            pairs = zip(shapes(fake, c.features), shapes(source.pictures, c.features), strict=True)
-            found["perceptual"] = torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
-        return found
-
-    def _styles(self, side: Side) -> Tensor:
-        """Random ones, some the default one, (B, S)."""
-        count, device = len(side.pictures), side.pictures.device
-        styles = torch.randn(count, self.style_dim, device=device)
-        return styles * (torch.rand(count, 1, device=device) >= self.config.losses.default_style_prob)
 
     def _padded(self, pictures: Tensor) -> Tensor:
         """With their last column and row repeated until all networks can take them. (B, 3, H, W)."""

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.data.holes import free_form, somewhere
-from kyara.files import checkpoint
-from kyara.models import base, load
+from kyara.files.checkpoint import read
+from kyara.models import base, configs, load
 from kyara.nn.activations import ActivationCache, Cut, LayerRange
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
@@ -46,7 +46,7 @@ class GeneratorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     channels: int = 64
     """Channels of the projector."""
     blocks: int = 6
@@ -56,7 +56,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     features: float = 1.0
@@ -70,11 +70,12 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.CosineConfig):
     batch: int = 16
     lr: float = 1e-3
     betas: tuple[float, float] = (0.5, 0.99)
     ema_kimg: float = 2.0
+    warmup: float = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     generator: GeneratorConfig = GeneratorConfig()
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -98,8 +99,6 @@ PRESETS = {
     "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
     "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
 }
-WARM_UP = 0.02
-"""Share of the run in which the learning rate rises."""
 DILATIONS = (1, 2, 4)
 """Of the residual blocks, in turn: they shall see what surrounds a place."""
 DIRECTIONS = 128
@@ -160,14 +159,14 @@ class Critic(nn.Sequential):
         super().__init__(*layers, spectral_norm(nn.Conv2d(c, 1, 3, 1, 1)))
 
 
-class Model(base.Model):
+class Model(base.Projector):
     """The projector and its average; a discriminator of features if it has a weight."""
 
     config_type = Config
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    of_another = True
+    data_spec = base.DataSpec(of_model=True)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -180,30 +179,28 @@ class Model(base.Model):
         self._scaled = False
 
     @staticmethod
-    def about(of: str, layer: str) -> dict[str, dict[str, Any]]:
-        parent = load(of).requires_grad_(False)
-        spans = parent.memories()
+    def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
+        source, description = load(checkpoint).requires_grad_(False), read(checkpoint)
+        spans = source.memories()
         if not spans:
-            raise ValueError(f"--of {of}: a {checkpoint.read(of).model} has no layers whose rules can be rewritten")
-        width, height = parent.config.data.width, parent.config.data.height
+            raise ValueError(f"--of {checkpoint}: a {description.model} has no layers whose rules can be rewritten")
+        width, height = source.config.data.width, source.config.data.height
         with torch.random.fork_rng(devices=[]):
-            make = parent.sample_fn(1, torch.zeros(1, 3, height, width))
-        shapes = [Cut(parent, span, span).open(make).value.shape[1:] for span in spans]
-        found = choose_layer(layer, [tuple(shape) for shape in shapes], height)
-        shape = tuple(shapes[found])
+            make = source.sample_fn(1, torch.zeros(1, 3, height, width))
+        shapes = [tuple(Cut(source, span, span).open(make).value.shape[1:]) for span in spans]
+        found = choose_layer(layer, shapes, height)
         return {
-            "generator": {"checkpoint": str(of), "hash": checkpoint.read(of).hash, "layer": found, "shape": shape},
+            "generator": {
+                "checkpoint": str(checkpoint), "hash": description.hash, "layer": found, "shape": shapes[found],
+            },
             "data": {"width": width, "height": height},
-        }
+        }  # fmt: skip
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.g if self.d is None else self.d, "g": self.g}
 
     def reg_interval(self, phase: str) -> int:
         return 0 if phase == "d" and self.d is None else 1
-
-    def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, WARM_UP)
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
         """The values (B, C, h, w) with which the generator shows pictures (B, 3, H, W) in [-1, 1], all else being as it

@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange
 from kyara.nn.filters import pad_even, upsample
@@ -31,7 +31,7 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_p
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     z_dim: int = 512
     """Size of a latent."""
     w_dim: int = 512
@@ -54,7 +54,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     r1_gamma: float = 1.0
     """Weight of the R1 penalty on real pictures."""
     r1_interval: int = 16
@@ -77,12 +77,12 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     lr: float = 2.5e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -381,7 +381,7 @@ class Model(base.StyledGenerator):
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    attributed = "may"
+    data_spec = base.DataSpec(attributes="may")
     path_average: Tensor
 
     def __init__(self, config: Config) -> None:

@@ -10,17 +10,17 @@ left out of the loss.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ConvNextModel
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.data import variation
+from kyara.models import base, configs
+from kyara.models.configs import DataConfig
 from kyara.nn.convnext import convnext
 from kyara.perception.features import stage_means
 
@@ -29,7 +29,7 @@ TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 4
     """Side of the patches that the first layer embeds, in pixels."""
     depths: tuple[int, ...] = (2, 2, 3, 2)
@@ -48,23 +48,17 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     label_smoothing: float = 0.1
     """Share of each label that is spread over all values: tags from the web are often wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
-    """AdamW; the learning rate falls to zero along a cosine."""
-
+class OptimizerConfig(configs.AdamWConfig):
     batch: int = 64
     lr: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.999)
     ema_kimg: float = 5.0
-    warmup: float = 0.05
-    """Share of the run over which the learning rate rises from zero."""
-    weight_decay: float = 0.05
-    """Decoupled weight decay."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +78,7 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -150,37 +144,27 @@ class Network(nn.Module):
         return [embeddings @ F.normalize(head.float()).T for head in self.heads]
 
 
-def vary(pictures: Tensor, config: Config) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] a little moved, turned, zoomed, brighter or darker, with a box hidden. What lies
-    outside repeats the rim. No colour becomes another one."""
-    n, device = len(pictures), pictures.device
+def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
+    """Random variations of pictures (B, 3, H, W) in [-1, 1], with a grey box that hides a part. Outside, the border is
+    repeated. The hue stays."""
     height, width = pictures.shape[2:]
-
-    def some(*shape: int) -> Tensor:
-        return torch.rand(n, *shape, device=device) * 2 - 1
-
-    angle, zoom = some() * math.radians(config.augment.degrees), torch.exp(some() * config.augment.scale)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(n, 2, 2)
-    theta = torch.cat([rows, some(2, 1) * 2 * config.augment.translate], 2)  # (B, 2, 3); the side is 2 long
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
-    moved = moved * (1 + some(1, 1, 1) * config.augment.brightness) + some(1, 1, 1) * config.augment.brightness
-    y, x = torch.linspace(-1, 1, height, device=device)[:, None], torch.linspace(-1, 1, width, device=device)
-    centre, half = some(2, 1, 1), (some(2, 1, 1) + 1) / 2 * config.augment.cutout
-    hidden = ((y - centre[:, 0]).abs() < half[:, 0]) & ((x - centre[:, 1]).abs() < half[:, 1])  # (B, H, W)
+    theta = variation.random_affine(pictures, degrees=config.degrees, scale=config.scale, translate=config.translate)
+    moved = variation.jitter(variation.warp(pictures, theta, "border"), config.brightness, channels=1)
+    y, x = (torch.linspace(-1, 1, side, device=pictures.device) for side in (height, width))
+    centre = variation.uniform(pictures, 2, 1, 1)
+    half = (variation.uniform(pictures, 2, 1, 1) + 1) / 2 * config.cutout
+    hidden = ((y[:, None] - centre[:, 0]).abs() < half[:, 0]) & ((x - centre[:, 1]).abs() < half[:, 1])  # (B, H, W)
     return moved.clamp(-1, 1).masked_fill(hidden[:, None], 0.0)
 
 
-class Model(base.Model):
+class Model(base.Tagger):
     """ConvNeXt with a head for each attribute, trained on whatever labels there are."""
 
     config_type = Config
     presets = PRESETS
-    phases = ("tell",)
+    phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    attributed = "must"
-    holdout = 0.05
+    data_spec = base.DataSpec(attributes="must", holdout=0.05)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -190,34 +174,11 @@ class Model(base.Model):
         self.register_buffer("temperatures", torch.ones(len(config.data.attributes)))
         self.temperatures: Tensor
 
-    @property
-    def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Attribute -> values, in the order of what `probabilities` gives."""
-        return self.config.data.attributes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels that pictures are best brought to."""
-        return self.config.data.width, self.config.data.height
-
     def players(self) -> Mapping[str, nn.Module]:
-        return {"tell": self.net}
-
-    def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        config = self.config
-        return torch.optim.AdamW(
-            parameters,
-            lr=config.optimizer.lr,
-            betas=config.optimizer.betas,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
-
-    def lr_scale(self, progress: float) -> float:
-        return base.warm_cosine(progress, self.config.optimizer.warmup)
+        return {"train": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        cosines = self.net.cosines(self.net(vary(batch.real, self.config)))
+        cosines = self.net.cosines(self.net(vary(batch.real, self.config.augment)))
         found = {}
         for name, cosine in zip(self.attributes, cosines, strict=True):
             labels = batch.labels[name]
@@ -252,16 +213,12 @@ class Model(base.Model):
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         """For each attribute (B, V): how likely each value is for each of the pictures (B, 3, H, W) in [-1, 1]."""
-        return self.tell(self.embed(pictures))
+        return self.classify(self.embed(pictures))
 
-    def tell(self, embeddings: Tensor) -> dict[str, Tensor]:
+    def classify(self, embeddings: Tensor) -> dict[str, Tensor]:
         """`probabilities`, from the embeddings (B, F)."""
         heads = zip(self.attributes, self.net_ema.cosines(embeddings), self.temperatures, strict=True)
         return {name: (cosine * self.config.network.logit_scale / t).softmax(1) for name, cosine, t in heads}
-
-    def scores(self, pictures: Tensor) -> Tensor:
-        """All probabilities side by side, (B, V1 + V2 + ...)."""
-        return torch.cat(list(self.probabilities(pictures).values()), 1)
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Shares of wrong answers on pictures whose labels are known, all attributes together and each.

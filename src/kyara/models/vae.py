@@ -14,27 +14,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, dcgan
+from kyara.models import base, configs, dcgan
 from kyara.models.dcgan import NetworkConfig
 from kyara.nn import conditioning
 from kyara.nn.layers import compute_dtype
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     kl_weight: float = 1.0
     """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 64
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -20,9 +20,6 @@ LARGEST = 2.5
 """Eyes are never enlarged by more."""
 REACH = (0.6, 0.75)
 """How far around its centre an eye's surroundings move with it, across and down, in distances between the eyes."""
-CROP, CROP_SIDE = 48, 0.65
-"""Pixels of an eye that is cut out, and its side in distances between the eyes: beside drawn eyes hair falls, which
-nobody wants on the nose of a photo."""
 AROUND = (0.42, 0.34)
 """How far an eye with its lashes reaches from its centre, across and down, in distances between the eyes."""
 STEPS = 12
@@ -83,19 +80,6 @@ def remap(pictures: Tensor, shift: Tensor) -> Tensor:
     return F.grid_sample(pictures.float(), 2 * places - 1, padding_mode="border", align_corners=False)
 
 
-def eyes(pictures: Tensor, points: Tensor) -> Tensor:
-    """The eyes cut out, (2 B, 3, CROP, CROP), first all left ones, then all right ones mirrored, so that all are
-    alike."""
-    centre, apart = centres(points)
-    square = 2 * middles(2 * CROP, 2 * CROP, pictures.device) - 1
-    half = apart[:, None, None, None] * CROP_SIDE  # in [-1, 1] the sides are 2 long
-    parts = []
-    for eye, flip in enumerate((1.0, -1.0)):
-        grid = 2 * centre[:, eye, None, None] - 1 + square * half * square.new_tensor([flip, 1.0])
-        parts.append(F.grid_sample(pictures, grid, padding_mode="border", align_corners=False))
-    return F.avg_pool2d(torch.cat(parts), 2)  # seen at twice the size, or stripes of single pixels would go unseen
-
-
 def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
     """1 on the eyes and 0 everywhere else, with a soft rim: (B, 1, H, W)."""
     at = middles(height, width, points.device).flatten(0, 1)  # (H W, 2)
@@ -106,21 +90,9 @@ def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
     return near.unflatten(1, (1, height, width))
 
 
-def window(device: torch.device) -> Tensor:
-    """1 in the middle of what `eyes` cuts out and 0 at its rim, (CROP, CROP): no line shows where it was cut."""
-    row = torch.hann_window(CROP, periodic=False, device=device).clamp_max(0.5) * 2
-    return torch.outer(row, row)
-
-
 def relief(pictures: Tensor) -> Tensor:
     """Pictures less their tone: what a few places of them are like on average."""
     return pictures - F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
-
-
-def contrast(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) brought to mean 0 in each channel and variance 1."""
-    x = pictures.float() - pictures.float().mean((2, 3), keepdim=True)
-    return x / (x.square().mean((1, 2, 3), keepdim=True) + 1e-3).sqrt()
 
 
 def distance(found: Tensor, points: Tensor) -> Tensor:

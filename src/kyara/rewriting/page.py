@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.dataset import Dataset
-from kyara.files.gallery import HEAD
+from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, to_uint8
 from kyara.models.base import Generator, Model
 from kyara.rewriting.differences import Rule, combined

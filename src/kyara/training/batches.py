@@ -11,8 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kyara.files.dataset import POINTS, Dataset, Stream
+from kyara.files.dataset import Dataset
 from kyara.files.pictures import to_float
+from kyara.files.stream import Stream
 from kyara.models.base import Batch, Model
 from kyara.training.trainer import Options
 
@@ -26,8 +27,8 @@ class Batches:
 
     def __init__(self, model: Model, dataset: Dataset | None, photos: Dataset | None, *, workers: int = 2) -> None:
         self.model, self.photos, self.workers = model, photos, workers
-        held_out = dataset is not None and model.holdout > 0
-        self.training, self.measured = dataset.split(model.holdout) if dataset and held_out else (dataset, dataset)
+        holdout = model.data_spec.holdout
+        self.training, self.measured = dataset.split(holdout) if dataset and holdout else (dataset, dataset)
 
     def stream(self, options: Options, fabric: Fabric, start: int) -> Iterator[Batch]:
         """This rank's share of every batch, endlessly, as if `start` pictures had been seen already."""
@@ -38,11 +39,12 @@ class Batches:
             Stream, width=config.data.width, height=config.data.height, batch=options.batch, mirror=options.mirror,
             rank=fabric.global_rank, world=fabric.world_size, workers=self.workers, start=start,
         )  # fmt: skip
-        reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=self.model.pointed)
+        points = self.model.data_spec.points
+        reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=points)
         if self.photos is None:
-            return (Batch(real, labels=labels) for real, labels in reals)
+            return (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
         photos = stream(self.photos, seed=options.seed + 1, values={})  # another order: they are no pairs
-        return (Batch(r, labels=labels, photos=p) for (r, labels), (p, _) in zip(reals, photos, strict=True))
+        return (Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in zip(reals, photos, strict=True))
 
     def fixed(self) -> Batch:
         """Up to MEASURED pictures spread evenly over the dataset, with their labels, and as many photos: the same for
@@ -53,12 +55,11 @@ class Batches:
         count = min(MEASURED, len(self.measured), len(self.photos or self.measured))
         chosen = np.linspace(0, len(self.measured) - 1, count).astype(int)
         known = {name: self.measured.labels(name, values)[chosen] for name, values in config.data.attributes.items()}
-        if self.model.pointed:
-            known[POINTS] = self.measured.points[chosen]
         labels = {name: torch.from_numpy(label) for name, label in known.items()}
+        points = torch.from_numpy(self.measured.points[chosen]) if self.model.data_spec.points else None
         real = self._decode(self.measured, chosen)
         if self.photos is None:
-            return Batch(real, labels=labels)
+            return Batch(real, labels=labels, points=points)
         photos = self._decode(self.photos, np.linspace(0, len(self.photos) - 1, count).astype(int))
         return Batch(real, labels=labels, photos=photos)
 

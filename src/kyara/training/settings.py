@@ -23,8 +23,8 @@ def choose_data(
     """The dataset of `model`, and the photos if it learns from two; one that learns about another model may need none.
     ValueError names the option that is missing or not needed."""
     kind = models.architecture(model)
-    if (of is not None) != kind.of_another:
-        if kind.of_another:
+    if (of is not None) != kind.data_spec.of_model:
+        if kind.data_spec.of_model:
             raise ValueError(f"train {model}: learns about another model: kyara train {model} --of CHECKPOINT")
         raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
     if of is not None and not (photos or drawings):
@@ -33,7 +33,7 @@ def choose_data(
             source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
             raise ValueError(f"--of {of}: makes pictures from {source}")
         return None if data is None else Path(data), None
-    if not kind.from_photos:
+    if not kind.data_spec.photos:
         if data is None or photos or drawings:
             raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
         return Path(data), None
@@ -86,7 +86,7 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
     """What a Config holds about the attributes `wanted`, such as hair,eyes: their values, and how often these occur
     together in the dataset. ValueError if there is no such column, or if the model has no use for attributes."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    use = models.architecture(model).attributed
+    use = models.architecture(model).data_spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
     if names and use == "never":
         raise ValueError(f"--attributes {wanted}: {model} makes no use of attributes; leave the option out")

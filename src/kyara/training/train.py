@@ -144,7 +144,7 @@ def train(
     config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
     dataset, photo_set = (None if path is None else open_dataset(path) for path in (data, photos))
     if of is not None:
-        config = config.replace(**models.architecture(model).about(of, layer))
+        config = config.replace(**models.architecture(model).describe_source(of, layer))
     if dataset is not None:
         config = config.replace(data=describe_attributes(model, dataset, attributes))
     conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)

@@ -34,7 +34,7 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
     if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
-        if model.attributed == "must":
+        if model.data_spec.attributes == "must":
             raise ValueError("--init: it learned other attributes or values; give a checkpoint that learned the same")
         usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}
     shared = {name for name, tensor in ours.items() if name in usable and theirs[name].shape == tensor.shape}

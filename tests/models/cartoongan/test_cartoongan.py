@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from kyara.models.base import Batch
+from kyara.models.cartoongan import losses, painting
 from kyara.models.cartoongan import model as cartoongan
-from kyara.models.cartoongan import painting
 from kyara.perception import features as perceptual
 from kyara.perception import landmarks, portrait
 
 TINY = cartoongan.PRESETS["tiny"]
-KEPT = ("content", "colour", "chrominance", "flat", "cel")
-LOSSES = ("adversarial", *KEPT, "style", "grayscale", "landmark", "eyes", "tv")
+LOSSES = (*losses.KEEP, *losses.DRAW)
 OFF = dict.fromkeys((*LOSSES, "enlarge_eyes", "gaze", "ink"), 0.0)
 EYES = [(0.2, 0.4), (0.3, 0.3), (0.4, 0.4), (0.3, 0.5), (0.6, 0.4), (0.7, 0.3), (0.8, 0.4), (0.7, 0.5)]
 FACE = torch.tensor([*EYES, (0.5, 0.6), (0.4, 0.7), (0.6, 0.7), (0.5, 0.9)])
@@ -45,7 +44,7 @@ def plain_features(monkeypatch: pytest.MonkeyPatch) -> None:
         def features(self, pictures: Tensor) -> list[Tensor]:
             return [pictures, torch.nn.functional.avg_pool2d(pictures, 2)]
 
-    monkeypatch.setattr(cartoongan, "load_features", lambda name, device: Plain())
+    monkeypatch.setattr(losses, "load_features", lambda name, device: Plain())
 
 
 def grams(pictures: Tensor) -> np.ndarray:
@@ -57,7 +56,7 @@ def grams(pictures: Tensor) -> np.ndarray:
 
 def test_content(plain_features: None) -> None:
     net, given = model(content=3.0), batch()
-    losses = net.losses("g", given)
+    found = net.losses("g", given)
     with torch.no_grad():
         made, photos = net.g(given.photos).numpy(), given.photos.numpy()
     expected = 0.0
@@ -65,19 +64,15 @@ def test_content(plain_features: None) -> None:
         a, b = (x.reshape(4, 3, 32 // size, size, 32 // size, size).mean((3, 5)) for x in (made, photos))
         a, b = (x / np.sqrt((x**2).sum(1, keepdims=True)) for x in (a, b))
         expected += np.abs(a - b).mean() / 2
-    assert set(losses) == {"content"} and float(losses["content"].detach()) == pytest.approx(3 * expected, rel=1e-4)
+    assert set(found) == {"content"} and float(found["content"].detach()) == pytest.approx(3 * expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["style", "grayscale"])
-def test_style(name: str, plain_features: None) -> None:
-    net, given = model(**{name: 2.0}), batch()
-    found = net.losses("g", given)[name].detach()
+def test_grayscale(plain_features: None) -> None:
+    net, given = model(grayscale=2.0), batch()
+    found = net.losses("g", given)["grayscale"].detach()
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     with torch.no_grad():
-        pair = net.g(given.photos), given.real
-    if name == "grayscale":
-        pair = tuple(
-            (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)[:, None].repeat(1, 3, 1, 1) for x in pair
-        )
+        pair = [(x * weights).sum(1)[:, None].repeat(1, 3, 1, 1) for x in (net.g(given.photos), given.real)]
     expected = 0.0
     for size in (1, 2):
         a, b = (grams(torch.nn.functional.avg_pool2d(x, size)) for x in pair)
@@ -85,33 +80,37 @@ def test_style(name: str, plain_features: None) -> None:
     assert float(found) == pytest.approx(2 * expected, rel=1e-3)
 
 
+def step(made: Tensor, photos: Tensor) -> losses.Step:
+    return losses.Step(TINY.losses, made, photos, photos, None, lambda pictures: [pictures])
+
+
 def test_colour() -> None:
     made, photos = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     made[:, 0] = 1.0  # red 1.0 against 0.5, as shares
     y, u, v = 0.299 * 0.5, -0.14713 * 0.5, 0.615 * 0.5
-    assert float(cartoongan.colour_loss(made, photos)) == pytest.approx(y + u**2 / 2 + v**2 / 2, rel=1e-4)
+    assert float(losses.colour(step(made, photos))) == pytest.approx(y + u**2 / 2 + v**2 / 2, rel=1e-4)
     grey = torch.full((1, 3, 4, 4), 0.4)
-    assert float(cartoongan.colour_loss(grey, grey + 0.2)) == pytest.approx(0.1, rel=1e-3)
+    assert float(losses.colour(step(grey, grey + 0.2))) == pytest.approx(0.1, rel=1e-3)
 
 
 def test_chrominance() -> None:
     made, photos = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     made[:, 0] = 1.0  # red 1.0 against 0.5, as shares
-    assert float(cartoongan.chrominance_loss(made, photos)) == pytest.approx((0.14713 + 0.615) * 0.5 / 2, rel=1e-4)
+    assert float(losses.chrominance(step(made, photos))) == pytest.approx((0.14713 + 0.615) * 0.5 / 2, rel=1e-4)
     lighter = torch.full((1, 3, 4, 4), 0.4).requires_grad_()
-    assert float(cartoongan.chrominance_loss(lighter, photos).detach()) == pytest.approx(0.0, abs=1e-5)
+    assert float(losses.chrominance(step(lighter, photos)).detach()) == pytest.approx(0.0, abs=1e-5)
     made.requires_grad_()
-    cartoongan.chrominance_loss(made, photos).backward()
+    losses.chrominance(step(made, photos)).backward()
     assert made.grad is not None
     assert torch.allclose(made.grad[:, 0], torch.tensor((0.14713 + 0.615) * 0.5 / 2 / 16), rtol=1e-4)
 
 
-def test_critics_without_colours_see_none_and_ask_for_none() -> None:
+def test_discriminators_without_colours() -> None:
     net, given = model(adversarial=1.0, d_colours=False).eval(), batch()
-    for x, y in zip(net._judge(given.real), net._judge(painting.colourless(given.real)), strict=True):
+    for x, y in zip(net.d(given.real), net.d(painting.colourless(given.real)), strict=True):
         assert torch.allclose(x, y, atol=1e-5)
     given.real.requires_grad_()
-    net._judge(given.real)[0].sum().backward()
+    net.d(given.real)[0].sum().backward()
     assert given.real.grad is not None
     assert torch.allclose(given.real.grad, painting.colourless(given.real.grad), atol=1e-7)
 
@@ -119,9 +118,9 @@ def test_critics_without_colours_see_none_and_ask_for_none() -> None:
 def test_total_variation() -> None:
     stripes = torch.zeros(1, 3, 4, 6)
     stripes[..., ::2] = 1.0
-    assert float(cartoongan.total_variation(stripes)) == pytest.approx(1.0)
+    assert float(losses.tv(step(stripes, stripes))) == pytest.approx(1.0)
     ramp = torch.arange(4.0)[:, None].expand(1, 3, 4, 6) * 0.5
-    assert float(cartoongan.total_variation(ramp)) == pytest.approx(0.25)
+    assert float(losses.tv(step(ramp, ramp))) == pytest.approx(0.25)
 
 
 def test_a_gram_matrix() -> None:
@@ -138,8 +137,8 @@ def test_adversarial(squares: bool) -> None:
         made = net.g(given.photos)
         shown = given.real, made, painting.grey(given.real)
         shown = [portrait.relief(x) for x in shown]
-        near = [net.d["near"](x).flatten() for x in shown]
-        far = [net.d["far"](torch.nn.functional.avg_pool2d(x, 2)).flatten() for x in shown]
+        near = [net.d.near(x).flatten() for x in shown]
+        far = [net.d.far(torch.nn.functional.avg_pool2d(x, 2)).flatten() for x in shown]
         found = net.losses("d", given)
         convinced = net.losses("g", given)
     sigmoid = torch.sigmoid
@@ -166,71 +165,54 @@ def test_blurred_lines_are_fakes() -> None:
     given.real = torch.where(torch.arange(32) < 16, -1.0, 1.0).expand(4, 3, 32, 32).clone()
     with torch.no_grad():
         found = net.losses("d", given)
-        near, far = net._judge(cartoongan.smooth_edges(given.real))
+        near, far = net.d(cartoongan.smooth_edges(given.real))
     expected = 1.5 * float((near**2).mean() + (far**2).mean())
     assert float(found["d_smooth"]) == pytest.approx(expected, rel=1e-3)
     assert not torch.equal(cartoongan.smooth_edges(given.real), given.real)
 
 
-def test_landmarks_and_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = FACE + torch.tensor([0.0, 0.1])
     monkeypatch.setattr(landmarks, "find", lambda pictures: (moved if pictures.requires_grad else FACE)[None])
-    net, given = model(landmark=4.0, eyes=1.0), batch()
-    given = given[:1]
-    losses = net.losses("g", given)
-    assert float(losses["landmark"].detach()) == pytest.approx(4 * 0.1 / 0.4, rel=1e-3)
-    seen = portrait.contrast(portrait.eyes(net.g(given.photos), FACE[None]))
-    seen = net.d["eyes"](seen * portrait.window(seen.device))
-    assert float(losses["eyes"].detach()) == pytest.approx(float(((seen - 1) ** 2).mean().detach()), rel=0.05)
+    found = model(landmark=4.0).losses("g", batch()[:1])
+    assert float(found["landmark"].detach()) == pytest.approx(4 * 0.1 / 0.4, rel=1e-3)
 
 
 def test_eyes_are_compared_with_enlarged_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
-    net, given = model(flat=2.0, enlarge_eyes=0.5), batch()
+    net, given = model(chrominance=2.0, enlarge_eyes=0.5), batch()
     net.eye_sizes.copy_(torch.tensor([[0.5, 0.5], [0.75, 1.0]]))
-    losses = net.losses("g", given)
+    found = net.losses("g", given)
     now = portrait.eye_size(FACE[None])
     sizes = torch.tensor([[0.5, 0.5], [0.75, 1.0]]).lerp(now, 0.01)
     assert torch.allclose(net.eye_sizes, sizes)
     shift, _ = portrait.enlarge(FACE.expand(4, -1, -1), 1 + 0.5 * (sizes[1] / sizes[0] - 1), 32, 32)
     assert shift.abs().max() > 0.5
     target = portrait.remap(given.photos, shift)
-    expected = (net.g(given.photos) - painting.flatten(target)).abs().mean()
-    assert float(losses["flat"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
+    expected = losses.chrominance(step(net.g(given.photos), target))
+    assert float(found["chrominance"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
     warp = (net.g.warp(given.photos) - shift).abs().mean() * 100 / 32
-    assert float(losses["warp"].detach()) == pytest.approx(float(warp.detach()), rel=0.02)
-    losses["warp"].backward()
+    assert float(found["warp"].detach()) == pytest.approx(float(warp.detach()), rel=0.02)
+    found["warp"].backward()
     assert float(net.g.warp.out.weight.grad.abs().max()) > 0
 
 
 def test_cel_is_what_filters_draw_with_fine_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landmarks, "find", lambda pictures: FACE.expand(len(pictures), -1, -1))
     net, given = model(cel=2.0, enlarge_eyes=0.5), batch()
-    losses = net.losses("g", given)
-    photos, _, points = net.belongs(given)
+    found = net.losses("g", given)
+    photos, _, points = net.targets(given.photos, given.real)
     eyes = portrait.around_eyes(points, 32, 32)
     target = painting.cel(photos, eyes)
     assert (target - painting.cel(photos)).abs().max() > 0.1
     expected = ((net.g(given.photos) - target).abs() * (1 + 5 * eyes)).mean()
-    assert float(losses["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
-
-
-def test_photos_are_exposed_before_anything_is_compared() -> None:
-    net, given = model(flat=1.0, gamma=0.5, saturation=0.5), batch()
-    light = painting.expose(given.photos, 0.5, 0.5)
-    red = painting.expose(torch.tensor([0.28, -1.0, -1.0])[:, None, None].expand(1, 3, 1, 1), 0.5, 0.5)
-    grey, pure = 0.299 * 0.8 + 0.701 * 0.01, 0.8  # the square root of 0.64, and of 0.0001
-    assert float(red[0, 0]) == pytest.approx((grey + pure) - 1, abs=1e-3)
-    with torch.no_grad():
-        expected = (net.g.draw(light) - painting.flatten(light)).abs().mean()
-        assert torch.equal(net.g(given.photos), net.g.draw(light))
-    assert float(net.losses("g", given)["flat"].detach()) == pytest.approx(float(expected), rel=0.02)
+    assert float(found["cel"].detach()) == pytest.approx(2 * float(expected.detach()), rel=0.02)
 
 
 def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
     given = batch()
     for settled in (False, True):
-        net = model(flat=1.0, freeze_batch_norm=settled)
+        net = model(colour=1.0, freeze_batch_norm=settled)
         before = {name: value.clone() for name, value in net.g.named_buffers()}
         net.losses("g", given)
         with torch.no_grad():
@@ -243,9 +225,9 @@ def test_what_is_settled_stays_and_pictures_do_not_change_each_other() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_moves_the_generator_and_none_when_it_is_off(name: str) -> None:
     net = model(**{name: 1.0})
-    losses = net.losses("g", batch())
-    assert set(losses) == {name}
-    losses[name].backward()
+    found = net.losses("g", batch())
+    assert set(found) == {name}
+    found[name].backward()
     assert max(float(p.grad.abs().max()) for p in net.g.parameters() if p.grad is not None) > 0
     everything = dict.fromkeys(OFF, 1.0) | {"enlarge_eyes": 0.5}
     left = set(model(**everything).losses("g", batch()))
@@ -258,13 +240,11 @@ def test_gradients_are_finite_differences(name: str) -> None:
     net, given = model(**{name: 1.0}), batch()
     assert given.photos is not None
     net.requires_grad_(False).eval()  # spectral norms rest
-    _, _, points = net.belongs(given)
+    photos, _, points = net.targets(given.photos, given.real)
+    table = losses.KEEP | losses.DRAW
 
     def loss(made: Tensor) -> Tensor:
-        seen = net._see(made) if name in ("content", "style") else []
-        losses = net.kept(made, seen, given.photos, points) | net.drawn(made, seen, points, given)
-        assert set(losses) == {name}
-        return losses[name]
+        return table[name](losses.Step(net.config.losses, made, photos, given.real, points, net.d))
 
     smooth = torch.nn.functional.avg_pool2d(given.photos, 5, 1, 2)
     made = (0.7 * smooth + 0.1 * torch.randn(smooth.shape)).requires_grad_(True)
@@ -280,24 +260,28 @@ def test_what_is_off_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("nobody asked for it")
 
     for where, what in [
-        (cartoongan, "load_features"),
+        (losses, "load_features"),
+        (losses, "cel"),
+        (losses, "grey"),
+        (losses, "yuv"),
         (landmarks, "find"),
-        *((portrait, name) for name in ("around_eyes", "relief")),
+        (portrait, "around_eyes"),
+        (portrait, "relief"),
+        (cartoongan, "grey"),
+        (cartoongan, "smooth_edges"),
     ]:
         monkeypatch.setattr(where, what, never)
-    for what in ("colour_loss", "chrominance_loss", "flatten", "cel", "grey", "total_variation", "smooth_edges"):
-        monkeypatch.setattr(cartoongan, what, never)
     net = model(adversarial=1.0, d_smooth=0.0, d_grey=0.0, d_relief=False)
-    assert set(net.losses("g", batch())) == {"adversarial"} and "eyes" not in net.d
+    assert set(net.losses("g", batch())) == {"adversarial"}
     assert set(net.losses("d", batch())) == {"d_real", "d_fake"}
 
 
 def test_the_content_comes_first() -> None:
-    net = model(content_kimg=0.064, adversarial=1.0, flat=1.0, tv=1.0)
-    for step, phase in ((0, {"flat"}), (7, {"flat"}), (8, {"flat", "adversarial", "tv"})):
-        given = dataclasses.replace(batch(), step=step)  # 8 photos in each
+    net = model(content_kimg=0.064, adversarial=1.0, colour=1.0, tv=1.0)
+    for steps, phase in ((0, {"colour"}), (7, {"colour"}), (8, {"colour", "adversarial", "tv"})):
+        given = dataclasses.replace(batch(), step=steps)  # 8 photos in each
         assert set(net.losses("g", given)) == phase
-        assert bool(net.losses("d", given)) == (step == 8)
+        assert bool(net.losses("d", given)) == (steps == 8)
 
 
 def test_what_is_filtered_begins_where_the_filters_end() -> None:
@@ -312,7 +296,7 @@ def test_what_is_filtered_begins_where_the_filters_end() -> None:
 def test_nothing_reaches_farther_than_it_says(name: str, filtered: bool) -> None:
     config = cartoongan.PRESETS[name].replace(network={"filtered": filtered})
     if name != "tiny":
-        config = config.replace(network={"channels": 4, "d_channels": 4}, losses={"eyes": 0.0})
+        config = config.replace(network={"channels": 4, "d_channels": 4})
     torch.manual_seed(0)
     net = cartoongan.Model(config).eval()
     torch.nn.init.normal_(net.g_ema.draw.out.weight, 0.0, 0.1)

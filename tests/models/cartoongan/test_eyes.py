@@ -92,7 +92,7 @@ def test_a_network_learns_to_say_where_eyes_are(monkeypatch: pytest.MonkeyPatch)
     config = cartoongan.PRESETS["tiny"].replace(
         data={"width": SIDE, "height": SIDE},
         network={"enlarge_eyes": 0.0, "ink": 0.0},
-        losses={**dict.fromkeys(cartoongan.DRAWN, 0.0), "gaze": 2.0},
+        losses={**dict.fromkeys(cartoongan.KEEP | cartoongan.DRAW, 0.0), "gaze": 2.0},
     )
     net = cartoongan.Model(config).train()
     batch = Batch(photos(4), photos=photos(4))

@@ -1,2 +1,2 @@
-"""StyleGAN2 files of other programs: read as data (unpickle, container), told apart and renamed (layout, nvidia,
-rosinality), made into what a Checkpoint holds (convert)."""
+"""StyleGAN2 files of other programs: read as data (container, unpickle, values), recognised and renamed (layout,
+nvidia, rosinality), and converted (convert)."""

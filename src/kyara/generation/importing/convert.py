@@ -1,8 +1,8 @@
-"""The StyleGAN2 of another program as ours, tensor for tensor.
+"""The StyleGAN2 of another program as ours, tensor by tensor.
 
-All are the paper's network and keep weights as they are before the equalised learning rate scales them, so numbers are
-taken over as they stand. NVIDIA demodulates before that scale instead of behind it: only the 1e-8 that keeps the root
-from zero weighs otherwise, by less than float32 tells apart.
+All implement the paper's network and store weights before the scale of the equalised learning rate, so the numbers are
+copied. NVIDIA demodulates before that scale instead of after it: only the effect of the 1e-8 under the root differs, by
+less than the precision of float32.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from kyara.nn.filters import BINOMIAL
 
 LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
 STYLES = 4096
-"""Latents whose mean style is taken where a file does not tell the mean."""
+"""Latents whose mean style is computed if a file does not contain it."""
 LOOKED_AT = 4
-"""Pictures over which activations are looked at."""
+"""Pictures in which the largest activation is searched for."""
 MEAN_STYLE = "g_ema.mapping.w_average"
 FILTERS = (".resample_filter", ".kernel")
-"""What the tensors are called that hold the filter of up- and downsampling, which is fixed here."""
+"""Suffixes of the tensors with the filter of up- and downsampling, which is a constant here."""
 
 
 @dataclasses.dataclass
@@ -38,16 +38,16 @@ class Converted:
     """What a Checkpoint is made of."""
 
     program: str
-    """Whose layout the file has."""
+    """The program that wrote the file."""
     config: Config
     weights: dict[str, Tensor]
     notes: list[str]
-    """What was left out, and what did not come from the file."""
+    """What was left out of the Checkpoint, and what is not from the file."""
 
 
 def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted:
-    """What a file's value becomes; its tensors must still be loadable, and cannot be more than `size`, the bytes of the
-    file. ForeignError names what is missing, left over or not supported."""
+    """The Checkpoint of a file's value, whose tensors must still be loadable. `size` is that of the file in bytes.
+    ForeignError names what is missing, left over or not supported."""
     layout = _layout(value)
     generator = layout.network(layout.keys[0], value[layout.keys[0]])
     generator.tensors |= named("the file", {key: value[key] for key in layout.extra if value.get(key) is not None})
@@ -70,14 +70,14 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
     if MEAN_STYLE not in weights:
         weights[MEAN_STYLE] = mean_style(config, weights)
         notes.append(
-            f"the mean style, which truncation pulls towards, is not in the file: taken over {STYLES:,} latents"
+            f"the mean style, which truncation pulls towards, is not in the file: computed from {STYLES:,} latents"
         )
     limit = layout.limit(generator)
     if limit < math.inf and (largest := largest_activation(config, weights)) >= limit:
         notes.append(f"activations reach {largest:.0f} and are not cut off at {limit:g}: pictures may differ")
     if critic is None:
         weights |= _fresh_critic(config)
-        notes.append("the discriminator is a fresh one")
+        notes.append("the discriminator is newly initialised")
     used = {layout.keys[0], *layout.extra, *([layout.keys[1]] if critic else [])}
     if left := [key for key in value if key not in used]:
         notes.append(f"left out: {listed(left)}")
@@ -85,7 +85,7 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
 
 
 def _layout(value: Any) -> Layout:
-    """Whose file it is, by what it calls the averaged generator."""
+    """The layout of the file, recognised by the name of the averaged generator."""
     if not isinstance(value, dict):
         raise ForeignError(
             f"holds {shown(value)}, not the table of networks that NVIDIA's and rosinality's programs write"
@@ -97,7 +97,7 @@ def _layout(value: Any) -> Layout:
 
 
 def _names(layout: Layout, config: Config, generator: Network) -> Names:
-    """The generator's names; the mean style may be missing, as it can be told from the rest."""
+    """The generator's names, without the mean style if it is missing: it can be computed."""
     for ours, theirs in layout.generator(config):
         if ours != MEAN_STYLE or theirs in generator.tensors:
             yield ours, theirs
@@ -112,8 +112,8 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
 def _matched(
     names: Iterable[tuple[str, str]], network: Network, shapes: Mapping[str, torch.Size], gain: float
 ) -> dict[str, LazyTensor]:
-    """Our name -> their tensor. ForeignError names one that is missing, left over or of another shape; sides of length
-    1 do not count."""
+    """Our name -> their tensor. ForeignError names a tensor that is missing, left over or of another shape; dimensions
+    of length 1 are ignored."""
     plan, left = {}, dict(network.tensors)
     for ours, theirs in names:
         tensor = left.pop(theirs, None)
@@ -136,7 +136,7 @@ def _matched(
 def _load(name: str, tensor: LazyTensor, shape: torch.Size) -> Tensor:
     loaded = tensor.load().reshape(shape)
     if not loaded.is_floating_point() or not loaded.isfinite().all():
-        raise ForeignError(f"damaged: what becomes {name} is not all finite numbers")
+        raise ForeignError(f"damaged: what becomes {name} has numbers that are not finite")
     return loaded
 
 
@@ -151,7 +151,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
-    """The largest magnitude behind any convolution of the generator in `weights`, over a few pictures."""
+    """The largest magnitude after any convolution of the generator in `weights`, over a few pictures."""
     generator, largest = GeneratorNet(config).eval(), [0.0]
     generator.load_state_dict({k.removeprefix("g_ema."): v for k, v in weights.items() if k.startswith("g_ema.")})
     for module in generator.modules():
@@ -163,7 +163,7 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
 
 
 def _fresh_critic(config: Config) -> dict[str, Tensor]:
-    """A discriminator to begin with, always the same."""
+    """A newly initialised discriminator, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return {f"d.{name}": tensor for name, tensor in Discriminator(config).state_dict().items()}

@@ -1,4 +1,4 @@
-"""What the layouts of other programs have in common: networks as tables of tensors, and our Config from shapes."""
+"""What the layouts of other programs have in common: networks as named tensors, and our Config from their shapes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kyara.models.stylegan2 import PRESETS, Config
 
 SUPPORTED = "supported is StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels"
 MOST_SIZES = 10
-"""Sizes that a network works at: up to 2048 pixels."""
+"""Resolutions of a network at most: up to 2048 pixels."""
 LONGEST = 100
-"""Characters of a tensor's or module's name."""
+"""Characters of a tensor's or module's name at most."""
 
 
 @dataclasses.dataclass
@@ -22,11 +22,11 @@ class Network:
     """One network of a file."""
 
     label: str
-    """What the file calls it."""
+    """Its name in the file."""
     tensors: dict[str, LazyTensor]
     """Its tensors by name."""
     modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)
-    """Its modules by name, where the file has them."""
+    """Its modules by name, if the file has them."""
 
 
 Names = Iterator[tuple[str, str]]
@@ -35,30 +35,30 @@ Names = Iterator[tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one program keeps StyleGAN2."""
+    """How one program stores StyleGAN2."""
 
     program: str
     keys: tuple[str, str]
-    """What it calls the averaged generator and the discriminator."""
+    """Its names of the averaged generator and the discriminator."""
     extra: tuple[str, ...]
-    """Tensors that belong to the generator but stand beside it."""
+    """Tensors of the generator that are stored beside it."""
     network: Callable[[str, Any], Network]
-    """A network of a file's value. ForeignError if it is none."""
+    """A network from its part of a file's value. ForeignError if it is not one."""
     config: Callable[[Network, Network | None], Config]
-    """Our numbers for a generator and its discriminator. ForeignError if we cannot be that network."""
+    """Our Config of a generator and its discriminator. ForeignError if it is not supported."""
     generator: Callable[[Config], Names]
     critic: Callable[[Config], Names]
     filter_gain: float
     """Sum of the generator's filters."""
     limit: Callable[[Network], float]
-    """Where a network cuts activations off; infinite if nowhere."""
+    """The magnitude at which a network clamps activations; infinite if it does not."""
 
 
 def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, LazyTensor]:
-    """The tensors of a table. ForeignError names what is none."""
+    """The tensors of a table. ForeignError names a value that is not a tensor."""
     for name, tensor in tensors.items():
         if not isinstance(name, str) or len(name) > LONGEST or not isinstance(tensor, LazyTensor):
-            raise ForeignError(f"{label}.{shown(name)} is no tensor")
+            raise ForeignError(f"{label}.{shown(name)} is not a tensor")
     return dict(tensors)
 
 
@@ -93,21 +93,21 @@ def config_of(network: Network, channels: list[int], first: str, layers: int, **
 
 
 def shape_of(network: Network, name: str, sides: int) -> tuple[int, ...]:
-    """The shape of a tensor. ForeignError if it is missing or has another number of sides."""
+    """The shape of a tensor. ForeignError if it is missing or has another number of dimensions."""
     tensor = network.tensors.get(name)
     if tensor is None or len(tensor.shape) != sides:
-        raise ForeignError(f"{network.label}.{name} is missing or has not {sides} sides; {SUPPORTED}")
+        raise ForeignError(f"{network.label}.{name} is missing or does not have {sides} dimensions; {SUPPORTED}")
     return tensor.shape
 
 
 def shown(value: Any) -> str:
-    """Something out of a file, for a message."""
+    """A value from a file, for a message."""
     if isinstance(value, str | float | bool | None) or (isinstance(value, int) and value.bit_length() < 64):
         return printable(str(value)[:40])
     return f"a {type(value).__name__}"
 
 
 def listed(values: Iterable[Any], most: int = 12) -> str:
-    """Some of the names out of a file, for a message."""
+    """Some of the names in a file, for a message."""
     texts = [shown(value) for value in values]
     return ", ".join([*texts[:most], *["..."] * (len(texts) > most)]) or "nothing"

@@ -1,6 +1,6 @@
 """NVIDIA's layout (stylegan2-ada-pytorch, and StyleGAN2 of the stylegan3 repository): modules, pickled with all their
-attributes. What the modules compute stands in source code that the file brings along. That is not run, so the
-attributes must be those of the network that is known."""
+attributes. The file contains the source code of the modules, which is not run: so their attributes must be those of the
+known network."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
 
 MOST_PARTS = 1000
-"""Modules of a network. For 1024 pixels it has 80."""
+"""Modules of a network at most. One for 1024 pixels has 80."""
 LEAST_CLAMP = 256
-"""Activations are held within this range where networks are trained in half precision, ten times what occurs (Karras
-et al. 2020, "Training generative adversarial networks with limited data", on mixed precision). We have no such limit:
-a narrower one is refused, and whether this one is reached is tried out."""
+"""Networks trained in half precision clamp activations to this range, ten times what occurs (Karras et al. 2020,
+"Training generative adversarial networks with limited data", on mixed precision). We do not clamp: a narrower range is
+refused, and whether activations reach this one is tested."""
 CLASSES: dict[str, dict[str, Any]] = {
     "Generator": {"c_dim": 0, "img_channels": 3},
     "MappingNetwork": {"c_dim": 0},
@@ -44,11 +44,11 @@ CLASSES: dict[str, dict[str, Any]] = {
     "DiscriminatorEpilogue": {"architecture": "resnet", "cmap_dim": 0},
     "MinibatchStdLayer": {"num_channels": 1},
 }
-"""The classes, and what must hold of their attributes."""
+"""The classes, and the required values of their attributes."""
 
 
 def network(label: str, value: Any) -> Network:
-    """The modules of a pickled one, and their tensors, by name."""
+    """The modules of a pickled network, and their tensors, by name."""
     found = Network(label, {})
     waiting = [("", value)]
     while waiting:
@@ -65,17 +65,17 @@ def network(label: str, value: Any) -> Network:
 
 
 def _contents(where: str, module: Any) -> list[dict[str, Any]]:
-    """The modules, parameters and buffers of a module, less those that are None."""
+    """The modules, parameters and buffers of a module, without those that are None."""
     state = module.state if isinstance(module, ForeignObject) else None
     if not isinstance(state, dict):
-        raise ForeignError(f"{where} is no module")
+        raise ForeignError(f"{where} is not a module")
     if module.name not in CLASSES:
-        hint = "; StyleGAN3 is built otherwise" if module.name == "SynthesisInput" else ""
+        hint = "; StyleGAN3 is another network" if module.name == "SynthesisInput" else ""
         raise ForeignError(f"{where} is a {shown(module.name)}, which is not known{hint}; {SUPPORTED}")
     found = []
     for part in (state.get("_modules"), state.get("_parameters"), state.get("_buffers")):
         if not isinstance(part, dict) or len(part) > MOST_PARTS:
-            raise ForeignError(f"{where} is no module")
+            raise ForeignError(f"{where} is not a module")
         if not all(isinstance(name, str) and len(name) <= LONGEST for name in part):
             raise ForeignError(f"{where} has parts without proper names")
         found.append({name: value for name, value in part.items() if value is not None})
@@ -83,8 +83,8 @@ def _contents(where: str, module: Any) -> list[dict[str, Any]]:
 
 
 def config(generator: Network, critic: Network | None) -> Config:
-    """Our numbers for a generator and its discriminator. ForeignError names the first attribute that would give other
-    pictures than ours."""
+    """Our Config of a generator and its discriminator. ForeignError names the first attribute that would change
+    the pictures."""
     first, mapping = generator.modules.get("mapping.fc0"), generator.modules.get("mapping")
     lr = first.state.get("bias_gain") if first else None
     more: dict[str, Any] = {"mapping_lr_multiplier": lr if isinstance(lr, float) and lr > 0 else 1.0}
@@ -121,7 +121,7 @@ def _check(network: Network, kind: str, mapping_lr: float = 1.0) -> None:
 
 
 def _expected(network: Network, path: str, mapping_lr: float) -> Iterator[tuple[str, Any]]:
-    """The attributes of a module, and what they must be."""
+    """The attributes of a module, and their required values."""
     name, leaf = network.modules[path].name, path.rpartition(".")[2]
     yield from CLASSES[name].items()
     linear = leaf in ("affine", "out", "skip")
@@ -149,7 +149,7 @@ def _same(found: Any, value: Any) -> bool:
 
 
 def limit(network: Network) -> float:
-    """The range that activations are held within, of a network that was checked."""
+    """The range to which a checked network clamps activations."""
     clamps = [module.state.get("conv_clamp") for module in network.modules.values()]
     return min((float(clamp) for clamp in clamps if clamp is not None), default=math.inf)
 

@@ -24,7 +24,7 @@ def network(label: str, value: Any) -> Network:
 
 
 def config(generator: Network, critic: Network | None) -> Config:
-    """Our numbers for a generator."""
+    """Our Config of a generator."""
     layers = sum(f"style.{i}.weight" in generator.tensors for i in range(1, 65))
     doublings = sum(f"convs.{2 * i + 1}.conv.weight" in generator.tensors for i in range(32))
     convs = ["conv1.conv.weight"] + [f"convs.{2 * i + 1}.conv.weight" for i in range(doublings)]
@@ -70,7 +70,7 @@ def critic_names(config: Config) -> Names:
 
 
 def _conv(ours: str, theirs: str, step: int = 0) -> Names:
-    """A convolution and its bias are two steps of a sequence, behind a filter if it halves the size."""
+    """A convolution and its bias are two steps of a sequence, after a filter if it halves the size."""
     yield f"{ours}.weight", f"{theirs}.{step}.weight"
     yield f"{ours}.bias", f"{theirs}.{step + 1}.bias"
 

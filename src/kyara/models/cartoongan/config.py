@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from kyara.models import base
-from kyara.models.base import DataConfig
+from kyara.models import configs
+from kyara.models.configs import DataConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig(base.NetworkConfig):
+class NetworkConfig(configs.NetworkConfig):
     pixel_unshuffle: int = 2
     """Side of the blocks of pixels that become channels at first: 2 is a good deal faster than 1."""
     channels: int = 32
@@ -23,10 +23,6 @@ class NetworkConfig(base.NetworkConfig):
     filtered: bool = False
     """Whether the network gets, beside the photo, its cel by filters (painting.cel) and predicts a residual to it.
     Otherwise it predicts the drawing."""
-    gamma: float = 1.0
-    """The power that a photo's light is raised to before it is drawn: drawings are lighter."""
-    saturation: float = 1.0
-    """How colourful it then is, as a share: drawn skin is paler."""
     ink: float = 0.0
     """How much the lines of the result are darkened, from 0, as they are, to 1."""
     enlarge_eyes: float = 0.0
@@ -46,7 +42,7 @@ class NetworkConfig(base.NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(base.LossConfig):
+class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
     least_squares: bool = True
@@ -65,23 +61,16 @@ class LossConfig(base.LossConfig):
     """... drawings whose lines are blurred, as fakes."""
     content: float = 10.0
     """Difference between the features of the photo and of the result in the frozen network."""
-    style: float = 0.0
-    """Difference between the Gram matrices of drawings and of results."""
     grayscale: float = 0.0
-    """The same of both without their colours."""
+    """Difference between the Gram matrices of drawings and of results, both without their colours."""
     colour: float = 0.0
     """Difference between the photo's luminance (L1) and chrominance (Huber) and the result's."""
     landmark: float = 0.0
     """Distance between the points of the result's face and their targets: those of the photo, with eyes enlarged to the
     size of drawn ones."""
-    eyes: float = 0.0
-    """GAN loss of another discriminator, which sees the eyes alone. They cover a tenth of a face, so a tenth of
-    `adversarial` gives the same gradient at their pixels."""
     chrominance: float = 0.0
     """L1 distance between the photo's chrominance and the result's: no new colours, while tones are free to become
     lines."""
-    flat: float = 0.0
-    """L1 distance to the photo with even surfaces."""
     cel: float = 0.0
     """L1 distance to the photo's cel by filters: even surfaces, few tones, dark lines."""
     tv: float = 0.0
@@ -99,7 +88,7 @@ class LossConfig(base.LossConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(base.OptimizerConfig):
+class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8
     """Photos, and drawings, in one step."""
     betas: tuple[float, float] = (0.5, 0.999)
@@ -107,7 +96,7 @@ class OptimizerConfig(base.OptimizerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(configs.Config):
     data: DataConfig = DataConfig(256, 256)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -138,8 +127,8 @@ PRESETS = {
         DataConfig(32, 32),
         NetworkConfig(channels=4, blocks=1, d_channels=8, enlarge_eyes=0.5, ink=0.5, d_relief=True),
         LossConfig(
-            content_kimg=0.0, content=1.0, style=1.0, grayscale=1.0, colour=1.0, landmark=1.0, eyes=1.0, flat=1.0,
-            tv=1.0, gaze=1.0, d_grey=0.5, features_size=32,
+            content_kimg=0.0, content=1.0, grayscale=1.0, colour=1.0, landmark=1.0, tv=1.0, gaze=1.0, d_grey=0.5,
+            features_size=32,
         ),
         OptimizerConfig(batch=8),
     ),

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from kyara.models.cartoongan.config import Config
+from kyara.models.cartoongan.config import Config, NetworkConfig
 from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
-from kyara.models.cartoongan.painting import cel, cel_reach, expose, ink, ink_reach
+from kyara.models.cartoongan.painting import cel, cel_reach, colourless, ink, ink_reach
 from kyara.perception import portrait
 
 PLACE, WARPED = 4, 16
@@ -168,7 +168,6 @@ class Artist(nn.Module):
         return self
 
     def forward(self, pictures: Tensor) -> Tensor:
-        pictures = self.expose(pictures)
         if self.warp is not None:
             pictures = portrait.remap(pictures, self.warp(pictures))
         return self.finish(self.draw(pictures), None if self.gaze is None else self.gaze(pictures))
@@ -180,23 +179,14 @@ class Artist(nn.Module):
             drawn = ink(drawn, config.network.ink, min(config.data.width, config.data.height))
         return drawn if looks is None else draw_eyes(drawn, looks)
 
-    def expose(self, pictures: Tensor) -> Tensor:
-        """Pictures as light as they shall be drawn."""
-        config = self.config
-        return (
-            pictures
-            if config.network.gamma == config.network.saturation == 1
-            else expose(pictures, config.network.gamma, config.network.saturation)
-        )
 
-
-class Critic(nn.Module):
-    """Discriminator of patches: pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8)."""
+class PatchDiscriminator(nn.Module):
+    """Pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 8, W / 8), with spectral normalisation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         c = channels
-        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: of 3 they look at some pixels more than at others
+        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: with 3, some pixels have more influence than others
         self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(widths))
         self.layers.append(spectral_norm(nn.Conv2d(4 * c, 4 * c, 3, 1, 1)))
         self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
@@ -205,5 +195,23 @@ class Critic(nn.Module):
         x = pictures.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
-        found: Tensor = self.logits(x)
-        return found
+        logits: Tensor = self.logits(x)
+        return logits
+
+
+class Discriminators(nn.Module):
+    """Two discriminators: one for lines, and one at half the size for shapes. Pictures (B, 3, H, W) -> their logits,
+    (B, 1, H / 8, W / 8) and (B, 1, H / 16, W / 16)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.near, self.far = PatchDiscriminator(config.d_channels), PatchDiscriminator(config.d_channels)
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        if not self.config.d_colours:
+            pictures = colourless(pictures)
+        if self.config.d_relief:
+            pictures = portrait.relief(pictures)
+        small = F.avg_pool2d(pictures, 2, ceil_mode=True)
+        return [self.near(pictures).float(), self.far(small).float()]

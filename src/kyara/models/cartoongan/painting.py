@@ -37,13 +37,6 @@ def grey(pictures: Tensor) -> Tensor:
     return luminance(pictures).expand(-1, 3, -1, -1)
 
 
-def expose(pictures: Tensor, gamma: float, saturation: float) -> Tensor:
-    """Pictures whose light, in [0, 1], is raised to the power `gamma`, and whose colours then lie `saturation` times as
-    far from grey."""
-    x = ((pictures.float() + 1) / 2).clamp(1e-4, 1) ** gamma
-    return torch.lerp(luminance(x), x, saturation).clamp(0, 1) * 2 - 1
-
-
 def colourless(pictures: Tensor) -> Tensor:
     """The mean of the three channels in all of them: what changes it most has no colour."""
     return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -161,22 +154,6 @@ def cel_reach(side: int) -> int:
     return flat + max(2 * max(1, round(STROKE * side)), ink_reach(side))
 
 
-def colour_loss(made: Tensor, photos: Tensor) -> Tensor:
-    """L1 of luminance and Huber of chrominance (YUV, pictures brought to [0, 1]) (AnimeGANv2, equation of its colour
-    reconstruction loss)."""
-    yuv = made.new_tensor(YUV)
-    a, b = (torch.einsum("kc,bchw->kbhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
-    return F.l1_loss(a[0], b[0]) + F.huber_loss(a[1], b[1]) + F.huber_loss(a[2], b[2])
-
-
-def total_variation(pictures: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, to the right and below, of pictures (B, 3, H, W)."""
-    return pictures.diff(dim=3).square().mean() + pictures.diff(dim=2).square().mean()
-
-
-def chrominance_loss(made: Tensor, photos: Tensor) -> Tensor:
-    """L1 of chrominance (YUV, pictures brought to [0, 1]), the mean of both channels. Huber's loss above is a square
-    there and holds next to nothing."""
-    yuv = made.new_tensor(YUV[1:])
-    a, b = (torch.einsum("kc,bchw->bkhw", yuv, (pictures.float() + 1) / 2) for pictures in (made, photos))
-    return F.l1_loss(a, b)
+def yuv(pictures: Tensor) -> Tensor:
+    """Luminance and chrominance of pictures (B, 3, H, W) in [-1, 1], brought to [0, 1]: (3, B, H, W)."""
+    return torch.einsum("kc,bchw->kbhw", pictures.new_tensor(YUV), (pictures.float() + 1) / 2)

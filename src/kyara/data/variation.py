@@ -1,0 +1,48 @@
+"""Random affine maps and colour changes: how classifiers and landmark detectors vary their pictures in training."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def uniform(pictures: Tensor, *shape: int) -> Tensor:
+    """Random numbers (B, *shape) in [-1, 1), on the device of the pictures (B, ...)."""
+    return torch.rand(len(pictures), *shape, device=pictures.device) * 2 - 1
+
+
+def random_affine(pictures: Tensor, *, degrees: float, scale: float, translate: float) -> Tensor:
+    """Affine maps (B, 2, 3) from places in the varied pictures to places in pictures (B, C, H, W), in [-1, 1].
+
+    Args:
+        degrees: Maximum rotation.
+        scale: Maximum absolute logarithm of the scale.
+        translate: Maximum translation, as a fraction of the side.
+    """
+    height, width = pictures.shape[2:]
+    angle, zoom = uniform(pictures) * math.radians(degrees), torch.exp(uniform(pictures) * scale)
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    rows = torch.stack([cos, -sin * height / width, sin * width / height, cos], 1).view(-1, 2, 2)
+    return torch.cat([rows, uniform(pictures, 2, 1) * 2 * translate], 2)  # in [-1, 1] a side is 2 long
+
+
+def warp(pictures: Tensor, theta: Tensor, padding: str) -> Tensor:
+    """Pictures (B, C, H, W) under affine maps (B, 2, 3); `padding` as `grid_sample` takes it."""
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
+
+
+def warp_points(points: Tensor, theta: Tensor) -> Tensor:
+    """Where points (B, K, 2), as fractions of the sides, are in pictures warped by `theta` (B, 2, 3)."""
+    there = (2 * points - 1 - theta[:, None, :, 2]) @ torch.linalg.inv(theta[:, :, :2]).transpose(1, 2)  # in [-1, 1]
+    return (there + 1) / 2
+
+
+def jitter(pictures: Tensor, strength: float, channels: int = 3) -> Tensor:
+    """Pictures (B, 3, H, W) with random contrast and brightness, up to `strength`: of each channel, or with
+    `channels=1` of all alike. Not clamped."""
+    gain = 1 + uniform(pictures, channels, 1, 1) * strength
+    return pictures * gain + uniform(pictures, channels, 1, 1) * strength

@@ -1,0 +1,127 @@
+"""The parts of a Config: small frozen dataclasses of numbers, which architectures extend."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+
+from kyara.files.gallery_page import UNTAGGED
+from kyara.nn import conditioning
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The pictures, and what is known about them."""
+
+    width: int = 64
+    """Width in pixels."""
+    height: int = 64
+    """Height in pixels."""
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Attribute -> its values in the order of their labels. From the dataset."""
+    label_counts: tuple[tuple[int, ...], ...] = ()
+    """How often each combination of labels occurs: a label for each attribute, in their order, and a count. From the
+    dataset."""
+
+    def __post_init__(self) -> None:
+        conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks. Each architecture has its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses. Each architecture has its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with a constant learning rate, and the moving average of the weights."""
+
+    batch: int = 32
+    """Pictures in one step."""
+    lr: float = 2e-4
+    """Learning rate."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Decay rates of the first and second moment."""
+    ema_kimg: float = 10.0
+    """Half-life of the moving average of the weights, in thousands of pictures."""
+    ema_ramp: float = 0.05
+    """The half-life is at most this share of the pictures seen so far, so that early averages forget quickly."""
+
+    def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Fused, so that a step with a NaN can be skipped without a host sync."""
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, fused=True)
+
+    def lr_scale(self, progress: float) -> float:
+        """Factor on the learning rate at `progress` in [0, 1] of the run."""
+        return 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineConfig(OptimizerConfig):
+    """Adam whose learning rate rises linearly and then falls to zero along a cosine."""
+
+    warmup: float = 0.05
+    """Share of the run over which the learning rate rises."""
+
+    def lr_scale(self, progress: float) -> float:
+        return warm_cosine(progress, self.warmup)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamWConfig(CosineConfig):
+    """AdamW, with the same schedule."""
+
+    weight_decay: float = 0.05
+    """Decoupled weight decay."""
+
+    def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+
+def warm_cosine(progress: float, warmup: float) -> float:
+    """Factor on a learning rate that rises over the first `warmup` of a run, both in [0, 1], and then falls to zero
+    along a cosine."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1.0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All numbers of an architecture, in parts. Presets are instances that differ in numbers only. Architectures
+    override `network`, `losses` and `optimizer`, and may add parts."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def replace(self, **parts: Mapping[str, Any]) -> Self:
+        """A copy with some numbers replaced, e.g. `config.replace(losses={"style": 2.0}, data={"width": 32})`.
+
+        Raises:
+            ValueError: there is no such part or number.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(parts) - known):
+            raise ValueError(f"config: unknown part {', '.join(unknown)}; the parts are {', '.join(sorted(known))}")
+        replaced = {}
+        for name, values in parts.items():
+            part = getattr(self, name)
+            if not isinstance(values, Mapping):
+                raise ValueError(f"config: {name} must be a table of numbers, not {values!r}")
+            numbers = {field.name for field in dataclasses.fields(part)}
+            if unknown := sorted(set(values) - numbers):
+                wrong = ", ".join(f"{name}.{key}" for key in unknown)
+                raise ValueError(f"config: unknown {wrong}; {name} has {', '.join(sorted(numbers))}")
+            replaced[name] = dataclasses.replace(part, **values)
+        return dataclasses.replace(self, **replaced)

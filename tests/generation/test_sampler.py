@@ -1,0 +1,53 @@
+"""The sampler: a seed's picture depends on nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from kyara import models
+from kyara.generation.sampler import sample, sample_seeds, shot_latents, slerp, synthesise
+from kyara.models.base import Generator, StyledGenerator, latents
+
+SIZES: dict[str, dict[str, Any]] = {
+    "dcgan": {"data": {"width": 16, "height": 24}, "network": {"z_dim": 8, "channels": 12}},
+    "stylegan2": {
+        "data": {"width": 16, "height": 24},
+        "network": {"z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128, "channel_max": 16},
+    },
+}
+
+
+def test_slerp_keeps_the_length_and_the_ends() -> None:
+    a, b = latents([3, 8], 512)
+    torch.testing.assert_close(slerp(a, b, 0.0), a, rtol=0, atol=0)
+    torch.testing.assert_close(slerp(a, b, 1.0), b, rtol=0, atol=0)
+    assert slerp(a, b, 0.5).norm() > 0.98 * min(a.norm(), b.norm())
+    assert (a + b).div(2).norm() < 0.8 * a.norm()
+
+
+def test_latents_are_those_of_the_seeds() -> None:
+    torch.testing.assert_close(shot_latents([{"seed": 4}], 8), latents([4], 8), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "stylegan2"])
+def test_seeds_are_sampled_in_batches_of_one_size(name: str) -> None:
+    torch.manual_seed(0)
+    generator = models.build(name, SIZES[name]).eval()
+    assert isinstance(generator, Generator)
+    whole = sample(generator, latents(range(20), 8), truncation=0.8)
+    assert torch.equal(whole[3:4], sample(generator, latents([3], 8), truncation=0.8))
+    assert torch.equal(whole, torch.cat([made for made, _ in sample_seeds(generator, range(20), truncation=0.8)]))
+    assert torch.equal(whole.flip(3), sample(generator, latents(range(20), 8), truncation=0.8, mirror=True))
+
+
+def test_styles_are_synthesised_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    generator = models.build("stylegan2", SIZES["stylegan2"]).eval()
+    assert isinstance(generator, StyledGenerator)
+    ws = generator.styles(latents(range(5), 8))
+    pictures = synthesise(generator, ws)
+    assert pictures.shape == (5, 3, 24, 16)
+    assert torch.equal(pictures[3:4], synthesise(generator, ws[3:4]))

@@ -1,0 +1,30 @@
+"""Shots: seeds and interpolations as texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from kyara.generation.shots import interpolation, parse_seeds
+
+
+def test_an_interpolation_touches_every_key_seed() -> None:
+    shots = interpolation("3-8-12", 5)
+    assert [(shot["seeds"], shot["position"]) for shot in shots] == [
+        ([3, 8], 0.0), ([3, 8], 0.5), ([8, 12], 0.0), ([8, 12], 0.5), ([8, 12], 1.0)
+    ]  # fmt: skip
+    assert len(interpolation("3-8-12-3", 8)) == 8
+    for text in ("3", "3-", "a-b", "3-3", "3-99999999999", "3-8-8"):
+        with pytest.raises(ValueError, match="--interpolate"):
+            interpolation(text, 5)
+
+
+def test_seeds_are_parsed() -> None:
+    assert parse_seeds("0-35,77") == [range(36), range(77, 78)]
+    assert parse_seeds(" 5 , 1 - 3 ") == [range(5, 6), range(1, 4)]
+    assert parse_seeds("0-4294967295") == [range(2**32)]  # no list of them
+    for text in ("", ",", "1,,2", "a", "-3", "5-2", "1.5", "4294967296", "1-2-3", "٣", "9" * 5000):
+        with pytest.raises(ValueError, match="--seeds"):
+            parse_seeds(text)
+    for text in ("1,1", "0-5,3", "7,0-9"):
+        with pytest.raises(ValueError, match="named twice"):
+            parse_seeds(text)
