@@ -23,16 +23,15 @@ from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
 from kyara.generation import pipeline, sampler
 from kyara.generation.generate import generate
-from kyara.models.base import Config, DataConfig
+from kyara.models.base import Config, DataConfig, Scorer
 
 
-class Brightness(nn.Module):
-    """Stands in for a recogniser: the brighter, the more whole."""
+class Brightness(Scorer):
+    """A scorer whose scores are known: the brighter, the higher."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.config = Config(DataConfig(16, 24))
-        self.checkpoint = SimpleNamespace(hash="0" * 16)
+        super().__init__(Config(DataConfig(16, 24)))
+        self.checkpoint = SimpleNamespace(hash="0" * 16)  # type: ignore[assignment]
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def scores(self, pictures: Tensor) -> Tensor:
