@@ -18,7 +18,7 @@ from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
 from kyara.generation.styles import unpack
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
-from kyara.models.projector import still
+from kyara.models.projector import fixed_seed
 from kyara.nn import conditioning
 from kyara.nn.activations import SampleFn
 from kyara.rewriting.differences import root_of
@@ -47,7 +47,7 @@ class Hosts:
 
     def others(self, count: int, seed: int, holes: Tensor | None = None) -> SampleFn:
         """Random pictures; of an inpainter with `holes` (N, 1, H, W), moved a little, if they are given."""
-        with still(seed):
+        with fixed_seed(seed):
             some = self._some(count)
             if holes is None:
                 return self.model.sample_fn(count, some)
@@ -72,7 +72,7 @@ class Hosts:
         shown = self._shown(host.rgba).expand(1 + variants, -1, -1, -1)
         if isinstance(model, StyledTranslator):
             first = torch.zeros(1, model.style_dim) if host.style is None else latents([host.style], model.style_dim)
-            with still(0):
+            with fixed_seed(0):
                 styles = torch.cat([first, torch.randn(variants, model.style_dim)]).to(self.device)
             return functools.partial(model.translate, shown, styles)
         if isinstance(model, Inpainter):
@@ -126,7 +126,7 @@ class Hosts:
         assert isinstance(model, StyledGenerator)
         if not variants:
             return ws
-        with still(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with fixed_seed(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             labels = {
                 name: d.to(self.device) for name, d in model.draw(torch.randint(2**31, (variants,)).tolist()).items()
             }
