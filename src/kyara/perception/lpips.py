@@ -1,8 +1,8 @@
-"""How far two pictures are from each other as a network sees them: what inversion minimises.
+"""Perceptual distance of two pictures: the loss of inversion.
 
-As in LPIPS (Zhang et al. 2018, equation 1), the maps of several layers are brought to length 1 at every place and
-their squared differences averaged over places. LPIPS itself needs VGG16's weights and its fitted heads, which
-others publish; without them serve the stages of the built-in networks, all weighted alike.
+As in LPIPS (Zhang et al. 2018, equation 1), the maps of several layers are normalised at every position, and their
+squared differences averaged. LPIPS itself needs the weights of VGG16 and its fitted heads, which are published
+elsewhere; the default is the stages of the built-in networks, with equal weights.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Maps = Sequence[Tensor]
 
 
 class Perceptual(Protocol):
-    """A distance in two steps, so that what does not change is looked at once."""
+    """A distance in two steps, so that the features of a fixed picture are computed once."""
 
     name: str
     weight: float
-    """Brings its distances to the size of the built-in ones, beside which the weights of a search were chosen."""
+    """Scales its distances to those of the built-in networks, for which the weights of the search were chosen."""
 
     def see(self, pictures: Tensor) -> Maps:
-        """What the network sees of pictures (B, 3, H, W) in [-1, 1]."""
+        """Features of pictures (B, 3, H, W) in [-1, 1]."""
 
     def distance(self, a: Maps, b: Maps) -> Tensor:
-        """Of each pair, (B,)."""
+        """Distance of each pair, (B,)."""
 
 
 class BuiltIn:
-    """The stages of built-in networks, shown pictures at the size at which these learned."""
+    """The stages of the built-in networks, at their training size."""
 
     name = "builtin"
     weight = 1.0

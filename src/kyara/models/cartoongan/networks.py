@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.models.cartoongan.config import Config, NetworkConfig
 from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
-from kyara.models.cartoongan.painting import cel, cel_reach, colourless, ink, ink_reach
+from kyara.models.cartoongan.painting import cel, cel_receptive_field, colourless, ink, lines_receptive_field
 from kyara.perception import portrait
 
 PLACE, WARPED = 4, 16
@@ -147,9 +147,9 @@ class Generator(nn.Module):
         ) + 2 * config.network.pixel_unshuffle
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.network.blocks * steps[-1]
         if config.network.filtered:
-            far += cel_reach(min(config.data.width, config.data.height))
+            far += cel_receptive_field(min(config.data.width, config.data.height))
         if config.network.ink:
-            far += ink_reach(min(config.data.width, config.data.height))
+            far += lines_receptive_field(min(config.data.width, config.data.height))
         glance = PLACE * (5 + 2 * 3 + 4 * 5)  # at strides of 4, 8 and 16
         far = max(far, glance) if config.losses.gaze else far
         if config.network.enlarge_eyes:
