@@ -24,7 +24,7 @@ from common import held_out, run
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.files.dataset import known_values, open_dataset
 from kyara.labels.committee import Committee, Member, questions_worth_asking
-from kyara.labels.complete import NO_TAGGER, REACH, look
+from kyara.labels.complete import NO_TAGGER, PRECISIONS, committee_members
 from kyara.labels.tagger import load_tagger
 
 
@@ -85,7 +85,7 @@ def measure(
     y = dataset.labels(attribute, values)
     left_out: dict[str, str] = {}
     loaded = None if tagger == NO_TAGGER else load_tagger(tagger)
-    members = look(dataset, loaded, left_out, workers=os.cpu_count() or 1)
+    members = committee_members(dataset, loaded, left_out, workers=os.cpu_count() or 1)
     if left_out:
         raise ValueError(f"{data}: cannot be read: {left_out}")
     print(f"{data}: {len(dataset)} pictures, {attribute}, {len(values)} values, tagger {tagger}")
@@ -127,7 +127,7 @@ def measure_filling(
     right = opinion.chosen == y
     filled.setdefault("accuracy, if everything were filled", []).append(right[hidden].mean())
     filled.setdefault("  as estimated", []).append(opinion.confidence[hidden].mean())
-    for wanted in sorted({target, *REACH}, reverse=True):
+    for wanted in sorted({target, *PRECISIONS}, reverse=True):
         sure = hidden[opinion.confidence[hidden] >= opinion.threshold(hidden, wanted)]
         filled.setdefault(f"target {wanted:.0%}: filled", []).append(len(sure) / len(hidden))
         precision = filled.setdefault(f"target {wanted:.0%}: precision", [])

@@ -20,7 +20,7 @@ from common import held_out, run
 from torch import Tensor
 
 from kyara import models
-from kyara.curation.rank import score
+from kyara.curation.scoring import score
 from kyara.data.distortions import DISTORTIONS
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import to_float

@@ -26,7 +26,8 @@ from common import interleaved, machine, peak_in_fork, pick_clock, ratio, run
 from PIL import Image, ImageDraw
 from transformers import ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
-from kyara.curation.rank import load_recogniser, open_pictures, score_all
+from kyara.curation.scoring import load_scorer, score_all
+from kyara.curation.sources import open_pictures
 from kyara.models.distortion import WHOLE
 
 Ranker = Callable[[Path], list[float]]
@@ -64,19 +65,21 @@ def files(folder: Path, count: int, size: int, suffix: str) -> Path:
 
 
 def by_kyara(model: str) -> Ranker:
-    recogniser = load_recogniser(model, torch.device("cpu"))
+    recogniser = load_scorer(model, torch.device("cpu"))
 
     def rank(folder: Path) -> list[float]:
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bar
-            scores, unreadable = score_all(open_pictures(folder), recogniser, batch=BATCH, workers=os.cpu_count() or 1)
-        assert not unreadable
+            failed: dict[int, Exception] = {}
+            dataset = open_pictures(folder)
+            scores = score_all(dataset, recogniser, batch=BATCH, workers=os.cpu_count() or 1, failed=failed)
+        assert not failed
         return list(scores)
 
     return rank
 
 
 def by_pipeline(model: str, batch: int) -> Ranker:
-    recogniser = load_recogniser(model, torch.device("cpu"))
+    recogniser = load_scorer(model, torch.device("cpu"))
     width, height = recogniser.config.data.width, recogniser.config.data.height
     if width != height:
         raise ValueError(f"--model {model}: its input is {width} x {height} pixels; the pipeline's is a square")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.util
 import inspect
 import re
@@ -115,8 +116,19 @@ def test_cards_name_pages_that_are_there() -> None:
 
 def test_source_names_pages_that_are_there() -> None:
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tools").glob("*.py")]:
-        for name in re.findall(r"docs/[\w/.-]+\.md", path.read_text(encoding="utf-8")):
+        for name in re.findall(r"docs/[\w/.-]+\.md", path.read_text(encoding="utf-8").replace("NAME", "anime")):
             assert (ROOT / name).is_file(), f"{path}: {name}"
+
+
+@pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_code_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
+        assert (ROOT / "src/kyara" / name).is_file() or (ROOT / name).is_file(), f"{page.name}: {name}"
+    for name in re.findall(r"`(kyara(?:\.\w+){2,})`", text):
+        module, _, attribute = name.rpartition(".")
+        found = hasattr(importlib.import_module(module), attribute) or importlib.util.find_spec(name)
+        assert found, f"{page.name}: {name}"
 
 
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: str(page.relative_to(ROOT)))

@@ -56,23 +56,33 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
-    """`verb` with one more option, --json, whose value is returned beside the result."""
-    from typing import Annotated
+    """`verb` with one more option, --json, whose value is returned beside the result. `*paths: Path` becomes a tuple in
+    one positional argument, as tyro drops its metavar otherwise."""
+    from typing import Annotated, get_type_hints
 
     from tyro.conf import arg
-
-    option = Annotated[bool, arg(help="Print the result as JSON.")]
-
-    @functools.wraps(verb)
-    def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
-        return verb(*arguments, **options), json
 
     signature = inspect.signature(verb)
     if "json" in signature.parameters:  # TRANSITION: a verb that still prints
         return functools.wraps(verb)(lambda *a, **k: (verb(*a, **k) and None, False))
-    extra = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
-    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {**verb.__annotations__, "json": option}
+    annotations = get_type_hints(verb, include_extras=True)
+    annotations["json"] = Annotated[bool, arg(help="Print the result as JSON.")]
+    parameters = list(signature.parameters.values())
+    several = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
+    if several:
+        hint = annotations[several]
+        annotations[several] = Annotated[tuple[hint.__origin__, ...], *hint.__metadata__]  # type: ignore[name-defined]
+        i = [p.name for p in parameters].index(several)
+        parameters[i] = inspect.Parameter(several, inspect.Parameter.KEYWORD_ONLY)
+
+    @functools.wraps(verb)
+    def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
+        return verb(*arguments, *options.pop(several, ()), **options), json
+
+    parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False))
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = annotations
+    del wrapped.__wrapped__  # tyro would read the annotations of the verb itself
     return wrapped
 
 

@@ -120,7 +120,7 @@ def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
     if not text.strip():
         raise ValueError(f"{option}: is empty; leave it out or give a value")
     if "\0" in text:
-        raise ValueError(f"{option} {text!r}: holds a null character; remove it")
+        raise ValueError(f"{option} {text!r}: has a null character; remove it")
 
 
 def check_file(option: str, path: Path | None) -> None:
@@ -157,6 +157,8 @@ def parse_where(where: str | Mapping[str, str]) -> dict[str, str]:
     """hair=silver,eyes=red as a mapping; a comma inside a value is written \\,. ValueError says what is wrong."""
     if isinstance(where, Mapping):
         pairs = [(str(name), str(value)) for name, value in where.items()]
+    elif not isinstance(where, str):
+        raise ValueError(f"--where {where!r}: must be text; write hair=silver,eyes=red")
     else:
         parts = filter(None, (part.strip() for part in re.split(r"(?<!\\),", where)))
         pairs = [

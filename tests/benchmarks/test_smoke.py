@@ -79,7 +79,7 @@ def untrained(folder: Path, name: str, size: int = 32, **data: Any) -> str:
 def projector_of(folder: Path, generator: str) -> str:
     """A checkpoint of a projector for this generator."""
     torch.manual_seed(0)
-    config = projector.PRESETS["tiny"].replace(**projector.Model.about(generator, "auto"))
+    config = projector.PRESETS["tiny"].replace(**projector.Model.describe_source(generator, "auto"))
     weights, config_ = models.stored(projector.Model(config)), dataclasses.asdict(config)
     checkpoint.write(folder / "projector", model="projector", config=config_, weights=weights, card="", about={})
     return str(folder / "projector")

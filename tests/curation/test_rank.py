@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from kyara import models
-from kyara.curation import rank as ranking
-from kyara.curation.rank import Gallery, best, default_out, rank
+from kyara.curation import scoring
+from kyara.curation.order import best
+from kyara.curation.rank import rank
+from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
@@ -25,7 +30,7 @@ from kyara.models.base import Config, DataConfig
 
 
 class Brightness(nn.Module):
-    """Stands in for a recogniser: the brighter, the more whole. The scores of these tests are known."""
+    """A scorer whose scores are known: the brighter, the higher."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,9 +45,9 @@ class Brightness(nn.Module):
 
 
 @pytest.fixture
-def recogniser(monkeypatch: pytest.MonkeyPatch) -> Brightness:
+def scorer(monkeypatch: pytest.MonkeyPatch) -> Brightness:
     model = Brightness()
-    monkeypatch.setattr(ranking, "load", lambda name, device: model)
+    monkeypatch.setattr(scoring, "load", lambda name, device: model)
     return model
 
 
@@ -61,12 +66,13 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_best_first_and_the_originals_untouched(tmp_path: Path, recogniser: Brightness) -> None:
+def test_best_first_and_the_originals_untouched(tmp_path: Path, scorer: Brightness) -> None:
     faces = fill(tmp_path / "faces", {"a/dark.png": 51, "a/bright.png": 255, "b/middle.png": 102})
     before = digest(faces)
-    out = rank(faces, batch=2, workers=2)
-    assert out == tmp_path / "faces-ranked"
+    out = tmp_path / "out"
+    result = rank(faces, batch=2, workers=2, out=out)
     rows = read_gallery(out)
+    assert (result.out, result.pictures, result.kept, result.left_out, result.best) == (out, 3, 3, [], rows[:1])
     assert [row["file_name"] for row in rows] == ["0001-bright.png", "0002-middle.png", "0003-dark.png"]
     assert [row["score"] for row in rows] == ["1.0000", "0.4000", "0.2000"]
     assert [row["source"] for row in rows] == [
@@ -74,17 +80,18 @@ def test_best_first_and_the_originals_untouched(tmp_path: Path, recogniser: Brig
     ]
     assert [row["class"] for row in rows] == ["a", "b", "a"]
     assert digest(faces) == before
-    assert recogniser.batches == [(2, 3, 8, 12), (1, 3, 8, 12)]
+    assert scorer.batches == [(2, 3, 8, 12), (1, 3, 8, 12)]
     assert (out / "index.html").is_file()
     assert decode(out / "sheet.png").shape == (22, 30, 3)
 
 
-def test_keep_and_threshold(tmp_path: Path, recogniser: Brightness) -> None:
+def test_keep_and_threshold(tmp_path: Path, scorer: Brightness) -> None:
     faces = fill(tmp_path / "faces", {f"{level}.png": level for level in (0, 51, 102, 153, 255)})
-    assert len(read_gallery(rank(faces, keep=2, out=tmp_path / "two"))) == 2
-    rows = read_gallery(rank(faces, threshold=0.4, out=tmp_path / "good"))
+    assert rank(faces, keep=2, out=tmp_path / "two").kept == len(read_gallery(tmp_path / "two")) == 2
+    rank(faces, threshold=0.4, out=tmp_path / "good")
+    rows = read_gallery(tmp_path / "good")
     assert [row["score"] for row in rows] == ["1.0000", "0.6000", "0.4000"]
-    assert read_gallery(rank(faces, threshold=0.4, keep=1, out=tmp_path / "one")) == rows[:1]
+    assert rank(faces, threshold=0.4, keep=1, out=tmp_path / "one").best == read_gallery(tmp_path / "one") == rows[:1]
     assert len(list((tmp_path / "one").glob("*.png"))) == 2  # with the sheet
 
 
@@ -92,36 +99,36 @@ def test_equal_scores_stay_in_their_order_and_no_score_is_left_out() -> None:
     assert best([0.5, float("nan"), 0.9, 0.5, 0.9]) == [2, 4, 0, 3]
 
 
-def test_odd_files_are_named_and_stop_nothing(
-    tmp_path: Path, recogniser: Brightness, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness) -> None:
     faces = fill(tmp_path / "faces", {"good.png": 200})
     (faces / "empty.png").write_bytes(b"")
     (faces / "cut.png").write_bytes(encode_png(grey(7, (200, 200)))[:90])
     (faces / "text\x1b[31m.jpg").write_text("no picture")
     (faces / "notes.txt").write_text("no picture either")
-    out = rank(faces)
+    out = tmp_path / "out"
+    result = rank(faces, out=out)
     report = json.loads((out / "report.json").read_text())
+    assert list(report) == ["out", "pictures", "model", "checkpoint", "kept", "left_out"]
+    assert report == {key: result.as_json()[key] for key in report}
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-good.png"]
     left_out = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}
     assert set(left_out) == {"empty.png", "cut.png", "text\x1b[31m.jpg", "notes.txt"}
     assert left_out["empty.png"] == "empty file (0 bytes)"
     assert report["pictures"] == 4
     assert report["kept"] == 1
-    shown = capsys.readouterr().out
-    assert "empty.png: empty file" in shown
-    assert "\x1b" not in shown
+    assert "1 of 4 pictures" in str(result) and "empty.png: empty file" in str(result)
+    assert "\x1b" not in str(result)
 
 
-def test_nothing_readable_still_ends_with_a_report(tmp_path: Path, recogniser: Brightness) -> None:
+def test_nothing_readable_still_ends_with_a_report(tmp_path: Path, scorer: Brightness) -> None:
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "a.png").write_bytes(b"no")
-    out = rank(tmp_path / "faces")
-    assert read_gallery(out) == []
-    assert len(json.loads((out / "report.json").read_text())["left_out"]) == 1
+    result = rank(tmp_path / "faces", out=tmp_path / "out")
+    assert read_gallery(tmp_path / "out") == result.best == []
+    assert len(result.left_out) == 1 and "0 of 1 picture," in str(result)
 
 
-def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, recogniser: Brightness) -> None:
+def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, scorer: Brightness) -> None:
     made = tmp_path / "avatars"
     made.mkdir()
     for seed, level in enumerate((20, 220)):
@@ -133,7 +140,8 @@ def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, recog
             [["file_name", "seed", "hair", "score"], ["seed0.png", 0, "blue", 0.7], ["seed1.png", 1, "", 0.1]]
         )
         table.writerow(["gone.png", 2, "red", 0.5])
-    out = rank(made)
+    out = tmp_path / "out"
+    result = rank(made, out=out)
     rows = read_gallery(out)
     assert [(row["seed"], row["hair"], row["score"]) for row in rows] == [
         ("1", "", "0.8627"),
@@ -141,36 +149,38 @@ def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, recog
     ]
     assert [read_recipe(out / row["file_name"]) for row in rows] == [{"seed": 1}, {"seed": 0}]
     assert (out / rows[0]["file_name"]).read_bytes() == (made / "seed1.png").read_bytes()
-    assert [e["file_name"] for e in json.loads((out / "report.json").read_text())["left_out"]] == ["gone.png"]
-    assert Gallery.open(out).attributes["hair"] == ["", "blue"]
+    assert result.left_out == [{"file_name": "gone.png", "reason": "cannot be read (No such file or directory)"}]
+    assert open_pictures(out).attributes["hair"] == ["", "blue"]
 
 
-def test_a_zip_with_other_formats_and_sizes(tmp_path: Path, recogniser: Brightness) -> None:
+def test_a_zip_with_other_formats_and_sizes(tmp_path: Path, scorer: Brightness) -> None:
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         archive.writestr("x/tall.webp", encode_webp(grey(255, (40, 10))))
         archive.writestr("x/<b>wide & co.png", encode_png(grey(0, (10, 40))))
-    out = rank(tmp_path / "faces.zip")
-    assert out == tmp_path / "faces-ranked"
+    out = tmp_path / "out"
+    rank(tmp_path / "faces.zip", out=out)
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-tall.png", "0002-b-wide-co.png"]
     np.testing.assert_array_equal(decode(out / "0001-tall.png"), grey(255, (40, 10)))
     assert "<b>wide" not in (out / "index.html").read_text()
 
 
-def test_files_with_one_stem_all_get_a_place(tmp_path: Path, recogniser: Brightness) -> None:
+def test_files_with_one_stem_all_get_a_place(tmp_path: Path, scorer: Brightness) -> None:
     faces = fill(tmp_path / "faces", {f"{folder}/face.png": 10 for folder in ("aa", "bb", "cc")})
-    assert len({row["file_name"] for row in read_gallery(rank(faces))}) == 3
+    rank(faces, out=tmp_path / "out")
+    assert len({row["file_name"] for row in read_gallery(tmp_path / "out")}) == 3
 
 
 def test_memory_does_not_grow_with_the_number(
-    tmp_path: Path, recogniser: Brightness, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faces = fill(tmp_path / "faces", {f"{i:03}.png": i for i in range(120)})
-    source, begun, ended = ranking.open_pictures(faces), 0, 0
+    source, begun, ended = open_pictures(faces), 0, 0
+    read = source.read
 
-    def picture(i: int, at_least: int | None = None) -> np.ndarray:
+    def counted(i: int) -> bytes:
         nonlocal begun
         begun += 1
-        return grey(i)
+        return read(i)
 
     def scores(pictures: Tensor) -> Tensor:
         nonlocal ended
@@ -178,71 +188,153 @@ def test_memory_does_not_grow_with_the_number(
         ended += len(pictures)
         return torch.zeros(len(pictures))
 
-    monkeypatch.setattr(source, "picture", picture)
-    monkeypatch.setattr(recogniser, "scores", scores)
-    values, unreadable = ranking.score_all(source, recogniser, batch=4, workers=2)  # type: ignore[arg-type]
-    assert (len(values), unreadable, ended) == (120, {}, 120)
+    monkeypatch.setattr(source, "read", counted)
+    monkeypatch.setattr(scorer, "scores", scores)
+    monkeypatch.setattr(scoring, "MEMORY", 300)
+    failed: dict[int, Exception] = {}
+    contents: dict[int, bytes] = {}
+    options: dict[str, Any] = {"batch": 4, "workers": 2, "failed": failed, "contents": contents}
+    values = scoring.score_all(source, scorer, **options)  # type: ignore[arg-type]
+    assert (len(values), failed, ended) == (120, {}, 120)
+    assert 0 < sum(map(len, contents.values())) <= 300
 
 
-def test_nothing_is_overwritten(tmp_path: Path, recogniser: Brightness) -> None:
-    faces = fill(tmp_path / "faces", {"a.png": 1})
-    rank(faces)
+@pytest.mark.parametrize(("memory", "reads"), [(2**30, 1), (0, 2)])
+def test_every_file_is_read_once_if_memory_suffices(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, memory: int, reads: int
+) -> None:
+    faces = fill(tmp_path / "faces", {f"{i}.png": 20 * i for i in range(6)})
+    (faces / "jpeg.jpg").write_bytes(encode_webp(grey(9)))
+    opened: list[str] = []
+    open_ = Path.open
+
+    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.parent == faces:
+            opened.append(self.name)
+        return open_(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    monkeypatch.setattr(scoring, "MEMORY", memory)
+    rank(faces, out=tmp_path / "out")
+    assert sorted(opened) == sorted([path.name for path in faces.iterdir()] * reads)
+
+
+def test_single_pictures(tmp_path: Path, scorer: Brightness) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 51, "b.png": 255, "c.png": 102})
+    one = rank(faces / "a.png", out=tmp_path / "one")
+    assert (one.pictures, one.kept) == (1, 1) and "1 of 1 picture," in str(one)
+    assert (tmp_path / "one" / "0001-a.png").read_bytes() == (faces / "a.png").read_bytes()
+    (faces / "notes.txt").write_text("not a picture")
+    result = rank(*sorted(faces.iterdir()), out=tmp_path / "all")
+    assert [row["source"] for row in read_gallery(tmp_path / "all")] == [
+        (faces / name).as_posix() for name in ("b.png", "c.png", "a.png")
+    ]
+    assert [entry["file_name"] for entry in result.left_out] == [(faces / "notes.txt").as_posix()]
+    assert result.left_out[0]["reason"].startswith("not a picture")
+
+
+def test_several_sources(tmp_path: Path, scorer: Brightness) -> None:
+    fill(tmp_path / "classes", {"x/a.png": 51, "y/a.png": 153})
+    fill(tmp_path / "made", {"0001.png": 102})
+    (tmp_path / "made" / "gallery.csv").write_text("file_name,seed,score\n0001.png,7,0.9\n")
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("b.png", encode_png(grey(204)))
+    rank(tmp_path / "classes", str(tmp_path / "made"), tmp_path / "faces.zip", out=tmp_path / "out")  # type: ignore[arg-type]
+    found = [(row["file_name"], row["class"], row["seed"]) for row in read_gallery(tmp_path / "out")]
+    assert found == [
+        ("0001-b.png", "", ""),
+        ("0002-a.png", "y", ""),
+        ("0003-0001.png", "", "7"),
+        ("0004-a.png", "x", ""),
+    ]
+    assert f"{tmp_path}/classes {tmp_path}/made {tmp_path}/faces.zip" in (tmp_path / "out/index.html").read_text()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, scorer: Brightness) -> None:
+    faces, ranked = fill(tmp_path / "faces", {"a.png": 1}), tmp_path / "ranked"
+    rank(faces, out=ranked)
     with pytest.raises(FileExistsError, match="--force"):
-        rank(faces)
-    rank(faces, force=True)
-    ranked = tmp_path / "faces-ranked"
+        rank(faces, out=ranked)
+    rank(faces, out=ranked, force=True)
     with pytest.raises(FileExistsError, match="needed"):
         rank(ranked, out=ranked, force=True)
-    with pytest.raises(FileExistsError, match="holds something else"):
+    with pytest.raises(FileExistsError, match=r"needed|holds something else"):
         rank(ranked, out=faces, force=True)
     assert (ranked / "0001-a.png").exists()
 
 
-def test_dry_run_writes_nothing(tmp_path: Path, recogniser: Brightness, capsys: pytest.CaptureFixture[str]) -> None:
-    faces = fill(tmp_path / "faces", {"a.png": 1})
-    out = rank(faces, dry_run=True, json=True)
-    assert json.loads(capsys.readouterr().out)["pictures"] == 1
-    assert not out.exists()
-
-
-def test_json_is_the_only_thing_on_the_screen(
-    tmp_path: Path, recogniser: Brightness, capsys: pytest.CaptureFixture[str]
+def test_by_default_a_numbered_gallery(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rank(fill(tmp_path / "faces", {"a.png": 255}), json=True)
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["best"][0]["score"] == "1.0000"
-    assert shown.err == ""
-
-
-@pytest.mark.parametrize("options", [{"keep": 0}, {"batch": 0}, {"workers": 0}, {"threshold": 1.5}, {"threshold": -1}])
-def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"--{next(iter(options))}"):
-        rank(tmp_path, **options)
-
-
-def test_a_model_that_scores_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "load", lambda name, device: nn.Identity())
-    with pytest.raises(ValueError, match="does not score"):
-        rank(fill(tmp_path / "faces", {"a.png": 1}))
-
-
-def test_where_the_gallery_goes_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert default_out(Path("faces")) == Path("faces-ranked")
-    assert default_out(Path("art/v1.5")) == Path("art/v1.5-ranked")
-    assert default_out(Path("art/faces.zip")) == Path("art/faces-ranked")
     monkeypatch.chdir(tmp_path)
-    assert default_out(Path()) == tmp_path.with_name(f"{tmp_path.name}-ranked")
+    fill(tmp_path / "faces", {"a.png": 1})
+    assert rank(Path("faces"), dry_run=True).out == Path("galleries/00000-rank-faces")
+    assert not Path("galleries").exists()
+    assert [rank(Path("faces")).out for _ in range(2)] == [Path(f"galleries/0000{i}-rank-faces") for i in range(2)]
+    assert capsys.readouterr().out == ""
 
 
-def test_a_score_does_not_depend_on_the_company(recogniser: Brightness) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path, scorer: Brightness) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 1})
+    result = rank(faces, out=tmp_path / "out", dry_run=True)
+    assert result.pictures == 1 and str(result) == f"would rank 1 picture into {tmp_path / 'out'}"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("keep", 0), ("keep", -1), ("keep", 2**70), ("batch", 0), ("batch", 2**40), ("workers", 0), ("workers", 10**6),
+     ("threshold", 1.5), ("threshold", -1), ("threshold", float("nan")), ("threshold", float("inf")), ("model", ""),
+     ("device", "cuda:77"), ("device", "")],
+)  # fmt: skip
+def test_invalid_options_are_named(tmp_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"--{option}"):
+        rank(fill(tmp_path / "faces", {"a.png": 1}), out=tmp_path / "out", **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_invalid_places_are_named(tmp_path: Path) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 1})
+    with pytest.raises(ValueError, match="no pictures given"):
+        rank()
+    with pytest.raises(ValueError, match="gone: not there"):
+        rank(faces, tmp_path / "gone", out=tmp_path / "out")
+    with pytest.raises(OSError, match="a file of that name"):
+        rank(faces, out=faces / "a.png")
+    with pytest.raises(ValueError, match="builtin:tagger: a tagger, but a scorer is needed"):
+        rank(faces, model="builtin:tagger", out=tmp_path / "out")
+
+
+def test_mistakes_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys, kyara\n"
+        "try: kyara.rank('.', keep=-1)\n"
+        "except ValueError as error: print(error, 'torch' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert shown.stdout.startswith("--keep -1: ") and shown.stdout.endswith(" False\n"), shown.stderr
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 1, "日本.png": 2})
+    (faces / "日本語.png").write_bytes(b"not a picture")
+    command = [sys.executable, "-m", "kyara", "rank", *map(str, sorted(faces.iterdir())), "--out", "out", "--json"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    shown = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert (found["kept"], len(found["left_out"]), found["out"]) == (2, 1, "out")
+
+
+def test_a_score_does_not_depend_on_the_company(scorer: Brightness) -> None:
     pictures = torch.rand(5, 3, 8, 12) * 2 - 1
-    together = ranking.score(pictures, recogniser)  # type: ignore[arg-type]
-    alone = torch.cat([ranking.score(p[None], recogniser) for p in pictures])  # type: ignore[arg-type]
+    together = scoring.score(pictures, scorer)  # type: ignore[arg-type]
+    alone = torch.cat([scoring.score(p[None], scorer) for p in pictures])  # type: ignore[arg-type]
     torch.testing.assert_close(together, alone)
     assert together.dtype == torch.float32
 
 
-def test_with_a_real_recogniser(tmp_path: Path) -> None:
+def test_with_a_real_scorer(tmp_path: Path) -> None:
     torch.manual_seed(0)
     numbers = {"data": {"width": 32, "height": 32}, "network": {"depths": [1, 1, 1, 1], "widths": [8, 16, 24, 32]}}
     fresh = models.build("distortion", numbers)
@@ -253,7 +345,8 @@ def test_with_a_real_recogniser(tmp_path: Path) -> None:
     for i in range(5):
         noise = random.randint(0, 256, (32, 32, 3)).astype(np.uint8)
         (tmp_path / "faces" / f"{i}.png").write_bytes(encode_png(noise))
-    rows = read_gallery(rank(tmp_path / "faces", model=str(folder), batch=2))
+    rank(tmp_path / "faces", model=str(folder), batch=2, out=tmp_path / "out")
+    rows = read_gallery(tmp_path / "out")
     model = models.load(folder)
     for row in rows:
         picture = torch.from_numpy(decode(Path(row["source"]))).permute(2, 0, 1)[None] / 127.5 - 1

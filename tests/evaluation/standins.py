@@ -56,4 +56,4 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(scores, "load_extractor", extractor)
     monkeypatch.setattr(scores, "load_tagger", lambda name, device: tagger)
-    monkeypatch.setattr(scores, "load_recogniser", lambda name, device: Brightness())
+    monkeypatch.setattr(scores, "load_scorer", lambda name, device: Brightness())

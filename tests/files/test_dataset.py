@@ -1,4 +1,4 @@
-"""Every form of a Dataset, hostile archives, and the order of training."""
+"""Every form of a Dataset, several sources, and hostile archives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from kyara.files import pictures
-from kyara.files.dataset import Dataset, Stream, known_values, open_dataset
+from kyara.files.dataset import Dataset, known_values, open_dataset, open_datasets
 from kyara.files.errors import DatasetError
 
 
@@ -125,6 +124,8 @@ def test_stylegan(make, labels: object, expected: dict[str, list[str]]) -> None:
     [
         ("metadata.csv", "name,hair\na.png,x\n", "metadata.csv, line 1: no column file_name"),
         ("metadata.csv", "", "line 1"),
+        ("metadata.csv", "file_name;hair\na.png;x\n", "line 1: no column file_name; it is separated by ';'"),
+        ("metadata.csv", "file_name,hair,\na.png,x,\n", "line 1: column 3 has no name"),
         ("metadata.csv", "file_name,hair,hair\n", "line 1"),
         ("metadata.csv", "file_name,hair\na.png\n", "line 2: 1 fields"),
         ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*again after line 2"),
@@ -207,6 +208,42 @@ def test_odd_names(make) -> None:
     assert len(dataset.fingerprint) == 16
 
 
+def test_the_fingerprint_does_not_depend_on_where_the_dataset_is(tmp_path: Path) -> None:
+    one = fill(tmp_path / "one" / "art", THREE)
+    before = open_dataset(one).fingerprint, open_dataset(tmp_path / "one").fingerprint
+    one.rename(tmp_path / "one" / "drawings")
+    (tmp_path / "one").rename(tmp_path / "moved")
+    moved = open_dataset(tmp_path / "moved" / "drawings").fingerprint, open_dataset(tmp_path / "moved").fingerprint
+    assert moved == before and moved[0] == moved[1]
+
+
+def test_several_sources_are_one_dataset(tmp_path: Path) -> None:
+    table = {"metadata.csv": "file_name,hair\na.png,red\n"}
+    folder = fill(tmp_path / "folder", {"a.png": png(1), "notes.txt": "x", **table})
+    packed = zipped(tmp_path / "packed.zip", {"b.png": png(2), "metadata.csv": "file_name,eyes\nb.png,blue\n"})
+    fill(tmp_path, {"c.jpg": png(3), "broken.png": b"no"})
+    dataset = open_datasets([tmp_path / "c.jpg", folder, tmp_path / "broken.png", packed])
+    paths = [tmp_path / "c.jpg", folder / "a.png", tmp_path / "broken.png", packed / "b.png"]
+    assert dataset.names == [path.as_posix() for path in paths] == [str(dataset.location(i)) for i in range(4)]
+    assert dataset.attributes == {"hair": ["", "red", "", ""], "eyes": ["", "", "", "blue"]}
+    assert dataset.ignored == [(str(folder / "notes.txt"), "not a picture by the ending of its name")]
+    found = [p if isinstance(p, Exception) else p[0, 0, 0] for p in dataset.map(pictures.decode, range(4), workers=1)]
+    assert found[:2] == [3, 1] and found[3] == 2 and dataset.reason(2, found[2]).startswith("not a picture")
+    (folder / "a.png").unlink()
+    with pytest.raises(pictures.PictureError, match=r"folder/a\.png: cannot be read") as caught:
+        dataset.read(1)
+    assert dataset.reason(1, caught.value).startswith("cannot be read")
+
+
+def test_single_pictures_and_the_sheet_of_a_gallery(tmp_path: Path) -> None:
+    fill(tmp_path, {"0001.png": png(), "sheet.png": png(), "gallery.csv": "file_name\n0001.png\n"})
+    dataset = open_datasets([tmp_path / "sheet.png", tmp_path / "0001.png", tmp_path / "0001.png"])
+    assert dataset.names == [str(tmp_path / "0001.png")]
+    assert dataset.ignored == [(str(tmp_path / "sheet.png"), "the contact sheet of a gallery")]
+    with pytest.raises(DatasetError, match="gone: not there"):
+        open_datasets([tmp_path / "0001.png", tmp_path / "gone"])
+
+
 def test_fingerprint_tells_sets_apart(tmp_path: Path) -> None:
     a = open_dataset(zipped(tmp_path / "a.zip", THREE)).fingerprint
     assert a == open_dataset(zipped(tmp_path / "b.zip", THREE)).fingerprint
@@ -262,101 +299,7 @@ def test_split_and_subset(make) -> None:
     assert len({dataset.fingerprint, rest.fingerprint, held.fingerprint}) == 3
 
 
-# The order of training
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """37 pictures whose first pixel is their index, left half darker than the right."""
-    files: dict[str, bytes | str] = {}
-    table = "file_name,kind\n"
-    for i in range(37):
-        picture = np.zeros((6, 4, 3), np.uint8)
-        picture[:, :2], picture[:, 2:] = i, 100 + i
-        files[f"{i:02d}.png"] = pictures.encode_png(picture)
-        table += f"{i:02d}.png,{['', 'x', 'y'][i % 3]}\n"
-    return open_dataset(zipped(tmp_path_factory.mktemp("many") / "many.zip", {**files, "metadata.csv": table}))
-
-
-def take(dataset: Dataset, count: int, **options: object) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    iterator = iter(Stream(dataset, **{"width": 4, "height": 6, "batch": 8, "seed": 3, **options}))
-    taken = [(batch.pictures, batch.labels) for batch in itertools.islice(iterator, count)]
-    iterator.close()
-    return taken
-
-
-def same(a: list, b: list) -> bool:
-    return len(a) == len(b) and all(
-        torch.equal(x, y) and all(torch.equal(p[k], q[k]) for k in p) for (x, p), (y, q) in zip(a, b, strict=True)
-    )
-
-
-def test_batches(many: Dataset) -> None:
-    stream = Stream(many, width=4, height=6, batch=8, seed=3)
-    assert stream.values == {"kind": ["x", "y"]}
-    batch, labels, mirrored, points = next(iter(stream))
-    assert points is None and not mirrored.any()
-    assert batch.shape == (8, 3, 6, 4) and batch.dtype == torch.uint8 and labels["kind"].dtype == torch.int64
-    assert labels["kind"].tolist() == [i % 3 - 1 for i in batch[:, 0, 0, 0].tolist()]
-
-
-def test_every_epoch_is_a_fresh_permutation(many: Dataset) -> None:
-    seen = torch.cat([batch[:, 0, 0, 0] for batch, _ in take(many, 37)]).tolist()  # 8 epochs
-    epochs = [seen[i : i + 37] for i in range(0, len(seen), 37)]
-    assert all(sorted(epoch) == list(range(37)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 8
-    other = torch.cat([batch[:, 0, 0, 0] for batch, _ in take(many, 5, seed=4)]).tolist()
-    assert other != seen[:40]
-
-
-@pytest.mark.parametrize("start", [8, 40, 80, 37, 5])
-@pytest.mark.parametrize("memory_limit", [2**30, 0])
-def test_start_goes_on_exactly(many: Dataset, start: int, memory_limit: int) -> None:
-    whole = take(many, 20, mirror=True, batch=1)
-    resumed = take(
-        many,
-        (20 - start) if start < 20 else 3,
-        mirror=True,
-        batch=1,
-        start=start,
-        memory_limit=memory_limit,
-        workers=0,
-    )
-    if start < 20:
-        assert same(resumed, whole[start:])
-    else:
-        assert same(resumed, take(many, start + 3, mirror=True, batch=1)[start:])
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_large_sets_give_the_same(many: Dataset, workers: int) -> None:
-    assert same(take(many, 12, mirror=True), take(many, 12, mirror=True, memory_limit=0, workers=workers))
-
-
-def test_mirror_is_an_even_coin_and_a_function_of_the_position(many: Dataset) -> None:
-    plain, mirrored = (torch.cat([b for b, _ in take(many, 60, mirror=m)]) for m in (False, True))
-    flipped = (plain != mirrored).flatten(1).any(1)
-    assert torch.equal(mirrored[flipped], plain[flipped].flip(3)) and 0.4 < flipped.float().mean() < 0.6
-    assert same(take(many, 60, mirror=True), take(many, 60, mirror=True))
-
-
-@pytest.mark.parametrize("memory_limit", [2**30, 0])
-def test_ranks_share_every_batch(many: Dataset, memory_limit: int) -> None:
-    whole = take(many, 6, mirror=True)
-    parts = [take(many, 6, mirror=True, rank=r, world=2, memory_limit=memory_limit, workers=0) for r in (0, 1)]
-    assert all(torch.equal(torch.cat([a, b]), w) for (a, _), (b, _), (w, _) in zip(*parts, whole, strict=True))
-    with pytest.raises(ValueError, match="multiple"):
-        Stream(many, width=4, height=6, batch=9, seed=0, world=2)
-
-
-@pytest.mark.parametrize("memory_limit", [2**30, 0])
-def test_undecodable_pictures_are_an_error_at_once(tmp_path: Path, memory_limit: int) -> None:
-    dataset = open_dataset(fill(tmp_path, {"a.png": png(), "bad.png": png()[:-30]}))
-    with pytest.raises(DatasetError, match=r"1 pictures cannot be decoded \(bad\.png.*kyara prepare"):
-        Stream(dataset, width=8, height=8, batch=1, seed=0, memory_limit=memory_limit, workers=0)
-
-
-def test_known_values_stand_in_the_order_of_their_numbers() -> None:
+def test_known_values_are_sorted_by_number() -> None:
     assert known_values(["10", "", "9", "b", "a", "9"]) == ["9", "10", "a", "b"]
 
 
@@ -366,18 +309,12 @@ def pointed(tmp_path: Path, *cells: str) -> Dataset:
     return open_dataset(fill(tmp_path, {**files, "metadata.csv": table.encode()}))
 
 
-def test_points_are_no_attribute_and_go_with_the_picture(tmp_path: Path) -> None:
+def test_points_are_not_an_attribute(tmp_path: Path) -> None:
     dataset = pointed(tmp_path, "0.1 0.2 0.3 0.4", "", "0.5 0.6 0.7 0.8")
     assert list(dataset.attributes) == ["hair"]
     assert dataset.points.shape == (3, 2, 2) and np.isnan(dataset.points[1]).all()
     assert np.allclose(dataset.points[2], [[0.5, 0.6], [0.7, 0.8]])
     assert dataset.subset([2]).points[0, 0, 0] == pytest.approx(0.5)
-    stream = {"width": 4, "height": 6, "batch": 3, "seed": 0, "points": True}
-    plain, batch = next(iter(Stream(dataset, **stream))).points, next(iter(Stream(dataset, mirror=True, **stream)))
-    assert plain is not None and batch.points is not None
-    expected = torch.where(batch.mirrored[:, None], 1 - plain[..., 0], plain[..., 0])
-    assert torch.allclose(batch.points[..., 0], expected, equal_nan=True)
-    assert torch.allclose(batch.points[..., 1], plain[..., 1], equal_nan=True)
     assert np.array_equal(dataset.points[2], pointed(tmp_path / "again", "", "", "0.5 0.6 0.7 0.8").points[2])
 
 
@@ -389,12 +326,12 @@ def test_points_change_the_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same places"),
-        (("0.1 0.2 0.3",), "same places"),
+        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same points"),
+        (("0.1 0.2 0.3",), "same points"),
         (("a b",), r"0\.png: its `points` are no numbers"),
         (("", ""), "no column `points`"),
     ],
 )
-def test_points_that_cannot_be_understood(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
+def test_malformed_points(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         _ = pointed(tmp_path, *cells).points

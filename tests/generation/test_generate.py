@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kyara import __version__, models
-from kyara.curation import rank as ranking
+from kyara.curation import scoring
+from kyara.curation.rank import rank
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
@@ -40,7 +41,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture(autouse=True)
 def recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "load", lambda name, device: Brightness())
+    monkeypatch.setattr(scoring, "load", lambda name, device: Brightness())
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -208,10 +209,11 @@ def test_without_ranking_the_seeds_stay_in_order(model: str, tmp_path: Path) -> 
 
 
 def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "load", models.load)
+    monkeypatch.setattr(scoring, "load", models.load)
     judge = make(tmp_path / "judge", "distortion")
     rows = read_gallery(gallery(model, count=6, rank=judge, out=tmp_path / "out"))
-    again = read_gallery(ranking.rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again"))
+    rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again")
+    again = read_gallery(tmp_path / "again")
     assert [(row["seed"], row["score"]) for row in again] == [(row["seed"], row["score"]) for row in rows]
 
 

@@ -127,7 +127,11 @@ def test_styles_go_into_a_recipe_and_out(both: tuple[Any, Any]) -> None:
     parent, _ = both
     ws = parent.styles(latents([3], parent.z_dim))[0]
     assert torch.equal(unpack(pack(ws), parent), ws)
-    for text, problem in (("?", "cannot be read"), (pack(ws[:2]), "wants 8 x 16"), (pack(ws * float("nan")), "odd")):
+    for text, problem in (
+        ("?", "cannot be read"),
+        (pack(ws[:2]), "needs 8 x 16"),
+        (pack(ws * float("nan")), "not finite"),
+    ):
         with pytest.raises(ValueError, match=problem):
             unpack(text, parent)
 

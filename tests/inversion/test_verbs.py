@@ -228,7 +228,7 @@ def test_pairs_must_fit_and_have_styles(parent: str, photos: Path, tmp_path: Pat
     other = pair.write(tmp_path / "other", w_dim=8)
     with pytest.raises(ValueError, match="of different shapes"):
         avatar(photos, out=tmp_path / "x", parent=parent, child=other, aligned=True)
-    with pytest.raises(ValueError, match="generators with styles"):
+    with pytest.raises(ValueError, match="generator with styles"):
         invert("builtin:distortion", photos, out=tmp_path / "x")
     wide = pair.write(tmp_path / "wide", width=64)
     with pytest.raises(ValueError, match="faces are cut square"):

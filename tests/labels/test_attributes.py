@@ -15,7 +15,7 @@ import pytest
 
 from kyara.files import archive as files
 from kyara.files import pictures
-from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.dataset import NOT_PICTURES, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.labels import attributes
 from kyara.labels.attributes import Label, read_labels, write_labels
@@ -205,8 +205,8 @@ def test_names_of_every_kind(make) -> None:
     ("wrong", "message"),
     [
         (Label("gone.png", "hair", "red", None, "person"), "no picture gone.png"),
-        (Label("a.png", "source", "red", None, "person"), "no attribute"),
-        (Label("a.png", " ", "red", None, "person"), "no attribute"),
+        (Label("a.png", "source", "red", None, "person"), "not an attribute"),
+        (Label("a.png", " ", "red", None, "person"), "not an attribute"),
         (Label("a.png", "hair", "red", 1.5, "tagger:x"), "probability"),
         (Label("a.png", "hair", "red", float("nan"), "tagger:x"), "probability"),
         (Label("a.png", "hair", "red", None, "me"), "neither"),
@@ -376,4 +376,4 @@ def test_metadata_that_could_not_be_read_are_not_replaced(tmp_path: Path, monkey
 
 
 def test_the_names_are_used() -> None:
-    assert {attributes.METADATA, attributes.LABELS} <= set(__import__("kyara.files.dataset").data.dataset.COMPANIONS)
+    assert {attributes.METADATA, attributes.LABELS} <= NOT_PICTURES

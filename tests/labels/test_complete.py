@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,7 @@ class Knows:
             yield i, truth(dataset, i)
 
 
-def run(dataset: Dataset, **options) -> module.Report:
+def run(dataset: Dataset, **options) -> module.CompletionResult:
     options = {"tagger": "none", "workers": 1, "target": 0.9} | options
     return complete(dataset, "shade", **options)
 
@@ -184,39 +185,6 @@ def test_options_that_make_no_sense(dataset: Dataset, wrong: dict) -> None:
         complete(dataset, "file_name", tagger="none", ask=Knows())
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    waiting = iter(lines)
-
-    def line(prompt: str = "") -> str:
-        try:
-            return next(waiting)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", line)
-
-
-def answers(ask: OnTerminal, dataset: Dataset, count: int, values: Sequence[str]) -> list[tuple[int, str]]:
-    found = []
-    try:
-        for answer in ask(dataset, "shade", list(range(count)), values):
-            found.append(answer)
-    except StopAsking:
-        found.append((-1, "stopped"))
-    return found
-
-
-def test_terminal(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed(monkeypatch, "1", "gr", "", "?", "-", "green", "rde", "no", "teal", "teal", "3", "q")
-    found = answers(OnTerminal(), dataset, 9, ["red", "green"])
-    assert found == [(0, "red"), (1, "green"), (3, ""), (3, "green"), (4, "teal"), (5, "teal"), (-1, "stopped")]
-
-
-def test_terminal_with_fixed_values_takes_no_other(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed(monkeypatch, "teal", "7", "red")
-    assert answers(OnTerminal(fixed=True), dataset, 2, ["red", "green"]) == [(0, "red"), (-1, "stopped")]
-
-
 def test_damaged_pictures_are_named_and_left_out(dataset: Dataset) -> None:
     (dataset.path / "03-red.png").write_bytes(b"no picture")
     report = run(open_dataset(dataset.path), ask=Knows())
@@ -233,23 +201,46 @@ class Mean:
     def fit(self, picture: np.ndarray) -> np.ndarray:
         return pictures.center_crop(picture, *self.size)
 
-    def probabilities(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        mean = (batch.mean((1, 2, 3)) + 1) / 2
-        return {"dark": torch.stack([mean, 1 - mean], 1)}
-
-
-class Embedding(Mean):
     def embed(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.mean((2, 3))
 
 
-@pytest.mark.parametrize("tagger", [Mean, Embedding])
-def test_a_tagger_with_or_without_embedding(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tagger: Callable[[], Mean]
-) -> None:
-    monkeypatch.setattr(module, "load_tagger", lambda name, device: tagger())
+def test_the_committee_uses_the_embeddings_of_a_tagger(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_tagger", lambda name, device: Mean())
     report = run(dataset, tagger="mine", ask=Knows(40))
     assert report.accuracy is not None and report.accuracy > 0.9
+
+
+class Regrets(Knows):
+    """Answers every picture wrongly first, undoes that, and gives up on the last two of a batch."""
+
+    def __call__(self, dataset: Dataset, attribute: str, numbers: Sequence[int], values: Sequence[str]):
+        for place, i in enumerate(numbers):
+            yield i, "purple"
+            yield i, None
+            if place < len(numbers) - 2:
+                self.asked.append(i)
+                yield i, truth(dataset, i)
+
+
+def test_answers_that_were_undone_do_not_count(dataset: Dataset) -> None:
+    write_labels(dataset, [Label(name, "shade", "red", 0.6, "tagger:some") for name in dataset.names])
+    regrets = Regrets()
+    result = run(dataset, ask=regrets, questions=8, batch=4)
+    assert result.asked == result.answers == len(regrets.asked) > 0
+    assert f"{result.asked} answers, {result.asked} of them new" in str(result)
+    found = {label.file_name: label for label in read_labels(open_dataset(dataset.path))}
+    answered = {dataset.names[i] for i in regrets.asked}
+    assert {name for name, label in found.items() if label.by == "person"} == answered
+    assert all(found[name].by == "tagger:some" and found[name].value == "red" for name in {*dataset.names} - answered)
+
+
+def test_an_answer_that_was_undone_leaves_the_picture_unknown(dataset: Dataset) -> None:
+    lines = io.StringIO("red\n-\nq\n")
+    ask = OnTerminal(fixed=True, answers=lines, questions=io.StringIO())
+    result = run(dataset, ask=ask, values=("red", "green"))
+    assert (result.asked, result.answers, result.unknown) == (0, 0, 72)
+    assert not by(dataset) and set(open_dataset(dataset.path).attributes["shade"]) == {""}
 
 
 def test_colours_see_shade_and_place() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
 from kyara.labels import tag as verb
 from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.labels.results import CompletionResult
 from kyara.labels.tagger import CheckpointTagger, load_tagger
 from kyara.models.tagger import PRESETS, Model
 
@@ -64,20 +66,17 @@ def faces(tmp_path: Path) -> Path:
     return path
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> dict[str, Any]:
-    capsys.readouterr()
-    kyara.tag(*arguments, json=True, **options)
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+def run(faces: Path, **options: Any) -> dict[str, Any]:
+    return kyara.tag(faces, **options).as_json()
 
 
-def test_it_fills_what_is_unknown_and_nothing_else(faces: Path, tagger: Path, capsys: Any) -> None:
+def test_it_fills_what_is_unknown_and_nothing_else(faces: Path, tagger: Path) -> None:
     dataset = open_dataset(faces)
     write_labels(
         dataset, [Label("02.png", "tone", "light", None, "person"), Label("04.png", "tone", "", None, "person")]
     )
     before = {name: zipfile.ZipFile(faces).read(name) for name in dataset.names}
-    report = run(capsys, faces, model=str(tagger), attributes="tone", threshold=0.6, batch=4, workers=2)
+    report = run(faces, model=str(tagger), attributes="tone", threshold=0.6, batch=4, workers=2)
     after = open_dataset(faces)
     assert (
         after.attributes["tone"] == ["light", "light", "light", "light", "", "light"] + ["dark", "light"] * 3 + [""] * 2
@@ -89,30 +88,30 @@ def test_it_fills_what_is_unknown_and_nothing_else(faces: Path, tagger: Path, ca
     assert report["attributes"]["tone"] == {"filled": 9, "unknown": 3, "values": {"light": 6, "dark": 3}}
     assert [entry["file_name"] for entry in report["left_out"]] == ["12.png", "13.png"]
     assert {name: zipfile.ZipFile(faces).read(name) for name in dataset.names} == before
-    again = run(capsys, faces, model=str(tagger), attributes="tone", threshold=0.6)
+    again = run(faces, model=str(tagger), attributes="tone", threshold=0.6)
     assert again["attributes"]["tone"]["filled"] == 0
 
 
-def test_the_threshold_holds(faces: Path, tagger: Path, capsys: Any) -> None:
-    report = run(capsys, faces, model=str(tagger), attributes="kind", threshold=0.99)
+def test_the_threshold_holds(faces: Path, tagger: Path) -> None:
+    report = run(faces, model=str(tagger), attributes="kind", threshold=0.99)
     assert report["attributes"]["kind"] == {"filled": 0, "unknown": 14, "values": {}}
     assert "kind" not in open_dataset(faces).attributes
-    report = run(capsys, faces, model=str(tagger), threshold=0.0)
+    report = run(faces, model=str(tagger), threshold=0.0)
     assert report["attributes"]["kind"]["filled"] == 12 and report["attributes"]["tone"]["filled"] == 11
 
 
-def test_again_asks_about_guesses_only(faces: Path, tagger: Path, capsys: Any) -> None:
+def test_again_asks_about_guesses_only(faces: Path, tagger: Path) -> None:
     wrong = [Label("06.png", "tone", "light", 0.9, "tagger:old"), Label("08.png", "tone", "light", None, "person")]
     write_labels(open_dataset(faces), wrong)
-    run(capsys, faces, model=str(tagger), attributes="tone")
+    run(faces, model=str(tagger), attributes="tone")
     assert open_dataset(faces).attributes["tone"][6] == "light"
-    run(capsys, faces, model=str(tagger), attributes="tone", again=True)
+    run(faces, model=str(tagger), attributes="tone", again=True)
     assert [open_dataset(faces).attributes["tone"][i] for i in (0, 6, 8)] == ["light", "dark", "light"]
 
 
-def test_a_dry_run_changes_nothing(faces: Path, tagger: Path, capsys: Any) -> None:
+def test_a_dry_run_changes_nothing(faces: Path, tagger: Path) -> None:
     before = faces.read_bytes()
-    report = run(capsys, faces, model=str(tagger), dry_run=True)
+    report = run(faces, model=str(tagger), dry_run=True)
     assert report["attributes"] == {"tone": {"unknown": 13}, "kind": {"unknown": 14}}
     assert faces.read_bytes() == before
 
@@ -120,15 +119,15 @@ def test_a_dry_run_changes_nothing(faces: Path, tagger: Path, capsys: Any) -> No
 def test_what_was_found_before_an_interruption_is_kept(
     faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = verb.judge
+    predict = verb.predict
 
     def interrupted(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for n, told in enumerate(judge(*arguments, **options)):
+        for n, prediction in enumerate(predict(*arguments, **options)):
             if n == 5:
                 raise KeyboardInterrupt
-            yield told
+            yield prediction
 
-    monkeypatch.setattr(verb, "judge", interrupted)
+    monkeypatch.setattr(verb, "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kyara.tag(faces, model=str(tagger), attributes="tone", batch=2)
     assert sum(map(bool, open_dataset(faces).attributes["tone"])) == 6
@@ -147,66 +146,122 @@ def test_memory_is_bounded(faces: Path, tagger: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(CheckpointTagger, "fit", counted)
     dataset = open_dataset(faces)
-    numbers = [i % 12 for i in range(200)]
-    for _ in verb.judge(dataset, numbers, load_tagger(tagger), {}, batch=4, workers=2):
+    dataset = dataset.subset([i % 12 for i in range(200)])
+    for _ in verb.predict(dataset, {"tone": range(200)}, load_tagger(tagger), {}, batch=4, workers=2):
         held -= 1
     assert held == 0 and most <= 3 * 4 + 3
 
 
 def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> None:
     dataset, loaded = open_dataset(faces), load_tagger(tagger)
-    once = dict(verb.judge(dataset, range(12), loaded, {}, batch=5, workers=3))
-    alone = dict(verb.judge(dataset, range(11, -1, -1), loaded, {}, batch=1, workers=1))
-    for i, told in once.items():
-        assert told["tone"][0] == alone[i]["tone"][0] == ("light" if i % 2 else "dark")
-        assert told["tone"][1] == pytest.approx(alone[i]["tone"][1], abs=0.02)
+    once = dict(verb.predict(dataset, {"tone": range(12)}, loaded, {}, batch=5, workers=3))
+    backwards = dataset.subset(range(11, -1, -1))
+    alone = dict(verb.predict(backwards, {"tone": range(12)}, loaded, {}, batch=1, workers=1))
+    for i, prediction in once.items():
+        assert prediction["tone"][0] == alone[11 - i]["tone"][0] == ("light" if i % 2 else "dark")
+        assert prediction["tone"][1] == pytest.approx(alone[11 - i]["tone"][1], abs=0.02)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"attributes": "hat"}, "--attributes hat.*tone, kind"),
+        ({"attributes": " , "}, "--attributes"),
+        ({"attributes": ""}, "--attributes"),
         ({"threshold": 1.5}, "--threshold"),
-        ({"target": 0.9}, "--target 0.9: only goes with --complete"),
-        ({"answers": Path("a.csv")}, "--answers a.csv: only goes with --complete"),
-        ({"complete": "hat", "threshold": 0.5}, "--threshold 0.5: does not go with --complete"),
-        ({"complete": "hat", "again": True}, "--again True: does not go with --complete"),
+        ({"threshold": -1}, "--threshold"),
+        ({"threshold": float("nan")}, "--threshold"),
+        ({"target": 0.9}, "--target: needs --complete"),
+        ({"values": "a,b"}, "--values: needs --complete"),
+        ({"answers": Path(__file__)}, "--answers: needs --complete"),
+        ({"answers": Path("a.csv")}, "--answers a.csv: no such file"),
+        ({"complete": "hat", "answers": Path(__file__).parent}, "--answers .*: is a folder"),
+        ({"complete": "hat", "threshold": 0.5}, "--threshold: cannot be combined with --complete"),
+        ({"complete": "hat", "again": True}, "--again: cannot be combined with --complete"),
+        ({"complete": ""}, "--complete"),
+        ({"complete": "source"}, "--complete"),
+        ({"complete": "hat", "values": "yes"}, "--values"),
+        ({"complete": "hat", "values": ","}, "--values"),
+        ({"complete": "hat", "values": "yes,?"}, "--values"),
+        ({"complete": "hat", "questions": -1}, "--questions"),
+        ({"complete": "hat", "questions": 2**40}, "--questions"),
+        ({"complete": "hat", "target": 0.2}, "--target"),
+        ({"complete": "hat", "target": float("nan")}, "--target"),
+        ({"complete": "hat", "target": float("inf")}, "--target"),
+        ({"model": ""}, "--model"),
+        ({"model": "builtin:distortion"}, "builtin:distortion: a distortion, but a tagger is needed"),
         ({"batch": 0}, "--batch"),
+        ({"batch": 2**40}, "--batch"),
         ({"workers": 0}, "--workers"),
+        ({"workers": 10**6}, "--workers"),
         ({"device": "cuda:77"}, "--device"),
         ({"model": "builtin:nobody"}, "no such built-in"),
     ],
 )
 def test_mistakes_are_named(faces: Path, tagger: Path, options: dict[str, Any], message: str) -> None:
+    before = faces.read_bytes()
     with pytest.raises(ValueError, match=message):
         kyara.tag(faces, **{"model": str(tagger), **options})
+    assert faces.read_bytes() == before
 
 
-def test_the_summary_for_people(faces: Path, tagger: Path, capsys: Any) -> None:
-    kyara.tag(str(faces), model=str(tagger), attributes="tone")  # type: ignore[arg-type]
-    shown = capsys.readouterr().out
-    assert "tone: filled 11, left unknown 2" in shown and "12.png" in shown and "light 6, dark 5" in shown
-    kyara.tag(faces, model=str(tagger), attributes="kind", dry_run=True)
-    assert "kind: 14 unknown" in capsys.readouterr().out
+def test_the_summary(faces: Path, tagger: Path, capsys: Any) -> None:
+    shown = str(kyara.tag(str(faces), model=str(tagger), attributes="tone"))  # type: ignore[arg-type]
+    assert "14 pictures" in shown and "tone: filled in 11, left unknown 2" in shown
+    assert "12.png" in shown and "light 6, dark 5" in shown
+    assert "kind: 14 unknown" in str(kyara.tag(faces, model=str(tagger), attributes="kind", dry_run=True))
+    assert capsys.readouterr().out == ""
 
 
-def test_completing_is_handed_on(faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_tables_go_to_the_root_of_a_zip(tmp_path: Path, tagger: Path) -> None:
+    path = tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(4):
+            archive.writestr(f"images/{i}.png", png(240 if i % 2 else 15))
+    kyara.tag(path, model=str(tagger), attributes="tone")
+    with zipfile.ZipFile(path) as archive:
+        assert {"metadata.csv", "labels.csv"} <= set(archive.namelist())
+        assert archive.read("metadata.csv").decode().splitlines()[:2] == ["file_name,tone", "images/0.png,dark"]
+    dataset = open_dataset(path)
+    assert dataset.attributes == {"tone": ["dark", "light"] * 2}
+    assert [label.by for label in read_labels(dataset)] == [f"tagger:{tagger}"] * 4
+
+
+def test_tables_inside_of_images_are_still_read_and_updated(tmp_path: Path, tagger: Path) -> None:
+    path = tmp_path / "faces.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images/metadata.csv", "file_name,tone\n0.png,light\n")
+        archive.writestr("images/0.png", png(15))
+        archive.writestr("images/1.png", png(15))
+    kyara.tag(path, model=str(tagger), attributes="tone")
+    assert set(zipfile.ZipFile(path).namelist()) == {
+        f"images/{name}" for name in ("0.png", "1.png", "metadata.csv", "labels.csv")
+    }
+    assert open_dataset(path).attributes == {"tone": ["light", "dark"]}
+
+
+def test_complete_gets_the_options(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("kyara.labels.complete")
     calls: list[Any] = []
 
-    @dataclasses.dataclass
-    class Report:
-        attribute: str
-        sheet: Path = Path("x.png")
-
-    def complete(dataset: Any, attribute: str, **options: Any) -> Report:
+    def complete(dataset: Any, attribute: str, **options: Any) -> CompletionResult:
         calls.append((len(dataset), attribute, options))
-        return Report(attribute)
+        return CompletionResult(dataset.path, attribute, [], 14, 3)
 
     monkeypatch.setattr(module, "complete", complete)
-    found = run(capsys, faces, complete="hat", values="yes,no", questions=7, workers=1, device="cpu")
-    assert found == {"attribute": "hat", "sheet": "x.png"}
-    options = {"values": ("yes", "no"), "questions": 7, "workers": 1, "device": "cpu", "tagger": "builtin:tagger"}
+    found = run(faces, complete="hat", values="yes,no", questions=7, workers=1, device="cpu")
+    assert (found["attribute"], found["unknown"]) == ("hat", 3)
+    options = {"values": ["yes", "no"], "questions": 7, "workers": 1, "device": "cpu", "tagger": "builtin:tagger"}
     assert calls == [(14, "hat", options)]
-    assert run(capsys, faces, complete="tone", dry_run=True) == {"attribute": "tone", "pictures": 14, "unknown": 13}
-    assert len(calls) == 1
+    result = kyara.tag(faces, complete="tone", dry_run=True)
+    assert str(result) == "would ask about tone: 13 of 14 unknown" and len(calls) == 1
+
+
+def test_mistakes_are_refused_before_torch_is_imported(faces: Path) -> None:
+    code = (
+        "import sys, kyara\n"
+        "try: kyara.tag(sys.argv[1], threshold=2)\n"
+        "except ValueError as error: print(error, 'torch' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, faces], capture_output=True, text=True)
+    assert shown.stdout.startswith("--threshold 2: ") and shown.stdout.endswith(" False\n"), shown.stderr

@@ -239,7 +239,7 @@ def test_the_kind_can_be_said(tmp_path: Path) -> None:
 
 def test_without_onnxruntime_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"kyara\[onnx\]"):
+    with pytest.raises(ValueError, match=r"pip install .*\[onnx\]"):
         load_tagger(wd(tmp_path))
 
 
@@ -269,6 +269,6 @@ def test_offline_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_checkpoint_that_tells_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="builtin:distortion: this model does not classify attributes"):
+    with pytest.raises(ValueError, match="builtin:distortion: a distortion, but a tagger is needed"):
         load_tagger("builtin:distortion")
     assert CheckpointTagger.__doc__

@@ -111,9 +111,9 @@ def test_fine_patterns_become_grey_not_moire() -> None:
 
 
 def test_what_lies_outside_is_mirrored_or_black() -> None:
-    assert align._mirrored(np.arange(-3, 6), 3).tolist() == [1, 2, 1, 0, 1, 2, 1, 0, 1]
-    assert align._mirrored(np.arange(-3, 4), 2).tolist() == [1, 0, 1, 0, 1, 0, 1]
-    assert align._mirrored(np.arange(-3, 4), 1).tolist() == [0] * 7
+    assert align._reflected(np.arange(-3, 6), 3).tolist() == [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    assert align._reflected(np.arange(-3, 4), 2).tolist() == [1, 0, 1, 0, 1, 0, 1]
+    assert align._reflected(np.arange(-3, 4), 1).tolist() == [0] * 7
     picture = np.random.RandomState(0).randint(0, 256, (8, 8, 3), dtype=np.uint8)
     result = align.upright(picture, np.array([4.0, 4.0]), np.array([8.0, 0.0]))
     assert np.array_equal(result[4:12, 4:12], picture)

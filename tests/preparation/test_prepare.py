@@ -28,6 +28,7 @@ from kyara.files.gallery import read_gallery
 from kyara.models import distortion
 from kyara.preparation import detect
 from kyara.preparation.duplicates import THUMBNAIL_DISTANCE, Seen, impression, thumbnail_distance
+from kyara.preparation.faces import Box
 from kyara.preparation.prepare import prepare
 
 
@@ -158,10 +159,10 @@ def hostile(root: Path) -> dict[str, np.ndarray]:
     return used
 
 
-def test_hostile_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_folder(tmp_path: Path) -> None:
     root, out = tmp_path / "art", tmp_path / "out.zip"
     used = hostile(root)
-    prepare(root, out, size="64", workers=0)
+    result = prepare(root, out, size="64", workers=0)
     kept, gone = rows(out), left_out(out)
     files = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() or not p.is_dir()}
     assert files == kept.keys() | gone.keys() and not kept.keys() & gone.keys()
@@ -177,7 +178,7 @@ def test_hostile_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "give it to prepare by itself" in gone["bad/nested.zip"]
     assert gone["bad/tiny.png"].startswith("too small: 1x1") and "not followed" in gone["loop"]
     assert gone["good/0/007.png"] == "exact duplicate: of copy.png"
-    assert not list(tmp_path.rglob("escape.png")) and "\x1b" not in capsys.readouterr().out
+    assert not list(tmp_path.rglob("escape.png")) and "\x1b" not in str(result)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["art", "out.zip", "out.zip.report.json"]
 
 
@@ -262,7 +263,7 @@ def test_min_size_and_limit(folder: Path, tmp_path: Path) -> None:
     assert report_of(tmp_path / "b")["kept"] == 13
     prepare(folder, tmp_path / "c", size="64", limit=5)
     assert len(open_dataset(tmp_path / "c")) == 5
-    with pytest.raises(DatasetError, match="no picture was left"):
+    with pytest.raises(DatasetError, match=r"no picture was left \(13 too small\); the first is 00\.png: 64x64"):
         prepare(folder, tmp_path / "d", size="64", min_size=1000)
     assert not (tmp_path / "d").exists()
 
@@ -272,7 +273,8 @@ def test_min_size_and_limit(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
 def test_existing_results_need_force(folder: Path, tmp_path: Path, name: str) -> None:
-    out = prepare(folder, tmp_path / name, size="32")
+    out = tmp_path / name
+    prepare(folder, out, size="32")
     with pytest.raises(FileExistsError, match="--force"):
         prepare(folder, out, size="48")
     assert report_of(out)["size"] == [32, 32]
@@ -297,7 +299,8 @@ def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
 def test_interrupted_leaves_nothing(folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = prepare(folder, tmp_path / f"old{Path(name).suffix}", size="32")
+    old = tmp_path / f"old{Path(name).suffix}"
+    prepare(folder, old, size="32")
     before = sorted(tmp_path.iterdir())
     found = Seen.find
 
@@ -314,12 +317,79 @@ def test_interrupted_leaves_nothing(folder: Path, tmp_path: Path, name: str, mon
 
 
 def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare(folder, tmp_path / "out", size="32", dry_run=True)
-    assert "12 of 12 kept, 32x32" in capsys.readouterr().out
-    prepare(folder, tmp_path / "out", size="32", dry_run=True, json=True)
-    output = capsys.readouterr()
-    assert json.loads(output.out)["kept"] == 12 and output.err == ""
+    result = prepare(folder, tmp_path / "out", size="32", dry_run=True)
+    assert (result.kept, result.size, result.chosen, result.left_out) == (12, (32, 32), False, {})
+    assert str(result) == "12 of 12 kept, 32x32 pixels\nnothing was written"
+    assert capsys.readouterr() == ("", "")
     assert [p.name for p in tmp_path.iterdir()] == ["art"]
+
+
+def test_the_result_says_what_the_report_says(folder: Path, tmp_path: Path) -> None:
+    save(folder / "copy.png", art(0))
+    result = prepare(folder, tmp_path / "out", size="32")
+    written = report_of(tmp_path / "out")
+    assert written == {key: value for key, value in result.as_json().items() if key in written}
+    assert written["sources"] == [str(folder)] and result.report == tmp_path / "out" / "report.json"
+    assert "1 exact duplicate\n    copy.png: of 00.png" in str(result)
+
+
+# Several sources
+
+
+def test_several_sources(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "one.png", art(20))
+    save(tmp_path / "again.png", art(3))
+    save(tmp_path / "classes" / "a" / "00.png", art(21))
+    save(tmp_path / "classes" / "b" / "00.png", art(22))
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("00.png", pictures.encode_png(art(23)))
+        archive.writestr("metadata.csv", "file_name,hair\n00.png,red\n")
+    sources = [folder, tmp_path / "one.png", tmp_path / "again.png", tmp_path / "classes", tmp_path / "more.zip"]
+    result = prepare(*sources, tmp_path / "out", size="32", workers=0)
+    assert result.kept == 16 and result.sources == [str(path) for path in sources]
+    copy = {"file": (tmp_path / "again.png").as_posix(), "detail": f"of {(folder / '03.png').as_posix()}"}
+    assert result.left_out == {"exact duplicate": [copy]}
+    found = rows(tmp_path / "out")
+    assert found[(tmp_path / "more.zip/00.png").as_posix()]["hair"] == "red"
+    assert found[(tmp_path / "classes/b/00.png").as_posix()]["class"] == "b"
+    assert np.array_equal(
+        result_of(tmp_path / "out", (tmp_path / "one.png").as_posix()), pictures.resize(art(20), 32, 32)
+    )
+    named = prepare(*map(str, sources), out=tmp_path / "named", size="32", workers=2)  # type: ignore[arg-type]
+    assert (
+        named.kept == 16 and open_dataset(tmp_path / "named").fingerprint == open_dataset(tmp_path / "out").fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("size", ""), ("size", "0"), ("size", "-1"), ("size", "99999"), ("size", "nan"), ("min_size", 0), ("min_size", -1),
+     ("min_size", 2**70), ("limit", 0), ("limit", -3), ("limit", 2**70), ("workers", -1), ("workers", 10**6),
+     ("detect", ""), ("detect", "anime")],
+)  # fmt: skip
+def test_invalid_options_are_named(folder: Path, tmp_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')}"):
+        prepare(folder, tmp_path / "out", **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_invalid_places_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"SOURCE\.\.\. OUT"):
+        prepare(folder)
+    with pytest.raises(ValueError, match="gone: not there"):
+        prepare(folder, tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(ValueError, match="inside one another"):
+        prepare(tmp_path, folder, out=folder / "out")
+
+
+def test_a_full_disk_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"out: cannot be written \(No space left on device\); free some space"):
+        prepare(folder, tmp_path / "out", size="32")
+    assert [path.name for path in tmp_path.iterdir()] == ["art"]
 
 
 # Copies
@@ -391,16 +461,16 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
 # Detection and the command line
 
 
-def test_unknown_detectors_are_told_the_known(folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_detector_is_named_with_the_known_ones(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .* ffhq, photo.*cut the faces out"):
         prepare(folder, tmp_path / "out", detect="anime")
 
 
 def test_a_detector_cuts_to_its_largest_box(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def corner(picture: np.ndarray) -> list[detect.Box]:
+    def corner(picture: np.ndarray) -> list[Box]:
         if (picture == art(3)).all():
             return []
-        return [detect.Box(40, 40, 64, 64, 0.9), detect.Box(-5, -5, 32, 32, 0.6)]
+        return [Box(40, 40, 64, 64, 0.9), Box(-5, -5, 32, 32, 0.6)]
 
     monkeypatch.setitem(detect.DETECTORS, "corner", lambda: corner)
     prepare(folder, tmp_path / "out", size="32", detect="corner", workers=0)
@@ -409,11 +479,14 @@ def test_a_detector_cuts_to_its_largest_box(folder: Path, tmp_path: Path, monkey
 
 
 def test_command_line(folder: Path, tmp_path: Path) -> None:
-    code = "import sys, tyro; from kyara.preparation.prepare import prepare; tyro.cli(prepare)"
-    run = [sys.executable, "-c", code, str(folder), str(tmp_path / "out.zip"), "--size", "48x32"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and done.stderr == "" and "12 of 12 kept, 48x32" in done.stdout
-    assert "HEIGHTxWIDTH" in subprocess.run([*run[:3], "--help"], capture_output=True, text=True).stdout
+    (folder / "日本語.png").write_bytes(b"not a picture")
+    run = [sys.executable, "-m", "kyara", "prepare"]
+    options = ["--size", "48x32", "--workers", "0"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}  # cannot show that name
+    done = subprocess.run([*run, folder, tmp_path / "out.zip", *options], capture_output=True, env=environment)
+    assert done.returncode == 0 and done.stderr == b"" and b"12 of 13 kept, 48x32" in done.stdout
+    help_ = subprocess.run([*run, "--help"], capture_output=True, text=True).stdout
+    assert "SOURCE... OUT" in help_ and "HEIGHTxWIDTH" in help_
 
 
 def test_the_hostile_folder_goes_through_rank(tmp_path: Path) -> None:
@@ -422,7 +495,8 @@ def test_the_hostile_folder_goes_through_rank(tmp_path: Path) -> None:
     config = dataclasses.asdict(distortion.PRESETS["tiny"])
     weights = models.stored(distortion.Model(distortion.PRESETS["tiny"]))
     checkpoint.write(tmp_path / "net", model="distortion", config=config, weights=weights, card="", about={})
-    out = rank(tmp_path / "art", out=tmp_path / "ranked", model=str(tmp_path / "net"))
+    out = tmp_path / "ranked"
+    rank(tmp_path / "art", out=out, model=str(tmp_path / "net"))
     ranked = {row["source"].removeprefix(f"{(tmp_path / 'art').as_posix()}/") for row in read_gallery(out)}
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     named = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}

@@ -220,7 +220,7 @@ def rank(given: Given) -> Made:
     folder = faces_of(given, "builtin:anime", "20-27", "mixed", truncation=1.3)
     write_png(folder / "drawn.png", drawn_picture(1, 80)[:, :60])
     write_png(folder / "noise.png", np.random.RandomState(0).randint(0, 256, (50, 70, 3)).astype(np.uint8))
-    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9))
+    return gallery(kyara.rank(folder, out=given.folder / "out", keep=9).out)
 
 
 @case
@@ -475,7 +475,8 @@ def prepared(out: Path, metadata: str, report: Path) -> Made:
 
 @case
 def prepare(given: Given) -> Made:
-    out = kyara.prepare(art(given.folder / "art"), given.folder / "out.zip")
+    out = given.folder / "out.zip"
+    kyara.prepare(art(given.folder / "art"), out)
     with zipfile.ZipFile(out) as archive:
         metadata = archive.read("metadata.csv").decode()
     return prepared(out, metadata, given.folder / "out.zip.report.json")
@@ -484,7 +485,8 @@ def prepare(given: Given) -> Made:
 @case
 def prepare_whole(given: Given) -> Made:
     options: dict[str, Any] = {"size": "48x32", "crop": "whole", "duplicates": "exact", "limit": 7, "min_size": 5}
-    out = kyara.prepare(art(given.folder / "art"), given.folder / "out", **options)
+    out = given.folder / "out"
+    kyara.prepare(art(given.folder / "art"), out, **options)
     return prepared(out, (out / "metadata.csv").read_text(), out / "report.json")
 
 

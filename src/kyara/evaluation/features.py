@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kyara.files import checkpoint, hub
+from kyara.files.extras import install_hint
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
@@ -118,7 +119,7 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"--features {name}: needs onnxruntime; run: pip install onnxruntime") from error
+        raise ValueError(f"--features {name}: needs onnxruntime; {install_hint('onnx')}") from error
     path, digest = _file(name, rest)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

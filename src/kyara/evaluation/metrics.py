@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, update_nearest
+from kyara.nn.losses import gaussian_frechet
 
 SEED = 2020
 """Seed of random subsets, torch-fidelity's: the same subsets are drawn."""
@@ -42,14 +44,9 @@ class Estimate(NamedTuple):
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:
-    """|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017). Lower.
-
-    The eigenvalues of A B are the squared singular values of root_a root_b^T, so the sum of these is the trace of
-    (A B)^(1/2): no matrix square root and no imaginary parts.
-    """
-    overlap = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
-    spread = np.square(a.root).sum() + np.square(b.root).sum()
-    return float(np.square(a.mean - b.mean).sum() + spread - 2 * overlap)
+    """Fréchet distance (Heusel et al. 2017). Lower."""
+    mean_a, root_a, mean_b, root_b = (torch.from_numpy(x) for x in (a.mean, a.root, b.mean, b.root))
+    return gaussian_frechet(mean_a, root_a, mean_b, root_b)
 
 
 def mmd(a: np.ndarray, b: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from kyara.curation.rank import Recogniser, fit, load_recogniser, score
+from kyara.curation.scoring import crop, load_scorer, score
 from kyara.evaluation import metrics
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
 from kyara.evaluation.metrics import Estimate
@@ -19,6 +19,7 @@ from kyara.evaluation.sets import PictureSet, RealFeatures, RealSet
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 from kyara.files.pictures import center_crop, to_float
 from kyara.labels.tagger import load_tagger
+from kyara.models.base import Scorer
 
 DISTORTION = "builtin:distortion"
 FRECHET_COUNT = 2048
@@ -106,7 +107,7 @@ class Networks:
     tagger: Any = None
     """None leaves out the scores of attributes."""
     tagger_name: str = ""
-    recogniser: Recogniser | None = None
+    recogniser: Scorer | None = None
     recogniser_name: str = ""
 
 
@@ -116,7 +117,7 @@ def load_networks(features: str, tagger: str, device: torch.device, *, attribute
     extractor = load_extractor(features, device)
     wanted = tagger != "none" and (bool(attributes) or features == tagger)
     found, name = (load_tagger(tagger, device), tagger) if wanted else (None, "")
-    return Networks(extractor, found, name, load_recogniser(DISTORTION, device), DISTORTION)
+    return Networks(extractor, found, name, load_scorer(DISTORTION, device), DISTORTION)
 
 
 @dataclass
@@ -149,7 +150,7 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         if first := pictures[: PIXEL_COUNT - small.count]:
             small.add(np.stack([center_crop(picture, *small_size(size)) for picture in first]))
         if networks.recogniser is not None:
-            fitted = np.stack([fit(picture, networks.recogniser) for picture in pictures])
+            fitted = np.stack([crop(picture, networks.recogniser) for picture in pictures])
             whole.add(score(to_float(fitted), networks.recogniser).numpy())
         for attribute, probabilities in _tag(tagger, pictures).items():
             tagged[attribute].add(probabilities)

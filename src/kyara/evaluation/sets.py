@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from kyara.curation.rank import Pictures, open_pictures
+from kyara.curation.sources import open_pictures
 from kyara.evaluation.cache import Arrays, cached, identity
 from kyara.evaluation.features import FeatureExtractor, Size, batches, extract
 from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
@@ -55,7 +55,7 @@ class FileSet:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def pictures(self) -> Dataset:
         return open_pictures(self.path)
 
     def about(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,28 +18,24 @@ from kyara.files.zip_update import rewrite
 
 
 class Files(Protocol):
-    """Where the files of a Dataset lie. Goes to worker processes, each of which opens it afresh."""
+    """Where the files of a Dataset are stored. It is sent to worker processes, each of which opens it anew."""
 
     sizes: dict[str, int]
     """Name, with forward slashes -> bytes."""
     checksums: dict[str, int]
-    ignored: list[tuple[str, str]]
+    """Name -> CRC-32, where it is known without reading the file."""
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; PictureError if they cannot be had."""
-
-    def write(self, contents: Mapping[str, bytes]) -> None:
-        """Puts these files in place, new or instead of older ones. A folder gets one after the other, each at once; a
-        .zip all of them at once. Pictures stay as they are, to the byte."""
+        """The bytes of a file. PictureError if it cannot be read."""
 
 
 class Folder:
-    """The files of a folder and of its sub-folders. Links to folders are not followed."""
+    """The files of a folder and its sub-folders. Links to folders are not followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.sizes: dict[str, int] = {}
-        self.checksums: dict[str, int] = {}  # reading every file would make opening slow: sizes must do
+        self.checksums: dict[str, int] = {}  # would need reading every file
         self.ignored: list[tuple[str, str]] = []
         for folder, folders, files in os.walk(root, onerror=self._unreadable):
             here = Path(folder)
@@ -69,15 +65,12 @@ class Folder:
             self.ignored.append((self._name(path), "not a regular file"))
 
     def read(self, name: str) -> bytes:
-        try:
-            with (self.root / name).open("rb") as file:
-                return file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+        return _read(self.root / name, name)
 
     def write(self, contents: Mapping[str, bytes]) -> None:
+        """Writes these files one after the other, each atomically, new or in place of older ones."""
         for name, content in contents.items():
-            path = (self.root / name).resolve()  # a link stays one
+            path = (self.root / name).resolve()  # a link stays a link
             write_atomic(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
             self.sizes[name] = len(content)
 
@@ -88,10 +81,9 @@ class Zip:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: tuple[int, zipfile.ZipFile] | None = None
-        self._look()
+        self._read_directory()
 
-    def _look(self) -> None:
-        """Reads the directory."""
+    def _read_directory(self) -> None:
         self.sizes: dict[str, int] = {}
         self.checksums: dict[str, int] = {}
         self.ignored: list[tuple[str, str]] = []
@@ -111,7 +103,7 @@ class Zip:
             self.sizes[name], self.checksums[name] = entry.file_size, entry.CRC
 
     def _zip(self) -> zipfile.ZipFile:
-        """This process' own handle: one that a fork has copied shares its position with the parent's."""
+        """A handle of this process: one copied by a fork shares its position with the parent's."""
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = os.getpid(), zipfile.ZipFile(self.path)
         return self._handle[1]
@@ -126,28 +118,65 @@ class Zip:
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
 
     def write(self, contents: Mapping[str, bytes]) -> None:
+        """Writes these files at once, new or in place of older ones. All others stay as they are, to the byte."""
+
         def fill(temporary: Path) -> None:
             rewrite(self.path, temporary, contents)
-            made = Zip(temporary)  # looked at before it takes the old one's place
+            made = Zip(temporary)  # checked before it replaces the old one
             expected = {**self.checksums, **{name: zlib.crc32(content) for name, content in contents.items()}}
-            whole = made.checksums == expected and all(made.read(name) == data for name, data in contents.items())
+            intact = made.checksums == expected and all(made.read(name) == data for name, data in contents.items())
             made.close()
-            if not whole:
+            if not intact:
                 raise DatasetError(f"{self.path}: cannot be rewritten safely; unpack it and give the folder")
 
-        self.close()  # some systems replace no file that is open
+        self.close()  # some systems cannot replace an open file
         write_atomic(self.path.resolve(), fill)
-        self._look()
+        self._read_directory()
 
     def close(self) -> None:
-        """Lets go of the file until it is next read."""
+        """Closes the file until it is read again."""
         if self._handle is not None and self._handle[0] == os.getpid():
             self._handle[1].close()
         self._handle = None
 
 
+class SingleFiles:
+    """Files that were named one by one, each called by its path."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.sizes = {path.as_posix(): path.stat().st_size for path in paths}
+        self.checksums: dict[str, int] = {}
+
+    def read(self, name: str) -> bytes:
+        return _read(Path(name), name)
+
+
+class Several:
+    """Files of several sources: (name here, its source, name there)."""
+
+    def __init__(self, entries: Sequence[tuple[str, Files, str]]) -> None:
+        self._entries = {name: (files, inner) for name, files, inner in entries}
+        self.sizes = {name: files.sizes.get(inner, 0) for name, files, inner in entries}
+        self.checksums = {name: files.checksums[inner] for name, files, inner in entries if inner in files.checksums}
+
+    def read(self, name: str) -> bytes:
+        files, inner = self._entries[name]
+        try:
+            return files.read(inner)
+        except PictureError as error:
+            raise PictureError(f"{name}: {str(error).removeprefix(f'{inner}: ')}") from error
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+
+
 def _hidden(name: str) -> bool:
-    """What systems leave behind and nobody means: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
+    """Whether it is a file that a system leaves behind: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
     return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
@@ -160,7 +189,7 @@ def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:
     if entry.file_size > MAX_BYTES:
         return f"larger than {MAX_BYTES >> 20} MiB"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "compressed in a way that is not read; use an ordinary .zip"
+        return "compressed by a method that is not supported; use an ordinary .zip"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link"
     return None

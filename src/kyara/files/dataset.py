@@ -1,18 +1,18 @@
-"""The Dataset: a folder or one .zip with pictures and what is known about them, opened as it lies there.
+"""The Dataset: a folder or one .zip with pictures and their attributes.
 
     metadata.csv      file_name, then one column per attribute, empty = unknown (what Kyara writes)
-    metadata.jsonl    one object a line, with file_name
+    metadata.jsonl    one object per line, with file_name
     dataset.json      of StyleGAN: {"labels": [[path, label], ...]}
     hair-blue/ ...    class sub-folders: the attribute `class`
     (nothing)         a plain folder
 
-Someone else's archive is hostile: names that lead outside, encrypted or oversized entries are left out and
-listed in `Dataset.ignored`; nothing is ever unpacked.
+An archive from elsewhere may be hostile: names that lead outside of it, encrypted or oversized entries are left out
+and listed in `Dataset.ignored`. Nothing is unpacked to disk.
 """
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -20,172 +20,164 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from kyara.files import formats, pictures
-from kyara.files.archive import Files, Folder, Zip
+from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
+from kyara.files.gallery import PAGE, SHEET, TABLE
 from kyara.files.metadata import READERS, Row
 from kyara.files.pictures import MAX_BYTES, SUFFIXES
-from kyara.files.workers import work
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kyara.files.workers import process_map
 
 T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
-"""Columns of metadata that say where a picture lies or comes from: no attributes of what it shows."""
+"""Columns of the metadata that say where a picture is or comes from. They are not attributes."""
 POINTS = "points"
-"""The column of places in the picture: x and y of each as shares of its width and height, all with spaces between."""
-COMPANIONS = frozenset(
-    {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "gallery.csv", "report.json", "index.html"}
-)
+"""The column of landmarks: x and y of each as fractions of width and height, separated by spaces."""
+NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
+"""Files that Kyara writes beside pictures. They are not reported as left out."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
+@dataclasses.dataclass(eq=False)
 class Dataset:
-    """Pictures with attributes. Opening reads names and metadata, no picture.
+    """Pictures with attributes. Opening one reads names and metadata, but no picture."""
 
-    `ignored` lists what was left out as (name, reason); what only looks like a picture shows when it is
-    decoded. `base` is the one folder in which everything lies, as "art/", or empty; `metadata` the file that was read.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.files = _open_files(self.path)
-        self.ignored = list(self.files.ignored)
-        self.base = base = _base(self.files.sizes)
-        self.metadata = next((base + file for file in READERS if base + file in self.files.sizes), None)
-        self.names: list[str] = []
-        for name in sorted(self.files.sizes):
-            if reason := _no_picture(name, base, f"{base}gallery.csv" in self.files.sizes):
-                self.ignored.append((name, reason))
-            elif PurePosixPath(name).suffix.lower() in SUFFIXES:
-                self.names.append(name)
-        self.attributes: dict[str, list[str]] = {}
-        self.marks = [""] * len(self.names)  # the column `points`
-        if self.metadata is not None:
-            self._read_metadata()
-        else:
-            self._read_classes(base)
-        if not self.names:
-            why = "".join(f"; {name}: {reason}" for name, reason in self.ignored[:3])
-            endings = ", ".join(sorted(SUFFIXES))
-            raise DatasetError(f"{self.path}: no pictures in it (files that end in {endings}){why}")
+    path: Path
+    files: Files = dataclasses.field(repr=False)
+    names: list[str] = dataclasses.field(repr=False)
+    """Of the pictures, relative to `path`, with forward slashes."""
+    attributes: dict[str, list[str]] = dataclasses.field(default_factory=dict, repr=False)
+    """Attribute -> its value for each picture, "" where unknown."""
+    ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
+    """Name and reason of what was left out. Damaged pictures only show when they are decoded."""
+    base: str = ""
+    """The one folder that holds everything, as "art/", or empty. Names in the metadata are relative to it."""
+    metadata: str | None = None
+    """Name of the metadata file that was read."""
+    point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)
+    """The column `points` as text; empty if there is none."""
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __repr__(self) -> str:
-        return f"Dataset({str(self.path)!r}: {len(self)} pictures, attributes {list(self.attributes)})"
+    def location(self, i: int) -> Path:
+        """Path of the i-th picture, for messages and tables: the name inside a .zip follows the path of the .zip."""
+        return self.path / self.names[i]
 
     def read(self, i: int) -> bytes:
-        """The i-th picture as it is stored."""
+        """The i-th picture as it is stored. PictureError if it cannot be read."""
         return self.files.read(self.names[i])
 
     def picture(self, i: int, at_least: int | None = None) -> np.ndarray:
         """The i-th picture at its own size, (H, W, 3) uint8; `at_least` as in `pictures.decode`."""
-        return pictures.decode(self.read(i), f"{self.path / self.names[i]}", at_least=at_least)
+        return pictures.decode(self.read(i), f"{self.location(i)}", at_least=at_least)
+
+    def reason(self, i: int, error: Exception) -> str:
+        """Why the i-th picture cannot be used, without its name, which reports have in another column."""
+        return str(error).removeprefix(f"{self.location(i)}: ").removeprefix(f"{self.names[i]}: ")
 
     def map(
         self, function: Callable[[bytes, str], T], indices: Iterable[int], workers: int = 0
     ) -> Generator[T | PictureError, None, None]:
-        """`function(bytes, name)` of each of these pictures, in their order, or the PictureError it raised.
+        """`function(bytes, name)` of each of these pictures, in their order, or the PictureError that it raised.
 
-        With `workers`, that many processes run it, a bounded way ahead of what is taken from the iterator:
-        `indices` may be endless. The function must be importable (defined in a module, or a partial of one).
+        With `workers`, that many processes run it, a bounded number of pictures ahead of the consumer: `indices` may
+        be endless. The function must be importable: defined in a module, or a partial of such a function.
         """
-        return work(self.files, function, (self.names[i] for i in indices), workers)
+        return process_map(self.files, function, (self.names[i] for i in indices), workers)
 
     def decode(self, indices: Iterable[int], width: int, height: int, workers: int = 0) -> Iterator[np.ndarray]:
-        """These pictures in their order, each (height, width, 3) uint8, fitted by `pictures.center_crop`; one
-        of that size is untouched. PictureError at the first that cannot be decoded."""
-        fit = functools.partial(_fit, width=width, height=height)
-        for picture in self.map(fit, indices, workers):
+        """These pictures in their order, each (height, width, 3) uint8, by `pictures.center_crop`, which leaves a
+        picture of that size as it is. PictureError at the first that cannot be decoded."""
+        for picture in self.map(functools.partial(crop, width=width, height=height), indices, workers):
             if isinstance(picture, PictureError):
                 raise PictureError(f"{self.path}/{picture}")
             yield picture
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with the names, sizes, checksums (in a .zip) and attributes."""
+        """16 hexadecimal digits of the content: names, sizes, checksums (in a .zip) and attributes. Where the dataset
+        is stored, and what its folder or .zip is called, does not matter."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
-            known = [values[i] for values in self.attributes.values()] + [self.marks[i]] * any(self.marks)
-            line = [name, self.files.sizes[name], self.files.checksums.get(name), *known]
+            known = [values[i] for values in self.attributes.values()] + self.point_cells[i : i + 1]
+            line = [name.removeprefix(self.base), self.files.sizes.get(name), self.files.checksums.get(name), *known]
             digest.update(json.dumps(line).encode())
         digest.update(json.dumps(list(self.attributes)).encode())
         return digest.hexdigest()[:16]
 
     def labels(self, attribute: str, values: Sequence[str]) -> np.ndarray:
-        """Of every picture, the index of its value of `attribute` in `values`: (N,) int64, -1 where unknown."""
+        """For each picture the index in `values` of its value of `attribute`: (N,) int64, -1 where unknown."""
         index = {value: i for i, value in enumerate(values) if value}
         column = self.attributes.get(attribute, [""] * len(self))
         return np.array([index.get(value, -1) for value in column], dtype=np.int64)
 
     @functools.cached_property
     def points(self) -> np.ndarray:
-        """The column `points`: (N, K, 2) float32, NaN where unknown. DatasetError names the picture whose points cannot
-        be understood."""
-        if not any(self.marks):
-            raise DatasetError(f"{self.path}: its metadata have no column `{POINTS}`, or nothing in it")
-        counts = {len(text.split()) for text in self.marks if text}
+        """The column `points`: (N, K, 2) float32, NaN where unknown. DatasetError names the picture whose cell is
+        malformed."""
+        if not any(self.point_cells):
+            raise DatasetError(f"{self.path}: its metadata have no column `{POINTS}`, or the column is empty")
+        counts = {len(text.split()) for text in self.point_cells if text}
         if len(counts) != 1 or (count := counts.pop()) % 2:
             raise DatasetError(
-                f"{self.path}: its column `{POINTS}` must name the same places of every picture: x y x y ..."
+                f"{self.path}: its column `{POINTS}` must have the same points for every picture: x y x y ..."
             )
         found = np.full((len(self), count), np.nan, np.float32)
-        for i, text in enumerate(self.marks):
+        for i, text in enumerate(self.point_cells):
             try:
                 if text:
                     found[i] = [float(number) for number in text.split()]
             except ValueError as error:
-                raise DatasetError(f"{self.path / self.names[i]}: its `{POINTS}` are no numbers ({error})") from error
+                raise DatasetError(f"{self.location(i)}: its `{POINTS}` are no numbers ({error})") from error
         return found.reshape(len(self), -1, 2)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The Dataset of these pictures only."""
         chosen = list(indices)
-        part = copy.copy(self)
-        for cached in ("fingerprint", "points", "_numbers"):
-            part.__dict__.pop(cached, None)
-        part.names = [self.names[i] for i in chosen]
-        part.attributes = {key: [values[i] for i in chosen] for key, values in self.attributes.items()}
-        part.marks = [self.marks[i] for i in chosen]
-        return part
+        return dataclasses.replace(
+            self,
+            names=[self.names[i] for i in chosen],
+            attributes={key: [values[i] for i in chosen] for key, values in self.attributes.items()},
+            point_cells=[self.point_cells[i] for i in chosen] if self.point_cells else [],
+        )
 
     def split(self, share: float) -> tuple[Dataset, Dataset]:
-        """All but `share` of the pictures, and these, at least one; always the same ones."""
+        """A training and a held-out set: the latter has `share` of the pictures, at least one. Always the same ones."""
         order = np.random.RandomState(0).permutation(len(self))
-        held = max(1, round(share * len(self)))
-        if held >= len(self):
-            raise DatasetError(f"{self.path}: {len(self)} pictures are too few to hold {held} of them back")
-        return self.subset(sorted(order[held:].tolist())), self.subset(sorted(order[:held].tolist()))
+        held_out = max(1, round(share * len(self)))
+        if held_out >= len(self):
+            raise DatasetError(f"{self.path}: too small ({len(self)}) to hold out {held_out}; add pictures")
+        return self.subset(sorted(order[held_out:].tolist())), self.subset(sorted(order[:held_out].tolist()))
 
     def find(self, file_name: str) -> int | None:
-        """The number of the picture that metadata call `file_name`: either slash, accents in one piece or two."""
-        return self._numbers.get(_same(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
+        """Index of the picture that the metadata call `file_name`, with either slash, and with accents composed or
+        decomposed."""
+        return self._indices.get(_normalized(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
 
     @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {_same(name): i for i, name in enumerate(self.names)}
+    def _indices(self) -> dict[str, int]:
+        return {_normalized(name): i for i, name in enumerate(self.names)}
 
     def rows(self) -> list[Row]:
-        """All that the metadata file says, also about pictures that are not there; nothing if there is no such file.
-        DatasetError names the line that cannot be understood."""
+        """All rows of the metadata file, also those about missing pictures; empty if there is no such file.
+        DatasetError names the malformed line."""
         if self.metadata is None:
             return []
         file = self.metadata.removeprefix(self.base)
         return list(READERS[file](self.text(file), f"{self.path / self.metadata}"))
 
-    def text(self, companion: str) -> str:
-        """What a file that stands beside the pictures says. DatasetError if it is no text, or too much."""
-        name = self.base + companion
+    def text(self, file: str) -> str:
+        """A text file beside the pictures, by its name in `base`. DatasetError if it is not UTF-8, or too large."""
+        name = self.base + file
         if self.files.sizes[name] > MAX_BYTES:
             raise DatasetError(f"{self.path / name}: larger than {MAX_BYTES >> 20} MiB")
         try:
@@ -208,197 +200,115 @@ class Dataset:
             lines[i] = line
             for attribute, value in values.items():
                 if attribute == POINTS:
-                    self.marks[i] = value
+                    self.point_cells = self.point_cells or [""] * len(self.names)
+                    self.point_cells[i] = value
                 elif attribute not in ABOUT_THE_FILE:
                     self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
+        if not any(self.point_cells):
+            self.point_cells = []
 
-    def _read_classes(self, base: str) -> None:
-        """The attribute `class` from the top-level folders, unless they only spread files over a disk."""
-        tops = [name.removeprefix(base).split("/")[:-1][:1] for name in self.names]
+    def _read_classes(self) -> None:
+        """The attribute `class` from the top-level folders, unless these only spread files over a disk."""
+        tops = [name.removeprefix(self.base).split("/")[:-1][:1] for name in self.names]
         classes = {top[0] for top in tops if top}
         if all(tops) and len(classes) >= 2 and not all(re.fullmatch("[0-9a-f]{2}", c) for c in classes):
             self.attributes["class"] = [top[0] for top in tops]
 
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:
-    """The Dataset at `path`, a folder or a .zip in any form named above. DatasetError says what is wrong."""
-    return Dataset(path)
+    """The Dataset at `path`, a folder or a .zip in any form listed above. DatasetError says what is wrong."""
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path}: not there; give a folder with pictures or a .zip")
+    files = Folder(path) if path.is_dir() else Zip(path)
+    base = _base(files.sizes)
+    metadata = next((base + file for file in READERS if base + file in files.sizes), None)
+    dataset = Dataset(path, files, [], ignored=list(files.ignored), base=base, metadata=metadata)
+    for name in sorted(files.sizes):
+        if reason := _not_a_picture(name.removeprefix(base), f"{base}{TABLE}" in files.sizes):
+            dataset.ignored.append((name, reason))
+        elif PurePosixPath(name).suffix.lower() in SUFFIXES:
+            dataset.names.append(name)
+    if metadata is not None:
+        dataset._read_metadata()
+    else:
+        dataset._read_classes()
+    return _not_empty(dataset)
 
 
-def _open_files(path: Path) -> Files:
-    if path.is_dir():
-        return Folder(path)
-    if path.is_file():
-        return Zip(path)
-    raise DatasetError(f"{path}: not there; give a folder with pictures or a .zip")
+def open_datasets(paths: Iterable[Path], open_one: Callable[[Path], Dataset] = open_dataset) -> Dataset:
+    """One Dataset of folders, .zip files (by `open_one`) and single pictures, in the order given. Of several sources,
+    each picture's name is its path. DatasetError if one of them cannot be opened."""
+    parts: list[Dataset] = []
+    for single, group in itertools.groupby(dict.fromkeys(paths), key=_is_single):
+        found = list(group)
+        parts += [_single_pictures(found)] if single else map(open_one, found)
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _is_single(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path)
+
+
+def _single_pictures(paths: Sequence[Path]) -> Dataset:
+    sheets = [path for path in paths if path.name == SHEET and path.with_name(TABLE).is_file()]
+    files = SingleFiles([path for path in paths if path not in sheets])
+    ignored = [(path.as_posix(), "the contact sheet of a gallery") for path in sheets]
+    return _not_empty(Dataset(Path(), files, list(files.sizes), ignored=ignored), paths[0])
+
+
+def _join(parts: Sequence[Dataset]) -> Dataset:
+    entries = [(part.location(i).as_posix(), part.files, name) for part in parts for i, name in enumerate(part.names)]
+    attributes = {name: list[str]() for part in parts for name in part.attributes}
+    for part in parts:
+        for name, column in attributes.items():
+            column += part.attributes.get(name, [""] * len(part))
+    ignored = [((part.path / name).as_posix(), reason) for part in parts for name, reason in part.ignored]
+    return Dataset(Path(), Several(entries), [name for name, *_ in entries], attributes, ignored)
+
+
+def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:
+    if not dataset.names:
+        why = "".join(f"; {name}: {reason}" for name, reason in dataset.ignored[:3])
+        endings = ", ".join(sorted(SUFFIXES))
+        raise DatasetError(f"{path or dataset.path}: no pictures in it (files that end in {endings}){why}")
+    return dataset
 
 
 def _base(names: Iterable[str]) -> str:
-    """The folder in which everything lies: whoever zips a folder gets one."""
+    """The folder that holds everything: zipping a folder adds one."""
     tops = {name.partition("/")[0] if "/" in name else "" for name in names}
     return f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""
 
 
-def _no_picture(name: str, base: str, in_gallery: bool) -> str | None:
-    """Why a file of that name is not among the pictures; None if it is, or if nobody would expect it."""
-    short, suffix = name.removeprefix(base), PurePosixPath(name).suffix.lower()
+def _not_a_picture(name: str, in_gallery: bool) -> str | None:
+    """Why a file of that name is left out; None for pictures, and for files that nobody expects to be one."""
+    suffix = PurePosixPath(name).suffix.lower()
     if suffix in ARCHIVES:
         return "an archive inside a folder: give it to prepare by itself"
-    if in_gallery and short == "sheet.png":
-        return "the gallery's overview"
-    if suffix in SUFFIXES or short in COMPANIONS:
+    if in_gallery and name == SHEET:
+        return "the contact sheet of a gallery"
+    if suffix in SUFFIXES or name in NOT_PICTURES:
         return None
     return formats.by_name(name) or "not a picture by the ending of its name"
 
 
-def _same(name: str) -> str:
-    """One spelling for names that look the same: macOS takes accents apart."""
+def _normalized(name: str) -> str:
+    """One spelling of names that look the same: macOS decomposes accents."""
     return unicodedata.normalize("NFC", name)
 
 
-def _fit(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:
+def crop(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:
+    """A picture's bytes, decoded and fitted by `pictures.center_crop`: (height, width, 3) uint8."""
     return pictures.center_crop(pictures.decode(data, name), width, height)
 
 
-class StreamBatch(NamedTuple):
-    """One rank's share of a batch."""
-
-    pictures: Tensor
-    """(B, 3, H, W) uint8."""
-    labels: dict[str, Tensor]
-    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
-    mirrored: Tensor
-    """(B,) bool: which pictures were flipped left to right."""
-    points: Tensor | None
-    """(B, K, 2) float32, as fractions of width and height, flipped with the picture; NaN where unknown. None unless
-    the Stream was opened with `points`."""
-
-
-class Stream:
-    """An endless order of pictures to train on, the same for the same seed, that can be taken up anywhere.
-
-    Every epoch is a fresh permutation; `mirror` flips a picture left to right with probability 1/2. Both are
-    a pure function of `seed` and the position, so `start=N` goes on exactly as if N pictures had been taken.
-    `batch` counts the pictures of one step over all `world` ranks; each gets its share of every batch.
-
-    Yields (pictures uint8 (B, 3, H, W), labels: attribute -> index into `values` (B,) int64, -1 = unknown). `values`
-    says which attributes and values count, by default all; what is not among them is unknown. With `points` the labels
-    have those too, (B, K, 2) float32, NaN = unknown, mirrored with the picture.
-    A set that fits into `memory_limit` bytes once decoded is kept as one array; a larger one is decoded by
-    `workers` processes ahead of time. DatasetError if there are pictures that cannot be decoded.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        width: int,
-        height: int,
-        batch: int,
-        seed: int,
-        mirror: bool = False,
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 2,
-        memory_limit: int = 2 * 2**30,
-        start: int = 0,
-        values: Mapping[str, Sequence[str]] | None = None,
-        points: bool = False,
-    ) -> None:
-        import torch
-
-        if batch < 1 or batch % world:
-            raise ValueError(f"--batch {batch}: must be a positive multiple of the number of devices, {world}")
-        self.dataset, self.width, self.height = dataset, width, height
-        self.batch, self.seed, self.mirror = batch, seed, mirror
-        self.rank, self.world, self.workers, self.start = rank, world, workers, start
-        if values is None:
-            values = {key: known_values(column) for key, column in dataset.attributes.items()}
-        self.values = values
-        self._points = torch.from_numpy(dataset.points) if points else None
-        self._labels = {key: torch.from_numpy(dataset.labels(key, known)) for key, known in values.items()}
-        self._memory: Tensor | None = None
-        if len(dataset) * 3 * height * width <= memory_limit:
-            self._memory = self._decode_all()
-        elif start == 0 and rank == 0:  # a run that is taken up has seen them before
-            _refuse(dataset, dataset.map(_check, range(len(dataset)), workers))
-
-    def __iter__(self) -> Iterator[StreamBatch]:
-        import torch
-
-        share = self.batch // self.world
-        begins = itertools.count(self.start + self.rank * share, self.batch)
-        shares, ahead = itertools.tee(self.order(range(begin, begin + share)) for begin in begins)
-        fitted = None
-        if self._memory is None:
-            order = (int(i) for indices, _ in ahead for i in indices)
-            fitted = self.dataset.decode(order, self.width, self.height, self.workers)
-        del ahead  # what nobody takes from it would pile up
-        for indices, flips in shares:
-            index = torch.from_numpy(indices)
-            if self._memory is not None:
-                batch = self._memory[index]  # (B, 3, H, W)
-            else:
-                assert fitted is not None
-                stacked = np.stack(list(itertools.islice(fitted, share)))  # (B, H, W, 3)
-                batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
-            known = {key: labels[index] for key, labels in self._labels.items()}
-            points = None if self._points is None else self._points[index]  # (B, K, 2)
-            mirrored = torch.from_numpy(flips) if self.mirror else torch.zeros(share, dtype=torch.bool)
-            if self.mirror:
-                batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
-                if points is not None:
-                    points[mirrored, :, 0] = 1 - points[mirrored, :, 0]
-            yield StreamBatch(batch, known, mirrored, points)
-
-    def order(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
-        """Which pictures stand at these positions, (B,) int64, and which are mirrored, (B,) bool."""
-        n = len(self.dataset)
-        parts = []
-        for epoch in range(positions.start // n, (positions.stop - 1) // n + 1):
-            first = epoch * n
-            within = slice(max(positions.start - first, 0), min(positions.stop - first, n))
-            parts.append([column[within] for column in _epoch(n, self.seed, epoch)])
-        indices, flips = zip(*parts, strict=True)
-        return np.concatenate(indices), np.concatenate(flips)
-
-    def _decode_all(self) -> Tensor:
-        import torch
-
-        n = len(self.dataset)
-        array = np.empty((n, 3, self.height, self.width), dtype=np.uint8)
-        fit = functools.partial(_fit, width=self.width, height=self.height)
-        workers = self.workers if n > 512 else 0  # starting processes takes longer than a few pictures
-        bad: list[PictureError] = []
-        for i, picture in enumerate(self.dataset.map(fit, range(n), workers)):
-            if isinstance(picture, PictureError):
-                bad.append(picture)
-            else:
-                array[i] = picture.transpose(2, 0, 1)
-        _refuse(self.dataset, bad)
-        return torch.from_numpy(array)  # (N, 3, H, W)
-
-
-@functools.lru_cache(maxsize=4)
-def _epoch(n: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The permutation of one epoch and its coin tosses. RandomState: its numbers are frozen for good."""
-    random = np.random.RandomState([seed % 2**32, epoch])
-    return random.permutation(n).astype(np.int64), random.randint(0, 2, n).astype(bool)
-
-
-def known_values(column: Iterable[str]) -> list[str]:
-    """The different known values of an attribute in the order of their labels; numbers by size."""
-    known = {value for value in column if value}
-    return sorted(known, key=lambda v: (0, int(v), v) if v.isdecimal() else (1, 0, v))
-
-
-def _check(data: bytes, name: str) -> None:
+def check(data: bytes, name: str) -> None:
+    """PictureError if a picture's bytes cannot be decoded."""
     pictures.decode(data, name)
 
 
-def _refuse(dataset: Dataset, results: Iterable[object]) -> None:
-    bad = [result for result in results if isinstance(result, PictureError)]
-    if bad:
-        first = "; ".join(map(str, bad[:3]))
-        hint = f"`kyara prepare {dataset.path} OUT` makes a dataset without such files"
-        raise DatasetError(f"{dataset.path}: {len(bad)} pictures cannot be decoded ({first}); {hint}")
+def known_values(column: Iterable[str]) -> list[str]:
+    """The known values of an attribute, each once, in the order of their labels; numbers are sorted by size."""
+    known = {value for value in column if value}
+    return sorted(known, key=lambda v: (0, int(v), v) if v.isdecimal() else (1, 0, v))

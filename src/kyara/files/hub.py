@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kyara.files.errors import CheckpointError
+from kyara.files.extras import install_hint
 
 
 def download(repository: str, files: Sequence[str]) -> Path:
@@ -14,7 +15,7 @@ def download(repository: str, files: Sequence[str]) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(
-            f"hf-hub:{repository}: needs the package huggingface-hub; run: pip install 'kyara[hub]'"
+            f"hf-hub:{repository}: needs the package huggingface-hub; {install_hint('hub')}"
         ) from error
     try:
         return Path(snapshot_download(repository, allow_patterns=list(files)))

@@ -1,4 +1,4 @@
-"""What a Dataset's metadata file says, in each form that is read, row by row."""
+"""Readers of a Dataset's metadata, one for each format. Each yields rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from kyara.files.errors import DatasetError
 
 Row = tuple[str, str, dict[str, str]]
-"""Where it stands, the picture's file name, attribute -> value."""
+"""Line or item, for messages; the picture's file name; attribute -> value."""
 
 
 def rows_csv(text: str, where: str) -> Iterator[Row]:
@@ -19,9 +19,14 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
     try:
         header = [column.strip() for column in next(reader, [])]
         if "file_name" not in header:
-            raise DatasetError(f"{where}, line 1: no column file_name; begin with `file_name,hair,eyes` or the like")
-        if len(set(header)) < len(header) or "" in header:
-            raise DatasetError(f"{where}, line 1: a column has no name, or two have the same; name each differently")
+            other = next((c for c in ";\t" if "file_name" in ",".join(header).split(c)), "")
+            hint = f"it is separated by {other!r}; save it with commas" if other else "begin with `file_name,hair,eyes`"
+            raise DatasetError(f"{where}, line 1: no column file_name; {hint}")
+        if "" in header:
+            column = header.index("") + 1
+            raise DatasetError(f"{where}, line 1: column {column} has no name; name it, or remove the extra comma")
+        if len(set(header)) < len(header):
+            raise DatasetError(f"{where}, line 1: two columns have the same name; give each its own")
         for row in reader:
             if not row:
                 continue
@@ -41,8 +46,8 @@ def rows_jsonl(text: str, where: str) -> Iterator[Row]:
             continue
         row = _json(line, f"{where}, line {number}")
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-            raise DatasetError(f'{where}, line {number}: not an object with "file_name"; write one a line')
-        # Boxes, captions in several languages and the like are tables: no attributes.
+            raise DatasetError(f'{where}, line {number}: not an object with "file_name"; write one per line')
+        # Nested values, such as boxes or captions in several languages, are not attributes.
         values = {key: _text(value) for key, value in row.items() if not isinstance(value, dict | list)}
         yield f"line {number}", row["file_name"], values
 
@@ -72,11 +77,11 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: not JSON ({error}); write it anew or take it away") from error
+        raise DatasetError(f"{where}: not JSON ({error}); correct or remove it") from error
 
 
 def _text(value: Any) -> str:
-    """A JSON value as metadata.csv would have it: 1.0 is 1, null is unknown."""
+    """A JSON value as text for metadata.csv: 1.0 becomes 1, null becomes "" (unknown)."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -85,4 +90,4 @@ def _text(value: Any) -> str:
 
 
 READERS = {"metadata.csv": rows_csv, "metadata.jsonl": rows_jsonl, "dataset.json": rows_stylegan}
-"""By the file's name; the first that is there counts. Each takes the text and how errors shall call the file."""
+"""By the file's name; the first that exists is read. Each takes the text and the file's name for error messages."""

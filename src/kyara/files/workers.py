@@ -14,22 +14,28 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from kyara.files.archive import Files
 from kyara.files.errors import DatasetError, PictureError
 
 T = TypeVar("T")
 
-
 CHUNK = 8
-"""Pictures that a worker process is given at once."""
+"""Pictures that are sent to a worker process together."""
 
 
-def work(
+def processors() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_map(
     files: Files, function: Callable[[bytes, str], T], names: Iterable[str], workers: int
 ) -> Generator[T | PictureError, None, None]:
-    """What `Dataset.map` does."""
+    """`Dataset.map`, by the names of the pictures in `files`."""
     if workers < 1:
         for name in names:
             yield _apply(files, function, name)
@@ -37,18 +43,18 @@ def work(
     remaining = iter(names)
     chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
     pool = _pool(files, workers)
-    ahead: deque[Future[list[T | PictureError]]] = deque()
+    pending: deque[Future[list[T | PictureError]]] = deque()
     try:
         for chunk in chunks:
             with _without_main():
-                ahead.append(pool.submit(_work, function, chunk))
-            if len(ahead) > 2 * workers:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
+                pending.append(pool.submit(_work, function, chunk))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
     except BrokenProcessPool as error:
-        hint = "memory may have run out, or a picture be harmful; `--workers 0` decodes without"
-        raise DatasetError(f"a process that decodes pictures died; {hint}") from error
+        hint = "it may have run out of memory, or a picture crashed it; `--workers 0` decodes in this process"
+        raise DatasetError(f"a process that decodes pictures died: {hint}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -65,7 +71,7 @@ _files: Files
 
 
 def _pool(files: Files, workers: int) -> ProcessPoolExecutor:
-    # A fork of this process would copy the locks of torch's threads in whatever state they are.
+    # A fork would copy the locks of torch's threads in whatever state they are.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -75,8 +81,8 @@ def _pool(files: Files, workers: int) -> ProcessPoolExecutor:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """A process started in here does not import the user's script, which would start itself all over again
-    unless it is written for that."""
+    """A process started in this context does not import the user's script, which would run again in it unless it has
+    a main guard."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield
@@ -87,12 +93,12 @@ def _without_main() -> Iterator[None]:
 def _start_worker(files: Files) -> None:
     global _files
     _files = files
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers: they watch it."""
+def _exit_with_parent() -> None:
+    """A killed parent cannot end its workers, so they watch it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -103,26 +109,48 @@ def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T |
     return [_apply(_files, function, name) for name in names]
 
 
-def ahead(
+def thread_map(
     function: Callable[[int], T], items: Iterable[int], workers: int, depth: int
 ) -> Iterator[tuple[int, T | Exception]]:
-    """`function` of each item in order, computed by threads up to `depth` items ahead; Pillow and zlib let go
-    of the interpreter's lock. An item that fails yields its exception: one odd file never stops a run."""
+    """Each item with its result, in order, computed by threads up to `depth` items ahead of the consumer; Pillow and
+    zlib release the interpreter's lock. An item that fails yields its exception instead."""
+
+    def guarded(item: int) -> tuple[int, T | Exception]:
+        try:
+            return item, function(item)
+        except Exception as error:
+            return item, error
+
     with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[int, Any]] = deque()
+        pending: deque[Future[tuple[int, T | Exception]]] = deque()
         try:
             for item in items:
-                pending.append((item, pool.submit(function, item)))
+                pending.append(pool.submit(guarded, item))
                 if len(pending) > depth:
-                    yield _outcome(*pending.popleft())
+                    yield pending.popleft().result()
             while pending:
-                yield _outcome(*pending.popleft())
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _outcome(item: int, future: Future[Any]) -> tuple[int, Any]:
-    error = future.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return item, error or future.result()
+def batches(
+    function: Callable[[int], T], items: Sequence[int], *, batch: int, workers: int, failed: dict[int, Exception]
+) -> Iterator[tuple[list[int], list[T]]]:
+    """`items` and their results, `batch` at a time, with a progress bar. Items whose function raises go to `failed`.
+    At most two batches are computed ahead, so memory does not grow with the number of items."""
+    numbers: list[int] = []
+    results: list[T] = []
+    for item, result in tqdm(
+        thread_map(function, items, workers, 2 * batch), total=len(items), unit="picture", disable=None
+    ):
+        if isinstance(result, Exception):
+            failed[item] = result
+            continue
+        numbers.append(item)
+        results.append(result)
+        if len(results) == batch:
+            yield numbers, results
+            numbers, results = [], []
+    if results:
+        yield numbers, results

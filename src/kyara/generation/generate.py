@@ -150,7 +150,7 @@ def generate(
             --where changes the attributes that it names and keeps everything else.
         batch: Pictures in memory at a time; does not change the pictures.
     """
-    like = None if like is None else Path(like)
+    model, like = str(model), None if like is None else Path(like)
     wanted = parse_where(where)
     where = where_text(wanted)
     given = locals()
@@ -167,7 +167,7 @@ def generate(
     if dry_run:
         return dataclasses.replace(result, dry_run=True)
     columns = ["seed"] + ["position"] * plan.film + [*pipeline.generator.config.data.attributes]
-    columns += ["score"] * (pipeline.recogniser is not None)
+    columns += ["score"] * (pipeline.scorer is not None)
     about = [plan.model, *([where] if where else []), f"truncation {plan.truncation:g}"]
     with GalleryWriter(out, columns, sources=sources, force=force) as gallery:
         tried, kept = _fill(gallery, plan, pipeline.run(shots, batch), checkpoint)
@@ -175,7 +175,7 @@ def generate(
         if plan.film:
             write_animation(out / FILM, kept, FPS)
         about += [f"confirmed by {confirm}: {made} of {tried}"] * (confirm is not None)
-        about += [f"best first by {rank}"] * (pipeline.recogniser is not None)
+        about += [f"best first by {rank}"] * (pipeline.scorer is not None)
         command, films = command_line(generate, given), [FILM] * plan.film
         first = gallery.finish(command=command, about=", ".join(about), keep=keep, films=films)
     if confirm is not None:
@@ -249,7 +249,7 @@ def _load(
 ) -> tuple[Iterable[Shot], Pipeline, str]:
     """The shots with their labels, the networks, and the checkpoint's hash. ValueError names the option that the
     networks cannot follow."""
-    from kyara.curation.rank import load_recogniser
+    from kyara.curation.scoring import load_scorer
     from kyara.files import checkpoint
     from kyara.generation import pipeline
     from kyara.generation.confirm import load_judge
@@ -268,8 +268,8 @@ def _load(
         if attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)
     judge = load_judge(confirm, wanted, target) if confirm is not None else None
-    recogniser = None if rank == "none" or plan.film else load_recogniser(rank, target)
-    networks = pipeline.Pipeline(generator, plan.truncation, plan.mirror, recogniser, judge)
+    scorer = None if rank == "none" or plan.film else load_scorer(rank, target)
+    networks = pipeline.Pipeline(generator, plan.truncation, plan.mirror, scorer, judge)
     return shots, networks, checkpoint.read(plan.model).hash
 
 

@@ -1,4 +1,4 @@
-"""The pipeline of `kyara generate`: shots become pictures, which a recogniser scores and a tagger confirms."""
+"""The pipeline of `kyara generate`: shots become pictures, which a scorer scores and a tagger confirms."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.curation.rank import Recogniser, fit, score
+from kyara.curation.scoring import Scorer, score_pictures
 from kyara.files.names import printable
-from kyara.files.pictures import quantise, to_float
+from kyara.files.pictures import quantise
 from kyara.generation.confirm import Judge
 from kyara.generation.recipe import Recipe
 from kyara.generation.sampler import load_generator, sample, shot_labels, shot_latents, synthesise
@@ -42,14 +42,14 @@ class Pipeline:
     generator: Generator
     truncation: float
     mirror: bool
-    recogniser: Recogniser | None = None
+    scorer: Scorer | None = None
     judge: Judge | None = None
 
     def run(self, shots: Iterable[Shot], batch: int) -> Iterator[Made]:
         """The pictures of shots in their order, `batch` of them in memory at a time."""
         for group in batched(shots, batch):
             pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
-            scores = appraise(pictures, self.recogniser) if self.recogniser else repeat(None, len(group))
+            scores = score_pictures(pictures, self.scorer) if self.scorer else repeat(None, len(group))
             confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
             yield from map(Made, group, pictures.cpu().numpy(), scores, confirmed)
 
@@ -61,15 +61,6 @@ class Pipeline:
         z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
         labels = shot_labels(shots, generator.config.data.attributes)
         return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror)
-
-
-def appraise(pictures: np.ndarray | Tensor, recogniser: Recogniser) -> list[float]:
-    """The score of each picture of (B, H, W, 3) uint8, as `kyara rank` gives it."""
-    if pictures.shape[1:3] != (recogniser.config.data.height, recogniser.config.data.width):
-        array = pictures.cpu().numpy() if isinstance(pictures, Tensor) else pictures
-        pictures = np.stack([fit(picture, recogniser) for picture in array])
-    values: list[float] = score(to_float(pictures), recogniser).tolist()
-    return values
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:

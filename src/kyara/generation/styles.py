@@ -20,7 +20,7 @@ def load_styled(name: str, device: torch.device) -> StyledGenerator:
     """The generator of a Checkpoint. ValueError if its layers take no styles."""
     model = models.load(name, device)
     if not isinstance(model, StyledGenerator):
-        raise ValueError(f"{name}: this model has no styles; name a stylegan2, such as builtin:anime")
+        raise ValueError(f"{name}: not a generator with styles; builtin:anime is one")
     return model
 
 

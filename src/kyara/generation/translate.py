@@ -112,7 +112,7 @@ def translate(
         seed: Seed of the random styles.
         side: Resize the shorter side to this number of pixels first.
     """
-    mask, style = mask and Path(mask), style and Path(style)
+    model, mask, style = str(model), mask and Path(mask), style and Path(style)
     given = paths("SOURCES", sources)
     command = command_line(translate, {**locals(), "sources": given})
     _check(model, device, given, mask, styles, style, between, seed, side)

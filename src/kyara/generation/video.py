@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kyara.files.errors import PictureError
+from kyara.files.extras import install_hint
 from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
@@ -138,5 +139,5 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ValueError("films need PyAV: python -m pip install 'av>=14,<19' (the extra kyara[video])") from error
+        raise ValueError(f"films need PyAV; {install_hint('video')}") from error
     return av

@@ -19,14 +19,14 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.curation.rank import REPORT, Recogniser, load_recogniser
+from kyara.curation.rank import REPORT
+from kyara.curation.scoring import load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.gallery import PAGE, GalleryWriter
 from kyara.files.names import printable
 from kyara.files.pictures import decode, encode_png, sheet, to_float, to_uint8
 from kyara.generation import styles
-from kyara.generation.pipeline import appraise
 from kyara.generation.recipe import LARGEST, Blend
 from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
@@ -36,7 +36,7 @@ from kyara.inversion.latents import Latents
 from kyara.inversion.photos import Given, Photos
 from kyara.inversion.pose import Poses
 from kyara.inversion.search import Found, Search, search
-from kyara.models.base import StyledGenerator
+from kyara.models.base import Scorer, StyledGenerator
 from kyara.nn import conditioning
 from kyara.perception.lpips import load_perceptual
 from kyara.training.runtime import pick_device
@@ -140,7 +140,7 @@ def avatar(
         return out
 
     groups = source.groups(batch, out)
-    recogniser = load_recogniser(rank, found_device)
+    recogniser = load_scorer(rank, found_device)
     perceptual = load_perceptual(features, found_device)
     tried = reverse.variants(pair.child, colours, reverse.colour_layer(pair.child))
     poses = Poses(pair.parent, pair.child) if pose else None
@@ -227,7 +227,7 @@ class Pair:
         found: Found,
         labels: list[dict[str, int]],
         tried: list[reverse.Variant],
-        recogniser: Recogniser,
+        recogniser: Scorer,
         group: list[Given],
         poses: Poses | None,
     ) -> list[Drawn]:
@@ -242,7 +242,7 @@ class Pair:
         found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys, follow)
         drawn = []
         for i, (given, picture) in enumerate(zip(group, to_uint8(found.pictures), strict=True)):
-            whole = appraise(pictures[i], recogniser)
+            whole = score_pictures(pictures[i], recogniser)
             kept = [traits.kept(given.picture, one) for one in pictures[i]]
             order = sorted(range(len(tried)), key=lambda v: -min(whole[v], ENOUGH) * kept[v] ** 2)
             best = order[0]

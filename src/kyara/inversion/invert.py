@@ -12,8 +12,8 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__, models
-from kyara.curation.rank import contact_sheet
 from kyara.files import checkpoint
+from kyara.files.contact_sheet import contact_sheet
 from kyara.files.gallery import PAGE, GalleryWriter
 from kyara.files.names import printable
 from kyara.files.pictures import encode_png, to_float, to_uint8

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara.curation.rank import open_pictures
+from kyara.curation.sources import open_pictures
 from kyara.files.errors import PictureError
 from kyara.files.gallery import SHEET
 from kyara.files.names import printable

@@ -1,16 +1,17 @@
 """Asking a person what pictures show: on a terminal, or through a CSV to fill in.
 
-Both show the pictures as a numbered sheet, a PNG that any viewer opens. Each batch gets files of its own in
-DATA-ATTRIBUTE-questions/ beside the dataset; none is ever written over.
+Both show the pictures as a numbered contact sheet, a PNG that any viewer opens. Each batch gets files of its own in
+DATA-ATTRIBUTE-questions/ beside the dataset; none is ever overwritten.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import numpy as np
 
@@ -24,18 +25,18 @@ from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 CELL = 128
 """Longest side of a picture on the sheet, in pixels."""
 CANNOT_TELL = "?"
-"""The answer for a picture of which nobody can say it."""
+"""The answer for a picture whose value nobody can tell."""
 
-Answer = tuple[int, str]
-"""The picture's number in the dataset and its value, empty if nobody can tell."""
+Answer = tuple[int, str | None]
+"""Index of the picture in the dataset and its value: empty if nobody can tell, None if an earlier answer is undone."""
 
 
-class StopAsking(Exception):  # noqa: N818 (no error: the person wants it)
-    """The person wants to answer no more now."""
+class StopAsking(Exception):  # noqa: N818 (not an error: the person chose it)
+    """The person wants to stop."""
 
 
 class Asker(Protocol):
-    """Shows pictures and yields the answers as they come; a picture may be left out. Raises StopAsking at the end."""
+    """Shows pictures and yields the answers one by one; it may skip pictures. Raises StopAsking at the end."""
 
     def __call__(
         self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
@@ -43,65 +44,76 @@ class Asker(Protocol):
 
 
 class OnTerminal:
-    """Asks line by line. `fixed`: no other values than those given."""
+    """Asks line by line. With `fixed`, no other values than the given ones are accepted."""
 
-    def __init__(self, *, fixed: bool = False) -> None:
+    def __init__(self, *, fixed: bool = False, answers: TextIO | None = None, questions: TextIO | None = None) -> None:
         self.fixed = fixed
+        self.answers, self.questions = answers or sys.stdin, questions or sys.stderr
 
     def __call__(
         self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
     ) -> Iterator[Answer]:
-        known = list(values)
+        known, answered = list(values), set[int]()
         path = write_sheet(dataset, attribute, pictures)
-        print(f"\nlook at {path}\nanswer by number or word; {CANNOT_TELL} nobody can tell, Enter skip, - back, q stop")
+        help_ = f"answer by number or word; {CANNOT_TELL} nobody can tell, Enter skip, - undo the last one, q stop"
+        self._show(f"\nlook at {path}\n{help_}\n")
         at = 0
         while at < len(pictures):
             choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
-            word = _line(f"{attribute} of picture {at + 1}?  [{choices}] ")
+            word = self._ask(f"{attribute} of picture {at + 1}?  [{choices}] ")
             if word == "q":
                 raise StopAsking
             if word == "-":
                 at = max(at - 1, 0)
+                if at in answered:
+                    answered.remove(at)
+                    yield pictures[at], None
                 continue
             if word:
                 value = self._value(word, known)
                 if value is None:
                     continue
+                answered.add(at)
                 yield pictures[at], value
             at += 1
 
     def _value(self, word: str, known: list[str]) -> str | None:
-        """The value meant by `word`, None if none is."""
+        """The value that `word` stands for, None if there is none."""
         if word == CANNOT_TELL:
             return ""
         if word in known:
             return word
         if word.isdecimal() and 1 <= int(word) <= len(known):
             return known[int(word) - 1]
-        begun = [value for value in known if value.startswith(word)]
-        if len(begun) == 1:
-            return begun[0]
-        if self.fixed or begun or word.isdecimal():
-            print(f"  {word!r} is none of them" if not begun else f"  {word!r} may be {' or '.join(begun)}")
+        matches = [value for value in known if value.startswith(word)]
+        if len(matches) == 1:
+            return matches[0]
+        if self.fixed or matches or word.isdecimal():
+            meant = " or ".join(map(printable, matches))
+            self._show(f"  {word!r} may be {meant}\n" if matches else f"  {word!r} is none of them\n")
             return None
-        if _line(f"  {word!r} is new: type it again to add it ") != word:
+        if self._ask(f"  {word!r} is new: type it again to add it ") != word:
             return None
         known.append(word)
         return word
 
+    def _show(self, text: str) -> None:
+        self.questions.write(text)
+        self.questions.flush()
 
-def _line(prompt: str) -> str:
-    try:
-        return input(prompt).strip()
-    except EOFError:
-        raise StopAsking from None
+    def _ask(self, prompt: str) -> str:
+        self._show(prompt)
+        line = self.answers.readline()
+        if not line:
+            raise StopAsking
+        return line.strip()
 
 
 class InFiles:
-    """Asks nobody now: leaves the sheet and a CSV to fill in. `left` names them."""
+    """Asks nobody now, but leaves the sheet and a CSV to fill in: `written`."""
 
     def __init__(self) -> None:
-        self.left: tuple[Path, Path] | None = None
+        self.written: tuple[Path, Path] | None = None
 
     def __call__(
         self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
@@ -111,20 +123,20 @@ class InFiles:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("number", "file_name", "value"))
         for number, i in enumerate(pictures, 1):
-            writer.writerow((number, dataset.names[i].removeprefix(dataset.base), ""))
+            writer.writerow((number, dataset.names[i], ""))
         table, content = picture.with_suffix(".csv"), text.getvalue().encode("utf-8")
         write_atomic(table, lambda temporary: temporary.write_bytes(content))
-        self.left = picture, table
+        self.written = picture, table
         raise StopAsking
-        yield  # a generator, as every Asker
+        yield  # makes this a generator, like every Asker
 
 
 def write_sheet(dataset: Dataset, attribute: str, pictures: Sequence[int]) -> Path:
-    """The numbered sheet of these pictures, as a new PNG."""
-    whole = dataset.path.resolve()
-    name = whole.stem if whole.suffix.lower() == ".zip" else whole.name
+    """Writes the numbered contact sheet of these pictures as a new PNG."""
+    path = dataset.path.resolve()
+    name = path.stem if path.suffix.lower() == ".zip" else path.name
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in attribute)
-    folder = whole.with_name(f"{name}-{safe}-questions")
+    folder = path.with_name(f"{name}-{safe}-questions")
     folder.mkdir(exist_ok=True)
     number = 1
     while any((folder / f"{number:04d}{suffix}").exists() for suffix in (".png", ".csv")):
@@ -140,23 +152,24 @@ def _cell(dataset: Dataset, i: int) -> np.ndarray:
     except PictureError:
         return np.full((CELL, CELL, 3), 128, dtype=np.uint8)
     height, width = picture.shape[:2]
-    if max(height, width) > 3 * min(height, width):  # a strip would be too thin to see
+    if max(height, width) > 3 * min(height, width):  # a strip would be too narrow on the sheet
         picture = center_crop(picture, CELL, CELL)
     return pad_to(picture, CELL, CELL)
 
 
-def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> list[Answer]:
-    """The answers in a CSV with the columns file_name and value; rows without a value are left out, ? is "nobody can
-    tell". With `values`, others are refused. DatasetError names the line that cannot be understood."""
+def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> list[tuple[int, str]]:
+    """The answers in a CSV with the columns file_name and value. Rows without a value are skipped; ? means that nobody
+    can tell. With `values`, any other value is an error. DatasetError names the malformed line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"--answers {path}: cannot be read ({error}); give a CSV in UTF-8") from error
     found: dict[int, str] = {}
+    stored = {name: i for i, name in enumerate(dataset.names)}
     for line, name, cells in rows_csv(text, f"--answers {path}"):
         if "value" not in cells:
             raise DatasetError(f"--answers {path}, line 1: no column value; begin with `file_name,value`")
-        value, i = cells["value"], dataset.find(name)
+        value, i = cells["value"], stored.get(name, dataset.find(name))
         if not value:
             continue
         if i is None:

@@ -1,11 +1,13 @@
-"""Labels on disk: what each picture shows, and who or what says so.
+"""Labels on disk: the attributes of each picture, and the origin of every value.
 
-    metadata.csv   file_name, then one column per attribute, empty = unknown: what everything reads, and a person edits
-    labels.csv     file_name, attribute, value, probability, by: where those values came from that Kyara knows of
+    metadata.csv   file_name, then one column per attribute, empty = unknown: what every verb reads, and a person edits
+    labels.csv     file_name, attribute, value, probability, by: the origin of the values, where Kyara knows it
 
-`by` is `person`, `committee` or `tagger:NAME`. A value of metadata.csv without its line in labels.csv came with the
-data, or a person typed it there: its origin is `source`. A person's answer beats the source, the source beats a
-tagger. A person's empty value says that nobody can tell: it stays unknown, and no tagger fills it.
+Both are at the root of the folder or .zip, unless the dataset has metadata elsewhere already.
+
+`by` is `person`, `committee` or `tagger:NAME`. A value of metadata.csv without a line in labels.csv came with the data
+or was typed there by a person: its origin is `source`. A person's answer takes precedence over the source, the source
+over a tagger. A person's empty value means that nobody can tell: it stays unknown, and no tagger fills it in.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kyara.files.archive import Folder
+from kyara.files.archive import Folder, Zip
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.metadata import rows_csv
@@ -38,13 +40,13 @@ class Label:
     value: str
     """Empty = unknown, which only a person can answer."""
     probability: float | None
-    """How sure `by` is of the value, 0 to 1, four decimals on disk; None where it gave no number."""
+    """Confidence of `by` in the value, 0 to 1, four decimals on disk; None where there is none."""
     by: str
     """`person`, `source`, `committee` or `tagger:NAME`."""
 
     @property
     def rank(self) -> int:
-        """Whose word counts: the higher."""
+        """Precedence: the higher replaces the lower."""
         return {PERSON: 2, SOURCE: 1}.get(self.by, 0)
 
 
@@ -53,8 +55,8 @@ Labels = dict[tuple[str, str], Label]
 
 
 def read_labels(dataset: Dataset) -> list[Label]:
-    """Every known value of the dataset's pictures with its origin, and the pictures that a person could not tell; in
-    the order of the pictures and of the attributes. DatasetError if labels.csv cannot be understood."""
+    """Every known value of the dataset's pictures with its origin, and the empty values given by a person; in the
+    order of the pictures and of the attributes. DatasetError if labels.csv is malformed."""
     origins = {(label.file_name, label.attribute, label.value): label for label in _read_origins(dataset)}
     found = []
     for i, name in enumerate(dataset.names):
@@ -67,22 +69,27 @@ def read_labels(dataset: Dataset) -> list[Label]:
     return found
 
 
-def write_labels(dataset: Dataset, labels: Iterable[Label]) -> None:
-    """Merges `labels` into what is on disk, and writes metadata.csv and labels.csv into the folder or .zip.
+def write_labels(
+    dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[tuple[str, str]] = frozenset()
+) -> None:
+    """Merges `labels` into those on disk, and writes metadata.csv and labels.csv into the folder or .zip.
 
-    Each label counts against the one that stands there (the module says whose word counts; of equals the newer one).
-    The dataset is read afresh first, so that nothing written since it was opened is lost; `dataset`, which may be a
-    subset, shows the result at once. One that was described in another form gains a metadata.csv that says the same.
-    Whatever interrupts this, each label is the old one or the new one, and no other. DatasetError, with nothing
-    written, if a label cannot be stored so that it is read back.
+    A label replaces the one on disk unless that one takes precedence; the labels of `withdrawn`, (file name,
+    attribute), are dropped before. The dataset is read again first, so that nothing written since it was opened is
+    lost; `dataset`, which may be a subset, is updated. One with metadata in another format gains an equivalent
+    metadata.csv. An interruption leaves each label either old or new. DatasetError, with nothing written, if a label
+    cannot be stored so that it is read back.
     """
     whole = open_dataset(dataset.path)
+    assert isinstance(whole.files, Folder | Zip)
+    if whole.metadata is None and whole.base + LABELS not in whole.files.sizes:
+        whole.base = ""  # no tables yet: they go to the root, also if all pictures are in one sub-folder
     metadata, origins = whole.base + METADATA, whole.base + LABELS
     for name, reason in whole.files.ignored:
         if name in (metadata, origins):
-            raise DatasetError(f"{whole.path / name}: {reason}; take it away, and it is made anew")
+            raise DatasetError(f"{whole.path / name}: {reason}; remove it, and a new one is written")
     known: Labels = {(label.file_name, label.attribute): label for label in read_labels(whole)}
-    merged, names = dict(known), set(whole.names)
+    merged, names = {key: label for key, label in known.items() if key not in withdrawn}, set(whole.names)
     for label in labels:
         label = _checked(label, whole, names)
         key = label.file_name, label.attribute
@@ -90,23 +97,24 @@ def write_labels(dataset: Dataset, labels: Iterable[Label]) -> None:
             merged[key] = label
     elsewhere = [label for label in _read_origins(whole) if label.file_name not in names]
     after = [*elsewhere, *merged.values()]
-    table = _table(whole, merged)
+    table = _table(whole, merged, withdrawn)
     if isinstance(whole.files, Folder):
-        # The end may come between two files: the old values and the new ones must then both have their origins.
-        before = [label for key, label in known.items() if merged[key] != label]
+        # An interruption between the two files must find the origins of the old values and of the new ones.
+        before = [label for key, label in known.items() if merged.get(key) != label]
         whole.files.write({origins: _origins(whole, [*before, *after])})
     whole.files.write({metadata: table, origins: _origins(whole, after)})
     written = open_dataset(dataset.path)
-    numbers = [written.find(name.removeprefix(written.base)) for name in dataset.names]
-    dataset.files, dataset.metadata = written.files, written.metadata
+    indices = [written.find(name.removeprefix(written.base)) for name in dataset.names]
+    dataset.files, dataset.metadata, dataset.base = written.files, written.metadata, written.base
     dataset.attributes = {
-        key: ["" if i is None else column[i] for i in numbers] for key, column in written.attributes.items()
+        key: ["" if i is None else column[i] for i in indices] for key, column in written.attributes.items()
     }
-    dataset.__dict__.pop("fingerprint", None)
+    for cached in ("fingerprint", "_indices"):
+        dataset.__dict__.pop(cached, None)
 
 
 def _read_origins(dataset: Dataset) -> list[Label]:
-    """The lines of labels.csv, also those about pictures that are not there."""
+    """The lines of labels.csv, also those about missing pictures."""
     name = dataset.base + LABELS
     if name not in dataset.files.sizes:
         return []
@@ -119,45 +127,47 @@ def _read_origins(dataset: Dataset) -> list[Label]:
         try:
             probability = float(cells["probability"]) if cells["probability"] else None
             stored = dataset.base + file_name if i is None else dataset.names[i]
-            labels.append(_sensible(Label(stored, cells["attribute"], cells["value"], probability, cells["by"])))
+            labels.append(_valid(Label(stored, cells["attribute"], cells["value"], probability, cells["by"])))
         except ValueError as error:
-            raise DatasetError(f"{where}, {line}: {error}; mend or delete the line") from error
+            raise DatasetError(f"{where}, {line}: {error}; correct or delete the line") from error
     return labels
 
 
-def _sensible(label: Label) -> Label:
-    """The label. ValueError if it says something that no label can say."""
+def _valid(label: Label) -> Label:
+    """The label. ValueError if its fields are invalid."""
     if not label.attribute or label.attribute in ABOUT_THE_FILE:
-        raise ValueError(f"{label.attribute!r} is no attribute of what a picture shows")
+        raise ValueError(f"{label.attribute!r} is not an attribute of what a picture shows")
     if label.by != SOURCE and not AUTHOR.fullmatch(label.by):
         raise ValueError(f"by {label.by!r} is neither person, committee nor tagger:NAME")
     if label.probability is not None and not 0 <= label.probability <= 1:
         raise ValueError(f"probability {label.probability} is not between 0 and 1")
     if not label.value and label.by != PERSON:
-        raise ValueError(f"an empty value by {label.by}: only a person may say that it stays unknown")
+        raise ValueError(f"an empty value by {label.by}: only a person may leave it unknown")
     return label
 
 
 def _checked(label: Label, dataset: Dataset, names: Container[str]) -> Label:
-    """The label as it is read back later: no blanks around its words, the probability rounded."""
+    """The label as it is read back later: without surrounding blanks, and with the probability rounded."""
     if label.file_name not in names:
         raise DatasetError(f"{dataset.path}: has no picture {label.file_name}, so it cannot be labelled")
     probability = None if label.probability is None else round(label.probability, 4)
     attribute, value, by = label.attribute.strip(), label.value.strip(), label.by.strip()
     try:
-        return _sensible(Label(label.file_name, attribute, value, probability, by))
+        return _valid(Label(label.file_name, attribute, value, probability, by))
     except ValueError as error:
         raise DatasetError(f"{dataset.path / label.file_name}: {error}") from error
 
 
-def _table(dataset: Dataset, labels: Labels) -> bytes:
-    """metadata.csv with these labels, and with all that the present metadata say besides: other columns, other rows."""
+def _table(dataset: Dataset, labels: Labels, withdrawn: Collection[tuple[str, str]]) -> bytes:
+    """metadata.csv with these labels, and with the other columns and rows of the present metadata."""
     rows: list[dict[str, str]] = []
     of: dict[str, dict[str, str]] = {}  # picture -> its row
     for _, name, values in dataset.rows():
         rows.append({**values, "file_name": name})
         if (i := dataset.find(name)) is not None:
             of[dataset.names[i]] = rows[-1]
+    for name, attribute in withdrawn:
+        of.get(name, {})[attribute] = ""
     for label in labels.values():
         if label.file_name not in of:
             rows.append({"file_name": label.file_name.removeprefix(dataset.base)})
@@ -170,13 +180,13 @@ def _table(dataset: Dataset, labels: Labels) -> bytes:
     for name, row in of.items():
         i = dataset.find(row["file_name"])
         if i is None or dataset.names[i] != name:
-            raise DatasetError(f"{dataset.path / name}: metadata cannot spell that name; rename the file")
+            raise DatasetError(f"{dataset.path / name}: metadata.csv cannot hold that name; rename the file")
     content = _csv(dataset, METADATA, [*columns], rows)
     return codecs.BOM_UTF8 + content if bom else content
 
 
 def _header(dataset: Dataset) -> tuple[list[str], bool]:
-    """The columns of a metadata.csv, also those that stand empty, and whether it begins with a mark that some
+    """The columns of a metadata.csv, also the empty ones, and whether it begins with a byte order mark, which some
     spreadsheets need to read it as UTF-8."""
     if dataset.metadata != dataset.base + METADATA:
         return [], False
@@ -185,7 +195,7 @@ def _header(dataset: Dataset) -> tuple[list[str], bool]:
 
 
 def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
-    """labels.csv: all labels but those that came with the data."""
+    """labels.csv: all labels except those that came with the data."""
     rows = [
         {
             "file_name": label.file_name.removeprefix(dataset.base),
@@ -201,8 +211,7 @@ def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
 
 
 def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
-    """The table as a file. DatasetError if it would not be read as it was meant: what outsiders wrote into names and
-    values is not trusted to survive."""
+    """The table as a file. DatasetError if it would not be read back unchanged: names and values come from outside."""
     where = f"{dataset.path / dataset.base / file}"
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -216,5 +225,5 @@ def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Map
     for row, (name, values) in zip(rows, again, strict=True):
         i, j = dataset.find(row["file_name"]), dataset.find(name)
         if i != j or any(values[column] != row.get(column, "").strip() for column in columns):
-            raise DatasetError(f"{where}: {row['file_name']!r} would not be read back as it is; rename that file")
+            raise DatasetError(f"{where}: {row['file_name']!r} would not be read back unchanged; rename that file")
     return content

@@ -1,4 +1,4 @@
-"""What colours a picture has and where: features that no training made, so they know of no attribute."""
+"""Colour histograms by place: features of a picture that are not learned, so that they suit any attribute."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 from kyara.files.pictures import center_crop
 
 SIDE = 32
-"""The picture is looked at in SIDE x SIDE pixels."""
+"""The picture is reduced to SIDE x SIDE pixels."""
 BINS = ((0.0, 100.0, 4), (-60.0, 60.0, 5), (-60.0, 60.0, 5))
-"""Of L*, a* and b*: the first and the last centre, and how many there are. A colour lies between centres and counts for
-each by how near it is, so that no edge cuts through a shade."""
+"""First and last centre, and number of centres, of L*, a* and b*. A colour between two centres counts for both, in
+proportion to its distance."""
 ZONES = tuple(
     (slice(round(SIDE * top), round(SIDE * bottom)), slice(round(SIDE * left), round(SIDE * right)))
     for top, bottom, left, right in (
         (0.0, 1.0, 0.0, 1.0),
-        (0.0, 0.3, 0.15, 0.85),  # in a portrait: the hair above the forehead,
+        (0.0, 0.3, 0.15, 0.85),  # of a portrait: the hair above the forehead,
         (0.25, 0.8, 0.0, 0.25),  # beside the face,
         (0.25, 0.8, 0.75, 1.0),
         (0.35, 0.8, 0.25, 0.75),  # and the face
@@ -27,7 +27,7 @@ ZONES = tuple(
 def colours(picture: np.ndarray) -> np.ndarray:
     """Square roots of the histograms of CIELAB colours in each zone of a picture (H, W, 3) uint8: (500,) float32.
 
-    Distances between square roots of histograms are Hellinger's, which suit linear models and nearest neighbours.
+    Distances between them are Hellinger distances, which suit linear models and nearest neighbours.
     """
     lab = _lab(center_crop(picture, SIDE, SIDE))  # (SIDE, SIDE, 3)
     lightness, a, b = (_soft(lab[..., i], *bins) for i, bins in enumerate(BINS))
@@ -48,6 +48,6 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def _soft(values: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
-    """How much each value counts for each of `count` centres from `low` to `high`: (..., count), sums to 1."""
+    """The share of each value in each of `count` centres from `low` to `high`: (..., count), sums to 1."""
     place = np.clip((values - low) / (high - low) * (count - 1), 0, count - 1)
     return np.clip(1 - np.abs(place[..., None] - np.arange(count)), 0, 1)

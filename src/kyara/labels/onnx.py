@@ -1,10 +1,10 @@
-"""Taggers that a user brings as ONNX files, each with what its authors feed it (onnxruntime runs them).
+"""Taggers in ONNX files of a user, run by onnxruntime, each with the preprocessing of its authors.
 
     WD v3              selected_tags.csv   whole picture on a white square, bicubic, BGR, 0 to 255, NHWC
-    DeepDanbooru       tags.txt            whole picture, its rim repeated, box filter, RGB, 0 to 1, NHWC
+    DeepDanbooru       tags.txt            whole picture, edge padding, box filter, RGB, 0 to 1, NHWC
     Illustration2Vec   tag_list.json       stretched to the size, bilinear, BGR minus a mean, NCHW
 
-They tell hundreds of tags that need not exclude each other. Those that name a value of an attribute are kept.
+They recognise hundreds of tags that do not exclude each other. Those that name a value of an attribute are used.
 """
 
 from __future__ import annotations
@@ -15,22 +15,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kyara.files.extras import install_hint
 from kyara.files.pictures import resize, to_uint8
+from kyara.labels.kinds import TAG_LISTS, Kind
 from kyara.nn.conditioning import SYNONYMS
 
-Kind = Literal["wd", "deepdanbooru", "illustration2vec"]
-COMPANIONS: Mapping[Kind, str] = {
-    "wd": "selected_tags.csv",
-    "deepdanbooru": "tags.txt",
-    "illustration2vec": "tag_list.json",
-}
-"""The file beside the network that lists its tags in the order of its outputs: by it the kind is told."""
 MEAN = np.array([164.76139251, 167.47864617, 181.13838569], np.float32)
 """What Illustration2Vec subtracts from blue, green and red (rezoo/illustration2vec)."""
 COLOURS = re.compile(
@@ -42,19 +37,19 @@ GENDER = {"1girl": "female", "1boy": "male"}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a kind of tagger wants to be fed."""
+class Preprocessing:
+    """The preprocessing of a kind of tagger."""
 
     side: int
-    """Width and height where the network leaves them open."""
+    """Width and height where the network does not fix them."""
     fit: Callable[[np.ndarray, int, int], np.ndarray]
-    """A picture (H, W, 3) uint8 brought to width and height."""
-    feed: Callable[[np.ndarray], np.ndarray]
-    """Pictures (B, H, W, 3) uint8 as numbers, float32 of the same shape."""
+    """Resizes a picture (H, W, 3) uint8 to a width and height."""
+    scale: Callable[[np.ndarray], np.ndarray]
+    """Scales pictures (B, H, W, 3) uint8: float32 of the same shape."""
 
 
 def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture in the middle of a white square, resized."""
+    """The picture centred on a white square, resized."""
     h, w = picture.shape[:2]
     side = max(h, w)
     square = np.full((side, side, 3), 255, np.uint8)
@@ -63,8 +58,8 @@ def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return resize(square, width, height, "bicubic")
 
 
-def on_its_rim(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture as large as fits, in the middle, its rim repeated outwards."""
+def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture as large as fits, centred, with its edges repeated outwards."""
     h, w = picture.shape[:2]
     scale = min(width / w, height / h)
     small = resize(picture, max(1, round(w * scale)), max(1, round(h * scale)), "box")
@@ -73,26 +68,26 @@ def on_its_rim(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def stretched(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture at that size, whatever its shape."""
+    """The picture at that size, whatever its aspect ratio."""
     return resize(picture, width, height, "bilinear")
 
 
-RECIPES: Mapping[Kind, Recipe] = {
-    "wd": Recipe(448, on_white, lambda pictures: pictures[..., ::-1].astype(np.float32)),
-    "deepdanbooru": Recipe(512, on_its_rim, lambda pictures: pictures.astype(np.float32) / 255),
-    "illustration2vec": Recipe(224, stretched, lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN),
+PREPROCESSING: Mapping[Kind, Preprocessing] = {
+    "wd": Preprocessing(448, on_white, lambda pictures: pictures[..., ::-1].astype(np.float32)),
+    "deepdanbooru": Preprocessing(512, edge_padded, lambda pictures: pictures.astype(np.float32) / 255),
+    "illustration2vec": Preprocessing(224, stretched, lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN),
 }
 
 
 class OnnxTagger:
-    """A network of other people as a Tagger. ValueError says what does not fit; nothing of the file is executed but the
-    network itself."""
+    """A Tagger from an ONNX file. ValueError says what does not fit. Nothing in the file is executed except the network
+    itself."""
 
     def __init__(self, path: Path, device: torch.device, kind: Kind | None = None) -> None:
         self.path, self.device = path, device
         self.kind = kind or guess(path)
-        self.recipe = RECIPES[self.kind]
-        tags = read_tags(path.parent / COMPANIONS[self.kind], self.kind)
+        self.preprocessing = PREPROCESSING[self.kind]
+        tags = read_tags(path.parent / TAG_LISTS[self.kind], self.kind)
         self._session = open_session(path, device)
         entry = self._session.get_inputs()[0]
         shape = entry.shape
@@ -100,22 +95,22 @@ class OnnxTagger:
             raise ValueError(f"{path}: takes {shape}; a tagger takes pictures, (B, 3, H, W) or (B, H, W, 3)")
         self._channels_first = shape[1] == 3
         height, width = shape[2:] if self._channels_first else shape[1:3]
-        side = self.recipe.side
+        side = self.preprocessing.side
         self.size = (width if isinstance(width, int) else side, height if isinstance(height, int) else side)
-        self._at_once = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
+        self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         self._dtype = np.float16 if "float16" in entry.type else np.float32
         self._input, self._tags = entry.name, tags
         self.attributes, self._sources = attributes_of(tags)
         if not self.attributes:
-            raise ValueError(f"{path.parent / COMPANIONS[self.kind]}: no tag such as blue_hair or red_eyes among them")
+            raise ValueError(f"{path.parent / TAG_LISTS[self.kind]}: no tag such as blue_hair or red_eyes among them")
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 as this tagger wants it: (height, width, 3) uint8."""
-        return self.recipe.fit(picture, *self.size)
+        """A picture (H, W, 3) uint8, resized to `size`."""
+        return self.preprocessing.fit(picture, *self.size)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """As `Tagger.probabilities`. Tags need not exclude each other: of an attribute's values, those that are likely
-        together share what there is; where none is, the rest up to 1 is unknown. A yes or no sums to 1."""
+        """`Tagger.probabilities`. Tags do not exclude each other: where those of an attribute's values sum to more than
+        1, they are normalised; where to less, the rest is unknown. A yes or no sums to 1."""
         tags = torch.from_numpy(self.tags(to_uint8(pictures)))  # (B, T)
         found = {}
         for attribute, sources in self._sources.items():
@@ -124,39 +119,44 @@ class OnnxTagger:
             found[attribute] = values / values.sum(1, keepdim=True).clamp_min(1)
         return found
 
+    def embed(self, pictures: Tensor) -> Tensor:
+        """`Tagger.embed`: the square roots of all probabilities, side by side."""
+        probabilities = [np.sqrt(np.asarray(p, np.float32)) for p in self.probabilities(pictures).values()]
+        return torch.from_numpy(np.concatenate(probabilities, 1))
+
     def tags(self, pictures: np.ndarray) -> np.ndarray:
         """The probability of every tag, (B, T) float32, of pictures (B, H, W, 3) uint8."""
-        fed = self.recipe.feed(np.stack([self.fit(picture) for picture in pictures]))
-        fed = np.ascontiguousarray(fed.transpose(0, 3, 1, 2) if self._channels_first else fed, self._dtype)
-        step = self._at_once or len(fed)
+        scaled = self.preprocessing.scale(np.stack([self.fit(picture) for picture in pictures]))
+        scaled = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2) if self._channels_first else scaled, self._dtype)
+        step = self._batch or len(scaled)
         rows = []
-        for begin in range(0, len(fed), step):
-            part = fed[begin : begin + step]
+        for begin in range(0, len(scaled), step):
+            part = scaled[begin : begin + step]
             missing = step - len(part)
             whole = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
             rows.append(np.asarray(self._session.run(None, {self._input: whole})[0], np.float32)[: len(part)])
         out = np.concatenate(rows)
-        if out.shape != (len(fed), len(self._tags)):
-            hint = f"{COMPANIONS[self.kind]} must be the list that came with it"
-            raise ValueError(f"{self.path}: tells {out.shape[1:]} tags, but {len(self._tags)} are listed; {hint}")
+        if out.shape != (len(scaled), len(self._tags)):
+            hint = f"{TAG_LISTS[self.kind]} must be the list that belongs to it"
+            raise ValueError(f"{self.path}: outputs {out.shape[1:]} tags, but {len(self._tags)} are listed; {hint}")
         if not (out.min() >= -1e-3 and out.max() <= 1 + 1e-3):
-            raise ValueError(f"{self.path}: gives no probabilities; export the network with its sigmoid at the end")
+            raise ValueError(f"{self.path}: outputs no probabilities; export the network with its final sigmoid")
         return out.clip(0, 1)
 
 
 def guess(path: Path) -> Kind:
-    """The kind of tagger, from the list of tags that lies beside it."""
-    found = [kind for kind, file in COMPANIONS.items() if (path.parent / file).is_file()]
+    """The kind of tagger, from the list of tags beside it."""
+    found = [kind for kind, file in TAG_LISTS.items() if (path.parent / file).is_file()]
     if len(found) != 1:
-        files = ", ".join(f"{file} ({kind})" for kind, file in COMPANIONS.items())
-        what = "several lists of tags lie" if found else "no list of tags lies"
-        raise ValueError(f"{path}: {what} beside it; put one of {files} there, or name its kind with --kind")
+        files = ", ".join(f"{file} ({kind})" for kind, file in TAG_LISTS.items())
+        what = "several lists of tags are" if found else "no list of tags is"
+        raise ValueError(f"{path}: {what} beside it; put one of {files} there, or give its kind with --kind")
     return found[0]
 
 
 def read_tags(path: Path, kind: Kind) -> list[str]:
-    """The names of the tags in the order of the network's outputs, as blue_hair; empty where a tag describes no picture
-    but names a character, say. ValueError if the file is not such a list."""
+    """The names of the tags, such as blue_hair, in the order of the network's outputs; empty for tags that do not
+    describe the picture, such as names of characters. ValueError if the file is not such a list."""
     if kind not in get_args(Kind):
         raise ValueError(f"--kind {kind}: there are {', '.join(get_args(Kind))}")
     try:
@@ -171,7 +171,7 @@ def read_tags(path: Path, kind: Kind) -> list[str]:
             raise TypeError("not a list of texts")
         return [_plain(tag) for tag in tags]
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: not there; it comes with the network and names its tags") from error
+        raise ValueError(f"{path}: not there; it comes with the network and lists its tags") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: not the list of tags of a {kind} tagger ({error!r})") from error
 
@@ -181,8 +181,8 @@ def _plain(tag: str) -> str:
 
 
 def attributes_of(tags: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, list[list[int]]]]:
-    """What tags say about attributes: attribute -> values, and for each value the tags any of which says so. No tag
-    stands for the `no` of a yes or no."""
+    """The attributes in a list of tags: attribute -> values, and for each value the indices of its tags. The `no` of a
+    yes or no has no tag."""
     sources: dict[str, dict[str, list[int]]] = {}
     for i, tag in enumerate(tags):
         if match := COLOURS.fullmatch(tag):
@@ -197,11 +197,11 @@ def attributes_of(tags: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict
 
 
 def open_session(path: Path, device: torch.device) -> Any:
-    """The network, ready to run. ValueError if the file is none."""
+    """The network, ready to run. ValueError if the file is not a network."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"{path}: needs the package onnxruntime; run: pip install 'kyara[onnx]'") from error
+        raise ValueError(f"{path}: needs the package onnxruntime; {install_hint('onnx')}") from error
     if not path.is_file():
         raise ValueError(f"{path}: not there")
     options = onnxruntime.SessionOptions()
@@ -211,5 +211,5 @@ def open_session(path: Path, device: torch.device) -> Any:
     providers = [p for p in [*wanted, "CPUExecutionProvider"] if p in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # its exceptions have no base of their own
-        raise ValueError(f"{path}: not a network that onnxruntime runs ({error})") from error
+    except Exception as error:  # its exceptions have no common base class
+        raise ValueError(f"{path}: not a network that onnxruntime can run ({error})") from error

@@ -1,30 +1,29 @@
-"""The verb `kyara tag`: fills in what is unknown about pictures."""
+"""The verb `kyara tag`: fills in unknown attributes of pictures."""
 
 from __future__ import annotations
 
 import dataclasses
-import json as json_format
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.files.names import printable
 from kyara.files.pictures import to_float
-from kyara.files.workers import ahead
+from kyara.files.workers import batches, processors
 from kyara.labels.attributes import Label, read_labels, write_labels
-from kyara.labels.onnx import Kind
-from kyara.labels.tagger import Tagger, load_tagger
-from kyara.training.runtime import pick_device
+from kyara.labels.kinds import Kind
+from kyara.labels.results import CompletionResult, TagResult
+from kyara.verbs import Device, DryRun, check_file, check_number, check_text
 
-SHOWN = 10
-"""Pictures that could not be read, and values of an attribute, that the summary names at most."""
+if TYPE_CHECKING:
+    from kyara.labels.tagger import Tagger
+
+Prediction = Mapping[str, tuple[str, float]]
+"""Attribute -> its most likely value, and the probability of that."""
 
 
 def tag(
@@ -32,189 +31,159 @@ def tag(
     *,
     model: str = "builtin:tagger",
     kind: Kind | None = None,
-    attributes: str = "",
+    attributes: str | None = None,
     threshold: float | None = None,
     again: bool = False,
     complete: str | None = None,
-    values: str = "",
+    values: str | None = None,
     answers: Path | None = None,
     questions: int | None = None,
     target: float | None = None,
     batch: int | None = None,
     workers: int | None = None,
-    device: str = "auto",
-    dry_run: bool = False,
-    json: bool = False,
-) -> Path:
-    """Fill in what is unknown about pictures: the colours of hair and eyes, or what else the tagger knows.
+    device: Device = "auto",
+    dry_run: DryRun = False,
+) -> TagResult | CompletionResult:
+    """Fill in unknown attributes of pictures: the colours of hair and eyes, or whatever the tagger recognises.
 
-    A value is filled in where the tagger is sure enough of it. What a person or the data said is never changed. The
-    labels go into metadata.csv, in the folder or .zip itself; labels.csv beside it says who gave each, and how sure it
-    was. With --complete any other attribute is learned from the answers to a few questions.
+    A value is filled in where the tagger is confident enough. Values from a person or from the data are never changed.
+    The labels are written to metadata.csv in the folder or .zip; labels.csv beside it has their origin and confidence.
+    With --complete, any other attribute is learned from the answers to a few questions.
 
     Args:
-        data: A Dataset of any form: a folder, class sub-folders, a .zip.
+        data: A Dataset in any form: a folder, class sub-folders, a .zip.
         model: The tagger: builtin:NAME, a Checkpoint's folder, hf-hub:OWNER/NAME or an .onnx file.
-        kind: Which tagger an .onnx file is, where the files beside it do not tell.
-        attributes: The attributes to fill, as hair,eyes; without it all that the tagger knows.
-        threshold: How sure the tagger must be, 0 to 1; without it 0.5.
-        again: Ask anew about values that a tagger or a committee gave.
-        complete: Instead, ask about pictures worth asking about, and fill this attribute from the answers: gender.
-        values: With --complete, the values that the attribute can have, as female,male.
-        answers: With --complete, a CSV with the columns file_name and value that holds answers.
-        questions: With --complete, how many to ask at most; without it 100.
-        target: With --complete, how much of what is filled in must be right, 0.5 to 1; without it 0.95.
-        batch: Pictures the network looks at together; without it 64.
-        workers: Threads that decode pictures; by default one per processor core.
-        device: auto, cpu, cuda or cuda:N.
-        dry_run: Say what is unknown, change nothing.
-        json: Print the result as JSON.
-
-    Returns:
-        The Dataset's path.
+        kind: The kind of tagger in an .onnx file, where the files beside it do not say.
+        attributes: The attributes to fill in, such as hair,eyes. By default all that the tagger recognises.
+        threshold: Minimum confidence of the tagger, 0 to 1. By default 0.5.
+        again: Also replace values that a tagger or a committee gave before.
+        complete: Ask about the pictures worth asking about, and fill in this attribute from the answers: gender.
+        values: With --complete, the possible values of the attribute, such as female,male.
+        answers: With --complete, a CSV of answers with the columns file_name and value.
+        questions: With --complete, maximum number of questions. By default 100.
+        target: With --complete, precision of what is filled in, 0.5 to 1. By default 0.95.
+        batch: Pictures per batch of the network. By default 64.
+        workers: Threads that decode pictures. By default one per processor core.
     """
-    data = Path(data)  # from Python, a text will do
-    for option, number in (("--batch", batch), ("--workers", workers)):
-        if number is not None and number < 1:
-            raise ValueError(f"{option} {number}: must be 1 or more")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"--threshold {threshold}: it is a probability; give a number from 0 to 1")
-    asking: dict[str, Any] = {"values": values, "answers": answers, "questions": questions, "target": target}
-    filling: dict[str, Any] = {"attributes": attributes, "kind": kind, "threshold": threshold}
-    filling |= {"again": again, "batch": batch}
+    data = Path(data)  # from Python it may be a str
+    check_number("--threshold", threshold, least=0, most=1, hint="it is a probability")
+    check_number("--questions", questions, least=0)
+    check_number("--target", target, least=0.5, most=1, hint="it is a precision")
+    check_number("--batch", batch, least=1, most=2**16)
+    check_number("--workers", workers, least=1, most=2**10)
+    check_text("--model", model)
+    check_text("--complete", complete)
+    check_file("--answers", answers)
+    asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
+    names = _split("--attributes", attributes)
+    filling = {"attributes": names, "kind": kind, "threshold": threshold, "again": again or None, "batch": batch}
     for option, value in (asking if complete is None else filling).items():
-        if value not in (None, "", False):
-            without = "only goes with" if complete is None else "does not go with"
-            raise ValueError(f"--{option} {value}: {without} --complete; leave one of them out")
+        if value is not None:
+            wrong = "needs --complete" if complete is None else "cannot be combined with --complete"
+            raise ValueError(f"--{option}: {wrong}; leave it out")
     dataset = open_dataset(data)
     if complete is not None:
-        asking["values"] = tuple(value for value in values.split(",") if value.strip())
         given = {option: value for option, value in asking.items() if value is not None}
-        learn(dataset, complete, dry_run=dry_run, json=json, tagger=model, device=device, workers=workers, **given)
-        return data
-    lowest = 0.5 if threshold is None else threshold
+        return _complete(dataset, complete, dry_run=dry_run, tagger=model, device=device, workers=workers, **given)
+
+    from kyara.labels.tagger import load_tagger
+    from kyara.training.runtime import pick_device
+
     tagger = load_tagger(model, pick_device(device), kind)
-    wanted = choose(attributes, tagger, model)
-    open_ = unanswered(dataset, wanted, again=again)
-    report: dict[str, Any] = {"data": str(data), "pictures": len(dataset), "model": model}
+    for name in names or ():
+        if name not in tagger.attributes:
+            known = ", ".join(tagger.attributes)
+            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
+    unknown = unknown_pictures(dataset, names or list(tagger.attributes), again=again)
+    result = TagResult(data, len(dataset), model, {name: {"unknown": len(found)} for name, found in unknown.items()})
     if dry_run:
-        report["attributes"] = {name: {"unknown": len(numbers)} for name, numbers in open_.items()}
-        print(json_format.dumps(report) if json else _plan(report))
-        return data
-
-    found: list[Label] = []
-    unreadable: dict[int, str] = {}
-    numbers = sorted(set().union(*open_.values()))
-    threads = workers or os.cpu_count() or 1
-    try:
-        for i, told in judge(dataset, numbers, tagger, unreadable, batch=batch or 64, workers=threads):
-            for name in wanted:
-                value, probability = told[name]
-                if i in open_[name] and probability >= lowest:
-                    found.append(Label(dataset.names[i], name, value, probability, f"tagger:{model}"))
-    finally:
-        if found:  # what was found before an end is kept
-            write_labels(dataset, found)
-    report["attributes"] = {name: summarise(dataset, found, name) for name in wanted}
-    report["left_out"] = [{"file_name": dataset.names[i], "reason": why} for i, why in sorted(unreadable.items())]
-    print(json_format.dumps(report) if json else _summary(report))
-    return data
+        return dataclasses.replace(result, dry_run=True)
+    failed: dict[int, Exception] = {}
+    predictions = predict(dataset, unknown, tagger, failed, batch=batch or 64, workers=workers or processors())
+    labels = fill(dataset, unknown, predictions, f"tagger:{model}", 0.5 if threshold is None else threshold)
+    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
+    filled = {name: _summary(dataset, labels, name) for name in unknown}
+    return dataclasses.replace(result, attributes=filled, left_out=left_out)
 
 
-def learn(dataset: Dataset, attribute: str, *, dry_run: bool, json: bool, **options: Any) -> None:
-    """What `--complete` does: asks, fills, and says how it went."""
+def _split(option: str, text: str | None) -> list[str] | None:
+    """The different words of a comma-separated option; None if it was not given."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ValueError(f"{option} {text!r}: is empty; leave it out or give names separated by commas")
+    return list(dict.fromkeys(words))
+
+
+def _complete(dataset: Dataset, attribute: str, *, dry_run: bool, **options: Any) -> CompletionResult:
     from kyara.labels.complete import complete
 
     if dry_run:
-        left = len(unanswered(dataset, [attribute], again=True)[attribute])
-        report = {"attribute": attribute, "pictures": len(dataset), "unknown": left}
-        print(
-            json_format.dumps(report) if json else f"would ask about {attribute}: {left:,} of {len(dataset):,} unknown"
-        )
-        return
-    answered = complete(dataset, attribute, **options)
-    print(json_format.dumps(dataclasses.asdict(answered), default=str) if json else answered)
+        unknown = len(unknown_pictures(dataset, [attribute], again=True)[attribute])
+        return CompletionResult(dataset.path, attribute, options.get("values", []), len(dataset), unknown, dry_run=True)
+    return complete(dataset, attribute, **options)
 
 
-def choose(attributes: str, tagger: Tagger, model: str) -> list[str]:
-    """The attributes to fill. ValueError if the tagger does not know one."""
-    names = [name.strip() for name in attributes.split(",") if name.strip()]
-    for name in names:
-        if name not in tagger.attributes:
-            known = ", ".join(tagger.attributes)
-            raise ValueError(f"--attributes {name}: {model} knows {known}; --complete learns any other from answers")
-    return list(dict.fromkeys(names)) or list(tagger.attributes)
-
-
-def unanswered(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
-    """For each attribute the pictures that a tagger may label: nobody else has, nor said that nobody can tell. With
-    `again` also those that a tagger or a committee labelled."""
+def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
+    """For each attribute the pictures that a tagger may label: those without a label, and with `again` also those that
+    a tagger or a committee labelled."""
     index = {name: i for i, name in enumerate(dataset.names)}
-    left = {name: set(range(len(dataset))) for name in attributes}
+    unknown = {name: set(range(len(dataset))) for name in attributes}
     for label in read_labels(dataset):
-        if label.attribute in left and (label.rank > 0 or not again):
-            left[label.attribute].discard(index[label.file_name])
-    return left
+        if label.attribute in unknown and (label.rank > 0 or not again):
+            unknown[label.attribute].discard(index[label.file_name])
+    return unknown
 
 
-def judge(
+def predict(
     dataset: Dataset,
-    numbers: Sequence[int],
+    unknown: Mapping[str, Collection[int]],
     tagger: Tagger,
-    unreadable: dict[int, str],
+    failed: dict[int, Exception],
     *,
     batch: int,
     workers: int,
-) -> Iterator[tuple[int, dict[str, tuple[str, float]]]]:
-    """The likeliest value of every attribute with its probability, of these pictures in their order; what cannot be
-    read goes to `unreadable`. Threads decode ahead of the network, at most two batches: memory does not grow."""
-    waiting: list[tuple[int, np.ndarray]] = []
-    enough = 2 * max(tagger.size)  # twice as fine: the filter does the rest
-    decoded = ahead(lambda i: tagger.fit(dataset.picture(i, enough)), numbers, workers, 2 * batch)
-    for i, picture in tqdm(decoded, total=len(numbers), unit="picture", disable=None):
-        if isinstance(picture, Exception):
-            unreadable[i] = str(picture)
-            continue
-        waiting.append((i, picture))
-        if len(waiting) == batch:
-            yield from _look(waiting, tagger)
-            waiting.clear()
-    if waiting:
-        yield from _look(waiting, tagger)
+) -> Iterator[tuple[int, Prediction]]:
+    """The tagger's prediction for each picture in `unknown`, in their order; unreadable ones go to `failed`."""
+    import torch
+
+    enough = 2 * max(tagger.size)  # twice the input size: the resize filter does the rest
+
+    def load(i: int) -> np.ndarray:
+        return tagger.fit(dataset.picture(i, enough))
+
+    indices = sorted(set().union(*unknown.values()))
+    for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):
+        on_device = torch.from_numpy(np.stack(pictures)).to(tagger.device)  # (B, H, W, 3) uint8
+        best = {name: p.max(1) for name, p in tagger.probabilities(to_float(on_device)).items()}
+        for row, i in enumerate(numbers):
+            yield i, {n: (tagger.attributes[n][int(b.indices[row])], float(b.values[row])) for n, b in best.items()}
 
 
-def _look(waiting: Sequence[tuple[int, np.ndarray]], tagger: Tagger) -> Iterator[tuple[int, dict[str, Any]]]:
-    told = tagger.probabilities(to_float(np.stack([picture for _, picture in waiting])))
-    best = {name: values.max(1) for name, values in told.items()}
-    for row, (i, _) in enumerate(waiting):
-        yield (
-            i,
-            {name: (tagger.attributes[name][int(b.indices[row])], float(b.values[row])) for name, b in best.items()},
-        )
+def fill(
+    dataset: Dataset,
+    unknown: Mapping[str, Collection[int]],
+    predictions: Iterable[tuple[int, Prediction]],
+    by: str,
+    threshold: float,
+) -> list[Label]:
+    """Writes the predictions that are confident enough for pictures whose value is unknown, and returns them. An
+    interruption keeps what was found before it."""
+    found: list[Label] = []
+    try:
+        for i, prediction in predictions:
+            for name, pictures in unknown.items():
+                value, probability = prediction[name]
+                if i in pictures and probability >= threshold:
+                    found.append(Label(dataset.names[i], name, value, probability, by))
+    finally:
+        if found:
+            write_labels(dataset, found)
+    return found
 
 
-def summarise(dataset: Dataset, found: Sequence[Label], attribute: str) -> dict[str, Any]:
-    """How many values were filled in, which, and how many pictures are left unknown."""
+def _summary(dataset: Dataset, found: Sequence[Label], attribute: str) -> dict[str, Any]:
     filled = Counter(label.value for label in found if label.attribute == attribute)
     unknown = sum(not value for value in dataset.attributes.get(attribute, [""] * len(dataset)))
     return {"filled": filled.total(), "unknown": unknown, "values": dict(filled.most_common())}
-
-
-def _plan(report: Mapping[str, Any]) -> str:
-    lines = [f"would ask {report['model']} about {report['data']}, {report['pictures']:,} pictures"]
-    lines += [f"  {name}: {about['unknown']:,} unknown" for name, about in report["attributes"].items()]
-    return "\n".join(lines)
-
-
-def _summary(report: Mapping[str, Any]) -> str:
-    lines = [f"{report['data']}: {report['pictures']:,} pictures, by {report['model']}"]
-    for name, about in report["attributes"].items():
-        values = ", ".join(f"{printable(value)} {n:,}" for value, n in list(about["values"].items())[:SHOWN])
-        more = ", ..." if len(about["values"]) > SHOWN else ""
-        lines.append(f"  {name}: filled {about['filled']:,}, left unknown {about['unknown']:,}")
-        lines += [f"    {values}{more}"] if values else []
-    if report["left_out"]:
-        lines.append(f"could not be read: {len(report['left_out']):,}")
-        lines += [f"  {printable(e['file_name'])}: {printable(e['reason'])}" for e in report["left_out"][:SHOWN]]
-        lines += ["  ..."] * (len(report["left_out"]) > SHOWN)
-    return "\n".join(lines)

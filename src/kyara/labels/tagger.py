@@ -1,4 +1,4 @@
-"""Taggers behind one function: what a face shows, as probabilities."""
+"""Taggers with one interface: probabilities of what a picture shows."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ from torch import Tensor
 
 from kyara.files import hub
 from kyara.files.pictures import center_crop
-from kyara.labels.onnx import COMPANIONS, Kind, OnnxTagger
+from kyara.labels.kinds import TAG_LISTS, Kind
+from kyara.labels.onnx import OnnxTagger
 from kyara.models import base, load
 from kyara.training.runtime import has_bfloat16
 
 NETWORK = "model.onnx"
-"""What the hub's repositories call it."""
+"""Its name in repositories of the hub."""
 
 
 class Tagger(Protocol):
-    """What tells attributes of pictures. The built-in kind also has `embed(pictures) -> (B, F)` of length 1."""
+    """A network that recognises attributes of pictures."""
 
     device: torch.device
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Attribute -> values, in the order of what `probabilities` gives."""
+        """Attribute -> values, in the order of the columns of `probabilities`."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels that it looks at."""
+        """Width and height of its input in pixels."""
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 brought to `size`, as this tagger wants it."""
+        """A picture (H, W, 3) uint8 resized to `size`, in the way that this tagger was trained with."""
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """For each attribute (B, V) float32 on the CPU: how likely each value is for each of the pictures (B, 3, H, W)
-        in [-1, 1]. They may sum to less than 1; the rest is that none of them shows."""
+        """For each attribute the probability of each value, (B, V) float32 on the CPU, for pictures (B, 3, H, W) in
+        [-1, 1]. A row may sum to less than 1: the rest is the probability that no value applies."""
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Features (B, F) float32 on the CPU, of pictures (B, 3, H, W) in [-1, 1]."""
 
 
 class CheckpointTagger:
-    """A `kyara train tagger`."""
+    """A Checkpoint of `kyara train tagger`."""
 
     def __init__(self, name: str | os.PathLike[str], device: torch.device) -> None:
         model = load(name, device)
         if not isinstance(model, base.Tagger):
-            raise ValueError(f"{name}: this model does not classify attributes; builtin:tagger does")
+            raise ValueError(f"{name}: a {model.checkpoint.model}, but a tagger is needed, such as builtin:tagger")
         self.model, self.device = model, device
         self.attributes: Mapping[str, tuple[str, ...]] = model.attributes
         self.size = model.config.data.width, model.config.data.height
@@ -69,28 +73,28 @@ class CheckpointTagger:
             return self.model.embed(pictures.to(self.device)).float().cpu()
 
     def _precision(self) -> torch.autocast:
-        """bfloat16 where the device computes in it: two to three times as fast."""
+        """bfloat16 where the device supports it: two to three times as fast."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
 
 
 def load_tagger(name: str | os.PathLike[str], device: str | torch.device = "cpu", kind: Kind | None = None) -> Tagger:
     """The tagger of a Checkpoint (`builtin:tagger`, a folder, `hf-hub:OWNER/NAME`) or of an ONNX file or a folder or
-    repository with one. `kind` says which ONNX tagger it is where the files beside it do not. ValueError says what is
-    missing and what to do."""
+    repository that has one. `kind` is the kind of ONNX tagger, where the files beside it do not say. ValueError says
+    what is missing and what to do."""
     device, text = torch.device(device), os.fspath(name)
     if text.startswith("hf-hub:"):
         repository = text.removeprefix("hf-hub:")
-        path = hub.download(repository, (NETWORK, *COMPANIONS.values()))
+        path = hub.download(repository, (NETWORK, *TAG_LISTS.values()))
         if not (path / NETWORK).is_file():
             return CheckpointTagger(text, device)
     else:
         path = Path(text)
     if path.is_dir() and (networks := sorted(path.glob("*.onnx"))):
         if len(networks) > 1:
-            raise ValueError(f"{path}: holds several networks ({networks[0].name}, {networks[1].name}); name one")
+            raise ValueError(f"{path}: has several networks ({networks[0].name}, {networks[1].name}); give one of them")
         path = networks[0]
     if path.suffix.lower() == ".onnx":
         return OnnxTagger(path, device, kind)
     if kind is not None:
-        raise ValueError(f"--kind {kind}: says what an ONNX file is; {text} is none")
+        raise ValueError(f"--kind {kind}: only for an ONNX file, and {text} is not one")
     return CheckpointTagger(text, device)

@@ -58,7 +58,7 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
         restore(model, found.weights())
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{found.path}: does not fit this version of Kyara: {error}") from error
-    model.checkpoint = found  # type: ignore[assignment]
+    model.checkpoint = found
     return model.to(device).eval()
 
 

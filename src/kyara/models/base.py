@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kyara.files.checkpoint import Checkpoint
 from kyara.models.configs import Config as Config
 from kyara.models.configs import DataConfig as DataConfig
 from kyara.nn import conditioning
@@ -59,6 +60,9 @@ class Model(nn.Module):
     """Trained submodule -> submodule that holds the moving average of its weights, e.g. {"g": "g_ema"}. The average is
     what a Checkpoint stores and what inference uses."""
     data_spec: ClassVar[DataSpec] = DataSpec()
+
+    checkpoint: Checkpoint
+    """Where `models.load` found it; a new model has none."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -39,14 +39,23 @@ def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance between features (N, F) and (M, F) (Heusel et al. 2017), for sets of some hundreds: the singular
-    values are those of an (N, M) matrix. `evaluation.metrics.frechet` takes any number. Lower is better; infinite if a
-    feature is."""
+    """Fréchet distance between features (N, F) and (M, F) of some hundred pictures: the singular values are those of an
+    (N, M) matrix. `evaluation.metrics.frechet` takes any number. Lower is better; infinite if a feature is."""
     if not (a.isfinite().all() and b.isfinite().all()):
         return float("inf")
     (mean_a, root_a), (mean_b, root_b) = (
         (x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double())
     )
+    return gaussian_frechet(mean_a, root_a, mean_b, root_b)
+
+
+def gaussian_frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
+    """|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017) of two normal
+    distributions, given by their means (F,) and roots (N, F) of the covariances, which are root^T root.
+
+    The eigenvalues of A B are the squared singular values of root_a root_b^T, so the sum of these is the trace of
+    (A B)^(1/2): no matrix square root and no imaginary parts.
+    """
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
     spread = root_a.square().sum() + root_b.square().sum()
     return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)

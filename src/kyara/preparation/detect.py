@@ -1,7 +1,6 @@
-"""Finding faces in pictures: the place where detectors are entered.
+"""The registry of face detectors: `DETECTORS` maps each name that `--detect` takes to a function that loads one.
 
-A detector is a function that takes a picture and names boxes; `DETECTORS` maps the name that `--detect` takes
-to a function that loads one. `kyara prepare` then cuts each picture to its largest box.
+`kyara prepare` crops each picture to the largest box that the detector finds.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
     "photo": lambda: Photo(align.PORTRAIT),
     "ffhq": lambda: Photo(align.FFHQ),
 }
-"""Name -> what loads the detector. Called for every picture: it should remember what it has loaded."""
+"""Name -> function that loads the detector. It is called for every picture, so it should cache what it loads."""
 
 
 def load(name: str) -> Detector:
-    """The detector of that name. DetectorError if there is none, or what it needs is missing."""
+    """The detector of that name. DetectorError if there is none, or its extra is missing."""
     if name not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
-        hint = "of drawings, cut the faces out beforehand"
-        raise DetectorError(
-            f"--detect {name}: no such detector; there are {known}, which find people in photos; {hint}"
-        )
+        hint = f"there are {known}, which find people in photos; of drawings, cut the faces out beforehand"
+        raise DetectorError(f"--detect {name}: no such detector; {hint}")
     return DETECTORS[name]()

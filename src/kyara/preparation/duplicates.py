@@ -1,7 +1,7 @@
-"""Finding copies among many pictures, with 800 bytes kept for each.
+"""Finding copies among many pictures, with 800 bytes of memory for each.
 
-Two pictures are near duplicates if few bits of a perceptual hash differ and, since faces of one style share
-most of those bits, their thumbnails agree too. The thresholds were measured on drawn faces of 96 pixels.
+Two pictures are near duplicates if few bits of their perceptual hashes differ and, as faces of one style share most of
+those bits, their thumbnails agree too. The thresholds were measured on drawn faces of 96 pixels.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kyara.files import pictures
 EXACT, NEAR = "exact duplicate", "near duplicate"
 
 HASH_BITS = 10
-"""Of 64: recompressed and resized copies differ by 2, brightened ones by up to 8."""
+"""Maximum difference of hashes, of 64 bits: recompressed and resized copies differ by 2, brightened ones by up to 8."""
 THUMBNAIL_DISTANCE = 0.11
-"""Copies lie below 0.1; different drawings of one character, moved by a pixel or two, begin at about 0.12."""
+"""Copies are below 0.1; different drawings of one character, moved by a pixel or two, begin at about 0.12."""
 TONE_WEIGHT = 0.05
-"""How much a difference counts that a tone curve explains: little, or plain pictures would all be copies."""
+"""Weight of differences that a tone curve explains: small, but without it all plain pictures would be copies."""
 
 _X = 2 * np.arange(32) + 1
 _DCT = np.cos(np.pi * np.outer(np.arange(8), _X) / 64).astype(np.float32)  # (8, 32)
@@ -29,7 +29,7 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Impression:
-    """What is remembered of a picture."""
+    """What is kept of a picture to find its copies."""
 
     digest: bytes
     """SHA-256 of the pixels."""
@@ -41,7 +41,7 @@ class Impression:
 
 
 def impression(picture: np.ndarray) -> Impression:
-    """The impression that a picture (H, W, 3) uint8 leaves."""
+    """The impression of a picture (H, W, 3) uint8."""
     small = pictures.resize(picture, 32, 32).astype(np.float32)
     cosines = (_DCT @ (small @ _GREY) @ _DCT.T).ravel()  # (64,)
     bits = np.packbits(cosines > np.median(cosines[1:]))
@@ -51,11 +51,11 @@ def impression(picture: np.ndarray) -> Impression:
 
 
 def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How different thumbnails (K, 16, 16, 3) are, (K,): 0 the same, about 1 unrelated. What one tone curve
-    over all channels explains (brightness, contrast, gamma, clipping) hardly counts."""
+    """Distances of thumbnails (K, 16, 16, 3): (K,), 0 for identical, about 1 for unrelated ones. Differences that one
+    tone curve over all channels explains (brightness, contrast, gamma, clipping) hardly count."""
     a, b = a.astype(np.float32), b.astype(np.float32)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    # Clipping loses information, so the curve may be found in one direction only.
+    # Clipping loses information, so the curve may exist in one direction only.
     toned = np.minimum(_toned(flat_a, flat_b), _toned(flat_b, flat_a))
     raw = ((flat_a - flat_b) ** 2).mean(1) / (np.minimum(_texture(a), _texture(b)) + 4) ** 2
     distance: np.ndarray = np.sqrt(toned + TONE_WEIGHT**2 * raw)
@@ -63,8 +63,8 @@ def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _toned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean square difference to `b`, in units of its variance, once the values of `a` are replaced by those
-    of the same rank in `b`: the best monotone tone curve."""
+    """Mean square difference to `b`, in units of its variance, after the best monotone tone curve, which replaces the
+    values of `a` by those of the same rank in `b`."""
     matched = np.empty_like(a)
     np.put_along_axis(matched, np.argsort(a, axis=1, kind="stable"), np.sort(b, axis=1), axis=1)
     result: np.ndarray = ((matched - b) ** 2).mean(1) / (b.std(1) + 4) ** 2
@@ -78,7 +78,7 @@ def _texture(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _bits(words: np.ndarray) -> np.ndarray:
-    """How many bits are set in each, (N,) uint64. NumPy's own `bitwise_count` begins with 2.0."""
+    """Number of set bits in each of (N,) uint64, as `np.bitwise_count`, which needs NumPy 2."""
     pairs, nibbles, bytes_, ones = (np.uint64(0xFF // low * (2**64 // 0xFF)) for low in (3, 5, 17, 255))
     words = words - (words >> np.uint64(1) & pairs)
     words = (words & nibbles) + (words >> np.uint64(2) & nibbles)
@@ -97,7 +97,7 @@ class Seen:
         self.thumbnails = np.empty((1024, 16, 16, 3), dtype=np.uint8)
 
     def find(self, seen: Impression) -> tuple[str, int] | None:
-        """The kind of copy that this is, and the index of the picture it copies."""
+        """The kind of copy, and the index of the picture that it copies; None if it is not a copy."""
         if self.duplicates != "keep" and seen.digest in self.exact:
             return EXACT, self.exact[seen.digest]
         if self.duplicates != "near":

@@ -1,7 +1,4 @@
-"""A photo of a person as a generator wants it: one face, upright in its frame, and what may be wrong with it.
-
-The verbs that turn photos into characters begin here; whoever has a folder of photos calls it for each.
-"""
+"""One photo of a person as the input of a generator: one aligned face, and warnings about its quality."""
 
 from __future__ import annotations
 
@@ -12,50 +9,49 @@ from pathlib import Path
 import numpy as np
 
 from kyara.files import pictures
+from kyara.files.names import counted
 from kyara.preparation import align, detect
 from kyara.preparation.faces import Box, Detector, Face, Guesser
 
 BLURRED = 0.035
-"""Faces of less `align.sharpness` are said to be blurred. Of 1,750 sharp faces of about 200 pixels none is (the least
-has 0.048, the median 0.107); of 117 of them behind a Gaussian blur of 1 pixel 9 % are, of 1.5 pixels 87 %, and of 2
-pixels all."""
+"""Faces with less `align.sharpness` get a warning. Of 1,750 sharp faces of about 200 pixels none does (minimum 0.048,
+median 0.107); of 117 of them, 9 % do after a Gaussian blur of 1 pixel, 87 % after 1.5 pixels, and all after 2."""
 TURNED = 0.5
-"""Heads of more `Face.turn`, to either side, are said to be turned: from there on the tip of the nose has passed one
-eye, and the frame loses the middle of the face. Of 1,633 photos, half have less than 0.09, 95 % less than 0.35, and 1 %
-more than this."""
+"""Heads with a larger absolute `Face.turn` get a warning: the tip of the nose has passed one eye, and the frame loses
+the middle of the face. Of 1,633 photos, half have less than 0.09, 95 % less than 0.35, and 1 % more than this."""
 
 
 class FaceError(ValueError):
-    """The face that was asked for is not in the picture; the message says what was seen and what to do."""
+    """The requested face is not in the picture; the message says what was found and what to do."""
 
     def __init__(self, message: str, picture: np.ndarray) -> None:
         super().__init__(message)
         self.picture = picture
-        """(H, W, 3) uint8: what was looked at, turned as its EXIF says."""
+        """(H, W, 3) uint8: the decoded picture, rotated by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face as a generator wants it."""
+    """An aligned face."""
 
     picture: np.ndarray
     """(S, S, 3) uint8."""
     warnings: list[str]
-    """Why the result may disappoint, a sentence each."""
+    """Reasons why the result may be poor, one sentence each."""
     faces: int
-    """How many the photo shows."""
+    """Number of faces in the photo."""
     box: Box
-    """Where in the photo this one is; all of it, if that was aligned already."""
+    """The region of this one in the photo; the whole picture if it was aligned already."""
 
 
 def portrait(
     source: Path | bytes, name: str | None = None, *, size: int, face: int | None = None, frame: str = "photo"
 ) -> Portrait:
-    """A face of a photo, upright in its frame, `size` pixels wide and high.
+    """A face of a photo, aligned, `size` pixels wide and high.
 
-    `face` says which, counting from the largest, 1, which is taken without it. `frame` is a name in `detect.DETECTORS`.
-    Messages call the photo `name`. Raises PictureError for a file that is no picture, FaceError if it does not show
-    that face, and DetectorError if there is no such frame or the extra it needs is missing."""
+    `face` is its number, from 1, the largest and the default. `frame` is a name in `detect.DETECTORS`. Messages call
+    the photo `name`. Raises PictureError if the file is not a picture, FaceError if there is no such face, and
+    DetectorError if there is no such frame or its extra is missing."""
     name = _called(source, name)
     detector = detect.load(frame)
     picture = pictures.decode(source, name)
@@ -64,14 +60,13 @@ def portrait(
         raise FaceError(_no_face(name, picture, detector), picture)
     number = 1 if face is None else face
     if not 1 <= number <= len(found):
-        raise FaceError(f"--face {face}: {name} shows {_counted(found)}", picture)
+        raise FaceError(f"--face {face}: {name} has {_counted(found)}", picture)
     box = found[number - 1]
     return _portrait(name, box.cut(picture), size, len(found), box)
 
 
 def aligned(source: Path | bytes, name: str | None = None, *, size: int) -> Portrait:
-    """The same of a picture that is cut to the frame already (`--aligned`): its centre, taken for a face. Raises
-    PictureError."""
+    """The same for a picture that is aligned already (`--aligned`): its centre. Raises PictureError."""
     name = _called(source, name)
     picture = pictures.decode(source, name)
     height, width = picture.shape[:2]
@@ -91,33 +86,29 @@ def _portrait(name: str, cut: np.ndarray, size: int, faces: int, box: Box) -> Po
 def _warnings(name: str, face: np.ndarray, size: int, box: Box) -> list[str]:
     warnings = []
     if len(face) < size:
-        warnings.append(
-            f"{name}: the face fills a square of {len(face)} pixels, and of {size} in the result, which will be soft; "
-            "a larger photo would help"
-        )
+        small = f"the face has {len(face)} pixels and is enlarged to {size}, so the result is soft"
+        warnings.append(f"{small}; a larger photo would help")
     if align.sharpness(face) < BLURRED:
-        warnings.append(
-            f"{name}: the face is blurred, and the result will resemble it less; a sharper photo would help"
-        )
+        warnings.append("the face is blurred, so the result resembles it less; a sharper photo would help")
     if isinstance(box, Face) and abs(box.turn) > TURNED:
-        warnings.append(
-            f"{name}: the head is turned far to the side, where faces align badly; a photo from the front would help"
-        )
-    return warnings
+        warnings.append("the head is turned far to the side and aligns badly; a photo from the front would help")
+    return [f"{name}: {warning}" for warning in warnings]
 
 
 def _no_face(name: str, picture: np.ndarray, detector: Detector) -> str:
-    """What was seen instead, and what to do."""
+    """What was found instead, and what to do."""
     height, width = picture.shape[:2]
     guess = detector.guess(picture) if isinstance(detector, Guesser) else None
-    seen = f"the likeliest place, {guess.score:.0%} sure, is {_place(guess)}" if guess else "nothing resembles one"
-    hint = "cut the photo closer to the face, or say --aligned if it is cut to a face already"
+    seen = (
+        f"the likeliest place, {guess.score:.0%} confidence, is {_place(guess)}" if guess else "nothing resembles one"
+    )
+    hint = "crop the photo closer to the face, or add --aligned if it is aligned already"
     return f"{name}: no face found in its {width}x{height} pixels ({seen}); {hint}"
 
 
 def _counted(boxes: Sequence[Box]) -> str:
     each = "; ".join(f"{i}: {_place(box)}" for i, box in enumerate(boxes, 1))
-    return f"{len(boxes)} {'face' if len(boxes) == 1 else 'faces'}, the largest first ({each})"
+    return f"{counted(len(boxes), 'face')}, the largest first ({each})"
 
 
 def _place(box: Box) -> str:

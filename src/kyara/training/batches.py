@@ -11,8 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kyara.files.dataset import Dataset, Stream
+from kyara.files.dataset import Dataset
 from kyara.files.pictures import to_float
+from kyara.files.stream import Stream
 from kyara.models.base import Batch, Model
 from kyara.training.trainer import Options
 

@@ -1,0 +1,97 @@
+"""The results of `kyara tag`, and what it prints of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kyara.files.names import counted, printable
+from kyara.verbs import Result
+
+START = 20
+"""Answers that a committee needs; the first batch of questions has as many."""
+SHOWN = 10
+"""Maximum number of unreadable pictures, and of values of an attribute, in the summary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TagResult(Result):
+    """What was filled in, and what is left."""
+
+    pictures: int
+    model: str
+    attributes: Mapping[str, Mapping[str, Any]]
+    """Attribute -> `unknown`: pictures without a value; and unless it was a dry run, `filled`: how many were filled in,
+    and `values`: how often with which value."""
+    left_out: Sequence[Mapping[str, str]] = ()
+    """file_name and reason of each picture that could not be read."""
+    dry_run: bool = False
+
+    def __str__(self) -> str:
+        pictures = counted(self.pictures, "picture")
+        if self.dry_run:
+            unknown = [f"  {name}: {about['unknown']:,} unknown" for name, about in self.attributes.items()]
+            return "\n".join([f"would fill in {self.out}, {pictures}, by {self.model}", *unknown])
+        lines = [f"{self.out}: {pictures}, by {self.model}"]
+        for name, about in self.attributes.items():
+            values = ", ".join(f"{printable(value)} {n:,}" for value, n in list(about["values"].items())[:SHOWN])
+            more = ", ..." if len(about["values"]) > SHOWN else ""
+            lines.append(f"  {name}: filled in {about['filled']:,}, left unknown {about['unknown']:,}")
+            lines += [f"    {values}{more}"] if values else []
+        if self.left_out:
+            lines.append(f"could not be read: {len(self.left_out):,}")
+            shown = [(entry["file_name"], entry["reason"]) for entry in self.left_out[:SHOWN]]
+            lines += [f"  {printable(name)}: {printable(why)}" for name, why in shown]
+            lines += ["  ..."] * (len(self.left_out) > SHOWN)
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompletionResult(Result):
+    """What completion did."""
+
+    attribute: str
+    values: list[str]
+    pictures: int
+    unknown: int
+    """Pictures that have no value."""
+    answers: int = 0
+    """Pictures with a value from a person or from the data, which the committee learns from."""
+    asked: int = 0
+    """Of these, answered in this run."""
+    accuracy: float | None = None
+    """Expected share of correct values if all open pictures were filled in, by cross-validation on the answers; None
+    while there are too few answers."""
+    precision: float | None = None
+    """Expected share of correct values among those filled in; None if there are none."""
+    filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Value -> pictures that it was filled in for."""
+    reach: Mapping[float, float] = dataclasses.field(default_factory=dict)
+    """Precision -> share of the open pictures that could be filled in with it."""
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Pictures that cannot be read, and why."""
+    questions: tuple[Path, Path] | None = None
+    """The contact sheet and the CSV to fill in, where nobody could be asked."""
+    dry_run: bool = False
+
+    def __str__(self) -> str:
+        if self.dry_run:
+            return f"would ask about {self.attribute}: {self.unknown:,} of {self.pictures:,} unknown"
+        lines = [f"{self.attribute}: {counted(self.answers, 'answer')}, {self.asked:,} of them new"]
+        if self.accuracy is None:
+            lines.append(f"  nothing filled in yet: it takes {START} answers with at least two different values")
+        else:
+            sure = f", about {self.precision:.1%} of it correct" if self.precision is not None else ""
+            lines.append(f"  filled in {sum(self.filled.values()):,}{sure}; left unknown {self.unknown:,}")
+            lines += [f"    {printable(value)} {n:,}" for value, n in self.filled.items()]
+            could = ", ".join(f"{share:.0%} at precision {target:g}" for target, share in self.reach.items())
+            lines.append(f"  of all open pictures, {self.accuracy:.1%} would be correct; could fill in {could}")
+        if self.left_out:
+            lines.append(f"  could not be read: {len(self.left_out):,}")
+            lines += [f"    {printable(name)}: {printable(why)}" for name, why in list(self.left_out.items())[:SHOWN]]
+        if self.questions:
+            picture, table = self.questions
+            lines.append(f"  look at {picture}, fill in {table}, then run this again with --answers {table}")
+        return "\n".join(lines)

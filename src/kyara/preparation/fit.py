@@ -1,0 +1,51 @@
+"""One picture of `kyara prepare`: decoded, cropped, resized and encoded, in a worker process."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from kyara.files import pictures
+from kyara.preparation import detect as detectors
+from kyara.preparation.duplicates import Impression, impression
+
+TOO_SMALL, NO_FACE = "too small", "nothing detected"
+
+Crop = Literal["center", "whole"]
+
+
+@dataclasses.dataclass
+class Fitted:
+    """A picture of the result."""
+
+    data: bytes
+    """As WebP, lossless."""
+    impression: Impression
+
+
+@dataclasses.dataclass
+class Rejected:
+    """Why a picture that can be decoded is not used."""
+
+    reason: str
+    detail: str
+
+
+def fit(
+    data: bytes, name: str, *, width: int, height: int, crop: Crop, min_size: int, detect: str | None
+) -> Fitted | Rejected:
+    """The picture at that size, in pixels. PictureError if it cannot be decoded."""
+    picture = pictures.decode(data, name)
+    if detect is not None:
+        boxes = detectors.load(detect)(picture)
+        if not boxes:
+            return Rejected(NO_FACE, f"by {detect}")
+        picture = max(boxes, key=lambda box: box.area).cut(picture)
+    h, w = picture.shape[:2]
+    if min(h, w) < max(min_size, 1):
+        return Rejected(TOO_SMALL, f"{w}x{h} pixels, the shorter side must have {min_size}")
+    resize = pictures.pad_to if crop == "whole" else pictures.center_crop
+    fitted = np.ascontiguousarray(resize(picture, width, height))
+    return Fitted(pictures.encode_webp(fitted), impression(fitted))
