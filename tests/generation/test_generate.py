@@ -6,6 +6,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,11 @@ from kyara.models.base import Config, DataConfig, Scorer
 
 
 class Brightness(Scorer):
-    """Stands in for a recogniser: the brighter, the more whole."""
+    """A scorer whose scores are known: the brighter, the higher."""
 
     def __init__(self) -> None:
         super().__init__(Config(DataConfig(16, 24)))
-        self.checkpoint = checkpoint.Checkpoint(Path(), "brightness", {}, {})
-        vars(self.checkpoint)["hash"] = "0" * 16
+        self.checkpoint = SimpleNamespace(hash="0" * 16)  # type: ignore[assignment]
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def scores(self, pictures: Tensor) -> Tensor:
