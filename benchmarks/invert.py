@@ -24,10 +24,10 @@ from torch import Tensor
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, to_float
 from kyara.generation.styles import load_styled
-from kyara.inversion.latents import Latents
-from kyara.inversion.search import Search, search
+from kyara.inversion.latents import LatentSpace
+from kyara.inversion.search import SearchSettings, search
 from kyara.models.base import latents
-from kyara.perception.lpips import Lpips, Perceptual, load_perceptual
+from kyara.perception.lpips import LpipsDistance, PerceptualDistance, load_perceptual
 from kyara.perception.vgg16 import VGG16
 
 FIRST = 1_000_000
@@ -71,10 +71,10 @@ def measure(model: str, targets: Tensor, peer: int, threads: int | None, most: i
     generator.requires_grad_(False)
     perceptual = load_perceptual("builtin", CPU)
     began = time.perf_counter()
-    space = Latents(generator)
+    space = LatentSpace(generator)
     fitting = time.perf_counter() - began
     for steps in [steps for steps in OURS if steps <= most]:
-        found = search(targets, space, perceptual, Search(steps=steps))
+        found = search(targets, space, perceptual, SearchSettings(steps=steps))
         reached = lpips(network, found.pictures, targets, 10)
         print(
             f"ours, {steps:4d} steps: LPIPS {_mean_and_worst(reached)}, {found.seconds / len(targets):.2f} s a picture"
@@ -91,7 +91,7 @@ def measure(model: str, targets: Tensor, peer: int, threads: int | None, most: i
     )
     for about, see, noisy in (
         ("built-in", perceptual, False),
-        ("LPIPS and noise", Lpips("vgg16", vgg16_archive(), CPU), True),
+        ("LPIPS and noise", LpipsDistance("vgg16", vgg16_archive(), CPU), True),
     ):
         _as_near(about, few, space, see, noisy, network, float(theirs.mean()), seconds, fitting, most)
     print(json.dumps({"model": model, "count": len(targets), "lpips": float(reached.mean())}))
@@ -100,8 +100,8 @@ def measure(model: str, targets: Tensor, peer: int, threads: int | None, most: i
 def _as_near(
     about: str,
     few: Tensor,
-    space: Latents,
-    perceptual: Perceptual,
+    space: LatentSpace,
+    perceptual: PerceptualDistance,
     noise: bool,
     network: VGG16,
     wanted: float,
@@ -111,7 +111,7 @@ def _as_near(
 ) -> None:
     """Prints the shortest search that reaches the distance `wanted`, and the ratio of the times."""
     for steps in [steps for steps in OURS if steps <= most]:
-        found = search(few, space, perceptual, Search(steps=steps, noise=noise))
+        found = search(few, space, perceptual, SearchSettings(steps=steps, noise=noise))
         reached = float(lpips(network, found.pictures, few, 10).mean())
         if reached <= wanted:
             ours = fitting + found.seconds

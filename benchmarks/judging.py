@@ -18,22 +18,22 @@ from kyara.files.pictures import sheet, to_uint8
 from kyara.perception import landmarks
 from kyara.perception.vgg16 import VGG16
 from kyara.rewriting.edit import Picture, as_mask, overlay
-from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.lessons import SEEN, rimmed
-from kyara.rewriting.nonlinear import Difference
-from kyara.rewriting.teaching import added
+from kyara.rewriting.learning import added
+from kyara.rewriting.lessons import MIN_ALPHA, with_border
+from kyara.rewriting.nonlinear import WeightDifference
+from kyara.rewriting.samples import Samples
 
-Made = Difference | torch.nn.Module
+Made = WeightDifference | torch.nn.Module
 """A difference of weights, or a network."""
 
 
-def shown(hosts: Hosts, pictures: Sequence[Picture], made: Made | None = None) -> Tensor:
+def shown(hosts: Samples, pictures: Sequence[Picture], made: Made | None = None) -> Tensor:
     """Pictures by the network, or by a changed one: (N, 3, H, W)."""
     with torch.no_grad():
         if isinstance(made, torch.nn.Module):
-            hosts, made = Hosts(made, hosts.name, hosts.given), None  # type: ignore[arg-type]
+            hosts, made = Samples(made, hosts.name, hosts.data), None  # type: ignore[arg-type]
         with added(hosts.model, made or {}):
-            return torch.cat([hosts.like(picture, 0)() for picture in pictures]).float()
+            return torch.cat([hosts.variants(picture, 0)() for picture in pictures]).float()
 
 
 def pasted(pattern: str, face: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def pasted(pattern: str, face: Tensor) -> Tensor:
 def part_of_example(pattern: str, face: Tensor) -> dict[str, Any]:
     """Mask and source of an example: the bounding box of the pattern, and the pattern in one picture."""
     full = pasted(pattern, face).movedim(0, 2).numpy()
-    rows, columns = (np.flatnonzero((full[:, :, 3] > SEEN).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((full[:, :, 3] > MIN_ALPHA).any(axis)) for axis in (1, 0))
     x, y, width, height = (int(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1))
     part = full[y : y + height, x : x + width] * [127.5, 127.5, 127.5, 255] + [127.5, 127.5, 127.5, 0]
     picture = np.clip(np.round(part), 0, 255).astype(np.uint8)
@@ -62,13 +62,13 @@ def part_of_example(pattern: str, face: Tensor) -> dict[str, Any]:
 class Judge:
     """Inside and outside errors of a pattern on some pictures."""
 
-    def __init__(self, pattern: str, hosts: Hosts, pictures: Sequence[Picture], faces: Tensor | None = None) -> None:
+    def __init__(self, pattern: str, hosts: Samples, pictures: Sequence[Picture], faces: Tensor | None = None) -> None:
         """The pattern is placed by the landmarks of `faces` (N, 3, H, W), by default those that the network makes of
         `pictures`."""
         self.hosts, self.pictures, self.network = hosts, pictures, load_vgg16()
         self.before = before = shown(hosts, pictures)
         laid = torch.stack([pasted(pattern, face) for face in (before if faces is None else faces)])
-        self.alpha, self.elsewhere = laid[:, 3:], 1 - rimmed(laid[:, 3:])
+        self.alpha, self.elsewhere = laid[:, 3:], 1 - with_border(laid[:, 3:])
         with torch.no_grad():
             self.wanted, self.was = (
                 self.network.unit_maps(x) for x in (before.lerp(laid[:, :3], laid[:, 3:]), before.clamp(-1, 1))

@@ -22,9 +22,9 @@ from common import held_out, load_vgg16, lpips, machine, print_table, run
 from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
-from kyara.inversion.latents import Latents
-from kyara.models.projector import places, still
-from kyara.nn.activations import Cut
+from kyara.inversion.latents import LatentSpace
+from kyara.models.projector import fixed_seed, places
+from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
 
 Named = Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -55,13 +55,12 @@ def measure(
     chosen = np.random.RandomState(0).permutation(chosen)[:count].tolist()
     given = to_float(np.stack([*dataset.decode(chosen, network.config.data.width, network.config.data.height)]))
     vgg16 = load_vgg16()
-    space = Latents(network)
-    guessed = space.styles(space.guess(given)).float()
+    space = LatentSpace(network)
+    guessed = space.styles(space.encode(given)).float()
     span = network.memories()[first.config.generator.layer]
-    cut = Cut(network, span, span)
-    hosts = [cut.open(lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
-    with still(7):
-        own = [cut.open(network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
+    hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
+    with fixed_seed(7):
+        own = [capture(network, span, network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)
@@ -70,14 +69,14 @@ def measure(
     def distance(made: torch.Tensor) -> float:
         return float(lpips(vgg16, made.clamp(-1, 1), given).mean())
 
-    shown = [given[:12], torch.cat([host.picture for host in hosts])[:12]]
-    rows["the host itself"] = {"LPIPS": distance(torch.cat([host.picture for host in hosts]))}
+    shown = [given[:12], torch.cat([host.pictures for host in hosts])[:12]]
+    rows["the host itself"] = {"LPIPS": distance(torch.cat([host.pictures for host in hosts]))}
     for name, projector in loaded.items():
         assert hasattr(projector, "project")
         with torch.no_grad():
-            found = [projector.project(x, host.picture) for x, host in zip(given.split(50), hosts, strict=True)]
+            found = [projector.project(x, host.pictures) for x, host in zip(given.split(50), hosts, strict=True)]
             made = torch.cat([host.decode(value) for value, host in zip(found, hosts, strict=True)])
-            again = torch.cat([projector.project(host.picture, host.picture) for host in own])
+            again = torch.cat([projector.project(host.pictures, host.pictures) for host in own])
         rows[name] = {
             "LPIPS": distance(made),
             "Wasserstein": float(sliced_wasserstein(places(torch.cat(found)) / scale, true / scale, directions)),

@@ -43,10 +43,10 @@ from torch import Tensor
 from kyara import models
 from kyara.perception.lpips import load_perceptual
 from kyara.rewriting.edit import Picture, read_edit
-from kyara.rewriting.hosts import Hosts
+from kyara.rewriting.learning import RuleTrainer, added, example_batches, learn_rule, overlays_of
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import Settings
-from kyara.rewriting.teaching import Teacher, added, lessons_of, overlays_of, teach_rule
+from kyara.rewriting.samples import Samples
+from kyara.rewriting.settings import Settings
 
 JUDGED = [Picture(seed=seed) for seed in range(200, 216)]
 TAUGHT = 10
@@ -77,7 +77,7 @@ def edits(
         steps: Overrides the steps of the nonlinear memory and of fine-tuning.
     """
     network = models.load(of).requires_grad_(False)
-    hosts, finder = Hosts(network, of), models.load(projector).requires_grad_(False)
+    hosts, finder = Samples(network, of), models.load(projector).requires_grad_(False)
     rows: list[dict[str, Any]] = []
     print(machine(), flush=True)
     for pattern in [one for one in PATTERNS if not only or one in only.split(",")]:
@@ -89,7 +89,7 @@ def edits(
                 if (methods and method not in methods.split(",")) or (repeat and method in ONCE):
                     continue
                 began = time.perf_counter()
-                made = teach(Teacher(hosts, finder), edit, steps)
+                made = teach(RuleTrainer(hosts, finder), edit, steps)
                 seconds = time.perf_counter() - began
                 picture = judge.shown(made)
                 row = {"pattern": pattern, "method": method, "repeat": repeat, "seconds": seconds}
@@ -124,8 +124,8 @@ def sweep(
         q: Weights of new ones.
         steps: Overrides the steps.
     """
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
-    teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
+    hosts = Samples(models.load(of).requires_grad_(False), of)
+    teacher = RuleTrainer(hosts, models.load(projector).requires_grad_(False))
     judge, edit = Judge(pattern, hosts, JUDGED), read_edit(example_edit(pattern, hosts, 0))
     print("| inside / outside | " + " | ".join(f"q = {one}" for one in q.split(",")) + " |")
     print("|---" * (1 + len(q.split(","))) + "|")
@@ -153,8 +153,8 @@ def together(
         others: Patterns, each of which is combined with it.
         steps: Overrides the steps.
     """
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
-    teacher = Teacher(hosts, models.load(projector).requires_grad_(False))
+    hosts = Samples(models.load(of).requires_grad_(False), of)
+    teacher = RuleTrainer(hosts, models.load(projector).requires_grad_(False))
     judges = {name: Judge(name, hosts, JUDGED) for name in (one, *others.split(","))}
     edits = {name: read_edit(example_edit(name, hosts, 0)) for name in judges}
     teach: Any = by_nonlinear()
@@ -175,7 +175,7 @@ def together(
             print(f"| {first} | {then} | " + " | ".join(f"{share:.2f}" for share in kept) + " |", flush=True)
 
 
-def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
+def example_edit(pattern: str, hosts: Samples, repeat: int) -> dict[str, Any]:
     """An edit with three examples of a pattern."""
     seeds = range(TAUGHT + 3 * repeat, TAUGHT + 3 * repeat + 3)
     faces = shown(hosts, [Picture(seed=seed) for seed in seeds])
@@ -186,7 +186,7 @@ def example_edit(pattern: str, hosts: Hosts, repeat: int) -> dict[str, Any]:
 def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> None:
     """Writes an edit file with its pictures for each pattern."""
     folder.mkdir(parents=True, exist_ok=True)
-    hosts = Hosts(models.load(of).requires_grad_(False), of)
+    hosts = Samples(models.load(of).requires_grad_(False), of)
     for pattern in PATTERNS:
         edit, stem = example_edit(pattern, hosts, 0), pattern.replace(" ", "-")
         for example in edit["examples"]:
@@ -198,53 +198,53 @@ def files(folder: tyro.conf.Positional[Path], *, of: str = "builtin:anime") -> N
         (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 
 
-Method = Callable[[Teacher, Any, int | None], Made]
+Method = Callable[[RuleTrainer, Any, int | None], Made]
 """(teacher, edit, steps or None for the default) -> the changed network."""
 
 
 def by_nonlinear(layers: int | None = None, **changes: float) -> Method:
-    def teach(base: Teacher, edit: Any, steps: int | None) -> Made:
+    def teach(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
         settings = dataclasses.replace(Settings(), **changes)
         settings = dataclasses.replace(settings, steps=steps or settings.steps)
-        return teach_rule(dataclasses.replace(base, layers=layers, settings=settings), edit).difference
+        return learn_rule(dataclasses.replace(base, layers=layers, settings=settings), edit).difference
 
     return teach
 
 
-def by_linear(base: Teacher, edit: Any, steps: int | None) -> Made:
-    return teach_rule(Teacher(base.hosts, base.projector, "linear"), edit).difference
+def by_linear(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
+    return learn_rule(RuleTrainer(base.samples, base.projector, "linear"), edit).difference
 
 
-def by_examples(base: Teacher, edit: Any, steps: int | None) -> Made:
+def by_examples(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
     """The closed-form linear memory, from the three examples alone."""
-    return teach_rule(Teacher(base.hosts, base.projector, "linear", spread=0, variants=0), edit).difference
+    return learn_rule(RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0), edit).difference
 
 
-def by_steps(base: Teacher, edit: Any, steps: int | None) -> Made:
+def by_steps(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
     """Bau et al. as published: rank 1, 2,001 steps, from the examples alone."""
-    teacher = Teacher(base.hosts, base.projector, "linear", spread=0, variants=0)
-    others = teacher.others(teacher.cut, 96, 1000)
-    memory = LinearMemory(teacher.cut, others)
-    given, _, _ = lessons_of(teacher, teacher.cut, edit, overlays_of(edit, base.hosts), others, memory, None)
-    return memory.insert(given, memory.directions(given))
+    trainer = RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0)
+    layer = trainer.last_layer
+    memory = LinearMemory(trainer.random(layer, 96, 1000))
+    batches = example_batches(trainer, layer, edit, overlays_of(edit, base.samples), memory)
+    return memory.insert(batches, memory.directions(batches))
 
 
-def by_tuning(base: Teacher, edit: Any, steps: int | None) -> Made:
+def by_tuning(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
     """Fine-tunes a copy on the three pasted pictures: 100 steps of Adam, by pixels and built-in features."""
     network: Any = copy.deepcopy(base.model)
-    hosts = Hosts(network, base.hosts.name)
+    hosts = Samples(network, base.samples.name)
     laid = [x for x in overlays_of(edit, hosts) if x is not None]
-    ws = torch.cat([hosts.styles(example.host) for example in edit.examples])
+    ws = torch.cat([hosts.styles(example.target) for example in edit.examples])
     with torch.no_grad():
         own = network.synthesise(ws).float()
     target = own.lerp(torch.stack(laid)[:, :3], torch.stack(laid)[:, 3:])
     perceptual = load_perceptual("builtin", target.device)
-    seen = perceptual.see(target)
+    seen = perceptual.features(target)
     synthesis = network.g_ema.synthesis.requires_grad_(True)
     adam = torch.optim.Adam(synthesis.parameters(), lr=2e-3, betas=(0.9, 0.99))
     for _ in range(steps or 100):
         made = synthesis(ws, False).float()
-        loss = perceptual.distance(perceptual.see(made), seen).mean() + 10 * (made - target).square().mean()
+        loss = perceptual.distance(perceptual.features(made), seen).mean() + 10 * (made - target).square().mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -264,8 +264,8 @@ METHODS: dict[str, Method] = {
     "L=1": by_nonlinear(1),
     "L=2": by_nonlinear(2),
     "L=4": by_nonlinear(4),
-    "features alone q=30": by_nonlinear(q=30.0, shown=0.0, unchanged=0.0),
-    "features alone p=q=1": by_nonlinear(q=1.0, shown=0.0, unchanged=0.0),
+    "features alone q=30": by_nonlinear(q=30.0, inside=0.0, outside=0.0),
+    "features alone p=q=1": by_nonlinear(q=1.0, inside=0.0, outside=0.0),
     "without features": by_nonlinear(p=0.0, q=0.0),
 }
 ONCE = ("linear from three", "linear from three in 2001 steps")

@@ -29,8 +29,8 @@ from kyara.files.pictures import to_float
 from kyara.models.base import Inpainter
 from kyara.perception import landmarks
 from kyara.rewriting.edit import Picture, read_edit
-from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.teaching import Teacher, teach_rule
+from kyara.rewriting.learning import RuleTrainer, learn_rule
+from kyara.rewriting.samples import Samples
 
 JUDGED, TAUGHT = 16, 3
 EYES = slice(0, 8)
@@ -63,13 +63,13 @@ def measure(
         sheet: Picture of the held-out pictures, the outputs before, and the outputs with each pattern.
     """
     network = models.load(model).requires_grad_(False)
-    hosts, finder = Hosts(network, model, open_dataset(photos)), models.load(projector).requires_grad_(False)
-    base = Teacher(hosts, finder, layers=layers)
+    hosts, finder = Samples(network, model, open_dataset(photos)), models.load(projector).requires_grad_(False)
+    base = RuleTrainer(hosts, finder, layers=layers)
     if steps:
         base = dataclasses.replace(base, settings=dataclasses.replace(base.settings, steps=steps))
-    assert hosts.given is not None
+    assert hosts.data is not None
     known, unknown = (
-        chosen(hosts, data, count) for data, count in ((hosts.given, TAUGHT), (open_dataset(held), JUDGED))
+        chosen(hosts, data, count) for data, count in ((hosts.data, TAUGHT), (open_dataset(held), JUDGED))
     )
     fills = isinstance(network, Inpainter)
     faces = to_float(np.stack([picture.rgba[:, :, :3] for picture in unknown]))  # type: ignore[index]
@@ -80,7 +80,7 @@ def measure(
         judge = Judge(pattern, hosts, unknown, faces if fills else None)
         rows = rows if len(rows) > 1 else [faces, judge.before]
         began = time.perf_counter()
-        taught = teach_rule(base, read_edit({"name": pattern, "examples": examples(pattern, hosts, known, fills)}))
+        taught = learn_rule(base, read_edit({"name": pattern, "examples": examples(pattern, hosts, known, fills)}))
         made = judge.shown(taught.difference)
         rows.append(made)
         row = {"inside": judge.inside(made), "outside": judge.outside(made), "seconds": time.perf_counter() - began}
@@ -90,7 +90,7 @@ def measure(
         write_sheet(sheet, rows)
 
 
-def examples(pattern: str, hosts: Hosts, pictures: list[Picture], fills: bool) -> list[dict[str, Any]]:
+def examples(pattern: str, hosts: Samples, pictures: list[Picture], fills: bool) -> list[dict[str, Any]]:
     """Each picture with the mask and the pattern."""
     made = shown(hosts, pictures)
     found = []
@@ -102,7 +102,7 @@ def examples(pattern: str, hosts: Hosts, pictures: list[Picture], fills: bool) -
     return found
 
 
-def chosen(hosts: Hosts, data: Dataset, count: int) -> list[Picture]:
+def chosen(hosts: Samples, data: Dataset, count: int) -> list[Picture]:
     """Random pictures of a dataset at the network's size; for an inpainter with a hole at the eyes."""
     width, height = hosts.size
     some = np.random.RandomState(0).permutation(len(data))[:count].tolist()

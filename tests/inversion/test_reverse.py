@@ -1,4 +1,4 @@
-"""Two generators that share their latents: blended, drawn with, asked for colours."""
+"""Two generators that share their latents: blends, variants and labels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from kyara.models.base import latents
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     folder = tmp_path_factory.mktemp("pair")
     parent = pair.write(folder / "parent")
-    child = pair.write(folder / "child", told=True, near=parent, seed=1)
+    child = pair.write(folder / "child", labels=True, near=parent, seed=1)
     return models.load(parent), models.load(child)
 
 
-def test_blends_begin_and_end_with_their_makers(both: tuple[Any, Any]) -> None:
+def test_blends_start_and_end_with_the_pair(both: tuple[Any, Any]) -> None:
     parent, child = both
     ws = parent.styles(latents(range(3), parent.z_dim))
     layers = len(parent.layers()["g"])
@@ -88,19 +88,19 @@ def test_the_colour_layer_is_found() -> None:
 
 def test_variants_reach_up_to_the_colour_layer(both: tuple[Any, Any]) -> None:
     _, child = both
-    assert {v.position for v in reverse.variants(child, "labels", 4)} == {4}
-    assert {v.position for v in reverse.variants(child, "photo", 4)} == {child.mean_w(1).shape[1]}
+    assert {v.layer for v in reverse.variants(child, "labels", 4)} == {4}
+    assert {v.layer for v in reverse.variants(child, "photo", 4)} == {child.mean_w(1).shape[1]}
     assert len(set(reverse.variants(child, "mean", 4))) == len(reverse.variants(child, "mean", 4)) > 4
 
 
-def test_colours_are_carried_over_as_far_as_they_are_known(both: tuple[Any, Any]) -> None:
+def test_colours_of_the_photo_become_labels_of_the_child(both: tuple[Any, Any]) -> None:
     _, child = both
     photo = np.full((64, 64, 3), (225, 180, 160), np.uint8)  # skin
     photo[:12] = (90, 60, 44)  # brown hair
-    assert reverse.carried([photo], child, {}) == [{"hair": 1, "eyes": 0}]
-    assert reverse.carried([photo], child, {"hair": 2}) == [{"hair": 2, "eyes": 0}]
+    assert reverse.labels_of_photos([photo], child.config.data.attributes, {}) == [{"hair": 1, "eyes": 0}]
+    assert reverse.labels_of_photos([photo], child.config.data.attributes, {"hair": 2}) == [{"hair": 2, "eyes": 0}]
     photo[:12] = (30, 28, 28)
-    assert reverse.carried([photo], child, {})[0]["hair"] == 0
+    assert reverse.labels_of_photos([photo], child.config.data.attributes, {})[0]["hair"] == 0
 
 
 def test_lab_against_known_colours() -> None:
@@ -114,7 +114,7 @@ def test_lab_against_known_colours() -> None:
         assert traits.lab(np.array(colour, np.uint8)) == pytest.approx(wanted, abs=0.05)
 
 
-def test_what_is_kept() -> None:
+def test_kept_measures_the_similarity() -> None:
     random = np.random.RandomState(0)
     photo = random.randint(0, 255, (64, 64, 3)).astype(np.uint8)
     other = random.randint(0, 255, (64, 64, 3)).astype(np.uint8)

@@ -19,7 +19,7 @@ from kyara.files.errors import DatasetError
 from kyara.labels import complete as module
 from kyara.labels.ask import InFiles, OnTerminal, StopAsking, read_answers
 from kyara.labels.attributes import Label, read_labels, write_labels
-from kyara.labels.colours import colours
+from kyara.labels.colours import colours, lab
 from kyara.labels.complete import START, complete
 
 SHADES = {"red": (200, 40, 30), "green": (40, 180, 60), "blue": (30, 60, 200)}
@@ -250,5 +250,5 @@ def test_colours_see_shade_and_place() -> None:
     assert one.shape == (500,) and np.allclose((one**2).reshape(5, -1).sum(1), 1, atol=1e-5)
     assert np.allclose(one[:100], other[:100], atol=0.05)  # the whole has the same colours,
     assert np.abs(one - other).max() > 0.5  # elsewhere
-    lab = colours.__globals__["_lab"](np.array([[[255, 0, 0], [255, 255, 255], [0, 0, 0]]], dtype=np.uint8))
-    assert np.allclose(lab, [[[53.24, 80.09, 67.20], [100, 0, 0], [0, 0, 0]]], atol=0.05)  # published values
+    found = lab(np.array([[[1.0, 0, 0], [1, 1, 1], [0, 0, 0]]]))
+    assert np.allclose(found, [[[53.24, 80.09, 67.20], [100, 0, 0], [0, 0, 0]]], atol=0.05)  # published values

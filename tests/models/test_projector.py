@@ -67,7 +67,7 @@ def test_the_true_features_restore_the_picture() -> None:
     model.losses("g", batch)
     torch.manual_seed(1)
     host, pictures, altered = model._given(batch.real)
-    assert torch.equal(pictures, host.picture) and not altered.any()
+    assert torch.equal(pictures, host.pictures) and not altered.any()
     true = (host.value - model.mean) / model.deviation
     model.g.forward = lambda pictures, hosts: true  # type: ignore[method-assign,assignment]
     torch.manual_seed(1)
@@ -83,7 +83,7 @@ def test_altered_pictures_are_altered_where_it_says() -> None:
     model = tiny(altered=1.0)
     torch.manual_seed(0)
     host, pictures, altered = model._given(torch.zeros(16, 3, 64, 64))
-    same = (pictures == host.picture).all(1, keepdim=True)
+    same = (pictures == host.pictures).all(1, keepdim=True)
     near = torch.nn.functional.interpolate(altered.float(), (64, 64)) > 0
     assert (same | near).all() and not same.all((1, 2, 3)).any()
 

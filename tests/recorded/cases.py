@@ -257,7 +257,7 @@ def tag_complete(given: Given) -> Made:
 @case
 def invert(given: Given) -> Made:
     faces = faces_of(given, "builtin:anime", "0,1", "faces", truncation=1.0)
-    out = kyara.invert("builtin:anime", faces, out=given.folder / "out", steps=6)
+    out = kyara.invert("builtin:anime", faces, out=given.folder / "out", steps=6).out
     found = [row["file_name"] for row in read_gallery(out) if row["shows"] == "found"]
     changed = kyara.generate(like=out / found[0], where="hair=black", rank="none", out=given.folder / "black").out
     return {
@@ -272,7 +272,7 @@ def pair_of(given: Given) -> tuple[str, str, Path]:
     import pair
 
     parent = pair.write(given.folder / "parent")
-    child = pair.write(given.folder / "child", told=True, near=parent, seed=1)
+    child = pair.write(given.folder / "child", labels=True, near=parent, seed=1)
     return parent, child, faces_of(given, parent, "2", "people", truncation=1.0)
 
 
@@ -280,14 +280,14 @@ def pair_of(given: Given) -> tuple[str, str, Path]:
 def invert_tuned(given: Given) -> Made:
     parent, _, people = pair_of(given)
     options: dict[str, Any] = {"space": "w", "start": "mean", "steps": 10, "tune_steps": 10, "noise": True}
-    out = kyara.invert(parent, people, out=given.folder / "out", **options)
+    out = kyara.invert(parent, people, out=given.folder / "out", **options).out
     return {**gallery(out), "tuned": weights(out / "tuned")}
 
 
 @case
 def avatar(given: Given) -> Made:
     people = faces_of(given, "builtin:photo", "6", "people", truncation=0.85)
-    out = kyara.avatar(people, out=given.folder / "out", aligned=True, steps=5, pose=False)
+    out = kyara.avatar(people, out=given.folder / "out", aligned=True, steps=5, pose=False).out
     steps = sorted((out / "steps").iterdir())
     return {**gallery(out), "steps": [decode(path) for path in steps], "latent": latent(next(out.glob("seed*.png")))}
 
@@ -299,7 +299,7 @@ def avatar_otherwise(given: Given) -> Made:
     made: Made = {}
     for name, options in {"blended": blended, "photo": {"colours": "photo"}}.items():
         options |= {"parent": parent, "child": child, "aligned": True, "steps": 8, "sweep": False}
-        out = kyara.avatar(people, out=given.folder / name, pose=name == "photo", **options)
+        out = kyara.avatar(people, out=given.folder / name, pose=name == "photo", **options).out
         made |= {f"{name} {key}": value for key, value in gallery(out).items()}
     return made
 
@@ -363,15 +363,15 @@ def rewritten(out: Path) -> Made:
 
 @case
 def rewrite_nonlinear(given: Given) -> Made:
-    out = kyara.rewrite("builtin:anime", [edit((250, 10, 10))], out=given.folder / "out", steps=6, spread=8)
-    half = kyara.rewrite(str(out), strength=0.5, out=given.folder / "half")
+    out = kyara.rewrite("builtin:anime", [edit((250, 10, 10))], out=given.folder / "out", steps=6, extra_images=8).out
+    half = kyara.rewrite(str(out), strength=0.5, out=given.folder / "half").out
     return {**rewritten(out), "half": weights(half)}
 
 
 @case
 def rewrite_linear(given: Given) -> Made:
-    options: dict[str, Any] = {"memory": "linear", "rank": 2, "spread": 8}
-    return rewritten(kyara.rewrite("builtin:anime", [edit((10, 10, 250))], out=given.folder / "out", **options))
+    options: dict[str, Any] = {"memory": "linear", "rank": 2, "extra_images": 8}
+    return rewritten(kyara.rewrite("builtin:anime", [edit((10, 10, 250))], out=given.folder / "out", **options).out)
 
 
 @case
@@ -381,8 +381,8 @@ def rewrite_erasing(given: Given) -> Made:
 
     small = generator(given.folder / "g")
     gone = {**edit((0, 0, 0), erase=True, source=None), "name": "gone"}
-    options: dict[str, Any] = {"projector": projector_of(given.folder / "p", small), "steps": 10, "spread": 16}
-    return rewritten(kyara.rewrite(small, [edit((250, 10, 10)), gone], out=given.folder / "out", **options))
+    options: dict[str, Any] = {"projector": projector_of(given.folder / "p", small), "steps": 10, "extra_images": 16}
+    return rewritten(kyara.rewrite(small, [edit((250, 10, 10)), gone], out=given.folder / "out", **options).out)
 
 
 # Evaluation.

@@ -1,4 +1,4 @@
-"""A small generator with random weights, its projector, and edits to teach it."""
+"""A small generator with random weights, its projector, and edits for it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,28 @@ def generator(path: Path, seed: int = 0) -> str:
     return str(path)
 
 
+def untrained(path: Path, kind: str) -> str:
+    """The preset `tiny` of an architecture, with random weights."""
+    torch.manual_seed(2)
+    config = models.architecture(kind).presets["tiny"]
+    numbers, model = dataclasses.asdict(config), models.architecture(kind)(config)
+    checkpoint.write(path, model=kind, config=numbers, weights=models.stored(model), card="", about={})
+    return str(path)
+
+
 def projector_of(path: Path, of: str) -> str:
-    """One with random weights that answer to what they see."""
+    """A projector with random weights."""
     torch.manual_seed(1)
     config = projector.PRESETS["tiny"].replace(**projector.Model.describe_source(of, "auto"))
     model = projector.Model(config)
     model.deviation.fill_(0.5)
-    card = checkpoint.write
-    card(path, model="projector", config=dataclasses.asdict(config), weights=models.stored(model), card="", about={})
+    numbers, weights = dataclasses.asdict(config), models.stored(model)
+    checkpoint.write(path, model="projector", config=numbers, weights=weights, card="", about={})
     return str(path)
 
 
 def pattern(colour: tuple[int, int, int] = (250, 10, 10)) -> np.ndarray:
-    """A disc, (12, 12, 4) uint8; transparent outside."""
+    """A disc on a transparent background, (12, 12, 4) uint8."""
     y, x = np.mgrid[:12, :12] - 5.5
     full = np.zeros((12, 12, 4), np.uint8)
     full[x**2 + y**2 < 34] = (*colour, 255)

@@ -1,4 +1,4 @@
-"""What may stand in an edit, and what is refused."""
+"""What an edit may hold, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kyara.rewriting.edit import as_mask, cropped, overlay, read_edit
+from kyara.rewriting.edit import as_mask, crop, overlay, read_edit
 
 RED = np.full((4, 4, 3), (255, 0, 0), np.uint8)
 GOOD: dict[str, Any] = {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": RED}}
@@ -31,42 +31,43 @@ def test_an_edit_file_is_read_with_its_pictures(tmp_path: Path) -> None:
         written(tmp_path, {"seed": 3, "mask": "mask.png", "source": {"picture": "red.png"}}, checkpoint="ab")
     )
     (example,) = edit.examples
-    assert (edit.name, edit.checkpoint, example.host.seed) == ("edit", "ab", 3)
+    assert (edit.name, edit.checkpoint, example.target.seed) == ("edit", "ab", 3)
     assert isinstance(example.mask, np.ndarray) and example.mask.sum() == 12
     assert example.source is not None and example.source.rgba is not None
     assert example.source.rgba.shape == (4, 4, 4) and (example.source.rgba[:, :, 3] == 255).all()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"mask": [1, 2, 3]}, "a box is x, y, width, height"),
         ({"mask": [1, 2, 0, 3]}, "a box is"),
         ({"mask": [-1, 2, 3, 3]}, "a box is"),
         ({"mask": np.zeros((8, 8), np.float32)}, "empty"),
         ({"mask": np.full((8, 8), np.nan)}, "numbers from 0 to 1"),
-        ({"mask": None}, "names no picture"),
+        ({"mask": None}, "is not the name of a picture"),
         ({"source": None}, "give a source, or erase"),
         ({"erase": True}, "not both"),
         ({"source": {"picture": RED, "box": [2, 2, 3, 3]}}, "reaches beyond the picture of 4x4"),
         ({"source": {"picture": np.zeros((4, 4, 4), np.uint8)}}, "all of it is transparent"),
         ({"source": {"picture": RED.astype(float)}}, "of uint8"),
         ({"source": {"seed": 1, "picture": RED}}, "not both"),
-        ({"source": {"picture": RED, "colour": 3}}, "knows no colour"),
-        ({"seed": -1}, "no whole number"),
-        ({"seed": 2**32}, "no whole number"),
+        ({"source": {"picture": RED, "colour": 3}}, "unknown key colour"),
+        ({"seed": -1}, "not a whole number"),
+        ({"seed": 2**32}, "not a whole number"),
         ({"seed": None}, "give a seed or a picture"),
-        ({"sed": 1}, "knows no sed"),
+        ({"seed": True}, "not a whole number"),
+        ({"sed": 1}, "unknown key sed"),
     ],
 )
-def test_what_makes_no_sense_is_named(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told) as error:
+def test_errors_name_the_part_that_is_wrong(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
         read_edit({"name": "x", "examples": [GOOD, {**GOOD, **change}]})
     assert "x, example 2" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../red.png", "a/../../red.png", "..\\red.png", "C:\\red.png"])
-def test_a_file_names_only_what_lies_beside_it(tmp_path: Path, name: str) -> None:
+def test_a_file_only_names_files_beside_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="put the picture beside the edit file"):
         read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": name}}))
 
@@ -91,8 +92,8 @@ def test_masks_must_fit_the_picture() -> None:
         as_mask(np.ones((9, 8), np.float32), 8, 8, "x")
 
 
-def test_a_source_is_brought_to_the_mask() -> None:
-    """Where it is transparent nothing is laid over, and the colour of what is transparent bleeds nowhere."""
+def test_a_source_is_resized_to_the_mask() -> None:
+    """Transparent pixels change nothing, and their colours do not bleed into others."""
     source = np.zeros((2, 2, 4), np.uint8)
     source[:, 0] = (255, 0, 0, 255)
     source[:, 1] = (0, 255, 0, 0)
@@ -103,4 +104,4 @@ def test_a_source_is_brought_to_the_mask() -> None:
     assert laid.shape == (8, 8, 4) and laid[:, :, 3][mask == 0].max() == 0
     assert (laid[2:6, 2, 3] > 0.9).all() and (laid[2:6, 5, 3] < 0.1).all()
     assert np.allclose(laid[2:6, 2:6, :3], (1, -1, -1))
-    assert cropped(source, (0, 0, 1, 2), "x").shape == (2, 1, 4)
+    assert crop(source, (0, 0, 1, 2), "x").shape == (2, 1, 4)

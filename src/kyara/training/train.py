@@ -190,6 +190,8 @@ def build(
         network = models.architecture(model)(config)
     except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
         raise ValueError(f"--set, --size: {model} cannot be built with these numbers ({error})") from error
+    if not all(parameter.numel() for parameter in network.parameters()):
+        raise ValueError(f"--set, --size: {model} cannot be built with these numbers (a layer has no weights)")
     tune(network, tuning)
     if init is None:
         return network, (), ()

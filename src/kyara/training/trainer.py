@@ -71,7 +71,7 @@ class Trainer:
         self._read_at = 0
 
     def step(self, batch: Batch, progress: float = 0.0) -> None:
-        """One optimiser step of every phase that is due. Never waits for the device.
+        """One optimiser step of every phase that is due. Reads nothing back from the device.
 
         Args:
             batch: This rank's pictures, (B, 3, H, W) with B = options.batch / ranks; uint8 or in [-1, 1].

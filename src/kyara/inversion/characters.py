@@ -1,0 +1,254 @@
+"""Drawing characters: from photos through latents to the files of a Gallery."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from kyara import __version__
+from kyara.curation.scoring import load_scorer, score_pictures
+from kyara.files import checkpoint
+from kyara.files.gallery import GalleryWriter
+from kyara.files.names import counted, printable
+from kyara.files.pictures import encode_png, sheet, to_float, to_uint8
+from kyara.generation import styles
+from kyara.generation.recipe import Blend
+from kyara.generation.sampler import synthesise
+from kyara.inversion import reverse, traits
+from kyara.inversion.chain import Chain, write_page
+from kyara.inversion.inverter import square_side
+from kyara.inversion.latents import LatentSpace
+from kyara.inversion.photos import Photo, Photos
+from kyara.inversion.pose import PoseMatcher
+from kyara.inversion.search import SearchResult, SearchSettings, search
+from kyara.models.base import StyledGenerator
+from kyara.nn import conditioning
+from kyara.perception.lpips import load_perceptual
+from kyara.training.runtime import pick_device
+
+SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
+"""Layer and width of the transition from parent to child in each blend of the sweep."""
+MAX_SCORE = 0.8
+"""Scores of drawings are clamped to this. Otherwise those nearest to the average face would always be chosen, and all
+characters would look alike."""
+SHEET_ROWS = 256
+"""Characters on the contact sheet at most."""
+
+
+@dataclass
+class Generators:
+    """Parent and child, which share their latents, and their blends."""
+
+    parent_name: str
+    child_name: str
+    parent: StyledGenerator
+    child: StyledGenerator
+    position: float
+    width: float
+    blend: StyledGenerator
+    """Draws the characters."""
+    sweep: list[StyledGenerator]
+    device: torch.device
+
+    @classmethod
+    def load(cls, parent: str, child: str, device: str, position: float, width: float, sweep: bool) -> Generators:
+        """ValueError if the two have different shapes."""
+        found = pick_device(device)
+        old, new = styles.load_styled(parent, found), styles.load_styled(child, found)
+        shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
+        blends = [styles.blend(old, new, *place) for place in (SWEEP if sweep else ())]
+        blend = styles.blend(old, new, position, width)
+        return cls(parent, child, old, new, position, width, blend, blends, found)
+
+    def open_photos(self, sources: Sequence[Path], frame: str | None, face: int | None) -> Photos:
+        """The photos, to be cropped to the parent's size."""
+        return Photos(sources, frame, face, square_side(self.parent, self.parent_name))
+
+    def recipe(self) -> dict[str, Any]:
+        """What every character's recipe says."""
+        recipe: dict[str, Any] = {"kyara": __version__, "model": self.child_name}
+        recipe |= {"checkpoint": checkpoint.read(self.child_name).hash}
+        recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+        if self.position or self.width:  # otherwise the child makes it without the parent
+            hash_ = checkpoint.read(self.parent_name).hash
+            recipe |= {"blend": dataclasses.asdict(Blend(self.parent_name, hash_, self.position, self.width))}
+        return recipe
+
+
+@dataclass
+class Drawing:
+    """The result for one photo."""
+
+    found: np.ndarray
+    """The parent's picture, (H, W, 3) uint8."""
+    distance: float
+    """Perceptual distance of that picture to the photo."""
+    variants: np.ndarray
+    """All variants, best first, (V, H, W, 3) uint8."""
+    styles: Tensor
+    """Styles of the best, (layers, w_dim)."""
+    score: float
+    """Probability that the best is undistorted."""
+    kept: float
+    """How much of the photo the best keeps, as `traits.kept` measures it."""
+    labels: dict[str, str]
+    sweep: np.ndarray
+    """The best, drawn by blends of parent and child, (S, H, W, 3) uint8."""
+
+
+class Characters:
+    """Draws photos. ValueError if the child lacks what is wanted, or a network is of another kind."""
+
+    def __init__(
+        self,
+        generators: Generators,
+        colours: reverse.Colours | None,
+        where: Mapping[str, str],
+        pose: bool,
+        steps: int,
+        features: str,
+        rank: str,
+    ) -> None:
+        self.generators, child = generators, generators.child
+        self.attributes = child.config.data.attributes
+        self.fixed = conditioning.find(where, self.attributes, printable(generators.child_name))
+        self.colours: reverse.Colours = colours or ("labels" if self.attributes else "mean")
+        if self.colours == "labels" and not self.attributes:
+            hint = "mean and photo need none"
+            raise ValueError(f"--colours labels: {printable(generators.child_name)} has no attributes; {hint}")
+        self.scorer = load_scorer(rank, generators.device)
+        self.perceptual = load_perceptual(features, generators.device)
+        self.settings, self.pose = SearchSettings(steps=steps), pose
+
+    def write(
+        self, photos: Photos, out: Path, batch: int, keep_photos: bool, command: str, force: bool
+    ) -> tuple[int, float, list[str]]:
+        """Writes the Gallery. Returns the number of characters, the seconds of the search, and warnings."""
+        generators, chains, seconds = self.generators, list[Chain](), 0.0
+        batches = photos.batches(batch, out)
+        tried = reverse.variants(generators.child, self.colours, reverse.colour_layer(generators.child))
+        poses = PoseMatcher(generators.parent, generators.child) if self.pose else None
+        recipe, rows = generators.recipe(), SheetRows()
+        columns = [*self.attributes, "score", "kept", "distance", "source"]
+        sources: list[str | Path] = [generators.parent_name, generators.child_name, *photos.paths]
+        with (
+            GalleryWriter(out, columns, sources=sources, force=force) as gallery,
+            tqdm(total=len(photos), unit="photo", disable=None) as bar,
+        ):
+            space = LatentSpace(generators.parent)
+            for group in batches:
+                targets = to_float(np.stack([photo.picture for photo in group])).to(generators.device)
+                found = search(targets, space, self.perceptual, self.settings)
+                seconds += found.seconds
+                for photo, drawing in zip(group, self.draw(group, targets, found, tried, poses), strict=True):
+                    chains.append(_write_chain(gallery, photo, drawing, recipe, keep_photos))
+                    pictures = [photo.picture] * keep_photos + [drawing.found, drawing.variants[0]]
+                    rows.add(chains[-1].character, drawing.score, pictures)
+                bar.update(len(group))
+            gallery.finish(command=command, sheet=rows.png)
+        about = f"{counted(len(chains), 'photo')} by {generators.parent_name}, drawn by {generators.child_name}"
+        write_page(out, chains, command=command, about=about)
+        return len(chains), seconds, [warning for chain in chains for warning in chain.warnings]
+
+    def draw(
+        self,
+        photos: list[Photo],
+        targets: Tensor,
+        found: SearchResult,
+        tried: list[reverse.Variant],
+        poses: PoseMatcher | None,
+    ) -> list[Drawing]:
+        """Draws a batch of photos; `targets` are the same as a tensor (B, 3, H, W)."""
+        generators, device = self.generators, found.ws.device
+        labels: list[dict[str, int]] = [{} for _ in photos]
+        if self.colours == "labels":
+            labels = reverse.labels_of_photos([photo.picture for photo in photos], self.attributes, self.fixed)
+        columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in self.attributes}
+        seeds = [zlib.crc32(photo.picture.tobytes()) for photo in photos]  # the same photo, the same character
+        match_pose = None
+        if poses:
+            match_pose = functools.partial(poses.match, generators.blend, target=poses.target(targets))
+        all_styles, variants = reverse.draw(
+            generators.blend, generators.child, found.ws, columns, tried, seeds, match_pose
+        )
+        pictures = variants.cpu().numpy().copy()  # (B, V, H, W, 3)
+        drawings = []
+        for i, (photo, picture) in enumerate(zip(photos, to_uint8(found.pictures), strict=True)):
+            scores = score_pictures(variants[i], self.scorer)
+            kept = [traits.kept(photo.picture, variant) for variant in pictures[i]]
+            order = sorted(range(len(tried)), key=lambda v: -min(scores[v], MAX_SCORE) * kept[v] ** 2)
+            best = order[0]
+            ws = all_styles[i, [best]]
+            with torch.inference_mode():
+                swept = [blend.synthesise(ws)[0] for blend in generators.sweep]
+            names = {name: self.attributes[name][label] for name, label in labels[i].items()}
+            # A batch may compute in another order: the character is as `generate --like` makes it again.
+            pictures[i][best] = to_uint8(synthesise(generators.blend, ws))[0]
+            result = float(found.distance[i]), pictures[i][order], ws[0], scores[best], kept[best]
+            drawings.append(
+                Drawing(picture, *result, names, to_uint8(torch.stack(swept)) if swept else np.array(swept))
+            )
+        return drawings
+
+
+def _write_chain(
+    gallery: GalleryWriter, photo: Photo, drawing: Drawing, recipe: Mapping[str, Any], keep_photo: bool
+) -> Chain:
+    """Writes the character as a picture of the Gallery, and everything else into its folder `steps`."""
+    (gallery.path / "steps").mkdir(exist_ok=True)
+
+    def write(kind: str, picture: np.ndarray) -> str:
+        name = f"steps/{photo.name}-{kind}.png"
+        (gallery.path / name).write_bytes(encode_png(picture))
+        return name
+
+    character = f"{photo.name}.png"
+    cells: dict[str, object] = {**drawing.labels, "kept": f"{drawing.kept:.4f}", "distance": f"{drawing.distance:.4f}"}
+    png = encode_png(drawing.variants[0], {**recipe, "latent": styles.pack(drawing.styles)})
+    gallery.add(character, png, score=drawing.score, source=photo.source, **cells)
+    about = [f"{key} {value}" for key, value in drawing.labels.items()]
+    return Chain(
+        name=photo.name,
+        about=", ".join([*about, f"undistorted {drawing.score:.2f}", f"kept {drawing.kept:.2f}"]),
+        photo=write("photo", photo.picture) if keep_photo else None,
+        found=write("found", drawing.found),
+        character=character,
+        others=[write(f"other{i}", picture) for i, picture in enumerate(drawing.variants[1:], 1)],
+        sweep=[
+            (f"from layer {p}" + ", gradually" * bool(w), write(f"blend{p}{'-wide' * bool(w)}", picture))
+            for (p, w), picture in zip(SWEEP, drawing.sweep, strict=False)
+        ],
+        warnings=photo.warnings,
+    )
+
+
+class SheetRows:
+    """The pictures of the contact sheet: photo, parent's picture and character of each, as they are written. Only those
+    with the best scores stay in memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[float, list[np.ndarray]]] = {}
+
+    def add(self, character: str, score: float, pictures: list[np.ndarray]) -> None:
+        self._rows[character] = score, pictures
+        if len(self._rows) > SHEET_ROWS:
+            del self._rows[min(reversed(self._rows), key=lambda name: self._rows[name][0])]
+
+    def png(self, characters: Sequence[Path]) -> bytes:
+        """One PNG of these characters, several in a row."""
+        rows = [self._rows[path.name][1] for path in characters if path.name in self._rows]
+        many = math.ceil(math.sqrt(len(rows) / len(rows[0])))
+        return encode_png(sheet([picture for row in rows for picture in row], columns=len(rows[0]) * many))

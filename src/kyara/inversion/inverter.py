@@ -1,0 +1,115 @@
+"""Inverting pictures: from their files to a Gallery of the generator's versions."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kyara import __version__, models
+from kyara.files import checkpoint
+from kyara.files.gallery import GalleryWriter
+from kyara.files.pictures import to_float, to_uint8
+from kyara.generation.sampler import synthesise
+from kyara.generation.styles import load_styled, pack
+from kyara.inversion.latents import LatentSpace
+from kyara.inversion.photos import Photo, Photos
+from kyara.inversion.search import SearchResult, SearchSettings, search, tune
+from kyara.models.base import StyledGenerator
+from kyara.perception.lpips import load_perceptual
+from kyara.training.runtime import pick_device
+
+TUNED = "tuned"
+"""Folder, inside the result, of the generator fine-tuned by pivotal tuning."""
+
+
+def square_side(generator: StyledGenerator, name: str) -> int:
+    """The side of the generator's pictures in pixels. ValueError if they are not square, as aligned faces are."""
+    width, height = generator.config.data.width, generator.config.data.height
+    if width != height:
+        raise ValueError(f"{name}: makes pictures of {height}x{width}; aligned faces are square")
+    return width
+
+
+class Inverter:
+    """Inverts pictures in one generator. ValueError if a network is of another kind or missing."""
+
+    def __init__(self, model: str, features: str, device: str, settings: SearchSettings, tune_steps: int) -> None:
+        self.model, self.features, self.settings, self.tune_steps = model, features, settings, tune_steps
+        self.device = pick_device(device)
+        self.generator = load_styled(model, self.device)
+        self.hash = checkpoint.read(model).hash
+        self.perceptual = load_perceptual(features, self.device)
+
+    def open_pictures(self, sources: Sequence[Path], frame: str | None, face: int | None, batch: int) -> Photos:
+        """The pictures, to be fitted to the generator's size. ValueError if they are too many to tune to."""
+        photos = Photos(sources, frame, face, square_side(self.generator, self.model))
+        if self.tune_steps and len(photos) > batch:
+            raise ValueError(
+                f"--tune-steps: tunes one generator to all {len(photos):,} pictures at once; --batch is {batch}"
+            )
+        return photos
+
+    def write(self, photos: Photos, out: Path, batch: int, command: str, force: bool) -> tuple[int, float, int, float]:
+        """Writes the Gallery. Returns the number of pictures, their median distance, and the most steps and all seconds
+        of the search."""
+        batches = photos.batches(batch, out)
+        space, generator = LatentSpace(self.generator), self.generator
+        recipe: dict[str, Any] = {"kyara": __version__, "model": self.model, "checkpoint": self.hash}
+        recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+        distances, steps, seconds = list[float](), 0, 0.0
+        columns, sources = ["shows", "distance", "source"], [Path(self.model), *photos.paths]
+        with (
+            GalleryWriter(out, columns, sources=sources, force=force) as gallery,
+            tqdm(total=len(photos), unit="picture", disable=None) as bar,
+        ):
+            for group in batches:
+                targets = to_float(np.stack([photo.picture for photo in group])).to(self.device)
+                found = search(targets, space, self.perceptual, self.settings)
+                if self.tune_steps:
+                    generator = tune(found, targets, space, self.perceptual, self.tune_steps)
+                    recipe |= write_tuned(out / TUNED, generator, self.model)
+                    found.pictures = generator.synthesise(found.ws, found.noise).detach().clamp(-1, 1)
+                    made, given = (self.perceptual.features(x) for x in (found.pictures, targets))
+                    found.distance = self.perceptual.distance(made, given)
+                _add(gallery, group, found, generator, recipe)
+                distances += found.distance.tolist()
+                steps, seconds = max(steps, found.steps), seconds + found.seconds
+                bar.update(len(group))
+            about = f"{self.model}, {'noise and ' * self.settings.noise}{self.settings.space}, by {self.features}"
+            gallery.finish(command=command, about=about)
+        return len(distances), statistics.median(distances), steps, seconds
+
+
+def write_tuned(path: Path, generator: StyledGenerator, parent: str) -> dict[str, str]:
+    """Writes a fine-tuned copy of the generator `parent` as a Checkpoint. Returns what recipes say about it."""
+    source = checkpoint.read(parent)
+    card = f"# {parent}, fine-tuned to a few pictures\n\nPivotal tuning (Roich et al. 2021) by `kyara invert`. "
+    card += f"The terms of {parent} apply to it too, and the copyright of the pictures stays with their owners.\n"
+    about = {"init": parent, **{key: value for key, value in source.about.items() if key == "data"}}
+    checkpoint.write(
+        path, model=source.model, config=source.config, weights=models.stored(generator), card=card, about=about
+    )
+    return {"model": str(path), "checkpoint": checkpoint.read(path).hash}
+
+
+def _add(
+    gallery: GalleryWriter,
+    photos: list[Photo],
+    found: SearchResult,
+    generator: StyledGenerator,
+    recipe: Mapping[str, Any],
+) -> None:
+    """Writes each given picture, followed by the generator's."""
+    (gallery.path / "given").mkdir(exist_ok=True)
+    # A batch may compute in another order: without noise they are as `generate --like` makes them again.
+    pictures = to_uint8(synthesise(generator, found.ws) if found.noise is None else found.pictures)
+    for photo, ws, picture, distance in zip(photos, found.ws, pictures, found.distance.tolist(), strict=True):
+        gallery.add(f"given/{photo.name}.png", photo.picture, shows="given", source=photo.source)
+        latent = {**recipe, "latent": pack(ws)} if found.noise is None else None
+        text, name = f"{distance:.4f}", f"{photo.name}.png"
+        gallery.add(name, picture, latent, shows="found", distance=text, source=photo.source)

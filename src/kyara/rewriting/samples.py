@@ -1,0 +1,163 @@
+"""Pictures that a network makes, of any kind of network: those that an edit names, variants of them, random ones."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kyara.files import checkpoint
+from kyara.files.dataset import Dataset
+from kyara.files.pictures import center_crop, read_recipe, to_float
+from kyara.generation.recipe import Recipe, read_like
+from kyara.generation.sampler import shot_latents
+from kyara.generation.styles import unpack
+from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
+from kyara.models.projector import fixed_seed
+from kyara.nn import conditioning
+from kyara.nn.activations import SampleFn
+from kyara.rewriting.edit import Picture, as_mask
+from kyara.rewriting.rules import root_of
+
+TRUNCATION = 0.7
+"""Truncation of seeds, the default of `kyara generate`."""
+CHANNEL_ORDERS = [*itertools.permutations(range(3))]
+"""Orders of red, green and blue; the first is the identity."""
+HOLE_JITTER = 4
+"""Holes are shifted by at most so many pixels."""
+
+
+class Samples:
+    """Reproducible pictures of one network: every sample_fn makes the same pictures at every call."""
+
+    def __init__(self, model: Model, name: str, data: Dataset | None = None) -> None:
+        """`data` are the inputs of a network that makes pictures from pictures. ValueError if they are missing, or not
+        needed."""
+        self.model, self.name, self.data = model, name, data
+        self.size = model.config.data.width, model.config.data.height
+        self.device = next(model.parameters()).device
+        if not isinstance(model, Generator) and data is None:
+            raise ValueError(f"--data: {name} makes pictures from pictures; name some, which it should treat as before")
+        if isinstance(model, Generator) and data is not None:
+            raise ValueError(f"--data: {name} makes pictures from seeds; leave it out")
+
+    def random(self, count: int, seed: int, holes: Tensor | None = None) -> SampleFn:
+        """Random pictures. `holes` (N, 1, H, W) bool, for an inpainter, are filled in turn, each shifted a little."""
+        with fixed_seed(seed):
+            inputs = self._inputs(count)
+            if holes is None:
+                return self.model.sample_fn(count, inputs)
+            assert isinstance(self.model, Inpainter)
+            shifts = torch.randint(-HOLE_JITTER, HOLE_JITTER + 1, (count, 2)).tolist()
+            moved = [shift_hole(holes[i % len(holes)], *shift) for i, shift in enumerate(shifts)]
+            return functools.partial(self.model.fill, inputs, torch.stack(moved))
+
+    def holes(self, targets: Sequence[Picture]) -> Tensor | None:
+        """The holes of an edit's pictures, (N, 1, H, W) bool; None for a network that fills none."""
+        found = [self._hole(target) for target in targets if isinstance(self.model, Inpainter)]
+        return torch.stack(found) if found else None
+
+    def variants(self, target: Picture, count: int) -> SampleFn:
+        """The picture that an edit names, followed by `count` variants in which nothing moves: other colours for a
+        generator or an inpainter, other styles for a translator."""
+        model = self.model
+        if isinstance(model, StyledGenerator):
+            return functools.partial(model.synthesise, self._recoloured(self.styles(target), count))
+        if target.rgba is None:
+            raise ValueError(f"{target.label}: {self.name} makes pictures from pictures; name one instead of a seed")
+        inputs = self._fit(target.rgba).expand(1 + count, -1, -1, -1)
+        if isinstance(model, StyledTranslator):
+            first = torch.zeros(1, model.style_dim)
+            if target.style is not None:
+                first = latents([target.style], model.style_dim)
+            with fixed_seed(0):
+                styles = torch.cat([first, torch.randn(count, model.style_dim)]).to(self.device)
+            return functools.partial(model.translate, inputs, styles)
+        if isinstance(model, Inpainter):
+            orders = [CHANNEL_ORDERS[i % len(CHANNEL_ORDERS)] for i in range(1 + count)]
+            inputs = torch.stack([one[list(order)] for one, order in zip(inputs, orders, strict=True)])
+            return functools.partial(model.fill, inputs, self._hole(target).expand(1 + count, -1, -1, -1))
+        raise ValueError(f"{self.name}: an edit cannot name pictures of such a model")
+
+    def mask(self, mask: np.ndarray | tuple[int, int, int, int], target: Picture, label: str) -> np.ndarray:
+        """A mask of a target at the network's size, (H, W) in [0, 1]. ValueError if it does not fit the target."""
+        if target.rgba is None or isinstance(self.model, Generator):
+            return as_mask(mask, self.size[1], self.size[0], label)
+        height, width = target.rgba.shape[:2]
+        full = as_mask(mask, height, width, label)
+        gray = np.repeat(np.round(full * 255).astype(np.uint8)[:, :, None], 3, 2)
+        return center_crop(gray, *self.size)[:, :, 0] / np.float32(255)
+
+    def styles(self, target: Picture) -> Tensor:
+        """The styles ws (1, layers, w_dim) of a picture of a generator. ValueError if the generator did not make it."""
+        model = self.model
+        assert isinstance(model, StyledGenerator)
+        if target.seed is not None:
+            labels = {name: label.to(self.device) for name, label in model.draw([target.seed]).items()}
+            return self._truncated(latents([target.seed], model.z_dim).to(self.device), labels, TRUNCATION)
+        if target.path is None or read_recipe(target.path) is None:
+            hint = "kyara invert finds its latent and writes a picture that can be named"
+            raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
+        recipe = read_like(target.path)
+        found = checkpoint.read(self.name)
+        if recipe.checkpoint not in (found.hash, root_of(found)) or recipe.mirror or recipe.blend:
+            made = f"{target.path} was made by another checkpoint than {self.name}, or mirrored"
+            raise ValueError(f"{target.label}: {made}")
+        return self._styles_of_recipe(recipe, model)
+
+    def _styles_of_recipe(self, recipe: Recipe, model: StyledGenerator) -> Tensor:
+        if "latent" in recipe.shot:
+            return unpack(recipe.shot["latent"], model)[None]
+        found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
+        labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
+        return self._truncated(shot_latents([recipe.shot], model.z_dim).to(self.device), labels, recipe.truncation)
+
+    def _truncated(self, z: Tensor, labels: dict[str, Tensor], truncation: float) -> Tensor:
+        model = self.model
+        assert isinstance(model, StyledGenerator)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            ws = model.styles(z, labels)
+            return ws if truncation == 1 else model.mean_w(1, labels).lerp(ws, truncation)
+
+    def _recoloured(self, ws: Tensor, count: int) -> Tensor:
+        """Styles, followed by variants whose finer half is that of random pictures."""
+        model = self.model
+        assert isinstance(model, StyledGenerator)
+        if not count:
+            return ws
+        with fixed_seed(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            seeds = torch.randint(2**31, (count,)).tolist()
+            labels = {name: label.to(self.device) for name, label in model.draw(seeds).items()}
+            other = model.styles(torch.randn(count, model.z_dim, device=self.device), labels)
+        fine = torch.arange(ws.shape[1], device=self.device)[:, None] >= ws.shape[1] // 2
+        return torch.cat([ws, torch.where(fine, other, ws)])
+
+    def _hole(self, target: Picture) -> Tensor:
+        """(1, H, W) bool."""
+        if target.hole is None:
+            raise ValueError(f'{target.label}: {self.name} fills holes; name one, as "hole": "hole.png"')
+        hole = center_crop(np.repeat(target.hole[:, :, None] * np.uint8(255), 3, 2), *self.size)[:, :, :1] > 127
+        return torch.from_numpy(hole).movedim(2, 0).to(self.device)
+
+    def _fit(self, rgba: np.ndarray) -> Tensor:
+        picture = center_crop(np.ascontiguousarray(rgba[:, :, :3]), *self.size)
+        return to_float(picture[None]).to(self.device)
+
+    def _inputs(self, count: int) -> Tensor:
+        if self.data is None:
+            return torch.zeros(count, 3, self.size[1], self.size[0], device=self.device)
+        chosen = torch.randint(len(self.data), (count,)).tolist()
+        return to_float(np.stack([*self.data.decode(chosen, *self.size)])).to(self.device)
+
+
+def shift_hole(hole: Tensor, down: int, right: int) -> Tensor:
+    """A hole (1, H, W) bool, shifted by at most `HOLE_JITTER` pixels and cut off at the border."""
+    height, width = hole.shape[1:]
+    padded = F.pad(hole, (HOLE_JITTER, HOLE_JITTER, HOLE_JITTER, HOLE_JITTER))
+    top, left = HOLE_JITTER - down, HOLE_JITTER - right
+    return padded[:, top : top + height, left : left + width]

@@ -1,0 +1,89 @@
+"""The run folder: names of snapshots, and which one is the best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kyara import models
+from kyara.models import dcgan
+from kyara.models.base import Batch
+from kyara.training.run import Run
+from kyara.training.train import train
+
+TINY: dict[str, Any] = {"preset": "tiny", "workers": 0, "precision": "32"}
+
+
+def test_snapshots_have_names_of_their_own(faces: Path, tmp_path: Path) -> None:
+    """Whole thousands as long as nothing else has that name; sheets are called the same."""
+    run = train("mlp", faces, out=tmp_path / "run", kimg=1.1, snap=0.5, **TINY).out
+    names = [path.name for path in sorted((run / "snapshots").iterdir())]
+    assert names == ["000000", "000000.504", "000001", "000001.104"]
+    kimg = [json.loads((run / "snapshots" / name / "config.json").read_text())["kimg"] for name in names]
+    assert kimg == [0, 0.504, 1, 1.104]
+    assert {path.name for path in run.glob("fakes*")} == {f"fakes{name}.png" for name in names}
+    assert Run(run, "mlp", {}).snapshot_name(504) == "000000.504"
+    assert Run(run, "mlp", {}).snapshot_name(1000) == "000001"
+    assert Run(run, "mlp", {}).snapshot_name(2040) == "000002"
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, scores: dict[int, float]) -> None:
+    """Gives the snapshots of DCGAN, in order, these scores."""
+    found = iter(scores.values())
+
+    def measure(self: dcgan.Model, batch: Batch, distance: object) -> dict[str, float]:
+        return {"frechet": next(found)}
+
+    monkeypatch.setattr(dcgan.Model, "measure", measure)
+
+
+def marked(run: Path) -> float:
+    kimg: float = json.loads((run / "config.json").read_text())["kimg"]
+    return kimg
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ({0: 1.0, 8: 9.0, 16: 8.0, 24: 10.0}, 0.016),  # the untrained network has the lowest score
+        ({0: 1.0, 8: float("nan"), 16: float("nan"), 24: float("nan")}, 0.024),
+        ({0: 9.0, 8: 3.0, 16: 3.0, 24: 4.0}, 0.016),
+    ],
+)
+def test_the_untrained_network_is_never_the_best(
+    scores: dict[int, float], best: float, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, scores)
+    run = train("dcgan", faces, out=tmp_path / "run", kimg=0.024, snap=0.008, **TINY).out
+    assert marked(run) == best
+    snapshot = run / "snapshots" / f"000000.{int(best * 1000):03d}"
+    ours, other = (models.load(path).state_dict() for path in (run, snapshot))
+    assert all(torch.equal(tensor, other[key]) for key, tensor in ours.items())
+
+
+def test_a_run_without_a_trained_snapshot_has_the_untrained_one(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, {0: 1.0, 8: 9.0})
+    run = train("dcgan", faces, out=tmp_path / "run", kimg=0, snap=0.008, **TINY).out
+    assert marked(run) == 0 and models.load(run)
+    train("dcgan", faces, out=run, kimg=0.008, snap=0.008, **TINY)
+    assert marked(run) == 0.008
+
+
+def test_a_healthy_run_is_not_called_collapsed(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sure(self: dcgan.Model, phase: str, batch: Batch) -> dict[str, Tensor]:
+        batch.log["real_sign"], batch.log["fake_sign"] = torch.ones(()), -torch.ones(())
+        return losses(self, phase, batch)
+
+    losses = dcgan.Model.losses
+    monkeypatch.setattr(dcgan.Model, "losses", sure)
+    train("dcgan", faces, out=tmp_path / "run", kimg=0.3, snap=0.1, **TINY)
+    assert "warning" not in capsys.readouterr().err

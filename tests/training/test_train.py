@@ -1,0 +1,124 @@
+"""The verb: every option is checked before any work, and the result says what was done."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kyara.training.runtime import has_bfloat16, make_fabric, pick_device, pick_precision
+from kyara.training.train import TrainResult, train
+
+NUMBERS = [
+    name
+    for name, parameter in inspect.signature(train).parameters.items()
+    if str(parameter.annotation).removesuffix(" | None") in ("float", "int", "verbs.Devices", "verbs.Workers")
+]
+NONSENSE: list[float] = [-1, -8, -0.5, math.nan, math.inf, -math.inf, 10**30]
+ZERO_IS_FINE = {"kimg", "seed", "workers", "augment_target"}
+
+
+def refuse(faces: Path, run: Path, **options: Any) -> str:
+    """The sentence with which the command is refused. Nothing is written."""
+    with pytest.raises((ValueError, OSError)) as caught:
+        train("dcgan", faces, out=run, **{"preset": "tiny", **options})
+    assert not run.exists()
+    assert "\n" not in str(caught.value) and type(caught.value) in (ValueError, FileExistsError)
+    return str(caught.value)
+
+
+def test_all_numbers_are_known() -> None:
+    assert set(NUMBERS) == {
+        "kimg", "snap", "batch", "micro_batch", "augment_target", "tune_layers", "layer_lr_multiplier", "seed",
+        "devices", "workers",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_make_no_sense_are_refused(name: str, faces: Path, tmp_path: Path) -> None:
+    values = [value for value in NONSENSE if not (name == "augment_target" and -1 <= value <= 1)]
+    for value in values + [0] * (name not in ZERO_IS_FINE):
+        assert refuse(faces, tmp_path / "run", **{name: value}).startswith(f"--{name.replace('_', '-')} ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"micro_batch": 3}, "--micro-batch 3: must divide --batch 8"),
+        ({"micro_batch": 16}, "--micro-batch 16: must divide --batch 8"),
+        ({"devices": 3, "device": "cpu"}, "--batch 8: must be a multiple of --devices 3"),
+        ({"set": "optimizer.lr=nan"}, "--set optimizer.lr=nan: must be a finite number"),
+        ({"set": "optimizer.lr=-1"}, "--set optimizer.lr=-1.0: must be"),
+        ({"set": "optimizer.batch=0"}, "--batch 0"),
+        ({"set": "network.channels=0"}, "--set, --size: dcgan cannot be built"),
+        ({"set": "speed=3"}, "--set speed=3: no such number"),
+        ({"preset": ""}, "--preset"),
+        ({"size": "0"}, "--size 0"),
+        ({"size": "99999"}, "--size 99999"),
+        ({"device": "meta"}, "--device meta: not a device"),
+        ({"device": "cuda:99"}, "--device cuda:99: not usable here"),
+        ({"device": ""}, "--device"),
+        ({"init": ""}, "--init: is empty"),
+        ({"of": "builtin:anime"}, "--of builtin:anime: dcgan does not learn about another model"),
+        ({"layer": "3"}, "--layer 3: only goes with --of"),
+        ({"attributes": "mood"}, "--attributes mood"),
+        ({"tune_layers": 1}, "only go with --init"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: dict[str, Any], message: str, faces: Path, tmp_path: Path
+) -> None:
+    assert message in refuse(faces, tmp_path / "run", **options)
+
+
+def test_a_file_is_no_run_folder(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="not a run"):
+        train("dcgan", faces, out=tmp_path / "file", preset="tiny")
+
+
+def test_the_result_says_what_was_done(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, kimg=0.1, dry_run=True)
+    assert planned.dry_run and not planned.out.exists()
+    shown = json.loads(str(planned))
+    assert shown["config"]["optimizer"]["batch"] == 8 and shown["training"]["seed"] == 0
+    done = train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, kimg=0.1)
+    assert isinstance(done, TrainResult) and done.settings == planned.settings
+    assert str(done) == f"done: {tmp_path / 'run'}\nuse it with: kyara generate {tmp_path / 'run'}"
+    assert done.as_json()["out"] == str(tmp_path / "run") and done.as_json()["finished"]
+    assert capsys.readouterr().out == ""
+
+
+def test_fabric_uses_the_device_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("kyara.training.runtime.Fabric", lambda **options: given.append(options))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    make_fabric(torch.device("cuda:1"))
+    make_fabric(torch.device("cuda"), devices=4)
+    assert [one["devices"] for one in given] == [[1], 4]
+    with pytest.raises(ValueError, match="--devices 2: --device cuda:1 is one device"):
+        make_fabric(torch.device("cuda:1"), devices=2)
+    with pytest.raises(ValueError, match="--devices 5: there are 4 CUDA devices"):
+        make_fabric(torch.device("cuda"), devices=5)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "able"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
+)
+def test_there_is_one_test_of_bfloat16(
+    capabilities: dict[str, bool], able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    cpu = pick_device("cpu")
+    assert has_bfloat16(cpu) is able and pick_precision("auto", cpu) == ("bf16" if able else "32")
+    assert pick_precision("32", cpu) == "32" and pick_precision("bf16", cpu) == "bf16"
+
+
+def test_float32_is_float32() -> None:
+    make_fabric(torch.device("cpu"))
+    assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
