@@ -23,7 +23,7 @@ from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
 from kyara.inversion.latents import LatentSpace
-from kyara.models.projector import places, still
+from kyara.models.projector import fixed_seed, places
 from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
 
@@ -59,7 +59,7 @@ def measure(
     guessed = space.styles(space.encode(given)).float()
     span = network.memories()[first.config.generator.layer]
     hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
-    with still(7):
+    with fixed_seed(7):
         own = [capture(network, span, network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
     true = places(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))

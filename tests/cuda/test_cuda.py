@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {"preset": "tiny", "workers": 0}
 def tiny(name: str) -> Model:
     torch.manual_seed(0)
     kind = models.architecture(name)
-    data = {"attributes": ATTRIBUTES, "label_counts": COUNTS} if kind.attributed == "must" else {}
+    data = {"attributes": ATTRIBUTES, "label_counts": COUNTS} if kind.data_spec.attributes == "must" else {}
     return kind(kind.presets["tiny"].replace(data=data))
 
 
@@ -35,9 +35,9 @@ def batch_of(model: Model, seed: int = 0, count: int = 8) -> Batch:
     random = torch.Generator().manual_seed(seed)
     real = torch.rand(count, 3, model.config.data.height, model.config.data.width, generator=random) * 2 - 1
     labels = {name: torch.arange(count) % len(values) for name, values in model.config.data.attributes.items()}
-    if model.pointed:
-        labels["points"] = torch.rand(count, 12, 2, generator=random)
-    return Batch(real, labels=labels, photos=real.flip(0, 1) if model.from_photos else None)
+    spec = model.data_spec
+    points = torch.rand(count, 12, 2, generator=random) if spec.points else None
+    return Batch(real, labels=labels, points=points, photos=real.flip(0, 1) if spec.photos else None)
 
 
 @pytest.fixture(params=models.names())

@@ -26,16 +26,15 @@ from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
-from kyara.models.base import Config, DataConfig
+from kyara.models.base import Config, DataConfig, Scorer
 
 
-class Brightness(nn.Module):
+class Brightness(Scorer):
     """A scorer whose scores are known: the brighter, the higher."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.config = Config(DataConfig(12, 8))
-        self.checkpoint = SimpleNamespace(hash="0" * 16)
+        super().__init__(Config(DataConfig(12, 8)))
+        self.checkpoint = SimpleNamespace(hash="0" * 16)  # type: ignore[assignment]
         self.nothing = nn.Parameter(torch.zeros(1))
         self.batches: list[tuple[int, ...]] = []
 

@@ -23,16 +23,15 @@ from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
 from kyara.generation import pipeline, sampler
 from kyara.generation.generate import generate
-from kyara.models.base import Config, DataConfig
+from kyara.models.base import Config, DataConfig, Scorer
 
 
-class Brightness(nn.Module):
-    """Stands in for a recogniser: the brighter, the more whole."""
+class Brightness(Scorer):
+    """A scorer whose scores are known: the brighter, the higher."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.config = Config(DataConfig(16, 24))
-        self.checkpoint = SimpleNamespace(hash="0" * 16)
+        super().__init__(Config(DataConfig(16, 24)))
+        self.checkpoint = SimpleNamespace(hash="0" * 16)  # type: ignore[assignment]
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def scores(self, pictures: Tensor) -> Tensor:
@@ -240,8 +239,8 @@ def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> 
         ({"seeds": "0-3", "count": 5}, "--count 5"),
         ({"seeds": "0-3", "seed": 5}, "--seed"),
         ({"seeds": "0-3", "interpolate": "1-2"}, "--interpolate"),
-        ({"like": Path("x.png"), "interpolate": "1-2"}, "--like"),
-        ({"like": Path("x.png"), "count": 2}, "--count"),
+        ({"like": Path(__file__), "interpolate": "1-2"}, "--like"),
+        ({"like": Path(__file__), "count": 2}, "--count"),
         ({"like": Path("nowhere.png")}, "no such file"),
         ({"keep": 3, "rank": "none"}, "--keep"),
         ({"keep": 3, "interpolate": "1-2"}, "--keep"),

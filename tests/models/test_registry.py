@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,21 @@ import torch
 from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
-from kyara.models.base import Batch, Generator, Inpainter, Model, Translator, latents
+from kyara.models.base import (
+    Batch,
+    Generator,
+    Inpainter,
+    LandmarkDetector,
+    Model,
+    Projector,
+    Scorer,
+    Tagger,
+    Translator,
+    latents,
+)
 from kyara.training import loop
 from kyara.training.train import train
+from kyara.training.trainer import Options, Trainer
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
 COUNTS = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
@@ -74,6 +87,40 @@ def test_every_number_is_explained(name: str) -> None:
         for field in dataclasses.fields(values):
             places = source.split(f"    {field.name}: ")[1:]
             assert any(place.split("\n")[1].strip().startswith('"""') for place in places), field.name
+
+
+KINDS = (Generator, Translator, Inpainter, Scorer, Tagger, LandmarkDetector, Projector)
+
+
+def test_an_architecture_is_of_one_kind_and_names_its_source(name: str) -> None:
+    cls = models.architecture(name)
+    assert sum(issubclass(cls, kind) for kind in KINDS) == 1
+    (kind,) = (kind for kind in KINDS if issubclass(cls, kind))
+    todo = [method for method, value in vars(kind).items() if inspect.isfunction(value) and _abstract(value)]
+    assert todo and all(not _abstract(getattr(cls, method)) for method in todo)
+    module = inspect.getmodule(cls)
+    assert module is not None and module.__doc__ and cls.__doc__
+    assert re.search(r"\b(19|20)\d\d\b|et al\.", cls.__doc__), "the docstring of Model names no paper"
+    for part in inspect.getmembers(module, lambda x: inspect.isclass(x) and issubclass(x, torch.nn.Module)):
+        assert part[1].__doc__, part[0]
+
+
+def _abstract(function: Any) -> bool:
+    return "raise NotImplementedError" in inspect.getsource(function)
+
+
+def test_two_steps_of_training(variant: Variant) -> None:
+    """Every player moves, and what is stored is finite."""
+    model = tiny(variant)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    batch, trainer = batch_of(model), Trainer(model, Options(batch=8, micro_batch=8))
+    for _ in range(2):
+        trainer.step(batch)
+    after = model.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values() if tensor.is_floating_point())
+    for player in {*model.players().values()}:
+        (prefix,) = (key for key, module in model.named_children() if module is player)
+        assert any(not torch.equal(after[key], before[key]) for key in after if key.startswith(f"{prefix}."))
 
 
 def test_unknown_numbers_are_refused(name: str) -> None:

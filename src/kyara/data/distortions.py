@@ -1,4 +1,4 @@
-"""The four pseudo-distortions of Sawada et al., section 3.1 and Table 1: drawings broken on purpose.
+"""The four pseudo-distortions of Sawada et al., section 3.1 and Table 1: random distortions of drawings.
 
 A distortion is a field of backward displacements, (B, H, W, 2) as (dx, dy) in pixels: the result shows at p
 what the picture has at p + field[p]. Every picture's field comes from its own random parameters, and `remap`
@@ -8,7 +8,7 @@ noise, meshes or logarithms cost far more.
 
 The parameters mean what they mean in Albumentations 1.3.1, whose names and habits the paper's numbers fit:
 strengths in pixels are pixels of the picture as it is given, whatever its size. What lies beyond the border
-is mirrored: a black rim would tell a recogniser what was distorted.
+is mirrored: a black border would reveal the distortion.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CHUNK = 2**16
 
 
 class Distortion:
-    """One kind of distortion: what is random about it, and the field that follows from it."""
+    """One kind of distortion: its random parameters, and the field that they define."""
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What is random, and small, for `count` pictures: tensors (count, ...) where the generator lives."""
+        """Random parameters for `count` pictures: tensors (count, ...) on the generator's device."""
         raise NotImplementedError
 
     def field(self, drawn: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -72,7 +72,7 @@ class Grid(Distortion):
 class Elastic(Distortion):
     """Elastic distortion (Simard et al. 2003): a smooth random field.
 
-    Albumentations 1.3.1 adds, unless told otherwise, a random affine map that moves three points by up to 50
+    Albumentations 1.3.1 adds by default a random affine map that moves three points by up to 50
     pixels, and the paper does not say whether it did. Here it is off: a turned or sheared drawing is not a
     broken one, and at ten times the size it would hide the local warp that is to be recognised.
     """

@@ -1,9 +1,7 @@
-"""Drawings that lost their lines: CartoonGAN's second kind of fakes (Chen et al. 2018, section 3.2.1).
+"""Edge smoothing: drawings without clear lines, fakes for CartoonGAN's discriminator (Chen et al. 2018, section 3.2.1).
 
-Edges are found (Canny), widened, and blurred there and nowhere else. A discriminator that must tell such a drawing from
-a real one learns that lines matter. Everything on batches, as OpenCV 4 does it with its 3 x 3 Sobel, the sum of
-absolute gradients, and thresholds 100 and 200.
-"""
+Edges are found (Canny) and dilated, and the picture is blurred there only. The same results as OpenCV 4, on batches,
+with its 3 x 3 Sobel, the sum of absolute gradients, and thresholds 100 and 200."""
 
 from __future__ import annotations
 
@@ -12,19 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOW, HIGH = 100, 200
-"""Gradients of grey levels that go on an edge, and that begin one."""
+"""Low and high threshold of the gradients of grey levels."""
 BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)
-"""What an edge is blurred by, and as wide as it becomes."""
+"""Size of the blur and of the dilation."""
 
 
 def grey_levels(pictures: Tensor) -> Tensor:
     """Grey levels 0 to 255, rounded, (B, 1, H, W), of RGB pictures in [-1, 1]."""
     red, green, blue = ((pictures.float() + 1) * 127.5).round().clamp(0, 255).unbind(1)
-    return ((9798 * red + 19235 * green + 3735 * blue + 2**14) / 2**15).floor()[:, None]  # OpenCV's whole numbers
+    return ((9798 * red + 19235 * green + 3735 * blue + 2**14) / 2**15).floor()[:, None]  # OpenCV's fixed-point weights
 
 
 def canny(grey: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
-    """Where edges are, (B, 1, H, W) bool, in grey levels (B, 1, H, W) (Canny 1986)."""
+    """Edges (B, 1, H, W) bool of grey levels (B, 1, H, W) (Canny 1986)."""
     smooth = grey.new_tensor([1.0, 2.0, 1.0])
     slope = grey.new_tensor([-1.0, 0.0, 1.0])
     kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)])[:, None]
@@ -35,7 +33,7 @@ def canny(grey: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
 
 
 def _ridge(strength: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Where no neighbour along the gradient is stronger; of two alike the second is one."""
+    """Non-maximum suppression along the gradient; of two equal neighbours the second is kept."""
     around = F.pad(strength, (1, 1, 1, 1))
     height, width = strength.shape[2:]
 
@@ -53,7 +51,7 @@ def _ridge(strength: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 
 
 def _connected(begun: Tensor, edges: Tensor) -> Tensor:
-    """Edges that are connected, also over corners, with where they begin."""
+    """Hysteresis: weak edges that are connected to strong ones, also diagonally."""
     while True:
         grown = _wider(begun, 1) & edges
         if torch.equal(grown, begun):
@@ -62,7 +60,7 @@ def _connected(begun: Tensor, edges: Tensor) -> Tensor:
 
 
 def _wider(marked: Tensor, by: int) -> Tensor:
-    """What is marked, (B, 1, H, W) bool, and what is at most `by` pixels beside it, also diagonally."""
+    """Dilates a mask (B, 1, H, W) bool by `by` pixels, also diagonally."""
     for dim in (2, 3):
         size, wider = marked.shape[dim], marked.clone()
         for step in range(1, min(by, size - 1) + 1):

@@ -1,4 +1,4 @@
-"""Holes in pictures, many at once: where a picture is to be filled in. All on the CPU, from torch's random numbers."""
+"""Random holes for inpainting, in batches. All on the CPU, from torch's random numbers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HoleConfig:
 
 
 def rectangles(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
-    """Rectangles of centres and half extents (B, 2), x and y as shares of the sides: (B, H, W) bool."""
+    """Rectangles of centres and half extents (B, 2), x and y as fractions of the sides: (B, H, W) bool."""
     x, y = _offsets(centre, height, width)
     return (x.abs() < half[:, 0, None, None]) & (y.abs() < half[:, 1, None, None])
 
@@ -57,7 +57,7 @@ def middle(count: int, height: int, width: int) -> Tensor:
 def somewhere(
     count: int, height: int, width: int, sides: tuple[float, float], generator: torch.Generator | None = None
 ) -> Tensor:
-    """Rectangles anywhere inside, whose sides are between these shares of the picture's: (B, H, W) bool."""
+    """Rectangles at random positions, with sides in this range of fractions of the picture's: (B, H, W) bool."""
     length, at = torch.rand(2, count, 2, generator=generator)
     half = (sides[0] + (sides[1] - sides[0]) * length) / 2
     return rectangles(half + at * (1 - 2 * half), half, height, width)
@@ -66,27 +66,27 @@ def somewhere(
 def around(
     place: Sequence[float], count: int, height: int, width: int, jitter: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Ellipses around a place, x, y and half extents as shares of the sides, that move by up to `jitter` and grow or
-    shrink by up to six times as much of themselves: (B, H, W) bool."""
+    """Ellipses around `place`, x, y and half extents as fractions of the sides, shifted by up to `jitter` and scaled by
+    up to six times as much: (B, H, W) bool."""
     shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * jitter
     at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
     return ellipses(at + shift, half * (1 + 6 * grow), height, width)
 
 
 def _offsets(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """From each centre (B, 2) to the middle of each pixel: x (B, 1, W) and y (B, H, 1), as shares of the sides."""
+    """Offsets of pixels from each centre (B, 2): x (B, 1, W) and y (B, H, 1), as fractions of the sides."""
     x, y = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
     return x - centre[:, 0, None, None], y[:, None] - centre[:, 1, None, None]
 
 
 def strokes(corners: Tensor, widths: Tensor, height: int, width: int) -> Tensor:
-    """Lines through corners (B, S, V, 2), x and y in pixels, so many pixels broad (B, S): (B, H, W) bool."""
+    """Polylines through corners (B, S, V, 2), x and y in pixels, of widths (B, S) in pixels: (B, H, W) bool."""
     begin, end = corners[:, :, :-1].flatten(1, 2), corners[:, :, 1:].flatten(1, 2)  # (B, N, 2)
     path = (end - begin)[..., None, None]  # (B, N, 2, 1, 1)
     x = torch.arange(width) + 0.5 - begin[:, :, 0, None, None]  # (B, N, 1, W)
     y = torch.arange(height)[:, None] + 0.5 - begin[:, :, 1, None, None]  # (B, N, H, 1)
     along = (x * path[:, :, 0] + y * path[:, :, 1]) / path.square().sum(2).clamp_min(1e-9)
-    along = along.clamp_(0, 1)  # (B, N, H, W): the nearest point, as a share of the way
+    along = along.clamp_(0, 1)  # (B, N, H, W): the nearest point, as a fraction of the segment
     apart = (x - along * path[:, :, 0]).square() + (y - along * path[:, :, 1]).square()
     half = widths.repeat_interleave(corners.shape[2] - 1, 1)[:, :, None, None] / 2
     return (apart < half.square()).any(1)
@@ -100,8 +100,8 @@ def free_form(
     broad: tuple[float, float] = (0.06, 0.2),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One to `most` crooked strokes of four segments, so broad, least and most, as a share of the shorter side:
-    (B, H, W) bool."""
+    """One to `most` crooked strokes of four segments, of widths in the range `broad`, as a fraction of the shorter
+    side: (B, H, W) bool."""
 
     def some(*shape: int) -> Tensor:
         return torch.rand(count, most, *shape, generator=generator)
@@ -113,13 +113,13 @@ def free_form(
     begin = some(1, 2) * sides
     corners = torch.cat([begin, begin + step.cumsum(2)], 2)  # (B, S, 5, 2)
     widths = (broad[0] + (broad[1] - broad[0]) * some()) * short
-    drawn = some() * most < torch.arange(most, 0, -1)  # the first always, the others less and less often
+    drawn = some() * most < torch.arange(most, 0, -1)  # the first always, each further one less often
     return strokes(corners, widths * drawn, height, width)
 
 
 def windows(hole: Tensor, context: float, least: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Rows and columns of parts of a picture to see its hole (H, W) bool in: for each piece of it one that is `context`
-    times as long, and at least so high and wide if the picture is. Pieces stand half of `least` apart."""
+    """Windows, rows and columns, around the pieces of a hole (H, W) bool: `context` times as long as the piece, and of
+    the size `least` at least, within the picture. Pieces are separated by half of `least`."""
     found = []
     for rows, columns in _pieces(hole, min(least) // 2):
         long = math.ceil(context * max(rows.stop - rows.start, columns.stop - columns.start))
@@ -130,7 +130,7 @@ def windows(hole: Tensor, context: float, least: tuple[int, int]) -> list[tuple[
 
 
 def _pieces(hole: Tensor, gap: int) -> list[tuple[slice, slice]]:
-    """Boxes that hold all of a hole, cut wherever more than `gap` rows or columns of one hold none of it."""
+    """Bounding boxes of the pieces of a hole: split where more than `gap` rows or columns are empty."""
     found = [(rows, slice(0, hole.shape[1])) for rows in _spans(hole.any(1), gap)]
     found = [(rows, columns) for rows, _ in found for columns in _spans(hole[rows].any(0), gap)]
     return [
@@ -141,14 +141,14 @@ def _pieces(hole: Tensor, gap: int) -> list[tuple[slice, slice]]:
 
 
 def _spans(line: Tensor, gap: int) -> list[slice]:
-    """Where a line (N,) bool is true, in one piece wherever it is false for no more than `gap` in a row."""
+    """Spans where a line (N,) bool is true, merged over gaps of at most `gap`."""
     places = line.nonzero().flatten().cpu()
     cuts = (places.diff() > gap + 1).nonzero().flatten() + 1
     return [slice(int(part[0]), int(part[-1]) + 1) for part in places.tensor_split(cuts) if len(part)]
 
 
 def _around(span: slice, length: int, side: int) -> slice:
-    """So long a part of a side, with the span in its middle if it can be."""
+    """A part of the side of this length, centred on the span if possible."""
     begin = min(max((span.start + span.stop - length) // 2, 0), side - length)
     return slice(begin, begin + length)
 
@@ -159,7 +159,7 @@ KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
 def draw_holes(
     config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Holes of the Config's kinds, as often as it says: (B, 1, H, W) bool, on the CPU."""
+    """Random holes from a distribution: (B, 1, H, W) bool."""
     shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
     kind = torch.multinomial(shares, count, replacement=True, generator=generator)
     holes = torch.stack([draw_kind(name, config, count, height, width, generator) for name in KINDS])
@@ -181,5 +181,5 @@ def draw_kind(
         return around(config.mouth_at, *size, config.jitter, generator)
     x, *rest = config.eyes_at
     left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
-    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth has only the one hidden, a fifth the other
+    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth hides only the left, a fifth only the right
     return (left & (shown >= 0.2)) | (right & (shown < 0.8))

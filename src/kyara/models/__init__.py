@@ -1,4 +1,4 @@
-"""The registry: an architecture is a file or a folder in this folder, found by looking."""
+"""The registry: every file or folder here is an architecture, found by listing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NOT_ARCHITECTURES = {"__init__", "__pycache__", "base", "configs"}
 
 
 def names() -> list[str]:
-    """Every architecture, without importing any."""
+    """Names of all architectures, without importing any."""
     return sorted({p.stem for p in Path(__file__).parent.iterdir()} - _NOT_ARCHITECTURES)
 
 
 def architecture(name: str) -> type[Model]:
-    """The class of an architecture. ValueError lists those there are."""
+    """The class of an architecture. ValueError lists the names."""
     if name not in names():
         raise ValueError(f"{name!r}: no such model; there are: {', '.join(names())}")
     found: type[Model] = import_module(f"kyara.models.{name}").Model
@@ -31,7 +31,7 @@ def architecture(name: str) -> type[Model]:
 
 
 def build(name: str, config: Mapping[str, Any]) -> Model:
-    """A model with fresh weights, from the numbers that a Checkpoint's config.json holds."""
+    """A model with fresh weights, from the Config in a Checkpoint's config.json. ValueError names what is unknown."""
     cls = architecture(name)
     try:
         return cls(cls.config_type().replace(**_frozen(config)))
@@ -40,7 +40,7 @@ def build(name: str, config: Mapping[str, Any]) -> Model:
 
 
 def _frozen(value: Any) -> Any:
-    """A value out of JSON as a Config holds it: lists, also inside tables, are tuples."""
+    """A JSON value with tuples for lists, as in a Config."""
     if isinstance(value, Mapping):
         return {key: _frozen(item) for key, item in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
@@ -63,13 +63,13 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
 
 
 def stored(model: Model) -> dict[str, torch.Tensor]:
-    """The tensors that a Checkpoint keeps: all but the raw weights of what has an average."""
+    """The tensors of a Checkpoint: all but the weights that have an average."""
     raw = tuple(f"{source}." for source in model.averages)
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(raw)}
 
 
 def restore(model: Model, tensors: Mapping[str, torch.Tensor]) -> None:
-    """The inverse of `stored`: the raw weights start from their average."""
+    """The inverse of `stored`: weights are initialised with their average."""
     state = dict(tensors)
     for source, average in model.averages.items():
         prefix = f"{average}."

@@ -1,7 +1,7 @@
 """Auxiliary classifier GAN (Odena et al. 2017), with the convolutions of DCGAN and one softmax an attribute.
 
-The discriminator is not told the labels but tells them, of real and of generated pictures, beside telling these apart:
-L_S + L_C; the generator maximises L_C - L_S (section 3). Unknown labels are left out of L_C.
+The discriminator is not conditioned on the labels. It classifies them, of real and of generated pictures, beside real
+and fake: it maximises L_S + L_C, and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRESETS = {
 
 
 class Model(dcgan.Model):
-    """ACGAN: generator, its average, discriminator with a head for each attribute."""
+    """ACGAN (Odena et al. 2017): generator, its average, discriminator with a head for each attribute."""
 
     config_type = Config
     presets = PRESETS

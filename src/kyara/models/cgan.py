@@ -1,5 +1,5 @@
-"""Conditional GAN (Mirza and Osindero 2014), with the convolutions of DCGAN: labels as one-hot vectors, put beside the
-latent and, as constant maps, beside the picture. What is unknown is all zeros."""
+"""Conditional GAN (Mirza and Osindero 2014), with the convolutions of DCGAN: one-hot labels are concatenated to
+the latent and, as constant maps, to the picture. Unknown labels are all zeros."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Discriminator(dcgan.Discriminator):
 
 
 class Model(dcgan.Model):
-    """Conditional GAN: generator, its average, discriminator."""
+    """Conditional GAN (Mirza and Osindero 2014): generator, its average, discriminator."""
 
     config_type = Config
     presets = PRESETS

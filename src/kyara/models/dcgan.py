@@ -1,8 +1,7 @@
 """DCGAN (Radford et al. 2016): strided convolutions, batch normalisation, nothing else. Small, fast and rough.
 
-Told of attributes, the generator adds a learned row for each label to its first layer, and the discriminator projects
-its features on the labels (Miyato and Koyama 2018); without any it is the paper's.
-"""
+With attributes, the generator adds a learned row for each label to its first layer, and the discriminator is
+conditioned by projection (Miyato and Koyama 2018); without any it is the paper's."""
 
 from __future__ import annotations
 
@@ -111,7 +110,7 @@ def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) ->
 
 
 class Discriminator(nn.Module):
-    """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V) if it has heads for them."""
+    """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V) if it classifies any."""
 
     def __init__(self, layers: list[nn.Module], features: int, *, project: Attributes, classify: Attributes) -> None:
         """`layers` end in `features` numbers. It is conditioned on the attributes `project` and classifies the
@@ -131,7 +130,7 @@ class Discriminator(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """The paper's: N(0, 0.02) for weights, scales of batch normalisation around 1."""
+    """The paper's initialisation: N(0, 0.02) for weights, N(1, 0.02) for scales of batch normalisation."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -139,7 +138,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class Model(base.Generator):
-    """DCGAN: generator, its average, discriminator. Its relatives differ in their networks."""
+    """DCGAN (Radford et al. 2016): generator, its average, discriminator. Subclasses differ in their networks."""
 
     config_type: ClassVar[type[configs.Config]] = Config
     presets: ClassVar[Mapping[str, configs.Config]] = PRESETS
@@ -147,7 +146,7 @@ class Model(base.Generator):
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
     label_loss_on_fakes: ClassVar[bool] = False
-    """Whether the discriminator learns to tell labels from fakes too."""
+    """Whether the discriminator learns to classify fakes too."""
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__(config)
@@ -159,7 +158,7 @@ class Model(base.Generator):
         self.g_ema = self.average(self.g)
 
     def networks(self, config: Any) -> tuple[nn.Module, nn.Module]:
-        """Generator and discriminator of the architecture's own Config; they are called as those above are."""
+        """Generator and discriminator, with the signatures of those above."""
         attributes = config.data.attributes
         layers, features = convolutions(config.data, config.network)
         classify = attributes if config.losses.label_weight else {}
@@ -173,24 +172,24 @@ class Model(base.Generator):
         attributes = self.config.data.attributes
         labels = conditioning.table(batch.labels, attributes, batch.real)  # (B, A)
         z = torch.randn(len(batch.real), self.z_dim, device=batch.real.device)
-        asked = conditioning.shuffled(labels)
+        fake_labels = conditioning.shuffled(labels)
         if phase == "g":
-            logits, told = self.d(batch.augment(self.g(z, asked)), asked)
-            return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", told, asked)}
+            logits, label_logits = self.d(batch.augment(self.g(z, fake_labels)), fake_labels)
+            return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", label_logits, fake_labels)}
         with torch.no_grad():
-            fake = self.g(z, asked)
-        real_logits, real_told = self.d(batch.augment(batch.real), labels)
-        fake_logits, fake_told = self.d(batch.augment(fake), asked)
+            fake = self.g(z, fake_labels)
+        real_logits, real_label_logits = self.d(batch.augment(batch.real), labels)
+        fake_logits, fake_label_logits = self.d(batch.augment(fake), fake_labels)
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
-        if real_told is not None:
-            batch.log["label_accuracy"] = conditioning.accuracy(real_told, labels, attributes)
+        if real_label_logits is not None:
+            batch.log["label_accuracy"] = conditioning.accuracy(real_label_logits, labels, attributes)
         losses = {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **self._label_loss("d_labels", real_told, labels),
+            **self._label_loss("d_labels", real_label_logits, labels),
         }
         if self.label_loss_on_fakes:
-            losses |= self._label_loss("d_labels_fake", fake_told, asked)
+            losses |= self._label_loss("d_labels_fake", fake_label_logits, fake_labels)
         return losses
 
     def _label_loss(self, name: str, logits: Tensor | None, labels: Tensor) -> dict[str, Tensor]:

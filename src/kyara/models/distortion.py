@@ -1,7 +1,8 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt that tells whole drawings from ones bent by a pseudo-distortion, chosen afresh every time.
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or as distorted by a random
+pseudo-distortion.
 
-Its confidence that a picture is whole ranks what a generator made: what is broken looks bent.
+The probability that a picture is whole ranks generated pictures: broken ones look distorted.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class AugmentConfig:
     """How pictures are distorted and varied in training."""
 
     pairs: bool = True
-    """Show every picture both ways in the same step. What the drawing shows then cancels in the gradient, and what
-    was done to it remains."""
+    """Train on every picture both whole and distorted in the same step: in the gradient, the content of the drawing
+    cancels, and the distortion remains."""
     probability: float = 0.5
     """Probability that a picture is distorted, without `pairs`."""
     resampled: float = 0.0
@@ -96,8 +97,8 @@ PRESETS = {
 
 
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Distorts half of the pictures `real` (N, 3, H, W), the kinds in equal parts, each by its own stored seed: always
-    the same set for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
+    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds: the same set at
+    every call, for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
     pictures, kinds = real.clone(), torch.full((len(real),), -1, device=real.device)
     chosen = half(len(real), seed).nonzero().flatten().to(real.device)
     for kind, (name, distortion) in enumerate(DISTORTIONS.items()):
@@ -109,7 +110,7 @@ def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 class Model(base.Scorer):
-    """ConvNeXt with two classes, trained on pictures distorted on the fly."""
+    """ConvNeXt with two classes, trained on pictures distorted on the fly (Sawada et al.)."""
 
     config_type = Config
     presets = PRESETS
@@ -142,7 +143,7 @@ class Model(base.Scorer):
 
     @torch.no_grad()
     def _examples(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures to learn from, whole and distorted, (B or 2 B, 3, H, W), and which is which."""
+        """Training pictures, whole and distorted, (B or 2 B, 3, H, W), and their classes."""
         config = self.config
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         real = variation.jitter(real, config.augment.jitter).clamp_(-1, 1)
@@ -161,13 +162,12 @@ class Model(base.Scorer):
         return pictures, labels
 
     def scores(self, pictures: Tensor) -> Tensor:
-        """Probability (B,) that each of the pictures (B, 3, H, W) in [-1, 1] is whole. They are brought to the
-        size that the network was trained at."""
+        """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1] are whole. They are resized to the training size."""
         logits: Tensor = self.net_ema.classifier(self.embed(pictures))
         return logits.float().softmax(1)[:, WHOLE]
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """What the last layer sees (B, F) of pictures (B, 3, H, W) in [-1, 1]: features to compare pictures by."""
+        """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
         size = (self.config.data.height, self.config.data.width)
         if pictures.shape[2:] != size:
             pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
@@ -175,7 +175,7 @@ class Model(base.Scorer):
         return features
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Shares of wrong answers on the frozen set that the pictures become (see `frozen_set`)."""
+        """Error rates on `frozen_set` of the pictures: of all, and the missed distortions of each kind."""
         pictures, kinds = frozen_set(batch.real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)
         found = {"error": wrong.float().mean()}

@@ -1,15 +1,14 @@
 """Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
 
-Partial convolutions (Liu et al. 2018) shrink a hole from its rim inwards; between two such steps an encoder-decoder
-looks at the whole picture and fills in features, with an attention that remembers what it chose before. Once the hole
-is closed, the features of all rounds are averaged, each where it was known, and become a picture.
+Partial convolutions (Liu et al. 2018) shrink a hole from its border inwards; after each of these steps an
+encoder-decoder fills in features, with an attention that keeps part of its earlier scores. When the hole is closed, the
+features of all rounds are averaged where they are known, and decoded to a picture.
 
-Differences from the paper: group normalisation for batch normalisation, so that one picture does not depend on the
-others and there is nothing to freeze later; a picture whose hole is closed leaves the recurrence, and the last round
-counts everywhere; the attention's cosines are sharpened by a learned factor; what the perceptual losses see is brought
-to one size (`perceptual.even`); a low-pass filter doubles the size, where a transposed convolution left dots; what the
-network makes is added to a smooth continuation of the known part (`spread`); and a discriminator may join in.
-"""
+Differences from the paper: group normalisation for batch normalisation, so that pictures are independent of each other;
+a picture whose hole is closed leaves the recurrence, and the last round counts everywhere; the attention has a learned
+temperature; features of the perceptual losses are normalised (`features.even`); a low-pass filter doubles the size,
+where a transposed convolution left dots; the output is a residual to a smooth continuation of the known part
+(`spread`); and there is an optional discriminator."""
 
 from __future__ import annotations
 
@@ -112,7 +111,7 @@ PRESETS = {
     ),
 }
 SHIFTS = 4
-"""By fewer pixels than this pictures move before features see them: the patches of the built-in ones."""
+"""Random shift of pictures before features, in pixels: the patch size of the built-in networks."""
 
 
 class Block(nn.Sequential):
@@ -125,9 +124,9 @@ class Block(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Knowledge-consistent attention (Li et al. 2020, section 3.3): every place becomes a mixture of all places, by the
-    cosines between them averaged over 3 x 3 neighbours. Where the features were known a round ago, the scores of then
-    keep a learned share."""
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): each position becomes a weighted mean of all
+    positions, by their cosines averaged over 3 x 3 neighbours. Where the features were known in the last round, its
+    scores keep a learned share."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -136,8 +135,8 @@ class Attention(nn.Module):
         self.merge = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, h, w), where the picture was known before this round (B, 1, H, W), and that round's scores ->
-        maps, and scores (B, h w, h, w): of each place as a source, for each place."""
+        """Maps (B, C, h, w), the known mask before this round (B, 1, H, W), and the last round's scores -> maps, and
+        scores (B, h w, h, w): of each source position, for each position."""
         scores = self.scores(x)
         if before is not None:
             was_known = 1 - F.adaptive_max_pool2d(1 - known, (x.shape[2], x.shape[3]))
@@ -148,14 +147,14 @@ class Attention(nn.Module):
         return merged, scores
 
     def scores(self, x: Tensor) -> Tensor:
-        """How much of each place (dimension 1) goes to each place (2 and 3): (B, h w, h, w), of sum 1."""
+        """Weights (B, h w, h, w) of each source position (dimension 1) for each position (2 and 3), with sum 1."""
         unit = F.normalize(x.flatten(2).float(), dim=1)
         cosines = (unit.transpose(1, 2) @ unit).unflatten(2, x.shape[2:]).float()
         return (F.avg_pool2d(cosines, 3, 1, 1, count_include_pad=False) * self.sharpness).softmax(1)
 
 
 def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, C, H, W) and where they are known through partial convolutions, each with a leaky ReLU."""
+    """Maps (B, C, H, W) and their known mask after partial convolutions, each with a leaky ReLU."""
     for layer in layers:
         x, known = layer(x, known)
         x = F.leaky_relu(x, 0.2)
@@ -163,8 +162,7 @@ def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tens
 
 
 class Reasoning(nn.Module):
-    """One round: two partial convolutions close the hole a little, and an encoder-decoder with attention fills in
-    features everywhere."""
+    """One round: two partial convolutions shrink the hole, and an encoder-decoder with attention fills in features."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -176,7 +174,7 @@ class Reasoning(nn.Module):
         self.attention = Attention(widths[-2])
 
     def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (B, C, h, w), where they are known, and the scores of the round before -> the same after it."""
+        """Maps (B, C, h, w), their known mask, and the last round's scores -> the same after this round."""
         was_known, skips = known, []
         x, known = close(self.close, x, known)
         for layer in self.encoder:
@@ -194,7 +192,7 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture -> a picture: doubled, a partial convolution that also sees the known part,
+    """Features at half size and the picture -> a picture: upsampling, a partial convolution with the known part,
     a bottleneck, three channels."""
 
     def __init__(self, features: int, channels: int) -> None:
@@ -218,8 +216,8 @@ class Tail(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] and their holes (B, 1, H, W) bool -> whole pictures. Sides that the levels do
-    not divide are padded with their rim. What is in the holes makes no difference."""
+    """Pictures (B, 3, H, W) in [-1, 1] and their holes (B, 1, H, W) bool -> whole pictures. Sides that are no
+    multiple of the stride are padded by replication. What is in the holes makes no difference."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -240,8 +238,8 @@ class Network(nn.Module):
         return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
-        """The mean of the features (B, C, h, w) after each round, of those that know a place. A picture takes part
-        until its hole is closed."""
+        """The mean of the features (B, C, h, w) over rounds, where they are known. A picture takes part until its hole
+        is closed."""
         total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
         open_ = torch.arange(len(x), device=x.device)
         for left in reversed(range(self.recurrences)):
@@ -309,7 +307,7 @@ def weighted_losses(step: Step) -> dict[str, Tensor]:
 
 
 class Model(base.Inpainter):
-    """The network and its average; a discriminator if it has a weight."""
+    """RFR (Li et al. 2020) and its average; a discriminator if it has a weight."""
 
     config_type = Config
     presets = PRESETS
@@ -351,9 +349,9 @@ class Model(base.Inpainter):
         return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
-        """A picture no larger than those of the training is filled as it is. In a larger one every hole, or group of
-        them, is filled by itself, in a window of `context` times its length that is brought to the training's size if
-        it is larger: what is filled in is then as coarse as that. Memory does not grow with the picture."""
+        """A picture up to the training size is filled at once. In a larger one each hole, or group of holes, is filled
+        separately, in a window of `context` times its length, reduced to the training size if it is larger: the fill is
+        then as coarse as that. Memory does not grow with the picture."""
         size = self.config.data.height, self.config.data.width
         if pictures.shape[2] <= size[0] and pictures.shape[3] <= size[1]:
             return self._filled(pictures, holes)
@@ -365,7 +363,7 @@ class Model(base.Inpainter):
         return filled
 
     def _brought(self, pictures: Tensor, holes: Tensor) -> Tensor:
-        """Pictures filled at no more than the training's size. A place is known if half of what it is made of is."""
+        """Pictures filled at the training size at most. A reduced pixel is known if half of its pixels are."""
         height, width = pictures.shape[2:]
         if (scale := min(self.config.data.height / height, self.config.data.width / width)) >= 1:
             return self._filled(pictures, holes)
@@ -379,7 +377,7 @@ class Model(base.Inpainter):
         return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
 
     def memories(self) -> Sequence[LayerRange]:
-        """The tail's: before it every layer runs in every round."""
+        """The tail's; the layers before it run in every round."""
         names = ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")
         return [LayerRange(name, name) for name in names]
 
@@ -387,8 +385,8 @@ class Model(base.Inpainter):
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On holes that stay the same: mean absolute difference in the hole, of [-1, 1]; peak signal-to-noise ratio of
-        the filled picture in dB; Fréchet distance to the whole pictures."""
+        """With fixed holes: mean absolute difference in the hole, of pixels in [-1, 1]; peak signal-to-noise ratio of
+        the filled picture in dB; distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])
@@ -396,7 +394,7 @@ class Model(base.Inpainter):
         return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": distance(filled, real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Rows of pictures with holes, filled, and whole, again and again."""
+        """Alternating rows of pictures with holes, filled, and whole."""
         blocks = max(math.isqrt(len(batch.real) // 3), 1)
         real = batch.real[: 3 * blocks**2]
         holes = self._holes(real, torch.Generator().manual_seed(1))

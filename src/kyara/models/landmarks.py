@@ -1,8 +1,8 @@
-"""Landmarks: where the eyes, the nose, the mouth and the chin of a face are, in photos and in drawings alike.
+"""Landmarks of faces: eyes, nose, mouth and chin, in photos and in drawings.
 
-A small hourglass makes a map for each point; the mean place under its softmax is the point (Sun et al. 2018, "Integral
-Human Pose Regression"), so everything is differentiable: the places in a picture can be part of a loss. It learns from
-the column `points` of a dataset, which other detectors have filled: one for photos, another for drawings.
+A small hourglass makes a heatmap for each point; the point is the expected position under its softmax (Sun et al. 2018,
+"Integral Human Pose Regression"), so that landmarks are differentiable and can be part of a loss. It is trained on the
+column `points` of a dataset, the output of other detectors: one for photos, another for drawings.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tenso
 
 
 class Model(base.LandmarkDetector):
-    """A network that finds the points of `NAMES`."""
+    """The hourglass and its average (Sun et al. 2018)."""
 
     config_type = Config
     presets = PRESETS
@@ -106,7 +106,7 @@ class Model(base.LandmarkDetector):
         return {"train": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        """The distance of the points and the cross entropy of their maps, of those that are known and inside."""
+        """L1 distance of the points and cross entropy of their heatmaps, where points are known and inside."""
         given = unmirrored(batch)
         pictures, points = vary(batch.real, given, self.config.augment)
         seen = ((points > 0) & (points < 1)).all(2)  # (B, K); NaN is neither
@@ -125,7 +125,7 @@ class Model(base.LandmarkDetector):
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """How far the points are from the given ones, in distances between the eyes: on average, and of each part."""
+        """Mean distance from the given points, in distances between the eyes: of all points, and of each part."""
         given = unmirrored(batch)
         found = torch.cat([self.find(part) for part in batch.real.split(64)])
         between = (given[:, LEFT].mean(1) - given[:, RIGHT].mean(1)).norm(dim=1)
@@ -134,7 +134,7 @@ class Model(base.LandmarkDetector):
         return {"error": float(off.nanmean())} | {f"error/{k}": float(off[:, v].nanmean()) for k, v in parts.items()}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """The pictures with what is found in them as dots."""
+        """The pictures with their points as dots."""
         pictures = batch.real.clone()
         x, y = (cell_centres(n, pictures.device) for n in (pictures.shape[3], pictures.shape[2]))
         points = self.find(pictures)

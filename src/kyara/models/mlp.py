@@ -1,5 +1,5 @@
-"""Fully connected GAN, the first of Sedov's networks: four layers with batch normalisation make a picture, two judge
-it. It knows nothing of neighbourhood, which is what the others are compared with."""
+"""Fully connected GAN (Goodfellow et al. 2014), the first of Sedov's networks: four layers with batch normalisation in
+the generator, two in the discriminator. A baseline for the convolutional architectures."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class GeneratorNet(nn.Module):
 
 
 class Model(dcgan.Model):
-    """Fully connected GAN: generator, its average, discriminator."""
+    """Fully connected GAN (Goodfellow et al. 2014): generator, its average, discriminator."""
 
     config_type = Config
     presets = PRESETS

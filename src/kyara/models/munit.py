@@ -1,9 +1,8 @@
 """MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
 
-Of each domain, photos and drawings, an auto-encoder takes pictures apart into content, a small map of what is where,
-and style, a short vector of how it looks. Content is common to both domains: a photo's, put together with the style of
-a drawing, makes a drawing. The two datasets are no pairs; discriminators say what belongs to a domain. From the paper.
-"""
+For each domain, photos and drawings, an auto-encoder separates content, a small feature map, and style, a short vector.
+Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing. The datasets are
+not paired; each domain has discriminators."""
 
 from __future__ import annotations
 
@@ -120,7 +119,7 @@ CONTENT_LEVELS = 2
 
 
 def initialise(module: nn.Module, slope: float = 0.0) -> None:
-    """Weights as He et al. 2015 have them, for leaky ReLUs of this slope."""
+    """Initialisation of He et al. 2015, for leaky ReLUs of this slope."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, slope)
         if module.bias is not None:
@@ -128,7 +127,7 @@ def initialise(module: nn.Module, slope: float = 0.0) -> None:
 
 
 def fast(pictures: Tensor) -> Tensor:
-    """In the dtype and the layout that convolutions are quickest in."""
+    """In the fastest dtype and memory layout for convolutions."""
     return pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
 
 
@@ -145,8 +144,8 @@ def halving(widths: Sequence[int], slope: float = 0.0) -> list[nn.Module]:
 
 
 def adain(x: Tensor, style: Tensor | None = None) -> Tensor:
-    """Each channel of each picture brought to the mean and deviation that `style` (B, 2 C) asks for, deviations first
-    (Huang and Belongie 2017, equation 8); without one, to 0 and 1. (B, C, H, W)."""
+    """Adaptive instance normalisation (Huang and Belongie 2017, equation 8) of x (B, C, H, W) with the deviations and
+    means in `style` (B, 2 C), in this order; without one, 1 and 0."""
     x = F.instance_norm(x).contiguous(memory_format=torch.channels_last)
     if style is None:
         return x
@@ -162,7 +161,7 @@ class Norm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, normalised as two styles (B, 2 C) say, or to 0 and 1. (B, C, H, W) -> (B, C, H, W)."""
+    """Two convolutions with AdaIN of two styles (B, 2 C), or instance normalisation. (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -227,16 +226,16 @@ class Decoder(nn.Module):
         nn.init.ones_(self.to_styles.bias.detach().view(-1, 2, widths[0])[:, 0])  # deviations are around 1 at first
 
     def forward(self, content: Tensor, styles: Tensor) -> Tensor:
-        asked = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
+        parameters = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
         x = content
-        for block, style0, style1 in zip(self.blocks, asked[::2], asked[1::2], strict=True):
+        for block, style0, style1 in zip(self.blocks, parameters[::2], parameters[1::2], strict=True):
             x = block(x, style0, style1)
         pictures: Tensor = self.to_rgb(self.up(x))
         return pictures
 
 
 class AutoEncoder(nn.Module):
-    """What takes the pictures of one domain apart and puts them together."""
+    """Encoders and decoder of one domain."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -267,7 +266,7 @@ class Discriminator(nn.Module):
 
 
 class Networks(nn.Module):
-    """A network of each domain."""
+    """A network for each domain."""
 
     def __init__(self, kind: type[nn.Module], config: Config) -> None:
         super().__init__()
@@ -375,7 +374,7 @@ the same name. A loss of weight 0 is not computed."""
 
 
 class Model(base.StyledTranslator):
-    """MUNIT: two auto-encoders, their average, two discriminators."""
+    """MUNIT (Huang et al. 2018): two auto-encoders, their average, two discriminators."""
 
     config_type = Config
     presets = PRESETS
@@ -406,7 +405,7 @@ class Model(base.StyledTranslator):
         return {name: (one[name] + other[name]) * weight for name, weight in weights.items()}
 
     def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
-        """What the discriminators minimise."""
+        """The discriminators' loss."""
         if not self.config.losses.adversarial:
             return {}
         total, signs = torch.zeros((), device=batch.real.device), []
@@ -421,7 +420,7 @@ class Model(base.StyledTranslator):
         return {"d": total * self.config.losses.adversarial}
 
     def _padded(self, pictures: Tensor) -> Tensor:
-        """With their last column and row repeated until all networks can take them. (B, 3, H, W)."""
+        """Pads by replication to the next size that all networks can process. (B, 3, H, W)."""
         step, smallest = 1 << CONTENT_LEVELS, self.config.smallest
         more = [max(-(-side // step) * step, smallest) - side for side in pictures.shape[2:]]
         return F.pad(pictures, (0, more[1], 0, more[0]), mode="replicate") if any(more) else pictures
@@ -439,7 +438,7 @@ class Model(base.StyledTranslator):
         return styles
 
     def memories(self) -> Sequence[LayerRange]:
-        """The decoder's: its residual blocks, then each convolution that doubles the size with what normalises it."""
+        """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
         inside = "g_ema.drawings.decoder"
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
         steps = range(0, 3 * CONTENT_LEVELS, 3)
@@ -459,8 +458,8 @@ class Model(base.StyledTranslator):
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Fréchet distance, in what the built-in tagger sees, between drawings of the photos, each in a random style,
-        and real ones; and how much drawings of one photo differ, as a share of how much real ones do."""
+        """The distance between drawings of the photos, in random styles, and real ones; and the standard deviation over
+        drawings of one photo, relative to that over real drawings."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
         parts = zip(batch.photos.split(32), styles.split(32), strict=True)

@@ -1,15 +1,14 @@
-"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): what a layer of a frozen generator would have
-to put out for it to show a given picture, also one that it would never make.
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a
+frozen generator shows a given picture, also one that it would never generate.
 
-It learns from the generator's own pictures, whose features are known (section 4.1): features shall be the true ones, a
-discriminator shall not tell them from true ones (section 4.1.1), and what the generator makes of them shall be the
-picture again (semi-cycle consistency, section 4.1.2: pixels and SSIM). The values of the paper's weights are lost; ours
-were chosen by what benchmarks/projectors.py measures.
+It is trained on the generator's own pictures, whose features are known (section 4.1): with the distance to the true
+features, a discriminator of features (section 4.1.1), and the distance between the picture and what the generator
+decodes from the features (semi-cycle consistency, section 4.1.2: pixels and SSIM). The paper does not give the weights;
+ours were chosen with benchmarks/projectors.py.
 
-Ours beyond the paper: a layer alone does not make the picture; styles and what coarser layers have drawn come from a
-*host*, another picture of the generator, which the projector sees as well. And the semi-cycle is closed on pictures
-that are no longer the generator's: with parts of others, with flat shapes, or altogether another one than the host.
-"""
+Our extensions: one layer does not determine the picture; the styles and the output of coarser layers come from a
+*host*, another picture of the generator, which is a second input of the projector. And semi-cycle pictures are altered:
+with parts of others, with flat shapes, or entirely another picture than the host."""
 
 from __future__ import annotations
 
@@ -100,17 +99,17 @@ PRESETS = {
     "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
 }
 DILATIONS = (1, 2, 4)
-"""Of the residual blocks, in turn: they shall see what surrounds a place."""
+"""Of the residual blocks, in turn, for a larger receptive field."""
 DIRECTIONS = 128
-"""Along which distributions of features are compared."""
+"""Random directions of the sliced Wasserstein distance."""
 MEASURED, SHOWN = 64, 12
-"""Pictures that are measured on, and on the sheet."""
+"""Pictures for `measure`, and on the sheet."""
 NEAR = 2
-"""Places around an altered part whose true features are no longer known."""
+"""Feature positions around an altered part whose true features are unknown."""
 
 
 class Residual(nn.Module):
-    """Two convolutions whose result is added to their input, (B, C, H, W)."""
+    """Two convolutions with a skip connection, (B, C, H, W)."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class Network(nn.Module):
         return found.float()
 
 
-class Critic(nn.Sequential):
+class Discriminator(nn.Sequential):
     """Discriminator of features: (B, C, h, w) -> logits (B, 1, h / 4, w / 4)."""
 
     def __init__(self, config: Config) -> None:
@@ -160,7 +159,8 @@ class Critic(nn.Sequential):
 
 
 class Model(base.Projector):
-    """The projector and its average; a discriminator of features if it has a weight."""
+    """The projector (Re-Generator, Electronics 2025) and its average; a discriminator of features if it has a
+    weight."""
 
     config_type = Config
     presets = PRESETS
@@ -173,7 +173,7 @@ class Model(base.Projector):
         self.config: Config = config
         self.g = Network(config)
         self.g_ema = self.average(self.g)
-        self.d = Critic(config) if config.losses.adversarial else None
+        self.d = Discriminator(config) if config.losses.adversarial else None
         self.mean = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))
         self.deviation = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))  # zero until both are measured
         self._scaled = False
@@ -203,8 +203,6 @@ class Model(base.Projector):
         return 0 if phase == "d" and self.d is None else 1
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        """The values (B, C, h, w) with which the generator shows pictures (B, 3, H, W) in [-1, 1], all else being as it
-        is in its own pictures `hosts` (B, 3, H, W)."""
         found: Tensor = self.g_ema(pictures, hosts) * self.deviation + self.mean
         return found
 
@@ -224,7 +222,7 @@ class Model(base.Projector):
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
         found, losses = self.g(pictures, host.pictures), {}
         if config.losses.features:
-            losses["feature"] = config.losses.features * difference_where(found, real, ~altered)
+            losses["feature"] = config.losses.features * masked_l1(found, real, ~altered)
         if config.losses.adversarial and self.d is not None:
             losses["adversarial"] = config.losses.adversarial * least_squares(self.d(found), 1.0)
         if config.losses.pixels or config.losses.ssim:
@@ -237,19 +235,19 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _scale(self, real: Tensor) -> None:
-        """Measures mean and deviation of the true features, once; on every device on the same pictures."""
+        """Measures mean and deviation of the true features, once; on the same pictures on every rank."""
         if self._scaled or self.deviation.any():
             self._scaled = True
             return
-        with still(0):
+        with fixed_seed(0):
             true = self._given(real[:1].expand(MEASURED, -1, -1, -1))[0].value.float()
         self.mean.copy_(true.mean((0, 2, 3))[:, None, None])
         self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
-        """Hosts, as many as there are pictures `real`; pictures (B, 3, H, W), which are the hosts' or altered ones; and
-        the places (B, 1, h, w) whose true features are no longer known."""
+        """Hosts, one for each picture in `real`; the hosts' pictures (B, 3, H, W), some altered; and a mask (B, 1, h,
+        w) of the positions whose true features are unknown."""
         network = generator(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
@@ -265,25 +263,24 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On random hosts and altered pictures that stay the same: how far what is restored lies from the picture, and
-        features from true ones, both ways as the losses have it; and the sliced Wasserstein distance between features
-        and true ones, in deviations."""
+        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, L1 of the features, and
+        the sliced Wasserstein distance between features and true ones, in standard deviations."""
         self._scale(batch.real)
-        with still(0):
+        with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
         found = self.project(pictures, host.pictures.float())
         restored = host.decode(found).float()
         true, scale = host.value.float(), self.deviation
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
         directions = torch.randn(DIRECTIONS, true.shape[1], generator=torch.Generator().manual_seed(0))
-        apart = sliced_wasserstein(places(found / scale), places(true / scale), directions.to(true.device))
-        off = difference_where(found / scale, true / scale, ~altered)
+        apart = sliced_wasserstein(vectors(found / scale), vectors(true / scale), directions.to(true.device))
+        off = masked_l1(found / scale, true / scale, ~altered)
         return {"restored": float(far), "features": float(off), "wasserstein": float(apart)}
 
     @torch.no_grad()
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Hosts, the pictures, and what is restored of them, side by side."""
-        with still(1):
+        """Hosts, pictures, and restored pictures, side by side."""
+        with fixed_seed(1):
             host, pictures, _ = self._given(batch.real[:SHOWN])
         own = host.pictures.float()
         return torch.stack([own, pictures, host.decode(self.project(pictures, own)).float()], 1).flatten(0, 1)
@@ -299,31 +296,31 @@ def alterations(count: int, height: int, width: int, share: float) -> Tensor:
     return torch.stack(kinds)[kind, torch.arange(count)][:, None]
 
 
-def choose_layer(asked: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
-    """Of layers whose values are (C, h, w): the one asked for by its number, or by `auto` the last at half the
-    picture's size, or the third: a memory of three layers ends there. ValueError lists them."""
-    if asked == "auto":
+def choose_layer(layer: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
+    """Index of a layer, of those with outputs (C, h, w): a number, or `auto` for the last at half the picture's size,
+    but the third at least: a memory of three layers ends there. ValueError lists the layers."""
+    if layer == "auto":
         half = [i for i, shape in enumerate(shapes) if shape[1] * 2 <= height]
         return min(max(half[-1] if half else 0, 2), len(shapes) - 1)
-    if asked.isdecimal() and int(asked) < len(shapes):
-        return int(asked)
+    if layer.isdecimal() and int(layer) < len(shapes):
+        return int(layer)
     there = "; ".join(f"{i}: {c} channels of {h}x{w}" for i, (c, h, w) in enumerate(shapes))
-    raise ValueError(f"--layer {asked}: no such layer; there are auto and {there}")
+    raise ValueError(f"--layer {layer}: no such layer; there are auto and {there}")
 
 
-def difference_where(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of maps (B, C, h, w) at the places (B, 1, h, w)."""
+def masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of maps (B, C, h, w) under a mask (B, 1, h, w)."""
     return ((a - b).abs().mean(1, keepdim=True) * where).sum() / where.sum().clamp_min(1)
 
 
-def places(maps: Tensor) -> Tensor:
-    """The features of all places of maps (B, C, h, w), (B h w, C)."""
+def vectors(maps: Tensor) -> Tensor:
+    """Maps (B, C, h, w) as feature vectors (B h w, C)."""
     return maps.movedim(1, 3).flatten(0, 2)
 
 
 @contextlib.contextmanager
-def still(seed: int) -> Iterator[None]:
-    """Random numbers are the same every time in here, and what comes after is not changed."""
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Seeds torch inside, and restores its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -5,10 +5,9 @@ block, each convolution modulated by an affine image of w, each block adding to 
 residual. Differences from the paper: the constant takes the picture's shape, so any width and height work; the
 discriminator's levels are numbered from the coarse end, like the generator's, so that a network can grow.
 
-Told of attributes, the mapping network adds a learned row for each label to its first layer, which is what labels put
-beside the normalised z would do, and the discriminator projects its features on the labels. Both begin at zero, so a
-network that is given labels later (--init) starts as the one it was.
-"""
+With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
+concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
+so that a network that gets attributes later (--init) starts with the output that it had."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ class LossConfig(configs.LossConfig):
     r1_interval: int = 16
     """R1 is applied at every n-th step."""
     path_weight: float = 2.0
-    """Weight of the path length penalty; 0 leaves it out."""
+    """Weight of the path length penalty; 0 turns it off."""
     path_interval: int = 4
     """The path length penalty is applied at every n-th step."""
     path_decay: float = 0.01
@@ -128,8 +127,8 @@ PRESETS = {
 }
 
 
-CENTRED = 512
-"""Latents whose mean w is the centre of a condition."""
+MEAN_SAMPLES = 512
+"""Latents whose mean w is `mean_w` under a condition."""
 
 
 class MappingNet(nn.Module):
@@ -164,12 +163,12 @@ class MappingNet(nn.Module):
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
-        """Moves the average style towards the batch's w (B, w_dim)."""
+        """Updates the moving average of w with the batch's (B, w_dim)."""
         self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
 
 
 Noise = bool | Tensor
-"""Drawn anew (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)."""
+"""Fresh noise (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)."""
 
 
 class StyledConv(nn.Module):
@@ -206,7 +205,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One level: doubles the size (but for the first), convolves, adds to the picture so far."""
+    """One level: doubles the size (except the first), convolves, adds to the RGB skip."""
 
     def __init__(self, config: Config, level: int, shape: tuple[int, int]) -> None:
         super().__init__()
@@ -245,7 +244,7 @@ class Synthesis(nn.Module):
         self.layers = 2 * config.levels + 2
 
     def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
-        """Noise is drawn (True), the network's own constant one (False), or maps as `noise_maps` gives them."""
+        """Noise is fresh (True), the network's own constant one (False), or maps like those of `noise_maps`."""
         dtype = compute_dtype(ws.device)
         with torch.autocast(ws.device.type, enabled=False):
             x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -269,33 +268,32 @@ class Synthesis(nn.Module):
 class GeneratorNet(nn.Module):
     """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
-    told: Tensor
+    conditioned: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
         self.register_buffer(
-            "told", torch.arange(self.synthesis.layers) >= config.network.labels_from, persistent=False
+            "conditioned", torch.arange(self.synthesis.layers) >= config.network.labels_from, persistent=False
         )
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
-        """ws (B, layers, w_dim) of z and labels; where labels do not reach, of z alone."""
+        """ws (B, layers, w_dim) of z and labels; layers before `labels_from` of z alone."""
         w = self.mapping(z, labels)[:, None]
-        if not labels.shape[1] or self.told.all():
+        if not labels.shape[1] or self.conditioned.all():
             return w.expand(-1, self.synthesis.layers, -1)
         plain = self.mapping(z, torch.full_like(labels, conditioning.UNKNOWN))[:, None]
-        return torch.where(self.told[:, None], w, plain)
+        return torch.where(self.conditioned[:, None], w, plain)
 
     def mean_w(self, labels: Tensor) -> Tensor:
-        """The ws that truncation pulls towards, (B, layers, w_dim): the mean of what was asked for, since the mean of
-        everything has no hair colour. Taken anew over fixed latents: a tracked one would need a row for every
-        combination."""
+        """The centre of truncation, ws (B, layers, w_dim): the mean under the labels, since the mean over all labels
+        has no hair colour. Computed over fixed latents: a moving average would need a row for every combination."""
         if not labels.shape[1]:
             return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
-        z = torch.randn(CENTRED, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
-        asked, which = labels.unique(dim=0, return_inverse=True)
-        return torch.stack([self.mapped(z, row.expand(CENTRED, -1)).mean(0) for row in asked])[which]
+        z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
+        rows, index = labels.unique(dim=0, return_inverse=True)
+        return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
         """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
@@ -351,15 +349,17 @@ class Discriminator(nn.Module):
         self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
         self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
-        told = config.data.attributes
-        self.labels = conditioning.Projection(told, channels(0)) if told else None
-        self.heads = Linear(channels(0), conditioning.width(told)) if told and config.losses.label_weight else None
+        attributes = config.data.attributes
+        self.labels = conditioning.Projection(attributes, channels(0)) if attributes else None
+        self.heads = (
+            Linear(channels(0), conditioning.width(attributes)) if attributes and config.losses.label_weight else None
+        )
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0]
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if it has heads for them."""
+        """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if there is a label loss."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False):
             x = pictures.to(dtype, memory_format=torch.channels_last)
@@ -375,7 +375,7 @@ class Discriminator(nn.Module):
 
 
 class Model(base.StyledGenerator):
-    """StyleGAN2: generator, its average, discriminator, and their four phases."""
+    """StyleGAN2 (Karras et al. 2020): generator, its average, discriminator, and their four phases."""
 
     config_type = Config
     presets = PRESETS
@@ -408,7 +408,7 @@ class Model(base.StyledGenerator):
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)
         if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
-            self.g.mapping.decay = 1.0  # what no longer moves has the mean it had
+            self.g.mapping.decay = 1.0  # frozen: the mean stays too
 
     def reg_interval(self, phase: str) -> int:
         lazy = {
@@ -421,31 +421,31 @@ class Model(base.StyledGenerator):
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
-    def _fakes(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures of random latents with these labels (B, A), and their styles."""
-        z = torch.randn(len(asked), self.z_dim, device=asked.device)
-        ws = self.g.styles(z, asked, self.config.losses.style_mixing_prob)
-        if not ws.requires_grad and torch.is_grad_enabled():  # the mapping network is held; path lengths need it
+        z = torch.randn(len(labels), self.z_dim, device=labels.device)
+        ws = self.g.styles(z, labels, self.config.losses.style_mixing_prob)
+        if not ws.requires_grad and torch.is_grad_enabled():  # frozen mapping network; path lengths need the gradient
             ws = ws.detach().requires_grad_(True)
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
+        fake_labels = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
         with torch.no_grad():
-            fake, _ = self._fakes(asked)
-        real_logits, told = self.d.judge(batch.augment(batch.real), labels)
-        fake_logits = self.d(batch.augment(fake), asked)
+            fake, _ = self._fakes(fake_labels)
+        real_logits, label_logits = self.d.judge(batch.augment(batch.real), labels)
+        fake_logits = self.d(batch.augment(fake), fake_labels)
         batch.log["real_sign"] = real_logits.detach().sign().mean()
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
-        if told is not None:
-            batch.log["label_accuracy"] = conditioning.accuracy(told, labels, self.config.data.attributes)
+        if label_logits is not None:
+            batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
         return {
             "d": nonsaturating_d(real_logits, fake_logits),
-            **self._label_loss("d_labels", told, labels),
+            **self._label_loss("d_labels", label_logits, labels),
         }
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        # The penalty is on what the discriminator sees, in float32: a gradient of a gradient in bfloat16 is noise.
+        # On the discriminator's augmented input, in float32: second derivatives in bfloat16 are noise.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
             penalty = r1_penalty(self.d(seen, labels), seen)
@@ -453,10 +453,10 @@ class Model(base.StyledGenerator):
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        asked = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
-        fake, _ = self._fakes(asked)
-        logits, told = self.d.judge(batch.augment(fake), asked)
-        return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", told, asked)}
+        fake_labels = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
+        fake, _ = self._fakes(fake_labels)
+        logits, label_logits = self.d.judge(batch.augment(fake), fake_labels)
+        return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", label_logits, fake_labels)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):

@@ -1,10 +1,9 @@
-"""Tagger: a ConvNeXt that tells several attributes of a face at once, and a normalised embedding that stands for it.
+"""Tagger: a ConvNeXt (Liu et al. 2022) that classifies several attributes of a face, and a normalised embedding of it.
 
-One body, beside it a soft histogram of colours by place, which a few thousand pictures suffice to learn from, and one
-head an attribute. A head compares the embedding with a learned direction for each value: the cosine,
-times a scale, is the logit (normalised softmax, Wang et al. 2017, "NormFace"). So pictures that lie close together
-share labels, and the embedding can serve copy search and distances between sets as well. Labels that are unknown are
-left out of the loss.
+One backbone, a soft colour histogram of regions, which can be learned from a few thousand pictures, and one head per
+attribute. A head compares the embedding with a learned direction for each value: the cosine times a scale is the logit
+(normalised softmax, Wang et al. 2017, "NormFace"). Pictures with near embeddings share labels, so the embedding is also
+used to find copies and for distances between sets. Unknown labels are ignored in the loss.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from kyara.nn.convnext import convnext
 from kyara.perception.features import stage_means
 
 TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
-"""Among these a head's temperature is chosen: 1/4 to 4."""
+"""Candidates for the temperature of a head: 1/4 to 4."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +97,8 @@ PRESETS = {
 
 
 def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
-    """How much of each colour there is in each place: square roots of shares, (B, levels^3 * rows * 2), of pictures
-    (B, 3, H, W) in [-1, 1]. A colour between two levels counts for both. Places are rows, in the middle half and at the
+    """Soft colour histogram of each region: square roots of frequencies, (B, levels^3 * rows * 2), of pictures (B, 3,
+    H, W) in [-1, 1]. A colour between two levels counts for both. Regions are rows, split into the middle half and the
     sides: hair surrounds a face."""
     small = F.adaptive_avg_pool2d(pictures.float(), (8 * rows, 32))
     at = torch.linspace(-1, 1, levels, device=pictures.device)[:, None, None]
@@ -112,7 +111,7 @@ def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """ConvNeXt and a histogram of colours, and for each attribute a direction in their space for every value."""
+    """ConvNeXt, a colour histogram, and for each attribute a direction for every value."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -140,7 +139,7 @@ class Network(nn.Module):
         return F.normalize(pooled.float())
 
     def cosines(self, embeddings: Tensor) -> list[Tensor]:
-        """For each attribute (B, V): how near the embeddings (B, F) lie to each value's direction, -1 to 1."""
+        """For each attribute the cosines (B, V), in [-1, 1], of embeddings (B, F) and the values' directions."""
         return [embeddings @ F.normalize(head.float()).T for head in self.heads]
 
 
@@ -158,7 +157,7 @@ def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
 
 
 class Model(base.Tagger):
-    """ConvNeXt with a head for each attribute, trained on whatever labels there are."""
+    """ConvNeXt (Liu et al. 2022) with a normalised softmax head (Wang et al. 2017) for each attribute."""
 
     config_type = Config
     presets = PRESETS
@@ -195,14 +194,11 @@ class Model(base.Tagger):
         return found
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]. Nothing else of the dataset or the batch
-        enters into them. Pictures are brought to the size that the network was trained at."""
+        """Resizes pictures to the training size."""
         embeddings: Tensor = self.net_ema(self._fit(pictures))
         return embeddings
 
     def stage_means(self, pictures: Tensor) -> Tensor:
-        """What every stage sees of pictures (B, 3, H, W) in [-1, 1]: (B, F1 + F2 + ...), see `perception.features`. The
-        embedding knows what colour the hair is, and hardly whether it is drawn well."""
         return stage_means(self.net_ema.body, pictures, (self.config.data.height, self.config.data.width))
 
     def _fit(self, pictures: Tensor) -> Tensor:
@@ -212,7 +208,6 @@ class Model(base.Tagger):
         return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """For each attribute (B, V): how likely each value is for each of the pictures (B, 3, H, W) in [-1, 1]."""
         return self.classify(self.embed(pictures))
 
     def classify(self, embeddings: Tensor) -> dict[str, Tensor]:
@@ -221,9 +216,8 @@ class Model(base.Tagger):
         return {name: (cosine * self.config.network.logit_scale / t).softmax(1) for name, cosine, t in heads}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Shares of wrong answers on pictures whose labels are known, all attributes together and each.
-        On the same pictures each head's temperature is chosen (Guo et al. 2017, section 4): it leaves the answers
-        alone, and makes their probabilities mean what they say."""
+        """Error rates on the known labels, their mean and each. Each head's temperature is calibrated on the same
+        pictures (Guo et al. 2017, section 4): it changes no prediction."""
         embeddings = torch.cat([self.embed(part) for part in batch.real.split(64)])
         wrong = {}
         for i, (name, cosine) in enumerate(zip(self.attributes, self.net_ema.cosines(embeddings), strict=True)):
@@ -237,7 +231,7 @@ class Model(base.Tagger):
 
 
 def temperature(logits: Tensor, labels: Tensor) -> Tensor:
-    """The temperature at which logits (N, V) make the labels (N,) likeliest."""
+    """The temperature that minimises the cross entropy of logits (N, V) to labels (N,)."""
     tried = TEMPERATURES.to(logits.device)
     losses = torch.stack([F.cross_entropy(logits / t, labels) for t in tried])
     return tried[losses.argmin()]

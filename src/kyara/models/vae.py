@@ -1,9 +1,8 @@
 """Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN.
 
-The decoder's noise is the one under which the batch is likeliest (Rybkin et al. 2021, "Simple and effective VAE
-training with calibrated decoders", section 4), so that nobody has to weigh sharpness against the prior by hand.
-It is told no attributes: given them, z kept carrying what the labels say, and the decoder listened to z.
-"""
+The decoder's variance is the maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE
+training with calibrated decoders", section 4), so that the weight of the prior needs no tuning. It is not conditioned
+on attributes: with labels as input, z still contained them, and the decoder ignored the labels."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ class Autoencoder(nn.Module):
         """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W)."""
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
         mean, log_variance = self.posterior(self.encoder(x)).float().chunk(2, 1)
-        return mean, log_variance.clamp(-20, 10)  # e^10: far beyond the prior, and no infinity
+        return mean, log_variance.clamp(-20, 10)  # e^10: far beyond the prior, and finite
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
@@ -69,7 +68,7 @@ class Autoencoder(nn.Module):
 
 
 class Model(base.Generator):
-    """VAE: encoder and decoder, and their average."""
+    """VAE (Kingma and Welling 2014): encoder and decoder, and their average."""
 
     config_type = Config
     presets = PRESETS
@@ -87,7 +86,7 @@ class Model(base.Generator):
         return {"vae": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        """Minus the bound on the log likelihood, a pixel and channel; without the constant."""
+        """Negative evidence lower bound per pixel and channel, without the constant."""
         mean, log_variance = self.net.encode(batch.real)
         z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         error = (self.net.decode(z).float() - batch.real).square().mean()

@@ -1,7 +1,7 @@
-"""Labels as conditions: what a generator is asked to show, and what a discriminator is told is there.
+"""Conditioning on labels.
 
-Labels of a batch stand side by side in one table (B, A), a column for each attribute of the Config; -1 is unknown,
-which has a row of its own wherever rows are learned and is left out of every loss.
+The labels of a batch are a table (B, A), a column for each attribute of the Config. -1 is unknown: it has its own
+embedding, and is ignored in every loss.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 UNKNOWN = -1
 STREAM = 1
-"""Tells the random numbers that choose labels from those that make the latent of the same seed."""
+"""Separates the random numbers of labels from those of the latent of the same seed."""
 
 Attributes = Mapping[str, Sequence[str]]
 """Attribute -> its values in the order of their labels, as in `base.Config`."""
 SYNONYMS = {"grey": "gray", "silver": "gray"}
-"""What tags and people call values by other names."""
+"""Other names of values."""
 LabelCounts = Sequence[Sequence[int]]
 """How often each combination of labels occurs: a label for each attribute, and a count."""
 
 
 def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[str] = ()) -> None:
-    """ValueError if a Config describes attributes that cannot be: it may come from someone else."""
+    """ValueError if a Config has impossible attributes: its file may come from someone else."""
     if not isinstance(attributes, Mapping):
         raise ValueError(f"attributes: must be a table of names and values, not {attributes!r}")
     for name, values in attributes.items():
@@ -48,13 +48,13 @@ def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[
 
 
 def width(attributes: Attributes) -> int:
-    """How many values there are, of all attributes together: V."""
+    """Number of values of all attributes together: V."""
     return sum(len(values) for values in attributes.values())
 
 
 def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
-    """Labels (B,) by attribute as one table (B, A) int64; what is not named is unknown. `like` (B, ...) says how many
-    there are and on which device."""
+    """Labels (B,) by attribute as one table (B, A) int64; missing attributes are unknown. B and the device are those of
+    `like` (B, ...)."""
     unknown = torch.full((len(like),), UNKNOWN, device=like.device)
     columns = [(labels or {}).get(name, unknown).to(like.device) for name in attributes]
     return torch.stack(columns, 1) if columns else unknown[:, None][:, :0]
@@ -67,9 +67,9 @@ def one_hot(labels: Tensor, attributes: Attributes) -> Tensor:
 
 
 def shuffled(labels: Tensor, mixed: float = 0.0) -> Tensor:
-    """The labels (B, A) of a batch in another order: what fakes are asked to show, so that values come together as
-    often as in the data, and as often unknown. Of the share `mixed` each attribute goes its own way. Nothing random is
-    drawn if there are no attributes."""
+    """Permutes the labels (B, A) of a batch, as the condition of fakes: with the joint distribution of the data, also
+    of unknown labels. With probability `mixed`, each attribute is permuted separately. Uses no random numbers without
+    attributes."""
     if not labels.shape[1]:
         return labels
     together = labels[torch.randperm(len(labels), device=labels.device)]
@@ -80,9 +80,8 @@ def shuffled(labels: Tensor, mixed: float = 0.0) -> Tensor:
 
 
 class Rows(nn.Module):
-    """A learned row for each value of each attribute, and one for unknown, summed over attributes: what a linear layer
-    makes of the labels as one-hot vectors. Rows begin at zero: a network that has just been given labels does what it
-    did without. (B, A) -> (B, outputs)."""
+    """Embedding of labels: a learned row for each value of each attribute, and one for unknown, summed over attributes.
+    Initialised with zeros: a network that gets attributes later keeps its output. (B, A) -> (B, outputs)."""
 
     starts: Tensor
 
@@ -90,7 +89,7 @@ class Rows(nn.Module):
         super().__init__()
         counts = [len(values) + 1 for values in attributes.values()]
         self.rows = nn.Parameter(torch.zeros(sum(counts), outputs))
-        known = [start + 1 for start in itertools.accumulate(counts[:-1], initial=0)]  # unknown stands before them
+        known = [start + 1 for start in itertools.accumulate(counts[:-1], initial=0)]  # unknown is the row before them
         self.register_buffer("starts", torch.tensor(known), persistent=False)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -98,8 +97,8 @@ class Rows(nn.Module):
 
 
 class Projection(Rows):
-    """What labels add to the logits of features (B, F): their inner product with the labels' rows (Miyato and Koyama
-    2018, equation 3), over the root of F as in StyleGAN2-ADA. (B, F), (B, A) -> (B,)."""
+    """Projection term of the logits: the inner product of features and label embedding (Miyato and Koyama 2018,
+    equation 3), divided by the root of F as in StyleGAN2-ADA. (B, F), (B, A) -> (B,)."""
 
     def __init__(self, attributes: Attributes, features: int) -> None:
         super().__init__(attributes, features)
@@ -110,8 +109,8 @@ class Projection(Rows):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
-    """Label loss of logits (B, V), one softmax an attribute: the mean over pictures whose label (B, A) is known, summed
-    over attributes. Zero where nothing is known."""
+    """Label loss of logits (B, V), one softmax per attribute: the mean over known labels (B, A), summed over
+    attributes. Zero where all are unknown."""
     total = logits.new_zeros((), dtype=torch.float32)
     for part, label in _by_attribute(logits, labels, attributes):
         known = (label != UNKNOWN).sum().clamp_min(1)
@@ -127,7 +126,7 @@ def losses(
 
 
 def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
-    """Share of the known labels (B, A) that are the likeliest of their attribute by the logits (B, V)."""
+    """Accuracy of the logits (B, V) on the known labels (B, A)."""
     parts = _by_attribute(logits.detach(), labels, attributes)
     right = torch.stack([(part.argmax(1) == label).sum() for part, label in parts]).sum()
     return right / (labels != UNKNOWN).sum().clamp_min(1)
@@ -139,9 +138,9 @@ def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> lis
 
 
 def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
-    """Labels of every attribute: those in `fixed` as they are, the others from the joint distribution of the data given
-    these. A combination that never occurs takes the others from what agrees with most of it. The same for the same
-    seed, whatever else is drawn; unknown if no picture of the data was known in full."""
+    """Labels of every attribute: those in `fixed`, and the others from the joint distribution of the data given these.
+    For a combination that never occurs, the rows that agree with most of it are used. A function of the seed alone;
+    unknown if no picture of the data has all labels."""
     names = list(attributes)
     if not label_counts:
         return {name: fixed.get(name, UNKNOWN) for name in names}
@@ -170,20 +169,19 @@ def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
-    """The labels of attribute=value pairs that `option` asks for; a value that the model does not know may be a synonym
-    of one that it does. ValueError lists what the model knows."""
+    """The labels of attribute=value pairs, of `option`; also of synonyms of the model's values. ValueError lists the
+    attributes and values of the model."""
     if asked and not attributes:
         raise ValueError(
-            f"{option}: {model} learned no attributes, so it cannot be asked for any; "
-            "train one with kyara train MODEL DATA --attributes NAMES"
+            f"{option}: {model} has learned no attributes; train one with kyara train MODEL DATA --attributes NAMES"
         )
     found = {}
     for name, value in asked.items():
         if name not in attributes:
-            raise ValueError(f"{option}: {name}={value}, but {model} knows the attributes {', '.join(attributes)}")
+            raise ValueError(f"{option}: {name}={value}, but {model} has the attributes {', '.join(attributes)}")
         known = list(attributes[name])
         meant = value if value in known else SYNONYMS.get(value, value)
         if meant not in known:
-            raise ValueError(f"{option}: {name}={value}, but {model} knows {name} as {', '.join(known)}")
+            raise ValueError(f"{option}: {name}={value}, but the values of {name} are {', '.join(known)}")
         found[name] = known.index(meant)
     return found

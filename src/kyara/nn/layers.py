@@ -17,7 +17,7 @@ ACTIVATION = math.sqrt(2)
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that the surrounding autocast asks for, float32 outside one."""
+    """The dtype of the surrounding autocast, float32 outside one."""
     kind = device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
 
@@ -71,7 +71,7 @@ class Conv(nn.Module):
         pad = weight.shape[-1] // 2
         if not self.down:
             return F.conv2d(x, weight, bias, padding=pad)
-        if pad == 0:  # a pointwise convolution commutes with striding: stride early, it is cheaper
+        if pad == 0:  # a pointwise convolution commutes with striding: striding first is cheaper
             return F.conv2d(downsample(x), weight, bias)
         return F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)  # (B, out, H / 2, W / 2)
 
@@ -145,7 +145,7 @@ class UpConv(nn.Conv2d):
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """Appends one map with the mean standard deviation of the features over groups of pictures (Karras et al. 2018,
-    section 3): what a discriminator sees of a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""
+    section 3): it shows a discriminator a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""
     batch, _, height, width = x.shape
     group = math.gcd(min(group, batch), batch)
     y = x.float().unflatten(0, (group, -1))  # (group, B / group, C, H, W)
@@ -155,10 +155,10 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
 
 class PartialConv(nn.Module):
-    """Convolution that sees only what is known, and scales by how much that is (Liu et al. 2018, equations 1 and 2).
+    """Partial convolution: of known values only, scaled by their share (Liu et al. 2018, equations 1 and 2).
 
-    Maps (B, C, H, W) and where they are known, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and where any of
-    their inputs was known (B, 1, H', W'); elsewhere they are 0. Beyond the rim nothing is known.
+    Maps (B, C, H, W) and a known mask, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and the mask (B, 1, H', W') of
+    those with any known input; the others are 0. Beyond the border nothing is known.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
@@ -177,8 +177,8 @@ class PartialConv(nn.Module):
 
 
 def spread(x: Tensor, known: Tensor) -> Tensor:
-    """Maps (B, C, H, W) where they are known (B, 1, H, W), 0 or 1, elsewhere a smooth continuation: the mean of what is
-    known, at half the size, a quarter, ..., wherever that first reaches (pull-push, Gortler et al. 1996)."""
+    """Continues maps (B, C, H, W) smoothly where their mask (B, 1, H, W) is 0: with the mean of known values at half
+    the size, a quarter, ..., the first that has any (pull-push, Gortler et al. 1996)."""
     height, width = x.shape[2:]
     if max(height, width) == 1:
         return x * known
@@ -190,7 +190,7 @@ def spread(x: Tensor, known: Tensor) -> Tensor:
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Pictures (B, 3, H, W) -> logits (B, 1, h, w), each of a part of them. Each of the widths halves the size."""
+    """PatchGAN discriminator: pictures (B, 3, H, W) -> logits (B, 1, h, w). Each of the widths halves the size."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         layers: list[nn.Module] = []

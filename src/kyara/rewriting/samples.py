@@ -18,7 +18,7 @@ from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
 from kyara.generation.styles import unpack
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
-from kyara.models.projector import still
+from kyara.models.projector import fixed_seed
 from kyara.nn import conditioning
 from kyara.nn.activations import SampleFn
 from kyara.rewriting.edit import Picture, as_mask
@@ -48,7 +48,7 @@ class Samples:
 
     def random(self, count: int, seed: int, holes: Tensor | None = None) -> SampleFn:
         """Random pictures. `holes` (N, 1, H, W) bool, for an inpainter, are filled in turn, each shifted a little."""
-        with still(seed):
+        with fixed_seed(seed):
             inputs = self._inputs(count)
             if holes is None:
                 return self.model.sample_fn(count, inputs)
@@ -75,7 +75,7 @@ class Samples:
             first = torch.zeros(1, model.style_dim)
             if target.style is not None:
                 first = latents([target.style], model.style_dim)
-            with still(0):
+            with fixed_seed(0):
                 styles = torch.cat([first, torch.randn(count, model.style_dim)]).to(self.device)
             return functools.partial(model.translate, inputs, styles)
         if isinstance(model, Inpainter):
@@ -130,7 +130,7 @@ class Samples:
         assert isinstance(model, StyledGenerator)
         if not count:
             return ws
-        with still(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+        with fixed_seed(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             seeds = torch.randint(2**31, (count,)).tolist()
             labels = {name: label.to(self.device) for name, label in model.draw(seeds).items()}
             other = model.styles(torch.randn(count, model.z_dim, device=self.device), labels)

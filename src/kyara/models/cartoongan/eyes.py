@@ -1,8 +1,8 @@
-"""Eyes as they are drawn: a lid with lashes, an iris with its pupil and a light in it, where a photo's eyes are.
+"""Drawn eyes in place of a photo's: lids with lashes, an iris with its pupil and a highlight.
 
-All on batches, (B, 3, H, W) in [-1, 1]. What has to be known of an eye is given at every pixel near it (`fields`), so
-that a network can learn to say it without looking for faces: it is smooth, and lines stay sharp that are drawn by it.
-Lengths are in halves of an eye's width or height."""
+All on batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
+fully convolutional network can predict them: fields are smooth, and the lines drawn from them are sharp. Lengths are in
+halves of an eye's width or height."""
 
 from __future__ import annotations
 
@@ -16,51 +16,50 @@ from kyara.perception.landmarks import LEFT, RIGHT
 from kyara.perception.portrait import middles
 
 FIELDS = 10
-"""Numbers at a pixel: how surely there is an eye (a logit), where the pixel is beside its middle, along it and across,
-half its width and half its height (each in UNIT pixels), on which side its outer corner is, where its iris is, and the
-iris's colour."""
+"""Channels: logit of an eye, position relative to its centre, along it and across, half its width and half its height
+(each in UNIT pixels), side of its outer corner, position of its iris, and the iris's colour (3)."""
 UNIT = 16
 AROUND, ABOVE = (1.25, 1.9), 0.3
-"""How far an eye with all that is drawn reaches from its middle, across and down, and by how much more upwards."""
+"""Extent of an eye with all that is drawn, across and down, and its shift upwards."""
 NARROW = 0.35
-"""An eye reaches as far as if it were at least so high, as a share of its width."""
+"""Minimum height of an eye for its extent, as a fraction of its width."""
 SURE = 4.0
-"""The logit where there is an eye."""
+"""Target logit of an eye."""
 INK = (0.13, 0.09, 0.1)
-"""Of lashes, in [0, 1]."""
+"""Colour of lashes, in [0, 1]."""
 WHITE, LIGHT = 0.85, 0.95
-"""How much the white of an eye covers what is below, and how light it is."""
+"""Opacity and brightness of the white of an eye."""
 BELOW = 0.9
-"""The lower lid's bow, beside the upper one's."""
+"""Curvature of the lower lid relative to the upper one."""
 LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05
-"""Thickness of the upper lashes, what is added towards the outer corner, and of the lower ones."""
+"""Thickness of the upper lashes, its increase towards the outer corner, and thickness of the lower ones."""
 CREASE, CREASE_SEEN = 0.42, 0.45
-"""How far above the lid its crease is, and how dark."""
+"""Height of the crease above the lid, and its opacity."""
 IRIS = (0.56, 1.06)
 """Half the width of an iris, in halves of the eye's width, and half its height, in halves of its height."""
 ROUND = 1.25
-"""An iris is higher than wide by this at most, and no wider than high."""
+"""Maximum ratio of an iris's height to its width; it is never wider than high."""
 PUPIL, RING = 0.46, 0.16
-"""A pupil's share of the iris, and the dark rim's."""
+"""Radius of the pupil and width of the dark ring, relative to the iris."""
 LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))
-"""Lights in the iris: where, and how large, as shares of it."""
+"""Highlights: x, y and radius, relative to the iris."""
 DARKEST, LIGHTEST = 0.16, 0.42
-"""Between these the luminance of an iris is brought."""
+"""Range of the brightness of an iris."""
 VIVID = 2.0
-"""How much more colourful an iris is drawn."""
+"""Factor on the saturation of an iris."""
 GAZE = 0.4
-"""How far an iris may lie from the middle."""
+"""Maximum shift of an iris from the centre."""
 SHADOW = 0.3
-"""How much darker the eye is below its upper lid."""
+"""Shadow below the upper lid."""
 
 
 class Eye(NamedTuple):
-    """An eye near every pixel, everything (B, H, W); or the same eye for all pixels, (B, 1, 1)."""
+    """The eye near every pixel, all (B, H, W); or one eye for all pixels, (B, 1, 1)."""
 
     x: Tensor
-    """Where the pixel is beside it: -1 and 1 at its corners."""
+    """The pixel's position along it: -1 and 1 at its corners."""
     y: Tensor
-    """-1 at the top and 1 at the bottom."""
+    """Across it: -1 at the top and 1 at the bottom."""
     wide: Tensor
     """Half its width, in pixels."""
     high: Tensor
@@ -70,7 +69,8 @@ class Eye(NamedTuple):
 
 
 def fields(photos: Tensor, points: Tensor) -> Tensor:
-    """Of photos and their points (B, K, 2), shares of the sides, as in `landmarks.NAMES`: (B, FIELDS, H, W)."""
+    """Target fields (B, FIELDS, H, W) of photos and their landmarks (B, K, 2), as fractions of the sides, in the order
+    of `landmarks.NAMES`."""
     seen, found, near = (photos.float() + 1) / 2, [], []
     height, width = photos.shape[2:]
     for part, outer in ((LEFT, -1.0), (RIGHT, 1.0)):
@@ -89,8 +89,7 @@ def fields(photos: Tensor, points: Tensor) -> Tensor:
 
 
 def fields_loss(found: Tensor, given: Tensor) -> Tensor:
-    """How far fields are from the given ones, (B, FIELDS, H, W) each: cross entropy of where eyes are, and there the
-    mean absolute difference of all else."""
+    """Loss of fields (B, FIELDS, H, W): cross entropy of the logit, and L1 of the others where there is an eye."""
     there = (given[:, :1] > 0).float()
     surprise = F.binary_cross_entropy_with_logits(found[:, :1], there)
     off = (found[:, 1:] - given[:, 1:]).abs().sum(1, keepdim=True)
@@ -98,9 +97,9 @@ def fields_loss(found: Tensor, given: Tensor) -> Tensor:
 
 
 def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
-    """Pictures with eyes drawn where fields (B, FIELDS, H, W) say, open as far as those are, looking the same way, in
-    the same colour. What is under them is still seen in their whites."""
-    seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # nothing at all where the network is half as sure of none
+    """Pictures with eyes drawn by fields (B, FIELDS, H, W): with their opening, gaze and colour. The whites are
+    translucent."""
+    seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # nothing below a logit of -SURE / 2
     part = _where(seen)
     if part is None:
         return pictures
@@ -117,8 +116,8 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
 
 
 def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
-    """The box, of maps (B, C, H, W), in which anything is seen, (B, H, W); None if nothing is. Elsewhere than on a CPU
-    everything: to look would make it wait."""
+    """Bounding box of the positive values of (B, H, W), as an index of (B, C, H, W); None if there are none. On a GPU
+    everything: reading the box would synchronise."""
     everything = slice(None)
     if seen.device.type != "cpu":
         return everything, everything, everything, everything
@@ -130,7 +129,7 @@ def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
 
 
 def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
-    """Of an eye's four points (B, 4, 2): left, top, right, bottom."""
+    """The eye of four points (B, 4, 2): left, top, right, bottom."""
     size = points.new_tensor([width, height])
     left, top, right, bottom = (points * size).unbind(1)  # (B, 2) each, in pixels
     along = (right - left) / 2
@@ -146,15 +145,15 @@ def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
 
 
 def _opening(eye: Eye) -> tuple[Tensor, Tensor]:
-    """How much of a pixel is between the lids, and how far from the middle these are there, (B, H, W) each: both are
-    parabolas, the lower one flatter."""
+    """Coverage of a pixel by the opening between the lids, and the lids' distance from the axis, (B, H, W) each. Both
+    lids are parabolas, the lower one flatter."""
     arc = (1 - eye.x.square()).clamp_min(0)
     between = _soft((eye.y + arc) * eye.high) * _soft((BELOW * arc - eye.y) * eye.high)
     return between * _soft((1 - eye.x.abs()) * eye.wide), arc
 
 
 def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
-    """One eye over pictures (B, 3, H, W) in [0, 1]."""
+    """Draws one eye over pictures (B, 3, H, W) in [0, 1]."""
     inside, arc = _opening(eye)
     shade = 1 - SHADOW * _soft((-0.45 - eye.y + 0.55 * (1 - arc)) * eye.high)
     drawn = _over(drawn, (drawn * (1 - WHITE) + WHITE * LIGHT) * shade[:, None], inside)
@@ -163,7 +162,8 @@ def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
 
 
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
-    """Its colour (B, 3, 1, 1), and where its middle is, x (B, 1, 1): where a photo (B, 3, H, W) in [0, 1] is dark."""
+    """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening in a photo (B, 3, H, W) in
+    [0, 1]."""
     light = seen.amax(1)
     dark = inside * (1 - light).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
     total = dark.sum((1, 2), keepdim=True).clamp_min(1e-4)
@@ -174,7 +174,7 @@ def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
 
 
 def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Eye) -> Tensor:
-    """The iris: dark above and light below, with a rim, a pupil, and lights."""
+    """The iris: dark at the top and light at the bottom, with a ring, a pupil, and highlights."""
     wide, high = IRIS[0] * eye.wide, IRIS[1] * eye.high
     high = torch.minimum(high, ROUND * wide)
     wide = torch.minimum(wide, high)
@@ -207,7 +207,7 @@ def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
 
 
 def _soft(pixels: Tensor) -> Tensor:
-    """1 inside and 0 outside, of how far inside something is in pixels."""
+    """Coverage of a pixel, from the signed distance to an edge in pixels."""
     return (pixels + 0.5).clamp(0, 1)
 
 

@@ -22,7 +22,7 @@ from kyara.models import base
 from kyara.models.cartoongan.config import PRESETS, Config
 from kyara.models.cartoongan.eyes import fields, fields_loss
 from kyara.models.cartoongan.losses import DRAW, KEEP, Step, gan, weighted
-from kyara.models.cartoongan.networks import Artist, Discriminators
+from kyara.models.cartoongan.networks import Discriminators, Generator
 from kyara.models.cartoongan.painting import grey
 from kyara.perception import landmarks, portrait
 
@@ -31,7 +31,7 @@ SHOWN = 32
 
 
 class Model(base.Translator):
-    """CartoonGAN: the generator, its average, two discriminators."""
+    """CartoonGAN (Chen et al. 2018): the generator, its average, two discriminators."""
 
     config_type = Config
     presets = PRESETS
@@ -42,7 +42,7 @@ class Model(base.Translator):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.g = Artist(config)
+        self.g = Generator(config)
         self.g_ema = self.average(self.g)
         self.d = Discriminators(config.network)
         self.eye_sizes = nn.Buffer(torch.tensor([portrait.PHOTO, portrait.DRAWN]))  # running means

@@ -1,6 +1,6 @@
-"""The networks of CartoonGAN: what makes eyes larger, what draws, and what judges drawings.
+"""The networks of CartoonGAN: the eye-enlarging warp, the generator, the eyes' fields, and the discriminators.
 
-None has statistics of its own at inference, so that what becomes of a place depends on what is near it alone."""
+None computes statistics at inference, so that the output at a pixel depends on its neighbourhood alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.models.cartoongan.config import Config, NetworkConfig
 from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
-from kyara.models.cartoongan.painting import cel, cel_reach, colourless, ink, ink_reach
+from kyara.models.cartoongan.painting import cel, cel_receptive_field, colourless, ink, lines_receptive_field
 from kyara.perception import portrait
 
 PLACE, WARPED = 4, 16
-"""Pixels that the warping network sees as one at first, and at last."""
+"""Strides of the warping network's first and smallest features, in pixels."""
 FARTHEST = 32
-"""Pixels that a pixel comes from at most."""
+"""Maximum shift of a pixel."""
 
 
 class Conv(nn.Sequential):
@@ -31,7 +31,7 @@ class Conv(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two convolutions whose result is added to their input, (B, C, H, W)."""
+    """Two convolutions with a skip connection, (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """In, through the residual blocks, and out: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), a little beyond if
-    they were `filtered`."""
+    """Hourglass with residual blocks: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), slightly out of range with
+    `filtered`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -78,16 +78,14 @@ class Network(nn.Module):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
             if i >= len(self.up) - self.config.network.skips:
                 x = x + seen[i]
-        if (
-            self.config.network.pixel_unshuffle > 1
-        ):  # never by pixels side by side from different channels: they leave a chequered pattern
+        if self.config.network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
             x = F.interpolate(x, scale_factor=float(self.config.network.pixel_unshuffle), mode="bilinear")
         x = torch.tanh(self.out(x))
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
 
-class Glance(nn.Module):
-    """A look at the picture from afar: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
+class LowResNet(nn.Module):
+    """A small network at low resolution: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
 
     channels = 24
 
@@ -112,12 +110,12 @@ class Glance(nn.Module):
         return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
 
     def limit(self, maps: Tensor) -> Tensor:
-        """What the maps may be."""
+        """Restricts the range of the maps."""
         return maps
 
 
-class Warp(Glance):
-    """Where the pixels of the picture come from that is drawn, less where they are: (B, 2, H, W) in pixels, x first."""
+class Warp(LowResNet):
+    """The shift of every pixel's source, (B, 2, H, W) in pixels, x first."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -126,21 +124,20 @@ class Warp(Glance):
         return FARTHEST * torch.tanh(maps)
 
 
-class Artist(nn.Module):
-    """What draws: pictures (B, 3, H, W) in [-1, 1] -> pictures. First the eyes grow, if they shall; at last they are
-    drawn over the picture, if they shall."""
+class Generator(nn.Module):
+    """The generator: pictures (B, 3, H, W) in [-1, 1] -> pictures. Optionally, eyes are enlarged before, and drawn over
+    the result."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.warp = Warp() if config.network.enlarge_eyes else None
-        self.gaze = Glance(FIELDS) if config.losses.gaze else None
+        self.gaze = LowResNet(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 
     @property
     def receptive_field(self) -> int:
-        """Of everything that looks around, one after the other, in pixels, rounded up to a whole number of the smallest
-        places."""
+        """In pixels, of all stages together, rounded up to a multiple of the largest stride."""
         config = self.config
         steps = [
             config.network.pixel_unshuffle * 2**i for i in range(config.network.downsamplings + 1)
@@ -150,17 +147,17 @@ class Artist(nn.Module):
         ) + 2 * config.network.pixel_unshuffle
         far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.network.blocks * steps[-1]
         if config.network.filtered:
-            far += cel_reach(min(config.data.width, config.data.height))
+            far += cel_receptive_field(min(config.data.width, config.data.height))
         if config.network.ink:
-            far += ink_reach(min(config.data.width, config.data.height))
-        glance = PLACE * (5 + 2 * 3 + 4 * 5)  # what it sees at a quarter, an eighth and a sixteenth of the size
+            far += lines_receptive_field(min(config.data.width, config.data.height))
+        glance = PLACE * (5 + 2 * 3 + 4 * 5)  # at strides of 4, 8 and 16
         far = max(far, glance) if config.losses.gaze else far
         if config.network.enlarge_eyes:
             far += glance + FARTHEST
         whole = max(steps[-1], WARPED)
         return -(-far // whole) * whole
 
-    def train(self, mode: bool = True) -> Artist:
+    def train(self, mode: bool = True) -> Generator:
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and self.config.network.freeze_batch_norm:
@@ -173,7 +170,7 @@ class Artist(nn.Module):
         return self.finish(self.draw(pictures), None if self.gaze is None else self.gaze(pictures))
 
     def finish(self, drawn: Tensor, looks: Tensor | None) -> Tensor:
-        """What is drawn (B, 3, H, W), its lines inked, and eyes over it where fields (B, FIELDS, H, W) say."""
+        """Darkens the lines of a drawing (B, 3, H, W) and draws eyes over it by fields (B, FIELDS, H, W)."""
         config = self.config
         if config.network.ink:
             drawn = ink(drawn, config.network.ink, min(config.data.width, config.data.height))

@@ -1,6 +1,6 @@
-"""What painters know of pictures: surfaces that are even, few tones, dark lines, colours.
+"""Filters that turn photos into cels: even surfaces, few tones, dark lines.
 
-All on batches, (B, 3, H, W) in [-1, 1], and of any size: lengths are shares of the shorter side."""
+All on batches (B, 3, H, W) in [-1, 1] of any size: lengths are fractions of the shorter side."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue (BT.601)."""
+"""Weights of red, green and blue (BT.601)."""
 YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
-"""Rows: luminance and the two of chrominance."""
+"""Rows: luminance, and two of chrominance."""
 RADIUS, EVEN = 1 / 64, 0.02
-"""Of the filter that makes surfaces even: its radius as a share of the side, and the variance, of pictures in [0, 1],
-that it takes for none."""
+"""Of the guided filter: radius as a fraction of the side, and standard deviation, of pictures in [0, 1], below which a
+surface is smoothed."""
 STROKE, FINE_STROKE = 6 / 256, 2 / 256
-"""Radius of a stroke of the brush, and of one where there is more detail."""
+"""Radius of brush strokes, and of fine ones."""
 TONES, STEEP = 6, 20.0
-"""So many tones are left, and how steep the steps between them are."""
+"""Number of tones, and the steepness of the steps between them."""
 DEPTH, NEARBY = 1.0, 20 / 256
-"""How much more contrast there is where there is more detail, and to what is how far around."""
+"""Gain of the local contrast in fine parts, and its radius."""
 LINE, WIDER = 1.2 / 256, 1.6
-"""Deviation of the blur that lines are found by, and of the wider one as a multiple of it."""
+"""Standard deviation of the difference of Gaussians, and the ratio of the wider one to it."""
 FAINT, HARD, BLACK = 0.015, 100.0, 0.1
-"""How much darker than its surroundings a line is at least, how fast it gets dark from there, and how dark at last."""
+"""Minimum contrast of a line, the slope of its darkness from there, and the brightness of full lines."""
 
 
 def luminance(pictures: Tensor) -> Tensor:
-    """Of pictures (B, 3, H, W), (B, 1, H, W)."""
+    """Luminance (B, 1, H, W) of pictures (B, 3, H, W)."""
     return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
 
 
 def grey(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) without their colours."""
+    """Pictures (B, 3, H, W) with the luminance in all channels."""
     return luminance(pictures).expand(-1, 3, -1, -1)
 
 
 def colourless(pictures: Tensor) -> Tensor:
-    """The mean of the three channels in all of them: what changes it most has no colour."""
+    """The mean of the three channels in all of them: unlike luminance, its gradient is grey."""
     return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def means(pictures: Tensor, side: int) -> Tensor:
-    """Of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns: pooling
-    takes five times as long."""
+    """Means of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns:
+    pooling takes five times as long."""
     for dim in (2, 3):
         count = pictures.shape[dim] - side + 1
         total = pictures.narrow(dim, 0, count).clone()
@@ -55,14 +55,14 @@ def means(pictures: Tensor, side: int) -> Tensor:
 
 
 def box(pictures: Tensor, reach: int) -> Tensor:
-    """The mean of what is at most `reach` pixels away, across and down."""
+    """Box filter of radius `reach`."""
     return means(F.pad(pictures, (reach,) * 4, mode="replicate"), 2 * reach + 1)
 
 
 def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
-    """Pictures whose surfaces are even and whose edges stay: guided filter (He et al. 2010, equations 5 to 8), each
-    channel its own guide, applied twice; the lines are fitted at half the size (He and Sun 2015). Lengths, here and
-    below, are shares of `side` pixels, by default the shorter one."""
+    """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel its own guide,
+    applied twice; the linear models are fitted at half the size (He and Sun 2015). Lengths, here and below, are
+    fractions of `side` pixels, by default the shorter side."""
     size = pictures.shape[2:]
     reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
@@ -77,8 +77,8 @@ def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
 
 
 def kuwahara(pictures: Tensor, radius: int) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] as if painted with a square brush: of the four squares that have the pixel at a
-    corner the one that varies least has its colour (Kuwahara et al. 1976), here a mean that such squares rule."""
+    """Kuwahara filter of pictures (B, 3, H, W) in [0, 1], like a square brush (Kuwahara et al. 1976): the mean of the
+    four squares with the pixel at a corner, weighted by a high power of the inverse variance."""
     height, width = pictures.shape[2:]
     light = luminance(pictures)
     x = F.pad(torch.cat([pictures, light, light.square()], 1), (radius,) * 4, mode="replicate")
@@ -94,7 +94,7 @@ def kuwahara(pictures: Tensor, radius: int) -> Tensor:
 
 
 def few_tones(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] whose luminance has hardly more than TONES values; colours keep their hue."""
+    """Quantises the luminance of pictures (B, 3, H, W) in [0, 1] softly to TONES values; the hue stays."""
     light = luminance(pictures)
     step = (light * TONES).floor()
     tone = (step + torch.sigmoid((light * TONES - step - 0.5) * STEEP)) / TONES
@@ -102,7 +102,7 @@ def few_tones(pictures: Tensor) -> Tensor:
 
 
 def blur(pictures: Tensor, deviation: float) -> Tensor:
-    """Pictures (B, C, H, W) blurred by a Gaussian whose deviation is given in pixels."""
+    """Gaussian blur of pictures (B, C, H, W); `deviation` in pixels."""
     reach = max(1, round(3 * deviation))
     row = torch.exp(-torch.arange(-reach, reach + 1, device=pictures.device).square() / (2 * deviation**2))
     row = (row / row.sum()).expand(pictures.shape[1], 1, 1, -1)
@@ -111,8 +111,8 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
 
 
 def lines(pictures: Tensor, side: int | None = None) -> Tensor:
-    """How dark lines are in pictures (B, 3, H, W) in [0, 1], 1 where there is none: (B, 1, H, W). A line is what is
-    darker than its surroundings: difference of Gaussians, thresholded softly (Winnemöller et al. 2012, equation 6)."""
+    """Brightness (B, 1, H, W) of the lines of pictures (B, 3, H, W) in [0, 1], 1 where there are none: difference of
+    Gaussians, thresholded softly (Winnemöller et al. 2012, equation 6)."""
     deviation = max(LINE * (side or min(pictures.shape[2:])), 0.5)
     light = luminance(pictures)
     darker = blur(light, deviation) - blur(light, WIDER * deviation) + FAINT
@@ -120,22 +120,22 @@ def lines(pictures: Tensor, side: int | None = None) -> Tensor:
 
 
 def ink(pictures: Tensor, strength: float, side: int | None = None) -> Tensor:
-    """Pictures (B, 3, H, W) with their lines as dark as `strength` says, 0 as they are to 1."""
-    with torch.autocast(pictures.device.type, enabled=False):  # lines are fainter than bfloat16 tells apart
+    """Pictures (B, 3, H, W) with darker lines; `strength` from 0, unchanged, to 1."""
+    with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         return x * (1 + strength * (lines(x, side) - 1)) * 2 - 1
 
 
-def ink_reach(side: int) -> int:
-    """How many pixels away something makes a difference to `lines`."""
+def lines_receptive_field(side: int) -> int:
+    """Receptive field of `lines`: radius in pixels."""
     return max(1, round(3 * WIDER * max(LINE * side, 0.5)))
 
 
 @torch.no_grad()
 def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
-    """Pictures as filters would draw them: even surfaces, painted in strokes and few tones, with dark lines. Where
-    `detail` (B, 1, H, W) is 1 strokes are fine and tones deep instead: that is for eyes."""
-    with torch.autocast(pictures.device.type, enabled=False):  # lines are fainter than bfloat16 tells apart
+    """Cels of pictures: even surfaces in brush strokes and few tones, with dark lines. Where `detail` (B, 1, H, W) is
+    1, for eyes, with fine strokes and more contrast instead."""
+    with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         side = side or min(pictures.shape[2:])
         flat = (flatten(pictures, side) + 1) / 2
@@ -148,10 +148,10 @@ def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None)
         return painted * lines(flat, side) * 2 - 1
 
 
-def cel_reach(side: int) -> int:
-    """How many pixels away something makes a difference to a cel, without `detail`."""
+def cel_receptive_field(side: int) -> int:
+    """Receptive field of `cel` without `detail`: radius in pixels."""
     flat = 2 * (2 * max(1, round(RADIUS * side / 2)) + 1) * 2
-    return flat + max(2 * max(1, round(STROKE * side)), ink_reach(side))
+    return flat + max(2 * max(1, round(STROKE * side)), lines_receptive_field(side))
 
 
 def yuv(pictures: Tensor) -> Tensor:
