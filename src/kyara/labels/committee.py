@@ -43,11 +43,7 @@ class Member:
 def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
     """The three members, from two kinds of features of every picture, (N, F) and (N, G)."""
     first, second = _scaled(embedding), _scaled(colours)
-    return [
-        Member(first, logistic, L2),
-        Member(first, neighbours, NEAREST),
-        Member(second, logistic, L2),
-    ]
+    return [Member(first, logistic, L2), Member(first, neighbours, NEAREST), Member(second, logistic, L2)]
 
 
 def _scaled(features: np.ndarray) -> Tensor:

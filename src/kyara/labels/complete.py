@@ -193,12 +193,7 @@ def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray
 
 
 def _fill(
-    state: _State,
-    committee: Committee | None,
-    target: float,
-    *,
-    asked: int,
-    questions: tuple[Path, Path] | None,
+    state: _State, committee: Committee | None, target: float, *, asked: int, questions: tuple[Path, Path] | None
 ) -> CompletionResult:
     """Writes the values that the committee is sure enough of, and updates those of an earlier committee."""
     result = CompletionResult(
