@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from kyara import verbs
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
@@ -29,7 +30,6 @@ from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.fit import Crop, Fitted, Rejected, fit
 from kyara.preparation.target import REPORT, Target, Write
-from kyara.verbs import DryRun, Force, Result, check_number
 
 Outcome = Fitted | Rejected | PictureError
 LeftOut = dict[str, list[dict[str, str]]]
@@ -37,7 +37,7 @@ LeftOut = dict[str, list[dict[str, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareResult(Result):
+class PrepareResult(verbs.Result):
     """What was prepared. report.json holds the same, but for `dry_run`."""
 
     sources: Sequence[str]
@@ -64,18 +64,19 @@ class PrepareResult(Result):
         return "\n".join([*lines, written])
 
 
+@verbs.checked
 def prepare(
     *sources: Annotated[Positional[Path], arg(metavar="SOURCE... OUT")],
     out: Path | None = None,
     size: str | None = None,
     crop: Crop = "center",
-    min_size: int | None = None,
+    min_size: Annotated[int | None, verbs.Range(1)] = None,
     duplicates: Literal["near", "exact", "keep"] = "near",
-    limit: int | None = None,
+    limit: Annotated[int | None, verbs.Range(1)] = None,
     detect: str | None = None,
-    workers: int | None = None,
-    force: Force = False,
-    dry_run: DryRun = False,
+    workers: Annotated[int | None, verbs.Range(0, 1024)] = None,
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> PrepareResult:
     """Turn art or photos into a Dataset: cropped, resized, without copies, with a report of what was left out.
 
@@ -99,24 +100,20 @@ def prepare(
             wider frame of that dataset (both need the extra `photo`).
         workers: Processes that decode pictures; 0 decodes in this one. By default one per processor core.
     """
-    paths = [Path(path) for path in sources]  # from Python they may be str
-    if len(paths) < (2 if out is None else 1):
+    if len(sources) < (2 if out is None else 1):
         raise ValueError("name one or more sources and then the result: SOURCE... OUT")
-    out = Path(out) if out is not None else paths.pop()
+    sources, out = (sources, out) if out else (sources[:-1], sources[-1])
     wanted = pictures.parse_size(size) if size is not None else None
-    check_number("--min-size", min_size, least=1)
-    check_number("--limit", limit, least=1)
-    check_number("--workers", workers, least=0, most=2**10)
     if detect is not None:
         detectors.load(detect)
-    target = Target(out, paths, force)
-    dataset = open_datasets(paths)
+    target = Target(out, sources, force)
+    dataset = open_datasets(sources)
     if workers is None:
         workers = processors() if len(dataset) > 200 else 0
     width, height = wanted or _common_size(dataset, workers)
     least = min(width, height) // 2 if min_size is None else min_size
     function = functools.partial(fit, width=width, height=height, crop=crop, min_size=least, detect=detect)
-    n, names = len(dataset), [str(path) for path in paths]
+    n, names = len(dataset), [str(path) for path in sources]
     # With a limit in random order, or one folder could use it up.
     order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
     with target.open(dry_run) as write:
