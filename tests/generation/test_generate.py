@@ -6,7 +6,6 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -239,8 +238,8 @@ def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> 
         ({"seeds": "0-3", "count": 5}, "--count 5"),
         ({"seeds": "0-3", "seed": 5}, "--seed"),
         ({"seeds": "0-3", "interpolate": "1-2"}, "--interpolate"),
-        ({"like": Path("x.png"), "interpolate": "1-2"}, "--like"),
-        ({"like": Path("x.png"), "count": 2}, "--count"),
+        ({"like": Path(__file__), "interpolate": "1-2"}, "--like"),
+        ({"like": Path(__file__), "count": 2}, "--count"),
         ({"like": Path("nowhere.png")}, "no such file"),
         ({"keep": 3, "rank": "none"}, "--keep"),
         ({"keep": 3, "interpolate": "1-2"}, "--keep"),
