@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,19 +78,17 @@ def write(path: Path, info: Info, sound_of: Path, frames: Iterator[np.ndarray]) 
     """Writes frames, each (H, W, 3) uint8 of one size, as an MP4 (H.264) with the sound of another film. Returns how
     many there were, and warnings. An odd last row or column is cut off. OSError if it cannot be written."""
     av = _av()
-    with contextlib.ExitStack() as opened:
-        container = opened.enter_context(av.open(str(path), "w"))
-        first = next(frames)  # may raise before anything is opened for it
+    count, warnings, sound = 0, [], None
+    with av.open(str(path), "w") as container, av.open(str(sound_of)) as source:
+        first = next(frames)
         height, width = (max(2, side // 2 * 2) for side in first.shape[:2])
         video = container.add_stream("libx264", rate=info.fps, options={"crf": "18"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        source, warnings, sound = opened.enter_context(av.open(str(sound_of))), [], None
         try:
             if source.streams.audio:
                 sound = container.add_stream_from_template(source.streams.audio[0])
         except (ValueError, av.FFmpegError) as error:
             warnings.append(f"{sound_of.name}: its sound does not fit into an MP4 ({error}): left out")
-        count = 0
         for frame in itertools.chain([first], frames):
             pixels = np.ascontiguousarray(frame[:height, :width])
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
