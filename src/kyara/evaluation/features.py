@@ -31,7 +31,6 @@ from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
 
-DEFAULT = "builtin:tagger"
 SSCD_SIDE = 320
 """The side that its authors resize pictures to."""
 DINOV2 = "facebook/dinov2-base"

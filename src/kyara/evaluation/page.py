@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Interval, interval_chart, line_chart
-from kyara.evaluation.report import format_interval, format_number
+from kyara.evaluation.shared import METRICS, format_interval, format_number
 from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
 from kyara.files.pictures import encode_webp, resize
@@ -21,7 +21,6 @@ SIDE = 128
 STRIP, SHEET = 12, 36
 """Seeds shown of each model side by side, and in its own section."""
 STYLE = Path(__file__).with_name("compare.css")
-METRICS = {"frechet": "Fréchet distance", "kid": "KID"}
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
     "score/diversity": "diversity, relative to the real pictures",
@@ -89,9 +88,6 @@ def _curve(name: str, colour: int, model: Table, key: str) -> Curve:
 def _charts(charts: Iterable[tuple[str, Sequence[Curve]]]) -> str:
     drawn = "".join(line_chart(curves, "kimg", title) for title, curves in charts)
     return f'<div class="charts">{drawn}</div>' if drawn else ""
-
-
-# --- all models together
 
 
 def _ranking(table: Table, measured: Sequence[Table]) -> str:
@@ -178,9 +174,6 @@ def _best(scores: Sequence[Table]) -> float:
     if better == "near 1":
         return min(values, key=lambda value: abs(value - 1))
     return min(values) if better == "lower" else max(values)
-
-
-# --- one model
 
 
 def _model(model: Table) -> str:
