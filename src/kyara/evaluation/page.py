@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Interval, interval_chart, line_chart
+from kyara.evaluation.runs import SHEET
 from kyara.evaluation.shared import METRICS, format_interval, format_number
 from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
@@ -18,8 +19,8 @@ from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128
 """Longest side of a picture on the page, in pixels, at most."""
-STRIP, SHEET = 12, 36
-"""Seeds shown of each model side by side, and in its own section."""
+STRIP = 12
+"""Seeds shown of each model side by side."""
 STYLE = Path(__file__).with_name("compare.css")
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
@@ -109,8 +110,7 @@ def _ranking(table: Table, measured: Sequence[Table]) -> str:
     heads = ["", "model", "architecture", f"{what} ↓", "kimg", "training time", "images/s", "parameters"]
     head = "".join(f"<th>{text}</th>" for text in heads)
     intervals = [_interval(model["name"], model["scores"][by], model["colour"]) for model in measured]
-    if table["real"]:
-        intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
+    intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
     chart = interval_chart(intervals, what, "lower is better; the line is the 95% confidence interval")
     return f'<div class="scroll"><table class="ranking"><tr>{head}</tr>{"".join(rows)}</table></div>{chart}'
 

@@ -70,16 +70,15 @@ def short_names(runs: Sequence[str]) -> list[str]:
 
 def describe(report: ModelReport) -> None:
     """Fills in what the folder says."""
-    folder = checkpoint.find(report.path)
-    rows = read_stats(folder / STATS)
+    rows = read_stats(checkpoint.find(report.path) / STATS)
     for row in rows:
         for name in row:
             if name != "nimg":
                 report.curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
     report.training = training_speed(rows)
     found = checkpoint.read(report.path)
-    report.model, report.config, report.about = found.model, dict(found.config), dict(found.about)
-    report.checkpoint = found.hash
+    report.model, report.checkpoint = found.model, found.hash
+    report.config, report.about = dict(found.config), dict(found.about)
     data = report.config.get("data")
     if not isinstance(data, Mapping) or not isinstance(data.get("attributes", {}), Mapping):
         raise ValueError(f"{report.path}: the data or attributes in its config.json are not a mapping")
@@ -134,8 +133,8 @@ def measure(
     def measure_one(model: ModelReport) -> None:
         generator = load_generator(model.path, networks.extractor.device)
         pictures = GeneratedSet(model.path, generator, count, truncation=truncation)
-        networks_shown = [getattr(generator, name) for name in generator.averages.values()] or [generator]
-        model.parameters = sum(parameter.numel() for part in networks_shown for parameter in part.parameters())
+        parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
+        model.parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
         score_draws(model, pictures, networks, real, draws)
         sheets[model.name] = shown_pictures(model, pictures)
 
