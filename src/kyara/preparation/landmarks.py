@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +27,12 @@ from kyara.preparation.faces import Box, DetectorError, Face
 EYES = ((33, 133, 159, 145), (362, 263, 386, 374))
 """Points of the face mesh whose mean is the centre of an eye, the corners and the middles of the lids: first of the
 person's right eye, which is on the left of an upright picture."""
-MOUTH = (61, 291)
-"""Points of the corners of the mouth, likewise."""
-NOSE = 1
-"""Point of the tip of the nose."""
+MOUTH, NOSE = (61, 291), 1
+"""Points of the corners of the mouth, likewise, and of the tip of the nose."""
 NEAR, FAR = 0, 1
 """MediaPipe's `model_selection` of the detectors."""
-CONFIDENCE = 0.5
-"""Minimum confidence in a face, in [0, 1]."""
-GUESS_CONFIDENCE = 0.1
-"""Minimum confidence in a guess."""
+CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1
+"""Minimum confidence in a face, and in a guess, in [0, 1]."""
 MESH_MARGIN = 0.5
 """Margin around a box in which the mesh is fitted, in units of its side."""
 MESH_SIZE = 256
@@ -60,21 +57,18 @@ class Photo:
     def __call__(self, picture: np.ndarray) -> list[Face]:
         """The faces in a photo (H, W, 3) uint8 to which a mesh could be fitted, the largest first."""
         found: list[Face] = []
+
+        def known(box: Box) -> bool:  # found already, perhaps by the other detector
+            return any(box.overlap(face) > SAME_FACE for face in found)
+
         for box in _boxes(picture, CONFIDENCE):
-            if _known(box, found):  # found by the other detector
-                continue
-            face = _fitted(picture, box, self.zoom)
-            if face and not _known(face, found):
+            if not known(box) and (face := _fitted(picture, box, self.zoom)) and not known(face):
                 found.append(face)
         return sorted(found, key=lambda face: -face.area)
 
     def guess(self, picture: np.ndarray) -> Box | None:
         """The most likely face, however unlikely; None if nothing resembles one."""
         return max(_boxes(picture, GUESS_CONFIDENCE), key=lambda box: box.score, default=None)
-
-
-def _known(box: Box, found: list[Face]) -> bool:
-    return any(box.overlap(face) > SAME_FACE for face in found)
 
 
 def _boxes(picture: np.ndarray, confidence: float) -> list[Box]:
@@ -186,9 +180,8 @@ def _quiet() -> Iterator[None]:
         yield
         return
     try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
         os.dup2(saved, 2)
