@@ -75,7 +75,7 @@ def tag(
         if value is not None:
             wrong = "needs --complete" if complete is None else "cannot be combined with --complete"
             raise ValueError(f"--{option}: {wrong}; leave it out")
-    given = {option: value for option, value in used.items() if value is not None}
+    given: dict[str, Any] = {option: value for option, value in used.items() if value is not None}
     given |= {"device": device, "workers": workers, "dry_run": dry_run}
     dataset = open_dataset(data)
     return _fill_in(dataset, model, **given) if complete is None else _complete(dataset, complete, model, **given)
