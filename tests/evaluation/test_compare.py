@@ -114,6 +114,18 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert [p.name for p in sorted(out.iterdir())] == ["comparison.json", "index.html"]
 
 
+def test_a_dry_run_names_what_cannot_be_measured_and_writes_nothing(runs: Path, faces: Path, tmp_path: Path) -> None:
+    paths = [str(runs / name) for name in ("run0", "damaged", "empty")]
+    result = compare(tuple(paths), data=faces, out=tmp_path / "out", dry_run=True, **FEW)
+    assert not (tmp_path / "out").exists() and result.dry_run and result.data["count"] == 64
+    assert [bool(model.error) for model in result.models] == [False, True, True]
+    text = str(result)
+    assert text.startswith("would compare 3 models, 2 × 12 pictures each, with 64 real ones, into")
+    assert "run0: can be measured" in text and "safetensors" in text and "look at" not in text
+    with pytest.raises(ValueError, match="no run could be read"):
+        compare((str(runs / "empty"),), data=faces, dry_run=True, **FEW)
+
+
 def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
     run = (str(runs / "run0"),)
     few: dict[str, Any] = {**FEW, "draws": 1, "data": faces}

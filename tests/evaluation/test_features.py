@@ -190,6 +190,12 @@ def test_a_cache_that_cannot_be_written_stores_nothing(monkeypatch: pytest.Monke
     assert cached("test", {}, lambda: {"x": np.ones(2)})["x"].sum() == 2
 
 
+def test_without_a_key_nothing_is_stored(own_cache: Path) -> None:
+    for value in (1.0, 2.0):
+        assert cached("test", None, lambda value=value: {"x": np.array(value)})["x"] == value
+    assert not own_cache.exists() or not list(own_cache.iterdir())
+
+
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:
     for seed in range(3):
         pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))

@@ -13,9 +13,8 @@ from tyro.conf import Positional, arg
 from kyara import verbs
 from kyara.curation.sources import open_pictures
 from kyara.files.atomic import check_free, numbered_folder, write_atomic
-from kyara.files.contact_sheet import contact_sheet
 from kyara.files.dataset import Dataset
-from kyara.files.gallery import PAGE, TABLE, GalleryWriter
+from kyara.files.gallery import PAGE, TABLE, GalleryWriter, contact_sheet
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import processors, thread_map

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from kyara.files import checkpoint, hub
 from kyara.files.extras import install_hint
@@ -62,6 +61,11 @@ class FeatureExtractor:
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
     """LPIPS of pairs of pictures, (B,), if the network provides it."""
 
+    @property
+    def label(self) -> str:
+        """Name and weights, as scores record them."""
+        return f"{self.name} {self.hash[:8]}"
+
     def resize(self, picture: np.ndarray, size: Size) -> np.ndarray:
         """A picture (H, W, 3) uint8 cropped and resized to `size`, at which sets are compared, then to the input
         size of the network."""
@@ -78,9 +82,7 @@ class FeatureExtractor:
         """Features (B, F) float32 of resized pictures (B, H, W, 3) uint8."""
         # TF32, the default of cuDNN, would keep only ten bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            found = self.embed(to_float(pictures).to(self.device))
-        array: np.ndarray = found.float().cpu().numpy()
-        return array
+            return self.embed(to_float(pictures).to(self.device)).float().cpu().numpy()
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
@@ -104,15 +106,11 @@ def _vgg16(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     network = VGG16(read_weights(path)).to(device)
 
     def embed(pictures: Tensor) -> Tensor:
-        return network.features(_at_least(pictures, 16))
+        scale = 16 / min(pictures.shape[2:])  # the last layer needs 16 pixels
+        large = pictures if scale <= 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
+        return network.features(large)
 
     return FeatureExtractor("vgg16", digest, device, embed, None, network.distance)
-
-
-def _at_least(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (B, 3, H, W), enlarged if a side is shorter than `side` pixels."""
-    scale = side / min(pictures.shape[2:])
-    return pictures if scale <= 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
 
 
 def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
@@ -144,11 +142,8 @@ def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     from transformers import Dinov2Model
 
     where, _, pin = rest.partition("#")
-    path = (
-        Path(where)
-        if where and not where.startswith("hf-hub:")
-        else hub.download(where[7:] or DINOV2, checkpoint.FILES)
-    )
+    local = where and not where.startswith("hf-hub:")
+    path = Path(where) if local else hub.download(where[7:] or DINOV2, checkpoint.FILES)
     _, digest = _file(name, f"{path / checkpoint.WEIGHTS}#{pin}")
     try:
         network = Dinov2Model.from_pretrained(path, local_files_only=True, use_safetensors=True)
@@ -170,12 +165,7 @@ def _inception(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     path, digest = _file(name, f"{where}#{pin or INCEPTION_SHA256}")
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     network = network.to(device).eval()
-
-    def embed(pictures: Tensor) -> Tensor:
-        found: Tensor = network(_bytes(pictures))[0]
-        return found
-
-    return FeatureExtractor("inception", digest, device, embed)
+    return FeatureExtractor("inception", digest, device, lambda x: network(_bytes(x))[0])
 
 
 def _file(name: str, rest: str) -> tuple[Path, str]:
@@ -202,17 +192,6 @@ def _bytes(pictures: Tensor) -> Tensor:
     return ((pictures + 1) * 127.5).round().to(torch.uint8)
 
 
-def extract(
-    pictures: Iterable[np.ndarray], extractor: FeatureExtractor, *, total: int, batch: int = 64, name: str = ""
-) -> np.ndarray:
-    """Features (N, F) float32 of at most `total` resized pictures."""
-    features = RowBuffer(total)
-    progress = tqdm(pictures, desc=name or None, total=total, unit="picture", disable=None)
-    for group in batches(progress, batch):
-        features.add(extractor(np.stack(group)))
-    return features.array
-
-
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items; the last one may be shorter."""
     iterator = iter(items)
@@ -225,16 +204,15 @@ class RowBuffer:
 
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0
-        self._rows: np.ndarray | None = None
 
     def add(self, rows: np.ndarray) -> None:
-        if self._rows is None:
+        if self.count == 0:
             self._rows = np.empty((self.total, *rows.shape[1:]), rows.dtype)
         self._rows[self.count : self.count + len(rows)] = rows
         self.count += len(rows)
 
     @property
     def array(self) -> np.ndarray:
-        if self._rows is None:
+        if self.count == 0:
             raise ValueError("no picture can be read")
         return self._rows[: self.count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,15 @@ def measure(
         score_draws(model, pictures, networks, real, draws)
         sheets[model.name] = shown_pictures(model, pictures)
 
-    for model in tqdm([model for model in models if not model.error], desc="models", unit="model", disable=None):
+    for model in tqdm(models, desc="models", unit="model", disable=None):
         attempt(model, measure_one)
     return sheets
 
 
 def attempt(model: ModelReport, step: Callable[[ModelReport], object]) -> None:
-    """Runs one step for a model. An error is kept for the page and does not stop the comparison."""
+    """Runs one step for a model, unless an earlier one failed. An error is kept for the page, and the others go on."""
+    if model.error:
+        return
     try:
         step(model)
     except Exception as error:
@@ -50,30 +52,27 @@ def attempt(model: ModelReport, step: Callable[[ModelReport], object]) -> None:
 
 def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, real: RealSet, draws: int) -> None:
     """Scores `draws` sets of pictures of one model, and finds its best and worst pictures."""
-    found: list[list[Score]] = []
+    found: list[dict[str, Score]] = []
     judged: list[tuple[int, float]] = []
     for draw in range(draws):
-        pictures.first = draw * pictures.count
-        name = f"{model.name}, draw {draw + 1} of {draws}"
-        outputs = run_networks(pictures, networks, real.size, batch=real.batch, name=name)
-        found.append(all_scores(outputs, networks, real.size, real))
-        judged += [(pictures.first + i, float(value)) for i, value in enumerate(outputs.whole)]
-    for score in found[0]:
-        values = [other.value for draw_scores in found for other in draw_scores if other.name == score.name]
-        model.scores[score.name] = {**asdict(score), "draws": values}
-        if draws > 1:
-            model.scores[score.name] |= score.within_range(mean_of_draws(values))._asdict()
+        some, name = replace(pictures, first=draw * pictures.count), f"{model.name}, draw {draw + 1} of {draws}"
+        outputs = run_networks(some, networks, real.size, batch=real.batch, name=name)
+        found.append({score.name: score for score in all_scores(outputs, networks, real.size, real)})
+        judged += [(some.first + i, float(value)) for i, value in enumerate(outputs.whole)]
+    for name, score in found[0].items():
+        values = [one[name].value for one in found if name in one]
+        estimate = mean_of_draws(values).clipped(*score.range)._asdict() if draws > 1 else {}
+        model.scores[name] = {**asdict(score), **estimate, "draws": values}
     judged.sort(key=lambda pair: -pair[1])
     model.best, model.worst = judged[:EXTREMES], judged[: -EXTREMES - 1 : -1]
 
 
 def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:
     """The pictures of a model that the page shows, by seed."""
-    shown: dict[int, np.ndarray] = {}
-    for seed in dict.fromkeys([*range(SHEET), *(seed for seed, _ in model.best + model.worst)]):
+    shown = {seed: picture for seed, (picture, _) in enumerate(replace(pictures, first=0, count=SHEET))}
+    for seed, _ in model.best + model.worst:
         if seed not in shown:
-            pictures.first, pictures.count = seed, SHEET if seed == 0 else 1
-            shown |= {seed + i: picture for i, (picture, _) in enumerate(pictures)}
+            [(shown[seed], _)] = replace(pictures, first=seed, count=1)
     return shown
 
 

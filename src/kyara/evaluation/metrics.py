@@ -33,11 +33,12 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
 
-    def clipped(self, lowest: float, highest: float) -> Estimate:
-        """The same with the interval inside the range that the metric can take."""
+    def clipped(self, lowest: float | None, highest: float | None) -> Estimate:
+        """The same with the interval inside the range that the metric can take; None is no limit."""
         if self.low is None or self.high is None:
             return self
-        return Estimate(self.value, max(self.low, lowest), min(self.high, highest))
+        low = self.low if lowest is None else max(self.low, lowest)
+        return Estimate(self.value, low, self.high if highest is None else min(self.high, highest))
 
 
 # --- distances between two distributions

@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kyara.files.checkpoint import Checkpoint
 from kyara.models.configs import Config as Config
 from kyara.models.configs import DataConfig as DataConfig
+from kyara.models.configs import DataSpec as DataSpec
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange, SampleFn
 
@@ -29,22 +30,6 @@ COLUMNS, ROWS = 8, 32
 Player = TypeVar("Player", bound=nn.Module)
 Distance = Callable[[Tensor, Tensor], float]
 """Distance between two sets of pictures (N, 3, H, W) in [-1, 1]: lower is better."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-    """What a model needs from data."""
-
-    attributes: Literal["never", "may", "must"] = "never"
-    """Whether it learns the attributes that `train --attributes` names."""
-    photos: bool = False
-    """It learns from two unpaired datasets, `train --photos` and `--drawings`."""
-    points: bool = False
-    """It learns the column `points`."""
-    of_model: bool = False
-    """It learns from pictures that another model makes, `train --of`."""
-    holdout: float = 0.0
-    """Share of the pictures that is held out from training, for `measure`."""
 
 
 class Model(nn.Module):

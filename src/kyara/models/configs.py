@@ -1,16 +1,33 @@
-"""The parts of a Config: small frozen dataclasses of numbers, which architectures extend."""
+"""What a model needs from data, and the parts of a Config: frozen dataclasses of numbers, which architectures
+extend."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
 from kyara.files.gallery_page import UNTAGGED
 from kyara.nn import conditioning
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a model needs from data."""
+
+    attributes: Literal["never", "may", "must"] = "never"
+    """Whether it learns the attributes that `train --attributes` names."""
+    photos: bool = False
+    """It learns from two unpaired datasets, `train --photos` and `--drawings`."""
+    points: bool = False
+    """It learns the column `points`."""
+    of_model: bool = False
+    """It learns from pictures that another model makes, `train --of`."""
+    holdout: float = 0.0
+    """Share of the pictures that is held out from training, for `measure`."""
 
 
 @dataclasses.dataclass(frozen=True)
