@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kyara.nn.activations import restored
 from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.settings import Settings
 from kyara.training.runtime import has_bfloat16
@@ -39,7 +40,7 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
     groups = [{"params": [m], "std": float(m.detach().std())} for m in matrices]
     muon = torch.optim.Muon(groups, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
     random, order = torch.Generator().manual_seed(0), list[int]()
-    try:
+    with restored(weights.values()):
         for weight in weights.values():
             weight.requires_grad_(True)
         for step in range(settings.steps):
@@ -52,15 +53,9 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
             for matrix, grad in zip(matrices, grads, strict=True):
                 matrix.grad = grad.flatten(1)
             muon.step()
-            with torch.no_grad():
-                for weight, matrix in zip(weights.values(), matrices, strict=True):
-                    weight.copy_(matrix.view_as(weight))
+            for weight, matrix in zip(weights.values(), matrices, strict=True):
+                weight.detach().copy_(matrix.detach().view_as(weight))
         return {name: weight.detach() - original[name] for name, weight in weights.items()}
-    finally:
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(original[name])
-                weight.requires_grad_(False)
 
 
 def rewriting_loss(batch: TrainingBatch, settings: Settings, scale: float = 1.0) -> Tensor:
