@@ -6,14 +6,16 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
+from tyro.conf import Positional
 
 from kyara import verbs
 
@@ -33,6 +35,7 @@ from kyara import verbs
         pytest.param(10**5000, {}, "must be 4,294,967,296 or less", id="digits"),
         (True, {}, "must be a number"),
         ("3", {}, "--n '3': must be a number"),
+        (2.5, {"whole": True}, "--n 2.5: must be a whole number"),
         (5, {"most": 2, "hint": "usually 1"}, "--n 5: must be 2 or less; usually 1"),
     ],
 )
@@ -46,9 +49,7 @@ def test_numbers_in_range_pass() -> None:
     for value in (None, 1, 1.5, np.int64(3), np.float32(2)):
         verbs.check_number("--n", value, least=1)  # type: ignore[arg-type]
     verbs.check_seed("--seed", verbs.LAST_SEED)
-    verbs.check_count("--n", np.int64(3))
-    with pytest.raises(ValueError, match=r"--n 2.5: must be a whole number"):
-        verbs.check_count("--n", 2.5)  # type: ignore[arg-type]
+    verbs.check_number("--n", np.int64(3), whole=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="--seed"):
         verbs.check_seed("--seed", verbs.LAST_SEED + 1)
 
@@ -68,6 +69,50 @@ def test_texts_and_files_are_checked(tmp_path: Path) -> None:
         check("--a", None)
         with pytest.raises(ValueError, match="no such file"):
             check("--a", tmp_path / "nothing")
+
+
+@verbs.checked
+def sample_verb(
+    model: Positional[str],
+    *sources: verbs.ExistingPath,
+    count: Annotated[int | None, verbs.Range(1, 8)] = None,
+    share: Annotated[float, verbs.Range(above=0, hint="usually 1")] = 1.0,
+    seed: verbs.Seed | None = None,
+    names: str = "",
+    where: verbs.Where = "",
+    kind: Literal["near", "exact"] | None = None,
+    like: verbs.ExistingFile | None = None,
+    dry_run: verbs.DryRun = False,
+) -> tuple[Any, ...]:
+    """A verb."""
+    return model, sources, count, share, names, where, like
+
+
+def test_options_are_checked_as_their_annotations_say(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    where, text = {"hair": "red"}, str(tmp_path / "file")
+    found = sample_verb(Path("m"), text, tmp_path, count=8, share=2, where=where, like=text, kind="near")  # type: ignore[arg-type]
+    assert found == ("m", (Path(text), tmp_path), 8, 2, "", where, Path(text))
+    assert sample_verb("m", names="", seed=None) == ("m", (), None, 1.0, "", "", None)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"model": " "}, "MODEL: is empty"),
+        ({"count": 9}, "--count 9: must be from 1 to 8"),
+        ({"count": 2.5}, "--count 2.5: must be a whole number"),
+        ({"share": 0.0}, "--share 0.0: must be more than 0; usually 1"),
+        ({"share": math.nan}, "--share nan: must be a finite number"),
+        ({"seed": -1}, "--seed -1: must be from 0 to 4,294,967,295"),
+        ({"names": " "}, "--names: is empty"),
+        ({"names": 3}, "--names 3: must be text"),
+        ({"where": " "}, "--where: is empty"),
+        ({"kind": "far"}, "--kind far: must be one of near, exact"),
+        ({"like": tmp_path}, "is a folder; name a file"),
+        ({"like": "nowhere"}, "--like nowhere: no such file"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            sample_verb(**{"model": "m", **options})
+    with pytest.raises(ValueError, match="SOURCES nowhere: no such file or folder"):
+        sample_verb("m", "nowhere")  # type: ignore[arg-type]
 
 
 def test_the_command_names_what_differs_from_the_defaults() -> None:

@@ -51,8 +51,7 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(f"kyara {verb}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    if result is not None:
-        print(json.dumps(result.as_json()) if as_json else result)
+    print(json.dumps(result.as_json()) if as_json else result)
 
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
@@ -63,8 +62,6 @@ def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
     from tyro.conf import arg
 
     signature = inspect.signature(verb)
-    if "json" in signature.parameters:  # TRANSITION: a verb that still prints
-        return functools.wraps(verb)(lambda *a, **k: (verb(*a, **k) and None, False))
     annotations = get_type_hints(verb, include_extras=True)
     annotations["json"] = Annotated[bool, arg(help="Print the result as JSON.")]
     parameters = list(signature.parameters.values())

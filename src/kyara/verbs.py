@@ -1,34 +1,63 @@
 """What the verbs share: option types, checks of options, results, and the command that repeats a call.
 
 A verb is a function: its signature is the command line, and it returns a `Result` and prints nothing. It checks all of
-its options before it imports or computes anything that takes time."""
+its options before it imports or computes anything that takes time.
+
+An option declares what it accepts in its annotation, and the decorator `checked` checks it before the verb begins:
+
+    @checked
+    def verb(model: Positional[str], *, count: Annotated[int, Range(1, 100)] = 16, mask: ExistingFile | None = None)
+
+Numbers are finite, and whole if the type is int; text and paths are not empty, unless that is the default; a `Literal`
+is one of its values. What depends on several options is for the verb to check."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LAST_SEED = 2**32 - 1
+"""The largest seed of NumPy's RandomState."""
+MOST = 2**32
+"""The largest number that an option takes, unless it says otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that an option accepts: from `least` to `most`, greater than `above`. `hint` follows the message."""
+
+    least: float | None = None
+    most: float = MOST
+    above: float | None = None
+    hint: str = ""
+
 
 Out = Annotated[Path | None, arg(help="Folder of the result. By default a new one, numbered.")]
 Force = Annotated[bool, arg(help="Replace an earlier result of the same kind at --out.")]
 DryRun = Annotated[bool, arg(help="Check everything and say what would be done; write nothing.")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
-Devices = Annotated[int, arg(help="Number of devices; the batch is divided among them.")]
+Devices = Annotated[int, arg(help="Number of devices; the batch is divided among them."), Range(1, 1024)]
 Precision = Annotated[
     Literal["auto", "32", "bf16"], arg(help="bf16 (mixed) or 32; auto is bf16 where the device computes in it.")
 ]
-Workers = Annotated[int, arg(help="Processes that decode pictures; 0 decodes in this one.")]
+Workers = Annotated[int, arg(help="Processes that decode pictures; 0 decodes in this one."), Range(0, 1024)]
 Seeds = Annotated[str | None, arg(help="Seeds: numbers and ranges, such as 0-35,77.")]
-Keep = Annotated[int | None, arg(help="Keep the best N pictures.")]
+Seed = Annotated[int, Range(0, LAST_SEED)]
+Keep = Annotated[int | None, arg(help="Keep the best N pictures."), Range(1)]
 if TYPE_CHECKING:
     Where = str | Mapping[str, str]
 else:  # what the command line can say
@@ -41,10 +70,6 @@ else:  # the command line gives one or more
 
 REPEATED = ("force", "dry_run")
 """Options that are left out of the command that repeats a call."""
-LAST_SEED = 2**32 - 1
-"""The largest seed of NumPy's RandomState."""
-MOST = 2**32
-"""The largest number that an option takes, unless it says otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,15 +102,18 @@ def check_number(
     most: float = MOST,
     above: float | None = None,
     hint: str = "",
+    whole: bool = False,
 ) -> None:
-    """ValueError unless `value` is finite, at least `least`, greater than `above` and at most `most`. None, an option
-    that was not given, passes. `hint` follows the message."""
+    """ValueError unless `value` is in the range (see `Range`), and whole if it must be. None, an option that was not
+    given, passes."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{option} {value!r}: must be a number{hint and '; ' + hint}")
     if isinstance(value, float) and not math.isfinite(value):
         wrong = "must be a finite number"
+    elif whole and not isinstance(value, numbers.Integral):
+        wrong = "must be a whole number"
     elif least is not None and value < least:
         wrong = f"must be {least:,} or more" if most == MOST else f"must be from {least:,} to {most:,}"
     elif above is not None and value <= above:
@@ -98,16 +126,9 @@ def check_number(
     raise ValueError(f"{option} {shown}: {wrong}{hint and '; ' + hint}")
 
 
-def check_count(option: str, value: int | None, *, least: int = 1, most: int = MOST) -> None:
-    """`check_number` of a whole number."""
-    check_number(option, value, least=least, most=most)
-    if value is not None and not isinstance(value, numbers.Integral):
-        raise ValueError(f"{option} {value}: must be a whole number")
-
-
 def check_seed(option: str, value: int | None) -> None:
     """ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
-    check_count(option, value, least=0, most=LAST_SEED)
+    check_number(option, value, least=0, most=LAST_SEED, whole=True)
 
 
 def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
@@ -153,6 +174,66 @@ def check_exists(option: str, path: Path | None) -> None:
         raise ValueError(f"{option} {path}: no such file or folder; check the path")
 
 
+ExistingFile = Annotated[Path, check_file]
+ExistingPath = Annotated[Path, check_exists]
+"""A file or a folder."""
+
+
+def checked(verb: Callable[P, R]) -> Callable[P, R]:
+    """`verb` with its options checked as their annotations say, and text given for a path converted. ValueError names
+    the first option that is not valid."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        signature, hints = inspect.signature(verb), get_type_hints(verb, include_extras=True)
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            parameter, parts = signature.parameters[name], list(_parts(hints[name]))
+            several = parameter.kind is parameter.VAR_POSITIONAL or ... in parts
+            option = _option(parameter)
+            if several and isinstance(value, list | tuple):
+                bound.arguments[name] = tuple(_checked(option, one, parts) for one in value)
+            elif value is not None and not (value == "" == parameter.default):
+                bound.arguments[name] = _checked(option, value, parts)
+        return verb(*bound.args, **bound.kwargs)
+
+    return wrapped
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """The types, the values of a `Literal` and the metadata in an annotation."""
+    inner = get_args(hint)
+    for part in inner:
+        yield from _parts(part)
+    if not inner:
+        yield hint
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    """What the command line calls a parameter."""
+    keyword = parameter.kind is parameter.KEYWORD_ONLY
+    return f"--{parameter.name.replace('_', '-')}" if keyword else parameter.name.upper()
+
+
+def _checked(option: str, value: Any, parts: Sequence[Any]) -> Any:
+    """`value`, converted, of an option with these parts in its annotation."""
+    choices = [part for part in parts if isinstance(part, str)]
+    if isinstance(value, Mapping):  # only from Python; the verb knows what it means
+        return value
+    if int in parts or float in parts:
+        limits = next((part for part in parts if isinstance(part, Range)), Range())
+        check_number(option, value, **dataclasses.asdict(limits), whole=float not in parts)
+    elif str in parts or Path in parts:
+        check_text(option, value)
+        value = os.fspath(value) if str in parts else Path(value)
+        for check in (check_file, check_exists):
+            if check in parts:
+                check(option, value)
+    elif choices and value not in choices:
+        raise ValueError(f"{option} {value}: must be one of {', '.join(choices)}")
+    return value
+
+
 def parse_where(where: str | Mapping[str, str]) -> dict[str, str]:
     """hair=silver,eyes=red as a mapping; a comma inside a value is written \\,. ValueError says what is wrong."""
     if isinstance(where, Mapping):
@@ -186,7 +267,7 @@ def command_line(verb: Callable[..., object], given: Mapping[str, Any]) -> str:
         value = given[name]
         if name in REPEATED or value is None or value == parameter.default:
             continue
-        option = f"--{name.replace('_', '-')}"
+        option = _option(parameter)
         if parameter.kind is not parameter.KEYWORD_ONLY:
             words += _words(value)
         elif isinstance(value, bool):

@@ -24,9 +24,7 @@ import numpy as np
 
 from kyara.files.atomic import check_free, free_folder, write_atomic, write_errors
 from kyara.files.errors import GalleryError
-from kyara.files.gallery_page import HEAD as HEAD  # TRANSITION: imported from here by code not yet merged
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
-from kyara.files.gallery_page import UNTAGGED as UNTAGGED  # TRANSITION
 from kyara.files.pictures import decode, encode_png, resize
 from kyara.files.pictures import sheet as side_by_side
 

@@ -5,40 +5,22 @@ Options are checked and the pictures planned before anything that needs torch is
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__
+from kyara import __version__, verbs
 from kyara.files.atomic import check_free, numbered_folder
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
 from kyara.files.pictures import decode, write_animation
 from kyara.generation.recipe import BUILTIN, Recipe, read_like
 from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_seeds, interpolation
-from kyara.verbs import (
-    LAST_SEED,
-    Device,
-    DryRun,
-    Force,
-    Keep,
-    Out,
-    Result,
-    Seeds,
-    Where,
-    check_count,
-    check_number,
-    check_text,
-    command_line,
-    parse_where,
-    where_text,
-)
 
 if TYPE_CHECKING:
     from kyara.generation.pipeline import Made, Pipeline
@@ -47,13 +29,12 @@ GALLERIES = Path("galleries")
 FILM, FPS = "interpolation.webp", 30.0
 LONGEST = 10_000
 """Frames of an interpolation: the animation is encoded in memory."""
-LARGEST_BATCH = 4096
 TRIES = 10
 """Pictures made at most for each one that --confirm is to find."""
 
 
 @dataclass(frozen=True)
-class GenerateResult(Result):
+class GenerateResult(verbs.Result):
     """What `generate` made."""
 
     out: Path
@@ -108,26 +89,27 @@ class Plan:
     like: Recipe | None = None
 
 
+@verbs.checked
 def generate(
     model: Positional[str] = BUILTIN,
     *,
-    count: int | None = None,
-    seeds: Seeds = None,
-    seed: int | None = None,
-    where: Where = "",
-    truncation: float = 0.7,
+    count: Annotated[int | None, verbs.Range(1)] = None,
+    seeds: verbs.Seeds = None,
+    seed: verbs.Seed | None = None,
+    where: verbs.Where = "",
+    truncation: Annotated[float, verbs.Range(-2, 2, hint="usually 0.5 to 1")] = 0.7,
     mirror: bool = False,
     interpolate: str | None = None,
-    frames: int = 60,
-    keep: Keep = None,
+    frames: Annotated[int, verbs.Range(2, LONGEST)] = 60,
+    keep: verbs.Keep = None,
     confirm: str | None = None,
     rank: str = "builtin:distortion",
-    like: Path | None = None,
-    out: Out = None,
-    batch: int = 16,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    like: verbs.ExistingFile | None = None,
+    out: verbs.Out = None,
+    batch: Annotated[int, verbs.Range(1, 4096)] = 16,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> GenerateResult:
     """Make new pictures and write a Gallery of them, best first.
 
@@ -150,13 +132,12 @@ def generate(
             --where changes the attributes that it names and keeps everything else.
         batch: Pictures in memory at a time; does not change the pictures.
     """
-    model, like = str(model), None if like is None else Path(like)
-    wanted = parse_where(where)
-    where = where_text(wanted)
-    given = locals()
-    _check(**{name: given[name] for name in inspect.signature(_check).parameters})
+    wanted = verbs.parse_where(where)
+    where = verbs.where_text(wanted)
+    command = verbs.command_line(generate, locals())
+    _check_together(count, seeds, seed, wanted, interpolate, keep, confirm, rank, like)
     plan = _plan(model, count, seeds, seed, interpolate, frames, like, confirm, truncation, mirror)
-    out = numbered_folder(GALLERIES, f"generate-{short_name(plan.model)}") if out is None else Path(out)
+    out = numbered_folder(GALLERIES, f"generate-{short_name(plan.model)}") if out is None else out
     sources: list[str | Path] = [plan.model, rank, *([like] if like else []), *([confirm] if confirm else [])]
     check_free(out, TABLE, force=force, sources=sources)
 
@@ -176,8 +157,7 @@ def generate(
             write_animation(out / FILM, kept, FPS)
         about += [f"confirmed by {confirm}: {made} of {tried}"] * (confirm is not None)
         about += [f"best first by {rank}"] * (pipeline.scorer is not None)
-        command, films = command_line(generate, given), [FILM] * plan.film
-        first = gallery.finish(command=command, about=", ".join(about), keep=keep, films=films)
+        first = gallery.finish(command=command, about=", ".join(about), keep=keep, films=[FILM] * plan.film)
     if confirm is not None:
         result = dataclasses.replace(result, confirmed=made, tried=tried)
     if like is not None and not wanted:
@@ -185,30 +165,18 @@ def generate(
     return dataclasses.replace(result, kept=made if keep is None else min(keep, made), best=first[:1])
 
 
-def _check(
-    model: str,
+def _check_together(
     count: int | None,
     seeds: str | None,
     seed: int | None,
     wanted: Mapping[str, str],
-    truncation: float,
     interpolate: str | None,
-    frames: int,
     keep: int | None,
     confirm: str | None,
     rank: str,
     like: Path | None,
-    batch: int,
-    device: str,
 ) -> None:
-    """ValueError names the first option of `generate` that is not valid, or does not go with another."""
-    texts = {"MODEL": model, "--rank": rank, "--confirm": confirm, "--interpolate": interpolate}
-    for option, text in {**texts, "--seeds": seeds, "--device": device}.items():
-        check_text(option, text)
-    check_count("--keep", keep)
-    check_count("--batch", batch, most=LARGEST_BATCH)
-    check_count("--frames", frames, least=2, most=LONGEST)
-    check_number("--truncation", truncation, least=-2, most=2, hint="usually 0.5 to 1")
+    """ValueError names options of `generate` that do not go together."""
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
         raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")
     if count is not None and (interpolate is not None or like is not None):
@@ -240,7 +208,7 @@ def _plan(
     ranges = choose_seeds(count, seeds, seed)
     total = sum(map(len, ranges))
     if confirm is not None:
-        ranges = [range(ranges[0].start, min(ranges[0].start + total * TRIES, LAST_SEED + 1))]
+        ranges = [range(ranges[0].start, min(ranges[0].start + total * TRIES, verbs.LAST_SEED + 1))]
     return Plan(model, from_seeds(ranges), total, truncation, mirror, False)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from kyara.files.names import printable
 from kyara.files.pictures import read_recipe
 from kyara.generation.shots import Shot
-from kyara.verbs import LAST_SEED, check_file
+from kyara.verbs import LAST_SEED
 
 BUILTIN = "builtin:anime"
 LARGEST = 100
@@ -74,7 +74,6 @@ class Recipe:
 
 def read_like(path: Path) -> Recipe:
     """The recipe in the PNG at `path`. ValueError if it has none, or one that is not valid."""
-    check_file("--like", path)
     recipe = read_recipe(path)
     if recipe is None:
         raise ValueError(f"--like {path}: has no recipe; only PNG files as Kyara wrote them have one")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise
 from typing import Any
 
-from kyara.verbs import LAST_SEED, check_count, check_seed
+from kyara.verbs import LAST_SEED
 
 Shot = dict[str, Any]
 """What one picture is made from, as its recipe holds it: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}, or
@@ -19,8 +19,6 @@ COUNT = 16
 
 def choose_seeds(count: int | None, seeds: str | None, seed: int | None) -> list[range]:
     """The seeds that --count, --seeds and --seed stand for. ValueError if they contradict each other."""
-    check_count("--count", count)
-    check_seed("--seed", seed)
     if seeds is None:
         first, many = 0 if seed is None else seed, COUNT if count is None else count
         if first + many - 1 > LAST_SEED:

@@ -7,34 +7,20 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from kyara import __version__
+from kyara import __version__, verbs
 from kyara.files.atomic import check_free, numbered_folder, write_errors
 from kyara.files.errors import PictureError
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
-from kyara.files.pictures import resize
+from kyara.files.pictures import MAX_SIDE, resize
 from kyara.generation import video
 from kyara.generation.inputs import Picture, Pictures, scaled
-from kyara.verbs import (
-    LAST_SEED,
-    Device,
-    DryRun,
-    Force,
-    Out,
-    Result,
-    Sources,
-    check_count,
-    check_exists,
-    check_text,
-    command_line,
-    paths,
-)
 
 if TYPE_CHECKING:
     from kyara.models.base import Model
@@ -43,14 +29,13 @@ GALLERIES = Path("galleries")
 STILLS = 64
 """Frames of a film that the page shows at most, one for each second."""
 MOST_STYLES = 10_000
-LONGEST_SIDE = 8192
 
 Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]
 """The names of the styles, and the translation (H, W, 3) uint8 in each."""
 
 
 @dataclass(frozen=True)
-class TranslateResult(Result):
+class TranslateResult(verbs.Result):
     """What `translate` made."""
 
     out: Path
@@ -82,20 +67,21 @@ class TranslateResult(Result):
         return "\n".join([*lines, f"look at {self.out / PAGE}"])
 
 
+@verbs.checked
 def translate(
     model: Positional[str],
-    sources: Sources,
+    sources: verbs.Sources,
     *,
-    out: Out = None,
-    mask: Path | None = None,
-    styles: int | None = None,
-    style: Path | None = None,
-    between: int | None = None,
-    seed: int = 0,
-    side: int | None = None,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    out: verbs.Out = None,
+    mask: verbs.ExistingPath | None = None,
+    styles: Annotated[int | None, verbs.Range(1, MOST_STYLES)] = None,
+    style: verbs.ExistingPath | None = None,
+    between: Annotated[int | None, verbs.Range(1, MOST_STYLES)] = None,
+    seed: verbs.Seed = 0,
+    side: Annotated[int | None, verbs.Range(16, MAX_SIDE)] = None,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> TranslateResult:
     """Translate pictures into other pictures, and write a Gallery of them.
 
@@ -112,11 +98,10 @@ def translate(
         seed: Seed of the random styles.
         side: Resize the shorter side to this number of pixels first.
     """
-    model, mask, style = str(model), mask and Path(mask), style and Path(style)
-    given = paths("SOURCES", sources)
-    command = command_line(translate, {**locals(), "sources": given})
-    _check(model, device, given, mask, styles, style, between, seed, side)
-    out = numbered_folder(GALLERIES, f"translate-{short_name(model)}") if out is None else Path(out)
+    given = verbs.paths("SOURCES", sources)
+    command = verbs.command_line(translate, {**locals(), "sources": given})
+    _check_together(given, mask, styles, style, between, seed)
+    out = numbered_folder(GALLERIES, f"translate-{short_name(model)}") if out is None else out
     kept: list[str | Path] = [*given, model, *([mask] if mask else []), *([style] if style else [])]
     check_free(out, TABLE, force=force, sources=kept)
     films = [path for path in given if is_film(path)]
@@ -155,26 +140,11 @@ def is_film(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in video.SUFFIXES
 
 
-def _check(
-    model: str,
-    device: str,
-    sources: Sequence[Path],
-    mask: Path | None,
-    styles: int | None,
-    style: Path | None,
-    between: int | None,
-    seed: int,
-    side: int | None,
+def _check_together(
+    sources: Sequence[Path], mask: Path | None, styles: int | None, style: Path | None, between: int | None, seed: int
 ) -> None:
-    """ValueError names the first option of `translate` that is not valid, or does not go with another."""
-    check_text("MODEL", model)
-    check_text("--device", device)
-    check_exists("--mask", mask)
-    check_exists("--style", style)
-    check_count("--side", side, least=16, most=LONGEST_SIDE)
-    check_count("--styles", styles, most=MOST_STYLES)
-    check_count("--between", between, most=MOST_STYLES)
-    check_count("--seed", seed, least=0, most=LAST_SEED - (styles or 1) + 1)
+    """ValueError names options of `translate` that do not go together."""
+    verbs.check_number("--seed", seed, most=verbs.LAST_SEED - (styles or 1) + 1)
     if seed and not styles:
         raise ValueError(f"--seed {seed}: only goes with --styles")
     if styles and style:

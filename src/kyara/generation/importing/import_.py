@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from kyara import __version__
 from kyara.files.atomic import check_free, free_folder
 from kyara.files.names import printable
-from kyara.verbs import DryRun, Force, Result, check_file, check_text
+from kyara.verbs import DryRun, ExistingFile, Force, Result, checked
 
 if TYPE_CHECKING:
     from kyara.generation.importing.convert import Converted
@@ -45,8 +45,9 @@ class ImportResult(Result):
         return "\n".join(lines)
 
 
+@checked
 def import_(
-    file: Positional[Path],
+    file: Positional[ExistingFile],
     out: Positional[Path],
     *,
     license: str = "unknown",
@@ -66,11 +67,8 @@ def import_(
         license: The license of the weights, as their author states it; it goes into the card.
         generator_only: Leave out a discriminator that is not supported: pictures do not need it.
     """
-    file, out = Path(file), Path(out)
-    check_text("--license", license)
     if not license.isprintable():
         raise ValueError(f"--license {license!r}: one line of text, such as cc-by-4.0")
-    check_file("FILE", file)
     if out.resolve() in file.resolve().parents:
         raise ValueError(f"{out}: {file.name} is in it; choose another folder")
     from kyara.files import checkpoint  # imports torch
