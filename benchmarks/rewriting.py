@@ -225,9 +225,8 @@ def by_examples(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
 def by_steps(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
     """Bau et al. as published: rank 1, 2,001 steps, from the examples alone."""
     trainer = RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0)
-    layer = trainer.last_layer
-    memory = LinearMemory(trainer.random(layer, 96, 1000))
-    batches = example_batches(trainer, layer, edit, overlays_of(edit, base.samples), memory)
+    memory = LinearMemory(trainer.random(trainer.last_layer, 96, 1000))
+    batches = example_batches(trainer, edit, overlays_of(edit, base.samples), memory)
     return insert(memory, batches, memory.directions(batches))
 
 

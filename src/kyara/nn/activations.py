@@ -122,9 +122,9 @@ class ActivationCache:
             values.append(first_tensor(output))
             raise _StopForward
 
-        with _replayed(self.model, self.before_key), _hooked(self.model, {self.layers.last: stop}):
-            with contextlib.suppress(_StopForward):
-                self.sample_fn()
+        stopped = _hooked(self.model, {self.layers.last: stop})
+        with contextlib.suppress(_StopForward), _replayed(self.model, self.before_key), stopped:
+            self.sample_fn()
         return values[0]
 
     def decode(self, value: Tensor) -> Tensor:
