@@ -21,10 +21,9 @@ from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.nonlinear import WeightDifference
 
 ERASED_UNITS = 30
-MIN_EIGENVALUE = 1e-5
-"""Eigenvalues of C are clamped to this share of the largest."""
+MIN_EIGENVALUE = 1e-5  # eigenvalues of C are clamped to this share of the largest
 ITERATIONS, STEP_SIZES = 6, (1.0, 0.5, 0.25, 0.1, 0.03)
-"""Of the direct solution. Demodulation depends on the weights, so a full step may overshoot."""
+"""Of the solution. Demodulation depends on the weights, so a full step may overshoot."""
 
 
 class LinearMemory:

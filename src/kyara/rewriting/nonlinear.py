@@ -20,13 +20,10 @@ from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.settings import Settings
 from kyara.training.runtime import has_bfloat16
 
-WeightDifference = dict[str, Tensor]
-"""What is added to weights, by name."""
-WARM_UP = 20
-"""Steps in which the learning rate rises from zero."""
+WeightDifference = dict[str, Tensor]  # what is added to weights, by name
+WARM_UP = 20  # steps in which the learning rate rises from zero
 MOMENTUM = 0.9
-MUON_RMS = 0.2
-"""Root mean square of an entry of Muon's update at a learning rate of 1."""
+MUON_RMS = 0.2  # root mean square of an entry of Muon's update at a learning rate of 1
 
 
 def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = None) -> WeightDifference:

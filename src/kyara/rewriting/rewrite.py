@@ -145,9 +145,9 @@ def rewrite(
     from kyara.rewriting.plan import find_projector, is_edit, learn_edits, load_samples, make_plan
     from kyara.rewriting.preview import preview_html
 
+    plan = make_plan(model, given, undo, strength)
     if not any(map(is_edit, given)):
         _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
-    plan = make_plan(model, given, undo, strength)
     samples = load_samples(plan, data, device) if plan.edits or preview else None
     trainer = None
     if samples and plan.edits:
