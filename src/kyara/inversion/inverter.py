@@ -117,5 +117,5 @@ def _add(
     for photo, ws, picture, distance in zip(photos, found.ws, pictures, found.distance.tolist(), strict=True):
         gallery.add(f"given/{photo.name}.png", photo.picture, shows="given", source=photo.source)
         latent = {**recipe, "latent": pack(ws)} if found.noise is None else None
-        cells = {"shows": "found", "distance": f"{distance:.4f}", "source": photo.source}
+        cells: dict[str, Any] = {"shows": "found", "distance": f"{distance:.4f}", "source": photo.source}
         gallery.add(f"{photo.name}.png", picture, latent, **cells)
