@@ -60,7 +60,7 @@ def tag(
         attributes: The attributes to fill in, such as hair,eyes. By default all that the tagger recognises.
         threshold: Minimum confidence of the tagger, 0 to 1. By default 0.5.
         again: Also replace values that a tagger or a committee gave before.
-        complete: Ask about the pictures worth asking about, and fill in this attribute from the answers: gender.
+        complete: Fill in this attribute, such as gender, from your answers about a few pictures.
         values: With --complete, the possible values of the attribute, such as female,male.
         answers: With --complete, a CSV of answers with the columns file_name and value.
         questions: With --complete, maximum number of questions. By default 100.
