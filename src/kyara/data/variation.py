@@ -42,7 +42,6 @@ def warp_points(points: Tensor, theta: Tensor) -> Tensor:
 
 
 def jitter(pictures: Tensor, strength: float, channels: int = 3) -> Tensor:
-    """Pictures (B, 3, H, W) with random contrast and brightness, up to `strength`: of each channel, or with
-    `channels=1` of all alike. Not clamped."""
+    """Pictures (B, 3, H, W) with random contrast and brightness, of each channel or of all alike. Not clamped."""
     gain = 1 + uniform(pictures, channels, 1, 1) * strength
     return pictures * gain + uniform(pictures, channels, 1, 1) * strength

@@ -47,11 +47,8 @@ def _frozen(value: Any) -> Any:
 
 
 def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
-    """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`.
-
-    Its attribute `checkpoint` is the description it was built from. CheckpointError if a tensor is missing, left
-    over or of another shape: nothing is skipped silently.
-    """
+    """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`; its
+    attribute `checkpoint` is the description. CheckpointError if a tensor is missing, left over or of another shape."""
     found = checkpoint.read(name)
     try:
         model = build(found.model, found.config)

@@ -1,9 +1,8 @@
 """The one contract: what an architecture offers to the training loop and to the verbs.
 
-A model is its players (what is trained), its phases (in which order) and its losses (what is minimised). Training
-knows nothing else, and no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`,
-`Scorer`, `Tagger`, `LandmarkDetector` or `Projector`.
-"""
+A model is its players (what is trained), its phases (in which order) and its losses (what is minimised). Training knows
+nothing else, and no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`, `Scorer`,
+`Tagger`, `LandmarkDetector` or `Projector`."""
 
 from __future__ import annotations
 
@@ -36,12 +35,9 @@ class Model(nn.Module):
     """One architecture. A file or folder in `kyara/models` that defines a subclass called `Model`, its `Config` and its
     `presets` appears in `kyara train --help` and in the tests."""
 
-    presets: ClassVar[Mapping[str, Config]] = {}
-    """The first is the default; `tiny` is for tests and for trying things out."""
+    presets: ClassVar[Mapping[str, Config]] = {}  # the first is the default; `tiny` is for tests
     phases: ClassVar[tuple[str, ...]] = ()  # run in this order at every step, e.g. ("d", "d_reg", "g").
-    averages: ClassVar[Mapping[str, str]] = {}
-    """Trained submodule -> submodule that holds the moving average of its weights, e.g. {"g": "g_ema"}. The average is
-    what a Checkpoint stores and what inference uses."""
+    averages: ClassVar[Mapping[str, str]] = {}  # trained submodule -> its moving average, which is stored and used
     data_spec: ClassVar[DataSpec] = DataSpec()
 
     checkpoint: Checkpoint  # where `models.load` found it; a new model has none
@@ -56,8 +52,7 @@ class Model(nn.Module):
         return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
-        """What each phase updates: of "d" and "d_reg" the submodule `d`, unless overridden. Phases that name the same
-        module share its optimiser."""
+        """The module that each phase updates: `d` of "d" and "d_reg". Phases of one module share its optimiser."""
         return {phase: getattr(self, phase.partition("_")[0]) for phase in self.phases}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
@@ -81,13 +76,13 @@ class Model(nn.Module):
         return None
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
-        """Scores on some hundred pictures that are the same over a run. The best snapshot has the lowest first score.
-        `distance` compares sets of pictures."""
+        """Scores on some hundred pictures that stay the same over a run. The best snapshot has the lowest first
+        score."""
         return {}
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
-        """Parameters that can be trained or frozen layer by layer: of "mapping" all in one, of "g" the coarsest first,
-        of "d" the one nearest to the picture first. Empty if there is no choice."""
+        """Parameters to train or freeze layer by layer: of "g" the coarsest first, of "d" the one nearest to the
+        picture first, of "mapping" all in one. Empty if there is no choice."""
         return {}
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -96,8 +91,7 @@ class Model(nn.Module):
             parameter.requires_grad_(False)
 
     def memories(self) -> Sequence[LayerRange]:
-        """The convolutional layers whose rules can be rewritten, each used once for a picture, in the order in which
-        they run: in the averaged network. Empty if there are none."""
+        """The convolutional layers, in their order in the averaged network, whose rules can be rewritten."""
         return ()
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
@@ -183,15 +177,13 @@ class Generator(Model):
         raise NotImplementedError
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
-        """The labels by attribute, (N,) each, that `kyara generate` uses for seeds without --where: distributed as in
-        the data."""
+        """The labels (N,) by attribute of seeds without --where: distributed as in the data."""
         data = self.config.data
         drawn = [conditioning.draw(data.attributes, data.label_counts, {}, seed) for seed in seeds]
         return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in data.attributes}
 
     def preview(self, batch: Batch) -> Tensor | None:
-        """As many as there are real pictures. With attributes, a row for each of `shown_values`: in a column neither
-        the latent changes nor any other attribute."""
+        """As many as real ones. With attributes, a row for each of `shown_values`; all else is equal down a column."""
         device = batch.real.device
         if not self.config.data.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
@@ -260,8 +252,7 @@ class Translator(Model):
         return None
 
     def translate(self, pictures: Tensor) -> Tensor:
-        """Translations of pictures (B, 3, H, W) in [-1, 1], of the same shape. Deterministic, and each is independent
-        of the others."""
+        """Translated pictures (B, 3, H, W) in [-1, 1], of the same shape. Deterministic, each independent."""
         raise NotImplementedError
 
 
@@ -321,8 +312,7 @@ class Tagger(Model):
         raise NotImplementedError
 
     def stage_means(self, pictures: Tensor) -> Tensor:
-        """The mean features of every stage (B, F1 + F2 + ...), see `perception.features`. The embedding contains the
-        hair colour, and little about the quality of a drawing."""
+        """The mean features of every stage (B, F1 + F2 + ...), for distances: they contain the quality of a drawing."""
         raise NotImplementedError
 
 
@@ -339,13 +329,11 @@ class Projector(Model):
     """Finds the features with which a layer of a frozen generator shows a picture."""
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        """The features (B, C, h, w) with which the generator shows pictures (B, 3, H, W) in [-1, 1], with everything
-        else as in its own pictures `hosts` (B, 3, H, W)."""
+        """Features (B, C, h, w) with which the generator shows pictures (B, 3, H, W), all else being as in `hosts`."""
         raise NotImplementedError
 
 
 def latents(seeds: Iterable[int], z_dim: int) -> Tensor:
-    """z of each seed, (N, z_dim), standard normal, from NumPy's RandomState: the same in every batch and on every
-    device."""
+    """Standard normal z (N, z_dim) of the seeds, from NumPy's RandomState: the same in every batch, on any device."""
     rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).float() if rows else torch.empty(0, z_dim)

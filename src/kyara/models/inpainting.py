@@ -171,8 +171,7 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture -> a picture: upsampling, a partial convolution with the known part,
-    a bottleneck, three channels."""
+    """Features at half size and the picture with its known part -> a picture."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
@@ -216,8 +215,7 @@ class Network(nn.Module):
         return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
-        """The mean of the features (B, C, h, w) over rounds, where they are known. A picture takes part until its hole
-        is closed."""
+        """The mean of features (B, C, h, w) over rounds where they are known, until a picture's hole is closed."""
         total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
         open_ = torch.arange(len(x), device=x.device)
         for left in reversed(range(self.recurrences)):
@@ -246,8 +244,8 @@ class Step:
 
     @functools.cached_property
     def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of the output and of the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice.
-        All are shifted by the same random pixels: networks that see patches would leave the patches' grid behind."""
+        """Features of the output and the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice. All
+        are shifted at random: networks that see patches would leave the patches' grid behind."""
         network = load_features(self.model.config.losses.features, self.real.device)
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
@@ -353,8 +351,7 @@ class Model(base.Inpainter):
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """With fixed holes: mean absolute difference in the hole, of pixels in [-1, 1]; peak signal-to-noise ratio of
-        the filled picture in dB; distance to the whole pictures."""
+        """With fixed holes: L1 in the hole, PSNR of the filled picture in dB, distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])

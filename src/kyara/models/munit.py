@@ -27,8 +27,7 @@ from kyara.perception.features import load_features
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 16
-    """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
+    channels: int = 16  # channels of the encoders' first layer and the decoder's last; they double at each level
     blocks: int = 3  # residual blocks of the content encoder, and of the decoder
     style_dim: int = 8  # size of a style
     style_levels: int = 4  # how often the style encoder halves the picture, before it averages over it
@@ -174,8 +173,7 @@ class ContentEncoder(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: that would take away the means and deviations that are
-    the style."""
+    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: the style is in means and deviations."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -408,8 +406,7 @@ class Model(base.StyledTranslator):
         ]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """A row for each of some photos: the photo, then drawings in the default style and in random ones, which are
-        the same down a column. As many columns as rows."""
+        """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
         drawn = len(photos) - 1
@@ -418,8 +415,8 @@ class Model(base.StyledTranslator):
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance between drawings of the photos, in random styles, and real ones; and the standard deviation over
-        drawings of one photo, relative to that over real drawings."""
+        """The distance of drawings of the photos, in random styles, to real ones; and the standard deviation over
+        drawings of one photo, relative to that over real ones."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
         parts = zip(batch.photos.split(32), styles.split(32), strict=True)

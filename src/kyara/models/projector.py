@@ -60,9 +60,7 @@ class LossConfig(configs.LossConfig):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    altered: float = 0.75
-    """Share of the pictures that are no longer the generator's: a third of them are another picture than the host, the
-    rest are altered in parts."""
+    altered: float = 0.75  # share of altered pictures: a third of them entirely, the rest in parts
 
 
 ADAM = configs.CosineConfig(batch=16, lr=1e-3, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02)
@@ -103,8 +101,8 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder and alignment: pictures and their hosts, (B, 3, H, W) each in [-1, 1] -> features (B, C, h, w), of mean 0
-    and deviation 1 over the generator's own."""
+    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), of mean 0 and deviation 1 over the generator's
+    own."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -139,8 +137,7 @@ class Discriminator(nn.Sequential):
 
 
 class Model(base.Projector):
-    """The projector (Re-Generator, Electronics 2025) and its average; a discriminator of features if it has a
-    weight."""
+    """The projector (Re-Generator, Electronics 2025), its average, and perhaps a discriminator of features."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -224,8 +221,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
-        """Hosts, one for each picture in `real`; the hosts' pictures (B, 3, H, W), some altered; and a mask (B, 1, h,
-        w) of the positions whose true features are unknown."""
+        """Hosts; their pictures (B, 3, H, W), some altered; a mask (B, 1, h, w) where features are then unknown."""
         network = generator(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
@@ -241,8 +237,8 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, L1 of the features, and
-        the sliced Wasserstein distance between features and true ones, in standard deviations."""
+        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, and the L1 and sliced
+        Wasserstein distances of features from true ones, in standard deviations."""
         self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])

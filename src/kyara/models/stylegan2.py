@@ -40,8 +40,8 @@ class NetworkConfig(configs.NetworkConfig):
     mbstd_group_size: int = 4  # pictures in a group of the minibatch standard deviation
     w_avg_beta: float = 0.995  # decay of the moving average of w, towards which truncation pulls
     labels_from: int = 0
-    """First style layer that is conditioned on the labels; there are two a size. At 4 the labels do not reach 4 and 8
-    pixels: a face whose colours change keeps its pose and its shape. Attributes of the shape need 0."""
+    """First style layer that is conditioned on the labels, of two a size. At 4, a face whose colours change keeps its
+    pose and its shape. Attributes of the shape need 0."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). As in the paper, a block's RGB shares its style with the next
-    block's first convolution."""
+    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). A block's RGB shares its style with the next block's conv0."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -258,8 +257,7 @@ class GeneratorNet(nn.Module):
         return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
-        """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
-        come from another latent with the same labels."""
+        """ws (B, layers, w_dim); with probability `mixing`, from a random layer on, of another latent."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
             ws = self.mapped(z, labels)  # (B, layers, w_dim)

@@ -1,8 +1,5 @@
-"""Conditioning on labels.
-
-The labels of a batch are a table (B, A), a column for each attribute of the Config. -1 is unknown: it has its own
-embedding, and is ignored in every loss.
-"""
+"""Conditioning on labels. The labels of a batch are a table (B, A), a column for each attribute of the Config. -1 is
+unknown: it has its own embedding, and is ignored in every loss."""
 
 from __future__ import annotations
 
@@ -50,8 +47,7 @@ def width(attributes: Attributes) -> int:
 
 
 def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
-    """Labels (B,) by attribute as one table (B, A) int64; missing attributes are unknown. B and the device are those of
-    `like` (B, ...)."""
+    """Labels (B,) by attribute as one table (B, A) int64 on the device of `like` (B, ...); missing ones are unknown."""
     unknown = torch.full((len(like),), UNKNOWN, device=like.device)
     columns = [(labels or {}).get(name, unknown).to(like.device) for name in attributes]
     return torch.stack(columns, 1) if columns else unknown[:, None][:, :0]
@@ -106,8 +102,7 @@ class Projection(Rows):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
-    """Label loss of logits (B, V), one softmax per attribute: the mean over known labels (B, A), summed over
-    attributes. Zero where all are unknown."""
+    """Label loss of logits (B, V), one softmax per attribute: the mean over known labels (B, A), summed."""
     total = logits.new_zeros((), dtype=torch.float32)
     for part, label in _by_attribute(logits, labels, attributes):
         known = (label != UNKNOWN).sum().clamp_min(1)
@@ -166,8 +161,7 @@ def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
-    """The labels of attribute=value pairs, of `option`; also of synonyms of the model's values. ValueError lists the
-    attributes and values of the model."""
+    """The labels of attribute=value pairs, also of synonyms. ValueError names `option` and lists what there is."""
     if asked and not attributes:
         raise ValueError(
             f"{option}: {model} has learned no attributes; train one with kyara train MODEL DATA --attributes NAMES"

@@ -73,8 +73,8 @@ def cell_centres(n: int, device: torch.device) -> Tensor:
 
 
 def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], resized to `size` (height, width), as
-    fractions of the width and height, in the order of `NAMES`. Differentiable. Without a face they mean nothing."""
+    """Points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], resized to `size` (height, width).
+    Differentiable."""
     return places(network(resize(pictures, size)))
 
 

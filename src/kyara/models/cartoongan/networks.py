@@ -1,6 +1,4 @@
-"""The networks of CartoonGAN: the eye-enlarging warp, the generator, the eyes' fields, and the discriminators.
-
-None computes statistics at inference, so that the output at a pixel depends on its neighbourhood alone."""
+"""The networks of CartoonGAN. None computes statistics at inference: a pixel depends on its neighbourhood alone."""
 
 from __future__ import annotations
 
@@ -42,8 +40,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Hourglass with residual blocks: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), slightly out of range with
-    `filtered`."""
+    """Hourglass with residual blocks: pictures (B, 3, H, W) -> (B, 3, H, W), slightly out of range if `filtered`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -123,8 +120,7 @@ class Warp(LowResNet):
 
 
 class Generator(nn.Module):
-    """The generator: pictures (B, 3, H, W) in [-1, 1] -> pictures. Optionally, eyes are enlarged before, and drawn over
-    the result."""
+    """Pictures (B, 3, H, W) in [-1, 1] -> drawings; optionally with eyes enlarged before, and drawn over the result."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -192,8 +188,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """Two discriminators: one for lines, and one at half the size for shapes. Pictures (B, 3, H, W) -> their logits,
-    (B, 1, H / 8, W / 8) and (B, 1, H / 16, W / 16)."""
+    """For lines, and at half the size for shapes. Pictures (B, 3, H, W) -> logits at an eighth, and at a sixteenth."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
