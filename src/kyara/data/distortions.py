@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**16  # pixels that the CPU distorts in one go, so that pictures and fields stay in its second-level cache
+CHUNK = 2**16  # pixels that the CPU distorts at once, so that pictures and fields stay in its second-level cache
 
 
 class Distortion:
@@ -32,20 +32,14 @@ class Distortion:
         """Displacements (B, H, W, 2) in pixels, of what `draw` returned or of some rows of it."""
         raise NotImplementedError
 
-    def __call__(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """Random displacements (B, H, W, 2) in pixels for pictures (B, 3, H, W)."""
-        count, _, height, width = pictures.shape
-        drawn = self.draw(count, height, width, generator)
-        return self.field([t.to(pictures.device) for t in drawn], height, width)
-
 
 @dataclass(frozen=True)
 class Grid(Distortion):
     """Grid distortion: columns and rows of the picture are scaled, each by its own factor. The left and upper border
     stay and the steps accumulate, as in Albumentations with `normalized=False`."""
 
-    divisions: int = 15  # columns, and rows
-    limit: float = 0.6  # a factor is uniform in [1 - limit, 1 + limit]
+    divisions: int = 15  # number of columns, and of rows
+    limit: float = 0.6  # factors are uniform in [1 - limit, 1 + limit]
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         steps = _uniform((count, 2, self.divisions), -self.limit, self.limit, generator) / self.divisions
@@ -64,9 +58,9 @@ class Elastic(Distortion):
     default is off: a rotated or sheared drawing is not distorted, and it would hide the local warp, which is a
     tenth."""
 
-    alpha: float = 200.0  # what the smoothed noise, uniform in [-1, 1] before, is multiplied by; pixels
+    alpha: float = 200.0  # factor on the smoothed noise, which is uniform in [-1, 1] before; pixels
     sigma: float = 10.0  # standard deviation of the smoothing; pixels
-    affine: float = 0.0  # how far the affine map's three points move at most; pixels. 0: no map.
+    affine: float = 0.0  # maximum shift of the three points of an affine map; pixels. 0: no map
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         # Smoothed noise holds nothing finer than sigma, so normal noise on so wide a lattice is as good: its
@@ -125,8 +119,8 @@ class Spline(Distortion):
     The corners and the middles of the borders are fixed, so that the frame stays."""
 
     points: int = 2  # displaced points; two can pull a face apart, or together
-    start: tuple[float, float] = (0.3, 0.7)  # where the points are at first, uniform in x and in y; shares of the sides
-    move: tuple[float, float] = (-0.25, 0.25)  # how far they are pulled, uniform in x and in y; shares of the sides
+    start: tuple[float, float] = (0.3, 0.7)  # the points, uniform in x and in y; fractions of the sides
+    move: tuple[float, float] = (-0.25, 0.25)  # their displacement, likewise
     cells: int = 20  # cells a side of the lattice that is evaluated, with cubics between: 0.01 of 256 pixels off
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -147,7 +141,7 @@ class Spline(Distortion):
 class Shift(Distortion):
     """No distortion: the whole picture moves by less than a pixel, and is resampled like a distorted one."""
 
-    limit: float = 0.5  # how far it moves at most, uniform in x and in y; pixels
+    limit: float = 0.5  # maximum shift, uniform in x and in y; pixels
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return (_uniform((count, 2), -self.limit, self.limit, generator),)
@@ -156,12 +150,8 @@ class Shift(Distortion):
         return drawn[0][:, None, None].expand(-1, height, width, -1)
 
 
-DISTORTIONS: Mapping[str, Distortion] = {
-    "grid": Grid(),
-    "elastic": Elastic(),
-    "piecewise": Piecewise(),
-    "spline": Spline(),
-}
+Kinds = Mapping[str, Distortion]
+DISTORTIONS: Kinds = {"grid": Grid(), "elastic": Elastic(), "piecewise": Piecewise(), "spline": Spline()}
 """The paper's four by name. A kind is an index into them."""
 
 
@@ -175,11 +165,7 @@ def remap(pictures: Tensor, field: Tensor) -> Tensor:
 
 @torch.no_grad()
 def apply(
-    pictures: Tensor,
-    kinds: Tensor,
-    generator: torch.Generator,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    pictures: Tensor, kinds: Tensor, generator: torch.Generator, distortions: Kinds = DISTORTIONS, inplace: bool = False
 ) -> Tensor:
     """Distorts pictures (B, 3, H, W) in [-1, 1] by their kinds (B,): indices into `distortions`, -1 for none. In place
     saves a copy, a third of the time from 200 pixels on."""
@@ -203,10 +189,7 @@ def apply(
 
 
 def distort(
-    pictures: Tensor,
-    generator: torch.Generator,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    pictures: Tensor, generator: torch.Generator, distortions: Kinds = DISTORTIONS, inplace: bool = False
 ) -> Tensor:
     """Distorts all pictures (B, 3, H, W) in [-1, 1], each by a kind that is drawn uniformly."""
     kinds = torch.randint(len(distortions), (len(pictures),), generator=generator, device=generator.device)
@@ -217,26 +200,21 @@ def distort_some(
     pictures: Tensor,
     generator: torch.Generator,
     probability: float = 0.5,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    distortions: Kinds = DISTORTIONS,
     resampled: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distorts each of the pictures (B, 3, H, W) in [-1, 1] with `probability`, to train a recogniser. A share
     `resampled` of the others moves by less than a pixel: resampling softens a picture, which otherwise reveals a
     distortion. Returns the pictures, labels (B,) int64, 1 where distorted, and kinds (B,) int64, -1 where not."""
     count, device = len(pictures), generator.device
-    picked, moved = (
-        torch.rand(count, generator=generator, device=device) < share for share in (probability, resampled)
-    )
+    picked, moved = (torch.rand(count, generator=generator, device=device) < p for p in (probability, resampled))
     kinds = torch.randint(len(distortions), (count,), generator=generator, device=device)
     others = torch.where(moved, len(distortions), -1)
-    result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()}, inplace)
+    result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()})
     return result, picked.long().to(pictures.device), torch.where(picked, kinds, -1).to(pictures.device)
 
 
-def frozen(
-    pictures: Tensor, seeds: Sequence[int] | Tensor, distortions: Mapping[str, Distortion] = DISTORTIONS
-) -> Tensor:
+def frozen(pictures: Tensor, seeds: Sequence[int] | Tensor, distortions: Kinds = DISTORTIONS) -> Tensor:
     """Distorts each of the pictures (B, 3, H, W) in [-1, 1], kind and parameters, by its own seed: for validation and
     test. One by one, so that the result does not depend on the rest of the batch, to the bit."""
     if len(seeds) != len(pictures):

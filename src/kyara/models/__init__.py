@@ -26,8 +26,7 @@ def architecture(name: str) -> type[Model]:
     """The class of an architecture. ValueError lists the names."""
     if name not in names():
         raise ValueError(f"{name!r}: no such model; there are: {', '.join(names())}")
-    found: type[Model] = import_module(f"kyara.models.{name}").Model
-    return found
+    return import_module(f"kyara.models.{name}").Model
 
 
 def build(name: str, config: Mapping[str, Any]) -> Model:

@@ -76,8 +76,7 @@ class Model(nn.Module):
         return None
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
-        """Scores on some hundred pictures that stay the same over a run. The best snapshot has the lowest first
-        score."""
+        """Scores on some hundred pictures, the same over a run. The best snapshot has the lowest first one."""
         return {}
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
@@ -122,15 +121,11 @@ class Batch:
 
     real: Tensor  # pictures of the dataset: (B, 3, H, W), RGB in [-1, 1]
     step: int = 0  # how many optimiser steps came before this one
-    labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
-    points: Tensor | None = None
-    """Landmarks as fractions of width and height, (B, K, 2) float32; NaN where unknown. For `data_spec.points`."""
-    mirrored: Tensor | None = None
-    """Which pictures were flipped left to right, with their points, (B,) bool. None: none."""
+    labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # (B,) int64; -1 where unknown
+    points: Tensor | None = None  # landmarks (B, K, 2) as fractions of width and height; NaN where unknown
+    mirrored: Tensor | None = None  # which pictures, with their points, were flipped left to right, (B,) bool
     photos: Tensor | None = None  # unpaired photos (B, 3, H, W) in [-1, 1]. For `data_spec.photos`.
-    augment: Callable[[Tensor], Tensor] = identity
-    """Differentiable augmentation of everything that a discriminator gets."""
+    augment: Callable[[Tensor], Tensor] = identity  # differentiable, for everything that a discriminator gets
     log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Detached scalars that are logged and are no loss. `real_sign` and `fake_sign`, the mean signs of the logits of a
     discriminator, control the adaptive augmentation and the warning of collapse."""
@@ -142,27 +137,22 @@ class Batch:
 
     def __getitem__(self, part: slice) -> Batch:
         """Some of the pictures, with what is known about them."""
-        return self._map(lambda tensor: tensor[part], lambda pictures: pictures[part], log={})
+        return self._map(lambda tensor: tensor[part], log={})
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; uint8 pictures become floats in [-1, 1] there."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda pictures: _to(pictures, device))
 
-    def _map(self, tensor: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor], **others: Any) -> Batch:
-        return dataclasses.replace(
-            self,
-            real=picture(self.real),
-            labels={name: tensor(label) for name, label in self.labels.items()},
-            points=None if self.points is None else tensor(self.points),
-            mirrored=None if self.mirrored is None else tensor(self.mirrored),
-            photos=None if self.photos is None else picture(self.photos),
-            **others,
-        )
+        def move(tensor: Tensor) -> Tensor:
+            tensor = tensor.to(device, non_blocking=True)
+            return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
 
+        return self._map(move)
 
-def _to(pictures: Tensor, device: torch.device) -> Tensor:
-    pictures = pictures.to(device, non_blocking=True)
-    return pictures.float().div_(127.5).sub_(1) if pictures.dtype == torch.uint8 else pictures
+    def _map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+        names = ("real", "points", "mirrored", "photos")
+        others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
+        labels = {name: function(label) for name, label in self.labels.items()}
+        return dataclasses.replace(self, labels=labels, **others)
 
 
 class Generator(Model):
@@ -208,8 +198,7 @@ class Generator(Model):
         """Pictures of many seeds, 32 at a time: (N, 3, H, W)."""
         z = latents(seeds, self.z_dim).to(device)
         parts = [slice(begin, begin + 32) for begin in range(0, len(z), 32)]
-        made = [self.sample(z[part], labels={name: label[part] for name, label in labels.items()}) for part in parts]
-        return torch.cat(made)
+        return torch.cat([self.sample(z[p], labels={name: x[p] for name, x in labels.items()}) for p in parts])
 
 
 class StyledGenerator(Generator):

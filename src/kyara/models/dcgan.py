@@ -203,5 +203,4 @@ class Model(base.Generator):
         return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))
-        return pictures
+        return self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))

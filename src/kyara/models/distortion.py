@@ -132,14 +132,12 @@ class Model(base.Scorer):
 
     def scores(self, pictures: Tensor) -> Tensor:
         """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1] are whole. They are resized to the training size."""
-        logits: Tensor = self.net_ema.classifier(self.embed(pictures))
-        return logits.float().softmax(1)[:, WHOLE]
+        return self.net_ema.classifier(self.embed(pictures)).float().softmax(1)[:, WHOLE]
 
     def embed(self, pictures: Tensor) -> Tensor:
         """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
         pictures = resize(pictures, (self.config.data.height, self.config.data.width))
-        features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
-        return features
+        return self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Error rates on `frozen_set` of the pictures: of all, and the missed distortions of each kind."""

@@ -189,8 +189,7 @@ class Tail(nn.Module):
         both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
         joined = F.leaky_relu(self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)[0], 0.2)
         joined = F.leaky_relu(joined + self.bottleneck(joined), 0.2)
-        made: Tensor = self.colours(torch.cat([joined, x], 1))
-        return made.float()
+        return self.colours(torch.cat([joined, x], 1)).float()
 
 
 class Network(nn.Module):

@@ -82,9 +82,7 @@ class Config(configs.Config):
 
 
 PRESETS = {
-    "two-core": Config(
-        DataConfig(64, 64), losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)
-    ),
+    "two-core": Config(losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)),
     "munit": Config(
         DataConfig(256, 256),
         NetworkConfig(channels=64, blocks=4, mlp_width=256, d_channels=64),
@@ -168,8 +166,7 @@ class ContentEncoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        content: Tensor = self.blocks(self.down(fast(pictures)))
-        return content
+        return self.blocks(self.down(fast(pictures)))
 
 
 class StyleEncoder(nn.Module):
@@ -184,8 +181,7 @@ class StyleEncoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        styles: Tensor = self.project(self.down(fast(pictures)).mean((2, 3)))
-        return styles.float()
+        return self.project(self.down(fast(pictures)).mean((2, 3))).float()
 
 
 class Decoder(nn.Module):
@@ -211,8 +207,7 @@ class Decoder(nn.Module):
         x = content
         for block, style0, style1 in zip(self.blocks, parameters[::2], parameters[1::2], strict=True):
             x = block(x, style0, style1)
-        pictures: Tensor = self.to_rgb(self.up(x))
-        return pictures
+        return self.to_rgb(self.up(x))
 
 
 class AutoEncoder(nn.Module):
@@ -263,13 +258,11 @@ class Side:
 
     @functools.cached_property
     def content(self) -> Tensor:
-        content: Tensor = self.net.content_encoder(self.pictures)
-        return content
+        return self.net.content_encoder(self.pictures)
 
     @functools.cached_property
     def style(self) -> Tensor:
-        style: Tensor = self.net.style_encoder(self.pictures)
-        return style
+        return self.net.style_encoder(self.pictures)
 
     def random_styles(self, config: Config) -> Tensor:
         """Random styles (B, S) for its pictures, some of them the default one."""
@@ -294,8 +287,7 @@ class Step:
     @functools.cached_property
     def fake(self) -> Tensor:
         """(B, 3, H, W)."""
-        fake: Tensor = self.target.net.decoder(self.source.content, self.styles)
-        return fake
+        return self.target.net.decoder(self.source.content, self.styles)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
@@ -388,12 +380,10 @@ class Model(base.StyledTranslator):
             styles = torch.zeros(len(pictures), self.style_dim, device=pictures.device)
         height, width = pictures.shape[2:]
         content = self.g_ema.photos.content_encoder(self._padded(pictures))
-        made: Tensor = self.g_ema.drawings.decoder(content, styles)
-        return made[:, :, :height, :width].float()
+        return self.g_ema.drawings.decoder(content, styles)[:, :, :height, :width].float()
 
     def style_of(self, drawings: Tensor) -> Tensor:
-        styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
-        return styles
+        return self.g_ema.drawings.style_encoder(self._padded(drawings))
 
     def memories(self) -> Sequence[LayerRange]:
         """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""

@@ -101,8 +101,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), of mean 0 and deviation 1 over the generator's
-    own."""
+    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), in the generator's own mean and deviation."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -120,8 +119,7 @@ class Network(nn.Module):
             x = layer(F.leaky_relu(x, 0.2))
         if x.shape[2:] != self.size:
             x = F.interpolate(x, self.size, mode="bilinear")
-        found: Tensor = self.out(F.leaky_relu(self.align(x), 0.2))
-        return found.float()
+        return self.out(F.leaky_relu(self.align(x), 0.2)).float()
 
 
 class Discriminator(nn.Sequential):
@@ -179,8 +177,7 @@ class Model(base.Projector):
         return 0 if phase == "d" and self.d is None else 1
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        found: Tensor = self.g_ema(pictures, hosts) * self.deviation + self.mean
-        return found
+        return self.g_ema(pictures, hosts) * self.deviation + self.mean
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config

@@ -95,22 +95,18 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.body = ConvNextModel(convnext(asdict(config.network)))
-        self.config = config
-        bins = config.network.histogram_levels**3 * config.network.histogram_rows * 2
-        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.network.widths[-1])) if bins else None
-        self.heads = nn.ParameterList(
-            nn.Parameter(torch.randn(len(values), config.network.widths[-1]))
-            for values in config.data.attributes.values()
-        )
+        network, width = config.network, config.network.widths[-1]
+        self.levels, self.rows = network.histogram_levels, network.histogram_rows
+        bins = self.levels**3 * self.rows * 2
+        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, width)) if bins else None
+        values = config.data.attributes.values()
+        self.heads = nn.ParameterList(nn.Parameter(torch.randn(len(value), width)) for value in values)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
         pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         if self.colours is not None:
-            colours: Tensor = self.colours(
-                histogram(pictures, self.config.network.histogram_levels, self.config.network.histogram_rows)
-            )
-            pooled = pooled.float() + colours.float()
+            pooled = pooled.float() + self.colours(histogram(pictures, self.levels, self.rows)).float()
         return F.normalize(pooled.float())
 
     def cosines(self, embeddings: Tensor) -> list[Tensor]:
@@ -155,12 +151,8 @@ class Model(base.Tagger):
         for name, cosine in zip(self.attributes, cosines, strict=True):
             labels = batch.labels[name]
             known = labels >= 0
-            smooth = F.cross_entropy(
-                cosine * self.config.network.logit_scale,
-                labels.clamp_min(0),
-                reduction="none",
-                label_smoothing=self.config.losses.label_smoothing,
-            )
+            logits, smoothing = cosine * self.config.network.logit_scale, self.config.losses.label_smoothing
+            smooth = F.cross_entropy(logits, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
             found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
             right = (cosine.detach().argmax(1) == labels) & known
             batch.log[f"accuracy/{name}"] = right.sum() / known.sum().clamp_min(1)
@@ -168,8 +160,7 @@ class Model(base.Tagger):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Resizes pictures to the training size."""
-        embeddings: Tensor = self.net_ema(resize(pictures, (self.config.data.height, self.config.data.width)))
-        return embeddings
+        return self.net_ema(resize(pictures, (self.config.data.height, self.config.data.width)))
 
     def stage_means(self, pictures: Tensor) -> Tensor:
         return stage_means(self.net_ema.body, pictures, (self.config.data.height, self.config.data.width))

@@ -59,8 +59,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
-        pictures: Tensor = self.decoder(z, conditioning.table(None, {}, z))
-        return pictures
+        return self.decoder(z, conditioning.table(None, {}, z))
 
 
 class Model(base.Generator):

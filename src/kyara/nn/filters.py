@@ -47,20 +47,17 @@ class _Filter(torch.autograd.Function):
 
 def blur(x: Tensor, *, pad: int, gain: float = 1.0) -> Tensor:
     """Low-pass filter. (B, C, H, W) -> (B, C, H + 2 pad - 3, W + 2 pad - 3)."""
-    filtered: Tensor = _Filter.apply(x, False, False, (pad, pad), gain)
-    return filtered
+    return _Filter.apply(x, False, False, (pad, pad), gain)
 
 
 def downsample(x: Tensor) -> Tensor:
     """Half the size, low-pass filtered. (B, C, H, W) -> (B, C, H / 2, W / 2); H and W must be even."""
-    halved: Tensor = _Filter.apply(x, False, True, (1, 1), 1.0)
-    return halved
+    return _Filter.apply(x, False, True, (1, 1), 1.0)
 
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the size, low-pass filtered. (B, C, H, W) -> (B, C, 2 H, 2 W)."""
-    doubled: Tensor = _Filter.apply(x, True, False, (2, 1), 4.0)
-    return doubled
+    return _Filter.apply(x, True, False, (2, 1), 4.0)
 
 
 def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:

