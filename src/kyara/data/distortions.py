@@ -55,7 +55,7 @@ class Grid(Distortion):
 @dataclass(frozen=True)
 class Elastic(Distortion):
     """Elastic distortion (Simard et al. 2003): a smooth random field. The random affine map that Albumentations adds by
-    default is off: a rotated or sheared drawing is not distorted, and it would hide the local warp, which is a
+    default is off: a rotated drawing is not distorted, and it would hide the local warp, which is a
     tenth."""
 
     alpha: float = 200.0  # factor on the smoothed noise, which is uniform in [-1, 1] before; pixels
@@ -85,8 +85,7 @@ class Elastic(Distortion):
 
 @dataclass(frozen=True)
 class Piecewise(Distortion):
-    """Piecewise affine distortion: the vertices of a mesh move, within the picture; its triangles are mapped
-    affinely."""
+    """Piecewise affine distortion: vertices of a mesh move, within the picture; its triangles are mapped affinely."""
 
     lines: tuple[int, int] = (3, 6)  # minimum and maximum number of rows and of columns of points
     scale: tuple[float, float] = (0.03, 0.05)  # range of the standard deviation of the moves; fractions of the sides

@@ -15,13 +15,8 @@ def uniform(pictures: Tensor, *shape: int) -> Tensor:
 
 
 def random_affine(pictures: Tensor, *, degrees: float, scale: float, translate: float) -> Tensor:
-    """Affine maps (B, 2, 3) from places in the varied pictures to places in pictures (B, C, H, W), in [-1, 1].
-
-    Args:
-        degrees: Maximum rotation.
-        scale: Maximum absolute logarithm of the scale.
-        translate: Maximum translation, as a fraction of the side.
-    """
+    """Affine maps (B, 2, 3), in [-1, 1], from varied pictures to pictures (B, C, H, W): a rotation by up to `degrees`,
+    a scale with a logarithm of up to `scale`, a translation by up to the fraction `translate` of the side."""
     height, width = pictures.shape[2:]
     angle, zoom = uniform(pictures) * math.radians(degrees), torch.exp(uniform(pictures) * scale)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom

@@ -1,8 +1,7 @@
 """The one contract: what an architecture offers to the training loop and to the verbs.
 
 A model is its players (what is trained), its phases (in which order) and its losses (what is minimised). Training knows
-nothing else, and no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`, `Scorer`,
-`Tagger`, `LandmarkDetector` or `Projector`."""
+no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`, `Scorer`, ..."""
 
 from __future__ import annotations
 
@@ -23,12 +22,10 @@ from kyara.nn.configs import Config as Config
 from kyara.nn.configs import DataConfig as DataConfig
 from kyara.nn.configs import DataSpec as DataSpec
 
-COLUMNS, ROWS = 8, 32
-"""Pictures in a row of the preview sheet of a conditional generator, and its maximum number of rows."""
+COLUMNS, ROWS = 8, 32  # columns, and maximum rows, of the preview of a conditional generator
 
 Player = TypeVar("Player", bound=nn.Module)
-Distance = Callable[[Tensor, Tensor], float]
-"""Distance between two sets of pictures (N, 3, H, W) in [-1, 1]: lower is better."""
+Distance = Callable[[Tensor, Tensor], float]  # between two sets of pictures (N, 3, H, W); lower is better
 
 
 class Model(nn.Module):

@@ -41,15 +41,12 @@ class AugmentConfig:
 
     pairs: bool = True  # train on each picture both whole and distorted: in the gradient its content cancels
     probability: float = 0.5  # probability that a picture is distorted, without `pairs`
-    resampled: float = 0.0
-    """Probability that a whole picture moves by less than a pixel, which softens it as a distortion does. 0 in the
-    paper: softness then reveals a distortion."""
+    resampled: float = 0.0  # probability that a whole picture is resampled, softened like distorted ones
     jitter: float = 0.25  # maximum change of the colours, against overfitting
     enlarged: float = 0.05  # probability that a batch is reduced to half or more, and enlarged: this is no distortion
 
 
-ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)
-"""Without warm-up, the first hundreds of steps learn nothing."""
+ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # without warm-up, hundreds of steps are lost
 
 
 @dataclass(frozen=True)

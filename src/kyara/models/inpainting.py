@@ -1,14 +1,13 @@
 """Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
 
 Partial convolutions (Liu et al. 2018) shrink a hole from its border inwards; after each of these steps an
-encoder-decoder fills in features, with an attention that keeps part of its earlier scores. When the hole is closed, the
-features of all rounds are averaged where they are known, and decoded to a picture.
+encoder-decoder fills in features, with attention. When the hole is closed, the features of all rounds are averaged and
+decoded.
 
-Differences from the paper: group normalisation for batch normalisation, so that pictures are independent of each other;
-a picture whose hole is closed leaves the recurrence, and the last round counts everywhere; the attention has a learned
-temperature; features of the perceptual losses are normalised (`features.even`); a low-pass filter doubles the size,
-where a transposed convolution left dots; the output is a residual to a smooth continuation of the known part
-(`spread`); and there is an optional discriminator."""
+Differences from the paper: group normalisation; a picture whose hole is closed leaves the recurrence, and the last
+round counts everywhere; the attention has a learned temperature; features of the perceptual losses are normalised; a
+low-pass filter doubles the size; the output is a residual to a smooth continuation of the known part (`spread`); and
+there is an optional discriminator."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ from kyara.perception.features import difference, even, gram, load_features
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
-    dilations: tuple[int, ...] = (2, 2, 2)
-    """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
+    dilations: tuple[int, ...] = (2, 2, 2)  # dilation of the convolutions between encoder and decoder
     kernel_size: int = 3  # of the partial convolutions at half size, which close a hole; two of them in each round
     recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
     tail_channels: int = 24  # channels at the picture's own size
@@ -103,9 +101,8 @@ class Block(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Knowledge-consistent attention (Li et al. 2020, section 3.3): each position becomes a weighted mean of all
-    positions, by their cosines averaged over 3 x 3 neighbours. Where the features were known in the last round, its
-    scores keep a learned share."""
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): a mean of all positions, weighted by their cosines
+    averaged over 3 x 3 neighbours. Where features were known in the last round, its scores keep a learned share."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

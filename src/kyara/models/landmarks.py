@@ -103,9 +103,8 @@ class Model(base.LandmarkDetector):
         off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
         target = (-off / (2 * self.config.losses.sigma**2)).flatten(2).softmax(2)
         surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
-        count = seen.sum().clamp_min(1)
-        losses = {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count}
-        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.losses.heatmap}
+        count, weight = seen.sum().clamp_min(1), self.config.losses.heatmap
+        return {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count * weight}
 
     def find(self, pictures: Tensor) -> Tensor:
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))

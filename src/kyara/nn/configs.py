@@ -104,15 +104,10 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
 
     def replace(self, **parts: Mapping[str, Any]) -> Self:
-        """A copy with some numbers replaced, e.g. `config.replace(losses={"style": 2.0}, data={"width": 32})`.
-
-        Raises:
-            ValueError: there is no such part or number.
-        """
-        known = {field.name for field in dataclasses.fields(self)}
+        """A copy with some numbers replaced, e.g. `replace(losses={"style": 2.0})`. ValueError names unknown ones."""
+        known, replaced = {field.name for field in dataclasses.fields(self)}, {}
         if unknown := sorted(set(parts) - known):
             raise ValueError(f"config: unknown part {', '.join(unknown)}; the parts are {', '.join(sorted(known))}")
-        replaced = {}
         for name, values in parts.items():
             part = getattr(self, name)
             if not isinstance(values, Mapping):

@@ -31,8 +31,7 @@ def least_squares(logits: Tensor, target: float) -> Tensor:
 
 
 def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
-    """Mean squared gradient norm of the logits of pictures (B, C, H, W) (Mescheder et al. 2018, eq. 9, no gamma /
-    2)."""
+    """Mean squared gradient norm of logits by pictures (B, C, H, W) (Mescheder et al. 2018, eq. 9 times 2 / gamma)."""
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
 

@@ -1,7 +1,5 @@
-"""Geometry of faces for the losses of portraits: landmarks, and the size of eyes.
-
-All on batches (B, 3, H, W) in [-1, 1], and differentiable. Points are (B, K, 2), as fractions of the width and height,
-in the order of `landmarks.NAMES`. Without a face they mean nothing."""
+"""Geometry of faces for the losses of portraits, differentiable. Points are (B, K, 2), as fractions of the width and
+height, in the order of `landmarks.NAMES`. Without a face they mean nothing."""
 
 from __future__ import annotations
 

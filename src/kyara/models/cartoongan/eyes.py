@@ -1,8 +1,7 @@
 """Drawn eyes in place of a photo's: lids with lashes, an iris with its pupil and a highlight.
 
-All on batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
-fully convolutional network can predict them: fields are smooth, and the lines drawn from them are sharp. Lengths are in
-halves of an eye's width or height."""
+On batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
+fully convolutional network can predict them. Lengths are in halves of an eye's width or height."""
 
 from __future__ import annotations
 

@@ -68,11 +68,10 @@ class Model(base.Translator):
         if not any(getattr(self.config.losses, name) for name in KEEP | DRAW):
             return losses
         made = self.g.finish(self.g.draw(inputs).float(), looks)
-        step = Step(
-            self.config.losses, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures))
-        )
-        losses |= weighted(KEEP, step, self.config.losses)
-        return losses if content_only else losses | weighted(DRAW, step, self.config.losses)
+        weights = self.config.losses
+        step = Step(weights, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures)))
+        losses |= weighted(KEEP, step, weights)
+        return losses if content_only else losses | weighted(DRAW, step, weights)
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -84,9 +85,10 @@ class LowResNet(nn.Module):
 
     channels = 24
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, limit: float = math.inf) -> None:
+        """The maps are limited to [-limit, limit] by a tanh."""
         super().__init__()
-        c = self.channels
+        c, self.limit = self.channels, limit
         self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
         self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
         self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
@@ -102,21 +104,9 @@ class LowResNet(nn.Module):
         x = self.middle(self.down[2](second))
         x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
         x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
-        return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
-
-    def limit(self, maps: Tensor) -> Tensor:
-        """Restricts the range of the maps."""
-        return maps
-
-
-class Warp(LowResNet):
-    """The shift of every pixel's source, (B, 2, H, W) in pixels, x first."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-    def limit(self, maps: Tensor) -> Tensor:
-        return FARTHEST * torch.tanh(maps)
+        maps = self.out(x).float()
+        maps = maps if math.isinf(self.limit) else self.limit * torch.tanh(maps)
+        return F.interpolate(maps, padded, mode="bilinear")[:, :, :height, :width]
 
 
 class Generator(nn.Module):
@@ -125,7 +115,7 @@ class Generator(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.warp = Warp() if config.network.enlarge_eyes else None
+        self.warp = LowResNet(2, FARTHEST) if config.network.enlarge_eyes else None  # each pixel's source, x first
         self.gaze = LowResNet(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 

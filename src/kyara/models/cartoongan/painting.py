@@ -50,8 +50,8 @@ def box(pictures: Tensor, reach: int) -> Tensor:
 
 def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
     """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel its own guide,
-    applied twice; the linear models are fitted at half the size (He and Sun 2015). Lengths, here and below, are
-    fractions of `side` pixels, by default the shorter side."""
+    applied twice; fitted at half the size (He and Sun 2015). Lengths are fractions of `side`, by default the shorter
+    side."""
     size = pictures.shape[2:]
     reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
@@ -122,8 +122,7 @@ def lines_receptive_field(side: int) -> int:
 
 @torch.no_grad()
 def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
-    """Cels of pictures: even surfaces in few tones, with dark lines; with more detail where `detail` (B, 1, H, W) is
-    1."""
+    """Cels: even surfaces in few tones, with dark lines; with more detail where `detail` (B, 1, H, W) is 1."""
     with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         side = side or min(pictures.shape[2:])
