@@ -25,7 +25,7 @@ Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
 
 @dataclasses.dataclass(frozen=True)
 class CompareResult(verbs.Result):
-    """Models side by side; comparison.json holds the same."""
+    """What comparison.json holds."""
 
     out: Path
     kyara: str
@@ -169,12 +169,10 @@ def _best(ranked: Sequence[ModelReport], by: str) -> str:
 def _differences(ranked: Sequence[ModelReport]) -> list[str]:
     lengths = {round(m.training["trained_kimg"], 1) for m in ranked if "trained_kimg" in m.training}
     sets = {str(m.about["data"].get("fingerprint")) for m in ranked if isinstance(m.about.get("data"), dict)}
-    found = []
-    if len(lengths) > 1:
-        found.append(f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg.")
-    if len(sets) > 1:
-        found.append("They were not all trained on the same data.")
-    return found
+    long = (
+        [f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg."] if len(lengths) > 1 else []
+    )
+    return long + ["They were not all trained on the same data."] * (len(sets) > 1)
 
 
 def title(model: ModelReport) -> str:
