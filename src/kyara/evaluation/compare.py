@@ -169,10 +169,12 @@ def _best(ranked: Sequence[ModelReport], by: str) -> str:
 def _differences(ranked: Sequence[ModelReport]) -> list[str]:
     lengths = {round(m.training["trained_kimg"], 1) for m in ranked if "trained_kimg" in m.training}
     sets = {str(m.about["data"].get("fingerprint")) for m in ranked if isinstance(m.about.get("data"), dict)}
-    long = (
-        [f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg."] if len(lengths) > 1 else []
-    )
-    return long + ["They were not all trained on the same data."] * (len(sets) > 1)
+    found = []
+    if len(lengths) > 1:
+        found.append(f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg.")
+    if len(sets) > 1:
+        found.append("They were not all trained on the same data.")
+    return found
 
 
 def title(model: ModelReport) -> str:
