@@ -15,7 +15,7 @@ from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.errors import PictureError
-from kyara.preparation import detect, landmarks
+from kyara.preparation import detect
 from kyara.preparation.faces import Box, DetectorError, Face
 from kyara.preparation.photo import FaceError, portrait
 
@@ -153,8 +153,8 @@ def test_without_the_extra_it_says_how_to_get_it(name: str, monkeypatch: pytest.
 
 # What MediaPipe says, in places of the picture
 
-PLACES = {eye: place for eyes, place in zip(landmarks.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
-PLACES |= dict(zip(landmarks.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {landmarks.NOSE: (0.5, 0.6)}
+PLACES = {eye: place for eyes, place in zip(detect.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
+PLACES |= dict(zip(detect.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {detect.NOSE: (0.5, 0.6)}
 """Points of the mesh in a face as made here: a square, white, and grey where its chin is."""
 
 
@@ -184,10 +184,10 @@ def made_up_network(load: Any, *which: Any, picture: np.ndarray) -> Any:
 
 
 @pytest.fixture
-def photo(monkeypatch: pytest.MonkeyPatch) -> landmarks.Photo:
-    monkeypatch.setattr(landmarks, "_process", made_up_network)
+def photo(monkeypatch: pytest.MonkeyPatch) -> detect.Photo:
+    monkeypatch.setattr(detect, "_process", made_up_network)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    return landmarks.Photo(1.0)
+    return detect.Photo(1.0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def photo(monkeypatch: pytest.MonkeyPatch) -> landmarks.Photo:
     ],
 )
 def test_places_are_those_of_the_whole_picture(
-    size: tuple[int, int], where: tuple[int, int, int, int], photo: landmarks.Photo
+    size: tuple[int, int], where: tuple[int, int, int, int], photo: detect.Photo
 ) -> None:
     picture = with_face(*size, Box(*where))
     (found,) = photo(picture)  # only one, though several parts of the picture show it to two detectors
@@ -214,7 +214,7 @@ def test_places_are_those_of_the_whole_picture(
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: landmarks.Photo) -> None:
+def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: detect.Photo) -> None:
     upright = with_face(240, 240, Box(80, 60, 160, 140))
     (found,) = photo(np.ascontiguousarray(np.rot90(upright, turns)))
     eyes = np.array([[100.0, 92.0], [140.0, 92.0]])

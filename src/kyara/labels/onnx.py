@@ -99,7 +99,7 @@ class OnnxTagger:
         self._dtype = np.float16 if "float16" in entry.type else np.float32
         self._input, self._tags = entry.name, tags
         self._sources = attributes_of(tags)
-        self.attributes = {name: tuple(values) for name, values in self._sources.items()}
+        self.attributes: Mapping[str, tuple[str, ...]] = {name: tuple(values) for name, values in self._sources.items()}
         if not self.attributes:
             raise ValueError(f"{path.parent / TAG_LISTS[self.kind]}: no tag such as blue_hair or red_eyes among them")
 

@@ -70,33 +70,15 @@ def tag(
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
     names = _split("--attributes", attributes)
     filling = {"attributes": names, "kind": kind, "threshold": threshold, "again": again or None, "batch": batch}
-    for option, value in (asking if complete is None else filling).items():
+    used, refused = (filling, asking) if complete is None else (asking, filling)
+    for option, value in refused.items():
         if value is not None:
             wrong = "needs --complete" if complete is None else "cannot be combined with --complete"
             raise ValueError(f"--{option}: {wrong}; leave it out")
+    given: dict[str, Any] = {option: value for option, value in used.items() if value is not None}
+    given |= {"device": device, "workers": workers, "dry_run": dry_run}
     dataset = open_dataset(data)
-    if complete is not None:
-        options = {option: value for option, value in asking.items() if value is not None}
-        return _complete(dataset, complete, dry_run=dry_run, tagger=model, device=device, workers=workers, **options)
-
-    from kyara.labels.tagger import load_tagger
-    from kyara.training.runtime import pick_device
-
-    tagger = load_tagger(model, pick_device(device), kind)
-    for name in names or ():
-        if name not in tagger.attributes:
-            known = ", ".join(tagger.attributes)
-            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
-    unknown = unknown_pictures(dataset, names or list(tagger.attributes), again=again)
-    result = TagResult(data, len(dataset), model, {name: {"unknown": len(found)} for name, found in unknown.items()})
-    if dry_run:
-        return dataclasses.replace(result, dry_run=True)
-    failed: dict[int, Exception] = {}
-    predictions = predict(dataset, unknown, tagger, failed, batch=batch or 64, workers=workers or processors())
-    labels = fill(dataset, unknown, predictions, f"tagger:{model}", 0.5 if threshold is None else threshold)
-    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
-    filled = {name: _summary(dataset, labels, name) for name in unknown}
-    return dataclasses.replace(result, attributes=filled, left_out=left_out)
+    return _fill_in(dataset, model, **given) if complete is None else _complete(dataset, complete, model, **given)
 
 
 def _split(option: str, text: str | None) -> list[str] | None:
@@ -107,13 +89,38 @@ def _split(option: str, text: str | None) -> list[str] | None:
     return list(dict.fromkeys(words)) or None
 
 
-def _complete(dataset: Dataset, attribute: str, *, dry_run: bool, **options: Any) -> CompletionResult:
+def _complete(dataset: Dataset, attribute: str, model: str, *, dry_run: bool, **options: Any) -> CompletionResult:
     from kyara.labels.complete import complete
 
     if dry_run:
         unknown = len(unknown_pictures(dataset, [attribute], again=True)[attribute])
         return CompletionResult(dataset.path, attribute, options.get("values", []), len(dataset), unknown, dry_run=True)
-    return complete(dataset, attribute, **options)
+    return complete(dataset, attribute, tagger=model, **options)
+
+
+def _fill_in(
+    dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None, threshold: float = 0.5,
+    again: bool = False, batch: int = 64, workers: int | None, device: str, dry_run: bool,
+) -> TagResult:  # fmt: skip
+    from kyara.labels.tagger import load_tagger
+    from kyara.training.runtime import pick_device
+
+    tagger = load_tagger(model, pick_device(device), kind)
+    for name in attributes:
+        if name not in tagger.attributes:
+            known = ", ".join(tagger.attributes)
+            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
+    unknown = unknown_pictures(dataset, attributes or list(tagger.attributes), again=again)
+    open_ = {name: {"unknown": len(found)} for name, found in unknown.items()}
+    result = TagResult(dataset.path, len(dataset), model, open_, dry_run=dry_run)
+    if dry_run:
+        return result
+    failed: dict[int, Exception] = {}
+    predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
+    labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
+    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
+    filled = {name: _summary(dataset, labels, name) for name in unknown}
+    return dataclasses.replace(result, attributes=filled, left_out=left_out)
 
 
 def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
