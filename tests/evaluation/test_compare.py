@@ -202,7 +202,7 @@ def test_charts() -> None:
     (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points[0].split())
     assert x0 < x1 and y0 > y1  # up is more
     assert line_chart([], "kimg", "nothing") == ""
-    Reader(drawn + interval_chart([Interval("m", 0, 1, 0.5, 1.5), Interval("n", 1, 2, 2, 2)], "distance"))
+    Reader(drawn + interval_chart([Interval("m", 0, 1, 0.5, 1.5), Interval("n", 1, 2, 2, 2)], "distance", "<"))
 
 
 def test_durations() -> None:
@@ -211,7 +211,7 @@ def test_durations() -> None:
 
 def test_no_label_of_a_chart_is_cut() -> None:
     name = "a-run-with-a-name-that-is-wider-than-the-chart-" * 4 + "end"
-    drawn = interval_chart([Interval(name, 0, -0.0001236, -0.01, 2)], "KID")
+    drawn = interval_chart([Interval(name, 0, -0.0001236, -0.01, 2)], "KID", "")
     assert f"<span>{name}</span>" in drawn and "<b>-0.0001236</b>" in drawn  # text of the page, which the browser wraps
     narrow = line_chart([Curve("c", 0, [(0, 1.0e-5), (1, 1.4e-5)])], "kimg", "loss")
     for x, text in re.findall(r'class="y" x="([0-9.]+)"[^>]*>([^<]+)<', narrow):

@@ -65,7 +65,7 @@ def test_a_model_with_embed_is_an_extractor(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(model, "embed", means)
     monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
-    extractor = load_extractor(features.DEFAULT, CPU)
+    extractor = load_extractor("builtin:tagger", CPU)
     assert extractor.size == (24, 32) and extractor.hash == "ab" * 8
     assert extractor(np.full((2, 32, 24, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 2
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import __version__, verbs
-from kyara.evaluation import options
-from kyara.evaluation.report import FRECHET_COUNT, format_interval, format_number, to_json, write_text
+from kyara.evaluation import shared
+from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
 from kyara.files.atomic import check_free, free_folder, numbered_folder
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
@@ -63,14 +63,14 @@ def compare(
     *,
     data: Path,
     out: verbs.Out = None,
-    features: options.Features = options.FEATURES,
-    tagger: options.Tagger = options.FEATURES,
-    count: Annotated[int, options.Count] = 2048,
+    features: shared.Features = shared.FEATURES,
+    tagger: shared.Tagger = shared.FEATURES,
+    count: Annotated[int, shared.Count] = 2048,
     draws: Annotated[int, verbs.Range(1, 1000)] = 3,
-    reals: options.Reals = options.REALS,
-    truncation: options.Truncation = 1.0,
-    size: options.Size = None,
-    batch: options.Batch = 64,
+    reals: shared.Reals = shared.REALS,
+    truncation: shared.Truncation = 1.0,
+    size: shared.Size = None,
+    batch: shared.Batch = 64,
     workers: verbs.Workers = 2,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
@@ -90,14 +90,13 @@ def compare(
     command = verbs.command_line(compare, locals())
     if not runs:
         raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
-    verbs.check_number("--reals", reals, least=8, most=options.MOST_PICTURES)  # one half is compared with the other
+    verbs.check_number("--reals", reals, least=8, most=shared.MOST_PICTURES)  # one half is compared with the other
     common = None if size is None else parse_size(size)
     out = numbered_folder(Path("comparisons"), f"compare-{data.stem}") if out is None else out
     check_free(out, TABLE, force=force, sources=[*runs, data])
 
-    from kyara.evaluation.measure import attempt, measure, real_scores
     from kyara.evaluation.page import page
-    from kyara.evaluation.runs import ModelReport, describe, largest_size, short_names
+    from kyara.evaluation.runs import ModelReport, attempt, describe, largest_size, measure, real_scores, short_names
     from kyara.evaluation.scores import load_networks
     from kyara.evaluation.sets import RealSet, open_reals
     from kyara.generation.sampler import load_generator
@@ -130,8 +129,8 @@ def compare(
     ranked = rank(models, by)
     result = dataclasses.replace(result, verdict=verdict(ranked, by), real=scores_of_reals, models=tuple(ranked))
     free_folder(out, TABLE, force=True)  # checked before the work; the older one is kept until now
-    write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
-    write_text(out / TABLE, to_json(result))
+    shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
+    shared.write_text(out / TABLE, shared.to_json(result))
     return result
 
 
@@ -146,13 +145,8 @@ def verdict(models: Sequence[ModelReport], by: str) -> str:
     """Says which of the ranked models is the best, in a few sentences."""
     measured = [model for model in models if not model.error]
     trained = [model for model in measured if not model.untrained]
-    sentences = []
-    if trained:
-        sentences += [_best(trained, by), *_differences(trained)]
-    elif measured:
-        sentences.append("No model that could be measured is trained.")
-    else:
-        sentences.append("No model could be measured.")
+    none = "No model that could be measured is trained." if measured else "No model could be measured."
+    sentences = [_best(trained, by), *_differences(trained)] if trained else [none]
     if untrained := [title(model) for model in measured if model.untrained]:
         are = "is untrained (0 kimg) and does" if len(untrained) == 1 else "are untrained (0 kimg) and do"
         sentences.append(f"{' and '.join(untrained)} {are} not take part in the ranking.")
@@ -162,17 +156,14 @@ def verdict(models: Sequence[ModelReport], by: str) -> str:
 
 
 def _best(ranked: Sequence[ModelReport], by: str) -> str:
-    metric = "Fréchet distance" if by == "frechet" else "KID"
-    text = f"{title(ranked[0])} is the best: {metric} {with_interval(ranked[0].scores[by])}"
+    text = f"{title(ranked[0])} is the best: {METRICS[by]} {with_interval(ranked[0].scores[by])}"
     if len(ranked) == 1:
         return f"{text}."
     text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
     low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
     if low is None or high is None:
         return f"{text} One draw does not tell whether the difference is chance; use --draws 3."
-    if low <= high:
-        return f"{text} The intervals overlap: the difference may be chance."
-    return f"{text} The intervals do not overlap."
+    return f"{text} The intervals {'overlap: the difference may be chance' if low <= high else 'do not overlap'}."
 
 
 def _differences(ranked: Sequence[ModelReport]) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import __version__, verbs
-from kyara.evaluation import options
-from kyara.evaluation.report import FRECHET_COUNT, format_interval, format_number, to_json, write_text
+from kyara.evaluation import shared
+from kyara.evaluation.shared import FRECHET_COUNT, format_interval, format_number
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -60,13 +60,13 @@ def evaluate(
     a: Positional[str],
     b: Positional[Path | None] = None,
     *,
-    features: options.Features = options.FEATURES,
-    tagger: options.Tagger = options.FEATURES,
-    count: Annotated[int | None, options.Count] = None,
-    reals: options.Reals = options.REALS,
-    truncation: options.Truncation = 1.0,
-    size: options.Size = None,
-    batch: options.Batch = 64,
+    features: shared.Features = shared.FEATURES,
+    tagger: shared.Tagger = shared.FEATURES,
+    count: Annotated[int | None, shared.Count] = None,
+    reals: shared.Reals = shared.REALS,
+    truncation: shared.Truncation = 1.0,
+    size: shared.Size = None,
+    batch: shared.Batch = 64,
     workers: verbs.Workers = 2,
     device: verbs.Device = "auto",
     out: Annotated[Path | None, arg(help="Also write the scores to this JSON file.")] = None,
@@ -100,9 +100,11 @@ def evaluate(
     real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)
 
     def result(n: int, m: int, scores: tuple[Score, ...] = ()) -> EvaluateResult:
-        compared = None if real is None else {**real.about(), "count": m}
-        warnings = () if real is None else few_pictures(min(n, m))
-        return EvaluateResult(out, __version__, {**pictures.about(), "count": n}, compared, scores, warnings, dry_run)
+        about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
+        few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
+        warning = f"{few}: the Fréchet distance then depends mostly on their number; rely on KID"
+        warnings = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
+        return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
 
     if dry_run:
         return result(pictures.total(), 0 if dataset is None else len(dataset))
@@ -110,16 +112,8 @@ def evaluate(
     scores = tuple(all_scores(outputs, networks, common, real))
     found = result(len(outputs.features), 0 if real is None else len(real.features), scores)
     if out is not None:
-        write_text(out, to_json(found))
+        shared.write_text(out, shared.to_json(found))
     return found
-
-
-def few_pictures(count: int) -> tuple[str, ...]:
-    """A warning if there are too few pictures for the Fréchet distance."""
-    if count >= FRECHET_COUNT:
-        return ()
-    few = f"{counted(count, 'picture')} are fewer than {FRECHET_COUNT:,}"
-    return (f"{few}: the Fréchet distance then depends mostly on their number; rely on KID",)
 
 
 def check_report(path: Path, force: bool) -> None:

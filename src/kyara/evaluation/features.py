@@ -31,11 +31,9 @@ from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
 
-DEFAULT = "builtin:tagger"
-SSCD_SIDE = 320
-"""The side that its authors resize pictures to."""
 DINOV2 = "facebook/dinov2-base"
-DINOV2_SIDE = 224
+DINOV2_SIDE, SSCD_SIDE = 224, 320
+"""The sides that their authors resize pictures to."""
 INCEPTION_SHA256 = "6726825d"
 """First digits of the SHA-256 of weights-inception-2015-12-05, part of the published file name."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,18 +46,18 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A network that computes features of pictures."""
+    """A network that computes features of pictures (B, 3, H, W) in [-1, 1]."""
 
     name: str
     hash: str
     """First 16 hexadecimal digits of the SHA-256 of the file of weights."""
     device: torch.device
     embed: Callable[[Tensor], Tensor]
-    """Pictures (B, 3, H, W) in [-1, 1] -> features (B, F)."""
+    """Pictures -> features (B, F)."""
     size: Size | None = None
     """Input size of the network; None accepts any."""
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
-    """LPIPS of pairs of pictures, (B,), if the network provides it."""
+    """LPIPS of pairs of pictures, (B,), if the network has it."""
 
     @property
     def label(self) -> str:
@@ -74,8 +72,8 @@ class FeatureExtractor:
 
     def resizer(self, size: Size) -> str:
         """Describes `resize`."""
-        steps = [size] + [self.size] * (self.size not in (None, size))
-        return " -> ".join(f"{width}x{height}" for width, height in filter(None, steps)) + ", cropped, Lanczos"
+        steps = dict.fromkeys([size, self.size or size])
+        return " -> ".join(f"{width}x{height}" for width, height in steps) + ", cropped, Lanczos"
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
@@ -122,16 +120,15 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (source,) = session.get_inputs()
-        last = source.shape.index(3) == 3  # (B, H, W, 3); otherwise (B, 3, H, W)
-        height, width = source.shape[1:3] if last else source.shape[2:4]
+        channels = 3 if source.shape.index(3) == 3 else 1  # (B, H, W, 3) or (B, 3, H, W)
+        _, height, width = (side for i, side in enumerate(source.shape) if i != channels)
     except Exception as error:
         raise ValueError(f"{path}: not an ONNX network for pictures ({error})") from error
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else (SSCD_SIDE, SSCD_SIDE)
     as_bytes = source.type == "tensor(uint8)"  # such networks normalise by themselves
 
     def embed(pictures: Tensor) -> Tensor:
-        seen = _bytes(pictures) if as_bytes else _imagenet(pictures)
-        seen = seen.permute(0, 2, 3, 1) if last else seen
+        seen = (_bytes(pictures) if as_bytes else _imagenet(pictures)).movedim(1, channels)
         found = session.run(None, {source.name: seen.contiguous().cpu().numpy()})[0]
         return F.normalize(torch.from_numpy(found).float().flatten(1), dim=1)
 
@@ -150,8 +147,7 @@ def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     except Exception as error:
         raise ValueError(f"{path}: not a DINOv2 model of transformers ({error})") from error
     network.eval().requires_grad_(False).to(device)
-    side = network.config.image_size
-    side = min(side if isinstance(side, int) else min(side), DINOV2_SIDE)
+    side = int(min(np.min(network.config.image_size), DINOV2_SIDE))
     return FeatureExtractor("dinov2", digest, device, lambda x: network(_imagenet(x)).pooler_output, (side, side))
 
 
@@ -159,8 +155,8 @@ def _inception(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        hint = "needs torch-fidelity and torchvision; run: pip install torch-fidelity torchvision"
-        raise ValueError(f"--features {name}: {hint}") from error
+        hint = "run: pip install torch-fidelity torchvision"
+        raise ValueError(f"--features {name}: needs torch-fidelity and torchvision; {hint}") from error
     where, _, pin = rest.partition("#")
     path, digest = _file(name, f"{where}#{pin or INCEPTION_SHA256}")
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))

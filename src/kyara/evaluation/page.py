@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from kyara.evaluation.chart import COLOURS, Curve, Interval, interval_chart, line_chart
-from kyara.evaluation.report import format_interval, format_number
+from kyara.evaluation.runs import SHEET
+from kyara.evaluation.shared import METRICS, format_interval, format_number
 from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
 from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128
 """Longest side of a picture on the page, in pixels, at most."""
-STRIP, SHEET = 12, 36
-"""Seeds shown of each model side by side, and in its own section."""
+STRIP = 12
+"""Seeds shown of each model side by side."""
 STYLE = Path(__file__).with_name("compare.css")
-METRICS = {"frechet": "Fréchet distance", "kid": "KID"}
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
     "score/diversity": "diversity, relative to the real pictures",
@@ -91,9 +91,6 @@ def _charts(charts: Iterable[tuple[str, Sequence[Curve]]]) -> str:
     return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
-# --- all models together
-
-
 def _ranking(table: Table, measured: Sequence[Table]) -> str:
     by, what = table["ranked_by"], METRICS[table["ranked_by"]]
     rows = []
@@ -113,8 +110,7 @@ def _ranking(table: Table, measured: Sequence[Table]) -> str:
     heads = ["", "model", "architecture", f"{what} ↓", "kimg", "training time", "images/s", "parameters"]
     head = "".join(f"<th>{text}</th>" for text in heads)
     intervals = [_interval(model["name"], model["scores"][by], model["colour"]) for model in measured]
-    if table["real"]:
-        intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
+    intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
     chart = interval_chart(intervals, what, "lower is better; the line is the 95% confidence interval")
     return f'<div class="scroll"><table class="ranking"><tr>{head}</tr>{"".join(rows)}</table></div>{chart}'
 
@@ -178,9 +174,6 @@ def _best(scores: Sequence[Table]) -> float:
     if better == "near 1":
         return min(values, key=lambda value: abs(value - 1))
     return min(values) if better == "lower" else max(values)
-
-
-# --- one model
 
 
 def _model(model: Table) -> str:

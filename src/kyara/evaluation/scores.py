@@ -14,8 +14,8 @@ from kyara.curation.scoring import crop, load_scorer, score
 from kyara.evaluation import metrics
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.report import FRECHET_COUNT
 from kyara.evaluation.sets import PictureSet, RealFeatures, RealSet
+from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 from kyara.files.names import counted
 from kyara.files.pictures import center_crop, to_float

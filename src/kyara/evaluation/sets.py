@@ -15,6 +15,7 @@ from tqdm import tqdm
 from kyara.curation.sources import open_pictures
 from kyara.evaluation.cache import Arrays, cached, identity
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
+from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
 from kyara.files.checkpoint import CONFIG
@@ -25,14 +26,13 @@ from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
-COUNT = 2048
-"""Default number of generated pictures: with fewer, the Fréchet distance depends mostly on their number."""
+Labelled = tuple[np.ndarray, Mapping[str, str]]
+"""A picture (H, W, 3) uint8 with its labels, attribute -> value."""
 
 
 @dataclass
 class FileSet:
-    """The pictures of a Gallery or Dataset, or `count` of them, evenly spaced, each (H, W, 3) uint8 with its labels,
-    attribute -> value. Unreadable files are left out."""
+    """The pictures of a Gallery or Dataset, or `count` of them, evenly spaced. Unreadable files are left out."""
 
     path: Path
     count: int | None = None
@@ -61,7 +61,7 @@ class FileSet:
             return width, height
         raise ValueError(f"{self.path}: no picture can be read")
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
+    def __iter__(self) -> Iterator[Labelled]:
         self.left_out.clear()
         for i in evenly_spaced(len(self.pictures.names), self.count):
             try:
@@ -74,8 +74,8 @@ class FileSet:
 
 @dataclass
 class GeneratedSet:
-    """The pictures of a generator for the seeds `first`, `first` + 1, ..., as in `FileSet`. Labels are drawn as they
-    occur in the training data."""
+    """The pictures of a generator for the seeds `first`, `first` + 1, ..., with labels drawn as they occur in the
+    training data."""
 
     model: str
     generator: Generator
@@ -97,7 +97,7 @@ class GeneratedSet:
     def size(self) -> Size:
         return self.generator.config.data.width, self.generator.config.data.height
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
+    def __iter__(self) -> Iterator[Labelled]:
         known, seeds = self.generator.config.data.attributes, range(self.first, self.first + self.count)
         for made, labels in sample_seeds(self.generator, seeds, truncation=self.truncation):
             for i, picture in enumerate(to_uint8(made)):
@@ -108,9 +108,9 @@ PictureSet = FileSet | GeneratedSet
 
 
 def open_set(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> PictureSet:
-    """The pictures of a path, or of a generator if `name` is that of a Checkpoint."""
+    """The pictures of a path, or of a generator, by default 2,048, if `name` is that of a Checkpoint."""
     if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / CONFIG).is_file():
-        return GeneratedSet(name, load_generator(name, device), count or COUNT, truncation=truncation)
+        return GeneratedSet(name, load_generator(name, device), count or FRECHET_COUNT, truncation=truncation)
     return FileSet(Path(name), count)
 
 
@@ -166,9 +166,9 @@ class RealSet(RealFeatures):
         """(M, F) float32, of the pictures that can be read."""
         return cached("features", self.key, self._extract)["features"]
 
-    def pictures(self, size: Size, count: int = ROWS) -> Iterator[np.ndarray]:
-        """All pictures at that size, (B, H, W, 3) uint8, at most `count` at a time."""
-        return (np.stack(group) for group in batches(self._decode(size), count))
+    def pictures(self, size: Size) -> Iterator[np.ndarray]:
+        """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time."""
+        return (np.stack(group) for group in batches(self._decode(size), ROWS))
 
     def _extract(self) -> Arrays:
         sizes = [self.size] if self.extractor.size is None else [self.size, self.extractor.size]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from kyara.rewriting.rules import Rule, apply_rules
 from kyara.rewriting.samples import Samples
 
 PICTURES = 16
-BLACK = 0.5
-"""A change, in [-1, 1], that is drawn as black."""
+BLACK = 0.5  # a change, in [-1, 1], that is drawn as black
+STYLE = Path(__file__).with_name("preview.css")
 
 
 @torch.no_grad()
@@ -50,21 +51,14 @@ def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], com
     items = "\n".join(_item(i, *row) for i, row in enumerate(rows))
     listed = ", ".join(f"{rule.name} ({rule.strength:g})" for rule in rules) or "no rule"
     about = f"before, after, and the change (the darker, the larger) · {listed}"
-    head = HEAD.format(images="data:", title="Rewritten", style=_STYLE, about=escape(about))
+    style = STYLE.read_text(encoding="utf-8").rstrip()
+    head = HEAD.format(images="data:", title="Rewritten", style=style, about=escape(about))
     return f"{head}<code>{escape(command)}</code>\n</header>\n<ol>{items}</ol>\n</html>\n"
 
 
 def _item(i: int, before: np.ndarray, after: np.ndarray, change: np.ndarray, mean: float) -> str:
-    pictures = zip(("before", "after", "change"), (before, after, change), strict=True)
-    images = "".join(f'<img src="{_data_uri(picture)}" alt="{name}, {i}">' for name, picture in pictures)
+    images = ""
+    for name, picture in (("before", before), ("after", after), ("change", change)):
+        data = base64.b64encode(encode_webp(picture)).decode()
+        images += f'<img src="data:image/webp;base64,{data}" alt="{name}, {i}">'
     return f"<li><figure>{images}<figcaption>{i} · mean change {mean:.3f}</figcaption></figure></li>"
-
-
-def _data_uri(picture: np.ndarray) -> str:
-    return "data:image/webp;base64," + base64.b64encode(encode_webp(picture)).decode()
-
-
-_STYLE = """body{font:15px/1.5 system-ui;margin:2rem;background:Canvas;color:CanvasText}
-ol{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}
-figure{margin:0}img{width:32%;image-rendering:auto;border-radius:4px;margin-right:1%}
-figcaption{opacity:.7;font-size:.85em}code{opacity:.7}"""

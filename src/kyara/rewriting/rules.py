@@ -26,8 +26,7 @@ from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
 
 ORIGINAL, EDITS = "original.safetensors", "edits"
-KEY = "rewritten"
-"""Key in config.json."""
+KEY = "rewritten"  # in config.json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,13 +34,10 @@ class Rule:
     """A named weight difference."""
 
     name: str
-    root: str
-    """Hash of the Checkpoint without any rule that it belongs to."""
-    weights: Mapping[str, Tensor]
-    """What is added to each weight at strength 1."""
+    root: str  # hash of the Checkpoint without any rule that it belongs to
+    weights: Mapping[str, Tensor]  # what is added to each weight at strength 1
     strength: float = 1.0
-    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The edit, how it was learned, and its measured errors."""
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the edit, how it was learned, its errors
 
 
 def file_name(name: str) -> str:
@@ -67,11 +63,12 @@ def _listed(found: Checkpoint) -> tuple[str, list[tuple[str, float]]]:
 
 def rules_of(found: Checkpoint) -> list[Rule]:
     """The rules of a Checkpoint in their order. CheckpointError if one is missing or damaged."""
-    _, listed = _listed(found)
-    for name, _ in listed:
+    rules = []
+    for name, strength in _listed(found)[1]:
         if Path(name).name != name:
             raise CheckpointError(f"{found.path}: rule {name!r} is not in its folder {EDITS}")
-    return [dataclasses.replace(read_rule(found.path / EDITS / name), strength=strength) for name, strength in listed]
+        rules.append(dataclasses.replace(read_rule(found.path / EDITS / name), strength=strength))
+    return rules
 
 
 def read_rule(path: Path) -> Rule:
@@ -153,14 +150,11 @@ def model_card(found: Checkpoint, name: str, rules: Sequence[Rule]) -> str:
     lines = [head.rstrip(), "", "## Rewritten", ""]
     lines += [f"From {name} by `kyara rewrite`. The copyright of a pattern stays with its owner.", ""]
     lines += ["| rule | strength | learned with |", "|---|---|---|"]
-    lines += [f"| {_cell([r.name])} | {r.strength:g} | {_learned_with(r)} |" for r in rules] or ["| none | | |"]
-    return "\n".join([*lines, ""])
-
-
-def _learned_with(rule: Rule) -> str:
-    """The rules that were active when this one was learned: it fits best beside them."""
-    others = rule.about.get("learned_with")
-    return _cell(others) if isinstance(others, list) else ""
+    for rule in rules:
+        others = rule.about.get("learned_with")  # rules that were active then: it fits best beside them
+        beside = _cell(others) if isinstance(others, list) else ""
+        lines.append(f"| {_cell([rule.name])} | {rule.strength:g} | {beside} |")
+    return "\n".join([*lines, *["| none | | |"] * (not rules), ""])
 
 
 def _cell(names: Sequence[object]) -> str:
