@@ -130,8 +130,7 @@ class PlaceFinder:
         overlays, best = self._find(maps, self.examples[0])
         for templates in self.examples[1:]:
             other, similarity = self._find(maps, templates)
-            better = similarity > best
-            overlays = torch.where(better[:, None, None, None], other, overlays)
+            overlays = torch.where((similarity > best)[:, None, None, None], other, overlays)
             best = torch.maximum(similarity, best)
         return overlays, best
 
