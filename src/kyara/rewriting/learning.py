@@ -55,29 +55,27 @@ class RuleTrainer:
         return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
 
     @property
+    def last_layer(self) -> LayerRange:
+        """The last layer alone: the linear memory, also used for erasing."""
+        return self.model.memories()[self.projector.config.generator.layer]
+
+    @property
     def layer_range(self) -> LayerRange:
         """The layers of the memory. ValueError if there are not so many."""
         last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(f"--layers {self.depth}: the memory ends at layer {last}; give 1 to {last + 1}")
-        memories = self.model.memories()
-        return memories[last - self.depth + 1].through(memories[last])
-
-    @property
-    def last_layer(self) -> LayerRange:
-        """The last layer alone: the linear memory, also used for erasing."""
-        return self.model.memories()[self.projector.config.generator.layer]
+        return self.model.memories()[last - self.depth + 1].through(self.last_layer)
 
     def random(self, layers: LayerRange, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
         """Caches of random pictures. For an inpainter, every second batch is filled at the holes of the edit's
         pictures: these are where the rule must be learned."""
         holes = None if edit is None else self.samples.holes([example.target for example in edit.examples])
-        caches = []
-        for start in range(0, count, BATCH):
-            batch_holes = holes if start % (2 * BATCH) else None
-            sample_fn = self.samples.random(min(BATCH, count - start), seed + start, batch_holes)
-            caches.append(capture(self.model, layers, sample_fn))
-        return caches
+        fns = (
+            self.samples.random(min(BATCH, count - start), seed + start, holes if start % (2 * BATCH) else None)
+            for start in range(0, count, BATCH)
+        )
+        return [capture(self.model, layers, sample_fn) for sample_fn in fns]
 
     def check(self, edits: Sequence[Edit]) -> None:
         """ValueError if there are too few layers, or if a mask or a picture of an edit does not fit the network."""
@@ -158,7 +156,7 @@ def example_batches(
     trainer: RuleTrainer, edit: Edit, overlays: Overlays, memory: LinearMemory | None
 ) -> list[TrainingBatch]:
     """A batch for each example: the picture and its variants. `memory` is needed for erasing."""
-    samples, batches = trainer.samples, []
+    samples, batches = trainer.samples, list[TrainingBatch]()
     for example, laid in zip(edit.examples, overlays, strict=True):
         sample_fn = samples.variants(example.target, trainer.variants)
         cache = capture(trainer.model, trainer.layer_range, sample_fn)
