@@ -88,7 +88,7 @@ def test_models_holds_architectures_alone() -> None:
     from kyara import models
 
     there = {path.stem for path in (SOURCE / "models").iterdir()} - {"__pycache__"}
-    assert there == {*models.names(), "__init__", "base", "configs"}
+    assert there == {*models.names(), "__init__", "base"}
 
 
 def test_public_names() -> None:

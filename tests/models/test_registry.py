@@ -80,13 +80,13 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 def test_every_number_is_explained(name: str) -> None:
-    config = models.architecture(name).config_type()
+    config = models.architecture(name).default_config()
     for part in dataclasses.fields(config):
         values = getattr(config, part.name)
         source = "".join(map(inspect.getsource, type(values).__mro__[:-1]))
         for field in dataclasses.fields(values):
-            places = source.split(f"    {field.name}: ")[1:]
-            assert any(place.split("\n")[1].strip().startswith('"""') for place in places), field.name
+            places = (place.split("\n")[:2] for place in source.split(f"    {field.name}: ")[1:])
+            assert any("  # " in line or after.strip().startswith('"""') for line, after in places), field.name
 
 
 KINDS = (Generator, Translator, Inpainter, Scorer, Tagger, LandmarkDetector, Projector)

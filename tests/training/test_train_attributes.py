@@ -60,6 +60,6 @@ def test_attributes_that_cannot_be_are_refused(tagged_faces: Path, tmp_path: Pat
 
 
 def test_widths_are_whole_numbers() -> None:
-    config = models.architecture("mlp").config_type()
+    config = models.architecture("mlp").default_config()
     changes = parse_changes("network.widths=16/32,optimizer.betas=0/0.9", config)
     assert changes == {"network": {"widths": (16, 32)}, "optimizer": {"betas": (0.0, 0.9)}}

@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**16
-"""Pixels that the CPU distorts in one go, so that pictures and fields stay in its second-level cache."""
+CHUNK = 2**16  # pixels that the CPU distorts in one go, so that pictures and fields stay in its second-level cache
 
 
 class Distortion:
@@ -52,10 +51,8 @@ class Grid(Distortion):
     `normalized=False`.
     """
 
-    divisions: int = 15
-    """Columns, and rows."""
-    limit: float = 0.6
-    """A factor is uniform in [1 - limit, 1 + limit]."""
+    divisions: int = 15  # columns, and rows
+    limit: float = 0.6  # a factor is uniform in [1 - limit, 1 + limit]
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         steps = _uniform((count, 2, self.divisions), -self.limit, self.limit, generator) / self.divisions
@@ -77,12 +74,9 @@ class Elastic(Distortion):
     broken one, and at ten times the size it would hide the local warp that is to be recognised.
     """
 
-    alpha: float = 200.0
-    """What the smoothed noise, uniform in [-1, 1] before, is multiplied by; pixels."""
-    sigma: float = 10.0
-    """Standard deviation of the smoothing; pixels."""
-    affine: float = 0.0
-    """How far the affine map's three points move at most; pixels. 0: no map."""
+    alpha: float = 200.0  # what the smoothed noise, uniform in [-1, 1] before, is multiplied by; pixels
+    sigma: float = 10.0  # standard deviation of the smoothing; pixels
+    affine: float = 0.0  # how far the affine map's three points move at most; pixels. 0: no map.
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         # Smoothed noise holds nothing finer than sigma, so normal noise on so wide a lattice is as good: its
@@ -150,10 +144,8 @@ class Spline(Distortion):
     points: int = 2
     """How many points are pulled. The paper does not say; the colourisation code that its first author
     published has two, in these very ranges. Two do what one cannot: pull a face apart, or together."""
-    start: tuple[float, float] = (0.3, 0.7)
-    """Where the points are at first, uniform in x and in y; shares of the sides."""
-    move: tuple[float, float] = (-0.25, 0.25)
-    """How far they are pulled, uniform in x and in y; shares of the sides."""
+    start: tuple[float, float] = (0.3, 0.7)  # where the points are at first, uniform in x and in y; shares of the sides
+    move: tuple[float, float] = (-0.25, 0.25)  # how far they are pulled, uniform in x and in y; shares of the sides
     cells: int = 20
     """Cells, each way, of the lattice that the spline is evaluated on; cubics between. Off by 0.01 pixels of
     256 on average, by more where two points nearly meet."""
@@ -177,8 +169,7 @@ class Shift(Distortion):
     """No distortion: the whole picture moves by less than a pixel, which is resampled like the distorted
     ones."""
 
-    limit: float = 0.5
-    """How far it moves at most, uniform in x and in y; pixels."""
+    limit: float = 0.5  # how far it moves at most, uniform in x and in y; pixels
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return (_uniform((count, 2), -self.limit, self.limit, generator),)

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOW, HIGH = 100, 200
-"""Low and high threshold of the gradients of grey levels."""
-BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)
-"""Size of the blur and of the dilation."""
+LOW, HIGH = 100, 200  # low and high threshold of the gradients of grey levels
+BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)  # size of the blur and of the dilation
 
 
 def grey_levels(pictures: Tensor) -> Tensor:

@@ -14,25 +14,17 @@ from torch import Tensor
 class HoleConfig:
     """A distribution of holes: relative frequencies of five kinds, and their sizes."""
 
-    free_form: float = 0.35
-    """Frequency of a few broad strokes."""
-    rectangles: float = 0.15
-    """Frequency of a rectangle anywhere, a fifth to three fifths of each side."""
-    centre: float = 0.2
-    """Frequency of the square in the middle: a quarter of the area."""
-    eyes: float = 0.15
-    """Frequency of a hole over the eyes, both or one; for aligned faces."""
-    mouth: float = 0.15
-    """Frequency of a hole over the mouth; for aligned faces."""
-    strokes: int = 4
-    """Maximum number of strokes of a free form, of four segments each."""
-    stroke_width: tuple[float, float] = (0.06, 0.2)
-    """Their minimum and maximum width, as a share of the shorter side."""
+    free_form: float = 0.35  # frequency of a few broad strokes
+    rectangles: float = 0.15  # frequency of a rectangle anywhere, a fifth to three fifths of each side
+    centre: float = 0.2  # frequency of the square in the middle: a quarter of the area
+    eyes: float = 0.15  # frequency of a hole over the eyes, both or one; for aligned faces
+    mouth: float = 0.15  # frequency of a hole over the mouth; for aligned faces
+    strokes: int = 4  # maximum number of strokes of a free form, of four segments each
+    stroke_width: tuple[float, float] = (0.06, 0.2)  # their minimum and maximum width, as a share of the shorter side
     eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
     """Centre and half extents of the hole of the left eye: x, y, width, height as shares of the picture's. The right
     one mirrors it."""
-    mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)
-    """The same of the mouth."""
+    mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)  # the same of the mouth
     jitter: float = 0.05
     """Maximum shift of these, as a share of the side; they grow or shrink by up to six times as much."""
 

@@ -24,9 +24,11 @@ def folder() -> Path:
     return Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara")
 
 
-def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Arrays]) -> Arrays:
     """The arrays that are stored for this `key`, or else those of `compute`, which are then stored. A damaged file is
-    computed again; if the folder cannot be written nothing is stored."""
+    computed again. Nothing is stored without a key, or if the folder cannot be written."""
+    if key is None:
+        return compute()
     text = json.dumps(key, sort_keys=True)
     path = folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
     try:

@@ -14,7 +14,7 @@ from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.models.base import Model
 
-_NOT_ARCHITECTURES = {"__init__", "__pycache__", "base", "configs"}
+_NOT_ARCHITECTURES = {"__init__", "__pycache__", "base"}
 
 
 def names() -> list[str]:
@@ -34,7 +34,7 @@ def build(name: str, config: Mapping[str, Any]) -> Model:
     """A model with fresh weights, from the Config in a Checkpoint's config.json. ValueError names what is unknown."""
     cls = architecture(name)
     try:
-        return cls(cls.config_type().replace(**_frozen(config)))
+        return cls(cls.default_config().replace(**_frozen(config)))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -11,14 +11,13 @@ import dataclasses
 from torch import nn
 
 from kyara.models import base, cgan, dcgan
-from kyara.models.configs import OptimizerConfig
 from kyara.models.dcgan import NetworkConfig
+from kyara.nn.configs import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(dcgan.LossConfig):
-    label_weight: float = 1.0
-    """Weight of the label loss L_C, beside L_S."""
+    label_weight: float = 1.0  # weight of the label loss L_C, beside L_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,6 @@ PRESETS = {
 class Model(dcgan.Model):
     """ACGAN (Odena et al. 2017): generator, its average, discriminator with a head for each attribute."""
 
-    config_type = Config
     presets = PRESETS
     data_spec = base.DataSpec(attributes="must")
     label_loss_on_fakes = True

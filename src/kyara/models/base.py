@@ -11,17 +11,18 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kyara.files.checkpoint import Checkpoint
-from kyara.models.configs import Config as Config
-from kyara.models.configs import DataConfig as DataConfig
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange, SampleFn
+from kyara.nn.configs import Config as Config
+from kyara.nn.configs import DataConfig as DataConfig
+from kyara.nn.configs import DataSpec as DataSpec
 
 COLUMNS, ROWS = 8, 32
 """Pictures in a row of the preview sheet of a conditional generator, and its maximum number of rows."""
@@ -31,42 +32,28 @@ Distance = Callable[[Tensor, Tensor], float]
 """Distance between two sets of pictures (N, 3, H, W) in [-1, 1]: lower is better."""
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-    """What a model needs from data."""
-
-    attributes: Literal["never", "may", "must"] = "never"
-    """Whether it learns the attributes that `train --attributes` names."""
-    photos: bool = False
-    """It learns from two unpaired datasets, `train --photos` and `--drawings`."""
-    points: bool = False
-    """It learns the column `points`."""
-    of_model: bool = False
-    """It learns from pictures that another model makes, `train --of`."""
-    holdout: float = 0.0
-    """Share of the pictures that is held out from training, for `measure`."""
-
-
 class Model(nn.Module):
     """One architecture. A file or folder in `kyara/models` that defines a subclass called `Model`, its `Config` and its
     `presets` appears in `kyara train --help` and in the tests."""
 
-    config_type: ClassVar[type[Config]] = Config
     presets: ClassVar[Mapping[str, Config]] = {}
     """The first is the default; `tiny` is for tests and for trying things out."""
-    phases: ClassVar[tuple[str, ...]] = ()
-    """Run in this order at every step, e.g. ("d", "d_reg", "g")."""
+    phases: ClassVar[tuple[str, ...]] = ()  # run in this order at every step, e.g. ("d", "d_reg", "g").
     averages: ClassVar[Mapping[str, str]] = {}
     """Trained submodule -> submodule that holds the moving average of its weights, e.g. {"g": "g_ema"}. The average is
     what a Checkpoint stores and what inference uses."""
     data_spec: ClassVar[DataSpec] = DataSpec()
 
-    checkpoint: Checkpoint
-    """Where `models.load` found it; a new model has none."""
+    checkpoint: Checkpoint  # where `models.load` found it; a new model has none
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    def default_config(cls) -> Config:
+        """The Config with the defaults of its dataclasses, which presets and Checkpoints override."""
+        return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
         """What each phase updates. Phases that name the same module share its optimiser."""
@@ -138,18 +125,15 @@ def identity(pictures: Tensor) -> Tensor:
 class Batch:
     """The input of `Model.losses`."""
 
-    real: Tensor
-    """Pictures of the dataset: (B, 3, H, W), RGB in [-1, 1]."""
-    step: int = 0
-    """How many optimiser steps came before this one."""
+    real: Tensor  # pictures of the dataset: (B, 3, H, W), RGB in [-1, 1]
+    step: int = 0  # how many optimiser steps came before this one
     labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     """Attribute -> index of its value, (B,) int64; -1 where unknown."""
     points: Tensor | None = None
     """Landmarks as fractions of width and height, (B, K, 2) float32; NaN where unknown. For `data_spec.points`."""
     mirrored: Tensor | None = None
     """Which pictures were flipped left to right, with their points, (B,) bool. None: none."""
-    photos: Tensor | None = None
-    """Unpaired photos (B, 3, H, W) in [-1, 1]. For `data_spec.photos`."""
+    photos: Tensor | None = None  # unpaired photos (B, 3, H, W) in [-1, 1]. For `data_spec.photos`.
     augment: Callable[[Tensor], Tensor] = identity
     """Differentiable augmentation of everything that a discriminator gets."""
     log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -278,8 +262,7 @@ class Translator(Model):
 class StyledTranslator(Translator):
     """A translator that can make several drawings of one picture, each in a style (S,) of its own."""
 
-    style_dim: int
-    """S."""
+    style_dim: int  # S
 
     def translate(self, pictures: Tensor, styles: Tensor | None = None) -> Tensor:
         """As above, in styles (B, S); by default zeros."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base, dcgan
-from kyara.models.configs import OptimizerConfig
 from kyara.models.dcgan import Config, NetworkConfig
 from kyara.nn import conditioning
+from kyara.nn.configs import OptimizerConfig
 
 PRESETS = {
     "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
@@ -49,7 +49,6 @@ class Discriminator(dcgan.Discriminator):
 class Model(dcgan.Model):
     """Conditional GAN (Mirza and Osindero 2014): generator, its average, discriminator."""
 
-    config_type = Config
     presets = PRESETS
     data_spec = base.DataSpec(attributes="must")
 

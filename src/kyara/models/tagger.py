@@ -18,32 +18,27 @@ from torch import Tensor, nn
 from transformers import ConvNextModel
 
 from kyara.data import variation
-from kyara.models import base, configs
-from kyara.models.configs import DataConfig
+from kyara.models import base
+from kyara.nn import configs
+from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
 from kyara.perception.features import stage_means
 
-TEMPERATURES = torch.logspace(-2, 2, 161, base=2)
-"""Candidates for the temperature of a head: 1/4 to 4."""
+TEMPERATURES = torch.logspace(-2, 2, 161, base=2)  # candidates for the temperature of a head: 1/4 to 4
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    patch_size: int = 4
-    """Side of the patches that the first layer embeds, in pixels."""
-    depths: tuple[int, ...] = (2, 2, 3, 2)
-    """ConvNeXt blocks in each stage."""
-    widths: tuple[int, ...] = (32, 64, 128, 240)
-    """Channels in each stage; the last is the length of the embedding."""
+    patch_size: int = 4  # side of the patches that the first layer embeds, in pixels
+    depths: tuple[int, ...] = (2, 2, 3, 2)  # ConvNeXt blocks in each stage
+    widths: tuple[int, ...] = (32, 64, 128, 240)  # channels in each stage; the last is the length of the embedding
     histogram_levels: int = 5
     """Levels of red, green and blue in the soft colour histogram that the network gets beside the picture; 0: no
     histogram."""
-    histogram_rows: int = 4
-    """Rows of cells in which colours are counted, each in the middle and at the sides."""
+    histogram_rows: int = 4  # rows of cells in which colours are counted, each in the middle and at the sides
     layer_scale: float = 1.0
     """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs. 0: no layer scale."""
-    logit_scale: float = 16.0
-    """Factor that turns cosines into logits. A larger one allows higher confidence."""
+    logit_scale: float = 16.0  # factor that turns cosines into logits. A larger one allows higher confidence.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +59,12 @@ class OptimizerConfig(configs.AdamWConfig):
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
-    translate: float = 0.08
-    """Maximum translation, as a share of the side."""
-    scale: float = 0.15
-    """Maximum absolute logarithm of the scale."""
-    degrees: float = 10.0
-    """Maximum rotation."""
+    translate: float = 0.08  # maximum translation, as a share of the side
+    scale: float = 0.15  # maximum absolute logarithm of the scale
+    degrees: float = 10.0  # maximum rotation
     brightness: float = 0.15
     """Maximum change of brightness and of contrast, the same for all channels: the hue is what is learned."""
-    cutout: float = 0.3
-    """Maximum side of a grey box that hides a part of the picture, as a share of the side."""
+    cutout: float = 0.3  # maximum side of a grey box that hides a part of the picture, as a share of the side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +150,6 @@ def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
 class Model(base.Tagger):
     """ConvNeXt (Liu et al. 2022) with a normalised softmax head (Wang et al. 2017) for each attribute."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}

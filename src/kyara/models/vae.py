@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kyara.models import base, configs, dcgan
+from kyara.models import base, dcgan
 from kyara.models.dcgan import NetworkConfig
-from kyara.nn import conditioning
+from kyara.nn import conditioning, configs
 from kyara.nn.layers import compute_dtype
 
 
@@ -70,7 +70,6 @@ class Autoencoder(nn.Module):
 class Model(base.Generator):
     """VAE (Kingma and Welling 2014): encoder and decoder, and their average."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("vae",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}

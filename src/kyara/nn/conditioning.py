@@ -15,13 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 UNKNOWN = -1
-STREAM = 1
-"""Separates the random numbers of labels from those of the latent of the same seed."""
+STREAM = 1  # separates the random numbers of labels from those of the latent of the same seed
 
-Attributes = Mapping[str, Sequence[str]]
-"""Attribute -> its values in the order of their labels, as in `base.Config`."""
-SYNONYMS = {"grey": "gray", "silver": "gray"}
-"""Other names of values."""
+Attributes = Mapping[str, Sequence[str]]  # attribute -> its values in the order of their labels, as in `base.Config`
+SYNONYMS = {"grey": "gray", "silver": "gray"}  # other names of values
 LabelCounts = Sequence[Sequence[int]]
 """How often each combination of labels occurs: a label for each attribute, and a count."""
 

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BINOMIAL = (1.0, 3.0, 3.0, 1.0)
-"""The low-pass filter of StyleGAN2's up- and downsampling."""
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of StyleGAN2's up- and downsampling
 
 
 @lru_cache(maxsize=32)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from kyara.nn.filters import blur, downsample
 
-ACTIVATION = math.sqrt(2)
-"""The gain of a layer that a leaky ReLU follows."""
+ACTIVATION = math.sqrt(2)  # the gain of a layer that a leaky ReLU follows
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -50,14 +49,7 @@ class Conv(nn.Module):
     low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even then."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        bias: bool = True,
-        down: bool = False,
-        gain: float = 1.0,
+        self, inputs: int, outputs: int, kernel: int, *, bias: bool = True, down: bool = False, gain: float = 1.0
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
@@ -86,14 +78,7 @@ class ModulatedConv(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        *,
-        up: bool = False,
-        demodulate: bool = True,
-        gain: float = 1.0,
+        self, inputs: int, outputs: int, kernel: int, *, up: bool = False, demodulate: bool = True, gain: float = 1.0
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))

@@ -20,8 +20,7 @@ from kyara.files import checkpoint
 from kyara.nn.convnext import convnext
 from kyara.perception.vgg16 import VGG16, read_weights
 
-BACKBONES = ("body", "convnext")
-"""Names of the ConvNeXt in the architectures."""
+BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
 
 
 class Features(Protocol):

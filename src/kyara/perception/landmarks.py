@@ -18,12 +18,10 @@ NAMES = (
 """Names of the points, in order. Left is left in the picture."""
 
 
-MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)
-"""Index of each point after mirroring."""
+MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)  # index of each point after mirroring
 
 
-LEFT, RIGHT = slice(0, 4), slice(4, 8)
-"""The points of each eye."""
+LEFT, RIGHT = slice(0, 4), slice(4, 8)  # the points of each eye
 
 
 class Block(nn.Module):

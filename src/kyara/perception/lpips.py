@@ -25,8 +25,7 @@ class PerceptualDistance(Protocol):
     """A distance in two steps, so that the features of a fixed picture are computed once."""
 
     name: str
-    weight: float
-    """Scales the distance to the range of the built-in one, for which the weights of a search were chosen."""
+    weight: float  # scales the distance to the range of the built-in one, for which the weights of a search were chosen
 
     def features(self, pictures: Tensor) -> Features:
         """Features of pictures (B, 3, H, W) in [-1, 1]."""

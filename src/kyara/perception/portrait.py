@@ -13,18 +13,13 @@ from kyara.perception.landmarks import LEFT, RIGHT
 
 PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)
 """Initial width and height of an eye in photos and in drawings, in distances between the eyes."""
-LEAST = 0.05
-"""Minimum distance between the eyes, as a fraction of the sides: without a face it may be 0."""
-LARGEST = 2.5
-"""Maximum enlargement of eyes."""
+LEAST = 0.05  # minimum distance between the eyes, as a fraction of the sides: without a face it may be 0
+LARGEST = 2.5  # maximum enlargement of eyes
 REACH = (0.6, 0.75)
 """Radius of the region around an eye that moves with it, across and down, in distances between the eyes."""
-AROUND = (0.42, 0.34)
-"""Radius of an eye with its lashes, across and down, in distances between the eyes."""
-STEPS = 12
-"""Fixed-point iterations of `enlarge`; the error is then below a thousandth of the shift."""
-TONES = 8
-"""Side of the low-resolution tone that `relief` subtracts."""
+AROUND = (0.42, 0.34)  # radius of an eye with its lashes, across and down, in distances between the eyes
+STEPS = 12  # fixed-point iterations of `enlarge`; the error is then below a thousandth of the shift
+TONES = 8  # side of the low-resolution tone that `relief` subtracts
 
 
 def centres(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ TONE_WEIGHT = 0.05
 
 _X = 2 * np.arange(32) + 1
 _DCT = np.cos(np.pi * np.outer(np.arange(8), _X) / 64).astype(np.float32)  # (8, 32)
+_ONES = np.array([i.bit_count() for i in range(2**16)], dtype=np.uint8)
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -79,11 +80,7 @@ def _texture(thumbnails: np.ndarray) -> np.ndarray:
 
 def _bits(words: np.ndarray) -> np.ndarray:
     """Number of set bits in each of (N,) uint64, as `np.bitwise_count`, which needs NumPy 2."""
-    pairs, nibbles, bytes_, ones = (np.uint64(0xFF // low * (2**64 // 0xFF)) for low in (3, 5, 17, 255))
-    words = words - (words >> np.uint64(1) & pairs)
-    words = (words & nibbles) + (words >> np.uint64(2) & nibbles)
-    words = words + (words >> np.uint64(4)) & bytes_
-    return words * ones >> np.uint64(56)
+    return _ONES[words.view(np.uint16)].reshape(-1, 4) @ np.ones(4, np.uint8)
 
 
 class Seen:

@@ -73,5 +73,5 @@ def test_ink_darkens_lines_and_nothing_else() -> None:
     half, whole = painting.ink(given, 0.5, 256), painting.ink(given, 1.0, 256)
     assert torch.allclose(half, (given + whole) / 2, atol=1e-6)
     assert whole[0, 0, 30, 32] < -0.6, "a faint line becomes a black one"
-    far = painting.ink_reach(256)
+    far = painting.lines_receptive_field(256)
     assert torch.equal(whole[..., : 32 - far], given[..., : 32 - far])

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 
-from kyara.models import configs
-from kyara.models.configs import DataConfig
+from kyara.nn import configs
+from kyara.nn.configs import DataConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     pixel_unshuffle: int = 2
     """Side of the blocks of pixels that become channels at first: 2 is a good deal faster than 1."""
-    channels: int = 32
-    """Channels at first; they double at each downsampling."""
-    downsamplings: int = 2
-    """How often the picture is halved on the way in."""
-    blocks: int = 4
-    """Residual blocks at the smallest size."""
-    skips: int = 2
-    """Number of skip connections, from the smallest size but one on."""
+    channels: int = 32  # channels at first; they double at each downsampling
+    downsamplings: int = 2  # how often the picture is halved on the way in
+    blocks: int = 4  # residual blocks at the smallest size
+    skips: int = 2  # number of skip connections, from the smallest size but one on
     filtered: bool = False
     """Whether the network gets, beside the photo, its cel by filters (painting.cel) and predicts a residual to it.
     Otherwise it predicts the drawing."""
-    ink: float = 0.0
-    """How much the lines of the result are darkened, from 0, as they are, to 1."""
+    ink: float = 0.0  # how much the lines of the result are darkened, from 0, as they are, to 1
     enlarge_eyes: float = 0.0
     """How far the photo's eyes are enlarged before they are drawn: 0 not at all, 1 to the size of drawn ones. A second
     small network predicts the warp."""
     freeze_batch_norm: bool = False
     """Whether batch normalisation uses the statistics of the checkpoint that training starts from. With those of a
     small batch the tones of a picture depend on the others, and tones are what is learned here."""
-    d_channels: int = 32
-    """Channels of the discriminators at half the size; they double twice."""
+    d_channels: int = 32  # channels of the discriminators at half the size; they double twice
     d_relief: bool = False
     """Whether discriminators see pictures without their tone, the difference from their blur: they then judge lines and
     surfaces, and faces do not become pale because drawings are."""
@@ -49,48 +43,35 @@ class LossConfig(configs.LossConfig):
     """Least squares (Mao et al. 2017) as adversarial loss; otherwise the logistic one of Goodfellow et al. 2014."""
     content_kimg: float = 8.0
     """Thousands of pictures at the beginning in which the generator learns to keep the content, and nothing else."""
-    adversarial: float = 1.0
-    """GAN loss of the results."""
-    d_real: float = 1.0
-    """In the discriminator's loss, drawings."""
-    d_fake: float = 1.0
-    """... results."""
-    d_grey: float = 0.0
-    """... drawings without colours, as fakes: results should be coloured."""
-    d_smooth: float = 1.0
-    """... drawings whose lines are blurred, as fakes."""
-    content: float = 10.0
-    """Difference between the features of the photo and of the result in the frozen network."""
+    adversarial: float = 1.0  # GAN loss of the results
+    d_real: float = 1.0  # in the discriminator's loss, drawings
+    d_fake: float = 1.0  # ... results.
+    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured.
+    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes.
+    content: float = 10.0  # difference between the features of the photo and of the result in the frozen network
     grayscale: float = 0.0
     """Difference between the Gram matrices of drawings and of results, both without their colours."""
-    colour: float = 0.0
-    """Difference between the photo's luminance (L1) and chrominance (Huber) and the result's."""
+    colour: float = 0.0  # difference between the photo's luminance (L1) and chrominance (Huber) and the result's
     landmark: float = 0.0
     """Distance between the points of the result's face and their targets: those of the photo, with eyes enlarged to the
     size of drawn ones."""
     chrominance: float = 0.0
     """L1 distance between the photo's chrominance and the result's: no new colours, while tones are free to become
     lines."""
-    cel: float = 0.0
-    """L1 distance to the photo's cel by filters: even surfaces, few tones, dark lines."""
-    tv: float = 0.0
-    """Mean squared difference of neighbouring pixels."""
-    warp: float = 1.0
-    """Error of the network that enlarges eyes, in hundredths of the side."""
+    cel: float = 0.0  # L1 distance to the photo's cel by filters: even surfaces, few tones, dark lines
+    tv: float = 0.0  # mean squared difference of neighbouring pixels
+    warp: float = 1.0  # error of the network that enlarges eyes, in hundredths of the side
     gaze: float = 0.0
     """Error of a third network, which predicts where eyes are, how open and in which colour: eyes are then drawn over
     the result, with lids, an iris and a highlight (eyes.py). At 0 there is no such network, and the generator draws
     the eyes."""
-    features: str = "builtin"
-    """The frozen network of content and style: builtin, or vgg16:PATH."""
-    features_size: int = 128
-    """Maximum shorter side of its input, in pixels."""
+    features: str = "builtin"  # the frozen network of content and style: builtin, or vgg16:PATH
+    features_size: int = 128  # maximum shorter side of its input, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 8
-    """Photos, and drawings, in one step."""
+    batch: int = 8  # photos, and drawings, in one step
     betas: tuple[float, float] = (0.5, 0.999)
     ema_kimg: float = 2.0
 

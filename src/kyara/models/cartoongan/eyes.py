@@ -19,53 +19,34 @@ FIELDS = 10
 """Channels: logit of an eye, position relative to its centre, along it and across, half its width and half its height
 (each in UNIT pixels), side of its outer corner, position of its iris, and the iris's colour (3)."""
 UNIT = 16
-AROUND, ABOVE = (1.25, 1.9), 0.3
-"""Extent of an eye with all that is drawn, across and down, and its shift upwards."""
-NARROW = 0.35
-"""Minimum height of an eye for its extent, as a fraction of its width."""
-SURE = 4.0
-"""Target logit of an eye."""
-INK = (0.13, 0.09, 0.1)
-"""Colour of lashes, in [0, 1]."""
-WHITE, LIGHT = 0.85, 0.95
-"""Opacity and brightness of the white of an eye."""
-BELOW = 0.9
-"""Curvature of the lower lid relative to the upper one."""
+AROUND, ABOVE = (1.25, 1.9), 0.3  # extent of an eye with all that is drawn, across and down, and its shift upwards
+NARROW = 0.35  # minimum height of an eye for its extent, as a fraction of its width
+SURE = 4.0  # target logit of an eye
+INK = (0.13, 0.09, 0.1)  # colour of lashes, in [0, 1]
+WHITE, LIGHT = 0.85, 0.95  # opacity and brightness of the white of an eye
+BELOW = 0.9  # curvature of the lower lid relative to the upper one
 LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05
 """Thickness of the upper lashes, its increase towards the outer corner, and thickness of the lower ones."""
-CREASE, CREASE_SEEN = 0.42, 0.45
-"""Height of the crease above the lid, and its opacity."""
+CREASE, CREASE_SEEN = 0.42, 0.45  # height of the crease above the lid, and its opacity
 IRIS = (0.56, 1.06)
 """Half the width of an iris, in halves of the eye's width, and half its height, in halves of its height."""
-ROUND = 1.25
-"""Maximum ratio of an iris's height to its width; it is never wider than high."""
-PUPIL, RING = 0.46, 0.16
-"""Radius of the pupil and width of the dark ring, relative to the iris."""
-LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))
-"""Highlights: x, y and radius, relative to the iris."""
-DARKEST, LIGHTEST = 0.16, 0.42
-"""Range of the brightness of an iris."""
-VIVID = 2.0
-"""Factor on the saturation of an iris."""
-GAZE = 0.4
-"""Maximum shift of an iris from the centre."""
-SHADOW = 0.3
-"""Shadow below the upper lid."""
+ROUND = 1.25  # maximum ratio of an iris's height to its width; it is never wider than high
+PUPIL, RING = 0.46, 0.16  # radius of the pupil and width of the dark ring, relative to the iris
+LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))  # highlights: x, y and radius, relative to the iris
+DARKEST, LIGHTEST = 0.16, 0.42  # range of the brightness of an iris
+VIVID = 2.0  # factor on the saturation of an iris
+GAZE = 0.4  # maximum shift of an iris from the centre
+SHADOW = 0.3  # shadow below the upper lid
 
 
 class Eye(NamedTuple):
     """The eye near every pixel, all (B, H, W); or one eye for all pixels, (B, 1, 1)."""
 
-    x: Tensor
-    """The pixel's position along it: -1 and 1 at its corners."""
-    y: Tensor
-    """Across it: -1 at the top and 1 at the bottom."""
-    wide: Tensor
-    """Half its width, in pixels."""
-    high: Tensor
-    """Half its height, in pixels."""
-    outer: Tensor
-    """x of the outer corner, -1 or 1."""
+    x: Tensor  # the pixel's position along it: -1 and 1 at its corners
+    y: Tensor  # across it: -1 at the top and 1 at the bottom
+    wide: Tensor  # half its width, in pixels
+    high: Tensor  # half its height, in pixels
+    outer: Tensor  # x of the outer corner, -1 or 1
 
 
 def fields(photos: Tensor, points: Tensor) -> Tensor:

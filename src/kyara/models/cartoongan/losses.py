@@ -20,10 +20,8 @@ from kyara.nn.losses import least_squares
 from kyara.perception import landmarks, portrait
 from kyara.perception.features import gram, load_features, unit
 
-SMALLEST = 32
-"""Minimum shorter side of the input of the frozen network, in pixels."""
-EYES_WEIGHT = 5.0
-"""Additional weight of the eyes in the cel loss."""
+SMALLEST = 32  # minimum shorter side of the input of the frozen network, in pixels
+EYES_WEIGHT = 5.0  # additional weight of the eyes in the cel loss
 
 
 @dataclasses.dataclass
@@ -31,16 +29,11 @@ class Step:
     """What the losses of one step compare."""
 
     config: LossConfig
-    made: Tensor
-    """The results, (B, 3, H, W)."""
-    photos: Tensor
-    """(B, 3, H, W), with eyes enlarged."""
-    drawings: Tensor
-    """(B, 3, H, W), unpaired."""
-    points: Tensor | None
-    """The landmarks (B, K, 2) of the photos; None if nothing needs them."""
-    discriminate: Callable[[Tensor], Sequence[Tensor]]
-    """Logits of augmented pictures, at two sizes."""
+    made: Tensor  # the results, (B, 3, H, W)
+    photos: Tensor  # (B, 3, H, W), with eyes enlarged
+    drawings: Tensor  # (B, 3, H, W), unpaired
+    points: Tensor | None  # the landmarks (B, K, 2) of the photos; None if nothing needs them
+    discriminate: Callable[[Tensor], Sequence[Tensor]]  # logits of augmented pictures, at two sizes
 
     @functools.cached_property
     def features(self) -> list[Tensor]:

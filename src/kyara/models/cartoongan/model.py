@@ -26,14 +26,12 @@ from kyara.models.cartoongan.networks import Discriminators, Generator
 from kyara.models.cartoongan.painting import grey
 from kyara.perception import landmarks, portrait
 
-SHOWN = 32
-"""Photos on the sample sheet."""
+SHOWN = 32  # photos on the sample sheet
 
 
 class Model(base.Translator):
     """CartoonGAN (Chen et al. 2018): the generator, its average, two discriminators."""
 
-    config_type = Config
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}

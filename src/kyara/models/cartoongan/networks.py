@@ -16,10 +16,8 @@ from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
 from kyara.models.cartoongan.painting import cel, cel_receptive_field, colourless, ink, lines_receptive_field
 from kyara.perception import portrait
 
-PLACE, WARPED = 4, 16
-"""Strides of the warping network's first and smallest features, in pixels."""
-FARTHEST = 32
-"""Maximum shift of a pixel."""
+PLACE, WARPED = 4, 16  # strides of the warping network's first and smallest features, in pixels
+FARTHEST = 32  # maximum shift of a pixel
 
 
 class Conv(nn.Sequential):

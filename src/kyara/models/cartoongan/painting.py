@@ -8,21 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue (BT.601)."""
-YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
-"""Rows: luminance, and two of chrominance."""
+LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
+YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))  # rows: luminance, and two of chrominance
 RADIUS, EVEN = 1 / 64, 0.02
 """Of the guided filter: radius as a fraction of the side, and standard deviation, of pictures in [0, 1], below which a
 surface is smoothed."""
-STROKE, FINE_STROKE = 6 / 256, 2 / 256
-"""Radius of brush strokes, and of fine ones."""
-TONES, STEEP = 6, 20.0
-"""Number of tones, and the steepness of the steps between them."""
-DEPTH, NEARBY = 1.0, 20 / 256
-"""Gain of the local contrast in fine parts, and its radius."""
-LINE, WIDER = 1.2 / 256, 1.6
-"""Standard deviation of the difference of Gaussians, and the ratio of the wider one to it."""
+STROKE, FINE_STROKE = 6 / 256, 2 / 256  # radius of brush strokes, and of fine ones
+TONES, STEEP = 6, 20.0  # number of tones, and the steepness of the steps between them
+DEPTH, NEARBY = 1.0, 20 / 256  # gain of the local contrast in fine parts, and its radius
+LINE, WIDER = 1.2 / 256, 1.6  # standard deviation of the difference of Gaussians, and the ratio of the wider one to it
 FAINT, HARD, BLACK = 0.015, 100.0, 0.1
 """Minimum contrast of a line, the slope of its darkness from there, and the brightness of full lines."""
 

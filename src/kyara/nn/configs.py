@@ -1,11 +1,12 @@
-"""The parts of a Config: small frozen dataclasses of numbers, which architectures extend."""
+"""What a model needs from data, and the parts of a Config: frozen dataclasses of numbers, which architectures
+extend."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -14,13 +15,23 @@ from kyara.nn import conditioning
 
 
 @dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a model needs from data."""
+
+    attributes: Literal["never", "may", "must"] = "never"
+    """Whether it learns the attributes that `train --attributes` names."""
+    photos: bool = False  # it learns from two unpaired datasets, `train --photos` and `--drawings`
+    points: bool = False  # it learns the column `points`
+    of_model: bool = False  # it learns from pictures that another model makes, `train --of`
+    holdout: float = 0.0  # share of the pictures that is held out from training, for `measure`
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The pictures, and what is known about them."""
 
-    width: int = 64
-    """Width in pixels."""
-    height: int = 64
-    """Height in pixels."""
+    width: int = 64  # width in pixels
+    height: int = 64  # height in pixels
     attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Attribute -> its values in the order of their labels. From the dataset."""
     label_counts: tuple[tuple[int, ...], ...] = ()
@@ -45,14 +56,10 @@ class LossConfig:
 class OptimizerConfig:
     """Adam with a constant learning rate, and the moving average of the weights."""
 
-    batch: int = 32
-    """Pictures in one step."""
-    lr: float = 2e-4
-    """Learning rate."""
-    betas: tuple[float, float] = (0.0, 0.99)
-    """Decay rates of the first and second moment."""
-    ema_kimg: float = 10.0
-    """Half-life of the moving average of the weights, in thousands of pictures."""
+    batch: int = 32  # pictures in one step
+    lr: float = 2e-4  # learning rate
+    betas: tuple[float, float] = (0.0, 0.99)  # decay rates of the first and second moment
+    ema_kimg: float = 10.0  # half-life of the moving average of the weights, in thousands of pictures
     ema_ramp: float = 0.05
     """The half-life is at most this share of the pictures seen so far, so that early averages forget quickly."""
 
@@ -69,8 +76,7 @@ class OptimizerConfig:
 class CosineConfig(OptimizerConfig):
     """Adam whose learning rate rises linearly and then falls to zero along a cosine."""
 
-    warmup: float = 0.05
-    """Share of the run over which the learning rate rises."""
+    warmup: float = 0.05  # share of the run over which the learning rate rises
 
     def lr_scale(self, progress: float) -> float:
         return warm_cosine(progress, self.warmup)
@@ -80,8 +86,7 @@ class CosineConfig(OptimizerConfig):
 class AdamWConfig(CosineConfig):
     """AdamW, with the same schedule."""
 
-    weight_decay: float = 0.05
-    """Decoupled weight decay."""
+    weight_decay: float = 0.05  # decoupled weight decay
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
