@@ -267,6 +267,18 @@ def test_rules_of_another_checkpoint_are_refused(small: tuple[str, str], written
         rewrite(small[0], [Path(small[0])], out=tmp_path / "x")
 
 
+@pytest.mark.parametrize("ignored", [{"steps": 5}, {"p": 2.0}, {"memory": "linear"}, {"projector": "x"}, {"data": "."}])
+def test_options_of_learning_need_a_new_edit(written: Path, tmp_path: Path, ignored: dict[str, Any]) -> None:
+    rule = written / "edits" / "red.safetensors"
+    for model, given in ((written, []), (checkpoint.read(written).about["rewritten"]["parent"], [rule])):
+        for dry_run in (True, False):
+            with pytest.raises(
+                ValueError, match=f"--{next(iter(ignored))}: there is no new edit to learn; leave it out"
+            ):
+                rewrite(str(model), given, out=tmp_path / "x", strength=0.5, dry_run=dry_run, **ignored)
+    assert not (tmp_path / "x").exists()
+
+
 def test_nothing_is_overwritten_without_force(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="is needed"):
         rewrite(str(written), out=written, strength=0.5, force=True)
