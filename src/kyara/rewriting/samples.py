@@ -85,7 +85,8 @@ class Samples:
         """A mask of a target at the network's size, (H, W) in [0, 1]. ValueError if it does not fit the target."""
         if target.rgba is None or isinstance(self.model, Generator):
             return as_mask(mask, self.size[1], self.size[0], label)
-        return self._fit_gray(np.round(as_mask(mask, *target.rgba.shape[:2], label) * 255)) / np.float32(255)
+        height, width = target.rgba.shape[:2]
+        return self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
 
     def styles(self, target: Picture) -> Tensor:
         """The styles ws (1, layers, w_dim) of a picture of a generator. ValueError if the generator did not make it."""
