@@ -42,7 +42,7 @@ from kyara.inversion import traits
 from kyara.inversion.avatar import avatar
 from kyara.labels.tagger import load_tagger
 from kyara.models.base import latents
-from kyara.preparation import landmarks
+from kyara.preparation import detect
 
 METHODS = ("ours", "paper", "nearest", "random")
 """Folders that `make` writes. Other folders of characters beside them, named like the photos, are measured, too."""
@@ -192,12 +192,12 @@ def _method(
 def _photo_shape(picture: np.ndarray) -> np.ndarray | None:
     """Of an aligned photo; None if MediaPipe finds no face."""
     side = picture.shape[0] // 4
-    meshes = landmarks._meshes(np.pad(picture, ((side, side), (side, side), (0, 0)), mode="edge"))
+    meshes = detect._meshes(np.pad(picture, ((side, side), (side, side), (0, 0)), mode="edge"))
     if not meshes:
         return None
     points = meshes[0]
-    eyes = np.stack([points[list(eye)].mean(0) for eye in landmarks.EYES])
-    return _shape(eyes, points[landmarks.NOSE], points[list(landmarks.MOUTH)].mean(0), points[CHIN])
+    eyes = np.stack([points[list(eye)].mean(0) for eye in detect.EYES])
+    return _shape(eyes, points[detect.NOSE], points[list(detect.MOUTH)].mean(0), points[CHIN])
 
 
 def _drawn_shape(points: dict[str, list[float]]) -> np.ndarray:

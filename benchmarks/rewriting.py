@@ -27,7 +27,7 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,12 @@ from PIL import Image
 from torch import Tensor
 
 from kyara import models
+from kyara.nn.activations import restored
 from kyara.perception.lpips import load_perceptual
 from kyara.rewriting.edit import Picture, read_edit
 from kyara.rewriting.learning import RuleTrainer, added, example_batches, learn_rule, overlays_of
-from kyara.rewriting.linear import LinearMemory
+from kyara.rewriting.lessons import TrainingBatch
+from kyara.rewriting.linear import LinearMemory, bounding_box
 from kyara.rewriting.samples import Samples
 from kyara.rewriting.settings import Settings
 
@@ -223,10 +225,31 @@ def by_examples(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
 def by_steps(base: RuleTrainer, edit: Any, steps: int | None) -> Made:
     """Bau et al. as published: rank 1, 2,001 steps, from the examples alone."""
     trainer = RuleTrainer(base.samples, base.projector, "linear", extra_images=0, variants=0)
-    layer = trainer.last_layer
-    memory = LinearMemory(trainer.random(layer, 96, 1000))
-    batches = example_batches(trainer, layer, edit, overlays_of(edit, base.samples), memory)
-    return memory.insert(batches, memory.directions(batches))
+    memory = LinearMemory(trainer.random(trainer.last_layer, 96, 1000))
+    batches = example_batches(trainer, edit, overlays_of(edit, base.samples), memory)
+    return insert(memory, batches, memory.directions(batches))
+
+
+def insert(memory: LinearMemory, batches: Sequence[TrainingBatch], directions: Tensor, *, steps: int = 2001) -> Made:
+    """Equation 5 by Adam on the mean absolute error in the boxes around the masks. The coefficients of the directions
+    are trained, so no projection is needed; the paper's code projects after every tenth step and can drift between."""
+    with restored([memory.weight]):
+        original = memory.weight.detach().clone()
+        coefficients = torch.zeros_like(torch.einsum("ockl,rc->orkl", original, directions)).requires_grad_(True)
+        adam = torch.optim.Adam([coefficients], lr=0.05)
+        memory.weight.requires_grad_(True)
+        for _ in range(steps):
+            memory.weight.data.copy_(original + torch.einsum("orkl,rc->ockl", coefficients.detach(), directions))
+            losses = []
+            for batch in batches:
+                box = bounding_box(batch.inside)
+                with torch.enable_grad():
+                    error = (batch.cache.compute_value() - batch.target).abs().mean(1, keepdim=True)
+                    losses.append((error * box).sum() / box.sum())
+            (grad,) = torch.autograd.grad(torch.stack(losses).mean(), memory.weight)
+            coefficients.grad = torch.einsum("ockl,rc->orkl", grad, directions)
+            adam.step()
+        return {memory.name: torch.einsum("orkl,rc->ockl", coefficients.detach(), directions)}
 
 
 def by_tuning(base: RuleTrainer, edit: Any, steps: int | None) -> Made:

@@ -84,7 +84,7 @@ def measure(
         made = judge.shown(taught.difference)
         rows.append(made)
         row = {"inside": judge.inside(made), "outside": judge.outside(made), "seconds": time.perf_counter() - began}
-        row |= {"found": taught.found, **taught.measured}
+        row |= taught.measured
         print(json.dumps({"pattern": pattern, **{name: round(value, 4) for name, value in row.items()}}), flush=True)
     if sheet:
         write_sheet(sheet, rows)

@@ -55,6 +55,9 @@ Precision = Annotated[
     Literal["auto", "32", "bf16"], arg(help="bf16 (mixed) or 32; auto is bf16 where the device computes in it.")
 ]
 Workers = Annotated[int, arg(help="Processes that decode pictures; 0 decodes in this one."), Range(0, 1024)]
+Threads = Annotated[
+    int | None, arg(help="Threads that decode pictures. By default one per processor core."), Range(1, 1024)
+]
 Seeds = Annotated[str | None, arg(help="Seeds: numbers and ranges, such as 0-35,77.")]
 Seed = Annotated[int, Range(0, LAST_SEED)]
 Keep = Annotated[int | None, arg(help="Keep the best N pictures."), Range(1)]

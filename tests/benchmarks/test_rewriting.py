@@ -10,8 +10,11 @@ import pytest
 import torch
 from scripts import load
 
+from kyara.nn.activations import LayerRange, capture
 from kyara.perception.vgg16 import VGG16
 from kyara.rewriting.edit import read_edit
+from kyara.rewriting.lessons import TrainingBatch
+from kyara.rewriting.linear import LinearMemory
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +71,19 @@ def test_the_shipped_edits_are_edits() -> None:
     for path in files:
         edit = read_edit(path)
         assert len(edit.examples) == 3 and edit.name.replace(" ", "-") == path.stem
+
+
+def test_the_steps_of_the_paper_reach_the_direct_solution() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), torch.nn.Conv2d(6, 3, 1)).requires_grad_(False)
+    inputs = torch.randn(4, 3, 10, 10)
+    cache = capture(network, LayerRange("1", "1"), lambda: network(inputs))
+    memory, where = LinearMemory([cache]), torch.zeros(4, 1, 8, 8, dtype=torch.bool)
+    where[0, 0, 2, 5] = True
+    target = cache.value + where * torch.tensor([0.7, -0.4, 0.2])[None, :, None, None]
+    batch = TrainingBatch(cache, cache.pictures, where.float(), target, where, ~where)
+    directions = memory.directions([batch])
+    (solved,) = memory.solve([batch], directions, ridge=0.0).values()
+    (stepped,) = load("rewriting").insert(memory, [batch], directions).values()
+    assert (stepped - solved).abs().max() < 0.02  # near after 2,001 steps
+    assert torch.equal(cache.compute_value(), cache.value)

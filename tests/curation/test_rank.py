@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from kyara import models
 from kyara.curation import scoring
-from kyara.curation.order import best
-from kyara.curation.rank import rank
+from kyara.curation.rank import best, rank
 from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import read_gallery

@@ -114,6 +114,18 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert [p.name for p in sorted(out.iterdir())] == ["comparison.json", "index.html"]
 
 
+def test_a_dry_run_names_what_cannot_be_measured_and_writes_nothing(runs: Path, faces: Path, tmp_path: Path) -> None:
+    paths = [str(runs / name) for name in ("run0", "damaged", "empty")]
+    result = compare(tuple(paths), data=faces, out=tmp_path / "out", dry_run=True, **FEW)
+    assert not (tmp_path / "out").exists() and result.dry_run and result.data["count"] == 64
+    assert [bool(model.error) for model in result.models] == [False, True, True]
+    text = str(result)
+    assert text.startswith("would compare 3 models, 2 × 12 pictures each, with 64 real ones, into")
+    assert "run0: can be measured" in text and "safetensors" in text and "look at" not in text
+    with pytest.raises(ValueError, match="no run could be read"):
+        compare((str(runs / "empty"),), data=faces, dry_run=True, **FEW)
+
+
 def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
     run = (str(runs / "run0"),)
     few: dict[str, Any] = {**FEW, "draws": 1, "data": faces}
@@ -190,7 +202,7 @@ def test_charts() -> None:
     (x0, y0), (x1, y1) = (map(float, pair.split(",")) for pair in points[0].split())
     assert x0 < x1 and y0 > y1  # up is more
     assert line_chart([], "kimg", "nothing") == ""
-    Reader(drawn + interval_chart([Interval("m", 0, 1, 0.5, 1.5), Interval("n", 1, 2, 2, 2)], "distance"))
+    Reader(drawn + interval_chart([Interval("m", 0, 1, 0.5, 1.5), Interval("n", 1, 2, 2, 2)], "distance", "<"))
 
 
 def test_durations() -> None:
@@ -199,7 +211,7 @@ def test_durations() -> None:
 
 def test_no_label_of_a_chart_is_cut() -> None:
     name = "a-run-with-a-name-that-is-wider-than-the-chart-" * 4 + "end"
-    drawn = interval_chart([Interval(name, 0, -0.0001236, -0.01, 2)], "KID")
+    drawn = interval_chart([Interval(name, 0, -0.0001236, -0.01, 2)], "KID", "")
     assert f"<span>{name}</span>" in drawn and "<b>-0.0001236</b>" in drawn  # text of the page, which the browser wraps
     narrow = line_chart([Curve("c", 0, [(0, 1.0e-5), (1, 1.4e-5)])], "kimg", "loss")
     for x, text in re.findall(r'class="y" x="([0-9.]+)"[^>]*>([^<]+)<', narrow):

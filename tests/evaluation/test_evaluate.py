@@ -17,7 +17,7 @@ from standins import small_networks  # noqa: F401
 from kyara import models
 from kyara.evaluation.evaluate import EvaluateResult, evaluate
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.scores import FRECHET, KID, WHOLE, Measured
+from kyara.evaluation.scores import FRECHET, KID, WHOLE
 from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
@@ -133,7 +133,7 @@ def test_labels_of_a_conditional_generator_are_drawn_as_in_its_data() -> None:
 def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     report = evaluate(generator, count=4, out=out)
-    expected = {key: value for key, value in report.as_json().items() if key != "out"}
+    expected = {key: value for key, value in report.as_json().items() if key not in ("out", "dry_run")}
     assert json.loads(out.read_text()) == expected and report.out == out
     with pytest.raises(FileExistsError, match="add --force"):
         evaluate(generator, count=4, out=out)
@@ -167,6 +167,17 @@ def test_mistakes_are_named(generator: str, options: dict[str, Any], message: st
         evaluate(generator, **options)
 
 
+def test_a_dry_run_checks_everything_and_writes_nothing(generator: str, faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    result = evaluate(generator, faces, count=12, reals=40, out=out, dry_run=True)
+    assert not out.exists() and result.dry_run and result.scores == ()
+    assert result.b is not None and (result.a["count"], result.b["count"]) == (12, 40)
+    assert f"would score {generator} (12 pictures) against {faces} (40) into {out}" in str(result)
+    for options in ({"a": str(tmp_path / "none")}, {"b": tmp_path / "none"}):
+        with pytest.raises((ValueError, OSError)):
+            evaluate(**{"a": generator, "dry_run": True, **options})  # type: ignore[arg-type]
+
+
 def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
     few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
     with pytest.raises(ValueError, match="3 pictures can be read, too few"):
@@ -174,8 +185,8 @@ def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
 
 
 def test_intervals_stay_in_the_range_of_the_score() -> None:
-    score = Measured("pixels", "8x8", 10).score
-    whole = score(WHOLE, Estimate(0.98, 0.93, 1.03))
+    note = "pixels", "8x8", 10
+    whole = WHOLE.score(Estimate(0.98, 0.93, 1.03), *note)
     assert (whole.value, whole.low, whole.high, whole.range) == (0.98, 0.93, 1, (0, 1))
-    assert score(FRECHET, Estimate(1, -2, 4)).low == 0 and score(FRECHET, 3.0).low is None
-    assert score(KID, Estimate(0.1, -0.2, 0.4)).low == -0.2  # the estimator may be negative
+    assert FRECHET.score(Estimate(1, -2, 4), *note).low == 0 and FRECHET.score(3.0, *note).low is None
+    assert KID.score(Estimate(0.1, -0.2, 0.4), *note).low == -0.2  # the estimator may be negative

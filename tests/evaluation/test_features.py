@@ -65,7 +65,7 @@ def test_a_model_with_embed_is_an_extractor(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(model, "embed", means)
     monkeypatch.setattr(features, "load", lambda name, device: model)
     monkeypatch.setattr(features.checkpoint, "read", lambda name: SimpleNamespace(hash="ab" * 8))
-    extractor = load_extractor(features.DEFAULT, CPU)
+    extractor = load_extractor("builtin:tagger", CPU)
     assert extractor.size == (24, 32) and extractor.hash == "ab" * 8
     assert extractor(np.full((2, 32, 24, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 2
 
@@ -188,6 +188,12 @@ def test_a_cache_that_cannot_be_written_stores_nothing(monkeypatch: pytest.Monke
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "file"))
     assert cached("test", {}, lambda: {"x": np.ones(2)})["x"].sum() == 2
+
+
+def test_without_a_key_nothing_is_stored(own_cache: Path) -> None:
+    for value in (1.0, 2.0):
+        assert cached("test", None, lambda value=value: {"x": np.array(value)})["x"] == value
+    assert not own_cache.exists() or not list(own_cache.iterdir())
 
 
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:

@@ -266,9 +266,9 @@ def test_animation(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.n_frames == 3 and image.info["loop"] == 0 and image.size == (10, 8)
     with pytest.raises(ValueError, match="animation"):
-        pictures.encode_animation([], 10)
+        pictures.write_animation(path, [], 10)
     with pytest.raises(ValueError, match="size"):
-        pictures.encode_animation([RANDOM, RANDOM[:5]], 10)
+        pictures.write_animation(path, [RANDOM, RANDOM[:5]], 10)
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,10 @@ def test_colours_of_the_photo_become_labels_of_the_child(both: tuple[Any, Any]) 
     _, child = both
     photo = np.full((64, 64, 3), (225, 180, 160), np.uint8)  # skin
     photo[:12] = (90, 60, 44)  # brown hair
-    assert reverse.labels_of_photos([photo], child.config.data.attributes, {}) == [{"hair": 1, "eyes": 0}]
-    assert reverse.labels_of_photos([photo], child.config.data.attributes, {"hair": 2}) == [{"hair": 2, "eyes": 0}]
+    assert reverse.labels_of_photo(photo, child.config.data.attributes, {}) == {"hair": 1, "eyes": 0}
+    assert reverse.labels_of_photo(photo, child.config.data.attributes, {"hair": 2}) == {"hair": 2, "eyes": 0}
     photo[:12] = (30, 28, 28)
-    assert reverse.labels_of_photos([photo], child.config.data.attributes, {})[0]["hair"] == 0
+    assert reverse.labels_of_photo(photo, child.config.data.attributes, {})["hair"] == 0
 
 
 def test_lab_against_known_colours() -> None:

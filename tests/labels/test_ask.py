@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.labels.ask import InFiles, OnTerminal, StopAsking, read_answers
+from kyara.labels.ask import StopAsking, in_files, on_terminal, read_answers
 from kyara.labels.attributes import Label, write_labels
 
 
@@ -26,21 +27,24 @@ def dataset(tmp_path: Path) -> Dataset:
     return open_dataset(path)
 
 
-def answers(dataset: Dataset, typed: str, values: Sequence[str], *, fixed: bool = False):
-    """What `OnTerminal` yields for words that are typed one per line, and what it shows."""
-    shown = io.StringIO()
-    lines = io.StringIO("".join(f"{word}\n" for word in typed.split(" ")))
-    found: list[tuple[int, str | None]] = []
-    try:
-        for answer in OnTerminal(fixed=fixed, answers=lines, questions=shown)(dataset, "shade", range(9), values):
-            found.append(answer)
-    except StopAsking:
-        found.append((-1, "stopped"))
-    return found, shown.getvalue()
+@pytest.fixture
+def answers(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
+    def typed(words: str, values: Sequence[str], *, fixed: bool = False) -> list[tuple[int, str | None]]:
+        """What `on_terminal` yields for words that are typed one per line."""
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{word}\n" for word in words.split(" "))))
+        found: list[tuple[int, str | None]] = []
+        try:
+            for answer in on_terminal(dataset, "shade", range(9), values, fixed=fixed):
+                found.append(answer)
+        except StopAsking:
+            found.append((-1, "stopped"))
+        return found
+
+    return typed
 
 
-def test_terminal(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    found, shown = answers(dataset, "1 gr  ? - green rde no teal teal 3 q", ["red", "green"])
+def test_terminal(answers, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answers("1 gr  ? - green rde no teal teal 3 q", ["red", "green"])
     assert found == [
         (0, "red"),
         (1, "green"),
@@ -51,26 +55,25 @@ def test_terminal(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
         (5, "teal"),
         (-1, "stopped"),
     ]
-    assert "shade of picture 1?  [1 red  2 green] " in shown and "look at" in shown
-    assert capsys.readouterr() == ("", "")
+    out, shown = capsys.readouterr()
+    assert "shade of picture 1?  [1 red  2 green] " in shown and "look at" in shown and out == ""
 
 
-def test_going_back_undoes_only_what_was_answered(dataset: Dataset) -> None:
-    assert answers(dataset, "-  - - red - - red q", ["red"])[0] == [(0, "red"), (0, None), (0, "red"), (-1, "stopped")]
+def test_going_back_undoes_only_what_was_answered(answers) -> None:
+    assert answers("-  - - red - - red q", ["red"]) == [(0, "red"), (0, None), (0, "red"), (-1, "stopped")]
 
 
-def test_terminal_with_fixed_values_takes_no_other(dataset: Dataset) -> None:
-    found, shown = answers(dataset, "teal 7 r red", ["red", "rose"], fixed=True)
-    assert found == [(0, "red"), (-1, "stopped")]
+def test_terminal_with_fixed_values_takes_no_other(answers, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answers("teal 7 r red", ["red", "rose"], fixed=True) == [(0, "red"), (-1, "stopped")]
+    shown = capsys.readouterr().err
     assert "'teal' is none of them" in shown and "'r' may be red or rose" in shown
 
 
 def test_a_csv_stays_valid_after_the_tables_have_gone_to_the_root(dataset: Dataset) -> None:
-    ask = InFiles()
-    with pytest.raises(StopAsking):
-        next(ask(dataset, "shade", [2, 5], ["red"]))
-    assert ask.written is not None
-    table = ask.written[1]
+    with pytest.raises(StopAsking) as stop:
+        next(in_files(dataset, "shade", [2, 5], ["red"]))
+    assert stop.value.questions is not None
+    _, table = stop.value.questions
     table.write_text(table.read_text().replace(",\n", ",red\n"))
     assert read_answers(table, dataset) == [(2, "red"), (5, "red")]
     assert dataset.base == "images/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,7 @@ from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.labels import complete as module
-from kyara.labels.ask import InFiles, OnTerminal, StopAsking, read_answers
+from kyara.labels.ask import StopAsking, in_files, read_answers
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.colours import colours, lab
 from kyara.labels.complete import START, complete
@@ -100,9 +101,10 @@ def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:
     assert "20 answers" in str(report)
 
 
-def test_no_more_questions_than_allowed(dataset: Dataset) -> None:
+def test_no_more_questions_than_allowed(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 4)
     knows = Knows()
-    run(dataset, ask=knows, questions=9, batch=4)
+    run(dataset, ask=knows, questions=9)
     assert len(knows.asked) == 9
 
 
@@ -119,7 +121,7 @@ def test_source_stays_tagger_gives_way_nobody_can_tell_stays_unknown(dataset: Da
 
 
 def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
-    report = run(dataset, ask=InFiles())
+    report = run(dataset, ask=in_files)
     assert report.questions is not None
     sheet, table = report.questions
     assert sheet.parent == dataset.path.with_name("shades-shade-questions")
@@ -132,13 +134,13 @@ def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
         for row in rows:
             writer.writerow(row | {"value": Path(row["file_name"]).stem.partition("-")[2]})
     filled_in = table.read_bytes()
-    report = run(open_dataset(dataset.path), answers=table, ask=InFiles())
+    report = run(open_dataset(dataset.path), answers=table, ask=in_files)
     assert report.asked == START and report.unknown == 0 and report.questions is None
     assert table.read_bytes() == filled_in
 
 
 def test_files_are_never_written_over(dataset: Dataset) -> None:
-    first, second = (run(dataset, ask=InFiles()).questions for _ in range(2))
+    first, second = (run(dataset, ask=in_files).questions for _ in range(2))
     assert first and second and first != second
     assert all(path.is_file() for path in (*first, *second))
 
@@ -170,9 +172,6 @@ def test_answers_empty_and_question_mark(dataset: Dataset, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"target": 0.2},
-        {"questions": -1},
-        {"batch": 0},
         {"values": ("red",)},
         {"values": ("red", " red")},
         {"values": ("a", "?")},
@@ -223,10 +222,11 @@ class Regrets(Knows):
                 yield i, truth(dataset, i)
 
 
-def test_answers_that_were_undone_do_not_count(dataset: Dataset) -> None:
+def test_answers_that_were_undone_do_not_count(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 4)
     write_labels(dataset, [Label(name, "shade", "red", 0.6, "tagger:some") for name in dataset.names])
     regrets = Regrets()
-    result = run(dataset, ask=regrets, questions=8, batch=4)
+    result = run(dataset, ask=regrets, questions=8)
     assert result.asked == result.answers == len(regrets.asked) > 0
     assert f"{result.asked} answers, {result.asked} of them new" in str(result)
     found = {label.file_name: label for label in read_labels(open_dataset(dataset.path))}
@@ -235,10 +235,13 @@ def test_answers_that_were_undone_do_not_count(dataset: Dataset) -> None:
     assert all(found[name].by == "tagger:some" and found[name].value == "red" for name in {*dataset.names} - answered)
 
 
-def test_an_answer_that_was_undone_leaves_the_picture_unknown(dataset: Dataset) -> None:
+def test_an_answer_that_was_undone_leaves_the_picture_unknown(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = io.StringIO("red\n-\nq\n")
-    ask = OnTerminal(fixed=True, answers=lines, questions=io.StringIO())
-    result = run(dataset, ask=ask, values=("red", "green"))
+    monkeypatch.setattr(lines, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", lines)
+    result = run(dataset, values=("red", "green"))
     assert (result.asked, result.answers, result.unknown) == (0, 0, 72)
     assert not by(dataset) and set(open_dataset(dataset.path).attributes["shade"]) == {""}
 

@@ -191,6 +191,7 @@ def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> Non
         ({"model": ""}, "--model"),
         ({"model": "builtin:distortion"}, "builtin:distortion: a distortion, but a tagger is needed"),
         ({"batch": 0}, "--batch"),
+        ({"kind": "clip"}, "--kind clip: must be one of wd"),
         ({"batch": 2**40}, "--batch"),
         ({"workers": 0}, "--workers"),
         ({"workers": 10**6}, "--workers"),

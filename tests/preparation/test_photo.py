@@ -15,9 +15,9 @@ from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.errors import PictureError
-from kyara.preparation import detect, landmarks
+from kyara.preparation import detect
 from kyara.preparation.faces import Box, DetectorError, Face
-from kyara.preparation.photo import FaceError, aligned, portrait
+from kyara.preparation.photo import FaceError, portrait
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -129,10 +129,10 @@ def test_turn_does_not_depend_on_roll() -> None:
 def test_pictures_that_are_aligned_already(tmp_path: Path) -> None:
     path = tmp_path / "face.png"
     path.write_bytes(PHOTO)
-    made = aligned(path, size=100)
+    made = portrait(path, size=100, frame=None)
     assert np.array_equal(made.picture, pictures.resize(noise(300, 400)[:, 50:350], 100, 100))
     assert made.warnings == [] and made.faces == 1 and made.box == Box(0, 0, 400, 300)
-    (small,) = aligned(path, size=512).warnings
+    (small,) = portrait(path, size=512, frame=None).warnings
     assert small.startswith(f"{path}: ") and "300 pixels" in small
 
 
@@ -141,7 +141,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         portrait(PHOTO, size=64, frame="anime")
     (tmp_path / "letter.png").write_text("no picture")
     with pytest.raises(PictureError, match=r"letter\.png: "):
-        aligned(tmp_path / "letter.png", size=64)
+        portrait(tmp_path / "letter.png", size=64, frame=None)
 
 
 @pytest.mark.parametrize("name", ["photo", "ffhq"])
@@ -153,8 +153,8 @@ def test_without_the_extra_it_says_how_to_get_it(name: str, monkeypatch: pytest.
 
 # What MediaPipe says, in places of the picture
 
-PLACES = {eye: place for eyes, place in zip(landmarks.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
-PLACES |= dict(zip(landmarks.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {landmarks.NOSE: (0.5, 0.6)}
+PLACES = {eye: place for eyes, place in zip(detect.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
+PLACES |= dict(zip(detect.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {detect.NOSE: (0.5, 0.6)}
 """Points of the mesh in a face as made here: a square, white, and grey where its chin is."""
 
 
@@ -184,10 +184,10 @@ def made_up_network(load: Any, *which: Any, picture: np.ndarray) -> Any:
 
 
 @pytest.fixture
-def photo(monkeypatch: pytest.MonkeyPatch) -> landmarks.Photo:
-    monkeypatch.setattr(landmarks, "_process", made_up_network)
+def photo(monkeypatch: pytest.MonkeyPatch) -> detect.Photo:
+    monkeypatch.setattr(detect, "_process", made_up_network)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    return landmarks.Photo(1.0)
+    return detect.Photo(1.0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def photo(monkeypatch: pytest.MonkeyPatch) -> landmarks.Photo:
     ],
 )
 def test_places_are_those_of_the_whole_picture(
-    size: tuple[int, int], where: tuple[int, int, int, int], photo: landmarks.Photo
+    size: tuple[int, int], where: tuple[int, int, int, int], photo: detect.Photo
 ) -> None:
     picture = with_face(*size, Box(*where))
     (found,) = photo(picture)  # only one, though several parts of the picture show it to two detectors
@@ -214,7 +214,7 @@ def test_places_are_those_of_the_whole_picture(
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: landmarks.Photo) -> None:
+def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: detect.Photo) -> None:
     upright = with_face(240, 240, Box(80, 60, 160, 140))
     (found,) = photo(np.ascontiguousarray(np.rot90(upright, turns)))
     eyes = np.array([[100.0, 92.0], [140.0, 92.0]])
@@ -233,7 +233,6 @@ def test_overlap() -> None:
 def test_mediapipe_finds_nothing_and_says_nothing(shape: tuple[int, int], capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mediapipe")
     detector = detect.load("photo")
-    assert isinstance(detector, detect.Guesser)
     picture = np.full((*shape, 3), 127, np.uint8)
-    assert list(detector(picture)) == [] and detector.guess(picture) is None
+    assert list(detector(picture)) == [] and detector.guess(picture) is None  # type: ignore[attr-defined]
     assert capfd.readouterr() == ("", "")

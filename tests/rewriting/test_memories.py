@@ -67,8 +67,6 @@ def test_the_linear_solution_is_the_closed_form(handmade: tuple[LinearMemory, Ac
     wanted = torch.outer(batch.target[0, :, 2, 5] - cache.value[0, :, 2, 5], d) / (d @ key)
     (found,) = memory.solve([batch], direction, ridge=0.0).values()
     assert (found[:, :, 0, 0] - wanted).abs().max() < 1e-6
-    (stepped,) = memory.insert([batch], direction, steps=2001).values()
-    assert (stepped[:, :, 0, 0] - wanted).abs().max() < 0.02  # near after 2,001 steps
     with added(memory.model, {memory.name: found}):  # type: ignore[arg-type]
         assert torch.allclose(cache.compute_value()[0, :, 2, 5], batch.target[0, :, 2, 5], atol=1e-9)
 

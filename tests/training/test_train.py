@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -14,11 +13,7 @@ import torch
 from kyara.training.runtime import has_bfloat16, make_fabric, pick_device, pick_precision
 from kyara.training.train import TrainResult, train
 
-NUMBERS = [
-    name
-    for name, parameter in inspect.signature(train).parameters.items()
-    if str(parameter.annotation).removesuffix(" | None") in ("float", "int", "verbs.Devices", "verbs.Workers")
-]
+NUMBERS = [name for name, kind in get_type_hints(train).items() if {int, float} & {kind, *get_args(kind)}]
 NONSENSE: list[float] = [-1, -8, -0.5, math.nan, math.inf, -math.inf, 10**30]
 ZERO_IS_FINE = {"kimg", "seed", "workers", "augment_target"}
 

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from kyara.curation.order import best
+from kyara import verbs
 from kyara.curation.sources import open_pictures
 from kyara.files.atomic import check_free, numbered_folder, write_atomic
-from kyara.files.contact_sheet import contact_sheet
 from kyara.files.dataset import Dataset
-from kyara.files.gallery import PAGE, TABLE, GalleryWriter
-from kyara.files.names import counted, printable, short_name, slug
+from kyara.files.gallery import PAGE, TABLE, GalleryWriter, contact_sheet
+from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import processors, thread_map
-from kyara.verbs import Device, DryRun, Force, Keep, Out, Result, check_number, check_text, command_line
 
 REPORT = "report.json"
-SHOWN = 10
-"""Maximum number of pictures left out that the summary names; the report names all of them."""
 NOT_KEPT = ("file_name", "score", "source")
 """Columns of an earlier Gallery that ranking writes anew."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RankResult(Result):
+class RankResult(verbs.Result):
     """What was ranked."""
 
     pictures: int
@@ -51,23 +47,22 @@ class RankResult(Result):
         lines = [f"{self.out}: {of}, best first by {self.model}"]
         if self.left_out:
             lines.append(f"left out, see {self.out}/{REPORT}: {len(self.left_out):,}")
-            shown = [(entry["file_name"], entry["reason"]) for entry in self.left_out[:SHOWN]]
-            lines += [f"  {printable(name)}: {printable(reason)}" for name, reason in shown]
-            lines += ["  ..."] * (len(self.left_out) > SHOWN)
+            lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)
         return "\n".join([*lines, f"look at {self.out}/{PAGE}"])
 
 
+@verbs.checked
 def rank(
     *pictures: Annotated[Positional[Path], arg(metavar="PICTURES...")],
-    out: Out = None,
+    out: verbs.Out = None,
     model: str = "builtin:distortion",
-    keep: Keep = None,
-    threshold: float | None = None,
-    batch: int = 64,
-    workers: int | None = None,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    keep: verbs.Keep = None,
+    threshold: Annotated[float | None, verbs.Range(0, 1, hint="scores are probabilities")] = None,
+    batch: Annotated[int, verbs.Range(1, 2**16)] = 64,
+    workers: verbs.Threads = None,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> RankResult:
     """Score pictures and write a Gallery of copies, best first.
 
@@ -79,20 +74,13 @@ def rank(
         model: The scorer: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
         threshold: Keep only pictures that score at least this, 0 to 1.
         batch: Pictures per batch of the network.
-        workers: Threads that decode pictures. By default one per processor core.
     """
-    sources = [Path(path) for path in pictures]  # from Python they may be str
-    command = command_line(rank, locals())
-    check_number("--keep", keep, least=1)
-    check_number("--threshold", threshold, least=0, most=1, hint="scores are probabilities")
-    check_number("--batch", batch, least=1, most=2**16)
-    check_number("--workers", workers, least=1, most=2**10)
-    check_text("--model", model)
-    if not sources:
+    command = verbs.command_line(rank, locals())
+    if not pictures:
         raise ValueError("no pictures given; name pictures, a folder or a .zip")
-    out = Path(out) if out else numbered_folder(Path("galleries"), f"rank-{short_name(sources[0])}")
-    check_free(out, TABLE, force=force, sources=[*sources, model])
-    dataset = open_pictures(*sources)
+    out = out or numbered_folder(Path("galleries"), f"rank-{short_name(pictures[0])}")
+    check_free(out, TABLE, force=force, sources=[*pictures, model])
+    dataset = open_pictures(*pictures)
 
     from kyara.curation.scoring import load_scorer, score_all
     from kyara.training.runtime import pick_device
@@ -105,46 +93,42 @@ def rank(
     contents: dict[int, bytes] = {}
     threads = workers or processors()
     columns = [name for name in dataset.attributes if name not in NOT_KEPT]
-    with GalleryWriter(out, [*columns, "score", "source"], sources=[*sources, model], force=force) as written:
+    with GalleryWriter(out, [*columns, "score", "source"], sources=[*pictures, model], force=force) as written:
         scores = score_all(dataset, scorer, batch=batch, workers=threads, failed=failed, contents=contents)
         order = best(scores, keep=keep, threshold=threshold)
-        _add_pictures(written, dataset, order, scores, contents, failed, threads)
+        digits = max(4, len(str(len(order))))
+        for i, content in _pngs(dataset, order, contents, threads):
+            if isinstance(content, Exception):
+                failed[i] = content
+                continue
+            cells = {name: dataset.attributes[name][i] for name in columns}
+            name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"
+            written.add(name, content, score=scores[i], source=dataset.location(i).as_posix(), **cells)
         first = written.finish(command=command, sheet=contact_sheet, about=f"best first by {model}")
-    left_out = [*dataset.ignored, *((dataset.names[i], dataset.reason(i, failed[i])) for i in sorted(failed))]
-    result = dataclasses.replace(
-        result,
-        kept=len(written),
-        left_out=[{"file_name": name, "reason": reason} for name, reason in left_out],
-        best=first[:1],
-    )
+    unreadable = [(dataset.names[i], dataset.reason(i, failed[i])) for i in sorted(failed)]
+    left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
+    result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}
     text = json.dumps(report, indent=2) + "\n"
     write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
     return result
 
 
-def _add_pictures(
-    written: GalleryWriter,
-    dataset: Dataset,
-    order: Sequence[int],
-    scores: Sequence[float],
-    contents: dict[int, bytes],
-    failed: dict[int, Exception],
-    threads: int,
-) -> None:
-    """Writes the pictures in their order, from `contents` if their files are kept there. Those that cannot be decoded
-    go to `failed`."""
+def best(scores: Sequence[float], *, keep: int | None = None, threshold: float | None = None) -> list[int]:
+    """Indices of the pictures with a score of at least `threshold`, best first, at most `keep`. Equal scores stay in
+    the given order; NaN, a picture that has no score, is left out."""
+    lowest = 0.0 if threshold is None else threshold
+    return sorted((i for i, score in enumerate(scores) if score >= lowest), key=lambda i: -scores[i])[:keep]
+
+
+def _pngs(
+    dataset: Dataset, order: Sequence[int], contents: dict[int, bytes], threads: int
+) -> Iterator[tuple[int, bytes | Exception]]:
+    """The pictures in their order, or why they cannot be decoded; from `contents` if their files are kept there. One
+    that is a PNG already stays as it is, with its recipe."""
 
     def png(i: int) -> bytes:
-        """The picture as a PNG; one that is a PNG already stays as it is, with its recipe."""
         content = contents.pop(i, None) or dataset.read(i)
         return content if content.startswith(PNG_SIGNATURE) else encode_png(decode(content, f"{dataset.location(i)}"))
 
-    digits = max(4, len(str(len(order))))
-    for i, content in thread_map(png, order, threads, depth=4 * threads):
-        if isinstance(content, Exception):
-            failed[i] = content
-            continue
-        cells = {name: column[i] for name, column in dataset.attributes.items() if name not in NOT_KEPT}
-        name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"
-        written.add(name, content, score=scores[i], source=dataset.location(i).as_posix(), **cells)
+    return thread_map(png, order, threads, depth=4 * threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,24 +25,22 @@ def folder() -> Path:
     return Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara")
 
 
-def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Arrays]) -> Arrays:
     """The arrays that are stored for this `key`, or else those of `compute`, which are then stored. A damaged file is
-    computed again; if the folder cannot be written nothing is stored."""
+    computed again. Nothing is stored without a key, or if the folder cannot be written."""
+    if key is None:
+        return compute()
     text = json.dumps(key, sort_keys=True)
     path = folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:  # reading checks the checksums of the archive
-            arrays = {name: file[name] for name in file.files}
+    damaged = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
+    with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as file:  # reading checks the checksums
+        arrays = {name: file[name] for name in file.files}
         if str(arrays.pop("key")) == text:
             return arrays
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        pass
     arrays = compute()
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda temporary: _save(temporary, {**arrays, "key": np.array(text)}))
-    except OSError:
-        pass
     return arrays
 
 

@@ -33,10 +33,10 @@ class Interval(NamedTuple):
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most POINTS points, each the mean of consecutive ones; those that are not finite are left out."""
+    """At most POINTS points, each the mean of consecutive finite ones."""
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    size = -(-len(finite) // POINTS)
-    groups = [finite[i : i + size] for i in range(0, len(finite), size)] if finite else []
+    size = -(-len(finite) // POINTS) or 1
+    groups = (finite[i : i + size] for i in range(0, len(finite), size))
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 
 
@@ -53,12 +53,11 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> str:
     """Curves with common axes; an empty text if no curve has two points."""
-    drawn = [curve._replace(points=thin(curve.points)) for curve in curves]
-    drawn = [curve for curve in drawn if len(curve.points) > 1]
+    thinned = (curve._replace(points=thin(curve.points)) for curve in curves)
+    drawn = [curve for curve in thinned if len(curve.points) > 1]
     if not drawn:
         return ""
-    xs = [x for curve in drawn for x, _ in curve.points]
-    ys = [y for curve in drawn for _, y in curve.points]
+    xs, ys = zip(*(point for curve in drawn for point in curve.points), strict=True)
     x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
     margin = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
     y0, y1 = (0.0 if 0 <= y0 < 0.4 * y1 else y0 - margin), y1 + margin
@@ -83,17 +82,15 @@ def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> str:
         name = f"<title>{escape(curve.name)}</title>"
         parts.append(f'<polyline class="k{curve.colour % COLOURS}" points="{path}">{name}</polyline>')
     legend = "".join(f'<li class="k{c.colour % COLOURS}">{escape(c.name)}</li>' for c in drawn)
-    return _figure(title, f'{_svg(HEIGHT, parts, title)}<ul class="legend">{legend}</ul>')
+    return _figure(escape(title), f'{_svg(HEIGHT, parts, title)}<ul class="legend">{legend}</ul>')
 
 
-def interval_chart(rows: Sequence[Interval], title: str, note: str = "") -> str:
+def interval_chart(rows: Sequence[Interval], title: str, note: str) -> str:
     """A dot with its interval for each row. Names and values are text of the page above each row: the browser breaks
     long ones, so that no label is cut, whatever its length and font."""
-    if not rows:
-        return ""
     low, high = min(0.0, *(row.low for row in rows)), max(row.high for row in rows)
     high = high if high > low else low + 1
-    side, height = 30, 18
+    side, height, middle = 30, 18, 9
 
     def across(value: float) -> float:
         return side + (value - low) / (high - low) * (WIDTH - 2 * side)
@@ -102,23 +99,20 @@ def interval_chart(rows: Sequence[Interval], title: str, note: str = "") -> str:
     grid = [f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>' for x, _ in steps]
     parts = []
     for row in rows:
-        middle = height // 2
         about = f"{row.name}: {row.value:.4g}, {row.low:.4g} to {row.high:.4g}"
-        dot = [
-            f'<line class="span" x1="{across(row.low):.1f}" x2="{across(row.high):.1f}" y1="{middle}" y2="{middle}"/>',
-            f'<circle cx="{across(row.value):.1f}" cy="{middle}" r="5"/>',
-        ]
-        parts.append(f'<li class="k{row.colour % COLOURS}"><span>{escape(row.name)}</span> <b>{row.value:.4g}</b>')
-        parts.append(f"{_svg(height, [*grid, *dot], about)}</li>")
+        x0, x, x1 = (f"{across(value):.1f}" for value in (row.low, row.value, row.high))
+        line = f'<line class="span" x1="{x0}" x2="{x1}" y1="{middle}" y2="{middle}"/>'
+        drawn = _svg(height, [*grid, line, f'<circle cx="{x}" cy="{middle}" r="5"/>'], about)
+        text = f"<span>{escape(row.name)}</span> <b>{row.value:.4g}</b>"
+        parts.append(f'<li class="k{row.colour % COLOURS}">{text}{drawn}</li>')
     axis = [f'<text class="x" x="{x:.1f}" y="12">{text}</text>' for x, text in steps]
     body = f'<ul class="intervals">{"".join(parts)}</ul>{_svg(16, axis, "axis")}'
-    return _figure(f"{title}", body, note)
+    return _figure(f"{escape(title)} <i>{escape(note)}</i>", body)
 
 
 def _svg(height: int, parts: Sequence[str], label: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
-def _figure(title: str, body: str, note: str = "") -> str:
-    small = f" <i>{escape(note)}</i>" if note else ""
-    return f'<figure class="chart"><figcaption>{escape(title)}{small}</figcaption>{body}</figure>'
+def _figure(caption: str, body: str) -> str:
+    return f'<figure class="chart"><figcaption>{caption}</figcaption>{body}</figure>'

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from kyara import __version__
-from kyara.evaluation import options
-from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
-from kyara.files.names import printable
+from kyara import __version__, verbs
+from kyara.evaluation import shared
+from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
+from kyara.files.atomic import check_free, free_folder, numbered_folder
+from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
-from kyara.verbs import Device, Force, Out, Result, Workers, check_number, check_text, command_line
 
 if TYPE_CHECKING:
     from kyara.evaluation.runs import ModelReport
@@ -25,10 +23,11 @@ TABLE, PAGE = "comparison.json", "index.html"
 Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
 
 
-@dataclass(frozen=True)
-class CompareResult(Result):
-    """Models side by side; comparison.json holds the same."""
+@dataclasses.dataclass(frozen=True)
+class CompareResult(verbs.Result):
+    """What comparison.json holds."""
 
+    out: Path
     kyara: str
     command: str
     data: dict[str, Any]
@@ -41,40 +40,41 @@ class CompareResult(Result):
     truncation: float
     ranked_by: str
     """frechet, or kid for fewer than 2,048 pictures."""
-    verdict: str
-    real: dict[str, dict[str, Any]]
+    verdict: str = ""
+    real: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Scores of some of the real pictures against the others: the best that a model can reach."""
-    models: tuple[ModelReport, ...]
+    models: tuple[ModelReport, ...] = ()
     """Best first; then untrained ones; then those that could not be measured."""
+    dry_run: bool = False
 
     def __str__(self) -> str:
         lines = [printable(self.verdict)]
         for i, model in enumerate(self.models, 1):
-            name = printable(model.name)
-            if model.error:
-                lines.append(f"  -  {name}: {printable(model.error)}")
-            else:
-                rank = f"{'-' if model.untrained else f'{i}.'}{' (untrained)' * model.untrained}"
-                lines.append(f"  {rank} {name}: {with_interval(model.scores[self.ranked_by])}")
-        return "\n".join([*lines, f"look at {self.out and self.out / PAGE}"])
+            rank = "-" if model.untrained or model.error or self.dry_run else f"{i}."
+            score = model.scores.get(self.ranked_by)
+            about = printable(model.error or "") or (with_interval(score) if score else "can be measured")
+            lines.append(f"  {rank} {'(untrained) ' * model.untrained}{printable(model.name)}: {about}")
+        return "\n".join(lines if self.dry_run else [*lines, f"look at {self.out and self.out / PAGE}"])
 
 
+@verbs.checked
 def compare(
     runs: Runs,
     *,
     data: Path,
-    out: Out = None,
-    features: options.Features = options.FEATURES,
-    tagger: options.Tagger = options.FEATURES,
-    count: int = 2048,
-    draws: int = 3,
-    reals: options.Reals = options.REALS,
-    truncation: options.Truncation = 1.0,
-    size: options.Size = None,
-    batch: options.Batch = 64,
-    workers: Workers = 2,
-    device: Device = "auto",
-    force: Force = False,
+    out: verbs.Out = None,
+    features: shared.Features = shared.FEATURES,
+    tagger: shared.Tagger = shared.FEATURES,
+    count: Annotated[int, shared.Count] = 2048,
+    draws: Annotated[int, verbs.Range(1, 1000)] = 3,
+    reals: shared.Reals = shared.REALS,
+    truncation: shared.Truncation = 1.0,
+    size: shared.Size = None,
+    batch: shared.Batch = 64,
+    workers: verbs.Workers = 2,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> CompareResult:
     """Write one page that shows trained models side by side and names the best one.
 
@@ -87,74 +87,57 @@ def compare(
         count: Number of pictures of each model in one draw.
         draws: Number of draws, each with other seeds: intervals are computed over draws.
     """
-    check_text("--data", data)
-    check_text("--out", out)
-    runs, data = tuple(map(str, runs)), Path(data)
-    command = command_line(compare, locals())
+    command = verbs.command_line(compare, locals())
     if not runs:
         raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
-    for run in runs:
-        check_text("RUNS", run)
-    check_number("--count", count, least=4, most=options.MOST_PICTURES)
-    check_number("--draws", draws, least=1, most=1000)
-    options.check(
-        features=features,
-        tagger=tagger,
-        reals=reals,
-        least_reals=8,
-        truncation=truncation,
-        batch=batch,
-        workers=workers,
-    )
+    verbs.check_number("--reals", reals, least=8, most=shared.MOST_PICTURES)  # one half is compared with the other
     common = None if size is None else parse_size(size)
-    folder = numbered_folder(Path("comparisons"), f"compare-{data.stem}") if out is None else Path(out)
-    check_free(folder, TABLE, force=force, sources=[*runs, data])
+    out = numbered_folder(Path("comparisons"), f"compare-{data.stem}") if out is None else out
+    check_free(out, TABLE, force=force, sources=[*runs, data])
 
-    from kyara.evaluation.measure import attempt, measure, real_scores
     from kyara.evaluation.page import page
-    from kyara.evaluation.runs import ModelReport, describe, largest_size, short_names
-    from kyara.evaluation.scores import FRECHET_COUNT, load_networks
-    from kyara.evaluation.sets import RealSet, evenly_spaced
-    from kyara.files.dataset import open_dataset
+    from kyara.evaluation.runs import ModelReport, attempt, describe, largest_size, measure, real_scores, short_names
+    from kyara.evaluation.scores import load_networks
+    from kyara.evaluation.sets import RealSet, open_reals
+    from kyara.generation.sampler import load_generator
     from kyara.training.runtime import pick_device
 
-    where, dataset = pick_device(device), open_dataset(data)
+    where, dataset = pick_device(device), open_reals(data, reals)
     models = [ModelReport(name, run) for name, run in zip(short_names(runs), runs, strict=True)]
     for model in models:
         attempt(model, describe)
     common = common or largest_size(models)
     attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
     networks = load_networks(features, tagger, where, attributes=attributes)
-    subset = dataset.subset(evenly_spaced(len(dataset), reals))
-    real = RealSet(subset, networks.extractor, common, workers, batch)
+    real = RealSet(dataset, networks.extractor, common, workers, batch)
+
+    total = len(dataset) if dry_run else len(real.features)
+    by = "frechet" if min(count, total) >= FRECHET_COUNT else "kid"
+    about, extractor = {**real.about(), "count": total}, networks.extractor
+    used, resizer = {"name": extractor.name, "hash": extractor.hash}, extractor.resizer(common)
+    result = CompareResult(
+        out, __version__, command, about, used, resizer, count, draws, truncation, by, dry_run=dry_run
+    )
+    if dry_run:
+        for model in models:
+            attempt(model, lambda model: load_generator(model.path, where))
+        each = f"{draws} × {counted(count, 'picture')} each"
+        plan = f"would compare {counted(len(models), 'model')}, {each}, with {total:,} real ones, into {out}"
+        return dataclasses.replace(result, verdict=plan, models=tuple(models))
     scores_of_reals = real_scores(real, count)
     sheets = measure(models, networks, real, count=count, draws=draws, truncation=truncation)
-
-    by = "frechet" if min(count, len(real.features)) >= FRECHET_COUNT else "kid"
     ranked = rank(models, by)
-    result = CompareResult(
-        folder,
-        __version__,
-        command,
-        real.about(),
-        {"name": networks.extractor.name, "hash": networks.extractor.hash},
-        networks.extractor.resizer(common),
-        count,
-        draws,
-        truncation,
-        by,
-        verdict(ranked, by),
-        scores_of_reals,
-        tuple(ranked),
-    )
-    write(result, page(folder.resolve().name, result.as_json(), sheets))
+    result = dataclasses.replace(result, verdict=verdict(ranked, by), real=scores_of_reals, models=tuple(ranked))
+    free_folder(out, TABLE, force=True)  # checked before the work; the older one is kept until now
+    shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
+    shared.write_text(out / TABLE, shared.to_json(result))
     return result
 
 
 def rank(models: Sequence[ModelReport], by: str) -> list[ModelReport]:
     """Best first; untrained ones follow, then those with an error."""
-    measured = sorted((model for model in models if not model.error), key=lambda model: model.scores[by]["value"])
-    measured.sort(key=lambda model: model.untrained)
+    measured = [model for model in models if not model.error]
+    measured.sort(key=lambda model: (model.untrained, model.scores[by]["value"]))
     return [*measured, *(model for model in models if model.error)]
 
 
@@ -162,13 +145,8 @@ def verdict(models: Sequence[ModelReport], by: str) -> str:
     """Says which of the ranked models is the best, in a few sentences."""
     measured = [model for model in models if not model.error]
     trained = [model for model in measured if not model.untrained]
-    sentences = []
-    if trained:
-        sentences += [_best(trained, by), *_differences(trained)]
-    elif measured:
-        sentences.append("No model that could be measured is trained.")
-    else:
-        sentences.append("No model could be measured.")
+    none = "No model that could be measured is trained." if measured else "No model could be measured."
+    sentences = [_best(trained, by), *_differences(trained)] if trained else [none]
     if untrained := [title(model) for model in measured if model.untrained]:
         are = "is untrained (0 kimg) and does" if len(untrained) == 1 else "are untrained (0 kimg) and do"
         sentences.append(f"{' and '.join(untrained)} {are} not take part in the ranking.")
@@ -178,17 +156,14 @@ def verdict(models: Sequence[ModelReport], by: str) -> str:
 
 
 def _best(ranked: Sequence[ModelReport], by: str) -> str:
-    metric = "Fréchet distance" if by == "frechet" else "KID"
-    text = f"{title(ranked[0])} is the best: {metric} {with_interval(ranked[0].scores[by])}"
+    text = f"{title(ranked[0])} is the best: {METRICS[by]} {with_interval(ranked[0].scores[by])}"
     if len(ranked) == 1:
         return f"{text}."
     text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
     low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
     if low is None or high is None:
         return f"{text} One draw does not tell whether the difference is chance; use --draws 3."
-    if low <= high:
-        return f"{text} The intervals overlap: the difference may be chance."
-    return f"{text} The intervals do not overlap."
+    return f"{text} The intervals {'overlap: the difference may be chance' if low <= high else 'do not overlap'}."
 
 
 def _differences(ranked: Sequence[ModelReport]) -> list[str]:
@@ -207,19 +182,5 @@ def title(model: ModelReport) -> str:
 
 
 def with_interval(score: Mapping[str, Any]) -> str:
-    from kyara.evaluation.scores import format_number
-
-    value = format_number(score["value"])
-    return (
-        value if score["low"] is None else f"{value} ({format_number(score['low'])} to {format_number(score['high'])})"
-    )
-
-
-def write(result: CompareResult, html: str) -> None:
-    """Writes the page and comparison.json, in place of an older comparison."""
-    assert result.out is not None
-    table = {key: value for key, value in result.as_json().items() if key != "out"}
-    text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-    free_folder(result.out, TABLE, force=True)  # checked before the work; the older one is kept until now
-    for name, content in ((PAGE, html), (TABLE, text)):
-        write_atomic(result.out / name, partial(Path.write_text, data=content, encoding="utf-8", errors="replace"))
+    value, interval = format_number(score["value"]), format_interval(score["low"], score["high"])
+    return f"{value} ({interval})" if interval else value

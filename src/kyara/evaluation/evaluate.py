@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from kyara import __version__
-from kyara.evaluation import options
-from kyara.files.atomic import write_atomic
-from kyara.files.names import printable
+from kyara import __version__, verbs
+from kyara.evaluation import shared
+from kyara.evaluation.shared import FRECHET_COUNT, format_interval, format_number
+from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
-from kyara.verbs import Device, Force, Result, Workers, check_number, check_text
 
 if TYPE_CHECKING:
     from kyara.evaluation.scores import Score
 
 
-@dataclass(frozen=True)
-class EvaluateResult(Result):
+@dataclasses.dataclass(frozen=True)
+class EvaluateResult(verbs.Result):
     """The scores of a set of pictures."""
 
     kyara: str
@@ -30,17 +29,18 @@ class EvaluateResult(Result):
     """The pictures: kind, path, count; of files what was left out; of a generator checkpoint, seeds and truncation."""
     b: dict[str, Any] | None
     """The real pictures: path, fingerprint, count."""
-    scores: tuple[Score, ...]
-    warnings: tuple[str, ...]
+    scores: tuple[Score, ...] = ()
+    warnings: tuple[str, ...] = ()
+    dry_run: bool = False
 
     def __str__(self) -> str:
-        from kyara.evaluation.scores import format_table
-
         against = f" against {printable(self.b['path'])} ({self.b['count']:,})" if self.b else ""
-        lines = [f"{printable(self.a['path'])} ({self.a['count']:,} pictures){against}", *format_table(self.scores)]
+        what = f"{printable(self.a['path'])} ({counted(self.a['count'], 'picture')}){against}"
+        warnings = [f"warning: {text}" for text in self.warnings]
+        if self.dry_run:
+            return "\n".join([f"would score {what}" + (f" into {self.out}" if self.out else ""), *warnings])
         used = dict.fromkeys(f"{score.features} at {score.resizer}" for score in self.scores)
-        lines.append("measured by " + "; ".join(used))
-        lines += [f"warning: {text}" for text in self.warnings]
+        lines = [what, *map(_line, self.scores), "measured by " + "; ".join(used), *warnings]
         if left_out := self.a.get("left_out", []):
             lines.append(f"left out, cannot be read: {len(left_out):,}")
             lines += [f"  {printable(name)}: {printable(reason)}" for name, reason in left_out[:5]]
@@ -49,21 +49,29 @@ class EvaluateResult(Result):
         return "\n".join(lines)
 
 
+def _line(score: Score) -> str:
+    better = "1 is best" if score.better == "near 1" else f"{score.better} is better"
+    interval = format_interval(score.low, score.high)
+    return f"  {score.what:<52} {format_number(score.value):>9}  {interval:<22} {better}"
+
+
+@verbs.checked
 def evaluate(
     a: Positional[str],
     b: Positional[Path | None] = None,
     *,
-    features: options.Features = options.FEATURES,
-    tagger: options.Tagger = options.FEATURES,
-    count: int | None = None,
-    reals: options.Reals = options.REALS,
-    truncation: options.Truncation = 1.0,
-    size: options.Size = None,
-    batch: options.Batch = 64,
-    workers: Workers = 2,
-    device: Device = "auto",
+    features: shared.Features = shared.FEATURES,
+    tagger: shared.Tagger = shared.FEATURES,
+    count: Annotated[int | None, shared.Count] = None,
+    reals: shared.Reals = shared.REALS,
+    truncation: shared.Truncation = 1.0,
+    size: shared.Size = None,
+    batch: shared.Batch = 64,
+    workers: verbs.Workers = 2,
+    device: verbs.Device = "auto",
     out: Annotated[Path | None, arg(help="Also write the scores to this JSON file.")] = None,
-    force: Force = False,
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> EvaluateResult:
     """Score pictures, or the pictures of a generator, against real ones.
 
@@ -76,60 +84,36 @@ def evaluate(
         b: The real pictures: a Dataset of any form.
         count: Number of pictures of A; by default all, or seeds 0 to 2047 of a generator.
     """
-    check_text("A", a)
-    check_text("B", b)
-    check_text("--out", out)
-    a, b, out = str(a), None if b is None else Path(b), None if out is None else Path(out)
-    check_number("--count", count, least=4, most=options.MOST_PICTURES)
-    options.check(
-        features=features,
-        tagger=tagger,
-        reals=reals,
-        least_reals=4,
-        truncation=truncation,
-        batch=batch,
-        workers=workers,
-    )
     common = None if size is None else parse_size(size)
     if out is not None:
         check_report(out, force)
 
     from kyara.evaluation.scores import all_scores, load_networks, run_networks
-    from kyara.evaluation.sets import RealSet, evenly_spaced, open_set
-    from kyara.files.dataset import open_dataset
+    from kyara.evaluation.sets import RealSet, open_reals, open_set
     from kyara.training.runtime import pick_device
 
     where = pick_device(device)
-    dataset = None if b is None else open_dataset(b)
+    dataset = None if b is None else open_reals(b, reals)
     pictures = open_set(a, where, count=count, truncation=truncation)
     networks = load_networks(features, tagger, where, attributes=pictures.attributes())
     common = common or pictures.size()
-    real = None
-    if dataset is not None:
-        real = RealSet(dataset.subset(evenly_spaced(len(dataset), reals)), networks.extractor, common, workers, batch)
+    real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)
+
+    def result(n: int, m: int, scores: tuple[Score, ...] = ()) -> EvaluateResult:
+        about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
+        few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
+        warning = f"{few}: the Fréchet distance then depends mostly on their number; rely on KID"
+        warnings = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
+        return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
+
+    if dry_run:
+        return result(pictures.total(), 0 if dataset is None else len(dataset))
     outputs = run_networks(pictures, networks, common, batch=batch, name=a)
-    scores = all_scores(outputs, networks, common, real)
-    n = len(outputs.features)
-    about = {**pictures.about(), "count": n}
-    warnings = few_pictures(n, None if real is None else len(real.features))
-    result = EvaluateResult(out, __version__, about, None if real is None else real.about(), tuple(scores), warnings)
+    scores = tuple(all_scores(outputs, networks, common, real))
+    found = result(len(outputs.features), 0 if real is None else len(real.features), scores)
     if out is not None:
-        report = {key: value for key, value in result.as_json().items() if key != "out"}
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(out, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
-    return result
-
-
-def few_pictures(count: int, reals: int | None) -> tuple[str, ...]:
-    """A warning if there are too few pictures for the Fréchet distance."""
-    from kyara.evaluation.scores import FRECHET_COUNT
-
-    if reals is None or (few := min(count, reals)) >= FRECHET_COUNT:
-        return ()
-    return (
-        f"{few:,} pictures are fewer than {FRECHET_COUNT:,}: the Fréchet distance then depends mostly on their number; "
-        "rely on KID",
-    )
+        shared.write_text(out, shared.to_json(found))
+    return found
 
 
 def check_report(path: Path, force: bool) -> None:

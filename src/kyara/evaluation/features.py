@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from kyara.files import checkpoint, hub
 from kyara.files.extras import install_hint
@@ -32,11 +31,9 @@ from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
 
-DEFAULT = "builtin:tagger"
-SSCD_SIDE = 320
-"""The side that its authors resize pictures to."""
 DINOV2 = "facebook/dinov2-base"
-DINOV2_SIDE = 224
+DINOV2_SIDE, SSCD_SIDE = 224, 320
+"""The sides that their authors resize pictures to."""
 INCEPTION_SHA256 = "6726825d"
 """First digits of the SHA-256 of weights-inception-2015-12-05, part of the published file name."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,18 +46,23 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A network that computes features of pictures."""
+    """A network that computes features of pictures (B, 3, H, W) in [-1, 1]."""
 
     name: str
     hash: str
     """First 16 hexadecimal digits of the SHA-256 of the file of weights."""
     device: torch.device
     embed: Callable[[Tensor], Tensor]
-    """Pictures (B, 3, H, W) in [-1, 1] -> features (B, F)."""
+    """Pictures -> features (B, F)."""
     size: Size | None = None
     """Input size of the network; None accepts any."""
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
-    """LPIPS of pairs of pictures, (B,), if the network provides it."""
+    """LPIPS of pairs of pictures, (B,), if the network has it."""
+
+    @property
+    def label(self) -> str:
+        """Name and weights, as scores record them."""
+        return f"{self.name} {self.hash[:8]}"
 
     def resize(self, picture: np.ndarray, size: Size) -> np.ndarray:
         """A picture (H, W, 3) uint8 cropped and resized to `size`, at which sets are compared, then to the input
@@ -70,17 +72,15 @@ class FeatureExtractor:
 
     def resizer(self, size: Size) -> str:
         """Describes `resize`."""
-        steps = [size] + [self.size] * (self.size not in (None, size))
-        return " -> ".join(f"{width}x{height}" for width, height in filter(None, steps)) + ", cropped, Lanczos"
+        steps = dict.fromkeys([size, self.size or size])
+        return " -> ".join(f"{width}x{height}" for width, height in steps) + ", cropped, Lanczos"
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Features (B, F) float32 of resized pictures (B, H, W, 3) uint8."""
         # TF32, the default of cuDNN, would keep only ten bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            found = self.embed(to_float(pictures).to(self.device))
-        array: np.ndarray = found.float().cpu().numpy()
-        return array
+            return self.embed(to_float(pictures).to(self.device)).float().cpu().numpy()
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
@@ -104,15 +104,11 @@ def _vgg16(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     network = VGG16(read_weights(path)).to(device)
 
     def embed(pictures: Tensor) -> Tensor:
-        return network.features(_at_least(pictures, 16))
+        scale = 16 / min(pictures.shape[2:])  # the last layer needs 16 pixels
+        large = pictures if scale <= 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
+        return network.features(large)
 
     return FeatureExtractor("vgg16", digest, device, embed, None, network.distance)
-
-
-def _at_least(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (B, 3, H, W), enlarged if a side is shorter than `side` pixels."""
-    scale = side / min(pictures.shape[2:])
-    return pictures if scale <= 1 else F.interpolate(pictures, scale_factor=scale, mode="bilinear")
 
 
 def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
@@ -124,16 +120,15 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (source,) = session.get_inputs()
-        last = source.shape.index(3) == 3  # (B, H, W, 3); otherwise (B, 3, H, W)
-        height, width = source.shape[1:3] if last else source.shape[2:4]
+        channels = 3 if source.shape.index(3) == 3 else 1  # (B, H, W, 3) or (B, 3, H, W)
+        _, height, width = (side for i, side in enumerate(source.shape) if i != channels)
     except Exception as error:
         raise ValueError(f"{path}: not an ONNX network for pictures ({error})") from error
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else (SSCD_SIDE, SSCD_SIDE)
     as_bytes = source.type == "tensor(uint8)"  # such networks normalise by themselves
 
     def embed(pictures: Tensor) -> Tensor:
-        seen = _bytes(pictures) if as_bytes else _imagenet(pictures)
-        seen = seen.permute(0, 2, 3, 1) if last else seen
+        seen = (_bytes(pictures) if as_bytes else _imagenet(pictures)).movedim(1, channels)
         found = session.run(None, {source.name: seen.contiguous().cpu().numpy()})[0]
         return F.normalize(torch.from_numpy(found).float().flatten(1), dim=1)
 
@@ -144,19 +139,15 @@ def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     from transformers import Dinov2Model
 
     where, _, pin = rest.partition("#")
-    path = (
-        Path(where)
-        if where and not where.startswith("hf-hub:")
-        else hub.download(where[7:] or DINOV2, checkpoint.FILES)
-    )
+    local = where and not where.startswith("hf-hub:")
+    path = Path(where) if local else hub.download(where[7:] or DINOV2, checkpoint.FILES)
     _, digest = _file(name, f"{path / checkpoint.WEIGHTS}#{pin}")
     try:
         network = Dinov2Model.from_pretrained(path, local_files_only=True, use_safetensors=True)
     except Exception as error:
         raise ValueError(f"{path}: not a DINOv2 model of transformers ({error})") from error
     network.eval().requires_grad_(False).to(device)
-    side = network.config.image_size
-    side = min(side if isinstance(side, int) else min(side), DINOV2_SIDE)
+    side = int(min(np.min(network.config.image_size), DINOV2_SIDE))
     return FeatureExtractor("dinov2", digest, device, lambda x: network(_imagenet(x)).pooler_output, (side, side))
 
 
@@ -164,18 +155,13 @@ def _inception(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        hint = "needs torch-fidelity and torchvision; run: pip install torch-fidelity torchvision"
-        raise ValueError(f"--features {name}: {hint}") from error
+        hint = "run: pip install torch-fidelity torchvision"
+        raise ValueError(f"--features {name}: needs torch-fidelity and torchvision; {hint}") from error
     where, _, pin = rest.partition("#")
     path, digest = _file(name, f"{where}#{pin or INCEPTION_SHA256}")
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     network = network.to(device).eval()
-
-    def embed(pictures: Tensor) -> Tensor:
-        found: Tensor = network(_bytes(pictures))[0]
-        return found
-
-    return FeatureExtractor("inception", digest, device, embed)
+    return FeatureExtractor("inception", digest, device, lambda x: network(_bytes(x))[0])
 
 
 def _file(name: str, rest: str) -> tuple[Path, str]:
@@ -202,17 +188,6 @@ def _bytes(pictures: Tensor) -> Tensor:
     return ((pictures + 1) * 127.5).round().to(torch.uint8)
 
 
-def extract(
-    pictures: Iterable[np.ndarray], extractor: FeatureExtractor, *, total: int, batch: int = 64, name: str = ""
-) -> np.ndarray:
-    """Features (N, F) float32 of at most `total` resized pictures."""
-    features = RowBuffer(total)
-    progress = tqdm(pictures, desc=name or None, total=total, unit="picture", disable=None)
-    for group in batches(progress, batch):
-        features.add(extractor(np.stack(group)))
-    return features.array
-
-
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items; the last one may be shorter."""
     iterator = iter(items)
@@ -225,16 +200,15 @@ class RowBuffer:
 
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0
-        self._rows: np.ndarray | None = None
 
     def add(self, rows: np.ndarray) -> None:
-        if self._rows is None:
+        if self.count == 0:
             self._rows = np.empty((self.total, *rows.shape[1:]), rows.dtype)
         self._rows[self.count : self.count + len(rows)] = rows
         self.count += len(rows)
 
     @property
     def array(self) -> np.ndarray:
-        if self._rows is None:
+        if self.count == 0:
             raise ValueError("no picture can be read")
         return self._rows[: self.count]

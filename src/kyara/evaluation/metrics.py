@@ -1,12 +1,9 @@
-"""Metrics on arrays: features (N, F), class probabilities (N, C), pictures (N, H, W, 3). Computed in float64.
-
-"Higher" and "lower" say which is better.
-"""
+"""Metrics on arrays: features (N, F), class probabilities (N, C), pictures (N, H, W, 3). Computed in float64. "Higher"
+and "lower" say which is better."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +17,7 @@ SEED = 2020
 PRECISION_K, DENSITY_K = 3, 5
 """The neighbour whose distance is the radius, for precision and recall, and for density and coverage, as published."""
 COPY_RATIO = 0.5
-"""A picture counts as a copy if its distance to the nearest real picture, divided by that picture's distance to its own
-nearest neighbour, is below this."""
+"""The ratio of `uniqueness` below which a picture counts as a copy."""
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -33,14 +29,16 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
 
-    def clipped(self, lowest: float, highest: float) -> Estimate:
-        """The same with the interval inside the range that the metric can take."""
+    @classmethod
+    def around(cls, value: float, margin: float) -> Estimate:
+        return cls(value, value - margin, value + margin)
+
+    def clipped(self, lowest: float | None, highest: float | None) -> Estimate:
+        """The same with the interval inside the range that the metric can take; None is no limit."""
         if self.low is None or self.high is None:
             return self
-        return Estimate(self.value, max(self.low, lowest), min(self.high, highest))
-
-
-# --- distances between two distributions
+        low = self.low if lowest is None else max(self.low, lowest)
+        return Estimate(self.value, low, self.high if highest is None else min(self.high, highest))
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:
@@ -50,20 +48,16 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
 
 
 def mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared maximum mean discrepancy of features (N, F) and (M, F) with the kernel (x.y / F + 1)^3. Lower.
-
-    The unbiased estimator (Binkowski et al. 2018, section 4.2), which may be slightly negative.
-    """
+    """Squared maximum mean discrepancy of features (N, F) and (M, F) with the kernel (x.y / F + 1)^3. Lower. The
+    unbiased estimator (Binkowski et al. 2018, section 4.2), which may be slightly negative."""
     return _kernel_mean(a) + _kernel_mean(b) - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
 def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000) -> Estimate:
     """Kernel Inception Distance, of any features: the mean of `mmd` over random subsets of at most `size` rows, and at
-    most half of a set (Binkowski et al. 2018, section 4.3). Lower.
-
-    The interval follows from the spread over subsets: the variance of a mean of m of n rows drawn without replacement
-    and that over independent sets of n rows differ by the factor m / (n - m).
-    """
+    most half of a set (Binkowski et al. 2018, section 4.3). Lower. The interval follows from the spread over subsets:
+    the variance of a mean of m of n rows drawn without replacement and that over independent sets of n rows differ by
+    the factor m / (n - m)."""
     n = min(len(a), len(b))
     if n < 4:
         raise ValueError(f"KID needs at least 4 pictures on each side, not {n}")
@@ -72,8 +66,7 @@ def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000) -
     for _ in range(subsets):
         left = a[random.choice(len(a), m, replace=False)]
         values.append(mmd(left, b[random.choice(len(b), m, replace=False)]))
-    value, margin = float(np.mean(values)), float(1.96 * np.std(values) * (m / (n - m)) ** 0.5)
-    return Estimate(value, value - margin, value + margin)
+    return Estimate.around(float(np.mean(values)), float(1.96 * np.std(values) * (m / (n - m)) ** 0.5))
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
@@ -86,9 +79,6 @@ def _kernel_mean(a: np.ndarray) -> float:
     """Mean of the kernel over pairs of different rows."""
     diagonal = sum(((np.square(x).sum(axis=1) / a.shape[1] + 1) ** 3).sum() for x in blocks(a))
     return (_kernel_sum(a, a) - float(diagonal)) / (len(a) * (len(a) - 1))
-
-
-# --- metrics of one set
 
 
 def inception_score(probabilities: np.ndarray, *, splits: int = 10) -> Estimate:
@@ -125,8 +115,7 @@ def mean(values: np.ndarray, independent: int | None = None) -> Estimate:
     """The mean of values (P,) with its normal interval. `independent` is the number of pictures that they come from, if
     that is smaller."""
     n = min(len(values), independent or len(values))
-    margin = 1.96 * float(np.std(values)) / n**0.5
-    return Estimate(float(np.mean(values)), float(np.mean(values)) - margin, float(np.mean(values)) + margin)
+    return Estimate.around(float(np.mean(values)), 1.96 * float(np.std(values)) / n**0.5)
 
 
 def mean_of_draws(values: Sequence[float]) -> Estimate:
@@ -134,8 +123,7 @@ def mean_of_draws(values: Sequence[float]) -> Estimate:
     value, n = float(np.mean(values)), len(values)
     if n < 2:
         return Estimate(value)
-    margin = STUDENT_T[min(n - 2, len(STUDENT_T) - 1)] * float(np.std(values, ddof=1)) / n**0.5
-    return Estimate(value, value - margin, value + margin)
+    return Estimate.around(value, STUDENT_T[min(n - 2, len(STUDENT_T) - 1)] * float(np.std(values, ddof=1)) / n**0.5)
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
@@ -150,11 +138,7 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
     return Estimate(p, (centre - margin) / (1 + z * z / n), (centre + margin) / (1 + z * z / n))
 
 
-# --- metrics by nearest neighbours
-
-
-@dataclass(frozen=True)
-class Prdc:
+class Prdc(NamedTuple):
     """Precision, recall, density and coverage of a set of generated pictures. For all of them, higher is better."""
 
     precision: float
@@ -167,18 +151,14 @@ class Prdc:
     coverage: float
     """Share of reals with a fake within that radius."""
     nearest: np.ndarray
-    """(N,) int64: the real nearest to each fake."""
     distance: np.ndarray
-    """(N,): its distance."""
+    """The real nearest to each fake, (N,) int64, and its distance, (N,)."""
 
 
 def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Prdc:
     """Of features (N, F) and (M, F), and `neighbour_distances` of each."""
-    fake_radius, real_radius = (
-        np.square(fake_distances[:, PRECISION_K - 1]),
-        np.square(real_distances[:, PRECISION_K - 1]),
-    )
-    density_radius = np.square(real_distances[:, DENSITY_K - 1])
+    fake_radius = np.square(fake_distances[:, PRECISION_K - 1])
+    real_radius, density_radius = (np.square(real_distances[:, k - 1]) for k in (PRECISION_K, DENSITY_K))
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
     covered, pairs = np.zeros(len(real), bool), 0
     nearest, distance = np.zeros(len(fake), np.int64), np.full(len(fake), np.inf)
@@ -189,24 +169,18 @@ def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_di
         pairs += int(within.sum())
         covered[columns] |= within.any(axis=0)
         update_nearest(nearest[rows], distance[rows], columns.start, squares)
-    density = pairs / (DENSITY_K * len(fake))
-    shares = float(precise.mean()), float(recalled.mean()), density, float(covered.mean())
-    return Prdc(*shares, nearest, np.sqrt(distance))
+    precision, recall, coverage = (float(share.mean()) for share in (precise, recalled, covered))
+    return Prdc(precision, recall, pairs / (DENSITY_K * len(fake)), coverage, nearest, np.sqrt(distance))
 
 
 def uniqueness(found: Prdc, real_distances: np.ndarray) -> tuple[float, float]:
-    """How new the pictures are: the median of the ratio below, and the share of copies, with a ratio below COPY_RATIO.
-
-    The distance of a picture to the nearest real one is divided by the distance of that real one to its nearest
-    neighbour among the reals (after Alaa et al. 2022). A generator that does not copy reaches about 1.
-    """
+    """How new the pictures are: the median of a ratio, and the share of copies, with a ratio below COPY_RATIO: the
+    distance of a picture to the nearest real one, divided by the distance of that real one to its nearest neighbour
+    among the reals (after Alaa et al. 2022). A generator that does not copy reaches about 1."""
     own = real_distances[found.nearest, 0]
     typical = float(np.median(real_distances[:, 0])) or 1.0
     ratio = found.distance / np.where(own > 0, own, typical)  # duplicates in the data give no scale
     return float(np.median(ratio)), float((ratio < COPY_RATIO).mean())
-
-
-# --- metrics of pixels
 
 
 def nearest_pictures(pictures: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -221,12 +195,9 @@ def nearest_pictures(pictures: np.ndarray, real: np.ndarray) -> tuple[np.ndarray
 
 def grey_entropy(pictures: np.ndarray) -> np.ndarray:
     """Shannon entropy of the histogram of the 256 grey levels of pictures (N, H, W, 3) uint8, in bits, 0 to 8: (N,)."""
-    values = []
-    for picture in pictures:
-        grey = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.int64)
-        share = np.bincount(grey.ravel(), minlength=256) / grey.size
-        values.append(_entropy(share) / np.log(2))
-    return np.array(values)
+    levels = (np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.int64).ravel() for picture in pictures)
+    shares = (np.bincount(grey, minlength=256) / grey.size for grey in levels)
+    return np.array([_entropy(share) / np.log(2) for share in shares])
 
 
 def entropy_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,18 +1,30 @@
-"""What a run folder or checkpoint says of a model that is compared: settings, training curves, length of training."""
+"""The models of a comparison: what their folders say (settings, training curves), scores of draws of their pictures,
+and the pictures that the page shows."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tqdm import tqdm
+
 from kyara.evaluation.features import Size
+from kyara.evaluation.metrics import mean_of_draws
+from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, run_networks
+from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
-from kyara.models.base import Generator
+from kyara.files.names import printable
+from kyara.generation.sampler import load_generator
 from kyara.training.log import STATS
+
+SHEET, EXTREMES = 36, 8
+"""Pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
 
 
 @dataclass
@@ -30,7 +42,7 @@ class ModelReport:
     config: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
-    """Of the network that makes the pictures."""
+    """Of the network that makes the pictures: the averaged one, if there is one, or else the model."""
     training: dict[str, float] = field(default_factory=dict)
     """kimg of the checkpoint, and trained_kimg, seconds and images_per_second of the run as far as they were logged."""
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -40,6 +52,10 @@ class ModelReport:
     best: list[tuple[int, float]] = field(default_factory=list)
     worst: list[tuple[int, float]] = field(default_factory=list)
     """(seed, score of the distortion recogniser)."""
+
+    @property
+    def size(self) -> Size:
+        return int(self.config["data"]["width"]), int(self.config["data"]["height"])
 
 
 def short_names(runs: Sequence[str]) -> list[str]:
@@ -54,20 +70,22 @@ def short_names(runs: Sequence[str]) -> list[str]:
 
 def describe(report: ModelReport) -> None:
     """Fills in what the folder says."""
-    folder = checkpoint.find(report.path)
-    rows = read_stats(folder / STATS)
+    rows = read_stats(checkpoint.find(report.path) / STATS)
     for row in rows:
         for name in row:
             if name != "nimg":
                 report.curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
     report.training = training_speed(rows)
     found = checkpoint.read(report.path)
-    report.model, report.config, report.about = found.model, dict(found.config), dict(found.about)
-    report.checkpoint = found.hash
+    report.model, report.checkpoint = found.model, found.hash
+    report.config, report.about = dict(found.config), dict(found.about)
     data = report.config.get("data")
     if not isinstance(data, Mapping) or not isinstance(data.get("attributes", {}), Mapping):
         raise ValueError(f"{report.path}: the data or attributes in its config.json are not a mapping")
-    picture_size(report)
+    try:
+        _ = report.size
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{report.path}: its config.json has no picture size ({error!r})") from error
     kimg = found.about.get("kimg")
     if isinstance(kimg, int | float):
         report.training |= {"kimg": kimg, "trained_kimg": max(kimg, report.training.get("trained_kimg", 0))}
@@ -100,21 +118,72 @@ def training_speed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def largest_size(reports: Sequence[ModelReport]) -> Size:
     """The size of the largest pictures. ValueError if no run could be read."""
-    sizes = [picture_size(report) for report in reports if not report.error]
+    sizes = [report.size for report in reports if not report.error]
     if not sizes:
         raise ValueError("no run could be read: " + "; ".join(f"{r.path}: {r.error}" for r in reports))
-    return max(sizes, key=lambda size: size[0] * size[1])
+    return max(sizes, key=math.prod)
 
 
-def picture_size(report: ModelReport) -> Size:
-    """The size of a model's pictures."""
+def measure(
+    models: Sequence[ModelReport], networks: Networks, real: RealSet, *, count: int, draws: int, truncation: float
+) -> dict[str, dict[int, np.ndarray]]:
+    """Scores every model that could be described. Returns the pictures that the page shows: name -> seed -> picture."""
+    sheets: dict[str, dict[int, np.ndarray]] = {}
+
+    def measure_one(model: ModelReport) -> None:
+        generator = load_generator(model.path, networks.extractor.device)
+        pictures = GeneratedSet(model.path, generator, count, truncation=truncation)
+        parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
+        model.parameters = sum(parameter.numel() for part in parts for parameter in part.parameters())
+        score_draws(model, pictures, networks, real, draws)
+        sheets[model.name] = shown_pictures(model, pictures)
+
+    for model in tqdm(models, desc="models", unit="model", disable=None):
+        attempt(model, measure_one)
+    return sheets
+
+
+def attempt(model: ModelReport, step: Callable[[ModelReport], object]) -> None:
+    """Runs one step for a model, unless an earlier one failed. An error is kept for the page, and the others go on."""
+    if model.error:
+        return
     try:
-        return int(report.config["data"]["width"]), int(report.config["data"]["height"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{report.path}: its config.json has no picture size ({error!r})") from error
+        step(model)
+    except Exception as error:
+        model.error = f"{error}" or type(error).__name__
+        tqdm.write(f"warning: {model.path}: {printable(model.error)}", file=sys.stderr)
 
 
-def parameter_count(generator: Generator) -> int:
-    """Parameters of the averaged network, if there is one, or else of the model."""
-    parts = [getattr(generator, name) for name in generator.averages.values()] or [generator]
-    return sum(parameter.numel() for part in parts for parameter in part.parameters())
+def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, real: RealSet, draws: int) -> None:
+    """Scores `draws` sets of pictures of one model, and finds its best and worst pictures."""
+    found: list[dict[str, Score]] = []
+    judged: list[tuple[int, float]] = []
+    for draw in range(draws):
+        some, name = replace(pictures, first=draw * pictures.count), f"{model.name}, draw {draw + 1} of {draws}"
+        outputs = run_networks(some, networks, real.size, batch=real.batch, name=name)
+        found.append({score.name: score for score in all_scores(outputs, networks, real.size, real)})
+        judged += [(some.first + i, float(value)) for i, value in enumerate(outputs.whole)]
+    for name, score in found[0].items():
+        values = [one[name].value for one in found if name in one]
+        estimate = mean_of_draws(values).clipped(*score.range)._asdict() if draws > 1 else {}
+        model.scores[name] = {**asdict(score), **estimate, "draws": values}
+    judged.sort(key=lambda pair: -pair[1])
+    model.best, model.worst = judged[:EXTREMES], judged[: -EXTREMES - 1 : -1]
+
+
+def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:
+    """The pictures of a model that the page shows, by seed."""
+    shown = {seed: picture for seed, (picture, _) in enumerate(replace(pictures, first=0, count=SHEET))}
+    for seed, _ in model.best + model.worst:
+        if seed not in shown:
+            [(shown[seed], _)] = replace(pictures, first=seed, count=1)
+    return shown
+
+
+def real_scores(real: RealSet, count: int) -> dict[str, dict[str, Any]]:
+    """Scores of some real pictures against the others."""
+    features = real.features
+    order = np.random.RandomState(0).permutation(len(features))
+    n = min(count, len(features) // 2)
+    others = RealFeatures(real.extractor, real.size, features[order[n:]])
+    return {score.name: asdict(score) for score in distribution_scores(features[order[:n]], others)}

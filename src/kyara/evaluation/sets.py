@@ -6,44 +6,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from kyara.curation.sources import open_pictures
 from kyara.evaluation.cache import Arrays, cached, identity
-from kyara.evaluation.features import FeatureExtractor, Size, batches, extract
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
+from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
-from kyara.files.checkpoint import CONFIG
-from kyara.files.dataset import Dataset
+from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED
 from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
-COUNT = 2048
-"""Default number of generated pictures: with fewer, the Fréchet distance depends mostly on their number."""
-
-
-class PictureSet(Protocol):
-    """Pictures that are evaluated."""
-
-    def about(self) -> dict[str, Any]:
-        """A description for the report."""
-
-    def attributes(self) -> list[str]:
-        """Attributes whose values are known."""
-
-    def total(self) -> int:
-        """The number of pictures, those that cannot be read included."""
-
-    def size(self) -> Size: ...
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
-        """Each picture (H, W, 3) uint8 with its labels, attribute -> value."""
+Labelled = tuple[np.ndarray, Mapping[str, str]]
+"""A picture (H, W, 3) uint8 with its labels, attribute -> value."""
 
 
 @dataclass
@@ -59,14 +42,16 @@ class FileSet:
         return open_pictures(self.path)
 
     def about(self) -> dict[str, Any]:
+        """A description for the report."""
         kind = "gallery" if (self.path / TABLE).is_file() else "dataset"
-        left_out: Any = [list(row) for row in self.left_out]
-        return {"kind": kind, "path": str(self.path), "left_out": left_out}
+        return {"kind": kind, "path": str(self.path), "left_out": [list(row) for row in self.left_out]}
 
     def attributes(self) -> list[str]:
+        """Attributes whose values are known."""
         return [name for name in self.pictures.attributes if name not in UNTAGGED]
 
     def total(self) -> int:
+        """The number of pictures, unreadable ones included."""
         return min(len(self.pictures.names), self.count or len(self.pictures.names))
 
     def size(self) -> Size:
@@ -75,7 +60,7 @@ class FileSet:
             return width, height
         raise ValueError(f"{self.path}: no picture can be read")
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
+    def __iter__(self) -> Iterator[Labelled]:
         self.left_out.clear()
         for i in evenly_spaced(len(self.pictures.names), self.count):
             try:
@@ -98,9 +83,8 @@ class GeneratedSet:
     truncation: float = 1.0
 
     def about(self) -> dict[str, Any]:
-        seeds = f"{self.first}-{self.first + self.count - 1}"
-        found = {"kind": "checkpoint", "path": self.model, "checkpoint": checkpoint.read(self.model).hash}
-        return found | {"seeds": seeds, "truncation": self.truncation}
+        made = {"seeds": f"{self.first}-{self.first + self.count - 1}", "truncation": self.truncation}
+        return {"kind": "checkpoint", "path": self.model, "checkpoint": checkpoint.read(self.model).hash, **made}
 
     def attributes(self) -> list[str]:
         return list(self.generator.config.data.attributes)
@@ -111,45 +95,54 @@ class GeneratedSet:
     def size(self) -> Size:
         return self.generator.config.data.width, self.generator.config.data.height
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Mapping[str, str]]]:
+    def __iter__(self) -> Iterator[Labelled]:
         known, seeds = self.generator.config.data.attributes, range(self.first, self.first + self.count)
         for made, labels in sample_seeds(self.generator, seeds, truncation=self.truncation):
             for i, picture in enumerate(to_uint8(made)):
                 yield picture, {name: known[name][values[i]] for name, values in labels.items() if values[i] >= 0}
 
 
+PictureSet = FileSet | GeneratedSet
+
+
 def open_set(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> PictureSet:
-    """The pictures of a path, or of a generator if `name` is that of a Checkpoint."""
-    if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / CONFIG).is_file():
-        return GeneratedSet(name, load_generator(name, device), count or COUNT, truncation=truncation)
+    """The pictures of a path, or of a generator, by default 2,048, if `name` is that of a Checkpoint."""
+    if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / checkpoint.CONFIG).is_file():
+        return GeneratedSet(name, load_generator(name, device), count or FRECHET_COUNT, truncation=truncation)
     return FileSet(Path(name), count)
+
+
+def open_reals(path: Path, count: int) -> Dataset:
+    """The real pictures of a Dataset, or `count` of them, evenly spaced."""
+    dataset = open_dataset(path)
+    return dataset.subset(evenly_spaced(len(dataset), count))
 
 
 def evenly_spaced(total: int, count: int | None) -> list[int]:
     """The numbers below `total`, or `count` of them, evenly spaced."""
-    if count is None or count >= total:
-        return list(range(total))
+    count = total if count is None else min(count, total)
     return [i * total // count for i in range(count)]
 
 
 @dataclass
 class RealFeatures:
-    """Features of real pictures, with their statistics."""
+    """Features (M, F) float32 of real pictures, with their statistics."""
 
     extractor: FeatureExtractor
     size: Size
     """The size that both sets are brought to first."""
     features: np.ndarray
-    """(M, F) float32."""
+    key: dict[str, Any] | None = None
+    """What the features depend on; with it, statistics are cached on disk."""
 
     @cached_property
     def gaussian(self) -> Gaussian:
-        return fit_gaussian(self.features)
+        return Gaussian(**cached("statistics", self.key, lambda: vars(fit_gaussian(self.features))))
 
     @cached_property
     def neighbours(self) -> np.ndarray:
         """`neighbour_distances` of the features, (M, 5)."""
-        return neighbour_distances(self.features)
+        return cached("neighbours", self.key, lambda: {"near": neighbour_distances(self.features)})["near"]
 
 
 class RealSet(RealFeatures):
@@ -159,44 +152,31 @@ class RealSet(RealFeatures):
         self, dataset: Dataset, extractor: FeatureExtractor, size: Size, workers: int = 0, batch: int = 64
     ) -> None:
         self.dataset, self.extractor, self.size, self.workers, self.batch = dataset, extractor, size, workers, batch
-
-    @cached_property
-    def key(self) -> dict[str, Any]:
-        network = {"features": self.extractor.name, "hash": self.extractor.hash}
-        return {"data": identity(self.dataset), **network, "resizer": self.extractor.resizer(self.size)}
+        network = {"features": extractor.name, "hash": extractor.hash}
+        self.key = {"data": identity(dataset), **network, "resizer": extractor.resizer(size)}
 
     def about(self) -> dict[str, Any]:
-        found = {"kind": "dataset", "path": str(self.dataset.path), "fingerprint": self.dataset.fingerprint}
-        return found | {"count": len(self.features)}
+        return {"kind": "dataset", "path": str(self.dataset.path), "fingerprint": self.dataset.fingerprint}
 
     @cached_property
     def features(self) -> np.ndarray:  # type: ignore[override]
         """(M, F) float32, of the pictures that can be read."""
         return cached("features", self.key, self._extract)["features"]
 
-    @cached_property
-    def gaussian(self) -> Gaussian:
-        def compute() -> Arrays:
-            found = fit_gaussian(self.features)
-            return {"mean": found.mean, "root": found.root}
-
-        arrays = cached("statistics", self.key, compute)
-        return Gaussian(len(self.features), arrays["mean"], arrays["root"])
-
-    @cached_property
-    def neighbours(self) -> np.ndarray:
-        return cached("neighbours", self.key, lambda: {"near": neighbour_distances(self.features)})["near"]
-
-    def pictures(self, size: Size, count: int = ROWS) -> Iterator[np.ndarray]:
-        """All pictures at that size, (B, H, W, 3) uint8, at most `count` at a time."""
-        return (np.stack(group) for group in batches(self._decode((size,)), count))
+    def pictures(self, size: Size) -> Iterator[np.ndarray]:
+        """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time."""
+        return (np.stack(group) for group in batches(self._decode(size), ROWS))
 
     def _extract(self) -> Arrays:
-        sizes = (self.size,) if self.extractor.size is None else (self.size, self.extractor.size)
-        total, name = len(self.dataset), self.dataset.path.name
-        return {"features": extract(self._decode(sizes), self.extractor, total=total, batch=self.batch, name=name)}
+        sizes = [self.size] if self.extractor.size is None else [self.size, self.extractor.size]
+        total = len(self.dataset)
+        features = RowBuffer(total)
+        shown = tqdm(self._decode(*sizes), desc=self.dataset.path.name, total=total, unit="picture", disable=None)
+        for group in batches(shown, self.batch):
+            features.add(self.extractor(np.stack(group)))
+        return {"features": features.array}
 
-    def _decode(self, sizes: tuple[Size, ...]) -> Iterator[np.ndarray]:
+    def _decode(self, *sizes: Size) -> Iterator[np.ndarray]:
         workers = self.workers if len(self.dataset) > 512 else 0  # fewer are decoded before the processes have started
         found = self.dataset.map(partial(_decode_at, sizes=sizes), range(len(self.dataset)), workers)
         return (picture for picture in found if not isinstance(picture, PictureError))

@@ -1,8 +1,5 @@
-"""Statistics of features (N, F): a fitted normal distribution, and distances to the nearest neighbours.
-
-Everything is computed in float64, a block of rows at a time: besides the features this needs memory for a few arrays
-of F x F or ROWS x ROWS numbers.
-"""
+"""Statistics of features (N, F): a fitted normal distribution, and distances to the nearest neighbours, computed in
+float64, a block of rows at a time: memory holds the features and a few arrays of F x F or ROWS x ROWS numbers."""
 
 from __future__ import annotations
 
@@ -21,8 +18,6 @@ NEIGHBOURS = 5
 class Gaussian:
     """The normal distribution fitted to the features of a set, in float64."""
 
-    count: int
-    """N, the number of pictures."""
     mean: np.ndarray
     """(F,)"""
     root: np.ndarray
@@ -30,18 +25,16 @@ class Gaussian:
 
 
 def fit_gaussian(features: np.ndarray) -> Gaussian:
-    """The normal distribution of features (N, F). ValueError for fewer than 2 rows.
-
-    The triangular factor R of a blockwise QR decomposition (Demmel et al. 2012) is a root of the covariance that never
-    squares the features. If N < F the covariance is singular and its root has N rows; it is exact, too.
-    """
+    """The normal distribution of features (N, F). ValueError for fewer than 2 rows. The triangular factor R of a
+    blockwise QR decomposition (Demmel et al. 2012) is a root of the covariance that never squares the features. If
+    N < F the covariance is singular and its root has N rows; it is exact, too."""
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 pictures, not {len(features)}")
     mean = features.mean(axis=0, dtype=np.float64)
     root: np.ndarray = np.empty((0, features.shape[1]))
     for block in blocks(features, max(ROWS, features.shape[1])):
         root = np.linalg.qr(np.concatenate([root, block - mean]), mode="r")  # type: ignore[assignment]
-    return Gaussian(len(features), mean, root / (len(features) - 1) ** 0.5)
+    return Gaussian(mean, root / (len(features) - 1) ** 0.5)
 
 
 def neighbour_distances(features: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
@@ -58,8 +51,7 @@ def neighbour_distances(features: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray
 
 def blocks(values: np.ndarray, rows: int | None = None) -> Iterator[np.ndarray]:
     """The rows in float64, `rows` at a time."""
-    rows = rows or ROWS
-    return (values[i : i + rows].astype(np.float64) for i in range(0, len(values), rows))
+    return (values[i : i + (rows or ROWS)].astype(np.float64) for i in range(0, len(values), rows or ROWS))
 
 
 def distance_tiles(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a disk, a quota or a file size limit that is exhausted."""
-
-
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """How safetensors and torch say that a file cannot be written."""
 
@@ -51,9 +49,7 @@ def write_errors(path: Path) -> Iterator[None]:
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:
-        found = re.search(
-            r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos", str(error)
-        )
+        found = re.search(_FULL_ELSEWHERE, str(error))
         if not found:
             raise
         code = int(found[1] or errno.ENOSPC)

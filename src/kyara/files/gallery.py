@@ -25,7 +25,7 @@ import numpy as np
 from kyara.files.atomic import check_free, free_folder, write_atomic, write_errors
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
-from kyara.files.pictures import decode, encode_png, resize
+from kyara.files.pictures import decode, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 
 ON_SHEET, ON_PAGE = 256, 1000
@@ -202,3 +202,10 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     scale = min(1.0, THUMBNAIL / max(height, width))
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale))).copy()
+
+
+def contact_sheet(files: Sequence[Path]) -> bytes:
+    """One PNG with the pictures of `files` side by side, each fitted into the aspect ratio of the first."""
+    first = decode(files[0])
+    height, width = thumbnail(first).shape[:2]
+    return encode_png(side_by_side([pad_to(picture, width, height) for picture in (first, *map(decode, files[1:]))]))

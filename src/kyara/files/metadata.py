@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kyara.files.errors import DatasetError
 
 Row = tuple[str, str, dict[str, str]]
 """Line or item, for messages; the picture's file name; attribute -> value."""
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """The rows as CSV, with the line ends of Unix."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def rows_csv(text: str, where: str) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -15,6 +16,12 @@ def printable(text: str) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number of things: "1 picture", "2,000 pictures"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(entries: Iterable[tuple[str, str]], most: int = 10) -> list[str]:
+    """A line `NAME: REASON` for each of the first `most` entries, and how many more there are."""
+    lines = [printable(f"    {name}: {reason}") for name, reason in entries]
+    return lines[:most] + [f"    and {len(lines) - most:,} more"] * (len(lines) > most)
 
 
 def slug(text: str) -> str:

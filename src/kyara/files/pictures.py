@@ -88,7 +88,10 @@ def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
     data = b""
     try:
         data = _read_file(source) if isinstance(source, Path) else source
-        _check_bytes(data)
+        if not data:
+            raise PictureError("empty file (0 bytes)")
+        if len(data) > MAX_BYTES:
+            raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
         # Pillow warns of damage that either does not matter or raises an error later.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -107,13 +110,6 @@ def _read_file(path: Path) -> bytes:
         raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
     with path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
-
-
-def _check_bytes(data: bytes) -> None:
-    if not data:
-        raise PictureError("empty file (0 bytes)")
-    if len(data) > MAX_BYTES:
-        raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -207,10 +203,7 @@ def _image(picture: np.ndarray) -> Image.Image:
 
 def write_png(path: Path, picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> None:
     """Writes `encode_png` to `path`, atomically."""
-    _write(path, encode_png(picture, recipe))
-
-
-def _write(path: Path, data: bytes) -> None:
+    data = encode_png(picture, recipe)
     write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
@@ -236,22 +229,16 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def encode_animation(pictures: Iterable[np.ndarray], fps: float) -> bytes:
-    """Pictures of one size, each (H, W, 3) uint8, as an animated WebP that loops, with `fps` frames a second."""
+def write_animation(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
+    """Writes pictures of one size, each (H, W, 3) uint8, to `path` as an animated WebP that loops, with `fps` frames a
+    second; atomically."""
     frames = [_image(picture) for picture in pictures]
     if not frames or not fps > 0:
         raise ValueError(f"an animation needs pictures and a positive frame rate, not {fps}")
     if len({frame.size for frame in frames}) > 1:
         raise ValueError("the pictures of an animation must all have one size")
-    buffer = io.BytesIO()
-    duration = max(1, round(1000 / fps))
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=duration, loop=0, quality=90)
-    return buffer.getvalue()
-
-
-def write_animation(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
-    """Writes `encode_animation` to `path`, atomically."""
-    _write(path, encode_animation(pictures, fps))
+    moving = {"save_all": True, "append_images": frames[1:], "duration": max(1, round(1000 / fps)), "loop": 0}
+    write_atomic(path, lambda temporary: frames[0].save(temporary, "WEBP", quality=90, **moving))
 
 
 def parse_size(text: str) -> tuple[int, int]:

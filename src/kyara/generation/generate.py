@@ -135,8 +135,7 @@ def generate(
     wanted = verbs.parse_where(where)
     where = verbs.where_text(wanted)
     command = verbs.command_line(generate, locals())
-    _check_together(count, seeds, seed, wanted, interpolate, keep, confirm, rank, like)
-    plan = _plan(model, count, seeds, seed, interpolate, frames, like, confirm, truncation, mirror)
+    plan = _plan(model, count, seeds, seed, wanted, truncation, mirror, interpolate, frames, keep, confirm, rank, like)
     out = numbered_folder(GALLERIES, f"generate-{short_name(plan.model)}") if out is None else out
     sources: list[str | Path] = [plan.model, rank, *([like] if like else []), *([confirm] if confirm else [])]
     check_free(out, TABLE, force=force, sources=sources)
@@ -165,18 +164,22 @@ def generate(
     return dataclasses.replace(result, kept=made if keep is None else min(keep, made), best=first[:1])
 
 
-def _check_together(
+def _plan(
+    model: str,
     count: int | None,
     seeds: str | None,
     seed: int | None,
     wanted: Mapping[str, str],
+    truncation: float,
+    mirror: bool,
     interpolate: str | None,
+    frames: int,
     keep: int | None,
     confirm: str | None,
     rank: str,
     like: Path | None,
-) -> None:
-    """ValueError names options of `generate` that do not go together."""
+) -> Plan:
+    """What to make. ValueError names options that do not go together, or that cannot be followed."""
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
         raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")
     if count is not None and (interpolate is not None or like is not None):
@@ -185,21 +188,6 @@ def _check_together(
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
     if confirm is not None and (not wanted or seeds is not None or interpolate is not None):
         raise ValueError("--confirm: needs --where, and does not go with --seeds or --interpolate")
-
-
-def _plan(
-    model: str,
-    count: int | None,
-    seeds: str | None,
-    seed: int | None,
-    interpolate: str | None,
-    frames: int,
-    like: Path | None,
-    confirm: str | None,
-    truncation: float,
-    mirror: bool,
-) -> Plan:
-    """What to make. ValueError if --like, --seeds or --interpolate cannot be followed."""
     if like is not None:
         recipe = read_like(like)
         return Plan(recipe.find(model), [recipe.shot], 1, recipe.truncation, recipe.mirror, False, recipe)

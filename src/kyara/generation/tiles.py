@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kyara.files.pictures import resize, to_float, to_uint8
+from kyara.generation.inputs import Picture
 from kyara.models.base import Inpainter, Translator
 from kyara.training.runtime import has_bfloat16
 
@@ -47,9 +48,10 @@ def translate_picture(function: Callable[[Tensor], Tensor], picture: np.ndarray,
 
 
 @torch.inference_mode()
-def fill_picture(network: Inpainter, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The picture (H, W, 3) uint8 with its hole (H, W) bool filled; the rest is unchanged, to the bit."""
+def fill_picture(network: Inpainter, picture: Picture) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with its hole filled; the rest is unchanged, to the bit."""
+    assert picture.hole is not None
     device = next(network.parameters()).device
-    holes = torch.from_numpy(hole)[None, None].to(device)
-    filled = to_uint8(network.fill(to_float(picture[None]).to(device), holes))[0]
-    return np.where(hole[..., None], filled, picture)
+    holes = torch.from_numpy(picture.hole)[None, None].to(device)
+    filled = to_uint8(network.fill(to_float(picture.pixels[None]).to(device), holes))[0]
+    return np.where(picture.hole[..., None], filled, picture.pixels)

@@ -114,24 +114,22 @@ def translate(
         return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
 
     about = {"kyara": __version__, "translated_by": model, "checkpoint": checkpoint}
-    written: list[_Film] = []
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
         _translate_pictures(gallery, waiting, result.pictures, network, about)
-        for path, info, frames in opened:
-            written.append(_translate_film(gallery, path, info, frames, side, network, about))
+        written = [_translate_film(gallery, *film, side, network, about) for film in opened]
         left_out = [] if pictures is None else pictures.left_out
         if not len(gallery):
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
             raise PictureError(f"nothing could be translated ({reasons})")
-        names = [film.name for film in written]
+        names = [name for name, *_ in written]
         gallery.finish(command=command, about=f"by {model}", films=names)
     return dataclasses.replace(
         result,
         made=len(gallery),
         films=names,
-        frames=sum(film.frames for film in written),
+        frames=sum(count for _, count, _ in written),
         left_out=left_out,
-        warnings=[warning for film in written for warning in film.warnings],
+        warnings=[warning for *_, warnings in written for warning in warnings],
     )
 
 
@@ -157,13 +155,7 @@ def _check_together(
 
 
 def _load(
-    name: str,
-    device: str,
-    mask: Path | None,
-    styles: int | None,
-    style: Path | None,
-    between: int | None,
-    seed: int,
+    name: str, device: str, mask: Path | None, styles: int | None, style: Path | None, between: int | None, seed: int
 ) -> tuple[Network, str]:
     """What the model does with a picture, and its checkpoint's hash. ValueError if it makes no pictures from pictures,
     or names an option that it cannot follow."""
@@ -182,7 +174,7 @@ def _load(
             raise ValueError(f"--mask: {name} fills holes; give a picture that is white where they are")
         if given:
             raise ValueError(f"--styles, --style, --between: {name} has no styles")
-        return lambda picture: iter([("", fill_picture(network, picture.pixels, _hole(picture)))]), found.hash
+        return lambda picture: iter([("", fill_picture(network, picture))]), found.hash
     if not isinstance(network, Translator):
         raise ValueError(
             f"{name}: a {found.model} makes no pictures from pictures; builtin:cartoon and builtin:inpainting do"
@@ -201,11 +193,6 @@ def _load(
             yield label, translate_picture(function, picture.pixels, network)
 
     return translated, found.hash
-
-
-def _hole(picture: Picture) -> np.ndarray:
-    assert picture.hole is not None
-    return picture.hole
 
 
 def _opened(pictures: Pictures | None) -> Iterator[Picture]:
@@ -229,15 +216,6 @@ def _translate_pictures(
             gallery.add(name, made, recipe, style=style, source=picture.source)
 
 
-@dataclass(frozen=True)
-class _Film:
-    """A film that was written."""
-
-    name: str
-    frames: int
-    warnings: Sequence[str]
-
-
 def _translate_film(
     gallery: GalleryWriter,
     source: Path,
@@ -246,19 +224,21 @@ def _translate_film(
     side: int | None,
     network: Network,
     about: Mapping[str, Any],
-) -> _Film:
-    """Translates every frame. The film keeps its frame rate and sound; a picture of each second goes into the table."""
+) -> tuple[str, int, list[str]]:
+    """Translates every frame. The film keeps its frame rate and sound; a picture of each second goes into the table.
+    Returns the film's name, how many frames it has, and warnings."""
     names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
     stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
-    file = gallery.path / f"{stem}.mp4"
-    count, stills = 0, 0
-    with write_errors(file), video.Writer(file, info, source) as film:
-        for frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
+    second = max(1, round(info.fps))
+
+    def translated() -> Iterator[np.ndarray]:
+        for i, frame in enumerate(tqdm(frames, total=info.frames or None, unit="frame", disable=None)):
             pixels = frame if side is None else resize(frame, *scaled(frame, side))
             style, made = next(network(Picture(stem, source.name, pixels)))
-            film.add(made)
-            if count % max(1, round(info.fps)) == 0 and stills < STILLS:
-                gallery.add(f"{stem}-{stills:04d}.png", made, about, style=style, source=source.name)
-                stills += 1
-            count += 1
-    return _Film(file.name, count, film.warnings)
+            if i % second == 0 and i // second < STILLS:
+                gallery.add(f"{stem}-{i // second:04d}.png", made, about, style=style, source=source.name)
+            yield made
+
+    file = gallery.path / f"{stem}.mp4"
+    with write_errors(file):
+        return file.name, *video.write(file, info, source, translated())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -75,60 +74,31 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         raise PictureError(f"{path}: no frame of it can be decoded" + (f" ({why})" if lost else ""))
 
 
-@dataclass
-class Writer:
-    """Writes an MP4 (H.264) frame by frame, with the sound of another film. OSError if it cannot be written."""
-
-    path: Path
-    info: Info
-    sound_of: Path
-    warnings: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> Writer:
-        self._container = _av().open(str(self.path), "w")
-        self._stream: Any = None
-        self._sound: Any = None
-        return self
-
-    def add(self, frame: np.ndarray) -> None:
-        """Adds a frame (H, W, 3) uint8 of the first one's size. An odd last row or column is cut off."""
-        if self._stream is None:
-            self._begin(*frame.shape[:2])
-        height, width = self._stream.height, self._stream.width
-        picture = _av().VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-        for packet in self._stream.encode(picture):
-            self._container.mux(packet)
-
-    def _begin(self, height: int, width: int) -> None:
-        stream = self._container.add_stream("libx264", rate=self.info.fps, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = max(2, width // 2 * 2), max(2, height // 2 * 2), "yuv420p"
-        self._stream = stream
-        source = _av().open(str(self.sound_of))
-        if not source.streams.audio:
-            source.close()
-            return
+def write(path: Path, info: Info, sound_of: Path, frames: Iterator[np.ndarray]) -> tuple[int, list[str]]:
+    """Writes frames, each (H, W, 3) uint8 of one size, as an MP4 (H.264) with the sound of another film. Returns how
+    many there were, and warnings. An odd last row or column is cut off. OSError if it cannot be written."""
+    av = _av()
+    count, warnings, sound = 0, [], None
+    with av.open(str(path), "w") as container, av.open(str(sound_of)) as source:
+        first = next(frames)
+        height, width = (max(2, side // 2 * 2) for side in first.shape[:2])
+        video = container.add_stream("libx264", rate=info.fps, options={"crf": "18"})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         try:
-            self._sound = source, self._container.add_stream_from_template(source.streams.audio[0])
-        except (ValueError, _av().FFmpegError) as error:
-            self.warnings.append(f"{self.sound_of.name}: its sound does not fit into an MP4 ({error}): left out")
-            source.close()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None and self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-            if self._sound:
-                self._copy_sound(*self._sound)
-        self._container.close()
-
-    def _copy_sound(self, source: Any, stream: Any) -> None:
-        with source:
-            for packet in source.demux(source.streams.audio[0]):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    self._container.mux(packet)
+            if source.streams.audio:
+                sound = container.add_stream_from_template(source.streams.audio[0])
+        except (ValueError, av.FFmpegError) as error:
+            warnings.append(f"{sound_of.name}: its sound does not fit into an MP4 ({error}): left out")
+        for frame in itertools.chain([first], frames):
+            pixels = np.ascontiguousarray(frame[:height, :width])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            count += 1
+        container.mux(video.encode())
+        for packet in source.demux(source.streams.audio[0]) if sound else ():
+            if packet.dts is not None:
+                packet.stream = sound
+                container.mux(packet)
+    return count, warnings
 
 
 def _reason(error: Exception) -> str:

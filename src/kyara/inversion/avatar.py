@@ -5,85 +5,66 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from kyara import verbs
 from kyara.files.atomic import check_free, numbered_folder, write_atomic
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
 from kyara.generation.recipe import LARGEST
-from kyara.verbs import (
-    Device,
-    DryRun,
-    Force,
-    Out,
-    Result,
-    Sources,
-    Where,
-    check_number,
-    check_text,
-    command_line,
-    parse_where,
-    paths,
-    where_text,
-)
 
 REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class AvatarResult(Result):
+class AvatarResult(verbs.Result):
     """What `avatar` returns."""
 
+    out: Path
     parent: str
     child: str
-    photos: int
-    """Photos found."""
-    drawn: int
-    """Characters; in a dry run the photos that can be used."""
-    seconds: float
-    """Time of the search for latents."""
-    warnings: tuple[str, ...]
-    """Why characters may disappoint."""
-    left_out: tuple[tuple[str, str], ...]
-    """Photos that cannot be used, and why."""
+    photos: int  # found
+    drawn: int  # characters; in a dry run the photos that can be used
+    seconds: float  # of the search for latents
+    warnings: tuple[str, ...]  # why characters may disappoint
+    left_out: tuple[tuple[str, str], ...]  # photos that cannot be used, and why
     dry_run: bool
-    """Whether nothing was written."""
 
     def __str__(self) -> str:
-        lines = [f"{self.out}: {self.drawn:,} of {counted(self.photos, 'photo')} drawn by {printable(self.child)}"]
+        counts, child = f"{self.drawn:,} of {counted(self.photos, 'photo')}", printable(self.child)
+        end = [f"latents found in {self.seconds:.2f} s", f"look at {self.out / PAGE}"]
+        lines = [f"{self.out}: {counts} drawn by {child}"]
         if self.dry_run:
-            lines = [f"would draw {self.drawn:,} of {counted(self.photos, 'photo')} with {printable(self.child)}"]
-            lines[0] += f", in {self.out}"
+            lines, end = [f"would draw {counts} with {child}, in {self.out}"], []
         lines += [f"  {printable(warning)}" for warning in self.warnings[:10]]
         lines += [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
-        if not self.dry_run:
-            lines += [f"latents found in {self.seconds:.2f} s", f"look at {(self.out or Path()) / PAGE}"]
-        return "\n".join(lines)
+        return "\n".join(lines + end)
 
 
+@verbs.checked
 def avatar(
-    photos: Sources,
+    photos: verbs.Sources,
     *,
-    out: Out = None,
+    out: verbs.Out = None,
     parent: str = "builtin:photo",
     child: str = "builtin:anime",
-    where: Where = "",
+    where: verbs.Where = "",
     colours: Literal["labels", "mean", "photo"] | None = None,
     detect: str = "photo",
     aligned: bool = False,
-    face: int | None = None,
+    face: Annotated[int | None, verbs.Range(1, 10_000)] = None,
     pose: bool = True,
-    blend: float = 0,
-    blend_width: float = 0.0,
+    blend: Annotated[float, verbs.Range(0, LARGEST)] = 0,
+    blend_width: Annotated[float, verbs.Range(0, LARGEST)] = 0.0,
     sweep: bool = True,
     keep_photos: bool = True,
-    steps: int = 120,
+    steps: Annotated[int, verbs.Range(1, 1_000_000)] = 120,
     features: str = "builtin",
     rank: str = "builtin:distortion",
-    batch: int = 16,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    batch: Annotated[int, verbs.Range(1, 10_000)] = 16,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> AvatarResult:
     """Turn photos of people into characters, and write a Gallery of them with every step in between.
 
@@ -111,15 +92,14 @@ def avatar(
         rank: Model that scores whether a drawing is undistorted.
         batch: Photos processed together.
     """
-    sources = paths("PHOTO", photos)
-    wanted = parse_where(where)
-    command = command_line(avatar, {**locals(), "photos": sources, "where": where_text(wanted)})
-    _check_options(steps, batch, blend, blend_width, face)
-    for option, text in (("--parent", parent), ("--child", child), ("--rank", rank), ("--features", features)):
-        check_text(option, text)
-    check_text("--out", out)
-    _check_combinations(aligned, detect, face, colours, bool(wanted))
-    out = Path(out) if out is not None else numbered_folder(Path("galleries"), f"avatar-{short_name(sources[0])}")
+    sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
+    command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": wanted})
+    if aligned and (detect != "photo" or face is not None):
+        ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
+        raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
+    if wanted and colours not in (None, "labels"):
+        raise ValueError(f"--where: needs --colours labels, not {colours}; leave one of the two out")
+    out = out or numbered_folder(Path("galleries"), f"avatar-{short_name(sources[0])}")
     check_free(out, TABLE, force=force, sources=[*sources, parent, child, rank])
 
     from kyara.inversion.characters import Characters, Generators  # imports torch
@@ -137,23 +117,3 @@ def avatar(
         text = json.dumps(result.as_json(), indent=2) + "\n"
         write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
     return result
-
-
-def _check_options(steps: int, batch: int, blend: float, blend_width: float, face: int | None) -> None:
-    check_number("--steps", steps, least=1, most=1_000_000)
-    check_number("--batch", batch, least=1, most=10_000)
-    check_number("--blend", blend, least=0, most=LARGEST)
-    check_number("--blend-width", blend_width, least=0, most=LARGEST)
-    check_number("--face", face, least=1, most=10_000)
-
-
-def _check_combinations(aligned: bool, detect: str, face: int | None, colours: str | None, where: bool) -> None:
-    """ValueError if an option would be ignored."""
-    if aligned and detect != "photo":
-        raise ValueError(f"--detect {detect}: --aligned skips the detection; leave one of the two out")
-    if aligned and face is not None:
-        raise ValueError(f"--face {face}: --aligned skips the detection; leave one of the two out")
-    if colours not in (None, "labels", "mean", "photo"):
-        raise ValueError(f"--colours {colours}: there are labels, mean and photo")
-    if where and colours not in (None, "labels"):
-        raise ValueError(f"--where: needs --colours labels, not {colours}; leave one of the two out")

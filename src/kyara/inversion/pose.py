@@ -10,20 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kyara.inversion.latents import LatentSpace
-from kyara.models.base import StyledGenerator, latents
+from kyara.inversion.latents import LatentSpace, styles_of_seeds
+from kyara.models.base import StyledGenerator
 from kyara.perception import landmarks, portrait
 from kyara.perception.landmarks import NAMES
 
 NOSE, MOUTH, CHIN = NAMES.index("nose"), slice(NAMES.index("mouth, left"), NAMES.index("chin")), NAMES.index("chin")
-SAMPLES = 256
-"""Seeds from which mean and standard deviation of poses are estimated."""
-MAX_DEVIATION = 2.0
-"""Standard deviations to which a pose is clamped: rarer poses are drawn badly."""
-STEPS, LR = 40, 0.05
-"""Of Adam; the learning rate is in standard deviations of latents."""
-LATENT_WEIGHT = 0.1
-"""Weight of the squared shift of latents against the squared error of the pose."""
+SAMPLES = 256  # seeds from which mean and standard deviation of poses are estimated
+MAX_DEVIATION = 2.0  # standard deviations to which a pose is clamped: rarer poses are drawn badly
+STEPS, LR = 40, 0.05  # of Adam; the learning rate is in standard deviations of latents
+LATENT_WEIGHT = 0.1  # of the squared shift of latents against the squared error of the pose
 
 
 def pose(points: Tensor) -> Tensor:
@@ -72,9 +68,6 @@ class PoseMatcher:
 @torch.no_grad()
 def _statistics(generator: StyledGenerator) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (4,) of the poses of samples."""
-    device = next(generator.parameters()).device
-    seeds = range(SAMPLES)
-    labels = {name: label.to(device) for name, label in generator.draw(seeds).items()}
-    ws = generator.styles(latents(seeds, generator.z_dim).to(device), labels)
+    ws = styles_of_seeds(generator, range(SAMPLES))
     poses = torch.cat([pose(landmarks.find(generator.synthesise(part))) for part in ws.split(32)])
     return poses.mean(0), poses.std(0)

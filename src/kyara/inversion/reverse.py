@@ -21,33 +21,27 @@ from torch import Tensor
 
 from kyara.files.pictures import quantise
 from kyara.inversion import traits
+from kyara.inversion.latents import styles_of_seeds
 from kyara.models.base import StyledGenerator, latents
 
 Colours = Literal["labels", "mean", "photo"]
 """Source of the fine styles: the child's mean for some labels, its overall mean, or the photo."""
-TRUNCATIONS = (1.0, 0.7)
-"""Truncations of the coarse styles that are tried."""
+TRUNCATIONS = (1.0, 0.7)  # of the coarse styles that are tried
 DRAWS = (None, 0, 1, 2)
 """Fine styles that are tried: the mean (None), or random ones for each photo. With the mean alone all characters would
 have the same shading."""
-FINE_TRUNCATION = 0.9
-"""Truncation of random fine styles."""
-PAIRS = 24
-"""Pairs of pictures from which `colour_layer` is measured."""
+FINE_TRUNCATION = 0.9  # of random fine styles
+PAIRS = 24  # of pictures, from which `colour_layer` is measured
 
 
 @dataclass(frozen=True)
 class Variant:
     """One way to draw a photo."""
 
-    truncation: float
-    """Truncation of the coarse styles."""
-    layer: int
-    """The photo's styles are used before this layer."""
-    colours: Colours
-    """Source of the styles from this layer on."""
-    draw: int | None = None
-    """Number of the random fine styles; None is the mean."""
+    truncation: float  # of the coarse styles
+    layer: int  # the photo's styles are used before this layer
+    colours: Colours  # source of the styles from this layer on; "photo" only beyond the last
+    draw: int | None = None  # number of the random fine styles; None is the mean
 
 
 def variants(child: StyledGenerator, colours: Colours, layer: int) -> list[Variant]:
@@ -68,34 +62,25 @@ def draw(
     seeds: Sequence[int],
     match_pose: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws every variant of every photo.
+    """Draws every variant of every photo: styles (B, V, layers, w_dim) and pictures (B, V, H, W, 3) uint8, both on the
+    device.
 
-    Args:
-        generator: Makes the pictures: the child, or a blend of parent and child.
-        child: Gives means and random styles.
-        ws: The styles found in the parent, (B, layers, w_dim).
-        labels: The child's labels by attribute, (B,) each.
-        tried: V variants.
-        seeds: Of the random fine styles, (B,).
-        match_pose: Adjusts styles (B, layers, w_dim) before a layer.
-
-    Returns:
-        Styles (B, V, layers, w_dim) and pictures (B, V, H, W, 3) uint8, both on the device.
-    """
+    `generator` makes the pictures: the child, or a blend of it with the parent. `ws` (B, layers, w_dim) are the styles
+    found in the parent, `labels` (B,) the child's by attribute, `seeds` (B,) those of the random fine styles, and
+    `match_pose` adjusts styles (B, layers, w_dim) before a layer."""
     mean = child.mean_w(len(ws))  # (B, layers, w_dim)
     index = torch.arange(ws.shape[1], device=ws.device)[:, None]
     styles, pictures = [], []
     matched: dict[tuple[float, int, str], Tensor] = {}
     for variant in tried:
-        fine = None if variant.colours == "photo" else _fine_styles(child, variant, seeds, labels)
-        coarse = mean.lerp(ws, variant.truncation)
-        key = variant.truncation, variant.layer, variant.colours
+        coarse, own = mean.lerp(ws, variant.truncation), index < variant.layer
+        fine = coarse if variant.colours == "photo" else _fine_styles(child, variant, seeds, labels)
         if match_pose is not None:
+            key = variant.truncation, variant.layer, variant.colours
             if key not in matched:
-                mixed = coarse if fine is None else torch.where(index < variant.layer, coarse, fine)
-                matched[key] = match_pose(mixed, variant.layer)
+                matched[key] = match_pose(torch.where(own, coarse, fine), variant.layer)
             coarse = matched[key]
-        styles.append(coarse if fine is None else torch.where(index < variant.layer, coarse, fine))
+        styles.append(torch.where(own, coarse, fine))
         pictures.append(quantise(generator.synthesise(styles[-1])))
     return torch.stack(styles, 1), torch.stack(pictures, 1)
 
@@ -117,9 +102,7 @@ def colour_layer(generator: StyledGenerator) -> int:
     """The first layer that decides over colours rather than shapes. For each layer, pictures get the styles of others
     from that layer on; the layer is chosen at which colours move towards the other picture by the most more than edges
     do."""
-    device = next(generator.parameters()).device
-    labels = {name: label.to(device) for name, label in generator.draw(range(2 * PAIRS)).items()}
-    ws = generator.styles(latents(range(2 * PAIRS), generator.z_dim).to(device), labels)
+    ws = styles_of_seeds(generator, range(2 * PAIRS))
     a, b = ws[:PAIRS], ws[PAIRS:]
     ends = [generator.synthesise(x).clamp(-1, 1) for x in (a, b)]
     gains = []
@@ -152,18 +135,14 @@ def _edges(pictures: Tensor) -> Tensor:
     return torch.cat([down.flatten(1), right.flatten(1)], 1)
 
 
-def labels_of_photos(
-    photos: Sequence[np.ndarray], attributes: Mapping[str, Sequence[str]], fixed: Mapping[str, int]
-) -> list[dict[str, int]]:
-    """The labels with which each photo (H, W, 3) uint8 is drawn: its colours of hair and eyes, as far as `attributes`
-    have them, and those in `fixed` for all."""
-    measures = ("hair", traits.hair, traits.HAIR_COLOURS), ("eyes", traits.eyes, traits.EYE_COLOURS)
-    found = []
-    for photo in photos:
-        labels = {}
-        for name, measure, named in measures:
-            value = traits.nearest(measure(photo), named, attributes.get(name, ()))
-            if value is not None:
-                labels[name] = attributes[name].index(value)
-        found.append({**labels, **fixed})
-    return found
+def labels_of_photo(
+    photo: np.ndarray, attributes: Mapping[str, Sequence[str]], fixed: Mapping[str, int]
+) -> dict[str, int]:
+    """The labels with which a photo (H, W, 3) uint8 is drawn: its colours of hair and eyes, as far as `attributes` have
+    them, and those in `fixed`."""
+    labels = {}
+    for name, measure, named in (("hair", traits.hair, traits.HAIR_COLOURS), ("eyes", traits.eyes, traits.EYE_COLOURS)):
+        value = traits.nearest(measure(photo), named, attributes.get(name, ()))
+        if value is not None:
+            labels[name] = attributes[name].index(value)
+    return {**labels, **fixed}

@@ -7,74 +7,53 @@ and stops early. Pivotal tuning (Roich et al. 2021) then fine-tunes the generato
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.inversion.latents import LatentSpace
+from kyara.inversion.latents import LatentSpace, autocast
 from kyara.models.base import StyledGenerator
-from kyara.perception.lpips import Features, PerceptualDistance
-from kyara.training.runtime import has_bfloat16
+from kyara.perception.lpips import PerceptualDistance
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
     """Settings of the optimisation. Weights are of means over a picture."""
 
-    space: Literal["w+", "w"] = "w+"
-    """One style per layer, or one for all layers."""
-    start: Literal["encoder", "mean"] = "encoder"
-    """Initial latents: the encoder's prediction, or zero."""
-    steps: int = 200
-    """Maximum number of steps."""
-    lr: float = 0.05
-    """Learning rate of Adam, in standard deviations of latents."""
-    warm_up: float = 0.05
-    """Share of the steps in which the learning rate rises linearly from zero."""
-    decay: float = 0.5
-    """Share of the steps, at the end, in which it falls to zero along a cosine."""
-    pixels: float = 10.0
-    """Weight of the mean squared error of pixels in [-1, 1], beside the perceptual distance."""
-    prior: float = 0.01
-    """Weight of the squared length of latents."""
-    noise: bool = False
-    """Also optimises the noise maps. Pictures come nearer, but the latents explain less of them."""
-    noise_weight: float = 1e3
-    """Weight of `noise_regularisation`."""
-    patience: int = 40
-    """Stops after so many steps that improve the distance by less than `min_gain`."""
-    min_gain: float = 0.01
-    """As a share of the distance."""
+    space: Literal["w+", "w"] = "w+"  # one style per layer, or one for all layers
+    start: Literal["encoder", "mean"] = "encoder"  # initial latents: the encoder's prediction, or zero
+    steps: int = 200  # at most
+    lr: float = 0.05  # learning rate of Adam, in standard deviations of latents
+    warm_up: float = 0.05  # share of the steps in which the learning rate rises linearly from zero
+    decay: float = 0.5  # share of the steps, at the end, in which it falls to zero along a cosine
+    pixels: float = 10.0  # weight of the mean squared error of pixels in [-1, 1], beside the perceptual distance
+    prior: float = 0.01  # weight of the squared length of latents
+    noise: bool = False  # also optimises the noise maps: pictures come nearer, but the latents explain less of them
+    noise_weight: float = 1e3  # of `noise_regularisation`
+    patience: int = 40  # stops after so many steps that improve the distance by less than `min_gain`
+    min_gain: float = 0.01  # as a share of the distance
 
 
 @dataclasses.dataclass
 class SearchResult:
     """Latents of a batch of pictures."""
 
-    u: Tensor
-    """Whitened latents, (B, layers, w_dim)."""
-    ws: Tensor
-    """The styles, (B, layers, w_dim)."""
-    noise: list[Tensor] | None
-    """Optimised noise maps (B, 1, H, W), the coarsest first; None: the generator's own."""
-    pictures: Tensor
-    """The generator's pictures, (B, 3, H, W) in [-1, 1]."""
-    distance: Tensor
-    """Perceptual distance of each to its target, (B,)."""
+    u: Tensor  # whitened latents, (B, layers, w_dim)
+    ws: Tensor  # the styles, (B, layers, w_dim)
+    noise: list[Tensor] | None  # optimised noise maps (B, 1, H, W), the coarsest first; None: the generator's own
+    pictures: Tensor  # the generator's, (B, 3, H, W) in [-1, 1]
+    distance: Tensor  # perceptual, of each to its target, (B,)
     steps: int
     seconds: float
 
 
-CHECK_INTERVAL = 10
-"""Steps between two readings of the distance: each waits for the device."""
+CHECK_INTERVAL = 10  # steps between two readings of the distance: each waits for the device
 
 
 class EarlyStopping:
@@ -96,76 +75,41 @@ def search(
     """The latents of pictures (B, 3, H, W) in [-1, 1], of the generator's size. Deterministic; pictures influence each
     other only through the number of steps."""
     settings = settings or SearchSettings()
-    start = time.perf_counter()
-    generator = space.generator
-    with torch.inference_mode(False), _frozen(generator):
+    start, generator = time.perf_counter(), space.generator
+    with torch.inference_mode(False):
         target = pictures.clone()
-        with torch.no_grad(), _autocast(target):
+        with torch.no_grad(), autocast(target):
             features = perceptual.features(target)
-        u = _initial(target, space, settings).requires_grad_(True)
-        noise = _noise_of(generator, len(target)) if settings.noise else None
-        adam = torch.optim.Adam([u, *(noise or [])], lr=settings.lr, betas=(0.9, 0.99), fused=True)
+        mean = torch.zeros(len(target), *space.shape, device=target.device)
+        u = space.encode(target) if settings.start == "encoder" else mean
+        u = (u if settings.space == "w+" else u.mean(1, keepdim=True)).requires_grad_(True)
+        maps = generator.noise_maps() if settings.noise else []
+        noise = [m.detach().repeat(len(target), 1, 1, 1).requires_grad_(True) for m in maps]
+        adam = torch.optim.Adam([u, *noise], lr=settings.lr, betas=(0.9, 0.99), fused=True)
         stop, step = EarlyStopping(settings.patience, settings.min_gain), 0
         for step in range(settings.steps):
-            progress = step / settings.steps
             for group in adam.param_groups:
-                group["lr"] = settings.lr * lr_multiplier(progress, settings.warm_up, settings.decay)
-            tried = u if settings.space == "w+" else u.expand(-1, space.shape[0], -1)
-            distance, loss = _losses(space, tried, noise, target, features, perceptual, settings)
+                group["lr"] = settings.lr * lr_multiplier(step / settings.steps, settings.warm_up, settings.decay)
+            tried = u.expand(-1, space.shape[0], -1)
+            with autocast(target):
+                made = generator.synthesise(space.styles(tried), noise or None).float()
+                distance = perceptual.distance(perceptual.features(made), features)
+            distance = distance * perceptual.weight + settings.pixels * (made - target).square().mean((1, 2, 3))
+            loss = distance + settings.prior * tried.square().mean((1, 2))
+            if noise:
+                loss = loss + settings.noise_weight * torch.stack([noise_regularisation(m) for m in noise]).sum(0)
             adam.zero_grad()
             loss.sum().backward()
             adam.step()
-            if noise:
-                _normalise(noise)
+            _normalise(noise)
             if step % CHECK_INTERVAL == CHECK_INTERVAL - 1 and stop(float(distance.detach().mean())):
                 break
-        u = u.detach().expand(-1, space.shape[0], -1).contiguous()
-        noise = [m.detach() for m in noise] if noise else None
-        return _result(space, u, noise, target, perceptual, step + 1, time.perf_counter() - start)
-
-
-def _initial(target: Tensor, space: LatentSpace, settings: SearchSettings) -> Tensor:
-    if settings.start == "encoder":
-        u = space.encode(target)
-    else:
-        u = torch.zeros(len(target), *space.shape, device=target.device)
-    return u if settings.space == "w+" else u.mean(1, keepdim=True)
-
-
-def _losses(
-    space: LatentSpace,
-    u: Tensor,
-    noise: list[Tensor] | None,
-    target: Tensor,
-    features: Features,
-    perceptual: PerceptualDistance,
-    settings: SearchSettings,
-) -> tuple[Tensor, Tensor]:
-    """The distance of each picture to its target, and the loss, (B,) each."""
-    with _autocast(target):
-        pictures = space.generator.synthesise(space.styles(u), noise).float()
-        distance = perceptual.distance(perceptual.features(pictures), features)
-    distance = distance * perceptual.weight + settings.pixels * (pictures - target).square().mean((1, 2, 3))
-    loss = distance + settings.prior * u.square().mean((1, 2))
-    if noise:
-        loss = loss + settings.noise_weight * torch.stack([noise_regularisation(m) for m in noise]).sum(0)
-    return distance, loss
-
-
-@torch.no_grad()
-def _result(
-    space: LatentSpace,
-    u: Tensor,
-    noise: list[Tensor] | None,
-    target: Tensor,
-    perceptual: PerceptualDistance,
-    steps: int,
-    seconds: float,
-) -> SearchResult:
-    ws = space.styles(u)
-    pictures = space.generator.synthesise(ws, noise).clamp(-1, 1)
-    distance = perceptual.distance(perceptual.features(pictures), perceptual.features(target))
-    return SearchResult(u, ws, noise, pictures, distance, steps, seconds)
+        with torch.no_grad():
+            u = u.detach().expand(-1, space.shape[0], -1).contiguous()
+            ws, found = space.styles(u), [m.detach() for m in noise] or None
+            made = generator.synthesise(ws, found).clamp(-1, 1)
+            distance = perceptual.distance(perceptual.features(made), perceptual.features(target))
+        return SearchResult(u, ws, found, made, distance, step + 1, time.perf_counter() - start)
 
 
 def lr_multiplier(progress: float, warm_up: float, decay: float) -> float:
@@ -187,10 +131,6 @@ def noise_regularisation(noise: Tensor) -> Tensor:
         noise = F.avg_pool2d(noise, 2)
 
 
-def _noise_of(generator: StyledGenerator, count: int) -> list[Tensor]:
-    return [m.detach().repeat(count, 1, 1, 1).requires_grad_(True) for m in generator.noise_maps()]
-
-
 @torch.no_grad()
 def _normalise(noise: list[Tensor]) -> None:
     for m in noise:
@@ -207,8 +147,11 @@ def tune(
     defaults = SearchSettings()
     with torch.inference_mode(False):
         target, ws = pictures.clone(), found.ws.clone()
-        weights = _synthesis_weights(generator, ws)
-        adam = torch.optim.Adam([w.requires_grad_(True) for w in weights], lr=3e-4, betas=(0.9, 0.99), fused=True)
+        parameters = [*generator.requires_grad_(True).parameters()]
+        grads = torch.autograd.grad(generator.synthesise(ws[:1]).sum(), parameters, allow_unused=True)
+        generator.requires_grad_(False)
+        weights = [p.requires_grad_(True) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
+        adam = torch.optim.Adam(weights, lr=3e-4, betas=(0.9, 0.99), fused=True)
         with torch.no_grad():
             features = perceptual.features(target)
         stop = EarlyStopping(defaults.patience, defaults.min_gain)
@@ -223,27 +166,3 @@ def tune(
             if step % CHECK_INTERVAL == CHECK_INTERVAL - 1 and stop(float(loss.detach())):
                 break
     return generator.requires_grad_(False)
-
-
-def _synthesis_weights(generator: StyledGenerator, ws: Tensor) -> list[torch.nn.Parameter]:
-    """The parameters that pictures depend on, given their styles."""
-    generator.requires_grad_(True)
-    parameters = list(generator.parameters())
-    grads = torch.autograd.grad(generator.synthesise(ws[:1]).sum(), parameters, allow_unused=True)
-    generator.requires_grad_(False)
-    return [parameter for parameter, grad in zip(parameters, grads, strict=True) if grad is not None]
-
-
-@contextlib.contextmanager
-def _frozen(generator: StyledGenerator) -> Iterator[None]:
-    """The weights have no gradients while the context is active."""
-    trainable = [parameter.requires_grad_(False) for parameter in generator.parameters() if parameter.requires_grad]
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-def _autocast(like: Tensor) -> torch.autocast:
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=has_bfloat16(like.device))

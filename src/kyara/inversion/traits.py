@@ -13,23 +13,16 @@ import numpy as np
 
 from kyara.labels.colours import lab as colours_to_lab
 
-HAIR = (0.0, 0.12, 0.28, 0.72)
-"""Top, bottom, left and right of the area that is mostly hair, as shares of the sides."""
-SKIN = (0.55, 0.70, 0.30, 0.70)
-"""The same for an area that is skin on all faces."""
+HAIR = (0.0, 0.12, 0.28, 0.72)  # top, bottom, left and right of the area that is mostly hair, as shares of the sides
+SKIN = (0.55, 0.70, 0.30, 0.70)  # the same for an area that is skin on all faces
 SKIN_DISTANCE = 14.0
 """Pixels nearer to the colour of the skin do not count as hair, if a quarter of the area is farther away."""
-EYES = ((0.342, 0.466), (0.656, 0.466))
-"""Centres (x, y) of the eyes, as shares of the side."""
-WEIGHTS = np.array([0.5, 1.0, 1.0])
-"""Weights of L*, a* and b* in distances. Lightness depends on the lighting."""
-IRIS = 0.03
-"""Radius of an iris, as a share of the side."""
-LAYOUT = 16
-"""Cells on a side of the grid on which lightness is compared."""
+EYES = ((0.342, 0.466), (0.656, 0.466))  # centres (x, y), as shares of the side
+WEIGHTS = np.array([0.5, 1.0, 1.0])  # of L*, a* and b* in distances: lightness depends on the lighting
+IRIS = 0.03  # radius, as a share of the side
+LAYOUT = 16  # cells on a side of the grid on which lightness is compared
 
-Colours = Mapping[str, Sequence[tuple[int, int, int]]]
-"""Name -> examples in sRGB."""
+Colours = Mapping[str, Sequence[tuple[int, int, int]]]  # name -> examples in sRGB
 
 HAIR_COLOURS: Colours = {
     "black": [(24, 22, 23)], "brown": [(92, 62, 45), (128, 104, 88)], "blonde": [(200, 168, 120), (170, 148, 122)],
@@ -81,11 +74,6 @@ def nearest(colour: np.ndarray, named: Colours, known: Sequence[str]) -> str | N
     return pairs[int(np.linalg.norm(distance, axis=1).argmin())][0]
 
 
-def colour_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Weighted distance of two CIELAB colours."""
-    return float(np.linalg.norm((a - b) * WEIGHTS))
-
-
 def layout(picture: np.ndarray) -> np.ndarray:
     """Lightness of an aligned face (H, W, 3) uint8 on a grid, (LAYOUT^2,), with mean 0 and length 1."""
     grey = lab(picture)[..., 0]
@@ -100,4 +88,5 @@ def kept(photo: np.ndarray, character: np.ndarray) -> float:
     """How much of a photo a character keeps, 0 to 1, both aligned (H, W, 3) uint8: half for the layout of lightness,
     half for the colour of the hair, which at a distance of 30 counts a third."""
     same_layout = (1 + float(layout(photo) @ layout(character))) / 2
-    return 0.5 * same_layout + 0.5 * math.exp(-colour_distance(hair(photo), hair(character)) / 30)
+    away = float(np.linalg.norm((hair(photo) - hair(character)) * WEIGHTS))
+    return 0.5 * same_layout + 0.5 * math.exp(-away / 30)

@@ -6,20 +6,18 @@ DATA-ATTRIBUTE-questions/ beside the dataset; none is ever overwritten.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TextIO
 
 import numpy as np
 
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.errors import DatasetError, PictureError
-from kyara.files.metadata import rows_csv
-from kyara.files.names import printable
+from kyara.files.metadata import csv_text, rows_csv
+from kyara.files.names import printable, slug
 from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 
 CELL = 128
@@ -29,121 +27,101 @@ CANNOT_TELL = "?"
 
 Answer = tuple[int, str | None]
 """Index of the picture in the dataset and its value: empty if nobody can tell, None if an earlier answer is undone."""
+Asker = Callable[[Dataset, str, Sequence[int], Sequence[str]], Iterator[Answer]]
+"""(dataset, attribute, pictures, known values) -> the answers one by one, maybe not to all. StopAsking ends it."""
 
 
 class StopAsking(Exception):  # noqa: N818 (not an error: the person chose it)
-    """The person wants to stop."""
+    """The person wants to stop, or is to fill in files: `questions`, the contact sheet and the CSV."""
+
+    def __init__(self, questions: tuple[Path, Path] | None = None) -> None:
+        super().__init__()
+        self.questions = questions
 
 
-class Asker(Protocol):
-    """Shows pictures and yields the answers one by one; it may skip pictures. Raises StopAsking at the end."""
-
-    def __call__(
-        self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
-    ) -> Iterator[Answer]: ...
-
-
-class OnTerminal:
-    """Asks line by line. With `fixed`, no other values than the given ones are accepted."""
-
-    def __init__(self, *, fixed: bool = False, answers: TextIO | None = None, questions: TextIO | None = None) -> None:
-        self.fixed = fixed
-        self.answers, self.questions = answers or sys.stdin, questions or sys.stderr
-
-    def __call__(
-        self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
-    ) -> Iterator[Answer]:
-        known, answered = list(values), set[int]()
-        path = write_sheet(dataset, attribute, pictures)
-        help_ = f"answer by number or word; {CANNOT_TELL} nobody can tell, Enter skip, - undo the last one, q stop"
-        self._show(f"\nlook at {path}\n{help_}\n")
-        at = 0
-        while at < len(pictures):
-            choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
-            word = self._ask(f"{attribute} of picture {at + 1}?  [{choices}] ")
-            if word == "q":
-                raise StopAsking
-            if word == "-":
-                at = max(at - 1, 0)
-                if at in answered:
-                    answered.remove(at)
-                    yield pictures[at], None
-                continue
-            if word:
-                value = self._value(word, known)
-                if value is None:
-                    continue
-                answered.add(at)
-                yield pictures[at], value
-            at += 1
-
-    def _value(self, word: str, known: list[str]) -> str | None:
-        """The value that `word` stands for, None if there is none."""
-        if word == CANNOT_TELL:
-            return ""
-        if word in known:
-            return word
-        if word.isdecimal() and 1 <= int(word) <= len(known):
-            return known[int(word) - 1]
-        matches = [value for value in known if value.startswith(word)]
-        if len(matches) == 1:
-            return matches[0]
-        if self.fixed or matches or word.isdecimal():
-            meant = " or ".join(map(printable, matches))
-            self._show(f"  {word!r} may be {meant}\n" if matches else f"  {word!r} is none of them\n")
-            return None
-        if self._ask(f"  {word!r} is new: type it again to add it ") != word:
-            return None
-        known.append(word)
-        return word
-
-    def _show(self, text: str) -> None:
-        self.questions.write(text)
-        self.questions.flush()
-
-    def _ask(self, prompt: str) -> str:
-        self._show(prompt)
-        line = self.answers.readline()
-        if not line:
+def on_terminal(
+    dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str], *, fixed: bool = False
+) -> Iterator[Answer]:
+    """Asks line by line, on stderr. With `fixed`, only `values` are accepted. An `Asker`."""
+    known, answered = list(values), set[int]()
+    path = write_sheet(dataset, attribute, pictures)
+    help_ = f"answer by number or word; {CANNOT_TELL} nobody can tell, Enter skip, - undo the last one, q stop"
+    _show(f"\nlook at {path}\n{help_}\n")
+    at = 0
+    while at < len(pictures):
+        choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
+        word = _prompt(f"{attribute} of picture {at + 1}?  [{choices}] ")
+        if word == "q":
             raise StopAsking
-        return line.strip()
+        if word == "-":
+            at = max(at - 1, 0)
+            if at in answered:
+                answered.remove(at)
+                yield pictures[at], None
+            continue
+        if word:
+            value = _value(word, known, fixed)
+            if value is None:
+                continue
+            answered.add(at)
+            yield pictures[at], value
+        at += 1
 
 
-class InFiles:
-    """Asks nobody now, but leaves the sheet and a CSV to fill in: `written`."""
+def _value(word: str, known: list[str], fixed: bool) -> str | None:
+    """The value that `word` stands for, None if there is none. A new one is added to `known`."""
+    if word == CANNOT_TELL:
+        return ""
+    if word in known:
+        return word
+    if word.isdecimal() and 1 <= int(word) <= len(known):
+        return known[int(word) - 1]
+    matches = [value for value in known if value.startswith(word)]
+    if len(matches) == 1:
+        return matches[0]
+    if fixed or matches or word.isdecimal():
+        meant = " or ".join(map(printable, matches))
+        _show(f"  {word!r} may be {meant}\n" if matches else f"  {word!r} is none of them\n")
+        return None
+    if _prompt(f"  {word!r} is new: type it again to add it ") != word:
+        return None
+    known.append(word)
+    return word
 
-    def __init__(self) -> None:
-        self.written: tuple[Path, Path] | None = None
 
-    def __call__(
-        self, dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]
-    ) -> Iterator[Answer]:
-        picture = write_sheet(dataset, attribute, pictures)
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("number", "file_name", "value"))
-        for number, i in enumerate(pictures, 1):
-            writer.writerow((number, dataset.names[i], ""))
-        table, content = picture.with_suffix(".csv"), text.getvalue().encode("utf-8")
-        write_atomic(table, lambda temporary: temporary.write_bytes(content))
-        self.written = picture, table
+def _show(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _prompt(text: str) -> str:
+    _show(text)
+    line = sys.stdin.readline()
+    if not line:
         raise StopAsking
-        yield  # makes this a generator, like every Asker
+    return line.strip()
+
+
+def in_files(dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]) -> Iterator[Answer]:
+    """Asks nobody now, but leaves the sheet and a CSV to fill in. An `Asker`."""
+    picture = write_sheet(dataset, attribute, pictures)
+    rows = [(number, dataset.names[i], "") for number, i in enumerate(pictures, 1)]
+    table, text = picture.with_suffix(".csv"), csv_text([("number", "file_name", "value"), *rows])
+    write_atomic(table, lambda temporary: temporary.write_bytes(text.encode()))
+    raise StopAsking((picture, table))
+    yield  # makes this a generator, like every Asker
 
 
 def write_sheet(dataset: Dataset, attribute: str, pictures: Sequence[int]) -> Path:
     """Writes the numbered contact sheet of these pictures as a new PNG."""
     path = dataset.path.resolve()
     name = path.stem if path.suffix.lower() == ".zip" else path.name
-    safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in attribute)
-    folder = path.with_name(f"{name}-{safe}-questions")
+    folder = path.with_name(f"{name}-{slug(attribute)}-questions")
     folder.mkdir(exist_ok=True)
-    number = 1
-    while any((folder / f"{number:04d}{suffix}").exists() for suffix in (".png", ".csv")):
-        number += 1
-    cells = [numbered(_cell(dataset, i), place) for place, i in enumerate(pictures, 1)]
-    write_png(folder / f"{number:04d}.png", sheet(cells))
-    return folder / f"{number:04d}.png"
+    new = (folder / f"{number:04d}.png" for number in itertools.count(1))
+    path = next(path for path in new if not path.exists() and not path.with_suffix(".csv").exists())
+    write_png(path, sheet([numbered(_cell(dataset, i), place) for place, i in enumerate(pictures, 1)]))
+    return path
 
 
 def _cell(dataset: Dataset, i: int) -> np.ndarray:
@@ -160,25 +138,24 @@ def _cell(dataset: Dataset, i: int) -> np.ndarray:
 def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> list[tuple[int, str]]:
     """The answers in a CSV with the columns file_name and value. Rows without a value are skipped; ? means that nobody
     can tell. With `values`, any other value is an error. DatasetError names the malformed line."""
+    where = f"--answers {path}"
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"--answers {path}: cannot be read ({error}); give a CSV in UTF-8") from error
+        raise DatasetError(f"{where}: cannot be read ({error}); give a CSV in UTF-8") from error
     found: dict[int, str] = {}
     stored = {name: i for i, name in enumerate(dataset.names)}
-    for line, name, cells in rows_csv(text, f"--answers {path}"):
+    for line, name, cells in rows_csv(text, where):
         if "value" not in cells:
-            raise DatasetError(f"--answers {path}, line 1: no column value; begin with `file_name,value`")
+            raise DatasetError(f"{where}, line 1: no column value; begin with `file_name,value`")
         value, i = cells["value"], stored.get(name, dataset.find(name))
         if not value:
             continue
         if i is None:
-            raise DatasetError(f"--answers {path}, {line}: {dataset.path} has no picture {printable(name)}")
+            raise DatasetError(f"{where}, {line}: {dataset.path} has no picture {printable(name)}")
         if values and value not in (*values, CANNOT_TELL):
-            raise DatasetError(
-                f"--answers {path}, {line}: {printable(value)} is not among --values {', '.join(values)}"
-            )
+            raise DatasetError(f"{where}, {line}: {printable(value)} is not among --values {', '.join(values)}")
         value = "" if value == CANNOT_TELL else value
         if found.setdefault(i, value) != value:
-            raise DatasetError(f"--answers {path}, {line}: {printable(name)} has another value above; keep one of them")
+            raise DatasetError(f"{where}, {line}: {printable(name)} has another value above; keep one of them")
     return list(found.items())

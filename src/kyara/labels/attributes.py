@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from kyara.files.archive import Folder, Zip
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, open_dataset
 from kyara.files.errors import DatasetError
-from kyara.files.metadata import rows_csv
+from kyara.files.metadata import csv_text, rows_csv
 
 METADATA, LABELS = "metadata.csv", "labels.csv"
 COLUMNS = ("file_name", "attribute", "value", "probability", "by")
@@ -50,8 +50,8 @@ class Label:
         return {PERSON: 2, SOURCE: 1}.get(self.by, 0)
 
 
-Labels = dict[tuple[str, str], Label]
-"""By file name and attribute."""
+Key = tuple[str, str]
+"""File name and attribute."""
 
 
 def read_labels(dataset: Dataset) -> list[Label]:
@@ -69,16 +69,13 @@ def read_labels(dataset: Dataset) -> list[Label]:
     return found
 
 
-def write_labels(
-    dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[tuple[str, str]] = frozenset()
-) -> None:
+def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[Key] = ()) -> None:
     """Merges `labels` into those on disk, and writes metadata.csv and labels.csv into the folder or .zip.
 
-    A label replaces the one on disk unless that one takes precedence; the labels of `withdrawn`, (file name,
-    attribute), are dropped before. The dataset is read again first, so that nothing written since it was opened is
-    lost; `dataset`, which may be a subset, is updated. One with metadata in another format gains an equivalent
-    metadata.csv. An interruption leaves each label either old or new. DatasetError, with nothing written, if a label
-    cannot be stored so that it is read back.
+    A label replaces the one on disk unless that one takes precedence; those of `withdrawn` are dropped before. The
+    dataset is read again first, so that nothing written since it was opened is lost; `dataset`, which may be a subset,
+    is updated. One with metadata in another format gains an equivalent metadata.csv. An interruption leaves each label
+    either old or new. DatasetError, with nothing written, if a label cannot be stored so that it is read back.
     """
     whole = open_dataset(dataset.path)
     assert isinstance(whole.files, Folder | Zip)
@@ -88,7 +85,7 @@ def write_labels(
     for name, reason in whole.files.ignored:
         if name in (metadata, origins):
             raise DatasetError(f"{whole.path / name}: {reason}; remove it, and a new one is written")
-    known: Labels = {(label.file_name, label.attribute): label for label in read_labels(whole)}
+    known = {(label.file_name, label.attribute): label for label in read_labels(whole)}
     merged, names = {key: label for key, label in known.items() if key not in withdrawn}, set(whole.names)
     for label in labels:
         label = _checked(label, whole, names)
@@ -158,7 +155,7 @@ def _checked(label: Label, dataset: Dataset, names: Container[str]) -> Label:
         raise DatasetError(f"{dataset.path / label.file_name}: {error}") from error
 
 
-def _table(dataset: Dataset, labels: Labels, withdrawn: Collection[tuple[str, str]]) -> bytes:
+def _table(dataset: Dataset, labels: Mapping[Key, Label], withdrawn: Collection[Key]) -> bytes:
     """metadata.csv with these labels, and with the other columns and rows of the present metadata."""
     rows: list[dict[str, str]] = []
     of: dict[str, dict[str, str]] = {}  # picture -> its row
@@ -173,8 +170,9 @@ def _table(dataset: Dataset, labels: Labels, withdrawn: Collection[tuple[str, st
             rows.append({"file_name": label.file_name.removeprefix(dataset.base)})
             of[label.file_name] = rows[-1]
         of[label.file_name][label.attribute] = label.value
-    header, bom = _header(dataset)
-    columns = dict.fromkeys(["file_name", *header] if "file_name" not in header else header)
+    ours = dataset.metadata == dataset.base + METADATA
+    header = next(csv.reader(io.StringIO(dataset.text(METADATA), newline=""))) if ours else ["file_name"]
+    columns = dict.fromkeys(column.strip() for column in header)  # also the empty ones
     for row in rows:
         columns |= dict.fromkeys(row)
     for name, row in of.items():
@@ -182,43 +180,28 @@ def _table(dataset: Dataset, labels: Labels, withdrawn: Collection[tuple[str, st
         if i is None or dataset.names[i] != name:
             raise DatasetError(f"{dataset.path / name}: metadata.csv cannot hold that name; rename the file")
     content = _csv(dataset, METADATA, [*columns], rows)
-    return codecs.BOM_UTF8 + content if bom else content
-
-
-def _header(dataset: Dataset) -> tuple[list[str], bool]:
-    """The columns of a metadata.csv, also the empty ones, and whether it begins with a byte order mark, which some
-    spreadsheets need to read it as UTF-8."""
-    if dataset.metadata != dataset.base + METADATA:
-        return [], False
-    header = next(csv.reader(io.StringIO(dataset.text(METADATA), newline="")))
-    return [column.strip() for column in header], dataset.files.read(dataset.metadata).startswith(codecs.BOM_UTF8)
+    # Some spreadsheets need a byte order mark to read UTF-8.
+    marked = ours and dataset.files.read(dataset.base + METADATA).startswith(codecs.BOM_UTF8)
+    return codecs.BOM_UTF8 + content if marked else content
 
 
 def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
     """labels.csv: all labels except those that came with the data."""
-    rows = [
-        {
-            "file_name": label.file_name.removeprefix(dataset.base),
-            "attribute": label.attribute,
-            "value": label.value,
-            "probability": "" if label.probability is None else f"{label.probability:.4g}",
-            "by": label.by,
-        }
-        for label in sorted(labels, key=lambda label: (label.file_name, label.attribute))
-        if label.by != SOURCE
-    ]
+    rows = []
+    for label in sorted(labels, key=lambda label: (label.file_name, label.attribute)):
+        probability = "" if label.probability is None else f"{label.probability:.4g}"
+        cells = label.file_name.removeprefix(dataset.base), label.attribute, label.value, probability, label.by
+        if label.by != SOURCE:
+            rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return _csv(dataset, LABELS, COLUMNS, rows)
 
 
 def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
     """The table as a file. DatasetError if it would not be read back unchanged: names and values come from outside."""
     where = f"{dataset.path / dataset.base / file}"
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    table = csv_text([columns, *([row.get(column, "") for column in columns] for row in rows)])
     try:
-        content = text.getvalue().encode("utf-8")
+        content = table.encode("utf-8")
         again = [(name, values) for _, name, values in rows_csv(content.decode("utf-8"), where)]
     except ValueError as error:
         raise DatasetError(f"{where}: cannot be written ({error}); rename that file or shorten that value") from error

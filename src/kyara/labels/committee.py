@@ -11,11 +11,12 @@ predicted by members that were not trained on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss, one_hot
 
 Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
 """(features (n, F), labels (n,), number of values V, strength) -> a function from features (m, F) to log probabilities
@@ -28,10 +29,13 @@ PRIOR_ANSWERS = 10.0
 """Strength of the prior that all members have the same weight, as a number of answers."""
 COMPONENTS = 128
 """Principal components of the features that are used."""
+L2 = (1e-4, 1e-3, 1e-2)
+"""Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2."""
+NEAREST = (3.0, 7.0, 15.0, 31.0)
+"""Strengths of `neighbours`: the number of neighbours."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A learner, its features, and the strengths that cross-validation chooses from."""
 
     features: Tensor
@@ -43,11 +47,7 @@ class Member:
 def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
     """The three members, from two kinds of features of every picture, (N, F) and (N, G)."""
     first, second = _scaled(embedding), _scaled(colours)
-    return [
-        Member(first, logistic, L2),
-        Member(first, neighbours, NEAREST),
-        Member(second, logistic, L2),
-    ]
+    return [Member(first, logistic, L2), Member(first, neighbours, NEAREST), Member(second, logistic, L2)]
 
 
 def _scaled(features: np.ndarray) -> Tensor:
@@ -63,24 +63,16 @@ def _scaled(features: np.ndarray) -> Tensor:
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
 
-# --- the learners
-
-L2 = (1e-4, 1e-3, 1e-2)
-"""Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2."""
-NEAREST = (3.0, 7.0, 15.0, 31.0)
-"""Strengths of `neighbours`: the number of neighbours."""
-
-
 def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
     """Multinomial logistic regression with an L2 penalty. A `Learner`."""
     n = len(labels)
     x = torch.cat([features, torch.ones(n, 1)], 1)  # (n, F + 1), for the biases
-    one_hot = torch.nn.functional.one_hot(labels, values).float()  # (n, V)
+    target = one_hot(labels, values).float()  # (n, V)
     # The bias is regularised too: that of a value without an answer would go to minus infinity.
     penalty = torch.tensor([strength] * features.shape[1] + [1e-3])
 
     def gradient(weight: Tensor) -> Tensor:
-        return x.T @ ((x @ weight).softmax(1) - one_hot) / n + penalty[:, None] * weight
+        return x.T @ ((x @ weight).softmax(1) - target) / n + penalty[:, None] * weight
 
     bound = x.T @ x / (2 * n) + torch.diag(penalty)  # the Hessian of a softmax is at most 1/2
     weight = _minimise(gradient, torch.zeros(x.shape[1], values), bound)
@@ -112,20 +104,17 @@ def _minimise(gradient: Callable[[Tensor], Tensor], start: Tensor, bound: Tensor
 def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
     """The nearest answers vote, weighted by a Gaussian whose width is the distance of the farthest of them; the
     frequencies of the values count as one more vote. A `Learner`."""
-    one_hot = torch.nn.functional.one_hot(labels, values).float()  # (n, V)
-    prior = (one_hot.sum(0) + 1) / (len(labels) + values)
+    answers = one_hot(labels, values).float()  # (n, V)
+    prior = (answers.sum(0) + 1) / (len(labels) + values)
     k = min(int(strength), len(labels))
 
     def predict(x: Tensor) -> Tensor:
         distance, nearest = torch.cdist(x, features).topk(k, largest=False)  # (m, k)
         weight = torch.exp(-(distance.square() / (distance[:, -1:].square() + 1e-12)))
-        votes = (weight[:, :, None] * one_hot[nearest]).sum(1) + prior  # (m, V)
+        votes = (weight[:, :, None] * answers[nearest]).sum(1) + prior  # (m, V)
         return (votes / votes.sum(1, keepdim=True)).log()
 
     return predict
-
-
-# --- the committee
 
 
 class Committee:
@@ -151,7 +140,7 @@ class Committee:
         for member in members:
             x = member.features[index]
             tried = [_cross_validated(member.learner, x, y, values, s, fold) for s in member.strengths]
-            best = int(np.argmin([float(_nll(logs, y)) for logs in tried]))
+            best = int(np.argmin([float(nll_loss(logs, y)) for logs in tried]))
             held_out.append(tried[best])
             predictions.append(member.learner(x, y, values, member.strengths[best])(member.features))
         unseen, all_logs = torch.stack(held_out), torch.stack(predictions)  # (M, n, V), (M, N, V)
@@ -188,10 +177,6 @@ def _cross_validated(learner: Learner, x: Tensor, y: Tensor, values: int, streng
         held = torch.as_tensor(fold == k)
         logs[held] = learner(x[~held], y[~held], values, strength)(x[held])
     return logs
-
-
-def _nll(logs: Tensor, y: Tensor) -> Tensor:
-    return torch.nn.functional.nll_loss(logs, y)
 
 
 def _pool(logs: Tensor, weights: Tensor) -> Tensor:
@@ -234,9 +219,6 @@ def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
         return evidence.T @ (torch.sigmoid(evidence @ scale) - target) + 2 * (scale - prior)
 
     return _minimise(gradient, prior, evidence.T @ evidence / 4 + 2 * torch.eye(3))
-
-
-# --- questions
 
 
 def questions_worth_asking(

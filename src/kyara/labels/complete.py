@@ -6,6 +6,7 @@ It works for an attribute that has no labels yet. Every answer is on disk before
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import to_float
 from kyara.files.workers import batches, processors
-from kyara.labels.ask import CANNOT_TELL, Asker, InFiles, OnTerminal, StopAsking, read_answers
+from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_terminal, read_answers
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
@@ -26,6 +27,8 @@ from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.training.runtime import pick_device
 
+BATCH = START
+"""Questions at a time, on one contact sheet."""
 COMMITTEE = "committee"
 NO_TAGGER = "none"
 PRECISIONS = (0.99, 0.95, 0.9, 0.8)
@@ -39,7 +42,6 @@ def complete(
     values: Sequence[str] = (),
     answers: Path | None = None,
     questions: int = 100,
-    batch: int = START,
     target: float = 0.95,
     tagger: str = "builtin:tagger",
     device: str = "auto",
@@ -50,48 +52,33 @@ def complete(
 
     The committee learns from the values of a person or of the data. Those of a tagger are not used, and are replaced
     where the committee is sure. Questions are asked on the terminal; where there is none, a contact sheet and a CSV to
-    fill in are written.
+    fill in are written. ValueError or DatasetError says what is wrong, before anything is written.
 
     Args:
         values: The possible values; by default those that occur in the answers.
         answers: A CSV with the columns file_name and value; these answers count first.
         questions: Maximum number of questions.
-        batch: Questions at a time, on one contact sheet.
         target: Precision of what is filled in, 0.5 to 1. Asking ends when all pictures could be filled in with it.
         tagger: The model whose embeddings the committee uses; "none": colours alone.
         ask: Who answers; by default the terminal, or files where there is none.
-
-    Raises:
-        ValueError, DatasetError: says what is wrong, before anything is written.
     """
-    values = _checked(attribute, values, questions=questions, batch=batch, target=target)
-    given = [] if answers is None else read_answers(Path(answers), dataset, values)
-    network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
-    if given:
-        write_labels(dataset, [_answer(dataset, attribute, i, value) for i, value in given])
-    ask = ask or (OnTerminal(fixed=bool(values)) if sys.stdin and sys.stdin.isatty() else InFiles())
-    state = _State(dataset, attribute, values)
-    members = committee_members(dataset, network, state.left_out, workers=workers or processors())
-    state.refresh()
-    asked = _ask(state, members, ask, questions=questions, batch=batch, target=target)
-    written = ask.written if isinstance(ask, InFiles) else None
-    return _fill(state, state.committee(members), target, asked=len(given) + asked, questions=written)
-
-
-def _checked(attribute: str, values: Sequence[str], *, questions: int, batch: int, target: float) -> list[str]:
-    """The values without surrounding blanks. ValueError if an option is invalid."""
     if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
         raise ValueError(f"--complete {attribute!r}: not the name of an attribute; give one such as gender")
-    if questions < 0:
-        raise ValueError(f"--questions {questions}: must be 0 or more")
-    if batch < 1:
-        raise ValueError(f"--batch {batch}: must be 1 or more")
-    if not 0.5 <= target <= 1:
-        raise ValueError(f"--target {target}: it is a precision; give a number from 0.5 to 1")
     stripped = [value.strip() for value in values]
     if len(set(stripped)) < len(stripped) or "" in stripped or CANNOT_TELL in stripped or len(stripped) == 1:
         raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {CANNOT_TELL}")
-    return stripped
+    given = [] if answers is None else read_answers(answers, dataset, stripped)
+    network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
+    if given:
+        write_labels(dataset, [_answer(dataset, attribute, i, value) for i, value in given])
+    if ask is None:
+        terminal = sys.stdin and sys.stdin.isatty()
+        ask = functools.partial(on_terminal, fixed=bool(values)) if terminal else in_files
+    left_out: dict[str, str] = {}
+    members = committee_members(dataset, network, left_out, workers=workers or processors())
+    state = _State(dataset, attribute, stripped, members, left_out)
+    asked, written = _ask(state, ask, questions, target)
+    return _fill(state, target, len(given) + asked, written)
 
 
 def _answer(dataset: Dataset, attribute: str, i: int, value: str) -> Label:
@@ -101,9 +88,11 @@ def _answer(dataset: Dataset, attribute: str, i: int, value: str) -> Label:
 class _State:
     """What is known of the attribute, read again from the dataset after every batch of questions."""
 
-    def __init__(self, dataset: Dataset, attribute: str, values: Sequence[str]) -> None:
-        self.dataset, self.attribute, self.values = dataset, attribute, list(values)
-        self.left_out: dict[str, str] = {}
+    def __init__(
+        self, dataset: Dataset, attribute: str, values: list[str], members: Sequence[Member], left_out: dict[str, str]
+    ) -> None:
+        self.dataset, self.attribute, self.values = dataset, attribute, values
+        self.members, self.left_out = members, left_out
         self.refresh()
 
     def refresh(self) -> None:
@@ -118,11 +107,11 @@ class _State:
         closed = given.keys() | unreadable
         self.open = np.array([i for i in range(len(self.dataset)) if i not in closed], dtype=np.int64)
 
-    def committee(self, members: Sequence[Member]) -> Committee | None:
+    def committee(self) -> Committee | None:
         """The trained committee; None while there are too few answers."""
         if len(self.answered) < START or len(np.unique(self.targets)) < 2 or not len(self.open):
             return None
-        return Committee(members, self.answered, self.targets, len(self.values))
+        return Committee(self.members, self.answered, self.targets, len(self.values))
 
     def answer(self, i: int, value: str | None) -> None:
         """Writes one answer; None undoes it: the picture has the label again that it had before."""
@@ -133,46 +122,45 @@ class _State:
             write_labels(self.dataset, before, withdrawn={(self.dataset.names[i], self.attribute)})
 
 
-def _ask(state: _State, members: Sequence[Member], ask: Asker, *, questions: int, batch: int, target: float) -> int:
+def _ask(state: _State, ask: Asker, questions: int, target: float) -> tuple[int, tuple[Path, Path] | None]:
     """Asks until the committee is sure of all open pictures, or the questions run out. Returns how many pictures were
-    answered; an answer that was undone does not count."""
+    answered, without those whose answer was undone, and the files to fill in, if any."""
     asked = set[int]()
     skipped = np.zeros(len(state.dataset), dtype=bool)
     while True:
-        committee = state.committee(members)
+        committee = state.committee()
         if committee and committee.threshold(state.open, target) <= committee.confidence[state.open].min():
-            break
+            return len(asked), None
         free, left = state.open[~skipped[state.open]], questions - len(asked)
         if left <= 0 or not len(free):
-            break
-        chosen = questions_worth_asking(members[0].features, free, min(batch, left), committee)
+            return len(asked), None
+        chosen = questions_worth_asking(state.members[0].features, free, min(BATCH, left), committee)
         skipped[chosen] = True
+        stopped = None
         try:
             for i, value in ask(state.dataset, state.attribute, chosen.tolist(), state.values):
                 state.answer(i, value)
                 (asked.discard if value is None else asked.add)(i)
-        except StopAsking:
-            state.refresh()
-            break
+        except StopAsking as stop:
+            stopped = stop
         state.refresh()
-    return len(asked)
+        if stopped:
+            return len(asked), stopped.questions
 
 
 def committee_members(
-    dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int, batch: int = 64
+    dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int
 ) -> list[Member]:
     """The members of a committee, with features of all pictures: the tagger's embeddings and colours, or colours alone.
     Pictures that cannot be read go to `left_out`, name -> reason."""
-    embeddings: list[np.ndarray] = []
-    palettes: list[np.ndarray] = []
-    rows: list[int] = []
+    embeddings, palettes, rows = list[np.ndarray](), list[np.ndarray](), list[int]()
     failed: dict[int, Exception] = {}
 
     def load(i: int) -> tuple[np.ndarray, np.ndarray]:
         picture = dataset.picture(i, 2 * max(tagger.size) if tagger else 64)
         return colours(picture), tagger.fit(picture) if tagger else picture[:0]
 
-    for indices, loaded in batches(load, range(len(dataset)), batch=batch, workers=workers, failed=failed):
+    for indices, loaded in batches(load, range(len(dataset)), batch=64, workers=workers, failed=failed):
         rows += indices
         palettes += [palette for palette, _ in loaded]
         if tagger:
@@ -192,35 +180,31 @@ def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray
     return spread
 
 
-def _fill(
-    state: _State,
-    committee: Committee | None,
-    target: float,
-    *,
-    asked: int,
-    questions: tuple[Path, Path] | None,
-) -> CompletionResult:
+def _fill(state: _State, target: float, asked: int, questions: tuple[Path, Path] | None) -> CompletionResult:
     """Writes the values that the committee is sure enough of, and updates those of an earlier committee."""
+    dataset, attribute, open_ = state.dataset, state.attribute, state.open
+    counts = len(dataset), len(open_), len(state.answered), asked
     result = CompletionResult(
-        state.dataset.path, state.attribute, state.values, len(state.dataset), len(state.open), len(state.answered),
-        asked, left_out=state.left_out, questions=questions,
-    )  # fmt: skip
+        dataset.path, attribute, state.values, *counts, left_out=state.left_out, questions=questions
+    )
+    committee = state.committee()
     if committee is None:
         return result
-    confidence = committee.confidence[state.open]
-    sure = state.open[confidence >= committee.threshold(state.open, target)].tolist()
+    confidence = committee.confidence[open_]
+    sure = open_[confidence >= committee.threshold(open_, target)].tolist()
     stale = {i for i, label in state.labels.items() if label.by == COMMITTEE}
-    written = sorted({*sure, *stale.intersection(state.open.tolist())})
+    written = sorted({*sure, *stale.intersection(open_.tolist())})
     values = {i: state.values[committee.chosen[i]] for i in written}
     if written:
-        names, attribute = state.dataset.names, state.attribute
-        found = [Label(names[i], attribute, values[i], float(committee.confidence[i]), COMMITTEE) for i in written]
-        write_labels(state.dataset, found)
+        probability = {i: float(committee.confidence[i]) for i in written}
+        write_labels(
+            dataset, [Label(dataset.names[i], attribute, values[i], probability[i], COMMITTEE) for i in written]
+        )
     return dataclasses.replace(
         result,
-        unknown=len(state.open) - len(sure),
+        unknown=len(open_) - len(sure),
         accuracy=float(confidence.mean()),
         precision=float(committee.confidence[sure].mean()) if sure else None,
         filled=dict(Counter(values[i] for i in sure).most_common()),
-        reach={t: float((confidence >= committee.threshold(state.open, t)).mean()) for t in PRECISIONS},
+        reach={t: float((confidence >= committee.threshold(open_, t)).mean()) for t in PRECISIONS},
     )

@@ -10,12 +10,12 @@ They recognise hundreds of tags that do not exclude each other. Those that name 
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,7 @@ YES_NO = frozenset({"glasses", "hat", "smile", "open_mouth", "closed_eyes"})
 GENDER = {"1girl": "female", "1boy": "male"}
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(NamedTuple):
     """The preprocessing of a kind of tagger."""
 
     side: int
@@ -67,15 +66,12 @@ def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.pad(small, ((y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)), mode="edge")
 
 
-def stretched(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture at that size, whatever its aspect ratio."""
-    return resize(picture, width, height, "bilinear")
-
-
 PREPROCESSING: Mapping[Kind, Preprocessing] = {
     "wd": Preprocessing(448, on_white, lambda pictures: pictures[..., ::-1].astype(np.float32)),
     "deepdanbooru": Preprocessing(512, edge_padded, lambda pictures: pictures.astype(np.float32) / 255),
-    "illustration2vec": Preprocessing(224, stretched, lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN),
+    "illustration2vec": Preprocessing(
+        224, functools.partial(resize, by="bilinear"), lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN
+    ),
 }
 
 
@@ -100,7 +96,8 @@ class OnnxTagger:
         self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         self._dtype = np.float16 if "float16" in entry.type else np.float32
         self._input, self._tags = entry.name, tags
-        self.attributes, self._sources = attributes_of(tags)
+        self._sources = attributes_of(tags)
+        self.attributes: Mapping[str, tuple[str, ...]] = {name: tuple(values) for name, values in self._sources.items()}
         if not self.attributes:
             raise ValueError(f"{path.parent / TAG_LISTS[self.kind]}: no tag such as blue_hair or red_eyes among them")
 
@@ -114,7 +111,7 @@ class OnnxTagger:
         tags = torch.from_numpy(self.tags(to_uint8(pictures)))  # (B, T)
         found = {}
         for attribute, sources in self._sources.items():
-            columns = [tags[:, index].amax(1) if index else 1 - tags[:, sources[1]].amax(1) for index in sources]
+            columns = [tags[:, i].amax(1) if i else 1 - tags[:, sources["yes"]].amax(1) for i in sources.values()]
             values = torch.stack(columns, 1)  # (B, V)
             found[attribute] = values / values.sum(1, keepdim=True).clamp_min(1)
         return found
@@ -129,13 +126,9 @@ class OnnxTagger:
         scaled = self.preprocessing.scale(np.stack([self.fit(picture) for picture in pictures]))
         scaled = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2) if self._channels_first else scaled, self._dtype)
         step = self._batch or len(scaled)
-        rows = []
-        for begin in range(0, len(scaled), step):
-            part = scaled[begin : begin + step]
-            missing = step - len(part)
-            whole = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
-            rows.append(np.asarray(self._session.run(None, {self._input: whole})[0], np.float32)[: len(part)])
-        out = np.concatenate(rows)
+        padded = np.concatenate([scaled, np.repeat(scaled[-1:], -len(scaled) % step, 0)])
+        parts = [self._session.run(None, {self._input: padded[i : i + step]})[0] for i in range(0, len(padded), step)]
+        out = np.concatenate(parts).astype(np.float32)[: len(scaled)]
         if out.shape != (len(scaled), len(self._tags)):
             hint = f"{TAG_LISTS[self.kind]} must be the list that belongs to it"
             raise ValueError(f"{self.path}: outputs {out.shape[1:]} tags, but {len(self._tags)} are listed; {hint}")
@@ -157,32 +150,27 @@ def guess(path: Path) -> Kind:
 def read_tags(path: Path, kind: Kind) -> list[str]:
     """The names of the tags, such as blue_hair, in the order of the network's outputs; empty for tags that do not
     describe the picture, such as names of characters. ValueError if the file is not such a list."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"--kind {kind}: there are {', '.join(get_args(Kind))}")
     try:
         text = path.read_text(encoding="utf-8-sig")
         if kind == "wd":
-            rows = list(csv.DictReader(text.splitlines(), strict=True))
-            return [_plain(row["name"]) if row["category"] == "0" else "" for row in rows]
-        if kind == "deepdanbooru":
-            return [_plain(line) for line in text.splitlines() if line.strip()]
-        tags = json.loads(text)
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            rows = csv.DictReader(text.splitlines(), strict=True)
+            tags = [row["name"] if row["category"] == "0" else "" for row in rows]
+        elif kind == "deepdanbooru":
+            tags = [line for line in text.splitlines() if line.strip()]
+        else:
+            tags = json.loads(text)
+        if not isinstance(tags, list):
             raise TypeError("not a list of texts")
-        return [_plain(tag) for tag in tags]
+        return [tag.strip().lower().replace(" ", "_") for tag in tags]
     except FileNotFoundError as error:
         raise ValueError(f"{path}: not there; it comes with the network and lists its tags") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: not the list of tags of a {kind} tagger ({error!r})") from error
 
 
-def _plain(tag: str) -> str:
-    return tag.strip().lower().replace(" ", "_")
-
-
-def attributes_of(tags: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, list[list[int]]]]:
-    """The attributes in a list of tags: attribute -> values, and for each value the indices of its tags. The `no` of a
-    yes or no has no tag."""
+def attributes_of(tags: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+    """The attributes in a list of tags: attribute -> value -> the indices of its tags. The `no` of a yes or no has no
+    tag."""
     sources: dict[str, dict[str, list[int]]] = {}
     for i, tag in enumerate(tags):
         if match := COLOURS.fullmatch(tag):
@@ -192,8 +180,7 @@ def attributes_of(tags: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict
             sources.setdefault("gender", {}).setdefault(GENDER[tag], []).append(i)
         elif tag in YES_NO:
             sources[tag] = {"no": [], "yes": [i]}
-    ordered = {name: dict(sorted(values.items())) for name, values in sources.items() if len(values) > 1}
-    return {n: tuple(v) for n, v in ordered.items()}, {n: list(v.values()) for n, v in ordered.items()}
+    return {name: dict(sorted(values.items())) for name, values in sources.items() if len(values) > 1}
 
 
 def open_session(path: Path, device: torch.device) -> Any:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kyara.files.names import counted, printable
+from kyara.files.names import counted, listed, printable
 from kyara.verbs import Result
 
 START = 20
 """Answers that a committee needs; the first batch of questions has as many."""
 SHOWN = 10
-"""Maximum number of unreadable pictures, and of values of an attribute, in the summary."""
+"""Maximum number of values of an attribute in the summary."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,7 @@ class TagResult(Result):
             lines += [f"    {values}{more}"] if values else []
         if self.left_out:
             lines.append(f"could not be read: {len(self.left_out):,}")
-            shown = [(entry["file_name"], entry["reason"]) for entry in self.left_out[:SHOWN]]
-            lines += [f"  {printable(name)}: {printable(why)}" for name, why in shown]
-            lines += ["  ..."] * (len(self.left_out) > SHOWN)
+            lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)
         return "\n".join(lines)
 
 
@@ -89,8 +87,7 @@ class CompletionResult(Result):
             could = ", ".join(f"{share:.0%} at precision {target:g}" for target, share in self.reach.items())
             lines.append(f"  of all open pictures, {self.accuracy:.1%} would be correct; could fill in {could}")
         if self.left_out:
-            lines.append(f"  could not be read: {len(self.left_out):,}")
-            lines += [f"    {printable(name)}: {printable(why)}" for name, why in list(self.left_out.items())[:SHOWN]]
+            lines += [f"  could not be read: {len(self.left_out):,}", *listed(self.left_out.items())]
         if self.questions:
             picture, table = self.questions
             lines.append(f"  look at {picture}, fill in {table}, then run this again with --answers {table}")

@@ -6,43 +6,46 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from tyro.conf import Positional
 
+from kyara import verbs
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import to_float
 from kyara.files.workers import batches, processors
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.kinds import Kind
 from kyara.labels.results import CompletionResult, TagResult
-from kyara.verbs import Device, DryRun, check_file, check_number, check_text
 
 if TYPE_CHECKING:
     from kyara.labels.tagger import Tagger
 
+Unknown = Mapping[str, Collection[int]]
+"""Attribute -> the pictures whose value is to be filled in."""
 Prediction = Mapping[str, tuple[str, float]]
 """Attribute -> its most likely value, and the probability of that."""
 
 
+@verbs.checked
 def tag(
     data: Positional[Path],
     *,
     model: str = "builtin:tagger",
     kind: Kind | None = None,
     attributes: str | None = None,
-    threshold: float | None = None,
+    threshold: Annotated[float | None, verbs.Range(0, 1, hint="it is a probability")] = None,
     again: bool = False,
     complete: str | None = None,
     values: str | None = None,
-    answers: Path | None = None,
-    questions: int | None = None,
-    target: float | None = None,
-    batch: int | None = None,
-    workers: int | None = None,
-    device: Device = "auto",
-    dry_run: DryRun = False,
+    answers: verbs.ExistingFile | None = None,
+    questions: Annotated[int | None, verbs.Range(0)] = None,
+    target: Annotated[float | None, verbs.Range(0.5, 1, hint="it is a precision")] = None,
+    batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
+    workers: verbs.Threads = None,
+    device: verbs.Device = "auto",
+    dry_run: verbs.DryRun = False,
 ) -> TagResult | CompletionResult:
     """Fill in unknown attributes of pictures: the colours of hair and eyes, or whatever the tagger recognises.
 
@@ -63,66 +66,61 @@ def tag(
         questions: With --complete, maximum number of questions. By default 100.
         target: With --complete, precision of what is filled in, 0.5 to 1. By default 0.95.
         batch: Pictures per batch of the network. By default 64.
-        workers: Threads that decode pictures. By default one per processor core.
     """
-    data = Path(data)  # from Python it may be a str
-    check_number("--threshold", threshold, least=0, most=1, hint="it is a probability")
-    check_number("--questions", questions, least=0)
-    check_number("--target", target, least=0.5, most=1, hint="it is a precision")
-    check_number("--batch", batch, least=1, most=2**16)
-    check_number("--workers", workers, least=1, most=2**10)
-    check_text("--model", model)
-    check_text("--complete", complete)
-    check_file("--answers", answers)
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
     names = _split("--attributes", attributes)
     filling = {"attributes": names, "kind": kind, "threshold": threshold, "again": again or None, "batch": batch}
-    for option, value in (asking if complete is None else filling).items():
+    used, refused = (filling, asking) if complete is None else (asking, filling)
+    for option, value in refused.items():
         if value is not None:
             wrong = "needs --complete" if complete is None else "cannot be combined with --complete"
             raise ValueError(f"--{option}: {wrong}; leave it out")
+    given: dict[str, Any] = {option: value for option, value in used.items() if value is not None}
+    given |= {"device": device, "workers": workers, "dry_run": dry_run}
     dataset = open_dataset(data)
-    if complete is not None:
-        given = {option: value for option, value in asking.items() if value is not None}
-        return _complete(dataset, complete, dry_run=dry_run, tagger=model, device=device, workers=workers, **given)
-
-    from kyara.labels.tagger import load_tagger
-    from kyara.training.runtime import pick_device
-
-    tagger = load_tagger(model, pick_device(device), kind)
-    for name in names or ():
-        if name not in tagger.attributes:
-            known = ", ".join(tagger.attributes)
-            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
-    unknown = unknown_pictures(dataset, names or list(tagger.attributes), again=again)
-    result = TagResult(data, len(dataset), model, {name: {"unknown": len(found)} for name, found in unknown.items()})
-    if dry_run:
-        return dataclasses.replace(result, dry_run=True)
-    failed: dict[int, Exception] = {}
-    predictions = predict(dataset, unknown, tagger, failed, batch=batch or 64, workers=workers or processors())
-    labels = fill(dataset, unknown, predictions, f"tagger:{model}", 0.5 if threshold is None else threshold)
-    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
-    filled = {name: _summary(dataset, labels, name) for name in unknown}
-    return dataclasses.replace(result, attributes=filled, left_out=left_out)
+    return _fill_in(dataset, model, **given) if complete is None else _complete(dataset, complete, model, **given)
 
 
 def _split(option: str, text: str | None) -> list[str] | None:
     """The different words of a comma-separated option; None if it was not given."""
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    words = [word for part in (text or "").split(",") if (word := part.strip())]
+    if text is not None and not words:
         raise ValueError(f"{option} {text!r}: is empty; leave it out or give names separated by commas")
-    return list(dict.fromkeys(words))
+    return list(dict.fromkeys(words)) or None
 
 
-def _complete(dataset: Dataset, attribute: str, *, dry_run: bool, **options: Any) -> CompletionResult:
+def _complete(dataset: Dataset, attribute: str, model: str, *, dry_run: bool, **options: Any) -> CompletionResult:
     from kyara.labels.complete import complete
 
     if dry_run:
         unknown = len(unknown_pictures(dataset, [attribute], again=True)[attribute])
         return CompletionResult(dataset.path, attribute, options.get("values", []), len(dataset), unknown, dry_run=True)
-    return complete(dataset, attribute, **options)
+    return complete(dataset, attribute, tagger=model, **options)
+
+
+def _fill_in(
+    dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None, threshold: float = 0.5,
+    again: bool = False, batch: int = 64, workers: int | None, device: str, dry_run: bool,
+) -> TagResult:  # fmt: skip
+    from kyara.labels.tagger import load_tagger
+    from kyara.training.runtime import pick_device
+
+    tagger = load_tagger(model, pick_device(device), kind)
+    for name in attributes:
+        if name not in tagger.attributes:
+            known = ", ".join(tagger.attributes)
+            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
+    unknown = unknown_pictures(dataset, attributes or list(tagger.attributes), again=again)
+    open_ = {name: {"unknown": len(found)} for name, found in unknown.items()}
+    result = TagResult(dataset.path, len(dataset), model, open_, dry_run=dry_run)
+    if dry_run:
+        return result
+    failed: dict[int, Exception] = {}
+    predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
+    labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
+    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
+    filled = {name: _summary(dataset, labels, name) for name in unknown}
+    return dataclasses.replace(result, attributes=filled, left_out=left_out)
 
 
 def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
@@ -137,21 +135,13 @@ def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool
 
 
 def predict(
-    dataset: Dataset,
-    unknown: Mapping[str, Collection[int]],
-    tagger: Tagger,
-    failed: dict[int, Exception],
-    *,
-    batch: int,
-    workers: int,
+    dataset: Dataset, unknown: Unknown, tagger: Tagger, failed: dict[int, Exception], *, batch: int, workers: int
 ) -> Iterator[tuple[int, Prediction]]:
     """The tagger's prediction for each picture in `unknown`, in their order; unreadable ones go to `failed`."""
     import torch
 
-    enough = 2 * max(tagger.size)  # twice the input size: the resize filter does the rest
-
     def load(i: int) -> np.ndarray:
-        return tagger.fit(dataset.picture(i, enough))
+        return tagger.fit(dataset.picture(i, 2 * max(tagger.size)))  # the resize filter does the rest
 
     indices = sorted(set().union(*unknown.values()))
     for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):
@@ -162,11 +152,7 @@ def predict(
 
 
 def fill(
-    dataset: Dataset,
-    unknown: Mapping[str, Collection[int]],
-    predictions: Iterable[tuple[int, Prediction]],
-    by: str,
-    threshold: float,
+    dataset: Dataset, unknown: Unknown, predictions: Iterable[tuple[int, Prediction]], by: str, threshold: float
 ) -> list[Label]:
     """Writes the predictions that are confident enough for pictures whose value is unknown, and returns them. An
     interruption keeps what was found before it."""

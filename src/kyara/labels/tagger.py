@@ -26,14 +26,10 @@ class Tagger(Protocol):
     """A network that recognises attributes of pictures."""
 
     device: torch.device
-
-    @property
-    def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Attribute -> values, in the order of the columns of `probabilities`."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of its input in pixels."""
+    attributes: Mapping[str, tuple[str, ...]]
+    """Attribute -> values, in the order of the columns of `probabilities`."""
+    size: tuple[int, int]
+    """Width and height of its input in pixels."""
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 resized to `size`, in the way that this tagger was trained with."""

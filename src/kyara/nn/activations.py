@@ -1,4 +1,4 @@
-"""Record, replace and cache the activations of any module of a network, with hooks.
+"""Replace and cache the activations of any module of a network, with hooks.
 
 Rewriting looks at a range of layers as an associative memory (Bau et al. 2020, section 3): what enters its first module
 is the *key*, what leaves its last module the *value*. `capture` runs the network once; the returned cache then runs
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-SampleFn = Callable[[], Tensor]
-"""Makes pictures (B, 3, H, W), the same ones at every call."""
+SampleFn = Callable[[], Tensor]  # makes pictures (B, 3, H, W), the same ones at every call
 
 
 class LayerRange(NamedTuple):
@@ -30,32 +29,36 @@ class LayerRange(NamedTuple):
         return LayerRange(self.first, end.last)
 
 
-@contextlib.contextmanager
-def record_outputs(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
-    """Records the outputs of modules by name while the context is active; of a module that runs several times, the last
-    output. KeyError if there is no such module."""
-    outputs: dict[str, Tensor] = {}
+def replace_output(
+    model: nn.Module, name: str, function: Callable[[Tensor], Tensor]
+) -> contextlib.AbstractContextManager[None]:
+    """Passes the output of a module through a function while the context is active. KeyError if there is no such
+    module."""
 
-    def record(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: outputs.__setitem__(name, first_tensor(output))
+    def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return with_first_tensor(output, function(first_tensor(output)))
 
-    with contextlib.ExitStack() as hooks:
-        for name in names:
-            hooks.callback(find_module(model, name).register_forward_hook(record(name)).remove)
-        yield outputs
+    return _hooked(model, {name: replace})
 
 
 @contextlib.contextmanager
-def replace_outputs(model: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Passes the outputs of modules, by name, through functions while the context is active."""
-
-    def replace(function: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-        return lambda module, inputs, output: with_first_tensor(output, function(first_tensor(output)))
-
-    with contextlib.ExitStack() as hooks:
-        for name, function in functions.items():
-            hooks.callback(find_module(model, name).register_forward_hook(replace(function)).remove)
+def _hooked(model: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for name, hook in hooks.items():
+            stack.callback(find_module(model, name).register_forward_hook(hook).remove)
         yield
+
+
+@contextlib.contextmanager
+def restored(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Weights may be changed and trained while the context is active; then they are as before."""
+    before = [(weight, weight.requires_grad, weight.detach().clone()) for weight in weights]
+    try:
+        yield
+    finally:
+        for weight, requires_grad, value in before:
+            weight.detach().copy_(value)
+            weight.requires_grad_(requires_grad)
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
@@ -88,19 +91,13 @@ class ActivationCache:
     """The activations of one forward pass, from which parts of the network can be run again."""
 
     model: nn.Module
-    layers: LayerRange
-    """The memory: the layers between key and value."""
+    layers: LayerRange  # the memory, between key and value
     sample_fn: SampleFn
-    key: Tensor
-    """Input of the memory, (B, C, h, w)."""
-    value: Tensor
-    """Output of the memory, (B, C', h', w')."""
-    pictures: Tensor
-    """(B, 3, H, W) in [-1, 1]."""
-    before_key: dict[str, list[Any]]
-    """Outputs of modules that ran before the key, one for each call."""
-    before_value: dict[str, list[Any]]
-    """Outputs of modules that ran before the memory ended, also of those beside it."""
+    key: Tensor  # input of the memory, (B, C, h, w)
+    value: Tensor  # output of the memory, (B, C', h', w')
+    pictures: Tensor  # (B, 3, H, W) in [-1, 1]
+    before_key: dict[str, list[Any]]  # outputs of modules that ran before the key, one for each call
+    before_value: dict[str, list[Any]]  # of modules that ran before the memory ended, also of those beside it
 
     def compute_value(self) -> Tensor:
         """The value that the memory gives for the key with its current weights; differentiable in these."""
@@ -110,14 +107,9 @@ class ActivationCache:
             values.append(first_tensor(output))
             raise _StopForward
 
-        with _replayed(self.model, self.before_key):
-            handle = find_module(self.model, self.layers.last).register_forward_hook(stop)
-            try:
-                self.sample_fn()
-            except _StopForward:
-                pass
-            finally:
-                handle.remove()
+        stopped = _hooked(self.model, {self.layers.last: stop})
+        with contextlib.suppress(_StopForward), _replayed(self.model, self.before_key), stopped:
+            self.sample_fn()
         return values[0]
 
     def decode(self, value: Tensor) -> Tensor:
@@ -129,21 +121,21 @@ class ActivationCache:
 
     def rerun(self) -> tuple[Tensor, Tensor]:
         """Pictures and value with the current weights of the memory; differentiable."""
-        with _replayed(self.model, self.before_key), record_outputs(self.model, self.layers.last) as outputs:
-            return self.sample_fn(), outputs[self.layers.last]
+        values: list[Tensor] = []
+
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            values.append(first_tensor(output))
+
+        with _replayed(self.model, self.before_key), _hooked(self.model, {self.layers.last: record}):
+            return self.sample_fn(), values[0]
 
     def kernels(self) -> dict[str, nn.Parameter]:
         """The convolution kernels of the memory by name: those on which the value depends, given the key."""
         named = {name: p for name, p in self.model.named_parameters() if p.ndim == 4}
-        required = [p.requires_grad for p in named.values()]
-        for parameter in named.values():
-            parameter.requires_grad_(True)
-        try:
-            with torch.enable_grad():
-                grads = torch.autograd.grad(self.compute_value().sum(), [*named.values()], allow_unused=True)
-        finally:
-            for parameter, requires_grad in zip(named.values(), required, strict=True):
-                parameter.requires_grad_(requires_grad)
+        with restored(named.values()), torch.enable_grad():
+            for parameter in named.values():
+                parameter.requires_grad_(True)
+            grads = torch.autograd.grad(self.compute_value().sum(), [*named.values()], allow_unused=True)
         return {name: p for (name, p), grad in zip(named.items(), grads, strict=True) if grad is not None}
 
 
@@ -151,40 +143,33 @@ def capture(model: nn.Module, layers: LayerRange, sample_fn: SampleFn) -> Activa
     """Runs the network once and caches its activations. RuntimeError if the layers do not run exactly once for each
     picture."""
     keys: list[Tensor] = []
-    values: list[Tensor] = []
-    siblings = {name: _siblings(model, name) for name in layers}
-    outputs: dict[str, list[Any]] = {name: [] for names in siblings.values() for name in names}
-    outputs[layers.last] = []
     calls_before_key: dict[str, int] = {}
+    siblings = {name: _siblings(model, name) for name in layers}
+    outputs: dict[str, list[Any]] = {name: [] for names in (*siblings.values(), [layers.last]) for name in names}
+    ends = outputs[layers.last]
 
-    def begin(module: nn.Module, inputs: Any, options: Any) -> None:
+    def begin(module: nn.Module, inputs: Any) -> None:
         keys.append(inputs[0].detach())
         calls_before_key.update({name: len(calls) for name, calls in outputs.items()})
 
-    def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        values.append(first_tensor(output).detach().clone())
-        outputs[layers.last].append(_cloned(output, detach=True))
-
     def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not values:
-                outputs[name].append(_cloned(output, detach=True))
+            if name == layers.last or not ends:
+                outputs[name].append(_cloned(output))
 
         return hook
 
-    with contextlib.ExitStack() as hooks, torch.no_grad():
-        first = find_module(model, layers.first)
-        hooks.callback(first.register_forward_pre_hook(begin, with_kwargs=True).remove)
-        for name in outputs:
-            if name != layers.last:
-                hooks.callback(find_module(model, name).register_forward_hook(record(name)).remove)
-        hooks.callback(find_module(model, layers.last).register_forward_hook(end).remove)
-        pictures = sample_fn()
-    if len(keys) != 1 or len(values) != 1:
+    with _hooked(model, {name: record(name) for name in outputs}), torch.no_grad():
+        handle = find_module(model, layers.first).register_forward_pre_hook(begin)
+        try:
+            pictures = sample_fn()
+        finally:
+            handle.remove()
+    if len(keys) != 1 or len(ends) != 1:
         raise RuntimeError(f"{layers}: runs {len(keys)} times for a picture; a memory must run exactly once")
     before_key = {name: outputs[name][: calls_before_key[name]] for name in siblings[layers.first]}
     before_value = {name: outputs[name] for name in [*siblings[layers.last], layers.last]}
-    return ActivationCache(model, layers, sample_fn, keys[0], values[0], pictures.detach(), before_key, before_value)
+    return ActivationCache(model, layers, sample_fn, keys[0], first_tensor(ends[0]), pictures, before_key, before_value)
 
 
 def _siblings(model: nn.Module, name: str) -> list[str]:
@@ -206,13 +191,11 @@ def _runnable(name: str, module: nn.Module) -> list[str]:
     return [inner for child, part in module.named_children() for inner in _runnable(f"{name}.{child}", part)]
 
 
-def _cloned(output: Any, *, detach: bool = False) -> Any:
+def _cloned(output: Any) -> Any:
     """A copy, since modules that follow may change tensors in place."""
     if isinstance(output, tuple | list):
-        return type(output)(_cloned(part, detach=detach) for part in output)
-    if not isinstance(output, Tensor):
-        return output
-    return (output.detach() if detach else output).clone()
+        return type(output)(map(_cloned, output))
+    return output.clone() if isinstance(output, Tensor) else output
 
 
 @contextlib.contextmanager

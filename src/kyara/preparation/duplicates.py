@@ -13,8 +13,6 @@ import numpy as np
 
 from kyara.files import pictures
 
-EXACT, NEAR = "exact duplicate", "near duplicate"
-
 HASH_BITS = 10
 """Maximum difference of hashes, of 64 bits: recompressed and resized copies differ by 2, brightened ones by up to 8."""
 THUMBNAIL_DISTANCE = 0.11
@@ -24,6 +22,7 @@ TONE_WEIGHT = 0.05
 
 _X = 2 * np.arange(32) + 1
 _DCT = np.cos(np.pi * np.outer(np.arange(8), _X) / 64).astype(np.float32)  # (8, 32)
+_ONES = np.array([i.bit_count() for i in range(2**16)], dtype=np.uint8)
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -34,8 +33,7 @@ class Impression:
     digest: bytes
     """SHA-256 of the pixels."""
     hash: int
-    """Perceptual hash, 64 bits: which of the lowest 8x8 cosines of the grey picture at 32x32 exceed their
-    median."""
+    """Perceptual hash, 64 bits: which of the lowest 8x8 cosines of the grey picture at 32x32 exceed their median."""
     thumbnail: np.ndarray
     """(16, 16, 3) uint8."""
 
@@ -79,11 +77,7 @@ def _texture(thumbnails: np.ndarray) -> np.ndarray:
 
 def _bits(words: np.ndarray) -> np.ndarray:
     """Number of set bits in each of (N,) uint64, as `np.bitwise_count`, which needs NumPy 2."""
-    pairs, nibbles, bytes_, ones = (np.uint64(0xFF // low * (2**64 // 0xFF)) for low in (3, 5, 17, 255))
-    words = words - (words >> np.uint64(1) & pairs)
-    words = (words & nibbles) + (words >> np.uint64(2) & nibbles)
-    words = words + (words >> np.uint64(4)) & bytes_
-    return words * ones >> np.uint64(56)
+    return _ONES[words.view(np.uint16)].reshape(-1, 4) @ np.ones(4, np.uint8)
 
 
 class Seen:
@@ -99,7 +93,7 @@ class Seen:
     def find(self, seen: Impression) -> tuple[str, int] | None:
         """The kind of copy, and the index of the picture that it copies; None if it is not a copy."""
         if self.duplicates != "keep" and seen.digest in self.exact:
-            return EXACT, self.exact[seen.digest]
+            return "exact duplicate", self.exact[seen.digest]
         if self.duplicates != "near":
             return None
         n = len(self.indices)
@@ -108,7 +102,7 @@ class Seen:
             return None
         distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
         best = int(distances.argmin())
-        return (NEAR, self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
+        return ("near duplicate", self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
 
     def add(self, seen: Impression, index: int) -> None:
         self.exact[seen.digest] = index

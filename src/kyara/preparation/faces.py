@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +40,11 @@ class Box:
         return picture[max(self.top, 0) : max(self.bottom, 0), max(self.left, 0) : max(self.right, 0)]
 
 
+Detector = Callable[[np.ndarray], Sequence[Box]]
+"""Finds faces in a picture (H, W, 3) uint8. It may also have a method `guess(picture)`, which returns the most likely
+face, however unlikely, or None: it is named where nothing was found."""
+
+
 @dataclass(frozen=True)
 class Face(Box):
     """A box with landmarks, by which it can be aligned."""
@@ -64,17 +68,3 @@ class Face(Box):
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The face aligned to its frame (`align.square`): (S, S, 3) at its own resolution."""
         return align.upright(picture, *align.square(self.eyes, self.mouth, self.zoom))
-
-
-class Detector(Protocol):
-    """Finds faces in a picture (H, W, 3) uint8."""
-
-    def __call__(self, picture: np.ndarray) -> Sequence[Box]: ...
-
-
-@runtime_checkable
-class Guesser(Detector, Protocol):
-    """A Detector with a best guess for pictures in which it finds no face."""
-
-    def guess(self, picture: np.ndarray) -> Box | None:
-        """The most likely face, however unlikely; None if nothing resembles one."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -11,13 +10,10 @@ from kyara.files import pictures
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 
-TOO_SMALL, NO_FACE = "too small", "nothing detected"
-
 Crop = Literal["center", "whole"]
 
 
-@dataclasses.dataclass
-class Fitted:
+class Fitted(NamedTuple):
     """A picture of the result."""
 
     data: bytes
@@ -25,8 +21,7 @@ class Fitted:
     impression: Impression
 
 
-@dataclasses.dataclass
-class Rejected:
+class Rejected(NamedTuple):
     """Why a picture that can be decoded is not used."""
 
     reason: str
@@ -41,11 +36,11 @@ def fit(
     if detect is not None:
         boxes = detectors.load(detect)(picture)
         if not boxes:
-            return Rejected(NO_FACE, f"by {detect}")
+            return Rejected("nothing detected", f"by {detect}")
         picture = max(boxes, key=lambda box: box.area).cut(picture)
     h, w = picture.shape[:2]
     if min(h, w) < max(min_size, 1):
-        return Rejected(TOO_SMALL, f"{w}x{h} pixels, the shorter side must have {min_size}")
+        return Rejected("too small", f"{w}x{h} pixels, the shorter side must have {min_size}")
     resize = pictures.pad_to if crop == "whole" else pictures.center_crop
     fitted = np.ascontiguousarray(resize(picture, width, height))
     return Fitted(pictures.encode_webp(fitted), impression(fitted))

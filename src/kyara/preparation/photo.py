@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from kyara.files import pictures
 from kyara.files.names import counted
 from kyara.preparation import align, detect
-from kyara.preparation.faces import Box, Detector, Face, Guesser
+from kyara.preparation.faces import Box, Face
 
 BLURRED = 0.035
 """Faces with less `align.sharpness` get a warning. Of 1,750 sharp faces of about 200 pixels none does (minimum 0.048,
@@ -45,70 +45,46 @@ class Portrait:
 
 
 def portrait(
-    source: Path | bytes, name: str | None = None, *, size: int, face: int | None = None, frame: str = "photo"
+    source: Path | bytes, name: str | None = None, *, size: int, face: int | None = None, frame: str | None = "photo"
 ) -> Portrait:
     """A face of a photo, aligned, `size` pixels wide and high.
 
-    `face` is its number, from 1, the largest and the default. `frame` is a name in `detect.DETECTORS`. Messages call
-    the photo `name`. Raises PictureError if the file is not a picture, FaceError if there is no such face, and
-    DetectorError if there is no such frame or its extra is missing."""
-    name = _called(source, name)
-    detector = detect.load(frame)
+    `face` is its number, from 1, the largest and the default. `frame` is a name in `detect.DETECTORS`, or None for a
+    picture that is aligned already: its centre is used. Messages call the photo `name`. Raises PictureError if the file
+    is not a picture, FaceError if there is no such face, and DetectorError if there is no such frame or its extra is
+    missing."""
+    name = name or (str(source) if isinstance(source, Path) else "picture")
+    detector = None if frame is None else detect.load(frame)
     picture = pictures.decode(source, name)
-    found = sorted(detector(picture), key=lambda box: -box.area)
+    whole = Box(0, 0, picture.shape[1], picture.shape[0])
+    found = sorted(detector(picture), key=lambda box: -box.area) if detector else [whole]
     if not found:
-        raise FaceError(_no_face(name, picture, detector), picture)
+        guess = getattr(detector, "guess", lambda picture: None)(picture)
+        best = f"the likeliest place, {guess.score:.0%} confidence, is {_place(guess)}" if guess else ""
+        seen = f"no face found in its {whole.right}x{whole.bottom} pixels ({best or 'nothing resembles one'})"
+        hint = "crop the photo closer to the face, or add --aligned if it is aligned already"
+        raise FaceError(f"{name}: {seen}; {hint}", picture)
     number = 1 if face is None else face
     if not 1 <= number <= len(found):
-        raise FaceError(f"--face {face}: {name} has {_counted(found)}", picture)
+        each = "; ".join(f"{i}: {_place(box)}" for i, box in enumerate(found, 1))
+        seen = f"{counted(len(found), 'face')}, the largest first ({each})"
+        raise FaceError(f"--face {face}: {name} has {seen}", picture)
     box = found[number - 1]
-    return _portrait(name, box.cut(picture), size, len(found), box)
-
-
-def aligned(source: Path | bytes, name: str | None = None, *, size: int) -> Portrait:
-    """The same for a picture that is aligned already (`--aligned`): its centre. Raises PictureError."""
-    name = _called(source, name)
-    picture = pictures.decode(source, name)
-    height, width = picture.shape[:2]
-    return _portrait(name, picture, size, 1, Box(0, 0, width, height))
-
-
-def _called(source: Path | bytes, name: str | None) -> str:
-    return name or (str(source) if isinstance(source, Path) else "picture")
-
-
-def _portrait(name: str, cut: np.ndarray, size: int, faces: int, box: Box) -> Portrait:
+    cut = box.cut(picture)
     side = min(cut.shape[:2])
-    face = pictures.center_crop(cut, side, side)
-    return Portrait(pictures.resize(face, size, size), _warnings(name, face, size, box), faces, box)
+    cut = pictures.center_crop(cut, side, side)
+    warnings = [f"{name}: {warning}" for warning in _warnings(cut, size, box)]
+    return Portrait(pictures.resize(cut, size, size), warnings, len(found), box)
 
 
-def _warnings(name: str, face: np.ndarray, size: int, box: Box) -> list[str]:
-    warnings = []
+def _warnings(face: np.ndarray, size: int, box: Box) -> Iterator[str]:
     if len(face) < size:
         small = f"the face has {len(face)} pixels and is enlarged to {size}, so the result is soft"
-        warnings.append(f"{small}; a larger photo would help")
+        yield f"{small}; a larger photo would help"
     if align.sharpness(face) < BLURRED:
-        warnings.append("the face is blurred, so the result resembles it less; a sharper photo would help")
+        yield "the face is blurred, so the result resembles it less; a sharper photo would help"
     if isinstance(box, Face) and abs(box.turn) > TURNED:
-        warnings.append("the head is turned far to the side and aligns badly; a photo from the front would help")
-    return [f"{name}: {warning}" for warning in warnings]
-
-
-def _no_face(name: str, picture: np.ndarray, detector: Detector) -> str:
-    """What was found instead, and what to do."""
-    height, width = picture.shape[:2]
-    guess = detector.guess(picture) if isinstance(detector, Guesser) else None
-    seen = (
-        f"the likeliest place, {guess.score:.0%} confidence, is {_place(guess)}" if guess else "nothing resembles one"
-    )
-    hint = "crop the photo closer to the face, or add --aligned if it is aligned already"
-    return f"{name}: no face found in its {width}x{height} pixels ({seen}); {hint}"
-
-
-def _counted(boxes: Sequence[Box]) -> str:
-    each = "; ".join(f"{i}: {_place(box)}" for i, box in enumerate(boxes, 1))
-    return f"{counted(len(boxes), 'face')}, the largest first ({each})"
+        yield "the head is turned far to the side and aligns badly; a photo from the front would help"
 
 
 def _place(box: Box) -> str:

@@ -6,12 +6,11 @@ does not depend on the size of the pictures, and hardly on their number.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,28 +19,25 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from kyara import verbs
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
-from kyara.files.names import printable
+from kyara.files.metadata import csv_text
+from kyara.files.names import listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.fit import Crop, Fitted, Rejected, fit
 from kyara.preparation.target import REPORT, Target, Write
-from kyara.verbs import DryRun, Force, Result, check_number
 
-METADATA = "metadata.csv"
-SHOWN = 20
-"""Maximum number of files that the summary names for each reason; the report names all of them."""
-UNREADABLE, PASSED_OVER = "unreadable", "passed over"
-
+Outcome = Fitted | Rejected | PictureError
 LeftOut = dict[str, list[dict[str, str]]]
 """Reason -> file and detail of each file left out."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareResult(Result):
+class PrepareResult(verbs.Result):
     """What was prepared. report.json holds the same, but for `dry_run`."""
 
     sources: Sequence[str]
@@ -62,25 +58,25 @@ class PrepareResult(Result):
         total = self.kept + sum(map(len, self.left_out.values()))
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         for reason, files in self.left_out.items():
-            lines.append(f"{len(files)} {reason}")
-            lines += [printable(f"    {file['file']}: {file['detail']}") for file in files[:SHOWN]]
-            lines += [f"    and {len(files) - SHOWN} more"] * (len(files) > SHOWN)
+            entries = [(file["file"], file["detail"]) for file in files]
+            lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report names all of them
         written = "nothing was written" if self.dry_run else f"{self.out}\n{self.report} lists everything left out"
         return "\n".join([*lines, written])
 
 
+@verbs.checked
 def prepare(
     *sources: Annotated[Positional[Path], arg(metavar="SOURCE... OUT")],
     out: Path | None = None,
     size: str | None = None,
     crop: Crop = "center",
-    min_size: int | None = None,
+    min_size: Annotated[int | None, verbs.Range(1)] = None,
     duplicates: Literal["near", "exact", "keep"] = "near",
-    limit: int | None = None,
+    limit: Annotated[int | None, verbs.Range(1)] = None,
     detect: str | None = None,
-    workers: int | None = None,
-    force: Force = False,
-    dry_run: DryRun = False,
+    workers: Annotated[int | None, verbs.Range(0, 1024)] = None,
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> PrepareResult:
     """Turn art or photos into a Dataset: cropped, resized, without copies, with a report of what was left out.
 
@@ -104,104 +100,83 @@ def prepare(
             wider frame of that dataset (both need the extra `photo`).
         workers: Processes that decode pictures; 0 decodes in this one. By default one per processor core.
     """
-    paths = [Path(path) for path in sources]  # from Python they may be str
-    if len(paths) < (2 if out is None else 1):
+    if len(sources) < (2 if out is None else 1):
         raise ValueError("name one or more sources and then the result: SOURCE... OUT")
-    out = Path(out) if out is not None else paths.pop()
+    sources, out = (sources, out) if out else (sources[:-1], sources[-1])
     wanted = pictures.parse_size(size) if size is not None else None
-    check_number("--min-size", min_size, least=1)
-    check_number("--limit", limit, least=1)
-    check_number("--workers", workers, least=0, most=2**10)
     if detect is not None:
         detectors.load(detect)
-    target = Target(out, paths, force)
-    dataset = open_datasets(paths)
+    target = Target(out, sources, force)
+    dataset = open_datasets(sources)
     if workers is None:
         workers = processors() if len(dataset) > 200 else 0
     width, height = wanted or _common_size(dataset, workers)
     least = min(width, height) // 2 if min_size is None else min_size
     function = functools.partial(fit, width=width, height=height, crop=crop, min_size=least, detect=detect)
-    left_out: LeftOut = {}
-    for name, reason in dataset.ignored:
-        _leave_out(left_out, PASSED_OVER, name, reason)
+    n, names = len(dataset), [str(path) for path in sources]
     # With a limit in random order, or one folder could use it up.
-    n = len(dataset)
-    order = np.arange(n) if limit is None else np.random.RandomState(0).permutation(n)
-    names = [str(path) for path in paths]
+    order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
     with target.open(dry_run) as write:
-        with (
-            closing(dataset.map(function, order, workers)) as fitted,
-            tqdm(fitted, total=n, unit="picture", disable=None) as bar,
-        ):
-            kept = _keep(dataset, order, bar, Seen(duplicates), write, left_out, limit)
+        kept, left_out = _keep(dataset, order, dataset.map(function, order, workers), Seen(duplicates), write, limit)
         if not kept:
             counts = ", ".join(f"{len(files)} {reason}" for reason, files in left_out.items())
-            first = next(iter(left_out.values()))[0]
-            example = printable(f"{first['file']}: {first['detail']}")
-            raise DatasetError(f"{', '.join(names)}: no picture was left ({counts}); the first is {example}")
+            first = printable("{file}: {detail}".format(**next(iter(left_out.values()))[0]))
+            raise DatasetError(f"{', '.join(names)}: no picture was left ({counts}); the first is {first}")
         result = PrepareResult(
             out, names, (height, width), not wanted, crop, duplicates, len(kept), left_out, target.report, dry_run
         )
         report = {name: value for name, value in result.as_json().items() if name not in ("report", "dry_run")}
-        write(METADATA, _metadata(dataset, kept))
+        write("metadata.csv", _metadata(dataset, kept))
         write(REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
     return result
 
 
 def _keep(
-    dataset: Dataset,
-    order: np.ndarray,
-    fitted: Iterable[Fitted | Rejected | PictureError],
-    seen: Seen,
-    write: Write,
-    left_out: LeftOut,
-    limit: int | None,
-) -> list[tuple[str, int]]:
-    """Writes every picture or adds it to `left_out`. Returns (file name, index in the dataset) of those written."""
+    dataset: Dataset, order: Sequence[int], found: Generator[Outcome], seen: Seen, write: Write, limit: int | None
+) -> tuple[list[tuple[str, int]], LeftOut]:
+    """Writes the pictures that are not left out, at most `limit`: (file name, index in the dataset) of each."""
     kept: list[tuple[str, int]] = []
+    left_out: LeftOut = {}
     used: set[str] = set()
-    for i, picture in zip(order, fitted, strict=False):
-        name = dataset.names[i]
-        if isinstance(picture, PictureError):
-            _leave_out(left_out, UNREADABLE, name, str(picture).removeprefix(f"{name}: "))
-        elif isinstance(picture, Rejected):
-            _leave_out(left_out, picture.reason, name, picture.detail)
-        elif copy := seen.find(picture.impression):
-            _leave_out(left_out, copy[0], name, f"of {dataset.names[copy[1]]}")
-        else:
-            seen.add(picture.impression, int(i))
-            file_name = _file_name(picture.impression.digest, used)
-            write(file_name, picture.data)
-            kept.append((file_name, int(i)))
-            if len(kept) == limit:
-                break
-    return sorted(kept)
 
+    def leave_out(reason: str, name: str, detail: str) -> None:
+        left_out.setdefault(reason, []).append({"file": _encodable(name), "detail": _encodable(detail)})
 
-def _leave_out(left_out: LeftOut, reason: str, name: str, detail: str) -> None:
-    left_out.setdefault(reason, []).append({"file": _encodable(name), "detail": _encodable(detail)})
+    for name, reason in dataset.ignored:
+        leave_out("passed over", name, reason)
+    with closing(found), tqdm(found, total=len(order), unit="picture", disable=None) as bar:
+        for i, picture in zip(order, bar, strict=False):
+            name = dataset.names[i]
+            if isinstance(picture, PictureError):
+                leave_out("unreadable", name, str(picture).removeprefix(f"{name}: "))
+            elif isinstance(picture, Rejected):
+                leave_out(picture.reason, name, picture.detail)
+            elif copy := seen.find(picture.impression):
+                leave_out(copy[0], name, f"of {dataset.names[copy[1]]}")
+            else:
+                seen.add(picture.impression, i)
+                kept.append((_file_name(picture.impression.digest, used), i))
+                write(kept[-1][0], picture.data)
+                if len(kept) == limit:
+                    break
+    return sorted(kept), left_out
 
 
 def _file_name(digest: bytes, used: set[str]) -> str:
     """Named by content and spread over folders; copies, where they are kept, get a number."""
     short = digest.hex()[:12]
-    name, number = short, 1
-    while name in used:
-        number += 1
-        name = f"{short}-{number}"
+    names = itertools.chain([short], (f"{short}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in used)
     used.add(name)
     return f"images/{short[:2]}/{name}.webp"
 
 
 def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int]]) -> bytes:
     """metadata.csv: the attributes of each picture, and its name in the sources."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file_name", *dataset.attributes, "source"])
-    for file_name, i in kept:
-        known = [values[i] for values in dataset.attributes.values()]
-        table.writerow([file_name, *known, _encodable(dataset.names[i])])
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    columns = [*dataset.attributes.values(), dataset.names]
+    rows = [[name, *(column[i] for column in columns)] for name, i in kept]
+    table = csv_text([["file_name", *dataset.attributes, "source"], *rows])
+    return table.encode("utf-8", "backslashreplace")
 
 
 def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:
@@ -210,8 +185,7 @@ def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:
     sides = sorted((min(s) for s in sizes if not isinstance(s, PictureError)), reverse=True)
     if not sides:
         raise DatasetError(f"{dataset.path}: not one of its {len(dataset)} pictures can be read")
-    side = min(sides[-(-9 * len(sides) // 10) - 1], 256)
-    side = max(side // 32 * 32, 32)
+    side = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
     return side, side
 
 

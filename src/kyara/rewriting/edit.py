@@ -28,10 +28,8 @@ from kyara.files import pictures
 from kyara.files.errors import PictureError
 
 MAX_EXAMPLES = 32
-MAX_BYTES = 1 << 20
-"""Size of an edit file."""
-Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels."""
+MAX_BYTES = 1 << 20  # of an edit file
+Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +38,10 @@ class Picture:
 
     seed: int | None = None
     path: Path | None = None
-    rgba: np.ndarray | None = None
-    """(H, W, 4) uint8; None with a seed."""
-    style: int | None = None
-    """Seed of a style, for a translator."""
-    hole: np.ndarray | None = None
-    """(H, W) bool, for an inpainter."""
-    label: str = ""
-    """Its name in messages."""
+    rgba: np.ndarray | None = None  # (H, W, 4) uint8; None with a seed
+    style: int | None = None  # seed of a style, for a translator
+    hole: np.ndarray | None = None  # (H, W) bool, for an inpainter
+    label: str = ""  # in messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +49,10 @@ class Example:
     """One edited picture."""
 
     target: Picture
-    mask: np.ndarray | Box
-    """(H, W) in [0, 1], or a box."""
-    source: Picture | None
-    """None erases what is under the mask."""
-    box: Box | None
-    """Part of the source; None is all of it."""
-    label: str
-    """Its name in messages."""
+    mask: np.ndarray | Box  # (H, W) in [0, 1], or a box
+    source: Picture | None  # None erases what is under the mask
+    box: Box | None  # part of the source; None is all of it
+    label: str  # in messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +61,8 @@ class Edit:
 
     name: str
     examples: tuple[Example, ...]
-    checkpoint: str | None
-    """Hash of the Checkpoint it was made for, if given."""
-    description: dict[str, Any]
-    """The edit as JSON, without arrays; stored with the rule."""
+    checkpoint: str | None  # hash of the Checkpoint it was made for, if given
+    description: dict[str, Any]  # the edit as JSON, without arrays; stored with the rule
 
 
 def read_edit(given: str | os.PathLike[str] | Mapping[str, Any]) -> Edit:
@@ -113,18 +101,18 @@ def _example(table: Any, folder: Path | None, label: str) -> Example:
     _check_keys(table, {"seed", "picture", "style", "hole", "mask", "source", "erase"}, label)
     target = _picture(table, folder, label)
     mask = _mask(table.get("mask"), folder, f"{label}, mask")
-    erase, given = table.get("erase", False), table.get("source")
-    if bool(erase) == (given is not None):
+    given, of_source = table.get("source"), f"{label}, source"
+    if bool(table.get("erase")) == (given is not None):
         raise ValueError(f"{label}: give a source, or erase: true, and not both")
     if given is None:
         return Example(target, mask, None, None, label)
     if not isinstance(given, Mapping):
         given = {"picture": given}
-    _check_keys(given, {"seed", "picture", "box"}, f"{label}, source")
-    box = None if given.get("box") is None else _box(given["box"], f"{label}, source")
-    source = _picture(given, folder, f"{label}, source")
-    if source.rgba is not None and not crop(source.rgba, box, f"{label}, source")[:, :, 3].any():
-        raise ValueError(f"{label}, source: all of it is transparent")
+    _check_keys(given, {"seed", "picture", "box"}, of_source)
+    box = None if given.get("box") is None else _box(given["box"], of_source)
+    source = _picture(given, folder, of_source)
+    if source.rgba is not None and not crop(source.rgba, box, of_source)[:, :, 3].any():
+        raise ValueError(f"{of_source}: all of it is transparent")
     return Example(target, mask, source, box, label)
 
 
@@ -217,15 +205,14 @@ def overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A source (h, w, 4) uint8, resized to the bounding box of a mask (H, W) in [0, 1] and cut to it: (H, W, 4)
     float32, colours in [-1, 1] and alpha in [0, 1]."""
     rows, columns = (np.flatnonzero((mask >= 0.5).any(axis)) for axis in (1, 0))
-    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-    alpha = source[:, :, 3:].astype(np.float32) / 255
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    alpha = source[:, :, 3:]
     # Transparent pixels have any colour; the mean of the others keeps it from bleeding in when resized.
     colours = np.where(alpha > 0, source[:, :, :3], source[source[:, :, 3] > 0][:, :3].mean(0)).astype(np.uint8)
-    size = int(right - left), int(bottom - top)
-    full = np.zeros((*mask.shape, 4), np.float32)
-    full[top:bottom, left:right, :3] = pictures.resize(colours, *size) / np.float32(127.5) - 1
-    gray = np.repeat(np.round(alpha * 255).astype(np.uint8), 3, 2)
-    full[top:bottom, left:right, 3] = pictures.resize(gray, *size)[:, :, 0] / np.float32(255)
+    gray, full = np.repeat(source[:, :, 3:], 3, 2), np.zeros((*mask.shape, 4), np.float32)
+    inside, size = full[top:bottom, left:right], (right - left, bottom - top)
+    inside[:, :, :3] = pictures.resize(colours, *size) / np.float32(127.5) - 1
+    inside[:, :, 3] = pictures.resize(gray, *size)[:, :, 0] / np.float32(255)
     full[:, :, 3] *= mask
     return full
 

@@ -15,32 +15,21 @@ from torch import Tensor
 from kyara.files.pictures import to_uint8
 from kyara.models.base import Model
 from kyara.models.projector import Model as Projector
-from kyara.nn.activations import ActivationCache, LayerRange, capture
+from kyara.nn.activations import ActivationCache, LayerRange, capture, restored
+from kyara.rewriting import lessons
 from kyara.rewriting.edit import Edit, Example, crop, overlay
-from kyara.rewriting.lessons import (
-    MIN_ALPHA,
-    MIN_SIMILARITY,
-    PlaceFinder,
-    TrainingBatch,
-    already_shown,
-    batch_from_overlays,
-    batch_from_values,
-    with_border,
-)
+from kyara.rewriting.lessons import PlaceFinder, TrainingBatch, already_shown
 from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import WeightDifference, autocast, train_memory
 from kyara.rewriting.samples import Samples
 from kyara.rewriting.settings import EXTRA_IMAGES, Memory, Settings
 
-LAYERS = 3
-"""Convolutions of a nonlinear memory, if the network has so many before the projector's layer."""
-BATCH = 8
-"""Random pictures in a training batch."""
-STATISTICS = 16
-"""Random pictures from which a linear memory estimates the statistics of keys."""
-TRAINING_SEED, TEST_SEED = 1000, 2000
-"""First seeds of the random pictures that are trained on and measured on."""
+LAYERS = 3  # of a nonlinear memory, if the network has so many before the projector's layer
+BATCH = 8  # random pictures in a training batch
+STATISTICS = 16  # random pictures from which a linear memory estimates the statistics of keys
+TRAINING_SEED, TEST_SEED = 1000, 2000  # first seeds of the random pictures that are trained on and measured on
 TEST_PICTURES = 32
+Overlays = Sequence[Tensor | None]  # what each example lays over its target, (4, H, W); None erases
 
 
 @dataclass(frozen=True)
@@ -50,15 +39,11 @@ class RuleTrainer:
     samples: Samples
     projector: Projector
     memory: Memory = "nonlinear"
-    layers: int | None = None
-    """Convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network."""
-    extra_images: int = EXTRA_IMAGES
-    """Random pictures in which the masked place is searched; 0 trains on the examples alone."""
-    rank: int = 1
-    """Rank of the change of a linear memory."""
+    layers: int | None = None  # convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network
+    extra_images: int = EXTRA_IMAGES  # random pictures in which the masked place is searched; 0: the examples alone
+    rank: int = 1  # of the change of a linear memory
     settings: Settings = field(default_factory=Settings)
-    variants: int = 5
-    """Variants of each example in other colours."""
+    variants: int = 5  # of each example in other colours
 
     @property
     def model(self) -> Model:
@@ -70,29 +55,33 @@ class RuleTrainer:
         return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
 
     @property
+    def last_layer(self) -> LayerRange:
+        """The last layer alone: the linear memory, also used for erasing."""
+        return self.model.memories()[self.projector.config.generator.layer]
+
+    @property
     def layer_range(self) -> LayerRange:
         """The layers of the memory. ValueError if there are not so many."""
         last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(f"--layers {self.depth}: the memory ends at layer {last}; give 1 to {last + 1}")
-        memories = self.model.memories()
-        return memories[last - self.depth + 1].through(memories[last])
-
-    @property
-    def last_layer(self) -> LayerRange:
-        """The last layer alone: the linear memory, also used for erasing."""
-        return self.model.memories()[self.projector.config.generator.layer]
+        return self.model.memories()[last - self.depth + 1].through(self.last_layer)
 
     def random(self, layers: LayerRange, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
         """Caches of random pictures. For an inpainter, every second batch is filled at the holes of the edit's
         pictures: these are where the rule must be learned."""
         holes = None if edit is None else self.samples.holes([example.target for example in edit.examples])
-        caches = []
-        for start in range(0, count, BATCH):
-            batch_holes = holes if start % (2 * BATCH) else None
-            sample_fn = self.samples.random(min(BATCH, count - start), seed + start, batch_holes)
-            caches.append(capture(self.model, layers, sample_fn))
-        return caches
+        fns = (
+            self.samples.random(min(BATCH, count - start), seed + start, holes if start % (2 * BATCH) else None)
+            for start in range(0, count, BATCH)
+        )
+        return [capture(self.model, layers, sample_fn) for sample_fn in fns]
+
+    def check(self, edits: Sequence[Edit]) -> None:
+        """ValueError if there are too few layers, or if a mask or a picture of an edit does not fit the network."""
+        _ = self.layer_range
+        for edit in edits:
+            overlays_of(edit, self.samples)
 
 
 @dataclass
@@ -101,15 +90,13 @@ class LearnedRule:
 
     difference: WeightDifference
     seconds: float
-    found: float
-    """Share of the random pictures in which the masked place was found."""
-    errors: dict[str, float]
-    """`inside_error` and `outside_error`, as `measure` gives them."""
+    measured: dict[str, float]
+    """`inside_error` and `outside_error`, as `measure` gives them, and `found`, the share of the random pictures in
+    which the masked place was found."""
 
 
 def overlays_of(edit: Edit, samples: Samples) -> list[Tensor | None]:
-    """What each example lays over its target, (4, H, W); None erases. ValueError if a mask or a source does not fit:
-    this checks all of an edit before any work."""
+    """The overlays of an edit. ValueError if a mask or a source does not fit."""
     return [_overlay(example, samples) for example in edit.examples]
 
 
@@ -130,68 +117,60 @@ def _overlay(example: Example, samples: Samples) -> Tensor | None:
 def learn_rule(trainer: RuleTrainer, edit: Edit) -> LearnedRule:
     """The weight difference with which the network follows the edit."""
     overlays = overlays_of(edit, trainer.samples)
-    start = time.perf_counter()
+    start, layers = time.perf_counter(), trainer.layer_range
     with torch.inference_mode(False), autocast(next(trainer.model.parameters())):
-        layers = trainer.layer_range
         others = trainer.random(layers, max(trainer.extra_images, BATCH), TRAINING_SEED, edit)
         memory = None
         if trainer.memory == "linear" or any(laid is None for laid in overlays):
             memory = LinearMemory(trainer.random(trainer.last_layer, STATISTICS, TRAINING_SEED))
-        finder = find_places(trainer, layers, edit, overlays, others)
-        examples = example_batches(trainer, layers, edit, overlays, memory)
+        finder = find_places(trainer, edit, overlays, others)
+        examples = example_batches(trainer, edit, overlays, memory)
         extra, found = extra_batches(trainer, others, finder)
         if not any(bool((batch.target != batch.cache.value).any()) for batch in examples):
             nothing = {name: torch.zeros_like(weight) for name, weight in examples[0].cache.kernels().items()}
-            errors = {"inside_error": 0.0, "outside_error": 0.0}
-            return LearnedRule(nothing, time.perf_counter() - start, found, errors)
+            measured = {"inside_error": 0.0, "outside_error": 0.0, "found": found}
+            return LearnedRule(nothing, time.perf_counter() - start, measured)
         if trainer.memory == "linear":
             assert memory is not None
             difference = memory.solve(examples, memory.directions(examples, trainer.rank))
         else:
             difference = train_memory(examples + extra, trainer.settings)
         seconds = time.perf_counter() - start
-        test = trainer.random(layers, TEST_PICTURES, TEST_SEED, edit)
-        return LearnedRule(difference, seconds, found, measure(trainer.model, difference, finder, test))
+        errors = measure(trainer.model, difference, finder, trainer.random(layers, TEST_PICTURES, TEST_SEED, edit))
+        return LearnedRule(difference, seconds, {**errors, "found": found})
 
 
 def find_places(
-    trainer: RuleTrainer,
-    layers: LayerRange,
-    edit: Edit,
-    overlays: Sequence[Tensor | None],
-    others: Sequence[ActivationCache],
+    trainer: RuleTrainer, edit: Edit, overlays: Overlays, others: Sequence[ActivationCache]
 ) -> PlaceFinder | None:
     """What finds the masked place in other pictures; None if all examples erase or are shown already."""
     examples = []
     for example, laid in zip(edit.examples, overlays, strict=True):
-        cache = capture(trainer.model, layers, trainer.samples.variants(example.target, 0))
-        if laid is not None and bool((laid[3] > MIN_ALPHA).any()) and not already_shown(cache, laid):
+        cache = capture(trainer.model, trainer.layer_range, trainer.samples.variants(example.target, 0))
+        if laid is not None and bool((laid[3] > lessons.MIN_ALPHA).any()) and not already_shown(cache, laid):
             examples.append((cache, laid))
     return PlaceFinder(examples, others) if examples else None
 
 
 def example_batches(
-    trainer: RuleTrainer,
-    layers: LayerRange,
-    edit: Edit,
-    overlays: Sequence[Tensor | None],
-    memory: LinearMemory | None,
+    trainer: RuleTrainer, edit: Edit, overlays: Overlays, memory: LinearMemory | None
 ) -> list[TrainingBatch]:
     """A batch for each example: the picture and its variants. `memory` is needed for erasing."""
-    samples, batches = trainer.samples, []
+    samples, batches = trainer.samples, list[TrainingBatch]()
     for example, laid in zip(edit.examples, overlays, strict=True):
-        cache = capture(trainer.model, layers, samples.variants(example.target, trainer.variants))
+        sample_fn = samples.variants(example.target, trainer.variants)
+        cache = capture(trainer.model, trainer.layer_range, sample_fn)
         if laid is None:
             assert memory is not None
             mask = torch.from_numpy(samples.mask(example.mask, example.target, example.label)).to(cache.pictures)
             masks = mask.expand(len(cache.pictures), 1, -1, -1)
-            single = capture(trainer.model, memory.layers, samples.variants(example.target, trainer.variants))
-            batches.append(batch_from_values(cache, masks, memory.erased_value(single, masks)))
-            continue
-        if already_shown(cache, laid):
-            laid = torch.zeros_like(laid)
-        overlaid = laid.expand(len(cache.pictures), -1, -1, -1)
-        batches.append(batch_from_overlays(cache, overlaid, trainer.projector))
+            single = capture(trainer.model, memory.layers, sample_fn)
+            batches.append(lessons.batch_from_values(cache, masks, memory.erased_value(single, masks)))
+        else:
+            new = torch.zeros_like(laid) if already_shown(cache, laid) else laid
+            batches.append(
+                lessons.batch_from_overlays(cache, new.expand(len(cache.pictures), -1, -1, -1), trainer.projector)
+            )
     return batches
 
 
@@ -204,8 +183,8 @@ def extra_batches(
     batches, found = [], []
     for cache in others:
         laid, similarity = finder(cache)
-        found.append(similarity >= MIN_SIMILARITY)
-        batches.append(batch_from_overlays(cache, laid, trainer.projector, found=found[-1]))
+        found.append(similarity >= lessons.MIN_SIMILARITY)
+        batches.append(lessons.batch_from_overlays(cache, laid, trainer.projector, found=found[-1]))
     return batches, float(torch.cat(found).float().mean())
 
 
@@ -225,11 +204,11 @@ def measure(
         if finder is None:
             continue
         laid, similarity = finder(cache)
-        found = (similarity >= MIN_SIMILARITY)[:, None, None, None]
+        found = (similarity >= lessons.MIN_SIMILARITY)[:, None, None, None]
         alpha, pasted = laid[:, 3:] * found, before.lerp(laid[:, :3], laid[:, 3:])
         after_inside += float(((after - pasted).abs() * alpha).sum())
         before_inside += float(((before - pasted).abs() * alpha).sum())
-        rest = (1 - with_border(laid[:, 3:])) * found
+        rest = (1 - lessons.with_border(laid[:, 3:])) * found
         outside, area = outside + float((changed * rest).sum()), area + float(rest.sum())
     if not before_inside:  # erased, or found nowhere: what the inside should be is not known
         return {"outside_error": float(np.mean(everywhere))}
@@ -240,13 +219,7 @@ def measure(
 def added(model: Model, difference: WeightDifference) -> Iterator[None]:
     """A weight difference is applied while the context is active, and removed exactly afterwards."""
     weights = {name: model.get_parameter(name) for name in difference}
-    original = {name: weight.detach().clone() for name, weight in weights.items()}
-    with torch.no_grad():
+    with restored(weights.values()):
         for name, weight in weights.items():
-            weight.add_(difference[name])
-    try:
+            weight.detach().add_(difference[name])
         yield
-    finally:
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(original[name])

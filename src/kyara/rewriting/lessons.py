@@ -21,18 +21,13 @@ from torch import Tensor
 from kyara.models.projector import Model as Projector
 from kyara.nn.activations import ActivationCache
 
-MIN_ALPHA = 0.05
-"""Pixels with less alpha do not count as part of a pattern."""
-TOLERANCE = 0.02
-"""Pictures whose pixels in [-1, 1] differ by less on average count as equal."""
+MIN_ALPHA = 0.05  # pixels with less do not count as part of a pattern
+TOLERANCE = 0.02  # pictures whose pixels in [-1, 1] differ by less on average count as equal
 BORDER, BORDER_WEIGHT = 2, 0.5
 """Pixels around a pattern that may blend with it, and their weight in the loss: without it, thin lines become thick."""
-DILATION = 1
-"""Cells of the value around a pattern that are trained with it, so that it blends in."""
-CONTEXT = 2
-"""Cells of the value around a pattern that are part of the template it is found by."""
-MIN_SIMILARITY = 0.6
-"""A place counts as found if the cosine similarity of its keys to an example's is at least this."""
+DILATION = 1  # cells of the value around a pattern that are trained with it, so that it blends in
+CONTEXT = 2  # cells of the value around a pattern that are part of the template it is found by
+MIN_SIMILARITY = 0.6  # a place counts as found if the cosine similarity of its keys to an example's is at least this
 
 
 @dataclass
@@ -40,16 +35,11 @@ class TrainingBatch:
     """Cached pictures with target values."""
 
     cache: ActivationCache
-    edited: Tensor
-    """Target pictures (B, 3, H, W) in [-1, 1]; they differ from the cached ones only where `alpha` > 0."""
-    alpha: Tensor
-    """Coverage of the new pattern, (B, 1, H, W) in [0, 1]."""
-    target: Tensor
-    """Target values (B, C, h, w)."""
-    inside: Tensor
-    """Cells in which new values are learned, (B, 1, h, w) bool."""
-    outside: Tensor
-    """Cells whose values should not change, (B, 1, h, w) bool."""
+    edited: Tensor  # target pictures (B, 3, H, W) in [-1, 1]; they differ from the cached ones only where `alpha` > 0
+    alpha: Tensor  # coverage of the new pattern, (B, 1, H, W) in [0, 1]
+    target: Tensor  # target values (B, C, h, w)
+    inside: Tensor  # cells in which new values are learned, (B, 1, h, w) bool
+    outside: Tensor  # cells whose values should not change, (B, 1, h, w) bool
 
     @functools.cached_property
     def pixel_weights(self) -> tuple[Tensor, Tensor]:
@@ -117,12 +107,9 @@ def connected_parts(overlay: Tensor) -> list[Tensor]:
 class Template(NamedTuple):
     """One part of a pattern and the keys it is found by."""
 
-    overlay: Tensor
-    """(4, H, W)."""
-    corner: tuple[int, int]
-    """Left and top cell of its keys."""
-    keys: Tensor
-    """(1, C, h, w), normalised to length 1."""
+    overlay: Tensor  # (4, H, W)
+    corner: tuple[int, int]  # left and top cell of its keys
+    keys: Tensor  # (1, C, h, w), normalised to length 1
 
 
 class PlaceFinder:
@@ -143,45 +130,37 @@ class PlaceFinder:
         overlays, best = self._find(maps, self.examples[0])
         for templates in self.examples[1:]:
             other, similarity = self._find(maps, templates)
-            better = similarity > best
-            overlays = torch.where(better[:, None, None, None], other, overlays)
+            overlays = torch.where((similarity > best)[:, None, None, None], other, overlays)
             best = torch.maximum(similarity, best)
         return overlays, best
 
     def _templates(self, cache: ActivationCache, overlay: Tensor) -> list[Template]:
+        """The parts of an overlay with the keys there and in the context around."""
         maps, templates = self._maps(cache.key[:1]), []
         for part in connected_parts(overlay):
-            top, bottom, left, right = self._bounds(part)
-            keys = maps[:, :, top:bottom, left:right]
+            visible = F.adaptive_max_pool2d((part[3:] > MIN_ALPHA).float()[None], self.size)[0, 0] > 0
+            rows, columns = (visible.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+            top, left = max(rows[0] - CONTEXT, 0), max(columns[0] - CONTEXT, 0)
+            keys = maps[:, :, top : rows[-1] + 1 + CONTEXT, left : columns[-1] + 1 + CONTEXT]
             templates.append(Template(part, (left, top), F.normalize(keys.flatten(1)).view_as(keys)))
         return templates
 
     def _find(self, maps: Tensor, templates: Sequence[Template]) -> tuple[Tensor, Tensor]:
         """All parts of one example: the combined overlay, and the similarity of the least similar part."""
-        total: Tensor | None = None
+        overlays = []
         similarity = torch.ones(len(maps), device=maps.device)
         for part, corner, keys in templates:
             best, position = _peak(self._similarities(maps, keys))
             shift = position - position.new_tensor(corner)  # in cells, x first
             cell = shift.new_tensor([part.shape[2] / self.size[1], part.shape[1] / self.size[0]])
-            moved = _shifted(part, shift * cell)
-            total = moved if total is None else _composite(total, moved)
+            overlays.append(_shifted(part, shift * cell))
             similarity = torch.minimum(similarity, best)
-        assert total is not None
-        return total, similarity
+        return functools.reduce(_composite, overlays), similarity
 
     def _maps(self, keys: Tensor) -> Tensor:
         """Keys minus their mean over the picture, which holds its colours, at the size of values: (B, C, h, w)."""
         x = keys.float() / self.std
         return F.interpolate(x - x.mean((2, 3), keepdim=True), self.size, mode="bilinear")
-
-    def _bounds(self, part: Tensor) -> tuple[int, int, int, int]:
-        """Top, bottom, left and right cells of a part with its context."""
-        visible = F.adaptive_max_pool2d((part[3:] > MIN_ALPHA).float()[None], self.size)[0, 0] > 0
-        rows, columns = (visible.any(axis).nonzero()[:, 0] for axis in (1, 0))
-        top, bottom = int(rows[0]) - CONTEXT, int(rows[-1]) + 1 + CONTEXT
-        left, right = int(columns[0]) - CONTEXT, int(columns[-1]) + 1 + CONTEXT
-        return max(top, 0), min(bottom, self.size[0]), max(left, 0), min(right, self.size[1])
 
     def _similarities(self, maps: Tensor, template: Tensor) -> Tensor:
         """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps."""

@@ -2,29 +2,28 @@
 update along directions in which the masked places differ from everything else.
 
 Keys are the inputs of the convolution itself, after modulation, one vector for each cell. Their statistics over random
-pictures are C, the uncentered second moment (section 3.3). Besides the gradient steps of the paper there is a direct
-solution by ridge regression.
+pictures are C, the uncentered second moment (section 3.3). Instead of the gradient steps of the paper, it is solved by
+ridge regression.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.nn.activations import ActivationCache, find_module, replace_outputs
+from kyara.nn.activations import ActivationCache, find_module, replace_output, restored
 from kyara.nn.layers import ModulatedConv
 from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.nonlinear import WeightDifference
 
 ERASED_UNITS = 30
-MIN_EIGENVALUE = 1e-5
-"""Eigenvalues of C are clamped to this share of the largest."""
+MIN_EIGENVALUE = 1e-5  # eigenvalues of C are clamped to this share of the largest
 ITERATIONS, STEP_SIZES = 6, (1.0, 0.5, 0.25, 0.1, 0.03)
-"""Of the direct solution. Demodulation depends on the weights, so a full step may overshoot."""
+"""Of the solution. Demodulation depends on the weights, so a full step may overshoot."""
 
 
 class LinearMemory:
@@ -49,15 +48,26 @@ class LinearMemory:
     def keys(self, cache: ActivationCache) -> Tensor:
         """The inputs of the convolution for these pictures, (B, channels, h, w)."""
         keys: list[Tensor] = []
-        if isinstance(self.module, ModulatedConv):
-            handle = self.module.keys.register_forward_hook(lambda module, inputs, out: keys.append(out.detach()))
-        else:
-            handle = self.module.register_forward_pre_hook(lambda module, inputs: keys.append(inputs[0].detach()))
-        try:
+
+        def record(inputs: Tensor) -> Tensor:
+            keys.append(inputs.detach())
+            return inputs
+
+        with self._replace_keys(record):
             cache.compute_value()
+        return keys[0].to(self.weight.dtype)
+
+    @contextmanager
+    def _replace_keys(self, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Passes the inputs of the convolution through a function while the context is active."""
+        if isinstance(self.module, ModulatedConv):  # after modulation
+            handle = self.module.keys.register_forward_hook(lambda module, inputs, keys: function(keys))
+        else:
+            handle = self.module.register_forward_pre_hook(lambda module, inputs: (function(inputs[0]),))
+        try:
+            yield
         finally:
             handle.remove()
-        return keys[0].to(self.weight.dtype)
 
     def directions(self, batches: Sequence[TrainingBatch], rank: int = 1) -> Tensor:
         """Orthonormal directions (rank, channels) that the masked places of some pictures share and others do not have:
@@ -76,36 +86,11 @@ class LinearMemory:
         sign = torch.where(projected < 0, -1.0, 1.0)
         return (directions * sign[:, None]).to(self.weight.dtype)
 
-    def insert(
-        self, batches: Sequence[TrainingBatch], directions: Tensor, *, steps: int = 2001, lr: float = 0.05
-    ) -> WeightDifference:
-        """The weight difference that reaches the targets (equation 5), by Adam on the mean absolute error in the boxes
-        around the masks. The coefficients of the directions are trained, so no projection is needed; the paper's code
-        projects after every tenth step and can drift in between."""
-        with self._trainable():
-            original = self.weight.detach().clone()
-            coefficients = torch.zeros_like(torch.einsum("ockl,rc->orkl", original, directions)).requires_grad_(True)
-            adam = torch.optim.Adam([coefficients], lr=lr)
-            boxes = [_bounding_box(batch.inside) for batch in batches]
-            for _ in range(steps):
-                with torch.no_grad():
-                    self.weight.copy_(original + torch.einsum("orkl,rc->ockl", coefficients, directions))
-                losses = []
-                for batch, box in zip(batches, boxes, strict=True):
-                    with torch.enable_grad():
-                        error = (batch.cache.compute_value() - batch.target).abs().mean(1, keepdim=True)
-                        losses.append((error * box).sum() / box.sum())
-                self.weight.grad = None
-                torch.stack(losses).mean().backward()
-                assert self.weight.grad is not None
-                coefficients.grad = torch.einsum("ockl,rc->orkl", self.weight.grad, directions)
-                adam.step()
-            return {self.name: torch.einsum("orkl,rc->ockl", coefficients.detach(), directions)}
-
     def solve(self, batches: Sequence[TrainingBatch], directions: Tensor, *, ridge: float = 1e-2) -> WeightDifference:
-        """The same by least squares: each output channel is a linear function of the weight. `ridge`, as a share of the
-        mean diagonal, regularises what the batches do not determine."""
-        with self._trainable():
+        """The weight difference that reaches the targets (equation 5), by least squares: each output channel is a
+        linear function of the weight. `ridge`, as a share of the mean diagonal, regularises what the batches do not
+        determine."""
+        with restored([self.weight]):
             original, best = self.weight.detach().clone(), self._error(batches)
             for _ in range(ITERATIONS):
                 step, start = self._step(batches, directions, ridge), self.weight.detach().clone()
@@ -122,7 +107,7 @@ class LinearMemory:
     @torch.no_grad()
     def _error(self, batches: Sequence[TrainingBatch]) -> float:
         """Sum of squared errors in the boxes around the masks."""
-        squares = [((b.cache.compute_value() - b.target).square() * _bounding_box(b.inside)).sum() for b in batches]
+        squares = [((b.cache.compute_value() - b.target).square() * bounding_box(b.inside)).sum() for b in batches]
         return float(torch.stack(squares).sum())
 
     @torch.no_grad()
@@ -133,7 +118,7 @@ class LinearMemory:
         kernels = (directions[:, None, :, None, None] * taps).flatten(0, 1)  # (rank taps, channels, K, K)
         products, projected = torch.zeros(()).double(), torch.zeros(()).double()
         for batch in batches:
-            box = _cells(_bounding_box(batch.inside).to(torch.float64))  # (P, 1)
+            box = _cells(bounding_box(batch.inside).to(torch.float64))  # (P, 1)
             basis = _cells(self._convolve(self.keys(batch.cache), kernels)).double()  # (P, rank taps)
             slope, error = (_cells(maps).double() for maps in self._slopes(batch))
             weighted = (slope.square() * box).T[:, :, None] * basis  # (out, P, rank taps)
@@ -166,7 +151,7 @@ class LinearMemory:
             leaves.append(product.detach().requires_grad_(True))
             return leaves[0] * 1.0
 
-        with torch.enable_grad(), replace_outputs(self.model, {name: as_leaf}):
+        with torch.enable_grad(), replace_output(self.model, name, as_leaf):
             values = batch.cache.compute_value()
             (slope,) = torch.autograd.grad(values.sum(), leaves[0])
         return slope, batch.target - values.detach()
@@ -181,30 +166,8 @@ class LinearMemory:
         ratio = inside / self.second_moment.diagonal().float().clamp_min(1e-8)
         chosen = ratio.topk(min(units, len(ratio) // 2)).indices
 
-        def erase(keys: Tensor) -> Tensor:
-            return keys.index_fill(1, chosen, 0.0)
-
-        if isinstance(self.module, ModulatedConv):
-            handle = self.module.keys.register_forward_hook(lambda module, inputs, keys: erase(keys))
-        else:
-            handle = self.module.register_forward_pre_hook(lambda module, inputs: (erase(inputs[0]),))
-        try:
+        with self._replace_keys(lambda keys: keys.index_fill(1, chosen, 0.0)):
             return cache.compute_value()
-        finally:
-            handle.remove()
-
-    @contextmanager
-    def _trainable(self) -> Iterator[None]:
-        """The weight may be changed; its value is restored at the end."""
-        original = self.weight.detach().clone()
-        self.weight.requires_grad_(True)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                self.weight.copy_(original)
-            self.weight.requires_grad_(False)
-            self.weight.grad = None
 
 
 def _cells(maps: Tensor) -> Tensor:
@@ -212,7 +175,7 @@ def _cells(maps: Tensor) -> Tensor:
     return maps.movedim(1, 3).flatten(0, 2)
 
 
-def _bounding_box(where: Tensor) -> Tensor:
+def bounding_box(where: Tensor) -> Tensor:
     """The bounding box of each mask (B, 1, h, w), as a mask in {0, 1}."""
     rows, columns = where.any(3, keepdim=True).float(), where.any(2, keepdim=True).float()
 

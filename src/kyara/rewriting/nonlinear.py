@@ -15,17 +15,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kyara.nn.activations import restored
 from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.settings import Settings
 from kyara.training.runtime import has_bfloat16
 
-WeightDifference = dict[str, Tensor]
-"""What is added to weights, by name."""
-WARM_UP = 20
-"""Steps in which the learning rate rises from zero."""
+WeightDifference = dict[str, Tensor]  # what is added to weights, by name
+WARM_UP = 20  # steps in which the learning rate rises from zero
 MOMENTUM = 0.9
-MUON_RMS = 0.2
-"""Root mean square of an entry of Muon's update at a learning rate of 1."""
+MUON_RMS = 0.2  # root mean square of an entry of Muon's update at a learning rate of 1
 
 
 def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = None) -> WeightDifference:
@@ -39,7 +37,7 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
     groups = [{"params": [m], "std": float(m.detach().std())} for m in matrices]
     muon = torch.optim.Muon(groups, weight_decay=0.0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
     random, order = torch.Generator().manual_seed(0), list[int]()
-    try:
+    with restored(weights.values()):
         for weight in weights.values():
             weight.requires_grad_(True)
         for step in range(settings.steps):
@@ -52,15 +50,9 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
             for matrix, grad in zip(matrices, grads, strict=True):
                 matrix.grad = grad.flatten(1)
             muon.step()
-            with torch.no_grad():
-                for weight, matrix in zip(weights.values(), matrices, strict=True):
-                    weight.copy_(matrix.view_as(weight))
+            for weight, matrix in zip(weights.values(), matrices, strict=True):
+                weight.detach().copy_(matrix.detach().view_as(weight))
         return {name: weight.detach() - original[name] for name, weight in weights.items()}
-    finally:
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(original[name])
-                weight.requires_grad_(False)
 
 
 def rewriting_loss(batch: TrainingBatch, settings: Settings, scale: float = 1.0) -> Tensor:

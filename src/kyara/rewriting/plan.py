@@ -18,10 +18,9 @@ from kyara.files.checkpoint import Checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.models.projector import Model as Projector
 from kyara.rewriting.edit import Edit, read_edit
-from kyara.rewriting.learning import RuleTrainer, learn_rule, overlays_of
+from kyara.rewriting.learning import RuleTrainer, learn_rule
 from kyara.rewriting.rules import Rule, apply_rules, check_root, file_name, read_rule, root_of, rules_of
 from kyara.rewriting.samples import Samples
-from kyara.rewriting.settings import Memory, Settings
 from kyara.training.runtime import pick_device
 
 Given = str | os.PathLike[str] | Mapping[str, Any]
@@ -32,13 +31,10 @@ Given = str | os.PathLike[str] | Mapping[str, Any]
 class Plan:
     """The rules of the new Checkpoint."""
 
-    model: str
-    """Name of the parent."""
+    model: str  # name of the parent
     parent: Checkpoint
-    rules: list[Rule]
-    """Rules that need no training."""
-    edits: list[Edit]
-    """Rules to be learned, in this order."""
+    rules: list[Rule]  # that need no training
+    edits: list[Edit]  # to be learned, in this order
 
 
 def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: float) -> Plan:
@@ -46,16 +42,20 @@ def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: fl
     that it has. ValueError if a rule does not fit or is not there."""
     found = checkpoint.read(model)
     rules = without(rules_of(found), undo)
-    edits, ready = _read(given, found)
-    edits = _new_edits(edits, [*rules, *ready])
-    if not (edits or ready):
-        if not rules and undo is None:
-            raise ValueError(f"{model}: has no rules; name an edit file")
-        if strength != 1 or undo is None:
-            rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
+    read, ready = _read(given, found)
+    edits = _new_edits(read, [*rules, *ready])
+    if not (edits or ready or rules) and undo is None:
+        raise ValueError(f"{model}: has no rules; name an edit file")
+    if not (edits or ready) and (strength != 1 or undo is None):
+        rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
     names = {rule.name for rule in rules}
     ready = [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names]
     return Plan(model, found, [*rules, *ready], edits)
+
+
+def is_edit(given: Given) -> bool:
+    """Whether something is an edit to be learned, and not rules: a file of one, or a Checkpoint."""
+    return isinstance(given, Mapping) or not (Path(given).is_dir() or Path(given).suffix == ".safetensors")
 
 
 def without(rules: list[Rule], undo: str | None) -> list[Rule]:
@@ -72,16 +72,14 @@ def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[R
     """Edits to be learned, and rules that are ready. ValueError if one belongs to another Checkpoint."""
     edits, ready = list[Edit](), list[Rule]()
     for one in given:
-        if isinstance(one, Mapping):
+        if isinstance(one, Mapping) or is_edit(one):
             edits.append(read_edit(one))
-        elif Path(one).is_dir():
-            if not (rules := rules_of(checkpoint.read(one))):
-                raise ValueError(f"{one}: has no rules; give an edit file, or a checkpoint that kyara rewrite wrote")
+        elif (path := Path(one)).is_file():
+            ready.append(read_rule(path))
+        elif rules := rules_of(checkpoint.read(one)):
             ready += rules
-        elif Path(one).suffix == ".safetensors":
-            ready.append(read_rule(Path(one)))
         else:
-            edits.append(read_edit(one))
+            raise ValueError(f"{one}: has no rules; give an edit file, or a checkpoint that kyara rewrite wrote")
     for edit in edits:
         if edit.checkpoint is not None and edit.checkpoint not in (found.hash, root_of(found)):
             raise ValueError(f"{edit.name}: was made for checkpoint {edit.checkpoint}, this is {found.hash}")
@@ -92,15 +90,14 @@ def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[R
 
 def _new_edits(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:
     """The edits that are not among the rules yet. ValueError if two different ones share a name or a file."""
-    taken = {file_name(rule.name): rule.about.get("edit") for rule in rules}
-    new = []
+    taken, new = {file_name(rule.name): rule.about.get("edit") for rule in rules}, []
     for edit in edits:
         name = file_name(edit.name)
         if name not in taken:
-            taken[name] = edit.description
             new.append(edit)
         elif taken[name] != edit.description:
             raise ValueError(f"{edit.name}: there is another rule of that name; rename it, or --undo the other")
+        taken[name] = edit.description
     return new
 
 
@@ -110,45 +107,23 @@ def load_samples(plan: Plan, data: Path | None, device: str) -> Samples:
     return Samples(network, plan.model, None if data is None else open_dataset(data))
 
 
-def make_trainer(
-    plan: Plan,
-    samples: Samples,
-    projector: str | None,
-    memory: Memory,
-    layers: int | None,
-    extra_images: int,
-    rank: int,
-    settings: Settings,
-) -> RuleTrainer:
-    """What learns the edits. ValueError if there is no projector or there are too few layers, or if a mask or a picture
-    of an edit does not fit the network."""
-    network = find_projector(projector, plan.parent, plan.model, samples.device)
-    trainer = RuleTrainer(samples, network, memory, layers, extra_images, rank, settings)
-    _ = trainer.layer_range
-    for edit in plan.edits:
-        overlays_of(edit, samples)
-    return trainer
-
-
 def find_projector(name: str | None, found: Checkpoint, model: str, device: torch.device) -> Projector:
     """The projector of that name, or the built-in one for this Checkpoint. ValueError if there is none, or if it
     belongs to another Checkpoint."""
     hint = f"train one: kyara train projector --of {model}, and give its run as --projector"
     if name is None:
-        read = {one: checkpoint.read(f"builtin:{one}") for one in checkpoint.builtin_names()}
-        of = [
-            one for one, c in read.items() if c.model == "projector" and c.config["generator"]["hash"] == root_of(found)
-        ]
+        named = (f"builtin:{one}" for one in checkpoint.builtin_names())
+        projectors = [(one, c.config["generator"]) for one in named if (c := checkpoint.read(one)).model == "projector"]
+        of = [one for one, its in projectors if its["hash"] == root_of(found)]
         if not of:
             raise ValueError(f"{model}: has no built-in projector; {hint}")
-        name = f"builtin:{of[-1]}"
+        name = of[-1]
     network = models.load(name, device)
     if not isinstance(network, Projector):
         raise ValueError(f"--projector {name}: not a projector; {hint}")
-    if network.config.generator.hash != root_of(found):
-        raise ValueError(
-            f"--projector {name}: projects to features of {network.config.generator.checkpoint}, not of {model}; {hint}"
-        )
+    generator = network.config.generator
+    if generator.hash != root_of(found):
+        raise ValueError(f"--projector {name}: projects to features of {generator.checkpoint}, not of {model}; {hint}")
     return network.requires_grad_(False)
 
 
@@ -164,8 +139,7 @@ def learn_edits(trainer: RuleTrainer, plan: Plan, strength: float) -> dict[Rule,
                 if name in parameters:
                     parameters[name].copy_(weight)
         result = learn_rule(trainer, edit)
-        others = sorted(rule.name for rule in rules if rule.strength)
         about: dict[str, Any] = {"edit": edit.description, "memory": trainer.memory, "layers": trainer.depth}
-        about |= {"learned_with": others, **result.errors, "found": result.found}
+        about |= {"learned_with": sorted(rule.name for rule in rules if rule.strength), **result.measured}
         learned[Rule(edit.name, root_of(plan.parent), result.difference, strength, about)] = result.seconds
     return learned

@@ -5,30 +5,29 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, to_uint8
-from kyara.models.base import Generator
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.rules import Rule, apply_rules
 from kyara.rewriting.samples import Samples
 
 PICTURES = 16
-BLACK = 0.5
-"""A change, in [-1, 1], that is drawn as black."""
+BLACK = 0.5  # a change, in [-1, 1], that is drawn as black
+STYLE = Path(__file__).with_name("preview.css")
 
 
 @torch.no_grad()
-def before_and_after(samples: Samples, found: Checkpoint, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) in [-1, 1] without any rule and with these: of the first seeds, or of some of the data.
-    Leaves the rules in the network."""
+def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], command: str) -> str:
+    """The page, with its pictures inside: of the first seeds, or of some of the data. Leaves the rules in the
+    network."""
     network = samples.model
-    if isinstance(network, Generator):
+    if samples.data is None:  # a generator
         sample_fns = [samples.variants(Picture(seed=seed), 0) for seed in range(PICTURES)]
     else:
         sample_fns = [samples.random(PICTURES, 0)]
@@ -38,33 +37,21 @@ def before_and_after(samples: Samples, found: Checkpoint, rules: Sequence[Rule])
         for name in original:
             network.get_parameter(name).copy_(weights[name])
         pictures.append(torch.cat([sample_fn() for sample_fn in sample_fns]).float().clamp(-1, 1))
-    return pictures[0], pictures[1]
-
-
-def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], command: str) -> str:
-    """The page, with its pictures inside."""
-    before, after = before_and_after(samples, found, rules)
+    before, after = pictures  # (N, 3, H, W) each
     change = (after - before).abs().mean(1, keepdim=True)  # (N, 1, H, W)
     maps = (1 - 2 * (change / BLACK).clamp(0, 1)).expand(-1, 3, -1, -1)
     rows = zip(to_uint8(before), to_uint8(after), to_uint8(maps), change.mean((1, 2, 3)).tolist(), strict=True)
     items = "\n".join(_item(i, *row) for i, row in enumerate(rows))
     listed = ", ".join(f"{rule.name} ({rule.strength:g})" for rule in rules) or "no rule"
     about = f"before, after, and the change (the darker, the larger) · {listed}"
-    head = HEAD.format(images="data:", title="Rewritten", style=_STYLE, about=escape(about))
+    style = STYLE.read_text(encoding="utf-8").rstrip()
+    head = HEAD.format(images="data:", title="Rewritten", style=style, about=escape(about))
     return f"{head}<code>{escape(command)}</code>\n</header>\n<ol>{items}</ol>\n</html>\n"
 
 
 def _item(i: int, before: np.ndarray, after: np.ndarray, change: np.ndarray, mean: float) -> str:
-    pictures = zip(("before", "after", "change"), (before, after, change), strict=True)
-    images = "".join(f'<img src="{_data_uri(picture)}" alt="{name}, {i}">' for name, picture in pictures)
+    images = ""
+    for name, picture in (("before", before), ("after", after), ("change", change)):
+        data = base64.b64encode(encode_webp(picture)).decode()
+        images += f'<img src="data:image/webp;base64,{data}" alt="{name}, {i}">'
     return f"<li><figure>{images}<figcaption>{i} · mean change {mean:.3f}</figcaption></figure></li>"
-
-
-def _data_uri(picture: np.ndarray) -> str:
-    return "data:image/webp;base64," + base64.b64encode(encode_webp(picture)).decode()
-
-
-_STYLE = """body{font:15px/1.5 system-ui;margin:2rem;background:Canvas;color:CanvasText}
-ol{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}
-figure{margin:0}img{width:32%;image-rendering:auto;border-radius:4px;margin-right:1%}
-figcaption{opacity:.7;font-size:.85em}code{opacity:.7}"""

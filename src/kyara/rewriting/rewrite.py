@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
 
+from kyara import verbs
 from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
-from kyara.verbs import Device, DryRun, Force, Out, Result, check_exists, check_number, check_text, command_line
 
 if TYPE_CHECKING:
     from kyara.rewriting.plan import Given
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
 
     Edits = Given | Sequence[Given]
 else:
-    Edits = tuple[Path, ...]  # on the command line
+    Edits = tuple[verbs.ExistingPath, ...]  # on the command line
 
 PREVIEW = "preview.html"
-MARKER = "config.json"
-"""Name of the file by which an earlier Checkpoint at --out is recognised."""
-MAX_OUTSIDE_ERROR, MAX_INSIDE_ERROR = 0.06, 0.8
-"""Larger errors are reported with advice."""
+MARKER = "config.json"  # by it, an earlier Checkpoint at --out is recognised
+MAX_OUTSIDE_ERROR, MAX_INSIDE_ERROR = 0.06, 0.8  # larger errors are reported with advice
+LEARNING = ("projector", "memory", "layers", "p", "q", "steps", "extra_images", "rank")  # only an edit needs these
 
 
 @dataclass(frozen=True)
@@ -38,45 +38,33 @@ class RuleReport:
 
     name: str
     strength: float
-    learned: bool
-    """Whether this call learned it."""
-    inside_error: float | None
-    """Distance to the pasted pattern on new pictures: 0 as pasted, 1 as before."""
-    outside_error: float | None
-    """Mean absolute change of pixels in [-1, 1] everywhere else."""
-    found: float | None
-    """Share of the random training pictures in which the masked place was found."""
-    seconds: float | None
-    """Time of training; None if this call did not learn it."""
+    learned: bool  # by this call
+    inside_error: float | None = None  # distance to the pasted pattern on new pictures: 0 as pasted, 1 as before
+    outside_error: float | None = None  # mean absolute change of pixels in [-1, 1] everywhere else
+    found: float | None = None  # share of the random training pictures in which the masked place was found
+    seconds: float | None = None  # of training; None if this call did not learn it
 
     def __str__(self) -> str:
-        parts = []
-        if self.inside_error is not None:
-            parts.append(f"inside error {self.inside_error:.2f} (0 as pasted, 1 as before)")
-        if self.outside_error is not None:
-            parts.append(f"outside error {self.outside_error:.3f}")
-        lines = [f"{printable(self.name)}: {', '.join(parts)}; {self.seconds or 0:.0f} s"]
-        if (self.outside_error or 0) > MAX_OUTSIDE_ERROR:
-            lines.append("  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks")
-        if (self.inside_error or 0) > MAX_INSIDE_ERROR:
-            lines.append("  little was learned: give more examples or a larger pattern, or raise --steps")
-        return "\n".join(lines)
+        inside, outside, end, advice = self.inside_error, self.outside_error, f"{self.seconds or 0:.0f} s", ""
+        parts = [] if inside is None else [f"inside error {inside:.2f} (0 as pasted, 1 as before)"]
+        parts += [] if outside is None else [f"outside error {outside:.3f}"]
+        if (outside or 0) > MAX_OUTSIDE_ERROR:
+            advice += "\n  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks"
+        if (inside or 0) > MAX_INSIDE_ERROR:
+            advice += "\n  little was learned: give more examples or a larger pattern, or raise --steps"
+        return f"{printable(self.name)}: {', '.join(parts)}; {end}{advice}"
 
 
 @dataclass(frozen=True)
-class RewriteResult(Result):
+class RewriteResult(verbs.Result):
     """What `rewrite` returns."""
 
-    model: str
-    """What was rewritten."""
-    checkpoint: str
-    """Its hash."""
+    model: str  # that was rewritten
+    checkpoint: str  # its hash
     rules: tuple[RuleReport, ...]
-    preview: Path | None
-    """The preview page, if there is one."""
+    preview: Path | None  # the page
     seconds: float
     dry_run: bool
-    """Whether nothing was written."""
 
     def __str__(self) -> str:
         names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
@@ -90,26 +78,27 @@ class RewriteResult(Result):
         return "\n".join(lines)
 
 
+@verbs.checked
 def rewrite(
     model: Positional[str],
     edits: Positional[Edits] = (),
     *,
-    out: Out = None,
+    out: verbs.Out = None,
     projector: str | None = None,
-    data: Path | None = None,
-    strength: float = 1.0,
+    data: verbs.ExistingPath | None = None,
+    strength: Annotated[float, verbs.Range(0, MAX_STRENGTH)] = 1.0,
     undo: str | None = None,
     memory: Memory = "nonlinear",
-    layers: int | None = None,
-    p: float = Settings.p,
-    q: float = Settings.q,
-    steps: int = Settings.steps,
-    extra_images: int = EXTRA_IMAGES,
-    rank: int = 1,
+    layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
+    p: Annotated[float, verbs.Range(0)] = Settings.p,
+    q: Annotated[float, verbs.Range(0)] = Settings.q,
+    steps: Annotated[int, verbs.Range(1, 1_000_000)] = Settings.steps,
+    extra_images: Annotated[int, verbs.Range(0, 100_000)] = EXTRA_IMAGES,
+    rank: Annotated[int, verbs.Range(1, 1000)] = 1,
     preview: bool = False,
-    device: Device = "auto",
-    force: Force = False,
-    dry_run: DryRun = False,
+    device: verbs.Device = "auto",
+    force: verbs.Force = False,
+    dry_run: verbs.DryRun = False,
 ) -> RewriteResult:
     """Change what a generator has learned with a few pasted examples, and write a new Checkpoint.
 
@@ -132,66 +121,57 @@ def rewrite(
         rank: Rank of the change of a linear memory.
         preview: Also write preview.html: the same pictures before and after.
     """
-    start = time.perf_counter()
+    options, start = locals(), time.perf_counter()
     given = [edits] if isinstance(edits, str | os.PathLike | Mapping) else [*edits]
-    paths = [Path(one) for one in given if not isinstance(one, Mapping)]
-    command = command_line(rewrite, {**locals(), "edits": paths})
-    settings = Settings(p=p, q=q, steps=steps)
-    _check_numbers(strength, settings, memory, layers, extra_images, rank)
-    for option, text in (("MODEL", model), ("--projector", projector), ("--undo", undo), ("--out", out)):
-        check_text(option, text)
-    for option, path in (*(("EDITS", path) for path in paths), ("--data", data)):
-        check_exists(option, None if path is None else Path(path))
-    out = Path(out) if out is not None else numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
+    paths = [one for one in given if not isinstance(one, Mapping)]
+    command = verbs.command_line(rewrite, {**options, "edits": paths})
+    if memory == "linear":
+        _refuse(options, ("layers", "p", "q", "steps"), "a linear memory has one layer and is solved")
+    else:
+        _refuse(options, ("rank",), "only applies to --memory linear")
+    out = out or numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
     check_free(out, MARKER, force=force, sources=[model, *paths])
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
-    from kyara.rewriting.plan import learn_edits, load_samples, make_plan, make_trainer
+    from kyara.rewriting.learning import RuleTrainer
+    from kyara.rewriting.plan import find_projector, is_edit, learn_edits, load_samples, make_plan
     from kyara.rewriting.preview import preview_html
 
     plan = make_plan(model, given, undo, strength)
+    if not any(map(is_edit, given)):
+        _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
     samples = load_samples(plan, data, device) if plan.edits or preview else None
     trainer = None
     if samples and plan.edits:
-        trainer = make_trainer(plan, samples, projector, memory, layers, extra_images, rank, settings)
+        network = find_projector(projector, plan.parent, model, samples.device)
+        trainer = RuleTrainer(samples, network, memory, layers, extra_images, rank, Settings(p=p, q=q, steps=steps))
+        trainer.check(plan.edits)
     if dry_run:
-        new = [RuleReport(edit.name, strength, True, None, None, None, None) for edit in plan.edits]
-        rules = (*(_report(rule) for rule in plan.rules), *new)
-        return RewriteResult(out, model, plan.parent.hash, rules, None, time.perf_counter() - start, True)
+        new = [RuleReport(edit.name, strength, True) for edit in plan.edits]
+        reports = (*map(_report, plan.rules), *new)
+        return RewriteResult(out, model, plan.parent.hash, reports, None, time.perf_counter() - start, True)
     free_folder(out, MARKER, force=force)
     learned = learn_edits(trainer, plan, strength) if trainer else {}
-    all_rules = [*plan.rules, *learned]
-    storage.write(out, plan.parent, all_rules, model)
+    rules = [*plan.rules, *learned]
+    storage.write(out, plan.parent, rules, model)
     if samples and preview:
-        page = preview_html(samples, plan.parent, all_rules, command)
+        page = preview_html(samples, plan.parent, rules, command)
         write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    rules = tuple(_report(rule, learned.get(rule)) for rule in all_rules)
+    reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start
-    return RewriteResult(out, model, plan.parent.hash, rules, out / PREVIEW if preview else None, seconds, False)
+    return RewriteResult(out, model, plan.parent.hash, reports, out / PREVIEW if preview else None, seconds, False)
+
+
+def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:
+    """ValueError if one of these options is given, since it would be ignored."""
+    defaults = inspect.signature(rewrite).parameters
+    if given := [f"--{name.replace('_', '-')}" for name in names if options[name] != defaults[name].default]:
+        raise ValueError(f"{', '.join(given)}: {why}; leave {'it' if len(given) == 1 else 'them'} out")
 
 
 def _stem(model: str) -> str:
     """The model's name without the number and the verb of a run folder."""
     return re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))
-
-
-def _check_numbers(
-    strength: float, settings: Settings, memory: str, layers: int | None, extra_images: int, rank: int
-) -> None:
-    """ValueError names an option that is wrong, or that would be ignored."""
-    check_number("--strength", strength, least=0, most=MAX_STRENGTH)
-    check_number("--layers", layers, least=1, most=1000)
-    check_number("--p", settings.p, least=0)
-    check_number("--q", settings.q, least=0)
-    check_number("--steps", settings.steps, least=1, most=1_000_000)
-    check_number("--extra-images", extra_images, least=0, most=100_000)
-    check_number("--rank", rank, least=1, most=1000)
-    if memory not in get_args(Memory):
-        raise ValueError(f"--memory {memory}: there are {', '.join(get_args(Memory))}")
-    if memory == "linear" and (layers, settings) != (None, Settings()):
-        raise ValueError("--layers, --p, --q, --steps: a linear memory has one layer and is solved; leave them out")
-    if memory == "nonlinear" and rank != 1:
-        raise ValueError("--rank: only applies to --memory linear")
 
 
 def _report(rule: Rule, seconds: float | None = None) -> RuleReport:

@@ -26,8 +26,7 @@ from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
 
 ORIGINAL, EDITS = "original.safetensors", "edits"
-KEY = "rewritten"
-"""Key in config.json."""
+KEY = "rewritten"  # in config.json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,13 +34,10 @@ class Rule:
     """A named weight difference."""
 
     name: str
-    root: str
-    """Hash of the Checkpoint without any rule that it belongs to."""
-    weights: Mapping[str, Tensor]
-    """What is added to each weight at strength 1."""
+    root: str  # hash of the Checkpoint without any rule that it belongs to
+    weights: Mapping[str, Tensor]  # what is added to each weight at strength 1
     strength: float = 1.0
-    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The edit, how it was learned, and its measured errors."""
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the edit, how it was learned, its errors
 
 
 def file_name(name: str) -> str:
@@ -67,11 +63,12 @@ def _listed(found: Checkpoint) -> tuple[str, list[tuple[str, float]]]:
 
 def rules_of(found: Checkpoint) -> list[Rule]:
     """The rules of a Checkpoint in their order. CheckpointError if one is missing or damaged."""
-    _, listed = _listed(found)
-    for name, _ in listed:
+    rules = []
+    for name, strength in _listed(found)[1]:
         if Path(name).name != name:
             raise CheckpointError(f"{found.path}: rule {name!r} is not in its folder {EDITS}")
-    return [dataclasses.replace(read_rule(found.path / EDITS / name), strength=strength) for name, strength in listed]
+        rules.append(dataclasses.replace(read_rule(found.path / EDITS / name), strength=strength))
+    return rules
 
 
 def read_rule(path: Path) -> Rule:
@@ -84,20 +81,12 @@ def read_rule(path: Path) -> Rule:
         raise ValueError(f"{path}: not a rule that kyara rewrite wrote ({error})") from error
 
 
-def write_rule(path: Path, rule: Rule) -> None:
-    """Writes a rule atomically."""
-    header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in rule.weights.items()}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, header))
-
-
 def apply_rules(found: Checkpoint, rules: Sequence[Rule]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All weights of a Checkpoint with exactly these rules, regardless of the rules it has now; and the original values
     of the weights that a rule changes. ValueError if a rule belongs to another Checkpoint or does not fit."""
-    weights, original = found.weights(), {}
-    if KEY in found.about:
-        original = _original(found, weights)
-        weights |= original
+    weights = found.weights()
+    original = _original(found, weights) if KEY in found.about else {}
+    weights |= original
     total: dict[str, Tensor] = {}
     for rule in rules:
         check_root(rule, found)
@@ -134,13 +123,18 @@ def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str) -> Non
     weights, original = apply_rules(found, rules)
     (out / EDITS).mkdir(parents=True, exist_ok=True)
     for rule in rules:
-        write_rule(out / EDITS / file_name(rule.name), rule)
-    tensors = {key: t.contiguous() for key, t in original.items()}
-    write_atomic(out / ORIGINAL, lambda temporary: save_file(tensors, temporary))
+        header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
+        _write(out / EDITS / file_name(rule.name), rule.weights, header)
+    _write(out / ORIGINAL, original)
     rows = [{"file": file_name(r.name), "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
     about = {**found.about, KEY: {"root": root_of(found), "parent": name, "kyara": __version__, "rules": rows}}
     card = model_card(found, name, rules)
     checkpoint.write(out, model=found.model, config=found.config, weights=weights, card=card, about=about)
+
+
+def _write(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+    write_atomic(path, lambda temporary: save_file(tensors, temporary, header))
 
 
 def model_card(found: Checkpoint, name: str, rules: Sequence[Rule]) -> str:
@@ -153,14 +147,11 @@ def model_card(found: Checkpoint, name: str, rules: Sequence[Rule]) -> str:
     lines = [head.rstrip(), "", "## Rewritten", ""]
     lines += [f"From {name} by `kyara rewrite`. The copyright of a pattern stays with its owner.", ""]
     lines += ["| rule | strength | learned with |", "|---|---|---|"]
-    lines += [f"| {_cell([r.name])} | {r.strength:g} | {_learned_with(r)} |" for r in rules] or ["| none | | |"]
-    return "\n".join([*lines, ""])
-
-
-def _learned_with(rule: Rule) -> str:
-    """The rules that were active when this one was learned: it fits best beside them."""
-    others = rule.about.get("learned_with")
-    return _cell(others) if isinstance(others, list) else ""
+    for rule in rules:
+        others = rule.about.get("learned_with")  # rules that were active then: it fits best beside them
+        beside = _cell(others) if isinstance(others, list) else ""
+        lines.append(f"| {_cell([rule.name])} | {rule.strength:g} | {beside} |")
+    return "\n".join([*lines, *["| none | | |"] * (not rules), ""])
 
 
 def _cell(names: Sequence[object]) -> str:

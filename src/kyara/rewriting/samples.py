@@ -24,12 +24,9 @@ from kyara.nn.activations import SampleFn
 from kyara.rewriting.edit import Picture, as_mask
 from kyara.rewriting.rules import root_of
 
-TRUNCATION = 0.7
-"""Truncation of seeds, the default of `kyara generate`."""
-CHANNEL_ORDERS = [*itertools.permutations(range(3))]
-"""Orders of red, green and blue; the first is the identity."""
-HOLE_JITTER = 4
-"""Holes are shifted by at most so many pixels."""
+TRUNCATION = 0.7  # of seeds, the default of `kyara generate`
+CHANNEL_ORDERS = [*itertools.permutations(range(3))]  # of red, green and blue; the first is the identity
+HOLE_JITTER = 4  # holes are shifted by at most so many pixels
 
 
 class Samples:
@@ -67,14 +64,14 @@ class Samples:
         generator or an inpainter, other styles for a translator."""
         model = self.model
         if isinstance(model, StyledGenerator):
-            return functools.partial(model.synthesise, self._recoloured(self.styles(target), count))
+            return functools.partial(model.synthesise, self._recoloured(model, self.styles(target), count))
         if target.rgba is None:
             raise ValueError(f"{target.label}: {self.name} makes pictures from pictures; name one instead of a seed")
-        inputs = self._fit(target.rgba).expand(1 + count, -1, -1, -1)
+        picture = center_crop(np.ascontiguousarray(target.rgba[:, :, :3]), *self.size)
+        inputs = to_float(picture[None]).to(self.device).expand(1 + count, -1, -1, -1)
         if isinstance(model, StyledTranslator):
-            first = torch.zeros(1, model.style_dim)
-            if target.style is not None:
-                first = latents([target.style], model.style_dim)
+            style = target.style
+            first = torch.zeros(1, model.style_dim) if style is None else latents([style], model.style_dim)
             with fixed_seed(0):
                 styles = torch.cat([first, torch.randn(count, model.style_dim)]).to(self.device)
             return functools.partial(model.translate, inputs, styles)
@@ -89,45 +86,38 @@ class Samples:
         if target.rgba is None or isinstance(self.model, Generator):
             return as_mask(mask, self.size[1], self.size[0], label)
         height, width = target.rgba.shape[:2]
-        full = as_mask(mask, height, width, label)
-        gray = np.repeat(np.round(full * 255).astype(np.uint8)[:, :, None], 3, 2)
-        return center_crop(gray, *self.size)[:, :, 0] / np.float32(255)
+        return self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
 
     def styles(self, target: Picture) -> Tensor:
         """The styles ws (1, layers, w_dim) of a picture of a generator. ValueError if the generator did not make it."""
         model = self.model
         assert isinstance(model, StyledGenerator)
         if target.seed is not None:
-            labels = {name: label.to(self.device) for name, label in model.draw([target.seed]).items()}
-            return self._truncated(latents([target.seed], model.z_dim).to(self.device), labels, TRUNCATION)
+            z, labels, truncation = latents([target.seed], model.z_dim), model.draw([target.seed]), TRUNCATION
+        else:
+            recipe = self._recipe(target)
+            if "latent" in recipe.shot:
+                return unpack(recipe.shot["latent"], model)[None]
+            found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
+            labels = {name: torch.tensor([label]) for name, label in found.items()}
+            z, truncation = shot_latents([recipe.shot], model.z_dim), recipe.truncation
+        labels = {name: label.to(self.device) for name, label in labels.items()}
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            ws = model.styles(z.to(self.device), labels)
+            return ws if truncation == 1 else model.mean_w(1, labels).lerp(ws, truncation)
+
+    def _recipe(self, target: Picture) -> Recipe:
         if target.path is None or read_recipe(target.path) is None:
             hint = "kyara invert finds its latent and writes a picture that can be named"
             raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
-        recipe = read_like(target.path)
-        found = checkpoint.read(self.name)
+        recipe, found = read_like(target.path), checkpoint.read(self.name)
         if recipe.checkpoint not in (found.hash, root_of(found)) or recipe.mirror or recipe.blend:
             made = f"{target.path} was made by another checkpoint than {self.name}, or mirrored"
             raise ValueError(f"{target.label}: {made}")
-        return self._styles_of_recipe(recipe, model)
+        return recipe
 
-    def _styles_of_recipe(self, recipe: Recipe, model: StyledGenerator) -> Tensor:
-        if "latent" in recipe.shot:
-            return unpack(recipe.shot["latent"], model)[None]
-        found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
-        labels = {name: torch.tensor([label], device=self.device) for name, label in found.items()}
-        return self._truncated(shot_latents([recipe.shot], model.z_dim).to(self.device), labels, recipe.truncation)
-
-    def _truncated(self, z: Tensor, labels: dict[str, Tensor], truncation: float) -> Tensor:
-        model = self.model
-        assert isinstance(model, StyledGenerator)
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            ws = model.styles(z, labels)
-            return ws if truncation == 1 else model.mean_w(1, labels).lerp(ws, truncation)
-
-    def _recoloured(self, ws: Tensor, count: int) -> Tensor:
+    def _recoloured(self, model: StyledGenerator, ws: Tensor, count: int) -> Tensor:
         """Styles, followed by variants whose finer half is that of random pictures."""
-        model = self.model
-        assert isinstance(model, StyledGenerator)
         if not count:
             return ws
         with fixed_seed(1), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -141,12 +131,11 @@ class Samples:
         """(1, H, W) bool."""
         if target.hole is None:
             raise ValueError(f'{target.label}: {self.name} fills holes; name one, as "hole": "hole.png"')
-        hole = center_crop(np.repeat(target.hole[:, :, None] * np.uint8(255), 3, 2), *self.size)[:, :, :1] > 127
-        return torch.from_numpy(hole).movedim(2, 0).to(self.device)
+        return torch.from_numpy(self._fit_gray(target.hole * 255)[None] > 127).to(self.device)
 
-    def _fit(self, rgba: np.ndarray) -> Tensor:
-        picture = center_crop(np.ascontiguousarray(rgba[:, :, :3]), *self.size)
-        return to_float(picture[None]).to(self.device)
+    def _fit_gray(self, gray: np.ndarray) -> np.ndarray:
+        """Gray values (H, W) from 0 to 255 at the network's size, (H', W') uint8."""
+        return center_crop(np.repeat(gray.astype(np.uint8)[:, :, None], 3, 2), *self.size)[:, :, 0]
 
     def _inputs(self, count: int) -> Tensor:
         if self.data is None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Memory = Literal["nonlinear", "linear"]
-MAX_STRENGTH = 10.0
-"""Of a rule."""
+MAX_STRENGTH = 10.0  # of a rule
 EXTRA_IMAGES = 384
 """Random pictures in which the masked place is searched. With a few, these are memorised and all others change."""
 
@@ -16,14 +15,10 @@ EXTRA_IMAGES = 384
 class Settings:
     """How a nonlinear memory is trained."""
 
-    p: float = 1.0
-    """Weight of old values outside the pattern."""
-    q: float = 0.3
-    """Weight of new values inside the pattern."""
-    inside: float = 7.5
-    """Weight of the mean absolute error of pixels in [-1, 1] inside the pattern; 0 disables it."""
-    outside: float = 20.0
-    """The same outside, averaged over the picture."""
+    p: float = 1.0  # weight of old values outside the pattern
+    q: float = 0.3  # weight of new values inside the pattern
+    inside: float = 7.5  # weight of the mean absolute error of pixels in [-1, 1] inside the pattern; 0 disables it
+    outside: float = 20.0  # the same outside, averaged over the picture
     steps: int = 600
     """Steps of Muon (Jordan et al. 2024), which moves all directions of a kernel at the same rate, also those with
     small gradients."""

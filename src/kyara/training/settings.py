@@ -32,14 +32,14 @@ def choose_data(
         if from_latents != (data is None):
             source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
             raise ValueError(f"--of {of}: makes pictures from {source}")
-        return None if data is None else Path(data), None
+        return data, None
     if not kind.data_spec.photos:
         if data is None or photos or drawings:
             raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
-        return Path(data), None
+        return data, None
     if data is not None or photos is None or drawings is None:
         raise ValueError(f"train {model}: learns from two: kyara train {model} --photos PHOTOS --drawings DRAWINGS")
-    return Path(drawings), Path(photos)
+    return drawings, photos
 
 
 def configure(

@@ -57,6 +57,7 @@ class TrainResult(verbs.Result):
         return f"done: {self.out}" + (f"\nuse it with: {self.use}" if self.use else "")
 
 
+@verbs.checked
 def train(
     model: Architecture,
     data: tyro.conf.Positional[Path | None] = None,
@@ -70,20 +71,20 @@ def train(
     size: str | None = None,
     attributes: str = "",
     set: str = "",
-    kimg: float = 1000.0,
-    snap: float = 50.0,
-    batch: int | None = None,
-    micro_batch: int | None = None,
+    kimg: Annotated[float, verbs.Range(0)] = 1000.0,
+    snap: Annotated[float, verbs.Range(above=0)] = 50.0,
+    batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
+    micro_batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
     mirror: bool = True,
     augment: Policy = "ada",
     augment_colour: bool | None = None,
-    augment_target: float = 0.6,
+    augment_target: Annotated[float, verbs.Range(-1, 1)] = 0.6,
     init: str | None = None,
-    tune_layers: int | None = None,
+    tune_layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
     tune_end: Literal["fine", "coarse"] = "fine",
     freeze: str = "",
-    layer_lr_multiplier: float = 1.0,
-    seed: int = 0,
+    layer_lr_multiplier: Annotated[float, verbs.Range(above=0, most=1)] = 1.0,
+    seed: verbs.Seed = 0,
     precision: verbs.Precision = "auto",
     compile: bool = False,
     device: verbs.Device = "auto",
@@ -126,11 +127,6 @@ def train(
         seed: Seed of everything random.
         compile: Compile the network first; takes minutes, then steps are faster.
     """
-    _check_numbers(kimg, snap, batch, micro_batch, augment_target, tune_layers, layer_lr_multiplier, devices, workers)
-    verbs.check_seed("--seed", seed)
-    named = {"DATA": data, "--photos": photos, "--drawings": drawings, "--out": out, "--of": of, "--init": init}
-    for option, path in named.items():
-        verbs.check_text(option, path)
     if layer != "auto" and of is None:
         raise ValueError(f"--layer {layer}: only goes with --of CHECKPOINT")
     tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
@@ -162,7 +158,7 @@ def train(
     settings = {"model": model, "config": dataclasses.asdict(config), **description}
     fabric = make_fabric(target, devices=devices, precision=options.precision)
     stem = data.stem if data else str(of).replace(":", "-")
-    folder = find_run(None if out is None else Path(out), model, stem, settings) if is_rank_zero() else Path()
+    folder = find_run(out, model, stem, settings) if is_rank_zero() else Path()
     if dry_run:
         return TrainResult(folder, False, 0.0, "", (), (), settings, True)
     fabric.launch()
@@ -201,29 +197,6 @@ def build(
         left = f"; left behind: {', '.join(left_behind)}" if left_behind else ""
         tell(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}{left}")
     return network, tuple(fresh), tuple(left_behind)
-
-
-def _check_numbers(
-    kimg: float,
-    snap: float,
-    batch: int | None,
-    micro_batch: int | None,
-    augment_target: float,
-    tune_layers: int | None,
-    layer_lr_multiplier: float,
-    devices: int,
-    workers: int,
-) -> None:
-    """ValueError names the option that is out of range."""
-    verbs.check_number("--kimg", kimg, least=0)
-    verbs.check_number("--snap", snap, above=0)
-    verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
-    verbs.check_number("--micro-batch", micro_batch, least=1, most=LARGEST_BATCH)
-    verbs.check_number("--augment-target", augment_target, least=-1, most=1)
-    verbs.check_number("--tune-layers", tune_layers, least=1, most=1000)
-    verbs.check_number("--layer-lr-multiplier", layer_lr_multiplier, above=0, most=1)
-    verbs.check_number("--devices", devices, least=1, most=1024)
-    verbs.check_number("--workers", workers, least=0, most=1024)
 
 
 def _micro_batch(batch: int, micro_batch: int | None, devices: int) -> int:

@@ -76,13 +76,8 @@ def config_of(network: Network, channels: list[int], first: str, layers: int, **
     w_dim, z_dim = shape_of(network, first, 2)
     size = 4 << (len(channels) - 1)
     base = max(count * (4 << level) for level, count in enumerate(channels))
-    sizes = {
-        "z_dim": z_dim,
-        "w_dim": w_dim,
-        "mapping_layers": layers,
-        "channel_base": base,
-        "channel_max": max(channels),
-    }
+    sizes = {"z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers}
+    sizes |= {"channel_base": base, "channel_max": max(channels)}
     config = PRESETS["paper256"].replace(data={"width": size, "height": size}, network={**sizes, **more})
     if channels != [config.channels(level) for level in range(len(channels))]:
         told = ", ".join(map(str, channels))

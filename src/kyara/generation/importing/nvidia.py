@@ -184,13 +184,6 @@ def critic_names(config: Config) -> Names:
 
 
 LAYOUT = Layout(
-    program="NVIDIA",
-    keys=("G_ema", "D"),
-    extra=(),
-    network=network,
-    config=config,
-    generator=generator_names,
-    critic=critic_names,
-    filter_gain=1.0,
-    limit=limit,
-)
+    program="NVIDIA", keys=("G_ema", "D"), extra=(), network=network, config=config,
+    generator=generator_names, critic=critic_names, filter_gain=1.0, limit=limit,
+)  # fmt: skip

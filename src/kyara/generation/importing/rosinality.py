@@ -3,6 +3,7 @@ the same in all its networks."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kyara.generation.importing.layout import Layout, Names, Network, config_of, named, pair, shape_of
@@ -40,11 +41,8 @@ def generator_names(config: Config) -> Names:
         yield from pair(f"g_ema.mapping.layers.{i}", f"style.{i + 1}")
     for level in range(config.levels + 1):
         ours = f"g_ema.synthesis.blocks.{level}"
-        convs = (
-            [("conv0", f"convs.{2 * level - 2}"), ("conv1", f"convs.{2 * level - 1}")]
-            if level
-            else [("conv1", "conv1")]
-        )
+        convs = [("conv0", f"convs.{2 * level - 2}"), ("conv1", f"convs.{2 * level - 1}" if level else "conv1")]
+        convs = convs[level == 0 :]
         for i, (here, there) in enumerate(convs):
             yield f"{ours}.{here}.noise", f"noises.noise_{max(2 * level - 1, 0) + i}"
             yield f"{ours}.{here}.noise_strength", f"{there}.noise.weight"
@@ -76,13 +74,6 @@ def _conv(ours: str, theirs: str, step: int = 0) -> Names:
 
 
 LAYOUT = Layout(
-    program="rosinality",
-    keys=("g_ema", "d"),
-    extra=("latent_avg",),
-    network=network,
-    config=config,
-    generator=generator_names,
-    critic=critic_names,
-    filter_gain=4.0,
-    limit=lambda _: float("inf"),
-)
+    program="rosinality", keys=("g_ema", "d"), extra=("latent_avg",), network=network, config=config,
+    generator=generator_names, critic=critic_names, filter_gain=4.0, limit=lambda _: math.inf,
+)  # fmt: skip

@@ -1,0 +1,54 @@
+"""What `kyara evaluate` and `kyara compare` share: options, numbers as text, and the JSON file of a result."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from kyara.files.atomic import write_atomic
+from kyara.verbs import Range, Result
+
+FEATURES = "builtin:tagger"
+REALS = 10_000
+MOST_PICTURES = 1_000_000
+FEATURES_HELP = (
+    "Features that distances are measured in: builtin:tagger, builtin:distortion, vgg16:PATH, sscd:PATH, dinov2 or "
+    "inception:PATH; PATH#SHA256 also checks the file."
+)
+
+Features = Annotated[str, arg(help=FEATURES_HELP)]
+Tagger = Annotated[str, arg(help="The tagger that checks attributes, or none.")]
+Count = Range(4, MOST_PICTURES)
+Reals = Annotated[int, arg(help="Number of real pictures, at most."), Count]
+Truncation = Annotated[float, arg(help="Truncation of the generator's latents; 1 is none."), Range(0, 10)]
+Size = Annotated[str | None, arg(help="Both sets are resized to this first, as 96 or 512x256 (height x width).")]
+Batch = Annotated[int, arg(help="Pictures that the networks process at once."), Range(1, 10_000)]
+
+FRECHET_COUNT = 2048
+"""With fewer pictures the Fréchet distance depends mostly on their number."""
+METRICS = {"frechet": "Fréchet distance", "kid": "KID"}
+"""The metrics that models are ranked by."""
+
+
+def format_number(value: float) -> str:
+    """Four significant digits, without an exponent from 1e-4 to 1e5."""
+    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e5 or value == 0 else f"{value:.2e}"
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """A confidence interval; an empty text if there is none."""
+    return "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
+
+
+def to_json(result: Result) -> str:
+    """The content of the JSON file that holds a result."""
+    table = {name: value for name, value in result.as_json().items() if name not in ("out", "dry_run")}
+    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8", errors="replace"))
