@@ -25,7 +25,7 @@ Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
 
 @dataclasses.dataclass(frozen=True)
 class CompareResult(verbs.Result):
-    """Models side by side; comparison.json holds the same."""
+    """What comparison.json holds."""
 
     out: Path
     kyara: str
