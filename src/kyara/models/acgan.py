@@ -1,8 +1,7 @@
 """Auxiliary classifier GAN (Odena et al. 2017), with the convolutions of DCGAN and one softmax an attribute.
 
-The discriminator is not conditioned on the labels. It classifies them, of real and of generated pictures, beside real
-and fake: it maximises L_S + L_C, and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C.
-"""
+The discriminator classifies the labels of real and of generated pictures beside real and fake: it maximises L_S + L_C,
+and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C."""
 
 from __future__ import annotations
 

@@ -122,8 +122,7 @@ class Discriminator(nn.Module):
         concatenate: Attributes | None = None,
         classify: Attributes | None = None,
     ) -> None:
-        """`layers` end in `features` numbers. It is conditioned on attributes by projection or, as maps concatenated to
-        the picture, in `layers`; and it may classify them."""
+        """`layers` end in `features` numbers. Attributes condition it by projection or, as maps, in `layers`."""
         super().__init__()
         self.concatenated = concatenate
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
@@ -204,5 +203,4 @@ class Model(base.Generator):
         return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))
-        return pictures
+        return self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))

@@ -1,9 +1,6 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or as distorted by a random
-pseudo-distortion.
-
-The probability that a picture is whole ranks generated pictures: broken ones look distorted.
-"""
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted. The probability that a
+picture is whole ranks generated pictures."""
 
 from __future__ import annotations
 
@@ -29,39 +26,27 @@ WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    patch_size: int = 2
-    """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
-    narrower stage stands before the others."""
+    patch_size: int = 2  # side of the patches that the stem embeds; ConvNeXt's 4 are coarse for pictures of 96
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)  # ConvNeXt blocks in each stage
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)  # channels in each stage
-    drop_path: float = 0.05
-    """Probability that the last block is skipped in training; of earlier ones less, in proportion."""
+    drop_path: float = 0.05  # probability that the last block is skipped in training; less for earlier ones
     layer_scale: float = 1.0
     """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000 steps the blocks
-    still contribute a few per cent, and elastic distortions that anyone sees are missed. 0: no layer scale, as in the
-    built-in checkpoint, where it has become part of the layer before it."""
+    still contribute a few per cent. 0: none, as in the built-in checkpoint, where it is part of the layer before."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """How pictures are distorted and varied in training."""
 
-    pairs: bool = True
-    """Train on every picture both whole and distorted in the same step: in the gradient, the content of the drawing
-    cancels, and the distortion remains."""
+    pairs: bool = True  # train on each picture both whole and distorted: in the gradient its content cancels
     probability: float = 0.5  # probability that a picture is distorted, without `pairs`
-    resampled: float = 0.0
-    """Probability that a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
-    never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
-    jitter: float = 0.25
-    """Maximum change of the colours of a picture, whole or distorted, against overfitting on 20,000 faces."""
-    enlarged: float = 0.05
-    """Probability that a batch is reduced to half the size or more and enlarged again: small pictures are not
-    distorted ones."""
+    resampled: float = 0.0  # probability that a whole picture is resampled, softened like distorted ones
+    jitter: float = 0.25  # maximum change of the colours, against overfitting
+    enlarged: float = 0.05  # probability that a batch is reduced to half or more, and enlarged: this is no distortion
 
 
-ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)
-"""Without warm-up, the first hundreds of steps learn nothing."""
+ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # without warm-up, hundreds of steps are lost
 
 
 @dataclass(frozen=True)
@@ -87,8 +72,8 @@ PRESETS = {
 
 
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds: the same set at
-    every call, for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
+    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds, for validation and
+    test. Returns the pictures and their kinds (N,), -1 where whole."""
     pictures, kinds = real.clone(), torch.full((len(real),), -1, device=real.device)
     chosen = half(len(real), seed).nonzero().flatten().to(real.device)
     for kind, (name, distortion) in enumerate(DISTORTIONS.items()):
@@ -144,14 +129,12 @@ class Model(base.Scorer):
 
     def scores(self, pictures: Tensor) -> Tensor:
         """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1] are whole. They are resized to the training size."""
-        logits: Tensor = self.net_ema.classifier(self.embed(pictures))
-        return logits.float().softmax(1)[:, WHOLE]
+        return self.net_ema.classifier(self.embed(pictures)).float().softmax(1)[:, WHOLE]
 
     def embed(self, pictures: Tensor) -> Tensor:
         """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
         pictures = resize(pictures, (self.config.data.height, self.config.data.width))
-        features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
-        return features
+        return self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Error rates on `frozen_set` of the pictures: of all, and the missed distortions of each kind."""

@@ -1,14 +1,13 @@
 """Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
 
 Partial convolutions (Liu et al. 2018) shrink a hole from its border inwards; after each of these steps an
-encoder-decoder fills in features, with an attention that keeps part of its earlier scores. When the hole is closed, the
-features of all rounds are averaged where they are known, and decoded to a picture.
+encoder-decoder fills in features, with attention. When the hole is closed, the features of all rounds are averaged and
+decoded.
 
-Differences from the paper: group normalisation for batch normalisation, so that pictures are independent of each other;
-a picture whose hole is closed leaves the recurrence, and the last round counts everywhere; the attention has a learned
-temperature; features of the perceptual losses are normalised (`features.even`); a low-pass filter doubles the size,
-where a transposed convolution left dots; the output is a residual to a smooth continuation of the known part
-(`spread`); and there is an optional discriminator."""
+Differences from the paper: group normalisation; a picture whose hole is closed leaves the recurrence, and the last
+round counts everywhere; the attention has a learned temperature; features of the perceptual losses are normalised; a
+low-pass filter doubles the size; the output is a residual to a smooth continuation of the known part (`spread`); and
+there is an optional discriminator."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ from kyara.perception.features import difference, even, gram, load_features
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
-    dilations: tuple[int, ...] = (2, 2, 2)
-    """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
+    dilations: tuple[int, ...] = (2, 2, 2)  # dilation of the convolutions between encoder and decoder
     kernel_size: int = 3  # of the partial convolutions at half size, which close a hole; two of them in each round
     recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
     tail_channels: int = 24  # channels at the picture's own size
@@ -103,9 +101,8 @@ class Block(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Knowledge-consistent attention (Li et al. 2020, section 3.3): each position becomes a weighted mean of all
-    positions, by their cosines averaged over 3 x 3 neighbours. Where the features were known in the last round, its
-    scores keep a learned share."""
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): a mean of all positions, weighted by their cosines
+    averaged over 3 x 3 neighbours. Where features were known in the last round, its scores keep a learned share."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,8 +168,7 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture -> a picture: upsampling, a partial convolution with the known part,
-    a bottleneck, three channels."""
+    """Features at half size and the picture with its known part -> a picture."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
@@ -190,8 +186,7 @@ class Tail(nn.Module):
         both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
         joined = F.leaky_relu(self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)[0], 0.2)
         joined = F.leaky_relu(joined + self.bottleneck(joined), 0.2)
-        made: Tensor = self.colours(torch.cat([joined, x], 1))
-        return made.float()
+        return self.colours(torch.cat([joined, x], 1)).float()
 
 
 class Network(nn.Module):
@@ -216,8 +211,7 @@ class Network(nn.Module):
         return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
-        """The mean of the features (B, C, h, w) over rounds, where they are known. A picture takes part until its hole
-        is closed."""
+        """The mean of features (B, C, h, w) over rounds where they are known, until a picture's hole is closed."""
         total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
         open_ = torch.arange(len(x), device=x.device)
         for left in reversed(range(self.recurrences)):
@@ -246,8 +240,8 @@ class Step:
 
     @functools.cached_property
     def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of the output and of the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice.
-        All are shifted by the same random pixels: networks that see patches would leave the patches' grid behind."""
+        """Features of the output and the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice. All
+        are shifted at random: networks that see patches would leave the patches' grid behind."""
         network = load_features(self.model.config.losses.features, self.real.device)
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
@@ -353,8 +347,7 @@ class Model(base.Inpainter):
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """With fixed holes: mean absolute difference in the hole, of pixels in [-1, 1]; peak signal-to-noise ratio of
-        the filled picture in dB; distance to the whole pictures."""
+        """With fixed holes: L1 in the hole, PSNR of the filled picture in dB, distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])

@@ -1,9 +1,7 @@
 """Landmarks of faces: eyes, nose, mouth and chin, in photos and in drawings.
 
 A small hourglass makes a heatmap for each point; the point is the expected position under its softmax (Sun et al. 2018,
-"Integral Human Pose Regression"), so that landmarks are differentiable and can be part of a loss. It is trained on the
-column `points` of a dataset, the output of other detectors: one for photos, another for drawings.
-"""
+"Integral Human Pose Regression"), which is differentiable. It is trained on the output of other detectors."""
 
 from __future__ import annotations
 
@@ -24,8 +22,7 @@ from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, ce
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 32
-    """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
+    channels: int = 32  # channels at half the picture's size; twice as many at a quarter, then three times
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,7 @@ class AugmentConfig:
     translate: float = 0.15  # maximum translation, as a share of the side
     scale: float = 0.5  # maximum absolute logarithm of the scale
     degrees: float = 30.0  # maximum rotation
-    colour: float = 0.4
-    """Maximum change of the brightness and contrast of each channel; a third of the pictures become grey."""
+    colour: float = 0.4  # maximum change of brightness and contrast of each channel; a third become grey
 
 
 ADAM = configs.CosineConfig(batch=64, lr=1e-3, betas=(0.9, 0.999), ema_kimg=5.0)
@@ -107,9 +103,8 @@ class Model(base.LandmarkDetector):
         off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
         target = (-off / (2 * self.config.losses.sigma**2)).flatten(2).softmax(2)
         surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
-        count = seen.sum().clamp_min(1)
-        losses = {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count}
-        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.losses.heatmap}
+        count, weight = seen.sum().clamp_min(1), self.config.losses.heatmap
+        return {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count * weight}
 
     def find(self, pictures: Tensor) -> Tensor:
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
@@ -137,8 +132,7 @@ class Model(base.LandmarkDetector):
 
 
 def unmirrored(batch: base.Batch) -> Tensor:
-    """The points (B, K, 2) in the order of `NAMES`. Mirroring moved them and left their order: the left eye is where
-    the right one was."""
+    """The points (B, K, 2) in the order of `NAMES`, which mirroring changed."""
     points = batch.points
     if points is None or points.shape[1] != len(NAMES):
         given = "no" if points is None else str(points.shape[1])

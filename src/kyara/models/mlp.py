@@ -53,8 +53,7 @@ class GeneratorNet(nn.Module):
         x = self.first(z)
         if self.labels is not None:
             x = x + self.labels(labels).to(x.dtype)
-        pictures: Tensor = self.layers(x).unflatten(1, self.shape)
-        return pictures
+        return self.layers(x).unflatten(1, self.shape)
 
 
 class Model(dcgan.Model):

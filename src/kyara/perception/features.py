@@ -1,8 +1,5 @@
-"""Features of frozen networks, for content and style losses.
-
-Published losses use VGG16, whose weights are published elsewhere. The default is the stages of the built-in networks,
-which were trained on drawn faces. The networks are no submodules of the models that are trained with them.
-"""
+"""Features of frozen networks, for content and style losses: VGG16's, as published, or by default the stages of the
+built-in networks, which were trained on drawn faces. No submodules of the models trained with them."""
 
 from __future__ import annotations
 
@@ -39,8 +36,7 @@ def load_backbone(name: str, device: torch.device) -> ConvNextModel:
 
 
 class BuiltIn:
-    """The stages of the built-in tagger, for faces and colours, and of the built-in distortion recogniser, for
-    shapes."""
+    """The stages of the built-in tagger, for faces and colours, and of the distortion recogniser, for shapes."""
 
     def __init__(self, device: torch.device) -> None:
         self.networks = [load_backbone(name, device) for name in ("builtin:tagger", "builtin:distortion")]
@@ -58,8 +54,7 @@ def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
 
 
 def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Concatenated spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to
-    `size` (height, width): for distances between sets. They contain the quality of a drawing."""
+    """Spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to `size`."""
     return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, resize(pictures, size))], 1)
 
 
@@ -91,8 +86,7 @@ def even(maps: Tensor) -> Tensor:
 
 
 def gram(maps: Tensor) -> Tensor:
-    """Gram matrices (B, C, C) of maps (B, C, H, W): the mean of the channels' products over positions, divided by C
-    (Johnson et al. 2016, equation 3)."""
+    """Gram matrices (B, C, C) of maps (B, C, H, W), divided by H W C (Johnson et al. 2016, equation 3)."""
     channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
     flat = maps.flatten(2).float()
     return flat @ flat.transpose(1, 2) / (channels * places)

@@ -56,8 +56,7 @@ class Network(nn.Module):
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
         up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")
-        found: Tensor = self.top(torch.cat([quarter, up], 1))
-        return found.float()
+        return self.top(torch.cat([quarter, up], 1)).float()
 
 
 def places(maps: Tensor) -> Tensor:
@@ -73,8 +72,7 @@ def cell_centres(n: int, device: torch.device) -> Tensor:
 
 
 def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], resized to `size` (height, width), as
-    fractions of the width and height, in the order of `NAMES`. Differentiable. Without a face they mean nothing."""
+    """Points (B, K, 2) of faces in pictures (B, 3, H, W), resized to `size` (height, width). Differentiable."""
     return places(network(resize(pictures, size)))
 
 

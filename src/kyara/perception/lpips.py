@@ -1,9 +1,5 @@
-"""Perceptual distances between pictures, which inversion minimises.
-
-As in LPIPS (Zhang et al. 2018, equation 1), features of several layers are normalised to length 1 at every position and
-their squared differences averaged over positions. LPIPS itself needs the weights of VGG16 and its linear heads, which
-Kyara does not ship; the built-in distance uses the stages of the built-in networks with equal weights.
-"""
+"""Perceptual distances between pictures, which inversion minimises: LPIPS (Zhang et al. 2018, equation 1), whose
+weights Kyara does not ship, or the same with equal weights over the stages of the built-in networks."""
 
 from __future__ import annotations
 

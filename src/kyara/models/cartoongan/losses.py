@@ -1,8 +1,5 @@
-"""The losses of CartoonGAN's generator.
-
-To add one: write it as a function of `Step`, put it into the table `KEEP` or `DRAW`, and give `LossConfig` a weight of
-the same name. A loss of weight 0 is not computed.
-"""
+"""The losses of CartoonGAN's generator. To add one: a function of `Step`, an entry in the table `KEEP` or `DRAW`, and a
+weight in `LossConfig` of the same name. A loss of weight 0 is not computed."""
 
 from __future__ import annotations
 
@@ -86,8 +83,7 @@ def chrominance(step: Step) -> Tensor:
 
 
 def cel_distance(step: Step) -> Tensor:
-    """L1 to cels. Eyes and their surroundings have more weight, because they are small; without the gaze network the
-    cel has fine eyes."""
+    """L1 to cels. Eyes have more weight, because they are small; without the gaze network the cel has fine eyes."""
     if step.points is None:
         return F.l1_loss(step.made, cel(step.photos))
     eyes = portrait.around_eyes(step.points, *step.photos.shape[2:])
@@ -101,8 +97,7 @@ def adversarial(step: Step) -> Tensor:
 
 
 def grayscale(step: Step) -> Tensor:
-    """Distance between the Gram matrices of grey results and the mean one of grey drawings, layer by layer, relative to
-    the latter (AnimeGANv2, grayscale style loss)."""
+    """Relative distance of Gram matrices of grey results from the mean one of grey drawings (AnimeGANv2)."""
     made = features(grey(step.made), step.config)
     with torch.no_grad():
         target = [gram(maps).mean(0) for maps in features(grey(step.drawings), step.config)]

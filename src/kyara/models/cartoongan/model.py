@@ -1,13 +1,9 @@
 """CartoonGAN: photos become drawings, learned from photos and drawings that are not paired (Chen et al. 2018), with
 losses for faces after Wang, Sun and Cui.
 
-Their report names landmark, content, grayscale and colour losses beside the adversarial one and gives no equations.
-Content, grayscale, colour and total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel
-losses are ours. All are in losses.py; each has a weight in `Config.losses`.
-
-The network is a small hourglass that computes no statistics at inference, so that the result at a pixel depends on its
-neighbourhood alone: a large picture can be translated in tiles.
-"""
+Their report names landmark, content, grayscale and colour losses and gives no equations. Content, grayscale, colour and
+total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel losses are ours. The network
+computes no statistics at inference, so that a large picture can be translated in tiles."""
 
 from __future__ import annotations
 
@@ -51,8 +47,7 @@ class Model(base.Translator):
         return self.g.receptive_field
 
     def translate(self, pictures: Tensor) -> Tensor:
-        made: Tensor = self.g_ema(pictures)
-        return made.clamp(-1, 1)
+        return self.g_ema(pictures).clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
@@ -73,16 +68,14 @@ class Model(base.Translator):
         if not any(getattr(self.config.losses, name) for name in KEEP | DRAW):
             return losses
         made = self.g.finish(self.g.draw(inputs).float(), looks)
-        step = Step(
-            self.config.losses, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures))
-        )
-        losses |= weighted(KEEP, step, self.config.losses)
-        return losses if content_only else losses | weighted(DRAW, step, self.config.losses)
+        weights = self.config.losses
+        step = Step(weights, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures)))
+        losses |= weighted(KEEP, step, weights)
+        return losses if content_only else losses | weighted(DRAW, step, weights)
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The photos (B, 3, H, W) with eyes enlarged, the shift (B, 2, H, W) that enlarges them, and their landmarks
-        (B, K, 2) after it; None where nothing needs it."""
+        """Photos with eyes enlarged, the shift (B, 2, H, W), and the landmarks after it; None where not needed."""
         enlarge, losses = self.config.network.enlarge_eyes, self.config.losses
         if not (enlarge or losses.landmark or losses.gaze):
             return photos, None, None

@@ -1,9 +1,8 @@
-"""The networks of CartoonGAN: the eye-enlarging warp, the generator, the eyes' fields, and the discriminators.
-
-None computes statistics at inference, so that the output at a pixel depends on its neighbourhood alone."""
+"""The networks of CartoonGAN. None computes statistics at inference: a pixel depends on its neighbourhood alone."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -42,8 +41,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Hourglass with residual blocks: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), slightly out of range with
-    `filtered`."""
+    """Hourglass with residual blocks: pictures (B, 3, H, W) -> (B, 3, H, W), slightly out of range if `filtered`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -87,9 +85,10 @@ class LowResNet(nn.Module):
 
     channels = 24
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, limit: float = math.inf) -> None:
+        """The maps are limited to [-limit, limit] by a tanh."""
         super().__init__()
-        c = self.channels
+        c, self.limit = self.channels, limit
         self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
         self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
         self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
@@ -105,31 +104,18 @@ class LowResNet(nn.Module):
         x = self.middle(self.down[2](second))
         x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
         x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
-        return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
-
-    def limit(self, maps: Tensor) -> Tensor:
-        """Restricts the range of the maps."""
-        return maps
-
-
-class Warp(LowResNet):
-    """The shift of every pixel's source, (B, 2, H, W) in pixels, x first."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-    def limit(self, maps: Tensor) -> Tensor:
-        return FARTHEST * torch.tanh(maps)
+        maps = self.out(x).float()
+        maps = maps if math.isinf(self.limit) else self.limit * torch.tanh(maps)
+        return F.interpolate(maps, padded, mode="bilinear")[:, :, :height, :width]
 
 
 class Generator(nn.Module):
-    """The generator: pictures (B, 3, H, W) in [-1, 1] -> pictures. Optionally, eyes are enlarged before, and drawn over
-    the result."""
+    """Pictures (B, 3, H, W) in [-1, 1] -> drawings; optionally with eyes enlarged before, and drawn over the result."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.warp = Warp() if config.network.enlarge_eyes else None
+        self.warp = LowResNet(2, FARTHEST) if config.network.enlarge_eyes else None  # each pixel's source, x first
         self.gaze = LowResNet(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 
@@ -187,13 +173,11 @@ class PatchDiscriminator(nn.Module):
         x = pictures.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
-        logits: Tensor = self.logits(x)
-        return logits
+        return self.logits(x)
 
 
 class Discriminators(nn.Module):
-    """Two discriminators: one for lines, and one at half the size for shapes. Pictures (B, 3, H, W) -> their logits,
-    (B, 1, H / 8, W / 8) and (B, 1, H / 16, W / 16)."""
+    """For lines, and at half the size for shapes. Pictures (B, 3, H, W) -> logits at an eighth, and at a sixteenth."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
