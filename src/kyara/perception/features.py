@@ -18,6 +18,7 @@ from transformers import ConvNextModel
 
 from kyara.files import checkpoint
 from kyara.nn.convnext import convnext
+from kyara.nn.losses import frechet
 from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
@@ -71,6 +72,18 @@ def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int])
     if pictures.shape[2:] != size:
         pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
     return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, pictures)], 1)
+
+
+def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
+    network = _cached_backbone("builtin:tagger", reals.device)
+    a, b = (
+        torch.cat([stage_means(network, x, (96, 96)) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals)
+    )  # 96: the size that the tagger was trained at
+    return frechet(a, b)
+
+
+_cached_backbone = functools.cache(load_backbone)
 
 
 class Vgg16:

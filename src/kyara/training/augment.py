@@ -9,7 +9,6 @@ pictures. `DiffAugment` (Zhao et al. 2020) always applies colour, translation an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -116,19 +115,18 @@ class Ada(NoAugment):
     def _colours(self, x: Tensor) -> Tensor:
         """The matrices that map colours (R, G, B, 1): (B, 4, 4)."""
         batch, eye = len(x), torch.eye(4, device=x.device)
-        luma = F.normalize(torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device), dim=0)
+        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
+        luma = F.normalize(rgb, dim=0)
         axis = torch.outer(luma, luma)
 
         def draw(scale: float) -> Tensor:
             return (torch.randn(batch, device=x.device) * scale)[:, None, None]
 
-        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
         brightness = eye + draw(0.2) * torch.outer(rgb, eye[3])
-        rgb = torch.diag(rgb)
-        contrast = eye + (torch.exp2(draw(0.5)) - 1) * rgb
+        contrast = eye + (torch.exp2(draw(0.5)) - 1) * torch.diag(rgb)
         flip = (eye - 2 * axis).expand(batch, -1, -1)
         hue = rotation_about_grey((torch.rand(batch, device=x.device) * 2 - 1) * math.pi)
-        saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * rgb)
+        saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * torch.diag(rgb))
         m = self._pick(x, brightness)
         for change in (contrast, flip, hue, saturation):
             m = self._pick(x, change) @ m
@@ -176,12 +174,9 @@ class DiffAugment(NoAugment):
 
 def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
     """The augmentation of that name. `colour=False` leaves colours as they are."""
-    makers: dict[str, Callable[[], NoAugment]] = {
-        "ada": lambda: Ada(colour=colour, target=target),
-        "diffaugment": lambda: DiffAugment(colour=colour),
-        "none": NoAugment,
-    }
-    return makers[policy]()
+    if policy == "ada":
+        return Ada(colour=colour, target=target)
+    return DiffAugment(colour=colour) if policy == "diffaugment" else NoAugment()
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:

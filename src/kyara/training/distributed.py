@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -28,17 +28,12 @@ ERRORS = (ValueError, OSError, FloatingPointError)
 
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, also before Fabric has launched the others."""
-    rank: int = getattr(rank_zero_only, "rank", 0)
-    return rank == 0
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def mean(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The mean of a tensor over ranks."""
-    if fabric.world_size == 1:
-        return tensor
-    reduced = fabric.all_reduce(tensor, reduce_op="mean")
-    assert isinstance(reduced, Tensor)
-    return reduced
+    return cast(Tensor, fabric.all_reduce(tensor, reduce_op="mean")) if fabric.world_size > 1 else tensor
 
 
 @torch.no_grad()
@@ -54,8 +49,6 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
 def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
     """Runs `function` on rank 0 and returns its result on every rank. If it fails, rank 0 raises the error and the
     other processes end."""
-    if fabric.world_size == 1:
-        return function()
     result: Any = None
     error: Exception | None = None
     if fabric.is_global_zero:
@@ -64,10 +57,8 @@ def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
         except ERRORS as caught:
             error = caught
     failed, result = fabric.broadcast((error is not None, result))
-    if error is not None:
-        raise error
     if failed:
-        raise SystemExit(0)
+        raise error or SystemExit(0)
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,28 @@ class Means:
     """Running means of scalars. They stay on their device: nothing waits for it until they are read."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
             self._counts[name] += 1
 
-    def take(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
-        """The means since the last call. `reduce` averages the sums over ranks."""
-        self.reduce(reduce)
-        sums = torch.stack([*self._sums.values()]).tolist() if self._sums else []  # one transfer for all
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, defaultdict(int)
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        sums = torch.stack([*self.sums.values()]).tolist() if self.sums else []  # one transfer for all
+        means = {name: total / self._counts[name] for name, total in zip(self.sums, sums, strict=True)}
+        self.sums, self._counts = {}, defaultdict(int)
         return means
 
-    def reduce(self, reduce: Callable[[Tensor], Tensor] | None) -> None:
-        """Replaces the sums by what `reduce` makes of them all, (N,)."""
-        if reduce is not None and self._sums:
-            self._sums = dict(zip(self._sums, reduce(torch.stack([*self._sums.values()])), strict=True))
-
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "counts": dict(self._counts)}
+        return {"sums": self.sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Unread means matter: the adaptive augmentation follows them."""
-        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
         self._counts = defaultdict(int, state["counts"])
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from kyara.files.checkpoint import WEIGHTS, load_training
 from kyara.models.base import COLUMNS, Batch, Generator
+from kyara.perception.features import builtin_frechet
 from kyara.training.distributed import on_rank_zero, tell, warn
 from kyara.training.log import Log
 from kyara.training.monitor import CollapseMonitor
-from kyara.training.run import Run
-from kyara.training.scores import builtin_frechet
+from kyara.training.run import STATE, Run
 from kyara.training.trainer import Trainer
 
 FAILURES = 16
@@ -41,10 +42,10 @@ class Recorder:
         is to see."""
         self.measured = measured.to(self.trainer.device)
         on_rank_zero(self.fabric, lambda: self._begin(show_reals))
-        visible = None if self.fabric.is_global_zero else True  # None: unless stderr is piped
-        nimg = self.trainer.nimg
-        self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=visible, smoothing=0.05)
-        self._clock, self._clock_nimg = time.perf_counter(), nimg
+        hidden = None if self.fabric.is_global_zero else True  # None: only if stderr is piped
+        nimg = self._clock_nimg = self.trainer.nimg
+        self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
+        self._clock = time.perf_counter()
 
     def _begin(self, show_reals: bool) -> None:
         self.log = Log(self.run.folder, self.trainer.nimg)
@@ -116,7 +117,7 @@ class Recorder:
         """Whether the run's weights become those of now: the first score is the lowest yet. Untrained ones are better
         than none, and worse than all others."""
         if not self.trainer.nimg:
-            return not self.run.has_weights
+            return not (self.run.folder / WEIGHTS).is_file()
         score = next(iter(scores.values()), -float(self.trainer.nimg))
         best = score <= self.best or self.best == float("inf")
         self.best = min(self.best, score)
@@ -136,7 +137,7 @@ class Recorder:
 
     def restore(self) -> None:
         """Restores what the last snapshot saved."""
-        state = self.run.load_state()
+        state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
         self.monitor.load_state_dict(state["monitor"])
         self.best, self.saved = state["best"], self.trainer.nimg

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from kyara import verbs
 from kyara.models.base import Batch, Model
 from kyara.training import distributed
 from kyara.training.augment import Policy, make
@@ -20,6 +21,7 @@ from kyara.training.runtime import Precision, make_fabric
 from kyara.training.transfer import groups
 
 Losses = Callable[[str, Batch], dict[str, Tensor]]
+LARGEST_BATCH = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +54,7 @@ class Trainer:
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
-        share, rest = divmod(options.batch, self.fabric.world_size)
-        if options.micro_batch < 1 or rest or share % options.micro_batch:
-            raise ValueError(f"--micro-batch {options.micro_batch}: must divide the {share} pictures of each device")
+        split_batch(options.batch, options.micro_batch, self.fabric.world_size)
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
@@ -126,19 +126,20 @@ class Trainer:
     def read(self) -> dict[str, float]:
         """The means of all losses and logged values since the last call, over all ranks. The augmentation adapts to
         them. Waits for the device."""
-        means = self.means.take(self._over_ranks)
+        self._average_means()
+        means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
             self.augment.adapt(means["real_sign"], self.nimg - self._read_at)
         self._read_at = self.nimg
         return values
 
-    def _over_ranks(self, sums: Tensor) -> Tensor:
-        return distributed.mean(self.fabric, sums)
+    def _average_means(self) -> None:
+        distributed.average(self.fabric, [*self.means.sums.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
-        self.means.reduce(self._over_ranks)
+        self._average_means()
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
@@ -183,7 +184,10 @@ class Shares:
             self.kept[self.current] = random_state(self.trainer.device), self._buffers()
         kept, self.current = self.kept[i], i
         if kept is None:
-            seed_share(self.trainer, self.trainer.fabric.global_rank * self.count + i)
+            # The random numbers depend on the number of the step alone, so that resuming is exact.
+            share = self.trainer.fabric.global_rank * self.count + i
+            entropy = [self.trainer.options.seed, self.trainer.steps, share, self.trainer.retries]
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         else:
             set_random_state(self.trainer.device, kept[0])
         if self.count > 1:
@@ -194,26 +198,30 @@ class Shares:
     def merge(self, dropped: Tensor) -> None:
         """Leaves the mean over all micro-batches and ranks in every float buffer, or, after a dropped step, what was
         there before."""
-        if self.count * self.trainer.fabric.world_size > 1:
-            self._average([i for i, before in enumerate(self.before) if before.is_floating_point()])
-        for buffer, before in zip(self.trainer.model.buffers(), self.before, strict=True):
-            if buffer.is_floating_point():
-                buffer.copy_(torch.where(dropped > 0, before, buffer))
-
-    def _average(self, floats: list[int]) -> None:
-        """Averages the changes rather than the values: what does not change stays the same to the bit."""
         buffers = [*self.trainer.model.buffers()]
-        values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
-        changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
-        distributed.average(self.trainer.fabric, changes)
-        for i, change in zip(floats, changes, strict=True):
-            buffers[i].copy_(self.before[i] + change)
+        floats = [i for i, buffer in enumerate(buffers) if buffer.is_floating_point()]
+        if self.count * self.trainer.fabric.world_size > 1:
+            # The mean of the changes, not of the values: what does not change stays the same to the bit.
+            values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
+            changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
+            distributed.average(self.trainer.fabric, changes)
+            for i, change in zip(floats, changes, strict=True):
+                buffers[i].copy_(self.before[i] + change)
+        for i in floats:
+            buffers[i].copy_(torch.where(dropped > 0, self.before[i], buffers[i]))
 
 
-def seed_share(trainer: Trainer, share: int) -> None:
-    """Seeds the random numbers of a micro-batch. They depend on the step's number alone, so that resuming is exact."""
-    entropy = [trainer.options.seed, trainer.steps, share, trainer.retries]
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
+    """How many pictures go through the network at once: by default all of each device's share of a batch. ValueError
+    if the batch cannot be divided."""
+    verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
+    verbs.check_number("--micro-batch", micro_batch, least=1)
+    if batch % devices:
+        raise ValueError(f"--batch {batch}: must be a multiple of --devices {devices}")
+    if micro_batch is not None and batch // devices % micro_batch:
+        each = f"the {batch // devices} pictures of each device" if devices > 1 else f"--batch {batch}"
+        raise ValueError(f"--micro-batch {micro_batch}: must divide {each}")
+    return micro_batch or batch // devices
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -75,10 +75,8 @@ def tune(model: Model, tuning: Tuning) -> None:
         raise ValueError("--tune-layers, --freeze, --layer-lr-multiplier: this model has no layers to choose from")
     if tuning.layers is None and tuning.end != "fine":
         raise ValueError(f"--tune-end {tuning.end}: only goes with --tune-layers")
-    if tuning.layers is not None and not 0 < tuning.layers <= len(parts["g"]):
+    if tuning.layers is not None and tuning.layers > len(parts["g"]):
         raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
-    if not 0 < tuning.lr_multiplier <= 1:
-        raise ValueError(f"--layer-lr-multiplier {tuning.lr_multiplier}: must be above 0, and at most 1")
     for name, count in _frozen(tuning.freeze, {name: len(layers) for name, layers in parts.items()}).items():
         model.freeze([p for layer in parts[name][:count] for p in layer])
     if tuning.layers is not None:
