@@ -79,11 +79,6 @@ class Ada(NoAugment):
             moved = warp(pictures.float(), self._geometry(pictures))
             return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
 
-    def _pick(self, like: Tensor, change: Tensor, p: Tensor | None = None) -> Tensor:
-        """`change` (B, n, n) for each picture with probability p, else the identity."""
-        chosen = torch.rand(len(change), 1, 1, device=like.device) < (self._strength[0] if p is None else p)
-        return torch.where(chosen, change, torch.eye(change.shape[-1], device=like.device))
-
     def _geometry(self, x: Tensor) -> Tensor:
         """The matrices that map each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the
         centre."""
@@ -92,25 +87,22 @@ class Ada(NoAugment):
         def normal(scale: float) -> Tensor:
             return torch.randn(batch, device=x.device) * scale
 
-        def turn() -> Tensor:
-            return (torch.rand(batch, device=x.device) * 2 - 1) * math.pi
-
         one, span = torch.ones(batch, device=x.device), torch.tensor([width, height], device=x.device)
         turns = torch.randint(0, 4, (batch,), device=x.device)
         if height != width:
             turns = turns // 2 * 2
-        shift = ((torch.rand(batch, 2, device=x.device) * 2 - 1) * 0.125 * span).round()
-        p_rotation = self._strength[1]
-        m = self._pick(x, scaling(-one, one))
-        m = m @ self._pick(x, rotation(turns * (math.pi / 2)))
-        m = m @ self._pick(x, translation(shift))
+        shift = (symmetric(batch, 2, device=x.device) * 0.125 * span).round()
+        p, p_rotation = self._strength
+        m = pick(scaling(-one, one), p)
+        m = m @ pick(rotation(turns * (math.pi / 2)), p)
+        m = m @ pick(translation(shift), p)
         isotropic = torch.exp2(normal(0.2))
-        m = m @ self._pick(x, scaling(isotropic, isotropic))
-        m = m @ self._pick(x, rotation(turn()), p_rotation)
+        m = m @ pick(scaling(isotropic, isotropic), p)
+        m = m @ pick(rotation(symmetric(batch, device=x.device) * math.pi), p_rotation)
         stretch = torch.exp2(normal(0.2))
-        m = m @ self._pick(x, scaling(stretch, 1 / stretch))
-        m = m @ self._pick(x, rotation(turn()), p_rotation)
-        return m @ self._pick(x, translation(torch.stack([normal(0.125), normal(0.125)], 1) * span))
+        m = m @ pick(scaling(stretch, 1 / stretch), p)
+        m = m @ pick(rotation(symmetric(batch, device=x.device) * math.pi), p_rotation)
+        return m @ pick(translation(torch.stack([normal(0.125), normal(0.125)], 1) * span), p)
 
     def _colours(self, x: Tensor) -> Tensor:
         """The matrices that map colours (R, G, B, 1): (B, 4, 4)."""
@@ -125,11 +117,11 @@ class Ada(NoAugment):
         brightness = eye + draw(0.2) * torch.outer(rgb, eye[3])
         contrast = eye + (torch.exp2(draw(0.5)) - 1) * torch.diag(rgb)
         flip = (eye - 2 * axis).expand(batch, -1, -1)
-        hue = rotation_about_grey((torch.rand(batch, device=x.device) * 2 - 1) * math.pi)
+        hue = rotation_about_grey(symmetric(batch, device=x.device) * math.pi)
         saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * torch.diag(rgb))
-        m = self._pick(x, brightness)
+        m = pick(brightness, self._strength[0])
         for change in (contrast, flip, hue, saturation):
-            m = self._pick(x, change) @ m
+            m = pick(change, self._strength[0]) @ m
         return m
 
 
@@ -192,6 +184,17 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
 def recolour(x: Tensor, matrix: Tensor) -> Tensor:
     """Applies `matrix` (B, 4, 4) to the colours of x (B, 3, H, W)."""
     return torch.einsum("bij,bjhw->bihw", matrix[:, :3, :3], x) + matrix[:, :3, 3, None, None]
+
+
+def symmetric(*shape: int, device: torch.device) -> Tensor:
+    """Uniform random numbers in [-1, 1)."""
+    return torch.rand(*shape, device=device) * 2 - 1
+
+
+def pick(change: Tensor, p: Tensor) -> Tensor:
+    """`change` (B, n, n) for each picture with probability p, else the identity."""
+    chosen = torch.rand(len(change), 1, 1, device=change.device) < p
+    return torch.where(chosen, change, torch.eye(change.shape[-1], device=change.device))
 
 
 def scaling(sx: Tensor, sy: Tensor) -> Tensor:

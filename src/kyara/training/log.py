@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -52,20 +53,17 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / STATS
-        self._drop_after(nimg)
+        if self.path.exists():
+            self._drop_after(nimg)
         self._board = SummaryWriter(str(folder), purge_step=nimg)
 
     def _drop_after(self, nimg: int) -> None:
         """Drops the lines that a killed run wrote after the snapshot that it is resumed from."""
-        if not self.path.exists():
-            return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
+            with contextlib.suppress(ValueError, KeyError):  # a line that was cut off
                 if json.loads(line)["nimg"] <= nimg:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):  # a line that was cut off
-                continue
         write_atomic(self.path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
 
     def write(self, nimg: int, values: Mapping[str, Any]) -> None:

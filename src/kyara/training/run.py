@@ -92,23 +92,23 @@ def find_run(out: Path | None, name: str, settings: Mapping[str, Any]) -> Path:
     if out is not None:
         if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file()):
             raise FileExistsError(f"--out {out}: holds something that is not a run; choose another folder")
-        if (out / CONFIG).is_file():
-            if changed := changed_settings(out, settings):
-                raise FileExistsError(f"--out {out}: holds another run ({changed}); choose another folder")
-            if lost_state(out):
-                lost = f"holds trained weights but no {STATE}, so it cannot be resumed"
-                raise FileExistsError(f"--out {out}: {lost}. Continue in another folder: --init {out} --out NEW")
+        if (out / CONFIG).is_file() and (problem := _problem(out, settings)):
+            raise FileExistsError(f"--out {out}: holds {problem}")
         return out
     for run in sorted(RUNS.glob("[0-9]*-*"), reverse=True):
-        if (run / CONFIG).is_file() and not changed_settings(run, settings) and not lost_state(run):
+        if (run / CONFIG).is_file() and not _problem(run, settings):
             return run
     return numbered_folder(RUNS, name)
 
 
-def lost_state(run: Path) -> bool:
-    """Whether a run was trained but has nothing to resume from: a new start would replace its best weights."""
-    trained = any(path.name != UNTRAINED for path in (run / SNAPSHOTS).glob("[0-9]*"))
-    return trained and not (run / STATE).is_file()
+def _problem(run: Path, settings: Mapping[str, Any]) -> str:
+    """Why a run cannot be continued; empty if it can. A new start would replace the best weights of a trained one."""
+    if changed := changed_settings(run, settings):
+        return f"another run ({changed}); choose another folder"
+    if (run / STATE).is_file() or all(path.name == UNTRAINED for path in (run / SNAPSHOTS).glob("[0-9]*")):
+        return ""
+    lost = f"trained weights but no {STATE}, so it cannot be resumed"
+    return f"{lost}. Continue from its weights in another folder: --init {run} --out NEW"
 
 
 def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:

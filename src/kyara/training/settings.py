@@ -22,24 +22,21 @@ def choose_data(
 ) -> tuple[Path | None, Path | None]:
     """The dataset of `model`, and the photos if it learns from two; one that learns about another model may need none.
     ValueError names the option that is missing or not needed."""
-    kind = models.architecture(model)
-    if (of is not None) != kind.data_spec.of_model:
-        if kind.data_spec.of_model:
-            raise ValueError(f"train {model}: learns about another model: kyara train {model} --of CHECKPOINT")
+    spec = models.architecture(model).data_spec
+    if of is not None and not spec.of_model:
         raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
-    if of is not None and not (photos or drawings):
-        from_latents = isinstance(models.load(of), Generator)
-        if from_latents != (data is None):
-            source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
-            raise ValueError(f"--of {of}: makes pictures from {source}")
-        return data, None
-    if not kind.data_spec.photos:
-        if data is None or photos or drawings:
-            raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
-        return data, None
-    if data is not None or photos is None or drawings is None:
-        raise ValueError(f"train {model}: learns from two: kyara train {model} --photos PHOTOS --drawings DRAWINGS")
-    return drawings, photos
+    if spec.photos:
+        wrong, needs = not (photos and drawings) or data, "two datasets: --photos PHOTOS --drawings DRAWINGS"
+    elif spec.of_model:
+        wrong, needs = of is None or photos or drawings, "another model: --of CHECKPOINT"
+    else:
+        wrong, needs = data is None or photos or drawings, "one dataset: DATA, without --photos and --drawings"
+    if wrong:
+        raise ValueError(f"train {model}: learns from {needs}")
+    if of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+        source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
+        raise ValueError(f"--of {of}: makes pictures from {source}")
+    return (drawings, photos) if spec.photos else (data, None)
 
 
 def configure(

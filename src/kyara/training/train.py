@@ -24,7 +24,7 @@ from kyara.training.run import STATE, Run, find_run
 from kyara.training.runtime import check_compiler, make_fabric, pick_device, pick_precision
 from kyara.training.settings import choose_data, configure, describe_attributes
 from kyara.training.trainer import LARGEST_BATCH, Options, Trainer, split_batch
-from kyara.training.transfer import Tuning, check_frozen, inherited, initialise, tune
+from kyara.training.transfer import Tuning, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 NO_TUNING = Tuning()
@@ -181,7 +181,7 @@ def train(
 
 
 def build(
-    model: str, config: Config, seed: int, tuning: Tuning = NO_TUNING, init: str | None = None
+    model: str, config: Config, seed: int, tuning: Tuning, init: str | None
 ) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
     """A network with fresh weights, or with those of the checkpoint `init`; then also the modules that stay fresh, and
     those of the parent that were left behind. ValueError if the numbers do not fit together."""
@@ -196,7 +196,6 @@ def build(
     if init is None:
         return network, (), ()
     fresh, left_behind = initialise(network, models.load(init))
-    check_frozen(network, fresh)
     if is_rank_zero():
         left = f"; left behind: {', '.join(left_behind)}" if left_behind else ""
         tell(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}{left}")

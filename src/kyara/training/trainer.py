@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kyara import verbs
@@ -116,12 +116,16 @@ class Trainer:
             torch.stack([loss.float() for loss in named.values()]).sum().mul(1 / shares.count).backward()
             self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
 
+    @torch.no_grad()
     def _update_averages(self) -> None:
         config = self.model.config.optimizer
         half_life = min(config.ema_kimg * 1000, self.nimg * config.ema_ramp)
-        decay = 0.5 ** (self.options.batch / max(half_life, 1e-8))
-        for source, average in self.model.averages.items():
-            move_average(getattr(self.model, average), getattr(self.model, source), decay)
+        move = get_ema_multi_avg_fn(0.5 ** (self.options.batch / max(half_life, 1e-8)))
+        for names in self.model.averages.items():
+            source, average = (getattr(self.model, name) for name in names)
+            move(list(average.parameters()), list(source.parameters()), None)
+            for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
+                kept.copy_(buffer)
 
     def read(self) -> dict[str, float]:
         """The means of all losses and logged values since the last call, over all ranks. The augmentation adapts to
@@ -249,12 +253,3 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return dropped
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, source: nn.Module, decay: float) -> None:
-    """Moves the parameters of an average towards those of its source, and copies its buffers."""
-    move = get_ema_multi_avg_fn(decay)
-    move(list(average.parameters()), list(source.parameters()), None)
-    for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
-        kept.copy_(buffer)

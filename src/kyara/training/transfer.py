@@ -26,11 +26,9 @@ def inherited(model: str, parent: str) -> Config:
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     """Copies every tensor of `parent` that `model` has with the same name and shape. Returns the modules of `model`
-    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind.
-    ValueError if nothing fits.
-
-    Rows for other attributes are left behind: a label would mean something else. A model that has no such rows cannot
-    start from a parent with other attributes: ValueError."""
+    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind:
+    also the rows for other attributes, since a label would mean something else. ValueError if nothing fits, if a fresh
+    module is frozen, or if the model has no such rows and its attributes differ from the parent's."""
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
     if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
@@ -41,7 +39,10 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} shares no tensor with this model")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    return _modules(model, set(ours) - shared), _modules(parent, set(theirs) - shared)
+    fresh, frozen = _modules(model, set(ours) - shared), [n for n, p in model.named_parameters() if not p.requires_grad]
+    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
+        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
+    return fresh, _modules(parent, set(theirs) - shared)
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:
@@ -55,7 +56,7 @@ class Tuning:
     """Which layers of a network are trained, and how fast; kept in config.json."""
 
     layers: int | None = None
-    """How many layers of the generator are trained; the others and the mapping network are frozen. None: all."""
+    """How many layers of the generator are trained; the others and the mapping network are frozen."""
     end: Literal["fine", "coarse"] = "fine"
     """Which: those nearest to the picture, or those farthest from it."""
     freeze: str = ""
@@ -89,17 +90,10 @@ def tune(model: Model, tuning: Tuning) -> None:
         raise ValueError(f"--freeze {tuning.freeze}: leaves nothing to train")
 
 
-def check_frozen(model: Model, fresh: list[str]) -> None:
-    """ValueError if a module that starts fresh is frozen: it would stay random."""
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
-        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
-
-
 def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
     """Reads mapping,g=2,d=4: how many layers of each part are frozen. `there` is how many each part has."""
-    found: dict[str, int] = {}
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+    found = {}
+    for piece in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (word.strip() for word in piece.partition("="))
         count = number if equals else str(there.get(name))
         if name not in there or not count.isdecimal() or not 0 < int(count) <= there[name]:
