@@ -28,8 +28,7 @@ CANNOT_TELL = "?"
 Answer = tuple[int, str | None]
 """Index of the picture in the dataset and its value: empty if nobody can tell, None if an earlier answer is undone."""
 Asker = Callable[[Dataset, str, Sequence[int], Sequence[str]], Iterator[Answer]]
-"""(dataset, attribute, pictures, known values) -> the answers one by one; it may skip pictures. Raises StopAsking to
-end."""
+"""(dataset, attribute, pictures, known values) -> the answers one by one, maybe not to all. StopAsking ends it."""
 
 
 class StopAsking(Exception):  # noqa: N818 (not an error: the person chose it)

@@ -56,8 +56,9 @@ class Model(nn.Module):
         return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
-        """What each phase updates. Phases that name the same module share its optimiser."""
-        raise NotImplementedError
+        """What each phase updates: of "d" and "d_reg" the submodule `d`, unless overridden. Phases that name the same
+        module share its optimiser."""
+        return {phase: getattr(self, phase.partition("_")[0]) for phase in self.phases}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised. A phase without losses does nothing in this step."""
@@ -139,6 +140,11 @@ class Batch:
     log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Detached scalars that are logged and are no loss. `real_sign` and `fake_sign`, the mean signs of the logits of a
     discriminator, control the adaptive augmentation and the warning of collapse."""
+
+    def log_signs(self, real: Tensor, fake: Tensor, threshold: float = 0.0) -> None:
+        """Logs the mean signs of logits, minus the threshold between real and fake."""
+        for name, logits in (("real_sign", real), ("fake_sign", fake)):
+            self.log[name] = (logits.detach() - threshold).sign().mean()
 
     def __getitem__(self, part: slice) -> Batch:
         """Some of the pictures, with what is known about them."""

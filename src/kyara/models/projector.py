@@ -13,9 +13,9 @@ with parts of others, with flat shapes, or entirely another picture than the hos
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class GeneratorConfig:
     """The generator whose features are found; `--of` and `--layer` set it."""
 
@@ -41,14 +41,14 @@ class GeneratorConfig:
     shape: tuple[int, int, int] = (64, 32, 32)  # channels, height and width of that output
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 64  # channels of the projector
     blocks: int = 6  # residual blocks that align what the encoder found with the features
     d_channels: int = 64  # channels of the discriminator
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -58,35 +58,29 @@ class LossConfig(configs.LossConfig):
     ssim: float = 1.0  # in the semi-cycle, 1 - SSIM
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.CosineConfig):
-    batch: int = 16
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.99)
-    ema_kimg: float = 2.0
-    warmup: float = 0.02
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     altered: float = 0.75
     """Share of the pictures that are no longer the generator's: a third of them are another picture than the host, the
     rest are altered in parts."""
 
 
-@dataclasses.dataclass(frozen=True)
+ADAM = configs.CosineConfig(batch=16, lr=1e-3, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     generator: GeneratorConfig = GeneratorConfig()
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.CosineConfig = ADAM
     augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
     "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
-    "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
+    "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=replace(ADAM, batch=8)),
 }
 DILATIONS = (1, 2, 4)  # of the residual blocks, in turn, for a larger receptive field
 DIRECTIONS = 128  # random directions of the sliced Wasserstein distance
@@ -202,8 +196,7 @@ class Model(base.Projector):
             with torch.no_grad():
                 fake = self.g(pictures, host.pictures)
             logits = self.d(torch.cat([real, fake])).float().chunk(2)
-            for name, half in zip(("real_sign", "fake_sign"), logits, strict=True):
-                batch.log[name] = (half.detach() - 0.5).sign().mean()
+            batch.log_signs(logits[0], logits[1], threshold=0.5)
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
         found, losses = self.g(pictures, host.pictures), {}
         if config.losses.features:

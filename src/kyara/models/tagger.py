@@ -8,8 +8,8 @@ used to find copies and for distances between sets. Unknown labels are ignored i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,12 +22,13 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
+from kyara.nn.filters import resize
 from kyara.perception.features import stage_means
 
 TEMPERATURES = torch.logspace(-2, 2, 161, base=2)  # candidates for the temperature of a head: 1/4 to 4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 4  # side of the patches that the first layer embeds, in pixels
     depths: tuple[int, ...] = (2, 2, 3, 2)  # ConvNeXt blocks in each stage
@@ -41,21 +42,13 @@ class NetworkConfig(configs.NetworkConfig):
     logit_scale: float = 16.0  # factor that turns cosines into logits. A larger one allows higher confidence.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     label_smoothing: float = 0.1
     """Share of each label that is spread over all values: tags from the web are often wrong."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.AdamWConfig):
-    batch: int = 64
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    ema_kimg: float = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
@@ -67,12 +60,15 @@ class AugmentConfig:
     cutout: float = 0.3  # maximum side of a grey box that hides a part of the picture, as a share of the side
 
 
-@dataclasses.dataclass(frozen=True)
+ADAMW = configs.AdamWConfig(batch=64, lr=5e-4, betas=(0.9, 0.999), ema_kimg=5.0)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.AdamWConfig = ADAMW
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -82,7 +78,7 @@ PRESETS = {
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
-        optimizer=OptimizerConfig(batch=8),
+        optimizer=replace(ADAMW, batch=8),
     ),
 }
 
@@ -106,11 +102,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = ConvNextModel(
-            convnext(
-                config.network.patch_size, config.network.depths, config.network.widths, config.network.layer_scale
-            )
-        )
+        self.body = ConvNextModel(convnext(asdict(config.network)))
         self.config = config
         bins = config.network.histogram_levels**3 * config.network.histogram_rows * 2
         self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.network.widths[-1])) if bins else None
@@ -185,17 +177,11 @@ class Model(base.Tagger):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Resizes pictures to the training size."""
-        embeddings: Tensor = self.net_ema(self._fit(pictures))
+        embeddings: Tensor = self.net_ema(resize(pictures, (self.config.data.height, self.config.data.width)))
         return embeddings
 
     def stage_means(self, pictures: Tensor) -> Tensor:
         return stage_means(self.net_ema.body, pictures, (self.config.data.height, self.config.data.width))
-
-    def _fit(self, pictures: Tensor) -> Tensor:
-        size = (self.config.data.height, self.config.data.width)
-        if pictures.shape[2:] == size:
-            return pictures
-        return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         return self.classify(self.embed(pictures))

@@ -6,8 +6,8 @@ on attributes: with labels as input, z still contained them, and the decoder ign
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,29 +19,25 @@ from kyara.nn import conditioning, configs
 from kyara.nn.layers import compute_dtype
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     kl_weight: float = 1.0
     """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 64
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+ADAM = configs.OptimizerConfig(batch=64, lr=1e-3, betas=(0.9, 0.999))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
 
 PRESETS = {
-    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
-    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
+    "two-core": Config(dcgan.SMALL),
+    "tiny": Config(dcgan.TINY, dcgan.TINY_NETWORK, optimizer=replace(ADAM, batch=8)),
 }
 
 

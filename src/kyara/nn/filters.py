@@ -67,6 +67,17 @@ def upsample(x: Tensor) -> Tensor:
     return doubled
 
 
+def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (B, C, H, W) resized to `size` (height, width), unchanged if they have it: bilinear, antialiased."""
+    return pictures if pictures.shape[2:] == size else F.interpolate(pictures, size, mode="bilinear", antialias=True)
+
+
+def centre_crop(pictures: Tensor, height: int, width: int) -> Tensor:
+    """The middle of pictures (B, C, H, W), (B, C, height, width)."""
+    top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
+    return pictures[:, :, top : top + height, left : left + width]
+
+
 def pad_even(x: Tensor) -> Tensor:
     """Repeats the last row or column where there is an odd number of them. (B, C, H, W)."""
     odd = x.shape[3] % 2, x.shape[2] % 2

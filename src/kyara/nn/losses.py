@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def weighted(losses: Mapping[str, Callable[[Any], Tensor]], step: Any, weights: object) -> dict[str, Tensor]:
+    """The losses of a step that have a weight, an attribute of `weights` of the same name, times their weights."""
+    return {name: loss(step) * getattr(weights, name) for name, loss in losses.items() if getattr(weights, name)}
 
 
 def nonsaturating_d(real: Tensor, fake: Tensor) -> Tensor:

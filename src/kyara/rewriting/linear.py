@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.nn.activations import ActivationCache, find_module, replace_outputs, restored
+from kyara.nn.activations import ActivationCache, find_module, replace_output, restored
 from kyara.nn.layers import ModulatedConv
 from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.nonlinear import WeightDifference
@@ -151,7 +151,7 @@ class LinearMemory:
             leaves.append(product.detach().requires_grad_(True))
             return leaves[0] * 1.0
 
-        with torch.enable_grad(), replace_outputs(self.model, {name: as_leaf}):
+        with torch.enable_grad(), replace_output(self.model, name, as_leaf):
             values = batch.cache.compute_value()
             (slope,) = torch.autograd.grad(values.sum(), leaves[0])
         return slope, batch.target - values.detach()

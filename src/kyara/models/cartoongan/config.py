@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     pixel_unshuffle: int = 2
     """Side of the blocks of pixels that become channels at first: 2 is a good deal faster than 1."""
@@ -35,7 +35,7 @@ class NetworkConfig(configs.NetworkConfig):
     the lines came out green."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -69,19 +69,15 @@ class LossConfig(configs.LossConfig):
     features_size: int = 128  # maximum shorter side of its input, in pixels
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 8  # photos, and drawings, in one step
-    betas: tuple[float, float] = (0.5, 0.999)
-    ema_kimg: float = 2.0
+ADAM = configs.OptimizerConfig(batch=8, betas=(0.5, 0.999), ema_kimg=2.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(256, 256)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
 
 PRESETS = {
@@ -90,7 +86,7 @@ PRESETS = {
         losses=LossConfig(
             content_kimg=2.0, adversarial=2.5, content=0.5, chrominance=5.0, cel=2.0, landmark=0.3, gaze=1.0
         ),
-        optimizer=OptimizerConfig(batch=4, lr=1e-3),
+        optimizer=replace(ADAM, batch=4, lr=1e-3),
     ),
     "cartoongan": Config(
         network=NetworkConfig(pixel_unshuffle=1, channels=64, blocks=8, skips=0),
@@ -102,7 +98,7 @@ PRESETS = {
             content_kimg=60.0, adversarial=1.0, content=1.5, grayscale=2.5, colour=15.0, tv=1.0, d_real=1.2, d_fake=1.2,
             d_grey=1.2, d_smooth=0.8, features_size=256,
         ),
-        optimizer=OptimizerConfig(batch=12),
+        optimizer=replace(ADAM, batch=12),
     ),
     "tiny": Config(
         DataConfig(32, 32),
@@ -111,6 +107,6 @@ PRESETS = {
             content_kimg=0.0, content=1.0, grayscale=1.0, colour=1.0, landmark=1.0, tv=1.0, gaze=1.0, d_grey=0.5,
             features_size=32,
         ),
-        OptimizerConfig(batch=8),
+        replace(ADAM, batch=8),
     ),
 }  # fmt: skip

@@ -6,9 +6,9 @@ the same name. A loss of weight 0 is not computed.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ SMALLEST = 32  # minimum shorter side of the input of the frozen network, in pix
 EYES_WEIGHT = 5.0  # additional weight of the eyes in the cel loss
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """What the losses of one step compare."""
 
@@ -52,7 +52,7 @@ def features(pictures: Tensor, config: LossConfig) -> list[Tensor]:
     smallest = tuple(max(side, SMALLEST) for side in pictures.shape[2:])
     if smallest != pictures.shape[2:]:
         pictures = F.interpolate(pictures, smallest, mode="bilinear")
-    return load_features(config.features, pictures.device).features(pictures)
+    return load_features(config.features, pictures.device)(pictures)
 
 
 def gan(logits: Sequence[Tensor], real: bool, config: LossConfig) -> Tensor:
@@ -124,9 +124,3 @@ KEEP: dict[str, Loss] = {"content": content, "colour": colour, "chrominance": ch
 """They keep the result close to the photo. In the first `content_kimg` there are no others."""
 DRAW: dict[str, Loss] = {"adversarial": adversarial, "grayscale": grayscale, "landmark": landmark, "tv": tv}
 """They make the result a drawing."""
-
-
-def weighted(table: Mapping[str, Loss], step: Step) -> dict[str, Tensor]:
-    """The losses of a table that have a weight, times their weights."""
-    weights = {name: getattr(step.config, name) for name in table}
-    return {name: loss(step) * weights[name] for name, loss in table.items() if weights[name]}

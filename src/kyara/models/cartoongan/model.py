@@ -21,9 +21,10 @@ from kyara.data.edges import smooth_edges
 from kyara.models import base
 from kyara.models.cartoongan.config import PRESETS, Config
 from kyara.models.cartoongan.eyes import fields, fields_loss
-from kyara.models.cartoongan.losses import DRAW, KEEP, Step, gan, weighted
+from kyara.models.cartoongan.losses import DRAW, KEEP, Step, gan
 from kyara.models.cartoongan.networks import Discriminators, Generator
 from kyara.models.cartoongan.painting import grey
+from kyara.nn.losses import weighted
 from kyara.perception import landmarks, portrait
 
 SHOWN = 32  # photos on the sample sheet
@@ -44,9 +45,6 @@ class Model(base.Translator):
         self.g_ema = self.average(self.g)
         self.d = Discriminators(config.network)
         self.eye_sizes = nn.Buffer(torch.tensor([portrait.PHOTO, portrait.DRAWN]))  # running means
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "g": self.g}
 
     @property
     def receptive_field(self) -> int:
@@ -78,8 +76,8 @@ class Model(base.Translator):
         step = Step(
             self.config.losses, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures))
         )
-        losses |= weighted(KEEP, step)
-        return losses if content_only else losses | weighted(DRAW, step)
+        losses |= weighted(KEEP, step, self.config.losses)
+        return losses if content_only else losses | weighted(DRAW, step, self.config.losses)
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -109,9 +107,7 @@ class Model(base.Translator):
             shown["d_grey"] = grey(drawings)
         together = self.d(batch.augment(torch.cat([*shown.values()])))
         parts = dict(zip(shown, zip(*(logits.chunk(len(shown)) for logits in together), strict=True), strict=True))
-        threshold = 0.5 if weights.least_squares else 0.0
-        for name in ("real", "fake"):
-            batch.log[f"{name}_sign"] = (parts[f"d_{name}"][0].detach() - threshold).sign().mean()
+        batch.log_signs(parts["d_real"][0], parts["d_fake"][0], threshold=0.5 if weights.least_squares else 0.0)
         return {name: gan(logits, name == "d_real", weights) * getattr(weights, name) for name, logits in parts.items()}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:

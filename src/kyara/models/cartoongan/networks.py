@@ -48,36 +48,36 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        widths = [config.network.channels * 2**i for i in range(config.network.downsamplings + 1)]
-        kernel = 7 if config.network.pixel_unshuffle == 1 else 5
-        self.stem = Conv((6 if config.network.filtered else 3) * config.network.pixel_unshuffle**2, widths[0], kernel)
+        network = config.network
+        widths = [network.channels * 2**i for i in range(network.downsamplings + 1)]
+        kernel = 7 if network.pixel_unshuffle == 1 else 5
+        self.stem = Conv((6 if network.filtered else 3) * network.pixel_unshuffle**2, widths[0], kernel)
         self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
-        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.network.blocks)))
+        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(network.blocks)))
         self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
         self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
-        if config.network.filtered:
+        if network.filtered:
             for parameter in self.out.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        height, width = pictures.shape[2:]
-        step = self.config.network.pixel_unshuffle * 2**self.config.network.downsamplings
+        network, (height, width), drawn = self.config.network, pictures.shape[2:], None
+        step = network.pixel_unshuffle * 2**network.downsamplings
         x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
-        drawn = None
-        if self.config.network.filtered:
+        if network.filtered:
             drawn = cel(x, side=min(self.config.data.width, self.config.data.height))
             x = torch.cat([x, drawn], 1)
-        x = F.pixel_unshuffle(x, self.config.network.pixel_unshuffle)
+        x = F.pixel_unshuffle(x, network.pixel_unshuffle)
         seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for down in self.down:
             seen.append(down(seen[-1]))
         x = self.middle(seen.pop())
         for i in reversed(range(len(self.up))):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
-            if i >= len(self.up) - self.config.network.skips:
+            if i >= len(self.up) - network.skips:
                 x = x + seen[i]
-        if self.config.network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
-            x = F.interpolate(x, scale_factor=float(self.config.network.pixel_unshuffle), mode="bilinear")
+        if network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
+            x = F.interpolate(x, scale_factor=float(network.pixel_unshuffle), mode="bilinear")
         x = torch.tanh(self.out(x))
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
@@ -136,21 +136,18 @@ class Generator(nn.Module):
     @property
     def receptive_field(self) -> int:
         """In pixels, of all stages together, rounded up to a multiple of the largest stride."""
-        config = self.config
-        steps = [
-            config.network.pixel_unshuffle * 2**i for i in range(config.network.downsamplings + 1)
-        ]  # pixels of a place at each size
-        ends = (
-            3 + 3 if config.network.pixel_unshuffle == 1 else 2 * config.network.pixel_unshuffle + 2
-        ) + 2 * config.network.pixel_unshuffle
-        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.network.blocks * steps[-1]
-        if config.network.filtered:
-            far += cel_receptive_field(min(config.data.width, config.data.height))
-        if config.network.ink:
-            far += lines_receptive_field(min(config.data.width, config.data.height))
+        network, side = self.config.network, min(self.config.data.width, self.config.data.height)
+        pixel = network.pixel_unshuffle
+        steps = [pixel * 2**i for i in range(network.downsamplings + 1)]  # stride at each size
+        ends = (3 + 3 if pixel == 1 else 2 * pixel + 2) + 2 * pixel
+        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * network.blocks * steps[-1]
+        if network.filtered:
+            far += cel_receptive_field(side)
+        if network.ink:
+            far += lines_receptive_field(side)
         glance = PLACE * (5 + 2 * 3 + 4 * 5)  # at strides of 4, 8 and 16
-        far = max(far, glance) if config.losses.gaze else far
-        if config.network.enlarge_eyes:
+        far = max(far, glance) if self.config.losses.gaze else far
+        if network.enlarge_eyes:
             far += glance + FARTHEST
         whole = max(steps[-1], WARPED)
         return -(-far // whole) * whole
