@@ -9,7 +9,7 @@ pictures. `DiffAugment` (Zhao et al. 2020) always applies colour, translation an
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +31,6 @@ class NoAugment:
 
     def adapt(self, real_sign: float, images: int) -> None:
         """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"p": self.p}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.p = state["p"]
 
 
 class Ada(NoAugment):

@@ -17,8 +17,7 @@ from kyara.files.stream import Stream
 from kyara.models.base import Batch, Model
 from kyara.training.trainer import Options
 
-MEASURED = 512
-"""Pictures that scores are measured on."""
+MEASURED = 512  # pictures that scores are measured on
 
 
 class Batches:

@@ -22,8 +22,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-ERRORS = (ValueError, OSError, FloatingPointError)
-"""What is reported to the user in one sentence."""
+ERRORS = (ValueError, OSError, FloatingPointError)  # what is reported to the user in one sentence
 
 
 def is_rank_zero() -> bool:

@@ -12,8 +12,7 @@ from kyara.training.recorder import Recorder
 from kyara.training.run import Run
 from kyara.training.trainer import Trainer
 
-TICK = 32
-"""Steps between two readings of the curves; the host waits for the device only then."""
+TICK = 32  # steps between two readings of the curves; the host waits for the device only then
 
 
 def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: float) -> bool:

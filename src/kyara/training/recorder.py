@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -18,12 +19,9 @@ from kyara.training.monitor import CollapseMonitor
 from kyara.training.run import STATE, Run
 from kyara.training.trainer import Trainer
 
-FAILURES = 16
-"""Dropped steps in a row after which the run returns to its last snapshot."""
-RETRIES = 3
-"""How often it does, before it ends with an error."""
-SHEET = 64
-"""Pictures on a sample sheet."""
+FAILURES = 16  # dropped steps in a row after which the run returns to its last snapshot
+RETRIES = 3  # how often it does, before it ends with an error
+SHEET = 64  # pictures on a sample sheet
 
 
 class Recorder:
@@ -110,7 +108,7 @@ class Recorder:
                 scores["diversity"] = self._diversity(model, sheet)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
         self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
-        self.run.save_state({**state, "monitor": self.monitor.state_dict(), "best": self.best})
+        self.run.save_state({**state, "monitor": dataclasses.asdict(self.monitor), "best": self.best})
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
 
     def _is_best(self, scores: dict[str, float]) -> bool:
@@ -139,5 +137,5 @@ class Recorder:
         """Restores what the last snapshot saved."""
         state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
-        self.monitor.load_state_dict(state["monitor"])
+        self.monitor = CollapseMonitor(**state["monitor"])
         self.best, self.saved = state["best"], self.trainer.nimg

@@ -28,8 +28,7 @@ from kyara.models.base import Config, Model
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED = Path("runs"), "training.pt", "snapshots", "000000"
 CARD = Path(__file__).with_name("card.md")
-SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")
-"""What config.json says about how a run was started."""
+SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # in config.json, how a run was started
 NAMES = {"data.name", "photos.name"}
 """Settings that may differ when a run is resumed: a dataset is known by its fingerprint, wherever it is."""
 
@@ -40,10 +39,8 @@ class Run:
 
     folder: Path
     model_name: str
-    description: dict[str, Any]
-    """What config.json holds besides the architecture: how the run is trained."""
-    resume: bool = False
-    """Whether an earlier process left a state to resume from."""
+    description: dict[str, Any]  # what config.json holds besides the architecture: how the run is trained
+    resume: bool = False  # whether an earlier process left a state to resume from
 
     def begin(self, config: Config) -> None:
         """Makes the folder, and removes what a killed process left half-written."""
@@ -71,16 +68,10 @@ class Run:
 
     def snapshot(self, name: str, model: Model, nimg: int, scores: Mapping[str, float], *, best: bool) -> None:
         """Writes the weights as a Checkpoint, and as the run's own if they are the best so far."""
-        about = {**self.description, "kimg": nimg / 1000, "scores": dict(scores)}
+        about = {**self.description, "kimg": nimg / 1000, "scores": dict(scores), "snapshot": name}
+        config, weights, text = dataclasses.asdict(model.config), stored(model), card(self.model_name, about)
         for folder in [self.folder / SNAPSHOTS / name, self.folder][: 1 + best]:
-            checkpoint.write(
-                folder,
-                model=self.model_name,
-                config=dataclasses.asdict(model.config),
-                weights=stored(model),
-                card=card(self.model_name, about),
-                about={**about, "snapshot": name},
-            )
+            checkpoint.write(folder, model=self.model_name, config=config, weights=weights, card=text, about=about)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         write_atomic(self.folder / STATE, lambda temporary: torch.save(dict(state), temporary))

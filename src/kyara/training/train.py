@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from kyara import models, verbs
-from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.dataset import open_dataset
 from kyara.files.names import short_name
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 from kyara.training.augment import Policy
@@ -35,19 +35,13 @@ class TrainResult(verbs.Result):
     """A run folder, and how far it is."""
 
     out: Path
-    settings: Mapping[str, Any]
-    """Everything that defines the run: the model and its numbers, the data, the options."""
+    settings: Mapping[str, Any]  # everything that defines the run: the model and its numbers, the data, the options
     dry_run: bool
-    finished: bool = False
-    """False if a signal stopped it before --kimg."""
-    kimg: float = 0.0
-    """Thousands of pictures that the run has seen, in all."""
-    use: str = ""
-    """The command that uses what was trained, if there is one."""
-    fresh: tuple[str, ...] = ()
-    """With --init, the modules that did not start from the parent's weights."""
-    left_behind: tuple[str, ...] = ()
-    """With --init, the modules of the parent that were not used."""
+    finished: bool = False  # not if a signal stopped it before --kimg
+    kimg: float = 0.0  # thousands of pictures that the run has seen, in all
+    use: str = ""  # the command that uses what was trained, if there is one
+    fresh: tuple[str, ...] = ()  # with --init, the modules that did not start from the parent's weights
+    left_behind: tuple[str, ...] = ()  # with --init, the modules of the parent that were not used
 
     def __str__(self) -> str:
         if self.dry_run:
@@ -155,7 +149,11 @@ def train(
         precision=pick_precision(precision, target),
     )
     description = {  # what config.json holds besides the architecture
-        **{name: about(one) for name, one in (("data", dataset), ("photos", photo_set)) if one is not None},
+        **{
+            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
+            for name, one in (("data", dataset), ("photos", photo_set))
+            if one is not None
+        },
         "training": dataclasses.asdict(options),
         "init": init,
         **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
@@ -200,11 +198,6 @@ def build(
         left = f"; left behind: {', '.join(left_behind)}" if left_behind else ""
         tell(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}{left}")
     return network, tuple(fresh), tuple(left_behind)
-
-
-def about(dataset: Dataset) -> dict[str, Any]:
-    """What config.json holds about a dataset."""
-    return {"name": dataset.path.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
 
 
 def _next_command(network: Model, folder: Path) -> str:

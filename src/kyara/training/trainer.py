@@ -28,10 +28,8 @@ LARGEST_BATCH = 2**16
 class Options:
     """How a run is trained, besides the model's own numbers; kept in config.json."""
 
-    batch: int
-    """Pictures in one step, on all devices together."""
-    micro_batch: int
-    """Pictures that go through the network at once; divides the batch of each device."""
+    batch: int  # pictures in one step, on all devices together
+    micro_batch: int  # pictures that go through the network at once; divides the batch of each device
     seed: int = 0
     mirror: bool = True
     augment: Policy = "ada"
@@ -65,8 +63,7 @@ class Trainer:
         self.augment.to(self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
-        self.failures = torch.zeros((), device=self.device)
-        """How many steps in a row were dropped."""
+        self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
         self.nimg, self.steps, self.retries = 0, 0, 0
         self._read_at = 0
 
@@ -147,7 +144,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
-            "augment": self.augment.state_dict(),
+            "augment": {"p": self.augment.p},
             "means": self.means.state_dict(),
             "nimg": self.nimg,
             "step": self.steps,
@@ -159,7 +156,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for optimizer, kept in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.augment.load_state_dict(state["augment"])
+        self.augment.p = state["augment"]["p"]
         self.means.load_state_dict(state["means"], self.device)
         self.nimg, self.steps, self.retries = state["nimg"], state["step"], state["retries"]
         self._read_at = state["read_at"]

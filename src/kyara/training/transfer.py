@@ -12,8 +12,7 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 
-LABEL_PARTS = {"labels", "heads"}
-"""The names of modules that hold a row for each label."""
+LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each label
 
 
 def inherited(model: str, parent: str) -> Config:
@@ -55,10 +54,8 @@ def _modules(model: Model, names: set[str]) -> list[str]:
 class Tuning:
     """Which layers of a network are trained, and how fast; kept in config.json."""
 
-    layers: int | None = None
-    """How many layers of the generator are trained; the others and the mapping network are frozen."""
-    end: Literal["fine", "coarse"] = "fine"
-    """Which: those nearest to the picture, or those farthest from it."""
+    layers: int | None = None  # how many layers of the generator are trained; the others and the mapping are frozen
+    end: Literal["fine", "coarse"] = "fine"  # which: those nearest to the picture, or those farthest from it
     freeze: str = ""
     """What is frozen, such as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
     layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
