@@ -26,13 +26,13 @@ def choose_data(
     if of is not None and not spec.of_model:
         raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
     if spec.photos:
-        wrong, needs = not (photos and drawings) or data, "two datasets: --photos PHOTOS --drawings DRAWINGS"
+        wrong, needs, how = not (photos and drawings) or data, "two datasets", "--photos PHOTOS --drawings DRAWINGS"
     elif spec.of_model:
-        wrong, needs = of is None or photos or drawings, "another model: --of CHECKPOINT"
+        wrong, needs, how = of is None or photos or drawings, "another model", "--of CHECKPOINT"
     else:
-        wrong, needs = data is None or photos or drawings, "one dataset: DATA, without --photos and --drawings"
+        wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
     if wrong:
-        raise ValueError(f"train {model}: learns from {needs}")
+        raise ValueError(f"train {model}: learns from {needs}: kyara train {model} {how}")
     if of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
         source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
         raise ValueError(f"--of {of}: makes pictures from {source}")

@@ -64,8 +64,7 @@ class Trainer:
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
         self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
-        self.nimg, self.steps, self.retries = 0, 0, 0
-        self._read_at = 0
+        self.nimg = self.steps = self.retries = self._read_at = 0
 
     def step(self, batch: Batch, progress: float = 0.0) -> None:
         """One optimiser step of every phase that is due. Reads nothing back from the device.

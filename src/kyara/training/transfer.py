@@ -9,7 +9,6 @@ from typing import Literal
 from torch.nn import Parameter
 
 from kyara import models
-from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 
 LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each label
@@ -17,10 +16,10 @@ LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each l
 
 def inherited(model: str, parent: str) -> Config:
     """The Config of the Checkpoint `parent`, without its attributes. ValueError if it is another architecture."""
-    found = checkpoint.read(parent)
-    if found.model != model:
-        raise ValueError(f"--init {parent}: is a {found.model}, not a {model}; name the same architecture")
-    return models.load(parent).config.replace(data={"attributes": {}, "label_counts": ()})
+    found = models.load(parent)
+    if (its := found.checkpoint.model) != model:
+        raise ValueError(f"--init {parent}: is a {its}, not a {model}; name the same architecture")
+    return found.config.replace(data={"attributes": {}, "label_counts": ()})
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
