@@ -26,9 +26,6 @@ class NoAugment:
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
 
-    def to(self, device: torch.device) -> None:
-        """Moves what the augmentation reads to the device of the pictures."""
-
     def adapt(self, real_sign: float, images: int) -> None:
         """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
 
@@ -40,9 +37,11 @@ class Ada(NoAugment):
     Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 has code of
     its own."""
 
-    def __init__(self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0) -> None:
+    def __init__(
+        self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0, device: str | torch.device = "cpu"
+    ) -> None:
         self.colour, self.target, self.kimg = colour, target, kimg
-        self._strength = torch.zeros(2)  # p, and the probability of each of two rotations
+        self._strength = torch.zeros(2, device=device)  # p, and the probability of each of two rotations
         self.p = 0.0
 
     @property
@@ -55,9 +54,6 @@ class Ada(NoAugment):
         self._p, self._active = value, value > 0
         # Two rotations together have probability p.
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
-
-    def to(self, device: torch.device) -> None:
-        self._strength = self._strength.to(device)
 
     def adapt(self, real_sign: float, images: int) -> None:
         """Raises p while the discriminator is surer of real pictures than `target`, else lowers it; from 0 to 1 in
@@ -158,10 +154,10 @@ class DiffAugment(NoAugment):
         return x * ~(inside_y & inside_x)
 
 
-def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
-    """The augmentation of that name. `colour=False` leaves colours as they are."""
+def make(policy: Policy, *, colour: bool, target: float, device: str | torch.device = "cpu") -> NoAugment:
+    """The augmentation of that name, for pictures on `device`. `colour=False` leaves colours as they are."""
     if policy == "ada":
-        return Ada(colour=colour, target=target)
+        return Ada(colour=colour, target=target, device=device)
     return DiffAugment(colour=colour) if policy == "diffaugment" else NoAugment()
 
 
