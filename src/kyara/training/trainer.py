@@ -59,8 +59,8 @@ class Trainer:
         self.optimizers = {
             player: model.optimizer(groups([*player.parameters()])) for player in dict.fromkeys(self.players.values())
         }
-        how = {"colour": options.augment_colour, "target": options.augment_target, "device": self.device}
-        self.augment = make(options.augment, **how)
+        colour, target = options.augment_colour, options.augment_target
+        self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
         self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
