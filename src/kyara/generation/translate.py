@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__, verbs
-from kyara.files.atomic import check_free, numbered_folder, write_errors
+from kyara.files.atomic import result_folder, write_errors
 from kyara.files.errors import PictureError
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
@@ -25,7 +25,6 @@ from kyara.generation.inputs import Picture, Pictures, scaled
 if TYPE_CHECKING:
     from kyara.models.base import Model
 
-GALLERIES = Path("galleries")
 STILLS = 64
 """Frames of a film that the page shows at most, one for each second."""
 MOST_STYLES = 10_000
@@ -101,9 +100,8 @@ def translate(
     given = verbs.paths("SOURCES", sources)
     command = verbs.command_line(translate, {**locals(), "sources": given})
     _check_together(given, mask, styles, style, between, seed)
-    out = numbered_folder(GALLERIES, f"translate-{short_name(model)}") if out is None else out
     kept: list[str | Path] = [*given, model, *([mask] if mask else []), *([style] if style else [])]
-    check_free(out, TABLE, force=force, sources=kept)
+    out = result_folder(out, f"galleries/translate-{short_name(model)}", TABLE, force=force, sources=kept)
     films = [path for path in given if is_film(path)]
     pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)

@@ -15,6 +15,7 @@ from transformers import ConvNextModel
 from kyara.files import checkpoint
 from kyara.nn.convnext import convnext
 from kyara.nn.filters import resize
+from kyara.nn.losses import frechet
 from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
@@ -56,6 +57,16 @@ def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
 def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """Spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to `size`."""
     return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, resize(pictures, size))], 1)
+
+
+def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
+    network, size = _cached_backbone("builtin:tagger", reals.device), (96, 96)  # the size that it was trained at
+    a, b = (torch.cat([stage_means(network, x, size) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals))
+    return frechet(a, b)
+
+
+_cached_backbone = functools.cache(load_backbone)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 
 from kyara import verbs
-from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
+from kyara.files.atomic import free_folder, result_folder, write_atomic
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -129,8 +129,7 @@ def rewrite(
         _refuse(options, ("layers", "p", "q", "steps"), "a linear memory has one layer and is solved")
     else:
         _refuse(options, ("rank",), "only applies to --memory linear")
-    out = out or numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
-    check_free(out, MARKER, force=force, sources=[model, *paths])
+    out = result_folder(out, f"runs/rewrite-{_stem(model)}", MARKER, force=force, sources=[model, *paths])
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
     from kyara.rewriting.learning import RuleTrainer
