@@ -54,10 +54,10 @@ class TranslateResult(verbs.Result):
 
     def __str__(self) -> str:
         of = [counted(self.pictures, "picture")] * bool(self.pictures or not self.films)
+        of += [counted(len(self.films), "film")] * bool(self.films)
         if self.dry_run:
-            of += [counted(len(self.films), "film")] * bool(self.films)
             return f"would translate {' and '.join(of)} by {printable(self.model)}, to {self.out}"
-        lines = [f"{self.out}: {counted(self.made, 'picture')}" + "".join(f" of {one}" for one in of)]
+        lines = [f"{self.out}: {counted(self.made, 'picture')} by {printable(self.model)}, from {' and '.join(of)}"]
         lines += [f"{self.out / film}: a film" for film in self.films]
         lines += [f"{counted(self.frames, 'frame')} in all"] * bool(self.films)
         lines += [f"  {printable(warning)}" for warning in self.warnings]
