@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic, write_errors
+from kyara.files.atomic import check_free, free_folder, numbered_folder, result_folder, write_atomic, write_errors
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "drawing.png").write_text("mine")
     for force in (False, True):
-        with pytest.raises(FileExistsError, match="holds something else"):
+        with pytest.raises(FileExistsError, match="contains other files"):
             free_folder(tmp_path / "mine", "gallery.csv", force=force)
     assert (tmp_path / "mine" / "drawing.png").exists()
     (tmp_path / "ours").mkdir()
@@ -50,7 +50,7 @@ def test_check_free_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "ours" / "gallery.csv").write_text("")
     check_free(tmp_path / "ours", "gallery.csv", force=True)
     assert (tmp_path / "ours" / "gallery.csv").exists()
-    with pytest.raises(FileExistsError, match="needed"):
+    with pytest.raises(FileExistsError, match="contains the input"):
         check_free(tmp_path / "ours", "gallery.csv", force=True, sources=[tmp_path / "ours" / "gallery.csv"])
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
@@ -65,6 +65,9 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
     for name in ("00000-rank-faces", "00007-generate-anime", "mine", "2024-holiday"):
         (base / name).mkdir(parents=True)
     assert numbered_folder(base, "rank-faces") == base / "00008-rank-faces"
+    how = {"marker": "gallery.csv", "force": False, "sources": [tmp_path / "faces"]}
+    assert result_folder(None, f"{base}/rank-faces", **how) == base / "00008-rank-faces"
+    assert result_folder(tmp_path / "mine", f"{base}/rank-faces", **how) == tmp_path / "mine"
     assert not (base / "00008-rank-faces").exists()
 
 

@@ -13,8 +13,6 @@ import numpy as np
 
 from kyara.files import pictures
 
-EXACT, NEAR = "exact duplicate", "near duplicate"
-
 HASH_BITS = 10
 """Maximum difference of hashes, of 64 bits: recompressed and resized copies differ by 2, brightened ones by up to 8."""
 THUMBNAIL_DISTANCE = 0.11
@@ -35,8 +33,7 @@ class Impression:
     digest: bytes
     """SHA-256 of the pixels."""
     hash: int
-    """Perceptual hash, 64 bits: which of the lowest 8x8 cosines of the grey picture at 32x32 exceed their
-    median."""
+    """Perceptual hash, 64 bits: which of the lowest 8x8 cosines of the grey picture at 32x32 exceed their median."""
     thumbnail: np.ndarray
     """(16, 16, 3) uint8."""
 
@@ -96,7 +93,7 @@ class Seen:
     def find(self, seen: Impression) -> tuple[str, int] | None:
         """The kind of copy, and the index of the picture that it copies; None if it is not a copy."""
         if self.duplicates != "keep" and seen.digest in self.exact:
-            return EXACT, self.exact[seen.digest]
+            return "exact duplicate", self.exact[seen.digest]
         if self.duplicates != "near":
             return None
         n = len(self.indices)
@@ -105,7 +102,7 @@ class Seen:
             return None
         distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
         best = int(distances.argmin())
-        return (NEAR, self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
+        return ("near duplicate", self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
 
     def add(self, seen: Impression, index: int) -> None:
         self.exact[seen.digest] = index

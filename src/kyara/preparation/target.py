@@ -43,8 +43,7 @@ class Target:
 
     @contextlib.contextmanager
     def open(self, dry_run: bool) -> Iterator[Write]:
-        """A function that adds a file. All files appear at OUT when the block ends without an error; otherwise none
-        does."""
+        """A function that adds a file. All files appear at OUT when the block ends without an error, otherwise none."""
         if dry_run:
             yield lambda name, data: None
             return
