@@ -1,6 +1,6 @@
-"""Kyara: from a folder of drawn faces to a generator of new ones.
+"""Kyara: train a GAN on a folder of drawn faces, and generate new ones.
 
-The verbs are functions, and each is imported only when it is first asked for: `import kyara` costs nothing.
+The verbs are functions, each imported lazily on first access, so `import kyara` is fast.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ __version__ = "0.1.0"
 
 VERBS = {
     "prepare": ("kyara.preparation.prepare", "art or photos -> a dataset to train on"),
-    "tag": ("kyara.labels.tag", "pictures -> what they show, as far as it is unknown"),
-    "train": ("kyara.training.train", "a dataset -> a generator, or a recogniser"),
+    "tag": ("kyara.labels.tag", "pictures -> their unknown attributes"),
+    "train": ("kyara.training.train", "a dataset -> a generator, translator or classifier"),
     "generate": ("kyara.generation.generate", "a generator -> a ranked gallery of new faces"),
-    "avatar": ("kyara.inversion.avatar", "photos of people -> characters"),
-    "invert": ("kyara.inversion.invert", "pictures -> the latents that make them"),
-    "translate": ("kyara.generation.translate", "photos -> drawings, pictures with holes -> whole ones"),
-    "rewrite": ("kyara.rewriting.rewrite", "a few pasted examples -> a generator with a new rule"),
+    "avatar": ("kyara.inversion.avatar", "photos of people -> drawn characters"),
+    "invert": ("kyara.inversion.invert", "pictures -> the latents that reproduce them"),
+    "translate": ("kyara.generation.translate", "photos -> drawings, masked pictures -> inpainted ones"),
+    "rewrite": ("kyara.rewriting.rewrite", "a generator and a few edited examples -> an edited generator"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
-    "import": ("kyara.generation.importing.import_", "a StyleGAN2 of another program -> a generator"),
+    "import": ("kyara.generation.importing.import_", "a StyleGAN2 checkpoint of another program -> a generator"),
 }
-"""Verb -> the module that holds the function of that name, and what it does. `import` is a keyword of Python: its
+"""Verb -> module that defines the function of that name, and a summary. `import` is a Python keyword, so its
 function is `import_`."""
 
 __all__ = [

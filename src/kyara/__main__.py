@@ -1,4 +1,4 @@
-"""The command line: the verbs' signatures, and the only place that prints."""
+"""The command line, built from the verbs' signatures. Only this module prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kyara import VERBS, __version__
 
 USAGE = f"""usage: kyara VERB [options]      kyara VERB --help shows a verb's options
 
-From a folder of drawn faces to a generator of new ones.
+Train a GAN on a folder of drawn faces, and generate new ones.
 
 {chr(10).join(f"  {verb:<10} {summary}" for verb, (_, summary) in VERBS.items())}
 
@@ -22,9 +22,9 @@ begin with: kyara generate --count 16"""
 
 
 def main() -> None:
-    """Runs one verb. An error that a person can correct is printed as one line, without a traceback."""
+    """Runs one verb. Errors that the user can correct are printed on one line, without a traceback."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is printed as its code
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
             stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments else "--help"
@@ -33,7 +33,7 @@ def main() -> None:
     elif verb == "--version":
         print(f"kyara {__version__}")
     elif verb not in VERBS:
-        sys.exit(f"kyara: {verb!r} is no verb; there are {', '.join(VERBS)}")
+        sys.exit(f"kyara: unknown verb {verb!r}; the verbs are {', '.join(VERBS)}")
     else:
         run(verb, arguments[1:])
 
@@ -55,7 +55,7 @@ def run(verb: str, arguments: list[str]) -> None:
 
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
-    """`verb` with one more option, --json, whose value is returned beside the result. `*paths: Path` becomes a tuple in
+    """`verb` with an additional option --json, returned together with the result. `*paths: Path` becomes a tuple in
     one positional argument, as tyro drops its metavar otherwise."""
     from typing import Annotated, get_type_hints
 

@@ -1,15 +1,15 @@
-"""What the verbs share: option types, checks of options, results, and the command that repeats a call.
+"""Code shared by the verbs: option types and their validation, results, and the command that repeats a call.
 
-A verb is a function: its signature is the command line, and it returns a `Result` and prints nothing. It checks all of
-its options before it imports or computes anything that takes time.
+A verb is a function: its signature defines the command line, and it returns a `Result` and prints nothing. It checks
+all options before it imports or computes anything that takes time.
 
-An option declares what it accepts in its annotation, and the decorator `checked` checks it before the verb begins:
+The annotation of an option declares the accepted values, and the decorator `checked` validates them before the call:
 
     @checked
     def verb(model: Positional[str], *, count: Annotated[int, Range(1, 100)] = 16, mask: ExistingFile | None = None)
 
-Numbers are finite, and whole if the type is int; text and paths are not empty, unless that is the default; a `Literal`
-is one of its values. What depends on several options is for the verb to check."""
+Numbers must be finite, and integers if the type is int; text and paths must not be empty unless the default is empty; a
+`Literal` must be one of its values. The verb itself checks conditions that involve several options."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ R = TypeVar("R")
 LAST_SEED = 2**32 - 1
 """The largest seed of NumPy's RandomState."""
 MOST = 2**32
-"""The largest number that an option takes, unless it says otherwise."""
+"""Default maximum of numeric options."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that an option accepts: from `least` to `most`, greater than `above`. `hint` follows the message."""
+    """The range of a numeric option: `least` <= value <= `most`, value > `above`. `hint` is appended to the error."""
 
     least: float | None = None
     most: float = MOST
@@ -46,15 +46,15 @@ class Range:
     hint: str = ""
 
 
-Out = Annotated[Path | None, arg(help="Folder of the result. By default a new one, numbered.")]
+Out = Annotated[Path | None, arg(help="Output folder. By default a new numbered folder.")]
 Force = Annotated[bool, arg(help="Replace an earlier result of the same kind at --out.")]
-DryRun = Annotated[bool, arg(help="Check everything and say what would be done; write nothing.")]
+DryRun = Annotated[bool, arg(help="Check all options and print what would be done, without writing anything.")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
-Devices = Annotated[int, arg(help="Number of devices; the batch is divided among them."), Range(1, 1024)]
+Devices = Annotated[int, arg(help="Number of devices; the batch is split across them."), Range(1, 1024)]
 Precision = Annotated[
-    Literal["auto", "32", "bf16"], arg(help="bf16 (mixed) or 32; auto is bf16 where the device computes in it.")
+    Literal["auto", "32", "bf16"], arg(help="bf16 (mixed) or 32; auto is bf16 where the device supports it.")
 ]
-Workers = Annotated[int, arg(help="Processes that decode pictures; 0 decodes in this one."), Range(0, 1024)]
+Workers = Annotated[int, arg(help="Worker processes that decode pictures; 0 uses the main process."), Range(0, 1024)]
 Threads = Annotated[
     int | None, arg(help="Threads that decode pictures. By default one per processor core."), Range(1, 1024)
 ]
@@ -63,27 +63,27 @@ Seed = Annotated[int, Range(0, LAST_SEED)]
 Keep = Annotated[int | None, arg(help="Keep the best N pictures."), Range(1)]
 if TYPE_CHECKING:
     Where = str | Mapping[str, str]
-else:  # what the command line can say
+else:  # the command line accepts text only
     Where = Annotated[str, arg(help="Attributes, such as hair=silver,eyes=red.")]
 
 if TYPE_CHECKING:
     Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-else:  # the command line gives one or more
+else:  # the command line accepts one or more paths
     Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...")]
 
 REPEATED = ("force", "dry_run")
-"""Options that are left out of the command that repeats a call."""
+"""Options omitted from the command that repeats a call."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a verb returns. `str()` of it is what the command line prints, `as_json()` what `--json` prints."""
+    """Return value of a verb. The command line prints `str(result)`, or `result.as_json()` with `--json`."""
 
     out: Path | None
-    """The folder or file that was written, or would be; None if the verb writes nothing."""
+    """The output folder or file (with `dry_run` not yet written); None if the verb writes nothing."""
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as plain values; paths as text, numbers that JSON cannot hold as None."""
+        """The fields as plain values: paths as text, NaN and infinity as None."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
@@ -107,8 +107,8 @@ def check_number(
     hint: str = "",
     whole: bool = False,
 ) -> None:
-    """ValueError unless `value` is in the range (see `Range`), and whole if it must be. None, an option that was not
-    given, passes."""
+    """Raises ValueError unless `value` is in the range (see `Range`), and an integer if `whole`. None (option not
+    given) is accepted."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -130,12 +130,12 @@ def check_number(
 
 
 def check_seed(option: str, value: int | None) -> None:
-    """ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
+    """Raises ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
     check_number(option, value, least=0, most=LAST_SEED, whole=True)
 
 
 def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
-    """ValueError unless `value` is text that is not blank and has no null character, or None, not given."""
+    """Raises ValueError unless `value` is text that is not blank and has no null character, or None (not given)."""
     if value is None:
         return
     if not isinstance(value, str | os.PathLike):
@@ -148,7 +148,7 @@ def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
 
 
 def check_file(option: str, path: Path | None) -> None:
-    """ValueError unless `path` is an existing file, or None."""
+    """Raises ValueError unless `path` is an existing file, or None."""
     check_text(option, path)
     if path is not None and not path.is_file():
         wrong = "is a folder; name a file" if path.is_dir() else "no such file; check the path"
@@ -156,7 +156,7 @@ def check_file(option: str, path: Path | None) -> None:
 
 
 def paths(option: str, sources: Sources) -> list[Path]:
-    """The one or more paths that `sources` are. ValueError unless each exists and is given once."""
+    """`sources` as a list of paths. Raises ValueError if it is empty, or a path does not exist or is given twice."""
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not given:
         raise ValueError(f"{option}: name one or more")
@@ -171,7 +171,7 @@ def paths(option: str, sources: Sources) -> list[Path]:
 
 
 def check_exists(option: str, path: Path | None) -> None:
-    """ValueError unless there is a file or folder at `path`, or None."""
+    """Raises ValueError unless `path` is an existing file or folder, or None."""
     check_text(option, path)
     if path is not None and not path.exists():
         raise ValueError(f"{option} {path}: no such file or folder; check the path")
@@ -183,8 +183,8 @@ ExistingPath = Annotated[Path, check_exists]
 
 
 def checked(verb: Callable[P, R]) -> Callable[P, R]:
-    """`verb` with its options checked as their annotations say, and text given for a path converted. ValueError names
-    the first option that is not valid."""
+    """Decorator: validates the options of `verb` by their annotations, and converts text to Path where a path is
+    expected. Raises ValueError for the first invalid option."""
 
     @functools.wraps(verb)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -204,7 +204,7 @@ def checked(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """The types, the values of a `Literal` and the metadata in an annotation."""
+    """The leaves of an annotation: types, values of a `Literal` and metadata."""
     inner = get_args(hint)
     for part in inner:
         yield from _parts(part)
@@ -213,15 +213,15 @@ def _parts(hint: Any) -> Iterator[Any]:
 
 
 def _option(parameter: inspect.Parameter) -> str:
-    """What the command line calls a parameter."""
+    """Name of a parameter on the command line."""
     keyword = parameter.kind is parameter.KEYWORD_ONLY
     return f"--{parameter.name.replace('_', '-')}" if keyword else parameter.name.upper()
 
 
 def _checked(option: str, value: Any, parts: Sequence[Any]) -> Any:
-    """`value`, converted, of an option with these parts in its annotation."""
+    """`value`, validated and converted by the parts of its annotation (see `_parts`)."""
     choices = [part for part in parts if isinstance(part, str)]
-    if isinstance(value, Mapping):  # only from Python; the verb knows what it means
+    if isinstance(value, Mapping):  # only from Python, not from the command line; the verb checks it
         return value
     if int in parts or float in parts:
         limits = next((part for part in parts if isinstance(part, Range)), Range())
@@ -238,7 +238,7 @@ def _checked(option: str, value: Any, parts: Sequence[Any]) -> Any:
 
 
 def parse_where(where: str | Mapping[str, str]) -> dict[str, str]:
-    """hair=silver,eyes=red as a mapping; a comma inside a value is written \\,. ValueError says what is wrong."""
+    """hair=silver,eyes=red as a mapping; a comma inside a value is escaped as \\,. Raises ValueError if malformed."""
     if isinstance(where, Mapping):
         pairs = [(str(name), str(value)) for name, value in where.items()]
     elif not isinstance(where, str):

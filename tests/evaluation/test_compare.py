@@ -132,9 +132,9 @@ def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "novel.txt").write_text("once")
     for force in (False, True):
-        with pytest.raises(FileExistsError, match="holds something else"):
+        with pytest.raises(FileExistsError, match="contains other files"):
             compare(run, out=tmp_path / "other", force=force, **few)
-    with pytest.raises(FileExistsError, match="which is needed"):
+    with pytest.raises(FileExistsError, match="contains the input"):
         compare(run, out=runs, force=True, **few)
     out = tmp_path / "out"
     compare(run, out=out, **few)

@@ -31,7 +31,7 @@ def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "drawing.png").write_text("mine")
     for force in (False, True):
-        with pytest.raises(FileExistsError, match="holds something else"):
+        with pytest.raises(FileExistsError, match="contains other files"):
             free_folder(tmp_path / "mine", "gallery.csv", force=force)
     assert (tmp_path / "mine" / "drawing.png").exists()
     (tmp_path / "ours").mkdir()
@@ -50,7 +50,7 @@ def test_check_free_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "ours" / "gallery.csv").write_text("")
     check_free(tmp_path / "ours", "gallery.csv", force=True)
     assert (tmp_path / "ours" / "gallery.csv").exists()
-    with pytest.raises(FileExistsError, match="needed"):
+    with pytest.raises(FileExistsError, match="contains the input"):
         check_free(tmp_path / "ours", "gallery.csv", force=True, sources=[tmp_path / "ours" / "gallery.csv"])
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file, not a folder"):

@@ -58,7 +58,7 @@ def test_garbled_descriptions(tmp_path: Path, content: str) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read(tmp_path)
-    with pytest.raises(CheckpointError, match=r"builtin:nothing.*there are"):
+    with pytest.raises(CheckpointError, match=r"builtin:nothing.*choose from"):
         read("builtin:nothing")
     written(tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").write_bytes(b"not tensors")
@@ -103,7 +103,7 @@ def test_hub_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)  # type: ignore[arg-type]
     assert read("hf-hub:someone/faces").model == "dcgan"
     assert Hub.asked == ("someone/faces", ["config.json", "model.safetensors", "README.md"])
-    with pytest.raises(CheckpointError, match="hf-hub:gone/away: could not be fetched"):
+    with pytest.raises(CheckpointError, match="hf-hub:gone/away: download failed"):
         read("hf-hub:gone/away")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="pip install"):

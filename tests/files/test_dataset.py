@@ -57,7 +57,7 @@ def test_plain(make) -> None:
     dataset = make({"x.png": png(1), "deep/er/y.jpg": png(2), "notes.txt": "hello", "._x.png": b"", ".DS_Store": b""})
     assert dataset.names == ["deep/er/y.jpg", "x.png"] and dataset.attributes == {} and len(dataset) == 2
     assert dataset.picture(0)[0, 0, 0] == 2 and dataset.read(1) == png(1)
-    assert dataset.ignored == [("notes.txt", "not a picture by the ending of its name")]
+    assert dataset.ignored == [("notes.txt", "not a picture, by its suffix")]
 
 
 def test_class_folders(make) -> None:
@@ -91,7 +91,7 @@ def test_metadata_csv(make) -> None:
     )
     dataset = make({"metadata.csv": table, "images/a.png": png(), "images/b.png": png(), "images/new.png": png()})
     assert dataset.attributes == {"hair": ["red", "light, blue", ""], "eyes": ["green", "", ""]}
-    assert dataset.ignored == [("gone.png", "line 5 of metadata.csv names it, but there is no such picture")]
+    assert dataset.ignored == [("gone.png", "listed in metadata.csv, line 5, but there is no such picture")]
 
 
 def test_metadata_jsonl(make) -> None:
@@ -124,11 +124,11 @@ def test_stylegan(make, labels: object, expected: dict[str, list[str]]) -> None:
     [
         ("metadata.csv", "name,hair\na.png,x\n", "metadata.csv, line 1: no column file_name"),
         ("metadata.csv", "", "line 1"),
-        ("metadata.csv", "file_name;hair\na.png;x\n", "line 1: no column file_name; it is separated by ';'"),
+        ("metadata.csv", "file_name;hair\na.png;x\n", "line 1: no column file_name; the separator is ';'"),
         ("metadata.csv", "file_name,hair,\na.png,x,\n", "line 1: column 3 has no name"),
         ("metadata.csv", "file_name,hair,hair\n", "line 1"),
         ("metadata.csv", "file_name,hair\na.png\n", "line 2: 1 fields"),
-        ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*again after line 2"),
+        ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*duplicate of line 2"),
         ("metadata.csv", 'file_name,hair\na.png,"x\n', "line 2"),
         ("metadata.csv", b"file_name,hair\na.png,\xff\xfe\n", "UTF-8"),
         ("metadata.jsonl", '{"file_name": "a.png"}\n{oops\n', "line 2: not JSON"),
@@ -226,7 +226,7 @@ def test_several_sources_are_one_dataset(tmp_path: Path) -> None:
     paths = [tmp_path / "c.jpg", folder / "a.png", tmp_path / "broken.png", packed / "b.png"]
     assert dataset.names == [path.as_posix() for path in paths] == [str(dataset.location(i)) for i in range(4)]
     assert dataset.attributes == {"hair": ["", "red", "", ""], "eyes": ["", "", "", "blue"]}
-    assert dataset.ignored == [(str(folder / "notes.txt"), "not a picture by the ending of its name")]
+    assert dataset.ignored == [(str(folder / "notes.txt"), "not a picture, by its suffix")]
     found = [p if isinstance(p, Exception) else p[0, 0, 0] for p in dataset.map(pictures.decode, range(4), workers=1)]
     assert found[:2] == [3, 1] and found[3] == 2 and dataset.reason(2, found[2]).startswith("not a picture")
     (folder / "a.png").unlink()
@@ -240,7 +240,7 @@ def test_single_pictures_and_the_sheet_of_a_gallery(tmp_path: Path) -> None:
     dataset = open_datasets([tmp_path / "sheet.png", tmp_path / "0001.png", tmp_path / "0001.png"])
     assert dataset.names == [str(tmp_path / "0001.png")]
     assert dataset.ignored == [(str(tmp_path / "sheet.png"), "the contact sheet of a gallery")]
-    with pytest.raises(DatasetError, match="gone: not there"):
+    with pytest.raises(DatasetError, match="gone: does not exist"):
         open_datasets([tmp_path / "0001.png", tmp_path / "gone"])
 
 
@@ -326,9 +326,9 @@ def test_points_change_the_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same points"),
-        (("0.1 0.2 0.3",), "same points"),
-        (("a b",), r"0\.png: its `points` are no numbers"),
+        (("0.1 0.2", "0.1 0.2 0.3 0.4"), "same number of points"),
+        (("0.1 0.2 0.3",), "same number of points"),
+        (("a b",), r"0\.png: its `points` are not numbers"),
         (("", ""), "no column `points`"),
     ],
 )

@@ -175,7 +175,7 @@ def test_contents_decide_not_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_truncated_files_are_said_to_be(encoding: str, share: float) -> None:
     data = save(Image.fromarray(np.tile(RANDOM, (8, 8, 1))), encoding)
-    with pytest.raises(PictureError, match=r"cat: (truncated|damaged|.*damaged at the top)"):
+    with pytest.raises(PictureError, match=r"cat: (truncated|damaged|.*header is damaged)"):
         decode(data[: int(len(data) * share)], "cat")
 
 

@@ -149,7 +149,7 @@ def test_like_refuses_another_model(model: str, tmp_path: Path) -> None:
     ):
         gallery(other, like=old, out=tmp_path / "new")
     Path(model).rename(tmp_path / "moved")
-    with pytest.raises(ValueError, match=r"cannot be opened.*name the model"):
+    with pytest.raises(ValueError, match=r"cannot be opened.*give the model"):
         gallery(like=old, out=tmp_path / "new")
     gallery(str(tmp_path / "moved"), like=old, out=tmp_path / "new")
     make(tmp_path / "model", seed=2)  # trained on since
@@ -294,11 +294,11 @@ def test_nothing_is_overwritten(model: str, tmp_path: Path) -> None:
     out = gallery(model, count=1, out=tmp_path / "out")
     with pytest.raises(FileExistsError, match="--force"):
         gallery(model, count=1, out=out)
-    with pytest.raises(FileExistsError, match="needed"):
+    with pytest.raises(FileExistsError, match="contains the input"):
         gallery(like=out / "seed0000.png", out=out, force=True)
-    with pytest.raises(FileExistsError, match="needed"):
+    with pytest.raises(FileExistsError, match="contains the input"):
         gallery(model, out=Path(model), force=True)
-    with pytest.raises(FileExistsError, match="holds something else"):
+    with pytest.raises(FileExistsError, match="contains other files"):
         gallery(model, out=tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "drawing.txt").exists()
     gallery(model, seeds="5", out=out, force=True)
@@ -308,7 +308,7 @@ def test_nothing_is_overwritten(model: str, tmp_path: Path) -> None:
 def test_dry_run(model: str, tmp_path: Path) -> None:
     result = generate(model, seeds="0-99999", out=tmp_path / "out", dry_run=True)
     assert (result.pictures, result.dry_run) == (100_000, True)
-    assert str(result) == f"would make 100,000 pictures with {model} in {tmp_path / 'out'}"
+    assert str(result) == f"would generate 100,000 pictures with {model} in {tmp_path / 'out'}"
     assert not result.out.exists()
 
 
@@ -352,5 +352,5 @@ assert "torch" not in sys.modules
 
 def test_a_recogniser_is_no_generator(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "load", lambda name, device: nn.Identity())
-    with pytest.raises(ValueError, match="does not make pictures"):
+    with pytest.raises(ValueError, match="does not generate pictures"):
         gallery(model, out=tmp_path / "out")

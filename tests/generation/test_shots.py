@@ -26,5 +26,5 @@ def test_seeds_are_parsed() -> None:
         with pytest.raises(ValueError, match="--seeds"):
             parse_seeds(text)
     for text in ("1,1", "0-5,3", "7,0-9"):
-        with pytest.raises(ValueError, match="named twice"):
+        with pytest.raises(ValueError, match="given twice"):
             parse_seeds(text)

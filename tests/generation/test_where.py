@@ -215,11 +215,11 @@ def test_a_tagger_that_is_never_satisfied_is_not_asked_for_ever(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"where": "eyes=red"}, "does not know eyes; it knows hair, mood"),
-        ({"where": "hair=blonde"}, "it knows hair as black, silver"),
+        ({"where": "eyes=red"}, "unknown attribute eyes; known: hair, mood"),
+        ({"where": "hair=blonde"}, "unknown value hair=blonde; the values are black, silver"),
         ({}, "needs --where"),
-        ({"where": "hair=silver", "seeds": "1-3"}, "does not go with --seeds"),
-        ({"where": "hair=silver", "interpolate": "1-3"}, "does not go with --seeds"),
+        ({"where": "hair=silver", "seeds": "1-3"}, "cannot be combined with --seeds"),
+        ({"where": "hair=silver", "interpolate": "1-3"}, "cannot be combined with --seeds"),
     ],
 )
 def test_what_cannot_be_confirmed_is_told(

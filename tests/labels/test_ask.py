@@ -66,7 +66,7 @@ def test_going_back_undoes_only_what_was_answered(answers) -> None:
 def test_terminal_with_fixed_values_takes_no_other(answers, capsys: pytest.CaptureFixture[str]) -> None:
     assert answers("teal 7 r red", ["red", "rose"], fixed=True) == [(0, "red"), (-1, "stopped")]
     shown = capsys.readouterr().err
-    assert "'teal' is none of them" in shown and "'r' may be red or rose" in shown
+    assert "'teal' is not a known value" in shown and "'r' is ambiguous: red or rose" in shown
 
 
 def test_a_csv_stays_valid_after_the_tables_have_gone_to_the_root(dataset: Dataset) -> None:

@@ -150,8 +150,8 @@ def test_files_are_never_written_over(dataset: Dataset) -> None:
     [
         ("file_name,shade\na.png,red\n", "no column value"),
         ("file_name,value\nnowhere.png,red\n", "line 2: .* no picture nowhere.png"),
-        ("file_name,value\n00-red.png,rde\n", "rde is not among --values red, green"),
-        ("file_name,value\n00-red.png,red\n00-red.png,green\n", "another value above"),
+        ("file_name,value\n00-red.png,rde\n", "rde is not one of --values red, green"),
+        ("file_name,value\n00-red.png,red\n00-red.png,green\n", "a different value above"),
         ("name,value\n", "file_name"),
     ],
 )

@@ -200,7 +200,7 @@ def test_yes_and_no_sum_to_one(tmp_path: Path) -> None:
         (lambda folder: (folder / "selected_tags.csv").write_bytes(b"\xff\xfe\0"), "selected_tags.csv: not the list"),
         (lambda folder: (folder / "selected_tags.csv").write_text("name,category\nsolo,0\n"), "no tag such as"),
         (lambda folder: (folder / "model.onnx").write_bytes(b"no network"), "not a network"),
-        (lambda folder: network(folder / "model.onnx", ("n", 9, 9, "c"), 1.0, [0.0] * 3), "a tagger takes pictures"),
+        (lambda folder: network(folder / "model.onnx", ("n", 9, 9, "c"), 1.0, [0.0] * 3), "a tagger needs"),
         (lambda folder: (folder / "other.onnx").write_bytes(b""), "several networks"),
     ],
 )
@@ -262,7 +262,7 @@ def test_offline_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(CheckpointError, match=r"hf-hub:a/b: could not be fetched.*offline"):
+    with pytest.raises(CheckpointError, match=r"hf-hub:a/b: download failed.*offline"):
         load_tagger("hf-hub:a/b")
 
 

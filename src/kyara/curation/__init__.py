@@ -1,1 +1,1 @@
-"""Which pictures to keep."""
+"""Scoring and ranking of pictures."""

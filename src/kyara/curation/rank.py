@@ -1,4 +1,4 @@
-"""The verb `kyara rank`: pictures of any source become a Gallery, best first."""
+"""The verb `kyara rank`: scores pictures of any source and writes a Gallery, best first."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from kyara.files.workers import processors, thread_map
 
 REPORT = "report.json"
 NOT_KEPT = ("file_name", "score", "source")
-"""Columns of an earlier Gallery that ranking writes anew."""
+"""Columns of an existing Gallery that are overwritten."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RankResult(verbs.Result):
-    """What was ranked."""
+    """Result of `rank`."""
 
     pictures: int
     model: str
     checkpoint: str
     """Hash of the model's weights."""
     kept: int = 0
-    """Pictures in the Gallery."""
+    """Number of pictures in the Gallery."""
     left_out: Sequence[Mapping[str, str]] = ()
-    """file_name and reason of each picture that could not be used."""
+    """file_name and reason of each skipped file."""
     best: Sequence[Mapping[str, str]] = ()
-    """The best picture's row of the Gallery's table; empty if there is none."""
+    """The first row of the Gallery's table; empty if there is none."""
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -66,18 +66,18 @@ def rank(
 ) -> RankResult:
     """Score pictures and write a Gallery of copies, best first.
 
-    The score is the probability that a picture is whole and not distorted, 0 to 1. Pictures that cannot be read are
-    listed in the summary and in report.json. The pictures themselves are not changed.
+    The score is the probability that a picture is undistorted, 0 to 1. Pictures that cannot be read are listed in the
+    summary and in report.json. The sources are not changed.
 
     Args:
-        pictures: Pictures, folders, .zip files, Datasets or Galleries; several are ranked together.
+        pictures: Pictures, folders, .zip files, Datasets or Galleries; several sources are ranked together.
         model: The scorer: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
         threshold: Keep only pictures that score at least this, 0 to 1.
         batch: Pictures per batch of the network.
     """
     command = verbs.command_line(rank, locals())
     if not pictures:
-        raise ValueError("no pictures given; name pictures, a folder or a .zip")
+        raise ValueError("no pictures given; give pictures, a folder or a .zip")
     out = out or numbered_folder(Path("galleries"), f"rank-{short_name(pictures[0])}")
     check_free(out, TABLE, force=force, sources=[*pictures, model])
     dataset = open_pictures(*pictures)
@@ -115,8 +115,8 @@ def rank(
 
 
 def best(scores: Sequence[float], *, keep: int | None = None, threshold: float | None = None) -> list[int]:
-    """Indices of the pictures with a score of at least `threshold`, best first, at most `keep`. Equal scores stay in
-    the given order; NaN, a picture that has no score, is left out."""
+    """Indices of at most `keep` pictures with a score of at least `threshold`, best first. Ties keep their order; NaN
+    (no score) is left out."""
     lowest = 0.0 if threshold is None else threshold
     return sorted((i for i, score in enumerate(scores) if score >= lowest), key=lambda i: -scores[i])[:keep]
 
@@ -124,8 +124,8 @@ def best(scores: Sequence[float], *, keep: int | None = None, threshold: float |
 def _pngs(
     dataset: Dataset, order: Sequence[int], contents: dict[int, bytes], threads: int
 ) -> Iterator[tuple[int, bytes | Exception]]:
-    """The pictures in their order, or why they cannot be decoded; from `contents` if their files are kept there. One
-    that is a PNG already stays as it is, with its recipe."""
+    """Yields (index, PNG or exception) in order; file contents are taken from `contents` if they are there. PNG files
+    are copied unchanged, with their recipe."""
 
     def png(i: int) -> bytes:
         content = contents.pop(i, None) or dataset.read(i)

@@ -1,4 +1,4 @@
-"""Scores of pictures by a network: the probability that a picture is whole and not distorted (Sawada et al.)."""
+"""Scores of pictures by a network: the probability that a picture is undistorted (Sawada et al.)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kyara.models.base import Scorer
 from kyara.training.runtime import has_bfloat16
 
 MEMORY = 2**30
-"""Bytes of picture files that `score_all` keeps, so that they need not be read again."""
+"""Maximum bytes of picture files that `score_all` caches."""
 
 
 def load_scorer(name: str, device: torch.device) -> Scorer:
-    """The Scorer of a Checkpoint. ValueError if its model is of another kind."""
+    """The Scorer of a Checkpoint. Raises ValueError if its model is not a Scorer."""
     model = load(name, device)
     if not isinstance(model, Scorer):
         raise ValueError(f"{name}: a {model.checkpoint.model}, but a scorer is needed, such as builtin:distortion")
@@ -29,8 +29,8 @@ def load_scorer(name: str, device: torch.device) -> Scorer:
 
 
 def crop(picture: np.ndarray, scorer: Scorer) -> np.ndarray:
-    """A picture (H, W, 3) uint8 at the size that the scorer was trained with. Every verb crops with this function, so
-    that a picture has the same score everywhere."""
+    """Crops and resizes a picture (H, W, 3) uint8 to the scorer's training size. Every verb uses this function, so that
+    scores agree."""
     return center_crop(picture, scorer.config.data.width, scorer.config.data.height)
 
 
@@ -64,11 +64,11 @@ def score_all(
     failed: dict[int, Exception],
     contents: dict[int, bytes] | None = None,
 ) -> array[float]:
-    """The score of every picture; NaN for those that cannot be read, which go to `failed`. With `contents`, the bytes
-    of the pictures' files are kept there, up to MEMORY in total."""
+    """The score of every picture; NaN for unreadable ones, which are added to `failed`. If `contents` is given, file
+    contents are cached there, up to `MEMORY` bytes in total."""
     scores = array("d", [float("nan")]) * len(dataset)
     data = scorer.config.data
-    enough = 2 * max(data.width, data.height)  # twice the input size: the resize filter does the rest
+    enough = 2 * max(data.width, data.height)  # decode large JPEGs at a reduced size
     free = MEMORY
 
     def load(i: int) -> tuple[bytes, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Pictures of any source: galleries, datasets and single files."""
+"""Opens pictures of any source: galleries, datasets and single files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kyara.files.gallery import TABLE, read_gallery
 
 
 def open_pictures(*paths: Path) -> Dataset:
-    """The pictures of galleries, folders, .zip files and single picture files, in the order given. The columns of a
-    gallery's table, such as its seeds and attributes, are attributes here. DatasetError or GalleryError if a source
-    cannot be opened."""
+    """The pictures of galleries, folders, .zip files and single files, in the given order. The columns of a gallery's
+    table, such as seeds and attributes, become attributes. Raises DatasetError or GalleryError if a source cannot be
+    opened."""
     return open_datasets(paths, _open_folder_or_zip)
 
 

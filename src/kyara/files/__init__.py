@@ -1,1 +1,1 @@
-"""What is on disk: the nouns, and decoding that trusts nothing."""
+"""Files on disk: Dataset, Checkpoint and Gallery, and decoding of untrusted pictures."""

@@ -1,4 +1,4 @@
-"""The files of a Dataset, in a folder or a .zip, and how they are changed."""
+"""File storage of a Dataset: reading and writing in a folder or a .zip."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kyara.files.zip_update import rewrite
 
 
 class Files(Protocol):
-    """Where the files of a Dataset are stored. It is sent to worker processes, each of which opens it anew."""
+    """Storage of the files of a Dataset. It is pickled to worker processes, each of which reopens it."""
 
     sizes: dict[str, int]
     """Name, with forward slashes -> bytes."""
     checksums: dict[str, int]
-    """Name -> CRC-32, where it is known without reading the file."""
+    """Name -> CRC-32, if known without reading the file."""
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. PictureError if it cannot be read."""
+        """The bytes of a file. Raises PictureError if it cannot be read."""
 
 
 class Folder:
@@ -35,7 +35,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.sizes: dict[str, int] = {}
-        self.checksums: dict[str, int] = {}  # would need reading every file
+        self.checksums: dict[str, int] = {}  # empty: would require reading every file
         self.ignored: list[tuple[str, str]] = []
         for folder, folders, files in os.walk(root, onerror=self._unreadable):
             here = Path(folder)
@@ -68,9 +68,9 @@ class Folder:
         return _read(self.root / name, name)
 
     def write(self, contents: Mapping[str, bytes]) -> None:
-        """Writes these files one after the other, each atomically, new or in place of older ones."""
+        """Writes files one by one, each atomically; existing ones are replaced."""
         for name, content in contents.items():
-            path = (self.root / name).resolve()  # a link stays a link
+            path = (self.root / name).resolve()  # write through symbolic links
             write_atomic(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
             self.sizes[name] = len(content)
 
@@ -90,7 +90,7 @@ class Zip:
         self._entries: dict[str, zipfile.ZipInfo] = {}
         try:
             entries = self._zip().infolist()
-        except Exception as error:  # zipfile raises half a dozen kinds for a damaged directory
+        except Exception as error:  # zipfile raises various exceptions for a damaged directory
             raise DatasetError(f"{self.path}: not a readable .zip ({error}); give a folder or a .zip") from error
         for entry in entries:
             name = entry.filename.replace("\\", "/")
@@ -103,7 +103,7 @@ class Zip:
             self.sizes[name], self.checksums[name] = entry.file_size, entry.CRC
 
     def _zip(self) -> zipfile.ZipFile:
-        """A handle of this process: one copied by a fork shares its position with the parent's."""
+        """A handle opened by this process: a forked handle shares its file position with the parent."""
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = os.getpid(), zipfile.ZipFile(self.path)
         return self._handle[1]
@@ -118,30 +118,30 @@ class Zip:
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
 
     def write(self, contents: Mapping[str, bytes]) -> None:
-        """Writes these files at once, new or in place of older ones. All others stay as they are, to the byte."""
+        """Adds or replaces files in one atomic step. All other entries keep their exact bytes."""
 
         def fill(temporary: Path) -> None:
             rewrite(self.path, temporary, contents)
-            made = Zip(temporary)  # checked before it replaces the old one
+            made = Zip(temporary)  # verified before it replaces the old archive
             expected = {**self.checksums, **{name: zlib.crc32(content) for name, content in contents.items()}}
             intact = made.checksums == expected and all(made.read(name) == data for name, data in contents.items())
             made.close()
             if not intact:
                 raise DatasetError(f"{self.path}: cannot be rewritten safely; unpack it and give the folder")
 
-        self.close()  # some systems cannot replace an open file
+        self.close()  # Windows cannot replace an open file
         write_atomic(self.path.resolve(), fill)
         self._read_directory()
 
     def close(self) -> None:
-        """Closes the file until it is read again."""
+        """Closes the file; the next read reopens it."""
         if self._handle is not None and self._handle[0] == os.getpid():
             self._handle[1].close()
         self._handle = None
 
 
 class SingleFiles:
-    """Files that were named one by one, each called by its path."""
+    """Individual files, each identified by its path."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.sizes = {path.as_posix(): path.stat().st_size for path in paths}
@@ -152,7 +152,7 @@ class SingleFiles:
 
 
 class Several:
-    """Files of several sources: (name here, its source, name there)."""
+    """Files of several sources merged into one; entries are (name, source, name in that source)."""
 
     def __init__(self, entries: Sequence[tuple[str, Files, str]]) -> None:
         self._entries = {name: (files, inner) for name, files, inner in entries}
@@ -176,12 +176,12 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _hidden(name: str) -> bool:
-    """Whether it is a file that a system leaves behind: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
+    """Whether it is a hidden or system file: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
     return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:
-    """Why an entry of a .zip is left out."""
+    """Why an entry of a .zip is unsafe to read; None if it is safe."""
     if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
         return "its name leads outside the archive"
     if entry.flag_bits & 1:

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: each file is replaced at once, and no folder of the user's is overwritten."""
+"""Safe writing: files are replaced atomically, and folders with other contents are never overwritten."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Error numbers of a disk, a quota or a file size limit that is exhausted."""
+"""Error numbers of a full disk, an exhausted quota and an exceeded file size limit."""
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
-"""How safetensors and torch say that a file cannot be written."""
+"""Messages of safetensors and torch for a failed write."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary file beside `path`, and then renames that file to `path`: at every moment there is
-    the old file or the new one, complete. The new file keeps the old one's permissions. OSError names the file if it
-    cannot be written, whatever library writes it."""
+    """Calls `write` with a temporary file in the same folder and renames it to `path`, so that `path` is always either
+    the complete old file or the complete new one. Keeps the permissions of the old file. Raises OSError with the file's
+    name if it cannot be written, whichever library writes it."""
     with write_errors(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
         os.close(handle)
@@ -38,13 +38,13 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while `path` is written into an OSError that names it and says what to do. Libraries that
-    write files themselves (torch, safetensors, FFmpeg) report a full disk as an error of their own."""
+    """Re-raises errors from writing `path` as an OSError with the path and a hint. Libraries that write files
+    themselves (torch, safetensors, FFmpeg) report a full disk with their own exceptions."""
     try:
         yield
     except OSError as error:
         elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
-        if error.errno is None or (elsewhere and error.errno not in FULL):  # explained already, or about another file
+        if error.errno is None or (elsewhere and error.errno not in FULL):  # already converted, or about another file
             raise
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
@@ -58,41 +58,41 @@ def write_errors(path: Path) -> Iterator[None]:
 
 def _explained(path: Path, code: int, reason: str) -> str:
     full = code in FULL
-    hint = "free some space, or choose a folder on another disk" if full else "check that you may write there"
+    hint = "free some space, or choose a folder on another disk" if full else "check the permissions"
     return f"{path}: cannot be written ({reason}); {hint}"
 
 
 def numbered_folder(base: Path, stem: str) -> Path:
-    """`base`/NNNNN-`stem` with the number after the largest one in `base`, such as galleries/00003-generate-anime. The
-    folder is not made."""
+    """`base`/NNNNN-`stem`, one more than the largest number in `base`, such as galleries/00003-generate-anime. The
+    folder is not created."""
     names = [path.name for path in base.iterdir()] if base.is_dir() else []
     taken = [int(found[1]) for name in names if (found := re.match(r"([0-9]{5,9})-", name))]
     return base / f"{max(taken, default=-1) + 1:05d}-{stem}"
 
 
 def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """FileExistsError unless `path` may become the folder of a result: it is empty or absent, or it holds an earlier
-    result of the same kind, recognised by the file `marker`, that `force` allows to replace, and nothing in `sources`
-    lies in it. NotADirectoryError if it cannot be a folder. Nothing is changed."""
+    """Checks that `path` can be used as an output folder, without changing anything. Raises FileExistsError unless it
+    is missing, empty, or (with `force`) holds an earlier result of the same kind, which contains the file `marker`, and
+    none of the `sources`. NotADirectoryError or PermissionError if the folder cannot be created."""
     parent = next((one for one in path.parents if one.exists()), path)
     if parent.exists() and not parent.is_dir():
         raise NotADirectoryError(f"--out {path}: {parent} is a file, not a folder; choose another folder")
     if not os.access(path if path.exists() else parent, os.W_OK):
-        raise PermissionError(f"--out {path}: you may not write there; choose another folder")
+        raise PermissionError(f"--out {path}: not writable; choose another folder")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"--out {path}: a file of that name exists; choose another folder")
     for source in sources:
         if Path(source).resolve().is_relative_to(path.resolve()) and Path(source).exists():
-            raise FileExistsError(f"--out {path}: holds {source}, which is needed; choose another folder")
+            raise FileExistsError(f"--out {path}: contains the input {source}; choose another folder")
     if path.is_dir() and any(path.iterdir()):
         if not (path / marker).is_file():
-            raise FileExistsError(f"--out {path}: holds something else; choose an empty or new folder")
+            raise FileExistsError(f"--out {path}: contains other files; choose an empty or new folder")
         if not force:
-            raise FileExistsError(f"--out {path}: exists already; add --force to replace it, or choose another folder")
+            raise FileExistsError(f"--out {path}: already exists; add --force to replace it, or choose another folder")
 
 
 def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
-    """Makes the folder `path` ready to be written: makes it, or empties it after `check_free`."""
+    """Creates the output folder `path`, or empties it after `check_free`."""
     check_free(path, marker, force=force)
     with write_errors(path):
         if path.is_dir() and any(path.iterdir()):

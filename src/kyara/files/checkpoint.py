@@ -1,12 +1,11 @@
-"""The Checkpoint: a folder with a trained model that describes itself.
+"""The Checkpoint: a self-describing folder with a trained model.
 
-    config.json         architecture, its numbers, how it was trained, its scores
-    model.safetensors   the weights that inference uses
-    README.md           the card, for people
-    training.pt         all that resuming needs, while a run can be resumed (see kyara.training)
+    config.json         architecture, its hyperparameters, training details, scores
+    model.safetensors   the weights for inference
+    README.md           the model card
+    training.pt         the training state, while a run can be resumed (see kyara.training)
 
-A Checkpoint that someone else made is hostile until checked: config.json is plain JSON, weights are safetensors,
-nothing is unpickled.
+Checkpoints are untrusted: config.json is plain JSON, the weights are safetensors, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -31,30 +30,30 @@ from kyara.files.errors import CheckpointError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
-"""The files of a Checkpoint that inference needs."""
+"""The files of a Checkpoint required for inference."""
 BUILTIN = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A Checkpoint on disk, described but not yet loaded."""
+    """The description of a Checkpoint on disk; the weights are loaded by `weights()`."""
 
     path: Path
     model: str
     """Name of the architecture: a file in kyara/models."""
     config: Mapping[str, Any]
-    """The architecture's numbers: keyword arguments of its Config."""
+    """Hyperparameters of the architecture: keyword arguments of its Config."""
     about: Mapping[str, Any]
-    """Everything else that config.json says: data, kimg, scores, training."""
+    """The other fields of config.json: data, kimg, scores, training."""
 
     @cached_property
     def hash(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the weights' file: what a picture's recipe names."""
+        """First 16 hexadecimal digits of the SHA-256 of the weights' file. Recipes identify a model by it."""
         with (self.path / WEIGHTS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors by name, as float32 on the CPU (built-in ones are stored in half precision)."""
+        """State dict in float32 on the CPU (built-in Checkpoints are stored in half precision)."""
         try:
             tensors = load_file(self.path / WEIGHTS)
         except (OSError, SafetensorError) as error:
@@ -63,17 +62,17 @@ class Checkpoint:
 
 
 def builtin_names() -> list[str]:
-    """The Checkpoints that ship with Kyara, as `builtin:NAME` takes them."""
+    """Names of the Checkpoints that ship with Kyara, for `builtin:NAME`."""
     return sorted(p.parent.name for p in BUILTIN.glob(f"*/{CONFIG}"))
 
 
 def find(name: str | os.PathLike[str]) -> Path:
-    """The folder that `builtin:NAME`, `hf-hub:OWNER/NAME` or a path stands for."""
+    """The local folder of `builtin:NAME`, `hf-hub:OWNER/NAME` (downloaded) or a path."""
     text = os.fspath(name)
     if text.startswith("builtin:"):
         short = text.removeprefix("builtin:")
         if short not in builtin_names():
-            raise CheckpointError(f"{text}: no such built-in checkpoint; there are: {', '.join(builtin_names())}")
+            raise CheckpointError(f"{text}: no such built-in checkpoint; choose from {', '.join(builtin_names())}")
         return BUILTIN / short
     if text.startswith("hf-hub:"):
         return hub.download(text.removeprefix("hf-hub:"), FILES)
@@ -81,8 +80,8 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def read(name: str | os.PathLike[str]) -> Checkpoint:
-    """Describes the Checkpoint that `name` stands for, without loading its weights. CheckpointError says what is
-    missing."""
+    """Reads the description of a Checkpoint (a name as in `find`) without loading its weights. Raises CheckpointError
+    if it is incomplete or invalid."""
     path = find(name)
     if not (path / CONFIG).is_file():
         hint = "give a folder that `kyara train` wrote, builtin:NAME or hf-hub:OWNER/NAME"
@@ -91,11 +90,11 @@ def read(name: str | os.PathLike[str]) -> Checkpoint:
         about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         model, config = about.pop("model"), about.pop("config")
         if not isinstance(model, str) or not isinstance(config, dict):
-            raise TypeError("'model' must be a name and 'config' a table")
+            raise TypeError("'model' must be a string and 'config' an object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path / CONFIG}: not a description that Kyara understands ({error!r})") from error
+        raise CheckpointError(f"{path / CONFIG}: not a valid Kyara config ({error!r})") from error
     if not (path / WEIGHTS).is_file():
-        raise CheckpointError(f"{path}: has no {WEIGHTS} yet; a run writes the first one with its first snapshot")
+        raise CheckpointError(f"{path}: has no {WEIGHTS} yet; training writes it with the first snapshot")
     return Checkpoint(path, model, config, about)
 
 
@@ -108,7 +107,7 @@ def write(
     card: str,
     about: Mapping[str, Any],
 ) -> None:
-    """Writes a Checkpoint into the folder `path`, each file atomically, the description last."""
+    """Writes a Checkpoint to the folder `path`, each file atomically, config.json last."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     write_atomic(path / WEIGHTS, lambda temporary: save_file(tensors, temporary))
@@ -118,12 +117,12 @@ def write(
 
 
 def load_training(path: Path) -> dict[str, Any]:
-    """The state that a run left to be resumed from: tensors and plain containers only."""
+    """The training state to resume from. Only tensors and plain containers are loaded."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error}). The weights beside it are untouched: continue from them in "
+            f"{path}: cannot be read ({error}). The weights are intact: continue from them in "
             f"another folder with --init {path.parent} --out NEW"
         ) from error
     return state

@@ -1,13 +1,13 @@
 """The Dataset: a folder or one .zip with pictures and their attributes.
 
-    metadata.csv      file_name, then one column per attribute, empty = unknown (what Kyara writes)
+    metadata.csv      file_name, then one column per attribute, empty = unknown (written by Kyara)
     metadata.jsonl    one object per line, with file_name
-    dataset.json      of StyleGAN: {"labels": [[path, label], ...]}
+    dataset.json      StyleGAN's format: {"labels": [[path, label], ...]}
     hair-blue/ ...    class sub-folders: the attribute `class`
     (nothing)         a plain folder
 
-An archive from elsewhere may be hostile: names that lead outside of it, encrypted or oversized entries are left out
-and listed in `Dataset.ignored`. Nothing is unpacked to disk.
+Archives are untrusted: entries with paths outside the archive, encrypted and oversized entries are skipped and listed
+in `Dataset.ignored`. Nothing is extracted to disk.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from kyara.files.workers import process_map
 T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
-"""Columns of the metadata that say where a picture is or comes from. They are not attributes."""
+"""Metadata columns with the location or origin of a picture. They are not attributes."""
 POINTS = "points"
 """The column of landmarks: x and y of each as fractions of width and height, separated by spaces."""
 NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
-"""Files that Kyara writes beside pictures. They are not reported as left out."""
+"""Files that Kyara writes next to pictures. They are not reported as ignored."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 
 
 @dataclasses.dataclass(eq=False)
 class Dataset:
-    """Pictures with attributes. Opening one reads names and metadata, but no picture."""
+    """Pictures with attributes. Opening a Dataset reads names and metadata, but no pictures."""
 
     path: Path
     files: Files = dataclasses.field(repr=False)
     names: list[str] = dataclasses.field(repr=False)
-    """Of the pictures, relative to `path`, with forward slashes."""
+    """File names of the pictures, relative to `path`, with forward slashes."""
     attributes: dict[str, list[str]] = dataclasses.field(default_factory=dict, repr=False)
-    """Attribute -> its value for each picture, "" where unknown."""
+    """Attribute -> one value per picture, "" if unknown."""
     ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
-    """Name and reason of what was left out. Damaged pictures only show when they are decoded."""
+    """(name, reason) of the files that were skipped. Damaged pictures are only detected when decoded."""
     base: str = ""
-    """The one folder that holds everything, as "art/", or empty. Names in the metadata are relative to it."""
+    """The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it."""
     metadata: str | None = None
     """Name of the metadata file that was read."""
     point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)
@@ -69,34 +69,34 @@ class Dataset:
         return len(self.names)
 
     def location(self, i: int) -> Path:
-        """Path of the i-th picture, for messages and tables: the name inside a .zip follows the path of the .zip."""
+        """Path of the i-th picture for messages and tables; in a .zip: path of the .zip / name in it."""
         return self.path / self.names[i]
 
     def read(self, i: int) -> bytes:
-        """The i-th picture as it is stored. PictureError if it cannot be read."""
+        """The encoded bytes of the i-th picture. Raises PictureError if they cannot be read."""
         return self.files.read(self.names[i])
 
     def picture(self, i: int, at_least: int | None = None) -> np.ndarray:
-        """The i-th picture at its own size, (H, W, 3) uint8; `at_least` as in `pictures.decode`."""
+        """The i-th picture at its original size, (H, W, 3) uint8; `at_least` as in `pictures.decode`."""
         return pictures.decode(self.read(i), f"{self.location(i)}", at_least=at_least)
 
     def reason(self, i: int, error: Exception) -> str:
-        """Why the i-th picture cannot be used, without its name, which reports have in another column."""
+        """The error message without the name of the i-th picture, which reports show in a separate column."""
         return str(error).removeprefix(f"{self.location(i)}: ").removeprefix(f"{self.names[i]}: ")
 
     def map(
         self, function: Callable[[bytes, str], T], indices: Iterable[int], workers: int = 0
     ) -> Generator[T | PictureError, None, None]:
-        """`function(bytes, name)` of each of these pictures, in their order, or the PictureError that it raised.
+        """Yields `function(bytes, name)` for each picture, in order, or the PictureError that it raised.
 
-        With `workers`, that many processes run it, a bounded number of pictures ahead of the consumer: `indices` may
-        be endless. The function must be importable: defined in a module, or a partial of such a function.
+        With `workers` > 0, worker processes prefetch a bounded number of pictures, so `indices` may be infinite. The
+        function must be picklable: defined in a module, or a partial of such a function.
         """
         return process_map(self.files, function, (self.names[i] for i in indices), workers)
 
     def decode(self, indices: Iterable[int], width: int, height: int, workers: int = 0) -> Iterator[np.ndarray]:
-        """These pictures in their order, each (height, width, 3) uint8, by `pictures.center_crop`, which leaves a
-        picture of that size as it is. PictureError at the first that cannot be decoded."""
+        """Yields these pictures in order, each (height, width, 3) uint8, resized by `pictures.center_crop` (unchanged
+        if they have that size). Raises PictureError at the first one that cannot be decoded."""
         for picture in self.map(functools.partial(crop, width=width, height=height), indices, workers):
             if isinstance(picture, PictureError):
                 raise PictureError(f"{self.path}/{picture}")
@@ -104,8 +104,8 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the content: names, sizes, checksums (in a .zip) and attributes. Where the dataset
-        is stored, and what its folder or .zip is called, does not matter."""
+        """Hash of names, sizes, checksums (in a .zip) and attributes, 16 hexadecimal digits. Independent of the
+        location and the name of the folder or .zip."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
             known = [values[i] for values in self.attributes.values()] + self.point_cells[i : i + 1]
@@ -115,21 +115,20 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def labels(self, attribute: str, values: Sequence[str]) -> np.ndarray:
-        """For each picture the index in `values` of its value of `attribute`: (N,) int64, -1 where unknown."""
+        """Labels of `attribute` as indices into `values`: (N,) int64, -1 where unknown."""
         index = {value: i for i, value in enumerate(values) if value}
         column = self.attributes.get(attribute, [""] * len(self))
         return np.array([index.get(value, -1) for value in column], dtype=np.int64)
 
     @functools.cached_property
     def points(self) -> np.ndarray:
-        """The column `points`: (N, K, 2) float32, NaN where unknown. DatasetError names the picture whose cell is
-        malformed."""
+        """The column `points`: (N, K, 2) float32, NaN where unknown. Raises DatasetError if a cell is malformed."""
         if not any(self.point_cells):
-            raise DatasetError(f"{self.path}: its metadata have no column `{POINTS}`, or the column is empty")
+            raise DatasetError(f"{self.path}: the metadata has no column `{POINTS}`, or the column is empty")
         counts = {len(text.split()) for text in self.point_cells if text}
         if len(counts) != 1 or (count := counts.pop()) % 2:
             raise DatasetError(
-                f"{self.path}: its column `{POINTS}` must have the same points for every picture: x y x y ..."
+                f"{self.path}: column `{POINTS}` must have the same number of points for every picture: x y x y ..."
             )
         found = np.full((len(self), count), np.nan, np.float32)
         for i, text in enumerate(self.point_cells):
@@ -137,7 +136,7 @@ class Dataset:
                 if text:
                     found[i] = [float(number) for number in text.split()]
             except ValueError as error:
-                raise DatasetError(f"{self.location(i)}: its `{POINTS}` are no numbers ({error})") from error
+                raise DatasetError(f"{self.location(i)}: its `{POINTS}` are not numbers ({error})") from error
         return found.reshape(len(self), -1, 2)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
@@ -151,7 +150,7 @@ class Dataset:
         )
 
     def split(self, share: float) -> tuple[Dataset, Dataset]:
-        """A training and a held-out set: the latter has `share` of the pictures, at least one. Always the same ones."""
+        """Deterministic split into a training and a held-out set; `share` of the pictures (at least 1) is held out."""
         order = np.random.RandomState(0).permutation(len(self))
         held_out = max(1, round(share * len(self)))
         if held_out >= len(self):
@@ -159,8 +158,8 @@ class Dataset:
         return self.subset(sorted(order[held_out:].tolist())), self.subset(sorted(order[:held_out].tolist()))
 
     def find(self, file_name: str) -> int | None:
-        """Index of the picture that the metadata call `file_name`, with either slash, and with accents composed or
-        decomposed."""
+        """Index of the picture with this name in the metadata, with forward or backward slashes and composed or
+        decomposed accents; None if there is none."""
         return self._indices.get(_normalized(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
 
     @functools.cached_property
@@ -168,15 +167,15 @@ class Dataset:
         return {_normalized(name): i for i, name in enumerate(self.names)}
 
     def rows(self) -> list[Row]:
-        """All rows of the metadata file, also those about missing pictures; empty if there is no such file.
-        DatasetError names the malformed line."""
+        """All rows of the metadata file, including those of missing pictures; empty if there is no such file. Raises
+        DatasetError with the number of a malformed line."""
         if self.metadata is None:
             return []
         file = self.metadata.removeprefix(self.base)
         return list(READERS[file](self.text(file), f"{self.path / self.metadata}"))
 
     def text(self, file: str) -> str:
-        """A text file beside the pictures, by its name in `base`. DatasetError if it is not UTF-8, or too large."""
+        """Contents of a text file in `base`. Raises DatasetError if it is not UTF-8 or too large."""
         name = self.base + file
         if self.files.sizes[name] > MAX_BYTES:
             raise DatasetError(f"{self.path / name}: larger than {MAX_BYTES >> 20} MiB")
@@ -192,11 +191,11 @@ class Dataset:
         for line, name, values in self.rows():
             i = self.find(name)
             if i is None:
-                self.ignored.append((name, f"{line} of {self.metadata} names it, but there is no such picture"))
+                self.ignored.append((name, f"listed in {self.metadata}, {line}, but there is no such picture"))
                 continue
             if i in lines:
                 where = self.path / str(self.metadata)
-                raise DatasetError(f"{where}, {line}: names {name} again after {lines[i]}; keep one of them")
+                raise DatasetError(f"{where}, {line}: duplicate of {lines[i]} ({name}); keep one of them")
             lines[i] = line
             for attribute, value in values.items():
                 if attribute == POINTS:
@@ -208,7 +207,7 @@ class Dataset:
             self.point_cells = []
 
     def _read_classes(self) -> None:
-        """The attribute `class` from the top-level folders, unless these only spread files over a disk."""
+        """Sets the attribute `class` from the top-level folders, unless they are hash prefixes such as 0a/."""
         tops = [name.removeprefix(self.base).split("/")[:-1][:1] for name in self.names]
         classes = {top[0] for top in tops if top}
         if all(tops) and len(classes) >= 2 and not all(re.fullmatch("[0-9a-f]{2}", c) for c in classes):
@@ -216,10 +215,10 @@ class Dataset:
 
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:
-    """The Dataset at `path`, a folder or a .zip in any form listed above. DatasetError says what is wrong."""
+    """Opens the Dataset at `path`, a folder or a .zip in any form listed above. Raises DatasetError if it cannot."""
     path = Path(path)
     if not path.exists():
-        raise DatasetError(f"{path}: not there; give a folder with pictures or a .zip")
+        raise DatasetError(f"{path}: does not exist; give a folder with pictures or a .zip")
     files = Folder(path) if path.is_dir() else Zip(path)
     base = _base(files.sizes)
     metadata = next((base + file for file in READERS if base + file in files.sizes), None)
@@ -237,8 +236,8 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
 
 
 def open_datasets(paths: Iterable[Path], open_one: Callable[[Path], Dataset] = open_dataset) -> Dataset:
-    """One Dataset of folders, .zip files (by `open_one`) and single pictures, in the order given. Of several sources,
-    each picture's name is its path. DatasetError if one of them cannot be opened."""
+    """Merges folders, .zip files (opened by `open_one`) and single pictures into one Dataset, in the given order. With
+    several sources, a picture's name is its path. Raises DatasetError if one of them cannot be opened."""
     parts: list[Dataset] = []
     for single, group in itertools.groupby(dict.fromkeys(paths), key=_is_single):
         found = list(group)
@@ -271,44 +270,44 @@ def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:
     if not dataset.names:
         why = "".join(f"; {name}: {reason}" for name, reason in dataset.ignored[:3])
         endings = ", ".join(sorted(SUFFIXES))
-        raise DatasetError(f"{path or dataset.path}: no pictures in it (files that end in {endings}){why}")
+        raise DatasetError(f"{path or dataset.path}: contains no pictures (files that end in {endings}){why}")
     return dataset
 
 
 def _base(names: Iterable[str]) -> str:
-    """The folder that holds everything: zipping a folder adds one."""
+    """The single top-level folder, as zipping a folder creates; "" if there is none."""
     tops = {name.partition("/")[0] if "/" in name else "" for name in names}
     return f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""
 
 
 def _not_a_picture(name: str, in_gallery: bool) -> str | None:
-    """Why a file of that name is left out; None for pictures, and for files that nobody expects to be one."""
+    """Why a file is skipped; None for pictures, and for files written by Kyara."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in ARCHIVES:
-        return "an archive inside a folder: give it to prepare by itself"
+        return "an archive inside a folder; run prepare on it separately"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
     if suffix in SUFFIXES or name in NOT_PICTURES:
         return None
-    return formats.by_name(name) or "not a picture by the ending of its name"
+    return formats.by_name(name) or "not a picture, by its suffix"
 
 
 def _normalized(name: str) -> str:
-    """One spelling of names that look the same: macOS decomposes accents."""
+    """Unicode NFC: macOS stores accents decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def crop(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:
-    """A picture's bytes, decoded and fitted by `pictures.center_crop`: (height, width, 3) uint8."""
+    """A picture's bytes, decoded and resized by `pictures.center_crop`: (height, width, 3) uint8."""
     return pictures.center_crop(pictures.decode(data, name), width, height)
 
 
 def check(data: bytes, name: str) -> None:
-    """PictureError if a picture's bytes cannot be decoded."""
+    """Raises PictureError if a picture's bytes cannot be decoded."""
     pictures.decode(data, name)
 
 
 def known_values(column: Iterable[str]) -> list[str]:
-    """The known values of an attribute, each once, in the order of their labels; numbers are sorted by size."""
+    """The distinct known values of an attribute in label order: integers numerically, then text alphabetically."""
     known = {value for value in column if value}
     return sorted(known, key=lambda v: (0, int(v), v) if v.isdecimal() else (1, 0, v))

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[3]
 
 
 def install_hint(extra: str) -> str:
-    """The command that installs an extra of pyproject.toml. Kyara is not on the package index, so it is installed from
+    """The command that installs an extra of pyproject.toml. Kyara is not on PyPI, so it is installed from
     the source folder, whose path is known if this installation is an editable one."""
     python = " (Python 3.11 or 3.12)" if extra == "photo" else ""
     if (SOURCE / "pyproject.toml").is_file():

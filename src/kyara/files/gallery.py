@@ -1,11 +1,11 @@
-"""The Gallery: a folder of pictures that describes itself.
+"""The Gallery: a self-describing folder of pictures.
 
     *.png          the pictures
-    gallery.csv    one row per picture: file_name, seed, attributes, score, source; best first once ranked
-    index.html     the page
-    sheet.png      the first pictures side by side
+    gallery.csv    one row per picture: file_name, seed, attributes, score, source; best first if ranked
+    index.html     the web page
+    sheet.png      contact sheet of the first pictures
 
-A Gallery that someone else made is hostile until checked: a row may name only a file inside the folder.
+Galleries are untrusted: a row may only refer to a file inside the folder.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from kyara.files.pictures import decode, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 
 ON_SHEET, ON_PAGE = 256, 1000
-"""Pictures that the sheet and the page show at most: a browser and a picture viewer must still open them."""
+"""Maximum number of pictures on the sheet and on the page, so that viewers and browsers can open them."""
 THUMBNAIL = 256
-"""Longer side of a picture on the sheet at most, in pixels."""
+"""Maximum length of the longer side of a thumbnail, in pixels."""
 SPARE = 64
-"""Thumbnails in memory beyond those of the sheet, before the worst are dropped."""
+"""Number of additional thumbnails kept in memory before the lowest-scored are dropped."""
 
 
 def read_gallery(path: Path) -> list[dict[str, str]]:
-    """The rows of a Gallery in its order, column -> cell, "" for missing cells. GalleryError if the table is missing or
-    damaged, or names a file outside the folder; whether the files exist is not checked."""
+    """Reads the rows of a Gallery as column -> cell in order, "" for missing cells. Raises GalleryError if the table is
+    missing or damaged, or refers to a file outside the folder. Does not check that the files exist."""
     table, folder = path / TABLE, path.resolve()
     try:
-        # Names of files need not be UTF-8; surrogates become the same bytes again.
+        # File names may not be valid UTF-8; surrogateescape restores their bytes.
         with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header, *cells = csv.reader(file)
     except (OSError, ValueError, csv.Error) as error:
         raise GalleryError(f"{table}: not a readable table ({error})") from error
     if "file_name" not in header:
-        raise GalleryError(f"{table}: has no column file_name; the first line must name the columns")
+        raise GalleryError(f"{table}: has no column file_name; the first line must be the header")
     rows = [dict.fromkeys(header, "") | dict(zip(header, row, strict=False)) for row in cells if row]
     for row in rows:
         name = row["file_name"]
@@ -57,20 +57,20 @@ def read_gallery(path: Path) -> list[dict[str, str]]:
 
 
 class GalleryWriter:
-    """Writes a Gallery picture by picture. In memory stay a few bytes per picture and the thumbnails of the sheet. An
-    interrupted run leaves a Gallery in the order of making, without a page."""
+    """Writes a Gallery picture by picture, keeping only a few bytes per picture and the thumbnails of the sheet in
+    memory. An interrupted run leaves an unsorted Gallery without a page."""
 
     def __init__(
         self, path: Path, columns: Sequence[str], *, sources: Iterable[str | Path] = (), force: bool = False
     ) -> None:
-        """`columns` follow file_name in the table. `force` empties a folder with an older Gallery, unless one of the
-        `sources` is in it."""
+        """`columns` follow file_name in the table. `force` replaces an existing Gallery unless it contains one of the
+        `sources`."""
         check_free(path, TABLE, force=force, sources=sources)
         free_folder(path, TABLE, force=force)
         self.path = path
         self.columns = ("file_name", *columns)
         self._scores = array("d")
-        self._starts = array("Q")  # where each row begins in the table
+        self._starts = array("Q")  # byte offset of each row in the table
         self._thumbnails: dict[int, np.ndarray] = {}
         with write_errors(path / TABLE):
             self._table = (path / TABLE).open("w+b")
@@ -97,8 +97,8 @@ class GalleryWriter:
         score: float | None = None,
         **cells: object,
     ) -> None:
-        """Writes one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` goes into the file of
-        an array. `finish` orders the rows by `score`, the highest first."""
+        """Writes one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
+        `picture` is an array. `finish` sorts the rows by `score`, highest first."""
         i = len(self)
         png = picture if isinstance(picture, bytes) else encode_png(picture, recipe)
         with write_errors(self.path / file_name):
@@ -113,7 +113,7 @@ class GalleryWriter:
             self._keep_thumbnail(i, picture)
 
     def _keep_thumbnail(self, i: int, picture: np.ndarray) -> None:
-        """Keeps those of the best pictures so far, or of the first where there are no scores."""
+        """Keeps the thumbnails of the best pictures so far, or of the first ones if there are no scores."""
         if math.isnan(self._scores[i]) and i >= ON_SHEET:
             return
         self._thumbnails[i] = thumbnail(picture)
@@ -121,7 +121,7 @@ class GalleryWriter:
             self._thumbnails = {i: self._thumbnails[i] for i in self._order(self._thumbnails)[:ON_SHEET]}
 
     def _order(self, numbers: Iterable[int]) -> list[int]:
-        """Best first; equal scores stay in the order of making, and pictures without a score are last."""
+        """Sorts best first; ties keep their order, and pictures without a score come last."""
         return sorted(numbers, key=lambda i: math.inf if math.isnan(self._scores[i]) else -self._scores[i])
 
     def finish(
@@ -133,11 +133,11 @@ class GalleryWriter:
         keep: int | None = None,
         films: Sequence[str] = (),
     ) -> list[dict[str, str]]:
-        """Orders the table best first if there are scores, deletes all but the best `keep`, writes the sheet and the
-        page. Returns the first rows, as many as the page shows.
+        """Sorts the table best first if there are scores, deletes all but the best `keep`, and writes the sheet and the
+        page. Returns the rows shown on the page.
 
-        `about` is the page's second line; `films` are names of films or animations in the folder, which the page plays.
-        `sheet` makes the sheet of some of the files as a PNG; by default it shows their thumbnails side by side.
+        `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
+        `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid.
         """
         order = self._order(range(len(self)))
         for i in order[keep:] if keep is not None else ():
@@ -191,7 +191,7 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _aspect(png: Path) -> float:
-    """Width over height, from the header that every PNG begins with."""
+    """Aspect ratio width / height, from the PNG header."""
     with png.open("rb") as file:
         width, height = struct.unpack(">II", file.read(24)[16:])
     return float(width / height)
@@ -205,7 +205,7 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(files: Sequence[Path]) -> bytes:
-    """One PNG with the pictures of `files` side by side, each fitted into the aspect ratio of the first."""
+    """A PNG with the pictures of `files` in a grid, each padded to the aspect ratio of the first."""
     first = decode(files[0])
     height, width = thumbnail(first).shape[:2]
     return encode_png(side_by_side([pad_to(picture, width, height) for picture in (first, *map(decode, files[1:]))]))

@@ -1,4 +1,4 @@
-"""The page of a Gallery, index.html: no script, nothing from outside, opens from the disk."""
+"""The web page of a Gallery, index.html: static, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kyara.files.names import counted
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
 UNTAGGED = ("file_name", "seed", "score", "source", "position")
-"""Columns that are not attributes of what the picture shows."""
+"""Columns that are not attributes."""
 LOCAL = "'self' file:"
-"""Where a page in a folder gets its pictures from."""
+"""Content-Security-Policy source of the pictures of a local page."""
 VIDEOS = (".mp4", ".webm")
-"""Films that a browser plays in a <video>; others are animated pictures."""
+"""Suffixes of videos embedded with <video>; others are animated pictures."""
 _STYLE, HEAD, _REST = (
     Path(__file__).with_name(name).read_text("utf-8") for name in ("gallery.css", "page_head.html", "gallery.html")
 )
-"""HEAD is how every page begins: nothing runs on it, and pictures come from `images` only."""
+"""HEAD starts every page; its Content-Security-Policy forbids scripts and allows pictures from `images` only."""
 
 
 def page(
@@ -32,8 +32,8 @@ def page(
     aspect: float = 1.0,
     films: Sequence[str] = (),
 ) -> str:
-    """index.html of a Gallery: `rows` of its `total` pictures, shown at `aspect` = width / height, and players of the
-    `films` in the folder."""
+    """index.html of a Gallery: the first `rows` of `total` pictures, shown with aspect ratio `aspect` = width / height,
+    and players for the `films` in the folder."""
     cut = f"the first {len(rows):,} are on this page, all of them in {TABLE}" if len(rows) < total else ""
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return (HEAD + _REST).format(
@@ -60,7 +60,7 @@ def _player(film: str) -> str:
 
 
 def _item(i: int, row: Mapping[str, str], last: int) -> str:
-    """One picture. Its link makes it the page's :target, which the style shows large: no script is needed."""
+    """One picture. Its link makes it the CSS :target, which is shown enlarged without a script."""
     file = quote(row["file_name"], errors="surrogateescape")
     hint = escape(row.get("source") or row["file_name"])
     seed = f"seed {row['seed']}" if row.get("seed") else ""
@@ -78,7 +78,7 @@ def _item(i: int, row: Mapping[str, str], last: int) -> str:
 
 
 def _bar(score: str) -> str:
-    """A score in [0, 1] as a bar; text that is no such number is only shown."""
+    """A score in [0, 1] as a bar; other text is shown as is."""
     try:
         share = min(max(float(score), 0.0), 1.0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checkpoints from the model hub: `hf-hub:OWNER/NAME` becomes a local folder, through huggingface-hub's cache."""
+"""Downloads `hf-hub:OWNER/NAME` from the Hugging Face Hub to the local cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kyara.files.extras import install_hint
 
 
 def download(repository: str, files: Sequence[str]) -> Path:
-    """The local folder of the hub's `OWNER/NAME`. Only `files` are fetched; one that does not exist is skipped."""
+    """Downloads `files` of the repository `OWNER/NAME`, skipping missing ones. Returns the local folder."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -21,6 +21,6 @@ def download(repository: str, files: Sequence[str]) -> Path:
         return Path(snapshot_download(repository, allow_patterns=list(files)))
     except Exception as error:
         raise CheckpointError(
-            f"hf-hub:{repository}: could not be fetched ({type(error).__name__}: {error}). Check the name and the "
+            f"hf-hub:{repository}: download failed ({type(error).__name__}: {error}). Check the name and the "
             "connection; offline, download the repository elsewhere and give its folder as the path"
         ) from error

@@ -1,4 +1,4 @@
-"""Readers of a Dataset's metadata, one for each format. Each yields rows."""
+"""Readers of a Dataset's metadata, one for each format, which yield rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from kyara.files.errors import DatasetError
 
 Row = tuple[str, str, dict[str, str]]
-"""Line or item, for messages; the picture's file name; attribute -> value."""
+"""(line or item for messages, file name of the picture, attribute -> value)."""
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """The rows as CSV, with the line ends of Unix."""
+    """The rows as CSV with Unix line endings."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -27,7 +27,7 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
         header = [column.strip() for column in next(reader, [])]
         if "file_name" not in header:
             other = next((c for c in ";\t" if "file_name" in ",".join(header).split(c)), "")
-            hint = f"it is separated by {other!r}; save it with commas" if other else "begin with `file_name,hair,eyes`"
+            hint = f"the separator is {other!r}; use commas" if other else "the header must begin with `file_name`"
             raise DatasetError(f"{where}, line 1: no column file_name; {hint}")
         if "" in header:
             column = header.index("") + 1
@@ -39,7 +39,7 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
                 continue
             line = f"line {reader.line_num}"
             if len(row) != len(header):
-                hint = "quote values that hold a comma"
+                hint = "quote values that contain a comma"
                 raise DatasetError(f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}")
             values = dict(zip(header, (value.strip() for value in row), strict=True))
             yield line, values["file_name"], values
@@ -74,10 +74,10 @@ def rows_stylegan(text: str, where: str) -> Iterator[Row]:
                 yield line, name, {"class": _text(label)}
             case [str(name), [*numbers]] if all(isinstance(n, int | float) for n in numbers):
                 if len(numbers) != (length := len(numbers) if length is None else length):
-                    raise DatasetError(f"{where}, {line}: {len(numbers)} numbers, but {length} before")
+                    raise DatasetError(f"{where}, {line}: {len(numbers)} numbers, but {length} in earlier labels")
                 yield line, name, {f"label_{i}": _text(n) for i, n in enumerate(numbers)}
             case _:
-                raise DatasetError(f"{where}, {line}: must be [path, whole number] or [path, list of numbers]")
+                raise DatasetError(f"{where}, {line}: must be [path, integer] or [path, list of numbers]")
 
 
 def _json(text: str, where: str) -> Any:
@@ -88,7 +88,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A JSON value as text for metadata.csv: 1.0 becomes 1, null becomes "" (unknown)."""
+    """Converts a JSON value to text for metadata.csv: 1.0 becomes 1, null becomes "" (unknown)."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -97,4 +97,4 @@ def _text(value: Any) -> str:
 
 
 READERS = {"metadata.csv": rows_csv, "metadata.jsonl": rows_jsonl, "dataset.json": rows_stylegan}
-"""By the file's name; the first that exists is read. Each takes the text and the file's name for error messages."""
+"""File name -> reader; the first file that exists is read. Arguments: text, and file name for error messages."""

@@ -1,4 +1,4 @@
-"""Names of files as text for people, and text as names of files."""
+"""File names as printable text, and text as file names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def printable(text: str) -> str:
-    """`text` for one line of a terminal: a name that someone else gave a file may hold control characters."""
+    """`text` with control characters replaced, for one line of terminal output: file names are untrusted."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -19,19 +19,19 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def listed(entries: Iterable[tuple[str, str]], most: int = 10) -> list[str]:
-    """A line `NAME: REASON` for each of the first `most` entries, and how many more there are."""
+    """A line `NAME: REASON` for each of the first `most` entries, and a line with the number of further entries."""
     lines = [printable(f"    {name}: {reason}") for name, reason in entries]
     return lines[:most] + [f"    and {len(lines) - most:,} more"] * (len(lines) > most)
 
 
 def slug(text: str) -> str:
-    """`text` without what a shell, a browser or another system cannot take in the name of a file; at most 60
-    characters, "pictures" if nothing is left."""
+    """`text` without characters that are unsafe in file names, shells or URLs; at most 60 characters, "pictures" if
+    nothing is left."""
     return re.sub(r"[^\w-]+", "-", text)[:60].strip("-") or "pictures"
 
 
 def short_name(source: str | os.PathLike[str]) -> str:
-    """The name of a Checkpoint, a Dataset or a file as part of a folder's name: "anime" for builtin:anime, "name" for
+    """Short name of a Checkpoint, a Dataset or a file for use in folder names: "anime" for builtin:anime, "name" for
     hf-hub:owner/name, "faces" for data/faces.zip."""
     text = os.fspath(source)
     if text.startswith(("builtin:", "hf-hub:")):

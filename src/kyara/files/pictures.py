@@ -1,7 +1,7 @@
-"""Pictures in and out: nothing else in Kyara opens or encodes one.
+"""Decoding and encoding of pictures. No other module opens or encodes picture files.
 
-A picture in memory is (H, W, 3) uint8 RGB. A file is hostile until it is decoded: the size that it declares is checked
-before memory is allocated, only the decoders named here run, and every failure becomes a `PictureError`.
+A picture in memory is (H, W, 3) uint8 RGB. Files are untrusted: the declared size is checked before memory is
+allocated, only the decoders in `FORMATS` are used, and every failure becomes a `PictureError`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 100_000_000
-"""Pixels of a picture at most; checked before anything is decoded."""
+"""Maximum number of pixels; checked before decoding."""
 MAX_BYTES = 256 * 2**20
-"""Bytes of a file at most; checked before it is read."""
+"""Maximum file size in bytes; checked before reading."""
 MAX_SIDE = 8192
-"""Pixels of a side at most, for `parse_size`."""
+"""Maximum width and height in pixels, for `parse_size`."""
 MAX_RECIPE = 2**20
-"""Bytes of a recipe at most, for `read_recipe`."""
+"""Maximum size of a recipe in bytes, for `read_recipe`."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | (
     {".avif"} if features.check("avif") else frozenset()
@@ -49,12 +49,12 @@ WHITE = (255, 255, 255)
 
 
 def decode(source: Path | bytes, name: str | None = None, *, at_least: int | None = None) -> np.ndarray:
-    """The picture in a file or in the bytes of one, (H, W, 3) uint8 RGB.
+    """Decodes a file, given by path or contents, to (H, W, 3) uint8 RGB.
 
-    Rotated by its EXIF; transparency on white; palettes, grey and CMYK converted; 16 bits scaled to 8; the first frame
-    of an animation. With `at_least`, a large JPEG is decoded at a half, a quarter or an eighth of its size, each side
-    with at least that many pixels, which is several times as fast. Raises only PictureError, which calls the picture
-    `name`.
+    Applies the EXIF rotation, composites transparency on white, converts palettes, grey and CMYK, scales 16 bits to 8,
+    and takes the first frame of an animation. With `at_least`, a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+    as long as each side keeps that many pixels, which is several times as fast. Raises only PictureError, whose message
+    starts with `name`.
     """
     with _open(source, name) as picture:
         if at_least is not None:
@@ -64,7 +64,7 @@ def decode(source: Path | bytes, name: str | None = None, *, at_least: int | Non
 
 
 def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
-    """The same with its alpha channel, (H, W, 4) uint8; opaque if the file has none."""
+    """Like `decode`, with alpha channel: (H, W, 4) uint8; opaque if the file has none."""
     with _open(source, name) as picture:
         picture.load()
         if picture.has_transparency_data:
@@ -76,14 +76,14 @@ def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
 
 
 def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
-    """(width, height) that a file declares, before rotation by its EXIF. PictureError as in `decode`."""
+    """(width, height) from the header, before EXIF rotation. Raises PictureError as in `decode`."""
     with _open(source, name) as picture:
         return picture.size
 
 
 @contextlib.contextmanager
 def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
-    """The picture, not yet decoded. Every exception while it is open becomes a PictureError."""
+    """Opens a picture without decoding it. Every exception inside the context becomes a PictureError."""
     name = name or (str(source) if isinstance(source, Path) else "picture")
     data = b""
     try:
@@ -92,13 +92,13 @@ def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
             raise PictureError("empty file (0 bytes)")
         if len(data) > MAX_BYTES:
             raise PictureError(f"larger than {MAX_BYTES >> 20} MiB")
-        # Pillow warns of damage that either does not matter or raises an error later.
+        # Pillow warns about damage that is harmless or raises an error later.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_size(*picture.size)
                 yield picture
-    except Exception as error:  # decoders of hostile bytes raise anything
+    except Exception as error:  # decoders raise arbitrary exceptions on malformed data
         raise PictureError(f"{name}: {_reason(error, data, name)}") from error
 
 
@@ -120,7 +120,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _reason(error: Exception, data: bytes, name: str) -> str:
-    """What is wrong, for the owner of the file."""
+    """The cause of a decoding error, as text for the user."""
     text = str(error)
     if isinstance(error, PictureError):
         return text
@@ -129,9 +129,9 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
     if isinstance(error, UnidentifiedImageError):
         if hint := formats.by_name(name) or formats.by_content(data):
             return hint
-        return "not a picture that Kyara reads (png, jpeg, webp, bmp, gif, tiff, avif), or damaged at the top"
+        return "not a picture in a supported format (png, jpeg, webp, bmp, gif, tiff, avif), or its header is damaged"
     if isinstance(error, MemoryError):
-        return "needs more memory than there is"
+        return "not enough memory to decode it"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return f"cannot be read ({error.strerror})"
     short_webp = data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data)
@@ -142,7 +142,7 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
 
 def _rgb(picture: Image.Image) -> np.ndarray:
     """Any loaded picture as (H, W, 3) uint8 RGB."""
-    with contextlib.suppress(Exception):  # broken EXIF rotates nothing; the pixels are fine
+    with contextlib.suppress(Exception):  # broken EXIF is ignored; the pixels are fine
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith(("I", "F")):
         grey = _to_8_bits(np.asarray(picture))
@@ -161,8 +161,8 @@ def _rgb(picture: Image.Image) -> np.ndarray:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Grey of any depth as uint8, scaled and never clipped. 16 bit files use their whole range. Wider ones do not say
-    theirs: it is the narrowest usual range that contains the values, or their own."""
+    """Greyscale of any depth as uint8, scaled and never clipped. 16-bit files use their full range. Wider types do not
+    declare a range: the smallest common range that contains the values is used, or else their minimum and maximum."""
     if values.dtype.itemsize == 2:
         return np.round(values.astype(np.float32) / 257).astype(np.uint8)
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
@@ -175,7 +175,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """The picture (H, W, 3) uint8 as a PNG file with `recipe` in it as JSON (text chunk "kyara")."""
+    """Encodes a picture (H, W, 3) uint8 as PNG, with `recipe` as JSON in the text chunk "kyara"."""
     info = None
     if recipe is not None:
         info = PngImagePlugin.PngInfo()
@@ -184,8 +184,8 @@ def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> 
 
 
 def encode_webp(picture: np.ndarray) -> bytes:
-    """The picture (H, W, 3) uint8 as a lossless WebP file."""
-    # The quality of a lossless file is effort: this is 4 % larger than the smallest, at ten times the speed.
+    """Encodes a picture (H, W, 3) uint8 as lossless WebP."""
+    # For lossless WebP, quality means effort: this is 4 % larger than the smallest file and ten times as fast.
     return _encode(picture, "WEBP", lossless=True, quality=20, method=2)
 
 
@@ -213,7 +213,7 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
         with path.open("rb") as file:
             if file.read(8) != PNG_SIGNATURE:
                 return None
-            for _ in range(1000):  # it is before the pixels; a file with more chunks there is not ours
+            for _ in range(1000):  # the recipe precedes the pixels; Kyara never writes this many chunks before them
                 length, kind = struct.unpack(">I4s", file.read(8))
                 if kind in (b"IDAT", b"IEND"):
                     return None
@@ -230,19 +230,19 @@ def read_recipe(path: Path) -> dict[str, Any] | None:
 
 
 def write_animation(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
-    """Writes pictures of one size, each (H, W, 3) uint8, to `path` as an animated WebP that loops, with `fps` frames a
-    second; atomically."""
+    """Atomically writes pictures of equal size, each (H, W, 3) uint8, as a looping animated WebP with `fps` frames per
+    second."""
     frames = [_image(picture) for picture in pictures]
     if not frames or not fps > 0:
         raise ValueError(f"an animation needs pictures and a positive frame rate, not {fps}")
     if len({frame.size for frame in frames}) > 1:
-        raise ValueError("the pictures of an animation must all have one size")
+        raise ValueError("the pictures of an animation must all have the same size")
     moving = {"save_all": True, "append_images": frames[1:], "duration": max(1, round(1000 / fps)), "loop": 0}
     write_atomic(path, lambda temporary: frames[0].save(temporary, "WEBP", quality=90, **moving))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) in pixels of "96" (a square) or "512x256": HEIGHTxWIDTH, as the papers write shapes."""
+    """Parses "96" (a square) or HEIGHTxWIDTH, such as "512x256", to (width, height) in pixels."""
     match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:[x×]\s*([0-9]{1,5})\s*)?", str(text), re.I)
     if match:
         height = int(match[1])
@@ -257,15 +257,15 @@ Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
 
 
 def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos") -> np.ndarray:
-    """The picture (H, W, 3) uint8 resized with a filter; the same array if it has that size."""
+    """Resizes a picture (H, W, 3) uint8; returns the same array if it already has that size."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
 
 
 def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The largest centred region of that aspect, resized. It is cut at whole pixels, so that a picture that needs no
-    resizing stays sharp."""
+    """Crops the largest centred region with the aspect ratio width / height, and resizes it. The crop is aligned to
+    whole pixels, so a picture that needs no resizing stays sharp."""
     h, w = picture.shape[:2]
     cut_w, cut_h = min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
     x, y = (w - cut_w) // 2, (h - cut_h) // 2
@@ -273,7 +273,7 @@ def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The whole picture, resized to fit and centred on white."""
+    """Resizes the whole picture to fit into (width, height), centred on white."""
     h, w = picture.shape[:2]
     scale = min(width / w, height / h)
     fit_w, fit_h = min(width, max(1, round(w * scale))), min(height, max(1, round(h * scale)))
@@ -284,7 +284,7 @@ def pad_to(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
-    """All pictures side by side on white, row by row, as one picture: `columns` in a row, or about square."""
+    """A grid of pictures on white with `columns` columns, by default approximately square."""
     if not len(pictures):
         raise ValueError("a sheet needs at least one picture")
     columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
@@ -299,14 +299,14 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = Non
 
 
 def numbered(picture: np.ndarray, number: int) -> np.ndarray:
-    """The picture (H, W, 3) with its number on a strip below it: (H + 14, W, 3)."""
+    """The picture (H, W, 3) with a number printed on a strip below it: (H + 14, W, 3)."""
     strip = Image.new("RGB", (picture.shape[1], 14), WHITE)
     ImageDraw.Draw(strip).text((2, 1), str(number), fill=(0, 0, 0), font=ImageFont.load_default_imagefont())
     return np.concatenate([picture, np.array(strip)])
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:
-    """uint8 pictures (B, H, W, 3) or (H, W, 3) as input of a model: (B, 3, H, W) or (3, H, W) in [-1, 1], in
+    """Converts uint8 pictures (B, H, W, 3) or (H, W, 3) to model input: (B, 3, H, W) or (3, H, W) in [-1, 1], in
     channels_last memory format."""
     import torch
 
@@ -315,8 +315,8 @@ def to_float(pictures: np.ndarray | Tensor) -> Tensor:
 
 
 def quantise(pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) or (3, H, W) as a file will hold them, on their device: (B, H, W, 3) or (H, W, 3) uint8.
-    Rounds, and clamps what is outside [-1, 1]."""
+    """Converts pictures (B, 3, H, W) or (3, H, W) to uint8 (B, H, W, 3) or (H, W, 3) on the same device. Rounds, and
+    clamps values outside [-1, 1]."""
     import torch
 
     values = ((pictures.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The batches that a model is trained on: an endless, reproducible order of a dataset's pictures."""
+"""Training batches: an infinite, reproducible stream of a dataset's pictures."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from kyara.files.errors import DatasetError, PictureError
 
 
 class StreamBatch(NamedTuple):
-    """One rank's share of a batch."""
+    """The part of a batch for one rank."""
 
     pictures: Tensor
     """(B, 3, H, W) uint8."""
     labels: dict[str, Tensor]
     """Attribute -> index of its value, (B,) int64; -1 where unknown."""
     mirrored: Tensor
-    """(B,) bool: which pictures were flipped left to right."""
+    """(B,) bool: whether the picture was flipped horizontally."""
     points: Tensor | None
     """(B, K, 2) float32, as fractions of width and height, flipped with the picture; NaN where unknown. None unless
-    the Stream was opened with `points`."""
+    the Stream was created with `points=True`."""
 
 
 class Stream:
-    """Endless batches of a dataset's pictures, the same for the same seed.
+    """Infinite batches of a dataset's pictures, reproducible from the seed.
 
-    Every epoch is a new permutation; with `mirror` a picture is flipped left to right with probability 1/2. Both are
-    a function of `seed` and of the position alone: `start=N` continues exactly as if N pictures had been taken.
-    `batch` is the number of pictures of one step over all `world` ranks; each rank gets its share of every batch.
+    Every epoch is a new permutation; with `mirror`, pictures are flipped horizontally with probability 1/2. Both depend
+    only on `seed` and the position: `start=N` continues exactly as if N pictures had been consumed.
+    `batch` is the global batch size; each of the `world` ranks gets an equal part of every batch.
 
-    `values` says which attributes and values have labels, by default all; any other value is unknown. A dataset that
-    fits into `memory_limit` bytes once decoded is kept as one array; a larger one is decoded ahead by `workers`
-    processes. DatasetError if there are pictures that cannot be decoded.
+    `values` maps the attributes to their known values (default: all); any other value is unknown. A dataset that fits
+    into `memory_limit` bytes when decoded is kept in memory; a larger one is prefetched by `workers` processes. Raises
+    DatasetError if pictures cannot be decoded.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Stream:
         self._memory: Tensor | None = None
         if len(dataset) * 3 * height * width <= memory_limit:
             self._memory = self._decode_all()
-        elif start == 0 and rank == 0:  # a resumed run has checked them before
+        elif start == 0 and rank == 0:  # a resumed run has already checked them
             _raise_if_damaged(dataset, dataset.map(check, range(len(dataset)), workers))
 
     def __iter__(self) -> Iterator[StreamBatch]:
@@ -82,7 +82,7 @@ class Stream:
         if self._memory is None:
             order = (int(i) for indices, _ in ahead for i in indices)
             decoded = self.dataset.decode(order, self.width, self.height, self.workers)
-        del ahead  # otherwise tee would keep every share for it
+        del ahead  # otherwise tee would buffer all items for it
         for indices, flips in shares:
             index = torch.from_numpy(indices)
             if self._memory is not None:
@@ -101,7 +101,7 @@ class Stream:
             yield StreamBatch(batch, labels, mirrored, points)
 
     def order(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
-        """The indices of the pictures at these positions, (B,) int64, and which are mirrored, (B,) bool."""
+        """Indices of the pictures at these positions, (B,) int64, and whether they are mirrored, (B,) bool."""
         n = len(self.dataset)
         parts = []
         for epoch in range(positions.start // n, (positions.stop - 1) // n + 1):
@@ -128,7 +128,7 @@ class Stream:
 
 @functools.lru_cache(maxsize=4)
 def _epoch(n: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The permutation and the flips of one epoch. RandomState: NumPy never changes its numbers."""
+    """The permutation and the flips of one epoch. NumPy guarantees a stable stream for RandomState only."""
     random = np.random.RandomState([seed % 2**32, epoch])
     return random.permutation(n).astype(np.int64), random.randint(0, 2, n).astype(bool)
 
@@ -138,5 +138,5 @@ def _raise_if_damaged(dataset: Dataset, results: Iterable[object]) -> None:
     if damaged:
         what = "1 picture" if len(damaged) == 1 else f"{len(damaged):,} pictures"
         first = "; ".join(map(str, damaged[:3]))
-        hint = f"`kyara prepare {dataset.path} OUT` makes a dataset without such files"
+        hint = f"`kyara prepare {dataset.path} OUT` writes a dataset without them"
         raise DatasetError(f"{dataset.path}: {what} cannot be decoded ({first}); {hint}")

@@ -1,4 +1,4 @@
-"""Decoding in parallel: worker processes for a whole Dataset, threads that read ahead."""
+"""Parallel decoding: worker processes for whole Datasets, and prefetching threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kyara.files.errors import DatasetError, PictureError
 T = TypeVar("T")
 
 CHUNK = 8
-"""Pictures that are sent to a worker process together."""
+"""Number of pictures per task of a worker process."""
 
 
 def processors() -> int:
@@ -35,7 +35,7 @@ def processors() -> int:
 def process_map(
     files: Files, function: Callable[[bytes, str], T], names: Iterable[str], workers: int
 ) -> Generator[T | PictureError, None, None]:
-    """`Dataset.map`, by the names of the pictures in `files`."""
+    """Implementation of `Dataset.map`; `names` are those of pictures in `files`."""
     if workers < 1:
         for name in names:
             yield _apply(files, function, name)
@@ -54,7 +54,7 @@ def process_map(
             yield from pending.popleft().result()
     except BrokenProcessPool as error:
         hint = "it may have run out of memory, or a picture crashed it; `--workers 0` decodes in this process"
-        raise DatasetError(f"a process that decodes pictures died: {hint}") from error
+        raise DatasetError(f"a worker process died: {hint}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -67,11 +67,11 @@ def _apply(files: Files, function: Callable[[bytes, str], T], name: str) -> T | 
 
 
 _files: Files
-"""In a worker process: where to read from."""
+"""In a worker process: the files of the Dataset."""
 
 
 def _pool(files: Files, workers: int) -> ProcessPoolExecutor:
-    # A fork would copy the locks of torch's threads in whatever state they are.
+    # Forking a process with torch's threads may copy locked locks and deadlock.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -81,8 +81,7 @@ def _pool(files: Files, workers: int) -> ProcessPoolExecutor:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """A process started in this context does not import the user's script, which would run again in it unless it has
-    a main guard."""
+    """Processes started in this context do not import the user's script, which would run again without a main guard."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield
@@ -98,7 +97,7 @@ def _start_worker(files: Files) -> None:
 
 
 def _exit_with_parent() -> None:
-    """A killed parent cannot end its workers, so they watch it."""
+    """Exits when the parent ends: a killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -112,8 +111,8 @@ def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T |
 def thread_map(
     function: Callable[[int], T], items: Iterable[int], workers: int, depth: int
 ) -> Iterator[tuple[int, T | Exception]]:
-    """Each item with its result, in order, computed by threads up to `depth` items ahead of the consumer; Pillow and
-    zlib release the interpreter's lock. An item that fails yields its exception instead."""
+    """Yields (item, result) in order, prefetched by threads up to `depth` items ahead; Pillow and zlib release the GIL.
+    If the function raises, the exception is yielded as the result."""
 
     def guarded(item: int) -> tuple[int, T | Exception]:
         try:
@@ -137,8 +136,8 @@ def thread_map(
 def batches(
     function: Callable[[int], T], items: Sequence[int], *, batch: int, workers: int, failed: dict[int, Exception]
 ) -> Iterator[tuple[list[int], list[T]]]:
-    """`items` and their results, `batch` at a time, with a progress bar. Items whose function raises go to `failed`.
-    At most two batches are computed ahead, so memory does not grow with the number of items."""
+    """Yields (items, results) in batches of size `batch`, with a progress bar. Items whose function raises go to
+    `failed`. At most two batches are prefetched, so memory does not grow with the number of items."""
     numbers: list[int] = []
     results: list[T] = []
     for item, result in tqdm(

@@ -1,8 +1,8 @@
-"""Replacing a few small files of a .zip without touching the others.
+"""Replaces a few small files in a .zip and leaves the others unchanged.
 
 Python's zipfile can only append, and re-encodes names that are neither ASCII nor UTF-8, so that they no longer match.
-Therefore the other entries are copied as bytes, with their records of the directory, and keep their offsets: a process
-that has the old directory in memory still finds them. The format is PKWARE's APPNOTE 6.3, sections 4.3 and 4.4.
+Therefore the other entries and their central directory records are copied as bytes and keep their offsets: they stay
+valid for processes that have read the old directory. Format: PKWARE's APPNOTE 6.3, sections 4.3 and 4.4.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import BinaryIO
 from kyara.files.errors import DatasetError
 
 LARGE = 0xFFFFFFFF
-"""The value of a 32-bit field whose number is in a 64-bit field elsewhere."""
+"""Value of a 32-bit field that marks a 64-bit (Zip64) value."""
 MANY = 0xFFFF
-"""The same for 16 bits."""
+"""Value of a 16-bit field that marks a Zip64 value."""
 CHUNK = 1 << 20
 
 
 def rewrite(source: Path, target: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes to `target` the .zip `source` with these files, new or in place of older ones of the same name.
-    DatasetError if the archive's layout is so unusual that something might be lost."""
+    """Writes a copy of the .zip `source` to `target` with these files added or replaced. Raises DatasetError if the
+    archive's layout is not supported, so that no data is lost."""
     with zipfile.ZipFile(source) as archive, source.open("rb") as old, target.open("w+b") as new:
         records = dict(zip(archive.infolist(), _directory(old, archive), strict=True))
         kept = [record for entry, record in records.items() if entry.filename.replace("\\", "/") not in contents]
-        # Replaced files at the end are cut off; elsewhere they stay as a gap, or later entries would move.
+        # Replaced files at the end are truncated; others stay as unused bytes, so later entries keep their offsets.
         end = archive.start_dir
         for entry in sorted(records, key=lambda entry: entry.header_offset, reverse=True):
             if entry.filename.replace("\\", "/") not in contents:
@@ -41,7 +41,7 @@ def rewrite(source: Path, target: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _directory(file: BinaryIO, archive: zipfile.ZipFile) -> Iterator[bytes]:
-    """The raw records of the central directory, in the order of `infolist()`."""
+    """Raw central directory records, in the order of `infolist()`."""
     file.seek(archive.start_dir)
     for entry in archive.infolist():
         fixed = file.read(46)
@@ -62,7 +62,7 @@ def _copy(old: BinaryIO, new: BinaryIO, length: int) -> None:
 
 
 def _append(file: BinaryIO, contents: Mapping[str, bytes]) -> list[bytes]:
-    """Adds files at the end; returns their records of the directory."""
+    """Appends files; returns their central directory records."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
             entry = zipfile.ZipInfo(name, time.localtime()[:6])
@@ -76,7 +76,7 @@ def _append(file: BinaryIO, contents: Mapping[str, bytes]) -> list[bytes]:
 
 
 def _finish(file: BinaryIO, records: list[bytes], comment: bytes) -> None:
-    """Writes the central directory and the end of a .zip, with 64-bit fields (Zip64) where needed."""
+    """Writes the central directory and the end records, as Zip64 if needed."""
     begin = file.tell()
     file.writelines(records)
     end, count = file.tell(), len(records)

@@ -1,1 +1,1 @@
-"""A generator makes pictures."""
+"""Generating pictures with trained models."""

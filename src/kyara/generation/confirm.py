@@ -11,19 +11,19 @@ from kyara.files.pictures import to_float
 from kyara.labels.tagger import load_tagger
 
 Judge = Callable[[Tensor], list[bool]]
-"""Whether each picture of (B, H, W, 3) uint8 shows the attributes."""
+"""Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes."""
 
 
 def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Judge:
-    """A judge for which a picture shows the attributes if the tagger `name` finds each value the likeliest of its
-    attribute. ValueError if the tagger does not know an attribute or value."""
+    """A judge that accepts a picture if every wanted value is the tagger's most likely value of its attribute. Raises
+    ValueError if the tagger `name` does not know an attribute or value."""
     tagger = load_tagger(name, device)
     for attribute, value in wanted.items():
         if attribute not in tagger.attributes:
-            raise ValueError(f"--confirm {name}: does not know {attribute}; it knows {', '.join(tagger.attributes)}")
+            raise ValueError(f"--confirm {name}: unknown attribute {attribute}; known: {', '.join(tagger.attributes)}")
         if value not in tagger.attributes[attribute]:
             known = ", ".join(tagger.attributes[attribute])
-            raise ValueError(f"--confirm {name}: does not know {attribute}={value}; it knows {attribute} as {known}")
+            raise ValueError(f"--confirm {name}: unknown value {attribute}={value}; the values are {known}")
     labels = {attribute: list(tagger.attributes[attribute]).index(value) for attribute, value in wanted.items()}
 
     @torch.inference_mode()

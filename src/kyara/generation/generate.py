@@ -1,6 +1,6 @@
-"""The verb `kyara generate`: seeds become a gallery of pictures, each with the recipe that makes it again.
+"""The verb `kyara generate`: generates a Gallery of pictures from seeds, each with a recipe to reproduce it.
 
-Options are checked and the pictures planned before anything that needs torch is imported."""
+Options are checked and the pictures planned before torch is imported."""
 
 from __future__ import annotations
 
@@ -28,39 +28,40 @@ if TYPE_CHECKING:
 GALLERIES = Path("galleries")
 FILM, FPS = "interpolation.webp", 30.0
 LONGEST = 10_000
-"""Frames of an interpolation: the animation is encoded in memory."""
+"""Maximum number of frames of an interpolation: the animation is encoded in memory."""
 TRIES = 10
-"""Pictures made at most for each one that --confirm is to find."""
+"""Maximum number of pictures generated for each requested one with --confirm."""
 
 
 @dataclass(frozen=True)
 class GenerateResult(verbs.Result):
-    """What `generate` made."""
+    """Result of `generate`."""
 
     out: Path
     model: str
     checkpoint: str
     pictures: int
-    """How many were to be made."""
+    """Number of requested pictures."""
     kept: int
     truncation: float
     mirror: bool
     labels: Mapping[str, str]
-    """Those of --where."""
+    """The labels given by --where."""
     confirm: str | None = None
     confirmed: int | None = None
-    """How many show what --where says, and of how many; None without --confirm."""
+    """Number of pictures that show the attributes of --where; None without --confirm."""
     tried: int | None = None
+    """Number of pictures generated to find them."""
     like: Path | None = None
     identical: bool | None = None
-    """Whether the picture is the one of --like, pixel for pixel; None if it is not meant to be."""
+    """Whether the picture equals that of --like in every pixel; None without --like, or if --where changes it."""
     best: list[dict[str, str]] = field(default_factory=list)
     """The first row of the table."""
     dry_run: bool = False
 
     def __str__(self) -> str:
         if self.dry_run:
-            return f"would make {counted(self.pictures, 'picture')} with {printable(self.model)} in {self.out}"
+            return f"would generate {counted(self.pictures, 'picture')} with {printable(self.model)} in {self.out}"
         made = f"{self.kept:,} of {counted(self.pictures, 'picture')} by {printable(self.model)}"
         lines = [f"{self.out}: {made}"]
         if self.confirm is not None and self.confirmed is not None:
@@ -71,13 +72,13 @@ class GenerateResult(verbs.Result):
         if self.identical:
             lines.append(f"identical to {self.like}, pixel for pixel")
         elif self.identical is False:
-            lines.append(f"not identical to {self.like}: it was edited, or made on another kind of processor")
+            lines.append(f"not identical to {self.like}: it was edited, or generated on different hardware")
         return "\n".join([*lines, f"look at {self.out / PAGE}"])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make, as far as it is known without the networks."""
+    """The pictures to generate, planned without loading the networks."""
 
     model: str
     shots: Iterable[Shot]
@@ -111,26 +112,26 @@ def generate(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> GenerateResult:
-    """Make new pictures and write a Gallery of them, best first.
+    """Generate pictures and write a Gallery of them, best first.
 
-    A seed gives the same picture whatever is made beside it. Every PNG holds its recipe, from which --like makes it
-    again. Attributes that --where does not name are drawn as often as in the training data.
+    A seed always gives the same picture, independent of the other pictures. Every PNG contains its recipe, from which
+    --like reproduces it. Attributes not set by --where are sampled from their distribution in the training data.
 
     Args:
         model: The generator: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
-        count: Number of pictures, of seeds from --seed on; by default 16.
+        count: Number of pictures, with consecutive seeds starting at --seed; by default 16.
         seed: The first seed, by default 0.
-        truncation: 1 samples the whole distribution, 0 gives the mean face; smaller values give cleaner pictures that
-            are more alike.
-        mirror: Flip every picture left to right.
+        truncation: 1 samples the full distribution, 0 gives the mean face; smaller values give cleaner pictures with
+            less variety.
+        mirror: Flip every picture horizontally.
         interpolate: Interpolate from seed to seed, such as 3-8 or 3-8-12; also writes an animation, interpolation.webp.
-        frames: Pictures of an interpolation, both ends included.
-        confirm: A tagger, such as builtin:tagger: keep only pictures in which it sees what --where says, and make more
-            until there are enough, at most 10 for each.
-        rank: The recogniser that orders the pictures, or none. An interpolation keeps its own order.
-        like: A PNG that Kyara made: make the same picture again, by its model, seed, labels, truncation and mirroring.
-            --where changes the attributes that it names and keeps everything else.
-        batch: Pictures in memory at a time; does not change the pictures.
+        frames: Number of pictures of an interpolation, both ends included.
+        confirm: A tagger, such as builtin:tagger: keep only pictures for which it predicts the attributes of --where,
+            and generate more until there are enough, at most 10 for each.
+        rank: The model that scores and sorts the pictures, or none. An interpolation keeps its own order.
+        like: A PNG generated by Kyara: reproduce it with its model, seed, labels, truncation and mirroring. --where
+            changes the given attributes and keeps everything else.
+        batch: Number of pictures in memory at a time; does not affect the pictures.
     """
     wanted = verbs.parse_where(where)
     where = verbs.where_text(wanted)
@@ -179,15 +180,15 @@ def _plan(
     rank: str,
     like: Path | None,
 ) -> Plan:
-    """What to make. ValueError names options that do not go together, or that cannot be followed."""
+    """Plans the pictures. Raises ValueError for conflicting or invalid options."""
     if sum(option is not None for option in (seeds, seed, interpolate, like)) > 1:
-        raise ValueError("--seeds, --seed, --interpolate and --like: each says what to make; give one of them")
+        raise ValueError("--seeds, --seed, --interpolate and --like are mutually exclusive; give one of them")
     if count is not None and (interpolate is not None or like is not None):
         raise ValueError("--count: an interpolation has --frames instead, and --like makes one picture")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
     if confirm is not None and (not wanted or seeds is not None or interpolate is not None):
-        raise ValueError("--confirm: needs --where, and does not go with --seeds or --interpolate")
+        raise ValueError("--confirm: needs --where, and cannot be combined with --seeds or --interpolate")
     if like is not None:
         recipe = read_like(like)
         return Plan(recipe.find(model), [recipe.shot], 1, recipe.truncation, recipe.mirror, False, recipe)
@@ -203,8 +204,8 @@ def _plan(
 def _load(
     plan: Plan, wanted: Mapping[str, str], rank: str, confirm: str | None, device: str
 ) -> tuple[Iterable[Shot], Pipeline, str]:
-    """The shots with their labels, the networks, and the checkpoint's hash. ValueError names the option that the
-    networks cannot follow."""
+    """The shots with their labels, the networks, and the checkpoint's hash. Raises ValueError for an option that the
+    networks do not support."""
     from kyara.curation.scoring import load_scorer
     from kyara.files import checkpoint
     from kyara.generation import pipeline
@@ -232,7 +233,7 @@ def _load(
 def _fill(
     gallery: GalleryWriter, plan: Plan, pictures: Iterable[Made], checkpoint: str
 ) -> tuple[int, list[np.ndarray]]:
-    """Writes pictures until there are enough. Returns how many were made, and those of a film or of --like."""
+    """Writes pictures until there are enough. Returns the number generated, and the pictures of a film or of --like."""
     recipe: dict[str, Any] = {"kyara": __version__, "model": plan.model, "checkpoint": checkpoint}
     recipe |= {"truncation": plan.truncation, "mirror": plan.mirror, "labels": {}}
     if plan.like is not None and plan.like.blend is not None:

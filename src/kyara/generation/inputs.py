@@ -1,4 +1,4 @@
-"""What is translated: pictures of files, folders and .zip files, each with its mask if there are masks."""
+"""Inputs of translation: pictures from files, folders and .zip files, each with an optional mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kyara.files.errors import PictureError
 from kyara.files.pictures import SUFFIXES, decode, resize
 
 HOLE = 128
-"""Grey level from which a mask marks a hole."""
+"""Minimum grey level of a hole in a mask."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Picture:
     """A picture to translate."""
 
     name: str
-    """Of the file to write, without the suffix."""
+    """Stem of the output file."""
     source: str
     pixels: np.ndarray
     """(H, W, 3) uint8."""
@@ -34,7 +34,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture that has not been read."""
+    """A picture that has not been read yet."""
 
     stem: str
     source: str
@@ -42,12 +42,12 @@ class _Entry:
 
 
 class Pictures:
-    """The pictures of `sources`, read one at a time. Iterating leaves out those that cannot be used and lists them in
-    `left_out`, as (source, reason)."""
+    """The pictures of `sources`, read one at a time. Iteration skips unusable ones and appends (source, reason) to
+    `left_out`."""
 
     def __init__(self, sources: Sequence[Path], mask: Path | None, side: int | None) -> None:
-        """`side` is the length of the shorter side, in pixels. ValueError if a source cannot be opened, or if `mask` is
-        one picture for many, or a folder for one."""
+        """`side` is the length of the shorter side, in pixels. Raises ValueError if a source cannot be opened, or if
+        `mask` is a single picture for several sources, or a folder for a single picture."""
         self.side = side
         self.left_out: list[tuple[str, str]] = []
         self._entries = [entry for source in sources for entry in _entries(source, alone=len(sources) == 1)]
@@ -57,10 +57,10 @@ class Pictures:
         if mask is None:
             return
         if one and mask.is_dir():
-            raise ValueError(f"--mask {mask}: is a folder, {sources[0]} one picture; name its mask")
+            raise ValueError(f"--mask {mask}: is a folder, but {sources[0]} is one picture; give one mask")
         if not one:
             if not mask.is_dir():
-                raise ValueError(f"--mask {mask}: is one picture for many; give a folder with a mask for each")
+                raise ValueError(f"--mask {mask}: is one mask for several pictures; give a folder with one for each")
             self._masks = {path.stem: path for path in sorted(mask.glob("*"), reverse=True)}
             self._folder = mask
 
@@ -68,7 +68,7 @@ class Pictures:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Picture]:
-        taken = {"sheet"}  # sheet.png is the gallery's
+        taken = {"sheet"}  # sheet.png is reserved for the contact sheet
         for entry in self._entries:
             try:
                 pixels = entry.read()
@@ -84,7 +84,7 @@ class Pictures:
             marked = decode(mask)
             if marked.shape != pixels.shape:
                 sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (marked, pixels))
-                raise ValueError(f"--mask {mask}: it and {entry.source} are of different sizes, {sizes} pixels")
+                raise ValueError(f"--mask {mask}: its size differs from that of {entry.source}: {sizes} pixels")
             hole = marked.max(2) >= HOLE
         if self.side is not None:
             width, height = scaled(pixels, self.side)
@@ -98,12 +98,12 @@ class Pictures:
         if self._masks is None:
             return self._mask
         if entry.stem not in self._masks:
-            raise ValueError(f"{self._folder}: has no mask called {entry.stem}")
+            raise ValueError(f"{self._folder}: contains no mask named {entry.stem}")
         return self._masks[entry.stem]
 
 
 def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
-    """The pictures of a source; a folder's or .zip's name is part of theirs unless it is `alone`."""
+    """The pictures of a source, with the folder's or .zip's name as prefix unless it is the only source (`alone`)."""
     if is_picture(source):
         yield _Entry(source.stem, source.name if alone else source.as_posix(), functools.partial(decode, source))
         return
@@ -116,19 +116,19 @@ def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
 
 
 def is_picture(source: Path) -> bool:
-    """Whether it is a file with the name of a picture."""
+    """Whether it is a file with the suffix of a picture."""
     return source.is_file() and source.suffix.lower() in SUFFIXES
 
 
 def scaled(picture: np.ndarray, side: int) -> tuple[int, int]:
-    """Width and height of the picture with its shorter side `side` pixels long."""
+    """Width and height after resizing the shorter side to `side` pixels."""
     height, width = picture.shape[:2]
     scale = side / min(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """The name, or the name and a number if another picture has it."""
+    """The name, with a number appended if it is taken."""
     name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
     taken.add(name)
     return name

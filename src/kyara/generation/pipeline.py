@@ -1,4 +1,4 @@
-"""The pipeline of `kyara generate`: shots become pictures, which a scorer scores and a tagger confirms."""
+"""The pipeline of `kyara generate`: generates pictures from shots, scores them, and checks their attributes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from kyara.nn import conditioning
 
 @dataclass(frozen=True)
 class Made:
-    """A picture that was made."""
+    """A generated picture."""
 
     shot: Shot
     picture: np.ndarray
     """(H, W, 3) uint8."""
     score: float | None
     confirmed: bool
-    """True if nothing is to be confirmed."""
+    """Whether the picture shows the attributes; True without a judge."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Makes pictures and scores them, without writing anything."""
+    """Generates and scores pictures, without writing anything."""
 
     generator: Generator
     truncation: float
@@ -46,7 +46,7 @@ class Pipeline:
     judge: Judge | None = None
 
     def run(self, shots: Iterable[Shot], batch: int) -> Iterator[Made]:
-        """The pictures of shots in their order, `batch` of them in memory at a time."""
+        """Yields the pictures of shots in order, with `batch` of them in memory at a time."""
         for group in batched(shots, batch):
             pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
             scores = score_pictures(pictures, self.scorer) if self.scorer else repeat(None, len(group))
@@ -54,7 +54,7 @@ class Pipeline:
             yield from map(Made, group, pictures.cpu().numpy(), scores, confirmed)
 
     def pictures(self, shots: list[Shot]) -> Tensor:
-        """Pictures (B, 3, H, W) of shots of one kind."""
+        """Pictures (B, 3, H, W) of shots, which must all have the same keys."""
         generator = self.generator
         if isinstance(generator, StyledGenerator) and "latent" in shots[0]:
             return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
@@ -64,8 +64,8 @@ class Pipeline:
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
-    """The shots with their labels: those in `fixed`, the others drawn for the seed from the joint distribution of the
-    data. All shots of a film have the labels of its first seed: they must not flicker."""
+    """Adds labels to the shots: those in `fixed`, and the others sampled by seed from the joint distribution of the
+    training data. All shots of a film have the labels of its first seed, to avoid flicker."""
     attributes, counts = generator.config.data.attributes, generator.config.data.label_counts
     names: dict[str, str] | None = None
     for shot in shots:
@@ -77,8 +77,8 @@ def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, in
 
 
 def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device) -> tuple[Generator, Recipe]:
-    """The generator of a recipe's picture, and the recipe with the labels in `wanted` changed and all others kept.
-    ValueError if the generator cannot make that picture."""
+    """The generator for a recipe, and the recipe with the labels in `wanted` changed and all others kept. Raises
+    ValueError if the generator cannot reproduce the picture."""
     generator = load_generator(model, device)
     if recipe.blend is not None:
         parent = load_styled(recipe.find_parent(), device)
@@ -91,7 +91,7 @@ def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torc
         conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
         return generator, recipe.with_labels({name: attributes[name][label] for name, label in fixed.items()})
     if not isinstance(generator, StyledGenerator):
-        raise ValueError(f"--like {recipe.source}: its recipe holds styles, and {printable(model)} has none")
+        raise ValueError(f"--like {recipe.source}: its recipe contains styles, but {printable(model)} has none")
     try:
         ws = unpack(recipe.shot["latent"], generator)[None]
     except ValueError as error:

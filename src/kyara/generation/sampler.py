@@ -1,4 +1,4 @@
-"""The sampler: seeds, latents, labels, truncation and styles become pictures, on the generator's device."""
+"""The sampler: pictures from seeds, latents, labels, truncation and styles, on the generator's device."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kyara.models import load
 from kyara.models.base import Generator, StyledGenerator, latents
 
 BATCH = 8
-"""Latents in a batch, always: a convolution may sum in another order for another batch size, and the last bits of a
-seed's picture would change."""
+"""Fixed batch size: convolutions may sum in a different order for other batch sizes, which would change the last bits
+of a seed's picture."""
 
 
 def load_generator(name: str, device: torch.device) -> Generator:
-    """The generator of a Checkpoint. ValueError if the model there does not make pictures from seeds."""
+    """The generator of a Checkpoint. Raises ValueError if the model does not generate pictures from seeds."""
     model = load(name, device)
     if not isinstance(model, Generator):
-        raise ValueError(f"{name}: this model does not make pictures from seeds; builtin:anime does")
+        raise ValueError(f"{name}: does not generate pictures from seeds; builtin:anime does")
     return model
 
 
@@ -34,8 +34,8 @@ def sample(
     truncation: float = 1.0,
     mirror: bool = False,
 ) -> Tensor:
-    """Pictures (N, 3, H, W), about in [-1, 1], of latents z (N, z_dim) and labels (N,) by attribute. A picture does not
-    depend on the others, nor on how many there are: the last latent is repeated until the batch is full."""
+    """Pictures (N, 3, H, W), approximately in [-1, 1], of latents z (N, z_dim) and labels (N,) by attribute. A picture
+    does not depend on the others or on N: the last batch is padded by repeating the last latent."""
     device = next(generator.parameters()).device
     made = []
     for start in range(0, len(z), BATCH):
@@ -49,8 +49,8 @@ def sample(
 def sample_seeds(
     generator: Generator, seeds: Iterable[int], *, truncation: float = 1.0
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Pictures (B, 3, H, W) of seeds and their labels (B,) by attribute, which are drawn as often as in the data; a
-    batch at a time."""
+    """Yields batches of pictures (B, 3, H, W) of seeds, and their labels (B,) by attribute, sampled from the
+    distribution of the training data."""
     remaining = iter(seeds)
     while batch := list(islice(remaining, BATCH)):
         labels = generator.draw(batch)
@@ -59,12 +59,12 @@ def sample_seeds(
 
 @torch.inference_mode()
 def synthesise(generator: StyledGenerator, ws: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) of styles ws (N, layers, w_dim), one at a time, so that none depends on the others."""
+    """Pictures (N, 3, H, W) of styles ws (N, layers, w_dim), computed one by one so that they are independent."""
     return torch.cat([generator.synthesise(one[None]) for one in ws])
 
 
 def shot_latents(shots: Sequence[Shot], z_dim: int) -> Tensor:
-    """z of shots that are seeds or lie between two, (N, z_dim)."""
+    """Latents z (N, z_dim) of shots with a seed, or interpolated between two."""
     return torch.cat([_latent(shot, z_dim) for shot in shots])
 
 
@@ -76,7 +76,7 @@ def _latent(shot: Shot, z_dim: int) -> Tensor:
 
 
 def shot_labels(shots: Sequence[Shot], attributes: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
-    """The labels (N,) of shots by attribute; unknown, -1, where a shot does not say."""
+    """The labels (N,) of shots by attribute; -1 (unknown) where a shot has none."""
     return {
         name: torch.tensor([[*values].index(v) if (v := shot["labels"].get(name)) else -1 for shot in shots])
         for name, values in attributes.items()
@@ -84,8 +84,8 @@ def shot_labels(shots: Sequence[Shot], attributes: Mapping[str, Sequence[str]]) 
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation (Shoemake 1985) from a to b, each (z_dim,), at t in [0, 1]. Points on the straight line
-    are shorter than the latents that the model was trained on."""
+    """Spherical interpolation (Shoemake 1985) from a to b, each (z_dim,), at t in [0, 1]. Linear interpolation would
+    give shorter vectors than the latents that the model was trained on."""
     a64, b64 = a.double(), b.double()
     cosine = torch.dot(a64, b64) / (a64.norm() * b64.norm())
     angle = torch.arccos(cosine.clamp(-1, 1))

@@ -1,4 +1,4 @@
-"""Shots: what each picture is made from, planned from seeds before any network is loaded."""
+"""Shots: the inputs of each picture, planned from seeds before any network is loaded."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ from typing import Any
 from kyara.verbs import LAST_SEED
 
 Shot = dict[str, Any]
-"""What one picture is made from, as its recipe holds it: {"seed": 3}, or {"seeds": [3, 8], "position": 0.25}, or
-{"latent": "..."} as `styles.pack` writes it; with a model that learned attributes also
-{"labels": {"hair": "silver"}}."""
+"""The inputs of one picture, as stored in its recipe: {"seed": 3}, {"seeds": [3, 8], "position": 0.25} or
+{"latent": "..."} (see `styles.pack`); for a model with attributes also {"labels": {"hair": "silver"}}."""
 
 COUNT = 16
 
 
 def choose_seeds(count: int | None, seeds: str | None, seed: int | None) -> list[range]:
-    """The seeds that --count, --seeds and --seed stand for. ValueError if they contradict each other."""
+    """The seeds given by --count, --seeds and --seed. Raises ValueError if they contradict each other."""
     if seeds is None:
         first, many = 0 if seed is None else seed, COUNT if count is None else count
         if first + many - 1 > LAST_SEED:
-            raise ValueError(f"--seed {first}: seeds go from 0 to {LAST_SEED}, and --count is {many}")
+            raise ValueError(f"--seed {first}: with --count {many}, seeds would exceed {LAST_SEED}")
         return [range(first, first + many)]
     ranges = parse_seeds(seeds)
     if count is not None and count != (total := sum(map(len, ranges))):
-        raise ValueError(f"--count {count}: --seeds {seeds} are {total}; leave one of the two out")
+        raise ValueError(f"--count {count}: conflicts with the {total} of --seeds {seeds}; leave one of them out")
     return ranges
 
 
 def parse_seeds(text: str) -> list[range]:
-    """The seeds in numbers and ranges such as "0-35,77", ends included. ValueError if it is something else."""
+    """Parses numbers and inclusive ranges such as "0-35,77". Raises ValueError if malformed."""
     ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", part)
@@ -39,25 +38,25 @@ def parse_seeds(text: str) -> list[range]:
             raise ValueError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0-35,77")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last <= LAST_SEED:
-            raise ValueError(f"--seeds {text}: {part!r} must count upwards and end at {LAST_SEED} or before")
+            raise ValueError(f"--seeds {text}: {part!r} must be ascending and at most {LAST_SEED}")
         ranges.append(range(first, last + 1))
     for before, after in pairwise(sorted(ranges, key=lambda r: r.start)):
         if after.start < before.stop:
-            raise ValueError(f"--seeds {text}: seed {after.start} is named twice; name each once")
+            raise ValueError(f"--seeds {text}: seed {after.start} is given twice; give each once")
     return ranges
 
 
 def from_seeds(ranges: Iterable[range]) -> Iterator[Shot]:
-    """A shot of each seed. An iterator: a million shots need no memory."""
+    """Yields a shot for each seed, lazily."""
     return ({"seed": number} for number in chain(*ranges))
 
 
 def interpolation(text: str, frames: int) -> list[Shot]:
-    """The `frames` shots from seed to seed of "3-8-12", evenly spaced, first and last included."""
+    """`frames` evenly spaced shots along the seeds of a text such as "3-8-12", ends included."""
     if not re.fullmatch(r"[0-9]{1,10}(-[0-9]{1,10})+", text) or max(keys := [*map(int, text.split("-"))]) > LAST_SEED:
-        raise ValueError(f"--interpolate {text}: name two seeds or more, such as 3-8 or 3-8-12")
+        raise ValueError(f"--interpolate {text}: give two or more seeds, such as 3-8 or 3-8-12")
     if any(a == b for a, b in pairwise(keys)):
-        raise ValueError(f"--interpolate {text}: two seeds in a row are the same; nothing would move")
+        raise ValueError(f"--interpolate {text}: two consecutive seeds are equal")
     shots: list[Shot] = []
     for i in range(frames):
         leg, position = divmod(i * (len(keys) - 1), frames - 1)
@@ -68,21 +67,21 @@ def interpolation(text: str, frames: int) -> list[Shot]:
 
 
 def batched(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:
-    """The shots in lists of `size`, the last one shorter."""
+    """The shots in lists of `size`; the last one may be shorter."""
     remaining = iter(shots)
     while group := list(islice(remaining, size)):
         yield group
 
 
 def file_name(shot: Shot, i: int) -> str:
-    """The name of the i-th picture's file."""
+    """File name of the i-th picture."""
     if "latent" in shot:
         return "latent.png"
     return f"seed{shot['seed']:04d}.png" if "seed" in shot else f"frame{i:04d}.png"
 
 
 def cells(shot: Shot) -> dict[str, object]:
-    """The picture's row in the table."""
+    """The cells of a picture's row in the table."""
     labels = shot.get("labels", {})
     if "latent" in shot:
         return labels

@@ -1,4 +1,4 @@
-"""The styles that `kyara translate` draws a picture in: random ones, those of drawings, and some between them."""
+"""The styles of `kyara translate`: random ones, those of drawings, and interpolated ones."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kyara.models.base import StyledTranslator, latents
 def choose_styles(
     network: StyledTranslator, styles: int | None, style: Path | None, between: int | None, seed: int
 ) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Names of styles, and the network's `translate` in each. ValueError if there are fewer than two styles to be
-    between."""
+    """(name of the style, `network.translate` with that style) for each style. Raises ValueError if `between` is given
+    with fewer than two styles."""
     found = list(_random(network, styles, seed) if style is None else _of_drawings(network, style))
     if between:
         if len(found) < 2:
-            raise ValueError(f"--between {between}: needs two styles or more: --styles N, or a folder as --style")
+            raise ValueError(f"--between {between}: needs two or more styles: --styles N, or a folder as --style")
         found = list(_interpolated(found, between))
     return [(name, functools.partial(network.translate, styles=code)) for name, code in found]
 
 
 def _random(network: StyledTranslator, count: int | None, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Names, and styles (1, S) of seeds; the default style without a `count`."""
+    """(name, style (1, S)) of `count` seeds; the default style if `count` is None."""
     device = next(network.parameters()).device
     if count is None:
         yield "", torch.zeros(1, network.style_dim, device=device)
@@ -38,9 +38,9 @@ def _random(network: StyledTranslator, count: int | None, seed: int) -> Iterator
 
 
 def _of_drawings(network: StyledTranslator, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Names, and styles (1, S) of the drawing at `path` or of those in it."""
+    """(name, style (1, S)) of the drawing at `path`, or of each drawing in a folder."""
     device = next(network.parameters()).device
-    size = network.config.data.width, network.config.data.height  # those of the training data
+    size = network.config.data.width, network.config.data.height  # of the training data
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         drawings = iter([(path.name, decode(path))])
     else:
@@ -52,7 +52,7 @@ def _of_drawings(network: StyledTranslator, path: Path) -> Iterator[tuple[str, T
 
 
 def _interpolated(found: list[tuple[str, Tensor]], count: int) -> Iterator[tuple[str, Tensor]]:
-    """`found`, and `count` styles between each and the next."""
+    """`found`, with `count` interpolated styles between consecutive ones."""
     for (a, first), (b, second) in itertools.pairwise(found):
         yield a, first
         for i in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""Styles as latents: what `kyara invert` finds, how a recipe holds it, and what can be changed about it."""
+"""Styles as latents: their encoding in recipes, relabelling, and blending of generators."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kyara.models.base import StyledGenerator
 
 
 def load_styled(name: str, device: torch.device) -> StyledGenerator:
-    """The generator of a Checkpoint. ValueError if its layers take no styles."""
+    """The generator of a Checkpoint. Raises ValueError if it is not style-based."""
     model = models.load(name, device)
     if not isinstance(model, StyledGenerator):
-        raise ValueError(f"{name}: not a generator with styles; builtin:anime is one")
+        raise ValueError(f"{name}: not a style-based generator; builtin:anime is one")
     return model
 
 
 def pack(ws: Tensor) -> str:
-    """Styles (layers, w_dim) as a recipe holds them: float32, little-endian, base64."""
+    """Encodes styles (layers, w_dim) for a recipe: float32, little-endian, base64."""
     return base64.b64encode(ws.detach().cpu().numpy().astype("<f4").tobytes()).decode("ascii")
 
 
 def unpack(text: str, generator: StyledGenerator) -> Tensor:
-    """The inverse of `pack`: (layers, w_dim). ValueError unless it holds finite styles of this generator's shape."""
+    """The inverse of `pack`: (layers, w_dim). Raises ValueError unless the styles are finite and fit the generator."""
     shape = generator.mean_w(1).shape[1:]
     try:
         values = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
@@ -45,8 +45,8 @@ def unpack(text: str, generator: StyledGenerator) -> Tensor:
 
 @torch.inference_mode()
 def relabel(generator: StyledGenerator, ws: Tensor, labels: Mapping[str, int]) -> Tensor:
-    """Styles (B, layers, w_dim) with these labels by attribute, everything else kept. The present label is taken to be
-    the one whose mean styles are nearest; the difference between the two means is added."""
+    """Changes the labels of styles (B, layers, w_dim). The current label of an attribute is assumed to be the one with
+    the nearest mean style; the difference between the means of the new and the current label is added."""
     moved = ws.clone()
     for name, wanted in labels.items():
         values = torch.arange(len(generator.config.data.attributes[name]), device=ws.device)
@@ -57,10 +57,10 @@ def relabel(generator: StyledGenerator, ws: Tensor, labels: Mapping[str, int]) -
 
 
 def blend(parent: StyledGenerator, child: StyledGenerator, position: float, width: float = 0.0) -> StyledGenerator:
-    """A generator between two of the same shape: the weights of layer i are the child's by the share
-    logistic((i + 0.5 - position) / width), the parent's by the rest; with width 0 the parent's before `position` and
-    the child's from there on. Layers count convolutions from the coarsest, 0, which includes the learned constant; a
-    block's RGB layer belongs to its second convolution. ValueError if the shapes differ."""
+    """Interpolates the weights of two generators of the same shape, layer by layer: the child's weight in layer i is
+    logistic((i + 0.5 - position) / width); with width 0, layers before `position` are the parent's and the others the
+    child's. Layers are convolutions, counted from the coarsest (0, with the learned constant); a block's ToRGB layer
+    belongs to its second convolution. Raises ValueError if the shapes differ."""
     mixed = copy.deepcopy(child)
     of_parent, of_child = parent.layers()["g"], mixed.layers()["g"]
     for i, (old, new) in enumerate(zip(of_parent, of_child, strict=True)):

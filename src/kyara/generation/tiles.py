@@ -1,4 +1,4 @@
-"""Networks that make pictures from pictures, applied to one picture of any size."""
+"""Applies image-to-image networks to a picture of any size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kyara.training.runtime import has_bfloat16
 TILE = 768
 """Side of a tile in pixels, without its margin."""
 WHOLE = 1024
-"""Pixels of the longer side at most that a network gets which cannot work on tiles."""
+"""Maximum length of the longer side in pixels for networks that do not support tiles."""
 
 
 @torch.inference_mode()
 def translate_picture(function: Callable[[Tensor], Tensor], picture: np.ndarray, network: Translator) -> np.ndarray:
-    """The translation of a picture (H, W, 3) uint8 of any size. A large one is translated in tiles, each with a margin
-    as wide as the receptive field, so that there are no seams; or at a smaller size if the receptive field is the whole
-    picture. `function` is `network.translate`, possibly with a style."""
+    """Translates a picture (H, W, 3) uint8 of any size. Large ones are translated in tiles, each with a margin of the
+    receptive field to avoid seams, or downsampled first if the receptive field is the whole picture. `function` is
+    `network.translate`, possibly with a style."""
     height, width = picture.shape[:2]
     device = next(network.parameters()).device
     bfloat16 = has_bfloat16(device)
@@ -49,7 +49,7 @@ def translate_picture(function: Callable[[Tensor], Tensor], picture: np.ndarray,
 
 @torch.inference_mode()
 def fill_picture(network: Inpainter, picture: Picture) -> np.ndarray:
-    """The picture (H, W, 3) uint8 with its hole filled; the rest is unchanged, to the bit."""
+    """The picture (H, W, 3) uint8 with its hole filled; all other pixels are unchanged."""
     assert picture.hole is not None
     device = next(network.parameters()).device
     holes = torch.from_numpy(picture.hole)[None, None].to(device)

@@ -1,4 +1,4 @@
-"""The verb `kyara translate`: pictures and films become other pictures and films."""
+"""The verb `kyara translate`: image-to-image translation and inpainting of pictures and films."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 GALLERIES = Path("galleries")
 STILLS = 64
-"""Frames of a film that the page shows at most, one for each second."""
+"""Maximum number of frames of a film shown on the page, one per second."""
 MOST_STYLES = 10_000
 
 Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]
-"""The names of the styles, and the translation (H, W, 3) uint8 in each."""
+"""Picture -> (name of the style, translation (H, W, 3) uint8) for each style."""
 
 
 @dataclass(frozen=True)
 class TranslateResult(verbs.Result):
-    """What `translate` made."""
+    """Result of `translate`."""
 
     out: Path
     model: str
     pictures: int
-    """How many there were to translate, films not counted."""
+    """Number of input pictures, without films."""
     made: int = 0
-    """Pictures written: one for each style and picture, and the stills of films."""
+    """Number of written pictures: one per style and picture, and the stills of films."""
     films: Sequence[str] = ()
-    """The files of films in `out`; with `dry_run` the sources."""
+    """File names of the written films; with `dry_run` the paths of the sources."""
     frames: int = 0
-    """Of all films together."""
+    """Total number of frames of all films."""
     left_out: Sequence[tuple[str, str]] = ()
     """Sources that could not be translated, and why."""
     warnings: Sequence[str] = ()
@@ -57,7 +57,7 @@ class TranslateResult(verbs.Result):
         of = [counted(self.pictures, "picture")] * bool(self.pictures or not self.films)
         if self.dry_run:
             of += [counted(len(self.films), "film")] * bool(self.films)
-            return f"would translate {' and '.join(of)} by {printable(self.model)}, to {self.out}"
+            return f"would translate {' and '.join(of)} with {printable(self.model)}, to {self.out}"
         lines = [f"{self.out}: {counted(self.made, 'picture')}" + "".join(f" of {one}" for one in of)]
         lines += [f"{self.out / film}: a film" for film in self.films]
         lines += [f"{counted(self.frames, 'frame')} in all"] * bool(self.films)
@@ -83,20 +83,20 @@ def translate(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> TranslateResult:
-    """Translate pictures into other pictures, and write a Gallery of them.
+    """Translate pictures with an image-to-image model, and write a Gallery of the results.
 
-    The model decides what is done: photos become drawings (cartoongan, munit), holes are filled (inpainting).
+    The model determines the task: photos to drawings (cartoongan, munit), or filling holes (inpainting).
 
     Args:
         model: A Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.
         sources: One or more pictures, folders or .zip files of pictures, or films (need the extra `video`).
-        mask: The holes, white in a picture of the same size; for several pictures, a folder with a mask of the same
-            name for each.
-        styles: Number of random styles for each picture, of a model that has styles; by default its default style.
-        style: The style of a drawing instead, or of each drawing in a folder.
-        between: Number of styles between each one and the next, in addition.
+        mask: Mask of the holes: a picture of the same size, white in the holes; for several pictures, a folder with a
+            mask of the same name for each.
+        styles: Number of random styles per picture, for a model with styles; by default its default style is used.
+        style: Use the style of this drawing, or of each drawing in this folder.
+        between: Number of additional styles interpolated between consecutive ones.
         seed: Seed of the random styles.
-        side: Resize the shorter side to this number of pixels first.
+        side: First resize the shorter side to this number of pixels.
     """
     given = verbs.paths("SOURCES", sources)
     command = verbs.command_line(translate, {**locals(), "sources": given})
@@ -108,7 +108,7 @@ def translate(
     pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)
     result = TranslateResult(out, model, 0 if pictures is None else len(pictures))
-    opened = [(film, *video.read(film)) for film in films]  # broken ones are errors before anything is written
+    opened = [(film, *video.read(film)) for film in films]  # raises for broken films before anything is written
     waiting = _opened(pictures)
     if dry_run:
         return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
@@ -134,31 +134,31 @@ def translate(
 
 
 def is_film(path: Path) -> bool:
-    """Whether it is a file with the name of a film."""
+    """Whether it is a file with the suffix of a film."""
     return path.is_file() and path.suffix.lower() in video.SUFFIXES
 
 
 def _check_together(
     sources: Sequence[Path], mask: Path | None, styles: int | None, style: Path | None, between: int | None, seed: int
 ) -> None:
-    """ValueError names options of `translate` that do not go together."""
+    """Raises ValueError for conflicting options of `translate`."""
     verbs.check_number("--seed", seed, most=verbs.LAST_SEED - (styles or 1) + 1)
     if seed and not styles:
-        raise ValueError(f"--seed {seed}: only goes with --styles")
+        raise ValueError(f"--seed {seed}: only applies to --styles")
     if styles and style:
-        raise ValueError("--styles, --style: random styles or those of drawings, not both")
+        raise ValueError("--styles, --style: mutually exclusive; give one of them")
     for film in filter(is_film, sources):
         if between or (styles or 1) > 1 or (style and not style.is_file()):
-            raise ValueError(f"--styles, --style, --between: {film} is a film, which is drawn in one style")
+            raise ValueError(f"--styles, --style, --between: {film} is a film, which supports only one style")
         if mask:
-            raise ValueError(f"--mask {mask}: goes with pictures, and {film} is a film")
+            raise ValueError(f"--mask {mask}: only applies to pictures, but {film} is a film")
 
 
 def _load(
     name: str, device: str, mask: Path | None, styles: int | None, style: Path | None, between: int | None, seed: int
 ) -> tuple[Network, str]:
-    """What the model does with a picture, and its checkpoint's hash. ValueError if it makes no pictures from pictures,
-    or names an option that it cannot follow."""
+    """The translation function of the model, and its checkpoint's hash. Raises ValueError if it is no image-to-image
+    model, or does not support an option."""
     from kyara import models
     from kyara.files import checkpoint
     from kyara.generation.style_choice import choose_styles
@@ -171,16 +171,16 @@ def _load(
     given = styles or style or between
     if isinstance(network, Inpainter):
         if mask is None:
-            raise ValueError(f"--mask: {name} fills holes; give a picture that is white where they are")
+            raise ValueError(f"--mask: needed by {name}, which fills holes; give a mask that is white in the holes")
         if given:
             raise ValueError(f"--styles, --style, --between: {name} has no styles")
         return lambda picture: iter([("", fill_picture(network, picture))]), found.hash
     if not isinstance(network, Translator):
         raise ValueError(
-            f"{name}: a {found.model} makes no pictures from pictures; builtin:cartoon and builtin:inpainting do"
+            f"{name}: {found.model} is not an image-to-image model; builtin:cartoon and builtin:inpainting are"
         )
     if mask is not None:
-        raise ValueError(f"--mask {mask}: {name} fills no holes; builtin:inpainting does")
+        raise ValueError(f"--mask {mask}: {name} does not fill holes; builtin:inpainting does")
     if isinstance(network, StyledTranslator):
         choices = choose_styles(network, styles, style, between, seed)
     elif given:
@@ -196,7 +196,7 @@ def _load(
 
 
 def _opened(pictures: Pictures | None) -> Iterator[Picture]:
-    """The pictures. PictureError at once if there is only one, and it cannot be used."""
+    """Iterates over the pictures. Raises PictureError immediately if there is only one and it cannot be used."""
     waiting = iter(pictures or ())
     if pictures is None or len(pictures) > 1:
         return waiting
@@ -225,8 +225,8 @@ def _translate_film(
     network: Network,
     about: Mapping[str, Any],
 ) -> tuple[str, int, list[str]]:
-    """Translates every frame. The film keeps its frame rate and sound; a picture of each second goes into the table.
-    Returns the film's name, how many frames it has, and warnings."""
+    """Translates every frame, keeping frame rate and sound, and adds one frame per second to the table. Returns the
+    film's file name, the number of frames, and warnings."""
     names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
     stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
     second = max(1, round(info.fps))

@@ -1,4 +1,4 @@
-"""Films in and out, a frame at a time (extra `video`: PyAV, which includes FFmpeg's libraries)."""
+"""Reading and writing films frame by frame (extra `video`: PyAV, which includes FFmpeg's libraries)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kyara.files.pictures import MAX_PIXELS
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
 """Suffixes of films, in lower case."""
 MAX_LOST = 30
-"""Undecodable frames in a row after which the rest is ignored."""
+"""Number of consecutive undecodable frames after which the rest is ignored."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Info:
 
 
 def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:
-    """The film's metadata, and its frames, (H, W, 3) uint8, one at a time. PictureError if no frame can be read; single
-    frames that cannot be read are left out."""
+    """The film's metadata, and an iterator over its frames, (H, W, 3) uint8. Single undecodable frames are skipped.
+    Raises PictureError if no frame can be read."""
     contents: Any = _contents(path)
     return next(contents), contents
 
@@ -43,15 +43,15 @@ def _contents(path: Path) -> Iterator[Info | np.ndarray]:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise PictureError(f"{path}: not a film that can be read ({_reason(error)})") from error
+        raise PictureError(f"{path}: not a readable film ({_reason(error)})") from error
     with container:
         if not container.streams.video:
-            raise PictureError(f"{path}: has no pictures in it, only {', '.join(s.type for s in container.streams)}")
+            raise PictureError(f"{path}: has no video stream, only {', '.join(s.type for s in container.streams)}")
         stream = container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
             raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
         frames = _frames(container, stream, path)
-        first = next(frames)  # a film without frames is an error before anything is written
+        first = next(frames)  # raises for a film without frames before anything is written
         yield Info(stream.average_rate or Fraction(25), stream.frames)
         yield from itertools.chain([first], frames)
 
@@ -63,7 +63,7 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         try:
             packet = next(packets)
             for frame in packet.decode():
-                upright = round(frame.rotation / 90)  # phones store their films rotated and say so
+                upright = round(frame.rotation / 90)  # phones store rotated films with rotation metadata
                 yield np.rot90(frame.to_ndarray(format="rgb24"), upright)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
@@ -71,12 +71,12 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         except av.FFmpegError as error:
             lost, why = lost + 1, _reason(error)
     if not decoded:
-        raise PictureError(f"{path}: no frame of it can be decoded" + (f" ({why})" if lost else ""))
+        raise PictureError(f"{path}: no frame can be decoded" + (f" ({why})" if lost else ""))
 
 
 def write(path: Path, info: Info, sound_of: Path, frames: Iterator[np.ndarray]) -> tuple[int, list[str]]:
-    """Writes frames, each (H, W, 3) uint8 of one size, as an MP4 (H.264) with the sound of another film. Returns how
-    many there were, and warnings. An odd last row or column is cut off. OSError if it cannot be written."""
+    """Writes frames of equal size, each (H, W, 3) uint8, as MP4 (H.264) with the sound of the film `sound_of`. An odd
+    last row or column is cropped. Returns the number of frames, and warnings. Raises OSError if writing fails."""
     av = _av()
     count, warnings, sound = 0, [], None
     with av.open(str(path), "w") as container, av.open(str(sound_of)) as source:
@@ -88,7 +88,7 @@ def write(path: Path, info: Info, sound_of: Path, frames: Iterator[np.ndarray]) 
             if source.streams.audio:
                 sound = container.add_stream_from_template(source.streams.audio[0])
         except (ValueError, av.FFmpegError) as error:
-            warnings.append(f"{sound_of.name}: its sound does not fit into an MP4 ({error}): left out")
+            warnings.append(f"{sound_of.name}: the audio codec is not supported in MP4 ({error}); audio left out")
         for frame in itertools.chain([first], frames):
             pixels = np.ascontiguousarray(frame[:height, :width])
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

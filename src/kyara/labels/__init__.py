@@ -1,1 +1,1 @@
-"""What pictures show: labels, and who or what gave them."""
+"""Labels of pictures: attributes, their origin, taggers and label completion."""

@@ -1,7 +1,7 @@
-"""Asking a person what pictures show: on a terminal, or through a CSV to fill in.
+"""Interactive labelling by a person: on a terminal, or with a CSV to fill in.
 
-Both show the pictures as a numbered contact sheet, a PNG that any viewer opens. Each batch gets files of its own in
-DATA-ATTRIBUTE-questions/ beside the dataset; none is ever overwritten.
+Both show the pictures on a numbered contact sheet in PNG format. Each batch writes new files to the folder
+DATA-ATTRIBUTE-questions/ next to the dataset; files are never overwritten.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 CELL = 128
 """Longest side of a picture on the sheet, in pixels."""
 CANNOT_TELL = "?"
-"""The answer for a picture whose value nobody can tell."""
+"""The answer if the value cannot be determined."""
 
 Answer = tuple[int, str | None]
-"""Index of the picture in the dataset and its value: empty if nobody can tell, None if an earlier answer is undone."""
+"""(index of the picture, value); the value is empty if it cannot be determined, None to undo an earlier answer."""
 Asker = Callable[[Dataset, str, Sequence[int], Sequence[str]], Iterator[Answer]]
-"""(dataset, attribute, pictures, known values) -> the answers one by one; it may skip pictures. Raises StopAsking to
-end."""
+"""(dataset, attribute, pictures, known values) -> iterator over answers, which may skip pictures. Raises StopAsking to
+stop."""
 
 
-class StopAsking(Exception):  # noqa: N818 (not an error: the person chose it)
-    """The person wants to stop, or is to fill in files: `questions`, the contact sheet and the CSV."""
+class StopAsking(Exception):  # noqa: N818 (not an error)
+    """The person stops, or has to fill in files: `questions`, the contact sheet and the CSV."""
 
     def __init__(self, questions: tuple[Path, Path] | None = None) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def on_terminal(
     """Asks line by line, on stderr. With `fixed`, only `values` are accepted. An `Asker`."""
     known, answered = list(values), set[int]()
     path = write_sheet(dataset, attribute, pictures)
-    help_ = f"answer by number or word; {CANNOT_TELL} nobody can tell, Enter skip, - undo the last one, q stop"
+    help_ = f"answer by number or word; {CANNOT_TELL} cannot tell, Enter skip, - undo the last answer, q stop"
     _show(f"\nlook at {path}\n{help_}\n")
     at = 0
     while at < len(pictures):
@@ -70,7 +70,7 @@ def on_terminal(
 
 
 def _value(word: str, known: list[str], fixed: bool) -> str | None:
-    """The value that `word` stands for, None if there is none. A new one is added to `known`."""
+    """Parses an answer to a value, None if invalid. New values are added to `known`."""
     if word == CANNOT_TELL:
         return ""
     if word in known:
@@ -82,7 +82,7 @@ def _value(word: str, known: list[str], fixed: bool) -> str | None:
         return matches[0]
     if fixed or matches or word.isdecimal():
         meant = " or ".join(map(printable, matches))
-        _show(f"  {word!r} may be {meant}\n" if matches else f"  {word!r} is none of them\n")
+        _show(f"  {word!r} is ambiguous: {meant}\n" if matches else f"  {word!r} is not a known value\n")
         return None
     if _prompt(f"  {word!r} is new: type it again to add it ") != word:
         return None
@@ -104,7 +104,7 @@ def _prompt(text: str) -> str:
 
 
 def in_files(dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]) -> Iterator[Answer]:
-    """Asks nobody now, but leaves the sheet and a CSV to fill in. An `Asker`."""
+    """Writes the sheet and a CSV to fill in, instead of asking. An `Asker`."""
     picture = write_sheet(dataset, attribute, pictures)
     rows = [(number, dataset.names[i], "") for number, i in enumerate(pictures, 1)]
     table, text = picture.with_suffix(".csv"), csv_text([("number", "file_name", "value"), *rows])
@@ -137,8 +137,8 @@ def _cell(dataset: Dataset, i: int) -> np.ndarray:
 
 
 def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> list[tuple[int, str]]:
-    """The answers in a CSV with the columns file_name and value. Rows without a value are skipped; ? means that nobody
-    can tell. With `values`, any other value is an error. DatasetError names the malformed line."""
+    """Reads answers from a CSV with the columns file_name and value. Rows without a value are skipped; ? means that the
+    value cannot be determined. Raises DatasetError for malformed lines, and for values not in `values` (if given)."""
     where = f"--answers {path}"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -148,15 +148,15 @@ def read_answers(path: Path, dataset: Dataset, values: Sequence[str] = ()) -> li
     stored = {name: i for i, name in enumerate(dataset.names)}
     for line, name, cells in rows_csv(text, where):
         if "value" not in cells:
-            raise DatasetError(f"{where}, line 1: no column value; begin with `file_name,value`")
+            raise DatasetError(f"{where}, line 1: no column value; the header must be `file_name,value`")
         value, i = cells["value"], stored.get(name, dataset.find(name))
         if not value:
             continue
         if i is None:
             raise DatasetError(f"{where}, {line}: {dataset.path} has no picture {printable(name)}")
         if values and value not in (*values, CANNOT_TELL):
-            raise DatasetError(f"{where}, {line}: {printable(value)} is not among --values {', '.join(values)}")
+            raise DatasetError(f"{where}, {line}: {printable(value)} is not one of --values {', '.join(values)}")
         value = "" if value == CANNOT_TELL else value
         if found.setdefault(i, value) != value:
-            raise DatasetError(f"{where}, {line}: {printable(name)} has another value above; keep one of them")
+            raise DatasetError(f"{where}, {line}: {printable(name)} has a different value above; keep one of them")
     return list(found.items())

@@ -1,13 +1,13 @@
-"""Labels on disk: the attributes of each picture, and the origin of every value.
+"""Labels on disk: attributes of pictures, and the origin of every value.
 
-    metadata.csv   file_name, then one column per attribute, empty = unknown: what every verb reads, and a person edits
-    labels.csv     file_name, attribute, value, probability, by: the origin of the values, where Kyara knows it
+    metadata.csv   file_name, then one column per attribute, empty = unknown: read by all verbs, editable by hand
+    labels.csv     file_name, attribute, value, probability, by: the origin of the values, if known
 
-Both are at the root of the folder or .zip, unless the dataset has metadata elsewhere already.
+Both are at the root of the folder or .zip, unless the dataset already has metadata elsewhere.
 
-`by` is `person`, `committee` or `tagger:NAME`. A value of metadata.csv without a line in labels.csv came with the data
-or was typed there by a person: its origin is `source`. A person's answer takes precedence over the source, the source
-over a tagger. A person's empty value means that nobody can tell: it stays unknown, and no tagger fills it in.
+`by` is `person`, `committee` or `tagger:NAME`. Values of metadata.csv without a line in labels.csv have the origin
+`source`: they came with the data or were edited by hand. A person's answer takes precedence over the source, the source
+over a tagger. An empty value by a person means that it cannot be determined: it stays unknown and is never filled in.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Label:
     """As in `Dataset.names`."""
     attribute: str
     value: str
-    """Empty = unknown, which only a person can answer."""
+    """Empty = unknown; only valid for `person`."""
     probability: float | None
-    """Confidence of `by` in the value, 0 to 1, four decimals on disk; None where there is none."""
+    """Confidence in the value, 0 to 1, four decimals on disk; None if not applicable."""
     by: str
     """`person`, `source`, `committee` or `tagger:NAME`."""
 
     @property
     def rank(self) -> int:
-        """Precedence: the higher replaces the lower."""
+        """Precedence: a label replaces labels of lower rank."""
         return {PERSON: 2, SOURCE: 1}.get(self.by, 0)
 
 
@@ -55,8 +55,8 @@ Key = tuple[str, str]
 
 
 def read_labels(dataset: Dataset) -> list[Label]:
-    """Every known value of the dataset's pictures with its origin, and the empty values given by a person; in the
-    order of the pictures and of the attributes. DatasetError if labels.csv is malformed."""
+    """All known values with their origin, and the empty values given by a person, ordered by picture and attribute.
+    Raises DatasetError if labels.csv is malformed."""
     origins = {(label.file_name, label.attribute, label.value): label for label in _read_origins(dataset)}
     found = []
     for i, name in enumerate(dataset.names):
@@ -72,19 +72,19 @@ def read_labels(dataset: Dataset) -> list[Label]:
 def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[Key] = ()) -> None:
     """Merges `labels` into those on disk, and writes metadata.csv and labels.csv into the folder or .zip.
 
-    A label replaces the one on disk unless that one takes precedence; those of `withdrawn` are dropped before. The
-    dataset is read again first, so that nothing written since it was opened is lost; `dataset`, which may be a subset,
-    is updated. One with metadata in another format gains an equivalent metadata.csv. An interruption leaves each label
-    either old or new. DatasetError, with nothing written, if a label cannot be stored so that it is read back.
+    A label replaces the one on disk unless that one takes precedence; labels in `withdrawn` are removed first. Rereads
+    the dataset, so that changes since it was opened are kept, and updates `dataset`, which may be a subset. Metadata in
+    another format is converted to metadata.csv. An interruption leaves each label either old or new. Raises
+    DatasetError, with nothing written, if a label would not be read back unchanged.
     """
     whole = open_dataset(dataset.path)
     assert isinstance(whole.files, Folder | Zip)
     if whole.metadata is None and whole.base + LABELS not in whole.files.sizes:
-        whole.base = ""  # no tables yet: they go to the root, also if all pictures are in one sub-folder
+        whole.base = ""  # new tables are written to the root, even if all pictures are in one sub-folder
     metadata, origins = whole.base + METADATA, whole.base + LABELS
     for name, reason in whole.files.ignored:
         if name in (metadata, origins):
-            raise DatasetError(f"{whole.path / name}: {reason}; remove it, and a new one is written")
+            raise DatasetError(f"{whole.path / name}: {reason}; remove it, so that a new one can be written")
     known = {(label.file_name, label.attribute): label for label in read_labels(whole)}
     merged, names = {key: label for key, label in known.items() if key not in withdrawn}, set(whole.names)
     for label in labels:
@@ -96,7 +96,7 @@ def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collec
     after = [*elsewhere, *merged.values()]
     table = _table(whole, merged, withdrawn)
     if isinstance(whole.files, Folder):
-        # An interruption between the two files must find the origins of the old values and of the new ones.
+        # An interruption between the two writes must leave the origins of both the old and the new values.
         before = [label for key, label in known.items() if merged.get(key) != label]
         whole.files.write({origins: _origins(whole, [*before, *after])})
     whole.files.write({metadata: table, origins: _origins(whole, after)})
@@ -111,7 +111,7 @@ def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collec
 
 
 def _read_origins(dataset: Dataset) -> list[Label]:
-    """The lines of labels.csv, also those about missing pictures."""
+    """The lines of labels.csv, including those of missing pictures."""
     name = dataset.base + LABELS
     if name not in dataset.files.sizes:
         return []
@@ -131,22 +131,22 @@ def _read_origins(dataset: Dataset) -> list[Label]:
 
 
 def _valid(label: Label) -> Label:
-    """The label. ValueError if its fields are invalid."""
+    """Returns the label. Raises ValueError if its fields are invalid."""
     if not label.attribute or label.attribute in ABOUT_THE_FILE:
-        raise ValueError(f"{label.attribute!r} is not an attribute of what a picture shows")
+        raise ValueError(f"{label.attribute!r} is a reserved column, not an attribute")
     if label.by != SOURCE and not AUTHOR.fullmatch(label.by):
-        raise ValueError(f"by {label.by!r} is neither person, committee nor tagger:NAME")
+        raise ValueError(f"by {label.by!r}: must be person, committee or tagger:NAME")
     if label.probability is not None and not 0 <= label.probability <= 1:
         raise ValueError(f"probability {label.probability} is not between 0 and 1")
     if not label.value and label.by != PERSON:
-        raise ValueError(f"an empty value by {label.by}: only a person may leave it unknown")
+        raise ValueError(f"an empty value by {label.by}: only a person may give an empty value")
     return label
 
 
 def _checked(label: Label, dataset: Dataset, names: Container[str]) -> Label:
-    """The label as it is read back later: without surrounding blanks, and with the probability rounded."""
+    """The label in its stored form: without surrounding whitespace, and with the probability rounded."""
     if label.file_name not in names:
-        raise DatasetError(f"{dataset.path}: has no picture {label.file_name}, so it cannot be labelled")
+        raise DatasetError(f"{dataset.path}: has no picture {label.file_name}")
     probability = None if label.probability is None else round(label.probability, 4)
     attribute, value, by = label.attribute.strip(), label.value.strip(), label.by.strip()
     try:
@@ -156,7 +156,7 @@ def _checked(label: Label, dataset: Dataset, names: Container[str]) -> Label:
 
 
 def _table(dataset: Dataset, labels: Mapping[Key, Label], withdrawn: Collection[Key]) -> bytes:
-    """metadata.csv with these labels, and with the other columns and rows of the present metadata."""
+    """metadata.csv with these labels, and with the other columns and rows of the current metadata."""
     rows: list[dict[str, str]] = []
     of: dict[str, dict[str, str]] = {}  # picture -> its row
     for _, name, values in dataset.rows():
@@ -172,13 +172,13 @@ def _table(dataset: Dataset, labels: Mapping[Key, Label], withdrawn: Collection[
         of[label.file_name][label.attribute] = label.value
     ours = dataset.metadata == dataset.base + METADATA
     header = next(csv.reader(io.StringIO(dataset.text(METADATA), newline=""))) if ours else ["file_name"]
-    columns = dict.fromkeys(column.strip() for column in header)  # also the empty ones
+    columns = dict.fromkeys(column.strip() for column in header)  # including empty columns
     for row in rows:
         columns |= dict.fromkeys(row)
     for name, row in of.items():
         i = dataset.find(row["file_name"])
         if i is None or dataset.names[i] != name:
-            raise DatasetError(f"{dataset.path / name}: metadata.csv cannot hold that name; rename the file")
+            raise DatasetError(f"{dataset.path / name}: this name cannot be stored in metadata.csv; rename the file")
     content = _csv(dataset, METADATA, [*columns], rows)
     # Some spreadsheets need a byte order mark to read UTF-8.
     marked = ours and dataset.files.read(dataset.base + METADATA).startswith(codecs.BOM_UTF8)
@@ -197,7 +197,7 @@ def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
 
 
 def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
-    """The table as a file. DatasetError if it would not be read back unchanged: names and values come from outside."""
+    """The table as CSV. Raises DatasetError if it would not be read back unchanged: names and values are untrusted."""
     where = f"{dataset.path / dataset.base / file}"
     table = csv_text([columns, *([row.get(column, "") for column in columns] for row in rows)])
     try:

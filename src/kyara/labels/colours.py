@@ -1,4 +1,4 @@
-"""Colour histograms by place: features of a picture that are not learned, so that they suit any attribute."""
+"""Spatial colour histograms: hand-crafted features for any attribute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kyara.files.pictures import center_crop
 SIDE = 32
 """The picture is reduced to SIDE x SIDE pixels."""
 BINS = ((0.0, 100.0, 4), (-60.0, 60.0, 5), (-60.0, 60.0, 5))
-"""First and last centre, and number of centres, of L*, a* and b*. A colour between two centres counts for both, in
+"""First and last bin centre, and number of bins, of L*, a* and b*. A colour between two centres counts for both, in
 proportion to its distance."""
 ZONES = tuple(
     (slice(round(SIDE * top), round(SIDE * bottom)), slice(round(SIDE * left), round(SIDE * right)))
@@ -21,7 +21,7 @@ ZONES = tuple(
         (0.35, 0.8, 0.25, 0.75),  # and the face
     )
 )
-"""Rows and columns of each part that has its own histogram."""
+"""Zones (top, bottom, left, right), as fractions of the sides; each has its own histogram."""
 
 
 def colours(picture: np.ndarray) -> np.ndarray:
@@ -47,6 +47,6 @@ def lab(c: np.ndarray) -> np.ndarray:
 
 
 def _soft(values: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
-    """The share of each value in each of `count` centres from `low` to `high`: (..., count), sums to 1."""
+    """Soft assignment of each value to `count` bin centres from `low` to `high`: (..., count), sums to 1."""
     place = np.clip((values - low) / (high - low) * (count - 1), 0, count - 1)
     return np.clip(1 - np.abs(place[..., None] - np.arange(count)), 0, 1)

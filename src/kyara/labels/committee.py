@@ -1,7 +1,7 @@
-"""A committee of classifiers that completes labels and chooses the pictures worth asking about.
+"""A committee of classifiers that predicts missing labels and selects pictures for active learning.
 
-After Li and Han 2019, where three distinct classifiers vote and fill in missing labels. Here they use frozen features
-of the pictures, so that training on a few answers takes a second. Everything in this file is a pure function of arrays.
+After Li and Han 2019, where three different classifiers vote and fill in missing labels. Here they use frozen features,
+so that training on a few answers takes a second. Everything in this file is a pure function of arrays.
 
 The members make different errors: `logistic` on one kind of features, `neighbours` on the same, `logistic` on another
 kind. Their weights and the committee's calibration are learned from the answers by cross-validation: every answer is
@@ -32,7 +32,7 @@ COMPONENTS = 128
 
 
 class Member(NamedTuple):
-    """A learner, its features, and the strengths that cross-validation chooses from."""
+    """A learner, its features, and the candidate strengths for cross-validation."""
 
     features: Tensor
     """(N, F) float32, one row for every picture."""
@@ -41,20 +41,20 @@ class Member(NamedTuple):
 
 
 def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
-    """The three members, from two kinds of features of every picture, (N, F) and (N, G)."""
+    """The three members, for embeddings (N, F) and colour features (N, G)."""
     first, second = _scaled(embedding), _scaled(colours)
     return [Member(first, logistic, L2), Member(first, neighbours, NEAREST), Member(second, logistic, L2)]
 
 
 def _scaled(features: np.ndarray) -> Tensor:
-    """At most COMPONENTS principal components of the features, centred, with a mean square length of 1, so that the
+    """At most COMPONENTS principal components of the features, centred, scaled to a mean square norm of 1, so that the
     same strengths suit all kinds of features and training is fast."""
     x = torch.as_tensor(features, dtype=torch.float32)
     if not torch.isfinite(x).all():
         raise ValueError("features must be finite numbers")
     x = x - x.mean(0)
-    # In single precision LAPACK gives NaN for some sets of fewer pictures than features.
-    directions = torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).float()  # (F, F), the strongest first
+    # In single precision, LAPACK returns NaN for some inputs with fewer pictures than features.
+    directions = torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).float()  # (F, F), largest eigenvalue first
     x = x @ directions[:, :COMPONENTS]
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
 
@@ -72,7 +72,7 @@ def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> 
     n = len(labels)
     x = torch.cat([features, torch.ones(n, 1)], 1)  # (n, F + 1), for the biases
     target = one_hot(labels, values).float()  # (n, V)
-    # The bias is regularised too: that of a value without an answer would go to minus infinity.
+    # The bias is regularised too; otherwise it would diverge to minus infinity for a value without answers.
     penalty = torch.tensor([strength] * features.shape[1] + [1e-3])
 
     def gradient(weight: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> 
 
 
 def _minimise(gradient: Callable[[Tensor], Tensor], start: Tensor, bound: Tensor, rounds: int = 200) -> Tensor:
-    """The minimum of a convex function of a tensor (F, ...) whose Hessian never exceeds `bound` (F, F).
+    """Minimises a convex function of a tensor (F, ...) whose Hessian is bounded by `bound` (F, F).
 
     Newton steps with that bound instead of the Hessian (Böhning and Lindsay 1988) need no line search and cannot
-    diverge. Nesterov's momentum is reset when it points uphill (O'Donoghue and Candès 2015).
+    diverge. Nesterov momentum is restarted when it points uphill (O'Donoghue and Candès 2015).
     """
     inverse = torch.linalg.inv(bound.double()).to(start.dtype)
     x, lookahead, t = start, start, 1.0
@@ -106,8 +106,8 @@ def _minimise(gradient: Callable[[Tensor], Tensor], start: Tensor, bound: Tensor
 
 
 def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
-    """The nearest answers vote, weighted by a Gaussian whose width is the distance of the farthest of them; the
-    frequencies of the values count as one more vote. A `Learner`."""
+    """k nearest neighbours, weighted by a Gaussian whose width is the distance of the farthest neighbour; the prior of
+    the values counts as one more vote. A `Learner`."""
     answers = one_hot(labels, values).float()  # (n, V)
     prior = (answers.sum(0) + 1) / (len(labels) + values)
     k = min(int(strength), len(labels))
@@ -126,7 +126,7 @@ def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -
 
 class Committee:
     """Predictions of several members for every picture, trained on the pictures `answered` (n,) and their `labels` (n,)
-    int64, indices below `values`. ValueError unless there are answers of two different values."""
+    int64, indices below `values`. Raises ValueError unless there are answers of two different values."""
 
     probabilities: np.ndarray
     """(N, V): the committee's weighted and calibrated probabilities."""
@@ -136,7 +136,7 @@ class Committee:
     """(N,): the probability that it is correct."""
     doubt: np.ndarray
     """(N,): 1 minus the margin between the two most likely values, 0 to 1 (best versus second best, Joshi et al. 2009):
-    high where the members disagree, or none of them is sure."""
+    high where the members disagree or are all uncertain."""
 
     def __init__(self, members: Sequence[Member], answered: np.ndarray, labels: np.ndarray, values: int) -> None:
         if len(np.unique(labels)) < 2:
@@ -161,8 +161,8 @@ class Committee:
         self.confidence = torch.sigmoid(_evidence(pooled, all_logs) @ scale).numpy()
 
     def threshold(self, open_: np.ndarray, target: float) -> float:
-        """The lowest confidence above which the `open_` pictures (K,) can be filled in with a precision of `target`,
-        the mean confidence of those filled in; inf if there is none."""
+        """The lowest confidence threshold at which the selected `open_` pictures (K,) have an expected precision (mean
+        confidence) of at least `target`; inf if there is none."""
         order = np.sort(self.confidence[open_])[::-1]
         enough = np.flatnonzero(np.cumsum(order) / np.arange(1, len(order) + 1) >= target)
         return float(order[enough[-1]]) if len(enough) else float("inf")
@@ -178,7 +178,7 @@ def _folds(labels: np.ndarray) -> np.ndarray:
 
 
 def _cross_validated(learner: Learner, x: Tensor, y: Tensor, values: int, strength: float, fold: np.ndarray) -> Tensor:
-    """The learner's log probabilities (n, V) of each answer, when it is trained on the other folds."""
+    """Out-of-fold log probabilities (n, V) of each answer."""
     logs = torch.empty(len(y), values)
     for k in range(int(fold.max()) + 1):
         held = torch.as_tensor(fold == k)
@@ -192,8 +192,8 @@ def _pool(logs: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pool_weights(logs: Tensor, y: Tensor) -> Tensor:
-    """The members' weights (M,): those with the least loss on held-out answers, under a prior of equal weights. Their
-    sum need not be 1, which calibrates the pool."""
+    """The members' weights (M,) that minimise the loss on held-out answers, with a prior of equal weights. Need not
+    sum to 1, which calibrates the pool."""
     votes = logs.clamp(min=MIN_LOG_PROBABILITY).permute(1, 2, 0)  # (n, V, M)
     votes = votes - votes.mean(1, keepdim=True)
     correct = votes[torch.arange(len(y)), y]  # (n, M)
@@ -208,7 +208,7 @@ def _pool_weights(logs: Tensor, y: Tensor) -> Tensor:
 
 
 def _evidence(pooled: Tensor, logs: Tensor) -> Tensor:
-    """Features (N, 3) of the most likely value: its log odds, the share of members that predict it, and 1."""
+    """Features (N, 3) of the most likely value: its log odds, the fraction of members that predict it, and 1."""
     best, choice = pooled.max(1)
     odds = best - torch.log1p(-best.exp().clamp(max=1 - 1e-6))
     agree = (logs.argmax(2) == choice).float().mean(0)
@@ -234,11 +234,11 @@ def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
 def questions_worth_asking(
     features: Tensor, open_: np.ndarray, count: int, committee: Committee | None = None
 ) -> np.ndarray:
-    """The `count` of the `open_` pictures (K,) to ask about: uncertain, representative and diverse, the most uncertain
-    first.
+    """Selects `count` of the `open_` pictures (K,) to ask about: uncertain, representative and diverse, the most
+    uncertain first.
 
     Weighted k-means of `features` (N, F), as in Zhdanov 2019: pictures are weighted by the committee's doubt, and the
-    most central one of each cluster is chosen. Without a committee all have the same weight.
+    one nearest to each cluster centre is selected. Without a committee all have the same weight.
     """
     if len(open_) <= count:
         return open_

@@ -1,6 +1,6 @@
-"""Active label completion (after Li and Han 2019): a committee fills in what it is sure of and asks about the rest.
+"""Active label completion (after Li and Han 2019): a committee fills in confident predictions and asks about others.
 
-It works for an attribute that has no labels yet. Every answer is on disk before the next question is asked.
+It also works for an attribute without labels. Every answer is written to disk before the next question.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kyara.labels.tagger import Tagger, load_tagger
 from kyara.training.runtime import pick_device
 
 BATCH = START
-"""Questions at a time, on one contact sheet."""
+"""Number of questions per contact sheet."""
 COMMITTEE = "committee"
 NO_TAGGER = "none"
 PRECISIONS = (0.99, 0.95, 0.9, 0.8)
-"""For these precisions the result says how many pictures could be filled in."""
+"""Precisions for which the result reports the share of pictures that could be filled in."""
 
 
 def complete(
@@ -48,22 +48,22 @@ def complete(
     workers: int | None = None,
     ask: Asker | None = None,
 ) -> CompletionResult:
-    """Asks about pictures whose value of the attribute is unknown, and fills it in where a committee is sure enough.
+    """Asks about pictures with an unknown value of the attribute, and fills it in where a committee is confident.
 
-    The committee learns from the values of a person or of the data. Those of a tagger are not used, and are replaced
-    where the committee is sure. Questions are asked on the terminal; where there is none, a contact sheet and a CSV to
-    fill in are written. ValueError or DatasetError says what is wrong, before anything is written.
+    The committee is trained on values from a person or the data. Values from a tagger are not used, and are replaced
+    where the committee is confident. Questions are asked on the terminal; without a terminal, a contact sheet and a CSV
+    to fill in are written. Raises ValueError or DatasetError before anything is written.
 
     Args:
-        values: The possible values; by default those that occur in the answers.
-        answers: A CSV with the columns file_name and value; these answers count first.
+        values: The possible values; by default those in the answers.
+        answers: A CSV with the columns file_name and value, which is read first.
         questions: Maximum number of questions.
-        target: Precision of what is filled in, 0.5 to 1. Asking ends when all pictures could be filled in with it.
-        tagger: The model whose embeddings the committee uses; "none": colours alone.
-        ask: Who answers; by default the terminal, or files where there is none.
+        target: Precision of the filled-in values, 0.5 to 1. Asking ends when all pictures can be filled in with it.
+        tagger: The model whose embeddings the committee uses; "none" uses colours only.
+        ask: Source of the answers; by default the terminal if there is one, or files.
     """
     if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
-        raise ValueError(f"--complete {attribute!r}: not the name of an attribute; give one such as gender")
+        raise ValueError(f"--complete {attribute!r}: not a valid attribute name; give one such as gender")
     stripped = [value.strip() for value in values]
     if len(set(stripped)) < len(stripped) or "" in stripped or CANNOT_TELL in stripped or len(stripped) == 1:
         raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {CANNOT_TELL}")
@@ -86,7 +86,7 @@ def _answer(dataset: Dataset, attribute: str, i: int, value: str) -> Label:
 
 
 class _State:
-    """What is known of the attribute, read again from the dataset after every batch of questions."""
+    """The known labels of the attribute, reread from the dataset after every batch of questions."""
 
     def __init__(
         self, dataset: Dataset, attribute: str, values: list[str], members: Sequence[Member], left_out: dict[str, str]
@@ -114,7 +114,7 @@ class _State:
         return Committee(self.members, self.answered, self.targets, len(self.values))
 
     def answer(self, i: int, value: str | None) -> None:
-        """Writes one answer; None undoes it: the picture has the label again that it had before."""
+        """Writes one answer; None undoes it and restores the previous label."""
         if value is not None:
             write_labels(self.dataset, [_answer(self.dataset, self.attribute, i, value)])
         else:
@@ -123,8 +123,8 @@ class _State:
 
 
 def _ask(state: _State, ask: Asker, questions: int, target: float) -> tuple[int, tuple[Path, Path] | None]:
-    """Asks until the committee is sure of all open pictures, or the questions run out. Returns how many pictures were
-    answered, without those whose answer was undone, and the files to fill in, if any."""
+    """Asks until the committee is confident in all open pictures, or the questions run out. Returns the number of
+    answered pictures, without undone answers, and the files to fill in, if any."""
     asked = set[int]()
     skipped = np.zeros(len(state.dataset), dtype=bool)
     while True:
@@ -152,7 +152,7 @@ def committee_members(
     dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int
 ) -> list[Member]:
     """The members of a committee, with features of all pictures: the tagger's embeddings and colours, or colours alone.
-    Pictures that cannot be read go to `left_out`, name -> reason."""
+    Unreadable pictures are added to `left_out`, name -> reason."""
     embeddings, palettes, rows = list[np.ndarray](), list[np.ndarray](), list[int]()
     failed: dict[int, Exception] = {}
 
@@ -168,20 +168,20 @@ def committee_members(
             embeddings.append(tagger.embed(to_float(pictures)).numpy())
     left_out |= {dataset.names[i]: str(error) for i, error in failed.items()}
     if not rows:
-        raise DatasetError(f"{dataset.path}: none of its {len(dataset)} pictures can be read")
+        raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
     palette = _spread(np.stack(palettes), rows, len(dataset))
     return committee_of(_spread(np.concatenate(embeddings), rows, len(dataset)) if tagger else palette, palette)
 
 
 def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray:
-    """Features of every picture (count, F); unreadable ones, which nobody is asked about, get the mean."""
+    """Features of every picture (count, F); unreadable ones, which are never asked about, get the mean."""
     spread = np.repeat(features.mean(0, keepdims=True), count, 0)
     spread[rows] = features
     return spread
 
 
 def _fill(state: _State, target: float, asked: int, questions: tuple[Path, Path] | None) -> CompletionResult:
-    """Writes the values that the committee is sure enough of, and updates those of an earlier committee."""
+    """Writes the committee's confident predictions, and updates those of an earlier committee."""
     dataset, attribute, open_ = state.dataset, state.attribute, state.open
     counts = len(dataset), len(open_), len(state.answered), asked
     result = CompletionResult(

@@ -1,4 +1,4 @@
-"""The taggers in ONNX files that are supported."""
+"""Supported kinds of ONNX taggers."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ TAG_LISTS: Mapping[Kind, str] = {
     "deepdanbooru": "tags.txt",
     "illustration2vec": "tag_list.json",
 }
-"""The file beside the network that lists its tags in the order of its outputs. It identifies the kind."""
+"""File with the list of tags, in the order of the network's outputs, in the same folder. It identifies the kind."""

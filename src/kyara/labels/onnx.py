@@ -1,10 +1,10 @@
-"""Taggers in ONNX files of a user, run by onnxruntime, each with the preprocessing of its authors.
+"""Taggers from ONNX files, run by onnxruntime, each with the preprocessing of its authors.
 
     WD v3              selected_tags.csv   whole picture on a white square, bicubic, BGR, 0 to 255, NHWC
     DeepDanbooru       tags.txt            whole picture, edge padding, box filter, RGB, 0 to 1, NHWC
-    Illustration2Vec   tag_list.json       stretched to the size, bilinear, BGR minus a mean, NCHW
+    Illustration2Vec   tag_list.json       resized without keeping the aspect ratio, bilinear, BGR minus a mean, NCHW
 
-They recognise hundreds of tags that do not exclude each other. Those that name a value of an attribute are used.
+They predict hundreds of tags that are not mutually exclusive. Tags that correspond to a value of an attribute are used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kyara.labels.kinds import TAG_LISTS, Kind
 from kyara.nn.conditioning import SYNONYMS
 
 MEAN = np.array([164.76139251, 167.47864617, 181.13838569], np.float32)
-"""What Illustration2Vec subtracts from blue, green and red (rezoo/illustration2vec)."""
+"""Mean of blue, green and red that Illustration2Vec subtracts (rezoo/illustration2vec)."""
 COLOURS = re.compile(
     r"(?:light_|dark_)?(aqua|black|blonde|blue|brown|gray|grey|silver|green|orange|pink|purple|red|white|yellow)"
     r"_(hair|eyes)"
@@ -39,7 +39,7 @@ class Preprocessing(NamedTuple):
     """The preprocessing of a kind of tagger."""
 
     side: int
-    """Width and height where the network does not fix them."""
+    """Input width and height if the network does not fix them."""
     fit: Callable[[np.ndarray, int, int], np.ndarray]
     """Resizes a picture (H, W, 3) uint8 to a width and height."""
     scale: Callable[[np.ndarray], np.ndarray]
@@ -47,7 +47,7 @@ class Preprocessing(NamedTuple):
 
 
 def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture centred on a white square, resized."""
+    """Pads the picture with white to a square and resizes it."""
     h, w = picture.shape[:2]
     side = max(h, w)
     square = np.full((side, side, 3), 255, np.uint8)
@@ -57,7 +57,7 @@ def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture as large as fits, centred, with its edges repeated outwards."""
+    """Resizes the whole picture to fit, and pads it by repeating its edges."""
     h, w = picture.shape[:2]
     scale = min(width / w, height / h)
     small = resize(picture, max(1, round(w * scale)), max(1, round(h * scale)), "box")
@@ -66,7 +66,7 @@ def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def stretched(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture at that size, whatever its aspect ratio."""
+    """Resizes the picture without keeping its aspect ratio."""
     return resize(picture, width, height, "bilinear")
 
 
@@ -78,8 +78,7 @@ PREPROCESSING: Mapping[Kind, Preprocessing] = {
 
 
 class OnnxTagger:
-    """A Tagger from an ONNX file. ValueError says what does not fit. Nothing in the file is executed except the network
-    itself."""
+    """A Tagger from an ONNX file. Raises ValueError if the network is not a supported tagger."""
 
     def __init__(self, path: Path, device: torch.device, kind: Kind | None = None) -> None:
         self.path, self.device = path, device
@@ -90,7 +89,7 @@ class OnnxTagger:
         entry = self._session.get_inputs()[0]
         shape = entry.shape
         if len(shape) != 4 or 3 not in (shape[1], shape[3]) or len(self._session.get_inputs()) > 1:
-            raise ValueError(f"{path}: takes {shape}; a tagger takes pictures, (B, 3, H, W) or (B, H, W, 3)")
+            raise ValueError(f"{path}: has input shape {shape}; a tagger needs (B, 3, H, W) or (B, H, W, 3)")
         self._channels_first = shape[1] == 3
         height, width = shape[2:] if self._channels_first else shape[1:3]
         side = self.preprocessing.side
@@ -101,15 +100,15 @@ class OnnxTagger:
         self._sources = attributes_of(tags)
         self.attributes: Mapping[str, tuple[str, ...]] = {name: tuple(values) for name, values in self._sources.items()}
         if not self.attributes:
-            raise ValueError(f"{path.parent / TAG_LISTS[self.kind]}: no tag such as blue_hair or red_eyes among them")
+            raise ValueError(f"{path.parent / TAG_LISTS[self.kind]}: contains no tag such as blue_hair or red_eyes")
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8, resized to `size`."""
         return self.preprocessing.fit(picture, *self.size)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """`Tagger.probabilities`. Tags do not exclude each other: where those of an attribute's values sum to more than
-        1, they are normalised; where to less, the rest is unknown. A yes or no sums to 1."""
+        """See `Tagger.probabilities`. Tags are not mutually exclusive: if the probabilities of an attribute's values
+        sum to more than 1, they are normalised; if to less, the rest is unknown. Yes and no always sum to 1."""
         tags = torch.from_numpy(self.tags(to_uint8(pictures)))  # (B, T)
         found = {}
         for attribute, sources in self._sources.items():
@@ -119,7 +118,7 @@ class OnnxTagger:
         return found
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """`Tagger.embed`: the square roots of all probabilities, side by side."""
+        """See `Tagger.embed`: the square roots of all tag probabilities."""
         probabilities = [np.sqrt(np.asarray(p, np.float32)) for p in self.probabilities(pictures).values()]
         return torch.from_numpy(np.concatenate(probabilities, 1))
 
@@ -132,26 +131,26 @@ class OnnxTagger:
         parts = [self._session.run(None, {self._input: padded[i : i + step]})[0] for i in range(0, len(padded), step)]
         out = np.concatenate(parts).astype(np.float32)[: len(scaled)]
         if out.shape != (len(scaled), len(self._tags)):
-            hint = f"{TAG_LISTS[self.kind]} must be the list that belongs to it"
+            hint = f"{TAG_LISTS[self.kind]} must be the list of this network"
             raise ValueError(f"{self.path}: outputs {out.shape[1:]} tags, but {len(self._tags)} are listed; {hint}")
         if not (out.min() >= -1e-3 and out.max() <= 1 + 1e-3):
-            raise ValueError(f"{self.path}: outputs no probabilities; export the network with its final sigmoid")
+            raise ValueError(f"{self.path}: does not output probabilities; export the network with its final sigmoid")
         return out.clip(0, 1)
 
 
 def guess(path: Path) -> Kind:
-    """The kind of tagger, from the list of tags beside it."""
+    """The kind of tagger, from the list of tags in the same folder."""
     found = [kind for kind, file in TAG_LISTS.items() if (path.parent / file).is_file()]
     if len(found) != 1:
         files = ", ".join(f"{file} ({kind})" for kind, file in TAG_LISTS.items())
-        what = "several lists of tags are" if found else "no list of tags is"
-        raise ValueError(f"{path}: {what} beside it; put one of {files} there, or give its kind with --kind")
+        what = "several lists of tags" if found else "no list of tags"
+        raise ValueError(f"{path}: {what} in its folder; put one of {files} there, or give its kind with --kind")
     return found[0]
 
 
 def read_tags(path: Path, kind: Kind) -> list[str]:
     """The names of the tags, such as blue_hair, in the order of the network's outputs; empty for tags that do not
-    describe the picture, such as names of characters. ValueError if the file is not such a list."""
+    describe the picture, such as names of characters. Raises ValueError if the file is not a list of tags."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if kind == "wd":
@@ -161,10 +160,10 @@ def read_tags(path: Path, kind: Kind) -> list[str]:
             return [_plain(line) for line in text.splitlines() if line.strip()]
         tags = json.loads(text)
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise TypeError("not a list of texts")
+            raise TypeError("not a list of strings")
         return [_plain(tag) for tag in tags]
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: not there; it comes with the network and lists its tags") from error
+        raise ValueError(f"{path}: missing; it is published with the network and lists its tags") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: not the list of tags of a {kind} tagger ({error!r})") from error
 
@@ -174,8 +173,7 @@ def _plain(tag: str) -> str:
 
 
 def attributes_of(tags: Sequence[str]) -> dict[str, dict[str, list[int]]]:
-    """The attributes in a list of tags: attribute -> value -> the indices of its tags. The `no` of a yes or no has no
-    tag."""
+    """The attributes in a list of tags: attribute -> value -> indices of its tags. The value `no` has no tag."""
     sources: dict[str, dict[str, list[int]]] = {}
     for i, tag in enumerate(tags):
         if match := COLOURS.fullmatch(tag):
@@ -189,13 +187,13 @@ def attributes_of(tags: Sequence[str]) -> dict[str, dict[str, list[int]]]:
 
 
 def open_session(path: Path, device: torch.device) -> Any:
-    """The network, ready to run. ValueError if the file is not a network."""
+    """An onnxruntime session. Raises ValueError if the file cannot be loaded."""
     try:
         import onnxruntime
     except ImportError as error:
         raise ValueError(f"{path}: needs the package onnxruntime; {install_hint('onnx')}") from error
     if not path.is_file():
-        raise ValueError(f"{path}: not there")
+        raise ValueError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

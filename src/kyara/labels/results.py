@@ -1,4 +1,4 @@
-"""The results of `kyara tag`, and what it prints of them."""
+"""The results of `kyara tag`, and their printed summaries."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kyara.files.names import counted, listed, printable
 from kyara.verbs import Result
 
 START = 20
-"""Answers that a committee needs; the first batch of questions has as many."""
+"""Minimum number of answers for a committee, and size of the first batch of questions."""
 SHOWN = 10
 """Maximum number of values of an attribute in the summary."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TagResult(Result):
-    """What was filled in, and what is left."""
+    """Result of `tag` without `--complete`."""
 
     pictures: int
     model: str
     attributes: Mapping[str, Mapping[str, Any]]
-    """Attribute -> `unknown`: pictures without a value; and unless it was a dry run, `filled`: how many were filled in,
-    and `values`: how often with which value."""
+    """Attribute -> `unknown`: number of pictures without a value; and except in a dry run, `filled`: number of pictures
+    filled in, and `values`: value -> number."""
     left_out: Sequence[Mapping[str, str]] = ()
     """file_name and reason of each picture that could not be read."""
     dry_run: bool = False
@@ -33,8 +33,8 @@ class TagResult(Result):
         pictures = counted(self.pictures, "picture")
         if self.dry_run:
             unknown = [f"  {name}: {about['unknown']:,} unknown" for name, about in self.attributes.items()]
-            return "\n".join([f"would fill in {self.out}, {pictures}, by {self.model}", *unknown])
-        lines = [f"{self.out}: {pictures}, by {self.model}"]
+            return "\n".join([f"would fill in {self.out}, {pictures}, with {self.model}", *unknown])
+        lines = [f"{self.out}: {pictures}, tagged by {self.model}"]
         for name, about in self.attributes.items():
             values = ", ".join(f"{printable(value)} {n:,}" for value, n in list(about["values"].items())[:SHOWN])
             more = ", ..." if len(about["values"]) > SHOWN else ""
@@ -48,30 +48,30 @@ class TagResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class CompletionResult(Result):
-    """What completion did."""
+    """Result of `tag --complete`."""
 
     attribute: str
     values: list[str]
     pictures: int
     unknown: int
-    """Pictures that have no value."""
+    """Number of pictures without a value."""
     answers: int = 0
-    """Pictures with a value from a person or from the data, which the committee learns from."""
+    """Number of pictures with a value from a person or the data, on which the committee is trained."""
     asked: int = 0
-    """Of these, answered in this run."""
+    """Number of these that were answered in this run."""
     accuracy: float | None = None
     """Expected share of correct values if all open pictures were filled in, by cross-validation on the answers; None
     while there are too few answers."""
     precision: float | None = None
     """Expected share of correct values among those filled in; None if there are none."""
     filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Value -> pictures that it was filled in for."""
+    """Value -> number of pictures filled in with it."""
     reach: Mapping[float, float] = dataclasses.field(default_factory=dict)
-    """Precision -> share of the open pictures that could be filled in with it."""
+    """Precision -> share of the open pictures that could be filled in at this precision."""
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Pictures that cannot be read, and why."""
+    """Name -> reason of each unreadable picture."""
     questions: tuple[Path, Path] | None = None
-    """The contact sheet and the CSV to fill in, where nobody could be asked."""
+    """The contact sheet and the CSV to fill in, if there was no terminal."""
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class CompletionResult(Result):
             return f"would ask about {self.attribute}: {self.unknown:,} of {self.pictures:,} unknown"
         lines = [f"{self.attribute}: {counted(self.answers, 'answer')}, {self.asked:,} of them new"]
         if self.accuracy is None:
-            lines.append(f"  nothing filled in yet: it takes {START} answers with at least two different values")
+            lines.append(f"  nothing filled in yet: this needs {START} answers with at least two different values")
         else:
-            sure = f", about {self.precision:.1%} of it correct" if self.precision is not None else ""
+            sure = f", about {self.precision:.1%} of them correct" if self.precision is not None else ""
             lines.append(f"  filled in {sum(self.filled.values()):,}{sure}; left unknown {self.unknown:,}")
             lines += [f"    {printable(value)} {n:,}" for value, n in self.filled.items()]
             could = ", ".join(f"{share:.0%} at precision {target:g}" for target, share in self.reach.items())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Unknown = Mapping[str, Collection[int]]
 """Attribute -> the pictures whose value is to be filled in."""
 Prediction = Mapping[str, tuple[str, float]]
-"""Attribute -> its most likely value, and the probability of that."""
+"""Attribute -> (most likely value, its probability)."""
 
 
 @verbs.checked
@@ -47,24 +47,24 @@ def tag(
     device: verbs.Device = "auto",
     dry_run: verbs.DryRun = False,
 ) -> TagResult | CompletionResult:
-    """Fill in unknown attributes of pictures: the colours of hair and eyes, or whatever the tagger recognises.
+    """Fill in unknown attributes of pictures: hair and eye colour, or other attributes of the tagger.
 
-    A value is filled in where the tagger is confident enough. Values from a person or from the data are never changed.
+    A value is filled in if the tagger's confidence reaches the threshold. Values from a person or the data are kept.
     The labels are written to metadata.csv in the folder or .zip; labels.csv beside it has their origin and confidence.
-    With --complete, any other attribute is learned from the answers to a few questions.
+    With --complete, any other attribute is learned from your answers to a few questions.
 
     Args:
         data: A Dataset in any form: a folder, class sub-folders, a .zip.
         model: The tagger: builtin:NAME, a Checkpoint's folder, hf-hub:OWNER/NAME or an .onnx file.
-        kind: The kind of tagger in an .onnx file, where the files beside it do not say.
-        attributes: The attributes to fill in, such as hair,eyes. By default all that the tagger recognises.
+        kind: The kind of ONNX tagger, if it cannot be derived from the files in its folder.
+        attributes: The attributes to fill in, such as hair,eyes. By default all attributes of the tagger.
         threshold: Minimum confidence of the tagger, 0 to 1. By default 0.5.
-        again: Also replace values that a tagger or a committee gave before.
-        complete: Ask about the pictures worth asking about, and fill in this attribute from the answers: gender.
+        again: Also replace earlier values from a tagger or a committee.
+        complete: Learn an attribute, such as gender, by asking about selected pictures, and fill it in.
         values: With --complete, the possible values of the attribute, such as female,male.
         answers: With --complete, a CSV of answers with the columns file_name and value.
         questions: With --complete, maximum number of questions. By default 100.
-        target: With --complete, precision of what is filled in, 0.5 to 1. By default 0.95.
+        target: With --complete, precision of the filled-in values, 0.5 to 1. By default 0.95.
         batch: Pictures per batch of the network. By default 64.
     """
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
@@ -82,7 +82,7 @@ def tag(
 
 
 def _split(option: str, text: str | None) -> list[str] | None:
-    """The different words of a comma-separated option; None if it was not given."""
+    """The distinct words of a comma-separated option; None if it was not given."""
     words = [word for part in (text or "").split(",") if (word := part.strip())]
     if text is not None and not words:
         raise ValueError(f"{option} {text!r}: is empty; leave it out or give names separated by commas")
@@ -109,7 +109,7 @@ def _fill_in(
     for name in attributes:
         if name not in tagger.attributes:
             known = ", ".join(tagger.attributes)
-            raise ValueError(f"--attributes {name}: {model} recognises {known}; --complete learns any other attribute")
+            raise ValueError(f"--attributes {name}: {model} only has {known}; --complete learns other attributes")
     unknown = unknown_pictures(dataset, attributes or list(tagger.attributes), again=again)
     open_ = {name: {"unknown": len(found)} for name, found in unknown.items()}
     result = TagResult(dataset.path, len(dataset), model, open_, dry_run=dry_run)
@@ -124,8 +124,8 @@ def _fill_in(
 
 
 def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
-    """For each attribute the pictures that a tagger may label: those without a label, and with `again` also those that
-    a tagger or a committee labelled."""
+    """Attribute -> pictures that a tagger may label: those without a label, and with `again` also those labelled by a
+    tagger or a committee."""
     index = {name: i for i, name in enumerate(dataset.names)}
     unknown = {name: set(range(len(dataset))) for name in attributes}
     for label in read_labels(dataset):
@@ -137,11 +137,11 @@ def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool
 def predict(
     dataset: Dataset, unknown: Unknown, tagger: Tagger, failed: dict[int, Exception], *, batch: int, workers: int
 ) -> Iterator[tuple[int, Prediction]]:
-    """The tagger's prediction for each picture in `unknown`, in their order; unreadable ones go to `failed`."""
+    """Yields the prediction for each picture in `unknown`, in order; unreadable ones are added to `failed`."""
     import torch
 
     def load(i: int) -> np.ndarray:
-        return tagger.fit(dataset.picture(i, 2 * max(tagger.size)))  # the resize filter does the rest
+        return tagger.fit(dataset.picture(i, 2 * max(tagger.size)))  # decodes large JPEGs at a reduced size
 
     indices = sorted(set().union(*unknown.values()))
     for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):
@@ -154,8 +154,8 @@ def predict(
 def fill(
     dataset: Dataset, unknown: Unknown, predictions: Iterable[tuple[int, Prediction]], by: str, threshold: float
 ) -> list[Label]:
-    """Writes the predictions that are confident enough for pictures whose value is unknown, and returns them. An
-    interruption keeps what was found before it."""
+    """Writes predictions with a probability of at least `threshold` for pictures with an unknown value, and returns
+    them. If interrupted, the labels found so far are written."""
     found: list[Label] = []
     try:
         for i, prediction in predictions:

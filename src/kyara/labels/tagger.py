@@ -1,4 +1,4 @@
-"""Taggers with one interface: probabilities of what a picture shows."""
+"""A common interface of taggers: probabilities of attribute values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kyara.models import base, load
 from kyara.training.runtime import has_bfloat16
 
 NETWORK = "model.onnx"
-"""Its name in repositories of the hub."""
+"""File name of the network in repositories of the hub."""
 
 
 class Tagger(Protocol):
-    """A network that recognises attributes of pictures."""
+    """A network that predicts attributes of pictures."""
 
     device: torch.device
     attributes: Mapping[str, tuple[str, ...]]
@@ -32,7 +32,7 @@ class Tagger(Protocol):
     """Width and height of its input in pixels."""
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 resized to `size`, in the way that this tagger was trained with."""
+        """Resizes a picture (H, W, 3) uint8 to `size` with the preprocessing of this tagger."""
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         """For each attribute the probability of each value, (B, V) float32 on the CPU, for pictures (B, 3, H, W) in
@@ -74,9 +74,9 @@ class CheckpointTagger:
 
 
 def load_tagger(name: str | os.PathLike[str], device: str | torch.device = "cpu", kind: Kind | None = None) -> Tagger:
-    """The tagger of a Checkpoint (`builtin:tagger`, a folder, `hf-hub:OWNER/NAME`) or of an ONNX file or a folder or
-    repository that has one. `kind` is the kind of ONNX tagger, where the files beside it do not say. ValueError says
-    what is missing and what to do."""
+    """Loads a tagger from a Checkpoint (`builtin:tagger`, a folder, `hf-hub:OWNER/NAME`) or from an ONNX file or a
+    folder or repository with one. `kind` is the kind of ONNX tagger, if it cannot be derived from the files in its
+    folder. Raises ValueError with a hint if it cannot be loaded."""
     device, text = torch.device(device), os.fspath(name)
     if text.startswith("hf-hub:"):
         repository = text.removeprefix("hf-hub:")
@@ -87,7 +87,7 @@ def load_tagger(name: str | os.PathLike[str], device: str | torch.device = "cpu"
         path = Path(text)
     if path.is_dir() and (networks := sorted(path.glob("*.onnx"))):
         if len(networks) > 1:
-            raise ValueError(f"{path}: has several networks ({networks[0].name}, {networks[1].name}); give one of them")
+            raise ValueError(f"{path}: contains several networks ({networks[0].name}, {networks[1].name}); give one")
         path = networks[0]
     if path.suffix.lower() == ".onnx":
         return OnnxTagger(path, device, kind)

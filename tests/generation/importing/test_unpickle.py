@@ -73,7 +73,7 @@ def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
             pass
         assert not mark.exists(), attack
         assert str(told.value)
-    with pytest.raises(ForeignError, match=r"names posix\.system.*nothing of it was run"):
+    with pytest.raises(ForeignError, match=r"refers to posix\.system.*no code was executed"):
         read_pickle(io.BytesIO(attacks(mark)[0]))
 
 
@@ -91,7 +91,7 @@ def test_nothing_of_the_bytes_of_a_tensor_is_run(tmp_path: Path) -> None:
     inner = LEGACY + pickle.dumps(Calling(os.system, f"touch {mark}"), 2)
     nested = LEGACY + pickle.dumps(Calling(torch.storage._load_from_bytes, inner), 2)
     for content in (inner, nested):
-        with pytest.raises(ForeignError, match=r"posix\.system|_codecs|numbers inside of numbers"):
+        with pytest.raises(ForeignError, match=r"posix\.system|_codecs|nested storages"):
             read_pickle(io.BytesIO(pickle.dumps(Calling(torch.storage._load_from_bytes, content))))
     assert not mark.exists()
 

@@ -1,2 +1,2 @@
-"""StyleGAN2 files of other programs: read as data (container, unpickle, values), recognised and renamed (layout,
-nvidia, rosinality), and converted (convert)."""
+"""Imports StyleGAN2 files of other programs: reads them as data (container, unpickle, values), maps names (layout,
+nvidia, rosinality), and converts them (convert)."""

@@ -1,4 +1,4 @@
-"""The file formats of other programs' networks: pickles, and PyTorch's files before and since version 1.6."""
+"""Container formats of networks: pickles, and PyTorch files before and since version 1.6."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kyara.generation.importing.unpickle import LEGACY, read_legacy, read_pickle
 from kyara.generation.importing.values import ForeignError, Storage, storage_of
 
 LARGEST = 2 << 30
-"""Bytes of a file. A network for 1024 x 1024 pixels with its discriminator and the state of its optimisers has 0.9
-billion, without that state 0.4."""
+"""Maximum file size in bytes. A network for 1024 x 1024 pixels with discriminator has 0.4 GB, and 0.9 GB with the
+state of the optimisers."""
 LARGEST_INDEX = 16 << 20
-"""Bytes of a .zip's directory, and of the pickle in it."""
+"""Maximum size in bytes of the directory of a .zip, and of the pickle in it."""
 CHUNK = 1 << 20
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """The value in a pickle or a PyTorch file: plain values, `ForeignObject`s, and `LazyTensor`s, which can be loaded
-    while the file is open. ForeignError if the file is damaged or malicious; nothing of it is ever run."""
+    while the file is open. No code in the file is executed. Raises ForeignError if it is damaged or malicious."""
     if not path.is_file():
         raise ForeignError("no such file")
     if path.stat().st_size > LARGEST:
@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 class _Measured(io.BufferedReader):
-    """A file that never allocates more than its own size, whatever its content claims, nor more than `most`."""
+    """A file whose reads never allocate more than the file's size or `most` bytes, whatever its content declares."""
 
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(io.FileIO(path))
@@ -52,7 +52,7 @@ class _Measured(io.BufferedReader):
             rest = max(self.size - self.tell(), 0)
             size = rest if size is None or size < 0 else min(size, rest)
         if size > self.most:
-            raise ForeignError(f"damaged: a piece of {size:,} bytes where none is larger than {self.most:,}")
+            raise ForeignError(f"damaged: a read of {size:,} bytes; the maximum must not be larger than {self.most:,}")
         return super().read(size)
 
 
@@ -63,12 +63,12 @@ def _zip(file: _Measured) -> zipfile.ZipFile:
         return zipfile.ZipFile(file)
     except ForeignError:
         raise
-    except Exception as error:  # whatever a damaged directory can lead to
+    except Exception as error:  # zipfile raises various exceptions for a damaged directory
         raise ForeignError(f"damaged .zip ({printable(str(error)[:200])})") from error
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
-    """The value in PyTorch's format since 1.6: a .zip with data.pkl and a file for each storage."""
+    """The value in PyTorch's format since 1.6: a .zip with data.pkl and one file per storage."""
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1 or len(entries) < len(archive.infolist()):
@@ -87,18 +87,18 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
 
 
 def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A file of the archive. It must not be compressed (PyTorch never does that): nothing may grow when it is read."""
+    """Reads a file of the archive. It must be uncompressed, as written by PyTorch, to exclude decompression bombs."""
     try:
         entry = archive.getinfo(name)
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise ForeignError(f"{name[:100]!r} is compressed, as PyTorch never does")
+            raise ForeignError(f"{name[:100]!r} is compressed, unlike in PyTorch files")
         if entry.file_size > most:
-            raise ForeignError(f"{name[:100]!r} has {entry.file_size:,} bytes where at most {most:,} can be")
+            raise ForeignError(f"{name[:100]!r} has {entry.file_size:,} bytes; the maximum is {most:,}")
         with archive.open(entry) as file:
             return b"".join(iter(lambda: file.read(CHUNK), b""))
     except ForeignError:
         raise
     except KeyError as error:
-        raise ForeignError(f"incomplete: it has no {name[:100]!r}") from error
+        raise ForeignError(f"incomplete: {name[:100]!r} is missing") from error
     except Exception as error:
         raise ForeignError(f"damaged .zip ({printable(str(error)[:200])})") from error

@@ -1,8 +1,8 @@
-"""The StyleGAN2 of another program as ours, tensor by tensor.
+"""Converts the StyleGAN2 of another program to Kyara's, tensor by tensor.
 
-All implement the paper's network and store weights before the scale of the equalised learning rate, so the numbers are
-copied. NVIDIA demodulates before that scale instead of after it: only the effect of the 1e-8 under the root differs, by
-less than the precision of float32.
+All implement the network of the paper and store the weights before equalised learning rate scaling, so the values are
+copied. NVIDIA demodulates before that scaling instead of after it, which only changes the effect of the epsilon 1e-8,
+by less than the precision of float32.
 """
 
 from __future__ import annotations
@@ -25,86 +25,84 @@ from kyara.nn.filters import BINOMIAL
 
 LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
 STYLES = 4096
-"""Latents whose mean style is computed if a file does not contain it."""
+"""Number of latents from which the mean style is computed if the file does not contain it."""
 LOOKED_AT = 4
-"""Pictures in which the largest activation is searched for."""
+"""Number of pictures over which the largest activation is computed."""
 MEAN_STYLE = "g_ema.mapping.w_average"
 FILTERS = (".resample_filter", ".kernel")
-"""Suffixes of the tensors with the filter of up- and downsampling, which is a constant here."""
+"""Suffixes of the resampling filters, which are a constant in Kyara."""
 
 
 @dataclasses.dataclass
 class Converted:
-    """What a Checkpoint is made of."""
+    """The contents of the new Checkpoint."""
 
     program: str
     """The program that wrote the file."""
     config: Config
     weights: dict[str, Tensor]
     notes: list[str]
-    """What was left out of the Checkpoint, and what is not from the file."""
+    """What was left out, and what was not in the file."""
 
 
 def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted:
-    """The Checkpoint of a file's value, whose tensors must still be loadable. `size` is that of the file in bytes.
-    ForeignError names what is missing, left over or not supported."""
+    """Converts the value in a file of `size` bytes; its tensors must still be loadable. Raises ForeignError for
+    missing, unexpected or unsupported parts."""
     layout = _layout(value)
     generator = layout.network(layout.keys[0], value[layout.keys[0]])
     generator.tensors |= named("the file", {key: value[key] for key in layout.extra if value.get(key) is not None})
-    critic = None
+    discriminator = None
     if value.get(layout.keys[1]) is not None and not generator_only:
-        critic = layout.network(layout.keys[1], value[layout.keys[1]])
-    config = layout.config(generator, critic)
+        discriminator = layout.network(layout.keys[1], value[layout.keys[1]])
+    config = layout.config(generator, discriminator)
 
-    tensors = [*generator.tensors.values(), *(critic.tensors.values() if critic else ())]
+    tensors = [*generator.tensors.values(), *(discriminator.tensors.values() if discriminator else ())]
     if sum(tensor.nbytes for tensor in tensors) > size:
-        raise ForeignError("damaged: its tensors claim more than the file holds")
+        raise ForeignError("damaged: its tensors declare more data than the file contains")
     shapes = _shapes(config)
     plan = _matched(_names(layout, config, generator), generator, shapes, layout.filter_gain)
-    if critic is not None:
-        plan |= _matched(layout.critic(config), critic, shapes, 1.0)
+    if discriminator is not None:
+        plan |= _matched(layout.discriminator(config), discriminator, shapes, 1.0)
     weights = {name: _load(name, tensor, shapes[name]) for name, tensor in plan.items()}
     weights["path_average"] = torch.zeros(())
 
     notes = []
     if MEAN_STYLE not in weights:
         weights[MEAN_STYLE] = mean_style(config, weights)
-        notes.append(
-            f"the mean style, which truncation pulls towards, is not in the file: computed from {STYLES:,} latents"
-        )
+        notes.append(f"the mean style, which truncation needs, is not in the file: computed from {STYLES:,} latents")
     limit = layout.limit(generator)
     if limit < math.inf and (largest := largest_activation(config, weights)) >= limit:
-        notes.append(f"activations reach {largest:.0f} and are not cut off at {limit:g}: pictures may differ")
-    if critic is None:
-        weights |= _fresh_critic(config)
+        notes.append(f"activations reach {largest:.0f} and are not clamped to {limit:g}: pictures may differ")
+    if discriminator is None:
+        weights |= _fresh_discriminator(config)
         notes.append("the discriminator is newly initialised")
-    used = {layout.keys[0], *layout.extra, *([layout.keys[1]] if critic else [])}
+    used = {layout.keys[0], *layout.extra, *([layout.keys[1]] if discriminator else [])}
     if left := [key for key in value if key not in used]:
         notes.append(f"left out: {listed(left)}")
     return Converted(layout.program, config, weights, notes)
 
 
 def _layout(value: Any) -> Layout:
-    """The layout of the file, recognised by the name of the averaged generator."""
+    """The layout of the file, recognised by the name of the EMA generator."""
     if not isinstance(value, dict):
         raise ForeignError(
-            f"holds {shown(value)}, not the table of networks that NVIDIA's and rosinality's programs write"
+            f"contains {shown(value)}, not the dict of networks that NVIDIA's and rosinality's programs write"
         )
     for layout in LAYOUTS:
         if layout.keys[0] in value:
             return layout
-    raise ForeignError(f"holds no G_ema (NVIDIA) and no g_ema (rosinality), but {listed(value)}")
+    raise ForeignError(f"contains neither G_ema (NVIDIA) nor g_ema (rosinality), but {listed(value)}")
 
 
 def _names(layout: Layout, config: Config, generator: Network) -> Names:
-    """The generator's names, without the mean style if it is missing: it can be computed."""
+    """The generator's names, without the mean style if it is missing, since it can be computed."""
     for ours, theirs in layout.generator(config):
         if ours != MEAN_STYLE or theirs in generator.tensors:
             yield ours, theirs
 
 
 def _shapes(config: Config) -> dict[str, torch.Size]:
-    """The shapes of the tensors that a Checkpoint holds, without the tensors."""
+    """The shapes of the tensors in a Checkpoint with this Config."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in stored(Model(config)).items()}
 
@@ -112,8 +110,8 @@ def _shapes(config: Config) -> dict[str, torch.Size]:
 def _matched(
     names: Iterable[tuple[str, str]], network: Network, shapes: Mapping[str, torch.Size], gain: float
 ) -> dict[str, LazyTensor]:
-    """Our name -> their tensor. ForeignError names a tensor that is missing, left over or of another shape; dimensions
-    of length 1 are ignored."""
+    """Our name -> their tensor. Raises ForeignError for a missing or unexpected tensor or a wrong shape; dimensions of
+    size 1 are ignored."""
     plan, left = {}, dict(network.tensors)
     for ours, theirs in names:
         tensor = left.pop(theirs, None)
@@ -121,22 +119,22 @@ def _matched(
             raise ForeignError(f"{network.label}.{theirs} is missing; {SUPPORTED}")
         if [n for n in tensor.shape if n != 1] != [n for n in shapes[ours] if n != 1]:
             there, here = (" x ".join(map(str, shape)) or "1" for shape in (tensor.shape, shapes[ours]))
-            raise ForeignError(f"{network.label}.{theirs} is {there} where {here} is needed; {SUPPORTED}")
+            raise ForeignError(f"{network.label}.{theirs} has shape {there}, expected {here}; {SUPPORTED}")
         plan[ours] = tensor
     row = torch.tensor(BINOMIAL)
     expected = torch.outer(row, row) * (gain / row.sum() ** 2)
     for theirs, tensor in left.items():
         if not theirs.endswith(FILTERS):
-            raise ForeignError(f"{network.label}.{shown(theirs)} is of no use here; {SUPPORTED}")
+            raise ForeignError(f"{network.label}.{shown(theirs)} is unexpected; {SUPPORTED}")
         if tensor.shape != (4, 4) or not torch.allclose(tensor.load().float(), expected, atol=1e-6):
-            raise ForeignError(f"{network.label}.{shown(theirs)} is another filter than [1, 3, 3, 1]; {SUPPORTED}")
+            raise ForeignError(f"{network.label}.{shown(theirs)} is not the filter [1, 3, 3, 1]; {SUPPORTED}")
     return plan
 
 
 def _load(name: str, tensor: LazyTensor, shape: torch.Size) -> Tensor:
     loaded = tensor.load().reshape(shape)
     if not loaded.is_floating_point() or not loaded.isfinite().all():
-        raise ForeignError(f"damaged: what becomes {name} has numbers that are not finite")
+        raise ForeignError(f"damaged: the tensor of {name} has values that are not finite")
     return loaded
 
 
@@ -151,7 +149,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
-    """The largest magnitude after any convolution of the generator in `weights`, over a few pictures."""
+    """The largest absolute convolution output of the generator in `weights`, over a few pictures."""
     generator, largest = GeneratorNet(config).eval(), [0.0]
     generator.load_state_dict({k.removeprefix("g_ema."): v for k, v in weights.items() if k.startswith("g_ema.")})
     for module in generator.modules():
@@ -162,8 +160,8 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
     return max(largest)
 
 
-def _fresh_critic(config: Config) -> dict[str, Tensor]:
-    """A newly initialised discriminator, always the same."""
+def _fresh_discriminator(config: Config) -> dict[str, Tensor]:
+    """A newly initialised discriminator; deterministic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return {f"d.{name}": tensor for name, tensor in Discriminator(config).state_dict().items()}

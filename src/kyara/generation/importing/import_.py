@@ -1,4 +1,4 @@
-"""The verb `kyara import`: a StyleGAN2 that another program trained becomes a Checkpoint."""
+"""The verb `kyara import`: converts a StyleGAN2 trained by another program to a Checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ImportResult(Result):
     license: str
     config: Mapping[str, Any]
     size: str
-    """Of the pictures, such as 256 x 256."""
+    """Size of the pictures, such as 256 x 256."""
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -40,8 +40,8 @@ class ImportResult(Result):
         lines = [f"{did} {self.out}: a StyleGAN2 for {self.size} pixels, from {self.source['program']}"]
         lines += [f"  {note}" for note in self.source["notes"]]
         lines += [f"  license: {self.license}"]
-        lines += [f"make faces with: kyara generate {self.out} --rank none"]
-        lines += [f"train on with: kyara train stylegan2 DATA --init {self.out}"]
+        lines += [f"generate faces with: kyara generate {self.out} --rank none"]
+        lines += [f"fine-tune with: kyara train stylegan2 DATA --init {self.out}"]
         return "\n".join(lines)
 
 
@@ -55,27 +55,27 @@ def import_(
     force: Force = False,
     dry_run: DryRun = False,
 ) -> ImportResult:
-    """Make a Checkpoint of a StyleGAN2 that another program trained.
+    """Convert a StyleGAN2 trained by another program to a Checkpoint.
 
     Reads .pkl files of NVIDIA's stylegan2-ada-pytorch and of StyleGAN2 in its stylegan3 repository, and .pt files of
-    rosinality's stylegan2-pytorch. The same latent gives the same picture. Nothing in the file is run; what is not such
-    a network is refused with the reason.
+    rosinality's stylegan2-pytorch. The same latent gives the same picture. No code in the file is executed. Other
+    networks are rejected with the reason.
 
     Args:
         file: The .pkl or .pt file.
         out: Folder of the new Checkpoint.
-        license: The license of the weights, as their author states it; it goes into the card.
-        generator_only: Leave out a discriminator that is not supported: pictures do not need it.
+        license: The license of the weights, as stated by their author; it is written to the model card.
+        generator_only: Omit an unsupported discriminator, which is not needed to generate pictures.
     """
     if not license.isprintable():
-        raise ValueError(f"--license {license!r}: one line of text, such as cc-by-4.0")
+        raise ValueError(f"--license {license!r}: must be one line of text, such as cc-by-4.0")
     if out.resolve() in file.resolve().parents:
-        raise ValueError(f"{out}: {file.name} is in it; choose another folder")
+        raise ValueError(f"{out}: contains the input {file.name}; choose another folder")
     from kyara.files import checkpoint  # imports torch
     from kyara.training.run import STATE
 
     if (out / STATE).is_file():
-        raise FileExistsError(f"{out}: holds a training run, which --force does not replace; choose another folder")
+        raise FileExistsError(f"{out}: contains a training run, which --force does not replace; choose another folder")
     check_free(out, checkpoint.CONFIG, force=force)
 
     found = _convert(file, generator_only)
@@ -91,7 +91,7 @@ def import_(
 
 
 def _convert(file: Path, generator_only: bool) -> Converted:
-    """What the file becomes. ValueError names the file, and the option that would help."""
+    """Converts the file. Raises ValueError with the file's name, and a hint if an option helps."""
     from kyara.generation.importing.container import opened
     from kyara.generation.importing.convert import convert
     from kyara.generation.importing.values import ForeignError
@@ -130,7 +130,7 @@ license: {json.dumps(license)}
 What differs from the file:
 
 {notes}
-To train on:
+To fine-tune it:
 
     kyara train stylegan2 DATA --init THIS_FOLDER
 

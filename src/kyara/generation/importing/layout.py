@@ -1,4 +1,4 @@
-"""What the layouts of other programs have in common: networks as named tensors, and our Config from their shapes."""
+"""Code shared by the layouts of other programs: networks as named tensors, and our Config from their shapes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kyara.files.names import printable
 from kyara.generation.importing.values import ForeignError, ForeignObject, LazyTensor
 from kyara.models.stylegan2 import PRESETS, Config
 
-SUPPORTED = "supported is StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels"
+SUPPORTED = "only StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels, is supported"
 MOST_SIZES = 10
-"""Resolutions of a network at most: up to 2048 pixels."""
+"""Maximum number of resolutions of a network: up to 2048 pixels."""
 LONGEST = 100
-"""Characters of a tensor's or module's name at most."""
+"""Maximum length of a tensor's or module's name."""
 
 
 @dataclasses.dataclass
@@ -26,7 +26,7 @@ class Network:
     tensors: dict[str, LazyTensor]
     """Its tensors by name."""
     modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)
-    """Its modules by name, if the file has them."""
+    """Its modules by name, if the file contains them."""
 
 
 Names = Iterator[tuple[str, str]]
@@ -39,23 +39,23 @@ class Layout:
 
     program: str
     keys: tuple[str, str]
-    """Its names of the averaged generator and the discriminator."""
+    """Keys of the EMA generator and the discriminator."""
     extra: tuple[str, ...]
-    """Tensors of the generator that are stored beside it."""
+    """Keys of generator tensors that are stored outside of the generator."""
     network: Callable[[str, Any], Network]
-    """A network from its part of a file's value. ForeignError if it is not one."""
+    """(label, value under a key) -> Network. Raises ForeignError if the value is not a network."""
     config: Callable[[Network, Network | None], Config]
-    """Our Config of a generator and its discriminator. ForeignError if it is not supported."""
+    """(generator, discriminator) -> our Config. Raises ForeignError if it is not supported."""
     generator: Callable[[Config], Names]
-    critic: Callable[[Config], Names]
+    discriminator: Callable[[Config], Names]
     filter_gain: float
     """Sum of the generator's filters."""
     limit: Callable[[Network], float]
-    """The magnitude at which a network clamps activations; infinite if it does not."""
+    """The absolute value to which a network clamps activations; infinite if it does not."""
 
 
 def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, LazyTensor]:
-    """The tensors of a table. ForeignError names a value that is not a tensor."""
+    """Checks the keys and tensors of a dict. Raises ForeignError if a value is not a tensor."""
     for name, tensor in tensors.items():
         if not isinstance(name, str) or len(name) > LONGEST or not isinstance(tensor, LazyTensor):
             raise ForeignError(f"{label}.{shown(name)} is not a tensor")
@@ -69,8 +69,8 @@ def pair(ours: str, theirs: str) -> Names:
 
 
 def config_of(network: Network, channels: list[int], first: str, layers: int, **more: Any) -> Config:
-    """The numbers of a network with these `channels` from 4 pixels on, and `layers` in its mapping network, whose first
-    weights have the name `first`. Of training the numbers are those of the paper, at 256 pixels."""
+    """The Config of a network with these `channels` per resolution from 4 pixels upwards, and `layers` mapping layers,
+    the first of which has the weight `first`. Training hyperparameters are those of the paper for 256 pixels."""
     if not layers or not 0 < len(channels) <= MOST_SIZES:
         raise ForeignError(f"{network.label} has {len(channels)} sizes and {layers} mapping layers; {SUPPORTED}")
     w_dim, z_dim = shape_of(network, first, 2)
@@ -80,15 +80,15 @@ def config_of(network: Network, channels: list[int], first: str, layers: int, **
     sizes |= {"channel_base": base, "channel_max": max(channels)}
     config = PRESETS["paper256"].replace(data={"width": size, "height": size}, network={**sizes, **more})
     if channels != [config.channels(level) for level in range(len(channels))]:
-        told = ", ".join(map(str, channels))
+        counts = ", ".join(map(str, channels))
         raise ForeignError(
-            f"{network.label} has {told} channels from 4 pixels on; supported: a number over the size, up to a maximum"
+            f"{network.label} has {counts} channels from 4 pixels on; only min(base / size, maximum) is supported"
         )
     return config
 
 
 def shape_of(network: Network, name: str, sides: int) -> tuple[int, ...]:
-    """The shape of a tensor. ForeignError if it is missing or has another number of dimensions."""
+    """The shape of a tensor. Raises ForeignError if it is missing or does not have `sides` dimensions."""
     tensor = network.tensors.get(name)
     if tensor is None or len(tensor.shape) != sides:
         raise ForeignError(f"{network.label}.{name} is missing or does not have {sides} dimensions; {SUPPORTED}")
@@ -96,13 +96,13 @@ def shape_of(network: Network, name: str, sides: int) -> tuple[int, ...]:
 
 
 def shown(value: Any) -> str:
-    """A value from a file, for a message."""
+    """A value from a file, formatted for a message."""
     if isinstance(value, str | float | bool | None) or (isinstance(value, int) and value.bit_length() < 64):
         return printable(str(value)[:40])
     return f"a {type(value).__name__}"
 
 
 def listed(values: Iterable[Any], most: int = 12) -> str:
-    """Some of the names in a file, for a message."""
+    """The first names in a file, formatted for a message."""
     texts = [shown(value) for value in values]
     return ", ".join([*texts[:most], *["..."] * (len(texts) > most)]) or "nothing"

@@ -1,6 +1,5 @@
-"""NVIDIA's layout (stylegan2-ada-pytorch, and StyleGAN2 of the stylegan3 repository): modules, pickled with all their
-attributes. The file contains the source code of the modules, which is not run: so their attributes must be those of the
-known network."""
+"""NVIDIA's layout (stylegan2-ada-pytorch, and StyleGAN2 of the stylegan3 repository): pickled modules. The source code
+of the modules in the file is not executed; instead, their attributes must match those of the known network."""
 
 from __future__ import annotations
 
@@ -25,11 +24,11 @@ from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
 
 MOST_PARTS = 1000
-"""Modules of a network at most. One for 1024 pixels has 80."""
+"""Maximum number of modules of a network. A network for 1024 pixels has 80."""
 LEAST_CLAMP = 256
-"""Networks trained in half precision clamp activations to this range, ten times what occurs (Karras et al. 2020,
-"Training generative adversarial networks with limited data", on mixed precision). We do not clamp: a narrower range is
-refused, and whether activations reach this one is tested."""
+"""Networks trained in half precision clamp activations to this range, ten times the usual maximum (Karras et al. 2020,
+"Training generative adversarial networks with limited data", on mixed precision). Kyara does not clamp: networks with a
+narrower range are rejected, and conversion checks whether activations reach this one."""
 CLASSES: dict[str, dict[str, Any]] = {
     "Generator": {"c_dim": 0, "img_channels": 3},
     "MappingNetwork": {"c_dim": 0},
@@ -44,7 +43,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "DiscriminatorEpilogue": {"architecture": "resnet", "cmap_dim": 0},
     "MinibatchStdLayer": {"num_channels": 1},
 }
-"""The classes, and the required values of their attributes."""
+"""Class name -> required values of attributes."""
 
 
 def network(label: str, value: Any) -> Network:
@@ -60,7 +59,7 @@ def network(label: str, value: Any) -> Network:
         for part in tensors:
             found.tensors |= {f"{prefix}{name}": tensor for name, tensor in named(f"{label}.{path}", part).items()}
         if len(found.modules) + len(waiting) > MOST_PARTS or path.count(".") > 8:
-            raise ForeignError(f"{label} has more parts than any StyleGAN2")
+            raise ForeignError(f"{label} has more modules than any StyleGAN2")
     return found
 
 
@@ -70,21 +69,21 @@ def _contents(where: str, module: Any) -> list[dict[str, Any]]:
     if not isinstance(state, dict):
         raise ForeignError(f"{where} is not a module")
     if module.name not in CLASSES:
-        hint = "; StyleGAN3 is another network" if module.name == "SynthesisInput" else ""
-        raise ForeignError(f"{where} is a {shown(module.name)}, which is not known{hint}; {SUPPORTED}")
+        hint = "; StyleGAN3 is not supported" if module.name == "SynthesisInput" else ""
+        raise ForeignError(f"{where} has the unknown type {shown(module.name)}{hint}; {SUPPORTED}")
     found = []
     for part in (state.get("_modules"), state.get("_parameters"), state.get("_buffers")):
         if not isinstance(part, dict) or len(part) > MOST_PARTS:
             raise ForeignError(f"{where} is not a module")
         if not all(isinstance(name, str) and len(name) <= LONGEST for name in part):
-            raise ForeignError(f"{where} has parts without proper names")
+            raise ForeignError(f"{where} has children with invalid names")
         found.append({name: value for name, value in part.items() if value is not None})
     return found
 
 
-def config(generator: Network, critic: Network | None) -> Config:
-    """Our Config of a generator and its discriminator. ForeignError names the first attribute that would change
-    the pictures."""
+def config(generator: Network, discriminator: Network | None) -> Config:
+    """Our Config of a generator and its discriminator. Raises ForeignError for an attribute that would change the
+    pictures."""
     first, mapping = generator.modules.get("mapping.fc0"), generator.modules.get("mapping")
     lr = first.state.get("bias_gain") if first else None
     more: dict[str, Any] = {"mapping_lr_multiplier": lr if isinstance(lr, float) and lr > 0 else 1.0}
@@ -92,12 +91,12 @@ def config(generator: Network, critic: Network | None) -> Config:
     decay = mapping.state.get("w_avg_beta") if mapping else None
     if isinstance(decay, float) and 0 <= decay <= 1:
         more["w_avg_beta"] = decay
-    if critic is not None:
-        _check(critic, "Discriminator")
-        deviation = critic.modules.get("b4.mbstd")
+    if discriminator is not None:
+        _check(discriminator, "Discriminator")
+        deviation = discriminator.modules.get("b4.mbstd")
         group = deviation.state.get("group_size") if deviation else None
         if type(group) is not int or group < 1:
-            raise ForeignError(f"{critic.label}.b4.mbstd has no fixed group of pictures; {SUPPORTED}")
+            raise ForeignError(f"{discriminator.label}.b4.mbstd has no fixed group_size; {SUPPORTED}")
         more["mbstd_group_size"] = group
     layers = sum(name.startswith("mapping.fc") for name in generator.modules)
     sizes = sum(name.startswith("synthesis.b") and name.count(".") == 1 for name in generator.modules)
@@ -114,10 +113,10 @@ def _check(network: Network, kind: str, mapping_lr: float = 1.0) -> None:
         for attribute, value in _expected(network, path, mapping_lr):
             found = module.state.get(attribute)
             if not _same(found, value):
-                raise ForeignError(f"{where} has {attribute} {shown(found)}; here it must be {value}; {SUPPORTED}")
+                raise ForeignError(f"{where} has {attribute} {shown(found)}, expected {value}; {SUPPORTED}")
         clamp = module.state.get("conv_clamp")
         if clamp is not None and not (isinstance(clamp, int | float) and LEAST_CLAMP <= clamp < 1 << 32):
-            raise ForeignError(f"{where} has conv_clamp {shown(clamp)}; here it must be {LEAST_CLAMP} or more")
+            raise ForeignError(f"{where} has conv_clamp {shown(clamp)}, expected {LEAST_CLAMP} or more")
 
 
 def _expected(network: Network, path: str, mapping_lr: float) -> Iterator[tuple[str, Any]]:
@@ -171,7 +170,7 @@ def generator_names(config: Config) -> Names:
             yield from pair(f"{ours}.{here}.affine", f"{theirs}.{there}.affine")
 
 
-def critic_names(config: Config) -> Names:
+def discriminator_names(config: Config) -> Names:
     """Our names of the discriminator's tensors, and NVIDIA's."""
     yield from pair("d.from_rgb", f"b{4 << config.levels}.fromrgb")
     for level in range(1, config.levels + 1):
@@ -185,5 +184,5 @@ def critic_names(config: Config) -> Names:
 
 LAYOUT = Layout(
     program="NVIDIA", keys=("G_ema", "D"), extra=(), network=network, config=config,
-    generator=generator_names, critic=critic_names, filter_gain=1.0, limit=limit,
+    generator=generator_names, discriminator=discriminator_names, filter_gain=1.0, limit=limit,
 )  # fmt: skip

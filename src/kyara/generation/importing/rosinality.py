@@ -1,5 +1,5 @@
-"""The layout of rosinality's stylegan2-pytorch, which most editing tools share: state dicts. What they do not show is
-the same in all its networks."""
+"""The layout of rosinality's stylegan2-pytorch, used by most editing tools: state dicts. Hyperparameters that cannot be
+derived from them are the same in all its networks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kyara.generation.importing.values import ForeignError
 from kyara.models.stylegan2 import Config
 
 PARALLEL = "module."
-"""What begins every name in a network that was saved from torch.nn.DataParallel."""
+"""Prefix of all names in a network saved from torch.nn.DataParallel."""
 
 
 def network(label: str, value: Any) -> Network:
     """A network's tensors by name, without the prefix of DataParallel."""
     if not isinstance(value, dict):
-        raise ForeignError(f"{label} is not a table of tensors")
+        raise ForeignError(f"{label} is not a state dict")
     tensors = named(label, value)
     if tensors and all(name.startswith(PARALLEL) for name in tensors):
         tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return Network(label, tensors)
 
 
-def config(generator: Network, critic: Network | None) -> Config:
+def config(generator: Network, discriminator: Network | None) -> Config:
     """Our Config of a generator."""
     layers = sum(f"style.{i}.weight" in generator.tensors for i in range(1, 65))
     doublings = sum(f"convs.{2 * i + 1}.conv.weight" in generator.tensors for i in range(32))
@@ -54,7 +54,7 @@ def generator_names(config: Config) -> Names:
             yield from pair(f"{ours}.{here}.affine", f"{there}.conv.modulation")
 
 
-def critic_names(config: Config) -> Names:
+def discriminator_names(config: Config) -> Names:
     """Our names of the discriminator's tensors, and rosinality's."""
     yield from _conv("d.from_rgb", "convs.0")
     for level in range(1, config.levels + 1):
@@ -68,12 +68,12 @@ def critic_names(config: Config) -> Names:
 
 
 def _conv(ours: str, theirs: str, step: int = 0) -> Names:
-    """A convolution and its bias are two steps of a sequence, after a filter if it halves the size."""
+    """A convolution and its bias are two modules of a Sequential, after a blur if it downsamples."""
     yield f"{ours}.weight", f"{theirs}.{step}.weight"
     yield f"{ours}.bias", f"{theirs}.{step + 1}.bias"
 
 
 LAYOUT = Layout(
     program="rosinality", keys=("g_ema", "d"), extra=("latent_avg",), network=network, config=config,
-    generator=generator_names, critic=critic_names, filter_gain=4.0, limit=lambda _: math.inf,
+    generator=generator_names, discriminator=discriminator_names, filter_gain=4.0, limit=lambda _: math.inf,
 )  # fmt: skip

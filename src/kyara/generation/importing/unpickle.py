@@ -1,9 +1,9 @@
-"""Reading pickles that someone else made, as data.
+"""Reads untrusted pickles as data.
 
-A pickle is a program: Python's unpickler calls whatever it names. The machine here knows the instructions that build
-plain values, and calls nothing but the few functions of its own in `MEANINGS`; a pickle that names anything else is
-refused before it is used. Classes are never looked up: their objects become a `ForeignObject`, a name and attributes.
-The standard library (pickletools) decodes the instructions and runs none.
+A pickle is a program that can call any importable function. This interpreter supports only the opcodes that build plain
+values, and maps a few functions to safe replacements in `MEANINGS`; pickles with other globals are rejected. Classes
+are never imported: their instances become a `ForeignObject` with name and attributes. pickletools from the standard
+library decodes the opcodes without executing them.
 """
 
 from __future__ import annotations
@@ -31,28 +31,30 @@ from kyara.generation.importing.values import (
 )
 
 MOST_STEPS = 300_000
-"""Instructions that a pickle may have: each may cost some hundred bytes. A snapshot of NVIDIA's has 30,000."""
+"""Maximum number of opcodes, each of which may take some hundred bytes of memory. NVIDIA's snapshots have 30,000."""
 MOST_TEXT = 64 << 20
-"""Characters that a pickle may have. The source code in NVIDIA's snapshots has 100,000."""
+"""Maximum number of characters. The source code in NVIDIA's snapshots has 100,000."""
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""What PyTorch's format before 1.6 begins with: a pickle of one number."""
+"""Magic number of PyTorch's format before 1.6, as a pickle."""
 INNER = ("torch.storage", "_load_from_bytes")
-"""How a pickle holds a storage: as bytes in PyTorch's older format."""
+"""The function that loads a storage embedded in a pickle, as bytes in PyTorch's older format."""
 
 
 def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any] | None = None) -> Any:
-    """The value of the pickle at the file's position, which moves behind it. `persistent` says what a persistent id
-    stands for; without it there may be none. ForeignError says what is wrong with it."""
+    """Reads the pickle at the file's current position. `persistent` resolves persistent ids; without it they are
+    rejected. Raises ForeignError if the pickle is damaged or not allowed."""
     try:
         return _Machine(persistent).run(file)
     except ForeignError:
         raise
-    except Exception as error:  # whatever a damaged pickle can lead to, in here or in pickletools
-        raise ForeignError(f"damaged or no pickle ({printable(str(error)[:200]) or type(error).__name__})") from error
+    except Exception as error:  # damaged pickles raise arbitrary exceptions, here or in pickletools
+        raise ForeignError(
+            f"damaged, or not a pickle ({printable(str(error)[:200]) or type(error).__name__})"
+        ) from error
 
 
 class _Machine:
-    """The stack machine that a pickle is a program for, without the instructions that could do anything."""
+    """The pickle stack machine, restricted to opcodes without side effects."""
 
     def __init__(self, persistent: Callable[[Any], Any] | None) -> None:
         self.persistent = persistent
@@ -66,7 +68,7 @@ class _Machine:
         for steps, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             length += len(argument) if isinstance(argument, str) else 0
             if steps > MOST_STEPS or length > MOST_TEXT:
-                raise ForeignError("far longer than the description of a network can be")
+                raise ForeignError("far longer than the pickle of any network")
             name = opcode.name
             if name == "STOP":
                 return self.stack.pop()
@@ -77,13 +79,13 @@ class _Machine:
             elif name in _STEPS:
                 _STEPS[name](self, argument)
             elif name not in ("PROTO", "FRAME"):
-                raise ForeignError(f"the instruction {name} has no place in the description of a network")
+                raise ForeignError(f"the opcode {name} is not allowed")
         raise ForeignError("truncated")
 
-    # Instructions on values.
+    # Opcodes that build values.
 
     def top(self) -> list[Any]:
-        """The values above the last mark, which goes."""
+        """Pops the last mark and the values above it."""
         found, self.stack = self.stack, self.marked.pop()
         return found
 
@@ -100,40 +102,40 @@ class _Machine:
     def extend(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise ForeignError("damaged: something is added to what is not a list")
+            raise ForeignError("damaged: appends to a value that is not a list")
         target.extend(values)
 
     def update(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict):
-            raise ForeignError("damaged: something is set in what is not a table")
+            raise ForeignError("damaged: sets an item of a value that is not a dict")
         target.update(table(zip(values[::2], values[1::2], strict=True)))
 
     def remember(self, key: int | None) -> None:
         self.memo[len(self.memo) if key is None else key] = self.stack[-1]
 
-    # Instructions that would call something.
+    # Opcodes that refer to or call functions.
 
     def name(self, module: str, name: str) -> None:
         known = (module, name) in MEANINGS or (module == "torch" and name in DTYPES)
         if (module, name) == INNER and self.persistent is not None:
-            raise ForeignError("damaged: numbers inside of numbers")
+            raise ForeignError("damaged: nested storages")
         if not known:
             if module.startswith("dnnlib.tflib"):
-                raise ForeignError("a network for TensorFlow; convert it with the legacy.py of NVIDIA's newer programs")
+                raise ForeignError("a TensorFlow network; convert it with legacy.py of NVIDIA's newer programs")
             raise ForeignError(
-                f"it names {Name(module, name)}, which weights do not need; nothing of it was run. "
-                "Do not open this file with other programs unless you trust whoever made it"
+                f"it refers to {Name(module, name)}, which weights do not need; no code was executed. "
+                "Do not open this file with other programs unless you trust its author"
             )
         self.stack.append(Name(module, name))
 
     def call(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise ForeignError("it calls something that is no function; nothing of it was run")
+            raise ForeignError("it calls a value that is not a function; no code was executed")
         meaning = MEANINGS.get((function.module, function.name))
         if meaning is None:
-            raise ForeignError(f"it calls {function}, which is only a name here")
+            raise ForeignError(f"it calls {function}, which is not allowed")
         self.stack.append(meaning(*arguments))
 
     def build(self, _: object) -> None:
@@ -142,11 +144,11 @@ class _Machine:
         if isinstance(target, ForeignObject):
             target.state = state
         elif not (isinstance(target, dict) and isinstance(state, dict) and set(state) == {"_metadata"}):
-            raise ForeignError("it gives attributes to something that has none")
+            raise ForeignError("it sets attributes of a value that has none")
 
     def persist(self, _: object) -> None:
         if self.persistent is None:
-            raise ForeignError("it refers to something outside itself")
+            raise ForeignError("it contains a persistent id")
         self.stack.append(self.persistent(self.stack.pop()))
 
 
@@ -161,7 +163,7 @@ _FRESH: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
-    "EMPTY_SET": list,  # nothing here needs the difference, and a list asks no element for its hash
+    "EMPTY_SET": list,  # sets are read as lists, to avoid hashing untrusted elements
 }
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "MARK": _Machine.mark,
@@ -208,22 +210,22 @@ MEANINGS: dict[tuple[str, str], Callable[..., Any] | None] = {
     **{(f"numpy.{core}.multiarray", "scalar"): scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: ForeignObject("ndarray") for core in ("core", "_core")},
 }
-"""What is done for the functions and classes that a pickle may name; None if it must not call them."""
+"""Allowed global -> its safe replacement; None if it must not be called."""
 
 
 def read_storage(content: Any) -> Storage:
-    """What torch.storage._load_from_bytes means: a storage in PyTorch's older format inside a pickle."""
+    """Replacement of torch.storage._load_from_bytes: reads a storage in PyTorch's older format inside a pickle."""
     if not isinstance(content, bytes) or not content.startswith(LEGACY):
-        raise ForeignError("damaged: numbers in a format that is not PyTorch's")
+        raise ForeignError("damaged: an embedded storage is not in PyTorch's format")
     found = read_legacy(io.BytesIO(content))
     if not isinstance(found, Storage):
-        raise ForeignError("damaged: no numbers where they should be")
+        raise ForeignError("damaged: an embedded value is not a storage")
     return found
 
 
 def read_legacy(file: BinaryIO) -> Any:
-    """The value of a file in PyTorch's format before 1.6: its first number, three small pickles, the value, the keys of
-    its storages, and for each its length and its bytes, which are read when they are needed."""
+    """The value of a file in PyTorch's format before 1.6: magic number, protocol version, system info, value and
+    storage keys as pickles, and then the length and the bytes of each storage, which are read lazily."""
     storages: dict[str, Storage] = {}
 
     def persistent(identifier: Any) -> Storage:
@@ -233,9 +235,9 @@ def read_legacy(file: BinaryIO) -> Any:
     file.seek(len(LEGACY))
     version, system, value, keys = (read_pickle(file, persistent) for _ in range(4))
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise ForeignError("PyTorch's older format, in a version that is not known")
+        raise ForeignError("an unknown version of PyTorch's older format")
     if not isinstance(keys, list) or sorted(map(text, keys)) != sorted(storages):
-        raise ForeignError("damaged: its list of numbers is not what it refers to")
+        raise ForeignError("damaged: the list of storage keys does not match the storages")
     for key in keys:
         storage = storages[key]
         size, start = storage.count * storage.dtype.itemsize, file.tell() + 8
