@@ -68,8 +68,8 @@ class Metric(NamedTuple):
 FRECHET = Metric("frechet", "Fréchet distance", "lower")
 KID = Metric("kid", "KID", "lower", lowest=None)  # unbiased, so it may be slightly negative
 PRECISION = Metric("precision", "precision: pictures that look real", "higher", 1.0)
-RECALL = Metric("recall", "recall: real pictures within reach", "higher", 1.0)
-DENSITY = Metric("density", "density: how far inside the real pictures", "higher")
+RECALL = Metric("recall", "recall: real pictures that are covered", "higher", 1.0)
+DENSITY = Metric("density", "density: how close to the real pictures", "higher")
 COVERAGE = Metric("coverage", "coverage: real pictures with a picture nearby", "higher", 1.0)
 UNIQUENESS = Metric("uniqueness", "uniqueness: relative distance to the nearest real", "near 1")
 COPIES = Metric("copies", "copies of a real picture", "lower", 1.0)
