@@ -17,7 +17,7 @@ from kyara.files import pictures
 FFHQ = 1.0
 """Zoom of FFHQ's own frame, which networks trained on that dataset expect."""
 PORTRAIT = 0.78
-"""Zoom of Kyara's frame: a face fills it as in the drawings, so a small network spends its capacity on the face."""
+"""Zoom of Kyara's frame: the face fills it as in the drawings, so that a small network spends its capacity on it."""
 LARGEST = 1024
 """Maximum side of the square in pixels; a larger one is reduced."""
 COARSE = 1.25
@@ -27,9 +27,9 @@ MARGIN = 4
 
 
 def square(eyes: np.ndarray, mouth: np.ndarray, zoom: float = PORTRAIT) -> tuple[np.ndarray, np.ndarray]:
-    """The frame of a face: its centre (2,), and the vector (2,) from there to the middle of its right side.
+    """The frame of a face: its centre (2,), and the vector (2,) from the centre to the middle of its right side.
 
-    `eyes` (2, 2) are the centres of the eyes and `mouth` (2, 2) its corners, of an upright face the left one first. If
+    `eyes` (2, 2) are the centres of the eyes and `mouth` (2, 2) its corners, left one first for an upright face. If
     all points coincide, the frame has no size."""
     between, down = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
     right = between - _turned(down)  # both indicate the right; their sum is robust to a turned head
