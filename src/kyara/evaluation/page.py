@@ -17,10 +17,8 @@ from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
 from kyara.files.pictures import encode_webp, resize
 
-SIDE = 128
-"""Maximum length of the longer side of a picture on the page, in pixels."""
-STRIP = 12
-"""Number of seeds shown of each model in one row."""
+SIDE = 128  # Maximum length of the longer side of a picture on the page, in pixels
+STRIP = 12  # Number of seeds shown of each model in one row
 STYLE = Path(__file__).with_name("compare.css")
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
