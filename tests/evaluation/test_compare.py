@@ -80,7 +80,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert table["ranked_by"] == "kid" and first <= second
     assert "safetensors" in table["models"][2]["error"] and "no config.json" in table["models"][3]["error"]
     assert f"({order[0]}) is the best: KID" in table["verdict"]
-    assert "not trained equally long: 0.3 to 0.4" in table["verdict"] and "2 of 4 could not" in table["verdict"]
+    assert "training lengths differ: 0.3 to 0.4" in table["verdict"] and "2 of 4 could not" in table["verdict"]
     assert table["verdict"] in text and "empty" in text
     assert table["command"].startswith(f"kyara compare {paths[0]} {paths[1]} {paths[2]} {paths[3]} --data {faces}")
 

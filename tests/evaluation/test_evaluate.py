@@ -140,7 +140,7 @@ def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_
     evaluate(generator, count=5, out=out, force=True)
     assert json.loads(out.read_text())["a"]["count"] == 5
     (tmp_path / "thesis.json").write_text('{"chapter": 1}')
-    with pytest.raises(FileExistsError, match="holds something else"):
+    with pytest.raises(FileExistsError, match="contains other data"):
         evaluate(generator, count=4, out=tmp_path / "thesis.json", force=True)
     assert json.loads((tmp_path / "thesis.json").read_text()) == {"chapter": 1}
 

@@ -132,7 +132,7 @@ def test_sscd_takes_what_the_network_says_it_takes(layout: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["vgg16:/nowhere", "vgg16", "dinov2:/nowhere"])
 def test_weights_that_are_not_there(name: str) -> None:
-    with pytest.raises(ValueError, match="no such file; write NAME:PATH"):
+    with pytest.raises(ValueError, match="no such file; give NAME:PATH"):
         load_extractor(name, CPU)
 
 

@@ -171,7 +171,7 @@ def test_without_out_galleries_are_numbered(cartoon: Path, folder: Path, tmp_pat
     monkeypatch.chdir(tmp_path)
     result = translate(str(cartoon), folder / "one.png", dry_run=True)
     assert (result.out, result.dry_run) == (Path("galleries/00000-translate-cartoon"), True)
-    assert str(result) == f"would translate 1 picture by {cartoon}, to {result.out}" and not result.out.exists()
+    assert str(result) == f"would translate 1 picture with {cartoon}, to {result.out}" and not result.out.exists()
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path) -> No
 
 def test_masks_that_do_not_fit(inpainting: Path, folder: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "mask.png", mask_of(drawn_picture(0, 30)))
-    with pytest.raises(ValueError, match="size differs.* 30x30 and 48x48"):
+    with pytest.raises(ValueError, match=r"size differs.* 30x30 and 48x48"):
         translate(str(inpainting), folder / "a.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
     with pytest.raises(ValueError, match="white in the holes"):
         translate(str(inpainting), folder / "a.png", out=tmp_path / "out")

@@ -292,7 +292,7 @@ def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> Non
     for out in (folder, folder / "inside", tmp_path):
         with pytest.raises((ValueError, FileExistsError)):
             prepare(folder, out, size="32", force=True)
-    with pytest.raises(FileNotFoundError, match="make it first"):
+    with pytest.raises(FileNotFoundError, match="create it first"):
         prepare(folder, tmp_path / "no" / "out", size="32")
     assert (tmp_path / "mine" / "a.png").exists() and len(list(folder.iterdir())) == 12
 
@@ -462,7 +462,7 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
 
 
 def test_an_unknown_detector_is_named_with_the_known_ones(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .* ffhq, photo.*cut the faces out"):
+    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .* ffhq, photo.*crop faces"):
         prepare(folder, tmp_path / "out", detect="anime")
 
 

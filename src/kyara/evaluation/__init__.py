@@ -1,1 +1,1 @@
-"""How good pictures are: features, the scores made of them, and models side by side."""
+"""Evaluation of pictures: features, metrics and comparison of models."""

@@ -26,8 +26,8 @@ def folder() -> Path:
 
 
 def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Arrays]) -> Arrays:
-    """The arrays that are stored for this `key`, or else those of `compute`, which are then stored. A damaged file is
-    computed again. Nothing is stored without a key, or if the folder cannot be written."""
+    """Returns the cached arrays of this `key`, or computes and caches them. Damaged files are recomputed. Nothing is
+    cached if `key` is None or the folder is not writable."""
     if key is None:
         return compute()
     text = json.dumps(key, sort_keys=True)
@@ -50,8 +50,8 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def identity(dataset: Dataset) -> str:
-    """A key for the content of a dataset: its fingerprint and, for a folder, which has no checksums, the times of last
-    change of its files."""
+    """A cache key for the content of a dataset: its fingerprint, and for a folder, which has no checksums, the
+    modification times of its files."""
     if dataset.path.is_file():
         return dataset.fingerprint
     changed = [(dataset.path / name).stat().st_mtime_ns for name in dataset.names]

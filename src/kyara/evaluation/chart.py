@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script and no library; colours and fonts come from the style of the page."""
+"""Charts as inline SVG, without scripts or libraries; colours and fonts come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 560, 250
 RIGHT, TOP, BOTTOM = 14, 12, 34
-DIGIT = 6.6
-"""Width of a digit of the labels of an axis, at least: 11 px in any usual font."""
-POINTS = 240
-"""Points of a curve, at most: more than can be seen at this width."""
-COLOURS = 8
-"""Colours that the style defines, --c0 to --c7; further series start again."""
+DIGIT = 6.6  # Minimum width of a digit in axis labels, at a font size of 11 px
+POINTS = 240  # Maximum number of points of a curve
+COLOURS = 8  # Number of colours in the style sheet, --c0 to --c7; further series reuse them
 
 
 class Curve(NamedTuple):
     name: str
     colour: int
-    points: Sequence[tuple[float, float]]
-    """(x, y), x ascending."""
+    points: Sequence[tuple[float, float]]  # (x, y), x ascending
 
 
 class Interval(NamedTuple):
@@ -52,7 +48,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> str:
-    """Curves with common axes; an empty text if no curve has two points."""
+    """Curves with common axes; an empty string if no curve has two points."""
     thinned = (curve._replace(points=thin(curve.points)) for curve in curves)
     drawn = [curve for curve in thinned if len(curve.points) > 1]
     if not drawn:
@@ -86,8 +82,8 @@ def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> str:
 
 
 def interval_chart(rows: Sequence[Interval], title: str, note: str) -> str:
-    """A dot with its interval for each row. Names and values are text of the page above each row: the browser breaks
-    long ones, so that no label is cut, whatever its length and font."""
+    """A dot with its interval for each row. Names and values are HTML text above each row, so that the browser wraps
+    long labels."""
     low, high = min(0.0, *(row.low for row in rows)), max(row.high for row in rows)
     high = high if high > low else low + 1
     side, height, middle = 30, 18, 9

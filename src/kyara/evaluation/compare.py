@@ -1,4 +1,4 @@
-"""The verb `kyara compare`: trained models side by side, on one page."""
+"""The verb `kyara compare`: compares trained models on one page."""
 
 from __future__ import annotations
 
@@ -25,26 +25,22 @@ Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
 
 @dataclasses.dataclass(frozen=True)
 class CompareResult(verbs.Result):
-    """What comparison.json holds."""
+    """Result of `compare`; comparison.json has the same content."""
 
     out: Path
     kyara: str
     command: str
-    data: dict[str, Any]
-    """The real pictures: path, fingerprint, count."""
-    features: dict[str, str]
-    """Name and hash of the feature extractor."""
+    data: dict[str, Any]  # The real pictures: path, fingerprint, count
+    features: dict[str, str]  # Name and hash of the feature extractor
     resizer: str
     count: int
     draws: int
     truncation: float
-    ranked_by: str
-    """frechet, or kid for fewer than 2,048 pictures."""
+    ranked_by: str  # frechet, or kid for fewer than 2,048 pictures
     verdict: str = ""
     real: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Scores of some of the real pictures against the others: the best that a model can reach."""
-    models: tuple[ModelReport, ...] = ()
-    """Best first; then untrained ones; then those that could not be measured."""
+    """Scores of one part of the real pictures against the others: the best score that a model can expect."""
+    models: tuple[ModelReport, ...] = ()  # Best first; then untrained ones; then those that could not be measured
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -76,16 +72,16 @@ def compare(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> CompareResult:
-    """Write one page that shows trained models side by side and names the best one.
+    """Compare trained models on one page and determine the best one.
 
-    The page is a single file; comparison.json beside it holds the same numbers. A model that cannot be measured does
+    The page is a single file; comparison.json contains the same numbers. A model that cannot be measured does
     not stop the others: the page shows its error.
 
     Args:
-        runs: Run folders, or any generators: Checkpoints' folders, builtin:NAME or hf-hub:OWNER/NAME.
-        data: The real pictures: a Dataset of any form.
-        count: Number of pictures of each model in one draw.
-        draws: Number of draws, each with other seeds: intervals are computed over draws.
+        runs: Run folders or other generators: Checkpoint folders, builtin:NAME or hf-hub:OWNER/NAME.
+        data: The real pictures: a Dataset in any form.
+        count: Number of pictures per model and draw.
+        draws: Number of draws with different seeds, from which confidence intervals are computed.
     """
     command = verbs.command_line(compare, locals())
     if not runs:
@@ -127,7 +123,7 @@ def compare(
     sheets = measure(models, networks, real, count=count, draws=draws, truncation=truncation)
     ranked = rank(models, by)
     result = dataclasses.replace(result, verdict=verdict(ranked, by), real=scores_of_reals, models=tuple(ranked))
-    free_folder(out, TABLE, force=True)  # checked before the work; the older one is kept until now
+    free_folder(out, TABLE, force=True)  # checked above; an earlier result is kept until here
     shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
     shared.write_text(out / TABLE, shared.to_json(result))
     return result
@@ -141,7 +137,7 @@ def rank(models: Sequence[ModelReport], by: str) -> list[ModelReport]:
 
 
 def verdict(models: Sequence[ModelReport], by: str) -> str:
-    """Says which of the ranked models is the best, in a few sentences."""
+    """A summary in a few sentences of which ranked model is the best."""
     measured = [model for model in models if not model.error]
     trained = [model for model in measured if not model.untrained]
     none = "No model that could be measured is trained." if measured else "No model could be measured."
@@ -161,8 +157,8 @@ def _best(ranked: Sequence[ModelReport], by: str) -> str:
     text += f", followed by {title(ranked[1])} with {with_interval(ranked[1].scores[by])}."
     low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
     if low is None or high is None:
-        return f"{text} One draw does not tell whether the difference is chance; use --draws 3."
-    return f"{text} The intervals {'overlap: the difference may be chance' if low <= high else 'do not overlap'}."
+        return f"{text} One draw cannot show whether the difference is significant; use --draws 3."
+    return f"{text} The intervals {'overlap: the difference may be random' if low <= high else 'do not overlap'}."
 
 
 def _differences(ranked: Sequence[ModelReport]) -> list[str]:
@@ -170,7 +166,7 @@ def _differences(ranked: Sequence[ModelReport]) -> list[str]:
     sets = {str(m.about["data"].get("fingerprint")) for m in ranked if isinstance(m.about.get("data"), dict)}
     found = []
     if len(lengths) > 1:
-        found.append(f"They were not trained equally long: {min(lengths):g} to {max(lengths):g} kimg.")
+        found.append(f"Their training lengths differ: {min(lengths):g} to {max(lengths):g} kimg.")
     if len(sets) > 1:
         found.append("They were not all trained on the same data.")
     return found

@@ -1,4 +1,4 @@
-"""The verb `kyara evaluate`: how good pictures are, or the pictures of a generator."""
+"""The verb `kyara evaluate`: scores pictures, or the pictures of a generator."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 class EvaluateResult(verbs.Result):
     """The scores of a set of pictures."""
 
-    kyara: str
-    """The version of Kyara."""
+    kyara: str  # The version of Kyara
     a: dict[str, Any]
-    """The pictures: kind, path, count; of files what was left out; of a generator checkpoint, seeds and truncation."""
-    b: dict[str, Any] | None
-    """The real pictures: path, fingerprint, count."""
+    """The pictures: kind, path, count; for files also left_out; for a generator checkpoint, seeds and truncation."""
+    b: dict[str, Any] | None  # The real pictures: path, fingerprint, count
     scores: tuple[Score, ...] = ()
     warnings: tuple[str, ...] = ()
     dry_run: bool = False
@@ -75,14 +73,14 @@ def evaluate(
 ) -> EvaluateResult:
     """Score pictures, or the pictures of a generator, against real ones.
 
-    Without B only the scores that need no real pictures are computed: diversity, distortion and attributes. Features
+    Without B, only scores that need no real pictures are computed: diversity, distortion and attributes. Features
     of real pictures are cached in ~/.cache/kyara.
 
     Args:
-        a: What is scored: a Gallery, a folder or .zip of pictures, or a generator (a Checkpoint's folder,
+        a: The pictures to score: a Gallery, a folder or .zip of pictures, or a generator (a Checkpoint's folder,
             builtin:NAME or hf-hub:OWNER/NAME).
-        b: The real pictures: a Dataset of any form.
-        count: Number of pictures of A; by default all, or seeds 0 to 2047 of a generator.
+        b: The real pictures: a Dataset in any form.
+        count: Number of pictures of A; by default all, or seeds 0 to 2047 for a generator.
     """
     common = None if size is None else parse_size(size)
     if out is not None:
@@ -102,7 +100,7 @@ def evaluate(
     def result(n: int, m: int, scores: tuple[Score, ...] = ()) -> EvaluateResult:
         about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
         few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
-        warning = f"{few}: the Fréchet distance then depends mostly on their number; rely on KID"
+        warning = f"{few}: the Fréchet distance is strongly biased for so few; use KID"
         warnings = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
         return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
 
@@ -117,9 +115,9 @@ def evaluate(
 
 
 def check_report(path: Path, force: bool) -> None:
-    """FileExistsError unless a report may be written to `path`; only an older report is replaced, with `force`."""
+    """Raises FileExistsError if `path` exists, unless it is an earlier report and `force` is set."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}; make it first")
+        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
         raise FileExistsError(f"--out {path}: is a folder; give the name of a file")
     if not path.exists():
@@ -129,6 +127,6 @@ def check_report(path: Path, force: bool) -> None:
     except (OSError, ValueError, TypeError):
         ours = False
     if not ours:
-        raise FileExistsError(f"--out {path}: holds something else; choose another name")
+        raise FileExistsError(f"--out {path}: contains other data; choose another name")
     if not force:
-        raise FileExistsError(f"--out {path}: exists already; add --force to replace it, or choose another name")
+        raise FileExistsError(f"--out {path}: already exists; add --force to replace it, or choose another name")

@@ -1,4 +1,4 @@
-"""Feature extractors, by name: networks whose features the distances between two sets of pictures are measured in.
+"""Feature extractors by name: networks in whose feature space distances between sets of pictures are measured.
 
     builtin:tagger           spatial means of each stage of the tagger, trained on drawn faces: the default
     builtin:distortion       penultimate layer of the recogniser; a path selects any Checkpoint of this kind
@@ -8,8 +8,7 @@
     inception:PATH           pool3 of the Inception network of published FID, through torch-fidelity
 
 PATH#SHA256 also checks the file. Scores are comparable only with the same features, weights and sizes, so each score
-records them.
-"""
+records them."""
 
 from __future__ import annotations
 
@@ -32,16 +31,14 @@ from kyara.models import load
 from kyara.models.base import Scorer, Tagger
 
 DINOV2 = "facebook/dinov2-base"
-DINOV2_SIDE, SSCD_SIDE = 224, 320
-"""The sides that their authors resize pictures to."""
+DINOV2_SIDE, SSCD_SIDE = 224, 320  # Input sizes used by their authors
 INCEPTION_SHA256 = "6726825d"
 """First digits of the SHA-256 of weights-inception-2015-12-05, part of the published file name."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet, for pictures in [0, 1]."""
 
 T = TypeVar("T")
-Size = tuple[int, int]
-"""(width, height) in pixels."""
+Size = tuple[int, int]  # (width, height) in pixels
 
 
 @dataclass(frozen=True)
@@ -49,19 +46,16 @@ class FeatureExtractor:
     """A network that computes features of pictures (B, 3, H, W) in [-1, 1]."""
 
     name: str
-    hash: str
-    """First 16 hexadecimal digits of the SHA-256 of the file of weights."""
+    hash: str  # First 16 hexadecimal digits of the SHA-256 of the weights file
     device: torch.device
-    embed: Callable[[Tensor], Tensor]
-    """Pictures -> features (B, F)."""
-    size: Size | None = None
-    """Input size of the network; None accepts any."""
+    embed: Callable[[Tensor], Tensor]  # Pictures -> features (B, F)
+    size: Size | None = None  # Input size of the network; None if it accepts any size
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
-    """LPIPS of pairs of pictures, (B,), if the network has it."""
+    """LPIPS of pairs of pictures, (B,), if the network supports it."""
 
     @property
     def label(self) -> str:
-        """Name and weights, as scores record them."""
+        """Name and hash of the weights, for the record of a score."""
         return f"{self.name} {self.hash[:8]}"
 
     def resize(self, picture: np.ndarray, size: Size) -> np.ndarray:
@@ -78,13 +72,13 @@ class FeatureExtractor:
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Features (B, F) float32 of resized pictures (B, H, W, 3) uint8."""
-        # TF32, the default of cuDNN, would keep only ten bits.
+        # Disable TF32, the default of cuDNN, which has only ten mantissa bits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.embed(to_float(pictures).to(self.device)).float().cpu().numpy()
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
-    """The extractor of that name. ValueError or CheckpointError says what is missing and what to do."""
+    """Loads the extractor of that name. Raises ValueError or CheckpointError with a hint if it cannot be loaded."""
     kind, _, rest = name.partition(":")
     loaders = {"vgg16": _vgg16, "sscd": _sscd, "dinov2": _dinov2, "inception": _inception}
     if kind in loaders:
@@ -165,11 +159,11 @@ def _inception(name: str, rest: str, device: torch.device) -> FeatureExtractor:
 
 
 def _file(name: str, rest: str) -> tuple[Path, str]:
-    """The file of PATH#SHA256 and the first 16 digits of its hash. ValueError if it is missing or has another hash."""
+    """The file of PATH#SHA256 and the first 16 digits of its hash. Raises ValueError if it is missing or differs."""
     where, _, pin = rest.partition("#")
     path = Path(where)
     if not where or not path.is_file():
-        raise ValueError(f"--features {name}: no such file; write NAME:PATH with the path of the weights")
+        raise ValueError(f"--features {name}: no such file; give NAME:PATH with the path of the weights")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(pin.lower()):
@@ -196,7 +190,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class RowBuffer:
-    """An array (N, ...) of at most `total` rows, filled in place: memory holds the rows once."""
+    """A preallocated array (N, ...) of at most `total` rows."""
 
     def __init__(self, total: int) -> None:
         self.total, self.count = total, 0

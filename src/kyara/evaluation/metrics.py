@@ -1,5 +1,5 @@
 """Metrics on arrays: features (N, F), class probabilities (N, C), pictures (N, H, W, 3). Computed in float64. "Higher"
-and "lower" say which is better."""
+or "lower" in a docstring means that higher or lower values are better."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import torch
 from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, update_nearest
 from kyara.nn.losses import gaussian_frechet
 
-SEED = 2020
-"""Seed of random subsets, torch-fidelity's: the same subsets are drawn."""
+SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
 PRECISION_K, DENSITY_K = 3, 5
-"""The neighbour whose distance is the radius, for precision and recall, and for density and coverage, as published."""
-COPY_RATIO = 0.5
-"""The ratio of `uniqueness` below which a picture counts as a copy."""
+"""Number of neighbours k for precision and recall, and for density and coverage, as published."""
+COPY_RATIO = 0.5  # The ratio of `uniqueness` below which a picture counts as a copy
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -34,7 +32,7 @@ class Estimate(NamedTuple):
         return cls(value, value - margin, value + margin)
 
     def clipped(self, lowest: float | None, highest: float | None) -> Estimate:
-        """The same with the interval inside the range that the metric can take; None is no limit."""
+        """A copy with the interval clipped to the range of the metric; None means no limit."""
         if self.low is None or self.high is None:
             return self
         low = self.low if lowest is None else max(self.low, lowest)
@@ -93,7 +91,7 @@ def inception_score(probabilities: np.ndarray, *, splits: int = 10) -> Estimate:
 
 
 def random_pairs(count: int, pairs: int) -> np.ndarray:
-    """Pairs of different numbers below `count`, (pairs, 2), the same ones at every call."""
+    """Pairs of different numbers below `count`, (pairs, 2); deterministic."""
     if count < 2:
         raise ValueError(f"diversity needs at least 2 pictures, not {count}")
     random = np.random.RandomState(SEED)
@@ -143,20 +141,17 @@ class Prdc(NamedTuple):
 
     precision: float
     """Share of fakes within the radius of some real, its distance to the 3rd neighbour (Kynkäänniemi et al. 2019)."""
-    recall: float
-    """Share of reals within the radius of some fake."""
+    recall: float  # Share of reals within the radius of some fake
     density: float
-    """Mean number of reals within whose radius, the distance to the 5th neighbour, a fake lies, divided by 5 (Naeem et
-    al. 2020). May exceed 1."""
-    coverage: float
-    """Share of reals with a fake within that radius."""
-    nearest: np.ndarray
-    distance: np.ndarray
-    """The real nearest to each fake, (N,) int64, and its distance, (N,)."""
+    """Mean number of reals whose radius (distance to the 5th neighbour) contains a fake, divided by 5 (Naeem et al.
+    2020). May exceed 1."""
+    coverage: float  # Share of reals with a fake within that radius
+    nearest: np.ndarray  # (N,) int64: index of the nearest real of each fake
+    distance: np.ndarray  # (N,): distance to the nearest real
 
 
 def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Prdc:
-    """Of features (N, F) and (M, F), and `neighbour_distances` of each."""
+    """Computes `Prdc` of features (N, F) and (M, F), given the `neighbour_distances` of each."""
     fake_radius = np.square(fake_distances[:, PRECISION_K - 1])
     real_radius, density_radius = (np.square(real_distances[:, k - 1]) for k in (PRECISION_K, DENSITY_K))
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
@@ -174,9 +169,9 @@ def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_di
 
 
 def uniqueness(found: Prdc, real_distances: np.ndarray) -> tuple[float, float]:
-    """How new the pictures are: the median of a ratio, and the share of copies, with a ratio below COPY_RATIO: the
-    distance of a picture to the nearest real one, divided by the distance of that real one to its nearest neighbour
-    among the reals (after Alaa et al. 2022). A generator that does not copy reaches about 1."""
+    """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, and the share of copies, whose ratio is
+    below COPY_RATIO. The ratio is the distance of a picture to the nearest real one, divided by the distance of that
+    real one to its nearest real neighbour. A generator that does not copy reaches about 1."""
     own = real_distances[found.nearest, 0]
     typical = float(np.median(real_distances[:, 0])) or 1.0
     ratio = found.distance / np.where(own > 0, own, typical)  # duplicates in the data give no scale

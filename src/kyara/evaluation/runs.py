@@ -1,5 +1,5 @@
-"""The models of a comparison: what their folders say (settings, training curves), scores of draws of their pictures,
-and the pictures that the page shows."""
+"""The models of a comparison: settings and training curves from their folders, scores of several draws, and the
+pictures for the page."""
 
 from __future__ import annotations
 
@@ -23,35 +23,30 @@ from kyara.files.names import printable
 from kyara.generation.sampler import load_generator
 from kyara.training.log import STATS
 
-SHEET, EXTREMES = 36, 8
-"""Pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
+SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
 
 
 @dataclass
 class ModelReport:
-    """What is known of one model."""
+    """Description and scores of one model."""
 
     name: str
     path: str
-    error: str | None = None
-    """Why it could not be measured."""
-    untrained: bool = False
-    """Whether these are the weights of 0 kimg."""
+    error: str | None = None  # Why it could not be measured
+    untrained: bool = False  # Whether the weights are those at 0 kimg
     model: str = ""
     checkpoint: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
-    """Of the network that makes the pictures: the averaged one, if there is one, or else the model."""
+    """Number of parameters of the network that generates pictures: the EMA generator if there is one, or the model."""
     training: dict[str, float] = field(default_factory=dict)
-    """kimg of the checkpoint, and trained_kimg, seconds and images_per_second of the run as far as they were logged."""
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Name -> (kimg, value)."""
+    """kimg of the checkpoint, and if logged, trained_kimg, seconds and images_per_second of the run."""
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # Name -> (kimg, value)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> a Score as a mapping, with `draws`, the value of each draw."""
     best: list[tuple[int, float]] = field(default_factory=list)
-    worst: list[tuple[int, float]] = field(default_factory=list)
-    """(seed, score of the distortion recogniser)."""
+    worst: list[tuple[int, float]] = field(default_factory=list)  # (seed, score by builtin:distortion)
 
     @property
     def size(self) -> Size:
@@ -59,8 +54,8 @@ class ModelReport:
 
 
 def short_names(runs: Sequence[str]) -> list[str]:
-    """A short name for each run: that of its folder, with the run's for a snapshot, or the whole path where two are
-    equal. ValueError if a run is given twice."""
+    """A short name for each run: the folder's name, for a snapshot with the run's name, or the whole path if two are
+    equal. Raises ValueError if a run is given twice."""
     if len(set(runs)) < len(runs):
         raise ValueError("RUNS: a run is given twice; give each once")
     parts = [Path(run).parts for run in runs]
@@ -69,7 +64,7 @@ def short_names(runs: Sequence[str]) -> list[str]:
 
 
 def describe(report: ModelReport) -> None:
-    """Fills in what the folder says."""
+    """Reads settings and training curves from the model's folder."""
     rows = read_stats(checkpoint.find(report.path) / STATS)
     for row in rows:
         for name in row:
@@ -93,7 +88,7 @@ def describe(report: ModelReport) -> None:
 
 
 def read_stats(path: Path) -> list[dict[str, float]]:
-    """The lines of stats.jsonl with their finite numbers; damaged lines are skipped."""
+    """The finite numbers in each line of stats.jsonl; damaged lines are skipped."""
     if not path.is_file():
         return []
     rows = []
@@ -108,7 +103,7 @@ def read_stats(path: Path) -> list[dict[str, float]]:
 
 
 def training_speed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Duration and mean speed of a run, snapshots included: each line with a speed gives the time of its pictures."""
+    """Duration and mean speed of a run, computed from the speed in each line of its log; includes snapshots."""
     seconds = images = last = 0.0
     for row in rows:
         if (speed := row.get("img/s", 0)) > 0:
@@ -117,7 +112,7 @@ def training_speed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def largest_size(reports: Sequence[ModelReport]) -> Size:
-    """The size of the largest pictures. ValueError if no run could be read."""
+    """The size of the largest pictures. Raises ValueError if no run could be read."""
     sizes = [report.size for report in reports if not report.error]
     if not sizes:
         raise ValueError("no run could be read: " + "; ".join(f"{r.path}: {r.error}" for r in reports))
@@ -127,7 +122,7 @@ def largest_size(reports: Sequence[ModelReport]) -> Size:
 def measure(
     models: Sequence[ModelReport], networks: Networks, real: RealSet, *, count: int, draws: int, truncation: float
 ) -> dict[str, dict[int, np.ndarray]]:
-    """Scores every model that could be described. Returns the pictures that the page shows: name -> seed -> picture."""
+    """Scores every readable model. Returns the pictures for the page: name -> seed -> picture."""
     sheets: dict[str, dict[int, np.ndarray]] = {}
 
     def measure_one(model: ModelReport) -> None:
@@ -144,7 +139,7 @@ def measure(
 
 
 def attempt(model: ModelReport, step: Callable[[ModelReport], object]) -> None:
-    """Runs one step for a model, unless an earlier one failed. An error is kept for the page, and the others go on."""
+    """Runs one step for a model, unless an earlier one failed. Errors are stored in the report instead of raised."""
     if model.error:
         return
     try:
@@ -172,7 +167,7 @@ def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, 
 
 
 def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:
-    """The pictures of a model that the page shows, by seed."""
+    """The pictures of a model for the page, by seed."""
     shown = {seed: picture for seed, (picture, _) in enumerate(replace(pictures, first=0, count=SHEET))}
     for seed, _ in model.best + model.worst:
         if seed not in shown:
@@ -181,7 +176,7 @@ def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.n
 
 
 def real_scores(real: RealSet, count: int) -> dict[str, dict[str, Any]]:
-    """Scores of some real pictures against the others."""
+    """Scores of one part of the real pictures against the others."""
     features = real.features
     order = np.random.RandomState(0).permutation(len(features))
     n = min(count, len(features) // 2)

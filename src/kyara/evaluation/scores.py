@@ -1,4 +1,4 @@
-"""All scores of a set of pictures: one pass through the networks, then each metric with its interval and range."""
+"""All scores of a set of pictures: one pass through the networks, then all metrics with confidence intervals."""
 
 from __future__ import annotations
 
@@ -24,34 +24,30 @@ from kyara.models.base import Scorer
 
 DISTORTION = "builtin:distortion"
 PIXEL_COUNT, PIXEL_SIDE = 512, 64
-"""Pictures, at most, that are compared by pixels, and their shorter side, at most."""
+"""Maximum number of pictures compared by pixels, and maximum length of their shorter side."""
 LPIPS_PAIRS = 1000
 Better = Literal["higher", "lower", "near 1"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A value with everything that it depends on."""
+    """A value and the settings it depends on."""
 
     name: str
     value: float
     better: Better
-    features: str
-    """What it was measured in: the network and the hash of its weights, or pixels."""
+    features: str  # Feature space: the network and the hash of its weights, or pixels
     resizer: str
     pictures: int
-    reals: int
-    """0 for scores that need no real pictures."""
+    reals: int  # 0 for scores that need no real pictures
     low: float | None
-    high: float | None
-    """The 95% confidence interval, where one is known, within `range`."""
+    high: float | None  # The 95% confidence interval, where one is known, within `range`
     what: str
-    range: tuple[float | None, float | None]
-    """The lowest and highest value that the score can have; None where there is no limit."""
+    range: tuple[float | None, float | None]  # Range of the score; None means no limit
 
 
 class Metric(NamedTuple):
-    """What a score means and the range that it can take."""
+    """Description and range of a score."""
 
     name: str
     what: str
@@ -82,18 +78,17 @@ WHOLE = Metric("whole", "whole, undistorted", "higher", 1.0)
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that pictures are measured with."""
+    """The networks used for scores."""
 
     extractor: FeatureExtractor
     recogniser: Scorer
-    tagger: Any
-    """None leaves out the scores of attributes."""
+    tagger: Any  # None skips the scores of attributes
     tagger_name: str
 
 
 def load_networks(features: str, tagger: str, device: torch.device, *, attributes: Sequence[str]) -> Networks:
-    """The feature extractor, the distortion recogniser, and the tagger if `attributes` are known or its features are
-    used anyway."""
+    """Loads the feature extractor, the distortion scorer, and the tagger if `attributes` is not empty or its features
+    are used."""
     extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
     wanted = tagger != "none" and (bool(attributes) or features == tagger)
     return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger)
@@ -101,16 +96,12 @@ def load_networks(features: str, tagger: str, device: torch.device, *, attribute
 
 @dataclass
 class Outputs:
-    """What the networks compute of a set in one pass."""
+    """Outputs of the networks for a set."""
 
-    features: np.ndarray
-    """(N, F) float32."""
-    small: np.ndarray
-    """The first PIXEL_COUNT pictures, made small: (n, h, w, 3) uint8."""
-    whole: np.ndarray
-    """Scores of the recogniser, (N,)."""
-    probabilities: dict[str, np.ndarray]
-    """Attribute -> probabilities by the tagger, (N, V); empty without one."""
+    features: np.ndarray  # (N, F) float32
+    small: np.ndarray  # The first PIXEL_COUNT pictures, downsampled: (n, h, w, 3) uint8
+    whole: np.ndarray  # Probabilities of being undistorted, (N,)
+    probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
     labels: dict[str, np.ndarray]
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
 
@@ -162,7 +153,7 @@ def _tag(tagger: Any, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def all_scores(outputs: Outputs, networks: Networks, size: Size, real: RealSet | None) -> list[Score]:
-    """Every score, the most important ones first; without real pictures, those that need none."""
+    """All scores, the most important ones first; without real pictures, only those that need none."""
     own = single_set_scores(outputs, networks, size)
     if real is None:
         return own
@@ -216,7 +207,7 @@ def single_set_scores(outputs: Outputs, networks: Networks, size: Size) -> list[
 
 
 def label_scores(outputs: Outputs, networks: Networks, resizer: str) -> list[Score]:
-    """Share of the pictures that show their label, as the tagger sees it: of each attribute and each of its values."""
+    """Share of pictures for which the tagger predicts their label, for each attribute and each of its values."""
     found = []
     for attribute, labels in outputs.labels.items():
         present = sorted(set(labels[labels >= 0].tolist()))

@@ -1,4 +1,4 @@
-"""Sets of pictures that are compared: files, pictures that a generator makes, and the real pictures."""
+"""Sets of pictures to compare: files, generated pictures, and real pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
-Labelled = tuple[np.ndarray, Mapping[str, str]]
-"""A picture (H, W, 3) uint8 with its labels, attribute -> value."""
+Labelled = tuple[np.ndarray, Mapping[str, str]]  # A picture (H, W, 3) uint8 with its labels, attribute -> value
 
 
 @dataclass
@@ -73,8 +72,8 @@ class FileSet:
 
 @dataclass
 class GeneratedSet:
-    """The pictures of a generator for the seeds `first`, `first` + 1, ..., with labels drawn as they occur in the
-    training data."""
+    """The pictures of a generator for the seeds `first`, `first` + 1, ..., with labels sampled from the distribution of
+    the training data."""
 
     model: str
     generator: Generator
@@ -106,7 +105,7 @@ PictureSet = FileSet | GeneratedSet
 
 
 def open_set(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> PictureSet:
-    """The pictures of a path, or of a generator, by default 2,048, if `name` is that of a Checkpoint."""
+    """The pictures at a path, or of a generator (by default 2,048 pictures) if `name` is a Checkpoint."""
     if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / checkpoint.CONFIG).is_file():
         return GeneratedSet(name, load_generator(name, device), count or FRECHET_COUNT, truncation=truncation)
     return FileSet(Path(name), count)
@@ -129,11 +128,9 @@ class RealFeatures:
     """Features (M, F) float32 of real pictures, with their statistics."""
 
     extractor: FeatureExtractor
-    size: Size
-    """The size that both sets are brought to first."""
+    size: Size  # The size to which both sets are resized first
     features: np.ndarray
-    key: dict[str, Any] | None = None
-    """What the features depend on; with it, statistics are cached on disk."""
+    key: dict[str, Any] | None = None  # Cache key of the features; if given, statistics are cached on disk
 
     @cached_property
     def gaussian(self) -> Gaussian:
@@ -146,7 +143,7 @@ class RealFeatures:
 
 
 class RealSet(RealFeatures):
-    """The real pictures of a dataset. Features and statistics are cached on disk between runs."""
+    """The real pictures of a dataset. Features and statistics are cached on disk."""
 
     def __init__(
         self, dataset: Dataset, extractor: FeatureExtractor, size: Size, workers: int = 0, batch: int = 64
@@ -177,7 +174,7 @@ class RealSet(RealFeatures):
         return {"features": features.array}
 
     def _decode(self, *sizes: Size) -> Iterator[np.ndarray]:
-        workers = self.workers if len(self.dataset) > 512 else 0  # fewer are decoded before the processes have started
+        workers = self.workers if len(self.dataset) > 512 else 0  # starting processes takes longer than decoding a few
         found = self.dataset.map(partial(_decode_at, sizes=sizes), range(len(self.dataset)), workers)
         return (picture for picture in found if not isinstance(picture, PictureError))
 

@@ -1,4 +1,4 @@
-"""What `kyara evaluate` and `kyara compare` share: options, numbers as text, and the JSON file of a result."""
+"""Code shared by `kyara evaluate` and `kyara compare`: options, number formatting, and the JSON file of a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEATURES = "builtin:tagger"
 REALS = 10_000
 MOST_PICTURES = 1_000_000
 FEATURES_HELP = (
-    "Features that distances are measured in: builtin:tagger, builtin:distortion, vgg16:PATH, sscd:PATH, dinov2 or "
+    "Feature space of distances: builtin:tagger, builtin:distortion, vgg16:PATH, sscd:PATH, dinov2 or "
     "inception:PATH; PATH#SHA256 also checks the file."
 )
 
@@ -28,10 +28,8 @@ Truncation = Annotated[float, arg(help="Truncation of the generator's latents; 1
 Size = Annotated[str | None, arg(help="Both sets are resized to this first, as 96 or 512x256 (height x width).")]
 Batch = Annotated[int, arg(help="Pictures that the networks process at once."), Range(1, 10_000)]
 
-FRECHET_COUNT = 2048
-"""With fewer pictures the Fréchet distance depends mostly on their number."""
-METRICS = {"frechet": "Fréchet distance", "kid": "KID"}
-"""The metrics that models are ranked by."""
+FRECHET_COUNT = 2048  # Minimum number of pictures for the Fréchet distance: it is strongly biased for fewer
+METRICS = {"frechet": "Fréchet distance", "kid": "KID"}  # The metrics by which models can be ranked
 
 
 def format_number(value: float) -> str:
@@ -40,12 +38,12 @@ def format_number(value: float) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """A confidence interval; an empty text if there is none."""
+    """A confidence interval; an empty string if there is none."""
     return "" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
 
 
 def to_json(result: Result) -> str:
-    """The content of the JSON file that holds a result."""
+    """The content of the JSON file of a result."""
     table = {name: value for name, value in result.as_json().items() if name not in ("out", "dry_run")}
     return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
 

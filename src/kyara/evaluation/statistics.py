@@ -1,5 +1,5 @@
 """Statistics of features (N, F): a fitted normal distribution, and distances to the nearest neighbours, computed in
-float64, a block of rows at a time: memory holds the features and a few arrays of F x F or ROWS x ROWS numbers."""
+float64 block by block: the memory overhead is a few arrays of F x F or ROWS x ROWS numbers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROWS = 1024
-"""Rows of a block: its distances to another block take 8 MiB."""
-NEIGHBOURS = 5
-"""Neighbours that are kept of each row: as many as density and coverage need."""
+ROWS = 1024  # Rows of a block: its distances to another block take 8 MiB
+NEIGHBOURS = 5  # Number of neighbours of each row, as required by density and coverage
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """The normal distribution fitted to the features of a set, in float64."""
 
-    mean: np.ndarray
-    """(F,)"""
-    root: np.ndarray
-    """(min(N, F), F): a root of the covariance, which is root^T root."""
+    mean: np.ndarray  # (F,)
+    root: np.ndarray  # (min(N, F), F): a root of the covariance, which is root^T root
 
 
 def fit_gaussian(features: np.ndarray) -> Gaussian:
     """The normal distribution of features (N, F). ValueError for fewer than 2 rows. The triangular factor R of a
-    blockwise QR decomposition (Demmel et al. 2012) is a root of the covariance that never squares the features. If
-    N < F the covariance is singular and its root has N rows; it is exact, too."""
+    blockwise QR decomposition (Demmel et al. 2012) is a root of the covariance, without squaring the features. If
+    N < F, the covariance is singular and its root has N rows; it is exact too."""
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 pictures, not {len(features)}")
     mean = features.mean(axis=0, dtype=np.float64)
@@ -50,13 +46,13 @@ def neighbour_distances(features: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray
 
 
 def blocks(values: np.ndarray, rows: int | None = None) -> Iterator[np.ndarray]:
-    """The rows in float64, `rows` at a time."""
+    """Yields blocks of `rows` rows in float64."""
     return (values[i : i + (rows or ROWS)].astype(np.float64) for i in range(0, len(values), rows or ROWS))
 
 
 def distance_tiles(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Squared distances of all rows of a (N, F) to all rows of b (M, F), a tile at a time: rows of a, rows of b, and
-    the tile. The mean of b is subtracted from both first: a large common offset would cancel to noise."""
+    """Yields squared distances of all rows of a (N, F) to all rows of b (M, F), tile by tile: (rows of a, rows of b,
+    tile). The mean of b is subtracted from both first, because a large common offset would cause cancellation."""
     mean = b.mean(axis=0, dtype=np.float64)
     for i in range(0, len(a), ROWS):
         x = a[i : i + ROWS].astype(np.float64) - mean
@@ -68,7 +64,7 @@ def distance_tiles(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice,
 
 
 def update_nearest(nearest: np.ndarray, distance: np.ndarray, start: int, squares: np.ndarray) -> None:
-    """Writes what is nearer in a tile of distances, whose first column is row `start`, into these arrays, in place."""
+    """Updates `nearest` and `distance` in place from a tile of squared distances whose first column is row `start`."""
     closest = squares.argmin(axis=1)
     value = squares[np.arange(len(closest)), closest]
     nearer = value < distance

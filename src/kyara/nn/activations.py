@@ -2,8 +2,7 @@
 
 Rewriting looks at a range of layers as an associative memory (Bau et al. 2020, section 3): what enters its first module
 is the *key*, what leaves its last module the *value*. `capture` runs the network once; the returned cache then runs
-only the memory, or only what follows it.
-"""
+only the memory, or only what follows it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Art becomes a dataset."""
+"""Preparing datasets: cropping, alignment, face detection and removal of duplicates."""

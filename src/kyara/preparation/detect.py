@@ -1,9 +1,8 @@
-"""The face detectors, by the names that `--detect` takes: `DETECTORS`.
+"""Face detectors by their names in `--detect`: `DETECTORS`.
 
-Those of people in photos use MediaPipe (extra `photo`; its wheel contains the models, nothing is downloaded). Two
-networks, for near and for far faces, find boxes. A face mesh is then fitted to each box: it locates the eyes and the
-mouth, and confirms that it is a face.
-"""
+Detectors for photos use MediaPipe (extra `photo`; its wheel contains the models, nothing is downloaded). Two networks,
+for near and far faces, predict boxes. A face mesh is then fitted to each box; it locates the eyes and the mouth, and
+confirms the face."""
 
 from __future__ import annotations
 
@@ -28,38 +27,31 @@ from kyara.preparation.faces import Box, Detector, DetectorError, Face
 EYES = ((33, 133, 159, 145), (362, 263, 386, 374))
 """Points of the face mesh whose mean is the centre of an eye, the corners and the middles of the lids: first of the
 person's right eye, which is on the left of an upright picture."""
-MOUTH, NOSE = (61, 291), 1
-"""Points of the corners of the mouth, likewise, and of the tip of the nose."""
-NEAR, FAR = 0, 1
-"""MediaPipe's `model_selection` of the detectors."""
-CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1
-"""Minimum confidence in a face, and in a guess, in [0, 1]."""
-MESH_MARGIN = 0.5
-"""Margin around a box in which the mesh is fitted, in units of its side."""
+MOUTH, NOSE = (61, 291), 1  # Points of the corners of the mouth, likewise, and of the tip of the nose
+NEAR, FAR = 0, 1  # MediaPipe's `model_selection` of the detectors
+CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1  # Minimum confidence in a face, and in a guess, in [0, 1]
+MESH_MARGIN = 0.5  # Margin around a box in which the mesh is fitted, in units of its side
 MESH_SIZE = 256
 """Side in pixels of the input of the mesh. It must be square, and the network sees the 192 pixels around the face."""
-SAME_FACE = 0.3
-"""Boxes with a larger intersection over union are the same face."""
-DETECTOR_SIZE = 256
-"""Longer side in pixels of the input of the detectors, which resize it to 192."""
+SAME_FACE = 0.3  # Boxes with a larger intersection over union are the same face
+DETECTOR_SIZE = 256  # Longer side in pixels of the input of the detectors, which resize it to 192
 
 
 @dataclass(frozen=True)
 class Photo:
-    """The detector of people in photos; DetectorError if the extra is missing."""
+    """The face detector for photos. Raises DetectorError if the extra is missing."""
 
-    zoom: float
-    """Size of the frame, relative to FFHQ's."""
+    zoom: float  # Size of the frame, relative to FFHQ's
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("mediapipe") is None:  # before any picture is read, and without importing it
             raise _missing()
 
     def __call__(self, picture: np.ndarray) -> list[Face]:
-        """The faces in a photo (H, W, 3) uint8 to which a mesh could be fitted, the largest first."""
+        """The faces in a photo (H, W, 3) uint8 to which a mesh could be fitted, largest first."""
         found: list[Face] = []
 
-        def known(box: Box) -> bool:  # found already, perhaps by the other detector
+        def known(box: Box) -> bool:  # already found, possibly by the other network
             return any(box.overlap(face) > SAME_FACE for face in found)
 
         for box in _boxes(picture, CONFIDENCE):
@@ -68,7 +60,7 @@ class Photo:
         return sorted(found, key=lambda face: -face.area)
 
     def guess(self, picture: np.ndarray) -> Box | None:
-        """The most likely face, however unlikely; None if nothing resembles one."""
+        """The box with the highest confidence, even if low; None if there is none."""
         return max(_boxes(picture, GUESS_CONFIDENCE), key=lambda box: box.score, default=None)
 
 
@@ -89,7 +81,7 @@ def _boxes(picture: np.ndarray, confidence: float) -> list[Box]:
 
 
 def _within(picture: np.ndarray, longest: int) -> np.ndarray:
-    """The picture, reduced if a side is longer than that."""
+    """Downsamples the picture if a side is longer than `longest`."""
     height, width = picture.shape[:2]
     scale = min(longest / max(height, width), 1.0)
     return pictures.resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), by="box")
@@ -105,7 +97,7 @@ def _parts(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _fitted(picture: np.ndarray, box: Box, zoom: float) -> Face | None:
-    """The face whose mesh overlaps most with the box; None if there is none."""
+    """The face whose mesh has the largest overlap with the box; None if there is none."""
     centre = np.array([box.left + box.right, box.top + box.bottom]) // 2
     half = round((0.5 + MESH_MARGIN) * max(box.right - box.left, box.bottom - box.top, 1))
     # Black, not reflected: half a face and its reflection would look like a whole one.
@@ -132,19 +124,18 @@ def _meshes(part: np.ndarray) -> list[np.ndarray]:
 
 
 def _face(points: np.ndarray, score: float, zoom: float) -> Face:
-    """The Face of a mesh's points (468, 2)."""
+    """Converts the points (468, 2) of a mesh to a Face."""
     eyes = np.stack([points[list(eye)].mean(0) for eye in EYES])
     left, top = np.floor(points.min(0)).astype(int).tolist()
     right, bottom = np.ceil(points.max(0)).astype(int).tolist()
     return Face(left, top, right, bottom, score, eyes=eyes, mouth=points[list(MOUTH)], nose=points[NOSE], zoom=zoom)
 
 
-_LOCK = threading.Lock()
-"""MediaPipe's networks are not thread-safe."""
+_LOCK = threading.Lock()  # MediaPipe's networks are not thread-safe
 
 
 def _process(load: Callable[..., Any], *which: Any, picture: np.ndarray) -> Any:
-    """The output of a network. MediaPipe writes to the terminal when one is created and first used."""
+    """The output of a network, without MediaPipe's messages on the terminal."""
     with _LOCK, _quiet():
         return load(*which).process(np.ascontiguousarray(picture))
 
@@ -169,15 +160,15 @@ def _mediapipe() -> Any:
 
 def _missing() -> DetectorError:
     otherwise = "or crop the faces yourself, and leave out --detect or add --aligned"
-    return DetectorError(f"finding faces in photos needs MediaPipe 0.10.21; {install_hint('photo')}; {otherwise}")
+    return DetectorError(f"face detection in photos needs MediaPipe 0.10.21; {install_hint('photo')}; {otherwise}")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Discards what C++ code writes to stderr, which does not use sys.stderr."""
+    """Discards stderr output of C++ code, which bypasses sys.stderr."""
     try:
         saved = os.dup(2)
-    except OSError:  # a process without one
+    except OSError:  # a process without stderr
         yield
         return
     try:
@@ -197,9 +188,9 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 
 
 def load(name: str) -> Detector:
-    """The detector of that name. DetectorError if there is none, or its extra is missing."""
+    """The detector of that name. Raises DetectorError if it does not exist, or its extra is missing."""
     if name not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
-        hint = f"there are {known}, which find people in photos; of drawings, cut the faces out beforehand"
+        hint = f"choose from {known}, which detect faces in photos; crop faces in drawings beforehand"
         raise DetectorError(f"--detect {name}: no such detector; {hint}")
     return DETECTORS[name]()

@@ -1,8 +1,7 @@
-"""Finding copies among many pictures, with 800 bytes of memory for each.
+"""Duplicate detection, with 800 bytes of memory per picture.
 
-Two pictures are near duplicates if few bits of their perceptual hashes differ and, as faces of one style share most of
-those bits, their thumbnails agree too. The thresholds were measured on drawn faces of 96 pixels.
-"""
+Two pictures are near duplicates if their perceptual hashes differ in few bits and their thumbnails are similar too,
+since faces of one style share most bits. The thresholds were measured on drawn faces of 96 pixels."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ import numpy as np
 from kyara.files import pictures
 
 HASH_BITS = 10
-"""Maximum difference of hashes, of 64 bits: recompressed and resized copies differ by 2, brightened ones by up to 8."""
+"""Maximum Hamming distance of the 64-bit hashes: recompressed and resized copies have 2, brightened ones up to 8."""
 THUMBNAIL_DISTANCE = 0.11
-"""Copies are below 0.1; different drawings of one character, moved by a pixel or two, begin at about 0.12."""
+"""Maximum distance: copies are below 0.1; other drawings of one character, shifted by 1-2 pixels, start at 0.12."""
 TONE_WEIGHT = 0.05
-"""Weight of differences that a tone curve explains: small, but without it all plain pictures would be copies."""
+"""Weight of differences explained by a tone curve: small, but with 0 all uniform pictures would be duplicates."""
 
 _X = 2 * np.arange(32) + 1
 _DCT = np.cos(np.pi * np.outer(np.arange(8), _X) / 64).astype(np.float32)  # (8, 32)
@@ -28,14 +27,13 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Impression:
-    """What is kept of a picture to find its copies."""
+    """The hashes and the thumbnail of a picture for duplicate detection."""
 
-    digest: bytes
-    """SHA-256 of the pixels."""
+    digest: bytes  # SHA-256 of the pixels
     hash: int
-    """Perceptual hash, 64 bits: which of the lowest 8x8 cosines of the grey picture at 32x32 exceed their median."""
-    thumbnail: np.ndarray
-    """(16, 16, 3) uint8."""
+    """Perceptual hash, 64 bits: whether each of the lowest 8x8 DCT coefficients of the grey picture at 32x32 exceeds
+    their median."""
+    thumbnail: np.ndarray  # (16, 16, 3) uint8
 
 
 def impression(picture: np.ndarray) -> Impression:
@@ -49,8 +47,8 @@ def impression(picture: np.ndarray) -> Impression:
 
 
 def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distances of thumbnails (K, 16, 16, 3): (K,), 0 for identical, about 1 for unrelated ones. Differences that one
-    tone curve over all channels explains (brightness, contrast, gamma, clipping) hardly count."""
+    """Distances of thumbnails (K, 16, 16, 3): (K,), 0 for identical, about 1 for unrelated ones. Differences explained
+    by one tone curve over all channels (brightness, contrast, gamma, clipping) have a small weight."""
     a, b = a.astype(np.float32), b.astype(np.float32)
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     # Clipping loses information, so the curve may exist in one direction only.
@@ -61,7 +59,7 @@ def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _toned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean square difference to `b`, in units of its variance, after the best monotone tone curve, which replaces the
+    """Mean squared difference to `b`, in units of its variance, after the best monotone tone curve, which replaces the
     values of `a` by those of the same rank in `b`."""
     matched = np.empty_like(a)
     np.put_along_axis(matched, np.argsort(a, axis=1, kind="stable"), np.sort(b, axis=1), axis=1)
@@ -70,7 +68,7 @@ def _toned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _texture(thumbnails: np.ndarray) -> np.ndarray:
-    """Deviation from the mean colour, (K,)."""
+    """Standard deviation from the mean colour, (K,)."""
     result: np.ndarray = (thumbnails - thumbnails.mean((1, 2), keepdims=True)).std((1, 2, 3))
     return result
 
@@ -81,7 +79,7 @@ def _bits(words: np.ndarray) -> np.ndarray:
 
 
 class Seen:
-    """The pictures kept so far, for finding copies of them."""
+    """An index of the pictures kept so far, to find duplicates of them."""
 
     def __init__(self, duplicates: str) -> None:
         self.duplicates = duplicates
@@ -91,7 +89,7 @@ class Seen:
         self.thumbnails = np.empty((1024, 16, 16, 3), dtype=np.uint8)
 
     def find(self, seen: Impression) -> tuple[str, int] | None:
-        """The kind of copy, and the index of the picture that it copies; None if it is not a copy."""
+        """(kind of duplicate, index of the original); None if it is not a duplicate."""
         if self.duplicates != "keep" and seen.digest in self.exact:
             return "exact duplicate", self.exact[seen.digest]
         if self.duplicates != "near":

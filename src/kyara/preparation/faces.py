@@ -1,4 +1,4 @@
-"""What a detector finds: boxes, and faces that can be aligned."""
+"""Results of a face detector: boxes, and faces with landmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kyara.preparation import align
 
 
 class DetectorError(ValueError):
-    """A detector that does not exist, or whose extra is missing; the message says what to do."""
+    """A detector that does not exist, or whose extra is missing."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Box:
     top: int
     right: int
     bottom: int
-    score: float = 1.0
-    """Confidence of the detector, in [0, 1]."""
+    score: float = 1.0  # Confidence of the detector, in [0, 1]
 
     @property
     def area(self) -> int:
@@ -41,22 +40,20 @@ class Box:
 
 
 Detector = Callable[[np.ndarray], Sequence[Box]]
-"""Finds faces in a picture (H, W, 3) uint8. It may also have a method `guess(picture)`, which returns the most likely
-face, however unlikely, or None: it is named where nothing was found."""
+"""Picture (H, W, 3) uint8 -> faces. It may also have a method `guess(picture)`, which returns the box with the highest
+confidence, or None, for the error message if no face was found."""
 
 
 @dataclass(frozen=True)
 class Face(Box):
-    """A box with landmarks, by which it can be aligned."""
+    """A box with landmarks for alignment."""
 
     eyes: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
-    """Centres (x, y) of the eyes, of an upright face the left one first; coordinates as in `align`."""
+    """Centres (x, y) of the eyes, left one first for an upright face; coordinates as in `align`."""
     mouth: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
-    """Its corners, likewise."""
-    nose: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    """Its tip."""
-    zoom: float = align.PORTRAIT
-    """Size of the frame, relative to FFHQ's."""
+    """Corners (x, y) of the mouth, in the same order."""
+    nose: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Tip (x, y) of the nose
+    zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
 
     @property
     def turn(self) -> float:

@@ -14,15 +14,14 @@ Crop = Literal["center", "whole"]
 
 
 class Fitted(NamedTuple):
-    """A picture of the result."""
+    """A prepared picture."""
 
-    data: bytes
-    """As WebP, lossless."""
+    data: bytes  # Lossless WebP
     impression: Impression
 
 
 class Rejected(NamedTuple):
-    """Why a picture that can be decoded is not used."""
+    """Why a decodable picture is not used."""
 
     reason: str
     detail: str
@@ -31,7 +30,7 @@ class Rejected(NamedTuple):
 def fit(
     data: bytes, name: str, *, width: int, height: int, crop: Crop, min_size: int, detect: str | None
 ) -> Fitted | Rejected:
-    """The picture at that size, in pixels. PictureError if it cannot be decoded."""
+    """Prepares a picture of this size in pixels. Raises PictureError if it cannot be decoded."""
     picture = pictures.decode(data, name)
     if detect is not None:
         boxes = detectors.load(detect)(picture)
@@ -40,7 +39,7 @@ def fit(
         picture = max(boxes, key=lambda box: box.area).cut(picture)
     h, w = picture.shape[:2]
     if min(h, w) < max(min_size, 1):
-        return Rejected("too small", f"{w}x{h} pixels, the shorter side must have {min_size}")
+        return Rejected("too small", f"{w}x{h} pixels, the minimum of the shorter side is {min_size}")
     resize = pictures.pad_to if crop == "whole" else pictures.center_crop
     fitted = np.ascontiguousarray(resize(picture, width, height))
     return Fitted(pictures.encode_webp(fitted), impression(fitted))

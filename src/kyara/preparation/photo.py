@@ -1,4 +1,4 @@
-"""One photo of a person as the input of a generator: one aligned face, and warnings about its quality."""
+"""Crops one aligned face from a photo, with warnings about its quality."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kyara.preparation import align, detect
 from kyara.preparation.faces import Box, Face
 
 BLURRED = 0.035
-"""Faces with less `align.sharpness` get a warning. Of 1,750 sharp faces of about 200 pixels none does (minimum 0.048,
-median 0.107); of 117 of them, 9 % do after a Gaussian blur of 1 pixel, 87 % after 1.5 pixels, and all after 2."""
+"""Faces with a lower `align.sharpness` get a warning: none of 1,750 sharp faces of about 200 pixels (minimum 0.048,
+median 0.107); of 117 of them, 9 % after a Gaussian blur of 1 pixel, 87 % after 1.5 pixels, and all after 2."""
 TURNED = 0.5
 """Heads with a larger absolute `Face.turn` get a warning: the tip of the nose has passed one eye, and the frame loses
 the middle of the face. Of 1,633 photos, half have less than 0.09, 95 % less than 0.35, and 1 % more than this."""
 
 
 class FaceError(ValueError):
-    """The requested face is not in the picture; the message says what was found and what to do."""
+    """The requested face is not in the picture; the message describes the faces that were found."""
 
     def __init__(self, message: str, picture: np.ndarray) -> None:
         super().__init__(message)
@@ -34,25 +34,21 @@ class FaceError(ValueError):
 class Portrait:
     """An aligned face."""
 
-    picture: np.ndarray
-    """(S, S, 3) uint8."""
-    warnings: list[str]
-    """Reasons why the result may be poor, one sentence each."""
-    faces: int
-    """Number of faces in the photo."""
-    box: Box
-    """The region of this one in the photo; the whole picture if it was aligned already."""
+    picture: np.ndarray  # (S, S, 3) uint8
+    warnings: list[str]  # Reasons why the result may be poor, one sentence each
+    faces: int  # Number of faces in the photo
+    box: Box  # The region of this face in the photo; the whole picture if it was already aligned
 
 
 def portrait(
     source: Path | bytes, name: str | None = None, *, size: int, face: int | None = None, frame: str | None = "photo"
 ) -> Portrait:
-    """A face of a photo, aligned, `size` pixels wide and high.
+    """Crops a face from a photo, aligned, `size` pixels wide and high.
 
-    `face` is its number, from 1, the largest and the default. `frame` is a name in `detect.DETECTORS`, or None for a
-    picture that is aligned already: its centre is used. Messages call the photo `name`. Raises PictureError if the file
-    is not a picture, FaceError if there is no such face, and DetectorError if there is no such frame or its extra is
-    missing."""
+    `face` is the number of the face, sorted by size, starting at 1 (default: 1, the largest). `frame` is a name in
+    `detect.DETECTORS`, or None for an aligned picture, which is centre-cropped. Messages start with `name`. Raises
+    PictureError if the file is not a picture, FaceError if there is no such face, and DetectorError if there is no such
+    frame or its extra is missing."""
     name = name or (str(source) if isinstance(source, Path) else "picture")
     detector = None if frame is None else detect.load(frame)
     picture = pictures.decode(source, name)
@@ -60,9 +56,9 @@ def portrait(
     found = sorted(detector(picture), key=lambda box: -box.area) if detector else [whole]
     if not found:
         guess = getattr(detector, "guess", lambda picture: None)(picture)
-        best = f"the likeliest place, {guess.score:.0%} confidence, is {_place(guess)}" if guess else ""
-        seen = f"no face found in its {whole.right}x{whole.bottom} pixels ({best or 'nothing resembles one'})"
-        hint = "crop the photo closer to the face, or add --aligned if it is aligned already"
+        best = f"the best candidate, {guess.score:.0%} confidence, is {_place(guess)}" if guess else ""
+        seen = f"no face found in its {whole.right}x{whole.bottom} pixels ({best or 'no candidates'})"
+        hint = "crop the photo closer to the face, or add --aligned if it is already aligned"
         raise FaceError(f"{name}: {seen}; {hint}", picture)
     number = 1 if face is None else face
     if not 1 <= number <= len(found):
@@ -79,7 +75,7 @@ def portrait(
 
 def _warnings(face: np.ndarray, size: int, box: Box) -> Iterator[str]:
     if len(face) < size:
-        small = f"the face has {len(face)} pixels and is enlarged to {size}, so the result is soft"
+        small = f"the face has {len(face)} pixels and is enlarged to {size}, so the result is blurry"
         yield f"{small}; a larger photo would help"
     if align.sharpness(face) < BLURRED:
         yield "the face is blurred, so the result resembles it less; a sharper photo would help"

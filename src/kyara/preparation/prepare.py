@@ -1,8 +1,7 @@
-"""The verb `kyara prepare`: art or photos, as people collect them, become a Dataset.
+"""The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
-Pictures pass one by one from the sources to the result. Of each only a hash and a thumbnail are kept, so the memory
-does not depend on the size of the pictures, and hardly on their number.
-"""
+Pictures are processed one by one. Only a hash and a thumbnail of each are kept in memory, so memory use does not depend
+on the size of the pictures, and hardly on their number."""
 
 from __future__ import annotations
 
@@ -32,19 +31,16 @@ from kyara.preparation.fit import Crop, Fitted, Rejected, fit
 from kyara.preparation.target import REPORT, Target, Write
 
 Outcome = Fitted | Rejected | PictureError
-LeftOut = dict[str, list[dict[str, str]]]
-"""Reason -> file and detail of each file left out."""
+LeftOut = dict[str, list[dict[str, str]]]  # Reason -> file and detail of each file that was left out
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareResult(verbs.Result):
-    """What was prepared. report.json holds the same, but for `dry_run`."""
+    """Result of `prepare`. report.json has the same content, except `dry_run`."""
 
     sources: Sequence[str]
-    size: tuple[int, int]
-    """Height and width of the pictures."""
-    chosen: bool
-    """Whether the size was derived from the pictures, as none was given."""
+    size: tuple[int, int]  # Height and width of the pictures
+    chosen: bool  # Whether the size was derived from the pictures because --size was not given
     crop: str
     duplicates: str
     kept: int
@@ -59,7 +55,7 @@ class PrepareResult(verbs.Result):
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
-            lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report names all of them
+            lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report lists all of them
         written = "nothing was written" if self.dry_run else f"{self.out}\n{self.report} lists everything left out"
         return "\n".join([*lines, written])
 
@@ -78,30 +74,30 @@ def prepare(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> PrepareResult:
-    """Turn art or photos into a Dataset: cropped, resized, without copies, with a report of what was left out.
+    """Convert art or photos to a Dataset: cropped, resized, without duplicates, with a report of the files left out.
 
     Attributes of the sources (metadata.csv, metadata.jsonl, dataset.json, names of sub-folders) are kept. The sources
     are not changed.
 
     Args:
-        sources: Folders (with all sub-folders), .zip files or single pictures, and last the result OUT: NAME.zip or the
-            name of a folder. With --out all of them are sources.
-        out: The result, instead of the last SOURCE.
+        sources: Folders (with all sub-folders), .zip files or single pictures, and finally the output OUT: NAME.zip or
+            the name of a folder. With --out, all of them are sources.
+        out: The output, instead of the last SOURCE.
         size: Size of the pictures: 96 for a square, or HEIGHTxWIDTH such as 512x256. By default the largest that nine
             of ten pictures have, a multiple of 32 and at most 256.
-        crop: center cuts out the largest centred region with the aspect ratio of --size; whole keeps everything and
+        crop: center crops the largest centred region with the aspect ratio of --size; whole keeps the whole picture and
             pads with white.
-        min_size: Leave out pictures whose shorter side has fewer pixels. By default half the shorter side of --size,
-            so that nothing is enlarged much more than twice.
-        duplicates: near leaves out copies, also resized, recompressed or brightened ones; exact only those with
-            identical pixels; keep none.
+        min_size: Leave out pictures whose shorter side has fewer pixels. By default half the shorter side of --size, so
+            that pictures are enlarged about twice at most.
+        duplicates: near removes copies, including resized, recompressed or brightened ones; exact only those with
+            identical pixels; keep removes none.
         limit: Keep at most this many pictures, chosen at random from all sources.
-        detect: Cut out the largest face of each picture: photo finds human faces and aligns them, ffhq does so with the
+        detect: Crop the largest face of each picture: photo detects and aligns human faces, ffhq does so with the
             wider frame of that dataset (both need the extra `photo`).
-        workers: Processes that decode pictures; 0 decodes in this one. By default one per processor core.
+        workers: Worker processes that decode pictures; 0 uses the main process. By default one per processor core.
     """
     if len(sources) < (2 if out is None else 1):
-        raise ValueError("name one or more sources and then the result: SOURCE... OUT")
+        raise ValueError("give one or more sources and then the output: SOURCE... OUT")
     sources, out = (sources, out) if out else (sources[:-1], sources[-1])
     wanted = pictures.parse_size(size) if size is not None else None
     if detect is not None:
@@ -114,7 +110,7 @@ def prepare(
     least = min(width, height) // 2 if min_size is None else min_size
     function = functools.partial(fit, width=width, height=height, crop=crop, min_size=least, detect=detect)
     n, names = len(dataset), [str(path) for path in sources]
-    # With a limit in random order, or one folder could use it up.
+    # With a limit, use a random order; otherwise one folder could exhaust it.
     order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
     with target.open(dry_run) as write:
         kept, left_out = _keep(dataset, order, dataset.map(function, order, workers), Seen(duplicates), write, limit)
@@ -134,7 +130,7 @@ def prepare(
 def _keep(
     dataset: Dataset, order: Sequence[int], found: Generator[Outcome], seen: Seen, write: Write, limit: int | None
 ) -> tuple[list[tuple[str, int]], LeftOut]:
-    """Writes the pictures that are not left out, at most `limit`: (file name, index in the dataset) of each."""
+    """Writes at most `limit` accepted pictures. Returns (file name, index) of each, and the files left out."""
     kept: list[tuple[str, int]] = []
     left_out: LeftOut = {}
     used: set[str] = set()
@@ -163,7 +159,7 @@ def _keep(
 
 
 def _file_name(digest: bytes, used: set[str]) -> str:
-    """Named by content and spread over folders; copies, where they are kept, get a number."""
+    """A name derived from the content, in one of 256 folders; duplicates, if kept, get a number."""
     short = digest.hex()[:12]
     names = itertools.chain([short], (f"{short}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in used)
@@ -184,11 +180,11 @@ def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:
     sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
     sides = sorted((min(s) for s in sizes if not isinstance(s, PictureError)), reverse=True)
     if not sides:
-        raise DatasetError(f"{dataset.path}: not one of its {len(dataset)} pictures can be read")
+        raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
     side = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
     return side, side
 
 
 def _encodable(text: str) -> str:
-    """A name as UTF-8 can encode it, whatever bytes a disk or an archive has for it."""
+    """A name with bytes that are not valid UTF-8 replaced."""
     return text.encode("utf-8", "backslashreplace").decode()

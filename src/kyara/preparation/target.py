@@ -1,4 +1,4 @@
-"""Where `kyara prepare` writes: a folder or a .zip that appears complete or not at all."""
+"""Output of `kyara prepare`: a folder or a .zip, written atomically."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 from kyara.files.atomic import check_free, write_errors
 
 REPORT = "report.json"
-Write = Callable[[str, bytes], object]
-"""Adds a file by its name."""
+Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
 
 class Target:
     """OUT: checked at the start, written under a temporary name, and renamed at the end.
 
-    OSError or ValueError if it cannot be written, or would overwrite anything but an earlier result with `force`."""
+    Raises OSError or ValueError if it cannot be written, or exists and is not an earlier result (with `force`)."""
 
     def __init__(self, out: Path, sources: Sequence[Path], force: bool) -> None:
         self.out, self.is_zip = out, out.suffix.lower() == ".zip"
@@ -27,23 +26,23 @@ class Target:
         for source in sources:
             there = source.resolve()
             if here == there or here in there.parents or (there in here.parents and not self.is_zip):
-                raise ValueError(f"{out}: it and {source} must not be inside one another; choose another place")
+                raise ValueError(f"{out}: must not contain {source} or be inside it; choose another place")
         if not here.parent.is_dir():
-            raise FileNotFoundError(f"{out}: there is no folder {out.parent}; make it first")
+            raise FileNotFoundError(f"{out}: there is no folder {out.parent}; create it first")
         if not self.is_zip:
             if out.is_file():
-                raise FileExistsError(f"{out}: exists and is not a folder; a name that ends in .zip makes a zip")
+                raise FileExistsError(f"{out}: exists and is not a folder; give NAME.zip to write a zip")
             check_free(out, REPORT, force=force)
             return
         existing = next((path for path in (out, self.report) if path.exists()), None)
         if existing and not force:
-            raise FileExistsError(f"{existing}: exists already; add --force to replace it, or choose another name")
+            raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
         if out.exists() and not zipfile.is_zipfile(out):
             raise FileExistsError(f"{out}: exists and is not a .zip; choose another name")
 
     @contextlib.contextmanager
     def open(self, dry_run: bool) -> Iterator[Write]:
-        """A function that adds a file. All files appear at OUT when the block ends without an error, otherwise none."""
+        """Context manager: a function that adds a file. OUT is only created if the block ends without an error."""
         if dry_run:
             yield lambda name, data: None
             return
@@ -59,7 +58,7 @@ class Target:
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(data)
                     else:
-                        entry = zipfile.ZipInfo(name)  # dated 1980: the same pictures make the same file
+                        entry = zipfile.ZipInfo(name)  # dated 1980, so that the same pictures give the same file
                         entry.external_attr = 0o644 << 16
                         archive.writestr(entry, data)
 
