@@ -156,6 +156,7 @@ def test_avatar_draws_every_photo(drawn: AvatarResult, tmp_path: Path) -> None:
     rows = read_gallery(out)
     assert len(rows) == 3 and {row["source"] for row in rows} == {"0.png", "1.png", "b/1.png"}
     page = (out / "index.html").read_text()
+    assert "--where" not in page  # none was given
     for row in rows:
         assert row["hair"] in ("black", "brown") and row["eyes"] == "brown"
         assert 0 <= float(row["score"]) <= 1 and 0 <= float(row["kept"]) <= 1

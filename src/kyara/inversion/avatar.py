@@ -93,7 +93,7 @@ def avatar(
         batch: Photos processed together.
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
-    command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": wanted})
+    command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
