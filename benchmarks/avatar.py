@@ -75,7 +75,7 @@ def make(
     chosen.mkdir(parents=True, exist_ok=True)
     for i, stem in enumerate(stems):
         write_png(chosen / f"{stem}.png", center_crop(people.picture(i), 128, 128))
-    avatar(chosen, out=out / "ours", parent=parent, child=child, aligned=True, force=True)
+    print(avatar(chosen, out=out / "ours", parent=parent, child=child, aligned=True, force=True))
     for row in read_gallery(out / "ours"):
         if Path(row["file_name"]).stem != Path(row["source"]).stem:
             raise ValueError(f"{row['file_name']}: named other than its photo")

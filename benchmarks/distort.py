@@ -133,7 +133,8 @@ def displacements(size: int, count: int, generator: torch.Generator) -> None:
         return size * float(np.mean(distance)), size * float(np.percentile(distance, 99))
 
     for name, kind in kinds.items():
-        a, b = measured(distort.remap(pictures, kind(pictures, generator)).permute(0, 2, 3, 1).numpy())
+        first = torch.zeros(count, dtype=torch.int64)
+        a, b = measured(distort.apply(pictures, first, generator, {name: kind}).permute(0, 2, 3, 1).numpy())
         row = f"{name:15}{a:8.2f}{b:8.2f}"
         if other := others.get(name):
             c, d = measured(np.stack([other(ramp) for _ in range(count)]))

@@ -28,7 +28,7 @@ from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.models.base import Inpainter
 from kyara.nn.losses import fidelity
-from kyara.training.scores import builtin_frechet
+from kyara.perception.features import builtin_frechet
 
 NEIGHBOURS = 32
 """Neighbours whose mean fills a hole: the best number of 1 to 256 for the middle quarter."""

@@ -91,7 +91,7 @@ def measure(model: str, targets: Tensor, peer: int, threads: int | None, most: i
     )
     for about, see, noisy in (
         ("built-in", perceptual, False),
-        ("LPIPS and noise", LpipsDistance("vgg16", vgg16_archive(), CPU), True),
+        ("LPIPS and noise", LpipsDistance(vgg16_archive(), CPU), True),
     ):
         _as_near(about, few, space, see, noisy, network, float(theirs.mean()), seconds, fitting, most)
     print(json.dumps({"model": model, "count": len(targets), "lpips": float(reached.mean())}))

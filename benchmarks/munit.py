@@ -31,8 +31,8 @@ from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.pictures import to_float, to_uint8, write_png
 from kyara.models.base import StyledTranslator, latents
+from kyara.perception.features import builtin_frechet
 from kyara.perception.vgg16 import VGG16
-from kyara.training.scores import builtin_frechet
 
 ROWS = 8
 """Photos on the sheet."""

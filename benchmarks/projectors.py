@@ -23,7 +23,7 @@ from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
 from kyara.inversion.latents import LatentSpace
-from kyara.models.projector import fixed_seed, places
+from kyara.models.projector import fixed_seed, vectors
 from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
 
@@ -61,7 +61,7 @@ def measure(
     hosts = [capture(network, span, lambda ws=ws: network.synthesise(ws)) for ws in guessed.split(50)]
     with fixed_seed(7):
         own = [capture(network, span, network.sample_fn(len(x), torch.zeros(len(x)))) for x in given.split(50)]
-    true = places(torch.cat([host.value for host in own]))
+    true = vectors(torch.cat([host.value for host in own]))
     directions = torch.randn(256, true.shape[1], generator=torch.Generator().manual_seed(0))
     scale = true.std(0)
     rows: dict[str, dict[str, float]] = {}
@@ -79,8 +79,8 @@ def measure(
             again = torch.cat([projector.project(host.pictures, host.pictures) for host in own])
         rows[name] = {
             "LPIPS": distance(made),
-            "Wasserstein": float(sliced_wasserstein(places(torch.cat(found)) / scale, true / scale, directions)),
-            "Wasserstein, own pictures": float(sliced_wasserstein(places(again) / scale, true / scale, directions)),
+            "Wasserstein": float(sliced_wasserstein(vectors(torch.cat(found)) / scale, true / scale, directions)),
+            "Wasserstein, own pictures": float(sliced_wasserstein(vectors(again) / scale, true / scale, directions)),
         }
         shown.append(made[:12])
     print(machine())

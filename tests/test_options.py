@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +54,9 @@ def nonsense() -> Iterator[Any]:
 
 def refused(value: float, limits: verbs.Range, *, whole: bool) -> bool:
     """Whether a number lies outside a range, found independently of `verbs.check_number`."""
-    if not math.isfinite(value) or whole and isinstance(value, float):
+    if not math.isfinite(value) or (whole and isinstance(value, float)):
         return True
-    low = limits.least is not None and value < limits.least or limits.above is not None and value <= limits.above
+    low = (limits.least is not None and value < limits.least) or (limits.above is not None and value <= limits.above)
     return low or value > limits.most
 
 
@@ -76,7 +75,7 @@ def test_nonsense_is_refused_in_one_sentence(
         if other.kind is other.KEYWORD_ONLY:
             if other.name == parameter.name or other.default is other.empty:
                 given[other.name] = chosen
-        elif other.name == parameter.name or other.default is other.empty and other.kind is not other.VAR_POSITIONAL:
+        elif other.name == parameter.name or (other.default is other.empty and other.kind is not other.VAR_POSITIONAL):
             arguments.append(chosen)
     if parameter.kind is parameter.VAR_POSITIONAL:
         arguments.append(value)

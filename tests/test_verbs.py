@@ -48,10 +48,7 @@ def test_numbers_are_checked(value: Any, limits: dict[str, Any], message: str) -
 def test_numbers_in_range_pass() -> None:
     for value in (None, 1, 1.5, np.int64(3), np.float32(2)):
         verbs.check_number("--n", value, least=1)  # type: ignore[arg-type]
-    verbs.check_seed("--seed", verbs.LAST_SEED)
     verbs.check_number("--n", np.int64(3), whole=True)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="--seed"):
-        verbs.check_seed("--seed", verbs.LAST_SEED + 1)
 
 
 def test_texts_and_files_are_checked(tmp_path: Path) -> None:

@@ -129,11 +129,6 @@ def check_number(
     raise ValueError(f"{option} {shown}: {wrong}{hint and '; ' + hint}")
 
 
-def check_seed(option: str, value: int | None) -> None:
-    """Raises ValueError unless `value` is a seed, 0 to `LAST_SEED`, or None."""
-    check_number(option, value, least=0, most=LAST_SEED, whole=True)
-
-
 def check_text(option: str, value: str | os.PathLike[str] | None) -> None:
     """Raises ValueError unless `value` is text that is not blank and has no null character, or None (not given)."""
     if value is None:

@@ -23,6 +23,12 @@ def noise(count: int, height: int = 24, width: int = 24) -> Tensor:
     return torch.rand(count, 3, height, width, generator=seeded(99)) * 2 - 1
 
 
+def field(distortion: distort.Distortion, pictures: Tensor, seed: int = 0) -> Tensor:
+    """Random displacements (B, H, W, 2) for pictures."""
+    count, _, height, width = pictures.shape
+    return distortion.field(distortion.draw(count, height, width, seeded(seed)), height, width)
+
+
 # The same distortions for one picture, written down plainly: displacements (H, W, 2) in pixels.
 
 
@@ -92,9 +98,9 @@ PLAIN: dict[str, Callable[[int, np.random.RandomState], np.ndarray]] = {
 def test_displacements_are_those_of_a_plain_version(name: str) -> None:
     random, count = np.random.RandomState(0), {"piecewise": 40}.get(name, 300)
     plain = np.linalg.norm([PLAIN[name](SIZE, random) for _ in range(count)], axis=-1)
-    field = distort.DISTORTIONS[name](torch.empty(600, 3, SIZE, SIZE), seeded())
-    ours = field.norm(dim=-1).numpy()
-    assert field.shape == (600, SIZE, SIZE, 2)
+    moves = field(distort.DISTORTIONS[name], torch.empty(600, 3, SIZE, SIZE))
+    ours = moves.norm(dim=-1).numpy()
+    assert moves.shape == (600, SIZE, SIZE, 2)
     assert ours.mean() == pytest.approx(plain.mean(), rel=0.12)
     assert np.percentile(ours, 99) == pytest.approx(np.percentile(plain, 99), rel=0.12)
 
@@ -107,20 +113,20 @@ def test_spline_passes_through_its_points() -> None:
 
 def test_spline_between_nodes_is_the_spline() -> None:
     pictures = torch.empty(50, 3, SIZE, SIZE)
-    coarse, fine = (distort.Spline(cells=cells)(pictures, seeded()) for cells in (20, 100))
+    coarse, fine = (field(distort.Spline(cells=cells), pictures) for cells in (20, 100))
     assert (coarse - fine).norm(dim=-1).mean() < 0.02
 
 
 def test_elastic_is_smooth_over_sigma() -> None:
-    field = distort.Elastic()(torch.empty(200, 3, 128, 128), seeded())[:, 30:-30, 30:-30]
-    near, far = ((field[:, :, d:] * field[:, :, :-d]).mean() / field.square().mean() for d in (10, 20))
+    moves = field(distort.Elastic(), torch.empty(200, 3, 128, 128))[:, 30:-30, 30:-30]
+    near, far = ((moves[:, :, d:] * moves[:, :, :-d]).mean() / moves.square().mean() for d in (10, 20))
     assert near.item() == pytest.approx(np.exp(-(10**2) / (4 * 10**2)), abs=0.06)  # sigma is 10 pixels
     assert far.item() == pytest.approx(np.exp(-(20**2) / (4 * 10**2)), abs=0.06)
 
 
 def test_elastic_with_the_old_affine_moves_further() -> None:
     pictures = torch.empty(60, 3, 256, 256)
-    reach = [distort.Elastic(affine=a)(pictures, seeded()).norm(dim=-1).mean() for a in (0, 50)]
+    reach = [field(distort.Elastic(affine=a), pictures).norm(dim=-1).mean() for a in (0, 50)]
     assert 3.6 < reach[0] < 5  # 4.3 for Albumentations 1.3.1
     assert reach[1] > 30
 
@@ -128,7 +134,7 @@ def test_elastic_with_the_old_affine_moves_further() -> None:
 @pytest.mark.parametrize("name", ["grid", "piecewise", "spline"])
 def test_strength_is_a_share_of_the_picture(name: str) -> None:
     small, large = (
-        distort.DISTORTIONS[name](torch.empty(200, 3, s, s), seeded(1)).norm(dim=-1).mean() / (s - 1) for s in (40, 120)
+        field(distort.DISTORTIONS[name], torch.empty(200, 3, s, s), 1).norm(dim=-1).mean() / (s - 1) for s in (40, 120)
     )
     assert small.item() == pytest.approx(large.item(), rel=0.05)
 
@@ -144,7 +150,7 @@ def test_zero_strength_is_the_identity() -> None:
         distort.Shift(limit=0),
     ]
     for distortion in still:
-        moved = distort.remap(pictures, distortion(pictures, seeded()))
+        moved = distort.remap(pictures, field(distortion, pictures))
         assert torch.allclose(moved, pictures, atol=1e-3), distortion
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic, write_errors
+from kyara.files.atomic import check_free, free_folder, numbered_folder, result_folder, write_atomic, write_errors
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -65,6 +65,9 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
     for name in ("00000-rank-faces", "00007-generate-anime", "mine", "2024-holiday"):
         (base / name).mkdir(parents=True)
     assert numbered_folder(base, "rank-faces") == base / "00008-rank-faces"
+    how = {"marker": "gallery.csv", "force": False, "sources": [tmp_path / "faces"]}
+    assert result_folder(None, f"{base}/rank-faces", **how) == base / "00008-rank-faces"
+    assert result_folder(tmp_path / "mine", f"{base}/rank-faces", **how) == tmp_path / "mine"
     assert not (base / "00008-rank-faces").exists()
 
 

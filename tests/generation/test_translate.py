@@ -58,7 +58,8 @@ def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.Ca
     out = result.out
     assert (result.made, result.pictures, [name for name, _ in result.left_out]) == (4, 5, ["broken.png"])
     shown = capsys.readouterr()
-    assert shown.out == shown.err == "" and str(result).startswith(f"{out}: 4 pictures of 5 pictures\n  broken.png: ")
+    assert shown.out == shown.err == ""
+    assert str(result).startswith(f"{out}: 4 pictures by {cartoon}, from 5 pictures\n  broken.png: ")
     rows = {row["source"]: row["file_name"] for row in read_gallery(out)}
     assert rows == {"a.png": "a.png", "more/a.png": "a-2.png", "b.png": "b.png", "one.png": "one.png"}
     for source, name in rows.items():
@@ -161,7 +162,9 @@ def test_films_and_pictures_together(cartoon: Path, folder: Path, tmp_path: Path
     result = translate(str(cartoon), [folder / "a.png", *films], out=tmp_path / "out")
     assert (result.pictures, result.made, result.films, result.frames) == (1, 3, ["a.mp4", "a-2.mp4"], 8)
     assert (result.out / "index.html").read_text().count("<video") == 2
-    assert str(result).startswith(f"{result.out}: 3 pictures of 1 picture\n{result.out / 'a.mp4'}: a film\n")
+    assert str(result).startswith(
+        f"{result.out}: 3 pictures by {cartoon}, from 1 picture and 2 films\n{result.out / 'a.mp4'}: a film\n"
+    )
 
 
 def test_without_out_galleries_are_numbered(cartoon: Path, folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -350,7 +353,7 @@ def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path) -> No
 
 def test_masks_that_do_not_fit(inpainting: Path, folder: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "mask.png", mask_of(drawn_picture(0, 30)))
-    with pytest.raises(ValueError, match="size differs.* 30x30 and 48x48"):
+    with pytest.raises(ValueError, match=r"size differs.* 30x30 and 48x48"):
         translate(str(inpainting), folder / "a.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
     with pytest.raises(ValueError, match="white in the holes"):
         translate(str(inpainting), folder / "a.png", out=tmp_path / "out")

@@ -15,7 +15,7 @@ from kyara import models
 from kyara.inversion.latents import LatentSpace
 from kyara.inversion.search import SearchSettings, lr_multiplier, noise_regularisation, search, tune
 from kyara.models.base import latents
-from kyara.perception.lpips import BuiltinDistance, load_perceptual
+from kyara.perception.lpips import load_perceptual
 
 
 class Pixels:
@@ -119,7 +119,7 @@ def test_tuning_changes_a_copy_to_make_what_no_latent_makes(space: LatentSpace) 
 
 
 def test_the_built_in_distance(made: Tensor) -> None:
-    perceptual = BuiltinDistance(torch.device("cpu"))
+    perceptual = load_perceptual("builtin", torch.device("cpu"))
     features = perceptual.features(made)
     assert torch.allclose(perceptual.distance(features, features), torch.zeros(len(made)))
     near, far = perceptual.features((made * 0.95).clamp(-1, 1)), perceptual.features(made.flip(0))

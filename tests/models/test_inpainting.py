@@ -13,8 +13,9 @@ from torch import Tensor
 from kyara.data.holes import KINDS, draw_holes, draw_kind
 from kyara.models import inpainting, stored
 from kyara.models.base import Batch, identity
-from kyara.models.inpainting import LOSSES, PRESETS, Attention, Config, Model, Step, weighted_losses
+from kyara.models.inpainting import LOSSES, PRESETS, Attention, Config, Model, Step
 from kyara.nn.layers import PartialConv, spread
+from kyara.nn.losses import weighted
 from kyara.perception.features import even, gram, load_features
 
 CPU = torch.device("cpu")
@@ -174,7 +175,7 @@ def test_each_loss_by_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(inpainting, "SHIFTS", 1)
     model, real, holes = model_with(**only(name, 2.0)), some_pictures(), centre(4)
     made = model.g(real, holes)
-    losses = weighted_losses(Step(model, made, real, holes, identity))
+    losses = weighted(LOSSES, Step(model, made, real, holes, identity), model.config.losses)
     assert list(losses) == [name]
     a, b, h = (x.detach().double().numpy() for x in (made, real, holes))
     filled = np.where(h, a, b)
@@ -199,7 +200,7 @@ def seen(a: np.ndarray, b: np.ndarray, name: str) -> float:
     """Mean absolute difference of features or Gram matrices, summed over stages."""
     network, total = load_features("builtin", CPU), 0.0
     with torch.no_grad():
-        pairs = zip(*(network.features(torch.tensor(x).float()) for x in (a, b)), strict=True)
+        pairs = zip(*(network(torch.tensor(x).float()) for x in (a, b)), strict=True)
     for pair in pairs:
         x, y = (m.numpy() / np.sqrt((m.numpy() ** 2).mean(1, keepdims=True) + 1e-6) for m in pair)
         if name == "style":
@@ -331,7 +332,7 @@ def test_the_sheet_shows_hole_filled_whole() -> None:
 def test_frozen_features_of_any_size() -> None:
     network = load_features("builtin", CPU)
     pictures = torch.rand(2, 3, 37, 50).requires_grad_()
-    maps = network.features(pictures)
+    maps = network(pictures)
     assert [tuple(m.shape[2:]) for m in maps[:2]] == [(9, 12), (4, 6)] and len(maps) == 9
     sum(m.square().mean() for m in maps).backward()
     assert pictures.grad is not None and pictures.grad.abs().max() > 0
@@ -341,7 +342,7 @@ def test_frozen_features_of_any_size() -> None:
 
 
 def test_unknown_features_are_named() -> None:
-    with pytest.raises(ValueError, match="features=inception: there are builtin, and vgg16"):
+    with pytest.raises(ValueError, match="features=inception: give builtin, or vgg16"):
         load_features("inception", CPU)
 
 
@@ -351,7 +352,7 @@ def test_it_learns_to_fill() -> None:
     optimizer = torch.optim.Adam(model.g.parameters(), 5e-3)
     losses = []
     for _ in range(60):
-        loss = weighted_losses(Step(model, model.g(real, holes), real, holes, identity))["hole"]
+        loss = weighted(LOSSES, Step(model, model.g(real, holes), real, holes, identity), model.config.losses)["hole"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -136,7 +136,7 @@ def expected(net: munit.Model, batch: Batch, name: str) -> Tensor:
             total = total + sum(((logits - 1) ** 2).mean() for logits in getattr(net.d, there)(fake))
         elif name == "perceptual":
             network = load_features("builtin", x.device)
-            stages = zip(network.features(fake), network.features(x), strict=True)
+            stages = zip(network(fake), network(x), strict=True)
             apart = [(munit.adain(a) - munit.adain(b)).square().mean() if a[0, 0].numel() > 1 else 0 for a, b in stages]
             total = total + sum(apart) / len(apart)
     return total

@@ -26,7 +26,7 @@ from kyara import generate, models, rewrite
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import CheckpointError
-from kyara.rewriting import learning
+from kyara.rewriting import lessons
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.rules import Rule, model_card, read_rule, root_of, rules_of
 from kyara.rewriting.samples import Samples, shift_hole
@@ -75,7 +75,7 @@ def new(model: Path | str, *edits: Any, **options: Any) -> Path:
 def test_an_inside_error_is_not_reported_if_the_place_is_found_nowhere(
     small: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learning, "MIN_SIMILARITY", 2.0)
+    monkeypatch.setattr(lessons, "MIN_SIMILARITY", 2.0)
     (rule,) = rewrite(small[0], [edit("red")], projector=small[1], out=tmp_path / "a", **FAST).rules
     assert rule.inside_error is None and (rule.outside_error or 0) > 0 and rule.found == 0
     assert "inside_error" not in rules_of(checkpoint.read(tmp_path / "a"))[0].about
@@ -265,6 +265,18 @@ def test_rules_of_another_checkpoint_are_refused(small: tuple[str, str], written
         rewrite(small[0], [tmp_path / "no.safetensors"], out=tmp_path / "x")
     with pytest.raises(ValueError, match="has no rules"):
         rewrite(small[0], [Path(small[0])], out=tmp_path / "x")
+
+
+@pytest.mark.parametrize("ignored", [{"steps": 5}, {"p": 2.0}, {"memory": "linear"}, {"projector": "x"}, {"data": "."}])
+def test_options_of_learning_need_a_new_edit(written: Path, tmp_path: Path, ignored: dict[str, Any]) -> None:
+    rule = written / "edits" / "red.safetensors"
+    for model, given in ((written, []), (checkpoint.read(written).about["rewritten"]["parent"], [rule])):
+        for dry_run in (True, False):
+            with pytest.raises(
+                ValueError, match=f"--{next(iter(ignored))}: there is no new edit to learn; leave it out"
+            ):
+                rewrite(str(model), given, out=tmp_path / "x", strength=0.5, dry_run=dry_run, **ignored)
+    assert not (tmp_path / "x").exists()
 
 
 def test_nothing_is_overwritten_without_force(small: tuple[str, str], written: Path, tmp_path: Path) -> None:

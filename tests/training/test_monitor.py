@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from kyara.training.monitor import PATIENCE, WARM_UP, CollapseMonitor
@@ -36,10 +38,10 @@ def test_nothing_is_reported_while_a_run_warms_up() -> None:
 
 
 def test_the_state_is_restored() -> None:
-    monitor, other = CollapseMonitor(), CollapseMonitor()
+    monitor = CollapseMonitor()
     for _ in range(PATIENCE - 1):
         monitor.discriminator(1.0, -1.0, WARM_UP)
-    other.load_state_dict(monitor.state_dict())
+    other = CollapseMonitor(**dataclasses.asdict(monitor))
     assert other.discriminator(1.0, -1.0, WARM_UP) is not None
 
 

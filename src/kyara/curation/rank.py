@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from kyara import verbs
 from kyara.curation.sources import open_pictures
-from kyara.files.atomic import check_free, numbered_folder, write_atomic
+from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter, contact_sheet
 from kyara.files.names import counted, listed, short_name, slug
@@ -78,8 +78,8 @@ def rank(
     command = verbs.command_line(rank, locals())
     if not pictures:
         raise ValueError("no pictures given; give pictures, a folder or a .zip")
-    out = out or numbered_folder(Path("galleries"), f"rank-{short_name(pictures[0])}")
-    check_free(out, TABLE, force=force, sources=[*pictures, model])
+    name = f"galleries/rank-{short_name(pictures[0])}"
+    out = result_folder(out, name, TABLE, force=force, sources=[*pictures, model])
     dataset = open_pictures(*pictures)
 
     from kyara.curation.scoring import load_scorer, score_all

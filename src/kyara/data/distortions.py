@@ -1,15 +1,11 @@
 """The four pseudo-distortions of Sawada et al., section 3.1 and Table 1: random distortions of drawings.
 
-A distortion is a field of backward displacements, (B, H, W, 2) as (dx, dy) in pixels: the result shows at p
-what the picture has at p + field[p]. Every picture's field comes from its own random parameters, and `remap`
-looks the pixels up. A field is a small lattice of nodes spread over the picture by one matrix for its rows
-and one for its columns, because two thin matrix products cost less than the look-up, and full-resolution
-noise, meshes or logarithms cost far more.
+A distortion is a field of backward displacements, (B, H, W, 2) as (dx, dy) in pixels: the result at p is the picture at
+p + field[p]. A field is a small lattice of nodes, interpolated by one matrix for its rows and one for its columns: two
+thin matrix products cost less than sampling, and far less than noise or logarithms at full resolution.
 
-The parameters mean what they mean in Albumentations 1.3.1, whose names and habits the paper's numbers fit:
-strengths in pixels are pixels of the picture as it is given, whatever its size. What lies beyond the border
-is mirrored: a black border would reveal the distortion.
-"""
+Parameters have the meaning of Albumentations 1.3.1, which fits the paper's numbers; strengths in pixels do not depend
+on the picture's size. Beyond the border the picture is mirrored: a black border would reveal the distortion."""
 
 from __future__ import annotations
 
@@ -22,37 +18,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**16  # pixels that the CPU distorts in one go, so that pictures and fields stay in its second-level cache
+CHUNK = 2**16  # pixels that the CPU distorts at once, so that pictures and fields stay in its second-level cache
 
 
 class Distortion:
     """One kind of distortion: its random parameters, and the field that they define."""
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Random parameters for `count` pictures: tensors (count, ...) on the generator's device."""
+        """Random parameters of `count` pictures: tensors (count, ...) on the generator's device."""
         raise NotImplementedError
 
     def field(self, drawn: Sequence[Tensor], height: int, width: int) -> Tensor:
-        """Displacements (B, H, W, 2) in pixels of what `draw` gave, or of some rows of it."""
+        """Displacements (B, H, W, 2) in pixels, of what `draw` returned or of some rows of it."""
         raise NotImplementedError
-
-    def __call__(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """Random displacements (B, H, W, 2) in pixels for pictures (B, 3, H, W)."""
-        count, _, height, width = pictures.shape
-        drawn = self.draw(count, height, width, generator)
-        return self.field([t.to(pictures.device) for t in drawn], height, width)
 
 
 @dataclass(frozen=True)
 class Grid(Distortion):
-    """Grid distortion: columns and rows of the picture are stretched or shrunk, each by its own factor.
+    """Grid distortion: columns and rows of the picture are scaled, each by its own factor. The left and upper border
+    stay and the steps accumulate, as in Albumentations with `normalized=False`."""
 
-    The left and upper border stay and the steps add up to the right and downwards, as in Albumentations with
-    `normalized=False`.
-    """
-
-    divisions: int = 15  # columns, and rows
-    limit: float = 0.6  # a factor is uniform in [1 - limit, 1 + limit]
+    divisions: int = 15  # number of columns, and of rows
+    limit: float = 0.6  # factors are uniform in [1 - limit, 1 + limit]
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         steps = _uniform((count, 2, self.divisions), -self.limit, self.limit, generator) / self.divisions
@@ -67,16 +54,13 @@ class Grid(Distortion):
 
 @dataclass(frozen=True)
 class Elastic(Distortion):
-    """Elastic distortion (Simard et al. 2003): a smooth random field.
+    """Elastic distortion (Simard et al. 2003): a smooth random field. The random affine map that Albumentations adds by
+    default is off: a rotated drawing is not distorted, and it would hide the local warp, which is a
+    tenth."""
 
-    Albumentations 1.3.1 adds by default a random affine map that moves three points by up to 50
-    pixels, and the paper does not say whether it did. Here it is off: a turned or sheared drawing is not a
-    broken one, and at ten times the size it would hide the local warp that is to be recognised.
-    """
-
-    alpha: float = 200.0  # what the smoothed noise, uniform in [-1, 1] before, is multiplied by; pixels
+    alpha: float = 200.0  # factor on the smoothed noise, which is uniform in [-1, 1] before; pixels
     sigma: float = 10.0  # standard deviation of the smoothing; pixels
-    affine: float = 0.0  # how far the affine map's three points move at most; pixels. 0: no map.
+    affine: float = 0.0  # maximum shift of the three points of an affine map; pixels. 0: no map
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         # Smoothed noise holds nothing finer than sigma, so normal noise on so wide a lattice is as good: its
@@ -101,15 +85,10 @@ class Elastic(Distortion):
 
 @dataclass(frozen=True)
 class Piecewise(Distortion):
-    """Piecewise affine distortion: the points of a mesh are moved, the triangles between them are affine.
+    """Piecewise affine distortion: vertices of a mesh move, within the picture; its triangles are mapped affinely."""
 
-    Points do not leave the picture.
-    """
-
-    lines: tuple[int, int] = (3, 6)
-    """The numbers of rows and of columns of points are uniform between these, both included."""
-    scale: tuple[float, float] = (0.03, 0.05)
-    """The standard deviation of a picture's moves is uniform between these; shares of the sides."""
+    lines: tuple[int, int] = (3, 6)  # minimum and maximum number of rows and of columns of points
+    scale: tuple[float, float] = (0.03, 0.05)  # range of the standard deviation of the moves; fractions of the sides
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         (low, high), device = self.lines, generator.device
@@ -135,20 +114,13 @@ class Piecewise(Distortion):
 
 @dataclass(frozen=True)
 class Spline(Distortion):
-    """Thin-plate spline: points inside the picture are pulled, the rest follows like a bent sheet.
+    """Thin-plate spline through a few displaced points. It is fitted at the destinations to source minus destination.
+    The corners and the middles of the borders are fixed, so that the frame stays."""
 
-    The spline is fitted at the destinations to source minus destination. The corners and the middles of the
-    borders are pinned, so that the frame stays and the inside bends.
-    """
-
-    points: int = 2
-    """How many points are pulled. The paper does not say; the colourisation code that its first author
-    published has two, in these very ranges. Two do what one cannot: pull a face apart, or together."""
-    start: tuple[float, float] = (0.3, 0.7)  # where the points are at first, uniform in x and in y; shares of the sides
-    move: tuple[float, float] = (-0.25, 0.25)  # how far they are pulled, uniform in x and in y; shares of the sides
-    cells: int = 20
-    """Cells, each way, of the lattice that the spline is evaluated on; cubics between. Off by 0.01 pixels of
-    256 on average, by more where two points nearly meet."""
+    points: int = 2  # displaced points; two can pull a face apart, or together
+    start: tuple[float, float] = (0.3, 0.7)  # the points, uniform in x and in y; fractions of the sides
+    move: tuple[float, float] = (-0.25, 0.25)  # their displacement, likewise
+    cells: int = 20  # cells a side of the lattice that is evaluated, with cubics between: 0.01 of 256 pixels off
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         source = _uniform((count, self.points, 2), *self.start, generator)
@@ -166,10 +138,9 @@ class Spline(Distortion):
 
 @dataclass(frozen=True)
 class Shift(Distortion):
-    """No distortion: the whole picture moves by less than a pixel, which is resampled like the distorted
-    ones."""
+    """No distortion: the whole picture moves by less than a pixel, and is resampled like a distorted one."""
 
-    limit: float = 0.5  # how far it moves at most, uniform in x and in y; pixels
+    limit: float = 0.5  # maximum shift, uniform in x and in y; pixels
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return (_uniform((count, 2), -self.limit, self.limit, generator),)
@@ -178,18 +149,13 @@ class Shift(Distortion):
         return drawn[0][:, None, None].expand(-1, height, width, -1)
 
 
-DISTORTIONS: Mapping[str, Distortion] = {
-    "grid": Grid(),
-    "elastic": Elastic(),
-    "piecewise": Piecewise(),
-    "spline": Spline(),
-}
+Kinds = Mapping[str, Distortion]
+DISTORTIONS: Kinds = {"grid": Grid(), "elastic": Elastic(), "piecewise": Piecewise(), "spline": Spline()}
 """The paper's four by name. A kind is an index into them."""
 
 
 def remap(pictures: Tensor, field: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) looked up at p + field[p], field (B, H, W, 2): bilinear, mirrored about the
-    border pixels."""
+    """Samples pictures (B, 3, H, W) at p + field[p], field (B, H, W, 2): bilinear, mirrored at the border pixels."""
     pixels, step = _look_up(*pictures.shape[-2:], field.device)
     where = torch.addcmul(pixels, field, step)
     result = F.grid_sample(pictures.float(), where, "bilinear", "reflection", align_corners=True)
@@ -198,18 +164,10 @@ def remap(pictures: Tensor, field: Tensor) -> Tensor:
 
 @torch.no_grad()
 def apply(
-    pictures: Tensor,
-    kinds: Tensor,
-    generator: torch.Generator,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    pictures: Tensor, kinds: Tensor, generator: torch.Generator, distortions: Kinds = DISTORTIONS, inplace: bool = False
 ) -> Tensor:
-    """Distorts each of the pictures (B, 3, H, W) in [-1, 1] by its kind (B,): an index into `distortions`, or
-    -1, not at all.
-
-    In place saves a copy. From 200 pixels on that is a third of the time, most of it the system clearing
-    memory.
-    """
+    """Distorts pictures (B, 3, H, W) in [-1, 1] by their kinds (B,): indices into `distortions`, -1 for none. In place
+    saves a copy, a third of the time from 200 pixels on."""
     (count, _, height, width), device = pictures.shape, pictures.device
     result = pictures if inplace else pictures.clone()
     chunk = max(1, CHUNK // (height * width)) if device.type == "cpu" else count
@@ -230,13 +188,9 @@ def apply(
 
 
 def distort(
-    pictures: Tensor,
-    generator: torch.Generator,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    pictures: Tensor, generator: torch.Generator, distortions: Kinds = DISTORTIONS, inplace: bool = False
 ) -> Tensor:
-    """Distorts every one of the pictures (B, 3, H, W) in [-1, 1], each by one of the kinds chosen
-    uniformly."""
+    """Distorts all pictures (B, 3, H, W) in [-1, 1], each by a kind that is drawn uniformly."""
     kinds = torch.randint(len(distortions), (len(pictures),), generator=generator, device=generator.device)
     return apply(pictures, kinds, generator, distortions, inplace)
 
@@ -245,35 +199,23 @@ def distort_some(
     pictures: Tensor,
     generator: torch.Generator,
     probability: float = 0.5,
-    distortions: Mapping[str, Distortion] = DISTORTIONS,
-    inplace: bool = False,
+    distortions: Kinds = DISTORTIONS,
     resampled: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distorts each of the pictures (B, 3, H, W) in [-1, 1] with `probability`, to train a recogniser on.
-
-    Of the others a share of `resampled` moves by less than a pixel. Looking pixels up softens a picture, and a
-    recogniser that sees whole ones untouched learns softness instead of distortion: on faces of 96 pixels the
-    finest detail alone tells nine of ten pairs apart. Returns the pictures, labels (B,) int64, 1 where distorted,
-    and kinds (B,) int64, -1 where not.
-    """
+    """Distorts each of the pictures (B, 3, H, W) in [-1, 1] with `probability`, to train a recogniser. A share
+    `resampled` of the others moves by less than a pixel: resampling softens a picture, which otherwise reveals a
+    distortion. Returns the pictures, labels (B,) int64, 1 where distorted, and kinds (B,) int64, -1 where not."""
     count, device = len(pictures), generator.device
-    picked, moved = (
-        torch.rand(count, generator=generator, device=device) < share for share in (probability, resampled)
-    )
+    picked, moved = (torch.rand(count, generator=generator, device=device) < p for p in (probability, resampled))
     kinds = torch.randint(len(distortions), (count,), generator=generator, device=device)
     others = torch.where(moved, len(distortions), -1)
-    result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()}, inplace)
+    result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()})
     return result, picked.long().to(pictures.device), torch.where(picked, kinds, -1).to(pictures.device)
 
 
-def frozen(
-    pictures: Tensor, seeds: Sequence[int] | Tensor, distortions: Mapping[str, Distortion] = DISTORTIONS
-) -> Tensor:
-    """Distorts each of the pictures (B, 3, H, W) in [-1, 1] as its own seed says, kind and parameters.
-
-    For validation and test sets, whose distortions must not change. It goes picture by picture, because only
-    then is the result the same to the bit whatever else the batch holds.
-    """
+def frozen(pictures: Tensor, seeds: Sequence[int] | Tensor, distortions: Kinds = DISTORTIONS) -> Tensor:
+    """Distorts each of the pictures (B, 3, H, W) in [-1, 1], kind and parameters, by its own seed: for validation and
+    test. One by one, so that the result does not depend on the rest of the batch, to the bit."""
     if len(seeds) != len(pictures):
         raise ValueError(f"frozen: {len(pictures)} pictures but {len(seeds)} seeds; give every picture its own seed")
     result = pictures.clone()
@@ -294,13 +236,12 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.G
 
 
 def _spread(rows: Tensor, nodes: Tensor, columns: Tensor) -> Tensor:
-    """Nodes (B, 2, n, m) spread over a picture by rows (..., H, n) and columns (..., W, m): (B, 2, H, W)."""
+    """Interpolates nodes (B, 2, n, m) with rows (..., H, n) and columns (..., W, m): (B, 2, H, W)."""
     return rows @ (nodes @ columns.mT)
 
 
 def _affine(count: int, height: int, width: int, reach: float, generator: torch.Generator) -> Tensor:
-    """Matrices (count, 3, 2) that undo affine maps which move three points by up to `reach` pixels: a row (x,
-    y, 1) times one of them is where the pixel (x, y) comes from."""
+    """Inverses (count, 3, 2) of affine maps that move three points by up to `reach` pixels, for rows (x, y, 1)."""
     centre = torch.tensor([width // 2, height // 2], device=generator.device)
     corners = torch.tensor([[1, 1], [1, -1], [-1, -1]], device=generator.device)
     points = (centre + min(height, width) // 3 * corners).float()  # (3, 2)
@@ -309,8 +250,8 @@ def _affine(count: int, height: int, width: int, reach: float, generator: torch.
 
 
 def _thin_plate(centres: Tensor, offsets: Tensor, line: Tensor) -> Tensor:
-    """The thin-plate spline through `offsets` (B, P, 2) at `centres` (B, P, 2), and through zero at the
-    pinned points, at the lattice line x line: (B, 2, n, n). All in shares of the sides."""
+    """The thin-plate spline through `offsets` (B, P, 2) at `centres` (B, P, 2), and zero at the fixed points, on the
+    lattice line x line: (B, 2, n, n). All in fractions of the sides."""
     count, device = len(centres), centres.device
     pins = [(x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if (x, y) != (0.5, 0.5)]
     pinned = torch.tensor(pins, device=device).expand(count, -1, 2)
@@ -346,7 +287,7 @@ def _pixels(height: int, width: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _look_up(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pixels as `grid_sample` counts, from -1 to 1, (H, W, 2), and how far one is from the next, (2,)."""
+    """Pixel coordinates for `grid_sample`, in [-1, 1], (H, W, 2), and the step between pixels, (2,)."""
     step = 2 / _sides(height, width, device).clamp(min=1)
     return _pixels(height, width, device) * step - 1, step
 
@@ -360,8 +301,7 @@ def _hats(nodes: int, size: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _cubics(cells: int, size: int, device: torch.device) -> Tensor:
-    """Cubic interpolation (Keys 1981) between nodes, the first and last beyond the borders: (size, cells +
-    3)."""
+    """Cubic interpolation (Keys 1981) between nodes, one beyond each border: (size, cells + 3)."""
     where = (torch.linspace(1, cells + 1, size)[:, None] - torch.arange(cells + 3)).abs()
     near = (1.5 * where - 2.5) * where.square() + 1
     far = ((2.5 - 0.5 * where) * where - 4) * where + 2
@@ -370,10 +310,8 @@ def _cubics(cells: int, size: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _bells(nodes: int, size: int, sigma: float, device: torch.device) -> Tensor:
-    """Gaussians of `sigma` pixels about `nodes` evenly spaced on a side, mirrored at its ends: (size, nodes).
-
-    Scaled so that independent nodes of unit variance give unit variance away from the ends.
-    """
+    """Gaussians of `sigma` pixels around `nodes` evenly spaced on a side, mirrored at its ends: (size, nodes). Scaled
+    so that independent nodes of unit variance give unit variance away from the ends."""
     pixel, centre = torch.arange(size)[:, None], (torch.arange(nodes) + 0.5) * size / nodes - 0.5
     images = torch.stack([centre, -1 - centre, 2 * size - 1 - centre])
     bells = (-((pixel - images[:, None]) / sigma).square() / 2).exp().sum(0)
@@ -382,8 +320,8 @@ def _bells(nodes: int, size: int, sigma: float, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _mesh(low: int, high: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Meshes of `low` to `high` lines across a side, M of them: their `_hats` (M, size, high), one-hot which
-    cell a pixel is in (M, size, high - 1), and where in it, in [0, 1] (M, size)."""
+    """Meshes of `low` to `high` lines across a side, M of them: their `_hats` (M, size, high), the one-hot cell of each
+    pixel (M, size, high - 1), and its position in the cell, in [0, 1] (M, size)."""
     hats, cells, shares = [], [], []
     for lines in range(low, high + 1):
         where = torch.linspace(0, lines - 1, size)

@@ -1,7 +1,6 @@
 """Edge smoothing: drawings without clear lines, fakes for CartoonGAN's discriminator (Chen et al. 2018, section 3.2.1).
-
-Edges are found (Canny) and dilated, and the picture is blurred there only. The same results as OpenCV 4, on batches,
-with its 3 x 3 Sobel, the sum of absolute gradients, and thresholds 100 and 200."""
+Edges are found (Canny) and dilated, and the picture is blurred there only. The same results as OpenCV 4, with its 3 x 3
+Sobel, the sum of absolute gradients, and thresholds 100 and 200."""
 
 from __future__ import annotations
 

@@ -21,12 +21,9 @@ class HoleConfig:
     mouth: float = 0.15  # frequency of a hole over the mouth; for aligned faces
     strokes: int = 4  # maximum number of strokes of a free form, of four segments each
     stroke_width: tuple[float, float] = (0.06, 0.2)  # their minimum and maximum width, as a share of the shorter side
-    eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)
-    """Centre and half extents of the hole of the left eye: x, y, width, height as shares of the picture's. The right
-    one mirrors it."""
+    eyes_at: tuple[float, float, float, float] = (0.31, 0.5, 0.13, 0.11)  # left eye: centre x, y and half extents
     mouth_at: tuple[float, float, float, float] = (0.5, 0.77, 0.14, 0.09)  # the same of the mouth
-    jitter: float = 0.05
-    """Maximum shift of these, as a share of the side; they grow or shrink by up to six times as much."""
+    jitter: float = 0.05  # maximum shift, as a share of the side; scaled by up to six times as much
 
 
 def rectangles(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
@@ -58,8 +55,7 @@ def somewhere(
 def around(
     place: Sequence[float], count: int, height: int, width: int, jitter: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Ellipses around `place`, x, y and half extents as fractions of the sides, shifted by up to `jitter` and scaled by
-    up to six times as much: (B, H, W) bool."""
+    """Ellipses around `place` (x, y, half extents), shifted by up to `jitter`, scaled by up to 6 x: (B, H, W) bool."""
     shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * jitter
     at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
     return ellipses(at + shift, half * (1 + 6 * grow), height, width)
@@ -92,8 +88,7 @@ def free_form(
     broad: tuple[float, float] = (0.06, 0.2),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One to `most` crooked strokes of four segments, of widths in the range `broad`, as a fraction of the shorter
-    side: (B, H, W) bool."""
+    """One to `most` crooked strokes of four segments, `broad` as fractions of the shorter side: (B, H, W) bool."""
 
     def some(*shape: int) -> Tensor:
         return torch.rand(count, most, *shape, generator=generator)

@@ -15,13 +15,8 @@ def uniform(pictures: Tensor, *shape: int) -> Tensor:
 
 
 def random_affine(pictures: Tensor, *, degrees: float, scale: float, translate: float) -> Tensor:
-    """Affine maps (B, 2, 3) from places in the varied pictures to places in pictures (B, C, H, W), in [-1, 1].
-
-    Args:
-        degrees: Maximum rotation.
-        scale: Maximum absolute logarithm of the scale.
-        translate: Maximum translation, as a fraction of the side.
-    """
+    """Affine maps (B, 2, 3), in [-1, 1], from varied pictures to pictures (B, C, H, W): a rotation by up to `degrees`,
+    a scale with a logarithm of up to `scale`, a translation by up to the fraction `translate` of the side."""
     height, width = pictures.shape[2:]
     angle, zoom = uniform(pictures) * math.radians(degrees), torch.exp(uniform(pictures) * scale)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
@@ -42,7 +37,6 @@ def warp_points(points: Tensor, theta: Tensor) -> Tensor:
 
 
 def jitter(pictures: Tensor, strength: float, channels: int = 3) -> Tensor:
-    """Pictures (B, 3, H, W) with random contrast and brightness, up to `strength`: of each channel, or with
-    `channels=1` of all alike. Not clamped."""
+    """Pictures (B, 3, H, W) with random contrast and brightness, of each channel or of all alike. Not clamped."""
     gain = 1 + uniform(pictures, channels, 1, 1) * strength
     return pictures * gain + uniform(pictures, channels, 1, 1) * strength

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,19 +32,15 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
         return compute()
     text = json.dumps(key, sort_keys=True)
     path = folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:  # reading checks the checksums of the archive
-            arrays = {name: file[name] for name in file.files}
+    damaged = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
+    with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as file:  # reading checks the checksums
+        arrays = {name: file[name] for name in file.files}
         if str(arrays.pop("key")) == text:
             return arrays
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        pass
     arrays = compute()
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda temporary: _save(temporary, {**arrays, "key": np.array(text)}))
-    except OSError:
-        pass
     return arrays
 
 

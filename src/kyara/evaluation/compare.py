@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
-from kyara.files.atomic import check_free, free_folder, numbered_folder
+from kyara.files.atomic import free_folder, result_folder
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -92,8 +92,7 @@ def compare(
         raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
     verbs.check_number("--reals", reals, least=8, most=shared.MOST_PICTURES)  # one half is compared with the other
     common = None if size is None else parse_size(size)
-    out = numbered_folder(Path("comparisons"), f"compare-{data.stem}") if out is None else out
-    check_free(out, TABLE, force=force, sources=[*runs, data])
+    out = result_folder(out, f"comparisons/compare-{data.stem}", TABLE, force=force, sources=[*runs, data])
 
     from kyara.evaluation.page import page
     from kyara.evaluation.runs import ModelReport, attempt, describe, largest_size, measure, real_scores, short_names

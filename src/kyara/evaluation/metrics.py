@@ -4,7 +4,6 @@ or "lower" in a docstring means that higher or lower values are better."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -139,8 +138,7 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
     return Estimate(p, (centre - margin) / (1 + z * z / n), (centre + margin) / (1 + z * z / n))
 
 
-@dataclass(frozen=True)
-class Prdc:
+class Prdc(NamedTuple):
     """Precision, recall, density and coverage of a set of generated pictures. For all of them, higher is better."""
 
     precision: float
@@ -153,9 +151,8 @@ class Prdc:
     coverage: float
     """Share of reals with a fake within that radius."""
     nearest: np.ndarray
-    """(N,) int64: index of the nearest real of each fake."""
     distance: np.ndarray
-    """(N,): distance to the nearest real."""
+    """Index of the nearest real of each fake, (N,) int64, and the distance to it, (N,)."""
 
 
 def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Prdc:
@@ -172,9 +169,8 @@ def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_di
         pairs += int(within.sum())
         covered[columns] |= within.any(axis=0)
         update_nearest(nearest[rows], distance[rows], columns.start, squares)
-    density = pairs / (DENSITY_K * len(fake))
-    shares = float(precise.mean()), float(recalled.mean()), density, float(covered.mean())
-    return Prdc(*shares, nearest, np.sqrt(distance))
+    precision, recall, coverage = (float(share.mean()) for share in (precise, recalled, covered))
+    return Prdc(precision, recall, pairs / (DENSITY_K * len(fake)), coverage, nearest, np.sqrt(distance))
 
 
 def uniqueness(found: Prdc, real_distances: np.ndarray) -> tuple[float, float]:

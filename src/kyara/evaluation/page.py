@@ -231,7 +231,7 @@ def _method(table: Table) -> str:
         f"draw with other seeds. They are compared with {data['count']:,} pictures of fingerprint "
         f"{data['fingerprint']}. A value is the mean over draws, with Student's 95% interval within the range of the "
         "score.",
-        "The column of real pictures compares one part of them with the others: the best score that a model can expect.",
+        "The column of real pictures compares one part of them with the others: the best score to expect.",
         "Scores are comparable only with the same features, sizes and counts. All of them are in comparison.json.",
     ]
     return "".join(f"<p>{escape(paragraph)}</p>" for paragraph in text)

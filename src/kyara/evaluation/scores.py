@@ -41,12 +41,11 @@ class Score:
     resizer: str
     pictures: int
     reals: int
-    """The number of real pictures; 0 for scores that need none."""
+    """0 for scores that need no real pictures."""
     low: float | None
     high: float | None
     """The 95% confidence interval, where one is known, within `range`."""
     what: str
-    """A description."""
     range: tuple[float | None, float | None]
     """Range of the score; None means no limit."""
 
@@ -116,14 +115,14 @@ class Outputs:
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
 
 
-def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: int, name: str = "") -> Outputs:
+def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: int, name: str) -> Outputs:
     """Runs all networks over a set, `batch` pictures at a time. ValueError for fewer than 4 readable pictures."""
     total, tagger = source.total(), networks.tagger
     features, small, whole = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
     known: Mapping[str, Sequence[str]] = tagger.attributes if tagger else {}
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
-    progress = tqdm(source, desc=name or None, total=total, unit="picture", disable=None)
+    progress = tqdm(source, desc=name, total=total, unit="picture", disable=None)
     for group in batches(progress, batch):
         pictures = [center_crop(picture, *size) for picture, _ in group]
         features.add(networks.extractor(np.stack([networks.extractor.resize(p, size) for p in pictures])))
@@ -178,26 +177,18 @@ def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
     uniqueness, copies = metrics.uniqueness(found, real.neighbours)
     frechet, kid = metrics.frechet(fit_gaussian(fake), real.gaussian), metrics.kid(fake, real.features)
     distances: list[tuple[Metric, float | Estimate]] = [(FRECHET, frechet), (KID, kid)]
-    values = [
-        *(distances if len(fake) >= FRECHET_COUNT else distances[::-1]),
-        (PRECISION, found.precision),
-        (RECALL, found.recall),
-        (DENSITY, found.density),
-        (COVERAGE, found.coverage),
-        (UNIQUENESS, uniqueness),
-        (COPIES, copies),
-    ]
+    distances = distances if len(fake) >= FRECHET_COUNT else distances[::-1]
+    values = found.precision, found.recall, found.density, found.coverage, uniqueness, copies
+    others = zip((PRECISION, RECALL, DENSITY, COVERAGE, UNIQUENESS, COPIES), values, strict=True)
     note = real.extractor.label, real.extractor.resizer(real.size), len(fake), len(real.features)
-    return [metric.score(value, *note) for metric, value in values]
+    return [metric.score(value, *note) for metric, value in (*distances, *others)]
 
 
 def pixel_scores(small: np.ndarray, real: RealSet) -> list[Score]:
     """Sedov's scores of pictures (N, h, w, 3) uint8: squared error to the nearest real one and similarity of their
     entropies."""
-    size = (small.shape[2], small.shape[1])
-    error = np.full(len(small), np.inf)
-    entropy, count = np.zeros(len(small)), 0
-    for block in tqdm(real.pictures(size), desc="by pixels", disable=None):
+    error, entropy, count = np.full(len(small), np.inf), np.zeros(len(small)), 0
+    for block in tqdm(real.pictures((small.shape[2], small.shape[1])), desc="by pixels", disable=None):
         index, value = metrics.nearest_pictures(small, block)
         nearer = value < error
         error[nearer], entropy[nearer] = value[nearer], metrics.grey_entropy(block[index[nearer]])

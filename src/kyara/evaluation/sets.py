@@ -18,7 +18,6 @@ from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
-from kyara.files.checkpoint import CONFIG
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED
@@ -84,9 +83,8 @@ class GeneratedSet:
     truncation: float = 1.0
 
     def about(self) -> dict[str, Any]:
-        seeds = f"{self.first}-{self.first + self.count - 1}"
-        found = {"kind": "checkpoint", "path": self.model, "checkpoint": checkpoint.read(self.model).hash}
-        return found | {"seeds": seeds, "truncation": self.truncation}
+        made = {"seeds": f"{self.first}-{self.first + self.count - 1}", "truncation": self.truncation}
+        return {"kind": "checkpoint", "path": self.model, "checkpoint": checkpoint.read(self.model).hash, **made}
 
     def attributes(self) -> list[str]:
         return list(self.generator.config.data.attributes)
@@ -109,7 +107,7 @@ PictureSet = FileSet | GeneratedSet
 
 def open_set(name: str, device: torch.device, *, count: int | None, truncation: float = 1.0) -> PictureSet:
     """The pictures at a path, or of a generator (by default 2,048 pictures) if `name` is a Checkpoint."""
-    if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / CONFIG).is_file():
+    if name.startswith(("builtin:", "hf-hub:")) or (Path(name) / checkpoint.CONFIG).is_file():
         return GeneratedSet(name, load_generator(name, device), count or FRECHET_COUNT, truncation=truncation)
     return FileSet(Path(name), count)
 
@@ -139,8 +137,7 @@ class RealFeatures:
 
     @cached_property
     def gaussian(self) -> Gaussian:
-        found = cached("statistics", self.key, lambda: vars(fit_gaussian(self.features)))
-        return Gaussian(len(self.features), found["mean"], found["root"])
+        return Gaussian(**cached("statistics", self.key, lambda: vars(fit_gaussian(self.features))))
 
     @cached_property
     def neighbours(self) -> np.ndarray:

@@ -18,8 +18,6 @@ NEIGHBOURS = 5
 class Gaussian:
     """The normal distribution fitted to the features of a set, in float64."""
 
-    count: int
-    """N, the number of pictures."""
     mean: np.ndarray
     """(F,)"""
     root: np.ndarray
@@ -36,7 +34,7 @@ def fit_gaussian(features: np.ndarray) -> Gaussian:
     root: np.ndarray = np.empty((0, features.shape[1]))
     for block in blocks(features, max(ROWS, features.shape[1])):
         root = np.linalg.qr(np.concatenate([root, block - mean]), mode="r")  # type: ignore[assignment]
-    return Gaussian(len(features), mean, root / (len(features) - 1) ** 0.5)
+    return Gaussian(mean, root / (len(features) - 1) ** 0.5)
 
 
 def neighbour_distances(features: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__, verbs
-from kyara.files.atomic import check_free, numbered_folder
+from kyara.files.atomic import result_folder
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
 from kyara.files.pictures import decode, write_animation
@@ -25,7 +25,6 @@ from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_se
 if TYPE_CHECKING:
     from kyara.generation.pipeline import Made, Pipeline
 
-GALLERIES = Path("galleries")
 FILM, FPS = "interpolation.webp", 30.0
 LONGEST = 10_000
 """Maximum number of frames of an interpolation: the animation is encoded in memory."""
@@ -137,9 +136,8 @@ def generate(
     where = verbs.where_text(wanted)
     command = verbs.command_line(generate, locals())
     plan = _plan(model, count, seeds, seed, wanted, truncation, mirror, interpolate, frames, keep, confirm, rank, like)
-    out = numbered_folder(GALLERIES, f"generate-{short_name(plan.model)}") if out is None else out
     sources: list[str | Path] = [plan.model, rank, *([like] if like else []), *([confirm] if confirm else [])]
-    check_free(out, TABLE, force=force, sources=sources)
+    out = result_folder(out, f"galleries/generate-{short_name(plan.model)}", TABLE, force=force, sources=sources)
 
     shots, pipeline, checkpoint = _load(plan, wanted, rank, confirm, device)
     result = GenerateResult(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from kyara import __version__, verbs
-from kyara.files.atomic import check_free, numbered_folder, write_errors
+from kyara.files.atomic import result_folder, write_errors
 from kyara.files.errors import PictureError
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
@@ -25,7 +25,6 @@ from kyara.generation.inputs import Picture, Pictures, scaled
 if TYPE_CHECKING:
     from kyara.models.base import Model
 
-GALLERIES = Path("galleries")
 STILLS = 64
 """Maximum number of frames of a film shown on the page, one per second."""
 MOST_STYLES = 10_000
@@ -55,10 +54,10 @@ class TranslateResult(verbs.Result):
 
     def __str__(self) -> str:
         of = [counted(self.pictures, "picture")] * bool(self.pictures or not self.films)
+        of += [counted(len(self.films), "film")] * bool(self.films)
         if self.dry_run:
-            of += [counted(len(self.films), "film")] * bool(self.films)
             return f"would translate {' and '.join(of)} with {printable(self.model)}, to {self.out}"
-        lines = [f"{self.out}: {counted(self.made, 'picture')}" + "".join(f" of {one}" for one in of)]
+        lines = [f"{self.out}: {counted(self.made, 'picture')} by {printable(self.model)}, from {' and '.join(of)}"]
         lines += [f"{self.out / film}: a film" for film in self.films]
         lines += [f"{counted(self.frames, 'frame')} in all"] * bool(self.films)
         lines += [f"  {printable(warning)}" for warning in self.warnings]
@@ -101,9 +100,8 @@ def translate(
     given = verbs.paths("SOURCES", sources)
     command = verbs.command_line(translate, {**locals(), "sources": given})
     _check_together(given, mask, styles, style, between, seed)
-    out = numbered_folder(GALLERIES, f"translate-{short_name(model)}") if out is None else out
     kept: list[str | Path] = [*given, model, *([mask] if mask else []), *([style] if style else [])]
-    check_free(out, TABLE, force=force, sources=kept)
+    out = result_folder(out, f"galleries/translate-{short_name(model)}", TABLE, force=force, sources=kept)
     films = [path for path in given if is_film(path)]
     pictures = Pictures([path for path in given if path not in films], mask, side) if len(films) < len(given) else None
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)

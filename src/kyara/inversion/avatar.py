@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from kyara import verbs
-from kyara.files.atomic import check_free, numbered_folder, write_atomic
+from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
 from kyara.generation.recipe import LARGEST
@@ -99,8 +99,8 @@ def avatar(
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
     if wanted and colours not in (None, "labels"):
         raise ValueError(f"--where: needs --colours labels, not {colours}; leave one of the two out")
-    out = out or numbered_folder(Path("galleries"), f"avatar-{short_name(sources[0])}")
-    check_free(out, TABLE, force=force, sources=[*sources, parent, child, rank])
+    name = f"galleries/avatar-{short_name(sources[0])}"
+    out = result_folder(out, name, TABLE, force=force, sources=[*sources, parent, child, rank])
 
     from kyara.inversion.characters import Characters, Generators  # imports torch
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara import __version__
 from kyara.curation.scoring import load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
@@ -26,7 +25,7 @@ from kyara.generation.recipe import Blend
 from kyara.generation.sampler import synthesise
 from kyara.inversion import reverse, traits
 from kyara.inversion.chain import Chain, write_page
-from kyara.inversion.inverter import search_all, square_side
+from kyara.inversion.inverter import recipe_of, search_all, square_side
 from kyara.inversion.latents import LatentSpace
 from kyara.inversion.photos import Photo, Photos
 from kyara.inversion.pose import PoseMatcher
@@ -55,19 +54,16 @@ class Generators:
     width: float
     blend: StyledGenerator  # draws the characters
     sweep: list[StyledGenerator]
-    device: torch.device
 
     @classmethod
     def load(cls, parent: str, child: str, device: str, position: float, width: float, sweep: bool) -> Generators:
         """ValueError if the two have different shapes."""
-        found = pick_device(device)
-        old, new = styles.load_styled(parent, found), styles.load_styled(child, found)
+        old, new = (styles.load_styled(name, pick_device(device)) for name in (parent, child))
         shapes = [(g.config.data.width, g.config.data.height, *g.mean_w(1).shape[1:]) for g in (old, new)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"--parent {parent}, --child {child}: of different shapes, so they share no latents")
-        blends = [styles.blend(old, new, *place) for place in (SWEEP if sweep else ())]
-        blend = styles.blend(old, new, position, width)
-        return cls(parent, child, old, new, position, width, blend, blends, found)
+        blend, *swept = (styles.blend(old, new, *place) for place in ((position, width), *SWEEP * sweep))
+        return cls(parent, child, old, new, position, width, blend, swept)
 
     def open_photos(self, sources: Sequence[Path], frame: str | None, face: int | None) -> Photos:
         """The photos, to be cropped to the parent's size."""
@@ -75,9 +71,7 @@ class Generators:
 
     def recipe(self) -> dict[str, Any]:
         """What every character's recipe says."""
-        recipe: dict[str, Any] = {"kyara": __version__, "model": self.child_name}
-        recipe |= {"checkpoint": checkpoint.read(self.child_name).hash}
-        recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+        recipe = recipe_of(self.child_name, checkpoint.read(self.child_name).hash)
         if self.position or self.width:  # otherwise the child makes it without the parent
             hash_ = checkpoint.read(self.parent_name).hash
             recipe |= {"blend": dataclasses.asdict(Blend(self.parent_name, hash_, self.position, self.width))}
@@ -118,8 +112,8 @@ class Characters:
         if self.colours == "labels" and not self.attributes:
             name = printable(generators.child_name)
             raise ValueError(f"--colours labels: {name} has no attributes; mean and photo need none")
-        self.scorer = load_scorer(rank, generators.device)
-        self.perceptual = load_perceptual(features, generators.device)
+        device = next(child.parameters()).device
+        self.scorer, self.perceptual = load_scorer(rank, device), load_perceptual(features, device)
         self.settings, self.pose = SearchSettings(steps=steps), pose
 
     def write(

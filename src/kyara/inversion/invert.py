@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from kyara import verbs
-from kyara.files.atomic import check_free, numbered_folder
+from kyara.files.atomic import result_folder
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
 
@@ -84,8 +84,8 @@ def invert(
     command = verbs.command_line(invert, {**locals(), "pictures": sources})
     if face is not None and detect is None:
         raise ValueError(f"--face {face}: needs --detect, which finds faces")
-    out = out or numbered_folder(Path("galleries"), f"invert-{short_name(sources[0])}")
-    check_free(out, TABLE, force=force, sources=[model, *sources])
+    name = f"galleries/invert-{short_name(sources[0])}"
+    out = result_folder(out, name, TABLE, force=force, sources=[model, *sources])
 
     from kyara.inversion.inverter import Inverter  # imports torch
     from kyara.inversion.search import SearchSettings

@@ -35,6 +35,12 @@ def square_side(generator: StyledGenerator, name: str) -> int:
     return width
 
 
+def recipe_of(model: str, checkpoint_hash: str) -> dict[str, Any]:
+    """What the recipe of a latent says besides the latent."""
+    recipe: dict[str, Any] = {"kyara": __version__, "model": model, "checkpoint": checkpoint_hash}
+    return recipe | {"truncation": 1.0, "mirror": False, "labels": {}}
+
+
 def search_all(
     photos: Photos,
     batches: Iterable[list[Photo]],
@@ -73,8 +79,7 @@ class Inverter:
         of the search."""
         batches = photos.batches(batch, out)
         space, generator = LatentSpace(self.generator), self.generator
-        recipe: dict[str, Any] = {"kyara": __version__, "model": self.model, "checkpoint": self.hash}
-        recipe |= {"truncation": 1.0, "mirror": False, "labels": {}}
+        recipe = recipe_of(self.model, self.hash)
         distances, steps, seconds = list[float](), 0, 0.0
         columns, sources = ["shows", "distance", "source"], [Path(self.model), *photos.paths]
         with GalleryWriter(out, columns, sources=sources, force=force) as gallery:
@@ -117,5 +122,5 @@ def _add(
     for photo, ws, picture, distance in zip(photos, found.ws, pictures, found.distance.tolist(), strict=True):
         gallery.add(f"given/{photo.name}.png", photo.picture, shows="given", source=photo.source)
         latent = {**recipe, "latent": pack(ws)} if found.noise is None else None
-        cells: dict[str, Any] = {"shows": "found", "distance": f"{distance:.4f}", "source": photo.source}
-        gallery.add(f"{photo.name}.png", picture, latent, **cells)
+        text = f"{distance:.4f}"
+        gallery.add(f"{photo.name}.png", picture, latent, shows="found", distance=text, source=photo.source)

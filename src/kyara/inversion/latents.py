@@ -25,11 +25,8 @@ RIDGE = 10.0  # regularisation of the encoder
 
 
 class LatentSpace:
-    """The whitened styles of one generator, and a linear encoder.
-
-    The encoder is a ridge regression from thumbnails of the generator's own samples to their latents. It is solved in a
-    second, and its predictions stay within what the generator knows.
-    """
+    """The whitened styles of one generator, and a linear encoder: a ridge regression from thumbnails of the generator's
+    own samples to their latents, so that its predictions stay within what the generator knows."""
 
     def __init__(self, generator: StyledGenerator) -> None:
         """Freezes the generator."""
@@ -42,7 +39,13 @@ class LatentSpace:
             std = values.clamp_min(values[-1] * MIN_STD**2).sqrt()
             self.root, self.inverse = (axes * std).T, axes / std  # both (w_dim, w_dim)
             self.shape = ws.shape[1:]
-            self._fit_encoder(ws)
+            with autocast(ws):
+                thumbnails = torch.cat([_thumbnails(generator.synthesise(part)) for part in ws.split(64)])
+            target = self.whiten(ws).flatten(1).double()
+            self._thumbnail_mean, self._latent_mean = thumbnails.mean(0), target.mean(0)
+            x = thumbnails - self._thumbnail_mean
+            ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            self._weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - self._latent_mean))
 
     def styles(self, u: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of latents u of the same shape."""
@@ -56,16 +59,6 @@ class LatentSpace:
         """The encoder's latents (B, layers, w_dim) of pictures (B, 3, H, W) in [-1, 1]."""
         centred = _thumbnails(pictures) - self._thumbnail_mean
         return (centred @ self._weights + self._latent_mean).float().view(-1, *self.shape)
-
-    def _fit_encoder(self, ws: Tensor) -> None:
-        """Ridge regression in float64."""
-        with autocast(ws):
-            thumbnails = torch.cat([_thumbnails(self.generator.synthesise(part)) for part in ws.split(64)])
-        target = self.whiten(ws).flatten(1).double()
-        self._thumbnail_mean, self._latent_mean = thumbnails.mean(0), target.mean(0)
-        x = thumbnails - self._thumbnail_mean
-        ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        self._weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - self._latent_mean))
 
 
 def styles_of_seeds(generator: StyledGenerator, seeds: Sequence[int]) -> Tensor:

@@ -62,20 +62,12 @@ def draw(
     seeds: Sequence[int],
     match_pose: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws every variant of every photo.
+    """Draws every variant of every photo: styles (B, V, layers, w_dim) and pictures (B, V, H, W, 3) uint8, both on the
+    device.
 
-    Args:
-        generator: Makes the pictures: the child, or a blend of parent and child.
-        child: Gives means and random styles.
-        ws: The styles found in the parent, (B, layers, w_dim).
-        labels: The child's labels by attribute, (B,) each.
-        tried: V variants.
-        seeds: Of the random fine styles, (B,).
-        match_pose: Adjusts styles (B, layers, w_dim) before a layer.
-
-    Returns:
-        Styles (B, V, layers, w_dim) and pictures (B, V, H, W, 3) uint8, both on the device.
-    """
+    `generator` makes the pictures: the child, or a blend of it with the parent. `ws` (B, layers, w_dim) are the styles
+    found in the parent, `labels` (B,) the child's by attribute, `seeds` (B,) those of the random fine styles, and
+    `match_pose` adjusts styles (B, layers, w_dim) before a layer."""
     mean = child.mean_w(len(ws))  # (B, layers, w_dim)
     index = torch.arange(ws.shape[1], device=ws.device)[:, None]
     styles, pictures = [], []

@@ -80,8 +80,11 @@ def search(
         target = pictures.clone()
         with torch.no_grad(), autocast(target):
             features = perceptual.features(target)
-        u = _initial(target, space, settings).requires_grad_(True)
-        noise = _noise_of(generator, len(target)) if settings.noise else []
+        mean = torch.zeros(len(target), *space.shape, device=target.device)
+        u = space.encode(target) if settings.start == "encoder" else mean
+        u = (u if settings.space == "w+" else u.mean(1, keepdim=True)).requires_grad_(True)
+        maps = generator.noise_maps() if settings.noise else []
+        noise = [m.detach().repeat(len(target), 1, 1, 1).requires_grad_(True) for m in maps]
         adam = torch.optim.Adam([u, *noise], lr=settings.lr, betas=(0.9, 0.99), fused=True)
         stop, step = EarlyStopping(settings.patience, settings.min_gain), 0
         for step in range(settings.steps):
@@ -102,19 +105,11 @@ def search(
             if step % CHECK_INTERVAL == CHECK_INTERVAL - 1 and stop(float(distance.detach().mean())):
                 break
         with torch.no_grad():
-            u = u.expand(-1, space.shape[0], -1).contiguous()
-            ws, maps = space.styles(u), [m.detach() for m in noise] or None
-            made = generator.synthesise(ws, maps).clamp(-1, 1)
+            u = u.detach().expand(-1, space.shape[0], -1).contiguous()
+            ws, found = space.styles(u), [m.detach() for m in noise] or None
+            made = generator.synthesise(ws, found).clamp(-1, 1)
             distance = perceptual.distance(perceptual.features(made), perceptual.features(target))
-        return SearchResult(u, ws, maps, made, distance, step + 1, time.perf_counter() - start)
-
-
-def _initial(target: Tensor, space: LatentSpace, settings: SearchSettings) -> Tensor:
-    if settings.start == "encoder":
-        u = space.encode(target)
-    else:
-        u = torch.zeros(len(target), *space.shape, device=target.device)
-    return u if settings.space == "w+" else u.mean(1, keepdim=True)
+        return SearchResult(u, ws, found, made, distance, step + 1, time.perf_counter() - start)
 
 
 def lr_multiplier(progress: float, warm_up: float, decay: float) -> float:
@@ -136,10 +131,6 @@ def noise_regularisation(noise: Tensor) -> Tensor:
         noise = F.avg_pool2d(noise, 2)
 
 
-def _noise_of(generator: StyledGenerator, count: int) -> list[Tensor]:
-    return [m.detach().repeat(count, 1, 1, 1).requires_grad_(True) for m in generator.noise_maps()]
-
-
 @torch.no_grad()
 def _normalise(noise: list[Tensor]) -> None:
     for m in noise:
@@ -156,8 +147,11 @@ def tune(
     defaults = SearchSettings()
     with torch.inference_mode(False):
         target, ws = pictures.clone(), found.ws.clone()
-        weights = _synthesis_weights(generator, ws)
-        adam = torch.optim.Adam([w.requires_grad_(True) for w in weights], lr=3e-4, betas=(0.9, 0.99), fused=True)
+        parameters = [*generator.requires_grad_(True).parameters()]
+        grads = torch.autograd.grad(generator.synthesise(ws[:1]).sum(), parameters, allow_unused=True)
+        generator.requires_grad_(False)
+        weights = [p.requires_grad_(True) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
+        adam = torch.optim.Adam(weights, lr=3e-4, betas=(0.9, 0.99), fused=True)
         with torch.no_grad():
             features = perceptual.features(target)
         stop = EarlyStopping(defaults.patience, defaults.min_gain)
@@ -172,12 +166,3 @@ def tune(
             if step % CHECK_INTERVAL == CHECK_INTERVAL - 1 and stop(float(loss.detach())):
                 break
     return generator.requires_grad_(False)
-
-
-def _synthesis_weights(generator: StyledGenerator, ws: Tensor) -> list[torch.nn.Parameter]:
-    """The parameters that pictures depend on, given their styles."""
-    generator.requires_grad_(True)
-    parameters = list(generator.parameters())
-    grads = torch.autograd.grad(generator.synthesise(ws[:1]).sum(), parameters, allow_unused=True)
-    generator.requires_grad_(False)
-    return [parameter for parameter, grad in zip(parameters, grads, strict=True) if grad is not None]

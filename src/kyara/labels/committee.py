@@ -29,6 +29,10 @@ PRIOR_ANSWERS = 10.0
 """Strength of the prior that all members have the same weight, as a number of answers."""
 COMPONENTS = 128
 """Principal components of the features that are used."""
+L2 = (1e-4, 1e-3, 1e-2)
+"""Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2."""
+NEAREST = (3.0, 7.0, 15.0, 31.0)
+"""Strengths of `neighbours`: the number of neighbours."""
 
 
 class Member(NamedTuple):
@@ -57,14 +61,6 @@ def _scaled(features: np.ndarray) -> Tensor:
     directions = torch.linalg.eigh((x.T @ x).double()).eigenvectors.flip(1).float()  # (F, F), largest eigenvalue first
     x = x @ directions[:, :COMPONENTS]
     return x / x.square().sum(1).mean().sqrt().clamp(min=1e-12)
-
-
-# --- the learners
-
-L2 = (1e-4, 1e-3, 1e-2)
-"""Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2."""
-NEAREST = (3.0, 7.0, 15.0, 31.0)
-"""Strengths of `neighbours`: the number of neighbours."""
 
 
 def logistic(features: Tensor, labels: Tensor, values: int, strength: float) -> Callable[[Tensor], Tensor]:
@@ -119,9 +115,6 @@ def neighbours(features: Tensor, labels: Tensor, values: int, strength: float) -
         return (votes / votes.sum(1, keepdim=True)).log()
 
     return predict
-
-
-# --- the committee
 
 
 class Committee:
@@ -226,9 +219,6 @@ def _platt(evidence: Tensor, hits: Tensor) -> Tensor:
         return evidence.T @ (torch.sigmoid(evidence @ scale) - target) + 2 * (scale - prior)
 
     return _minimise(gradient, prior, evidence.T @ evidence / 4 + 2 * torch.eye(3))
-
-
-# --- questions
 
 
 def questions_worth_asking(

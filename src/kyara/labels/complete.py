@@ -166,7 +166,7 @@ def committee_members(
         if tagger:
             pictures = torch.from_numpy(np.stack([picture for _, picture in loaded])).to(tagger.device)
             embeddings.append(tagger.embed(to_float(pictures)).numpy())
-    left_out |= {dataset.names[i]: str(error) for i, error in failed.items()}
+    left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
     if not rows:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
     palette = _spread(np.stack(palettes), rows, len(dataset))

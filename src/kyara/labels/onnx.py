@@ -10,6 +10,7 @@ They predict hundreds of tags that are not mutually exclusive. Tags that corresp
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -65,15 +66,12 @@ def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.pad(small, ((y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)), mode="edge")
 
 
-def stretched(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resizes the picture without keeping its aspect ratio."""
-    return resize(picture, width, height, "bilinear")
-
-
 PREPROCESSING: Mapping[Kind, Preprocessing] = {
     "wd": Preprocessing(448, on_white, lambda pictures: pictures[..., ::-1].astype(np.float32)),
     "deepdanbooru": Preprocessing(512, edge_padded, lambda pictures: pictures.astype(np.float32) / 255),
-    "illustration2vec": Preprocessing(224, stretched, lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN),
+    "illustration2vec": Preprocessing(
+        224, functools.partial(resize, by="bilinear"), lambda pictures: pictures[..., ::-1].astype(np.float32) - MEAN
+    ),
 }
 
 
@@ -154,22 +152,19 @@ def read_tags(path: Path, kind: Kind) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if kind == "wd":
-            rows = list(csv.DictReader(text.splitlines(), strict=True))
-            return [_plain(row["name"]) if row["category"] == "0" else "" for row in rows]
-        if kind == "deepdanbooru":
-            return [_plain(line) for line in text.splitlines() if line.strip()]
-        tags = json.loads(text)
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            rows = csv.DictReader(text.splitlines(), strict=True)
+            tags = [row["name"] if row["category"] == "0" else "" for row in rows]
+        elif kind == "deepdanbooru":
+            tags = [line for line in text.splitlines() if line.strip()]
+        else:
+            tags = json.loads(text)
+        if not isinstance(tags, list):
             raise TypeError("not a list of strings")
-        return [_plain(tag) for tag in tags]
+        return [tag.strip().lower().replace(" ", "_") for tag in tags]
     except FileNotFoundError as error:
         raise ValueError(f"{path}: missing; it is published with the network and lists its tags") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
         raise ValueError(f"{path}: not the list of tags of a {kind} tagger ({error!r})") from error
-
-
-def _plain(tag: str) -> str:
-    return tag.strip().lower().replace(" ", "_")
 
 
 def attributes_of(tags: Sequence[str]) -> dict[str, dict[str, list[int]]]:

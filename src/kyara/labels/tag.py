@@ -118,7 +118,9 @@ def _fill_in(
     failed: dict[int, Exception] = {}
     predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
     labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
-    left_out = [{"file_name": dataset.names[i], "reason": str(error)} for i, error in sorted(failed.items())]
+    left_out = [
+        {"file_name": dataset.names[i], "reason": dataset.reason(i, error)} for i, error in sorted(failed.items())
+    ]
     filled = {name: _summary(dataset, labels, name) for name in unknown}
     return dataclasses.replace(result, attributes=filled, left_out=left_out)
 

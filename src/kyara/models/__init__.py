@@ -26,8 +26,7 @@ def architecture(name: str) -> type[Model]:
     """The class of an architecture. ValueError lists the names."""
     if name not in names():
         raise ValueError(f"{name!r}: no such model; there are: {', '.join(names())}")
-    found: type[Model] = import_module(f"kyara.models.{name}").Model
-    return found
+    return import_module(f"kyara.models.{name}").Model
 
 
 def build(name: str, config: Mapping[str, Any]) -> Model:
@@ -47,11 +46,8 @@ def _frozen(value: Any) -> Any:
 
 
 def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
-    """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`.
-
-    Its attribute `checkpoint` is the description it was built from. CheckpointError if a tensor is missing, left
-    over or of another shape: nothing is skipped silently.
-    """
+    """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`; its
+    attribute `checkpoint` is the description. CheckpointError if a tensor is missing, left over or of another shape."""
     found = checkpoint.read(name)
     try:
         model = build(found.model, found.config)

@@ -1,33 +1,31 @@
 """Auxiliary classifier GAN (Odena et al. 2017), with the convolutions of DCGAN and one softmax an attribute.
 
-The discriminator is not conditioned on the labels. It classifies them, of real and of generated pictures, beside real
-and fake: it maximises L_S + L_C, and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C.
-"""
+The discriminator classifies the labels of real and of generated pictures beside real and fake: it maximises L_S + L_C,
+and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 
 from torch import nn
 
-from kyara.models import base, cgan, dcgan
-from kyara.models.dcgan import NetworkConfig
+from kyara.models import base, dcgan
 from kyara.nn.configs import OptimizerConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(dcgan.LossConfig):
     label_weight: float = 1.0  # weight of the label loss L_C, beside L_S
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(dcgan.Config):
     losses: LossConfig = LossConfig()
 
 
 PRESETS = {
-    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
-    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
+    "two-core": Config(dcgan.SMALL),
+    "tiny": Config(dcgan.TINY, dcgan.TINY_NETWORK, optimizer=OptimizerConfig(batch=8)),
 }
 
 
@@ -40,5 +38,5 @@ class Model(dcgan.Model):
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
         layers, features = dcgan.convolutions(config.data, config.network)
-        d = dcgan.Discriminator(layers, features, project={}, classify=config.data.attributes)
-        return cgan.GeneratorNet(config), d
+        d = dcgan.Discriminator(layers, features, classify=config.data.attributes)
+        return dcgan.GeneratorNet(config.data, config.network, concatenate=True), d

@@ -1,9 +1,7 @@
 """The one contract: what an architecture offers to the training loop and to the verbs.
 
-A model is its players (what is trained), its phases (in which order) and its losses (what is minimised). Training
-knows nothing else, and no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`,
-`Scorer`, `Tagger`, `LandmarkDetector` or `Projector`.
-"""
+A model is its players (what is trained), its phases (in which order) and its losses (what is minimised). Training knows
+no architecture by name. A verb asks for a kind: `Generator`, `Translator`, `Inpainter`, `Scorer`, ..."""
 
 from __future__ import annotations
 
@@ -24,24 +22,19 @@ from kyara.nn.configs import Config as Config
 from kyara.nn.configs import DataConfig as DataConfig
 from kyara.nn.configs import DataSpec as DataSpec
 
-COLUMNS, ROWS = 8, 32
-"""Pictures in a row of the preview sheet of a conditional generator, and its maximum number of rows."""
+COLUMNS, ROWS = 8, 32  # columns, and maximum rows, of the preview of a conditional generator
 
 Player = TypeVar("Player", bound=nn.Module)
-Distance = Callable[[Tensor, Tensor], float]
-"""Distance between two sets of pictures (N, 3, H, W) in [-1, 1]: lower is better."""
+Distance = Callable[[Tensor, Tensor], float]  # between two sets of pictures (N, 3, H, W); lower is better
 
 
 class Model(nn.Module):
     """One architecture. A file or folder in `kyara/models` that defines a subclass called `Model`, its `Config` and its
     `presets` appears in `kyara train --help` and in the tests."""
 
-    presets: ClassVar[Mapping[str, Config]] = {}
-    """The first is the default; `tiny` is for tests and for trying things out."""
+    presets: ClassVar[Mapping[str, Config]] = {}  # the first is the default; `tiny` is for tests
     phases: ClassVar[tuple[str, ...]] = ()  # run in this order at every step, e.g. ("d", "d_reg", "g").
-    averages: ClassVar[Mapping[str, str]] = {}
-    """Trained submodule -> submodule that holds the moving average of its weights, e.g. {"g": "g_ema"}. The average is
-    what a Checkpoint stores and what inference uses."""
+    averages: ClassVar[Mapping[str, str]] = {}  # trained submodule -> its moving average, which is stored and used
     data_spec: ClassVar[DataSpec] = DataSpec()
 
     checkpoint: Checkpoint  # where `models.load` found it; a new model has none
@@ -56,8 +49,8 @@ class Model(nn.Module):
         return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
-        """What each phase updates. Phases that name the same module share its optimiser."""
-        raise NotImplementedError
+        """The module that each phase updates: `d` of "d" and "d_reg". Phases of one module share its optimiser."""
+        return {phase: getattr(self, phase.partition("_")[0]) for phase in self.phases}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised. A phase without losses does nothing in this step."""
@@ -80,13 +73,12 @@ class Model(nn.Module):
         return None
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
-        """Scores on some hundred pictures that are the same over a run. The best snapshot has the lowest first score.
-        `distance` compares sets of pictures."""
+        """Scores on some hundred pictures, the same over a run. The best snapshot has the lowest first one."""
         return {}
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
-        """Parameters that can be trained or frozen layer by layer: of "mapping" all in one, of "g" the coarsest first,
-        of "d" the one nearest to the picture first. Empty if there is no choice."""
+        """Parameters to train or freeze layer by layer: of "g" the coarsest first, of "d" the one nearest to the
+        picture first, of "mapping" all in one. Empty if there is no choice."""
         return {}
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -95,8 +87,7 @@ class Model(nn.Module):
             parameter.requires_grad_(False)
 
     def memories(self) -> Sequence[LayerRange]:
-        """The convolutional layers whose rules can be rewritten, each used once for a picture, in the order in which
-        they run: in the averaged network. Empty if there are none."""
+        """The convolutional layers, in their order in the averaged network, whose rules can be rewritten."""
         return ()
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
@@ -127,42 +118,38 @@ class Batch:
 
     real: Tensor  # pictures of the dataset: (B, 3, H, W), RGB in [-1, 1]
     step: int = 0  # how many optimiser steps came before this one
-    labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
-    points: Tensor | None = None
-    """Landmarks as fractions of width and height, (B, K, 2) float32; NaN where unknown. For `data_spec.points`."""
-    mirrored: Tensor | None = None
-    """Which pictures were flipped left to right, with their points, (B,) bool. None: none."""
+    labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # (B,) int64; -1 where unknown
+    points: Tensor | None = None  # landmarks (B, K, 2) as fractions of width and height; NaN where unknown
+    mirrored: Tensor | None = None  # which pictures, with their points, were flipped left to right, (B,) bool
     photos: Tensor | None = None  # unpaired photos (B, 3, H, W) in [-1, 1]. For `data_spec.photos`.
-    augment: Callable[[Tensor], Tensor] = identity
-    """Differentiable augmentation of everything that a discriminator gets."""
+    augment: Callable[[Tensor], Tensor] = identity  # differentiable, for everything that a discriminator gets
     log: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Detached scalars that are logged and are no loss. `real_sign` and `fake_sign`, the mean signs of the logits of a
     discriminator, control the adaptive augmentation and the warning of collapse."""
 
+    def log_signs(self, real: Tensor, fake: Tensor, threshold: float = 0.0) -> None:
+        """Logs the mean signs of logits, minus the threshold between real and fake."""
+        for name, logits in (("real_sign", real), ("fake_sign", fake)):
+            self.log[name] = (logits.detach() - threshold).sign().mean()
+
     def __getitem__(self, part: slice) -> Batch:
         """Some of the pictures, with what is known about them."""
-        return self._map(lambda tensor: tensor[part], lambda pictures: pictures[part], log={})
+        return self._map(lambda tensor: tensor[part], log={})
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; uint8 pictures become floats in [-1, 1] there."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), lambda pictures: _to(pictures, device))
 
-    def _map(self, tensor: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor], **others: Any) -> Batch:
-        return dataclasses.replace(
-            self,
-            real=picture(self.real),
-            labels={name: tensor(label) for name, label in self.labels.items()},
-            points=None if self.points is None else tensor(self.points),
-            mirrored=None if self.mirrored is None else tensor(self.mirrored),
-            photos=None if self.photos is None else picture(self.photos),
-            **others,
-        )
+        def move(tensor: Tensor) -> Tensor:
+            tensor = tensor.to(device, non_blocking=True)
+            return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
 
+        return self._map(move)
 
-def _to(pictures: Tensor, device: torch.device) -> Tensor:
-    pictures = pictures.to(device, non_blocking=True)
-    return pictures.float().div_(127.5).sub_(1) if pictures.dtype == torch.uint8 else pictures
+    def _map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+        names = ("real", "points", "mirrored", "photos")
+        others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
+        labels = {name: function(label) for name, label in self.labels.items()}
+        return dataclasses.replace(self, labels=labels, **others)
 
 
 class Generator(Model):
@@ -177,15 +164,13 @@ class Generator(Model):
         raise NotImplementedError
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
-        """The labels by attribute, (N,) each, that `kyara generate` uses for seeds without --where: distributed as in
-        the data."""
+        """The labels (N,) by attribute of seeds without --where: distributed as in the data."""
         data = self.config.data
         drawn = [conditioning.draw(data.attributes, data.label_counts, {}, seed) for seed in seeds]
         return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in data.attributes}
 
     def preview(self, batch: Batch) -> Tensor | None:
-        """As many as there are real pictures. With attributes, a row for each of `shown_values`: in a column neither
-        the latent changes nor any other attribute."""
+        """As many as real ones. With attributes, a row for each of `shown_values`; all else is equal down a column."""
         device = batch.real.device
         if not self.config.data.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
@@ -210,8 +195,7 @@ class Generator(Model):
         """Pictures of many seeds, 32 at a time: (N, 3, H, W)."""
         z = latents(seeds, self.z_dim).to(device)
         parts = [slice(begin, begin + 32) for begin in range(0, len(z), 32)]
-        made = [self.sample(z[part], labels={name: label[part] for name, label in labels.items()}) for part in parts]
-        return torch.cat(made)
+        return torch.cat([self.sample(z[p], labels={name: x[p] for name, x in labels.items()}) for p in parts])
 
 
 class StyledGenerator(Generator):
@@ -254,8 +238,7 @@ class Translator(Model):
         return None
 
     def translate(self, pictures: Tensor) -> Tensor:
-        """Translations of pictures (B, 3, H, W) in [-1, 1], of the same shape. Deterministic, and each is independent
-        of the others."""
+        """Translated pictures (B, 3, H, W) in [-1, 1], of the same shape. Deterministic, each independent."""
         raise NotImplementedError
 
 
@@ -315,8 +298,7 @@ class Tagger(Model):
         raise NotImplementedError
 
     def stage_means(self, pictures: Tensor) -> Tensor:
-        """The mean features of every stage (B, F1 + F2 + ...), see `perception.features`. The embedding contains the
-        hair colour, and little about the quality of a drawing."""
+        """The mean features of every stage (B, F1 + F2 + ...), for distances: they contain the quality of a drawing."""
         raise NotImplementedError
 
 
@@ -333,13 +315,11 @@ class Projector(Model):
     """Finds the features with which a layer of a frozen generator shows a picture."""
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        """The features (B, C, h, w) with which the generator shows pictures (B, 3, H, W) in [-1, 1], with everything
-        else as in its own pictures `hosts` (B, 3, H, W)."""
+        """Features (B, C, h, w) with which the generator shows pictures (B, 3, H, W), all else being as in `hosts`."""
         raise NotImplementedError
 
 
 def latents(seeds: Iterable[int], z_dim: int) -> Tensor:
-    """z of each seed, (N, z_dim), standard normal, from NumPy's RandomState: the same in every batch and on every
-    device."""
+    """Standard normal z (N, z_dim) of the seeds, from NumPy's RandomState: the same in every batch, on any device."""
     rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).float() if rows else torch.empty(0, z_dim)

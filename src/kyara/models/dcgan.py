@@ -5,10 +5,10 @@ conditioned by projection (Miyato and Koyama 2018); without any it is the paper'
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -18,28 +18,29 @@ from kyara.models import base
 from kyara.nn import conditioning, configs
 from kyara.nn.conditioning import Attributes
 from kyara.nn.configs import DataConfig, OptimizerConfig
+from kyara.nn.filters import centre_crop
 from kyara.nn.layers import compute_dtype
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LatentConfig(configs.NetworkConfig):
     z_dim: int = 100  # size of a latent
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(LatentConfig):
     channels: int = 32  # channels at half the picture's size; every level below has twice as many
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     label_weight: float = 0.0
     """Weight of the label loss: the discriminator also classifies the attributes of real pictures, and the generator
-    makes pictures that it classifies as the labels that they are conditioned on. 0 turns it off."""
+    makes pictures that it classifies as their labels. 0 turns it off."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class GanConfig(configs.Config):
     """What the simple GANs have in common."""
 
@@ -47,16 +48,17 @@ class GanConfig(configs.Config):
     losses: LossConfig = LossConfig()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(GanConfig):
     network: NetworkConfig = NetworkConfig()
 
 
 SMALL, TINY = DataConfig(64, 64), DataConfig(32, 32)
+TINY_NETWORK = NetworkConfig(z_dim=16, channels=4)
 PRESETS = {
     "two-core": Config(SMALL, NetworkConfig(channels=32)),
     "paper": Config(SMALL, NetworkConfig(channels=64), optimizer=OptimizerConfig(batch=128)),
-    "tiny": Config(TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
+    "tiny": Config(TINY, TINY_NETWORK, optimizer=OptimizerConfig(batch=8)),
 }
 
 
@@ -66,18 +68,19 @@ def levels(data: DataConfig) -> int:
 
 
 class GeneratorNet(nn.Module):
-    """z (B, inputs), labels (B, A) -> pictures (B, 3, H, W). `inputs` is z_dim by default; if it is given, z contains
-    the labels and the network has no rows for them."""
+    """z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W). With `concatenate`, one-hot labels are concatenated to z
+    (Mirza and Osindero 2014); otherwise the first layer has a row for each."""
 
-    def __init__(self, data: DataConfig, network: NetworkConfig, inputs: int | None = None) -> None:
+    def __init__(self, data: DataConfig, network: NetworkConfig, *, concatenate: bool = False) -> None:
         super().__init__()
         step = 1 << levels(data)
         self.size = data.height, data.width
         self.start = -(-data.height // step), -(-data.width // step)  # rounded up; forward crops
         widths = [network.channels << level for level in reversed(range(levels(data)))]
         first = widths[0] * self.start[0] * self.start[1]
-        self.project = nn.Linear(inputs or network.z_dim, first, bias=False)
-        self.labels = conditioning.Rows(data.attributes, first) if data.attributes and inputs is None else None
+        self.concatenated = data.attributes if concatenate else {}
+        self.project = nn.Linear(network.z_dim + conditioning.width(self.concatenated), first, bias=False)
+        self.labels = conditioning.Rows(data.attributes, first) if data.attributes and not concatenate else None
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
@@ -85,14 +88,14 @@ class GeneratorNet(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        if self.concatenated:
+            z = torch.cat([z, conditioning.one_hot(labels, self.concatenated)], 1)
         x = self.project(z)
         if self.labels is not None:
             x = x + self.labels(labels).to(x.dtype)
         x = x.unflatten(1, (-1, *self.start))  # (B, C, h, w)
         pictures: Tensor = self.layers(x.contiguous(memory_format=torch.channels_last))
-        height, width = self.size
-        top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
-        return pictures[:, :, top : top + height, left : left + width]
+        return centre_crop(pictures, *self.size)
 
 
 def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) -> tuple[list[nn.Module], int]:
@@ -110,21 +113,37 @@ def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) ->
 class Discriminator(nn.Module):
     """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V) if it classifies any."""
 
-    def __init__(self, layers: list[nn.Module], features: int, *, project: Attributes, classify: Attributes) -> None:
-        """`layers` end in `features` numbers. It is conditioned on the attributes `project` and classifies the
-        attributes `classify`."""
+    def __init__(
+        self,
+        layers: list[nn.Module],
+        features: int,
+        *,
+        project: Attributes | None = None,
+        concatenate: Attributes | None = None,
+        classify: Attributes | None = None,
+    ) -> None:
+        """`layers` end in `features` numbers. Attributes condition it by projection or, as maps, in `layers`."""
         super().__init__()
+        self.concatenated = concatenate
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
         self.labels = conditioning.Projection(project, features) if project else None
         self.heads = nn.Linear(features, conditioning.width(classify)) if classify else None
 
     def forward(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.concatenated:
+            maps = conditioning.one_hot(labels, self.concatenated)[:, :, None, None]  # (B, V, 1, 1)
+            pictures = torch.cat([pictures, maps.expand(-1, -1, *pictures.shape[2:]).to(pictures.dtype)], 1)
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
         features = self.layers[:-1](x)  # (B, F)
         logits: Tensor = self.layers[-1](features).squeeze(1)
         if self.labels is not None:
             logits = logits + self.labels(features, labels)
         return logits, None if self.heads is None else self.heads(features)
+
+
+def classified(config: GanConfig) -> Attributes:
+    """The attributes that the discriminator classifies: with a label loss, all."""
+    return config.data.attributes if config.losses.label_weight else {}
 
 
 def initialise(module: nn.Module) -> None:
@@ -155,14 +174,9 @@ class Model(base.Generator):
 
     def networks(self, config: Any) -> tuple[nn.Module, nn.Module]:
         """Generator and discriminator, with the signatures of those above."""
-        attributes = config.data.attributes
         layers, features = convolutions(config.data, config.network)
-        classify = attributes if config.losses.label_weight else {}
-        d = Discriminator(layers, features, project=attributes, classify=classify)
+        d = Discriminator(layers, features, project=config.data.attributes, classify=classified(config))
         return GeneratorNet(config.data, config.network), d
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "g": self.g}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         attributes = self.config.data.attributes
@@ -176,14 +190,11 @@ class Model(base.Generator):
             fake = self.g(z, fake_labels)
         real_logits, real_label_logits = self.d(batch.augment(batch.real), labels)
         fake_logits, fake_label_logits = self.d(batch.augment(fake), fake_labels)
-        batch.log["real_sign"] = real_logits.detach().sign().mean()
-        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        batch.log_signs(real_logits, fake_logits)
         if real_label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(real_label_logits, labels, attributes)
-        losses = {
-            "d": nonsaturating_d(real_logits, fake_logits),
-            **self._label_loss("d_labels", real_label_logits, labels),
-        }
+        losses = {"d": nonsaturating_d(real_logits, fake_logits)}
+        losses |= self._label_loss("d_labels", real_label_logits, labels)
         if self.label_loss_on_fakes:
             losses |= self._label_loss("d_labels_fake", fake_label_logits, fake_labels)
         return losses
@@ -192,5 +203,4 @@ class Model(base.Generator):
         return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        pictures: Tensor = self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))
-        return pictures
+        return self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))

@@ -1,14 +1,11 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or as distorted by a random
-pseudo-distortion.
-
-The probability that a picture is whole ranks generated pictures: broken ones look distorted.
-"""
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted. The probability that a
+picture is whole ranks generated pictures."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,58 +19,41 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
+from kyara.nn.filters import resize
 
 WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    patch_size: int = 2
-    """Side of the patches that the stem embeds, in pixels. ConvNeXt's 4 are coarse for pictures of 96: a finer and
-    narrower stage stands before the others."""
+    patch_size: int = 2  # side of the patches that the stem embeds; ConvNeXt's 4 are coarse for pictures of 96
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)  # ConvNeXt blocks in each stage
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)  # channels in each stage
-    drop_path: float = 0.05
-    """Probability that the last block is skipped in training; of earlier ones less, in proportion."""
+    drop_path: float = 0.05  # probability that the last block is skipped in training; less for earlier ones
     layer_scale: float = 1.0
     """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000 steps the blocks
-    still contribute a few per cent, and elastic distortions that anyone sees are missed. 0: no layer scale, as in the
-    built-in checkpoint, where it has become part of the layer before it."""
+    still contribute a few per cent. 0: none, as in the built-in checkpoint, where it is part of the layer before."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.AdamWConfig):
-    """With `augment.pairs` the network sees twice as many pictures as `batch`. Without warm-up, the first hundreds of
-    steps learn nothing."""
-
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup: float = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """How pictures are distorted and varied in training."""
 
-    pairs: bool = True
-    """Train on every picture both whole and distorted in the same step: in the gradient, the content of the drawing
-    cancels, and the distortion remains."""
+    pairs: bool = True  # train on each picture both whole and distorted: in the gradient its content cancels
     probability: float = 0.5  # probability that a picture is distorted, without `pairs`
-    resampled: float = 0.0
-    """Probability that a whole picture moves by less than a pixel, which softens it as a distortion does. In the paper
-    never: on sharp drawings softness is then a hint of its own, as it is in what many generators make."""
-    jitter: float = 0.25
-    """Maximum change of the colours of a picture, whole or distorted, against overfitting on 20,000 faces."""
-    enlarged: float = 0.05
-    """Probability that a batch is reduced to half the size or more and enlarged again: small pictures are not
-    distorted ones."""
+    resampled: float = 0.0  # probability that a whole picture is resampled, softened like distorted ones
+    jitter: float = 0.25  # maximum change of the colours, against overfitting
+    enlarged: float = 0.05  # probability that a batch is reduced to half or more, and enlarged: this is no distortion
 
 
-@dataclasses.dataclass(frozen=True)
+ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # without warm-up, hundreds of steps are lost
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.AdamWConfig = ADAMW
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -82,18 +62,18 @@ PRESETS = {
     "paper": Config(
         DataConfig(224, 224),
         NetworkConfig(patch_size=4, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768), drop_path=0.0, layer_scale=1e-6),
-        optimizer=OptimizerConfig(batch=128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01),
+        optimizer=replace(ADAMW, batch=128, lr=1e-3, warmup=0.0, ema_kimg=0.0, weight_decay=0.01),
         augment=AugmentConfig(pairs=False, jitter=0.0, enlarged=0.0),
     ),
     "tiny": Config(
-        DataConfig(32, 32), NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)), optimizer=OptimizerConfig(batch=8)
+        DataConfig(32, 32), NetworkConfig(depths=(1, 1, 1), widths=(8, 16, 32)), optimizer=replace(ADAMW, batch=8)
     ),
 }
 
 
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds: the same set at
-    every call, for validation and test. Returns the pictures and their kinds (N,), -1 where whole."""
+    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds, for validation and
+    test. Returns the pictures and their kinds (N,), -1 where whole."""
     pictures, kinds = real.clone(), torch.full((len(real),), -1, device=real.device)
     chosen = half(len(real), seed).nonzero().flatten().to(real.device)
     for kind, (name, distortion) in enumerate(DISTORTIONS.items()):
@@ -115,15 +95,7 @@ class Model(base.Scorer):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = ConvNextForImageClassification(
-            convnext(
-                config.network.patch_size,
-                config.network.depths,
-                config.network.widths,
-                config.network.layer_scale,
-                config.network.drop_path,
-            )
-        )
+        self.net = ConvNextForImageClassification(convnext(asdict(config.network)))
         self.net_ema = self.average(self.net)
 
     def players(self) -> Mapping[str, nn.Module]:
@@ -157,16 +129,12 @@ class Model(base.Scorer):
 
     def scores(self, pictures: Tensor) -> Tensor:
         """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1] are whole. They are resized to the training size."""
-        logits: Tensor = self.net_ema.classifier(self.embed(pictures))
-        return logits.float().softmax(1)[:, WHOLE]
+        return self.net_ema.classifier(self.embed(pictures)).float().softmax(1)[:, WHOLE]
 
     def embed(self, pictures: Tensor) -> Tensor:
         """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
-        size = (self.config.data.height, self.config.data.width)
-        if pictures.shape[2:] != size:
-            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-        features: Tensor = self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
-        return features
+        pictures = resize(pictures, (self.config.data.height, self.config.data.width))
+        return self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Error rates on `frozen_set` of the pictures: of all, and the missed distortions of each kind."""

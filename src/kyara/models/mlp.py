@@ -3,9 +3,9 @@ the generator, two in the discriminator. A baseline for the convolutional archit
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -13,30 +13,25 @@ from kyara.models import dcgan
 from kyara.nn import conditioning, configs
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(dcgan.LatentConfig):
     widths: tuple[int, ...] = (128, 256, 512, 1024)  # units of the generator's layers
     d_widths: tuple[int, ...] = (512, 256)  # units of the discriminator's layers
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 64
-    betas: tuple[float, float] = (0.5, 0.999)
+ADAM = configs.OptimizerConfig(batch=64, betas=(0.5, 0.999))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(dcgan.GanConfig):
     network: NetworkConfig = NetworkConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
 
 PRESETS = {
     "two-core": Config(dcgan.SMALL),
-    "paper": Config(dcgan.SMALL, optimizer=OptimizerConfig(batch=128)),
-    "tiny": Config(
-        dcgan.TINY, NetworkConfig(z_dim=16, widths=(16, 32), d_widths=(32, 16)), optimizer=OptimizerConfig(batch=8)
-    ),
+    "paper": Config(dcgan.SMALL, optimizer=replace(ADAM, batch=128)),
+    "tiny": Config(dcgan.TINY, NetworkConfig(16, (16, 32), (32, 16)), optimizer=replace(ADAM, batch=8)),
 }
 
 
@@ -45,22 +40,20 @@ class GeneratorNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.first = nn.Linear(config.network.z_dim, config.network.widths[0], bias=False)
-        self.labels = (
-            conditioning.Rows(config.data.attributes, config.network.widths[0]) if config.data.attributes else None
-        )
-        layers: list[nn.Module] = [nn.BatchNorm1d(config.network.widths[0]), nn.LeakyReLU(0.2)]
-        for inputs, outputs in itertools.pairwise(config.network.widths):
+        attributes, widths = config.data.attributes, config.network.widths
+        self.first = nn.Linear(config.network.z_dim, widths[0], bias=False)
+        self.labels = conditioning.Rows(attributes, widths[0]) if attributes else None
+        layers: list[nn.Module] = [nn.BatchNorm1d(widths[0]), nn.LeakyReLU(0.2)]
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2)]
         self.shape = 3, config.data.height, config.data.width
-        self.layers = nn.Sequential(*layers, nn.Linear(config.network.widths[-1], math.prod(self.shape)), nn.Tanh())
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(self.shape)), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.first(z)
         if self.labels is not None:
             x = x + self.labels(labels).to(x.dtype)
-        pictures: Tensor = self.layers(x).unflatten(1, self.shape)
-        return pictures
+        return self.layers(x).unflatten(1, self.shape)
 
 
 class Model(dcgan.Model):
@@ -69,13 +62,10 @@ class Model(dcgan.Model):
     presets = PRESETS
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
-        attributes = config.data.attributes
+        widths = 3 * config.data.height * config.data.width, *config.network.d_widths
         layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in itertools.pairwise(
-            (3 * config.data.height * config.data.width, *config.network.d_widths)
-        ):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-        features = config.network.d_widths[-1]
-        classify = attributes if config.losses.label_weight else {}
-        d = dcgan.Discriminator(layers, features, project=attributes, classify=classify)
+        classify = dcgan.classified(config)
+        d = dcgan.Discriminator(layers, widths[-1], project=config.data.attributes, classify=classify)
         return GeneratorNet(config), d

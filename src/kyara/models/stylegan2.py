@@ -1,9 +1,7 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
 
-A mapping network turns z into w; a synthesis network starts from a learned constant and doubles the size block by
-block, each convolution modulated by an affine image of w, each block adding to an RGB skip; the discriminator is
-residual. Differences from the paper: the constant takes the picture's shape, so any width and height work; the
-discriminator's levels are numbered from the coarse end, like the generator's, so that a network can grow.
+Differences from the paper: the constant takes the picture's shape, so any width and height work; the discriminator's
+levels are numbered from the coarse end, like the generator's, so that a network can grow.
 
 With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
 concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
@@ -11,10 +9,10 @@ so that a network that gets attributes later (--init) starts with the output tha
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -24,27 +22,27 @@ from kyara.models import base
 from kyara.nn import conditioning, configs
 from kyara.nn.activations import LayerRange
 from kyara.nn.configs import DataConfig
-from kyara.nn.filters import pad_even, upsample
+from kyara.nn.filters import centre_crop, pad_even, upsample
 from kyara.nn.layers import ACTIVATION, Conv, Linear, ModulatedConv, compute_dtype, leaky_relu, minibatch_deviation
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     z_dim: int = 512  # size of a latent
     w_dim: int = 512  # size of a style
     mapping_layers: int = 8  # depth of the mapping network
     mapping_lr_multiplier: float = 0.01  # learning rate of the mapping network, relative to the rest
     channel_base: int = 16384  # channels at 1 pixel; a level of size r has channel_base / r of them ...
-    channel_max: int = 512  # ... but at most this many.
+    channel_max: int = 512  # ... but at most this many
     mbstd_group_size: int = 4  # pictures in a group of the minibatch standard deviation
     w_avg_beta: float = 0.995  # decay of the moving average of w, towards which truncation pulls
     labels_from: int = 0
-    """First style layer that is conditioned on the labels; there are two a size. At 4 the labels do not reach 4 and 8
-    pixels: a face whose colours change keeps its pose and its shape. Attributes of the shape need 0."""
+    """First style layer that is conditioned on the labels, of two a size. At 4, a face whose colours change keeps its
+    pose and its shape. Attributes of the shape need 0."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
     r1_interval: int = 16  # R1 is applied at every n-th step
@@ -54,23 +52,19 @@ class LossConfig(configs.LossConfig):
     style_mixing_prob: float = 0.9  # probability that a picture takes its fine styles from a second latent
     label_weight: float = 0.1
     """Weight of the label loss, beside the projection: the discriminator also classifies the attributes of real
-    pictures, and the generator makes pictures that it classifies as the labels that they are conditioned on. At 0 it is
-    off, and the generator follows the labels later; at 1 a generator trained from scratch collapses to one face for
-    each value."""
-    label_mixing_prob: float = 0.0
-    """Probability that the labels of a fake are combined at random, also as they never occur in the data."""
+    pictures, and the generator makes pictures that it classifies as their labels. At 0 it is off, and the generator
+    follows the labels later; at 1 a generator trained from scratch collapses to one face for each value."""
+    label_mixing_prob: float = 0.0  # probability that the labels of a fake are combined at random, unlike in the data
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    lr: float = 2.5e-3
+ADAM = configs.OptimizerConfig(lr=2.5e-3)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
     @property
     def levels(self) -> int:
@@ -81,6 +75,7 @@ class Config(configs.Config):
         return min(self.network.channel_base // (4 << level), self.network.channel_max)
 
 
+LARGE = replace(ADAM, batch=64, ema_kimg=20)
 PRESETS = {
     "two-core": Config(
         DataConfig(64, 64),
@@ -96,45 +91,34 @@ PRESETS = {
         DataConfig(96, 96),
         NetworkConfig(mapping_layers=4, channel_base=8192, channel_max=256),
         LossConfig(r1_gamma=0.5),
-        OptimizerConfig(batch=64, ema_kimg=20),
+        LARGE,
     ),
-    "paper256": Config(
-        DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), optimizer=OptimizerConfig(batch=64, ema_kimg=20)
-    ),
+    "paper256": Config(DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), LossConfig(), LARGE),
     "paper1024": Config(
-        DataConfig(1024, 1024), NetworkConfig(channel_base=32768), LossConfig(r1_gamma=2.0), OptimizerConfig(lr=2e-3)
+        DataConfig(1024, 1024), NetworkConfig(channel_base=32768), LossConfig(r1_gamma=2.0), replace(ADAM, lr=2e-3)
     ),
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16),
         LossConfig(r1_interval=4, path_interval=2),
-        OptimizerConfig(batch=8),
+        replace(ADAM, batch=8),
     ),
 }
-
-
 MEAN_SAMPLES = 512  # latents whose mean w is `mean_w` under a condition
 
 
 class MappingNet(nn.Module):
     """z (B, z_dim), labels (B, A) -> w (B, w_dim)."""
 
-    w_average: Tensor
-
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.z_dim = config.network.z_dim
-        sizes = [config.network.z_dim] + [config.network.w_dim] * config.network.mapping_layers
-        pairs = itertools.pairwise(sizes)
-        self.layers = nn.ModuleList(
-            Linear(a, b, lr=config.network.mapping_lr_multiplier, gain=ACTIVATION) for a, b in pairs
-        )
-        self.register_buffer("w_average", torch.zeros(config.network.w_dim))
-        self.decay = config.network.w_avg_beta
-        self.labels = (
-            conditioning.Rows(config.data.attributes, config.network.w_dim) if config.data.attributes else None
-        )
-        if config.data.attributes and not self.layers:
+        network, attributes = config.network, config.data.attributes
+        self.z_dim, self.decay = network.z_dim, network.w_avg_beta
+        pairs = itertools.pairwise([network.z_dim] + [network.w_dim] * network.mapping_layers)
+        self.layers = nn.ModuleList(Linear(a, b, lr=network.mapping_lr_multiplier, gain=ACTIVATION) for a, b in pairs)
+        self.w_average = nn.Buffer(torch.zeros(network.w_dim))
+        self.labels = conditioning.Rows(attributes, network.w_dim) if attributes else None
+        if attributes and not self.layers:
             raise ValueError("mapping_layers=0: attributes enter at the first layer of the mapping network")
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -158,15 +142,13 @@ Noise = bool | Tensor  # fresh noise (True), a convolution's own constant map (F
 class StyledConv(nn.Module):
     """Modulated convolution, noise, bias, leaky ReLU. (B, in, H, W), w (B, w_dim) -> (B, out, H, W)."""
 
-    noise: Tensor
-
     def __init__(self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.conv = ModulatedConv(inputs, outputs, 3, up=up, gain=ACTIVATION)
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("noise", torch.randn(1, 1, *shape))
+        self.noise = nn.Buffer(torch.randn(1, 1, *shape))
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
@@ -210,20 +192,15 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). As in the paper, a block's RGB shares its style with the next
-    block's first convolution."""
+    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). A block's RGB shares its style with the next block's conv0."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.size = config.data.height, config.data.width
-        step = 1 << config.levels
-        shape = (
-            -(-config.data.height // step),
-            -(-config.data.width // step),
-        )  # rounded up; forward crops what is too much
-        self.constant = nn.Parameter(torch.randn(config.channels(0), *shape))
+        height, width = (-(-side >> config.levels) for side in self.size)  # rounded up; forward crops
+        self.constant = nn.Parameter(torch.randn(config.channels(0), height, width))
         self.blocks = nn.ModuleList(
-            SynthesisBlock(config, level, (shape[0] << level, shape[1] << level)) for level in range(config.levels + 1)
+            SynthesisBlock(config, level, (height << level, width << level)) for level in range(config.levels + 1)
         )
         self.layers = 2 * config.levels + 2
 
@@ -239,9 +216,7 @@ class Synthesis(nn.Module):
                 maps = (noise, noise) if isinstance(noise, bool) else (noise[max(i - 1, 0)], noise[i])
                 x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), maps)
         assert picture is not None
-        height, width = self.size
-        top, left = (picture.shape[2] - height) // 2, (picture.shape[3] - width) // 2
-        return picture[:, :, top : top + height, left : left + width]
+        return centre_crop(picture, *self.size)
 
     def noise_maps(self) -> list[Tensor]:
         """The constant noise of each convolution, (1, 1, H, W), the coarsest first."""
@@ -252,15 +227,12 @@ class Synthesis(nn.Module):
 class GeneratorNet(nn.Module):
     """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
 
-    conditioned: Tensor
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
-        self.register_buffer(
-            "conditioned", torch.arange(self.synthesis.layers) >= config.network.labels_from, persistent=False
-        )
+        conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
+        self.conditioned = nn.Buffer(conditioned, persistent=False)
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; layers before `labels_from` of z alone."""
@@ -280,8 +252,7 @@ class GeneratorNet(nn.Module):
         return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
-        """ws (B, layers, w_dim) of z and labels. With probability `mixing`, a picture's styles from a random layer on
-        come from another latent with the same labels."""
+        """ws (B, layers, w_dim); with probability `mixing`, from a random layer on, of another latent."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
             ws = self.mapped(z, labels)  # (B, layers, w_dim)
@@ -335,9 +306,8 @@ class Discriminator(nn.Module):
         self.output = Linear(channels(0), 1)
         attributes = config.data.attributes
         self.labels = conditioning.Projection(attributes, channels(0)) if attributes else None
-        self.heads = (
-            Linear(channels(0), conditioning.width(attributes)) if attributes and config.losses.label_weight else None
-        )
+        classified = conditioning.width(attributes) if config.losses.label_weight else 0
+        self.heads = Linear(channels(0), classified) if classified else None
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0]
@@ -365,7 +335,6 @@ class Model(base.StyledGenerator):
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
-    path_average: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -374,10 +343,7 @@ class Model(base.StyledGenerator):
         self.g = GeneratorNet(config)
         self.d = Discriminator(config)
         self.g_ema = self.average(self.g)
-        self.register_buffer("path_average", torch.zeros(()))
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "d_reg": self.d, "g": self.g, "g_reg": self.g}
+        self.path_average = nn.Buffer(torch.zeros(()))
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
         first, *finer = self.g.synthesis.blocks
@@ -394,10 +360,8 @@ class Model(base.StyledGenerator):
             self.g.mapping.decay = 1.0  # frozen: the mean stays too
 
     def reg_interval(self, phase: str) -> int:
-        lazy = {
-            "d_reg": self.config.losses.r1_interval,
-            "g_reg": self.config.losses.path_interval if self.config.losses.path_weight else 0,
-        }
+        losses = self.config.losses
+        lazy = {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}
         return lazy.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
@@ -418,8 +382,7 @@ class Model(base.StyledGenerator):
             fake, _ = self._fakes(fake_labels)
         real_logits, label_logits = self.d.judge(batch.augment(batch.real), labels)
         fake_logits = self.d(batch.augment(fake), fake_labels)
-        batch.log["real_sign"] = real_logits.detach().sign().mean()
-        batch.log["fake_sign"] = fake_logits.detach().sign().mean()
+        batch.log_signs(real_logits, fake_logits)
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
         return {"d": nonsaturating_d(real_logits, fake_logits), **self._label_loss("d_labels", label_logits, labels)}

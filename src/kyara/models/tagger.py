@@ -1,15 +1,13 @@
 """Tagger: a ConvNeXt (Liu et al. 2022) that classifies several attributes of a face, and a normalised embedding of it.
 
-One backbone, a soft colour histogram of regions, which can be learned from a few thousand pictures, and one head per
-attribute. A head compares the embedding with a learned direction for each value: the cosine times a scale is the logit
-(normalised softmax, Wang et al. 2017, "NormFace"). Pictures with near embeddings share labels, so the embedding is also
-used to find copies and for distances between sets. Unknown labels are ignored in the loss.
-"""
+One backbone, a soft colour histogram of regions, and one head per attribute, which compares the embedding with a
+learned direction for each value: the cosine times a scale is the logit (normalised softmax, Wang et al. 2017,
+"NormFace"). The embedding is also used to find copies. Unknown labels are ignored in the loss."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -22,57 +20,48 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import convnext
+from kyara.nn.filters import resize
 from kyara.perception.features import stage_means
 
 TEMPERATURES = torch.logspace(-2, 2, 161, base=2)  # candidates for the temperature of a head: 1/4 to 4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     patch_size: int = 4  # side of the patches that the first layer embeds, in pixels
     depths: tuple[int, ...] = (2, 2, 3, 2)  # ConvNeXt blocks in each stage
     widths: tuple[int, ...] = (32, 64, 128, 240)  # channels in each stage; the last is the length of the embedding
-    histogram_levels: int = 5
-    """Levels of red, green and blue in the soft colour histogram that the network gets beside the picture; 0: no
-    histogram."""
+    histogram_levels: int = 5  # levels of red, green and blue in the soft colour histogram; 0: none
     histogram_rows: int = 4  # rows of cells in which colours are counted, each in the middle and at the sides
-    layer_scale: float = 1.0
-    """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs. 0: no layer scale."""
+    layer_scale: float = 1.0  # initial layer scale; ConvNeXt's 1e-6 suits hundreds of epochs. 0: none
     logit_scale: float = 16.0  # factor that turns cosines into logits. A larger one allows higher confidence.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    label_smoothing: float = 0.1
-    """Share of each label that is spread over all values: tags from the web are often wrong."""
+    label_smoothing: float = 0.1  # share of each label that is spread over all values: tags are often wrong
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.AdamWConfig):
-    batch: int = 64
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    ema_kimg: float = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
     translate: float = 0.08  # maximum translation, as a share of the side
     scale: float = 0.15  # maximum absolute logarithm of the scale
     degrees: float = 10.0  # maximum rotation
-    brightness: float = 0.15
-    """Maximum change of brightness and of contrast, the same for all channels: the hue is what is learned."""
+    brightness: float = 0.15  # maximum change of brightness and contrast; the hue stays
     cutout: float = 0.3  # maximum side of a grey box that hides a part of the picture, as a share of the side
 
 
-@dataclasses.dataclass(frozen=True)
+ADAMW = configs.AdamWConfig(batch=64, lr=5e-4, betas=(0.9, 0.999), ema_kimg=5.0)
+
+
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(96, 96)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.AdamWConfig = ADAMW
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -82,15 +71,14 @@ PRESETS = {
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(depths=(1, 1, 1, 1), widths=(8, 16, 24, 32)),
-        optimizer=OptimizerConfig(batch=8),
+        optimizer=replace(ADAMW, batch=8),
     ),
 }
 
 
 def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
     """Soft colour histogram of each region: square roots of frequencies, (B, levels^3 * rows * 2), of pictures (B, 3,
-    H, W) in [-1, 1]. A colour between two levels counts for both. Regions are rows, split into the middle half and the
-    sides: hair surrounds a face."""
+    H, W) in [-1, 1]. Regions are rows, split into the middle half and the sides: hair surrounds a face."""
     small = F.adaptive_avg_pool2d(pictures.float(), (8 * rows, 32))
     at = torch.linspace(-1, 1, levels, device=pictures.device)[:, None, None]
     near = (1 - (small[:, :, None] - at).abs() * (levels - 1) / 2).clamp_min(0)  # (B, 3, levels, h, w)
@@ -106,27 +94,19 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = ConvNextModel(
-            convnext(
-                config.network.patch_size, config.network.depths, config.network.widths, config.network.layer_scale
-            )
-        )
-        self.config = config
-        bins = config.network.histogram_levels**3 * config.network.histogram_rows * 2
-        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, config.network.widths[-1])) if bins else None
-        self.heads = nn.ParameterList(
-            nn.Parameter(torch.randn(len(values), config.network.widths[-1]))
-            for values in config.data.attributes.values()
-        )
+        self.body = ConvNextModel(convnext(asdict(config.network)))
+        network, width = config.network, config.network.widths[-1]
+        self.levels, self.rows = network.histogram_levels, network.histogram_rows
+        bins = self.levels**3 * self.rows * 2
+        self.colours = nn.Sequential(nn.LayerNorm(bins), nn.Linear(bins, width)) if bins else None
+        values = config.data.attributes.values()
+        self.heads = nn.ParameterList(nn.Parameter(torch.randn(len(value), width)) for value in values)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
         pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
         if self.colours is not None:
-            colours: Tensor = self.colours(
-                histogram(pictures, self.config.network.histogram_levels, self.config.network.histogram_rows)
-            )
-            pooled = pooled.float() + colours.float()
+            pooled = pooled.float() + self.colours(histogram(pictures, self.levels, self.rows)).float()
         return F.normalize(pooled.float())
 
     def cosines(self, embeddings: Tensor) -> list[Tensor]:
@@ -135,8 +115,7 @@ class Network(nn.Module):
 
 
 def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
-    """Random variations of pictures (B, 3, H, W) in [-1, 1], with a grey box that hides a part. Outside, the border is
-    repeated. The hue stays."""
+    """Random variations of pictures (B, 3, H, W) in [-1, 1], with a grey box that hides a part. The hue stays."""
     height, width = pictures.shape[2:]
     theta = variation.random_affine(pictures, degrees=config.degrees, scale=config.scale, translate=config.translate)
     moved = variation.jitter(variation.warp(pictures, theta, "border"), config.brightness, channels=1)
@@ -160,8 +139,7 @@ class Model(base.Tagger):
         self.config: Config = config
         self.net = Network(config)
         self.net_ema = self.average(self.net)
-        self.register_buffer("temperatures", torch.ones(len(config.data.attributes)))
-        self.temperatures: Tensor
+        self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"train": self.net}
@@ -172,12 +150,8 @@ class Model(base.Tagger):
         for name, cosine in zip(self.attributes, cosines, strict=True):
             labels = batch.labels[name]
             known = labels >= 0
-            smooth = F.cross_entropy(
-                cosine * self.config.network.logit_scale,
-                labels.clamp_min(0),
-                reduction="none",
-                label_smoothing=self.config.losses.label_smoothing,
-            )
+            logits, smoothing = cosine * self.config.network.logit_scale, self.config.losses.label_smoothing
+            smooth = F.cross_entropy(logits, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
             found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
             right = (cosine.detach().argmax(1) == labels) & known
             batch.log[f"accuracy/{name}"] = right.sum() / known.sum().clamp_min(1)
@@ -185,17 +159,10 @@ class Model(base.Tagger):
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Resizes pictures to the training size."""
-        embeddings: Tensor = self.net_ema(self._fit(pictures))
-        return embeddings
+        return self.net_ema(resize(pictures, (self.config.data.height, self.config.data.width)))
 
     def stage_means(self, pictures: Tensor) -> Tensor:
         return stage_means(self.net_ema.body, pictures, (self.config.data.height, self.config.data.width))
-
-    def _fit(self, pictures: Tensor) -> Tensor:
-        size = (self.config.data.height, self.config.data.width)
-        if pictures.shape[2:] == size:
-            return pictures
-        return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         return self.classify(self.embed(pictures))

@@ -1,13 +1,11 @@
-"""Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN.
-
-The decoder's variance is the maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE
-training with calibrated decoders", section 4), so that the weight of the prior needs no tuning. It is not conditioned
-on attributes: with labels as input, z still contained them, and the decoder ignored the labels."""
+"""Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN. The decoder's variance is the
+maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE training with calibrated
+decoders", section 4), so that the weight of the prior needs no tuning. No attributes: the decoder ignored them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,29 +17,24 @@ from kyara.nn import conditioning, configs
 from kyara.nn.layers import compute_dtype
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    kl_weight: float = 1.0
-    """Weight of the divergence from the prior: 1 is the bound on the likelihood, more gives smoother latents."""
+    kl_weight: float = 1.0  # weight of the divergence from the prior; 1 is the bound on the likelihood
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 64
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+ADAM = configs.OptimizerConfig(batch=64, lr=1e-3, betas=(0.9, 0.999))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
 
 PRESETS = {
-    "two-core": Config(dcgan.SMALL, NetworkConfig(channels=32)),
-    "tiny": Config(dcgan.TINY, NetworkConfig(z_dim=16, channels=4), optimizer=OptimizerConfig(batch=8)),
+    "two-core": Config(dcgan.SMALL),
+    "tiny": Config(dcgan.TINY, dcgan.TINY_NETWORK, optimizer=replace(ADAM, batch=8)),
 }
 
 
@@ -63,8 +56,7 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
-        pictures: Tensor = self.decoder(z, conditioning.table(None, {}, z))
-        return pictures
+        return self.decoder(z, conditioning.table(None, {}, z))
 
 
 class Model(base.Generator):

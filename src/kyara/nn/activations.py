@@ -1,4 +1,4 @@
-"""Record, replace and cache the activations of any module of a network, with hooks.
+"""Replace and cache the activations of any module of a network, with hooks.
 
 Rewriting looks at a range of layers as an associative memory (Bau et al. 2020, section 3): what enters its first module
 is the *key*, what leaves its last module the *value*. `capture` runs the network once; the returned cache then runs
@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-SampleFn = Callable[[], Tensor]
-"""Makes pictures (B, 3, H, W), the same ones at every call."""
+SampleFn = Callable[[], Tensor]  # makes pictures (B, 3, H, W), the same ones at every call
 
 
 class LayerRange(NamedTuple):
@@ -30,28 +29,16 @@ class LayerRange(NamedTuple):
         return LayerRange(self.first, end.last)
 
 
-@contextlib.contextmanager
-def record_outputs(model: nn.Module, *names: str) -> Iterator[dict[str, Tensor]]:
-    """Records the outputs of modules by name while the context is active; of a module that runs several times, the last
-    output. KeyError if there is no such module."""
-    outputs: dict[str, Tensor] = {}
-
-    def record(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: outputs.update({name: first_tensor(output)})
-
-    with _hooked(model, {name: record(name) for name in names}):
-        yield outputs
-
-
-def replace_outputs(
-    model: nn.Module, functions: Mapping[str, Callable[[Tensor], Tensor]]
+def replace_output(
+    model: nn.Module, name: str, function: Callable[[Tensor], Tensor]
 ) -> contextlib.AbstractContextManager[None]:
-    """Passes the outputs of modules, by name, through functions while the context is active."""
+    """Passes the output of a module through a function while the context is active. KeyError if there is no such
+    module."""
 
-    def replace(function: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-        return lambda module, inputs, output: with_first_tensor(output, function(first_tensor(output)))
+    def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return with_first_tensor(output, function(first_tensor(output)))
 
-    return _hooked(model, {name: replace(function) for name, function in functions.items()})
+    return _hooked(model, {name: replace})
 
 
 @contextlib.contextmanager
@@ -109,10 +96,8 @@ class ActivationCache:
     key: Tensor  # input of the memory, (B, C, h, w)
     value: Tensor  # output of the memory, (B, C', h', w')
     pictures: Tensor  # (B, 3, H, W) in [-1, 1]
-    before_key: dict[str, list[Any]]
-    """Outputs of modules that ran before the key, one for each call."""
-    before_value: dict[str, list[Any]]
-    """Outputs of modules that ran before the memory ended, also of those beside it."""
+    before_key: dict[str, list[Any]]  # outputs of modules that ran before the key, one for each call
+    before_value: dict[str, list[Any]]  # of modules that ran before the memory ended, also of those beside it
 
     def compute_value(self) -> Tensor:
         """The value that the memory gives for the key with its current weights; differentiable in these."""
@@ -136,8 +121,13 @@ class ActivationCache:
 
     def rerun(self) -> tuple[Tensor, Tensor]:
         """Pictures and value with the current weights of the memory; differentiable."""
-        with _replayed(self.model, self.before_key), record_outputs(self.model, self.layers.last) as outputs:
-            return self.sample_fn(), outputs[self.layers.last]
+        values: list[Tensor] = []
+
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            values.append(first_tensor(output))
+
+        with _replayed(self.model, self.before_key), _hooked(self.model, {self.layers.last: record}):
+            return self.sample_fn(), values[0]
 
     def kernels(self) -> dict[str, nn.Parameter]:
         """The convolution kernels of the memory by name: those on which the value depends, given the key."""

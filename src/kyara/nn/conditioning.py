@@ -1,8 +1,5 @@
-"""Conditioning on labels.
-
-The labels of a batch are a table (B, A), a column for each attribute of the Config. -1 is unknown: it has its own
-embedding, and is ignored in every loss.
-"""
+"""Conditioning on labels. The labels of a batch are a table (B, A), a column for each attribute of the Config. -1 is
+unknown: it has its own embedding, and is ignored in every loss."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ STREAM = 1  # separates the random numbers of labels from those of the latent of
 
 Attributes = Mapping[str, Sequence[str]]  # attribute -> its values in the order of their labels, as in `base.Config`
 SYNONYMS = {"grey": "gray", "silver": "gray"}  # other names of values
-LabelCounts = Sequence[Sequence[int]]
-"""How often each combination of labels occurs: a label for each attribute, and a count."""
+LabelCounts = Sequence[Sequence[int]]  # labels for each attribute, and how often they occur
 
 
 def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[str] = ()) -> None:
@@ -35,13 +31,11 @@ def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[
         if len(set(values)) < len(values):
             raise ValueError(f"attribute {name!r}: names a value twice")
     limits = [len(values) for values in attributes.values()]
-    for row in label_counts:
-        *labels, count = row
+    for *labels, count in label_counts:
         fits = len(labels) == len(limits) and all(0 <= label < n for label, n in zip(labels, limits, strict=True))
         if not fits or count < 1:
-            raise ValueError(
-                f"label_counts: {list(row)} is not a label for each of {', '.join(attributes)} and a count"
-            )
+            row, names = [*labels, count], ", ".join(attributes)
+            raise ValueError(f"label_counts: {row} is not a label for each of {names} and a count")
 
 
 def width(attributes: Attributes) -> int:
@@ -50,8 +44,7 @@ def width(attributes: Attributes) -> int:
 
 
 def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
-    """Labels (B,) by attribute as one table (B, A) int64; missing attributes are unknown. B and the device are those of
-    `like` (B, ...)."""
+    """Labels (B,) by attribute as one table (B, A) int64 on the device of `like` (B, ...); missing ones are unknown."""
     unknown = torch.full((len(like),), UNKNOWN, device=like.device)
     columns = [(labels or {}).get(name, unknown).to(like.device) for name in attributes]
     return torch.stack(columns, 1) if columns else unknown[:, None][:, :0]
@@ -80,14 +73,12 @@ class Rows(nn.Module):
     """Embedding of labels: a learned row for each value of each attribute, and one for unknown, summed over attributes.
     Initialised with zeros: a network that gets attributes later keeps its output. (B, A) -> (B, outputs)."""
 
-    starts: Tensor
-
     def __init__(self, attributes: Attributes, outputs: int) -> None:
         super().__init__()
         counts = [len(values) + 1 for values in attributes.values()]
         self.rows = nn.Parameter(torch.zeros(sum(counts), outputs))
         known = [start + 1 for start in itertools.accumulate(counts[:-1], initial=0)]  # unknown is the row before them
-        self.register_buffer("starts", torch.tensor(known), persistent=False)
+        self.starts = nn.Buffer(torch.tensor(known), persistent=False)
 
     def forward(self, labels: Tensor) -> Tensor:
         return F.embedding(labels + self.starts, self.rows).sum(1)
@@ -106,8 +97,7 @@ class Projection(Rows):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
-    """Label loss of logits (B, V), one softmax per attribute: the mean over known labels (B, A), summed over
-    attributes. Zero where all are unknown."""
+    """Label loss of logits (B, V), one softmax per attribute: the mean over known labels (B, A), summed."""
     total = logits.new_zeros((), dtype=torch.float32)
     for part, label in _by_attribute(logits, labels, attributes):
         known = (label != UNKNOWN).sum().clamp_min(1)
@@ -166,12 +156,10 @@ def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
-    """The labels of attribute=value pairs, of `option`; also of synonyms of the model's values. ValueError lists the
-    attributes and values of the model."""
+    """The labels of attribute=value pairs, also of synonyms. ValueError names `option` and lists what there is."""
     if asked and not attributes:
-        raise ValueError(
-            f"{option}: {model} has learned no attributes; train one with kyara train MODEL DATA --attributes NAMES"
-        )
+        hint = "train one with kyara train MODEL DATA --attributes NAMES"
+        raise ValueError(f"{option}: {model} has learned no attributes; {hint}")
     found = {}
     for name, value in asked.items():
         if name not in attributes:

@@ -1,5 +1,4 @@
-"""What a model needs from data, and the parts of a Config: frozen dataclasses of numbers, which architectures
-extend."""
+"""What a model needs from data, and the parts of a Config: frozen dataclasses, which architectures extend."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from kyara.nn import conditioning
 class DataSpec:
     """What a model needs from data."""
 
-    attributes: Literal["never", "may", "must"] = "never"
-    """Whether it learns the attributes that `train --attributes` names."""
+    attributes: Literal["never", "may", "must"] = "never"  # whether it learns `train --attributes`
     photos: bool = False  # it learns from two unpaired datasets, `train --photos` and `--drawings`
     points: bool = False  # it learns the column `points`
     of_model: bool = False  # it learns from pictures that another model makes, `train --of`
@@ -32,11 +30,8 @@ class DataConfig:
 
     width: int = 64  # width in pixels
     height: int = 64  # height in pixels
-    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Attribute -> its values in the order of their labels. From the dataset."""
-    label_counts: tuple[tuple[int, ...], ...] = ()
-    """How often each combination of labels occurs: a label for each attribute, in their order, and a count. From the
-    dataset."""
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # its values in order
+    label_counts: tuple[tuple[int, ...], ...] = ()  # a row for each combination of labels that occurs, and its count
 
     def __post_init__(self) -> None:
         conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)
@@ -60,8 +55,7 @@ class OptimizerConfig:
     lr: float = 2e-4  # learning rate
     betas: tuple[float, float] = (0.0, 0.99)  # decay rates of the first and second moment
     ema_kimg: float = 10.0  # half-life of the moving average of the weights, in thousands of pictures
-    ema_ramp: float = 0.05
-    """The half-life is at most this share of the pictures seen so far, so that early averages forget quickly."""
+    ema_ramp: float = 0.05  # maximum half-life, as a share of the pictures seen so far
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Fused, so that a step with a NaN can be skipped without a host sync."""
@@ -93,8 +87,7 @@ class AdamWConfig(CosineConfig):
 
 
 def warm_cosine(progress: float, warmup: float) -> float:
-    """Factor on a learning rate that rises over the first `warmup` of a run, both in [0, 1], and then falls to zero
-    along a cosine."""
+    """Factor on a learning rate that rises over the first `warmup` of a run, then falls to zero along a cosine."""
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1.0)))
@@ -111,15 +104,10 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
 
     def replace(self, **parts: Mapping[str, Any]) -> Self:
-        """A copy with some numbers replaced, e.g. `config.replace(losses={"style": 2.0}, data={"width": 32})`.
-
-        Raises:
-            ValueError: there is no such part or number.
-        """
-        known = {field.name for field in dataclasses.fields(self)}
+        """A copy with some numbers replaced, e.g. `replace(losses={"style": 2.0})`. ValueError names unknown ones."""
+        known, replaced = {field.name for field in dataclasses.fields(self)}, {}
         if unknown := sorted(set(parts) - known):
             raise ValueError(f"config: unknown part {', '.join(unknown)}; the parts are {', '.join(sorted(known))}")
-        replaced = {}
         for name, values in parts.items():
             part = getattr(self, name)
             if not isinstance(values, Mapping):

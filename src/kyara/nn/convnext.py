@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from transformers import ConvNextConfig
 
 
-def convnext(
-    patch: int, depths: Sequence[int], widths: Sequence[int], layer_scale: float, drop_path: float = 0.0
-) -> ConvNextConfig:
-    """A stage for each of `depths` and `widths`: so many blocks of so many channels, on patches of `patch` pixels."""
+def convnext(network: Mapping[str, Any]) -> ConvNextConfig:
+    """Of the numbers of a NetworkConfig: `patch_size`, `depths`, `widths`, `layer_scale` and perhaps `drop_path`."""
     return ConvNextConfig(
-        patch_size=patch,
-        num_stages=len(depths),
-        depths=list(depths),
-        hidden_sizes=list(widths),
-        drop_path_rate=drop_path,
-        layer_scale_init_value=layer_scale,
+        patch_size=network["patch_size"],
+        num_stages=len(network["depths"]),
+        depths=list(network["depths"]),
+        hidden_sizes=list(network["widths"]),
+        drop_path_rate=network.get("drop_path", 0.0),
+        layer_scale_init_value=network["layer_scale"],
     )

@@ -14,20 +14,16 @@ BINOMIAL = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of StyleGAN2's up- and do
 
 @lru_cache(maxsize=32)
 def _kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The binomial filter, (4, 4), its sum `gain`. Kept, because a copy to the GPU at every use would wait for it; and
-    no inference tensor, because training may use it too."""
+    """The binomial filter (4, 4). Cached: a copy to the GPU would wait. No inference tensor: training uses it too."""
     with torch.inference_mode(False):
         row = torch.tensor(BINOMIAL, dtype=torch.float64)
         return (torch.outer(row, row) * (gain / row.sum() ** 2)).to(device, dtype)
 
 
 class _Filter(torch.autograd.Function):
-    """Binomial low-pass filter around zero stuffing or striding: kernel 4 x 4, `pads` (before, after) on each axis.
-
-    The filter is symmetric, so its adjoint is the same operation with `up` and `down` exchanged. Written that way,
-    the backward pass is a forward convolution again, which CPU libraries run 5 times faster than the gradient of a
-    depthwise convolution, and every order of derivative exists.
-    """
+    """Binomial low-pass filter around zero stuffing or striding: kernel 4 x 4, `pads` (before, after) on each axis. It
+    is symmetric, so its adjoint is the same operation with `up` and `down` exchanged: every order of derivative exists,
+    and CPUs run it 5 times faster than the gradient of a depthwise convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: bool, down: bool, pads: tuple[int, int], gain: float) -> Tensor:
@@ -51,20 +47,28 @@ class _Filter(torch.autograd.Function):
 
 def blur(x: Tensor, *, pad: int, gain: float = 1.0) -> Tensor:
     """Low-pass filter. (B, C, H, W) -> (B, C, H + 2 pad - 3, W + 2 pad - 3)."""
-    filtered: Tensor = _Filter.apply(x, False, False, (pad, pad), gain)
-    return filtered
+    return _Filter.apply(x, False, False, (pad, pad), gain)
 
 
 def downsample(x: Tensor) -> Tensor:
     """Half the size, low-pass filtered. (B, C, H, W) -> (B, C, H / 2, W / 2); H and W must be even."""
-    halved: Tensor = _Filter.apply(x, False, True, (1, 1), 1.0)
-    return halved
+    return _Filter.apply(x, False, True, (1, 1), 1.0)
 
 
 def upsample(x: Tensor) -> Tensor:
     """Twice the size, low-pass filtered. (B, C, H, W) -> (B, C, 2 H, 2 W)."""
-    doubled: Tensor = _Filter.apply(x, True, False, (2, 1), 4.0)
-    return doubled
+    return _Filter.apply(x, True, False, (2, 1), 4.0)
+
+
+def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (B, C, H, W) resized to `size` (height, width), unchanged if they have it: bilinear, antialiased."""
+    return pictures if pictures.shape[2:] == size else F.interpolate(pictures, size, mode="bilinear", antialias=True)
+
+
+def centre_crop(pictures: Tensor, height: int, width: int) -> Tensor:
+    """The middle of pictures (B, C, H, W), (B, C, height, width)."""
+    top, left = (pictures.shape[2] - height) // 2, (pictures.shape[3] - width) // 2
+    return pictures[:, :, top : top + height, left : left + width]
 
 
 def pad_even(x: Tensor) -> Tensor:

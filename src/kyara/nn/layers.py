@@ -22,11 +22,8 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: what comes before it is never needed for a gradient.
-
-    StyleGAN2 multiplies it by sqrt(2) to keep the variance. It is positively homogeneous, so that gain moves into
-    the small weights of the layer before (`gain=ACTIVATION`) and saves a pass over the large activations.
-    """
+    """Leaky ReLU of slope 0.2, in place: no gradient needs its input. StyleGAN2's gain of sqrt(2) is in the weights of
+    the layer before (`gain=ACTIVATION`), which saves a pass over the activations."""
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
@@ -69,13 +66,11 @@ class Conv(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose weights are scaled by a style and normalised (Karras et al. 2020, section 2.2).
+    """Modulated convolution (Karras et al. 2020, eq. 1-3), by scaling the input by the style and the output by the
+    demodulation, around one ordinary convolution. That is faster than scaling the weights for each picture.
 
-    Scaling the weights for each picture would need a grouped convolution. By linearity the same result comes from
-    scaling the input by the style and the output by the demodulation, around one ordinary convolution, which is
-    faster on every device. (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) and
-    `noise` (B or 1, 1, H, W) are added, and the sum scaled by `gain`.
-    """
+    (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) and `noise` (B or 1, 1, H, W)
+    are added, and the sum scaled by `gain`."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, up: bool = False, demodulate: bool = True, gain: float = 1.0
@@ -111,10 +106,8 @@ FOLD = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0
 
 
 class UpConv(nn.Conv2d):
-    """Repeats each pixel twice on both axes, then convolves, 5x5. (B, in, H, W) -> (B, out, 2 H, 2 W).
-
-    Most of the 25 taps read the same pixel as another: a 3x3 convolution with summed weights, for each of the four
-    places in a pixel, gives the same result and is twice as fast. Beyond the border the rim is repeated."""
+    """Repeats each pixel twice on both axes, then convolves, 5x5, with the rim repeated. (B, in, H, W) -> (B, out, 2 H,
+    2 W). Computed as a 3x3 convolution with summed weights for each of the four places, twice as fast."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 5)
@@ -140,11 +133,9 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
 
 
 class PartialConv(nn.Module):
-    """Partial convolution: of known values only, scaled by their share (Liu et al. 2018, equations 1 and 2).
-
-    Maps (B, C, H, W) and a known mask, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and the mask (B, 1, H', W') of
-    those with any known input; the others are 0. Beyond the border nothing is known.
-    """
+    """Partial convolution: of known values only, scaled by their share (Liu et al. 2018, equations 1 and 2). Maps (B,
+    C, H, W) and a known mask, (B, 1, H, W) or for each channel, 0 or 1 -> maps, and the mask (B, 1, H', W') of those
+    with any known input; the others are 0. Beyond the border nothing is known."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()

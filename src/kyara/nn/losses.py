@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+def weighted(losses: Mapping[str, Callable[[Any], Tensor]], step: Any, weights: object) -> dict[str, Tensor]:
+    """The losses of a step that have a weight, an attribute of `weights` of the same name, times their weights."""
+    return {name: loss(step) * getattr(weights, name) for name, loss in losses.items() if getattr(weights, name)}
+
+
 def nonsaturating_d(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss on its logits (B, ...): -log sigmoid(real) - log(1 - sigmoid(fake)), averaged
-    (Goodfellow et al. 2014)."""
+    """The discriminator's loss on logits (B, ...): -log sigmoid(real) - log(1 - sigmoid(fake)), averaged."""
     return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
 
 
 def nonsaturating_g(fake: Tensor) -> Tensor:
-    """The generator's non-saturating loss on logits (B, ...): -log sigmoid(fake), averaged."""
+    """The generator's loss on logits (B, ...): -log sigmoid(fake), averaged (Goodfellow et al. 2014)."""
     return F.softplus(-fake.float()).mean()
 
 
@@ -24,15 +31,13 @@ def least_squares(logits: Tensor, target: float) -> Tensor:
 
 
 def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
-    """Mean squared gradient norm of the logits by the real pictures (B, C, H, W) they came from (Mescheder et al.
-    2018, equation 9, without gamma / 2)."""
+    """Mean squared gradient norm of logits by pictures (B, C, H, W) (Mescheder et al. 2018, eq. 9 times 2 / gamma)."""
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
 
 
 def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
-    """Norm of J^T y of the pictures (B, C, H, W) by their styles w (B, L, D), y being noise: (B,) (Karras et al.
-    2020, section 3.2)."""
+    """Norm (B,) of J^T y, y noise, of pictures (B, C, H, W) by styles (B, L, D) (Karras et al. 2020, section 3.2)."""
     noise = torch.randn_like(pictures) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((pictures * noise).sum(), w, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()
@@ -51,25 +56,20 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 def gaussian_frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
     """|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017) of two normal
-    distributions, given by their means (F,) and roots (N, F) of the covariances, which are root^T root.
-
-    The eigenvalues of A B are the squared singular values of root_a root_b^T, so the sum of these is the trace of
-    (A B)^(1/2): no matrix square root and no imaginary parts.
-    """
+    distributions, given by their means (F,) and roots (N, F) of the covariances root^T root. tr (A B)^(1/2) is the sum
+    of the singular values of root_a root_b^T: no matrix square root and no imaginary parts."""
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
     spread = root_a.square().sum() + root_b.square().sum()
     return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)
 
 
 def masked_l1(made: Tensor, real: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of pictures (B, 3, H, W) under a mask (B, 1, H, W), divided by all pixels (Li et
-    al. 2020, section 3.4)."""
+    """L1 of pictures (B, 3, H, W) under a mask (B, 1, H, W), divided by all pixels (Li et al. 2020, section 3.4)."""
     return ((made - real).abs() * where).mean()
 
 
 def roughness(pictures: Tensor, where: Tensor) -> Tensor:
-    """Total variation of pictures (B, 3, H, W): mean absolute difference of neighbours, down and across, where a mask
-    (B, 1, H, W) is true for one or both, divided by all pixels."""
+    """Total variation of pictures (B, 3, H, W) where a mask (B, 1, H, W) is true for one or both neighbours."""
     across = (pictures.diff(dim=3).abs() * (where[..., 1:] | where[..., :-1])).mean()
     return across + (pictures.diff(dim=2).abs() * (where[:, :, 1:] | where[:, :, :-1])).mean()
 
@@ -104,8 +104,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
-    """Sliced 1-Wasserstein distance between features (N, F) each: the mean over directions (D, F), of any length (Rabin
-    et al. 2011)."""
+    """Sliced 1-Wasserstein distance between features (N, F): the mean over directions (D, F) (Rabin et al. 2011)."""
     unit = F.normalize(directions, dim=1).T
     one, other = (x.float() @ unit for x in (a, b))
     return (one.sort(0).values - other.sort(0).values).abs().mean()

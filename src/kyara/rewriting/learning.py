@@ -16,17 +16,9 @@ from kyara.files.pictures import to_uint8
 from kyara.models.base import Model
 from kyara.models.projector import Model as Projector
 from kyara.nn.activations import ActivationCache, LayerRange, capture, restored
+from kyara.rewriting import lessons
 from kyara.rewriting.edit import Edit, Example, crop, overlay
-from kyara.rewriting.lessons import (
-    MIN_ALPHA,
-    MIN_SIMILARITY,
-    PlaceFinder,
-    TrainingBatch,
-    already_shown,
-    batch_from_overlays,
-    batch_from_values,
-    with_border,
-)
+from kyara.rewriting.lessons import PlaceFinder, TrainingBatch, already_shown
 from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import WeightDifference, autocast, train_memory
 from kyara.rewriting.samples import Samples
@@ -37,8 +29,7 @@ BATCH = 8  # random pictures in a training batch
 STATISTICS = 16  # random pictures from which a linear memory estimates the statistics of keys
 TRAINING_SEED, TEST_SEED = 1000, 2000  # first seeds of the random pictures that are trained on and measured on
 TEST_PICTURES = 32
-Overlays = Sequence[Tensor | None]
-"""What each example of an edit lays over its target, (4, H, W); None erases."""
+Overlays = Sequence[Tensor | None]  # what each example lays over its target, (4, H, W); None erases
 
 
 @dataclass(frozen=True)
@@ -48,15 +39,11 @@ class RuleTrainer:
     samples: Samples
     projector: Projector
     memory: Memory = "nonlinear"
-    layers: int | None = None
-    """Convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network."""
-    extra_images: int = EXTRA_IMAGES
-    """Random pictures in which the masked place is searched; 0 trains on the examples alone."""
-    rank: int = 1
-    """Rank of the change of a linear memory."""
+    layers: int | None = None  # convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network
+    extra_images: int = EXTRA_IMAGES  # random pictures in which the masked place is searched; 0: the examples alone
+    rank: int = 1  # of the change of a linear memory
     settings: Settings = field(default_factory=Settings)
-    variants: int = 5
-    """Variants of each example in other colours."""
+    variants: int = 5  # of each example in other colours
 
     @property
     def model(self) -> Model:
@@ -68,29 +55,27 @@ class RuleTrainer:
         return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
 
     @property
+    def last_layer(self) -> LayerRange:
+        """The last layer alone: the linear memory, also used for erasing."""
+        return self.model.memories()[self.projector.config.generator.layer]
+
+    @property
     def layer_range(self) -> LayerRange:
         """The layers of the memory. ValueError if there are not so many."""
         last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(f"--layers {self.depth}: the memory ends at layer {last}; give 1 to {last + 1}")
-        memories = self.model.memories()
-        return memories[last - self.depth + 1].through(memories[last])
-
-    @property
-    def last_layer(self) -> LayerRange:
-        """The last layer alone: the linear memory, also used for erasing."""
-        return self.model.memories()[self.projector.config.generator.layer]
+        return self.model.memories()[last - self.depth + 1].through(self.last_layer)
 
     def random(self, layers: LayerRange, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
         """Caches of random pictures. For an inpainter, every second batch is filled at the holes of the edit's
         pictures: these are where the rule must be learned."""
         holes = None if edit is None else self.samples.holes([example.target for example in edit.examples])
-        caches = []
-        for start in range(0, count, BATCH):
-            batch_holes = holes if start % (2 * BATCH) else None
-            sample_fn = self.samples.random(min(BATCH, count - start), seed + start, batch_holes)
-            caches.append(capture(self.model, layers, sample_fn))
-        return caches
+        fns = (
+            self.samples.random(min(BATCH, count - start), seed + start, holes if start % (2 * BATCH) else None)
+            for start in range(0, count, BATCH)
+        )
+        return [capture(self.model, layers, sample_fn) for sample_fn in fns]
 
     def check(self, edits: Sequence[Edit]) -> None:
         """ValueError if there are too few layers, or if a mask or a picture of an edit does not fit the network."""
@@ -162,7 +147,7 @@ def find_places(
     examples = []
     for example, laid in zip(edit.examples, overlays, strict=True):
         cache = capture(trainer.model, trainer.layer_range, trainer.samples.variants(example.target, 0))
-        if laid is not None and bool((laid[3] > MIN_ALPHA).any()) and not already_shown(cache, laid):
+        if laid is not None and bool((laid[3] > lessons.MIN_ALPHA).any()) and not already_shown(cache, laid):
             examples.append((cache, laid))
     return PlaceFinder(examples, others) if examples else None
 
@@ -171,7 +156,7 @@ def example_batches(
     trainer: RuleTrainer, edit: Edit, overlays: Overlays, memory: LinearMemory | None
 ) -> list[TrainingBatch]:
     """A batch for each example: the picture and its variants. `memory` is needed for erasing."""
-    samples, batches = trainer.samples, []
+    samples, batches = trainer.samples, list[TrainingBatch]()
     for example, laid in zip(edit.examples, overlays, strict=True):
         sample_fn = samples.variants(example.target, trainer.variants)
         cache = capture(trainer.model, trainer.layer_range, sample_fn)
@@ -180,10 +165,12 @@ def example_batches(
             mask = torch.from_numpy(samples.mask(example.mask, example.target, example.label)).to(cache.pictures)
             masks = mask.expand(len(cache.pictures), 1, -1, -1)
             single = capture(trainer.model, memory.layers, sample_fn)
-            batches.append(batch_from_values(cache, masks, memory.erased_value(single, masks)))
+            batches.append(lessons.batch_from_values(cache, masks, memory.erased_value(single, masks)))
         else:
             new = torch.zeros_like(laid) if already_shown(cache, laid) else laid
-            batches.append(batch_from_overlays(cache, new.expand(len(cache.pictures), -1, -1, -1), trainer.projector))
+            batches.append(
+                lessons.batch_from_overlays(cache, new.expand(len(cache.pictures), -1, -1, -1), trainer.projector)
+            )
     return batches
 
 
@@ -196,8 +183,8 @@ def extra_batches(
     batches, found = [], []
     for cache in others:
         laid, similarity = finder(cache)
-        found.append(similarity >= MIN_SIMILARITY)
-        batches.append(batch_from_overlays(cache, laid, trainer.projector, found=found[-1]))
+        found.append(similarity >= lessons.MIN_SIMILARITY)
+        batches.append(lessons.batch_from_overlays(cache, laid, trainer.projector, found=found[-1]))
     return batches, float(torch.cat(found).float().mean())
 
 
@@ -217,11 +204,11 @@ def measure(
         if finder is None:
             continue
         laid, similarity = finder(cache)
-        found = (similarity >= MIN_SIMILARITY)[:, None, None, None]
+        found = (similarity >= lessons.MIN_SIMILARITY)[:, None, None, None]
         alpha, pasted = laid[:, 3:] * found, before.lerp(laid[:, :3], laid[:, 3:])
         after_inside += float(((after - pasted).abs() * alpha).sum())
         before_inside += float(((before - pasted).abs() * alpha).sum())
-        rest = (1 - with_border(laid[:, 3:])) * found
+        rest = (1 - lessons.with_border(laid[:, 3:])) * found
         outside, area = outside + float((changed * rest).sum()), area + float(rest.sum())
     if not before_inside:  # erased, or found nowhere: what the inside should be is not known
         return {"outside_error": float(np.mean(everywhere))}

@@ -130,16 +130,18 @@ class PlaceFinder:
         overlays, best = self._find(maps, self.examples[0])
         for templates in self.examples[1:]:
             other, similarity = self._find(maps, templates)
-            better = similarity > best
-            overlays = torch.where(better[:, None, None, None], other, overlays)
+            overlays = torch.where((similarity > best)[:, None, None, None], other, overlays)
             best = torch.maximum(similarity, best)
         return overlays, best
 
     def _templates(self, cache: ActivationCache, overlay: Tensor) -> list[Template]:
+        """The parts of an overlay with the keys there and in the context around."""
         maps, templates = self._maps(cache.key[:1]), []
         for part in connected_parts(overlay):
-            top, bottom, left, right = self._bounds(part)
-            keys = maps[:, :, top:bottom, left:right]
+            visible = F.adaptive_max_pool2d((part[3:] > MIN_ALPHA).float()[None], self.size)[0, 0] > 0
+            rows, columns = (visible.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+            top, left = max(rows[0] - CONTEXT, 0), max(columns[0] - CONTEXT, 0)
+            keys = maps[:, :, top : rows[-1] + 1 + CONTEXT, left : columns[-1] + 1 + CONTEXT]
             templates.append(Template(part, (left, top), F.normalize(keys.flatten(1)).view_as(keys)))
         return templates
 
@@ -159,18 +161,6 @@ class PlaceFinder:
         """Keys minus their mean over the picture, which holds its colours, at the size of values: (B, C, h, w)."""
         x = keys.float() / self.std
         return F.interpolate(x - x.mean((2, 3), keepdim=True), self.size, mode="bilinear")
-
-    def _bounds(self, part: Tensor) -> tuple[int, int, int, int]:
-        """Top, bottom, left and right cells of a part with its context."""
-        visible = F.adaptive_max_pool2d((part[3:] > MIN_ALPHA).float()[None], self.size)[0, 0] > 0
-        rows, columns = (visible.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-        bottom, right = rows[-1] + 1 + CONTEXT, columns[-1] + 1 + CONTEXT
-        return (
-            max(rows[0] - CONTEXT, 0),
-            min(bottom, self.size[0]),
-            max(columns[0] - CONTEXT, 0),
-            min(right, self.size[1]),
-        )
 
     def _similarities(self, maps: Tensor, template: Tensor) -> Tensor:
         """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps."""

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.nn.activations import ActivationCache, find_module, replace_outputs, restored
+from kyara.models.projector import vectors
+from kyara.nn.activations import ActivationCache, find_module, replace_output, restored
 from kyara.nn.layers import ModulatedConv
 from kyara.rewriting.lessons import TrainingBatch
 from kyara.rewriting.nonlinear import WeightDifference
@@ -38,7 +39,7 @@ class LinearMemory:
         ((self.name, self.weight),) = kernels.items()
         self.module_name = self.name.rpartition(".")[0]
         self.module = find_module(self.model, self.module_name)
-        keys = torch.cat([_cells(self.keys(cache)) for cache in samples]).double()
+        keys = torch.cat([vectors(self.keys(cache)) for cache in samples]).double()
         self.second_moment = keys.T @ keys / len(keys)  # C, (channels, channels)
         values, axes = torch.linalg.eigh(self.second_moment)
         values = values.clamp_min(values[-1] * MIN_EIGENVALUE)
@@ -76,7 +77,7 @@ class LinearMemory:
         for batch in batches:
             keys = self.keys(batch.cache)
             mask = F.interpolate(batch.alpha, keys.shape[2:], mode="area")
-            rows.append((_cells(keys).double() @ self.whitening) * _cells(mask))
+            rows.append((vectors(keys).double() @ self.whitening) * vectors(mask))
         stacked = torch.cat(rows)
         stacked = stacked[stacked.abs().sum(1) > 0]
         _, _, leading = torch.linalg.svd(stacked, full_matrices=False)
@@ -118,9 +119,9 @@ class LinearMemory:
         kernels = (directions[:, None, :, None, None] * taps).flatten(0, 1)  # (rank taps, channels, K, K)
         products, projected = torch.zeros(()).double(), torch.zeros(()).double()
         for batch in batches:
-            box = _cells(bounding_box(batch.inside).to(torch.float64))  # (P, 1)
-            basis = _cells(self._convolve(self.keys(batch.cache), kernels)).double()  # (P, rank taps)
-            slope, error = (_cells(maps).double() for maps in self._slopes(batch))
+            box = vectors(bounding_box(batch.inside).to(torch.float64))  # (P, 1)
+            basis = vectors(self._convolve(self.keys(batch.cache), kernels)).double()  # (P, rank taps)
+            slope, error = (vectors(maps).double() for maps in self._slopes(batch))
             weighted = (slope.square() * box).T[:, :, None] * basis  # (out, P, rank taps)
             products = products + basis.T @ weighted
             projected = projected + torch.einsum("pb,po->ob", basis, slope * error * box)
@@ -151,7 +152,7 @@ class LinearMemory:
             leaves.append(product.detach().requires_grad_(True))
             return leaves[0] * 1.0
 
-        with torch.enable_grad(), replace_outputs(self.model, {name: as_leaf}):
+        with torch.enable_grad(), replace_output(self.model, name, as_leaf):
             values = batch.cache.compute_value()
             (slope,) = torch.autograd.grad(values.sum(), leaves[0])
         return slope, batch.target - values.detach()
@@ -168,11 +169,6 @@ class LinearMemory:
 
         with self._replace_keys(lambda keys: keys.index_fill(1, chosen, 0.0)):
             return cache.compute_value()
-
-
-def _cells(maps: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B h w, C)."""
-    return maps.movedim(1, 3).flatten(0, 2)
 
 
 def bounding_box(where: Tensor) -> Tensor:

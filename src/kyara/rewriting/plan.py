@@ -44,11 +44,10 @@ def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: fl
     rules = without(rules_of(found), undo)
     read, ready = _read(given, found)
     edits = _new_edits(read, [*rules, *ready])
-    if not (edits or ready):
-        if not rules and undo is None:
-            raise ValueError(f"{model}: has no rules; name an edit file")
-        if strength != 1 or undo is None:
-            rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
+    if not (edits or ready or rules) and undo is None:
+        raise ValueError(f"{model}: has no rules; name an edit file")
+    if not (edits or ready) and (strength != 1 or undo is None):
+        rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
     names = {rule.name for rule in rules}
     ready = [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names]
     return Plan(model, found, [*rules, *ready], edits)

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.gallery_page import HEAD
 from kyara.files.pictures import encode_webp, to_uint8
-from kyara.models.base import Generator
 from kyara.rewriting.edit import Picture
 from kyara.rewriting.rules import Rule, apply_rules
 from kyara.rewriting.samples import Samples
@@ -25,11 +23,11 @@ STYLE = Path(__file__).with_name("preview.css")
 
 
 @torch.no_grad()
-def before_and_after(samples: Samples, found: Checkpoint, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) in [-1, 1] without any rule and with these: of the first seeds, or of some of the data.
-    Leaves the rules in the network."""
+def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], command: str) -> str:
+    """The page, with its pictures inside: of the first seeds, or of some of the data. Leaves the rules in the
+    network."""
     network = samples.model
-    if isinstance(network, Generator):
+    if samples.data is None:  # a generator
         sample_fns = [samples.variants(Picture(seed=seed), 0) for seed in range(PICTURES)]
     else:
         sample_fns = [samples.random(PICTURES, 0)]
@@ -39,12 +37,7 @@ def before_and_after(samples: Samples, found: Checkpoint, rules: Sequence[Rule])
         for name in original:
             network.get_parameter(name).copy_(weights[name])
         pictures.append(torch.cat([sample_fn() for sample_fn in sample_fns]).float().clamp(-1, 1))
-    return pictures[0], pictures[1]
-
-
-def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], command: str) -> str:
-    """The page, with its pictures inside."""
-    before, after = before_and_after(samples, found, rules)
+    before, after = pictures  # (N, 3, H, W) each
     change = (after - before).abs().mean(1, keepdim=True)  # (N, 1, H, W)
     maps = (1 - 2 * (change / BLACK).clamp(0, 1)).expand(-1, 3, -1, -1)
     rows = zip(to_uint8(before), to_uint8(after), to_uint8(maps), change.mean((1, 2, 3)).tolist(), strict=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 
 from kyara import verbs
-from kyara.files.atomic import check_free, free_folder, numbered_folder, write_atomic
+from kyara.files.atomic import free_folder, result_folder, write_atomic
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -29,8 +29,7 @@ else:
 PREVIEW = "preview.html"
 MARKER = "config.json"  # by it, an earlier Checkpoint at --out is recognised
 MAX_OUTSIDE_ERROR, MAX_INSIDE_ERROR = 0.06, 0.8  # larger errors are reported with advice
-LEARNING = ("projector", "memory", "layers", "p", "q", "steps", "extra_images", "rank")
-"""Options that matter only if an edit is learned."""
+LEARNING = ("projector", "memory", "layers", "p", "q", "steps", "extra_images", "rank")  # only an edit needs these
 
 
 @dataclass(frozen=True)
@@ -40,27 +39,20 @@ class RuleReport:
     name: str
     strength: float
     learned: bool  # by this call
-    inside_error: float | None = None
-    """Distance to the pasted pattern on new pictures: 0 as pasted, 1 as before."""
-    outside_error: float | None = None
-    """Mean absolute change of pixels in [-1, 1] everywhere else."""
-    found: float | None = None
-    """Share of the random training pictures in which the masked place was found."""
-    seconds: float | None = None
-    """Time of training; None if this call did not learn it."""
+    inside_error: float | None = None  # distance to the pasted pattern on new pictures: 0 as pasted, 1 as before
+    outside_error: float | None = None  # mean absolute change of pixels in [-1, 1] everywhere else
+    found: float | None = None  # share of the random training pictures in which the masked place was found
+    seconds: float | None = None  # of training; None if this call did not learn it
 
     def __str__(self) -> str:
-        parts = []
-        if self.inside_error is not None:
-            parts.append(f"inside error {self.inside_error:.2f} (0 as pasted, 1 as before)")
-        if self.outside_error is not None:
-            parts.append(f"outside error {self.outside_error:.3f}")
-        lines = [f"{printable(self.name)}: {', '.join(parts)}; {self.seconds or 0:.0f} s"]
-        if (self.outside_error or 0) > MAX_OUTSIDE_ERROR:
-            lines.append("  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks")
-        if (self.inside_error or 0) > MAX_INSIDE_ERROR:
-            lines.append("  little was learned: give more examples or a larger pattern, or raise --steps")
-        return "\n".join(lines)
+        inside, outside, end, advice = self.inside_error, self.outside_error, f"{self.seconds or 0:.0f} s", ""
+        parts = [] if inside is None else [f"inside error {inside:.2f} (0 as pasted, 1 as before)"]
+        parts += [] if outside is None else [f"outside error {outside:.3f}"]
+        if (outside or 0) > MAX_OUTSIDE_ERROR:
+            advice += "\n  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks"
+        if (inside or 0) > MAX_INSIDE_ERROR:
+            advice += "\n  little was learned: give more examples or a larger pattern, or raise --steps"
+        return f"{printable(self.name)}: {', '.join(parts)}; {end}{advice}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +129,7 @@ def rewrite(
         _refuse(options, ("layers", "p", "q", "steps"), "a linear memory has one layer and is solved")
     else:
         _refuse(options, ("rank",), "only applies to --memory linear")
-    out = out or numbered_folder(Path("runs"), f"rewrite-{_stem(model)}")
-    check_free(out, MARKER, force=force, sources=[model, *paths])
+    out = result_folder(out, f"runs/rewrite-{_stem(model)}", MARKER, force=force, sources=[model, *paths])
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
     from kyara.rewriting.learning import RuleTrainer

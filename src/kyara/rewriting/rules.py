@@ -81,20 +81,12 @@ def read_rule(path: Path) -> Rule:
         raise ValueError(f"{path}: not a rule that kyara rewrite wrote ({error})") from error
 
 
-def write_rule(path: Path, rule: Rule) -> None:
-    """Writes a rule atomically."""
-    header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in rule.weights.items()}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, header))
-
-
 def apply_rules(found: Checkpoint, rules: Sequence[Rule]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All weights of a Checkpoint with exactly these rules, regardless of the rules it has now; and the original values
     of the weights that a rule changes. ValueError if a rule belongs to another Checkpoint or does not fit."""
-    weights, original = found.weights(), {}
-    if KEY in found.about:
-        original = _original(found, weights)
-        weights |= original
+    weights = found.weights()
+    original = _original(found, weights) if KEY in found.about else {}
+    weights |= original
     total: dict[str, Tensor] = {}
     for rule in rules:
         check_root(rule, found)
@@ -131,13 +123,18 @@ def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str) -> Non
     weights, original = apply_rules(found, rules)
     (out / EDITS).mkdir(parents=True, exist_ok=True)
     for rule in rules:
-        write_rule(out / EDITS / file_name(rule.name), rule)
-    tensors = {key: t.contiguous() for key, t in original.items()}
-    write_atomic(out / ORIGINAL, lambda temporary: save_file(tensors, temporary))
+        header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
+        _write(out / EDITS / file_name(rule.name), rule.weights, header)
+    _write(out / ORIGINAL, original)
     rows = [{"file": file_name(r.name), "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
     about = {**found.about, KEY: {"root": root_of(found), "parent": name, "kyara": __version__, "rules": rows}}
     card = model_card(found, name, rules)
     checkpoint.write(out, model=found.model, config=found.config, weights=weights, card=card, about=about)
+
+
+def _write(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+    write_atomic(path, lambda temporary: save_file(tensors, temporary, header))
 
 
 def model_card(found: Checkpoint, name: str, rules: Sequence[Rule]) -> str:

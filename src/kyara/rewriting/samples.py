@@ -67,7 +67,8 @@ class Samples:
             return functools.partial(model.synthesise, self._recoloured(model, self.styles(target), count))
         if target.rgba is None:
             raise ValueError(f"{target.label}: {self.name} makes pictures from pictures; name one instead of a seed")
-        inputs = self._fit(target.rgba).expand(1 + count, -1, -1, -1)
+        picture = center_crop(np.ascontiguousarray(target.rgba[:, :, :3]), *self.size)
+        inputs = to_float(picture[None]).to(self.device).expand(1 + count, -1, -1, -1)
         if isinstance(model, StyledTranslator):
             style = target.style
             first = torch.zeros(1, model.style_dim) if style is None else latents([style], model.style_dim)
@@ -85,9 +86,7 @@ class Samples:
         if target.rgba is None or isinstance(self.model, Generator):
             return as_mask(mask, self.size[1], self.size[0], label)
         height, width = target.rgba.shape[:2]
-        full = as_mask(mask, height, width, label)
-        gray = np.repeat(np.round(full * 255).astype(np.uint8)[:, :, None], 3, 2)
-        return center_crop(gray, *self.size)[:, :, 0] / np.float32(255)
+        return self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
 
     def styles(self, target: Picture) -> Tensor:
         """The styles ws (1, layers, w_dim) of a picture of a generator. ValueError if the generator did not make it."""
@@ -132,12 +131,11 @@ class Samples:
         """(1, H, W) bool."""
         if target.hole is None:
             raise ValueError(f'{target.label}: {self.name} fills holes; name one, as "hole": "hole.png"')
-        hole = center_crop(np.repeat(target.hole[:, :, None] * np.uint8(255), 3, 2), *self.size)[:, :, :1] > 127
-        return torch.from_numpy(hole).movedim(2, 0).to(self.device)
+        return torch.from_numpy(self._fit_gray(target.hole * 255)[None] > 127).to(self.device)
 
-    def _fit(self, rgba: np.ndarray) -> Tensor:
-        picture = center_crop(np.ascontiguousarray(rgba[:, :, :3]), *self.size)
-        return to_float(picture[None]).to(self.device)
+    def _fit_gray(self, gray: np.ndarray) -> np.ndarray:
+        """Gray values (H, W) from 0 to 255 at the network's size, (H', W') uint8."""
+        return center_crop(np.repeat(gray.astype(np.uint8)[:, :, None], 3, 2), *self.size)[:, :, 0]
 
     def _inputs(self, count: int) -> Tensor:
         if self.data is None:

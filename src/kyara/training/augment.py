@@ -9,8 +9,7 @@ pictures. `DiffAugment` (Zhao et al. 2020) always applies colour, translation an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +26,8 @@ class NoAugment:
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
 
-    def to(self, device: torch.device) -> None:
-        """Moves what the augmentation reads to the device of the pictures."""
-
     def adapt(self, real_sign: float, images: int) -> None:
         """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"p": self.p}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.p = state["p"]
 
 
 class Ada(NoAugment):
@@ -47,9 +37,11 @@ class Ada(NoAugment):
     Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 has code of
     its own."""
 
-    def __init__(self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0) -> None:
+    def __init__(
+        self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0, device: str | torch.device = "cpu"
+    ) -> None:
         self.colour, self.target, self.kimg = colour, target, kimg
-        self._strength = torch.zeros(2)  # p, and the probability of each of two rotations
+        self._strength = torch.zeros(2, device=device)  # p, and the probability of each of two rotations
         self.p = 0.0
 
     @property
@@ -62,9 +54,6 @@ class Ada(NoAugment):
         self._p, self._active = value, value > 0
         # Two rotations together have probability p.
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
-
-    def to(self, device: torch.device) -> None:
-        self._strength = self._strength.to(device)
 
     def adapt(self, real_sign: float, images: int) -> None:
         """Raises p while the discriminator is surer of real pictures than `target`, else lowers it; from 0 to 1 in
@@ -80,11 +69,6 @@ class Ada(NoAugment):
             moved = warp(pictures.float(), self._geometry(pictures))
             return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
 
-    def _pick(self, like: Tensor, change: Tensor, p: Tensor | None = None) -> Tensor:
-        """`change` (B, n, n) for each picture with probability p, else the identity."""
-        chosen = torch.rand(len(change), 1, 1, device=like.device) < (self._strength[0] if p is None else p)
-        return torch.where(chosen, change, torch.eye(change.shape[-1], device=like.device))
-
     def _geometry(self, x: Tensor) -> Tensor:
         """The matrices that map each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the
         centre."""
@@ -93,45 +77,41 @@ class Ada(NoAugment):
         def normal(scale: float) -> Tensor:
             return torch.randn(batch, device=x.device) * scale
 
-        def turn() -> Tensor:
-            return (torch.rand(batch, device=x.device) * 2 - 1) * math.pi
-
         one, span = torch.ones(batch, device=x.device), torch.tensor([width, height], device=x.device)
         turns = torch.randint(0, 4, (batch,), device=x.device)
         if height != width:
             turns = turns // 2 * 2
-        shift = ((torch.rand(batch, 2, device=x.device) * 2 - 1) * 0.125 * span).round()
-        p_rotation = self._strength[1]
-        m = self._pick(x, scaling(-one, one))
-        m = m @ self._pick(x, rotation(turns * (math.pi / 2)))
-        m = m @ self._pick(x, translation(shift))
+        shift = (symmetric(batch, 2, device=x.device) * 0.125 * span).round()
+        p, p_rotation = self._strength
+        m = pick(scaling(-one, one), p)
+        m = m @ pick(rotation(turns * (math.pi / 2)), p)
+        m = m @ pick(translation(shift), p)
         isotropic = torch.exp2(normal(0.2))
-        m = m @ self._pick(x, scaling(isotropic, isotropic))
-        m = m @ self._pick(x, rotation(turn()), p_rotation)
+        m = m @ pick(scaling(isotropic, isotropic), p)
+        m = m @ pick(rotation(symmetric(batch, device=x.device) * math.pi), p_rotation)
         stretch = torch.exp2(normal(0.2))
-        m = m @ self._pick(x, scaling(stretch, 1 / stretch))
-        m = m @ self._pick(x, rotation(turn()), p_rotation)
-        return m @ self._pick(x, translation(torch.stack([normal(0.125), normal(0.125)], 1) * span))
+        m = m @ pick(scaling(stretch, 1 / stretch), p)
+        m = m @ pick(rotation(symmetric(batch, device=x.device) * math.pi), p_rotation)
+        return m @ pick(translation(torch.stack([normal(0.125), normal(0.125)], 1) * span), p)
 
     def _colours(self, x: Tensor) -> Tensor:
         """The matrices that map colours (R, G, B, 1): (B, 4, 4)."""
         batch, eye = len(x), torch.eye(4, device=x.device)
-        luma = F.normalize(torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device), dim=0)
+        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
+        luma = F.normalize(rgb, dim=0)
         axis = torch.outer(luma, luma)
 
         def draw(scale: float) -> Tensor:
             return (torch.randn(batch, device=x.device) * scale)[:, None, None]
 
-        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
         brightness = eye + draw(0.2) * torch.outer(rgb, eye[3])
-        rgb = torch.diag(rgb)
-        contrast = eye + (torch.exp2(draw(0.5)) - 1) * rgb
+        contrast = eye + (torch.exp2(draw(0.5)) - 1) * torch.diag(rgb)
         flip = (eye - 2 * axis).expand(batch, -1, -1)
-        hue = rotation_about_grey((torch.rand(batch, device=x.device) * 2 - 1) * math.pi)
-        saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * rgb)
-        m = self._pick(x, brightness)
+        hue = rotation_about_grey(symmetric(batch, device=x.device) * math.pi)
+        saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * torch.diag(rgb))
+        m = pick(brightness, self._strength[0])
         for change in (contrast, flip, hue, saturation):
-            m = self._pick(x, change) @ m
+            m = pick(change, self._strength[0]) @ m
         return m
 
 
@@ -174,14 +154,11 @@ class DiffAugment(NoAugment):
         return x * ~(inside_y & inside_x)
 
 
-def make(policy: Policy, *, colour: bool, target: float) -> NoAugment:
-    """The augmentation of that name. `colour=False` leaves colours as they are."""
-    makers: dict[str, Callable[[], NoAugment]] = {
-        "ada": lambda: Ada(colour=colour, target=target),
-        "diffaugment": lambda: DiffAugment(colour=colour),
-        "none": NoAugment,
-    }
-    return makers[policy]()
+def make(policy: Policy, *, colour: bool, target: float, device: str | torch.device = "cpu") -> NoAugment:
+    """The augmentation of that name, for pictures on `device`. `colour=False` leaves colours as they are."""
+    if policy == "ada":
+        return Ada(colour=colour, target=target, device=device)
+    return DiffAugment(colour=colour) if policy == "diffaugment" else NoAugment()
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
@@ -197,6 +174,17 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
 def recolour(x: Tensor, matrix: Tensor) -> Tensor:
     """Applies `matrix` (B, 4, 4) to the colours of x (B, 3, H, W)."""
     return torch.einsum("bij,bjhw->bihw", matrix[:, :3, :3], x) + matrix[:, :3, 3, None, None]
+
+
+def symmetric(*shape: int, device: torch.device) -> Tensor:
+    """Uniform random numbers in [-1, 1)."""
+    return torch.rand(*shape, device=device) * 2 - 1
+
+
+def pick(change: Tensor, p: Tensor) -> Tensor:
+    """`change` (B, n, n) for each picture with probability p, else the identity."""
+    chosen = torch.rand(len(change), 1, 1, device=change.device) < p
+    return torch.where(chosen, change, torch.eye(change.shape[-1], device=change.device))
 
 
 def scaling(sx: Tensor, sy: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ from kyara.files.stream import Stream
 from kyara.models.base import Batch, Model
 from kyara.training.trainer import Options
 
-MEASURED = 512
-"""Pictures that scores are measured on."""
+MEASURED = 512  # pictures that scores are measured on
 
 
 class Batches:
@@ -60,8 +59,8 @@ class Batches:
         real = self._decode(self.measured, chosen)
         if self.photos is None:
             return Batch(real, labels=labels, points=points)
-        photos = self._decode(self.photos, np.linspace(0, len(self.photos) - 1, count).astype(int))
-        return Batch(real, labels=labels, photos=photos)
+        others = np.linspace(0, len(self.photos) - 1, count).astype(int)
+        return Batch(real, labels=labels, photos=self._decode(self.photos, others))
 
     def _decode(self, dataset: Dataset, chosen: np.ndarray) -> Tensor:
         size = self.model.config.data.width, self.model.config.data.height

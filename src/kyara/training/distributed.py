@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -22,23 +22,17 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-ERRORS = (ValueError, OSError, FloatingPointError)
-"""What is reported to the user in one sentence."""
+ERRORS = (ValueError, OSError, FloatingPointError)  # what is reported to the user in one sentence
 
 
 def is_rank_zero() -> bool:
     """Whether this process is rank 0, also before Fabric has launched the others."""
-    rank: int = getattr(rank_zero_only, "rank", 0)
-    return rank == 0
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def mean(fabric: Fabric, tensor: Tensor) -> Tensor:
     """The mean of a tensor over ranks."""
-    if fabric.world_size == 1:
-        return tensor
-    reduced = fabric.all_reduce(tensor, reduce_op="mean")
-    assert isinstance(reduced, Tensor)
-    return reduced
+    return cast(Tensor, fabric.all_reduce(tensor, reduce_op="mean")) if fabric.world_size > 1 else tensor
 
 
 @torch.no_grad()
@@ -54,8 +48,6 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
 def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
     """Runs `function` on rank 0 and returns its result on every rank. If it fails, rank 0 raises the error and the
     other processes end."""
-    if fabric.world_size == 1:
-        return function()
     result: Any = None
     error: Exception | None = None
     if fabric.is_global_zero:
@@ -64,10 +56,8 @@ def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
         except ERRORS as caught:
             error = caught
     failed, result = fabric.broadcast((error is not None, result))
-    if error is not None:
-        raise error
     if failed:
-        raise SystemExit(0)
+        raise error or SystemExit(0)
     return result
 
 
@@ -82,37 +72,34 @@ def report_once(fabric: Fabric) -> Iterator[None]:
         raise SystemExit(0) from None
 
 
-class Stop:
-    """Whether SIGINT or SIGTERM came. The step in progress finishes first; a second signal does what it always does."""
+@contextlib.contextmanager
+def stop_signals(fabric: Fabric, interval: int) -> Iterator[Callable[[int], bool]]:
+    """Gives a function of the number of the next step: whether SIGINT or SIGTERM came to any rank. So the step in
+    progress finishes first. A second signal does what it always does.
 
-    def __init__(self, fabric: Fabric, interval: int) -> None:
-        """Several ranks ask each other at every `interval`-th step: one that stopped alone would leave them waiting."""
-        self.fabric, self.interval = fabric, interval
-        self.received = False
-        self._handlers: dict[int, Any] = {}
+    Several ranks ask each other at every `interval`-th step: one that stopped alone would leave them waiting."""
+    received = False
+    handlers: dict[int, Any] = {}
 
-    def __call__(self, step: int) -> bool:
-        """Whether to stop before `step`: the same on every rank."""
-        if self.fabric.world_size == 1:
-            return self.received
-        if step % self.interval:
-            return False
-        return float(mean(self.fabric, torch.tensor(float(self.received), device=self.fabric.device))) > 0
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        signal.signal(number, self._handlers[number])
-        if self.fabric.is_global_zero:
+    def receive(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        signal.signal(number, handlers[number])
+        if fabric.is_global_zero:
             tell("stopping after this step; the run is being saved")
+
+    def stop(step: int) -> bool:
+        if fabric.world_size == 1:
+            return received
+        return not step % interval and float(mean(fabric, torch.tensor(float(received), device=fabric.device))) > 0
+
+    if threading.current_thread() is threading.main_thread():
+        handlers |= {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def tell(message: str) -> None:

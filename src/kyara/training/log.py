@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,28 @@ class Means:
     """Running means of scalars. They stay on their device: nothing waits for it until they are read."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
             value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
             self._counts[name] += 1
 
-    def take(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
-        """The means since the last call. `reduce` averages the sums over ranks."""
-        self.reduce(reduce)
-        sums = torch.stack([*self._sums.values()]).tolist() if self._sums else []  # one transfer for all
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, defaultdict(int)
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        sums = torch.stack([*self.sums.values()]).tolist() if self.sums else []  # one transfer for all
+        means = {name: total / self._counts[name] for name, total in zip(self.sums, sums, strict=True)}
+        self.sums, self._counts = {}, defaultdict(int)
         return means
 
-    def reduce(self, reduce: Callable[[Tensor], Tensor] | None) -> None:
-        """Replaces the sums by what `reduce` makes of them all, (N,)."""
-        if reduce is not None and self._sums:
-            self._sums = dict(zip(self._sums, reduce(torch.stack([*self._sums.values()])), strict=True))
-
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "counts": dict(self._counts)}
+        return {"sums": self.sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Unread means matter: the adaptive augmentation follows them."""
-        self._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
         self._counts = defaultdict(int, state["counts"])
 
 
@@ -58,20 +53,17 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / STATS
-        self._drop_after(nimg)
+        if self.path.exists():
+            self._drop_after(nimg)
         self._board = SummaryWriter(str(folder), purge_step=nimg)
 
     def _drop_after(self, nimg: int) -> None:
         """Drops the lines that a killed run wrote after the snapshot that it is resumed from."""
-        if not self.path.exists():
-            return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
+            with contextlib.suppress(ValueError, KeyError):  # a line that was cut off
                 if json.loads(line)["nimg"] <= nimg:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):  # a line that was cut off
-                continue
         write_atomic(self.path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
 
     def write(self, nimg: int, values: Mapping[str, Any]) -> None:

@@ -7,13 +7,12 @@ It counts in pictures and knows no architecture by name: a model brings its play
 from __future__ import annotations
 
 from kyara.training.batches import Batches
-from kyara.training.distributed import Stop
+from kyara.training.distributed import stop_signals
 from kyara.training.recorder import Recorder
 from kyara.training.run import Run
 from kyara.training.trainer import Trainer
 
-TICK = 32
-"""Steps between two readings of the curves; the host waits for the device only then."""
+TICK = 32  # steps between two readings of the curves; the host waits for the device only then
 
 
 def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: float) -> bool:
@@ -30,7 +29,7 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
     recorder.begin(batches.fixed(), total, show_reals=batches.measured is not None)
     stream = batches.stream(options, fabric, trainer.nimg)
 
-    with recorder, Stop(fabric, TICK) as stop:
+    with recorder, stop_signals(fabric, TICK) as stop:
         if not run.resume:
             recorder.snapshot()  # untrained: a sheet to compare with, and a state to return to
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
 
 from torch import Tensor
 
-WARM_UP = 20_000
-"""Pictures seen before anything is reported: an untrained network looks like a collapsed one."""
-WON = 0.98
-"""Mean signs of the discriminator's logits beyond which it is right about nearly every picture."""
-PATIENCE = 32
-"""Readings in a row after which a discriminator that is always right is reported."""
-COLLAPSED = 0.1
-"""Samples have collapsed if they differ from each other by less than this share of what real pictures do."""
+WARM_UP = 20_000  # pictures seen before anything is reported: an untrained network looks like a collapsed one
+WON = 0.98  # mean signs of the discriminator's logits beyond which it is right about nearly every picture
+PATIENCE = 32  # readings in a row after which a discriminator that is always right is reported
+COLLAPSED = 0.1  # samples have collapsed if they differ by less than this share of what real pictures do
 QUANTILE, IGNORED = 0.99, 0.03
 """A value has no effect if even where it changes pictures most, in one pixel of a hundred (eyes are small), the change
 is less than this share of how much real pictures differ."""
 
 
+@dataclasses.dataclass
 class CollapseMonitor:
     """Recognises a discriminator that has won, and samples that have collapsed. Every method returns a message, or None
     while all is well or fewer than WARM_UP pictures have been seen."""
 
-    def __init__(self) -> None:
-        self.won, self.warned = 0, False
+    won: int = 0  # readings in a row in which the discriminator was always right
+    warned: bool = False
 
     def discriminator(self, real_sign: float, fake_sign: float, nimg: int) -> str | None:
         """A message, once, when the discriminator has been right about everything for PATIENCE readings in a row."""
@@ -72,12 +69,6 @@ class CollapseMonitor:
             problems.append(f"{', '.join(ignored)}: the same latents give the same pictures for another value")
         advice = ". Such values may be too rare in the data; train longer, or raise label_weight"
         return spread, "; ".join(problems) + advice if problems else None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"won": self.won, "warned": self.warned}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.won, self.warned = state["won"], state["warned"]
 
 
 def _has_twin(rows: Tensor, conditions: Sequence[tuple[str, str]], i: int) -> bool:

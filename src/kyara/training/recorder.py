@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -9,20 +10,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from kyara.files.checkpoint import WEIGHTS, load_training
 from kyara.models.base import COLUMNS, Batch, Generator
+from kyara.perception.features import builtin_frechet
 from kyara.training.distributed import on_rank_zero, tell, warn
 from kyara.training.log import Log
 from kyara.training.monitor import CollapseMonitor
-from kyara.training.run import Run
-from kyara.training.scores import builtin_frechet
+from kyara.training.run import STATE, Run
 from kyara.training.trainer import Trainer
 
-FAILURES = 16
-"""Dropped steps in a row after which the run returns to its last snapshot."""
-RETRIES = 3
-"""How often it does, before it ends with an error."""
-SHEET = 64
-"""Pictures on a sample sheet."""
+FAILURES = 16  # dropped steps in a row after which the run returns to its last snapshot
+RETRIES = 3  # how often it does, before it ends with an error
+SHEET = 64  # pictures on a sample sheet
 
 
 class Recorder:
@@ -41,10 +40,10 @@ class Recorder:
         is to see."""
         self.measured = measured.to(self.trainer.device)
         on_rank_zero(self.fabric, lambda: self._begin(show_reals))
-        visible = None if self.fabric.is_global_zero else True  # None: unless stderr is piped
-        nimg = self.trainer.nimg
-        self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=visible, smoothing=0.05)
-        self._clock, self._clock_nimg = time.perf_counter(), nimg
+        hidden = None if self.fabric.is_global_zero else True  # None: only if stderr is piped
+        nimg = self._clock_nimg = self.trainer.nimg
+        self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
+        self._clock = time.perf_counter()
 
     def _begin(self, show_reals: bool) -> None:
         self.log = Log(self.run.folder, self.trainer.nimg)
@@ -109,14 +108,14 @@ class Recorder:
                 scores["diversity"] = self._diversity(model, sheet)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
         self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
-        self.run.save_state({**state, "monitor": self.monitor.state_dict(), "best": self.best})
+        self.run.save_state({**state, "monitor": dataclasses.asdict(self.monitor), "best": self.best})
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
 
     def _is_best(self, scores: dict[str, float]) -> bool:
         """Whether the run's weights become those of now: the first score is the lowest yet. Untrained ones are better
         than none, and worse than all others."""
         if not self.trainer.nimg:
-            return not self.run.has_weights
+            return not (self.run.folder / WEIGHTS).is_file()
         score = next(iter(scores.values()), -float(self.trainer.nimg))
         best = score <= self.best or self.best == float("inf")
         self.best = min(self.best, score)
@@ -136,7 +135,7 @@ class Recorder:
 
     def restore(self) -> None:
         """Restores what the last snapshot saved."""
-        state = self.run.load_state()
+        state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
-        self.monitor.load_state_dict(state["monitor"])
+        self.monitor = CollapseMonitor(**state["monitor"])
         self.best, self.saved = state["best"], self.trainer.nimg

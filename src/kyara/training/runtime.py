@@ -31,27 +31,25 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16, rather than emulating it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) -> Precision:
     """bf16 where the device computes in it, unless another precision is wanted."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if has_bfloat16(device) else "32"
+    return wanted if wanted != "auto" else "bf16" if has_bfloat16(device) else "32"
 
 
 def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision = "32") -> Fabric:
     """Fabric on `device`, or on several devices of its type. ValueError if there are not as many."""
-    name = f"--devices {devices}"
     if device.index is not None and devices > 1:
-        raise ValueError(f"{name}: --device {device} is one device; use --device {device.type}")
+        raise ValueError(f"--devices {devices}: --device {device} is one device; use --device {device.type}")
     if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise ValueError(f"{name}: there are {torch.cuda.device_count()} CUDA devices here")
-    set_backends()
+        raise ValueError(f"--devices {devices}: there are {torch.cuda.device_count()} CUDA devices here")
+    # The shapes of a run never change: cuDNN looks for the fastest algorithms once. float32 means float32: TF32 would
+    # round the inputs of every convolution to 10 bits; bf16 is there for speed.
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
     return Fabric(
         accelerator=device.type,
@@ -59,14 +57,6 @@ def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision 
         strategy="ddp" if devices > 1 else "auto",
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
-
-
-def set_backends() -> None:
-    """The shapes of a run never change, so cuDNN looks for the fastest algorithms once. float32 means float32: TF32
-    would round the inputs of every convolution to 10 bits. bf16 is there for speed."""
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def check_compiler(device: torch.device) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.training.run import flat
 
 
 def choose_data(
@@ -22,34 +22,25 @@ def choose_data(
 ) -> tuple[Path | None, Path | None]:
     """The dataset of `model`, and the photos if it learns from two; one that learns about another model may need none.
     ValueError names the option that is missing or not needed."""
-    kind = models.architecture(model)
-    if (of is not None) != kind.data_spec.of_model:
-        if kind.data_spec.of_model:
-            raise ValueError(f"train {model}: learns about another model: kyara train {model} --of CHECKPOINT")
+    spec = models.architecture(model).data_spec
+    if of is not None and not spec.of_model:
         raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
-    if of is not None and not (photos or drawings):
-        from_latents = isinstance(models.load(of), Generator)
-        if from_latents != (data is None):
-            source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
-            raise ValueError(f"--of {of}: makes pictures from {source}")
-        return data, None
-    if not kind.data_spec.photos:
-        if data is None or photos or drawings:
-            raise ValueError(f"train {model}: learns from one dataset: kyara train {model} DATA, without --photos")
-        return data, None
-    if data is not None or photos is None or drawings is None:
-        raise ValueError(f"train {model}: learns from two: kyara train {model} --photos PHOTOS --drawings DRAWINGS")
-    return drawings, photos
+    if spec.photos:
+        wrong, needs, how = not (photos and drawings) or data, "two datasets", "--photos PHOTOS --drawings DRAWINGS"
+    elif spec.of_model:
+        wrong, needs, how = of is None or photos or drawings, "another model", "--of CHECKPOINT"
+    else:
+        wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
+    if wrong:
+        raise ValueError(f"train {model}: learns from {needs}: kyara train {model} {how}")
+    if of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+        source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
+        raise ValueError(f"--of {of}: makes pictures from {source}")
+    return (drawings, photos) if spec.photos else (data, None)
 
 
 def configure(
-    model: str,
-    *,
-    preset: str | None,
-    size: str | None,
-    batch: int | None,
-    changes: str,
-    parent: Config | None = None,
+    model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str, parent: Config | None = None
 ) -> Config:
     """A preset of the architecture, or else the parent's numbers, with what the command changes in them. ValueError
     names the option."""
@@ -64,22 +55,11 @@ def configure(
     if batch is not None:
         values.setdefault("optimizer", {})["batch"] = batch
     config = config.replace(**values)
-    for name, value in _numbers(dataclasses.asdict(config)):
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"--set {name}={value}: must be a finite number, zero or more")
+    for name, value in flat(dataclasses.asdict(config)).items():
+        for number in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(number, int | float) and not 0 <= number < math.inf:
+                raise ValueError(f"--set {name}={number}: must be a finite number, zero or more")
     return config
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a Config, with its name."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _numbers(item, name)
-    elif isinstance(value, int | float):
-        yield name, value
 
 
 def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
@@ -95,9 +75,9 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
     for name in names:
         if name not in columns:
             raise ValueError(f"--attributes {name}: {dataset.path} has {', '.join(columns) or 'no attributes'}")
-    values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
     if not names:
         return {}
+    values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
     label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))

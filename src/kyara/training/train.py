@@ -13,7 +13,8 @@ import torch
 import tyro
 
 from kyara import models, verbs
-from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.dataset import open_dataset
+from kyara.files.names import short_name
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 from kyara.training.augment import Policy
 from kyara.training.batches import Batches
@@ -22,12 +23,11 @@ from kyara.training.loop import fit
 from kyara.training.run import STATE, Run, find_run
 from kyara.training.runtime import check_compiler, make_fabric, pick_device, pick_precision
 from kyara.training.settings import choose_data, configure, describe_attributes
-from kyara.training.trainer import Options, Trainer
-from kyara.training.transfer import Tuning, check_frozen, inherited, initialise, tune
+from kyara.training.trainer import LARGEST_BATCH, Options, Trainer, split_batch
+from kyara.training.transfer import Tuning, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 NO_TUNING = Tuning()
-LARGEST_BATCH = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +35,13 @@ class TrainResult(verbs.Result):
     """A run folder, and how far it is."""
 
     out: Path
-    finished: bool
-    """False if a signal stopped it before --kimg."""
-    kimg: float
-    """Thousands of pictures that the run has seen, in all."""
-    use: str
-    """The command that uses what was trained; empty if there is none."""
-    fresh: tuple[str, ...]
-    """With --init, the modules that did not start from the parent's weights."""
-    left_behind: tuple[str, ...]
-    """With --init, the modules of the parent that were not used."""
-    settings: Mapping[str, Any]
-    """Everything that defines the run: the model and its numbers, the data, the options."""
+    settings: Mapping[str, Any]  # everything that defines the run: the model and its numbers, the data, the options
     dry_run: bool
+    finished: bool = False  # not if a signal stopped it before --kimg
+    kimg: float = 0.0  # thousands of pictures that the run has seen, in all
+    use: str = ""  # the command that uses what was trained, if there is one
+    fresh: tuple[str, ...] = ()  # with --init, the modules that did not start from the parent's weights
+    left_behind: tuple[str, ...] = ()  # with --init, the modules of the parent that were not used
 
     def __str__(self) -> str:
         if self.dry_run:
@@ -146,7 +140,7 @@ def train(
     conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
     options = Options(
         batch=config.optimizer.batch,
-        micro_batch=_micro_batch(config.optimizer.batch, micro_batch, devices),
+        micro_batch=split_batch(config.optimizer.batch, micro_batch, devices),
         seed=seed,
         mirror=mirror,
         augment=augment,
@@ -154,13 +148,21 @@ def train(
         augment_target=augment_target,
         precision=pick_precision(precision, target),
     )
-    description = _describe(dataset, photo_set, options, init, tuning)
+    description = {  # what config.json holds besides the architecture
+        **{
+            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
+            for name, one in (("data", dataset), ("photos", photo_set))
+            if one is not None
+        },
+        "training": dataclasses.asdict(options),
+        "init": init,
+        **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
+    }
     settings = {"model": model, "config": dataclasses.asdict(config), **description}
     fabric = make_fabric(target, devices=devices, precision=options.precision)
-    stem = data.stem if data else str(of).replace(":", "-")
-    folder = find_run(out, model, stem, settings) if is_rank_zero() else Path()
+    folder = find_run(out, f"{model}-{short_name(data or str(of))}", settings) if is_rank_zero() else Path()
     if dry_run:
-        return TrainResult(folder, False, 0.0, "", (), (), settings, True)
+        return TrainResult(folder, settings, True)
     fabric.launch()
     with report_once(fabric):
         folder, resume = on_rank_zero(fabric, lambda: (folder, (folder / STATE).is_file()))
@@ -173,11 +175,11 @@ def train(
     if not fabric.is_global_zero:  # what follows happens once
         raise SystemExit(0)
     use = _next_command(network, folder)
-    return TrainResult(folder, finished, trainer.nimg / 1000, use, fresh, left_behind, settings, False)
+    return TrainResult(folder, settings, False, finished, trainer.nimg / 1000, use, fresh, left_behind)
 
 
 def build(
-    model: str, config: Config, seed: int, tuning: Tuning = NO_TUNING, init: str | None = None
+    model: str, config: Config, seed: int, tuning: Tuning, init: str | None
 ) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
     """A network with fresh weights, or with those of the checkpoint `init`; then also the modules that stay fresh, and
     those of the parent that were left behind. ValueError if the numbers do not fit together."""
@@ -192,40 +194,10 @@ def build(
     if init is None:
         return network, (), ()
     fresh, left_behind = initialise(network, models.load(init))
-    check_frozen(network, fresh)
     if is_rank_zero():
         left = f"; left behind: {', '.join(left_behind)}" if left_behind else ""
         tell(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}{left}")
     return network, tuple(fresh), tuple(left_behind)
-
-
-def _micro_batch(batch: int, micro_batch: int | None, devices: int) -> int:
-    """By default all of each device's share of a batch. ValueError if the batch cannot be divided."""
-    verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)  # also from --set
-    if batch % devices:
-        raise ValueError(f"--batch {batch}: must be a multiple of --devices {devices}")
-    if micro_batch is not None and batch // devices % micro_batch:
-        each = f"the {batch // devices} pictures of each device" if devices > 1 else f"--batch {batch}"
-        raise ValueError(f"--micro-batch {micro_batch}: must divide {each}")
-    return micro_batch or batch // devices
-
-
-def _describe(
-    dataset: Dataset | None, photos: Dataset | None, options: Options, init: str | None, tuning: Tuning
-) -> dict[str, Any]:
-    """What config.json holds besides the architecture."""
-    sets = {"data": dataset, "photos": photos}
-    return {
-        **{name: about(one) for name, one in sets.items() if one is not None},
-        "training": dataclasses.asdict(options),
-        "init": init and str(init),
-        **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
-    }
-
-
-def about(dataset: Dataset) -> dict[str, Any]:
-    """What config.json holds about a dataset."""
-    return {"name": dataset.path.name, "pictures": len(dataset), "fingerprint": dataset.fingerprint}
 
 
 def _next_command(network: Model, folder: Path) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from kyara import verbs
 from kyara.models.base import Batch, Model
 from kyara.training import distributed
 from kyara.training.augment import Policy, make
@@ -20,16 +21,15 @@ from kyara.training.runtime import Precision, make_fabric
 from kyara.training.transfer import groups
 
 Losses = Callable[[str, Batch], dict[str, Tensor]]
+LARGEST_BATCH = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How a run is trained, besides the model's own numbers; kept in config.json."""
 
-    batch: int
-    """Pictures in one step, on all devices together."""
-    micro_batch: int
-    """Pictures that go through the network at once; divides the batch of each device."""
+    batch: int  # pictures in one step, on all devices together
+    micro_batch: int  # pictures that go through the network at once; divides the batch of each device
     seed: int = 0
     mirror: bool = True
     augment: Policy = "ada"
@@ -52,23 +52,19 @@ class Trainer:
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
-        share, rest = divmod(options.batch, self.fabric.world_size)
-        if options.micro_batch < 1 or rest or share % options.micro_batch:
-            raise ValueError(f"--micro-batch {options.micro_batch}: must divide the {share} pictures of each device")
+        split_batch(options.batch, options.micro_batch, self.fabric.world_size)
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
         self.optimizers = {
             player: model.optimizer(groups([*player.parameters()])) for player in dict.fromkeys(self.players.values())
         }
-        self.augment = make(options.augment, colour=options.augment_colour, target=options.augment_target)
-        self.augment.to(self.device)
+        colour, target = options.augment_colour, options.augment_target
+        self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
-        self.failures = torch.zeros((), device=self.device)
-        """How many steps in a row were dropped."""
-        self.nimg, self.steps, self.retries = 0, 0, 0
-        self._read_at = 0
+        self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
+        self.nimg = self.steps = self.retries = self._read_at = 0
 
     def step(self, batch: Batch, progress: float = 0.0) -> None:
         """One optimiser step of every phase that is due. Reads nothing back from the device.
@@ -116,33 +112,38 @@ class Trainer:
             torch.stack([loss.float() for loss in named.values()]).sum().mul(1 / shares.count).backward()
             self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
 
+    @torch.no_grad()
     def _update_averages(self) -> None:
         config = self.model.config.optimizer
         half_life = min(config.ema_kimg * 1000, self.nimg * config.ema_ramp)
-        decay = 0.5 ** (self.options.batch / max(half_life, 1e-8))
-        for source, average in self.model.averages.items():
-            move_average(getattr(self.model, average), getattr(self.model, source), decay)
+        move = get_ema_multi_avg_fn(0.5 ** (self.options.batch / max(half_life, 1e-8)))
+        for names in self.model.averages.items():
+            source, average = (getattr(self.model, name) for name in names)
+            move(list(average.parameters()), list(source.parameters()), None)
+            for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
+                kept.copy_(buffer)
 
     def read(self) -> dict[str, float]:
         """The means of all losses and logged values since the last call, over all ranks. The augmentation adapts to
         them. Waits for the device."""
-        means = self.means.take(self._over_ranks)
+        self._average_means()
+        means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
             self.augment.adapt(means["real_sign"], self.nimg - self._read_at)
         self._read_at = self.nimg
         return values
 
-    def _over_ranks(self, sums: Tensor) -> Tensor:
-        return distributed.mean(self.fabric, sums)
+    def _average_means(self) -> None:
+        distributed.average(self.fabric, [*self.means.sums.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
-        self.means.reduce(self._over_ranks)
+        self._average_means()
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
-            "augment": self.augment.state_dict(),
+            "augment": {"p": self.augment.p},
             "means": self.means.state_dict(),
             "nimg": self.nimg,
             "step": self.steps,
@@ -154,7 +155,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         for optimizer, kept in zip(self.optimizers.values(), state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.augment.load_state_dict(state["augment"])
+        self.augment.p = state["augment"]["p"]
         self.means.load_state_dict(state["means"], self.device)
         self.nimg, self.steps, self.retries = state["nimg"], state["step"], state["retries"]
         self._read_at = state["read_at"]
@@ -183,7 +184,10 @@ class Shares:
             self.kept[self.current] = random_state(self.trainer.device), self._buffers()
         kept, self.current = self.kept[i], i
         if kept is None:
-            seed_share(self.trainer, self.trainer.fabric.global_rank * self.count + i)
+            # The random numbers depend on the number of the step alone, so that resuming is exact.
+            share = self.trainer.fabric.global_rank * self.count + i
+            entropy = [self.trainer.options.seed, self.trainer.steps, share, self.trainer.retries]
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         else:
             set_random_state(self.trainer.device, kept[0])
         if self.count > 1:
@@ -194,26 +198,30 @@ class Shares:
     def merge(self, dropped: Tensor) -> None:
         """Leaves the mean over all micro-batches and ranks in every float buffer, or, after a dropped step, what was
         there before."""
-        if self.count * self.trainer.fabric.world_size > 1:
-            self._average([i for i, before in enumerate(self.before) if before.is_floating_point()])
-        for buffer, before in zip(self.trainer.model.buffers(), self.before, strict=True):
-            if buffer.is_floating_point():
-                buffer.copy_(torch.where(dropped > 0, before, buffer))
-
-    def _average(self, floats: list[int]) -> None:
-        """Averages the changes rather than the values: what does not change stays the same to the bit."""
         buffers = [*self.trainer.model.buffers()]
-        values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
-        changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
-        distributed.average(self.trainer.fabric, changes)
-        for i, change in zip(floats, changes, strict=True):
-            buffers[i].copy_(self.before[i] + change)
+        floats = [i for i, buffer in enumerate(buffers) if buffer.is_floating_point()]
+        if self.count * self.trainer.fabric.world_size > 1:
+            # The mean of the changes, not of the values: what does not change stays the same to the bit.
+            values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
+            changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
+            distributed.average(self.trainer.fabric, changes)
+            for i, change in zip(floats, changes, strict=True):
+                buffers[i].copy_(self.before[i] + change)
+        for i in floats:
+            buffers[i].copy_(torch.where(dropped > 0, self.before[i], buffers[i]))
 
 
-def seed_share(trainer: Trainer, share: int) -> None:
-    """Seeds the random numbers of a micro-batch. They depend on the step's number alone, so that resuming is exact."""
-    entropy = [trainer.options.seed, trainer.steps, share, trainer.retries]
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
+    """How many pictures go through the network at once: by default all of each device's share of a batch. ValueError
+    if the batch cannot be divided."""
+    verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
+    verbs.check_number("--micro-batch", micro_batch, least=1)
+    if batch % devices:
+        raise ValueError(f"--batch {batch}: must be a multiple of --devices {devices}")
+    if micro_batch is not None and batch // devices % micro_batch:
+        each = f"the {batch // devices} pictures of each device" if devices > 1 else f"--batch {batch}"
+        raise ValueError(f"--micro-batch {micro_batch}: must divide {each}")
+    return micro_batch or batch // devices
 
 
 def random_state(device: torch.device) -> list[Tensor]:
@@ -241,12 +249,3 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return dropped
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, source: nn.Module, decay: float) -> None:
-    """Moves the parameters of an average towards those of its source, and copies its buffers."""
-    move = get_ema_multi_avg_fn(decay)
-    move(list(average.parameters()), list(source.parameters()), None)
-    for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
-        kept.copy_(buffer)

@@ -9,28 +9,24 @@ from typing import Literal
 from torch.nn import Parameter
 
 from kyara import models
-from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 
-LABEL_PARTS = {"labels", "heads"}
-"""The names of modules that hold a row for each label."""
+LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each label
 
 
 def inherited(model: str, parent: str) -> Config:
     """The Config of the Checkpoint `parent`, without its attributes. ValueError if it is another architecture."""
-    found = checkpoint.read(parent)
-    if found.model != model:
-        raise ValueError(f"--init {parent}: is a {found.model}, not a {model}; name the same architecture")
-    return models.load(parent).config.replace(data={"attributes": {}, "label_counts": ()})
+    found = models.load(parent)
+    if (its := found.checkpoint.model) != model:
+        raise ValueError(f"--init {parent}: is a {its}, not a {model}; name the same architecture")
+    return found.config.replace(data={"attributes": {}, "label_counts": ()})
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     """Copies every tensor of `parent` that `model` has with the same name and shape. Returns the modules of `model`
-    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind.
-    ValueError if nothing fits.
-
-    Rows for other attributes are left behind: a label would mean something else. A model that has no such rows cannot
-    start from a parent with other attributes: ValueError."""
+    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind:
+    also the rows for other attributes, since a label would mean something else. ValueError if nothing fits, if a fresh
+    module is frozen, or if the model has no such rows and its attributes differ from the parent's."""
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
     if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
@@ -41,7 +37,10 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} shares no tensor with this model")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    return _modules(model, set(ours) - shared), _modules(parent, set(theirs) - shared)
+    fresh, frozen = _modules(model, set(ours) - shared), [n for n, p in model.named_parameters() if not p.requires_grad]
+    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
+        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
+    return fresh, _modules(parent, set(theirs) - shared)
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:
@@ -54,10 +53,8 @@ def _modules(model: Model, names: set[str]) -> list[str]:
 class Tuning:
     """Which layers of a network are trained, and how fast; kept in config.json."""
 
-    layers: int | None = None
-    """How many layers of the generator are trained; the others and the mapping network are frozen. None: all."""
-    end: Literal["fine", "coarse"] = "fine"
-    """Which: those nearest to the picture, or those farthest from it."""
+    layers: int | None = None  # how many layers of the generator are trained; the others and the mapping are frozen
+    end: Literal["fine", "coarse"] = "fine"  # which: those nearest to the picture, or those farthest from it
     freeze: str = ""
     """What is frozen, such as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
     layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
@@ -75,10 +72,8 @@ def tune(model: Model, tuning: Tuning) -> None:
         raise ValueError("--tune-layers, --freeze, --layer-lr-multiplier: this model has no layers to choose from")
     if tuning.layers is None and tuning.end != "fine":
         raise ValueError(f"--tune-end {tuning.end}: only goes with --tune-layers")
-    if tuning.layers is not None and not 0 < tuning.layers <= len(parts["g"]):
+    if tuning.layers is not None and tuning.layers > len(parts["g"]):
         raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
-    if not 0 < tuning.lr_multiplier <= 1:
-        raise ValueError(f"--layer-lr-multiplier {tuning.lr_multiplier}: must be above 0, and at most 1")
     for name, count in _frozen(tuning.freeze, {name: len(layers) for name, layers in parts.items()}).items():
         model.freeze([p for layer in parts[name][:count] for p in layer])
     if tuning.layers is not None:
@@ -91,17 +86,10 @@ def tune(model: Model, tuning: Tuning) -> None:
         raise ValueError(f"--freeze {tuning.freeze}: leaves nothing to train")
 
 
-def check_frozen(model: Model, fresh: list[str]) -> None:
-    """ValueError if a module that starts fresh is frozen: it would stay random."""
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
-        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
-
-
 def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
     """Reads mapping,g=2,d=4: how many layers of each part are frozen. `there` is how many each part has."""
-    found: dict[str, int] = {}
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+    found = {}
+    for piece in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (word.strip() for word in piece.partition("="))
         count = number if equals else str(there.get(name))
         if name not in there or not count.isdecimal() or not 0 < int(count) <= there[name]:

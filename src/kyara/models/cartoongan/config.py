@@ -2,86 +2,65 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    pixel_unshuffle: int = 2
-    """Side of the blocks of pixels that become channels at first: 2 is a good deal faster than 1."""
+    pixel_unshuffle: int = 2  # side of the blocks of pixels that become channels first; 2 is faster than 1
     channels: int = 32  # channels at first; they double at each downsampling
     downsamplings: int = 2  # how often the picture is halved on the way in
     blocks: int = 4  # residual blocks at the smallest size
     skips: int = 2  # number of skip connections, from the smallest size but one on
-    filtered: bool = False
-    """Whether the network gets, beside the photo, its cel by filters (painting.cel) and predicts a residual to it.
-    Otherwise it predicts the drawing."""
+    filtered: bool = False  # the network gets the photo's cel (painting.cel) too and predicts a residual to it
     ink: float = 0.0  # how much the lines of the result are darkened, from 0, as they are, to 1
-    enlarge_eyes: float = 0.0
-    """How far the photo's eyes are enlarged before they are drawn: 0 not at all, 1 to the size of drawn ones. A second
-    small network predicts the warp."""
+    enlarge_eyes: float = 0.0  # enlargement of the photo's eyes by a second network; 1: to the size of drawn ones
     freeze_batch_norm: bool = False
-    """Whether batch normalisation uses the statistics of the checkpoint that training starts from. With those of a
-    small batch the tones of a picture depend on the others, and tones are what is learned here."""
+    """Batch normalisation uses the statistics of the checkpoint that training starts from. Those of a small batch make
+    the tones of a picture depend on the others."""
     d_channels: int = 32  # channels of the discriminators at half the size; they double twice
-    d_relief: bool = False
-    """Whether discriminators see pictures without their tone, the difference from their blur: they then judge lines and
-    surfaces, and faces do not become pale because drawings are."""
-    d_colours: bool = True
-    """Whether discriminators see colours; otherwise the mean of the channels. Of luminance more than half is green, and
-    the lines came out green."""
+    d_relief: bool = False  # discriminators see pictures without their tone: faces do not become pale
+    d_colours: bool = True  # discriminators see colours, not the mean of the channels
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     """Weights; 0 turns a loss off."""
 
-    least_squares: bool = True
-    """Least squares (Mao et al. 2017) as adversarial loss; otherwise the logistic one of Goodfellow et al. 2014."""
-    content_kimg: float = 8.0
-    """Thousands of pictures at the beginning in which the generator learns to keep the content, and nothing else."""
+    least_squares: bool = True  # adversarial loss: least squares (Mao et al. 2017), otherwise logistic
+    content_kimg: float = 8.0  # thousands of pictures at first that train the content losses alone
     adversarial: float = 1.0  # GAN loss of the results
     d_real: float = 1.0  # in the discriminator's loss, drawings
-    d_fake: float = 1.0  # ... results.
-    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured.
-    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes.
+    d_fake: float = 1.0  # ... results
+    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured
+    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes
     content: float = 10.0  # difference between the features of the photo and of the result in the frozen network
-    grayscale: float = 0.0
-    """Difference between the Gram matrices of drawings and of results, both without their colours."""
+    grayscale: float = 0.0  # difference between the Gram matrices of drawings and of results, in grey
     colour: float = 0.0  # difference between the photo's luminance (L1) and chrominance (Huber) and the result's
-    landmark: float = 0.0
-    """Distance between the points of the result's face and their targets: those of the photo, with eyes enlarged to the
-    size of drawn ones."""
-    chrominance: float = 0.0
-    """L1 distance between the photo's chrominance and the result's: no new colours, while tones are free to become
-    lines."""
+    landmark: float = 0.0  # distance of the result's landmarks from the photo's, with eyes enlarged
+    chrominance: float = 0.0  # L1 distance to the photo's chrominance; tones are free to become lines
     cel: float = 0.0  # L1 distance to the photo's cel by filters: even surfaces, few tones, dark lines
     tv: float = 0.0  # mean squared difference of neighbouring pixels
     warp: float = 1.0  # error of the network that enlarges eyes, in hundredths of the side
     gaze: float = 0.0
-    """Error of a third network, which predicts where eyes are, how open and in which colour: eyes are then drawn over
-    the result, with lids, an iris and a highlight (eyes.py). At 0 there is no such network, and the generator draws
-    the eyes."""
+    """Error of a third network, which predicts the place, opening and colour of eyes, to draw them over the result
+    (eyes.py). At 0 there is no such network, and the generator draws the eyes."""
     features: str = "builtin"  # the frozen network of content and style: builtin, or vgg16:PATH
     features_size: int = 128  # maximum shorter side of its input, in pixels
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 8  # photos, and drawings, in one step
-    betas: tuple[float, float] = (0.5, 0.999)
-    ema_kimg: float = 2.0
+ADAM = configs.OptimizerConfig(batch=8, betas=(0.5, 0.999), ema_kimg=2.0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(configs.Config):
     data: DataConfig = DataConfig(256, 256)
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: configs.OptimizerConfig = ADAM
 
 
 PRESETS = {
@@ -90,7 +69,7 @@ PRESETS = {
         losses=LossConfig(
             content_kimg=2.0, adversarial=2.5, content=0.5, chrominance=5.0, cel=2.0, landmark=0.3, gaze=1.0
         ),
-        optimizer=OptimizerConfig(batch=4, lr=1e-3),
+        optimizer=replace(ADAM, batch=4, lr=1e-3),
     ),
     "cartoongan": Config(
         network=NetworkConfig(pixel_unshuffle=1, channels=64, blocks=8, skips=0),
@@ -102,7 +81,7 @@ PRESETS = {
             content_kimg=60.0, adversarial=1.0, content=1.5, grayscale=2.5, colour=15.0, tv=1.0, d_real=1.2, d_fake=1.2,
             d_grey=1.2, d_smooth=0.8, features_size=256,
         ),
-        optimizer=OptimizerConfig(batch=12),
+        optimizer=replace(ADAM, batch=12),
     ),
     "tiny": Config(
         DataConfig(32, 32),
@@ -111,6 +90,6 @@ PRESETS = {
             content_kimg=0.0, content=1.0, grayscale=1.0, colour=1.0, landmark=1.0, tv=1.0, gaze=1.0, d_grey=0.5,
             features_size=32,
         ),
-        OptimizerConfig(batch=8),
+        replace(ADAM, batch=8),
     ),
 }  # fmt: skip

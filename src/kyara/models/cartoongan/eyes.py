@@ -1,8 +1,7 @@
 """Drawn eyes in place of a photo's: lids with lashes, an iris with its pupil and a highlight.
 
-All on batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
-fully convolutional network can predict them: fields are smooth, and the lines drawn from them are sharp. Lengths are in
-halves of an eye's width or height."""
+On batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
+fully convolutional network can predict them. Lengths are in halves of an eye's width or height."""
 
 from __future__ import annotations
 
@@ -25,11 +24,9 @@ SURE = 4.0  # target logit of an eye
 INK = (0.13, 0.09, 0.1)  # colour of lashes, in [0, 1]
 WHITE, LIGHT = 0.85, 0.95  # opacity and brightness of the white of an eye
 BELOW = 0.9  # curvature of the lower lid relative to the upper one
-LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05
-"""Thickness of the upper lashes, its increase towards the outer corner, and thickness of the lower ones."""
+LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05  # thickness of the upper lashes, its increase outwards, lower lashes
 CREASE, CREASE_SEEN = 0.42, 0.45  # height of the crease above the lid, and its opacity
-IRIS = (0.56, 1.06)
-"""Half the width of an iris, in halves of the eye's width, and half its height, in halves of its height."""
+IRIS = (0.56, 1.06)  # half width and height of an iris, relative to the eye's
 ROUND = 1.25  # maximum ratio of an iris's height to its width; it is never wider than high
 PUPIL, RING = 0.46, 0.16  # radius of the pupil and width of the dark ring, relative to the iris
 LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))  # highlights: x, y and radius, relative to the iris
@@ -50,8 +47,7 @@ class Eye(NamedTuple):
 
 
 def fields(photos: Tensor, points: Tensor) -> Tensor:
-    """Target fields (B, FIELDS, H, W) of photos and their landmarks (B, K, 2), as fractions of the sides, in the order
-    of `landmarks.NAMES`."""
+    """Target fields (B, FIELDS, H, W) of photos (B, 3, H, W) and their landmarks (B, K, 2)."""
     seen, found, near = (photos.float() + 1) / 2, [], []
     height, width = photos.shape[2:]
     for part, outer in ((LEFT, -1.0), (RIGHT, 1.0)):
@@ -78,8 +74,7 @@ def fields_loss(found: Tensor, given: Tensor) -> Tensor:
 
 
 def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
-    """Pictures with eyes drawn by fields (B, FIELDS, H, W): with their opening, gaze and colour. The whites are
-    translucent."""
+    """Pictures with eyes drawn by fields (B, FIELDS, H, W). The whites are translucent."""
     seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # nothing below a logit of -SURE / 2
     part = _where(seen)
     if part is None:
@@ -97,8 +92,7 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
 
 
 def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
-    """Bounding box of the positive values of (B, H, W), as an index of (B, C, H, W); None if there are none. On a GPU
-    everything: reading the box would synchronise."""
+    """Index of the bounding box of the positive values of (B, H, W); None without any. On a GPU all: no host sync."""
     everything = slice(None)
     if seen.device.type != "cpu":
         return everything, everything, everything, everything
@@ -126,8 +120,7 @@ def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
 
 
 def _opening(eye: Eye) -> tuple[Tensor, Tensor]:
-    """Coverage of a pixel by the opening between the lids, and the lids' distance from the axis, (B, H, W) each. Both
-    lids are parabolas, the lower one flatter."""
+    """Coverage (B, H, W) of pixels by the opening, and the lids' distance from the axis. Lids are parabolas."""
     arc = (1 - eye.x.square()).clamp_min(0)
     between = _soft((eye.y + arc) * eye.high) * _soft((BELOW * arc - eye.y) * eye.high)
     return between * _soft((1 - eye.x.abs()) * eye.wide), arc
@@ -143,8 +136,7 @@ def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
 
 
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
-    """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening in a photo (B, 3, H, W) in
-    [0, 1]."""
+    """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening of photos in [0, 1]."""
     light = seen.amax(1)
     dark = inside * (1 - light).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
     total = dark.sum((1, 2), keepdim=True).clamp_min(1e-4)

@@ -1,14 +1,11 @@
-"""The losses of CartoonGAN's generator.
-
-To add one: write it as a function of `Step`, put it into the table `KEEP` or `DRAW`, and give `LossConfig` a weight of
-the same name. A loss of weight 0 is not computed.
-"""
+"""The losses of CartoonGAN's generator. To add one: a function of `Step`, an entry in the table `KEEP` or `DRAW`, and a
+weight in `LossConfig` of the same name. A loss of weight 0 is not computed."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +21,7 @@ SMALLEST = 32  # minimum shorter side of the input of the frozen network, in pix
 EYES_WEIGHT = 5.0  # additional weight of the eyes in the cel loss
 
 
-@dataclasses.dataclass
+@dataclass
 class Step:
     """What the losses of one step compare."""
 
@@ -52,7 +49,7 @@ def features(pictures: Tensor, config: LossConfig) -> list[Tensor]:
     smallest = tuple(max(side, SMALLEST) for side in pictures.shape[2:])
     if smallest != pictures.shape[2:]:
         pictures = F.interpolate(pictures, smallest, mode="bilinear")
-    return load_features(config.features, pictures.device).features(pictures)
+    return load_features(config.features, pictures.device)(pictures)
 
 
 def gan(logits: Sequence[Tensor], real: bool, config: LossConfig) -> Tensor:
@@ -86,8 +83,7 @@ def chrominance(step: Step) -> Tensor:
 
 
 def cel_distance(step: Step) -> Tensor:
-    """L1 to cels. Eyes and their surroundings have more weight, because they are small; without the gaze network the
-    cel has fine eyes."""
+    """L1 to cels. Eyes have more weight, because they are small; without the gaze network the cel has fine eyes."""
     if step.points is None:
         return F.l1_loss(step.made, cel(step.photos))
     eyes = portrait.around_eyes(step.points, *step.photos.shape[2:])
@@ -101,8 +97,7 @@ def adversarial(step: Step) -> Tensor:
 
 
 def grayscale(step: Step) -> Tensor:
-    """Distance between the Gram matrices of grey results and the mean one of grey drawings, layer by layer, relative to
-    the latter (AnimeGANv2, grayscale style loss)."""
+    """Relative distance of Gram matrices of grey results from the mean one of grey drawings (AnimeGANv2)."""
     made = features(grey(step.made), step.config)
     with torch.no_grad():
         target = [gram(maps).mean(0) for maps in features(grey(step.drawings), step.config)]
@@ -124,9 +119,3 @@ KEEP: dict[str, Loss] = {"content": content, "colour": colour, "chrominance": ch
 """They keep the result close to the photo. In the first `content_kimg` there are no others."""
 DRAW: dict[str, Loss] = {"adversarial": adversarial, "grayscale": grayscale, "landmark": landmark, "tv": tv}
 """They make the result a drawing."""
-
-
-def weighted(table: Mapping[str, Loss], step: Step) -> dict[str, Tensor]:
-    """The losses of a table that have a weight, times their weights."""
-    weights = {name: getattr(step.config, name) for name in table}
-    return {name: loss(step) * weights[name] for name, loss in table.items() if weights[name]}

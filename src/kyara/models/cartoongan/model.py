@@ -1,13 +1,9 @@
 """CartoonGAN: photos become drawings, learned from photos and drawings that are not paired (Chen et al. 2018), with
 losses for faces after Wang, Sun and Cui.
 
-Their report names landmark, content, grayscale and colour losses beside the adversarial one and gives no equations.
-Content, grayscale, colour and total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel
-losses are ours. All are in losses.py; each has a weight in `Config.losses`.
-
-The network is a small hourglass that computes no statistics at inference, so that the result at a pixel depends on its
-neighbourhood alone: a large picture can be translated in tiles.
-"""
+Their report names landmark, content, grayscale and colour losses and gives no equations. Content, grayscale, colour and
+total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel losses are ours. The network
+computes no statistics at inference, so that a large picture can be translated in tiles."""
 
 from __future__ import annotations
 
@@ -21,9 +17,10 @@ from kyara.data.edges import smooth_edges
 from kyara.models import base
 from kyara.models.cartoongan.config import PRESETS, Config
 from kyara.models.cartoongan.eyes import fields, fields_loss
-from kyara.models.cartoongan.losses import DRAW, KEEP, Step, gan, weighted
+from kyara.models.cartoongan.losses import DRAW, KEEP, Step, gan
 from kyara.models.cartoongan.networks import Discriminators, Generator
 from kyara.models.cartoongan.painting import grey
+from kyara.nn.losses import weighted
 from kyara.perception import landmarks, portrait
 
 SHOWN = 32  # photos on the sample sheet
@@ -45,16 +42,12 @@ class Model(base.Translator):
         self.d = Discriminators(config.network)
         self.eye_sizes = nn.Buffer(torch.tensor([portrait.PHOTO, portrait.DRAWN]))  # running means
 
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"d": self.d, "g": self.g}
-
     @property
     def receptive_field(self) -> int:
         return self.g.receptive_field
 
     def translate(self, pictures: Tensor) -> Tensor:
-        made: Tensor = self.g_ema(pictures)
-        return made.clamp(-1, 1)
+        return self.g_ema(pictures).clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
@@ -75,16 +68,14 @@ class Model(base.Translator):
         if not any(getattr(self.config.losses, name) for name in KEEP | DRAW):
             return losses
         made = self.g.finish(self.g.draw(inputs).float(), looks)
-        step = Step(
-            self.config.losses, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures))
-        )
-        losses |= weighted(KEEP, step)
-        return losses if content_only else losses | weighted(DRAW, step)
+        weights = self.config.losses
+        step = Step(weights, made, photos, batch.real, points, lambda pictures: self.d(batch.augment(pictures)))
+        losses |= weighted(KEEP, step, weights)
+        return losses if content_only else losses | weighted(DRAW, step, weights)
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The photos (B, 3, H, W) with eyes enlarged, the shift (B, 2, H, W) that enlarges them, and their landmarks
-        (B, K, 2) after it; None where nothing needs it."""
+        """Photos with eyes enlarged, the shift (B, 2, H, W), and the landmarks after it; None where not needed."""
         enlarge, losses = self.config.network.enlarge_eyes, self.config.losses
         if not (enlarge or losses.landmark or losses.gaze):
             return photos, None, None
@@ -109,9 +100,7 @@ class Model(base.Translator):
             shown["d_grey"] = grey(drawings)
         together = self.d(batch.augment(torch.cat([*shown.values()])))
         parts = dict(zip(shown, zip(*(logits.chunk(len(shown)) for logits in together), strict=True), strict=True))
-        threshold = 0.5 if weights.least_squares else 0.0
-        for name in ("real", "fake"):
-            batch.log[f"{name}_sign"] = (parts[f"d_{name}"][0].detach() - threshold).sign().mean()
+        batch.log_signs(parts["d_real"][0], parts["d_fake"][0], threshold=0.5 if weights.least_squares else 0.0)
         return {name: gan(logits, name == "d_real", weights) * getattr(weights, name) for name, logits in parts.items()}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:

@@ -1,9 +1,8 @@
-"""The networks of CartoonGAN: the eye-enlarging warp, the generator, the eyes' fields, and the discriminators.
-
-None computes statistics at inference, so that the output at a pixel depends on its neighbourhood alone."""
+"""The networks of CartoonGAN. None computes statistics at inference: a pixel depends on its neighbourhood alone."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -42,42 +41,41 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Hourglass with residual blocks: pictures (B, 3, H, W) in [-1, 1] -> (B, 3, H, W), slightly out of range with
-    `filtered`."""
+    """Hourglass with residual blocks: pictures (B, 3, H, W) -> (B, 3, H, W), slightly out of range if `filtered`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        widths = [config.network.channels * 2**i for i in range(config.network.downsamplings + 1)]
-        kernel = 7 if config.network.pixel_unshuffle == 1 else 5
-        self.stem = Conv((6 if config.network.filtered else 3) * config.network.pixel_unshuffle**2, widths[0], kernel)
+        network = config.network
+        widths = [network.channels * 2**i for i in range(network.downsamplings + 1)]
+        kernel = 7 if network.pixel_unshuffle == 1 else 5
+        self.stem = Conv((6 if network.filtered else 3) * network.pixel_unshuffle**2, widths[0], kernel)
         self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
-        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(config.network.blocks)))
+        self.middle = nn.Sequential(*(Residual(widths[-1]) for _ in range(network.blocks)))
         self.up = nn.ModuleList(Conv(b, a) for a, b in pairwise(widths))
         self.out = nn.Conv2d(widths[0], 3, kernel, padding=kernel // 2)
-        if config.network.filtered:
+        if network.filtered:
             for parameter in self.out.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        height, width = pictures.shape[2:]
-        step = self.config.network.pixel_unshuffle * 2**self.config.network.downsamplings
+        network, (height, width), drawn = self.config.network, pictures.shape[2:], None
+        step = network.pixel_unshuffle * 2**network.downsamplings
         x = F.pad(pictures, (0, -width % step, 0, -height % step), mode="replicate")
-        drawn = None
-        if self.config.network.filtered:
+        if network.filtered:
             drawn = cel(x, side=min(self.config.data.width, self.config.data.height))
             x = torch.cat([x, drawn], 1)
-        x = F.pixel_unshuffle(x, self.config.network.pixel_unshuffle)
+        x = F.pixel_unshuffle(x, network.pixel_unshuffle)
         seen = [self.stem(x.contiguous(memory_format=torch.channels_last))]
         for down in self.down:
             seen.append(down(seen[-1]))
         x = self.middle(seen.pop())
         for i in reversed(range(len(self.up))):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
-            if i >= len(self.up) - self.config.network.skips:
+            if i >= len(self.up) - network.skips:
                 x = x + seen[i]
-        if self.config.network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
-            x = F.interpolate(x, scale_factor=float(self.config.network.pixel_unshuffle), mode="bilinear")
+        if network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
+            x = F.interpolate(x, scale_factor=float(network.pixel_unshuffle), mode="bilinear")
         x = torch.tanh(self.out(x))
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
@@ -87,9 +85,10 @@ class LowResNet(nn.Module):
 
     channels = 24
 
-    def __init__(self, maps: int) -> None:
+    def __init__(self, maps: int, limit: float = math.inf) -> None:
+        """The maps are limited to [-limit, limit] by a tanh."""
         super().__init__()
-        c = self.channels
+        c, self.limit = self.channels, limit
         self.down = nn.ModuleList([Conv(3, c), Conv(c, 2 * c, stride=2), Conv(2 * c, 3 * c, stride=2)])
         self.middle = nn.Sequential(Residual(3 * c), Residual(3 * c))
         self.up = nn.ModuleList([Conv(2 * c, c), Conv(3 * c, 2 * c)])
@@ -105,52 +104,36 @@ class LowResNet(nn.Module):
         x = self.middle(self.down[2](second))
         x = second + self.up[1](F.interpolate(x, scale_factor=2.0))
         x = first + self.up[0](F.interpolate(x, scale_factor=2.0))
-        return F.interpolate(self.limit(self.out(x).float()), padded, mode="bilinear")[:, :, :height, :width]
-
-    def limit(self, maps: Tensor) -> Tensor:
-        """Restricts the range of the maps."""
-        return maps
-
-
-class Warp(LowResNet):
-    """The shift of every pixel's source, (B, 2, H, W) in pixels, x first."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-    def limit(self, maps: Tensor) -> Tensor:
-        return FARTHEST * torch.tanh(maps)
+        maps = self.out(x).float()
+        maps = maps if math.isinf(self.limit) else self.limit * torch.tanh(maps)
+        return F.interpolate(maps, padded, mode="bilinear")[:, :, :height, :width]
 
 
 class Generator(nn.Module):
-    """The generator: pictures (B, 3, H, W) in [-1, 1] -> pictures. Optionally, eyes are enlarged before, and drawn over
-    the result."""
+    """Pictures (B, 3, H, W) in [-1, 1] -> drawings; optionally with eyes enlarged before, and drawn over the result."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.warp = Warp() if config.network.enlarge_eyes else None
+        self.warp = LowResNet(2, FARTHEST) if config.network.enlarge_eyes else None  # each pixel's source, x first
         self.gaze = LowResNet(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 
     @property
     def receptive_field(self) -> int:
         """In pixels, of all stages together, rounded up to a multiple of the largest stride."""
-        config = self.config
-        steps = [
-            config.network.pixel_unshuffle * 2**i for i in range(config.network.downsamplings + 1)
-        ]  # pixels of a place at each size
-        ends = (
-            3 + 3 if config.network.pixel_unshuffle == 1 else 2 * config.network.pixel_unshuffle + 2
-        ) + 2 * config.network.pixel_unshuffle
-        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * config.network.blocks * steps[-1]
-        if config.network.filtered:
-            far += cel_receptive_field(min(config.data.width, config.data.height))
-        if config.network.ink:
-            far += lines_receptive_field(min(config.data.width, config.data.height))
+        network, side = self.config.network, min(self.config.data.width, self.config.data.height)
+        pixel = network.pixel_unshuffle
+        steps = [pixel * 2**i for i in range(network.downsamplings + 1)]  # stride at each size
+        ends = (3 + 3 if pixel == 1 else 2 * pixel + 2) + 2 * pixel
+        far = ends + 2 * sum(steps[1:]) + sum(steps[:-1]) + 2 * network.blocks * steps[-1]
+        if network.filtered:
+            far += cel_receptive_field(side)
+        if network.ink:
+            far += lines_receptive_field(side)
         glance = PLACE * (5 + 2 * 3 + 4 * 5)  # at strides of 4, 8 and 16
-        far = max(far, glance) if config.losses.gaze else far
-        if config.network.enlarge_eyes:
+        far = max(far, glance) if self.config.losses.gaze else far
+        if network.enlarge_eyes:
             far += glance + FARTHEST
         whole = max(steps[-1], WARPED)
         return -(-far // whole) * whole
@@ -190,13 +173,11 @@ class PatchDiscriminator(nn.Module):
         x = pictures.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
-        logits: Tensor = self.logits(x)
-        return logits
+        return self.logits(x)
 
 
 class Discriminators(nn.Module):
-    """Two discriminators: one for lines, and one at half the size for shapes. Pictures (B, 3, H, W) -> their logits,
-    (B, 1, H / 8, W / 8) and (B, 1, H / 16, W / 16)."""
+    """For lines, and at half the size for shapes. Pictures (B, 3, H, W) -> logits at an eighth, and at a sixteenth."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

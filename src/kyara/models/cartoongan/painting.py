@@ -1,6 +1,5 @@
-"""Filters that turn photos into cels: even surfaces, few tones, dark lines.
-
-All on batches (B, 3, H, W) in [-1, 1] of any size: lengths are fractions of the shorter side."""
+"""Filters that turn photos into cels: even surfaces, few tones, dark lines. On batches (B, 3, H, W) in [-1, 1] of any
+size; lengths are fractions of the shorter side."""
 
 from __future__ import annotations
 
@@ -10,15 +9,12 @@ from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
 YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))  # rows: luminance, and two of chrominance
-RADIUS, EVEN = 1 / 64, 0.02
-"""Of the guided filter: radius as a fraction of the side, and standard deviation, of pictures in [0, 1], below which a
-surface is smoothed."""
+RADIUS, EVEN = 1 / 64, 0.02  # guided filter: radius, and standard deviation below which it smooths
 STROKE, FINE_STROKE = 6 / 256, 2 / 256  # radius of brush strokes, and of fine ones
 TONES, STEEP = 6, 20.0  # number of tones, and the steepness of the steps between them
 DEPTH, NEARBY = 1.0, 20 / 256  # gain of the local contrast in fine parts, and its radius
 LINE, WIDER = 1.2 / 256, 1.6  # standard deviation of the difference of Gaussians, and the ratio of the wider one to it
-FAINT, HARD, BLACK = 0.015, 100.0, 0.1
-"""Minimum contrast of a line, the slope of its darkness from there, and the brightness of full lines."""
+FAINT, HARD, BLACK = 0.015, 100.0, 0.1  # minimum contrast of a line, slope of its darkness, brightness of full lines
 
 
 def luminance(pictures: Tensor) -> Tensor:
@@ -37,8 +33,7 @@ def colourless(pictures: Tensor) -> Tensor:
 
 
 def means(pictures: Tensor, side: int) -> Tensor:
-    """Means of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1). Sums of shifted rows and columns:
-    pooling takes five times as long."""
+    """Means of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1); pooling takes five times as long."""
     for dim in (2, 3):
         count = pictures.shape[dim] - side + 1
         total = pictures.narrow(dim, 0, count).clone()
@@ -55,8 +50,8 @@ def box(pictures: Tensor, reach: int) -> Tensor:
 
 def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
     """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel its own guide,
-    applied twice; the linear models are fitted at half the size (He and Sun 2015). Lengths, here and below, are
-    fractions of `side` pixels, by default the shorter side."""
+    applied twice; fitted at half the size (He and Sun 2015). Lengths are fractions of `side`, by default the shorter
+    side."""
     size = pictures.shape[2:]
     reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
@@ -127,8 +122,7 @@ def lines_receptive_field(side: int) -> int:
 
 @torch.no_grad()
 def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
-    """Cels of pictures: even surfaces in brush strokes and few tones, with dark lines. Where `detail` (B, 1, H, W) is
-    1, for eyes, with fine strokes and more contrast instead."""
+    """Cels: even surfaces in few tones, with dark lines; with more detail where `detail` (B, 1, H, W) is 1."""
     with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         side = side or min(pictures.shape[2:])
