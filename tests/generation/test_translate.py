@@ -171,7 +171,7 @@ def test_without_out_galleries_are_numbered(cartoon: Path, folder: Path, tmp_pat
     monkeypatch.chdir(tmp_path)
     result = translate(str(cartoon), folder / "one.png", dry_run=True)
     assert (result.out, result.dry_run) == (Path("galleries/00000-translate-cartoon"), True)
-    assert str(result) == f"would translate 1 picture by {cartoon}, to {result.out}" and not result.out.exists()
+    assert str(result) == f"would translate 1 picture with {cartoon}, to {result.out}" and not result.out.exists()
 
 
 @pytest.mark.parametrize(
