@@ -1,7 +1,6 @@
 """Kyara: train a GAN on a folder of drawn faces, and generate new ones.
 
-The verbs are functions, each imported lazily on first access, so `import kyara` is fast.
-"""
+The verbs are functions, each imported lazily on first access, so `import kyara` is fast."""
 
 from __future__ import annotations
 

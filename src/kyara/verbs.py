@@ -30,10 +30,8 @@ from tyro.conf import Positional, arg
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LAST_SEED = 2**32 - 1
-"""The largest seed of NumPy's RandomState."""
-MOST = 2**32
-"""Default maximum of numeric options."""
+LAST_SEED = 2**32 - 1  # The largest seed of NumPy's RandomState
+MOST = 2**32  # Default maximum of numeric options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +69,14 @@ if TYPE_CHECKING:
 else:  # the command line accepts one or more paths
     Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...")]
 
-REPEATED = ("force", "dry_run")
-"""Options omitted from the command that repeats a call."""
+REPEATED = ("force", "dry_run")  # Options omitted from the command that repeats a call
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
     """Return value of a verb. The command line prints `str(result)`, or `result.as_json()` with `--json`."""
 
-    out: Path | None
-    """The output folder or file (with `dry_run` not yet written); None if the verb writes nothing."""
+    out: Path | None  # The output folder or file (with `dry_run` not yet written); None if the verb writes nothing
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values: paths as text, NaN and infinity as None."""
@@ -173,8 +169,7 @@ def check_exists(option: str, path: Path | None) -> None:
 
 
 ExistingFile = Annotated[Path, check_file]
-ExistingPath = Annotated[Path, check_exists]
-"""A file or a folder."""
+ExistingPath = Annotated[Path, check_exists]  # A file or a folder
 
 
 def checked(verb: Callable[P, R]) -> Callable[P, R]:

@@ -20,8 +20,7 @@ from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import processors, thread_map
 
 REPORT = "report.json"
-NOT_KEPT = ("file_name", "score", "source")
-"""Columns of an existing Gallery that are overwritten."""
+NOT_KEPT = ("file_name", "score", "source")  # Columns of an existing Gallery that are overwritten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +29,10 @@ class RankResult(verbs.Result):
 
     pictures: int
     model: str
-    checkpoint: str
-    """Hash of the model's weights."""
-    kept: int = 0
-    """Number of pictures in the Gallery."""
-    left_out: Sequence[Mapping[str, str]] = ()
-    """file_name and reason of each skipped file."""
-    best: Sequence[Mapping[str, str]] = ()
-    """The first row of the Gallery's table; empty if there is none."""
+    checkpoint: str  # Hash of the model's weights
+    kept: int = 0  # Number of pictures in the Gallery
+    left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each skipped file
+    best: Sequence[Mapping[str, str]] = ()  # The first row of the Gallery's table; empty if there is none
     dry_run: bool = False
 
     def __str__(self) -> str:

@@ -16,8 +16,7 @@ from kyara.models import load
 from kyara.models.base import Scorer
 from kyara.training.runtime import has_bfloat16
 
-MEMORY = 2**30
-"""Maximum bytes of picture files that `score_all` caches."""
+MEMORY = 2**30  # Maximum bytes of picture files that `score_all` caches
 
 
 def load_scorer(name: str, device: torch.device) -> Scorer:

@@ -55,8 +55,7 @@ class Grid(Distortion):
 @dataclass(frozen=True)
 class Elastic(Distortion):
     """Elastic distortion (Simard et al. 2003): a smooth random field. The random affine map that Albumentations adds by
-    default is off: a rotated drawing is not distorted, and it would hide the local warp, which is a
-    tenth."""
+    default is off: a rotated drawing is not distorted, and it would hide the local warp, which is a tenth."""
 
     alpha: float = 200.0  # factor on the smoothed noise, which is uniform in [-1, 1] before; pixels
     sigma: float = 10.0  # standard deviation of the smoothing; pixels

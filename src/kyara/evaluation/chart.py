@@ -9,19 +9,15 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 560, 250
 RIGHT, TOP, BOTTOM = 14, 12, 34
-DIGIT = 6.6
-"""Minimum width of a digit in axis labels, at a font size of 11 px."""
-POINTS = 240
-"""Maximum number of points of a curve."""
-COLOURS = 8
-"""Number of colours in the style sheet, --c0 to --c7; further series reuse them."""
+DIGIT = 6.6  # Minimum width of a digit in axis labels, at a font size of 11 px
+POINTS = 240  # Maximum number of points of a curve
+COLOURS = 8  # Number of colours in the style sheet, --c0 to --c7; further series reuse them
 
 
 class Curve(NamedTuple):
     name: str
     colour: int
-    points: Sequence[tuple[float, float]]
-    """(x, y), x ascending."""
+    points: Sequence[tuple[float, float]]  # (x, y), x ascending
 
 
 class Interval(NamedTuple):

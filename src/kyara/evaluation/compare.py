@@ -30,21 +30,17 @@ class CompareResult(verbs.Result):
     out: Path
     kyara: str
     command: str
-    data: dict[str, Any]
-    """The real pictures: path, fingerprint, count."""
-    features: dict[str, str]
-    """Name and hash of the feature extractor."""
+    data: dict[str, Any]  # The real pictures: path, fingerprint, count
+    features: dict[str, str]  # Name and hash of the feature extractor
     resizer: str
     count: int
     draws: int
     truncation: float
-    ranked_by: str
-    """frechet, or kid for fewer than 2,048 pictures."""
+    ranked_by: str  # frechet, or kid for fewer than 2,048 pictures
     verdict: str = ""
     real: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Scores of one part of the real pictures against the others: the best score that a model can expect."""
-    models: tuple[ModelReport, ...] = ()
-    """Best first; then untrained ones; then those that could not be measured."""
+    models: tuple[ModelReport, ...] = ()  # Best first; then untrained ones; then those that could not be measured
     dry_run: bool = False
 
     def __str__(self) -> str:

@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 class EvaluateResult(verbs.Result):
     """The scores of a set of pictures."""
 
-    kyara: str
-    """The version of Kyara."""
+    kyara: str  # The version of Kyara
     a: dict[str, Any]
     """The pictures: kind, path, count; for files also left_out; for a generator checkpoint, seeds and truncation."""
-    b: dict[str, Any] | None
-    """The real pictures: path, fingerprint, count."""
+    b: dict[str, Any] | None  # The real pictures: path, fingerprint, count
     scores: tuple[Score, ...] = ()
     warnings: tuple[str, ...] = ()
     dry_run: bool = False

@@ -8,8 +8,7 @@
     inception:PATH           pool3 of the Inception network of published FID, through torch-fidelity
 
 PATH#SHA256 also checks the file. Scores are comparable only with the same features, weights and sizes, so each score
-records them.
-"""
+records them."""
 
 from __future__ import annotations
 
@@ -32,16 +31,14 @@ from kyara.models import load
 from kyara.models.base import Scorer, Tagger
 
 DINOV2 = "facebook/dinov2-base"
-DINOV2_SIDE, SSCD_SIDE = 224, 320
-"""Input sizes used by their authors."""
+DINOV2_SIDE, SSCD_SIDE = 224, 320  # Input sizes used by their authors
 INCEPTION_SHA256 = "6726825d"
 """First digits of the SHA-256 of weights-inception-2015-12-05, part of the published file name."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet, for pictures in [0, 1]."""
 
 T = TypeVar("T")
-Size = tuple[int, int]
-"""(width, height) in pixels."""
+Size = tuple[int, int]  # (width, height) in pixels
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,10 @@ class FeatureExtractor:
     """A network that computes features of pictures (B, 3, H, W) in [-1, 1]."""
 
     name: str
-    hash: str
-    """First 16 hexadecimal digits of the SHA-256 of the weights file."""
+    hash: str  # First 16 hexadecimal digits of the SHA-256 of the weights file
     device: torch.device
-    embed: Callable[[Tensor], Tensor]
-    """Pictures -> features (B, F)."""
-    size: Size | None = None
-    """Input size of the network; None if it accepts any size."""
+    embed: Callable[[Tensor], Tensor]  # Pictures -> features (B, F)
+    size: Size | None = None  # Input size of the network; None if it accepts any size
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
     """LPIPS of pairs of pictures, (B,), if the network supports it."""
 

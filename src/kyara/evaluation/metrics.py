@@ -12,12 +12,10 @@ import torch
 from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, update_nearest
 from kyara.nn.losses import gaussian_frechet
 
-SEED = 2020
-"""Seed of random subsets, the same as in torch-fidelity."""
+SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
 PRECISION_K, DENSITY_K = 3, 5
 """Number of neighbours k for precision and recall, and for density and coverage, as published."""
-COPY_RATIO = 0.5
-"""The ratio of `uniqueness` below which a picture counts as a copy."""
+COPY_RATIO = 0.5  # The ratio of `uniqueness` below which a picture counts as a copy
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -143,16 +141,13 @@ class Prdc(NamedTuple):
 
     precision: float
     """Share of fakes within the radius of some real, its distance to the 3rd neighbour (Kynkäänniemi et al. 2019)."""
-    recall: float
-    """Share of reals within the radius of some fake."""
+    recall: float  # Share of reals within the radius of some fake
     density: float
     """Mean number of reals whose radius (distance to the 5th neighbour) contains a fake, divided by 5 (Naeem et al.
     2020). May exceed 1."""
-    coverage: float
-    """Share of reals with a fake within that radius."""
-    nearest: np.ndarray
-    distance: np.ndarray
-    """Index of the nearest real of each fake, (N,) int64, and the distance to it, (N,)."""
+    coverage: float  # Share of reals with a fake within that radius
+    nearest: np.ndarray  # (N,) int64: index of the nearest real of each fake
+    distance: np.ndarray  # (N,): distance to the nearest real
 
 
 def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Prdc:

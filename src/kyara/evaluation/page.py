@@ -17,10 +17,8 @@ from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
 from kyara.files.pictures import encode_webp, resize
 
-SIDE = 128
-"""Maximum length of the longer side of a picture on the page, in pixels."""
-STRIP = 12
-"""Number of seeds shown of each model in one row."""
+SIDE = 128  # Maximum length of the longer side of a picture on the page, in pixels
+STRIP = 12  # Number of seeds shown of each model in one row
 STYLE = Path(__file__).with_name("compare.css")
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
@@ -231,7 +229,7 @@ def _method(table: Table) -> str:
         f"draw with other seeds. They are compared with {data['count']:,} pictures of fingerprint "
         f"{data['fingerprint']}. A value is the mean over draws, with Student's 95% interval within the range of the "
         "score.",
-        "The column of real pictures compares one part of them with the others: the best score to expect.",
+        "The column of real pictures compares some of them with the others: the best score that a model can expect.",
         "Scores are comparable only with the same features, sizes and counts. All of them are in comparison.json.",
     ]
     return "".join(f"<p>{escape(paragraph)}</p>" for paragraph in text)

@@ -23,8 +23,7 @@ from kyara.files.names import printable
 from kyara.generation.sampler import load_generator
 from kyara.training.log import STATS
 
-SHEET, EXTREMES = 36, 8
-"""Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst."""
+SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
 
 
 @dataclass
@@ -33,10 +32,8 @@ class ModelReport:
 
     name: str
     path: str
-    error: str | None = None
-    """Why it could not be measured."""
-    untrained: bool = False
-    """Whether the weights are those at 0 kimg."""
+    error: str | None = None  # Why it could not be measured
+    untrained: bool = False  # Whether the weights are those at 0 kimg
     model: str = ""
     checkpoint: str = ""
     config: dict[str, Any] = field(default_factory=dict)
@@ -45,13 +42,11 @@ class ModelReport:
     """Number of parameters of the network that generates pictures: the EMA generator if there is one, or the model."""
     training: dict[str, float] = field(default_factory=dict)
     """kimg of the checkpoint, and if logged, trained_kimg, seconds and images_per_second of the run."""
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Name -> (kimg, value)."""
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # Name -> (kimg, value)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> a Score as a mapping, with `draws`, the value of each draw."""
     best: list[tuple[int, float]] = field(default_factory=list)
-    worst: list[tuple[int, float]] = field(default_factory=list)
-    """(seed, score by builtin:distortion)."""
+    worst: list[tuple[int, float]] = field(default_factory=list)  # (seed, score by builtin:distortion)
 
     @property
     def size(self) -> Size:

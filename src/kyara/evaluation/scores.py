@@ -36,18 +36,14 @@ class Score:
     name: str
     value: float
     better: Better
-    features: str
-    """Feature space: the network and the hash of its weights, or pixels."""
+    features: str  # Feature space: the network and the hash of its weights, or pixels
     resizer: str
     pictures: int
-    reals: int
-    """0 for scores that need no real pictures."""
+    reals: int  # 0 for scores that need no real pictures
     low: float | None
-    high: float | None
-    """The 95% confidence interval, where one is known, within `range`."""
+    high: float | None  # The 95% confidence interval, where one is known, within `range`
     what: str
-    range: tuple[float | None, float | None]
-    """Range of the score; None means no limit."""
+    range: tuple[float | None, float | None]  # Range of the score; None means no limit
 
 
 class Metric(NamedTuple):
@@ -86,8 +82,7 @@ class Networks:
 
     extractor: FeatureExtractor
     recogniser: Scorer
-    tagger: Any
-    """None skips the scores of attributes."""
+    tagger: Any  # None skips the scores of attributes
     tagger_name: str
 
 
@@ -103,14 +98,10 @@ def load_networks(features: str, tagger: str, device: torch.device, *, attribute
 class Outputs:
     """Outputs of the networks for a set."""
 
-    features: np.ndarray
-    """(N, F) float32."""
-    small: np.ndarray
-    """The first PIXEL_COUNT pictures, downsampled: (n, h, w, 3) uint8."""
-    whole: np.ndarray
-    """Probabilities of being undistorted, (N,)."""
-    probabilities: dict[str, np.ndarray]
-    """Attribute -> probabilities by the tagger, (N, V); empty without a tagger."""
+    features: np.ndarray  # (N, F) float32
+    small: np.ndarray  # The first PIXEL_COUNT pictures, downsampled: (n, h, w, 3) uint8
+    whole: np.ndarray  # Probabilities of being undistorted, (N,)
+    probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
     labels: dict[str, np.ndarray]
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
 

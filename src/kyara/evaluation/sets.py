@@ -25,8 +25,7 @@ from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
-Labelled = tuple[np.ndarray, Mapping[str, str]]
-"""A picture (H, W, 3) uint8 with its labels, attribute -> value."""
+Labelled = tuple[np.ndarray, Mapping[str, str]]  # A picture (H, W, 3) uint8 with its labels, attribute -> value
 
 
 @dataclass
@@ -129,11 +128,9 @@ class RealFeatures:
     """Features (M, F) float32 of real pictures, with their statistics."""
 
     extractor: FeatureExtractor
-    size: Size
-    """The size to which both sets are resized first."""
+    size: Size  # The size to which both sets are resized first
     features: np.ndarray
-    key: dict[str, Any] | None = None
-    """Cache key of the features; if given, statistics are cached on disk."""
+    key: dict[str, Any] | None = None  # Cache key of the features; if given, statistics are cached on disk
 
     @cached_property
     def gaussian(self) -> Gaussian:

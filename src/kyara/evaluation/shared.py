@@ -28,10 +28,8 @@ Truncation = Annotated[float, arg(help="Truncation of the generator's latents; 1
 Size = Annotated[str | None, arg(help="Both sets are resized to this first, as 96 or 512x256 (height x width).")]
 Batch = Annotated[int, arg(help="Pictures that the networks process at once."), Range(1, 10_000)]
 
-FRECHET_COUNT = 2048
-"""Minimum number of pictures for the Fréchet distance: it is strongly biased for fewer."""
-METRICS = {"frechet": "Fréchet distance", "kid": "KID"}
-"""The metrics by which models can be ranked."""
+FRECHET_COUNT = 2048  # Minimum number of pictures for the Fréchet distance: it is strongly biased for fewer
+METRICS = {"frechet": "Fréchet distance", "kid": "KID"}  # The metrics by which models can be ranked
 
 
 def format_number(value: float) -> str:

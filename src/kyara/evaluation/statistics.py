@@ -8,20 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROWS = 1024
-"""Rows of a block: its distances to another block take 8 MiB."""
-NEIGHBOURS = 5
-"""Number of neighbours of each row, as required by density and coverage."""
+ROWS = 1024  # Rows of a block: its distances to another block take 8 MiB
+NEIGHBOURS = 5  # Number of neighbours of each row, as required by density and coverage
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """The normal distribution fitted to the features of a set, in float64."""
 
-    mean: np.ndarray
-    """(F,)"""
-    root: np.ndarray
-    """(min(N, F), F): a root of the covariance, which is root^T root."""
+    mean: np.ndarray  # (F,)
+    root: np.ndarray  # (min(N, F), F): a root of the covariance, which is root^T root
 
 
 def fit_gaussian(features: np.ndarray) -> Gaussian:

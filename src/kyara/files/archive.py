@@ -20,10 +20,8 @@ from kyara.files.zip_update import rewrite
 class Files(Protocol):
     """Storage of the files of a Dataset. It is pickled to worker processes, each of which reopens it."""
 
-    sizes: dict[str, int]
-    """Name, with forward slashes -> bytes."""
-    checksums: dict[str, int]
-    """Name -> CRC-32, if known without reading the file."""
+    sizes: dict[str, int]  # Name, with forward slashes -> bytes
+    checksums: dict[str, int]  # Name -> CRC-32, if known without reading the file
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises PictureError if it cannot be read."""

@@ -5,8 +5,7 @@
     README.md           the model card
     training.pt         the training state, while a run can be resumed (see kyara.training)
 
-Checkpoints are untrusted: config.json is plain JSON, the weights are safetensors, and nothing is unpickled.
-"""
+Checkpoints are untrusted: config.json is plain JSON, the weights are safetensors, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ from kyara.files.atomic import write_atomic
 from kyara.files.errors import CheckpointError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FILES = (CONFIG, WEIGHTS, CARD)
-"""The files of a Checkpoint required for inference."""
+FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
 BUILTIN = Path(__file__).parents[1] / "weights"
 
 
@@ -39,12 +37,9 @@ class Checkpoint:
     """The description of a Checkpoint on disk; the weights are loaded by `weights()`."""
 
     path: Path
-    model: str
-    """Name of the architecture: a file in kyara/models."""
-    config: Mapping[str, Any]
-    """Hyperparameters of the architecture: keyword arguments of its Config."""
-    about: Mapping[str, Any]
-    """The other fields of config.json: data, kimg, scores, training."""
+    model: str  # Name of the architecture: a file in kyara/models
+    config: Mapping[str, Any]  # Hyperparameters of the architecture: keyword arguments of its Config
+    about: Mapping[str, Any]  # The other fields of config.json: data, kimg, scores, training
 
     @cached_property
     def hash(self) -> str:

@@ -7,8 +7,7 @@
     (nothing)         a plain folder
 
 Archives are untrusted: entries with paths outside the archive, encrypted and oversized entries are skipped and listed
-in `Dataset.ignored`. Nothing is extracted to disk.
-"""
+in `Dataset.ignored`. Nothing is extracted to disk."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})
 """Metadata columns with the location or origin of a picture. They are not attributes."""
-POINTS = "points"
-"""The column of landmarks: x and y of each as fractions of width and height, separated by spaces."""
+POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
 """Files that Kyara writes next to pictures. They are not reported as ignored."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
@@ -58,10 +56,8 @@ class Dataset:
     """Attribute -> one value per picture, "" if unknown."""
     ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
     """(name, reason) of the files that were skipped. Damaged pictures are only detected when decoded."""
-    base: str = ""
-    """The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it."""
-    metadata: str | None = None
-    """Name of the metadata file that was read."""
+    base: str = ""  # The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it.
+    metadata: str | None = None  # Name of the metadata file that was read
     point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)
     """The column `points` as text; empty if there is none."""
 
@@ -90,8 +86,7 @@ class Dataset:
         """Yields `function(bytes, name)` for each picture, in order, or the PictureError that it raised.
 
         With `workers` > 0, worker processes prefetch a bounded number of pictures, so `indices` may be infinite. The
-        function must be picklable: defined in a module, or a partial of such a function.
-        """
+        function must be picklable: defined in a module, or a partial of such a function."""
         return process_map(self.files, function, (self.names[i] for i in indices), workers)
 
     def decode(self, indices: Iterable[int], width: int, height: int, workers: int = 0) -> Iterator[np.ndarray]:

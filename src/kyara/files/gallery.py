@@ -5,8 +5,7 @@
     index.html     the web page
     sheet.png      contact sheet of the first pictures
 
-Galleries are untrusted: a row may only refer to a file inside the folder.
-"""
+Galleries are untrusted: a row may only refer to a file inside the folder."""
 
 from __future__ import annotations
 
@@ -30,10 +29,8 @@ from kyara.files.pictures import sheet as side_by_side
 
 ON_SHEET, ON_PAGE = 256, 1000
 """Maximum number of pictures on the sheet and on the page, so that viewers and browsers can open them."""
-THUMBNAIL = 256
-"""Maximum length of the longer side of a thumbnail, in pixels."""
-SPARE = 64
-"""Number of additional thumbnails kept in memory before the lowest-scored are dropped."""
+THUMBNAIL = 256  # Maximum length of the longer side of a thumbnail, in pixels
+SPARE = 64  # Number of additional thumbnails kept in memory before the lowest-scored are dropped
 
 
 def read_gallery(path: Path) -> list[dict[str, str]]:
@@ -137,8 +134,7 @@ class GalleryWriter:
         page. Returns the rows shown on the page.
 
         `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
-        `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid.
-        """
+        `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid."""
         order = self._order(range(len(self)))
         for i in order[keep:] if keep is not None else ():
             (self.path / self._row(i)["file_name"]).unlink()

@@ -10,12 +10,9 @@ from urllib.parse import quote
 from kyara.files.names import counted
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
-UNTAGGED = ("file_name", "seed", "score", "source", "position")
-"""Columns that are not attributes."""
-LOCAL = "'self' file:"
-"""Content-Security-Policy source of the pictures of a local page."""
-VIDEOS = (".mp4", ".webm")
-"""Suffixes of videos embedded with <video>; others are animated pictures."""
+UNTAGGED = ("file_name", "seed", "score", "source", "position")  # Columns that are not attributes
+LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
+VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
 _STYLE, HEAD, _REST = (
     Path(__file__).with_name(name).read_text("utf-8") for name in ("gallery.css", "page_head.html", "gallery.html")
 )

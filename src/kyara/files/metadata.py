@@ -10,8 +10,7 @@ from typing import Any
 
 from kyara.files.errors import DatasetError
 
-Row = tuple[str, str, dict[str, str]]
-"""(line or item for messages, file name of the picture, attribute -> value)."""
+Row = tuple[str, str, dict[str, str]]  # (line or item for messages, file name of the picture, attribute -> value)
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

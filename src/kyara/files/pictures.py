@@ -1,8 +1,7 @@
 """Decoding and encoding of pictures. No other module opens or encodes picture files.
 
 A picture in memory is (H, W, 3) uint8 RGB. Files are untrusted: the declared size is checked before memory is
-allocated, only the decoders in `FORMATS` are used, and every failure becomes a `PictureError`.
-"""
+allocated, only the decoders in `FORMATS` are used, and every failure becomes a `PictureError`."""
 
 from __future__ import annotations
 
@@ -28,14 +27,10 @@ from kyara.files.errors import PictureError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 100_000_000
-"""Maximum number of pixels; checked before decoding."""
-MAX_BYTES = 256 * 2**20
-"""Maximum file size in bytes; checked before reading."""
-MAX_SIDE = 8192
-"""Maximum width and height in pixels, for `parse_size`."""
-MAX_RECIPE = 2**20
-"""Maximum size of a recipe in bytes, for `read_recipe`."""
+MAX_PIXELS = 100_000_000  # Maximum number of pixels; checked before decoding
+MAX_BYTES = 256 * 2**20  # Maximum file size in bytes; checked before reading
+MAX_SIDE = 8192  # Maximum width and height in pixels, for `parse_size`
+MAX_RECIPE = 2**20  # Maximum size of a recipe in bytes, for `read_recipe`
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | (
     {".avif"} if features.check("avif") else frozenset()
@@ -54,8 +49,7 @@ def decode(source: Path | bytes, name: str | None = None, *, at_least: int | Non
     Applies the EXIF rotation, composites transparency on white, converts palettes, grey and CMYK, scales 16 bits to 8,
     and takes the first frame of an animation. With `at_least`, a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
     as long as each side keeps that many pixels, which is several times as fast. Raises only PictureError, whose message
-    starts with `name`.
-    """
+    starts with `name`."""
     with _open(source, name) as picture:
         if at_least is not None:
             picture.draft(None, (at_least, at_least))

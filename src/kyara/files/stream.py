@@ -18,12 +18,9 @@ from kyara.files.errors import DatasetError, PictureError
 class StreamBatch(NamedTuple):
     """The part of a batch for one rank."""
 
-    pictures: Tensor
-    """(B, 3, H, W) uint8."""
-    labels: dict[str, Tensor]
-    """Attribute -> index of its value, (B,) int64; -1 where unknown."""
-    mirrored: Tensor
-    """(B,) bool: whether the picture was flipped horizontally."""
+    pictures: Tensor  # (B, 3, H, W) uint8
+    labels: dict[str, Tensor]  # Attribute -> index of its value, (B,) int64; -1 where unknown
+    mirrored: Tensor  # (B,) bool: whether the picture was flipped horizontally
     points: Tensor | None
     """(B, K, 2) float32, as fractions of width and height, flipped with the picture; NaN where unknown. None unless
     the Stream was created with `points=True`."""
@@ -33,13 +30,12 @@ class Stream:
     """Infinite batches of a dataset's pictures, reproducible from the seed.
 
     Every epoch is a new permutation; with `mirror`, pictures are flipped horizontally with probability 1/2. Both depend
-    only on `seed` and the position: `start=N` continues exactly as if N pictures had been consumed.
-    `batch` is the global batch size; each of the `world` ranks gets an equal part of every batch.
+    only on `seed` and the position: `start=N` continues exactly as if N pictures had been consumed. `batch` is the
+    global batch size; each of the `world` ranks gets an equal part of every batch.
 
     `values` maps the attributes to their known values (default: all); any other value is unknown. A dataset that fits
     into `memory_limit` bytes when decoded is kept in memory; a larger one is prefetched by `workers` processes. Raises
-    DatasetError if pictures cannot be decoded.
-    """
+    DatasetError if pictures cannot be decoded."""
 
     def __init__(
         self,

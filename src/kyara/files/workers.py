@@ -23,8 +23,7 @@ from kyara.files.errors import DatasetError, PictureError
 
 T = TypeVar("T")
 
-CHUNK = 8
-"""Number of pictures per task of a worker process."""
+CHUNK = 8  # Number of pictures per task of a worker process
 
 
 def processors() -> int:
@@ -66,8 +65,7 @@ def _apply(files: Files, function: Callable[[bytes, str], T], name: str) -> T | 
         return error
 
 
-_files: Files
-"""In a worker process: the files of the Dataset."""
+_files: Files  # In a worker process: the files of the Dataset
 
 
 def _pool(files: Files, workers: int) -> ProcessPoolExecutor:

@@ -2,8 +2,7 @@
 
 Python's zipfile can only append, and re-encodes names that are neither ASCII nor UTF-8, so that they no longer match.
 Therefore the other entries and their central directory records are copied as bytes and keep their offsets: they stay
-valid for processes that have read the old directory. Format: PKWARE's APPNOTE 6.3, sections 4.3 and 4.4.
-"""
+valid for processes that have read the old directory. Format: PKWARE's APPNOTE 6.3, sections 4.3 and 4.4."""
 
 from __future__ import annotations
 
@@ -16,10 +15,8 @@ from typing import BinaryIO
 
 from kyara.files.errors import DatasetError
 
-LARGE = 0xFFFFFFFF
-"""Value of a 32-bit field that marks a 64-bit (Zip64) value."""
-MANY = 0xFFFF
-"""Value of a 16-bit field that marks a Zip64 value."""
+LARGE = 0xFFFFFFFF  # Value of a 32-bit field that marks a 64-bit (Zip64) value
+MANY = 0xFFFF  # Value of a 16-bit field that marks a Zip64 value
 CHUNK = 1 << 20
 
 

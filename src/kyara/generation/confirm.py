@@ -10,8 +10,7 @@ from torch import Tensor
 from kyara.files.pictures import to_float
 from kyara.labels.tagger import load_tagger
 
-Judge = Callable[[Tensor], list[bool]]
-"""Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes."""
+Judge = Callable[[Tensor], list[bool]]  # Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes
 
 
 def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Judge:

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from kyara.generation.pipeline import Made, Pipeline
 
 FILM, FPS = "interpolation.webp", 30.0
-LONGEST = 10_000
-"""Maximum number of frames of an interpolation: the animation is encoded in memory."""
-TRIES = 10
-"""Maximum number of pictures generated for each requested one with --confirm."""
+LONGEST = 10_000  # Maximum number of frames of an interpolation: the animation is encoded in memory
+TRIES = 10  # Maximum number of pictures generated for each requested one with --confirm
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,18 @@ class GenerateResult(verbs.Result):
     out: Path
     model: str
     checkpoint: str
-    pictures: int
-    """Number of requested pictures."""
+    pictures: int  # Number of requested pictures
     kept: int
     truncation: float
     mirror: bool
-    labels: Mapping[str, str]
-    """The labels given by --where."""
+    labels: Mapping[str, str]  # The labels given by --where
     confirm: str | None = None
-    confirmed: int | None = None
-    """Number of pictures that show the attributes of --where; None without --confirm."""
-    tried: int | None = None
-    """Number of pictures generated to find them."""
+    confirmed: int | None = None  # Number of pictures that show the attributes of --where; None without --confirm
+    tried: int | None = None  # Number of pictures generated to find them
     like: Path | None = None
     identical: bool | None = None
     """Whether the picture equals that of --like in every pixel; None without --like, or if --where changes it."""
-    best: list[dict[str, str]] = field(default_factory=list)
-    """The first row of the table."""
+    best: list[dict[str, str]] = field(default_factory=list)  # The first row of the table
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -84,8 +77,7 @@ class Plan:
     total: int
     truncation: float
     mirror: bool
-    film: bool
-    """Whether the pictures are the frames of an interpolation."""
+    film: bool  # Whether the pictures are the frames of an interpolation
     like: Recipe | None = None
 
 

@@ -15,21 +15,17 @@ from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.pictures import SUFFIXES, decode, resize
 
-HOLE = 128
-"""Minimum grey level of a hole in a mask."""
+HOLE = 128  # Minimum grey level of a hole in a mask
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture to translate."""
 
-    name: str
-    """Stem of the output file."""
+    name: str  # Stem of the output file
     source: str
-    pixels: np.ndarray
-    """(H, W, 3) uint8."""
-    hole: np.ndarray | None = None
-    """(H, W) bool."""
+    pixels: np.ndarray  # (H, W, 3) uint8
+    hole: np.ndarray | None = None  # (H, W) bool
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,9 @@ class Made:
     """A generated picture."""
 
     shot: Shot
-    picture: np.ndarray
-    """(H, W, 3) uint8."""
+    picture: np.ndarray  # (H, W, 3) uint8
     score: float | None
-    confirmed: bool
-    """Whether the picture shows the attributes; True without a judge."""
+    confirmed: bool  # Whether the picture shows the attributes; True without a judge
 
 
 @dataclass(frozen=True)

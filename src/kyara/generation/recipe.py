@@ -14,8 +14,7 @@ from kyara.generation.shots import Shot
 from kyara.verbs import LAST_SEED
 
 BUILTIN = "builtin:anime"
-LARGEST = 100
-"""Upper bound of a layer index; no generator has more layers."""
+LARGEST = 100  # Upper bound of a layer index; no generator has more layers
 
 
 @dataclass(frozen=True)

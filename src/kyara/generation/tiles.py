@@ -14,10 +14,8 @@ from kyara.generation.inputs import Picture
 from kyara.models.base import Inpainter, Translator
 from kyara.training.runtime import has_bfloat16
 
-TILE = 768
-"""Side of a tile in pixels, without its margin."""
-WHOLE = 1024
-"""Maximum length of the longer side in pixels for networks that do not support tiles."""
+TILE = 768  # Side of a tile in pixels, without its margin
+WHOLE = 1024  # Maximum length of the longer side in pixels for networks that do not support tiles
 
 
 @torch.inference_mode()

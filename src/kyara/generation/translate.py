@@ -25,8 +25,7 @@ from kyara.generation.inputs import Picture, Pictures, scaled
 if TYPE_CHECKING:
     from kyara.models.base import Model
 
-STILLS = 64
-"""Maximum number of frames of a film shown on the page, one per second."""
+STILLS = 64  # Maximum number of frames of a film shown on the page, one per second
 MOST_STYLES = 10_000
 
 Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]
@@ -39,16 +38,11 @@ class TranslateResult(verbs.Result):
 
     out: Path
     model: str
-    pictures: int
-    """Number of input pictures, without films."""
-    made: int = 0
-    """Number of written pictures: one per style and picture, and the stills of films."""
-    films: Sequence[str] = ()
-    """File names of the written films; with `dry_run` the paths of the sources."""
-    frames: int = 0
-    """Total number of frames of all films."""
-    left_out: Sequence[tuple[str, str]] = ()
-    """Sources that could not be translated, and why."""
+    pictures: int  # Number of input pictures, without films
+    made: int = 0  # Number of written pictures: one per style and picture, and the stills of films
+    films: Sequence[str] = ()  # File names of the written films; with `dry_run` the paths of the sources
+    frames: int = 0  # Total number of frames of all films
+    left_out: Sequence[tuple[str, str]] = ()  # Sources that could not be translated, and why
     warnings: Sequence[str] = ()
     dry_run: bool = False
 

@@ -17,8 +17,7 @@ from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
 """Suffixes of films, in lower case."""
-MAX_LOST = 30
-"""Number of consecutive undecodable frames after which the rest is ignored."""
+MAX_LOST = 30  # Number of consecutive undecodable frames after which the rest is ignored
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Info:
     """The metadata of a film."""
 
     fps: Fraction
-    frames: int
-    """0 if unknown."""
+    frames: int  # 0 if unknown
 
 
 def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:

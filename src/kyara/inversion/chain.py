@@ -39,13 +39,13 @@ def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) 
 
 def _row(chain: Chain) -> str:
     main = [] if chain.photo is None else [(chain.photo, "photo")]
-    main += [(chain.found, "found in the parent"), (chain.character, "character")]
+    main += [(chain.found, "reconstruction"), (chain.character, "character")]
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in chain.warnings)
     return (
         f'<section id="{quote(chain.name)}"><h2>{escape(chain.name)}</h2><p>{escape(chain.about)}</p>{warnings}'
         f'<div class="chain">{_figures(main, "large")}'
         f"<div><h3>other variants</h3>{_figures([(file, '') for file in chain.others], 'small')}</div>"
-        + (f"<div><h3>blended with the parent</h3>{_figures(chain.sweep, 'small')}</div>" if chain.sweep else "")
+        + (f"<div><h3>blends with the parent</h3>{_figures(chain.sweep, 'small')}</div>" if chain.sweep else "")
         + "</div></section>\n"
     )
 

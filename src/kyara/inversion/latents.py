@@ -3,8 +3,7 @@
 The last leaky ReLU of the mapping network folds the space of StyleGAN2's styles. With it inverted, styles are close to
 a Gaussian (Zhu et al. 2020, "Improved StyleGAN embedding", section 3.2: P, and whitened PN). A latent here is `u`,
 (layers, w_dim), in standard deviations along the principal axes of that Gaussian: one learning rate suits all
-coordinates, and the length of u says how unusual a face is.
-"""
+coordinates, and the length of u says how unusual a face is."""
 
 from __future__ import annotations
 

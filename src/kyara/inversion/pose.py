@@ -2,8 +2,7 @@
 
 Parent and child share their latents, and with them roughly the pose. The rest is corrected by optimising the coarse
 styles until the landmarks of the drawing (`builtin:landmarks`) agree with those of the photo. Drawn faces have other
-proportions, so poses are compared in standard deviations over the samples of each generator.
-"""
+proportions, so poses are compared in standard deviations over the samples of each generator."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ Wang Yiwen finds one w in a generator of photos and passes it to a child that wa
 This adds: shapes (the coarse layers) come from the photo but colours (the fine layers) from the child's labels, so that
 the lighting of the photo does not tint the drawing; the coarse layers are adjusted to the head pose of the photo
 (`kyara.inversion.pose`); parent and child can be blended layer by layer (Pinkney and Adler 2020); and of several
-variants the best is chosen, by the distortion score and the similarity to the photo.
-"""
+variants the best is chosen, by the distortion score and the similarity to the photo."""
 
 from __future__ import annotations
 

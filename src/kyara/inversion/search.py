@@ -2,8 +2,7 @@
 
 After the projector of StyleGAN2 (Karras et al. 2020, appendix D), with later improvements: it optimises whitened
 latents (see `latents`), starts from an encoder instead of the mean, uses one style per layer (W+, Abdal et al. 2019),
-and stops early. Pivotal tuning (Roich et al. 2021) then fine-tunes the generator itself.
-"""
+and stops early. Pivotal tuning (Roich et al. 2021) then fine-tunes the generator itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Traits by which a photo and a drawing are compared: colour of the hair, colour of the eyes, and lightness.
 
 All are measured at fixed positions of the frame that faces are aligned to (`preparation.align.PORTRAIT`), without a
-network, in the same way for photos and drawings. On other frames they mean little.
-"""
+network, in the same way for photos and drawings. On other frames they mean little."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Interactive labelling by a person: on a terminal, or with a CSV to fill in.
 
 Both show the pictures on a numbered contact sheet in PNG format. Each batch writes new files to the folder
-DATA-ATTRIBUTE-questions/ next to the dataset; files are never overwritten.
-"""
+DATA-ATTRIBUTE-questions/ next to the dataset; files are never overwritten."""
 
 from __future__ import annotations
 
@@ -20,10 +19,8 @@ from kyara.files.metadata import csv_text, rows_csv
 from kyara.files.names import printable, slug
 from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 
-CELL = 128
-"""Longest side of a picture on the sheet, in pixels."""
-CANNOT_TELL = "?"
-"""The answer if the value cannot be determined."""
+CELL = 128  # Longest side of a picture on the sheet, in pixels
+CANNOT_TELL = "?"  # The answer if the value cannot be determined
 
 Answer = tuple[int, str | None]
 """(index of the picture, value); the value is empty if it cannot be determined, None to undo an earlier answer."""

@@ -34,15 +34,11 @@ AUTHOR = re.compile(r"person|committee|tagger:.+", re.DOTALL)
 class Label:
     """One attribute's value of one picture."""
 
-    file_name: str
-    """As in `Dataset.names`."""
+    file_name: str  # As in `Dataset.names`
     attribute: str
-    value: str
-    """Empty = unknown; only valid for `person`."""
-    probability: float | None
-    """Confidence in the value, 0 to 1, four decimals on disk; None if not applicable."""
-    by: str
-    """`person`, `source`, `committee` or `tagger:NAME`."""
+    value: str  # Empty = unknown; only valid for `person`
+    probability: float | None  # Confidence in the value, 0 to 1, four decimals on disk; None if not applicable
+    by: str  # `person`, `source`, `committee` or `tagger:NAME`
 
     @property
     def rank(self) -> int:
@@ -50,8 +46,7 @@ class Label:
         return {PERSON: 2, SOURCE: 1}.get(self.by, 0)
 
 
-Key = tuple[str, str]
-"""File name and attribute."""
+Key = tuple[str, str]  # File name and attribute
 
 
 def read_labels(dataset: Dataset) -> list[Label]:
@@ -75,8 +70,7 @@ def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collec
     A label replaces the one on disk unless that one takes precedence; labels in `withdrawn` are removed first. Rereads
     the dataset, so that changes since it was opened are kept, and updates `dataset`, which may be a subset. Metadata in
     another format is converted to metadata.csv. An interruption leaves each label either old or new. Raises
-    DatasetError, with nothing written, if a label would not be read back unchanged.
-    """
+    DatasetError, with nothing written, if a label would not be read back unchanged."""
     whole = open_dataset(dataset.path)
     assert isinstance(whole.files, Folder | Zip)
     if whole.metadata is None and whole.base + LABELS not in whole.files.sizes:

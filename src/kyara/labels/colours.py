@@ -6,8 +6,7 @@ import numpy as np
 
 from kyara.files.pictures import center_crop
 
-SIDE = 32
-"""The picture is reduced to SIDE x SIDE pixels."""
+SIDE = 32  # The picture is reduced to SIDE x SIDE pixels
 BINS = ((0.0, 100.0, 4), (-60.0, 60.0, 5), (-60.0, 60.0, 5))
 """First and last bin centre, and number of bins, of L*, a* and b*. A colour between two centres counts for both, in
 proportion to its distance."""
@@ -27,8 +26,7 @@ ZONES = tuple(
 def colours(picture: np.ndarray) -> np.ndarray:
     """Square roots of the histograms of CIELAB colours in each zone of a picture (H, W, 3) uint8: (500,) float32.
 
-    Distances between them are Hellinger distances, which suit linear models and nearest neighbours.
-    """
+    Distances between them are Hellinger distances, which suit linear models and nearest neighbours."""
     pixels = lab(center_crop(picture, SIDE, SIDE).astype(np.float32) / 255)  # (SIDE, SIDE, 3)
     lightness, a, b = (_soft(pixels[..., i], *bins) for i, bins in enumerate(BINS))
     counts = np.einsum("yxi,yxj,yxk->yxijk", lightness, a, b).reshape(SIDE, SIDE, -1)

@@ -5,8 +5,7 @@ so that training on a few answers takes a second. Everything in this file is a p
 
 The members make different errors: `logistic` on one kind of features, `neighbours` on the same, `logistic` on another
 kind. Their weights and the committee's calibration are learned from the answers by cross-validation: every answer is
-predicted by members that were not trained on it.
-"""
+predicted by members that were not trained on it."""
 
 from __future__ import annotations
 
@@ -23,23 +22,17 @@ Learner = Callable[[Tensor, Tensor, int, float], Callable[[Tensor], Tensor]]
 (m, V). A larger strength regularises more."""
 
 FOLDS = 5
-MIN_LOG_PROBABILITY = -12.0
-"""Lower ones are clamped, so that one member cannot veto a value."""
-PRIOR_ANSWERS = 10.0
-"""Strength of the prior that all members have the same weight, as a number of answers."""
-COMPONENTS = 128
-"""Principal components of the features that are used."""
-L2 = (1e-4, 1e-3, 1e-2)
-"""Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2."""
-NEAREST = (3.0, 7.0, 15.0, 31.0)
-"""Strengths of `neighbours`: the number of neighbours."""
+MIN_LOG_PROBABILITY = -12.0  # Lower ones are clamped, so that one member cannot veto a value
+PRIOR_ANSWERS = 10.0  # Strength of the prior that all members have the same weight, as a number of answers
+COMPONENTS = 128  # Principal components of the features that are used
+L2 = (1e-4, 1e-3, 1e-2)  # Strengths of `logistic`: weight decay, as in loss + strength / 2 * |weights|^2
+NEAREST = (3.0, 7.0, 15.0, 31.0)  # Strengths of `neighbours`: the number of neighbours
 
 
 class Member(NamedTuple):
     """A learner, its features, and the candidate strengths for cross-validation."""
 
-    features: Tensor
-    """(N, F) float32, one row for every picture."""
+    features: Tensor  # (N, F) float32, one row for every picture
     learner: Learner
     strengths: Sequence[float]
 
@@ -83,8 +76,7 @@ def _minimise(gradient: Callable[[Tensor], Tensor], start: Tensor, bound: Tensor
     """Minimises a convex function of a tensor (F, ...) whose Hessian is bounded by `bound` (F, F).
 
     Newton steps with that bound instead of the Hessian (Böhning and Lindsay 1988) need no line search and cannot
-    diverge. Nesterov momentum is restarted when it points uphill (O'Donoghue and Candès 2015).
-    """
+    diverge. Nesterov momentum is restarted when it points uphill (O'Donoghue and Candès 2015)."""
     inverse = torch.linalg.inv(bound.double()).to(start.dtype)
     x, lookahead, t = start, start, 1.0
     for _ in range(rounds):
@@ -121,12 +113,9 @@ class Committee:
     """Predictions of several members for every picture, trained on the pictures `answered` (n,) and their `labels` (n,)
     int64, indices below `values`. Raises ValueError unless there are answers of two different values."""
 
-    probabilities: np.ndarray
-    """(N, V): the committee's weighted and calibrated probabilities."""
-    chosen: np.ndarray
-    """(N,): the most likely value."""
-    confidence: np.ndarray
-    """(N,): the probability that it is correct."""
+    probabilities: np.ndarray  # (N, V): the committee's weighted and calibrated probabilities
+    chosen: np.ndarray  # (N,): the most likely value
+    confidence: np.ndarray  # (N,): the probability that it is correct
     doubt: np.ndarray
     """(N,): 1 minus the margin between the two most likely values, 0 to 1 (best versus second best, Joshi et al. 2009):
     high where the members disagree or are all uncertain."""
@@ -228,8 +217,7 @@ def questions_worth_asking(
     uncertain first.
 
     Weighted k-means of `features` (N, F), as in Zhdanov 2019: pictures are weighted by the committee's doubt, and the
-    one nearest to each cluster centre is selected. Without a committee all have the same weight.
-    """
+    one nearest to each cluster centre is selected. Without a committee all have the same weight."""
     if len(open_) <= count:
         return open_
     doubt = np.ones(len(features)) if committee is None else committee.doubt

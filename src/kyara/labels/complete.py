@@ -1,7 +1,6 @@
 """Active label completion (after Li and Han 2019): a committee fills in confident predictions and asks about others.
 
-It also works for an attribute without labels. Every answer is written to disk before the next question.
-"""
+It also works for an attribute without labels. Every answer is written to disk before the next question."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.training.runtime import pick_device
 
-BATCH = START
-"""Number of questions per contact sheet."""
+BATCH = START  # Number of questions per contact sheet
 COMMITTEE = "committee"
 NO_TAGGER = "none"
 PRECISIONS = (0.99, 0.95, 0.9, 0.8)

@@ -39,12 +39,9 @@ GENDER = {"1girl": "female", "1boy": "male"}
 class Preprocessing(NamedTuple):
     """The preprocessing of a kind of tagger."""
 
-    side: int
-    """Input width and height if the network does not fix them."""
-    fit: Callable[[np.ndarray, int, int], np.ndarray]
-    """Resizes a picture (H, W, 3) uint8 to a width and height."""
-    scale: Callable[[np.ndarray], np.ndarray]
-    """Scales pictures (B, H, W, 3) uint8: float32 of the same shape."""
+    side: int  # Input width and height if the network does not fix them
+    fit: Callable[[np.ndarray, int, int], np.ndarray]  # Resizes a picture (H, W, 3) uint8 to a width and height
+    scale: Callable[[np.ndarray], np.ndarray]  # Scales pictures (B, H, W, 3) uint8: float32 of the same shape
 
 
 def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -10,10 +10,8 @@ from typing import Any
 from kyara.files.names import counted, listed, printable
 from kyara.verbs import Result
 
-START = 20
-"""Minimum number of answers for a committee, and size of the first batch of questions."""
-SHOWN = 10
-"""Maximum number of values of an attribute in the summary."""
+START = 20  # Minimum number of answers for a committee, and size of the first batch of questions
+SHOWN = 10  # Maximum number of values of an attribute in the summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +23,7 @@ class TagResult(Result):
     attributes: Mapping[str, Mapping[str, Any]]
     """Attribute -> `unknown`: number of pictures without a value; and except in a dry run, `filled`: number of pictures
     filled in, and `values`: value -> number."""
-    left_out: Sequence[Mapping[str, str]] = ()
-    """file_name and reason of each picture that could not be read."""
+    left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each picture that could not be read
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -53,25 +50,18 @@ class CompletionResult(Result):
     attribute: str
     values: list[str]
     pictures: int
-    unknown: int
-    """Number of pictures without a value."""
-    answers: int = 0
-    """Number of pictures with a value from a person or the data, on which the committee is trained."""
-    asked: int = 0
-    """Number of these that were answered in this run."""
+    unknown: int  # Number of pictures without a value
+    answers: int = 0  # Number of pictures with a value from a person or the data, on which the committee is trained
+    asked: int = 0  # Number of these that were answered in this run
     accuracy: float | None = None
     """Expected share of correct values if all open pictures were filled in, by cross-validation on the answers; None
     while there are too few answers."""
-    precision: float | None = None
-    """Expected share of correct values among those filled in; None if there are none."""
-    filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Value -> number of pictures filled in with it."""
+    precision: float | None = None  # Expected share of correct values among those filled in; None if there are none
+    filled: Mapping[str, int] = dataclasses.field(default_factory=dict)  # Value -> number of pictures filled in with it
     reach: Mapping[float, float] = dataclasses.field(default_factory=dict)
     """Precision -> share of the open pictures that could be filled in at this precision."""
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Name -> reason of each unreadable picture."""
-    questions: tuple[Path, Path] | None = None
-    """The contact sheet and the CSV to fill in, if there was no terminal."""
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # Name -> reason of each unreadable picture
+    questions: tuple[Path, Path] | None = None  # The contact sheet and the CSV to fill in, if there was no terminal
     dry_run: bool = False
 
     def __str__(self) -> str:

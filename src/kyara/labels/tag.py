@@ -22,10 +22,8 @@ from kyara.labels.results import CompletionResult, TagResult
 if TYPE_CHECKING:
     from kyara.labels.tagger import Tagger
 
-Unknown = Mapping[str, Collection[int]]
-"""Attribute -> the pictures whose value is to be filled in."""
-Prediction = Mapping[str, tuple[str, float]]
-"""Attribute -> (most likely value, its probability)."""
+Unknown = Mapping[str, Collection[int]]  # Attribute -> the pictures whose value is to be filled in
+Prediction = Mapping[str, tuple[str, float]]  # Attribute -> (most likely value, its probability)
 
 
 @verbs.checked

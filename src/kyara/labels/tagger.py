@@ -18,18 +18,15 @@ from kyara.labels.onnx import OnnxTagger
 from kyara.models import base, load
 from kyara.training.runtime import has_bfloat16
 
-NETWORK = "model.onnx"
-"""File name of the network in repositories of the hub."""
+NETWORK = "model.onnx"  # File name of the network in repositories of the hub
 
 
 class Tagger(Protocol):
     """A network that predicts attributes of pictures."""
 
     device: torch.device
-    attributes: Mapping[str, tuple[str, ...]]
-    """Attribute -> values, in the order of the columns of `probabilities`."""
-    size: tuple[int, int]
-    """Width and height of its input in pixels."""
+    attributes: Mapping[str, tuple[str, ...]]  # Attribute -> values, in the order of the columns of `probabilities`
+    size: tuple[int, int]  # Width and height of its input in pixels
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """Resizes a picture (H, W, 3) uint8 to `size` with the preprocessing of this tagger."""

@@ -2,8 +2,7 @@
 
 Rewriting treats a range of layers as an associative memory (Bau et al. 2020, section 3): the input of its first module
 is the *key*, the output of its last module the *value*. `capture` runs the network once; the returned cache can then
-run only the memory, or only the layers after it.
-"""
+run only the memory, or only the layers after it."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ The frame follows from the eyes and the mouth as for FFHQ (Karras et al. 2018, a
 centred a tenth of the way from the eyes to the mouth, whose half side is twice the distance between the eyes, or 1.8
 times that between eyes and mouth if it is larger. A `zoom` below 1 takes the middle of it.
 
-Coordinates are (x, y) in pixels from the upper left corner of the picture: its first pixel extends from 0 to 1.
-"""
+Coordinates are (x, y) in pixels from the upper left corner of the picture: its first pixel extends from 0 to 1."""
 
 from __future__ import annotations
 
@@ -14,16 +13,12 @@ from PIL import Image
 
 from kyara.files import pictures
 
-FFHQ = 1.0
-"""Zoom of FFHQ's own frame, which networks trained on that dataset expect."""
+FFHQ = 1.0  # Zoom of FFHQ's own frame, which networks trained on that dataset expect
 PORTRAIT = 0.78
 """Zoom of Kyara's frame: the face fills it as in the drawings, so that a small network spends its capacity on it."""
-LARGEST = 1024
-"""Maximum side of the square in pixels; a larger one is reduced."""
-COARSE = 1.25
-"""From this reduction factor on, the picture is resized first, as interpolation alone would alias."""
-MARGIN = 4
-"""Pixels around the square that interpolation may read."""
+LARGEST = 1024  # Maximum side of the square in pixels; a larger one is reduced
+COARSE = 1.25  # From this reduction factor on, the picture is resized first, as interpolation alone would alias
+MARGIN = 4  # Pixels around the square that interpolation may read
 
 
 def square(eyes: np.ndarray, mouth: np.ndarray, zoom: float = PORTRAIT) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,7 @@
 
 Detectors for photos use MediaPipe (extra `photo`; its wheel contains the models, nothing is downloaded). Two networks,
 for near and far faces, predict boxes. A face mesh is then fitted to each box; it locates the eyes and the mouth, and
-confirms the face.
-"""
+confirms the face."""
 
 from __future__ import annotations
 
@@ -28,28 +27,21 @@ from kyara.preparation.faces import Box, Detector, DetectorError, Face
 EYES = ((33, 133, 159, 145), (362, 263, 386, 374))
 """Points of the face mesh whose mean is the centre of an eye, the corners and the middles of the lids: first of the
 person's right eye, which is on the left of an upright picture."""
-MOUTH, NOSE = (61, 291), 1
-"""Points of the corners of the mouth, likewise, and of the tip of the nose."""
-NEAR, FAR = 0, 1
-"""MediaPipe's `model_selection` of the detectors."""
-CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1
-"""Minimum confidence in a face, and in a guess, in [0, 1]."""
-MESH_MARGIN = 0.5
-"""Margin around a box in which the mesh is fitted, in units of its side."""
+MOUTH, NOSE = (61, 291), 1  # Points of the corners of the mouth, likewise, and of the tip of the nose
+NEAR, FAR = 0, 1  # MediaPipe's `model_selection` of the detectors
+CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1  # Minimum confidence in a face, and in a guess, in [0, 1]
+MESH_MARGIN = 0.5  # Margin around a box in which the mesh is fitted, in units of its side
 MESH_SIZE = 256
 """Side in pixels of the input of the mesh. It must be square, and the network sees the 192 pixels around the face."""
-SAME_FACE = 0.3
-"""Boxes with a larger intersection over union are the same face."""
-DETECTOR_SIZE = 256
-"""Longer side in pixels of the input of the detectors, which resize it to 192."""
+SAME_FACE = 0.3  # Boxes with a larger intersection over union are the same face
+DETECTOR_SIZE = 256  # Longer side in pixels of the input of the detectors, which resize it to 192
 
 
 @dataclass(frozen=True)
 class Photo:
     """The face detector for photos. Raises DetectorError if the extra is missing."""
 
-    zoom: float
-    """Size of the frame, relative to FFHQ's."""
+    zoom: float  # Size of the frame, relative to FFHQ's
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("mediapipe") is None:  # before any picture is read, and without importing it
@@ -139,8 +131,7 @@ def _face(points: np.ndarray, score: float, zoom: float) -> Face:
     return Face(left, top, right, bottom, score, eyes=eyes, mouth=points[list(MOUTH)], nose=points[NOSE], zoom=zoom)
 
 
-_LOCK = threading.Lock()
-"""MediaPipe's networks are not thread-safe."""
+_LOCK = threading.Lock()  # MediaPipe's networks are not thread-safe
 
 
 def _process(load: Callable[..., Any], *which: Any, picture: np.ndarray) -> Any:

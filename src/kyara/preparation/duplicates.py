@@ -1,8 +1,7 @@
 """Duplicate detection, with 800 bytes of memory per picture.
 
 Two pictures are near duplicates if their perceptual hashes differ in few bits and their thumbnails are similar too,
-since faces of one style share most bits. The thresholds were measured on drawn faces of 96 pixels.
-"""
+since faces of one style share most bits. The thresholds were measured on drawn faces of 96 pixels."""
 
 from __future__ import annotations
 
@@ -30,12 +29,11 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 class Impression:
     """The hashes and the thumbnail of a picture for duplicate detection."""
 
-    digest: bytes
-    """SHA-256 of the pixels."""
+    digest: bytes  # SHA-256 of the pixels
     hash: int
-    """Perceptual hash, 64 bits: which of the lowest 8x8 DCT coefficients (grey, 32x32 pixels) exceed their median."""
-    thumbnail: np.ndarray
-    """(16, 16, 3) uint8."""
+    """Perceptual hash, 64 bits: whether each of the lowest 8x8 DCT coefficients of the grey picture at 32x32 exceeds
+    their median."""
+    thumbnail: np.ndarray  # (16, 16, 3) uint8
 
 
 def impression(picture: np.ndarray) -> Impression:

@@ -22,8 +22,7 @@ class Box:
     top: int
     right: int
     bottom: int
-    score: float = 1.0
-    """Confidence of the detector, in [0, 1]."""
+    score: float = 1.0  # Confidence of the detector, in [0, 1]
 
     @property
     def area(self) -> int:
@@ -53,10 +52,8 @@ class Face(Box):
     """Centres (x, y) of the eyes, left one first for an upright face; coordinates as in `align`."""
     mouth: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
     """Corners (x, y) of the mouth, in the same order."""
-    nose: np.ndarray = field(default_factory=lambda: np.zeros(2))
-    """Tip (x, y) of the nose."""
-    zoom: float = align.PORTRAIT
-    """Size of the frame, relative to FFHQ's."""
+    nose: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Tip (x, y) of the nose
+    zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
 
     @property
     def turn(self) -> float:

@@ -16,8 +16,7 @@ Crop = Literal["center", "whole"]
 class Fitted(NamedTuple):
     """A prepared picture."""
 
-    data: bytes
-    """Lossless WebP."""
+    data: bytes  # Lossless WebP
     impression: Impression
 
 

@@ -34,14 +34,10 @@ class FaceError(ValueError):
 class Portrait:
     """An aligned face."""
 
-    picture: np.ndarray
-    """(S, S, 3) uint8."""
-    warnings: list[str]
-    """Reasons why the result may be poor, one sentence each."""
-    faces: int
-    """Number of faces in the photo."""
-    box: Box
-    """The region of this face in the photo; the whole picture if it was already aligned."""
+    picture: np.ndarray  # (S, S, 3) uint8
+    warnings: list[str]  # Reasons why the result may be poor, one sentence each
+    faces: int  # Number of faces in the photo
+    box: Box  # The region of this face in the photo; the whole picture if it was already aligned
 
 
 def portrait(

@@ -1,8 +1,7 @@
 """The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
 Pictures are processed one by one. Only a hash and a thumbnail of each are kept in memory, so memory use does not depend
-on the size of the pictures, and hardly on their number.
-"""
+on the size of the pictures, and hardly on their number."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ from kyara.preparation.fit import Crop, Fitted, Rejected, fit
 from kyara.preparation.target import REPORT, Target, Write
 
 Outcome = Fitted | Rejected | PictureError
-LeftOut = dict[str, list[dict[str, str]]]
-"""Reason -> file and detail of each file that was left out."""
+LeftOut = dict[str, list[dict[str, str]]]  # Reason -> file and detail of each file that was left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +39,8 @@ class PrepareResult(verbs.Result):
     """Result of `prepare`. report.json has the same content, except `dry_run`."""
 
     sources: Sequence[str]
-    size: tuple[int, int]
-    """Height and width of the pictures."""
-    chosen: bool
-    """Whether the size was derived from the pictures because --size was not given."""
+    size: tuple[int, int]  # Height and width of the pictures
+    chosen: bool  # Whether the size was derived from the pictures because --size was not given
     crop: str
     duplicates: str
     kept: int

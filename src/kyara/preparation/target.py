@@ -11,8 +11,7 @@ from pathlib import Path
 from kyara.files.atomic import check_free, write_errors
 
 REPORT = "report.json"
-Write = Callable[[str, bytes], object]
-"""(name, content) -> adds a file."""
+Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
 
 class Target:

@@ -6,12 +6,11 @@
         {"picture": "seed0007.png", "mask": [20, 24, 24, 10], "source": {"seed": 3, "box": [20, 24, 24, 10]}},
         {"seed": 4, "mask": "fringe.png", "erase": true}]}
 
-The target of an example is a seed or a picture: of a generator one that it made, of a translator a photo (with
-"style", a seed), of an inpainter a picture with "hole". The mask is a picture of the target's size, white where
-something changes, or a box: x, y, width, height in pixels. The source is a picture file or a seed, optionally with a
-box; it is resized to the bounding box of the mask, and its transparent parts leave the target unchanged. In Python,
-arrays may replace picture files and masks.
-"""
+The target of an example is a seed or a picture: of a generator one that it made, of a translator a photo (with "style",
+a seed), of an inpainter a picture with "hole". The mask is a picture of the target's size, white where something
+changes, or a box: x, y, width, height in pixels. The source is a picture file or a seed, optionally with a box; it is
+resized to the bounding box of the mask, and its transparent parts leave the target unchanged. In Python, arrays may
+replace picture files and masks."""
 
 from __future__ import annotations
 

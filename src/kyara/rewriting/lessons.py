@@ -4,8 +4,7 @@ change.
 An edited picture is projected into the features of the layer (`models.projector`). The target is the difference between
 the projections of the edited and of the original picture, so that an edit the network already follows changes nothing.
 One example becomes many batches: variants of the same picture in other colours, and random pictures in which the masked
-place is found by the keys there.
-"""
+place is found by the keys there."""
 
 from __future__ import annotations
 

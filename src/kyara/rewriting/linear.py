@@ -3,8 +3,7 @@ update along directions in which the masked places differ from everything else.
 
 Keys are the inputs of the convolution itself, after modulation, one vector for each cell. Their statistics over random
 pictures are C, the uncentered second moment (section 3.3). Instead of the gradient steps of the paper, it is solved by
-ridge regression.
-"""
+ridge regression."""
 
 from __future__ import annotations
 

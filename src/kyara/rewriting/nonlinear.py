@@ -4,8 +4,7 @@ rule together.
 The loss (equation 11) keeps old values with weight p and teaches new ones with weight q; a pattern covers a small part
 of a picture, so with p = q the old values dominate. Beyond the paper, pixels are compared too, inside the new pattern
 and outside: a value that shows the pattern need not be the one that the projector found. The paper does not give its
-weights; these were swept with benchmarks/rewriting.py.
-"""
+weights; these were swept with benchmarks/rewriting.py."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Augmentation of what a discriminator sees, so that it does not memorise a small dataset.
 
-`Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with
-limited data"): each transform is applied with probability p, and p follows how sure the discriminator is of real
-pictures. `DiffAugment` (Zhao et al. 2020) always applies colour, translation and cutout. Both take whole batches
-(B, 3, H, W) in [-1, 1] and are differentiable.
-"""
+`Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with limited
+data"): each transform is applied with probability p, and p follows how sure the discriminator is of real pictures.
+`DiffAugment` (Zhao et al. 2020) always applies colour, translation and cutout. Both take whole batches (B, 3, H, W) in
+[-1, 1] and are differentiable."""
 
 from __future__ import annotations
 

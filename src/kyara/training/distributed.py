@@ -1,8 +1,7 @@
 """Several processes that train one model: means over ranks, and decisions that every rank takes alike.
 
 Rank 0 alone looks at the run folder. A rank that looked by itself could be late, see something else, and wait for the
-others forever.
-"""
+others forever."""
 
 from __future__ import annotations
 

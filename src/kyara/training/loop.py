@@ -1,8 +1,7 @@
 """The one training loop.
 
 It counts in pictures and knows no architecture by name: a model brings its players, phases and losses
-(kyara.models.base), the Trainer takes the steps, the Recorder writes the run.
-"""
+(kyara.models.base), the Trainer takes the steps, the Recorder writes the run."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ class Trainer:
         trainer = Trainer(model, Options(batch=32, micro_batch=32))
         trainer.step(Batch(pictures))
 
-    Without `fabric` the model stays on its device.
-    """
+    Without `fabric` the model stays on its device."""
 
     def __init__(
         self, model: Model, options: Options, *, fabric: Fabric | None = None, compile_losses: bool = False

@@ -17,8 +17,7 @@ from kyara.generation.importing.values import ForeignError, Storage, storage_of
 LARGEST = 2 << 30
 """Maximum file size in bytes. A network for 1024 x 1024 pixels with discriminator has 0.4 GB, and 0.9 GB with the
 state of the optimisers."""
-LARGEST_INDEX = 16 << 20
-"""Maximum size in bytes of the directory of a .zip, and of the pickle in it."""
+LARGEST_INDEX = 16 << 20  # Maximum size in bytes of the directory of a .zip, and of the pickle in it
 CHUNK = 1 << 20
 
 

@@ -2,8 +2,7 @@
 
 All implement the network of the paper and store the weights before equalised learning rate scaling, so the values are
 copied. NVIDIA demodulates before that scaling instead of after it, which only changes the effect of the epsilon 1e-8,
-by less than the precision of float32.
-"""
+by less than the precision of float32."""
 
 from __future__ import annotations
 
@@ -24,25 +23,20 @@ from kyara.models.stylegan2 import Config, Discriminator, GeneratorNet, MappingN
 from kyara.nn.filters import BINOMIAL
 
 LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
-STYLES = 4096
-"""Number of latents from which the mean style is computed if the file does not contain it."""
-LOOKED_AT = 4
-"""Number of pictures over which the largest activation is computed."""
+STYLES = 4096  # Number of latents from which the mean style is computed if the file does not contain it
+LOOKED_AT = 4  # Number of pictures over which the largest activation is computed
 MEAN_STYLE = "g_ema.mapping.w_average"
-FILTERS = (".resample_filter", ".kernel")
-"""Suffixes of the resampling filters, which are a constant in Kyara."""
+FILTERS = (".resample_filter", ".kernel")  # Suffixes of the resampling filters, which are a constant in Kyara
 
 
 @dataclasses.dataclass
 class Converted:
     """The contents of the new Checkpoint."""
 
-    program: str
-    """The program that wrote the file."""
+    program: str  # The program that wrote the file
     config: Config
     weights: dict[str, Tensor]
-    notes: list[str]
-    """What was left out, and what was not in the file."""
+    notes: list[str]  # What was left out, and what was not in the file
 
 
 def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted:

@@ -31,8 +31,7 @@ class ImportResult(Result):
     """The file's name and SHA-256, the program that wrote it, and notes on what differs from the file."""
     license: str
     config: Mapping[str, Any]
-    size: str
-    """Size of the pictures, such as 256 x 256."""
+    size: str  # Size of the pictures, such as 256 x 256
     dry_run: bool = False
 
     def __str__(self) -> str:

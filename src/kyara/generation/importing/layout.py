@@ -11,26 +11,21 @@ from kyara.generation.importing.values import ForeignError, ForeignObject, LazyT
 from kyara.models.stylegan2 import PRESETS, Config
 
 SUPPORTED = "only StyleGAN2 with a skip generator and a residual discriminator, RGB, without class labels, is supported"
-MOST_SIZES = 10
-"""Maximum number of resolutions of a network: up to 2048 pixels."""
-LONGEST = 100
-"""Maximum length of a tensor's or module's name."""
+MOST_SIZES = 10  # Maximum number of resolutions of a network: up to 2048 pixels
+LONGEST = 100  # Maximum length of a tensor's or module's name
 
 
 @dataclasses.dataclass
 class Network:
     """One network of a file."""
 
-    label: str
-    """Its name in the file."""
-    tensors: dict[str, LazyTensor]
-    """Its tensors by name."""
+    label: str  # Its name in the file
+    tensors: dict[str, LazyTensor]  # Its tensors by name
     modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)
     """Its modules by name, if the file contains them."""
 
 
-Names = Iterator[tuple[str, str]]
-"""Our name of a tensor, and theirs."""
+Names = Iterator[tuple[str, str]]  # Our name of a tensor, and theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +33,15 @@ class Layout:
     """How one program stores StyleGAN2."""
 
     program: str
-    keys: tuple[str, str]
-    """Keys of the EMA generator and the discriminator."""
-    extra: tuple[str, ...]
-    """Keys of generator tensors that are stored outside of the generator."""
+    keys: tuple[str, str]  # Keys of the EMA generator and the discriminator
+    extra: tuple[str, ...]  # Keys of generator tensors that are stored outside of the generator
     network: Callable[[str, Any], Network]
     """(label, value under a key) -> Network. Raises ForeignError if the value is not a network."""
     config: Callable[[Network, Network | None], Config]
     """(generator, discriminator) -> our Config. Raises ForeignError if it is not supported."""
     generator: Callable[[Config], Names]
     discriminator: Callable[[Config], Names]
-    filter_gain: float
-    """Sum of the generator's filters."""
+    filter_gain: float  # Sum of the generator's filters
     limit: Callable[[Network], float]
     """The absolute value to which a network clamps activations; infinite if it does not."""
 

@@ -23,8 +23,7 @@ from kyara.generation.importing.values import ForeignError, ForeignObject
 from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
 
-MOST_PARTS = 1000
-"""Maximum number of modules of a network. A network for 1024 pixels has 80."""
+MOST_PARTS = 1000  # Maximum number of modules of a network. A network for 1024 pixels has 80.
 LEAST_CLAMP = 256
 """Networks trained in half precision clamp activations to this range, ten times the usual maximum (Karras et al. 2020,
 "Training generative adversarial networks with limited data", on mixed precision). Kyara does not clamp: networks with a

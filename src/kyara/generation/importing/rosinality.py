@@ -10,8 +10,7 @@ from kyara.generation.importing.layout import Layout, Names, Network, config_of,
 from kyara.generation.importing.values import ForeignError
 from kyara.models.stylegan2 import Config
 
-PARALLEL = "module."
-"""Prefix of all names in a network saved from torch.nn.DataParallel."""
+PARALLEL = "module."  # Prefix of all names in a network saved from torch.nn.DataParallel
 
 
 def network(label: str, value: Any) -> Network:

@@ -3,8 +3,7 @@
 A pickle is a program that can call any importable function. This interpreter supports only the opcodes that build plain
 values, and maps a few functions to safe replacements in `MEANINGS`; pickles with other globals are rejected. Classes
 are never imported: their instances become a `ForeignObject` with name and attributes. pickletools from the standard
-library decodes the opcodes without executing them.
-"""
+library decodes the opcodes without executing them."""
 
 from __future__ import annotations
 
@@ -32,10 +31,8 @@ from kyara.generation.importing.values import (
 
 MOST_STEPS = 300_000
 """Maximum number of opcodes, each of which may take some hundred bytes of memory. NVIDIA's snapshots have 30,000."""
-MOST_TEXT = 64 << 20
-"""Maximum number of characters. The source code in NVIDIA's snapshots has 100,000."""
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""Magic number of PyTorch's format before 1.6, as a pickle."""
+MOST_TEXT = 64 << 20  # Maximum number of characters. The source code in NVIDIA's snapshots has 100,000.
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # Magic number of PyTorch's format before 1.6, as a pickle
 INNER = ("torch.storage", "_load_from_bytes")
 """The function that loads a storage embedded in a pickle, as bytes in PyTorch's older format."""
 
