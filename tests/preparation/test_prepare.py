@@ -378,7 +378,7 @@ def test_invalid_places_are_named(folder: Path, tmp_path: Path) -> None:
         prepare(folder)
     with pytest.raises(ValueError, match="gone: does not exist"):
         prepare(folder, tmp_path / "gone", tmp_path / "out")
-    with pytest.raises(ValueError, match="inside one another"):
+    with pytest.raises(ValueError, match="must not contain"):
         prepare(tmp_path, folder, out=folder / "out")
 
 

@@ -256,7 +256,7 @@ def test_rules_of_another_checkpoint_are_refused(small: tuple[str, str], written
     for given in (written, written / "edits" / "red.safetensors"):
         with pytest.raises(ValueError, match="belongs to checkpoint"):
             rewrite(other, [given], out=tmp_path / "x")
-    with pytest.raises(ValueError, match="projects to features of"):
+    with pytest.raises(ValueError, match="was trained for"):
         rewrite(other, [edit()], projector=small[1], out=tmp_path / "x")
     with pytest.raises(ValueError, match="not a projector"):
         rewrite(small[0], [edit()], projector="builtin:tagger", out=tmp_path / "x")

@@ -1,1 +1,1 @@
-"""Pictures and datasets: read safely, in order, and distorted on purpose."""
+"""Synthetic training data: distortions, smoothed edges, holes and augmentation."""

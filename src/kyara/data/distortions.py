@@ -5,7 +5,7 @@ p + field[p]. A field is a small lattice of nodes, interpolated by one matrix fo
 thin matrix products cost less than sampling, and far less than noise or logarithms at full resolution.
 
 Parameters have the meaning of Albumentations 1.3.1, which fits the paper's numbers; strengths in pixels do not depend
-on the picture's size. Beyond the border the picture is mirrored: a black border would reveal the distortion."""
+on the picture's size. Beyond the border the picture is reflected: a black border would reveal the distortion."""
 
 from __future__ import annotations
 

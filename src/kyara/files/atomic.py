@@ -94,8 +94,8 @@ def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterabl
 def result_folder(
     out: Path | None, new: str, marker: str, *, force: bool, sources: Iterable[str | os.PathLike[str]]
 ) -> Path:
-    """`out`, by default a new numbered folder: galleries/00003-rank-faces for `new` galleries/rank-faces. The errors
-    are those of `check_free`; nothing is made."""
+    """`out`, by default a new numbered folder: galleries/00003-rank-faces for `new` galleries/rank-faces. Raises the
+    errors of `check_free`. The folder is not created."""
     folder = numbered_folder(Path(new).parent, Path(new).name) if out is None else out
     check_free(folder, marker, force=force, sources=sources)
     return folder

@@ -1,1 +1,1 @@
-"""From a picture to a latent, and from a latent to a character."""
+"""GAN inversion, and drawing characters from the latents of photos."""

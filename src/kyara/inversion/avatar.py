@@ -1,4 +1,4 @@
-"""The verb `kyara avatar`: a photo of a person becomes a character."""
+"""The verb `kyara avatar`: draws characters from photos of people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AvatarResult(verbs.Result):
     photos: int  # found
     drawn: int  # characters; in a dry run the photos that can be used
     seconds: float  # of the search for latents
-    warnings: tuple[str, ...]  # why characters may disappoint
+    warnings: tuple[str, ...]  # reasons why the results may be poor
     left_out: tuple[tuple[str, str], ...]  # photos that cannot be used, and why
     dry_run: bool
 

@@ -1,4 +1,4 @@
-"""The verb `kyara invert`: the latents that make given pictures."""
+"""The verb `kyara invert`: finds the latents of given pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InvertResult(verbs.Result):
     found: int  # pictures with a latent; in a dry run those that can be used
     features: str  # the perceptual distance
     distance: float | None  # median, between the generator's pictures and the given ones
-    steps: int  # the most that a batch took
+    steps: int  # maximum over the batches
     seconds: float  # of the search
     left_out: tuple[tuple[str, str], ...]  # pictures that cannot be used, and why
     dry_run: bool
@@ -60,9 +60,9 @@ def invert(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> InvertResult:
-    """Find the latents of pictures in a generator, and write a Gallery of what it makes of them.
+    """Find the latents of pictures in a generator, and write a Gallery of the reconstructions.
 
-    Each PNG carries its latent: kyara generate --like makes it again, and with --where changes it.
+    Each PNG contains its latent: kyara generate --like reproduces it, and with --where changes it.
 
     Args:
         model: A model with styles (stylegan2): a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.

@@ -1,4 +1,4 @@
-"""Inverting pictures: from their files to a Gallery of the generator's versions."""
+"""Inverts picture files and writes a Gallery of the reconstructions."""
 
 from __future__ import annotations
 

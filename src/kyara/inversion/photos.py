@@ -1,4 +1,4 @@
-"""The pictures that `kyara invert` and `kyara avatar` are given, aligned and resized for a generator, one by one."""
+"""Input pictures of `kyara invert` and `kyara avatar`, aligned and resized for a generator, one by one."""
 
 from __future__ import annotations
 

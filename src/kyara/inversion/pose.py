@@ -33,7 +33,7 @@ def pose(points: Tensor) -> Tensor:
 
 
 class PoseMatcher:
-    """The pose statistics of two generators, and how a drawing by the second takes the pose of a photo."""
+    """Pose statistics of two generators, used to match the pose of a drawing by the second to that of a photo."""
 
     def __init__(self, parent: StyledGenerator, child: StyledGenerator) -> None:
         self.space = LatentSpace(child)

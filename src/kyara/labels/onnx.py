@@ -156,7 +156,7 @@ def read_tags(path: Path, kind: Kind) -> list[str]:
         else:
             tags = json.loads(text)
         if not isinstance(tags, list):
-            raise TypeError("not a list of texts")
+            raise TypeError("not a list of strings")
         return [tag.strip().lower().replace(" ", "_") for tag in tags]
     except FileNotFoundError as error:
         raise ValueError(f"{path}: missing; it is published with the network and lists its tags") from error

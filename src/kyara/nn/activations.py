@@ -1,8 +1,8 @@
 """Replace and cache the activations of any module of a network, with hooks.
 
-Rewriting looks at a range of layers as an associative memory (Bau et al. 2020, section 3): what enters its first module
-is the *key*, what leaves its last module the *value*. `capture` runs the network once; the returned cache then runs
-only the memory, or only what follows it."""
+Rewriting treats a range of layers as an associative memory (Bau et al. 2020, section 3): the input of its first module
+is the *key*, the output of its last module the *value*. `capture` runs the network once; the returned cache can then
+run only the memory, or only the layers after it."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ModulatedConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
         self.up, self.demodulate = up, demodulate
-        self.keys, self.products = nn.Identity(), nn.Identity()  # where one can look into the linear part
+        self.keys, self.products = nn.Identity(), nn.Identity()  # hook points around the linear part
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The linear part, with any kernels (out, in, K, K): (B, in, H, W) -> (B, out, H, W), or twice the size."""

@@ -1,1 +1,1 @@
-"""Frozen networks that look at pictures."""
+"""Frozen networks for perceptual losses, features and landmarks."""

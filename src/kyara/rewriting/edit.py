@@ -1,4 +1,4 @@
-"""An edit: masked places in pictures of a model, and what they should show instead.
+"""An edit: masked regions in pictures of a model, and their new contents.
 
     {"name": "glasses",
      "examples": [
@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that an edit names: one that the model makes from a seed, or one from a file or array."""
+    """A picture in an edit: generated from a seed, or given as file or array."""
 
     seed: int | None = None
     path: Path | None = None
@@ -65,7 +65,7 @@ class Edit:
 
 
 def read_edit(given: str | os.PathLike[str] | Mapping[str, Any]) -> Edit:
-    """The edit in a JSON file or a dict. ValueError names the part that is wrong."""
+    """Reads an edit from a JSON file or a dict. Raises ValueError with the invalid part."""
     if isinstance(given, Mapping):
         return _edit(given, None, str(given.get("name", "edit")))
     path = Path(given)
@@ -76,7 +76,7 @@ def read_edit(given: str | os.PathLike[str] | Mapping[str, Any]) -> Edit:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as an edit ({error})") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{path}: an edit is a JSON object with examples; this is not one")
+        raise ValueError(f"{path}: an edit must be a JSON object with examples")
     return _edit(table, path.parent, path.stem)
 
 
@@ -102,7 +102,7 @@ def _example(table: Any, folder: Path | None, label: str) -> Example:
     mask = _mask(table.get("mask"), folder, f"{label}, mask")
     given, of_source = table.get("source"), f"{label}, source"
     if bool(table.get("erase")) == (given is not None):
-        raise ValueError(f"{label}: give a source, or erase: true, and not both")
+        raise ValueError(f"{label}: give either a source or erase: true")
     if given is None:
         return Example(target, mask, None, None, label)
     if not isinstance(given, Mapping):
@@ -111,14 +111,14 @@ def _example(table: Any, folder: Path | None, label: str) -> Example:
     box = None if given.get("box") is None else _box(given["box"], of_source)
     source = _picture(given, folder, of_source)
     if source.rgba is not None and not crop(source.rgba, box, of_source)[:, :, 3].any():
-        raise ValueError(f"{of_source}: all of it is transparent")
+        raise ValueError(f"{of_source}: is fully transparent")
     return Example(target, mask, source, box, label)
 
 
 def _picture(table: Mapping[str, Any], folder: Path | None, label: str) -> Picture:
     seed, given, style = table.get("seed"), table.get("picture"), table.get("style")
     if (seed is None) == (given is None):
-        raise ValueError(f"{label}: give a seed or a picture, and not both")
+        raise ValueError(f"{label}: give either a seed or a picture")
     for name, number in (("seed", seed), ("style", style)):
         if number is not None and (type(number) is not int or not 0 <= number < 2**32):
             raise ValueError(f"{label}: {name} {number!r} is not a whole number from 0 to {2**32 - 1}")
@@ -180,7 +180,7 @@ def _rgba(given: Path | np.ndarray, label: str) -> np.ndarray:
 
 
 def crop(rgba: np.ndarray, box: Box | None, label: str) -> np.ndarray:
-    """The part of a picture (H, W, C) in a box. ValueError if the box reaches beyond the picture."""
+    """The part of a picture (H, W, C) in a box. Raises ValueError if the box exceeds the picture."""
     if box is None:
         return rgba
     x, y, width, height = box
@@ -206,7 +206,7 @@ def overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rows, columns = (np.flatnonzero((mask >= 0.5).any(axis)) for axis in (1, 0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     alpha = source[:, :, 3:]
-    # Transparent pixels have any colour; the mean of the others keeps it from bleeding in when resized.
+    # Transparent pixels have arbitrary colours; replace them by the mean of the others to avoid bleeding when resized.
     colours = np.where(alpha > 0, source[:, :, :3], source[source[:, :, 3] > 0][:, :3].mean(0)).astype(np.uint8)
     gray, full = np.repeat(source[:, :, 3:], 3, 2), np.zeros((*mask.shape, 4), np.float32)
     inside, size = full[top:bottom, left:right], (right - left, bottom - top)

@@ -1,5 +1,5 @@
-"""From an edit to a rule: its examples become training batches, a memory learns them, and the result is measured on
-pictures that were not trained on."""
+"""Learns a rule from an edit: converts its examples to training batches, trains a memory, and measures the errors on
+held-out pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Overlays = Sequence[Tensor | None]  # what each example lays over its target, (4
 
 @dataclass(frozen=True)
 class RuleTrainer:
-    """A network, the layers that are its memory, and how they learn a rule."""
+    """A network, the layers used as memory, and the training settings."""
 
     samples: Samples
     projector: Projector
@@ -61,7 +61,7 @@ class RuleTrainer:
 
     @property
     def layer_range(self) -> LayerRange:
-        """The layers of the memory. ValueError if there are not so many."""
+        """The layers of the memory. Raises ValueError if there are too few."""
         last = self.projector.config.generator.layer
         if not 1 <= self.depth <= last + 1:
             raise ValueError(f"--layers {self.depth}: the memory ends at layer {last}; give 1 to {last + 1}")
@@ -115,7 +115,7 @@ def _overlay(example: Example, samples: Samples) -> Tensor | None:
 
 
 def learn_rule(trainer: RuleTrainer, edit: Edit) -> LearnedRule:
-    """The weight difference with which the network follows the edit."""
+    """Learns the weight difference that makes the network follow the edit."""
     overlays = overlays_of(edit, trainer.samples)
     start, layers = time.perf_counter(), trainer.layer_range
     with torch.inference_mode(False), autocast(next(trainer.model.parameters())):
@@ -143,7 +143,7 @@ def learn_rule(trainer: RuleTrainer, edit: Edit) -> LearnedRule:
 def find_places(
     trainer: RuleTrainer, edit: Edit, overlays: Overlays, others: Sequence[ActivationCache]
 ) -> PlaceFinder | None:
-    """What finds the masked place in other pictures; None if all examples erase or are shown already."""
+    """A finder of the masked region in other pictures; None if all examples erase or are already shown."""
     examples = []
     for example, laid in zip(edit.examples, overlays, strict=True):
         cache = capture(trainer.model, trainer.layer_range, trainer.samples.variants(example.target, 0))
@@ -177,7 +177,7 @@ def example_batches(
 def extra_batches(
     trainer: RuleTrainer, others: Sequence[ActivationCache], finder: PlaceFinder | None
 ) -> tuple[list[TrainingBatch], float]:
-    """Batches of random pictures, and the share of them in which the place was found."""
+    """Batches of random pictures, and the share of them in which the region was found."""
     if not trainer.extra_images or finder is None:
         return [], 0.0
     batches, found = [], []
@@ -217,7 +217,7 @@ def measure(
 
 @contextmanager
 def added(model: Model, difference: WeightDifference) -> Iterator[None]:
-    """A weight difference is applied while the context is active, and removed exactly afterwards."""
+    """Context manager: applies a weight difference, and afterwards restores the weights exactly."""
     weights = {name: model.get_parameter(name) for name in difference}
     with restored(weights.values()):
         for name, weight in weights.items():

@@ -1,4 +1,4 @@
-"""From edited pictures to training batches: which values a memory should give for which keys, and where it should not
+"""Training batches from edited pictures: the target values of a memory for given keys, and where its values should not
 change.
 
 An edited picture is projected into the features of the layer (`models.projector`). The target is the difference between
@@ -72,7 +72,7 @@ def batch_from_values(cache: ActivationCache, masks: Tensor, values: Tensor) -> 
 
 
 def already_shown(cache: ActivationCache, overlay: Tensor) -> bool:
-    """Whether the first cached picture already looks like itself under an overlay (4, H, W)."""
+    """Whether the first cached picture already shows the overlay (4, H, W)."""
     alpha = overlay[3:]
     error = ((overlay[:3] - cache.pictures[0].float()).abs() * alpha).sum() / (3 * alpha.sum()).clamp_min(1e-6)
     return bool(error < TOLERANCE)
@@ -104,7 +104,7 @@ def connected_parts(overlay: Tensor) -> list[Tensor]:
 
 
 class Template(NamedTuple):
-    """One part of a pattern and the keys it is found by."""
+    """One part of a pattern, and the keys to search for it."""
 
     overlay: Tensor  # (4, H, W)
     corner: tuple[int, int]  # left and top cell of its keys

@@ -1,5 +1,5 @@
-"""What a call of `kyara rewrite` has to do, checked before any work: the rules that are kept, added or removed as they
-are, and the edits that are learned."""
+"""The plan of a call of `kyara rewrite`, validated before any computation: the rules to keep, add or remove, and the
+edits to learn."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def find_projector(name: str | None, found: Checkpoint, model: str, device: torc
         raise ValueError(f"--projector {name}: not a projector; {hint}")
     generator = network.config.generator
     if generator.hash != root_of(found):
-        raise ValueError(f"--projector {name}: projects to features of {generator.checkpoint}, not of {model}; {hint}")
+        raise ValueError(f"--projector {name}: was trained for {generator.checkpoint}, not for {model}; {hint}")
     return network.requires_grad_(False)
 
 

@@ -100,10 +100,10 @@ def rewrite(
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> RewriteResult:
-    """Change what a generator has learned with a few pasted examples, and write a new Checkpoint.
+    """Edit the weights of a generator with a few edited examples, and write a new Checkpoint.
 
     Args:
-        model: What is rewritten: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
+        model: The model: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
         edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
             of its folder `edits`. Rules add up. Without any, --strength and --undo change the rules of the model.
         projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime has a built-in one.
@@ -113,12 +113,12 @@ def rewrite(
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
         layers: Layers of a nonlinear memory; by default 3, or fewer in a small network.
-        p: Weight of the old values.
-        q: Weight of the new values.
+        p: Weight of the loss outside the pattern, which preserves the old values.
+        q: Weight of the loss inside the pattern, which teaches the new values.
         steps: Training steps of a nonlinear memory.
         extra_images: Random pictures in which the masked place is searched, and which are trained on too; 0 trains on
             the examples alone.
-        rank: Rank of the change of a linear memory.
+        rank: Rank of the weight update of a linear memory.
         preview: Also write preview.html: the same pictures before and after.
     """
     options, start = locals(), time.perf_counter()

@@ -1,1 +1,1 @@
-"""A dataset becomes a network: the one loop and what it needs."""
+"""Training: the training loop and its components."""

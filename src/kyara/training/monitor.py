@@ -1,4 +1,4 @@
-"""Notices a run that has gone wrong without a NaN."""
+"""Detects failed training runs that produce no NaN."""
 
 from __future__ import annotations
 

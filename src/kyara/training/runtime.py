@@ -1,4 +1,4 @@
-"""Device, precision and compilation: what PyTorch is set to, in one place."""
+"""Device, precision and compilation settings of PyTorch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16, rather than emulating it."""
+    """Whether the device supports bfloat16 natively, without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
