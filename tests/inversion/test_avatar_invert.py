@@ -338,7 +338,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(
         ({"model": ""}, "MODEL"),
         ({"pictures": "nowhere"}, "PICTURES nowhere"),
         ({"out": ""}, "--out"),
-        ({"model": "builtin:distortion"}, "generator with styles"),
+        ({"model": "builtin:distortion"}, "not a style-based generator"),
     ],
 )
 def test_invert_refuses_nonsense(

@@ -36,12 +36,12 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TRAINED = [
-    ("acgan", "channels=8,lr=2e-3", 3),
-    ("cgan", "channels=8,lr=2e-3", 5),
-    ("dcgan", "channels=8,lr=2e-3", 7),
-    ("dcgan", "channels=8,lr=2e-3,label_weight=1", 2),
-    ("mlp", "lr=2e-3", 6),
-    ("stylegan2", "lr=0.01,path_weight=0,r1_every=16", 4),
+    ("acgan", "network.channels=8,optimizer.lr=2e-3", 3),
+    ("cgan", "network.channels=8,optimizer.lr=2e-3", 5),
+    ("dcgan", "network.channels=8,optimizer.lr=2e-3", 7),
+    ("dcgan", "network.channels=8,optimizer.lr=2e-3,losses.label_weight=1", 2),
+    ("mlp", "optimizer.lr=2e-3", 6),
+    ("stylegan2", "optimizer.lr=0.01,losses.path_weight=0,losses.r1_interval=16", 4),
 ]
 """What is set, and for how many thousand pictures it is trained."""
 
