@@ -36,8 +36,7 @@ from kyara.files.workers import process_map
 
 T = TypeVar("T")
 
-ABOUT_THE_FILE = frozenset({"file_name", "source"})
-"""Metadata columns with the location or origin of a picture. They are not attributes."""
+ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
 """Files that Kyara writes next to pictures. They are not reported as ignored."""
@@ -50,16 +49,14 @@ class Dataset:
 
     path: Path
     files: Files = dataclasses.field(repr=False)
-    names: list[str] = dataclasses.field(repr=False)
-    """File names of the pictures, relative to `path`, with forward slashes."""
+    names: list[str] = dataclasses.field(repr=False)  # Of the pictures, relative to `path`, with forward slashes
     attributes: dict[str, list[str]] = dataclasses.field(default_factory=dict, repr=False)
     """Attribute -> one value per picture, "" if unknown."""
     ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
     """(name, reason) of the files that were skipped. Damaged pictures are only detected when decoded."""
     base: str = ""  # The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it.
     metadata: str | None = None  # Name of the metadata file that was read
-    point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)
-    """The column `points` as text; empty if there is none."""
+    point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `points`; may be empty
 
     def __len__(self) -> int:
         return len(self.names)
