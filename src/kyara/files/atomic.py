@@ -55,8 +55,7 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def _explained(path: Path, code: int, reason: str) -> str:
-    full = code in FULL
-    hint = "free some space, or choose a folder on another disk" if full else "check the permissions"
+    hint = "free some space, or choose a folder on another disk" if code in FULL else "check the permissions"
     return f"{path}: cannot be written ({reason}); {hint}"
 
 

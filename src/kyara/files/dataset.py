@@ -31,7 +31,6 @@ from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import PAGE, SHEET, TABLE
 from kyara.files.metadata import READERS, Row
-from kyara.files.pictures import MAX_BYTES, SUFFIXES
 from kyara.files.workers import process_map
 
 T = TypeVar("T")
@@ -169,8 +168,8 @@ class Dataset:
     def text(self, file: str) -> str:
         """Contents of a text file in `base`. Raises DatasetError if it is not UTF-8 or too large."""
         name = self.base + file
-        if self.files.sizes[name] > MAX_BYTES:
-            raise DatasetError(f"{self.path / name}: larger than {MAX_BYTES >> 20} MiB")
+        if self.files.sizes[name] > pictures.MAX_BYTES:
+            raise DatasetError(f"{self.path / name}: larger than {pictures.MAX_BYTES >> 20} MiB")
         try:
             return self.files.read(name).decode("utf-8-sig")
         except PictureError as error:
@@ -218,7 +217,7 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
     for name in sorted(files.sizes):
         if reason := _not_a_picture(name.removeprefix(base), f"{base}{TABLE}" in files.sizes):
             dataset.ignored.append((name, reason))
-        elif PurePosixPath(name).suffix.lower() in SUFFIXES:
+        elif PurePosixPath(name).suffix.lower() in pictures.SUFFIXES:
             dataset.names.append(name)
     if metadata is not None:
         dataset._read_metadata()
@@ -261,7 +260,7 @@ def _join(parts: Sequence[Dataset]) -> Dataset:
 def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:
     if not dataset.names:
         why = "".join(f"; {name}: {reason}" for name, reason in dataset.ignored[:3])
-        endings = ", ".join(sorted(SUFFIXES))
+        endings = ", ".join(sorted(pictures.SUFFIXES))
         raise DatasetError(f"{path or dataset.path}: contains no pictures (files that end in {endings}){why}")
     return dataset
 
@@ -279,7 +278,7 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
         return "an archive inside a folder; run prepare on it separately"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
-    if suffix in SUFFIXES or name in NOT_PICTURES:
+    if suffix in pictures.SUFFIXES or name in NOT_PICTURES:
         return None
     return formats.by_name(name) or "not a picture, by its suffix"
 

@@ -139,8 +139,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     with contextlib.suppress(Exception):  # broken EXIF is ignored; the pixels are fine
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith(("I", "F")):
-        grey = _to_8_bits(np.asarray(picture))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.repeat(_to_8_bits(np.asarray(picture))[:, :, None], 3, axis=2)
     if picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return np.array(ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))

@@ -50,11 +50,9 @@ class Pictures:
         one = len(sources) == 1 and is_picture(sources[0])
         self._mask = mask  # a file, or the folder of `_masks`
         self._masks: dict[str, Path] | None = None
-        if mask is None:
-            return
-        if one and mask.is_dir():
+        if mask and one and mask.is_dir():
             raise ValueError(f"--mask {mask}: is a folder, but {sources[0]} is one picture; give one mask")
-        if not one:
+        if mask and not one:
             if not mask.is_dir():
                 raise ValueError(f"--mask {mask}: is one mask for several pictures; give a folder with one for each")
             self._masks = {path.stem: path for path in sorted(mask.glob("*"), reverse=True)}

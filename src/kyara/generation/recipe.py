@@ -71,8 +71,7 @@ class Recipe:
 
 def read_like(path: Path) -> Recipe:
     """The recipe in the PNG at `path`. Raises ValueError if it has no valid recipe."""
-    recipe = read_recipe(path)
-    if recipe is None:
+    if (recipe := read_recipe(path)) is None:
         raise ValueError(f"--like {path}: has no recipe; only unmodified PNG files written by Kyara have one")
     shot: Shot | None = None
     match recipe:

@@ -185,8 +185,7 @@ def _opened(pictures: Pictures | None) -> Iterator[Picture]:
     waiting = iter(pictures or ())
     if pictures is None or len(pictures) > 1:
         return waiting
-    first = list(itertools.islice(waiting, 1))
-    if not first:
+    if not (first := list(itertools.islice(waiting, 1))):
         raise PictureError(pictures.left_out[0][1])
     return itertools.chain(first, waiting)
 

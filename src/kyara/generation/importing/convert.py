@@ -129,8 +129,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
     """The mean w (w_dim,) of the mapping network in `weights`."""
     mapping, prefix = MappingNet(config), "g_ema.mapping.layers."
     mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    w: Tensor = mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
-    return w.mean(0)
+    return mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64)).mean(0)
 
 
 @torch.no_grad()
