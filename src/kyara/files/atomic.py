@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Error numbers of a full disk, an exhausted quota and an exceeded file size limit."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, exceeded file size limit
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """Messages of safetensors and torch for a failed write."""
 
@@ -49,16 +48,14 @@ def write_errors(path: Path) -> Iterator[None]:
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:
-        found = re.search(_FULL_ELSEWHERE, str(error))
-        if not found:
+        if not (found := re.search(_FULL_ELSEWHERE, str(error))):
             raise
         code = int(found[1] or errno.ENOSPC)
         raise OSError(_explained(path, code, os.strerror(code))) from error
 
 
 def _explained(path: Path, code: int, reason: str) -> str:
-    full = code in FULL
-    hint = "free some space, or choose a folder on another disk" if full else "check the permissions"
+    hint = "free some space, or choose a folder on another disk" if code in FULL else "check the permissions"
     return f"{path}: cannot be written ({reason}); {hint}"
 
 

@@ -114,10 +114,9 @@ def write(
 def load_training(path: Path) -> dict[str, Any]:
     """The training state to resume from. Only tensors and plain containers are loaded."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}). The weights are intact: continue from them in "
             f"another folder with --init {path.parent} --out NEW"
         ) from error
-    return state

@@ -31,13 +31,11 @@ from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import PAGE, SHEET, TABLE
 from kyara.files.metadata import READERS, Row
-from kyara.files.pictures import MAX_BYTES, SUFFIXES
 from kyara.files.workers import process_map
 
 T = TypeVar("T")
 
-ABOUT_THE_FILE = frozenset({"file_name", "source"})
-"""Metadata columns with the location or origin of a picture. They are not attributes."""
+ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
 """Files that Kyara writes next to pictures. They are not reported as ignored."""
@@ -50,16 +48,14 @@ class Dataset:
 
     path: Path
     files: Files = dataclasses.field(repr=False)
-    names: list[str] = dataclasses.field(repr=False)
-    """File names of the pictures, relative to `path`, with forward slashes."""
+    names: list[str] = dataclasses.field(repr=False)  # Of the pictures, relative to `path`, with forward slashes
     attributes: dict[str, list[str]] = dataclasses.field(default_factory=dict, repr=False)
     """Attribute -> one value per picture, "" if unknown."""
     ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
     """(name, reason) of the files that were skipped. Damaged pictures are only detected when decoded."""
     base: str = ""  # The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it.
     metadata: str | None = None  # Name of the metadata file that was read
-    point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)
-    """The column `points` as text; empty if there is none."""
+    point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `points`; may be empty
 
     def __len__(self) -> int:
         return len(self.names)
@@ -172,8 +168,8 @@ class Dataset:
     def text(self, file: str) -> str:
         """Contents of a text file in `base`. Raises DatasetError if it is not UTF-8 or too large."""
         name = self.base + file
-        if self.files.sizes[name] > MAX_BYTES:
-            raise DatasetError(f"{self.path / name}: larger than {MAX_BYTES >> 20} MiB")
+        if self.files.sizes[name] > pictures.MAX_BYTES:
+            raise DatasetError(f"{self.path / name}: larger than {pictures.MAX_BYTES >> 20} MiB")
         try:
             return self.files.read(name).decode("utf-8-sig")
         except PictureError as error:
@@ -221,7 +217,7 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
     for name in sorted(files.sizes):
         if reason := _not_a_picture(name.removeprefix(base), f"{base}{TABLE}" in files.sizes):
             dataset.ignored.append((name, reason))
-        elif PurePosixPath(name).suffix.lower() in SUFFIXES:
+        elif PurePosixPath(name).suffix.lower() in pictures.SUFFIXES:
             dataset.names.append(name)
     if metadata is not None:
         dataset._read_metadata()
@@ -264,7 +260,7 @@ def _join(parts: Sequence[Dataset]) -> Dataset:
 def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:
     if not dataset.names:
         why = "".join(f"; {name}: {reason}" for name, reason in dataset.ignored[:3])
-        endings = ", ".join(sorted(SUFFIXES))
+        endings = ", ".join(sorted(pictures.SUFFIXES))
         raise DatasetError(f"{path or dataset.path}: contains no pictures (files that end in {endings}){why}")
     return dataset
 
@@ -282,7 +278,7 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
         return "an archive inside a folder; run prepare on it separately"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
-    if suffix in SUFFIXES or name in NOT_PICTURES:
+    if suffix in pictures.SUFFIXES or name in NOT_PICTURES:
         return None
     return formats.by_name(name) or "not a picture, by its suffix"
 

@@ -16,7 +16,6 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from kyara.files.atomic import check_free, free_folder, write_atomic, write_errors
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
+from kyara.files.metadata import csv_text
 from kyara.files.pictures import decode, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 
@@ -76,9 +76,7 @@ class GalleryWriter:
     def __enter__(self) -> GalleryWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._table.close()
 
     def __len__(self) -> int:
@@ -150,15 +148,8 @@ class GalleryWriter:
         shown = [self.path / row["file_name"] for row in first]
         if shown:
             self._write(SHEET, sheet(shown[:ON_SHEET]) if sheet else self._sheet(order[:ON_SHEET], shown))
-        html = page(
-            self.path.resolve().name,
-            first,
-            len(order),
-            about=about,
-            command=command,
-            aspect=_aspect(shown[0]) if shown else 1.0,
-            films=films,
-        )
+        title, aspect = self.path.resolve().name, _aspect(shown[0]) if shown else 1.0
+        html = page(title, first, len(order), about=about, command=command, aspect=aspect, films=films)
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         return first
 
@@ -181,9 +172,7 @@ class GalleryWriter:
 
 
 def _line(cells: Iterable[str]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return csv_text([cells]).encode("utf-8", "surrogateescape")
 
 
 def _aspect(png: Path) -> float:

@@ -139,13 +139,10 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     with contextlib.suppress(Exception):  # broken EXIF is ignored; the pixels are fine
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith(("I", "F")):
-        grey = _to_8_bits(np.asarray(picture))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.repeat(_to_8_bits(np.asarray(picture))[:, :, None], 3, axis=2)
     if picture.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
-        assert converted is not None
-        return np.array(converted)
+        return np.array(ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))
     if picture.has_transparency_data:
         rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         canvas = Image.new("RGB", rgba.size, WHITE)
@@ -239,8 +236,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Parses "96" (a square) or HEIGHTxWIDTH, such as "512x256", to (width, height) in pixels."""
     match = re.fullmatch(r"\s*([0-9]{1,5})\s*(?:[x×]\s*([0-9]{1,5})\s*)?", str(text), re.I)
     if match:
-        height = int(match[1])
-        width = int(match[2]) if match[2] else height
+        height, width = int(match[1]), int(match[2] or match[1])
         if 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE:
             return width, height
     hint = f"give one number for a square (96) or HEIGHTxWIDTH (512x256), each from 1 to {MAX_SIDE}"
@@ -283,8 +279,7 @@ def sheet(pictures: Sequence[np.ndarray] | np.ndarray, columns: int | None = Non
         raise ValueError("a sheet needs at least one picture")
     columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    height = max(p.shape[0] for p in pictures) + margin
-    width = max(p.shape[1] for p in pictures) + margin
+    height, width = (max(p.shape[side] for p in pictures) + margin for side in (0, 1))
     canvas = np.full((rows * height + margin, columns * width + margin, 3), 255, dtype=np.uint8)
     for i, picture in enumerate(pictures):
         y, x = margin + i // columns * height, margin + i % columns * width
@@ -319,5 +314,4 @@ def quantise(pictures: Tensor) -> Tensor:
 
 def to_uint8(pictures: Tensor) -> np.ndarray:
     """`quantise` as an array: the inverse of `to_float`."""
-    array: np.ndarray = quantise(pictures).cpu().numpy()
-    return array
+    return quantise(pictures).cpu().numpy()

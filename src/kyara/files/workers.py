@@ -138,9 +138,8 @@ def batches(
     `failed`. At most two batches are prefetched, so memory does not grow with the number of items."""
     numbers: list[int] = []
     results: list[T] = []
-    for item, result in tqdm(
-        thread_map(function, items, workers, 2 * batch), total=len(items), unit="picture", disable=None
-    ):
+    made = thread_map(function, items, workers, 2 * batch)
+    for item, result in tqdm(made, total=len(items), unit="picture", disable=None):
         if isinstance(result, Exception):
             failed[item] = result
             continue

@@ -32,7 +32,10 @@ def rewrite(source: Path, target: Path, contents: Mapping[str, bytes]) -> None:
             if entry.filename.replace("\\", "/") not in contents:
                 break
             end = entry.header_offset
-        _copy(old, new, end)
+        old.seek(0)
+        while end > 0 and (piece := old.read(min(CHUNK, end))):
+            new.write(piece)
+            end -= len(piece)
         kept += _append(new, contents)
         _finish(new, kept, archive.comment)
 
@@ -48,14 +51,6 @@ def _directory(file: BinaryIO, archive: zipfile.ZipFile) -> Iterator[bytes]:
         if offset not in (LARGE, entry.header_offset):
             raise DatasetError(f"{archive.filename}: there is data before the .zip; pack it again")
         yield fixed + file.read(sum(struct.unpack("<3H", fixed[28:34])))
-
-
-def _copy(old: BinaryIO, new: BinaryIO, length: int) -> None:
-    """Copies the first `length` bytes."""
-    old.seek(0)
-    while length > 0 and (piece := old.read(min(CHUNK, length))):
-        new.write(piece)
-        length -= len(piece)
 
 
 def _append(file: BinaryIO, contents: Mapping[str, bytes]) -> list[bytes]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +29,7 @@ LONGEST = 10_000  # Maximum number of frames of an interpolation: the animation 
 TRIES = 10  # Maximum number of pictures generated for each requested one with --confirm
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class GenerateResult(verbs.Result):
     """Result of `generate`."""
 
@@ -48,14 +47,13 @@ class GenerateResult(verbs.Result):
     like: Path | None = None
     identical: bool | None = None
     """Whether the picture equals that of --like in every pixel; None without --like, or if --where changes it."""
-    best: list[dict[str, str]] = field(default_factory=list)  # The first row of the table
+    best: list[dict[str, str]] = dataclasses.field(default_factory=list)  # The first row of the table
     dry_run: bool = False
 
     def __str__(self) -> str:
         if self.dry_run:
             return f"would generate {counted(self.pictures, 'picture')} with {printable(self.model)} in {self.out}"
-        made = f"{self.kept:,} of {counted(self.pictures, 'picture')} by {printable(self.model)}"
-        lines = [f"{self.out}: {made}"]
+        lines = [f"{self.out}: {self.kept:,} of {counted(self.pictures, 'picture')} by {printable(self.model)}"]
         if self.confirm is not None and self.confirmed is not None:
             wanted = ", ".join(f"{name} {value}" for name, value in self.labels.items())
             fewer = f", fewer than the {self.pictures:,} wanted" if self.confirmed < self.pictures else ""
@@ -68,7 +66,7 @@ class GenerateResult(verbs.Result):
         return "\n".join([*lines, f"look at {self.out / PAGE}"])
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """The pictures to generate, planned without loading the networks."""
 

@@ -48,17 +48,14 @@ class Pictures:
         self.left_out: list[tuple[str, str]] = []
         self._entries = [entry for source in sources for entry in _entries(source, alone=len(sources) == 1)]
         one = len(sources) == 1 and is_picture(sources[0])
-        self._mask = mask if one else None
+        self._mask = mask  # a file, or the folder of `_masks`
         self._masks: dict[str, Path] | None = None
-        if mask is None:
-            return
-        if one and mask.is_dir():
+        if mask and one and mask.is_dir():
             raise ValueError(f"--mask {mask}: is a folder, but {sources[0]} is one picture; give one mask")
-        if not one:
+        if mask and not one:
             if not mask.is_dir():
                 raise ValueError(f"--mask {mask}: is one mask for several pictures; give a folder with one for each")
             self._masks = {path.stem: path for path in sorted(mask.glob("*"), reverse=True)}
-            self._folder = mask
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,7 +91,7 @@ class Pictures:
         if self._masks is None:
             return self._mask
         if entry.stem not in self._masks:
-            raise ValueError(f"{self._folder}: contains no mask named {entry.stem}")
+            raise ValueError(f"{self._mask}: contains no mask named {entry.stem}")
         return self._masks[entry.stem]
 
 

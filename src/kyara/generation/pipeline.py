@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
@@ -23,7 +22,7 @@ from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Made:
     """A generated picture."""
 
@@ -33,7 +32,7 @@ class Made:
     confirmed: bool  # Whether the picture shows the attributes; True without a judge
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """Generates and scores pictures, without writing anything."""
 
@@ -96,5 +95,4 @@ def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torc
         raise ValueError(f"--like {recipe.source}: {error}") from error
     if not wanted:
         return generator, recipe
-    shot = {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
-    return generator, dataclasses.replace(recipe, shot=shot)
+    return generator, dataclasses.replace(recipe, shot={"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ BUILTIN = "builtin:anime"
 LARGEST = 100  # Upper bound of a layer index; no generator has more layers
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Blend:
     """The blend of a model with its parent; see `styles.blend`."""
 
@@ -27,7 +26,7 @@ class Blend:
     width: float
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """The recipe read from a picture."""
 
@@ -51,8 +50,7 @@ class Recipe:
 
     def with_labels(self, labels: Mapping[str, str]) -> Recipe:
         """The same recipe with these labels changed, and all others kept."""
-        changed = {**self.shot, "labels": {**self.shot["labels"], **labels}}
-        return dataclasses.replace(self, shot=changed)
+        return dataclasses.replace(self, shot={**self.shot, "labels": {**self.shot["labels"], **labels}})
 
     def _check(self, name: str, wanted: str, *, given: bool) -> str:
         from kyara.files import checkpoint  # imports torch
@@ -73,8 +71,7 @@ class Recipe:
 
 def read_like(path: Path) -> Recipe:
     """The recipe in the PNG at `path`. Raises ValueError if it has no valid recipe."""
-    recipe = read_recipe(path)
-    if recipe is None:
+    if (recipe := read_recipe(path)) is None:
         raise ValueError(f"--like {path}: has no recipe; only unmodified PNG files written by Kyara have one")
     shot: Shot | None = None
     match recipe:
@@ -91,8 +88,8 @@ def read_like(path: Path) -> Recipe:
             "checkpoint": str(made_by),
             "truncation": float() | int() as truncation,
             "mirror": bool(mirror),
-            "labels": labels,
-        } if shot and _is_labels(labels) and abs(truncation) <= 2:
+            "labels": dict(labels),
+        } if shot and all(isinstance(value, str) and value for value in labels.values()) and abs(truncation) <= 2:
             return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, _blend(path, recipe))
     raise ValueError(f"--like {path}: its recipe is not supported by this version of Kyara")
 
@@ -109,7 +106,3 @@ def _blend(path: Path, recipe: Mapping[str, Any]) -> Blend | None:
         } if 0 <= width <= LARGEST and 0 <= position <= LARGEST:
             return Blend(parent, made_by, position, width)
     raise ValueError(f"--like {path}: the blend in its recipe is not supported by this version of Kyara")
-
-
-def _is_labels(labels: Any) -> bool:
-    return isinstance(labels, dict) and all(isinstance(value, str) and value for value in labels.values())

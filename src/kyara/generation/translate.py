@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,11 +27,10 @@ if TYPE_CHECKING:
 STILLS = 64  # Maximum number of frames of a film shown on the page, one per second
 MOST_STYLES = 10_000
 
-Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]
-"""Picture -> (name of the style, translation (H, W, 3) uint8) for each style."""
+Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]  # (style's name, translation (H, W, 3) uint8) per style
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class TranslateResult(verbs.Result):
     """Result of `translate`."""
 
@@ -115,14 +113,9 @@ def translate(
             raise PictureError(f"nothing could be translated ({reasons})")
         names = [name for name, *_ in written]
         gallery.finish(command=command, about=f"by {model}", films=names)
-    return dataclasses.replace(
-        result,
-        made=len(gallery),
-        films=names,
-        frames=sum(count for _, count, _ in written),
-        left_out=left_out,
-        warnings=[warning for *_, warnings in written for warning in warnings],
-    )
+    frames, warnings = sum(count for _, count, _ in written), [one for *_, several in written for one in several]
+    result = dataclasses.replace(result, made=len(gallery), films=names, frames=frames)
+    return dataclasses.replace(result, left_out=left_out, warnings=warnings)
 
 
 def is_film(path: Path) -> bool:
@@ -192,8 +185,7 @@ def _opened(pictures: Pictures | None) -> Iterator[Picture]:
     waiting = iter(pictures or ())
     if pictures is None or len(pictures) > 1:
         return waiting
-    first = list(itertools.islice(waiting, 1))
-    if not first:
+    if not (first := list(itertools.islice(waiting, 1))):
         raise PictureError(pictures.left_out[0][1])
     return itertools.chain(first, waiting)
 

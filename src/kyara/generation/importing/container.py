@@ -14,9 +14,7 @@ from kyara.files.names import printable
 from kyara.generation.importing.unpickle import LEGACY, read_legacy, read_pickle
 from kyara.generation.importing.values import ForeignError, Storage, storage_of
 
-LARGEST = 2 << 30
-"""Maximum file size in bytes. A network for 1024 x 1024 pixels with discriminator has 0.4 GB, and 0.9 GB with the
-state of the optimisers."""
+LARGEST = 2 << 30  # Maximum file size in bytes. For 1024 pixels, both networks have 0.4 GB, with optimisers 0.9 GB
 LARGEST_INDEX = 16 << 20  # Maximum size in bytes of the directory of a .zip, and of the pickle in it
 CHUNK = 1 << 20
 

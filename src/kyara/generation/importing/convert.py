@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kyara.generation.importing import nvidia, rosinality
-from kyara.generation.importing.layout import SUPPORTED, Layout, Names, Network, listed, named, shown
+from kyara.generation.importing.layout import SUPPORTED, Layout, Network, listed, named, shown
 from kyara.generation.importing.values import ForeignError, LazyTensor
 from kyara.models import stored
 from kyara.models.base import latents
@@ -53,8 +53,11 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
     tensors = [*generator.tensors.values(), *(discriminator.tensors.values() if discriminator else ())]
     if sum(tensor.nbytes for tensor in tensors) > size:
         raise ForeignError("damaged: its tensors declare more data than the file contains")
-    shapes = _shapes(config)
-    plan = _matched(_names(layout, config, generator), generator, shapes, layout.filter_gain)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in stored(Model(config)).items()}
+    # The mean style may be missing, since it can be computed.
+    names = (pair for pair in layout.generator(config) if pair[0] != MEAN_STYLE or pair[1] in generator.tensors)
+    plan = _matched(names, generator, shapes, layout.filter_gain)
     if discriminator is not None:
         plan |= _matched(layout.discriminator(config), discriminator, shapes, 1.0)
     weights = {name: _load(name, tensor, shapes[name]) for name, tensor in plan.items()}
@@ -68,7 +71,9 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
     if limit < math.inf and (largest := largest_activation(config, weights)) >= limit:
         notes.append(f"activations reach {largest:.0f} and are not clamped to {limit:g}: pictures may differ")
     if discriminator is None:
-        weights |= _fresh_discriminator(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same file gives the same Checkpoint
+            weights |= {f"d.{name}": tensor for name, tensor in Discriminator(config).state_dict().items()}
         notes.append("the discriminator is newly initialised")
     used = {layout.keys[0], *layout.extra, *([layout.keys[1]] if discriminator else [])}
     if left := [key for key in value if key not in used]:
@@ -86,19 +91,6 @@ def _layout(value: Any) -> Layout:
         if layout.keys[0] in value:
             return layout
     raise ForeignError(f"contains neither G_ema (NVIDIA) nor g_ema (rosinality), but {listed(value)}")
-
-
-def _names(layout: Layout, config: Config, generator: Network) -> Names:
-    """The generator's names, without the mean style if it is missing, since it can be computed."""
-    for ours, theirs in layout.generator(config):
-        if ours != MEAN_STYLE or theirs in generator.tensors:
-            yield ours, theirs
-
-
-def _shapes(config: Config) -> dict[str, torch.Size]:
-    """The shapes of the tensors in a Checkpoint with this Config."""
-    with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in stored(Model(config)).items()}
 
 
 def _matched(
@@ -137,8 +129,7 @@ def mean_style(config: Config, weights: Mapping[str, Tensor]) -> Tensor:
     """The mean w (w_dim,) of the mapping network in `weights`."""
     mapping, prefix = MappingNet(config), "g_ema.mapping.layers."
     mapping.layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    w: Tensor = mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64))
-    return w.mean(0)
+    return mapping(latents(range(STYLES), config.network.z_dim), torch.empty(STYLES, 0, dtype=torch.int64)).mean(0)
 
 
 @torch.no_grad()
@@ -152,10 +143,3 @@ def largest_activation(config: Config, weights: Mapping[str, Tensor]) -> float:
     ws = generator.mapped(latents(range(LOOKED_AT), config.network.z_dim), torch.empty(LOOKED_AT, 0, dtype=torch.int64))
     generator.synthesis(ws, noise=False)
     return max(largest)
-
-
-def _fresh_discriminator(config: Config) -> dict[str, Tensor]:
-    """A newly initialised discriminator; deterministic."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return {f"d.{name}": tensor for name, tensor in Discriminator(config).state_dict().items()}

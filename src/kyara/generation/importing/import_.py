@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
     from kyara.models.stylegan2 import Config
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ImportResult(Result):
     """The Checkpoint that `import_` wrote."""
 
     out: Path
-    source: Mapping[str, Any]
-    """The file's name and SHA-256, the program that wrote it, and notes on what differs from the file."""
+    source: Mapping[str, Any]  # The file's name and SHA-256, the program that wrote it, and notes on what differs
     license: str
     config: Mapping[str, Any]
     size: str  # Size of the pictures, such as 256 x 256
@@ -37,11 +35,9 @@ class ImportResult(Result):
     def __str__(self) -> str:
         did = "would write" if self.dry_run else "wrote"
         lines = [f"{did} {self.out}: a StyleGAN2 for {self.size} pixels, from {self.source['program']}"]
-        lines += [f"  {note}" for note in self.source["notes"]]
-        lines += [f"  license: {self.license}"]
+        lines += [*(f"  {note}" for note in self.source["notes"]), f"  license: {self.license}"]
         lines += [f"generate faces with: kyara generate {self.out} --rank none"]
-        lines += [f"fine-tune with: kyara train stylegan2 DATA --init {self.out}"]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"fine-tune with: kyara train stylegan2 DATA --init {self.out}"])
 
 
 @checked

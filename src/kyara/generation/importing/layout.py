@@ -21,8 +21,7 @@ class Network:
 
     label: str  # Its name in the file
     tensors: dict[str, LazyTensor]  # Its tensors by name
-    modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)
-    """Its modules by name, if the file contains them."""
+    modules: dict[str, ForeignObject] = dataclasses.field(default_factory=dict)  # By name, if the file contains them
 
 
 Names = Iterator[tuple[str, str]]  # Our name of a tensor, and theirs
@@ -35,15 +34,12 @@ class Layout:
     program: str
     keys: tuple[str, str]  # Keys of the EMA generator and the discriminator
     extra: tuple[str, ...]  # Keys of generator tensors that are stored outside of the generator
-    network: Callable[[str, Any], Network]
-    """(label, value under a key) -> Network. Raises ForeignError if the value is not a network."""
-    config: Callable[[Network, Network | None], Config]
-    """(generator, discriminator) -> our Config. Raises ForeignError if it is not supported."""
+    network: Callable[[str, Any], Network]  # (label, value under a key); raises ForeignError if it is not a network
+    config: Callable[[Network, Network | None], Config]  # Of generator, discriminator; raises ForeignError likewise
     generator: Callable[[Config], Names]
     discriminator: Callable[[Config], Names]
     filter_gain: float  # Sum of the generator's filters
-    limit: Callable[[Network], float]
-    """The absolute value to which a network clamps activations; infinite if it does not."""
+    limit: Callable[[Network], float]  # The absolute value to which it clamps activations; infinite if it does not
 
 
 def named(label: str, tensors: Mapping[Any, Any]) -> dict[str, LazyTensor]:

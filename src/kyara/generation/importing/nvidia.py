@@ -7,18 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from kyara.generation.importing.layout import (
-    LONGEST,
-    SUPPORTED,
-    Layout,
-    Names,
-    Network,
-    config_of,
-    named,
-    pair,
-    shape_of,
-    shown,
-)
+from kyara.generation.importing import layout
+from kyara.generation.importing.layout import LONGEST, SUPPORTED, Layout, Names, Network, named, pair, shown
 from kyara.generation.importing.values import ForeignError, ForeignObject
 from kyara.models.stylegan2 import Config
 from kyara.nn.layers import ACTIVATION
@@ -28,7 +18,7 @@ LEAST_CLAMP = 256
 """Networks trained in half precision clamp activations to this range, ten times the usual maximum (Karras et al. 2020,
 "Training generative adversarial networks with limited data", on mixed precision). Kyara does not clamp: networks with a
 narrower range are rejected, and conversion checks whether activations reach this one."""
-CLASSES: dict[str, dict[str, Any]] = {
+CLASSES: dict[str, dict[str, Any]] = {  # Class name -> required values of attributes
     "Generator": {"c_dim": 0, "img_channels": 3},
     "MappingNetwork": {"c_dim": 0},
     "SynthesisNetwork": {"img_channels": 3},
@@ -42,7 +32,6 @@ CLASSES: dict[str, dict[str, Any]] = {
     "DiscriminatorEpilogue": {"architecture": "resnet", "cmap_dim": 0},
     "MinibatchStdLayer": {"num_channels": 1},
 }
-"""Class name -> required values of attributes."""
 
 
 def network(label: str, value: Any) -> Network:
@@ -99,9 +88,8 @@ def config(generator: Network, discriminator: Network | None) -> Config:
         more["mbstd_group_size"] = group
     layers = sum(name.startswith("mapping.fc") for name in generator.modules)
     sizes = sum(name.startswith("synthesis.b") and name.count(".") == 1 for name in generator.modules)
-    convs = [f"synthesis.b{4 << i}.conv1.weight" for i in range(min(sizes, 32))]
-    channels = [shape_of(generator, conv, 4)[0] for conv in convs]
-    return config_of(generator, channels, "mapping.fc0.weight", layers, **more)
+    channels = [layout.shape_of(generator, f"synthesis.b{4 << i}.conv1.weight", 4)[0] for i in range(min(sizes, 32))]
+    return layout.config_of(generator, channels, "mapping.fc0.weight", layers, **more)
 
 
 def _check(network: Network, kind: str, mapping_lr: float = 1.0) -> None:

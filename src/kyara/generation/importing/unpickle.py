@@ -14,20 +14,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from kyara.files.names import printable
-from kyara.generation.importing.values import (
-    DTYPES,
-    DType,
-    ForeignError,
-    ForeignObject,
-    Name,
-    Storage,
-    persistent_object,
-    scalar,
-    storage_of,
-    table,
-    tensor,
-    text,
-)
+from kyara.generation.importing import values
+from kyara.generation.importing.values import DTYPES, DType, ForeignError, ForeignObject, Name, Storage, table, text
 
 MOST_STEPS = 300_000
 """Maximum number of opcodes, each of which may take some hundred bytes of memory. NVIDIA's snapshots have 30,000."""
@@ -45,9 +33,8 @@ def read_pickle(file: BinaryIO, persistent: Callable[[Any], Any] | None = None) 
     except ForeignError:
         raise
     except Exception as error:  # damaged pickles raise arbitrary exceptions, here or in pickletools
-        raise ForeignError(
-            f"damaged, or not a pickle ({printable(str(error)[:200]) or type(error).__name__})"
-        ) from error
+        why = printable(str(error)[:200]) or type(error).__name__
+        raise ForeignError(f"damaged, or not a pickle ({why})") from error
 
 
 class _Machine:
@@ -56,8 +43,7 @@ class _Machine:
     def __init__(self, persistent: Callable[[Any], Any] | None) -> None:
         self.persistent = persistent
         self.stack: list[Any] = []
-        self.marked: list[list[Any]] = []
-        """The stacks below the marks."""
+        self.marked: list[list[Any]] = []  # The stacks below the marks
         self.memo: dict[int, Any] = {}
 
     def run(self, file: BinaryIO) -> Any:
@@ -96,28 +82,30 @@ class _Machine:
     def tuple_of(self, count: int) -> None:
         self.stack[len(self.stack) - count :] = [tuple(self.stack[len(self.stack) - count :])]
 
-    def extend(self, values: list[Any]) -> None:
+    def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
             raise ForeignError("damaged: appends to a value that is not a list")
-        target.extend(values)
+        target.extend(items)
 
-    def update(self, values: list[Any]) -> None:
+    def update(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict):
             raise ForeignError("damaged: sets an item of a value that is not a dict")
-        target.update(table(zip(values[::2], values[1::2], strict=True)))
+        target.update(table(zip(items[::2], items[1::2], strict=True)))
 
     def remember(self, key: int | None) -> None:
         self.memo[len(self.memo) if key is None else key] = self.stack[-1]
 
+    def recall(self, key: int) -> None:
+        self.stack.append(self.memo[key])
+
     # Opcodes that refer to or call functions.
 
     def name(self, module: str, name: str) -> None:
-        known = (module, name) in MEANINGS or (module == "torch" and name in DTYPES)
         if (module, name) == INNER and self.persistent is not None:
             raise ForeignError("damaged: nested storages")
-        if not known:
+        if (module, name) not in MEANINGS and not (module == "torch" and name in DTYPES):
             if module.startswith("dnnlib.tflib"):
                 raise ForeignError("a TensorFlow network; convert it with legacy.py of NVIDIA's newer programs")
             raise ForeignError(
@@ -136,8 +124,7 @@ class _Machine:
         self.stack.append(meaning(*arguments))
 
     def build(self, _: object) -> None:
-        state = self.stack.pop()
-        target = self.stack[-1]
+        state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, ForeignObject):
             target.state = state
         elif not (isinstance(target, dict) and isinstance(state, dict) and set(state) == {"_metadata"}):
@@ -175,36 +162,28 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "ADDITEMS": lambda m, _: m.extend(m.top()),
     "SETITEM": lambda m, _: m.update([m.stack.pop(-2), m.stack.pop()]),
     "SETITEMS": lambda m, _: m.update(m.top()),
-    "PUT": _Machine.remember,
-    "BINPUT": _Machine.remember,
-    "LONG_BINPUT": _Machine.remember,
-    "MEMOIZE": _Machine.remember,
-    "GET": lambda m, key: m.stack.append(m.memo[key]),
-    "BINGET": lambda m, key: m.stack.append(m.memo[key]),
-    "LONG_BINGET": lambda m, key: m.stack.append(m.memo[key]),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
     "GLOBAL": lambda m, argument: m.name(*argument.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.name(text(m.stack.pop(-2)), text(m.stack.pop())),
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _Machine.call),
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persist,
 }
-
-
 MEANINGS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("collections", "OrderedDict"): table,
     ("dnnlib.util", "EasyDict"): table,
-    ("builtins", "set"): lambda values=(): list(values),
-    ("torch", "Size"): lambda values=(): tuple(values),
+    ("builtins", "set"): lambda items=(): list(items),
+    ("torch", "Size"): lambda items=(): tuple(items),
     ("torch", "device"): lambda *about: ForeignObject("device", about),
-    ("torch._utils", "_rebuild_tensor_v2"): tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): values.tensor,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
     INNER: lambda content: read_storage(content),
-    ("torch_utils.persistence", "_reconstruct_persistent_obj"): persistent_object,
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): values.persistent_object,
     ("argparse", "Namespace"): lambda: ForeignObject("Namespace"),
     ("numpy", "dtype"): lambda code, *_: DType(text(code)),
     ("numpy", "ndarray"): None,
-    **{(f"numpy.{core}.multiarray", "scalar"): scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): values.scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: ForeignObject("ndarray") for core in ("core", "_core")},
 }
 """Allowed global -> its safe replacement; None if it must not be called."""
@@ -226,7 +205,7 @@ def read_legacy(file: BinaryIO) -> Any:
     storages: dict[str, Storage] = {}
 
     def persistent(identifier: Any) -> Storage:
-        storage, key = storage_of(identifier)
+        storage, key = values.storage_of(identifier)
         return storages.setdefault(key, storage)
 
     file.seek(len(LEGACY))
