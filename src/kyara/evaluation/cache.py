@@ -50,8 +50,7 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def identity(dataset: Dataset) -> str:
-    """A cache key for the content of a dataset: its fingerprint, and for a folder, which has no checksums, the
-    modification times of its files."""
+    """A cache key of a dataset: its fingerprint, and for a folder, which has no checksums, its modification times."""
     if dataset.path.is_file():
         return dataset.fingerprint
     changed = [(dataset.path / name).stat().st_mtime_ns for name in dataset.names]

@@ -82,8 +82,7 @@ def line_chart(curves: Sequence[Curve], x_label: str, title: str) -> str:
 
 
 def interval_chart(rows: Sequence[Interval], title: str, note: str) -> str:
-    """A dot with its interval for each row. Names and values are HTML text above each row, so that the browser wraps
-    long labels."""
+    """A dot with its interval for each row. Labels above the rows are HTML, so that the browser wraps long ones."""
     low, high = min(0.0, *(row.low for row in rows)), max(row.high for row in rows)
     high = high if high > low else low + 1
     side, height, middle = 30, 18, 9

@@ -59,8 +59,7 @@ class FeatureExtractor:
         return f"{self.name} {self.hash[:8]}"
 
     def resize(self, picture: np.ndarray, size: Size) -> np.ndarray:
-        """A picture (H, W, 3) uint8 cropped and resized to `size`, at which sets are compared, then to the input
-        size of the network."""
+        """A picture (H, W, 3) uint8 fitted to `size`, at which sets are compared, then to the network's input size."""
         picture = center_crop(picture, *size)
         return picture if self.size is None else center_crop(picture, *self.size)
 

@@ -60,10 +60,7 @@ def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000) -
     if n < 4:
         raise ValueError(f"KID needs at least 4 pictures on each side, not {n}")
     m, random = min(size, n // 2), np.random.RandomState(SEED)
-    values = []
-    for _ in range(subsets):
-        left = a[random.choice(len(a), m, replace=False)]
-        values.append(mmd(left, b[random.choice(len(b), m, replace=False)]))
+    values = [mmd(*(x[random.choice(len(x), m, replace=False)] for x in (a, b))) for _ in range(subsets)]
     return Estimate.around(float(np.mean(values)), float(1.96 * np.std(values) * (m / (n - m)) ** 0.5))
 
 
@@ -110,8 +107,7 @@ def diversity(features: np.ndarray, *, pairs: int = 10_000) -> Estimate:
 
 
 def mean(values: np.ndarray, independent: int | None = None) -> Estimate:
-    """The mean of values (P,) with its normal interval. `independent` is the number of pictures that they come from, if
-    that is smaller."""
+    """The mean of values (P,) with its normal interval. `independent`: their number of pictures, if smaller."""
     n = min(len(values), independent or len(values))
     return Estimate.around(float(np.mean(values)), 1.96 * float(np.std(values)) / n**0.5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from kyara.files.pictures import encode_webp, resize
 
 SIDE = 128  # Maximum length of the longer side of a picture on the page, in pixels
 STRIP = 12  # Number of seeds shown of each model in one row
-STYLE = Path(__file__).with_name("compare.css")
+STYLE, REST, METHOD = (
+    Path(__file__).with_name(name).read_text("utf-8") for name in ("compare.css", "compare.html", "method.txt")
+)
 CURVES = {
     "score/frechet": "Fréchet distance during training, of 512 pictures ↓",
     "score/diversity": "diversity, relative to the real pictures",
@@ -40,21 +42,23 @@ def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]
     real = f"{data['path'].replace(chr(92), '/').rpartition('/')[2]} ({data['count']:,})"
     about = counted(len(measured), "model"), f"{table['draws']} × {table['count']:,} pictures each", f"against {real}"
     curves = [(what, [_curve(m["name"], m["colour"], m, key) for m in models]) for key, what in CURVES.items()]
+    strips = (f'<div class="strip"><p>{_label(m)}</p><div>{_pictures(m, range(STRIP))}</div></div>' for m in measured)
+    method = "".join(f"<p>{escape(line.format(**table))}</p>" for line in METHOD.splitlines())
     body = [
         f'<p class="verdict">{escape(table["verdict"])}</p>',
         _section("Ranking", _ranking(table, measured)) if measured else "",
-        _section("The same seeds", "".join(map(_strip, measured))),
+        _section("The same seeds", "".join(strips)),
         _section("Scores", _matrix(table, measured)) if measured else "",
         _section("Training", _charts(curves)),
         *map(_model, models),
-        _section("How this was measured", _method(table)),
+        _section("How this was measured", method),
     ]
-    return _PAGE.format(
+    return (HEAD + REST).format(
         images="data:",
         title=escape(title),
         about=" · ".join(map(escape, about)),
         command=escape(table["command"]),
-        style=STYLE.read_text(encoding="utf-8"),
+        style=STYLE,
         body="\n".join(filter(None, body)),
     )
 
@@ -130,10 +134,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _strip(model: Table) -> str:
-    return f'<div class="strip"><p>{_label(model)}</p><div>{_pictures(model, range(STRIP))}</div></div>'
-
-
 def _pictures(model: Table, seeds: Iterable[int], scores: Mapping[int, float] | None = None) -> str:
     items = []
     for seed in seeds:
@@ -183,7 +183,8 @@ def _model(model: Table) -> str:
         if scores := dict(model[what]):
             whole = model["scores"]["whole"]
             judged = f"{what} of {whole['pictures'] * len(whole['draws']):,} by builtin:distortion"
-            caption = f"{judged}, whole with {_range(scores.values())}"
+            low, high = f"{min(scores.values()):.0%}", f"{max(scores.values()):.0%}"
+            caption = f"{judged}, whole with {low if low == high else f'{low} to {high}'}"
             figures += _figure("row", caption, _pictures(model, scores, scores))
     losses = [name for name in sorted(model["curves"]) if name.startswith("loss/")]
     own = [("losses", [_curve(name.removeprefix("loss/"), i, model, name) for i, name in enumerate(losses)])]
@@ -195,11 +196,6 @@ def _model(model: Table) -> str:
 def _figure(kind: str, caption: str, pictures: str) -> str:
     figure = f'<figure class="{kind}"><figcaption>{caption}</figcaption><div>{pictures}</div></figure>'
     return figure if pictures else ""
-
-
-def _range(scores: Collection[float]) -> str:
-    low, high = f"{min(scores):.0%}", f"{max(scores):.0%}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _settings(model: Table) -> str:
@@ -218,27 +214,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
             long = isinstance(value, list | tuple) and len(value) > 24
             found.append((f"{prefix}{key}", f"{len(value)} entries" if long else value))
     return found
-
-
-def _method(table: Table) -> str:
-    features, data = table["features"], table["data"]
-    text = [
-        f"Distances are measured in features of {features['name']} (weights {features['hash']}), pictures at "
-        f"{table['resizer']}. The tooltip of a score's name gives its features and the number of pictures.",
-        f"Each model made {table['draws']} × {table['count']:,} pictures at truncation {table['truncation']:g}, each "
-        f"draw with other seeds. They are compared with {data['count']:,} pictures of fingerprint "
-        f"{data['fingerprint']}. A value is the mean over draws, with Student's 95% interval within the range of the "
-        "score.",
-        "The column of real pictures compares some of them with the others: the best score that a model can expect.",
-        "Scores are comparable only with the same features, sizes and counts. All of them are in comparison.json.",
-    ]
-    return "".join(f"<p>{escape(paragraph)}</p>" for paragraph in text)
-
-
-_PAGE = f"""{HEAD}\
-<div class="tools"><code>{{command}}</code>
-<label><input type="checkbox" id="crisp"> crisp pixels</label></div>
-</header>
-{{body}}
-</html>
-"""

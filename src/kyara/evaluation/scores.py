@@ -87,8 +87,7 @@ class Networks:
 
 
 def load_networks(features: str, tagger: str, device: torch.device, *, attributes: Sequence[str]) -> Networks:
-    """Loads the feature extractor, the distortion scorer, and the tagger if `attributes` is not empty or its features
-    are used."""
+    """Loads extractor, distortion scorer, and the tagger if `attributes` is not empty or its features are used."""
     extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
     wanted = tagger != "none" and (bool(attributes) or features == tagger)
     return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger)
@@ -129,13 +128,9 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
     if features.count < 4:
         readable = counted(features.count, "picture")
         raise ValueError(f"{name}: {readable} can be read, too few for scores; give 4 or more")
-    return Outputs(
-        features.array,
-        small.array,
-        whole.array,
-        {attribute: rows.array for attribute, rows in tagged.items()},
-        {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()},
-    )
+    predicted = {attribute: rows.array for attribute, rows in tagged.items()}
+    expected = {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()}
+    return Outputs(features.array, small.array, whole.array, predicted, expected)
 
 
 def small_size(size: Size) -> Size:
@@ -176,8 +171,7 @@ def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
 
 
 def pixel_scores(small: np.ndarray, real: RealSet) -> list[Score]:
-    """Sedov's scores of pictures (N, h, w, 3) uint8: squared error to the nearest real one and similarity of their
-    entropies."""
+    """Sedov's scores of pictures (N, h, w, 3) uint8: squared error to the nearest real one, similarity of entropies."""
     error, entropy, count = np.full(len(small), np.inf), np.zeros(len(small)), 0
     for block in tqdm(real.pictures((small.shape[2], small.shape[1])), desc="by pixels", disable=None):
         index, value = metrics.nearest_pictures(small, block)

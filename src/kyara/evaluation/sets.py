@@ -72,8 +72,7 @@ class FileSet:
 
 @dataclass
 class GeneratedSet:
-    """The pictures of a generator for the seeds `first`, `first` + 1, ..., with labels sampled from the distribution of
-    the training data."""
+    """The pictures of a generator for the seeds from `first` on, with labels distributed as in the training data."""
 
     model: str
     generator: Generator

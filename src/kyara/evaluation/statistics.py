@@ -34,8 +34,7 @@ def fit_gaussian(features: np.ndarray) -> Gaussian:
 
 
 def neighbour_distances(features: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
-    """Distances of each row of features (N, F) to its k nearest other rows, (N, k), ascending; infinite where there
-    are fewer others."""
+    """Distances of each row of features (N, F) to its k nearest others, (N, k), ascending; inf if there are fewer."""
     nearest = np.full((len(features), k), np.inf)
     for rows, columns, squares in distance_tiles(features, features):
         if rows == columns:

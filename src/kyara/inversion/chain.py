@@ -11,7 +11,7 @@ from urllib.parse import quote
 from kyara.files.atomic import write_atomic
 from kyara.files.gallery_page import HEAD, LOCAL, PAGE, SHEET, TABLE
 
-STYLE = Path(__file__).with_name("chain.css")
+STYLE, ROW = (Path(__file__).with_name(name).read_text("utf-8") for name in ("chain.css", "chain.html"))
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Chain:
 def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) -> None:
     """Writes index.html into the folder `out`."""
     links = " ".join(f'<a href="{name}">{label}</a>' for name, label in ((SHEET, "sheet"), (TABLE, "table")))
-    title, style = escape(out.resolve().name), "\n" + STYLE.read_text(encoding="utf-8")
-    head = HEAD.format(images=LOCAL, title=title, about=escape(about), style=style)
+    head = HEAD.format(images=LOCAL, title=escape(out.resolve().name), about=escape(about), style=f"\n{STYLE}")
     body = f"<p><code>$ {escape(command)}</code></p><p>{links}</p></header>\n{''.join(map(_row, chains))}</html>\n"
     write_atomic(out / PAGE, lambda temporary: temporary.write_text(head + body, encoding="utf-8"))
 
@@ -41,13 +40,10 @@ def _row(chain: Chain) -> str:
     main = [] if chain.photo is None else [(chain.photo, "photo")]
     main += [(chain.found, "reconstruction"), (chain.character, "character")]
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in chain.warnings)
-    return (
-        f'<section id="{quote(chain.name)}"><h2>{escape(chain.name)}</h2><p>{escape(chain.about)}</p>{warnings}'
-        f'<div class="chain">{_figures(main, "large")}'
-        f"<div><h3>other variants</h3>{_figures([(file, '') for file in chain.others], 'small')}</div>"
-        + (f"<div><h3>blends with the parent</h3>{_figures(chain.sweep, 'small')}</div>" if chain.sweep else "")
-        + "</div></section>\n"
-    )
+    blends = f"<div><h3>blends with the parent</h3>{_figures(chain.sweep, 'small')}</div>" if chain.sweep else ""
+    figures, others = _figures(main, "large"), _figures([(file, "") for file in chain.others], "small")
+    texts = {"id": quote(chain.name), "name": escape(chain.name), "about": escape(chain.about)}
+    return ROW.format(**texts, warnings=warnings, figures=figures, others=others, blends=blends)
 
 
 def _figures(files: Sequence[tuple[str, str]], size: str) -> str:

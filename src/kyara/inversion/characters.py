@@ -209,8 +209,7 @@ def _write_chain(
 
 
 class SheetRows:
-    """The pictures of the contact sheet: photo, parent's picture and character of each, as they are written. Only those
-    with the best scores stay in memory."""
+    """Photo, parent's picture and character of each row of the contact sheet; only the best stay in memory."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[float, list[np.ndarray]]] = {}

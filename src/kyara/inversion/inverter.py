@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,7 @@ class Inverter:
         return photos
 
     def write(self, photos: Photos, out: Path, batch: int, command: str, force: bool) -> tuple[int, float, int, float]:
-        """Writes the Gallery. Returns the number of pictures, their median distance, and the most steps and all seconds
-        of the search."""
+        """Writes the Gallery. Returns the number of pictures, the median distance, and the steps and seconds taken."""
         batches = photos.batches(batch, out)
         space, generator = LatentSpace(self.generator), self.generator
         recipe = recipe_of(self.model, self.hash)
@@ -109,11 +108,7 @@ def write_tuned(path: Path, generator: StyledGenerator, parent: str) -> dict[str
 
 
 def _add(
-    gallery: GalleryWriter,
-    photos: list[Photo],
-    found: SearchResult,
-    generator: StyledGenerator,
-    recipe: Mapping[str, Any],
+    gallery: GalleryWriter, photos: list[Photo], found: SearchResult, generator: StyledGenerator, recipe: dict[str, Any]
 ) -> None:
     """Writes each given picture, followed by the generator's."""
     (gallery.path / "given").mkdir(exist_ok=True)

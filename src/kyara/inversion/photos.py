@@ -71,8 +71,7 @@ class Photos:
         try:
             first = list(islice(reader, size))
         except FaceError as error:
-            seen = _save_seen(error, out) if out is not None else ""
-            raise FaceError(f"{error}{seen}", error.picture) from error
+            raise FaceError(f"{error}{_save_seen(error, out) if out else ''}", error.picture) from error
         if not first:
             reasons = "; ".join(f"{printable(name)}: {printable(why)}" for name, why in self.failures[:3])
             raise ValueError(f"{', '.join(map(str, self.paths[:3]))}: no picture can be used; {reasons}")
@@ -95,8 +94,7 @@ def _unique_stem(source: str, used: set[str]) -> str:
 
 
 def _save_seen(error: FaceError, out: Path) -> str:
-    """Saves the picture in which no face was found beside `out`. Returns a hint where it is, or nothing if it cannot be
-    saved."""
+    """Saves the picture in which no face was found beside `out`. Returns a hint where it is, if it can be saved."""
     path = out.with_name(f"{out.name}-seen.png")
     if error.picture is None or path.exists():
         return ""

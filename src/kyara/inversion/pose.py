@@ -22,8 +22,7 @@ LATENT_WEIGHT = 0.1  # of the squared shift of latents against the squared error
 
 
 def pose(points: Tensor) -> Tensor:
-    """Head poses (B, 4) of landmarks (B, K, 2): horizontal offsets of nose and mouth, tilt of the eyes, and vertical
-    offset of the chin, in distances between the eyes."""
+    """Poses (B, 4) of landmarks (B, K, 2): x of nose and mouth, tilt of the eyes, y of the chin, in eye distances."""
     eyes, apart = portrait.centres(points)
     middle = eyes.mean(1)
     nose, mouth, chin = points[:, NOSE], points[:, MOUTH].mean(1), points[:, CHIN]

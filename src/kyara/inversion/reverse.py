@@ -44,8 +44,7 @@ class Variant:
 
 
 def variants(child: StyledGenerator, colours: Colours, layer: int) -> list[Variant]:
-    """The variants that are tried. The photo's styles are used before `layer`, where colours begin; in all layers if
-    the colours are the photo's too."""
+    """The variants that are tried, with the photo's styles before `layer`; with its colours too in all layers."""
     if colours == "photo":
         return [Variant(truncation, child.mean_w(1).shape[1], colours) for truncation in TRUNCATIONS]
     return [Variant(t, layer, colours, draw) for t, draw in itertools.product(TRUNCATIONS, DRAWS)]
@@ -109,22 +108,19 @@ def colour_layer(generator: StyledGenerator) -> int:
         mixed = a.clone()
         mixed[:, layer:] = b[:, layer:]
         pictures = generator.synthesise(mixed).clamp(-1, 1)
-        colour = _progress(*(_chroma(x) for x in (pictures, *ends)))
-        shape = _progress(*(_edges(x) for x in (pictures, *ends)))
+        colour, shape = (_progress(*map(measure, (pictures, *ends))) for measure in (_chroma, _edges))
         gains.append(colour - shape)
     return 1 + int(np.argmax(gains))
 
 
 def _progress(features: Tensor, start: Tensor, end: Tensor) -> float:
     """How far features are on the way from start to end, (B, F) each: 0 to 1."""
-    whole = (end - start).square().sum()
-    return float(1 - (features - end).square().sum() / whole.clamp_min(1e-9))
+    return float(1 - (features - end).square().sum() / (end - start).square().sum().clamp_min(1e-9))
 
 
 def _chroma(pictures: Tensor) -> Tensor:
     """Colours without lightness, averaged over a grid of 4x4: (B, F)."""
-    colour = pictures - pictures.mean(1, keepdim=True)
-    return F.adaptive_avg_pool2d(colour, 4).flatten(1)
+    return F.adaptive_avg_pool2d(pictures - pictures.mean(1, keepdim=True), 4).flatten(1)
 
 
 def _edges(pictures: Tensor) -> Tensor:
@@ -137,8 +133,7 @@ def _edges(pictures: Tensor) -> Tensor:
 def labels_of_photo(
     photo: np.ndarray, attributes: Mapping[str, Sequence[str]], fixed: Mapping[str, int]
 ) -> dict[str, int]:
-    """The labels with which a photo (H, W, 3) uint8 is drawn: its colours of hair and eyes, as far as `attributes` have
-    them, and those in `fixed`."""
+    """The labels of a photo (H, W, 3) uint8: `fixed`, and its hair and eye colours as far as `attributes` have them."""
     labels = {}
     for name, measure, named in (("hair", traits.hair, traits.HAIR_COLOURS), ("eyes", traits.eyes, traits.EYE_COLOURS)):
         value = traits.nearest(measure(photo), named, attributes.get(name, ()))

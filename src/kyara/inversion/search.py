@@ -142,8 +142,7 @@ def tune(
 ) -> StyledGenerator:
     """Pivotal tuning (Roich et al. 2021, section 3.2): a copy of the generator, fine-tuned to make the pictures
     (B, 3, H, W) from the latents found for them. Adam with a learning rate of 3e-4; stops early as the search does."""
-    generator = copy.deepcopy(space.generator)
-    defaults = SearchSettings()
+    generator, defaults = copy.deepcopy(space.generator), SearchSettings()
     with torch.inference_mode(False):
         target, ws = pictures.clone(), found.ws.clone()
         parameters = [*generator.requires_grad_(True).parameters()]
@@ -156,9 +155,8 @@ def tune(
         stop = EarlyStopping(defaults.patience, defaults.min_gain)
         for step in range(steps):
             made = generator.synthesise(ws, found.noise).float()
-            distance = perceptual.distance(perceptual.features(made), features)
-            error = (made - target).square().mean((1, 2, 3))
-            loss = (distance * perceptual.weight + defaults.pixels * error).mean()
+            distance = perceptual.distance(perceptual.features(made), features) * perceptual.weight
+            loss = (distance + defaults.pixels * (made - target).square().mean((1, 2, 3))).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()

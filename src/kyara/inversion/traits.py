@@ -47,20 +47,18 @@ def hair(picture: np.ndarray) -> np.ndarray:
 
 def _area(picture: np.ndarray, bounds: tuple[float, float, float, float]) -> np.ndarray:
     """The CIELAB colours (N, 3) of an area."""
-    height, width = picture.shape[:2]
-    top, bottom, left, right = bounds
+    (height, width), (top, bottom, left, right) = picture.shape[:2], bounds
     part = picture[int(top * height) : math.ceil(bottom * height), int(left * width) : math.ceil(right * width)]
     return lab(part.reshape(-1, 3))
 
 
 def eyes(picture: np.ndarray) -> np.ndarray:
-    """The median CIELAB colour (3,) of both irises of an aligned face (H, W, 3) uint8, without the darkest quarter
-    (pupil) and the lightest (reflections)."""
+    """The median CIELAB colour (3,) of both irises of an aligned face (H, W, 3) uint8."""
     height, width = picture.shape[:2]
     y, x = np.mgrid[:height, :width]
     irises = [np.hypot(x + 0.5 - cx * width, y + 0.5 - cy * height) <= max(IRIS * width, 1) for cx, cy in EYES]
     colours = lab(picture[irises[0] | irises[1]])
-    low, high = np.quantile(colours[:, 0], [0.25, 0.75])
+    low, high = np.quantile(colours[:, 0], [0.25, 0.75])  # darker is the pupil, lighter are reflections
     return np.median(colours[(colours[:, 0] >= low) & (colours[:, 0] <= high)], 0)
 
 

@@ -42,9 +42,8 @@ def on_terminal(
 ) -> Iterator[Answer]:
     """Asks line by line, on stderr. With `fixed`, only `values` are accepted. An `Asker`."""
     known, answered = list(values), set[int]()
-    path = write_sheet(dataset, attribute, pictures)
     help_ = f"answer by number or word; {CANNOT_TELL} cannot tell, Enter skip, - undo the last answer, q stop"
-    _show(f"\nlook at {path}\n{help_}\n")
+    _show(f"\nlook at {write_sheet(dataset, attribute, pictures)}\n{help_}\n")
     at = 0
     while at < len(pictures):
         choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
@@ -88,8 +87,7 @@ def _value(word: str, known: list[str], fixed: bool) -> str | None:
 
 
 def _show(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 def _prompt(text: str) -> str:

@@ -97,9 +97,7 @@ def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collec
     written = open_dataset(dataset.path)
     indices = [written.find(name.removeprefix(written.base)) for name in dataset.names]
     dataset.files, dataset.metadata, dataset.base = written.files, written.metadata, written.base
-    dataset.attributes = {
-        key: ["" if i is None else column[i] for i in indices] for key, column in written.attributes.items()
-    }
+    dataset.attributes = {k: ["" if i is None else c[i] for i in indices] for k, c in written.attributes.items()}
     for cached in ("fingerprint", "_indices"):
         dataset.__dict__.pop(cached, None)
 

@@ -178,13 +178,11 @@ def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray
     return spread
 
 
-def _fill(state: _State, target: float, asked: int, questions: tuple[Path, Path] | None) -> CompletionResult:
+def _fill(state: _State, target: float, asked: int, files: tuple[Path, Path] | None) -> CompletionResult:
     """Writes the committee's confident predictions, and updates those of an earlier committee."""
     dataset, attribute, open_ = state.dataset, state.attribute, state.open
     counts = len(dataset), len(open_), len(state.answered), asked
-    result = CompletionResult(
-        dataset.path, attribute, state.values, *counts, left_out=state.left_out, questions=questions
-    )
+    result = CompletionResult(dataset.path, attribute, state.values, *counts, left_out=state.left_out, questions=files)
     committee = state.committee()
     if committee is None:
         return result
@@ -193,11 +191,9 @@ def _fill(state: _State, target: float, asked: int, questions: tuple[Path, Path]
     stale = {i for i, label in state.labels.items() if label.by == COMMITTEE}
     written = sorted({*sure, *stale.intersection(open_.tolist())})
     values = {i: state.values[committee.chosen[i]] for i in written}
-    if written:
-        probability = {i: float(committee.confidence[i]) for i in written}
-        write_labels(
-            dataset, [Label(dataset.names[i], attribute, values[i], probability[i], COMMITTEE) for i in written]
-        )
+    labels = [Label(dataset.names[i], attribute, values[i], float(committee.confidence[i]), COMMITTEE) for i in written]
+    if labels:
+        write_labels(dataset, labels)
     return dataclasses.replace(
         result,
         unknown=len(open_) - len(sure),

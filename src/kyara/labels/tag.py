@@ -116,16 +116,13 @@ def _fill_in(
     failed: dict[int, Exception] = {}
     predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
     labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
-    left_out = [
-        {"file_name": dataset.names[i], "reason": dataset.reason(i, error)} for i, error in sorted(failed.items())
-    ]
+    left_out = [{"file_name": dataset.names[i], "reason": dataset.reason(i, e)} for i, e in sorted(failed.items())]
     filled = {name: _summary(dataset, labels, name) for name in unknown}
     return dataclasses.replace(result, attributes=filled, left_out=left_out)
 
 
 def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool) -> dict[str, set[int]]:
-    """Attribute -> pictures that a tagger may label: those without a label, and with `again` also those labelled by a
-    tagger or a committee."""
+    """Attribute -> pictures that a tagger may label: unlabelled, or with `again` labelled by a tagger or committee."""
     index = {name: i for i, name in enumerate(dataset.names)}
     unknown = {name: set(range(len(dataset))) for name in attributes}
     for label in read_labels(dataset):

@@ -43,10 +43,8 @@ def upright(picture: np.ndarray, centre: np.ndarray, right: np.ndarray, *, mirro
     picture, corners = _padded(picture, corners, mirror)
     (x, y), across, down = corners[0], (corners[1] - corners[0]) / size, (corners[3] - corners[0]) / size
     matrix = (across[0], down[0], x, across[1], down[1], y)  # from the result to the picture
-    turned = Image.fromarray(picture).transform(
-        (size, size), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC
-    )
-    return np.array(turned)
+    image = Image.fromarray(picture)
+    return np.array(image.transform((size, size), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC))
 
 
 def _turned(vector: np.ndarray) -> np.ndarray:
@@ -89,8 +87,7 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
 
 
 def sharpness(face: np.ndarray) -> float:
-    """Sharpness of a face (S, S, 3) uint8: the standard deviation of the Laplacian of its grey values in [0, 1], at a
-    size of 128 pixels or less."""
+    """Standard deviation of the Laplacian of grey values in [0, 1] of a face (S, S, 3) uint8, at 128 pixels or less."""
     size = min(128, len(face))
     grey = np.asarray(Image.fromarray(pictures.resize(face, size, size, by="box")).convert("L"), np.float32) / 255
     grey = np.pad(grey, 1, mode="edge")

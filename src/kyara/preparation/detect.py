@@ -88,8 +88,7 @@ def _within(picture: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _parts(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """left, top, width and height of the picture and, if it is large, of nine overlapping quarters: the detectors miss
-    many faces that are narrower than a tenth of their input."""
+    """Left, top, width, height of the picture and, as small faces are missed, of nine quarters of a large one."""
     yield 0, 0, width, height
     if min(width, height) > DETECTOR_SIZE:
         for quarter in itertools.product((0, width // 4, width // 2), (0, height // 4, height // 2)):
@@ -101,8 +100,7 @@ def _fitted(picture: np.ndarray, box: Box, zoom: float) -> Face | None:
     centre = np.array([box.left + box.right, box.top + box.bottom]) // 2
     half = round((0.5 + MESH_MARGIN) * max(box.right - box.left, box.bottom - box.top, 1))
     # Black, not reflected: half a face and its reflection would look like a whole one.
-    part = align.upright(picture, centre, np.array([half, 0]), mirror=False)
-    part = pictures.resize(part, MESH_SIZE, MESH_SIZE)
+    part = pictures.resize(align.upright(picture, centre, np.array([half, 0]), mirror=False), MESH_SIZE, MESH_SIZE)
     fitted = [_face(points * 2 * half + centre - half, box.score, zoom) for points in _meshes(part)]
     best = max(fitted, key=box.overlap, default=None)
     return best if best and best.overlap(box) > 0 else None

@@ -19,8 +19,7 @@ THUMBNAIL_DISTANCE = 0.11
 TONE_WEIGHT = 0.05
 """Weight of differences explained by a tone curve: small, but with 0 all uniform pictures would be duplicates."""
 
-_X = 2 * np.arange(32) + 1
-_DCT = np.cos(np.pi * np.outer(np.arange(8), _X) / 64).astype(np.float32)  # (8, 32)
+_DCT = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64).astype(np.float32)  # (8, 32)
 _ONES = np.array([i.bit_count() for i in range(2**16)], dtype=np.uint8)
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -42,8 +41,7 @@ def impression(picture: np.ndarray) -> Impression:
     cosines = (_DCT @ (small @ _GREY) @ _DCT.T).ravel()  # (64,)
     bits = np.packbits(cosines > np.median(cosines[1:]))
     thumbnail = np.round(small.reshape(16, 2, 16, 2, 3).mean((1, 3))).astype(np.uint8)
-    digest = hashlib.sha256(picture.tobytes()).digest()
-    return Impression(digest, int.from_bytes(bits.tobytes(), "big"), thumbnail)
+    return Impression(hashlib.sha256(picture.tobytes()).digest(), int.from_bytes(bits.tobytes(), "big"), thumbnail)
 
 
 def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -59,8 +57,7 @@ def thumbnail_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _toned(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean squared difference to `b`, in units of its variance, after the best monotone tone curve, which replaces the
-    values of `a` by those of the same rank in `b`."""
+    """Mean squared difference to `b`, in units of its variance, after the best monotone tone curve (ranks kept)."""
     matched = np.empty_like(a)
     np.put_along_axis(matched, np.argsort(a, axis=1, kind="stable"), np.sort(b, axis=1), axis=1)
     result: np.ndarray = ((matched - b) ** 2).mean(1) / (b.std(1) + 4) ** 2
@@ -94,8 +91,7 @@ class Seen:
             return "exact duplicate", self.exact[seen.digest]
         if self.duplicates != "near":
             return None
-        n = len(self.indices)
-        close = np.flatnonzero(_bits(self.hashes[:n] ^ np.uint64(seen.hash)) <= HASH_BITS)
+        close = np.flatnonzero(_bits(self.hashes[: len(self.indices)] ^ np.uint64(seen.hash)) <= HASH_BITS)
         if not len(close):
             return None
         distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])

@@ -63,8 +63,7 @@ def portrait(
     number = 1 if face is None else face
     if not 1 <= number <= len(found):
         each = "; ".join(f"{i}: {_place(box)}" for i, box in enumerate(found, 1))
-        seen = f"{counted(len(found), 'face')}, the largest first ({each})"
-        raise FaceError(f"--face {face}: {name} has {seen}", picture)
+        raise FaceError(f"--face {face}: {name} has {counted(len(found), 'face')}, the largest first ({each})", picture)
     box = found[number - 1]
     cut = box.cut(picture)
     side = min(cut.shape[:2])

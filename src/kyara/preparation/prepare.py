@@ -171,8 +171,7 @@ def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int]]) -> bytes:
     """metadata.csv: the attributes of each picture, and its name in the sources."""
     columns = [*dataset.attributes.values(), dataset.names]
     rows = [[name, *(column[i] for column in columns)] for name, i in kept]
-    table = csv_text([["file_name", *dataset.attributes, "source"], *rows])
-    return table.encode("utf-8", "backslashreplace")
+    return csv_text([["file_name", *dataset.attributes, "source"], *rows]).encode("utf-8", "backslashreplace")
 
 
 def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:

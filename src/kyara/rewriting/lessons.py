@@ -42,8 +42,7 @@ class TrainingBatch:
 
     @functools.cached_property
     def pixel_weights(self) -> tuple[Tensor, Tensor]:
-        """Weights of pixels in the losses inside and outside of the pattern, (B, 1, H, W) each. Pictures in which
-        nothing is learned have no inside."""
+        """Weights of pixels inside (none where nothing is learned) and outside of the pattern, (B, 1, H, W) each."""
         near = with_border(self.alpha)
         learned = self.inside.flatten(1).any(1)[:, None, None, None]
         return torch.maximum(self.alpha, BORDER_WEIGHT * near) * learned, 1 - near
@@ -115,16 +114,14 @@ class PlaceFinder:
     """Finds the masked place of examples in other pictures, by the cosine similarity of keys."""
 
     def __init__(self, examples: Sequence[tuple[ActivationCache, Tensor]], others: Sequence[ActivationCache]) -> None:
-        """`examples` are caches, whose first picture counts, each with its overlay (4, H, W). Keys are scaled by their
-        standard deviation over `others`."""
+        """Overlays (4, H, W) belong to the first picture of a cache. Keys are scaled by their std over `others`."""
         self.size = examples[0][0].value.shape[2:]
         keys = torch.cat([cache.key for cache in others]).float()
         self.std = keys.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
         self.examples = [self._templates(cache, overlay) for cache, overlay in examples]
 
     def __call__(self, cache: ActivationCache) -> tuple[Tensor, Tensor]:
-        """The overlay of the most similar example, moved to the place found in each picture, (B, 4, H, W), and the
-        similarity, (B,)."""
+        """The most similar example's overlay, moved to the place in each picture, (B, 4, H, W); similarity (B,)."""
         maps = self._maps(cache.key)
         overlays, best = self._find(maps, self.examples[0])
         for templates in self.examples[1:]:
@@ -164,16 +161,13 @@ class PlaceFinder:
     def _similarities(self, maps: Tensor, template: Tensor) -> Tensor:
         """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps."""
         dot = F.conv2d(maps, template)
-        area = template.shape[2] * template.shape[3]
-        length = F.avg_pool2d(maps.square().sum(1, keepdim=True), template.shape[2:], 1) * area
+        length = F.avg_pool2d(maps.square().sum(1, keepdim=True), template.shape[2:], 1) * template[0, 0].numel()
         return dot / length.clamp_min(1e-6).sqrt()
 
 
 def _peak(scores: Tensor) -> tuple[Tensor, Tensor]:
     """The maximum of each map (B, 1, h, w), and its position, x first, interpolated by a parabola: (B,), (B, 2)."""
-    flat = scores.flatten(1)
-    best, at = flat.max(1)
-    width = scores.shape[3]
+    (best, at), width = scores.flatten(1).max(1), scores.shape[3]
     padded = F.pad(scores, (1, 1, 1, 1), mode="replicate")[:, 0]
     y, x, rows = at // width, at % width, torch.arange(len(at), device=at.device)
 

@@ -80,10 +80,8 @@ class LinearMemory:
         stacked = torch.cat(rows)
         stacked = stacked[stacked.abs().sum(1) > 0]
         _, _, leading = torch.linalg.svd(stacked, full_matrices=False)
-        directions, _ = torch.linalg.qr((leading[:rank] @ self.whitening).T)
-        directions = directions.T
-        projected = (stacked @ self.whitening.inverse() @ directions.T).sum(0)
-        sign = torch.where(projected < 0, -1.0, 1.0)
+        directions = torch.linalg.qr((leading[:rank] @ self.whitening).T).Q.T
+        sign = torch.where((stacked @ self.whitening.inverse() @ directions.T).sum(0) < 0, -1.0, 1.0)
         return (directions * sign[:, None]).to(self.weight.dtype)
 
     def solve(self, batches: Sequence[TrainingBatch], directions: Tensor, *, ridge: float = 1e-2) -> WeightDifference:
@@ -142,8 +140,7 @@ class LinearMemory:
         return products
 
     def _slopes(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """The derivative of each value with respect to the output of the convolution, and its distance from the target:
-        (B, out, h, w) each."""
+        """Derivatives of the values by the convolution's output, and distances to the target, (B, out, h, w) each."""
         name = f"{self.module_name}.products" if isinstance(self.module, ModulatedConv) else self.module_name
         leaves: list[Tensor] = []
 

@@ -108,8 +108,7 @@ def load_samples(plan: Plan, data: Path | None, device: str) -> Samples:
 
 
 def find_projector(name: str | None, found: Checkpoint, model: str, device: torch.device) -> Projector:
-    """The projector of that name, or the built-in one for this Checkpoint. ValueError if there is none, or if it
-    belongs to another Checkpoint."""
+    """The projector of that name, or the built-in one. ValueError if there is none, or it is of another Checkpoint."""
     hint = f"train one: kyara train projector --of {model}, and give its run as --projector"
     if name is None:
         named = (f"builtin:{one}" for one in checkpoint.builtin_names())
@@ -128,8 +127,7 @@ def find_projector(name: str | None, found: Checkpoint, model: str, device: torc
 
 
 def learn_edits(trainer: RuleTrainer, plan: Plan, strength: float) -> dict[Rule, float]:
-    """The rules of the edits, and the seconds of their training. Each is learned with the rules before it applied:
-    rules learned separately weaken each other more."""
+    """Rules of the edits -> seconds of training. Rules learned one after the other weaken each other less."""
     learned = dict[Rule, float]()
     parameters = dict(trainer.model.named_parameters())
     for edit in plan.edits:

@@ -24,13 +24,10 @@ STYLE = Path(__file__).with_name("preview.css")
 
 @torch.no_grad()
 def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], command: str) -> str:
-    """The page, with its pictures inside: of the first seeds, or of some of the data. Leaves the rules in the
-    network."""
+    """The page, with its pictures inside: of the first seeds or some data. Leaves the rules in the network."""
     network = samples.model
-    if samples.data is None:  # a generator
-        sample_fns = [samples.variants(Picture(seed=seed), 0) for seed in range(PICTURES)]
-    else:
-        sample_fns = [samples.random(PICTURES, 0)]
+    seeds = range(PICTURES) if samples.data is None else ()  # of a generator
+    sample_fns = [samples.variants(Picture(seed=seed), 0) for seed in seeds] or [samples.random(PICTURES, 0)]
     with_rules, original = apply_rules(found, rules)
     pictures = []
     for weights in (original, with_rules):
@@ -44,8 +41,7 @@ def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], com
     items = "\n".join(_item(i, *row) for i, row in enumerate(rows))
     listed = ", ".join(f"{rule.name} ({rule.strength:g})" for rule in rules) or "no rule"
     about = f"before, after, and the change (the darker, the larger) · {listed}"
-    style = STYLE.read_text(encoding="utf-8").rstrip()
-    head = HEAD.format(images="data:", title="Rewritten", style=style, about=escape(about))
+    head = HEAD.format(images="data:", title="Rewritten", style=STYLE.read_text("utf-8").rstrip(), about=escape(about))
     return f"{head}<code>{escape(command)}</code>\n</header>\n<ol>{items}</ol>\n</html>\n"
 
 

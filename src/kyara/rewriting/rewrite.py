@@ -72,8 +72,7 @@ class RewriteResult(verbs.Result):
         if self.dry_run:
             new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
             return f"would write {self.out}: {model} with {names}; to learn: {new}"
-        lines = [f"{self.out}: {model} with {names}"]
-        lines += [str(rule) for rule in self.rules if rule.learned]
+        lines = [f"{self.out}: {model} with {names}", *(str(rule) for rule in self.rules if rule.learned)]
         lines.append(f"look at {self.preview}" if self.preview else f"make pictures with: kyara generate {self.out}")
         return "\n".join(lines)
 
@@ -129,7 +128,8 @@ def rewrite(
         _refuse(options, ("layers", "p", "q", "steps"), "a linear memory has one layer and is solved")
     else:
         _refuse(options, ("rank",), "only applies to --memory linear")
-    out = result_folder(out, f"runs/rewrite-{_stem(model)}", MARKER, force=force, sources=[model, *paths])
+    stem = re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))  # without number and verb of a run folder
+    out = result_folder(out, f"runs/rewrite-{stem}", MARKER, force=force, sources=[model, *paths])
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
     from kyara.rewriting.learning import RuleTrainer
@@ -146,8 +146,7 @@ def rewrite(
         trainer = RuleTrainer(samples, network, memory, layers, extra_images, rank, Settings(p=p, q=q, steps=steps))
         trainer.check(plan.edits)
     if dry_run:
-        new = [RuleReport(edit.name, strength, True) for edit in plan.edits]
-        reports = (*map(_report, plan.rules), *new)
+        reports = (*map(_report, plan.rules), *(RuleReport(edit.name, strength, True) for edit in plan.edits))
         return RewriteResult(out, model, plan.parent.hash, reports, None, time.perf_counter() - start, True)
     free_folder(out, MARKER, force=force)
     learned = learn_edits(trainer, plan, strength) if trainer else {}
@@ -166,11 +165,6 @@ def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:
     defaults = inspect.signature(rewrite).parameters
     if given := [f"--{name.replace('_', '-')}" for name in names if options[name] != defaults[name].default]:
         raise ValueError(f"{', '.join(given)}: {why}; leave {'it' if len(given) == 1 else 'them'} out")
-
-
-def _stem(model: str) -> str:
-    """The model's name without the number and the verb of a run folder."""
-    return re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))
 
 
 def _report(rule: Rule, seconds: float | None = None) -> RuleReport:

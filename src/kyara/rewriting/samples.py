@@ -33,8 +33,7 @@ class Samples:
     """Reproducible pictures of one network: every sample_fn makes the same pictures at every call."""
 
     def __init__(self, model: Model, name: str, data: Dataset | None = None) -> None:
-        """`data` are the inputs of a network that makes pictures from pictures. ValueError if they are missing, or not
-        needed."""
+        """`data` are the inputs of a network that needs pictures. ValueError if they are missing, or not needed."""
         self.model, self.name, self.data = model, name, data
         self.size = model.config.data.width, model.config.data.height
         self.device = next(model.parameters()).device
@@ -147,6 +146,5 @@ class Samples:
 def shift_hole(hole: Tensor, down: int, right: int) -> Tensor:
     """A hole (1, H, W) bool, shifted by at most `HOLE_JITTER` pixels and cut off at the border."""
     height, width = hole.shape[1:]
-    padded = F.pad(hole, (HOLE_JITTER, HOLE_JITTER, HOLE_JITTER, HOLE_JITTER))
-    top, left = HOLE_JITTER - down, HOLE_JITTER - right
+    padded, top, left = F.pad(hole, (HOLE_JITTER,) * 4), HOLE_JITTER - down, HOLE_JITTER - right
     return padded[:, top : top + height, left : left + width]
