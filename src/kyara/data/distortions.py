@@ -157,8 +157,7 @@ def remap(pictures: Tensor, field: Tensor) -> Tensor:
     """Samples pictures (B, 3, H, W) at p + field[p], field (B, H, W, 2): bilinear, mirrored at the border pixels."""
     pixels, step = _look_up(*pictures.shape[-2:], field.device)
     where = torch.addcmul(pixels, field, step)
-    result = F.grid_sample(pictures.float(), where, "bilinear", "reflection", align_corners=True)
-    return result.to(pictures.dtype)
+    return F.grid_sample(pictures.float(), where, "bilinear", "reflection", align_corners=True).to(pictures.dtype)
 
 
 @torch.no_grad()
@@ -294,8 +293,7 @@ def _look_up(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
 @lru_cache(maxsize=32)
 def _hats(nodes: int, size: int, device: torch.device) -> Tensor:
     """Linear interpolation between `nodes` from border to border, (size, nodes)."""
-    where = torch.linspace(0, nodes - 1, size)[:, None] - torch.arange(nodes)
-    return (1 - where.abs()).clamp(min=0).to(device)
+    return (1 - (torch.linspace(0, nodes - 1, size)[:, None] - torch.arange(nodes)).abs()).clamp(min=0).to(device)
 
 
 @lru_cache(maxsize=32)

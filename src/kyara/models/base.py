@@ -183,8 +183,7 @@ class Generator(Model):
 
     def shown_values(self) -> list[tuple[str, int]]:
         """The attributes and labels of the rows of `preview`, top to bottom."""
-        attributes = self.config.data.attributes.items()
-        return [(name, i) for name, values in attributes for i in range(len(values))][:ROWS]
+        return [(name, i) for name, values in self.config.data.attributes.items() for i in range(len(values))][:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
         """The distance between the real pictures and as many generated ones with the same labels."""
@@ -221,8 +220,7 @@ class StyledGenerator(Generator):
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
-        seeds = torch.randint(2**31, (count,)).tolist()
-        labels = {name: label.to(device) for name, label in self.draw(seeds).items()}
+        labels = {name: label.to(device) for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()}
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)
@@ -256,8 +254,7 @@ class StyledTranslator(Translator):
         raise NotImplementedError
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
-        styles = torch.randn(count, self.style_dim, device=pictures.device)
-        return functools.partial(self.translate, pictures, styles)
+        return functools.partial(self.translate, pictures, torch.randn(count, self.style_dim, device=pictures.device))
 
 
 class Inpainter(Model):

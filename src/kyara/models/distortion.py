@@ -148,6 +148,5 @@ class Model(base.Scorer):
         """Each kind of distortion on the same pictures, one kind a row."""
         count = max(len(batch.real) // len(DISTORTIONS), 1)
         generator = torch.Generator().manual_seed(0)
-        kinds = range(len(DISTORTIONS))
-        rows = [apply(batch.real[:count], torch.full((count,), kind), generator) for kind in kinds]
+        rows = [apply(batch.real[:count], torch.full((count,), kind), generator) for kind in range(len(DISTORTIONS))]
         return torch.cat(rows)

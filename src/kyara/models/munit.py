@@ -300,8 +300,7 @@ def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
 
 def adversarial_loss(step: Step) -> Tensor:
     """Least squares GAN loss, summed over scales (equation 4)."""
-    logits = step.target.discriminator(step.augment(step.fake))
-    return torch.stack([least_squares(x, 1.0) for x in logits]).sum()
+    return torch.stack([least_squares(x, 1.0) for x in step.target.discriminator(step.augment(step.fake))]).sum()
 
 
 def perceptual_loss(step: Step) -> Tensor:
@@ -404,8 +403,7 @@ class Model(base.StyledTranslator):
         drawings of one photo, relative to that over real ones."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
-        parts = zip(batch.photos.split(32), styles.split(32), strict=True)
-        made = torch.cat([self.translate(*part) for part in parts])
+        made = torch.cat([self.translate(*part) for part in zip(batch.photos.split(32), styles.split(32), strict=True)])
         few = [self.translate(p.expand(base.COLUMNS, -1, -1, -1), styles[: base.COLUMNS]) for p in batch.photos[:16]]
         spread = torch.stack([x.std(0).mean() for x in few]).mean()
         return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}

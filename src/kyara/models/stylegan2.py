@@ -152,8 +152,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
-            shape = self.noise.shape[2:]
-            noise = torch.randn(len(x), 1, *shape, device=x.device) if noise else self.noise
+            noise = torch.randn(len(x), 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
         return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
@@ -361,8 +360,7 @@ class Model(base.StyledGenerator):
 
     def reg_interval(self, phase: str) -> int:
         losses = self.config.losses
-        lazy = {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}
-        return lazy.get(phase, 1)
+        return {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)

@@ -120,8 +120,7 @@ def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
 
 
 def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> list[tuple[Tensor, Tensor]]:
-    parts = logits.split([len(values) for values in attributes.values()], 1)
-    return list(zip(parts, labels.unbind(1), strict=True))
+    return list(zip(logits.split([len(values) for values in attributes.values()], 1), labels.unbind(1), strict=True))
 
 
 def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:

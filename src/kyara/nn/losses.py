@@ -59,8 +59,7 @@ def gaussian_frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Ten
     distributions, given by their means (F,) and roots (N, F) of the covariances root^T root. tr (A B)^(1/2) is the sum
     of the singular values of root_a root_b^T: no matrix square root and no imaginary parts."""
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
-    spread = root_a.square().sum() + root_b.square().sum()
-    return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)
+    return float((mean_a - mean_b).square().sum() + (root_a.square().sum() + root_b.square().sum()) - 2 * overlap)
 
 
 def masked_l1(made: Tensor, real: Tensor, where: Tensor) -> Tensor:

@@ -57,8 +57,7 @@ class Ada(NoAugment):
     def adapt(self, real_sign: float, images: int) -> None:
         """Raises p while the discriminator is surer of real pictures than `target`, else lowers it; from 0 to 1 in
         `kimg` thousand pictures."""
-        step = math.copysign(images / (self.kimg * 1000), real_sign - self.target)
-        self.p = min(max(self.p + step, 0.0), 1.0)
+        self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         if not self._active:
@@ -124,8 +123,7 @@ class DiffAugment(NoAugment):
         self.colour = colour
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        x = self._recolour(pictures) if self.colour else pictures
-        return self._cutout(self._shift(x))
+        return self._cutout(self._shift(self._recolour(pictures) if self.colour else pictures))
 
     def _recolour(self, x: Tensor) -> Tensor:
         brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device, dtype=x.dtype)

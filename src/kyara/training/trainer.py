@@ -242,8 +242,7 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     if not gradients:  # no phase had a loss
         return torch.zeros((), device=fabric.device)
     distributed.average(fabric, gradients)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    dropped = (~torch.isfinite(norm)).float()
+    dropped = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
     optimizer.found_inf, optimizer.grad_scale = dropped, None  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -137,8 +137,7 @@ def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
 
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
     """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening of photos in [0, 1]."""
-    light = seen.amax(1)
-    dark = inside * (1 - light).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
+    dark = inside * (1 - seen.amax(1)).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
     total = dark.sum((1, 2), keepdim=True).clamp_min(1e-4)
     at = ((dark * eye.x).sum((1, 2), keepdim=True) / total).clamp(-GAZE, GAZE)
     colour = (seen * dark[:, None]).sum((2, 3), keepdim=True) / total[:, None]
@@ -154,8 +153,7 @@ def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Ey
     x, y = (eye.x - at) * eye.wide / wide, eye.y * eye.high / high
     far = (x.square() + y.square()).sqrt()
     iris = _soft((1 - far) * wide) * inside
-    tone = 0.55 + 0.45 * (y + 1).clamp(0, 2)
-    drawn = _over(drawn, colour * tone[:, None], iris)
+    drawn = _over(drawn, colour * (0.55 + 0.45 * (y + 1).clamp(0, 2))[:, None], iris)
     dark = colour * 0.3
     drawn = _over(drawn, dark.expand_as(drawn), iris * _soft((far - 1 + RING) * wide))
     drawn = _over(drawn, dark.expand_as(drawn), iris * _soft((PUPIL - far) * wide))
@@ -170,8 +168,7 @@ def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
     ink = drawn.new_tensor(INK)[:, None, None].expand_as(drawn)
     outside = ((eye.x * eye.outer + 1) / 2).clamp(0, 1)
     along = _soft((1.08 - eye.x.abs()) * eye.wide)
-    thick = LASH + LASH_OUTSIDE * outside
-    above = _soft((thick - (eye.y + arc).abs()) * eye.high) * along
+    above = _soft(((LASH + LASH_OUTSIDE * outside) - (eye.y + arc).abs()) * eye.high) * along
     below = _soft((LASH_BELOW - (eye.y - BELOW * arc).abs()) * eye.high) * along * outside
     crease = _soft((LASH_BELOW - (eye.y + 0.9 * arc + CREASE).abs()) * eye.high) * along * arc * CREASE_SEEN
     for seen in (crease, below, above):

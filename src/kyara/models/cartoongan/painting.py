@@ -76,8 +76,7 @@ def kuwahara(pictures: Tensor, radius: int) -> Tensor:
     for down in (0, radius):
         for right in (0, radius):
             square = squares[:, :, down : down + height, right : right + width]
-            variance = (square[:, 4:] - square[:, 3:4].square()).clamp_min(0)
-            weight = (variance + 1e-4).square().square().reciprocal()
+            weight = ((square[:, 4:] - square[:, 3:4].square()).clamp_min(0) + 1e-4).square().square().reciprocal()
             total, weights = total + weight * square[:, :3], weights + weight
     return total / weights
 
