@@ -49,8 +49,9 @@ class Model(nn.Module):
         return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
-        """The module that each phase updates: `d` of "d" and "d_reg". Phases of one module share its optimiser."""
-        return {phase: getattr(self, phase.partition("_")[0]) for phase in self.phases}
+        """The module of each phase: `net`, or else `d` of "d" and "d_reg". Phases of one module share its optimiser."""
+        single = hasattr(self, "net")
+        return {phase: getattr(self, "net" if single else phase.partition("_")[0]) for phase in self.phases}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised. A phase without losses does nothing in this step."""

@@ -317,8 +317,7 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "content": lambda s: l1(s.target.net.content_encoder(s.fake), s.source.content),  # equation 2
     "perceptual": perceptual_loss,
 }
-"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight in `LossConfig` of the same
-name. A loss of weight 0 is not computed."""
+"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight of its name in `LossConfig`."""
 
 
 class Model(base.StyledTranslator):

@@ -140,9 +140,6 @@ class Model(base.Tagger):
         self.net_ema = self.average(self.net)
         self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
 
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"train": self.net}
-
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         cosines = self.net.cosines(self.net(vary(batch.real, self.config.augment)))
         found = {}
