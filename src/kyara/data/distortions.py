@@ -174,8 +174,7 @@ def apply(
         if not len(index):
             continue
         drawn = distortion.draw(len(index), height, width, generator)
-        parts = zip(index.split(chunk), *(t.to(device).split(chunk) for t in drawn), strict=True)
-        for part, *rows in parts:
+        for part, *rows in zip(index.split(chunk), *(t.to(device).split(chunk) for t in drawn), strict=True):
             field = distortion.field(rows, height, width)
             if len(part) == 1:  # large pictures go one by one and need not be gathered
                 place = result.narrow(0, int(part), 1)

@@ -159,9 +159,8 @@ class Generator(Model):
     z_dim: int
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim). Deterministic, and each row is independent of the
-        others. `truncation` 1 is off, 0 gives the average face. `labels` (B,) by attribute are the condition; an
-        attribute that is missing is unknown."""
+        """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim). Deterministic, each independent of the others.
+        `truncation` 1 is off, 0 gives the average face. `labels` (B,) by attribute; missing attributes are unknown."""
         raise NotImplementedError
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted. The probability that a
-picture is whole ranks generated pictures."""
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted, to rank generated ones."""
 
 from __future__ import annotations
 

@@ -382,11 +382,8 @@ class Model(base.StyledTranslator):
         """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
         inside = "g_ema.drawings.decoder"
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
-        steps = range(0, 3 * CONTENT_LEVELS, 3)
-        return [
-            *(LayerRange(name, name) for name in blocks),
-            *(LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in steps),
-        ]
+        ups = [LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in range(0, 3 * CONTENT_LEVELS, 3)]
+        return [*(LayerRange(name, name) for name in blocks), *ups]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""

@@ -161,12 +161,8 @@ class Model(base.Projector):
             make = source.sample_fn(1, torch.zeros(1, 3, height, width))
         shapes = [tuple(capture(source, span, make).value.shape[1:]) for span in spans]
         found = choose_layer(layer, shapes, height)
-        return {
-            "generator": {
-                "checkpoint": str(checkpoint), "hash": description.hash, "layer": found, "shape": shapes[found],
-            },
-            "data": {"width": width, "height": height},
-        }  # fmt: skip
+        part = {"checkpoint": str(checkpoint), "hash": description.hash, "layer": found, "shape": shapes[found]}
+        return {"generator": part, "data": {"width": width, "height": height}}
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.g if self.d is None else self.d, "g": self.g}

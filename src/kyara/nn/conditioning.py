@@ -124,9 +124,8 @@ def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> lis
 
 
 def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
-    """Labels of every attribute: those in `fixed`, and the others from the joint distribution of the data given these.
-    For a combination that never occurs, the rows that agree with most of it are used. A function of the seed alone;
-    unknown if no picture of the data has all labels."""
+    """Labels of every attribute: those in `fixed`, and the others from the data's joint distribution given these, or
+    given most of them if all never occur together. A function of the seed alone; unknown without `label_counts`."""
     names = list(attributes)
     if not label_counts:
         return {name: fixed.get(name, UNKNOWN) for name in names}

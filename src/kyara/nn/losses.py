@@ -48,9 +48,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
     (N, M) matrix. `evaluation.metrics.frechet` takes any number. Lower is better; infinite if a feature is."""
     if not (a.isfinite().all() and b.isfinite().all()):
         return float("inf")
-    (mean_a, root_a), (mean_b, root_b) = (
-        (x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double())
-    )
+    moments = ((x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double()))
+    (mean_a, root_a), (mean_b, root_b) = moments
     return gaussian_frechet(mean_a, root_a, mean_b, root_b)
 
 

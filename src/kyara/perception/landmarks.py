@@ -32,7 +32,8 @@ class Block(nn.Module):
         self.around = nn.Conv2d(inputs, outputs, 1, stride=2 if down else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.around(x) + self.norms[1](self.second(F.relu(self.norms[0](self.first(x))))))
+        y = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.around(x) + self.norms[1](self.second(y)))
 
 
 class Network(nn.Module):
@@ -50,7 +51,8 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
-        quarter = self.quarter(F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last))))
+        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(x)
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
         up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")

@@ -55,10 +55,8 @@ class Trainer:
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
-        self.optimizers = {
-            player: model.optimizer(groups([*player.parameters()])) for player in dict.fromkeys(self.players.values())
-        }
-        colour, target = options.augment_colour, options.augment_target
+        players, colour, target = dict.fromkeys(self.players.values()), options.augment_colour, options.augment_target
+        self.optimizers = {player: model.optimizer(groups([*player.parameters()])) for player in players}
         self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
@@ -121,7 +119,7 @@ class Trainer:
     def read(self) -> dict[str, float]:
         """The means of losses and logged values since the last call, over all ranks. Adapts the augmentation to them.
         Waits for the device."""
-        self._average_means()
+        distributed.average(self.fabric, [*self.means.sums.values()])
         means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
@@ -129,12 +127,9 @@ class Trainer:
         self._read_at = self.nimg
         return values
 
-    def _average_means(self) -> None:
-        distributed.average(self.fabric, [*self.means.sums.values()])
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
-        self._average_means()
+        distributed.average(self.fabric, [*self.means.sums.values()])
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
@@ -205,7 +200,7 @@ class Shares:
 
 
 def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
-    """How many pictures go through the network at once: by default a device's share. ValueError if it does not divide."""
+    """Pictures that go through the network at once: by default a device's share. ValueError if it cannot divide so."""
     verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
     verbs.check_number("--micro-batch", micro_batch, least=1)
     if batch % devices:

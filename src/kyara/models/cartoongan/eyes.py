@@ -57,8 +57,7 @@ def fields(photos: Tensor, points: Tensor) -> Tensor:
         reach = torch.maximum(eye.high, NARROW * eye.wide)
         far = (eye.x / AROUND[0]).square() + ((eye.y * eye.high / reach + ABOVE) / AROUND[1]).square()
         maps = [eye.x * eye.wide / UNIT, eye.y * eye.high / UNIT, eye.wide / UNIT, eye.high / UNIT, eye.outer, at]
-        maps = [one.expand_as(far) for one in maps] + [one.expand_as(far) for one in colour.unbind(1)]
-        found.append(torch.stack(maps, 1))
+        found.append(torch.stack([one.expand_as(far) for one in (*maps, *colour.unbind(1))], 1))
         near.append(far)
     left = (near[0] < near[1])[:, None]
     there = torch.where(torch.minimum(near[0], near[1]) < 1, SURE, -SURE)
@@ -85,9 +84,12 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
     before = (pictures[part].float() + 1) / 2
     iris = torch.stack(colour, 1)
     grey = iris.mean(1, keepdim=True)
-    drawn = _draw(before, (grey + VIVID * (iris - grey)).clamp(0, 1), at, eye)
+    inside, arc = _opening(eye)
+    shade = 1 - SHADOW * _soft((-0.45 - eye.y + 0.55 * (1 - arc)) * eye.high)
+    drawn = _over(before, (before * (1 - WHITE) + WHITE * LIGHT) * shade[:, None], inside)
+    drawn = _coloured(drawn, (grey + VIVID * (iris - grey)).clamp(0, 1), at, inside, eye)
     whole = pictures.float().clone()
-    whole[part] = _over(before, drawn, seen[part[0], part[2], part[3]]) * 2 - 1
+    whole[part] = _over(before, _lids(drawn, arc, eye), seen[part[0], part[2], part[3]]) * 2 - 1
     return whole
 
 
@@ -124,15 +126,6 @@ def _opening(eye: Eye) -> tuple[Tensor, Tensor]:
     arc = (1 - eye.x.square()).clamp_min(0)
     between = _soft((eye.y + arc) * eye.high) * _soft((BELOW * arc - eye.y) * eye.high)
     return between * _soft((1 - eye.x.abs()) * eye.wide), arc
-
-
-def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
-    """Draws one eye over pictures (B, 3, H, W) in [0, 1]."""
-    inside, arc = _opening(eye)
-    shade = 1 - SHADOW * _soft((-0.45 - eye.y + 0.55 * (1 - arc)) * eye.high)
-    drawn = _over(drawn, (drawn * (1 - WHITE) + WHITE * LIGHT) * shade[:, None], inside)
-    drawn = _coloured(drawn, colour, at, inside, eye)
-    return _lids(drawn, arc, eye)
 
 
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
