@@ -157,8 +157,7 @@ def remap(pictures: Tensor, field: Tensor) -> Tensor:
     """Samples pictures (B, 3, H, W) at p + field[p], field (B, H, W, 2): bilinear, mirrored at the border pixels."""
     pixels, step = _look_up(*pictures.shape[-2:], field.device)
     where = torch.addcmul(pixels, field, step)
-    result = F.grid_sample(pictures.float(), where, "bilinear", "reflection", align_corners=True)
-    return result.to(pictures.dtype)
+    return F.grid_sample(pictures.float(), where, "bilinear", "reflection", align_corners=True).to(pictures.dtype)
 
 
 @torch.no_grad()
@@ -175,8 +174,7 @@ def apply(
         if not len(index):
             continue
         drawn = distortion.draw(len(index), height, width, generator)
-        parts = zip(index.split(chunk), *(t.to(device).split(chunk) for t in drawn), strict=True)
-        for part, *rows in parts:
+        for part, *rows in zip(index.split(chunk), *(t.to(device).split(chunk) for t in drawn), strict=True):
             field = distortion.field(rows, height, width)
             if len(part) == 1:  # large pictures go one by one and need not be gathered
                 place = result.narrow(0, int(part), 1)
@@ -294,8 +292,7 @@ def _look_up(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
 @lru_cache(maxsize=32)
 def _hats(nodes: int, size: int, device: torch.device) -> Tensor:
     """Linear interpolation between `nodes` from border to border, (size, nodes)."""
-    where = torch.linspace(0, nodes - 1, size)[:, None] - torch.arange(nodes)
-    return (1 - where.abs()).clamp(min=0).to(device)
+    return (1 - (torch.linspace(0, nodes - 1, size)[:, None] - torch.arange(nodes)).abs()).clamp(min=0).to(device)
 
 
 @lru_cache(maxsize=32)

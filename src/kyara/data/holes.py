@@ -76,8 +76,7 @@ def strokes(corners: Tensor, widths: Tensor, height: int, width: int) -> Tensor:
     along = (x * path[:, :, 0] + y * path[:, :, 1]) / path.square().sum(2).clamp_min(1e-9)
     along = along.clamp_(0, 1)  # (B, N, H, W): the nearest point, as a fraction of the segment
     apart = (x - along * path[:, :, 0]).square() + (y - along * path[:, :, 1]).square()
-    half = widths.repeat_interleave(corners.shape[2] - 1, 1)[:, :, None, None] / 2
-    return (apart < half.square()).any(1)
+    return (apart < (widths.repeat_interleave(corners.shape[2] - 1, 1)[:, :, None, None] / 2).square()).any(1)
 
 
 def free_form(
@@ -94,8 +93,7 @@ def free_form(
         return torch.rand(count, most, *shape, generator=generator)
 
     short, sides = min(height, width), torch.tensor([width, height])
-    turn = torch.cat([some(1) * 2, some(3) - 0.5], 2) * math.pi
-    angle = turn.cumsum(2)
+    angle = (torch.cat([some(1) * 2, some(3) - 0.5], 2) * math.pi).cumsum(2)
     step = torch.stack([angle.cos(), angle.sin()], 3) * (0.05 + 0.15 * some(4, 1)) * short
     begin = some(1, 2) * sides
     corners = torch.cat([begin, begin + step.cumsum(2)], 2)  # (B, S, 5, 2)

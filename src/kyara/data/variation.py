@@ -38,5 +38,4 @@ def warp_points(points: Tensor, theta: Tensor) -> Tensor:
 
 def jitter(pictures: Tensor, strength: float, channels: int = 3) -> Tensor:
     """Pictures (B, 3, H, W) with random contrast and brightness, of each channel or of all alike. Not clamped."""
-    gain = 1 + uniform(pictures, channels, 1, 1) * strength
-    return pictures * gain + uniform(pictures, channels, 1, 1) * strength
+    return pictures * (1 + uniform(pictures, channels, 1, 1) * strength) + uniform(pictures, channels, 1, 1) * strength

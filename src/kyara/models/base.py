@@ -49,8 +49,9 @@ class Model(nn.Module):
         return type(next(iter(cls.presets.values())))()
 
     def players(self) -> Mapping[str, nn.Module]:
-        """The module that each phase updates: `d` of "d" and "d_reg". Phases of one module share its optimiser."""
-        return {phase: getattr(self, phase.partition("_")[0]) for phase in self.phases}
+        """The module of each phase: `net`, or else `d` of "d" and "d_reg". Phases of one module share its optimiser."""
+        single = hasattr(self, "net")
+        return {phase: getattr(self, "net" if single else phase.partition("_")[0]) for phase in self.phases}
 
     def losses(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         """Named scalars of this phase; their sum is minimised. A phase without losses does nothing in this step."""
@@ -158,9 +159,8 @@ class Generator(Model):
     z_dim: int
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim). Deterministic, and each row is independent of the
-        others. `truncation` 1 is off, 0 gives the average face. `labels` (B,) by attribute are the condition; an
-        attribute that is missing is unknown."""
+        """Pictures (B, 3, H, W) in [-1, 1] of latents z (B, z_dim). Deterministic, each independent of the others.
+        `truncation` 1 is off, 0 gives the average face. `labels` (B,) by attribute; missing attributes are unknown."""
         raise NotImplementedError
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
@@ -183,8 +183,7 @@ class Generator(Model):
 
     def shown_values(self) -> list[tuple[str, int]]:
         """The attributes and labels of the rows of `preview`, top to bottom."""
-        attributes = self.config.data.attributes.items()
-        return [(name, i) for name, values in attributes for i in range(len(values))][:ROWS]
+        return [(name, i) for name, values in self.config.data.attributes.items() for i in range(len(values))][:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
         """The distance between the real pictures and as many generated ones with the same labels."""
@@ -221,8 +220,7 @@ class StyledGenerator(Generator):
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
-        seeds = torch.randint(2**31, (count,)).tolist()
-        labels = {name: label.to(device) for name, label in self.draw(seeds).items()}
+        labels = {name: label.to(device) for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()}
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)
@@ -256,8 +254,7 @@ class StyledTranslator(Translator):
         raise NotImplementedError
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
-        styles = torch.randn(count, self.style_dim, device=pictures.device)
-        return functools.partial(self.translate, pictures, styles)
+        return functools.partial(self.translate, pictures, torch.randn(count, self.style_dim, device=pictures.device))
 
 
 class Inpainter(Model):

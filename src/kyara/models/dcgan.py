@@ -82,9 +82,8 @@ class GeneratorNet(nn.Module):
         self.project = nn.Linear(network.z_dim + conditioning.width(self.concatenated), first, bias=False)
         self.labels = conditioning.Rows(data.attributes, first) if data.attributes and not concatenate else None
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
-        for inputs, outputs in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
-            layers += [nn.ReLU(inplace=True)]
+        for i, o in itertools.pairwise(widths):
+            layers += [nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -103,9 +102,8 @@ def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) ->
     widths = [network.channels << level for level in range(levels(data))]
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
     height, width = data.height // 2, data.width // 2
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
-        layers += [nn.LeakyReLU(0.2, inplace=True)]
+    for i, o in itertools.pairwise(widths):
+        layers += [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2, inplace=True)]
         height, width = height // 2, width // 2
     return [*layers, nn.Flatten()], widths[-1] * height * width
 
@@ -185,7 +183,10 @@ class Model(base.Generator):
         fake_labels = conditioning.shuffled(labels)
         if phase == "g":
             logits, label_logits = self.d(batch.augment(self.g(z, fake_labels)), fake_labels)
-            return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", label_logits, fake_labels)}
+            return {
+                "g": nonsaturating_g(logits),
+                **conditioning.losses("g_labels", label_logits, fake_labels, self.config),
+            }
         with torch.no_grad():
             fake = self.g(z, fake_labels)
         real_logits, real_label_logits = self.d(batch.augment(batch.real), labels)
@@ -194,13 +195,10 @@ class Model(base.Generator):
         if real_label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(real_label_logits, labels, attributes)
         losses = {"d": nonsaturating_d(real_logits, fake_logits)}
-        losses |= self._label_loss("d_labels", real_label_logits, labels)
+        losses |= conditioning.losses("d_labels", real_label_logits, labels, self.config)
         if self.label_loss_on_fakes:
-            losses |= self._label_loss("d_labels_fake", fake_label_logits, fake_labels)
+            losses |= conditioning.losses("d_labels_fake", fake_label_logits, fake_labels, self.config)
         return losses
-
-    def _label_loss(self, name: str, logits: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
-        return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         return self.g_ema(z * truncation, conditioning.table(labels, self.config.data.attributes, z))

@@ -1,6 +1,5 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted. The probability that a
-picture is whole ranks generated pictures."""
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted, to rank generated ones."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import ConvNextForImageClassification
 
 from kyara.data import variation
@@ -98,9 +97,6 @@ class Model(base.Scorer):
         self.net = ConvNextForImageClassification(convnext(asdict(config.network)))
         self.net_ema = self.average(self.net)
 
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"train": self.net}
-
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
         logits = self.net(pictures.contiguous(memory_format=torch.channels_last)).logits.float()
@@ -110,18 +106,16 @@ class Model(base.Scorer):
     @torch.no_grad()
     def _examples(self, real: Tensor) -> tuple[Tensor, Tensor]:
         """Training pictures, whole and distorted, (B or 2 B, 3, H, W), and their classes."""
-        config = self.config
+        config = self.config.augment
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        real = variation.jitter(real, config.augment.jitter).clamp_(-1, 1)
-        if config.augment.pairs:
-            whole, _, _ = distort_some(real, generator, 0.0, resampled=config.augment.resampled)
+        real = variation.jitter(real, config.jitter).clamp_(-1, 1)
+        if config.pairs:
+            whole, _, _ = distort_some(real, generator, 0.0, resampled=config.resampled)
             pictures = torch.cat([whole, distort(real, generator)])
             labels = torch.arange(2, device=real.device).repeat_interleave(len(real))
         else:
-            pictures, labels, _ = distort_some(
-                real, generator, config.augment.probability, resampled=config.augment.resampled
-            )
-        if torch.rand(()) < config.augment.enlarged:
+            pictures, labels, _ = distort_some(real, generator, config.probability, resampled=config.resampled)
+        if torch.rand(()) < config.enlarged:
             factor = 0.5 + 0.5 * float(torch.rand(()))
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
             pictures = F.interpolate(small, pictures.shape[2:], mode="bicubic").clamp_(-1, 1)
@@ -148,6 +142,5 @@ class Model(base.Scorer):
         """Each kind of distortion on the same pictures, one kind a row."""
         count = max(len(batch.real) // len(DISTORTIONS), 1)
         generator = torch.Generator().manual_seed(0)
-        kinds = range(len(DISTORTIONS))
-        rows = [apply(batch.real[:count], torch.full((count,), kind), generator) for kind in kinds]
-        return torch.cat(rows)
+        kinds = (torch.full((count,), kind) for kind in range(len(DISTORTIONS)))
+        return torch.cat([apply(batch.real[:count], kind, generator) for kind in kinds])

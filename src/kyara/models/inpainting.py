@@ -299,8 +299,7 @@ class Model(base.Inpainter):
             return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:
-            step = Step(self, self.g(real, holes), real, holes, batch.augment)
-            return weighted(LOSSES, step, self.config.losses)
+            return weighted(LOSSES, Step(self, self.g(real, holes), real, holes, batch.augment), self.config.losses)
         with torch.no_grad():
             filled = torch.where(holes, self.g(real, holes), real)
         real_logits, fake_logits = self.d(batch.augment(real)), self.d(batch.augment(filled))
@@ -340,8 +339,7 @@ class Model(base.Inpainter):
 
     def memories(self) -> Sequence[LayerRange]:
         """The tail's; the layers before it run in every round."""
-        names = ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")
-        return [LayerRange(name, name) for name in names]
+        return [LayerRange(name, name) for name in ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")]
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         return functools.partial(self.fill, pictures, self._holes(pictures))

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kyara.data import variation
 from kyara.models import base
@@ -87,9 +87,6 @@ class Model(base.LandmarkDetector):
         self.config: Config = config
         self.net = Network(config.network.channels)
         self.net_ema = self.average(self.net)
-
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"train": self.net}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """L1 distance of the points and cross entropy of their heatmaps, where points are known and inside."""

@@ -66,6 +66,5 @@ class Model(dcgan.Model):
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-        classify = dcgan.classified(config)
-        d = dcgan.Discriminator(layers, widths[-1], project=config.data.attributes, classify=classify)
+        d = dcgan.Discriminator(layers, widths[-1], project=config.data.attributes, classify=dcgan.classified(config))
         return GeneratorNet(config), d

@@ -300,8 +300,7 @@ def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
 
 def adversarial_loss(step: Step) -> Tensor:
     """Least squares GAN loss, summed over scales (equation 4)."""
-    logits = step.target.discriminator(step.augment(step.fake))
-    return torch.stack([least_squares(x, 1.0) for x in logits]).sum()
+    return torch.stack([least_squares(x, 1.0) for x in step.target.discriminator(step.augment(step.fake))]).sum()
 
 
 def perceptual_loss(step: Step) -> Tensor:
@@ -318,8 +317,7 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "content": lambda s: l1(s.target.net.content_encoder(s.fake), s.source.content),  # equation 2
     "perceptual": perceptual_loss,
 }
-"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight in `LossConfig` of the same
-name. A loss of weight 0 is not computed."""
+"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight of its name in `LossConfig`."""
 
 
 class Model(base.StyledTranslator):
@@ -384,11 +382,8 @@ class Model(base.StyledTranslator):
         """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
         inside = "g_ema.drawings.decoder"
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
-        steps = range(0, 3 * CONTENT_LEVELS, 3)
-        return [
-            *(LayerRange(name, name) for name in blocks),
-            *(LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in steps),
-        ]
+        ups = [LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in range(0, 3 * CONTENT_LEVELS, 3)]
+        return [*(LayerRange(name, name) for name in blocks), *ups]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""
@@ -404,8 +399,7 @@ class Model(base.StyledTranslator):
         drawings of one photo, relative to that over real ones."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
-        parts = zip(batch.photos.split(32), styles.split(32), strict=True)
-        made = torch.cat([self.translate(*part) for part in parts])
+        made = torch.cat([self.translate(*part) for part in zip(batch.photos.split(32), styles.split(32), strict=True)])
         few = [self.translate(p.expand(base.COLUMNS, -1, -1, -1), styles[: base.COLUMNS]) for p in batch.photos[:16]]
         spread = torch.stack([x.std(0).mean() for x in few]).mean()
         return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}

@@ -161,12 +161,8 @@ class Model(base.Projector):
             make = source.sample_fn(1, torch.zeros(1, 3, height, width))
         shapes = [tuple(capture(source, span, make).value.shape[1:]) for span in spans]
         found = choose_layer(layer, shapes, height)
-        return {
-            "generator": {
-                "checkpoint": str(checkpoint), "hash": description.hash, "layer": found, "shape": shapes[found],
-            },
-            "data": {"width": width, "height": height},
-        }  # fmt: skip
+        part = {"checkpoint": str(checkpoint), "hash": description.hash, "layer": found, "shape": shapes[found]}
+        return {"generator": part, "data": {"width": width, "height": height}}
 
     def players(self) -> Mapping[str, nn.Module]:
         return {"d": self.g if self.d is None else self.d, "g": self.g}
@@ -224,8 +220,7 @@ class Model(base.Projector):
         height, width = own.shape[2:]
         where = alterations(len(own), height, width, self.config.augment.altered).to(own.device)
         flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
-        colours = torch.rand(len(own), 3, 1, 1, device=own.device) * 2 - 1
-        others = torch.where(flat, colours, own.roll(1, 0).flip(3))
+        others = torch.where(flat, torch.rand(len(own), 3, 1, 1, device=own.device) * 2 - 1, own.roll(1, 0).flip(3))
         altered = F.adaptive_max_pool2d(where.float(), self.config.generator.shape[1:])
         altered = F.max_pool2d(altered, 2 * NEAR + 1, 1, NEAR) > 0
         return host, torch.where(where, others, own), altered
@@ -260,8 +255,7 @@ def alterations(count: int, height: int, width: int, share: float) -> Tensor:
     size = count, height, width
     kinds = [torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)]
     kinds += [somewhere(*size, (0.15, 0.6)), free_form(*size, 3, (0.05, 0.2))]
-    chances = torch.tensor([1 - share, share / 3, share / 3, share / 3])
-    kind = torch.multinomial(chances, count, replacement=True)
+    kind = torch.multinomial(torch.tensor([1 - share, share / 3, share / 3, share / 3]), count, replacement=True)
     return torch.stack(kinds)[kind, torch.arange(count)][:, None]
 
 

@@ -152,8 +152,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
-            shape = self.noise.shape[2:]
-            noise = torch.randn(len(x), 1, *shape, device=x.device) if noise else self.noise
+            noise = torch.randn(len(x), 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
         return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
@@ -200,7 +199,7 @@ class Synthesis(nn.Module):
         height, width = (-(-side >> config.levels) for side in self.size)  # rounded up; forward crops
         self.constant = nn.Parameter(torch.randn(config.channels(0), height, width))
         self.blocks = nn.ModuleList(
-            SynthesisBlock(config, level, (height << level, width << level)) for level in range(config.levels + 1)
+            SynthesisBlock(config, i, (height << i, width << i)) for i in range(config.levels + 1)
         )
         self.layers = 2 * config.levels + 2
 
@@ -294,9 +293,7 @@ class Discriminator(nn.Module):
         super().__init__()
         channels = config.channels
         self.from_rgb = Conv(3, channels(config.levels), 1, gain=ACTIVATION)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels(level), channels(level - 1)) for level in range(1, config.levels + 1)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(channels(i), channels(i - 1)) for i in range(1, config.levels + 1))
         height, width = config.data.height, config.data.width
         for _ in self.blocks:
             height, width = -(-height // 2), -(-width // 2)
@@ -361,8 +358,7 @@ class Model(base.StyledGenerator):
 
     def reg_interval(self, phase: str) -> int:
         losses = self.config.losses
-        lazy = {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}
-        return lazy.get(phase, 1)
+        return {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}.get(phase, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
@@ -385,7 +381,8 @@ class Model(base.StyledGenerator):
         batch.log_signs(real_logits, fake_logits)
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
-        return {"d": nonsaturating_d(real_logits, fake_logits), **self._label_loss("d_labels", label_logits, labels)}
+        label_loss = conditioning.losses("d_labels", label_logits, labels, self.config)
+        return {"d": nonsaturating_d(real_logits, fake_logits), **label_loss}
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         # On the discriminator's augmented input, in float32: second derivatives in bfloat16 are noise.
@@ -399,7 +396,7 @@ class Model(base.StyledGenerator):
         fake_labels = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
         fake, _ = self._fakes(fake_labels)
         logits, label_logits = self.d.judge(batch.augment(fake), fake_labels)
-        return {"g": nonsaturating_g(logits), **self._label_loss("g_labels", label_logits, fake_labels)}
+        return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
@@ -410,9 +407,6 @@ class Model(base.StyledGenerator):
         batch.log["path_length"] = average
         penalty = (lengths - average).square().mean()
         return {"g_reg": penalty * (self.config.losses.path_weight * self.config.losses.path_interval)}
-
-    def _label_loss(self, name: str, logits: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
-        return conditioning.losses(name, logits, labels, self.config.data.attributes, self.config.losses.label_weight)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         ws = self.styles(z, labels)

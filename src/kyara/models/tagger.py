@@ -85,8 +85,7 @@ def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
     red, green, blue = near.unbind(1)
     colours = red[:, :, None, None] * green[:, None, :, None] * blue[:, None, None]
     columns = F.adaptive_avg_pool2d(colours.flatten(1, 3), (rows, 4))  # (B, levels^3, rows, 4)
-    places = torch.stack([columns[..., 1:3].mean(3), columns[..., ::3].mean(3)], 3)
-    return (places.flatten(1) + 1e-6).sqrt()
+    return (torch.stack([columns[..., 1:3].mean(3), columns[..., ::3].mean(3)], 3).flatten(1) + 1e-6).sqrt()
 
 
 class Network(nn.Module):
@@ -141,9 +140,6 @@ class Model(base.Tagger):
         self.net_ema = self.average(self.net)
         self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
 
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"train": self.net}
-
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         cosines = self.net.cosines(self.net(vary(batch.real, self.config.augment)))
         found = {}
@@ -190,5 +186,4 @@ class Model(base.Tagger):
 def temperature(logits: Tensor, labels: Tensor) -> Tensor:
     """The temperature that minimises the cross entropy of logits (N, V) to labels (N,)."""
     tried = TEMPERATURES.to(logits.device)
-    losses = torch.stack([F.cross_entropy(logits / t, labels) for t in tried])
-    return tried[losses.argmin()]
+    return tried[torch.stack([F.cross_entropy(logits / t, labels) for t in tried]).argmin()]

@@ -73,9 +73,6 @@ class Model(base.Generator):
         self.net = Autoencoder(config)
         self.net_ema = self.average(self.net)
 
-    def players(self) -> Mapping[str, nn.Module]:
-        return {"vae": self.net}
-
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """Negative evidence lower bound per pixel and channel, without the constant."""
         mean, log_variance = self.net.encode(batch.real)

@@ -31,8 +31,7 @@ class LayerRange(NamedTuple):
 def replace_output(
     model: nn.Module, name: str, function: Callable[[Tensor], Tensor]
 ) -> contextlib.AbstractContextManager[None]:
-    """Passes the output of a module through a function while the context is active. KeyError if there is no such
-    module."""
+    """Passes the output of a module through a function while the context is active. KeyError without such a module."""
 
     def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
         return with_first_tensor(output, function(first_tensor(output)))
@@ -139,8 +138,7 @@ class ActivationCache:
 
 
 def capture(model: nn.Module, layers: LayerRange, sample_fn: SampleFn) -> ActivationCache:
-    """Runs the network once and caches its activations. RuntimeError if the layers do not run exactly once for each
-    picture."""
+    """Runs the network once and caches its activations. RuntimeError if the layers do not run once a picture."""
     keys: list[Tensor] = []
     calls_before_key: dict[str, int] = {}
     siblings = {name: _siblings(model, name) for name in layers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,9 +58,8 @@ def one_hot(labels: Tensor, attributes: Attributes) -> Tensor:
 
 
 def shuffled(labels: Tensor, mixed: float = 0.0) -> Tensor:
-    """Permutes the labels (B, A) of a batch, as the condition of fakes: with the joint distribution of the data, also
-    of unknown labels. With probability `mixed`, each attribute is permuted separately. Uses no random numbers without
-    attributes."""
+    """Permutes the labels (B, A) of a batch, as the condition of fakes: with the data's joint distribution, also of
+    unknown labels; with probability `mixed`, each attribute separately. Draws nothing without attributes."""
     if not labels.shape[1]:
         return labels
     together = labels[torch.randperm(len(labels), device=labels.device)]
@@ -105,11 +105,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Ten
     return total
 
 
-def losses(
-    name: str, logits: Tensor | None, labels: Tensor, attributes: Attributes, weight: float
-) -> dict[str, Tensor]:
-    """The weighted label loss of a discriminator's label logits (B, V), under its name; empty without such a head."""
-    return {} if logits is None else {name: cross_entropy(logits, labels, attributes) * weight}
+def losses(name: str, logits: Tensor | None, labels: Tensor, config: Any) -> dict[str, Tensor]:
+    """The label loss of a discriminator's label logits (B, V), weighted by its Config; empty without such a head."""
+    if logits is None:
+        return {}
+    return {name: cross_entropy(logits, labels, config.data.attributes) * config.losses.label_weight}
 
 
 def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
@@ -120,14 +120,12 @@ def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
 
 
 def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> list[tuple[Tensor, Tensor]]:
-    parts = logits.split([len(values) for values in attributes.values()], 1)
-    return list(zip(parts, labels.unbind(1), strict=True))
+    return list(zip(logits.split([len(values) for values in attributes.values()], 1), labels.unbind(1), strict=True))
 
 
 def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
-    """Labels of every attribute: those in `fixed`, and the others from the joint distribution of the data given these.
-    For a combination that never occurs, the rows that agree with most of it are used. A function of the seed alone;
-    unknown if no picture of the data has all labels."""
+    """Labels of every attribute: those in `fixed`, and the others from the data's joint distribution given these, or
+    given most of them if all never occur together. A function of the seed alone; unknown without `label_counts`."""
     names = list(attributes)
     if not label_counts:
         return {name: fixed.get(name, UNKNOWN) for name in names}

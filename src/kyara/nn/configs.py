@@ -73,7 +73,9 @@ class CosineConfig(OptimizerConfig):
     warmup: float = 0.05  # share of the run over which the learning rate rises
 
     def lr_scale(self, progress: float) -> float:
-        return warm_cosine(progress, self.warmup)
+        if progress < self.warmup:
+            return (progress + 1e-3) / (self.warmup + 1e-3)
+        return 0.5 * (1 + math.cos(math.pi * min((progress - self.warmup) / (1 - self.warmup), 1.0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +86,6 @@ class AdamWConfig(CosineConfig):
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
-
-
-def warm_cosine(progress: float, warmup: float) -> float:
-    """Factor on a learning rate that rises over the first `warmup` of a run, then falls to zero along a cosine."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1.0)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,8 +96,7 @@ class ModulatedConv(nn.Module):
         if not self.demodulate:
             return x * self.gain + bias
         power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
-        scale = torch.rsqrt(power + 1e-8) * self.gain
-        x = torch.addcmul(bias, x, scale.to(x.dtype)[:, :, None, None])
+        x = torch.addcmul(bias, x, (torch.rsqrt(power + 1e-8) * self.gain).to(x.dtype)[:, :, None, None])
         return x if noise is None else x.add_((noise * self.gain).to(x.dtype))
 
 
@@ -128,8 +127,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     group = math.gcd(min(group, batch), batch)
     y = x.float().unflatten(0, (group, -1))  # (group, B / group, C, H, W)
     deviation = (y.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
-    maps = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
-    return torch.cat([x, maps.to(x.dtype)], 1)
+    return torch.cat([x, deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width).to(x.dtype)], 1)
 
 
 class PartialConv(nn.Module):
@@ -161,8 +159,7 @@ def spread(x: Tensor, known: Tensor) -> Tensor:
     x_even, known_even = (F.pad(m, (0, width % 2, 0, height % 2)) for m in (x * known, known))
     share = F.avg_pool2d(known_even, 2)  # (B, 1, H / 2, W / 2)
     coarse = spread(F.avg_pool2d(x_even, 2) / share.clamp_min(0.25), (share > 0).to(known.dtype))
-    guess = F.interpolate(coarse, scale_factor=2, mode="bilinear")[:, :, :height, :width]
-    return torch.where(known > 0, x, guess)
+    return torch.where(known > 0, x, F.interpolate(coarse, scale_factor=2, mode="bilinear")[:, :, :height, :width])
 
 
 class PatchDiscriminator(nn.Sequential):

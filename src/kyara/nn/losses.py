@@ -48,9 +48,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
     (N, M) matrix. `evaluation.metrics.frechet` takes any number. Lower is better; infinite if a feature is."""
     if not (a.isfinite().all() and b.isfinite().all()):
         return float("inf")
-    (mean_a, root_a), (mean_b, root_b) = (
-        (x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double())
-    )
+    moments = ((x.mean(0), (x - x.mean(0)) / max(len(x) - 1, 1) ** 0.5) for x in (a.double(), b.double()))
+    (mean_a, root_a), (mean_b, root_b) = moments
     return gaussian_frechet(mean_a, root_a, mean_b, root_b)
 
 
@@ -59,8 +58,7 @@ def gaussian_frechet(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Ten
     distributions, given by their means (F,) and roots (N, F) of the covariances root^T root. tr (A B)^(1/2) is the sum
     of the singular values of root_a root_b^T: no matrix square root and no imaginary parts."""
     overlap = torch.linalg.svdvals(root_a @ root_b.T).sum()
-    spread = root_a.square().sum() + root_b.square().sum()
-    return float((mean_a - mean_b).square().sum() + spread - 2 * overlap)
+    return float((mean_a - mean_b).square().sum() + (root_a.square().sum() + root_b.square().sum()) - 2 * overlap)
 
 
 def masked_l1(made: Tensor, real: Tensor, where: Tensor) -> Tensor:

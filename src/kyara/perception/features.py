@@ -49,8 +49,7 @@ class BuiltIn:
 
 def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
     """Output of each stage of a ConvNeXt, (B, C, H / n, W / n), the finest first."""
-    seen = pictures.contiguous(memory_format=torch.channels_last)
-    _, *maps = network(seen, output_hidden_states=True).hidden_states
+    _, *maps = network(pictures.contiguous(memory_format=torch.channels_last), output_hidden_states=True).hidden_states
     return maps
 
 

@@ -37,12 +37,6 @@ class VGG16(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(block[-1], 1, 1, bias=False) for block in BLOCKS)
         self.shift = nn.Buffer(torch.tensor(SHIFT).view(3, 1, 1))
         self.scale = nn.Buffer(torch.tensor(SCALE).view(3, 1, 1))
-        self._load(weights)
-        # Several times faster than the default layout on CPUs.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.eval().requires_grad_(False)
-
-    def _load(self, weights: dict[str, Any]) -> None:
         convolutions = [m for m in self.blocks.modules() if isinstance(m, nn.Conv2d)]
         for i, convolution in enumerate(convolutions):
             stored = weights["VGG16_0"][f"Conv_{i}"]
@@ -51,6 +45,9 @@ class VGG16(nn.Module):
             convolution.bias.data.copy_(torch.from_numpy(stored["bias"]))
         for i, head in enumerate(self.heads):
             _copy(weights[f"NetLinLayer_{i}"]["Conv_0"]["kernel"], head.weight)  # type: ignore[arg-type]
+        # Several times faster than the default layout on CPUs.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.eval().requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 of pictures (B, 3, H, W) in [-1, 1]; from 16x16 px."""

@@ -33,8 +33,7 @@ class Ada(NoAugment):
     """Adaptive augmentation: pixel (flip, quarter turns, whole-pixel shifts), geometry (scale, rotation, stretch,
     shift) and, unless `colour` is off, colour (brightness, contrast, luma flip, hue, saturation).
 
-    Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 has code of
-    its own."""
+    Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 differs."""
 
     def __init__(
         self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0, device: str | torch.device = "cpu"
@@ -55,10 +54,8 @@ class Ada(NoAugment):
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """Raises p while the discriminator is surer of real pictures than `target`, else lowers it; from 0 to 1 in
-        `kimg` thousand pictures."""
-        step = math.copysign(images / (self.kimg * 1000), real_sign - self.target)
-        self.p = min(max(self.p + step, 0.0), 1.0)
+        """Raises p if the discriminator is surer of real pictures than `target`, else lowers it; 0 to 1 in `kimg`."""
+        self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         if not self._active:
@@ -69,8 +66,7 @@ class Ada(NoAugment):
             return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
 
     def _geometry(self, x: Tensor) -> Tensor:
-        """The matrices that map each output pixel to the input pixel it is read from: (B, 3, 3), in pixels from the
-        centre."""
+        """The matrices that map output pixels to input pixels: (B, 3, 3), in pixels from the centre."""
         batch, _, height, width = x.shape
 
         def normal(scale: float) -> Tensor:
@@ -124,8 +120,7 @@ class DiffAugment(NoAugment):
         self.colour = colour
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        x = self._recolour(pictures) if self.colour else pictures
-        return self._cutout(self._shift(x))
+        return self._cutout(self._shift(self._recolour(pictures) if self.colour else pictures))
 
     def _recolour(self, x: Tensor) -> Tensor:
         brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device, dtype=x.dtype)

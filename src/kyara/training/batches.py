@@ -21,8 +21,7 @@ MEASURED = 512  # pictures that scores are measured on
 
 
 class Batches:
-    """Batches of a dataset, of two unpaired ones, or of none: then the model makes its own pictures, and gets black
-    ones."""
+    """Batches of a dataset, of two unpaired ones, or of none: black pictures, for a model that makes its own."""
 
     def __init__(self, model: Model, dataset: Dataset | None, photos: Dataset | None, *, workers: int = 2) -> None:
         self.model, self.photos, self.workers = model, photos, workers
@@ -46,8 +45,7 @@ class Batches:
         return (Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in zip(reals, photos, strict=True))
 
     def fixed(self) -> Batch:
-        """Up to MEASURED pictures spread evenly over the dataset, with their labels, and as many photos: the same for
-        every snapshot."""
+        """Up to MEASURED pictures spread evenly over the dataset, with labels, and as many photos: always the same."""
         config = self.model.config
         if self.measured is None:
             return Batch(torch.zeros(MEASURED, 3, config.data.height, config.data.width))

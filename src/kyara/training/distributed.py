@@ -1,7 +1,6 @@
 """Several processes that train one model: means over ranks, and decisions that every rank takes alike.
 
-Rank 0 alone looks at the run folder. A rank that looked by itself could be late, see something else, and wait for the
-others forever."""
+Rank 0 alone looks at the run folder: another rank could be late, see something else, and wait forever."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
 
 
 def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
-    """Runs `function` on rank 0 and returns its result on every rank. If it fails, rank 0 raises the error and the
-    other processes end."""
+    """The result of `function`, run on rank 0, on every rank. If it fails, rank 0 raises and the others end."""
     result: Any = None
     error: Exception | None = None
     if fabric.is_global_zero:

@@ -15,8 +15,7 @@ TICK = 32  # steps between two readings of the curves; the host waits for the de
 
 
 def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: float) -> bool:
-    """Trains until `kimg` thousand pictures have been seen, with a snapshot every `snap` thousand. False if a signal
-    stopped it before."""
+    """Trains until `kimg` thousand pictures, with a snapshot every `snap` thousand. False if stopped by a signal."""
     options, fabric, total = trainer.options, trainer.fabric, kimg * 1000
 
     # Resume where an earlier process stopped.

@@ -39,8 +39,7 @@ class CollapseMonitor:
         )
 
     def diversity(self, fakes: Tensor, reals: Tensor, nimg: int) -> tuple[float, str | None]:
-        """How much samples (N, 3, H, W) differ from each other, as a share of how much real pictures do, and a message
-        if that is next to nothing."""
+        """How much samples (N, 3, H, W) differ, as a share of how much real pictures do; a message if hardly at all."""
         ratio = float(fakes.float().std(0).mean() / reals.float().std(0).mean().clamp_min(1e-6))
         if ratio >= COLLAPSED or nimg < WARM_UP:
             return ratio, None

@@ -36,8 +36,7 @@ class Recorder:
             self.restore()
 
     def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
-        """Opens the curves. `measured` are the pictures that scores are measured on, `total` how many pictures the run
-        is to see."""
+        """Opens the curves. Scores are measured on `measured`; the run is to see `total` pictures."""
         self.measured = measured.to(self.trainer.device)
         on_rank_zero(self.fabric, lambda: self._begin(show_reals))
         hidden = None if self.fabric.is_global_zero else True  # None: only if stderr is piped
@@ -112,8 +111,7 @@ class Recorder:
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
 
     def _is_best(self, scores: dict[str, float]) -> bool:
-        """Whether the run's weights become those of now: the first score is the lowest yet. Untrained ones are better
-        than none, and worse than all others."""
+        """Whether these weights are the run's best: the first score is the lowest yet. Untrained ones are the worst."""
         if not self.trainer.nimg:
             return not (self.run.folder / WEIGHTS).is_file()
         score = next(iter(scores.values()), -float(self.trainer.nimg))

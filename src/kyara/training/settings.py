@@ -42,8 +42,7 @@ def choose_data(
 def configure(
     model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str, parent: Config | None = None
 ) -> Config:
-    """A preset of the architecture, or else the parent's numbers, with what the command changes in them. ValueError
-    names the option."""
+    """A preset of the model, or the parent's numbers, with the command's changes. ValueError names an option."""
     presets = models.architecture(model).presets
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")

@@ -55,10 +55,8 @@ class Trainer:
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
-        self.optimizers = {
-            player: model.optimizer(groups([*player.parameters()])) for player in dict.fromkeys(self.players.values())
-        }
-        colour, target = options.augment_colour, options.augment_target
+        players, colour, target = dict.fromkeys(self.players.values()), options.augment_colour, options.augment_target
+        self.optimizers = {player: model.optimizer(groups([*player.parameters()])) for player in players}
         self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.means = Means()
@@ -73,7 +71,9 @@ class Trainer:
             progress: Position in the run, in [0, 1], for the learning rate schedule.
         """
         batch = dataclasses.replace(batch, step=self.steps, augment=self.augment).to(self.device)
-        self._set_lr(progress)
+        lr = self.model.config.optimizer.lr * self.model.lr_scale(progress)
+        for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
+            group["lr"] = lr * group.get("lr_multiplier", 1.0)
         shares = Shares(self, len(batch.real) // self.options.micro_batch)
         dropped = torch.zeros((), device=self.device)
         for phase in self.model.phases:
@@ -88,12 +88,6 @@ class Trainer:
         self.means.add({"dropped": dropped})
         self.nimg, self.steps = self.nimg + self.options.batch, self.steps + 1
         self._update_averages()
-
-    def _set_lr(self, progress: float) -> None:
-        lr = self.model.config.optimizer.lr * self.model.lr_scale(progress)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_multiplier", 1.0)
 
     def _backward(self, phase: str, batch: Batch, shares: Shares, losses: Losses) -> None:
         """Accumulates the gradients of one phase over the shares of the batch."""
@@ -123,9 +117,9 @@ class Trainer:
                 kept.copy_(buffer)
 
     def read(self) -> dict[str, float]:
-        """The means of all losses and logged values since the last call, over all ranks. The augmentation adapts to
-        them. Waits for the device."""
-        self._average_means()
+        """The means of losses and logged values since the last call, over all ranks. Adapts the augmentation to them.
+        Waits for the device."""
+        distributed.average(self.fabric, [*self.means.sums.values()])
         means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
@@ -133,12 +127,9 @@ class Trainer:
         self._read_at = self.nimg
         return values
 
-    def _average_means(self) -> None:
-        distributed.average(self.fabric, [*self.means.sums.values()])
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
-        self._average_means()
+        distributed.average(self.fabric, [*self.means.sums.values()])
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
@@ -163,8 +154,7 @@ class Trainer:
 
 class Shares:
     """The micro-batches of one step, kept apart as those of several devices are: each has its own random numbers and
-    its own float buffers (statistics), which are averaged at the end. So a batch gives the same result, however it is
-    divided between micro-batches and devices."""
+    its own float buffers (statistics), averaged at the end. So the result does not depend on how a batch is divided."""
 
     def __init__(self, trainer: Trainer, count: int) -> None:
         self.trainer, self.count = trainer, count
@@ -195,8 +185,7 @@ class Shares:
 
     @torch.no_grad()
     def merge(self, dropped: Tensor) -> None:
-        """Leaves the mean over all micro-batches and ranks in every float buffer, or, after a dropped step, what was
-        there before."""
+        """Averages every float buffer over micro-batches and ranks; a dropped step restores what was there before."""
         buffers = [*self.trainer.model.buffers()]
         floats = [i for i, buffer in enumerate(buffers) if buffer.is_floating_point()]
         if self.count * self.trainer.fabric.world_size > 1:
@@ -211,8 +200,7 @@ class Shares:
 
 
 def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
-    """How many pictures go through the network at once: by default all of each device's share of a batch. ValueError
-    if the batch cannot be divided."""
+    """Pictures that go through the network at once: by default a device's share. ValueError if it cannot divide so."""
     verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
     verbs.check_number("--micro-batch", micro_batch, least=1)
     if batch % devices:
@@ -242,8 +230,7 @@ def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
     if not gradients:  # no phase had a loss
         return torch.zeros((), device=fabric.device)
     distributed.average(fabric, gradients)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    dropped = (~torch.isfinite(norm)).float()
+    dropped = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
     optimizer.found_inf, optimizer.grad_scale = dropped, None  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

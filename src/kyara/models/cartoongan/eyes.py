@@ -57,8 +57,7 @@ def fields(photos: Tensor, points: Tensor) -> Tensor:
         reach = torch.maximum(eye.high, NARROW * eye.wide)
         far = (eye.x / AROUND[0]).square() + ((eye.y * eye.high / reach + ABOVE) / AROUND[1]).square()
         maps = [eye.x * eye.wide / UNIT, eye.y * eye.high / UNIT, eye.wide / UNIT, eye.high / UNIT, eye.outer, at]
-        maps = [one.expand_as(far) for one in maps] + [one.expand_as(far) for one in colour.unbind(1)]
-        found.append(torch.stack(maps, 1))
+        found.append(torch.stack([one.expand_as(far) for one in (*maps, *colour.unbind(1))], 1))
         near.append(far)
     left = (near[0] < near[1])[:, None]
     there = torch.where(torch.minimum(near[0], near[1]) < 1, SURE, -SURE)
@@ -85,9 +84,12 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
     before = (pictures[part].float() + 1) / 2
     iris = torch.stack(colour, 1)
     grey = iris.mean(1, keepdim=True)
-    drawn = _draw(before, (grey + VIVID * (iris - grey)).clamp(0, 1), at, eye)
+    inside, arc = _opening(eye)
+    shade = 1 - SHADOW * _soft((-0.45 - eye.y + 0.55 * (1 - arc)) * eye.high)
+    drawn = _over(before, (before * (1 - WHITE) + WHITE * LIGHT) * shade[:, None], inside)
+    drawn = _coloured(drawn, (grey + VIVID * (iris - grey)).clamp(0, 1), at, inside, eye)
     whole = pictures.float().clone()
-    whole[part] = _over(before, drawn, seen[part[0], part[2], part[3]]) * 2 - 1
+    whole[part] = _over(before, _lids(drawn, arc, eye), seen[part[0], part[2], part[3]]) * 2 - 1
     return whole
 
 
@@ -126,19 +128,9 @@ def _opening(eye: Eye) -> tuple[Tensor, Tensor]:
     return between * _soft((1 - eye.x.abs()) * eye.wide), arc
 
 
-def _draw(drawn: Tensor, colour: Tensor, at: Tensor, eye: Eye) -> Tensor:
-    """Draws one eye over pictures (B, 3, H, W) in [0, 1]."""
-    inside, arc = _opening(eye)
-    shade = 1 - SHADOW * _soft((-0.45 - eye.y + 0.55 * (1 - arc)) * eye.high)
-    drawn = _over(drawn, (drawn * (1 - WHITE) + WHITE * LIGHT) * shade[:, None], inside)
-    drawn = _coloured(drawn, colour, at, inside, eye)
-    return _lids(drawn, arc, eye)
-
-
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
     """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening of photos in [0, 1]."""
-    light = seen.amax(1)
-    dark = inside * (1 - light).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
+    dark = inside * (1 - seen.amax(1)).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
     total = dark.sum((1, 2), keepdim=True).clamp_min(1e-4)
     at = ((dark * eye.x).sum((1, 2), keepdim=True) / total).clamp(-GAZE, GAZE)
     colour = (seen * dark[:, None]).sum((2, 3), keepdim=True) / total[:, None]
@@ -154,8 +146,7 @@ def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Ey
     x, y = (eye.x - at) * eye.wide / wide, eye.y * eye.high / high
     far = (x.square() + y.square()).sqrt()
     iris = _soft((1 - far) * wide) * inside
-    tone = 0.55 + 0.45 * (y + 1).clamp(0, 2)
-    drawn = _over(drawn, colour * tone[:, None], iris)
+    drawn = _over(drawn, colour * (0.55 + 0.45 * (y + 1).clamp(0, 2))[:, None], iris)
     dark = colour * 0.3
     drawn = _over(drawn, dark.expand_as(drawn), iris * _soft((far - 1 + RING) * wide))
     drawn = _over(drawn, dark.expand_as(drawn), iris * _soft((PUPIL - far) * wide))
@@ -170,8 +161,7 @@ def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
     ink = drawn.new_tensor(INK)[:, None, None].expand_as(drawn)
     outside = ((eye.x * eye.outer + 1) / 2).clamp(0, 1)
     along = _soft((1.08 - eye.x.abs()) * eye.wide)
-    thick = LASH + LASH_OUTSIDE * outside
-    above = _soft((thick - (eye.y + arc).abs()) * eye.high) * along
+    above = _soft(((LASH + LASH_OUTSIDE * outside) - (eye.y + arc).abs()) * eye.high) * along
     below = _soft((LASH_BELOW - (eye.y - BELOW * arc).abs()) * eye.high) * along * outside
     crease = _soft((LASH_BELOW - (eye.y + 0.9 * arc + CREASE).abs()) * eye.high) * along * arc * CREASE_SEEN
     for seen in (crease, below, above):

@@ -87,8 +87,7 @@ def cel_distance(step: Step) -> Tensor:
     if step.points is None:
         return F.l1_loss(step.made, cel(step.photos))
     eyes = portrait.around_eyes(step.points, *step.photos.shape[2:])
-    target = cel(step.photos, None if step.config.gaze else eyes)
-    return ((step.made - target).abs() * (1 + EYES_WEIGHT * eyes)).mean()
+    return ((step.made - cel(step.photos, None if step.config.gaze else eyes)).abs() * (1 + EYES_WEIGHT * eyes)).mean()
 
 
 def adversarial(step: Step) -> Tensor:

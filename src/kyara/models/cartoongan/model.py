@@ -106,8 +106,7 @@ class Model(base.Translator):
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """The distance between results and drawings."""
         assert batch.photos is not None
-        made = torch.cat([self.translate(part) for part in batch.photos.split(8)])
-        return {"frechet": distance(made, batch.real)}
+        return {"frechet": distance(torch.cat([self.translate(part) for part in batch.photos.split(8)]), batch.real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """Photos, each with its result to the right."""

@@ -50,8 +50,7 @@ def box(pictures: Tensor, reach: int) -> Tensor:
 
 def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
     """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel its own guide,
-    applied twice; fitted at half the size (He and Sun 2015). Lengths are fractions of `side`, by default the shorter
-    side."""
+    applied twice; fitted at half the size (He and Sun 2015). Lengths are fractions of `side`, or the shorter side."""
     size = pictures.shape[2:]
     reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
@@ -76,8 +75,7 @@ def kuwahara(pictures: Tensor, radius: int) -> Tensor:
     for down in (0, radius):
         for right in (0, radius):
             square = squares[:, :, down : down + height, right : right + width]
-            variance = (square[:, 4:] - square[:, 3:4].square()).clamp_min(0)
-            weight = (variance + 1e-4).square().square().reciprocal()
+            weight = ((square[:, 4:] - square[:, 3:4].square()).clamp_min(0) + 1e-4).square().square().reciprocal()
             total, weights = total + weight * square[:, :3], weights + weight
     return total / weights
 
