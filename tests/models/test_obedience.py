@@ -55,7 +55,7 @@ def test_pictures_show_what_was_asked_for(name: str, changes: str, kimg: int, co
     ).out  # fmt: skip
     model = models.load(run / "snapshots" / f"{kimg:06d}")
     assert isinstance(model, Generator)
-    tops, bottoms = (model.config.attributes[attribute] for attribute in ("top", "bottom"))
+    tops, bottoms = (model.config.data.attributes[attribute] for attribute in ("top", "bottom"))
     assert tops == tuple(TOPS) and bottoms == tuple(BOTTOMS)
     asked_top, asked_bottom = torch.arange(60) % 3, torch.arange(60) // 3 % 2
     with torch.inference_mode():
