@@ -65,7 +65,6 @@ def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000) -
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-    """Sum of the kernel over all pairs."""
     pairs = ((x, y) for x in blocks(a) for y in blocks(b))
     return float(sum(((x @ y.T / b.shape[1] + 1) ** 3).sum() for x, y in pairs))
 
