@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/kyara generate --count 48 --keep 16 --out avatars --force
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks tools
