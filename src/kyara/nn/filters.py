@@ -71,7 +71,7 @@ def centre_crop(pictures: Tensor, height: int, width: int) -> Tensor:
     return pictures[:, :, top : top + height, left : left + width]
 
 
-def pad_even(x: Tensor) -> Tensor:
-    """Repeats the last row or column where there is an odd number of them. (B, C, H, W)."""
-    odd = x.shape[3] % 2, x.shape[2] % 2
-    return F.pad(x, (0, odd[0], 0, odd[1]), mode="replicate") if any(odd) else x
+def pad_even(x: Tensor, halvings: int = 1) -> Tensor:
+    """Repeats the last row and column until both numbers are divisible by 2^halvings. (B, C, H, W)."""
+    missing = -x.shape[3] % (1 << halvings), -x.shape[2] % (1 << halvings)
+    return F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else x
