@@ -34,6 +34,9 @@ class Model(nn.Module):
 
     presets: ClassVar[Mapping[str, Config]] = {}  # the first is the default; `tiny` is for tests
     phases: ClassVar[tuple[str, ...]] = ()  # run in this order at every step, e.g. ("d", "d_reg", "g").
+    capturable: ClassVar[bool] = False
+    """Whether `losses` does the same on the device at every step: no branch on a value or on `Batch.step`, nothing
+    computed or drawn on the host. Then a CUDA graph can repeat it."""
     averages: ClassVar[Mapping[str, str]] = {}  # trained submodule -> its moving average, which is stored and used
     data_spec: ClassVar[DataSpec] = DataSpec()
 
@@ -136,6 +139,15 @@ class Batch:
     def __getitem__(self, part: slice) -> Batch:
         """Some of the pictures, with what is known about them."""
         return self._map(lambda tensor: tensor[part], log={})
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor, always in the same order."""
+        found: list[Tensor] = []
+        self._map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
+
+    def clone(self) -> Batch:
+        return self._map(torch.clone)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; uint8 pictures become floats in [-1, 1] there."""

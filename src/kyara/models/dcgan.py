@@ -159,6 +159,7 @@ class Model(base.Generator):
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
+    capturable = True
     label_loss_on_fakes: ClassVar[bool] = False  # whether the discriminator learns to classify fakes too
 
     def __init__(self, config: GanConfig) -> None:

@@ -332,6 +332,7 @@ class Model(base.StyledGenerator):
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
+    capturable = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -21,6 +21,7 @@ class NoAugment:
     """The identity."""
 
     p = 0.0
+    active = False  # whether pictures are changed at all; code that was compiled or captured holds for one of the two
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
@@ -49,7 +50,7 @@ class Ada(NoAugment):
 
     @p.setter
     def p(self, value: float) -> None:
-        self._p, self._active = value, value > 0
+        self._p, self.active = value, value > 0
         # Two rotations together have probability p.
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
 
@@ -58,7 +59,7 @@ class Ada(NoAugment):
         self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        if not self._active:
+        if not self.active:
             return pictures
         dtype = pictures.dtype
         with torch.autocast(pictures.device.type, enabled=False):
@@ -114,7 +115,7 @@ class DiffAugment(NoAugment):
     """Brightness, saturation and contrast (unless `colour` is off), a shift by up to an eighth of the size, and a grey
     square of half the size, for every picture."""
 
-    p = 1.0
+    p, active = 1.0, True
 
     def __init__(self, *, colour: bool = True) -> None:
         self.colour = colour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from kyara import verbs
 from kyara.models.base import Batch, Model
 from kyara.training import distributed
 from kyara.training.augment import Policy, make
+from kyara.training.graphs import Graphs
 from kyara.training.log import Means
 from kyara.training.runtime import Precision, make_fabric
 from kyara.training.transfer import groups
@@ -44,10 +46,17 @@ class Trainer:
         trainer = Trainer(model, Options(batch=32, micro_batch=32))
         trainer.step(Batch(pictures))
 
-    Without `fabric` the model stays on its device."""
+    Without `fabric` the model stays on its device. With `graphs` phases run as CUDA graphs on a GPU, if the model
+    allows it."""
 
     def __init__(
-        self, model: Model, options: Options, *, fabric: Fabric | None = None, compile_losses: bool = False
+        self,
+        model: Model,
+        options: Options,
+        *,
+        fabric: Fabric | None = None,
+        compile_losses: bool = False,
+        graphs: bool = True,
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
@@ -59,6 +68,7 @@ class Trainer:
         self.optimizers = {player: model.optimizer(groups([*player.parameters()])) for player in players}
         self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
+        self.graphs = Graphs(self.device) if graphs and model.capturable and self.device.type == "cuda" else None
         self.means = Means()
         self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
         self.nimg = self.steps = self.retries = self._read_at = 0
@@ -92,18 +102,26 @@ class Trainer:
     def _backward(self, phase: str, batch: Batch, shares: Shares, losses: Losses) -> None:
         """Accumulates the gradients of one phase over the shares of the batch."""
         player, size = self.players[phase], self.options.micro_batch
+        trained = [p for p in player.parameters() if p in self.trainable]
         for other in self.optimizers:
             for parameter in other.parameters():
                 parameter.requires_grad_(other is player and parameter in self.trainable)
         for i in range(shares.count):
             shares.select(i)
             part = batch[i * size : (i + 1) * size]
-            with self.fabric.autocast():
-                named = losses(phase, part)
-            if not named:  # nothing to do for this phase in this step
-                continue
-            torch.stack([loss.float() for loss in named.values()]).sum().mul(1 / shares.count).backward()
-            self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
+            work = functools.partial(self._differentiate, phase, losses, 1 / shares.count)
+            if self.graphs:
+                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part))
+            else:
+                self.means.add(work(part))
+
+    def _differentiate(self, phase: str, losses: Losses, weight: float, batch: Batch) -> dict[str, Tensor]:
+        """Adds the gradients of a phase's losses, times `weight`. Returns what is logged."""
+        with self.fabric.autocast():
+            named = losses(phase, batch)
+        if named:  # else there is nothing to do for this phase in this step
+            torch.stack([loss.float() for loss in named.values()]).sum().mul(weight).backward()
+        return {**{f"loss/{name}": loss.detach() for name, loss in named.items()}, **batch.log} if named else {}
 
     @torch.no_grad()
     def _update_averages(self) -> None:
