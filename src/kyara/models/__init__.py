@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
-from kyara.models.base import Model
+from kyara.files.names import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from kyara.models.base import Model
 
 _NOT_ARCHITECTURES = {"__init__", "__pycache__", "base"}
 
@@ -22,10 +24,15 @@ def names() -> list[str]:
     return sorted({p.stem for p in Path(__file__).parent.iterdir()} - _NOT_ARCHITECTURES)
 
 
-def architecture(name: str) -> type[Model]:
-    """The class of an architecture. ValueError lists the names."""
+def check_name(name: str) -> None:
+    """Raises ValueError, with a suggestion and all names, if there is no architecture `name`."""
     if name not in names():
-        raise ValueError(f"{name!r}: no such model; there are: {', '.join(names())}")
+        raise ValueError(f"{name!r}: no such model; {did_you_mean(name, names())}there are: {', '.join(names())}")
+
+
+def architecture(name: str) -> type[Model]:
+    """The class of an architecture. Raises ValueError if there is none of that name."""
+    check_name(name)
     return import_module(f"kyara.models.{name}").Model
 
 
@@ -48,6 +55,8 @@ def _frozen(value: Any) -> Any:
 def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
     """The model of a Checkpoint: a folder, `builtin:NAME` or `hf-hub:OWNER/NAME`, in eval mode on `device`; its
     attribute `checkpoint` is the description. CheckpointError if a tensor is missing, left over or of another shape."""
+    from kyara.files import checkpoint
+
     found = checkpoint.read(name)
     try:
         model = build(found.model, found.config)

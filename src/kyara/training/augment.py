@@ -8,13 +8,12 @@ data"): each transform is applied with probability p, and p follows how sure the
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Policy = Literal["ada", "diffaugment", "none"]
+from kyara.training.options import Policy
 
 
 class NoAugment:

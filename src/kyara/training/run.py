@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from kyara.files import checkpoint, pictures
 from kyara.files.atomic import numbered_folder, write_atomic, write_errors
 from kyara.files.checkpoint import CONFIG
 from kyara.models import stored
-from kyara.models.base import Config, Model
+from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED = Path("runs"), "training.pt", "snapshots", "000000"
 CARD = Path(__file__).with_name("card.md")
@@ -130,3 +131,12 @@ def card(model_name: str, about: Mapping[str, Any]) -> str:
         trained_on="; ".join("{name}, {pictures} pictures, fingerprint {fingerprint}".format_map(one) for one in sets),
         rows="\n".join(f"| {name} | {value:.5g} |" for name, value in about["scores"].items()) or "| – | – |",
     )  # fmt: skip
+
+
+def next_command(network: Model, folder: Path) -> str:
+    """The command that uses the trained network in `folder`, or ""."""
+    if isinstance(network, Generator):
+        return shlex.join(["kyara", "generate", str(folder)])
+    if isinstance(network, Translator | Inpainter):
+        return f"{shlex.join(['kyara', 'translate', str(folder)])} PICTURES"
+    return ""

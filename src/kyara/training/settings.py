@@ -14,7 +14,9 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.training.options import Tuning
 from kyara.training.run import flat
+from kyara.training.trainer import Options
 
 
 def choose_data(
@@ -59,6 +61,36 @@ def configure(
             if isinstance(number, int | float) and not 0 <= number < math.inf:
                 raise ValueError(f"--set {name}={number}: must be a finite number, zero or more")
     return config
+
+
+def describe_data(
+    model: str, config: Config, dataset: Dataset | None, attributes: str, of: str | None, layer: str
+) -> Config:
+    """`config` with the description of the source model (--of) and of the attributes of the dataset."""
+    if of is not None:
+        config = config.replace(**models.architecture(model).describe_source(of, layer))
+    return config if dataset is None else config.replace(data=describe_attributes(model, dataset, attributes))
+
+
+def describe_run(
+    dataset: Dataset | None, photos: Dataset | None, options: Options, init: str | None, tuning: Tuning
+) -> dict[str, Any]:
+    """The fields of config.json other than the architecture and its hyperparameters."""
+    return {
+        **{
+            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
+            for name, one in (("data", dataset), ("photos", photos))
+            if one is not None
+        },
+        "training": dataclasses.asdict(options),
+        "init": init,
+        **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
+    }
+
+
+def is_conditional(model: str, config: Config) -> bool:
+    """Whether the model is a generator that is conditioned on attributes."""
+    return bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
 
 
 def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:

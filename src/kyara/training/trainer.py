@@ -15,13 +15,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from kyara import verbs
 from kyara.models.base import Batch, Model
 from kyara.training import distributed
-from kyara.training.augment import Policy, make
+from kyara.training.augment import make
 from kyara.training.log import Means
+from kyara.training.options import LARGEST_BATCH, Policy
 from kyara.training.runtime import Precision, make_fabric
 from kyara.training.transfer import groups
 
 Losses = Callable[[str, Batch], dict[str, Tensor]]
-LARGEST_BATCH = 2**16
 
 
 @dataclasses.dataclass(frozen=True)

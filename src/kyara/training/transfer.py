@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
+import torch
 from torch.nn import Parameter
 
 from kyara import models
 from kyara.models.base import Config, Model
+from kyara.training.distributed import is_rank_zero, tell
+from kyara.training.options import Tuning
 
 LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each label
+
+
+def build(
+    model: str, config: Config, seed: int, tuning: Tuning, init: str | None
+) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
+    """Builds a network, randomly initialised or from the checkpoint `init`. Also returns the two lists of
+    `initialise`. Raises ValueError if the network cannot be built with these hyperparameters."""
+    torch.manual_seed(seed)
+    try:
+        network = models.architecture(model)(config)
+    except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(f"--set, --size: {model} cannot be built with these values ({error})") from error
+    if not all(parameter.numel() for parameter in network.parameters()):
+        raise ValueError(f"--set, --size: {model} cannot be built with these values (a layer has no weights)")
+    tune(network, tuning)
+    if init is None:
+        return network, (), ()
+    fresh, unused = initialise(network, models.load(init))
+    if is_rank_zero():
+        rest = f"; unused: {', '.join(unused)}" if unused else ""
+        tell(f"initialised from {init}; newly initialised: {', '.join(fresh) or 'none'}{rest}")
+    return network, tuple(fresh), tuple(unused)
 
 
 def inherited(model: str, parent: str) -> Config:
@@ -47,20 +70,6 @@ def _modules(model: Model, names: set[str]) -> list[str]:
     """The modules that tensors of these names belong to, without the averages."""
     averages = tuple(f"{average}." for average in model.averages.values())
     return sorted({".".join(name.split(".")[:4]) for name in names if not name.startswith(averages)})
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-    """Which layers of a network are trained, and how fast; kept in config.json."""
-
-    layers: int | None = None  # how many layers of the generator are trained; the others and the mapping are frozen
-    end: Literal["fine", "coarse"] = "fine"  # which: those nearest to the picture, or those farthest from it
-    freeze: str = ""
-    """What is frozen, such as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
-    layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
-    lr_multiplier: float = 1.0
-    """The learning rate of each layer of the generator, as a share of the next finer one's; the mapping network has
-    that of the coarsest layer."""
 
 
 def tune(model: Model, tuning: Tuning) -> None:
