@@ -68,7 +68,7 @@ def find(name: str | os.PathLike[str]) -> Path:
     if text.startswith("builtin:"):
         short = text.removeprefix("builtin:")
         if short not in (known := builtin_names()):
-            hint = did_you_mean(text, [f"builtin:{name}" for name in known])
+            hint = did_you_mean(short, known, "builtin:")
             raise CheckpointError(f"{text}: no such built-in checkpoint; {hint}there are: {', '.join(known)}")
         return BUILTIN / short
     if text.startswith("hf-hub:"):

@@ -25,10 +25,10 @@ def listed(entries: Iterable[tuple[str, str]], most: int = 10) -> list[str]:
     return lines[:most] + [f"    and {len(lines) - most:,} more"] * (len(lines) > most)
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str], prefix: str = "") -> str:
     """Suggestion for a misspelled name, such as "did you mean dcgan? "; empty if none of `names` is similar."""
     similar = difflib.get_close_matches(word, list(names), 1)
-    return f"did you mean {similar[0]}? " if similar else ""
+    return f"did you mean {prefix}{similar[0]}? " if similar else ""
 
 
 def slug(text: str) -> str:
