@@ -108,9 +108,9 @@ def test_coarser_layers_learn_slower(parent: str) -> None:
         ({"freeze": "d=99"}, "--freeze d=99: .* d=1 to d=10"),
         ({"freeze": "everything"}, "'everything' is not one of mapping"),
         ({"layer_lr_multiplier": 2.0}, "--layer-lr-multiplier 2"),
-        ({"tune_end": "coarse"}, "--tune-end coarse: only goes with --tune-layers"),
+        ({"tune_end": "coarse"}, "--tune-end coarse: needs --tune-layers"),
         ({"freeze": "mapping,g=7"}, "--freeze mapping,g=7: leaves nothing"),
-        ({"freeze": "d=1", "size": "64"}, "would freeze what the parent does not have: d.from_rgb"),
+        ({"freeze": "d=1", "size": "64"}, "would freeze newly initialised modules: d.from_rgb"),
         ({"init": None, "tune_layers": 1}, "need --init"),
     ],
 )

@@ -134,28 +134,27 @@ def train(
     config = settings.describe_data(model, config, dataset, attributes, of, layer)
     options = Options(
         config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices), seed, mirror, augment,
-        augment_colour=not settings.is_conditional(model, config) if augment_colour is None else augment_colour,
+        augment_colour=settings.pick_augment_colour(augment_colour, augment, model, config),
         augment_target=TARGET if augment_target is None else augment_target,
         precision=runtime.pick_precision(precision, target),
     )  # fmt: skip
     about = settings.describe_run(dataset, photo_set, options, init, tuning)
     all_settings = {"model": model, "config": dataclasses.asdict(config), **about}
     fabric = runtime.make_fabric(target, devices=devices, precision=options.precision)
-    name = f"{model}-{short_name(data or str(of))}"
-    folder = run.find_run(out, name, all_settings) if distributed.is_rank_zero() else Path()
+    folder = Path()
+    if distributed.is_rank_zero():
+        folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", all_settings)
     if dry_run:
         return TrainResult(folder, all_settings, True)
 
     fabric.launch()
     with distributed.report_once(fabric):
         folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
-        if augment != "none" and augment_colour is None and not options.augment_colour and fabric.is_global_zero:
-            distributed.tell(f"augmentation without colours, which may be {', '.join(config.data.attributes)}")
         network, fresh, unused = transfer.build(model, config, seed, tuning, None if resume else init)
         trainer = Trainer(network, options, fabric=fabric, compile_losses=compile)
         batches = Batches(network, dataset, photo_set, workers=workers)
         finished = loop.fit(trainer, batches, run.Run(folder, model, about, resume), kimg=kimg, snap=snap)
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
-    use = run.next_command(network, folder)
-    return TrainResult(folder, all_settings, False, finished, trainer.nimg / 1000, use, fresh, unused)
+    kimg, use = trainer.nimg / 1000, run.next_command(network, folder)
+    return TrainResult(folder, all_settings, False, finished, kimg, use, fresh, unused)
