@@ -14,26 +14,26 @@ ELEMENTS = 2048  # outputs of one program
 
 
 @triton.jit
-def _kernel(
+def _kernel(  # type: ignore[no-untyped-def]
     x, y, pixels, channels, height, width, out_height, out_width, before, gain,
-    UP: tl.constexpr, DOWN: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    up: tl.constexpr, down: tl.constexpr, block_pixels: tl.constexpr, block_channels: tl.constexpr,
 ):  # fmt: skip
-    pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    top = (pixel // out_width % out_height * DOWN - before).to(tl.int32)  # the first tap, in the zero-stuffed input
-    left = (pixel % out_width * DOWN - before).to(tl.int32)
+    pixel = tl.program_id(0).to(tl.int64) * block_pixels + tl.arange(0, block_pixels)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    top = (pixel // out_width % out_height * down - before).to(tl.int32)  # the first tap, in the zero-stuffed input
+    left = (pixel % out_width * down - before).to(tl.int32)
     first_row = pixel // out_width // out_height * height  # of this picture, among the rows of all
     inside = pixel < pixels
-    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    total = tl.zeros((block_pixels, block_channels), tl.float32)
     # With zeros between the pixels, every second tap is on a zero: two of four remain, which ones depends on the place.
-    for i in tl.static_range(4 // UP):
-        tap_y = i * UP + (top & 1) * (UP - 1)
-        row = (top + tap_y) // UP
+    for i in tl.static_range(4 // up):
+        tap_y = i * up + (top & 1) * (up - 1)
+        row = (top + tap_y) // up
         weight_y = tl.where((tap_y == 1) | (tap_y == 2), 3.0, 1.0)
         known_y = inside & (top + tap_y >= 0) & (row < height)
-        for j in tl.static_range(4 // UP):
-            tap_x = j * UP + (left & 1) * (UP - 1)
-            column = (left + tap_x) // UP
+        for j in tl.static_range(4 // up):
+            tap_x = j * up + (left & 1) * (up - 1)
+            column = (left + tap_x) // up
             weight = weight_y * tl.where((tap_x == 1) | (tap_x == 2), 3.0, 1.0)
             known = known_y & (left + tap_x >= 0) & (column < width)
             place = ((first_row + row) * width + column) * channels
@@ -56,7 +56,7 @@ def binomial_filter(x: Tensor, up: bool, down: bool, before: int, height: int, w
     pixels, each = batch * height * width, max(ELEMENTS // block, 1)
     _kernel[(triton.cdiv(pixels, each), triton.cdiv(channels, block))](
         x, y, pixels, channels, x.shape[2], x.shape[3], height, width, before, gain / 64,
-        UP=1 + up, DOWN=1 + down, PIXELS=each, CHANNELS=block,
+        up=1 + up, down=1 + down, block_pixels=each, block_channels=block,
     )  # fmt: skip
     return y
 
