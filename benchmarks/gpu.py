@@ -1,10 +1,10 @@
 """What a GPU gives: training and generation, CUDA graphs on and off, the filter's variants, and the verbs. Under four
 minutes on one H100.
 
-    .venv-bench/bin/python benchmarks/gpu.py [--only training,filters,verbs,peers] [--seconds 4] [--device cpu]
+    .venv-bench/bin/python benchmarks/gpu.py [--only training,verbs] [--seconds 4] [--device cpu]
 
-On `--device cpu` it is a rehearsal: everything runs at a small size, and the numbers mean nothing. "busy" is the share
-of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
+On `--device cpu` it is a rehearsal: everything runs at a small size, and only the table "operations" means something.
+"busy" is the share of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from common import machine, print_table, run
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kyara.generation.generate import generate
 from kyara.generation.sampler import sample
@@ -34,6 +35,7 @@ SIZES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "128 px 16384/512 wavelets": (128, {**NETWORK, "wavelets": 1}, {"path_weight": 2.0}),
     "96 px 4096/256": (96, {"channel_base": 4096, "channel_max": 256, "mapping_layers": 4}, {"path_weight": 0.0}),
 }
+TABLES = "training", "operations", "filters", "verbs", "peers"
 REHEARSAL = {"32 px tiny": (32, {"channel_base": 256, "channel_max": 16, "mapping_layers": 2}, {"path_weight": 2.0})}
 
 
@@ -119,6 +121,44 @@ def training(device: torch.device, seconds: float, batch: int) -> None:
     print_table(rows, f"batch {batch}")
 
 
+class Operations(TorchDispatchMode):
+    """Counts the operations that are no views: on a GPU each launches a kernel or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.paused = 0, False
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        self.count += not (self.paused or function.is_view or function.namespace == "profiler")
+        return function(*arguments, **(options or {}))
+
+
+def operations() -> None:
+    """Operations of an ordinary step at 64 pixels, counted on the CPU: all, and those outside of the losses and their
+    gradients, which CUDA graphs replay with one launch for each phase. The widths of the layers make no difference."""
+    contender = Contender(
+        64, {**NETWORK, "channel_base": 256, "channel_max": 8}, {}, torch.device("cpu"), batch=4, graphs=False
+    )
+    trainer = contender.trainer
+    contender.step()  # the first step has the lazy phases, and fills caches
+    with Operations() as all_of_them:
+        contender.step()
+    differentiate = trainer._differentiate
+    with Operations() as outside:
+
+        def paused(*arguments: Any) -> dict[str, Tensor]:
+            outside.paused = True
+            try:
+                return differentiate(*arguments)
+            finally:
+                outside.paused = False
+
+        trainer._differentiate = paused  # type: ignore[method-assign]
+        contender.step()
+    rows = {"no graphs": {"operations": all_of_them.count}, "graphs": {"operations": outside.count + 2}}
+    print_table(rows, "a step of StyleGAN2")
+
+
 def filter_variants(device: torch.device, seconds: float, batch: int) -> None:
     """Milliseconds of the filter, forward and backward, after a convolution that doubles the size."""
     variants = {"depthwise convolution": filters._convolved, "shifts and sums": filters._shifted}
@@ -192,12 +232,12 @@ def _peer_step(peer: Any, steps: Any, batch: int, device: torch.device) -> int:
     return batch
 
 
-def measure(device: str = "auto", only: str = "training,filters,verbs,peers", seconds: float = 4.0) -> None:
+def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float = 4.0) -> None:
     """Prints the tables.
 
     Args:
         device: cuda, or cpu for a rehearsal.
-        only: Which tables: training, filters, verbs, peers.
+        only: Which tables.
         seconds: How long a rate is measured, at least.
     """
     target = pick_device(device)
@@ -206,6 +246,7 @@ def measure(device: str = "auto", only: str = "training,filters,verbs,peers", se
     print(torch.cuda.get_device_name(target) if cuda else "rehearsal on the CPU", "\n" + machine(), flush=True)
     tables: dict[str, Callable[[], None]] = {
         "training": partial(training, target, seconds, batch),
+        "operations": operations,
         "filters": partial(filter_variants, target, seconds, batch),
         "verbs": partial(verbs, target, count),
         "peers": partial(peers, target, seconds, batch),
