@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from kyara.files import pictures
+from kyara.files.archive import Zip
 from kyara.files.dataset import Dataset, known_values, open_dataset, open_datasets
 from kyara.files.errors import DatasetError
 
@@ -68,14 +70,88 @@ def test_class_folders(make) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ["00/a.png", "3f/b.png"],
+        ["00/00e3ab01ab77.png", "3f/3f9c01ab77e2-2.png"],
+        ["images/00/00e3ab01ab77.png", "images/3f/3f9c01ab77e2.png"],
         ["a/1.png", "2.png"],
         ["a/1.png", "a/2.png"],
-        ["images/00/a.png", "images/1f/b.png"],
     ],
 )
 def test_folders_that_are_no_classes(make, names: list[str]) -> None:
     assert make({name: png() for name in names}).attributes == {}
+
+
+@pytest.mark.parametrize("classes", [("01", "02"), ("10", "20"), ("ab", "be"), ("赤", "か\u3099")])
+@pytest.mark.parametrize("above", ["", "art/", "art/faces/"])
+def test_classes_of_any_name_and_files_beside_them(make, classes: tuple[str, str], above: str) -> None:
+    first, second = classes
+    names = [f"{above}{first}/1.png", f"{above}{second}/deep/1.png", f"{above}z.png"]
+    dataset = make({"notes.txt": "hello", f"{above}about/notes.txt": "x", **{name: png() for name in names}})
+    known = dict(zip(dataset.names, dataset.attributes["class"], strict=True))
+    assert known == dict(zip(names, [first, "が" if second.startswith("か") else second, ""], strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffile_name;hair;eyes\r\na.png;light, blue;red\r\n;;\r\n",
+        "hair\tfile_name\teyes\nlight, blue\ta.png\tred\n",
+        'file_name,hair,eyes,,\na.png,"light, blue",red,,\n,,,,\n',
+        'sep=;\n"file_name";hair;eyes\na.png;light, blue;red;\n',
+        b"\xff\xfe" + "file_name\thair\teyes\r\na.png\tlight, blue\tred\r\n".encode("utf-16-le"),
+    ],
+)
+def test_tables_of_spreadsheets(make, text: str | bytes) -> None:
+    dataset = make({"metadata.csv": text, "a.png": png()})
+    assert dataset.attributes == {"hair": ["light, blue"], "eyes": ["red"]} and not dataset.ignored
+
+
+class RawName(zipfile.ZipInfo):
+    """An entry whose name is written in another encoding than Python's."""
+
+    encoding = ""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
+        return self.filename.encode(self.encoding), self.flag_bits & ~0x800
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp932", ["キャラ/表.png", "ソ.png", "赤/1.png", "miku表情.png", "A.png"]),
+        ("cp932", ["A案.png", "b.png"]),
+        ("utf-8", ["か\u3099/U\u0308ber.png", "é.png"]),
+        ("cp437", ["Müller.png", "château.png", "señor/Größe.png"]),
+    ],
+)
+def test_names_in_a_zip_of_any_system(tmp_path: Path, encoding: str, names: list[str]) -> None:
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(names):
+            entry = RawName(name)
+            entry.encoding = encoding
+            archive.writestr(entry, png(i))
+        archive.writestr("__MACOSX/._x.png", b"x")
+    dataset = open_dataset(path)
+    assert dataset.names == sorted(names) and not dataset.ignored
+    assert [dataset.picture(i)[0, 0, 0] for i in range(len(names))] == [names.index(name) for name in sorted(names)]
+    assert isinstance(dataset.files, Zip)
+    table = {f"{names[0].rpartition('/')[0] or 'x'}/metadata.csv": b"file_name\n"}
+    for _ in range(2):
+        dataset.files.write(table)
+    assert {*open_dataset(path).names} == {*names} and len(zipfile.ZipFile(path).namelist()) == len(names) + 2
+
+
+def test_names_of_an_unknown_encoding_and_names_given_twice(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i, name in enumerate([b"\xfd\xfd\\.png", b"b.png", b"b.png"]):
+            entry = RawName(name.decode("latin-1"))
+            entry.encoding = "latin-1"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "b.png" again
+                archive.writestr(entry, png(i))
+    dataset = open_dataset(tmp_path / "a.zip")
+    assert len(dataset) == 2 and dataset.picture(0)[0, 0, 0] == 2
+    assert [name for name, _ in dataset.ignored] == ["b.png"]
 
 
 def test_a_zipped_folder_is_looked_into(make) -> None:
@@ -124,8 +200,9 @@ def test_stylegan(make, labels: object, expected: dict[str, list[str]]) -> None:
     [
         ("metadata.csv", "name,hair\na.png,x\n", "metadata.csv, line 1: no column file_name"),
         ("metadata.csv", "", "line 1"),
-        ("metadata.csv", "file_name;hair\na.png;x\n", "line 1: no column file_name; the separator is ';'"),
-        ("metadata.csv", "file_name,hair,\na.png,x,\n", "line 1: column 3 has no name"),
+        ("metadata.csv", "file_name,,hair\na.png,x,y\n", "line 2: 'x' is in a column without a name"),
+        ("metadata.csv", "file_name,hair,\na.png,x,y\n", "line 2: 3 fields, but the header has 2"),
+        ("metadata.csv", "sep=;\nname;hair\na.png;x\n", "line 2: no column file_name"),
         ("metadata.csv", "file_name,hair,hair\n", "line 1"),
         ("metadata.csv", "file_name,hair\na.png\n", "line 2: 1 fields"),
         ("metadata.csv", "file_name,hair\na.png,x\na.png,y\n", "line 3.*duplicate of line 2"),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
-from kyara.files import pictures
+from kyara.files import colour, formats, pictures
 from kyara.files.errors import PictureError
 from kyara.files.pictures import decode
 
@@ -53,7 +53,7 @@ def test_lossless_formats_come_back_exactly(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["JPEG", "WEBP", "AVIF"])
 def test_lossy_formats_come_back_nearly(encoding: str) -> None:
-    if encoding == "AVIF" and ".avif" not in pictures.SUFFIXES:
+    if encoding == "AVIF" and ".avif" not in formats.SUFFIXES:
         pytest.skip("this Pillow has no AVIF")
     difference = decode(save(Image.fromarray(smooth()), encoding, quality=95)).astype(int) - smooth()
     assert abs(difference).mean() < 4
@@ -64,7 +64,7 @@ def test_opaque_modes(mode: str) -> None:
     image = Image.fromarray(smooth()).convert(mode)
     encoding = "JPEG" if mode == "YCbCr" else "PNG"
     if mode == "HSV":  # no file holds it; whatever does not decode to a mode we know is converted alike
-        assert np.array_equal(pictures._rgb(image), np.array(image.convert("RGB")))
+        assert np.array_equal(colour.to_rgb(image), np.array(image.convert("RGB")))
         return
     expected = np.array(image.convert("RGB")).astype(int)
     assert abs(decode(save(image, encoding)).astype(int) - expected).mean() < (4 if mode == "YCbCr" else 0.01)
@@ -79,7 +79,7 @@ def test_transparency_is_laid_over_white(mode: str) -> None:
         image.putpalette([v for v in range(256) for _ in range(3)])
     else:
         image = image.convert(mode)
-    result = pictures._rgb(image) if mode in ("PA", "RGBa") else decode(save(image))
+    result = colour.to_rgb(image) if mode in ("PA", "RGBa") else decode(save(image))
     assert (result[:, 0] == 255).all() and (abs(result[:, 2].astype(int) - 100) <= 1).all()
     assert (abs(result[:, 1].astype(int) - 177) <= 2).all()
 
@@ -345,3 +345,91 @@ def test_what_is_transparent_stays_so() -> None:
     assert (opaque[:, :, 3] == 255).all() and np.array_equal(opaque[:, :, :3], rgba[:, :, :3])
     with pytest.raises(pictures.PictureError, match="picture: empty"):
         pictures.decode_rgba(b"")
+
+
+# Colour profiles
+
+
+def profile(space: bytes, gamma: float, red: tuple[float, float, float] = (0.60974, 0.31111, 0.01947)) -> bytes:
+    """A display profile (ICC.1:2022, 8.3) with one gamma: with Adobe RGB's primaries by default, or grey."""
+
+    def xyz(values: tuple[float, ...]) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    tags = [(b"desc", b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78)), (b"cprt", b"text\0\0\0\0cc0\0")]
+    tags.append((b"wtpt", xyz((0.9642, 1, 0.8249))))
+    if space == b"GRAY":
+        tags.append((b"kTRC", curve))
+    else:
+        colours = red, (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)
+        tags += [(name, xyz(colour)) for name, colour in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colours, strict=True)]
+        tags += [(name, curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    start, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags:
+        value += bytes(-len(value) % 4)
+        table += name + struct.pack(">II", start + len(body), len(value))
+        body += value
+    head = bytearray(128)
+    struct.pack_into(">I", head, 0, start + len(body))
+    head[8:12], head[12:24] = b"\2\x10\0\0", b"mntr" + space + b"XYZ "
+    head[24:40] = struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp"
+    head[68:80] = xyz((0.9642, 1, 0.8249))[8:]
+    return bytes(head) + table + body
+
+
+ADOBE, LINEAR = profile(b"RGB ", 2.2), profile(b"GRAY", 1.0)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def stored_as(colour_: tuple[int, int, int], icc: bytes) -> tuple[int, int, int]:
+    """The numbers in a picture with this profile that shows a colour of sRGB."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    image = ImageCms.profileToProfile(Image.new("RGB", (1, 1), colour_), ImageCms.createProfile("sRGB"), source)
+    return image.getpixel((0, 0))  # type: ignore[union-attr, return-value]
+
+
+@pytest.mark.parametrize("encoding", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_pictures_show_the_colours_of_their_profile(encoding: str, mode: str) -> None:
+    if (encoding == "JPEG" and mode != "RGB") or (encoding == "WEBP" and mode == "P"):
+        pytest.skip("no such file")
+    image = Image.new("RGB", (8, 8), stored_as((60, 200, 80), ADOBE))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    options = {"lossless": True} if encoding == "WEBP" else {"quality": 100} if encoding == "JPEG" else {}
+    data = save(image, encoding, icc_profile=ADOBE, **options)
+    assert abs(decode(data).astype(int) - [60, 200, 80]).max() <= 4
+    assert abs(pictures.decode_rgba(data).astype(int) - [60, 200, 80, 255]).max() <= 4
+
+
+def test_transparency_beside_a_profile() -> None:
+    numbers = stored_as((60, 200, 80), ADOBE)
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([*numbers, *numbers] + [0] * 762)
+    palette.putpixel((0, 0), 0)
+    result = decode(save(palette, transparency=0, icc_profile=ADOBE))
+    assert tuple(result[0, 0]) == (255, 255, 255) and abs(result[1, 1].astype(int) - [60, 200, 80]).max() <= 4
+    grey = Image.merge("LA", [Image.new("L", (2, 1), 55), Image.fromarray(np.array([[0, 255]], np.uint8))])
+    result = decode(save(grey, icc_profile=LINEAR))
+    assert tuple(result[0, 0]) == (255, 255, 255) and abs(int(result[0, 1, 0]) - 127) <= 2  # 55 of 255, linear light
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_profiles(depth: int) -> None:
+    value = np.full((4, 4), 55 * 257 if depth == 16 else 55, np.uint16 if depth == 16 else np.uint8)
+    result = decode(save(Image.fromarray(value), icc_profile=LINEAR))
+    assert abs(result.astype(int) - 127).max() <= 2
+    assert tuple(decode(save(Image.fromarray(value), icc_profile=ADOBE))[0, 0]) != (127, 127, 127)
+
+
+def test_pictures_in_srgb_are_not_touched() -> None:
+    assert np.array_equal(decode(save(Image.fromarray(RANDOM), icc_profile=SRGB)), RANDOM)
+    grey = RANDOM[:, :, 0]
+    assert np.array_equal(decode(save(Image.fromarray(grey), icc_profile=SRGB))[:, :, 1], grey)
+
+
+@pytest.mark.parametrize("icc", [b"garbage" * 40, ADOBE[:200], SRGB[:-300], LINEAR])
+def test_profiles_that_are_damaged_or_of_another_mode_are_ignored(icc: bytes) -> None:
+    assert np.array_equal(decode(save(Image.fromarray(RANDOM), icc_profile=icc)), RANDOM)
+    cmyk = Image.fromarray(RANDOM).convert("CMYK")
+    assert np.array_equal(decode(save(cmyk, "TIFF", icc_profile=ADOBE)), np.array(cmyk.convert("RGB")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_options_that_make_no_sense_are_named(folder: Path, tmp_path: Path, opti
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["photo.heic", "drawing.psd", "drawing.CLIP"])
+@pytest.mark.parametrize("name", ["photo.jxl", "drawing.kra", "drawing.CLIP"])
 def test_formats_that_are_not_read_say_what_to_do(cartoon: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(PictureError, match=rf"{name}: .*(save|export) it as PNG"):
@@ -249,8 +250,8 @@ def test_a_film(cartoon: Path, tmp_path: Path, sound: bool) -> None:
     page = (out / "index.html").read_text()
     assert '<video src="walk.mp4" controls' in page and "media-src 'self' file:" in page
     info, film_frames = video.read(out / "walk.mp4")
-    frames = [*film_frames]
-    assert info.fps == 4 and len(frames) == 12
+    times, frames = zip(*film_frames, strict=True)
+    assert info.fps == 4 and times == tuple(i / 4 for i in range(12))
     assert len(read_gallery(out)) == 3  # one a second
     import av
 
@@ -258,10 +259,29 @@ def test_a_film(cartoon: Path, tmp_path: Path, sound: bool) -> None:
         assert len(container.streams.audio) == sound
     network = models.load(cartoon)
     assert isinstance(network, Translator)
-    first = next(video.read(source)[1])
+    _, first = next(video.read(source)[1])
     still = decode(out / "walk-0000.png")
     assert np.array_equal(still, tiles.translate_picture(network.translate, first, network))
     assert np.abs(frames[0].astype(int) - still).mean() < 12  # the encoder loses a little
+
+
+def test_the_times_of_frames_are_kept(cartoon: Path, tmp_path: Path) -> None:
+    """A phone lengthens frames in the dark: four frames a second, then one, with the sound as it was."""
+    av = pytest.importorskip("av")
+    wanted = [0.0, 0.25, 0.5, 0.75, 1.75, 2.75, 5.0]
+    with av.open(str(tmp_path / "dark.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, time in enumerate(wanted):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 30 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    result = translate(str(cartoon), tmp_path / "dark.mkv", out=tmp_path / "out")
+    times = [time for time, _ in video.read(result.out / "dark.mp4")[1]]
+    assert times == pytest.approx(wanted, abs=0.002)
+    assert len(read_gallery(result.out)) == 4  # at 0, 1.75, 2.75 and 5 seconds
 
 
 def turned(path: Path, source: Path, matrix: tuple[int, int, int, int]) -> Path:
@@ -279,8 +299,8 @@ def turned(path: Path, source: Path, matrix: tuple[int, int, int, int]) -> Path:
 )
 def test_a_film_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, int, int], turns: int) -> None:
     source = film(tmp_path / "film.mp4")
-    lying = [*video.read(source)[1]]
-    upright = [*video.read(turned(tmp_path / "turned.mp4", source, matrix))[1]]
+    lying = [frame for _, frame in video.read(source)[1]]
+    upright = [frame for _, frame in video.read(turned(tmp_path / "turned.mp4", source, matrix))[1]]
     assert len(upright) == len(lying)
     for one, other in zip(upright, lying, strict=True):
         assert np.array_equal(one, np.rot90(other, turns))
@@ -351,9 +371,30 @@ def test_a_folder_of_masks(inpainting: Path, folder: Path, tmp_path: Path) -> No
     assert "contains no mask named a" in why["a.png"] and "2x2 and 1x1 pixels" in why["one.png"]
 
 
+def test_masks_are_found_by_their_paths(inpainting: Path, folder: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    (masks / "more").mkdir(parents=True)
+    (masks / "a.json").write_text("{}")  # labelling programs leave these
+    write_png(masks / "a.png", mask_of(drawn_picture(0)))
+    hole = np.zeros((33, 20, 3), np.uint8)
+    hole[:5, :5] = 255
+    write_png(masks / "more" / "a.png", hole)
+    result = translate(str(inpainting), folder, mask=masks, out=tmp_path / "out")
+    names = {row["source"]: row["file_name"] for row in read_gallery(result.out)}
+    assert set(names) == {"a.png", "more/a.png"}
+    changed = decode(result.out / names["more/a.png"]) != decode(folder / "more" / "a.png")
+    assert changed[:5, :5].any() and not changed[5:].any() and not changed[:, 5:].any()
+
+
+def test_a_mask_that_marks_nothing_is_told(inpainting: Path, folder: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "mask.png", mask_of(drawn_picture(0)) // 255)
+    with pytest.raises(PictureError, match="from 0 to 1, so it marks nothing"):
+        translate(str(inpainting), folder / "a.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
+
+
 def test_masks_that_do_not_fit(inpainting: Path, folder: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "mask.png", mask_of(drawn_picture(0, 30)))
-    with pytest.raises(ValueError, match=r"size differs.* 30x30 and 48x48"):
+    with pytest.raises(ValueError, match=r"size of the mask differs.* 30x30 and 48x48"):
         translate(str(inpainting), folder / "a.png", mask=tmp_path / "mask.png", out=tmp_path / "out")
     with pytest.raises(ValueError, match="white in the holes"):
         translate(str(inpainting), folder / "a.png", out=tmp_path / "out")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from kyara.files.atomic import write_atomic
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.pictures import MAX_BYTES
+from kyara.files.zip_names import entry_names
 from kyara.files.zip_update import rewrite
 
 
@@ -90,13 +91,14 @@ class Zip:
             entries = self._zip().infolist()
         except Exception as error:  # zipfile raises various exceptions for a damaged directory
             raise DatasetError(f"{self.path}: not a readable .zip ({error}); give a folder or a .zip") from error
-        for entry in entries:
-            name = entry.filename.replace("\\", "/")
+        for entry, name in zip(entries, entry_names(entries), strict=True):
             if reason := _unsafe(entry, name):
                 self.ignored.append((name, reason))
                 continue
             if entry.is_dir() or any(map(_hidden, name.split("/"))):
                 continue
+            if name in self._entries:
+                self.ignored.append((name, "replaced by a later file of the same name in the .zip"))
             self._entries[name] = entry
             self.sizes[name], self.checksums[name] = entry.file_size, entry.CRC
 

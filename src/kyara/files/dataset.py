@@ -4,7 +4,7 @@
     metadata.jsonl    one object per line, with file_name
     dataset.json      StyleGAN's format: {"labels": [[path, label], ...]}
     gallery.csv       the attributes of a Gallery
-    hair-blue/ ...    class sub-folders: the attribute `class`
+    hair-blue/ ...    two or more sub-folders: the attribute `class`
     (nothing)         a plain folder
 
 Archives are untrusted: entries with paths outside the archive, encrypted and oversized entries are skipped and listed
@@ -12,6 +12,7 @@ in `Dataset.ignored`. Nothing is extracted to disk."""
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
 import hashlib
@@ -19,7 +20,6 @@ import itertools
 import json
 import os
 import re
-import unicodedata
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -32,6 +32,7 @@ from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import PAGE, SHEET, TABLE
 from kyara.files.metadata import READERS, Row
+from kyara.files.names import common_folder, normalized
 from kyara.files.workers import process_map
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Dataset:
     """Attribute -> one value per picture, "" if unknown."""
     ignored: list[tuple[str, str]] = dataclasses.field(default_factory=list, repr=False)
     """(name, reason) of the files that were skipped. Damaged pictures are only detected when decoded."""
-    base: str = ""  # The single top-level folder, such as "art/", or empty. Names in the metadata are relative to it.
+    base: str = ""  # The common folder, such as "art/", or empty. Names in the metadata are relative to it.
     metadata: str | None = None  # Name of the metadata file that was read
     point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `points`; may be empty
 
@@ -152,11 +153,11 @@ class Dataset:
     def find(self, file_name: str) -> int | None:
         """Index of the picture with this name in the metadata, with forward or backward slashes and composed or
         decomposed accents; None if there is none."""
-        return self._indices.get(_normalized(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
+        return self._indices.get(normalized(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
 
     @functools.cached_property
     def _indices(self) -> dict[str, int]:
-        return {_normalized(name): i for i, name in enumerate(self.names)}
+        return {normalized(name): i for i, name in enumerate(self.names)}
 
     def rows(self) -> list[Row]:
         """All rows of the metadata file, including those of missing pictures; empty if there is no such file. Raises
@@ -172,8 +173,11 @@ class Dataset:
         if self.files.sizes[name] > pictures.MAX_BYTES:
             raise DatasetError(f"{self.path / name}: larger than {pictures.MAX_BYTES >> 20} MiB")
         try:
+            data = self.files.read(name)
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of spreadsheets
+                return data.decode("utf-16")
             # File names in a Gallery may not be valid UTF-8.
-            return self.files.read(name).decode("utf-8-sig", "surrogateescape" if file == TABLE else "strict")
+            return data.decode("utf-8-sig", "surrogateescape" if file == TABLE else "strict")
         except PictureError as error:
             raise DatasetError(f"{self.path}/{error}") from error
         except UnicodeDecodeError as error:
@@ -200,11 +204,13 @@ class Dataset:
             self.point_cells = []
 
     def _read_classes(self) -> None:
-        """Sets the attribute `class` from the top-level folders, unless they are hash prefixes such as 0a/."""
-        tops = [name.removeprefix(self.base).split("/")[:-1][:1] for name in self.names]
-        classes = {top[0] for top in tops if top}
-        if all(tops) and len(classes) >= 2 and not all(re.fullmatch("[0-9a-f]{2}", c) for c in classes):
-            self.attributes["class"] = [top[0] for top in tops]
+        """Sets the attribute `class` from the top-level folders if there are several, "" for pictures beside them.
+        Folders named after the hashes that their files are named by, such as 3f/3f9c01ab77e2.webp, are no classes."""
+        parts = [name.removeprefix(self.base).split("/") for name in self.names]
+        classes = [normalized(part[0]) if len(part) > 1 else "" for part in parts]
+        hashed = all(re.fullmatch("[0-9a-f]{2}", p[0]) and re.match(f"{p[0]}[0-9a-f]{{10}}", p[-1]) for p in parts)
+        if len({*classes} - {""}) >= 2 and not hashed:
+            self.attributes["class"] = classes
 
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:
@@ -219,7 +225,7 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
     for name in sorted(files.sizes):
         if reason := _not_a_picture(name.removeprefix(base), f"{base}{TABLE}" in files.sizes):
             dataset.ignored.append((name, reason))
-        elif PurePosixPath(name).suffix.lower() in pictures.SUFFIXES:
+        elif PurePosixPath(name).suffix.lower() in formats.SUFFIXES:
             dataset.names.append(name)
     if metadata is not None:
         dataset._read_metadata()
@@ -239,7 +245,8 @@ def open_datasets(paths: Iterable[Path], open_one: Callable[[Path], Dataset] = o
 
 
 def _is_single(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path)
+    is_zip = path.suffix.lower() == ".zip" or (not formats.by_name(path) and zipfile.is_zipfile(path))
+    return path.is_file() and not is_zip  # .kra, .ora and others are a .zip inside
 
 
 def _single_pictures(paths: Sequence[Path]) -> Dataset:
@@ -253,7 +260,7 @@ def _not_a_single_picture(path: Path) -> str | None:
     """Why a file is skipped; None for pictures, also those with an unusual suffix."""
     if path.name == SHEET and path.with_name(TABLE).is_file():
         return "the contact sheet of a gallery"
-    if path.suffix.lower() in pictures.SUFFIXES:
+    if path.suffix.lower() in formats.SUFFIXES:
         return None
     try:
         pictures.measure(path)
@@ -275,15 +282,19 @@ def _join(parts: Sequence[Dataset]) -> Dataset:
 def _not_empty(dataset: Dataset, path: Path | None = None) -> Dataset:
     if not dataset.names:
         why = "".join(f"; {name}: {reason}" for name, reason in dataset.ignored[:3])
-        endings = ", ".join(sorted(pictures.SUFFIXES))
+        endings = ", ".join(sorted(formats.SUFFIXES))
         raise DatasetError(f"{path or dataset.path}: contains no pictures (files that end in {endings}){why}")
     return dataset
 
 
 def _base(names: Iterable[str]) -> str:
-    """The single top-level folder, as zipping a folder creates; "" if there is none."""
-    tops = {name.partition("/")[0] if "/" in name else "" for name in names}
-    return f"{tops.pop()}/" if len(tops) == 1 and "" not in tops else ""
+    """The common folder of all pictures and metadata, as zipping a folder creates; "" if there is none."""
+    folders = [
+        folder
+        for *folder, file in (name.split("/") for name in names)
+        if file in READERS or PurePosixPath(file).suffix.lower() in formats.SUFFIXES
+    ]
+    return "".join(f"{folder}/" for folder in common_folder(folders))
 
 
 def _not_a_picture(name: str, in_gallery: bool) -> str | None:
@@ -293,14 +304,9 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
         return "an archive inside a folder; run prepare on it separately"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
-    if suffix in pictures.SUFFIXES or name in NOT_PICTURES:
+    if suffix in formats.SUFFIXES or name in NOT_PICTURES:
         return None
     return formats.by_name(name) or "not a picture, by its suffix"
-
-
-def _normalized(name: str) -> str:
-    """Unicode NFC: macOS stores accents decomposed."""
-    return unicodedata.normalize("NFC", name)
 
 
 def crop(data: bytes, name: str, *, width: int, height: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kyara.files.errors import DatasetError
@@ -23,29 +24,45 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def rows_csv(text: str, where: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    """Rows of a table separated by commas, semicolons or tabs, as spreadsheets of several languages write it."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
-        if "file_name" not in header:
-            other = next((c for c in ";\t" if "file_name" in ",".join(header).split(c)), "")
-            hint = f"the separator is {other!r}; use commas" if other else "the header must begin with `file_name`"
-            raise DatasetError(f"{where}, line 1: no column file_name; {hint}")
-        if "" in header:
-            column = header.index("") + 1
-            raise DatasetError(f"{where}, line 1: column {column} has no name; name it, or remove the extra comma")
-        if len(set(header)) < len(header):
-            raise DatasetError(f"{where}, line 1: two columns have the same name; give each its own")
+        if header and header[0].startswith("sep="):  # Excel's own first line
+            header = [column.strip() for column in next(reader, [])]
+        _check_header(header, f"{where}, line {reader.line_num or 1}")
+        while not header[-1]:  # trailing separators
+            header.pop()
         for row in reader:
-            if not row:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
                 continue
             line = f"line {reader.line_num}"
-            if len(row) != len(header):
-                hint = "quote values that contain a comma"
-                raise DatasetError(f"{where}, {line}: {len(row)} fields, but line 1 has {len(header)}; {hint}")
-            values = dict(zip(header, (value.strip() for value in row), strict=True))
-            yield line, values["file_name"], values
+            if len(cells) < len(header) or any(cells[len(header) :]):
+                hint = "quote values that contain the separator"
+                raise DatasetError(f"{where}, {line}: {len(cells)} fields, but the header has {len(header)}; {hint}")
+            pairs = [(column, cell) for column, cell in zip(header, cells, strict=False) if column or cell]
+            if unnamed := next((cell for column, cell in pairs if not column), ""):
+                raise DatasetError(f"{where}, {line}: {unnamed!r} is in a column without a name; name it, or remove it")
+            yield line, dict(pairs)["file_name"], dict(pairs)
     except csv.Error as error:
         raise DatasetError(f"{where}, line {reader.line_num}: {error}; save it as plain CSV") from error
+
+
+def _separator(text: str) -> str:
+    """The separator of a table: the one beside `file_name` in its header, or that of Excel's line `sep=;`."""
+    first = text.lstrip().partition("\n")[0]
+    declared = re.fullmatch(r'"?sep=([,;\t])"?\s*', first)
+    beside = re.search(r'([,;\t])\s*"?file_name\b|\bfile_name"?\s*([,;\t])', first)
+    return (declared and declared[1]) or (beside and (beside[1] or beside[2])) or ","
+
+
+def _check_header(header: Sequence[str], where: str) -> None:
+    if "file_name" not in header:
+        raise DatasetError(f"{where}: no column file_name; the first line must be the header, with `file_name`")
+    named = [column for column in header if column]
+    if len(set(named)) < len(named):
+        raise DatasetError(f"{where}: two columns have the same name; give each its own")
 
 
 def rows_jsonl(text: str, where: str) -> Iterator[Row]:

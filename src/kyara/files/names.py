@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +14,18 @@ from pathlib import Path
 def printable(text: str) -> str:
     """`text` with control characters replaced, for one line of terminal output: file names are untrusted."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def normalized(name: str) -> str:
+    """A file name in Unicode NFC, for comparisons: macOS stores accents decomposed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def common_folder(names: Iterable[list[str]]) -> list[str]:
+    """The parts that all names, split at their separator, begin with; empty if there are no names."""
+    parts = list(names)
+    pairs = zip(min(parts, default=[]), max(parts, default=[]), strict=False)  # all others lie between these
+    return [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

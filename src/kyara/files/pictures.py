@@ -1,7 +1,7 @@
 """Decoding and encoding of pictures. No other module opens or encodes picture files.
 
 A picture in memory is (H, W, 3) uint8 RGB. Files are untrusted: the declared size is checked before memory is
-allocated, only the decoders in `FORMATS` are used, and every failure becomes a `PictureError`."""
+allocated, only the decoders in `formats.DECODERS` are used, and every failure becomes a `PictureError`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from kyara.files import formats
 from kyara.files.atomic import write_atomic
+from kyara.files.colour import WHITE, to_rgb, to_rgba
 from kyara.files.errors import PictureError
 
 if TYPE_CHECKING:
@@ -32,41 +33,29 @@ MAX_BYTES = 256 * 2**20  # Maximum file size in bytes; checked before reading
 MAX_SIDE = 8192  # Maximum width and height in pixels, for `parse_size`
 MAX_RECIPE = 2**20  # Maximum size of a recipe in bytes, for `read_recipe`
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}) | (
-    {".avif"} if features.check("avif") else frozenset()
-)
-"""Suffixes of pictures, in lower case. The content, not the suffix, decides how a file is decoded."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RECIPE = "kyara"
-WHITE = (255, 255, 255)
 
 
 def decode(source: Path | bytes, name: str | None = None, *, at_least: int | None = None) -> np.ndarray:
     """Decodes a file, given by path or contents, to (H, W, 3) uint8 RGB.
 
-    Applies the EXIF rotation, composites transparency on white, converts palettes, grey and CMYK, scales 16 bits to 8,
-    and takes the first frame of an animation. With `at_least`, a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
-    as long as each side keeps that many pixels, which is several times as fast. Raises only PictureError, whose message
-    starts with `name`."""
+    Applies the EXIF rotation, converts colours to sRGB by the embedded profile, composites transparency on white,
+    converts palettes, grey and CMYK, scales 16 bits to 8, and takes the first frame of an animation and the composite
+    of a PSD. With `at_least`, a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as each side keeps that
+    many pixels, which is several times as fast. Raises only PictureError, whose message starts with `name`."""
     with _open(source, name) as picture:
         if at_least is not None:
             picture.draft(None, (at_least, at_least))
         picture.load()
-        return _rgb(picture)
+        return to_rgb(picture)
 
 
 def decode_rgba(source: Path | bytes, name: str | None = None) -> np.ndarray:
     """Like `decode`, with alpha channel: (H, W, 4) uint8; opaque if the file has none."""
     with _open(source, name) as picture:
         picture.load()
-        if picture.has_transparency_data:
-            with contextlib.suppress(Exception):  # as in _rgb
-                ImageOps.exif_transpose(picture, in_place=True)
-            return np.array(picture.convert("RGBA"))
-        rgb = _rgb(picture)
-        return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+        return to_rgba(picture)
 
 
 def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
@@ -89,8 +78,9 @@ def _open(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
         # Pillow warns about damage that is harmless or raises an error later.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(data), formats=formats.decoders(data)) as picture:
                 _check_size(*picture.size)
+                formats.check_composite(picture)
                 yield picture
     except Exception as error:  # decoders raise arbitrary exceptions on malformed data
         raise PictureError(f"{name}: {_reason(error, data, name)}") from error
@@ -123,7 +113,9 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
     if isinstance(error, UnidentifiedImageError):
         if hint := formats.by_name(name) or formats.by_content(data):
             return hint
-        return "not a picture in a supported format (png, jpeg, webp, bmp, gif, tiff, avif), or its header is damaged"
+        return (
+            "not a picture in a supported format (png, jpeg, webp, bmp, gif, tiff, avif, psd), or its header is damaged"
+        )
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
@@ -132,37 +124,6 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
     if short_webp or isinstance(error, EOFError) or re.search("truncated|too short|not enough", text, re.I):
         return f"truncated: the file ends too early ({text or 'end of file'})"
     return f"damaged ({text or type(error).__name__})"
-
-
-def _rgb(picture: Image.Image) -> np.ndarray:
-    """Any loaded picture as (H, W, 3) uint8 RGB."""
-    with contextlib.suppress(Exception):  # broken EXIF is ignored; the pixels are fine
-        ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith(("I", "F")):
-        return np.repeat(_to_8_bits(np.asarray(picture))[:, :, None], 3, axis=2)
-    if picture.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return np.array(ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB"))
-    if picture.has_transparency_data:
-        rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        canvas = Image.new("RGB", rgba.size, WHITE)
-        canvas.paste(rgba, mask=rgba.getchannel("A"))
-        return np.array(canvas)
-    return np.array(picture.convert("RGB"))
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Greyscale of any depth as uint8, scaled and never clipped. 16-bit files use their full range. Wider types do not
-    declare a range: the smallest common range that contains the values is used, or else their minimum and maximum."""
-    if values.dtype.itemsize == 2:
-        return np.round(values.astype(np.float32) / 257).astype(np.uint8)
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    top = next((top for top in tops if high <= top), None) if low >= 0 else None
-    if top is None:
-        values, top = values - low, max(high - low, 1e-12)
-    return np.round(values / top * 255).astype(np.uint8)
 
 
 def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:

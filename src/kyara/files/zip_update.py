@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kyara.files.errors import DatasetError
+from kyara.files.zip_names import entry_names
 
 LARGE = 0xFFFFFFFF  # Value of a 32-bit field that marks a 64-bit (Zip64) value
 MANY = 0xFFFF  # Value of a 16-bit field that marks a Zip64 value
@@ -24,14 +25,15 @@ def rewrite(source: Path, target: Path, contents: Mapping[str, bytes]) -> None:
     """Writes a copy of the .zip `source` to `target` with these files added or replaced. Raises DatasetError if the
     archive's layout is not supported, so that no data is lost."""
     with zipfile.ZipFile(source) as archive, source.open("rb") as old, target.open("w+b") as new:
-        records = dict(zip(archive.infolist(), _directory(old, archive), strict=True))
-        kept = [record for entry, record in records.items() if entry.filename.replace("\\", "/") not in contents]
+        entries = archive.infolist()
+        names, records = entry_names(entries), _directory(old, archive)
+        kept = [record for name, record in zip(names, records, strict=True) if name not in contents]
         # Replaced files at the end are truncated; others stay as unused bytes, so later entries keep their offsets.
         end = archive.start_dir
-        for entry in sorted(records, key=lambda entry: entry.header_offset, reverse=True):
-            if entry.filename.replace("\\", "/") not in contents:
+        for offset, name in sorted(((e.header_offset, n) for e, n in zip(entries, names, strict=True)), reverse=True):
+            if name not in contents:
                 break
-            end = entry.header_offset
+            end = offset
         old.seek(0)
         while end > 0 and (piece := old.read(min(CHUNK, end))):
             new.write(piece)

@@ -6,16 +6,16 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from kyara.files import formats
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
-from kyara.files.pictures import SUFFIXES, decode, resize
-
-HOLE = 128  # Minimum grey level of a hole in a mask
+from kyara.files.formats import SUFFIXES
+from kyara.files.masks import MARKED, Masks
+from kyara.files.pictures import decode, resize
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Picture:
 class _Entry:
     """A picture that has not been read yet."""
 
-    stem: str
+    name: str  # Path relative to its source
     source: str
     read: Callable[[], np.ndarray]
 
@@ -48,14 +48,11 @@ class Pictures:
         self.left_out: list[tuple[str, str]] = []
         self._entries = [entry for source in sources for entry in _entries(source, alone=len(sources) == 1)]
         one = len(sources) == 1 and is_picture(sources[0])
-        self._mask = mask  # a file, or the folder of `_masks`
-        self._masks: dict[str, Path] | None = None
-        if mask and one and mask.is_dir():
+        self._masks = None if mask is None else Masks(mask)
+        if self._masks and one and self._masks.is_folder:
             raise ValueError(f"--mask {mask}: is a folder, but {sources[0]} is one picture; give one mask")
-        if mask and not one:
-            if not mask.is_dir():
-                raise ValueError(f"--mask {mask}: is one mask for several pictures; give a folder with one for each")
-            self._masks = {path.stem: path for path in sorted(mask.glob("*"), reverse=True)}
+        if self._masks and not one and not self._masks.is_folder:
+            raise ValueError(f"--mask {mask}: is one mask for several pictures; give a folder with one for each")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -65,47 +62,37 @@ class Pictures:
         for entry in self._entries:
             try:
                 pixels = entry.read()
-                picture = self._picture(_free(entry.stem, taken), entry, pixels)
+                picture = self._picture(_free(PurePosixPath(entry.name).stem, taken), entry, pixels)
             except (PictureError, ValueError) as error:
                 self.left_out.append((entry.source, str(error)))
                 continue
             yield picture
 
     def _picture(self, name: str, entry: _Entry, pixels: np.ndarray) -> Picture:
-        mask, hole = self._mask_of(entry), None
-        if mask is not None:
-            marked = decode(mask)
-            if marked.shape != pixels.shape:
-                sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (marked, pixels))
-                raise ValueError(f"--mask {mask}: its size differs from that of {entry.source}: {sizes} pixels")
-            hole = marked.max(2) >= HOLE
+        mask = None if self._masks is None else self._masks.read(entry.name)
+        if mask is not None and mask.shape != pixels.shape[:2]:
+            sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (mask, pixels))
+            raise ValueError(f"--mask: the size of the mask differs from that of {entry.source}: {sizes} pixels")
         if self.side is not None:
             width, height = scaled(pixels, self.side)
             pixels = resize(pixels, width, height)
-            if hole is not None:
-                levels = resize(np.repeat(hole[..., None], 3, 2).astype(np.uint8) * 255, width, height)
-                hole = levels[..., 0] >= HOLE
-        return Picture(name, entry.source, pixels, hole)
-
-    def _mask_of(self, entry: _Entry) -> Path | None:
-        if self._masks is None:
-            return self._mask
-        if entry.stem not in self._masks:
-            raise ValueError(f"{self._mask}: contains no mask named {entry.stem}")
-        return self._masks[entry.stem]
+            if mask is not None:
+                levels = np.repeat((mask >= MARKED)[..., None], 3, 2).astype(np.uint8) * 255
+                mask = resize(levels, width, height)[..., 0] / np.float32(255)
+        return Picture(name, entry.source, pixels, None if mask is None else mask >= MARKED)
 
 
 def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
     """The pictures of a source, with the folder's or .zip's name as prefix unless it is the only source (`alone`)."""
     if is_picture(source):
-        yield _Entry(source.stem, source.name if alone else source.as_posix(), functools.partial(decode, source))
+        yield _Entry(source.name, source.name if alone else source.as_posix(), functools.partial(decode, source))
         return
     if source.is_file() and (hint := formats.by_name(source)):
         raise PictureError(f"{source}: {hint}")
     dataset = open_dataset(source)
     for i, name in enumerate(dataset.names):
         shown = name if alone else (source / name).as_posix()
-        yield _Entry(Path(name).stem, shown, functools.partial(dataset.picture, i))
+        yield _Entry(name.removeprefix(dataset.base), shown, functools.partial(dataset.picture, i))
 
 
 def is_picture(source: Path) -> bool:

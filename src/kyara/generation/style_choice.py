@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kyara.files.dataset import open_dataset
-from kyara.files.pictures import SUFFIXES, center_crop, decode, to_float
+from kyara.files.formats import SUFFIXES
+from kyara.files.pictures import center_crop, decode, to_float
 from kyara.models.base import StyledTranslator, latents
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,8 +82,8 @@ def translate(
     Args:
         model: A Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.
         sources: One or more pictures, folders or .zip files of pictures, or films (need the extra `video`).
-        mask: Mask of the holes: a picture of the same size, white in the holes; for several pictures, a folder with a
-            mask of the same name for each.
+        mask: Mask of the holes: a picture of the same size, white and opaque in the holes; for several pictures, a
+            folder or .zip with a mask of the same name for each.
         styles: Number of random styles per picture, for a model with styles; by default its default style is used.
         style: Use the style of this drawing, or of each drawing in this folder.
         between: Number of additional styles interpolated between consecutive ones.
@@ -204,24 +205,25 @@ def _translate_film(
     gallery: GalleryWriter,
     source: Path,
     info: video.Info,
-    frames: Iterator[np.ndarray],
+    frames: Iterator[video.Frame],
     side: int | None,
     network: Network,
     about: Mapping[str, Any],
 ) -> tuple[str, int, list[str]]:
-    """Translates every frame, keeping frame rate and sound, and adds one frame per second to the table. Returns the
+    """Translates every frame, keeping its time and the sound, and adds one frame per second to the table. Returns the
     film's file name, the number of frames, and warnings."""
     names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
     stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
-    second = max(1, round(info.fps))
 
-    def translated() -> Iterator[np.ndarray]:
-        for i, frame in enumerate(tqdm(frames, total=info.frames or None, unit="frame", disable=None)):
+    def translated() -> Iterator[video.Frame]:
+        stills, next_still = 0, -math.inf
+        for time, frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
             pixels = frame if side is None else resize(frame, *scaled(frame, side))
             style, made = next(network(Picture(stem, source.name, pixels)))
-            if i % second == 0 and i // second < STILLS:
-                gallery.add(f"{stem}-{i // second:04d}.png", made, about, style=style, source=source.name)
-            yield made
+            if time >= next_still and stills < STILLS:
+                gallery.add(f"{stem}-{stills:04d}.png", made, about, style=style, source=source.name)
+                stills, next_still = stills + 1, math.floor(time) + 1
+            yield time, made
 
     file = gallery.path / f"{stem}.mp4"
     with write_errors(file):

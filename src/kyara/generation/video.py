@@ -17,25 +17,31 @@ from kyara.files.pictures import MAX_PIXELS
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
 """Suffixes of films, in lower case."""
+LONGEST = 3600 * 24  # Seconds that a frame may be shown; a damaged file may declare centuries
 MAX_LOST = 30  # Number of consecutive undecodable frames after which the rest is ignored
+
+
+CLOCK = 90_000  # Ticks per second of written films; MPEG's, a multiple of the usual frame rates
+
+Frame = tuple[float, np.ndarray]  # (time in seconds, picture (H, W, 3) uint8)
 
 
 @dataclass(frozen=True)
 class Info:
     """The metadata of a film."""
 
-    fps: Fraction
+    fps: Fraction  # The average; the times of the frames tell when each is shown
     frames: int  # 0 if unknown
 
 
-def read(path: Path) -> tuple[Info, Iterator[np.ndarray]]:
-    """The film's metadata, and an iterator over its frames, (H, W, 3) uint8. Single undecodable frames are skipped.
+def read(path: Path) -> tuple[Info, Iterator[Frame]]:
+    """The film's metadata, and an iterator over its frames with their times. Single undecodable frames are skipped.
     Raises PictureError if no frame can be read."""
     contents: Any = _contents(path)
     return next(contents), contents
 
 
-def _contents(path: Path) -> Iterator[Info | np.ndarray]:
+def _contents(path: Path) -> Iterator[Info | Frame]:
     """First the metadata, then the frames."""
     av = _av()
     try:
@@ -48,21 +54,25 @@ def _contents(path: Path) -> Iterator[Info | np.ndarray]:
         stream = container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
             raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
-        frames = _frames(container, stream, path)
+        info = Info(stream.average_rate or Fraction(25), stream.frames)
+        frames = _frames(container, stream, path, info.fps)
         first = next(frames)  # raises for a film without frames before anything is written
-        yield Info(stream.average_rate or Fraction(25), stream.frames)
+        yield info
         yield from itertools.chain([first], frames)
 
 
-def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
-    av, decoded, lost = _av(), 0, 0
+def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[Frame]:
+    """Frames with their times in increasing order. A frame without a plausible time is shown 1 / fps after the last."""
+    av, decoded, lost, last = _av(), 0, 0, -float(1 / fps)
     packets = container.demux(stream)
     while lost < MAX_LOST:
         try:
             packet = next(packets)
             for frame in packet.decode():
                 upright = round(frame.rotation / 90)  # phones store rotated films with rotation metadata
-                yield np.rot90(frame.to_ndarray(format="rgb24"), upright)
+                plausible = frame.time is not None and last < frame.time < last + LONGEST
+                last = frame.time if plausible else last + float(1 / fps)
+                yield last, np.rot90(frame.to_ndarray(format="rgb24"), upright)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
             break
@@ -72,24 +82,26 @@ def _frames(container: Any, stream: Any, path: Path) -> Iterator[np.ndarray]:
         raise PictureError(f"{path}: no frame can be decoded" + (f" ({why})" if lost else ""))
 
 
-def write(path: Path, info: Info, sound_of: Path, frames: Iterator[np.ndarray]) -> tuple[int, list[str]]:
-    """Writes frames of equal size, each (H, W, 3) uint8, as MP4 (H.264) with the sound of the film `sound_of`. An odd
+def write(path: Path, info: Info, sound_of: Path, frames: Iterator[Frame]) -> tuple[int, list[str]]:
+    """Writes frames of equal size with increasing times as MP4 (H.264) with the sound of the film `sound_of`. An odd
     last row or column is cropped. Returns the number of frames, and warnings. Raises OSError if writing fails."""
     av = _av()
     count, warnings, sound = 0, [], None
     with av.open(str(path), "w") as container, av.open(str(sound_of)) as source:
         first = next(frames)
-        height, width = (max(2, side // 2 * 2) for side in first.shape[:2])
+        height, width = (max(2, side // 2 * 2) for side in first[1].shape[:2])
         video = container.add_stream("libx264", rate=info.fps, options={"crf": "18"})
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.codec_context.time_base = Fraction(1, CLOCK)
         try:
             if source.streams.audio:
                 sound = container.add_stream_from_template(source.streams.audio[0])
         except (ValueError, av.FFmpegError) as error:
             warnings.append(f"{sound_of.name}: the audio codec is not supported in MP4 ({error}); audio left out")
-        for frame in itertools.chain([first], frames):
-            pixels = np.ascontiguousarray(frame[:height, :width])
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for time, pixels in itertools.chain([first], frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), format="rgb24")
+            frame.pts, frame.time_base = round(time * CLOCK), Fraction(1, CLOCK)
+            container.mux(video.encode(frame))
             count += 1
         container.mux(video.encode())
         for packet in source.demux(source.streams.audio[0]) if sound else ():

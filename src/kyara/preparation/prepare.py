@@ -1,6 +1,6 @@
 """The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
-Pictures are processed one by one. Only a hash and a thumbnail of each are kept in memory, so memory use does not depend
+Pictures are processed one by one. Only a hash and an outline of each are kept in memory, so memory use does not depend
 on the size of the pictures, and hardly on their number."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files import pictures
+from kyara.files import formats, pictures
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.metadata import csv_text
@@ -31,6 +31,7 @@ from kyara.preparation.fit import Crop, Fitted, Rejected, fit
 from kyara.preparation.target import REPORT, Target, Write
 
 Outcome = Fitted | Rejected | PictureError
+PASSED_OVER = "passed over"  # The reason of files that are not pictures
 LeftOut = dict[str, list[dict[str, str]]]  # Reason -> file and detail of each file that was left out
 
 
@@ -51,7 +52,7 @@ class PrepareResult(verbs.Result):
     def __str__(self) -> str:
         height, width = self.size
         chosen = " (the largest size that nine of ten pictures have; --size changes it)" if self.chosen else ""
-        total = self.kept + sum(map(len, self.left_out.values()))
+        total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
@@ -89,7 +90,8 @@ def prepare(
             pads with white.
         min_size: Leave out pictures whose shorter side has fewer pixels. By default half the shorter side of --size, so
             that pictures are enlarged about twice at most.
-        duplicates: near removes copies, including resized, recompressed or brightened ones; exact only those with
+        duplicates: near removes copies, including resized, recompressed, shifted, mirrored or slightly recoloured
+            ones, and keeps other expressions and hair or eye colours of a drawing; exact removes only those with
             identical pixels; keep removes none.
         limit: Keep at most this many pictures, chosen at random from all sources.
         detect: Crop the largest face of each picture: photo detects and aligns human faces, ffhq does so with the
@@ -139,7 +141,7 @@ def _keep(
         left_out.setdefault(reason, []).append({"file": _encodable(name), "detail": _encodable(detail)})
 
     for name, reason in dataset.ignored:
-        leave_out("passed over", name, reason)
+        leave_out("unreadable" if formats.by_name(name) else PASSED_OVER, name, reason)
     with closing(found), tqdm(found, total=len(order), unit="picture", disable=None) as bar:
         for i, picture in zip(order, bar, strict=False):
             name = dataset.names[i]

@@ -25,6 +25,7 @@ import numpy as np
 
 from kyara.files import pictures
 from kyara.files.errors import PictureError
+from kyara.files.masks import MARKED, read_mask
 
 MAX_EXAMPLES = 32
 MAX_BYTES = 1 << 20  # of an edit file
@@ -131,7 +132,7 @@ def _picture(table: Mapping[str, Any], folder: Path | None, label: str) -> Pictu
     path, rgba = source if isinstance(source, Path) else None, _rgba(source, label)
     if hole is not None and hole.shape != rgba.shape[:2]:
         raise ValueError(f"{label}, hole: {_size(hole)}, but the picture is {_size(rgba)}")
-    return Picture(None, path, rgba, style, None if hole is None else hole >= 0.5, label)
+    return Picture(None, path, rgba, style, None if hole is None else hole >= MARKED, label)
 
 
 def _mask(given: Any, folder: Path | None, label: str) -> np.ndarray | Box:
@@ -142,10 +143,12 @@ def _mask(given: Any, folder: Path | None, label: str) -> np.ndarray | Box:
     elif isinstance(given, list | tuple):
         return _box(given, label)
     else:
-        rgba = _rgba(_path(given, folder, label), label).astype(np.float32)
-        mask = rgba[:, :, :3].mean(2) * rgba[:, :, 3] / 255**2
-    if not (mask >= 0.5).any():
-        raise ValueError(f"{label}: empty; white marks where something changes")
+        try:
+            return read_mask(_path(given, folder, label))
+        except PictureError as error:
+            raise ValueError(f"{label}: {error}") from error
+    if not (mask >= MARKED).any():
+        raise ValueError(f"{label}: empty; values of {MARKED} and more mark where something changes")
     return mask
 
 
@@ -203,7 +206,7 @@ def as_mask(mask: np.ndarray | Box, height: int, width: int, label: str) -> np.n
 def overlay(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A source (h, w, 4) uint8, resized to the bounding box of a mask (H, W) in [0, 1] and cut to it: (H, W, 4)
     float32, colours in [-1, 1] and alpha in [0, 1]."""
-    rows, columns = (np.flatnonzero((mask >= 0.5).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((mask >= MARKED).any(axis)) for axis in (1, 0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     alpha = source[:, :, 3:]
     # Transparent pixels have arbitrary colours; replace them by the mean of the others to avoid bleeding when resized.

@@ -218,11 +218,28 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert file.is_file()
 
 
-def test_names_of_dataparallel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["module.", "module._orig_mod.", "generator."])
+def test_prefixes_of_all_names(tmp_path: Path, prefix: str) -> None:
     generator, critic = paper.networks()
-    g, d = ({f"module.{k}": v for k, v in table.items()} for table in paper.rosinality_tables(generator, critic))
+    g, d = ({f"{prefix}{k}": v for k, v in table.items()} for table in paper.rosinality_tables(generator, critic))
     torch.save({"g_ema": g, "d": d, "latent_avg": generator.mapping.w_avg}, tmp_path / "a.pt")
     assert_same(kyara.import_(tmp_path / "a.pt", tmp_path / "out").out)
+
+
+def test_noise_maps_that_are_not_in_the_file_are_drawn(tmp_path: Path) -> None:
+    """Files of early versions have none; a file with some of them is damaged."""
+    generator, critic = paper.networks()
+    g, d = paper.rosinality_tables(generator, critic)
+    without = {name: tensor for name, tensor in g.items() if not name.startswith("noises.")}
+    one_missing = {name: tensor for name, tensor in g.items() if name != "noises.noise_1"}
+    torch.save({"g_ema": without, "d": d, "latent_avg": generator.mapping.w_avg}, tmp_path / "a.pt")
+    torch.save({"g_ema": one_missing, "d": d}, tmp_path / "b.pt")
+    result = kyara.import_(tmp_path / "a.pt", tmp_path / "out")
+    assert "noise maps are not in the file" in str(result)
+    network = load(result.out)
+    assert all(noise.std() > 0.5 for noise in network.noise_maps())
+    with pytest.raises(ValueError, match=r"noises\.noise_1 is missing"):
+        kyara.import_(tmp_path / "b.pt", tmp_path / "other")
 
 
 def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ LAYOUTS = (nvidia.LAYOUT, rosinality.LAYOUT)
 STYLES = 4096  # Number of latents from which the mean style is computed if the file does not contain it
 LOOKED_AT = 4  # Number of pictures over which the largest activation is computed
 MEAN_STYLE = "g_ema.mapping.w_average"
+NOISE = ".noise"  # Suffix of our names of the constant noise maps
 FILTERS = (".resample_filter", ".kernel")  # Suffixes of the resampling filters, which are a constant in Kyara
 
 
@@ -55,15 +56,20 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
         raise ForeignError("damaged: its tensors declare more data than the file contains")
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in stored(Model(config)).items()}
-    # The mean style may be missing, since it can be computed.
-    names = (pair for pair in layout.generator(config) if pair[0] != MEAN_STYLE or pair[1] in generator.tensors)
-    plan = _matched(names, generator, shapes, layout.filter_gain)
+    names = list(layout.generator(config))
+    optional = {MEAN_STYLE: [MEAN_STYLE], NOISE: [ours for ours, _ in names if ours.endswith(NOISE)]}
+    known = {ours for ours, theirs in names if theirs in generator.tensors}
+    absent = {ours for several in optional.values() if not known & {*several} for ours in several}
+    plan = _matched((pair for pair in names if pair[0] not in absent), generator, shapes, layout.filter_gain)
     if discriminator is not None:
         plan |= _matched(layout.discriminator(config), discriminator, shapes, 1.0)
     weights = {name: _load(name, tensor, shapes[name]) for name, tensor in plan.items()}
     weights["path_average"] = torch.zeros(())
 
     notes = []
+    if noise := {name: shapes[name] for name in sorted(absent) if name.endswith(NOISE)}:
+        weights |= _drawn(noise)
+        notes.append("the constant noise maps are not in the file: drawn anew, so details differ")
     if MEAN_STYLE not in weights:
         weights[MEAN_STYLE] = mean_style(config, weights)
         notes.append(f"the mean style, which truncation needs, is not in the file: computed from {STYLES:,} latents")
@@ -79,6 +85,12 @@ def convert(value: Any, size: int, *, generator_only: bool = False) -> Converted
     if left := [key for key in value if key not in used]:
         notes.append(f"left out: {listed(left)}")
     return Converted(layout.program, config, weights, notes)
+
+
+def _drawn(shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Noise maps of these shapes, the same for every file."""
+    random = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
 
 
 def _layout(value: Any) -> Layout:

@@ -6,21 +6,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kyara.files.names import common_folder
 from kyara.generation.importing.layout import Layout, Names, Network, config_of, named, pair, shape_of
 from kyara.generation.importing.values import ForeignError
 from kyara.models.stylegan2 import Config
 
-PARALLEL = "module."  # Prefix of all names in a network saved from torch.nn.DataParallel
-
 
 def network(label: str, value: Any) -> Network:
-    """A network's tensors by name, without the prefix of DataParallel."""
+    """A network's tensors by name, without a prefix of all names: `module.` of torch.nn.DataParallel, `_orig_mod.` of
+    torch.compile, or the attribute of a module that contains the network."""
     if not isinstance(value, dict):
         raise ForeignError(f"{label} is not a state dict")
     tensors = named(label, value)
-    if tensors and all(name.startswith(PARALLEL) for name in tensors):
-        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
-    return Network(label, tensors)
+    common = common_folder(name.split(".")[:-1] for name in tensors)
+    prefix = "".join(f"{part}." for part in common)
+    return Network(label, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
 
 
 def config(generator: Network, discriminator: Network | None) -> Config:

@@ -1,0 +1,127 @@
+"""What is a copy of a drawing, and what is another one of the same character."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance
+
+from kyara.files import pictures
+from kyara.preparation.duplicates import Seen, impression
+
+SIZE, HAIR, EYES = 512, (110, 70, 55), (60, 90, 200)
+
+
+def sprite(
+    mouth: str = "closed",
+    eyes: str = "open",
+    hair: tuple[int, int, int] = HAIR,
+    iris: tuple[int, int, int] = EYES,
+    blush: bool = False,
+) -> Image.Image:
+    """A drawn head and shoulders. The mouth is 30 pixels wide, an iris 26."""
+    image = Image.new("RGB", (SIZE, SIZE), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle([150, 360, 362, 512], fill=(70, 90, 150), outline=(10, 10, 10), width=3)
+    draw.ellipse([120, 60, 392, 400], fill=hair, outline=(10, 10, 10), width=3)
+    draw.ellipse([165, 140, 347, 385], fill=(250, 225, 205), outline=(10, 10, 10), width=3)
+    for x in (150, 200, 250, 300):
+        draw.polygon([(x, 110), (x + 70, 110), (x + 30, 215)], fill=hair, outline=(30, 20, 20))
+    for x in (210, 302):
+        if eyes == "open":
+            draw.ellipse([x - 20, 235, x + 20, 290], fill=(255, 255, 255), outline=(10, 10, 10), width=3)
+            draw.ellipse([x - 13, 242, x + 13, 288], fill=iris)
+        else:
+            draw.arc([x - 20, 250, x + 20, 290], 200, 340, fill=(10, 10, 10), width=4)
+        if blush:
+            draw.ellipse([x - 22, 305, x + 22, 322], fill=(245, 170, 160))
+    if mouth == "open":
+        draw.ellipse([241, 330, 271, 352], fill=(170, 50, 60), outline=(10, 10, 10), width=2)
+    else:
+        draw.arc([241, 320, 271, 345], 20, 160, fill=(120, 30, 30), width=3)
+    return image
+
+
+def fitted(image: Image.Image, size: int = 256) -> np.ndarray:
+    return np.ascontiguousarray(pictures.center_crop(np.array(image.convert("RGB")), size, size))
+
+
+def recompressed(image: Image.Image, quality: int = 50) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def shifted(image: Image.Image, x: int, y: int) -> Image.Image:
+    moved = Image.new("RGB", image.size, (255, 255, 255))
+    moved.paste(image, (x, y))
+    return moved
+
+
+Change = Callable[[Image.Image], Image.Image]
+COPIES: dict[str, Change] = {
+    "half": lambda p: p.resize((256, 256), Image.Resampling.BICUBIC),
+    "odd size": lambda p: p.resize((423, 423), Image.Resampling.BILINEAR),
+    "small and jpeg": lambda p: recompressed(p.resize((256, 256)), 70),
+    "jpeg": lambda p: recompressed(p, 30),
+    "shifted": lambda p: shifted(p, 15, -12),
+    "cropped": lambda p: p.crop((20, 6, 500, 486)),
+    "mirrored": lambda p: recompressed(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    "brighter": lambda p: ImageEnhance.Brightness(p).enhance(1.15),
+    "darker": lambda p: ImageEnhance.Brightness(p).enhance(0.8),
+    "contrast": lambda p: ImageEnhance.Contrast(p).enhance(0.85),
+    "pale": lambda p: ImageEnhance.Color(p).enhance(0.8),
+    "colourful": lambda p: ImageEnhance.Color(p).enhance(1.2),
+    "warm": lambda p: Image.fromarray(np.clip(np.array(p) * [1.05, 1, 0.94], 0, 255).astype(np.uint8)),
+    "all of it": lambda p: recompressed(shifted(ImageEnhance.Contrast(p).enhance(1.1), 5, 8).resize((300, 300)), 60),
+}
+OTHERS = {
+    "mouth": {"mouth": "open"}, "eyes": {"eyes": "closed"}, "blush": {"blush": True}, "iris": {"iris": (70, 160, 80)},
+    "hair": {"hair": (90, 60, 150)}, "blonde": {"hair": (240, 215, 140)}, "grey": {"hair": (160, 160, 170)},
+}  # fmt: skip
+
+
+def is_copy(image: Image.Image, of: Image.Image, size: int = 256) -> bool:
+    seen = Seen("near")
+    seen.add(impression(fitted(of, size)), 7)
+    found = seen.find(impression(fitted(image, size)))
+    assert found in (None, ("near duplicate", 7), ("exact duplicate", 7))
+    return found is not None
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_of_a_drawing(kind: str) -> None:
+    assert is_copy(COPIES[kind](sprite()), sprite())
+    assert is_copy(sprite(), COPIES[kind](sprite()))  # in any order
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("size", [128, 256])
+def test_another_expression_or_colour_is_no_copy(kind: str, size: int) -> None:
+    other = sprite(**OTHERS[kind])  # type: ignore[arg-type]
+    assert not is_copy(other, sprite(), size) and not is_copy(recompressed(other, 90), recompressed(sprite(), 90), size)
+    assert not is_copy(other.transpose(Image.Transpose.FLIP_LEFT_RIGHT), sprite(), size)
+
+
+def test_the_original_is_found_among_expressions() -> None:
+    """Twenty expressions are nearly as similar as a copy; the copy is found, and its original named."""
+    seen = Seen("near")
+    for i in range(20):
+        image = sprite("open" if i % 2 else "closed", iris=(60 + 9 * i, 200 - 9 * i, 12 * i))
+        one = impression(fitted(image))
+        assert seen.find(one) is None
+        seen.add(one, 100 + i)
+    copy = recompressed(sprite("open", iris=(60 + 9 * 13, 200 - 9 * 13, 12 * 13)), 80)
+    assert seen.find(impression(fitted(copy))) == ("near duplicate", 113)
+
+
+def test_other_shapes_and_sizes() -> None:
+    for shape in ((512, 256), (48, 32), (64, 200)):
+        make = lambda image: np.ascontiguousarray(pictures.center_crop(np.array(image), *shape))  # noqa: E731, B023
+        seen = Seen("near")
+        seen.add(impression(make(sprite())), 0)
+        assert seen.find(impression(make(recompressed(sprite(), 90)))) == ("near duplicate", 0)
+        assert seen.find(impression(make(sprite(hair=(90, 60, 150))))) is None
