@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
+from kyara.files.dataset import open_dataset
 from kyara.training.runtime import has_bfloat16, make_fabric, pick_device, pick_precision
 from kyara.training.train import TrainResult, train
 
@@ -140,3 +141,14 @@ def test_there_is_one_test_of_bfloat16(
 def test_float32_is_float32() -> None:
     make_fabric(torch.device("cpu"))
     assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_one_picture_is_enough_and_has_no_diversity(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    picture = open_dataset(faces).read(0)
+    (tmp_path / "one" / "a.png").write_bytes(picture)
+    run = train("mlp", tmp_path / "one", out=tmp_path / "run", preset="tiny", workers=0, kimg=0.02, snap=0.02).out
+    for name in ("stats.jsonl", "config.json"):
+        text = (run / name).read_text()
+        assert "NaN" not in text and "diversity" not in text

@@ -3,7 +3,12 @@
 A copy is resized, recompressed, shifted or cropped by a few percent, or slightly recoloured: it differs a little
 everywhere. The same drawing with another expression, eye or hair colour differs much at one place. Both pictures are
 registered (translation and scale, Lucas and Kanade 1981), the colours of one are fitted to the other by one smooth
-curve for all of it, and what remains beyond the range of the neighbouring pixels is averaged over 3x3 pixels."""
+curve for all of it, and what remains beyond the range of the neighbouring pixels is averaged over 3x3 pixels.
+
+Measured on 46 rendered characters, as faces and as busts of 256 pixels: of 1,150 copies of 25 kinds (half the size, JPEG
+of quality 30, shifted or cropped by 4 %, brightness, contrast, saturation, hue by 6 degrees, tint, mirrored, combined)
+0.6 % are not recognised; of 446 pairs with other eyes, mouth, hair or eye colour none is taken for a copy, of 92 pairs
+with and without a faint blush 6. The thresholds were chosen on 15 further characters and 36 of these."""
 
 from __future__ import annotations
 
@@ -13,12 +18,12 @@ import numpy as np
 
 LARGEST = 24.0
 """Differences of copies are smaller, in levels of 255."""
-TYPICAL, OFFSET = 10.0, 0.2
+TYPICAL, OFFSET = 12.0, 0.15
 """Maximum ratio of the largest difference to a typical one plus an offset. Typical is the upper quartile over blocks
 that are not plain."""
 RELATED = 0.93
-"""Minimum correlation of registered copies; others are not compared further. The minimum of 216 copies is 0.954, of
-pictures with similar outlines 1 in 6 has more than this."""
+"""Minimum correlation of registered copies; others are not compared further. The minimum of 1,150 copies is 0.974."""
+TOLERANCE = 0.5  # Error of the registration in pixels that is no difference
 BLOCK = 8  # Side of a block in pixels
 PLAIN = 12  # Range of grey levels in a plain block
 MAX_MOVE = 0.15  # Maximum translation and change of scale, as shares of the side
@@ -147,9 +152,9 @@ def _blocks(source: np.ndarray, target: np.ndarray, inside: np.ndarray) -> tuple
 
 
 def _difference(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Norm (K, S, S) over the channels of how far a is outside the range of b in 3x3 pixels, averaged with its sign
-    over 3x3 pixels: the noise of a compression cancels out."""
-    low, high = (_neighbours(b, function) for function in (np.minimum, np.maximum))
+    """Norm (K, S, S) over the channels of how far a is outside the range of b in 3x3 pixels, reduced by `TOLERANCE`,
+    averaged with its sign over 3x3 pixels: the noise of a compression cancels out."""
+    low, high = (b + TOLERANCE * (_neighbours(b, function) - b) for function in (np.minimum, np.maximum))
     beyond = (a - np.clip(a, low, high)) * inside[..., None]
     norm: np.ndarray = np.sqrt(((_neighbours(beyond, np.add) / 9) ** 2).sum(-1))
     return norm

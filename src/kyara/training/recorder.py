@@ -115,7 +115,7 @@ class Recorder:
         if sheet is not None:
             by_value = isinstance(model, Generator) and bool(model.config.data.attributes)
             self.run.sheet(f"fakes{name}.png", sheet, COLUMNS if by_value else None)
-            if isinstance(model, Generator):
+            if isinstance(model, Generator) and len(self.measured.real) > 1:  # one picture has no diversity
                 scores["diversity"] = self._diversity(model, sheet)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
         self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
