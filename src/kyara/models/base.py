@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from kyara.files.checkpoint import Checkpoint
-from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import Config as Config
 from kyara.nn.configs import DataConfig as DataConfig
 from kyara.nn.configs import DataSpec as DataSpec
+from kyara.nn.label_table import LabelTable
 
 COLUMNS, ROWS = 8, 32  # columns, and maximum rows, of the preview of a conditional generator
 
@@ -165,25 +165,36 @@ class Generator(Model):
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
         """The labels (N,) by attribute of seeds without --where: distributed as in the data."""
-        data = self.config.data
-        drawn = [conditioning.draw(data.attributes, data.label_counts, {}, seed) for seed in seeds]
-        return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in data.attributes}
+        drawn = [self.label_table.draw({}, seed) for seed in seeds]
+        names = self.label_table.names
+        return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in names}
+
+    @functools.cached_property
+    def label_table(self) -> LabelTable:
+        """How its labels occur together in the training data."""
+        return LabelTable(self.config.data.attributes, self.config.data.label_counts)
 
     def preview(self, batch: Batch) -> Tensor | None:
-        """As many as real ones. With attributes, a row for each of `shown_values`; all else is equal down a column."""
+        """As many as real ones. With attributes, a row for each of `shown_values`; all else is equal down a column,
+        except for attributes that the value of the row excludes."""
         device = batch.real.device
         if not self.config.data.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
-        rows, others = self.shown_values(), self.draw(range(COLUMNS))
-        labels = {name: drawn.repeat(len(rows), 1) for name, drawn in others.items()}  # (rows, COLUMNS) each
-        for row, (name, value) in enumerate(rows):
-            labels[name][row] = value
-        flat = {name: label.flatten().to(device) for name, label in labels.items()}
-        return self._sample_seeds([*range(COLUMNS)] * len(rows), flat, device)
+        table, seeds = self.label_table, range(COLUMNS)
+        others = [table.draw({}, seed) for seed in seeds]
+        made = [table.change(others[seed], {name: i}, seed) for name, i in self.shown_values() for seed in seeds]
+        labels = {name: torch.tensor([one[name] for one in made]).to(device) for name in table.names}
+        return self._sample_seeds([*seeds] * (len(made) // COLUMNS), labels, device)
 
     def shown_values(self) -> list[tuple[str, int]]:
-        """The attributes and labels of the rows of `preview`, top to bottom."""
-        return [(name, i) for name, values in self.config.data.attributes.items() for i in range(len(values))][:ROWS]
+        """The attributes and labels of the rows of `preview`, top to bottom: all of them, or if there are more than
+        ROWS, every value of the attributes with few values, and values evenly spaced among those of the others."""
+        sizes = {name: len(values) for name, values in self.config.data.attributes.items()}
+        most = max(sizes.values(), default=0)
+        while sum(min(size, most) for size in sizes.values()) > ROWS and most > 1:
+            most -= 1
+        spaced = {name: np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist() for name, n in sizes.items()}
+        return [(name, i) for name, chosen in spaced.items() for i in chosen][:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
         """The distance between the real pictures and as many generated ones with the same labels."""

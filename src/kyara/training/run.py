@@ -29,6 +29,7 @@ from kyara.models.base import Config, Model
 RUNS, STATE, SNAPSHOTS, UNTRAINED = Path("runs"), "training.pt", "snapshots", "000000"
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # in config.json, how a run was started
+LONGEST = 200  # characters of a setting in a message
 NAMES = {"data.name", "photos.name"}
 """Settings that may differ when a run is resumed: a dataset is known by its fingerprint, wherever it is."""
 
@@ -50,7 +51,7 @@ class Run:
                 leftover.unlink()
         if not (self.folder / CONFIG).exists():
             content = {"model": self.model_name, "config": dataclasses.asdict(config), **self.description}
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            text = checkpoint.config_text(content)
             write_atomic(self.folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
@@ -111,7 +112,13 @@ def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
         return f"its {CONFIG} cannot be read: {error}"
     now = flat(json.loads(json.dumps(dict(settings))))
     changed = [key for key in {**was, **now} if key not in NAMES and was.get(key) != now.get(key)]
-    return ", ".join(f"{key} was {was.get(key)!r}, now {now.get(key)!r}" for key in changed)
+    return ", ".join(f"{key} was {_shortened(was.get(key))}, now {_shortened(now.get(key))}" for key in changed)
+
+
+def _shortened(value: Any) -> str:
+    """A setting for a message: label_counts may have thousands of rows."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.nn.label_table import count_labels
 from kyara.training.run import flat
 
 
@@ -78,9 +79,7 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
         return {}
     values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
-    together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
-    label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
-    return {"attributes": values, "label_counts": label_counts}
+    return {"attributes": values, "label_counts": count_labels(rows)}
 
 
 FROM_DATA = ("data.attributes", "data.label_counts", "generator.")

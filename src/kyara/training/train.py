@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import tyro
 
 from kyara import models, verbs
+from kyara.files.checkpoint import config_text
 from kyara.files.dataset import open_dataset
 from kyara.files.names import short_name
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
@@ -45,7 +45,7 @@ class TrainResult(verbs.Result):
 
     def __str__(self) -> str:
         if self.dry_run:
-            return json.dumps({**self.settings, "out": str(self.out)}, indent=2, ensure_ascii=False)
+            return config_text({**self.settings, "out": str(self.out)}).rstrip()
         if not self.finished:
             return f"stopped and saved: {self.out}\ncontinue with the same command"
         return f"done: {self.out}" + (f"\nuse it with: {self.use}" if self.use else "")
