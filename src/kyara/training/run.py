@@ -105,12 +105,12 @@ def _problem(run: Path, settings: Mapping[str, Any]) -> str:
 
 def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
     """The settings in which a run differs from `settings`, as text; empty if there are none."""
+    settings = json.loads(json.dumps(dict(settings)))
     try:
         there = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-        was = flat({key: there[key] for key in SETTINGS if key in there})
+        was, now = (flat({key: one[key] for key in SETTINGS if key in one}) for one in (there, settings))
     except (OSError, ValueError, TypeError) as error:
         return f"its {CONFIG} cannot be read: {error}"
-    now = flat(json.loads(json.dumps(dict(settings))))
     changed = [key for key in {**was, **now} if key not in NAMES and was.get(key) != now.get(key)]
     return ", ".join(f"{key} was {_shortened(was.get(key))}, now {_shortened(now.get(key))}" for key in changed)
 

@@ -16,18 +16,20 @@ from kyara.files.checkpoint import config_text
 from kyara.files.dataset import open_dataset
 from kyara.files.names import short_name
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
+from kyara.training import small_sets
 from kyara.training.augment import Policy
 from kyara.training.batches import Batches
-from kyara.training.distributed import is_rank_zero, on_rank_zero, report_once, tell
+from kyara.training.distributed import is_rank_zero, on_rank_zero, report_once, tell, warn
 from kyara.training.loop import fit
 from kyara.training.run import STATE, Run, find_run
 from kyara.training.runtime import check_compiler, make_fabric, pick_device, pick_precision
 from kyara.training.settings import choose_data, configure, describe_attributes
+from kyara.training.small_sets import REGULAR, Choices
 from kyara.training.trainer import LARGEST_BATCH, Options, Trainer, split_batch
 from kyara.training.transfer import Tuning, inherited, initialise, tune
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
-NO_TUNING = Tuning()
+UNTUNED = (None, "fine", 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +67,19 @@ def train(
     size: str | None = None,
     attributes: str = "",
     set: str = "",
-    kimg: Annotated[float, verbs.Range(0)] = 1000.0,
-    snap: Annotated[float, verbs.Range(above=0)] = 50.0,
+    kimg: Annotated[float | None, verbs.Range(0)] = None,
+    snap: Annotated[float | None, verbs.Range(above=0)] = None,
+    patience: Annotated[int | None, verbs.Range(0)] = None,
     batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
     micro_batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
     mirror: bool = True,
-    augment: Policy = "ada",
+    augment: Policy | None = None,
     augment_colour: bool | None = None,
     augment_target: Annotated[float, verbs.Range(-1, 1)] = 0.6,
     init: str | None = None,
     tune_layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
     tune_end: Literal["fine", "coarse"] = "fine",
-    freeze: str = "",
+    freeze: str | None = None,
     layer_lr_multiplier: Annotated[float, verbs.Range(above=0, most=1)] = 1.0,
     seed: verbs.Seed = 0,
     precision: verbs.Precision = "auto",
@@ -87,6 +90,10 @@ def train(
     dry_run: verbs.DryRun = False,
 ) -> TrainResult:
     """Trains a model on a dataset. The same command again resumes where it stopped, also with a larger --kimg.
+
+    With --init and 500 pictures or fewer, a generator has other defaults: --freeze mapping and the layers of the
+    discriminator nearest to the picture, optimizer.lr 0.001 at most, --augment diffaugment without colours, --kimg 300,
+    --snap 10, --patience 5. They are printed, and an option that is given wins.
 
     Args:
         model: An architecture; `kyara.models.names()` lists them.
@@ -101,12 +108,15 @@ def train(
         attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes.
         set: More of the model's numbers, such as optimizer.lr=0.001,network.channel_max=128; --dry-run
             shows them all.
-        kimg: Thousands of pictures to train on in all; 0 only writes the untrained network.
-        snap: Thousands of pictures between two snapshots.
+        kimg: Thousands of pictures to train on in all, by default 1000; 0 only writes the untrained network.
+        snap: Thousands of pictures between two snapshots, by default 50.
+        patience: End when this many snapshots in a row were no better, or when the samples of a generator are copies of
+            the data; 0, the default, never does.
         batch: Pictures in one step. The default is the preset's.
         micro_batch: Pictures that go through the network at once, if memory is short; must divide the batch.
         mirror: Flip half of the pictures left to right.
-        augment: What the discriminator sees: ada (adapts to how well it knows the pictures), diffaugment or none.
+        augment: What the discriminator sees: ada, the default (adapts to how well it knows the pictures), diffaugment
+            or none.
         augment_colour: Let augmentation change colours too. The default is yes, unless a generator learns attributes,
             which may be colours.
         augment_target: How sure of real pictures the discriminator may be before ada augments more, -1 to 1.
@@ -115,7 +125,7 @@ def train(
         tune_layers: With --init, how many layers of the generator are trained; the others stay the parent's.
         tune_end: With --tune-layers, which: fine, those nearest to the picture, or coarse.
         freeze: With --init, what stays the parent's, such as mapping,g=2,d=4: the mapping network, the coarsest layers
-            of the generator, the layers of the discriminator nearest to the picture.
+            of the generator, the layers of the discriminator nearest to the picture; none freezes nothing.
         layer_lr_multiplier: With --init, the learning rate of each layer of the generator, as a share of the next finer
             one's.
         seed: Seed of everything random.
@@ -123,8 +133,8 @@ def train(
     """
     if layer != "auto" and of is None:
         raise ValueError(f"--layer {layer}: only goes with --of CHECKPOINT")
-    tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
-    if tuning != NO_TUNING and init is None:
+    freeze = "" if freeze == "none" else freeze
+    if init is None and (freeze or (tune_layers, tune_end, layer_lr_multiplier) != UNTUNED):
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: only go with --init CHECKPOINT")
     target = pick_device(device)
     if compile:
@@ -137,14 +147,22 @@ def train(
         config = config.replace(**models.architecture(model).describe_source(of, layer))
     if dataset is not None:
         config = config.replace(data=describe_attributes(model, dataset, attributes))
+    tuned = (tune_layers, tune_end, layer_lr_multiplier) != UNTUNED
+    lr = config.optimizer.lr if preset is not None or "optimizer.lr=" in set else None
+    given = Choices("" if tuned and freeze is None else freeze, lr, augment, augment_colour, kimg, snap, patience)
+    few = small_sets.defaults(model, config, init, 0 if dataset is None else len(dataset))
+    chosen = given.completed(few)
+    if chosen.lr is not None:
+        config = config.replace(optimizer={"lr": chosen.lr})
+    tuning = Tuning(tune_layers, tune_end, chosen.freeze or "", layer_lr_multiplier)
     conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
     options = Options(
         batch=config.optimizer.batch,
         micro_batch=split_batch(config.optimizer.batch, micro_batch, devices),
         seed=seed,
         mirror=mirror,
-        augment=augment,
-        augment_colour=not conditional if augment_colour is None else augment_colour,
+        augment=chosen.augment or "ada",
+        augment_colour=not conditional if chosen.augment_colour is None else chosen.augment_colour,
         augment_target=augment_target,
         precision=pick_precision(precision, target),
     )
@@ -156,7 +174,8 @@ def train(
         },
         "training": dataclasses.asdict(options),
         "init": init,
-        **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
+        **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
+        **({"few_pictures": chosen.added(given)} if few != REGULAR else {}),
     }
     settings = {"model": model, "config": dataclasses.asdict(config), **description}
     fabric = make_fabric(target, devices=devices, precision=options.precision)
@@ -166,12 +185,17 @@ def train(
     fabric.launch()
     with report_once(fabric):
         folder, resume = on_rank_zero(fabric, lambda: (folder, (folder / STATE).is_file()))
-        if conditional and augment != "none" and augment_colour is None and fabric.is_global_zero:
+        if fabric.is_global_zero and dataset is not None:
+            warn(small_sets.warning(model, len(dataset), init))
+            if few != REGULAR:
+                added = small_sets.options(chosen.added(given))
+                tell(f"{len(dataset)} pictures are few; unless options say otherwise: {added or 'nothing'}")
+        if conditional and options.augment != "none" and chosen.augment_colour is None and fabric.is_global_zero:
             tell(f"augmentation leaves colours alone, which may show {', '.join(config.data.attributes)}")
         network, fresh, left_behind = build(model, config, seed, tuning, None if resume else init)
         trainer = Trainer(network, options, fabric=fabric, compile_losses=compile)
         batches = Batches(network, dataset, photo_set, workers=workers)
-        finished = fit(trainer, batches, Run(folder, model, description, resume), kimg=kimg, snap=snap)
+        finished = fit(trainer, batches, Run(folder, model, description, resume), **chosen.schedule)
     if not fabric.is_global_zero:  # what follows happens once
         raise SystemExit(0)
     use = _next_command(network, folder)
