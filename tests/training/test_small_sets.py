@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,24 @@ def test_what_the_parent_lacks_is_not_frozen(faces: Path, tagged_faces: Path, pa
     run = train("stylegan2", tagged_faces, out=tmp_path / "run", init=parent, attributes="hair", kimg=0.02, **TINY).out
     same = settings(tagged_faces, init=str(run), attributes="hair")["few_pictures"]
     assert same["freeze"] == "mapping,d=4"
+
+
+def test_few_labels_keep_the_meaning_that_they_had(tagged_faces: Path, parent: str, tmp_path: Path) -> None:
+    """A small set rarely has every value that its parent knows."""
+    options: dict[str, Any] = {"attributes": "hair,eyes", "kimg": 0, **TINY}
+    run = train("stylegan2", tagged_faces, out=tmp_path / "parent", init=parent, **options).out
+    small = tmp_path / "small"
+    with zipfile.ZipFile(tagged_faces) as archive:
+        archive.extractall(small)
+        lines = archive.read("metadata.csv").decode().splitlines()
+    (small / "metadata.csv").write_text("\n".join(line.replace("black", "") for line in lines))
+    found = settings(small, init=str(run), attributes="hair,eyes")
+    assert found["config"]["data"]["attributes"]["hair"] == ("black", "blonde", "blue")
+    assert found["few_pictures"]["freeze"] == "mapping,d=4"
+    (small / "metadata.csv").write_text("\n".join(line.replace("black", "green") for line in lines))
+    found = settings(small, init=str(run), attributes="hair,eyes")
+    assert found["config"]["data"]["attributes"]["hair"] == ("blonde", "blue", "green")
+    assert found["few_pictures"]["freeze"] == "d=4"
 
 
 def test_a_run_says_and_keeps_what_was_chosen(

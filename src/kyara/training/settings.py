@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,12 @@ def configure(
     return config
 
 
-def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
+def describe_attributes(
+    model: str, dataset: Dataset, wanted: str, learned: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Any]:
     """What a Config holds about the attributes `wanted`, such as hair,eyes: their values, and how often these occur
-    together in the dataset. ValueError if there is no such column, or if the model has no use for attributes."""
+    together in the dataset. Values that are all among those that a parent has `learned` are the parent's, so that its
+    labels keep their meaning. ValueError if there is no such column, or if the model has no use for attributes."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     use = models.architecture(model).data_spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
@@ -78,6 +82,7 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
     if not names:
         return {}
     values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
+    values |= {n: kept for n, kept in (learned or {}).items() if n in values and {*values[n]} <= {*kept}}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     return {"attributes": values, "label_counts": count_labels(rows)}
 

@@ -146,7 +146,8 @@ def train(
     if of is not None:
         config = config.replace(**models.architecture(model).describe_source(of, layer))
     if dataset is not None:
-        config = config.replace(data=describe_attributes(model, dataset, attributes))
+        learned = {} if init is None else models.load(init).config.data.attributes
+        config = config.replace(data=describe_attributes(model, dataset, attributes, learned))
     tuned = (tune_layers, tune_end, layer_lr_multiplier) != UNTUNED
     lr = config.optimizer.lr if preset is not None or "optimizer.lr=" in set else None
     given = Choices("" if tuned and freeze is None else freeze, lr, augment, augment_colour, kimg, snap, patience)
