@@ -198,6 +198,7 @@ def _load(
 ) -> tuple[Iterable[Shot], Pipeline, str, list[str]]:
     """The shots with their labels, the networks, the checkpoint's hash, and notes on the labels. Raises ValueError for
     an option that the networks do not support."""
+    from kyara import models
     from kyara.curation.scoring import load_scorer
     from kyara.files import checkpoint
     from kyara.generation import pipeline
@@ -206,16 +207,15 @@ def _load(
     from kyara.training.runtime import pick_device
 
     target = pick_device(device)
+    fixed = conditioning.find(wanted, models.read_config(plan.model).data.attributes, printable(plan.model))
     shots = plan.shots
     if plan.like is not None:
         generator, recipe, notes = pipeline.repeated(plan.like, plan.model, wanted, target)
         shots = [recipe.shot]
     else:
         generator = pipeline.load_generator(plan.model, target)
-        attributes = generator.config.data.attributes
-        fixed = conditioning.find(wanted, attributes, printable(plan.model))
         notes = generator.label_table.doubts(fixed)
-        if attributes:
+        if generator.config.data.attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)
     judge = load_judge(confirm, wanted, target) if confirm is not None else None
     scorer = None if rank == "none" or plan.film else load_scorer(rank, target)

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: curves, sheets, scores, snapshots, and the state to resume from."""
+"""Output during training: logs, sample sheets, scores, snapshots, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from kyara.training import estimate
 from kyara.training.distributed import on_rank_zero, tell, warn
 from kyara.training.log import Log
 from kyara.training.monitor import CollapseMonitor
-from kyara.training.run import STATE, Run
+from kyara.training.run import STATE, TRACE, Run
+from kyara.training.runtime import make_profiler
 from kyara.training.stopping import EarlyStop
 from kyara.training.trainer import Trainer
 
-FAILURES = 16  # dropped steps in a row after which the run returns to its last snapshot
-RETRIES = 3  # how often it does, before it ends with an error
+FAILURES = 16  # consecutive non-finite steps before training returns to the last snapshot
+RETRIES = 3  # maximum number of such returns before an error is raised
 SHEET = 64  # pictures on a sample sheet
 
 
 class Recorder:
-    """Reads a Trainer and writes its Run. Rank 0 writes, but every rank must make the same calls."""
+    """Writes the Run of a Trainer. Only rank 0 writes, but every rank must make the same calls."""
 
     def __init__(self, trainer: Trainer, run: Run, patience: int = 0) -> None:
-        """Restores the trainer if an earlier process left a state. `ended` says why the run needs no more steps: with
-        `patience`, that many snapshots in a row were no better, or samples are copies of the data."""
+        """Restores the trainer from the saved state if the run is resumed. `ended` is the reason for early stopping, or
+        None: see `EarlyStop`."""
         self.trainer, self.run, self.fabric, self.patience = trainer, run, trainer.fabric, patience
         self.monitor, self.best, self.saved = CollapseMonitor(), float("inf"), -1
         self.stopping = EarlyStop()
         self.ended: str | None = None
         on_rank_zero(self.fabric, lambda: run.begin(trainer.model.config))
+        self.profiler = make_profiler(run.folder / TRACE) if run.profile and self.fabric.is_global_zero else None
         if run.resume:
             self.restore()
 
     def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
-        """Opens the curves. Scores are measured on `measured`; the run is to see `total` pictures."""
+        """Opens the logs. `measured` is the batch for evaluation, `total` the number of pictures to train on."""
         self.measured = measured.to(self.trainer.device)
         on_rank_zero(self.fabric, lambda: self._begin(show_reals))
-        hidden = None if self.fabric.is_global_zero else True  # None: only if stderr is piped
+        hidden = None if self.fabric.is_global_zero else True  # None: hidden if stderr is not a terminal
         nimg = self._clock_nimg = self.trainer.nimg
         self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
         self._clock = time.perf_counter()
@@ -55,15 +57,25 @@ class Recorder:
             self.run.sheet("reals.png", self.measured.real[:SHEET])
 
     def __enter__(self) -> Recorder:
+        if self.profiler:
+            self.profiler.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        if self.profiler:
+            self.profiler.__exit__(*error)
         self.bar.close()
         if self.fabric.is_global_zero:
             self.log.close()
 
+    def advance(self) -> None:
+        """Counts one step."""
+        self.bar.update(self.trainer.options.batch)
+        if self.profiler:
+            self.profiler.step()
+
     def tick(self) -> bool:
-        """Writes the curves and reports what is wrong. True if too many steps failed and the last snapshot is back."""
+        """Writes logs and warnings. Returns True if it restored the last snapshot after too many non-finite steps."""
         trainer, seconds = self.trainer, time.perf_counter() - self._clock
         values = trainer.read()
         if self.fabric.is_global_zero:
@@ -78,31 +90,31 @@ class Recorder:
         return True
 
     def _go_back(self) -> None:
-        """Restores the last snapshot; the next steps draw other random numbers."""
+        """Restores the last snapshot and changes the random seed of the next steps."""
         retries = self.trainer.retries + 1
         if retries > RETRIES:
             raise FloatingPointError(
-                f"{self.run.folder}: losses or gradients were not finite {FAILURES} times in a row, and the run "
+                f"{self.run.folder}: losses or gradients were not finite in {FAILURES} consecutive steps, and the run "
                 f"returned to its last snapshot {RETRIES} times; lower lr with --set, or use --precision 32"
             )
         if self.fabric.is_global_zero:
-            warn(f"{FAILURES} steps in a row were not finite: returning to the last snapshot")
+            warn(f"{FAILURES} consecutive steps were not finite: returning to the last snapshot")
         self.restore()
         self.trainer.retries = retries
         self._clock_nimg = self.bar.n = self.trainer.nimg
         self.bar.refresh()
 
     def announce(self, seconds: float) -> None:
-        """Says how long the rest of the run takes, from the `seconds` of one step."""
+        """Prints the expected time of the rest of the run, from the `seconds` of one step."""
         batch, rest = self.trainer.options.batch, self.bar.total - self.trainer.nimg
         if self.fabric.is_global_zero:
-            sooner = ", or less if it no longer improves" if self.patience else ""
+            sooner = ", or less with early stopping" if self.patience else ""
             took = estimate.describe(rest / batch * seconds)
             tell(f"about {took} for {rest / 1000:g} kimg, at {batch / seconds:.3g} pictures a second{sooner}")
         self._clock = time.perf_counter()
 
     def snapshot(self, *, scheduled: bool = False) -> None:
-        """Everything that a person looks at and that resuming needs, as of now."""
+        """Writes samples, scores, a snapshot of the weights, and the state to resume from."""
         state = self.trainer.state_dict()
         self.ended = on_rank_zero(self.fabric, lambda: self._snapshot(state, scheduled))
         self.saved = self.trainer.nimg
@@ -138,7 +150,8 @@ class Recorder:
         return reason
 
     def _is_best(self, scores: dict[str, float]) -> bool:
-        """Whether these weights are the run's best: the first score is the lowest yet. Untrained ones are the worst."""
+        """Whether these weights are the best of the run: the first score is the lowest so far. Untrained weights never
+        replace others."""
         if not self.trainer.nimg:
             return not (self.run.folder / WEIGHTS).is_file()
         score = next(iter(scores.values()), -float(self.trainer.nimg))
@@ -147,7 +160,7 @@ class Recorder:
         return best
 
     def _diversity(self, model: Generator, sheet: Tensor) -> float:
-        """How much the samples differ, as a share of how much real pictures do; warns of a collapse."""
+        """Diversity of the samples relative to real pictures; warns of mode collapse."""
         nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.data.attributes
         ratio, message = self.monitor.diversity(sheet, reals, nimg)
         warn(message)
@@ -159,7 +172,7 @@ class Recorder:
         return ratio
 
     def restore(self) -> None:
-        """Restores what the last snapshot saved."""
+        """Restores the state of the last snapshot."""
         state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
         self.monitor = CollapseMonitor(**state["monitor"])

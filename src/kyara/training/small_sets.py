@@ -20,7 +20,8 @@ from typing import Any, Self
 from kyara import models
 from kyara.files import checkpoint
 from kyara.models.base import Config, Generator
-from kyara.training.augment import Policy
+from kyara.training.distributed import tell, warn
+from kyara.training.options import Policy, Tuning
 
 FEW, LEAST = 500, 50  # pictures that are few; and fewer than which a generator can hardly do more than repeat
 TRAINED = 6  # layers of the discriminator that learn: from 16 pixels down, with those that follow them
@@ -59,6 +60,22 @@ REGULAR = Choices(freeze="", augment="ada", kimg=1000.0, snap=50.0, patience=0)
 SMALL = Choices(lr=1e-3, augment="diffaugment", augment_colour=False, kimg=300.0, snap=10.0, patience=5)
 
 
+def choose(
+    given: Choices, model: str, config: Config, init: str | None, pictures: int
+) -> tuple[Choices, dict[str, dict[str, Any]]]:
+    """`given`, completed by the defaults; and for few pictures, the field of config.json with what was added."""
+    standard = defaults(model, config, init, pictures)
+    chosen = given.completed(standard)
+    return chosen, {"few_pictures": chosen.added(given)} if standard != REGULAR else {}
+
+
+def applied(chosen: Choices, tuning: Tuning, config: Config) -> tuple[Tuning, Config]:
+    """The tuning and the Config with what was chosen."""
+    if chosen.lr is not None:
+        config = config.replace(optimizer={"lr": chosen.lr})
+    return dataclasses.replace(tuning, freeze=chosen.freeze or ""), config
+
+
 def defaults(model: str, config: Config, init: str | None, pictures: int) -> Choices:
     """The defaults for training `model` with the numbers `config` on a dataset of so many pictures."""
     if init is None or not 0 < pictures <= FEW or not issubclass(models.architecture(model), Generator):
@@ -67,10 +84,13 @@ def defaults(model: str, config: Config, init: str | None, pictures: int) -> Cho
     return dataclasses.replace(SMALL, lr=lr, freeze=_frozen(config, init))
 
 
-def options(added: Mapping[str, Any]) -> str:
-    """Choices as they are written on the command line."""
-    names = {name: "--set optimizer.lr=" if name == "lr" else f"--{name.replace('_', '-')} " for name in added}
-    return " ".join(f"{names[name]}{f'{v:g}' if isinstance(v, float) else v}" for name, v in added.items())
+def report(model: str, pictures: int, init: str | None, few: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints what was chosen for few pictures (see `choose`), as options, and a warning if they are too few."""
+    warn(warning(model, pictures, init))
+    for added in few.values():
+        names = {name: "--set optimizer.lr=" if name == "lr" else f"--{name.replace('_', '-')} " for name in added}
+        options = " ".join(f"{names[name]}{f'{v:g}' if isinstance(v, float) else v}" for name, v in added.items())
+        tell(f"{pictures} pictures are few; options chosen for them: {options or 'none'}")
 
 
 def _frozen(config: Config, init: str) -> str:
