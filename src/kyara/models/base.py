@@ -135,7 +135,7 @@ class Batch:
 
     def __getitem__(self, part: slice) -> Batch:
         """Some of the pictures, with what is known about them."""
-        return self._map(lambda tensor: tensor[part], log={})
+        return self.map(lambda tensor: tensor[part], log={})
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device; uint8 pictures become floats in [-1, 1] there."""
@@ -144,9 +144,10 @@ class Batch:
             tensor = tensor.to(device, non_blocking=True)
             return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
 
-        return self._map(move)
+        return self.map(move)
 
-    def _map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+        """The same with every tensor replaced by the result of `function`, and `others`."""
         names = ("real", "points", "mirrored", "photos")
         others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
         labels = {name: function(label) for name, label in self.labels.items()}
@@ -220,7 +221,10 @@ class StyledGenerator(Generator):
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
-        labels = {name: label.to(device) for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()}
+        labels = {
+            name: label.to(device, non_blocking=True)
+            for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()
+        }
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)

@@ -307,7 +307,8 @@ class Model(base.Inpainter):
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
+        device = real.device if generator is None else generator.device
+        return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator, device).to(real.device)
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """A picture up to the training size is filled at once. In a larger one each hole, or group of holes, is filled

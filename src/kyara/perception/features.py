@@ -72,7 +72,8 @@ _cached_backbone = functools.cache(load_backbone)
 def load_features(name: str, device: torch.device) -> Features:
     """`builtin`, or `vgg16:PATH`, for pictures from 16 x 16 pixels on; loaded once."""
     path = vgg16_path(name, "features=")
-    with torch.inference_mode(False):  # training needs no inference tensors
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return BuiltIn(device) if path is None else VGG16(read_weights(path)).to(device)
 
 
