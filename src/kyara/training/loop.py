@@ -24,7 +24,7 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
         return True
 
     # Load pictures, and the few that stay the same for sheets and scores.
-    recorder.begin(batches.fixed(), total, show_reals=batches.measured is not None)
+    recorder.begin(batches.fixed, total, show_reals=batches.measured is not None)
     stream = batches.stream(options, fabric, trainer.nimg)
 
     with recorder, stop_signals(fabric, TICK) as stop:

@@ -18,10 +18,11 @@ from kyara.files.names import short_name
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 from kyara.training.augment import Policy
 from kyara.training.batches import Batches
-from kyara.training.distributed import is_rank_zero, on_rank_zero, report_once, tell
+from kyara.training.distributed import is_rank_zero, on_rank_zero, require_same, tell
 from kyara.training.loop import fit
-from kyara.training.run import STATE, Run, find_run
-from kyara.training.runtime import check_compiler, make_fabric, pick_device, pick_precision
+from kyara.training.peers import watched
+from kyara.training.run import NAMES, STATE, Run, find_run, flat
+from kyara.training.runtime import check_compiler, count_processes, make_fabric, pick_device, pick_precision
 from kyara.training.settings import choose_data, configure, describe_attributes
 from kyara.training.trainer import LARGEST_BATCH, Options, Trainer, split_batch
 from kyara.training.transfer import Tuning, inherited, initialise, tune
@@ -126,7 +127,7 @@ def train(
     tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
     if tuning != NO_TUNING and init is None:
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: only go with --init CHECKPOINT")
-    target = pick_device(device)
+    target, (devices, machines) = pick_device(device), count_processes(devices)
     if compile:
         check_compiler(target)
     data, photos = choose_data(model, data, photos, drawings, of)
@@ -140,7 +141,7 @@ def train(
     conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
     options = Options(
         batch=config.optimizer.batch,
-        micro_batch=split_batch(config.optimizer.batch, micro_batch, devices),
+        micro_batch=split_batch(config.optimizer.batch, micro_batch, devices * machines),
         seed=seed,
         mirror=mirror,
         augment=augment,
@@ -159,12 +160,13 @@ def train(
         **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
     }
     settings = {"model": model, "config": dataclasses.asdict(config), **description}
-    fabric = make_fabric(target, devices=devices, precision=options.precision)
+    fabric = make_fabric(target, devices=devices, machines=machines, precision=options.precision)
     folder = find_run(out, f"{model}-{short_name(data or str(of))}", settings) if is_rank_zero() else Path()
     if dry_run:
         return TrainResult(folder, settings, True)
     fabric.launch()
-    with report_once(fabric):
+    with watched(fabric):
+        require_same(fabric, {name: value for name, value in flat(settings).items() if name not in NAMES})
         folder, resume = on_rank_zero(fabric, lambda: (folder, (folder / STATE).is_file()))
         if conditional and augment != "none" and augment_colour is None and fabric.is_global_zero:
             tell(f"augmentation leaves colours alone, which may show {', '.join(config.data.attributes)}")
