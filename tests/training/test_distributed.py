@@ -89,7 +89,7 @@ def test_an_error_on_rank_zero_ends_every_process(where: str, faces: Path, tmp_p
         shutil.rmtree(run / "snapshots")
         (run / "snapshots").write_text("in the way")
     more = ("--devices", "2", "--device", "cpu")
-    done = subprocess.run(command(faces, run, *more), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(faces, run, *more), capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.count("kyara train: ") == 1 and "Traceback" not in done.stderr
 

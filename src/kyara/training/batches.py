@@ -1,4 +1,4 @@
-"""The pictures that a model is trained and measured on."""
+"""Batches for training, and the fixed pictures for evaluation during training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kyara.models.base import Batch, Model
 from kyara.training.distributed import neighbours
 from kyara.training.trainer import Options
 
-MEASURED = 512  # pictures that scores are measured on
+MEASURED = 512  # number of pictures for evaluation
 
 
 class Batches:
-    """Batches of a dataset, of two unpaired ones, or of none: black pictures, for a model that makes its own."""
+    """Batches of one dataset, of two unpaired ones, or, without a dataset, of black pictures."""
 
     def __init__(self, model: Model, dataset: Dataset | None, photos: Dataset | None, *, workers: int = 2) -> None:
         self.model, self.photos, self.workers = model, photos, workers
@@ -30,7 +30,7 @@ class Batches:
         self.training, self.measured = dataset.split(holdout) if dataset and holdout else (dataset, dataset)
 
     def stream(self, options: Options, fabric: Fabric, start: int) -> Iterator[Batch]:
-        """This rank's share of every batch, endlessly, as if `start` pictures had been seen already."""
+        """An infinite iterator over this rank's part of every batch, starting after `start` pictures."""
         config, share = self.model.config, options.batch // fabric.world_size
         if self.training is None:
             black = torch.zeros(share, 3, config.data.height, config.data.width, device=fabric.device)
@@ -45,12 +45,12 @@ class Batches:
         if self.photos is None:
             alone = (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
             return copied(alone, fabric.device)
-        photos = stream(self.photos, seed=options.seed + 1, values={})  # another order: they are no pairs
+        photos = stream(self.photos, seed=options.seed + 1, values={})  # a different order: unpaired
         both = zip(reals, photos, strict=True)
         return copied((Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in both), fabric.device)
 
     def fixed(self) -> Batch:
-        """Up to MEASURED pictures spread evenly over the dataset, with labels, and as many photos: always the same."""
+        """A fixed batch for evaluation: up to MEASURED evenly spaced pictures, and as many photos."""
         config = self.model.config
         if self.measured is None:
             return Batch(torch.zeros(MEASURED, 3, config.data.height, config.data.width))
