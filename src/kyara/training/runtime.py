@@ -6,10 +6,12 @@ import logging
 import os
 import re
 import shutil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32", "bf16"]
 
@@ -42,6 +44,8 @@ def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) 
 
 def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision = "32") -> Fabric:
     """Fabric on `device`, or on several devices of its type. ValueError if there are not as many."""
+    from lightning_fabric import Fabric  # imports much that only training needs
+
     if device.index is not None and devices > 1:
         raise ValueError(f"--devices {devices}: --device {device} is one device; use --device {device.type}")
     if device.type == "cuda" and devices > torch.cuda.device_count():
