@@ -5,11 +5,12 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format reference bench clean
+.PHONY: help demo test test-gpu lint format reference bench clean
 
 help:
 	@echo "make demo       install into .venv, generate 48 faces, keep the best 16"
 	@echo "make test       run the tests"
+	@echo "make test-gpu   run the tests that need a CUDA device, in about five minutes"
 	@echo "make lint       run ruff and mypy"
 	@echo "make format     format the source with ruff"
 	@echo "make reference  update the generated tables in docs/reference"
@@ -28,6 +29,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+test-gpu: $(READY)
+	$(BIN)/pytest -rA tests/cuda
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks tools

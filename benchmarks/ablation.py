@@ -32,7 +32,8 @@ from kyara.files.pictures import center_crop, decode, encode_png, sheet, to_floa
 from kyara.generation.tiles import translate_pictures
 from kyara.models.base import Batch
 from kyara.models.cartoongan import model as cartoongan
-from kyara.training.train import configure, train
+from kyara.training.settings import configure
+from kyara.training.train import train
 
 LOSSES = (
     "adversarial", "content", "grayscale", "colour", "chrominance", "landmark", "cel", "tv", "gaze", "d_smooth",

@@ -91,7 +91,7 @@ class PlainSynthesis(stylegan2.Synthesis):
     def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
         x = self.constant.expand(len(ws), -1, -1, -1)
         w = ws.unbind(1)
-        picture = torch.zeros(())
+        picture = torch.zeros((), device=x.device)
         for level, block in enumerate(self.blocks):
             i = 2 * level
             if level:
@@ -120,7 +120,7 @@ class PlainDiscriminator(stylegan2.Discriminator):
 
 def styled(layer: stylegan2.StyledConv, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:
     x = modulated(layer.conv, x, layer.affine(w))
-    noise = torch.randn(len(x), 1, *x.shape[2:]) if random_noise else layer.noise
+    noise = torch.randn(len(x), 1, *x.shape[2:], device=x.device) if random_noise else layer.noise
     x = x + noise * layer.noise_strength
     return activated(x + layer.bias[:, None, None])
 
@@ -154,7 +154,7 @@ def upfirdn(x: Tensor, *, pads: tuple[int, int], up: bool = False, gain: float =
     batch, channels, height, width = x.shape
     if up:
         x = F.pad(x[:, :, :, None, :, None], (0, 1, 0, 0, 0, 1)).reshape(batch, channels, 2 * height, 2 * width)
-    row = torch.tensor(BINOMIAL)
+    row = torch.tensor(BINOMIAL, device=x.device)
     kernel = torch.outer(row, row) * (gain / row.sum() ** 2)
     return F.conv2d(F.pad(x, pads * 2), kernel.expand(channels, 1, -1, -1), groups=channels)
 

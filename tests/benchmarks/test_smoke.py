@@ -204,6 +204,11 @@ def stylegan2(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def gpu(folder: Path, request: Any) -> list[list[str]]:
+    return [["--device", "cpu", "--seconds", "0.01", "--only", "training,operations,filters,peers"]]
+
+
+@case
 def run(folder: Path, request: Any) -> list[list[str]]:
     module, monkeypatch = load("run"), request.getfixturevalue("monkeypatch")
     (folder / "a.py").write_text("print('measured')")

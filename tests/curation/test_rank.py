@@ -23,6 +23,7 @@ from kyara.curation import scoring
 from kyara.curation.rank import best, rank
 from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
+from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.models.base import Config, DataConfig, Scorer
@@ -95,6 +96,23 @@ def test_keep_and_threshold(tmp_path: Path, scorer: Brightness) -> None:
 
 def test_equal_scores_stay_in_their_order_and_no_score_is_left_out() -> None:
     assert best([0.5, float("nan"), 0.9, 0.5, 0.9]) == [2, 4, 0, 3]
+
+
+def test_a_ranking_has_the_order_of_a_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.curation.rank.best_first", lambda scores, indices: list(indices))
+    assert best([0.1, 0.9, 0.5], threshold=0.2, keep=1) == [1] and best([0.1, 0.9]) == [0, 1]
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Faces")
+    with pytest.raises(DatasetError, match=r"README.md: contains no pictures .*not a picture") as caught:
+        rank(tmp_path / "README.md", out=tmp_path / "out")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_picture_without_a_suffix_is_one(tmp_path: Path, scorer: Brightness) -> None:
+    (tmp_path / "download").write_bytes(encode_png(grey(9)))
+    assert rank(tmp_path / "download", out=tmp_path / "out").kept == 1
 
 
 def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness) -> None:

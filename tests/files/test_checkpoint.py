@@ -55,10 +55,15 @@ def test_garbled_descriptions(tmp_path: Path, content: str) -> None:
         read(tmp_path / "c")
 
 
+def test_a_misspelled_builtin_is_suggested() -> None:
+    with pytest.raises(CheckpointError, match=r"^builtin:anme: .*; did you mean builtin:anime\? there are: anime, "):
+        read("builtin:anme")
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read(tmp_path)
-    with pytest.raises(CheckpointError, match=r"builtin:nothing.*choose from"):
+    with pytest.raises(CheckpointError, match=r"builtin:nothing: no such built-in checkpoint; there are: anime, "):
         read("builtin:nothing")
     written(tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").write_bytes(b"not tensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from html.parser import HTMLParser
@@ -12,7 +13,16 @@ import pytest
 
 from kyara.files import gallery
 from kyara.files.errors import GalleryError
-from kyara.files.gallery import ON_PAGE, ON_SHEET, SPARE, WAITING, GalleryWriter, read_gallery, thumbnail
+from kyara.files.gallery import (
+    ON_PAGE,
+    ON_SHEET,
+    SPARE,
+    WAITING,
+    GalleryWriter,
+    best_first,
+    read_gallery,
+    thumbnail,
+)  # fmt: skip
 from kyara.files.gallery_page import page
 from kyara.files.names import counted, printable, short_name, slug
 from kyara.files.pictures import decode, encode_png, read_recipe, sheet
@@ -250,3 +260,17 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, last: str)
         if last == "finish":
             made.finish(command="")
     assert read_gallery(tmp_path / "g") == [{"file_name": "first.png"}]
+
+
+def test_the_order_of_a_gallery() -> None:
+    scores = [0.5, math.nan, 0.9, 0.5, 0.9, math.nan]
+    assert best_first(scores, range(6)) == [2, 4, 0, 3, 1, 5]
+    assert best_first(scores, [5, 3, 0]) == [3, 0, 5]
+
+
+def test_every_gallery_has_that_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "best_first", lambda scores, indices: sorted(indices, key=lambda i: scores[i]))
+    with GalleryWriter(tmp_path / "made", ["score"]) as made:
+        for i, score in enumerate([0.5, 0.1, 0.9]):
+            made.add(f"{i}.png", np.zeros((8, 8, 3), np.uint8), score=score)
+        assert [row["file_name"] for row in made.finish(command="")] == ["1.png", "0.png", "2.png"]

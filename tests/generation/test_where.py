@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +137,28 @@ def test_a_film_does_not_flicker(model: str, tmp_path: Path) -> None:
         ("hair=black,hair=blonde", "twice"),
     ],
 )
-def test_what_cannot_be_asked_for_is_told(model: str, tmp_path: Path, where: str, told: str) -> None:
+def test_what_cannot_be_asked_for_is_told(
+    model: str, tmp_path: Path, where: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(pipeline, "load_generator")  # refused before any network is loaded
     with pytest.raises(ValueError, match=f"--where.*{told}"):
         gallery(model, where=where, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
+def test_a_malformed_where_is_refused_before_torch_is_imported() -> None:
+    code = (
+        "import sys, kyara\n"
+        "try: kyara.generate(where='bad')\n"
+        "except ValueError as error: print(error, 'torch' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "--where bad: 'bad' is not ATTRIBUTE=VALUE; write hair=silver,eyes=red False\n"
+
+
 def test_a_model_that_learned_no_attributes_says_so(tmp_path: Path) -> None:
     plain = make(tmp_path / "plain")
-    with pytest.raises(ValueError, match="learned no attributes"):
+    with pytest.raises(ValueError, match=r"^--where hair=.*is not conditioned on attributes"):
         gallery(plain, where="hair=black", out=tmp_path / "out")
 
 

@@ -105,13 +105,13 @@ def test_training_needs_the_other_model(tmp_path: Path, faces: Path) -> None:
         train("projector", faces, out=tmp_path / "a")
     with pytest.raises(ValueError, match="leave DATA out"):
         train("projector", faces, of="builtin:anime", out=tmp_path / "a")
-    with pytest.raises(ValueError, match="name DATA"):
+    with pytest.raises(ValueError, match="give DATA"):
         train("projector", of="builtin:inpainting", out=tmp_path / "a")
     with pytest.raises(ValueError, match="no layers"):
         train("projector", of="builtin:tagger", data=faces, out=tmp_path / "a")
     with pytest.raises(ValueError, match="leave the option out"):
         train("dcgan", faces, of="builtin:anime", out=tmp_path / "a")
-    with pytest.raises(ValueError, match="there are auto and 0"):
+    with pytest.raises(ValueError, match="give auto or one of 0"):
         train("projector", of="builtin:anime", layer="9", out=tmp_path / "a")
 
 

@@ -124,7 +124,7 @@ def test_rows_of_other_attributes_are_left_behind() -> None:
     again = tiny("dcgan", parent.config.data.attributes)
     initialise(again, parent)
     assert again.g_ema.labels.rows.min() == 1  # type: ignore[union-attr,operator]
-    with pytest.raises(ValueError, match="other attributes"):
+    with pytest.raises(ValueError, match="attributes or values differ"):
         initialise(tiny("cgan", ATTRIBUTES), tiny("cgan", parent.config.data.attributes))
 
 

@@ -219,6 +219,20 @@ def test_attributes_are_kept(tmp_path: Path) -> None:
             assert attribute_row == expected[found[picture]]
 
 
+def test_attributes_of_a_gallery_are_kept(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / "made" / f"{i}.png", art(i))
+    table = b"file_name,seed,hair,mood,score,source,kept\n0.png,7,red,,0.9,b\xe4r.png,0.5\n1.png,8,blue,glad,0.8,,0.4\n"
+    (tmp_path / "made" / "gallery.csv").write_bytes(table)
+    prepare(tmp_path / "made", tmp_path / "out", size="32")
+    found = rows(tmp_path / "out")
+    assert [(found[name]["hair"], found[name]["mood"]) for name in ("0.png", "1.png")] == [
+        ("red", ""),
+        ("blue", "glad"),
+    ]
+    assert set(found["0.png"]) == {"file_name", "hair", "mood", "source"}
+
+
 def test_prepared_can_be_prepared_again(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "a.zip", size="32")
     prepare(tmp_path / "a.zip", tmp_path / "b.zip", size="32")

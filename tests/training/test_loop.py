@@ -134,7 +134,7 @@ def test_settings_from_the_command_line() -> None:
     config = configure("stylegan2", preset=None, size="64x32", batch=4, changes=changes)
     assert (config.data.height, config.data.width, config.optimizer.batch, config.optimizer.lr) == (64, 32, 4, 0.5)
     assert config.optimizer.betas == (0.1, 0.9) and config.network.z_dim == 7  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="no such number"):
+    with pytest.raises(ValueError, match="no such hyperparameter"):
         parse_changes("speed=3", config)
     with pytest.raises(ValueError, match="must be of type int"):
         parse_changes("network.z_dim=many", config)

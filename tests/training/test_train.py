@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -51,7 +53,7 @@ def test_numbers_that_make_no_sense_are_refused(name: str, faces: Path, tmp_path
         ({"set": "optimizer.lr=-1"}, "--set optimizer.lr=-1.0: must be"),
         ({"set": "optimizer.batch=0"}, "--batch 0"),
         ({"set": "network.channels=0"}, "--set, --size: dcgan cannot be built"),
-        ({"set": "speed=3"}, "--set speed=3: no such number"),
+        ({"set": "speed=3"}, "--set speed=3: no such hyperparameter"),
         ({"preset": ""}, "--preset"),
         ({"size": "0"}, "--size 0"),
         ({"size": "99999"}, "--size 99999"),
@@ -59,10 +61,12 @@ def test_numbers_that_make_no_sense_are_refused(name: str, faces: Path, tmp_path
         ({"device": "cuda:99"}, "--device cuda:99: not usable here"),
         ({"device": ""}, "--device"),
         ({"init": ""}, "--init: is empty"),
-        ({"of": "builtin:anime"}, "--of builtin:anime: dcgan does not learn about another model"),
-        ({"layer": "3"}, "--layer 3: only goes with --of"),
+        ({"of": "builtin:anime"}, "--of builtin:anime: dcgan is not trained on another model"),
+        ({"layer": "3"}, "--layer 3: needs --of"),
+        ({"augment_target": 0.6, "augment": "none"}, "--augment-target 0.6: needs --augment ada, not none"),
+        ({"augment_target": 0.5, "augment": "diffaugment"}, "--augment-target 0.5: needs --augment ada, not diff"),
         ({"attributes": "mood"}, "--attributes mood"),
-        ({"tune_layers": 1}, "only go with --init"),
+        ({"tune_layers": 1}, "need --init"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -75,6 +79,25 @@ def test_a_file_is_no_run_folder(faces: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileExistsError, match="not a run"):
         train("dcgan", faces, out=tmp_path / "file", preset="tiny")
+
+
+def test_the_target_of_ada_has_a_default(faces: Path, tmp_path: Path) -> None:
+    for given, expected in (None, 0.6), (0.25, 0.25), (0.0, 0.0):
+        planned = train("dcgan", faces, out=tmp_path / "run", preset="tiny", augment_target=given, dry_run=True)
+        assert planned.settings["training"]["augment_target"] == expected
+    plain = train("dcgan", faces, out=tmp_path / "run", preset="tiny", augment="none", dry_run=True)
+    assert plain.settings["training"]["augment_target"] == 0.6  # earlier runs can be resumed
+
+
+def test_a_misspelled_model_is_refused_before_torch_is_imported() -> None:
+    code = (
+        "import sys, kyara\n"
+        "try: kyara.train('stylgan2', 'faces')\n"
+        "except ValueError as error: print(error)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("'stylgan2': no such model; did you mean stylegan2? there are: acgan, ")
 
 
 def test_the_result_says_what_was_done(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

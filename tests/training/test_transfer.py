@@ -11,8 +11,9 @@ import torch
 
 from kyara import models
 from kyara.models.base import latents
+from kyara.training.options import Tuning
 from kyara.training.train import train
-from kyara.training.transfer import Tuning, groups, tune
+from kyara.training.transfer import groups, tune
 
 TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 
@@ -35,7 +36,7 @@ def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     child = train("stylegan2", faces, out=tmp_path / "child", init=parent, kimg=0.0, **TINY).out
-    assert f"started from {parent}; fresh: nothing\n" in capsys.readouterr().err
+    assert f"initialised from {parent}; newly initialised: none\n" in capsys.readouterr().err
     a, b = models.load(parent), models.load(child)
     assert a.config == b.config and a.config.network.w_dim == 20  # type: ignore[attr-defined]
     z = latents(range(4), 16)
@@ -47,7 +48,7 @@ def test_what_a_smaller_child_cannot_take_is_said(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("stylegan2", faces, out=tmp_path / "child", init=parent, set="network.mapping_layers=2", kimg=0.0, **TINY)
-    assert "left behind: g.mapping.layers.2\n" in capsys.readouterr().err
+    assert "unused: g.mapping.layers.2\n" in capsys.readouterr().err
 
 
 def test_only_the_chosen_layers_change(faces: Path, parent: str, tmp_path: Path) -> None:
@@ -107,10 +108,10 @@ def test_coarser_layers_learn_slower(parent: str) -> None:
         ({"freeze": "d=99"}, "--freeze d=99: .* d=1 to d=10"),
         ({"freeze": "everything"}, "'everything' is not one of mapping"),
         ({"layer_lr_multiplier": 2.0}, "--layer-lr-multiplier 2"),
-        ({"tune_end": "coarse"}, "--tune-end coarse: only goes with --tune-layers"),
+        ({"tune_end": "coarse"}, "--tune-end coarse: needs --tune-layers"),
         ({"freeze": "mapping,g=7"}, "--freeze mapping,g=7: leaves nothing"),
-        ({"freeze": "d=1", "size": "64"}, "would freeze what the parent does not have: d.from_rgb"),
-        ({"init": None, "tune_layers": 1}, "only go with --init"),
+        ({"freeze": "d=1", "size": "64"}, "would freeze newly initialised modules: d.from_rgb"),
+        ({"init": None, "tune_layers": 1}, "need --init"),
     ],
 )
 def test_what_cannot_be_tuned_is_told(
@@ -118,11 +119,11 @@ def test_what_cannot_be_tuned_is_told(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
-    with pytest.raises(ValueError, match=rf"not a dcgan|only go with|{told}"):
+    with pytest.raises(ValueError, match=rf"not a dcgan|need --init|{told}"):
         train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
 
 
 def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, parent: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"does not have: g.mapping.labels"):
+    with pytest.raises(ValueError, match=r"newly initialised modules: g.mapping.labels"):
         train("stylegan2", tagged_faces, out=tmp_path / "a", init=parent, attributes="hair", tune_layers=2, **TINY)
     assert not (tmp_path / "a").exists()

@@ -14,7 +14,7 @@ from kyara import verbs
 from kyara.curation.sources import open_pictures
 from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
-from kyara.files.gallery import PAGE, TABLE, GalleryWriter, contact_sheet
+from kyara.files.gallery import PAGE, TABLE, GalleryWriter, best_first, contact_sheet
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import CHUNK, processors, thread_map
@@ -113,7 +113,7 @@ def best(scores: Sequence[float], *, keep: int | None = None, threshold: float |
     """Indices of at most `keep` pictures with a score of at least `threshold`, best first. Ties keep their order; NaN
     (no score) is left out."""
     lowest = 0.0 if threshold is None else threshold
-    return sorted((i for i, score in enumerate(scores) if score >= lowest), key=lambda i: -scores[i])[:keep]
+    return best_first(scores, (i for i, score in enumerate(scores) if score >= lowest))[:keep]
 
 
 def _pngs(

@@ -26,6 +26,7 @@ from torch import Tensor
 from kyara.files import hub
 from kyara.files.atomic import write_atomic
 from kyara.files.errors import CheckpointError
+from kyara.files.names import did_you_mean
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
@@ -66,8 +67,9 @@ def find(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
     if text.startswith("builtin:"):
         short = text.removeprefix("builtin:")
-        if short not in builtin_names():
-            raise CheckpointError(f"{text}: no such built-in checkpoint; choose from {', '.join(builtin_names())}")
+        if short not in (known := builtin_names()):
+            hint = did_you_mean(short, known, "builtin:")
+            raise CheckpointError(f"{text}: no such built-in checkpoint; {hint}there are: {', '.join(known)}")
         return BUILTIN / short
     if text.startswith("hf-hub:"):
         return hub.download(text.removeprefix("hf-hub:"), FILES)

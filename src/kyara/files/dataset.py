@@ -3,6 +3,7 @@
     metadata.csv      file_name, then one column per attribute, empty = unknown (written by Kyara)
     metadata.jsonl    one object per line, with file_name
     dataset.json      StyleGAN's format: {"labels": [[path, label], ...]}
+    gallery.csv       the attributes of a Gallery
     hair-blue/ ...    class sub-folders: the attribute `class`
     (nothing)         a plain folder
 
@@ -171,7 +172,8 @@ class Dataset:
         if self.files.sizes[name] > pictures.MAX_BYTES:
             raise DatasetError(f"{self.path / name}: larger than {pictures.MAX_BYTES >> 20} MiB")
         try:
-            return self.files.read(name).decode("utf-8-sig")
+            # File names in a Gallery may not be valid UTF-8.
+            return self.files.read(name).decode("utf-8-sig", "surrogateescape" if file == TABLE else "strict")
         except PictureError as error:
             raise DatasetError(f"{self.path}/{error}") from error
         except UnicodeDecodeError as error:
@@ -241,10 +243,23 @@ def _is_single(path: Path) -> bool:
 
 
 def _single_pictures(paths: Sequence[Path]) -> Dataset:
-    sheets = [path for path in paths if path.name == SHEET and path.with_name(TABLE).is_file()]
-    files = SingleFiles([path for path in paths if path not in sheets])
-    ignored = [(path.as_posix(), "the contact sheet of a gallery") for path in sheets]
+    reasons = {path: _not_a_single_picture(path) for path in paths}
+    files = SingleFiles([path for path, reason in reasons.items() if reason is None])
+    ignored = [(path.as_posix(), reason) for path, reason in reasons.items() if reason is not None]
     return _not_empty(Dataset(Path(), files, list(files.sizes), ignored=ignored), paths[0])
+
+
+def _not_a_single_picture(path: Path) -> str | None:
+    """Why a file is skipped; None for pictures, also those with an unusual suffix."""
+    if path.name == SHEET and path.with_name(TABLE).is_file():
+        return "the contact sheet of a gallery"
+    if path.suffix.lower() in pictures.SUFFIXES:
+        return None
+    try:
+        pictures.measure(path)
+    except PictureError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _join(parts: Sequence[Dataset]) -> Dataset:

@@ -59,6 +59,12 @@ def read_gallery(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def best_first(scores: Sequence[float], indices: Iterable[int]) -> list[int]:
+    """The order of a Gallery: `indices` into `scores`, highest score first. Ties keep their order, and NaN (no score)
+    comes last."""
+    return sorted(indices, key=lambda i: math.inf if math.isnan(scores[i]) else -scores[i])
+
+
 class GalleryWriter:
     """Writes a Gallery picture by picture, keeping only a few bytes per picture and the thumbnails of the sheet in
     memory. Threads encode the pictures and write their files while the caller computes the next ones; the rows of the
@@ -144,11 +150,7 @@ class GalleryWriter:
         """Keeps the thumbnails of the best pictures so far, or of the first ones if there are no scores."""
         self._thumbnails[i] = small
         if len(self._thumbnails) >= ON_SHEET + SPARE:
-            self._thumbnails = {i: self._thumbnails[i] for i in self._order(self._thumbnails)[:ON_SHEET]}
-
-    def _order(self, numbers: Iterable[int]) -> list[int]:
-        """Sorts best first; ties keep their order, and pictures without a score come last."""
-        return sorted(numbers, key=lambda i: math.inf if math.isnan(self._scores[i]) else -self._scores[i])
+            self._thumbnails = {i: self._thumbnails[i] for i in best_first(self._scores, self._thumbnails)[:ON_SHEET]}
 
     def finish(
         self,
@@ -165,7 +167,7 @@ class GalleryWriter:
         `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
         `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid."""
         self.flush()
-        order = self._order(range(len(self)))
+        order = best_first(self._scores, range(len(self)))
         for i in order[keep:] if keep is not None else ():
             (self.path / self._row(i)["file_name"]).unlink()
         order = order[:keep]

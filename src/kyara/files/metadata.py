@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kyara.files.errors import DatasetError
+from kyara.files.gallery_page import TABLE, UNTAGGED
 
+MEASUREMENTS = ("shows", "kept", "distance", "style")  # columns of a Gallery that `invert`, `avatar`, `translate` add
 Row = tuple[str, str, dict[str, str]]  # (line or item for messages, file name of the picture, attribute -> value)
 
 
@@ -95,5 +97,16 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-READERS = {"metadata.csv": rows_csv, "metadata.jsonl": rows_jsonl, "dataset.json": rows_stylegan}
+def rows_gallery(text: str, where: str) -> Iterator[Row]:
+    """The attributes of a Gallery, without seeds, scores and other columns about how the pictures were made."""
+    for line, name, values in rows_csv(text, where):
+        yield line, name, {k: v for k, v in values.items() if k not in UNTAGGED and k not in MEASUREMENTS}
+
+
+READERS = {
+    "metadata.csv": rows_csv,
+    "metadata.jsonl": rows_jsonl,
+    "dataset.json": rows_stylegan,
+    TABLE: rows_gallery,
+}
 """File name -> reader; the first file that exists is read. Arguments: text, and file name for error messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -22,6 +23,12 @@ def listed(entries: Iterable[tuple[str, str]], most: int = 10) -> list[str]:
     """A line `NAME: REASON` for each of the first `most` entries, and a line with the number of further entries."""
     lines = [printable(f"    {name}: {reason}") for name, reason in entries]
     return lines[:most] + [f"    and {len(lines) - most:,} more"] * (len(lines) > most)
+
+
+def did_you_mean(word: str, names: Iterable[str], prefix: str = "") -> str:
+    """Suggestion for a misspelled name, such as "did you mean dcgan? "; empty if none of `names` is similar."""
+    similar = difflib.get_close_matches(word, list(names), 1)
+    return f"did you mean {prefix}{similar[0]}? " if similar else ""
 
 
 def slug(text: str) -> str:

@@ -201,6 +201,7 @@ def _load(
 ) -> tuple[Iterable[Shot], Pipeline, str]:
     """The shots with their labels, the networks, and the checkpoint's hash. Raises ValueError for an option that the
     networks do not support."""
+    from kyara import models
     from kyara.curation.scoring import load_scorer
     from kyara.files import checkpoint
     from kyara.generation import pipeline
@@ -210,15 +211,14 @@ def _load(
     from kyara.training.runtime import pick_device
 
     target = pick_device(device)
+    fixed = conditioning.find(wanted, models.read_config(plan.model).data.attributes, printable(plan.model))
     shots = plan.shots
     if plan.like is not None:
         generator, recipe = pipeline.repeated(plan.like, plan.model, wanted, target)
         shots = [recipe.shot]
     else:
         generator = pipeline.load_generator(plan.model, target)
-        attributes = generator.config.data.attributes
-        fixed = conditioning.find(wanted, attributes, printable(plan.model))
-        if attributes:
+        if generator.config.data.attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)
     judge = load_judge(confirm, wanted, target) if confirm is not None else None
     scorer = None if rank == "none" or plan.film else load_scorer(rank, target)

@@ -98,7 +98,7 @@ def avatar(
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
     if wanted and colours not in (None, "labels"):
-        raise ValueError(f"--where: needs --colours labels, not {colours}; leave one of the two out")
+        raise ValueError(f"--where {verbs.where_text(wanted)}: needs --colours labels, not {colours}; leave one out")
     name = f"galleries/avatar-{short_name(sources[0])}"
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, parent, child, rank])
 

@@ -1,7 +1,7 @@
-"""Auxiliary classifier GAN (Odena et al. 2017), with the convolutions of DCGAN and one softmax an attribute.
+"""Auxiliary classifier GAN (Odena et al. 2017), with the convolutions of DCGAN and one softmax per attribute.
 
-The discriminator classifies the labels of real and of generated pictures beside real and fake: it maximises L_S + L_C,
-and the generator L_C - L_S (section 3). Unknown labels are ignored in L_C."""
+In addition to real and fake, the discriminator classifies the labels of real and generated pictures: it maximises
+L_S + L_C, and the generator maximises L_C - L_S (section 3). Unknown labels are ignored in L_C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kyara.nn.configs import OptimizerConfig
 
 @dataclass(frozen=True)
 class LossConfig(dcgan.LossConfig):
-    label_weight: float = 1.0  # weight of the label loss L_C, beside L_S
+    label_weight: float = 1.0  # weight of the classification loss L_C, relative to L_S
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ PRESETS = {
 
 
 class Model(dcgan.Model):
-    """ACGAN (Odena et al. 2017): generator, its average, discriminator with a head for each attribute."""
+    """ACGAN (Odena et al. 2017): generator, its moving average, discriminator with a head for each attribute."""
 
     presets = PRESETS
     data_spec = base.DataSpec(attributes="must")

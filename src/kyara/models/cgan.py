@@ -10,7 +10,7 @@ from kyara.nn import conditioning
 
 
 class Model(dcgan.Model):
-    """Conditional GAN (Mirza and Osindero 2014): generator, its average, discriminator."""
+    """Conditional GAN (Mirza and Osindero 2014): generator, its moving average, discriminator."""
 
     presets = {name: dcgan.PRESETS[name] for name in ("two-core", "tiny")}  # noqa: RUF012
     data_spec = base.DataSpec(attributes="must")

@@ -1,7 +1,7 @@
-"""DCGAN (Radford et al. 2016): strided convolutions, batch normalisation, nothing else. Small, fast and rough.
+"""DCGAN (Radford et al. 2016): strided convolutions and batch normalisation. Small and fast, with low image quality.
 
 With attributes, the generator adds a learned row for each label to its first layer, and the discriminator is
-conditioned by projection (Miyato and Koyama 2018); without any it is the paper's."""
+conditioned by projection (Miyato and Koyama 2018)."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class LatentConfig(configs.NetworkConfig):
 
 @dataclass(frozen=True)
 class NetworkConfig(LatentConfig):
-    channels: int = 32  # channels at half the picture's size; every level below has twice as many
+    channels: int = 32  # channels at half resolution; doubled at every lower level
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     label_weight: float = 0.0
-    """Weight of the label loss: the discriminator also classifies the attributes of real pictures, and the generator
-    makes pictures that it classifies as their labels. 0 turns it off."""
+    """Weight of the auxiliary classification loss of the attributes, for the discriminator on real pictures and for the
+    generator. 0 disables it."""
 
 
 @dataclass(frozen=True)
 class GanConfig(configs.Config):
-    """What the simple GANs have in common."""
+    """Base Config of dcgan, cgan, acgan and mlp."""
 
     network: LatentConfig = LatentConfig()
     losses: LossConfig = LossConfig()
@@ -63,13 +63,13 @@ PRESETS = {
 
 
 def levels(data: DataConfig) -> int:
-    """How often the size doubles, from a shorter side of 4 to 7 pixels."""
+    """Number of upsampling levels, from a shorter side of 4 to 7 pixels."""
     return max(int(math.log2(min(data.width, data.height) / 4)), 1)
 
 
 class GeneratorNet(nn.Module):
     """z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W). With `concatenate`, one-hot labels are concatenated to z
-    (Mirza and Osindero 2014); otherwise the first layer has a row for each."""
+    (Mirza and Osindero 2014); otherwise the first layer adds a learned row for each label."""
 
     def __init__(self, data: DataConfig, network: NetworkConfig, *, concatenate: bool = False) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class GeneratorNet(nn.Module):
 
 
 def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) -> tuple[list[nn.Module], int]:
-    """Layers that halve a picture with `channels` until it is flat, and the number of features left."""
+    """Strided convolutions that downsample a picture with `channels` channels, and the number of output features."""
     widths = [network.channels << level for level in range(levels(data))]
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
     height, width = data.height // 2, data.width // 2
@@ -109,7 +109,7 @@ def convolutions(data: DataConfig, network: NetworkConfig, channels: int = 3) ->
 
 
 class Discriminator(nn.Module):
-    """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V) if it classifies any."""
+    """Pictures (B, 3, H, W), labels (B, A) -> logits (B,), and label logits (B, V), or None without `classify`."""
 
     def __init__(
         self,
@@ -120,7 +120,8 @@ class Discriminator(nn.Module):
         concatenate: Attributes | None = None,
         classify: Attributes | None = None,
     ) -> None:
-        """`layers` end in `features` numbers. Attributes condition it by projection or, as maps, in `layers`."""
+        """`layers` output `features` features. Attributes condition it by projection, or by maps concatenated to the
+        input."""
         super().__init__()
         self.concatenated = concatenate
         self.layers = nn.Sequential(*layers, nn.Linear(features, 1))
@@ -140,7 +141,7 @@ class Discriminator(nn.Module):
 
 
 def classified(config: GanConfig) -> Attributes:
-    """The attributes that the discriminator classifies: with a label loss, all."""
+    """The attributes that the discriminator classifies: all of them if the label loss is enabled."""
     return config.data.attributes if config.losses.label_weight else {}
 
 
@@ -153,13 +154,14 @@ def initialise(module: nn.Module) -> None:
 
 
 class Model(base.Generator):
-    """DCGAN (Radford et al. 2016): generator, its average, discriminator. Subclasses differ in their networks."""
+    """DCGAN (Radford et al. 2016): generator, its moving average, discriminator. Subclasses override `networks`."""
 
     presets: ClassVar[Mapping[str, configs.Config]] = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
-    label_loss_on_fakes: ClassVar[bool] = False  # whether the discriminator learns to classify fakes too
+    capturable = True
+    label_loss_on_fakes: ClassVar[bool] = False  # whether the discriminator is also trained to classify fakes
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__(config)
@@ -171,7 +173,7 @@ class Model(base.Generator):
         self.g_ema = self.average(self.g)
 
     def networks(self, config: Any) -> tuple[nn.Module, nn.Module]:
-        """Generator and discriminator, with the signatures of those above."""
+        """Generator and discriminator."""
         layers, features = convolutions(config.data, config.network)
         d = Discriminator(layers, features, project=config.data.attributes, classify=classified(config))
         return GeneratorNet(config.data, config.network), d

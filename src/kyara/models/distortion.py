@@ -1,5 +1,5 @@
 """Distortion recogniser (Sawada et al., "High-quality synthetic character image extraction via distortion
-recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as whole or distorted, to rank generated ones."""
+recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as undistorted or distorted, for ranking."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    patch_size: int = 2  # side of the patches that the stem embeds; ConvNeXt's 4 are coarse for pictures of 96
+    patch_size: int = 2  # patch size of the stem; ConvNeXt's 4 is coarse for 96 pixels
     depths: tuple[int, ...] = (1, 1, 2, 6, 2)  # ConvNeXt blocks in each stage
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)  # channels in each stage
-    drop_path: float = 0.05  # probability that the last block is skipped in training; less for earlier ones
+    drop_path: float = 0.05  # stochastic depth rate of the last block; increases linearly from 0
     layer_scale: float = 1.0
-    """Initial value of the layer scale. ConvNeXt's own 1e-6 suits hundreds of epochs: after 5,000 steps the blocks
-    still contribute a few per cent. 0: none, as in the built-in checkpoint, where it is part of the layer before."""
+    """Initial value of the layer scale. ConvNeXt's 1e-6 is for long training: after 5,000 steps the blocks contribute
+    only a few per cent. 0 disables it, as in the built-in checkpoint, where it is merged into the previous layer."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How pictures are distorted and varied in training."""
+    """Distortion and augmentation of the training pictures."""
 
-    pairs: bool = True  # train on each picture both whole and distorted: in the gradient its content cancels
-    probability: float = 0.5  # probability that a picture is distorted, without `pairs`
-    resampled: float = 0.0  # probability that a whole picture is resampled, softened like distorted ones
-    jitter: float = 0.25  # maximum change of the colours, against overfitting
-    enlarged: float = 0.05  # probability that a batch is reduced to half or more, and enlarged: this is no distortion
+    pairs: bool = True  # train on each picture both undistorted and distorted, so that its content cancels out
+    probability: float = 0.5  # probability of distortion without `pairs`
+    resampled: float = 0.0  # probability that an undistorted picture is resampled, for a similar sharpness
+    jitter: float = 0.25  # maximum colour jitter
+    enlarged: float = 0.05  # probability that a batch is downsampled and upsampled; not a distortion
 
 
-ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # without warm-up, hundreds of steps are lost
+ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # warm-up avoids hundreds of wasted steps
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ PRESETS = {
 
 
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Distorts half of the pictures `real` (N, 3, H, W), all kinds equally often, with fixed seeds, for validation and
-    test. Returns the pictures and their kinds (N,), -1 where whole."""
+    """Distorts half of the pictures `real` (N, 3, H, W) with fixed seeds, all kinds equally often, for validation and
+    test. Returns the pictures and the indices of their distortions (N,), -1 if undistorted."""
     pictures, kinds = real.clone(), torch.full((len(real),), -1, device=real.device)
     chosen = half(len(real), seed).nonzero().flatten().to(real.device)
     for kind, (name, distortion) in enumerate(DISTORTIONS.items()):
@@ -83,7 +83,7 @@ def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 class Model(base.Scorer):
-    """ConvNeXt with two classes, trained on pictures distorted on the fly (Sawada et al.)."""
+    """ConvNeXt with two classes, trained on randomly distorted pictures (Sawada et al.)."""
 
     presets = PRESETS
     phases = ("train",)
@@ -104,7 +104,7 @@ class Model(base.Scorer):
 
     @torch.no_grad()
     def _examples(self, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Training pictures, whole and distorted, (B or 2 B, 3, H, W), and their classes."""
+        """Undistorted and distorted training pictures (B or 2 B, 3, H, W), and their classes."""
         config = self.config.augment
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         real = variation.jitter(real, config.jitter).clamp_(-1, 1)
@@ -121,7 +121,7 @@ class Model(base.Scorer):
         return pictures, labels
 
     def scores(self, pictures: Tensor) -> Tensor:
-        """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1] are whole. They are resized to the training size."""
+        """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1], of any size, are undistorted."""
         return self.net_ema.classifier(self.embed(pictures)).float().softmax(1)[:, WHOLE]
 
     def embed(self, pictures: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Model(base.Scorer):
         return features
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Error rates on `frozen_set` of the pictures: of all, and the missed distortions of each kind."""
+        """Error rate on `frozen_set` of the pictures, and the miss rate of each kind of distortion."""
         pictures, kinds = frozen_set(batch.real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)
         found = {"error": wrong.float().mean()}
@@ -139,7 +139,7 @@ class Model(base.Scorer):
         return {name: float(share) for name, share in found.items()}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Each kind of distortion on the same pictures, one kind a row."""
+        """The same pictures with each kind of distortion, one kind per row."""
         count = max(len(batch.real) // len(DISTORTIONS), 1)
         generator = torch.Generator().manual_seed(0)
         kinds = (torch.full((count,), kind) for kind in range(len(DISTORTIONS)))

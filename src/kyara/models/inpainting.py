@@ -1,13 +1,13 @@
 """Inpainting by recurrent feature reasoning (Li et al. 2020, "Recurrent feature reasoning for image inpainting").
 
-Partial convolutions (Liu et al. 2018) shrink a hole from its border inwards; after each of these steps an
-encoder-decoder fills in features, with attention. When the hole is closed, the features of all rounds are averaged and
-decoded.
+In each recurrence, partial convolutions (Liu et al. 2018) shrink the hole from its border inwards, and an
+encoder-decoder with attention fills in features. When the hole is closed, the features of all recurrences are averaged
+and decoded.
 
-Differences from the paper: group normalisation; a picture whose hole is closed leaves the recurrence, and the last
-round counts everywhere; the attention has a learned temperature; features of the perceptual losses are normalised; a
-low-pass filter doubles the size; the output is a residual to a smooth continuation of the known part (`spread`); and
-there is an optional discriminator."""
+Differences from the paper: group normalisation; the recurrence ends for a picture when its hole is closed, and the last
+one is averaged at all positions; the attention has a learned temperature; the features of the perceptual losses are
+normalised; upsampling with a low-pass filter; the output is a residual to a smooth extrapolation of the known pixels
+(`spread`); an optional discriminator."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from kyara.perception.features import difference, even, gram, load_features
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    widths: tuple[int, ...] = (40, 80, 112)  # channels at a half of the picture's size, a quarter, and so on
-    dilations: tuple[int, ...] = (2, 2, 2)  # dilation of the convolutions between encoder and decoder
-    kernel_size: int = 3  # of the partial convolutions at half size, which close a hole; two of them in each round
-    recurrences: int = 6  # maximum number of rounds; a picture without a hole left stops earlier
-    tail_channels: int = 24  # channels at the picture's own size
-    d_widths: tuple[int, ...] = (24, 48, 72, 72)  # channels of the discriminator; each convolution halves the size
-    context: float = 3.0  # window, in lengths of the hole, in a picture larger than those of the training
+    widths: tuple[int, ...] = (40, 80, 112)  # channels at 1/2 of the resolution, 1/4, and so on
+    dilations: tuple[int, ...] = (2, 2, 2)  # dilations of the convolutions between encoder and decoder
+    kernel_size: int = 3  # kernel size of the two partial convolutions in each recurrence
+    recurrences: int = 6  # maximum number of recurrences; fewer once the hole is closed
+    tail_channels: int = 24  # channels at full resolution
+    d_widths: tuple[int, ...] = (24, 48, 72, 72)  # channels of the discriminator's strided convolutions
+    context: float = 3.0  # size of the window relative to the hole, for pictures larger than the training size
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    """Weights; 0 turns a loss off."""
+    """Weights; 0 disables a loss."""
 
-    hole: float = 6.0  # mean absolute difference in the hole, averaged over the picture
-    valid: float = 1.0  # the same where the picture is known
-    perceptual: float = 0.05  # mean absolute difference of features, of the output and of the filled picture
+    hole: float = 6.0  # L1 in the hole, averaged over the picture
+    valid: float = 1.0  # L1 outside the hole
+    perceptual: float = 0.05  # L1 of features, for the output and the filled picture
     style: float = 120.0
-    """Mean absolute difference of their Gram matrices. The paper's weight is for VGG16; with the built-in networks, 3
-    has about the gradient of the hole, and 40 leaves colours wrong."""
-    tv: float = 0.1  # total variation in the hole and across its rim
-    adversarial: float = 0.0  # GAN loss of filled pictures. The paper has none, and fills are softer without.
+    """L1 of the Gram matrices of the features. The paper's weight is for VGG16; with the built-in networks, the
+    gradient is similar to that of the hole loss at 3, and colours are wrong at 40."""
+    tv: float = 0.1  # total variation in the hole and at its border
+    adversarial: float = 0.0  # GAN loss of filled pictures, for sharper results; not in the paper
     features: str = "builtin"  # frozen network of the perceptual and style losses: builtin, or vgg16:PATH
     r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
-    r1_interval: int = 16  # R1 is applied at every n-th step
+    r1_interval: int = 16  # interval of the R1 penalty, in steps
 
 
 ADAM = configs.OptimizerConfig(batch=16, lr=5e-4, betas=(0.5, 0.99), ema_kimg=5.0)
@@ -88,7 +88,7 @@ PRESETS = {
         replace(ADAM, batch=8),
     ),
 }
-SHIFTS = 4  # random shift of pictures before features, in pixels: the patch size of the built-in networks
+SHIFTS = 4  # range of the random shift of feature inputs, in pixels: the patch size of the built-in networks
 
 
 class Block(nn.Sequential):
@@ -101,8 +101,9 @@ class Block(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Knowledge-consistent attention (Li et al. 2020, section 3.3): a mean of all positions, weighted by their cosines
-    averaged over 3 x 3 neighbours. Where features were known in the last round, its scores keep a learned share."""
+    """Knowledge-consistent attention (Li et al. 2020, section 3.3): attention over all positions, with cosine scores
+    averaged over 3 x 3 neighbours. Where features were known in the last recurrence, the scores of both are
+    interpolated with a learned weight."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -111,8 +112,8 @@ class Attention(nn.Module):
         self.merge = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, h, w), the known mask before this round (B, 1, H, W), and the last round's scores -> maps, and
-        scores (B, h w, h, w): of each source position, for each position."""
+        """Features (B, C, h, w), the mask of known positions before this recurrence (B, 1, H, W), and the scores of the
+        last one -> features, and scores (B, h w, h, w): of each source position, for each position."""
         scores = self.scores(x)
         if before is not None:
             was_known = 1 - F.adaptive_max_pool2d(1 - known, (x.shape[2], x.shape[3]))
@@ -123,14 +124,14 @@ class Attention(nn.Module):
         return merged, scores
 
     def scores(self, x: Tensor) -> Tensor:
-        """Weights (B, h w, h, w) of each source position (dimension 1) for each position (2 and 3), with sum 1."""
+        """Softmax scores (B, h w, h, w) over source positions (dimension 1), for each position (dimensions 2 and 3)."""
         unit = F.normalize(x.flatten(2).float(), dim=1)
         cosines = (unit.transpose(1, 2) @ unit).unflatten(2, x.shape[2:]).float()
         return (F.avg_pool2d(cosines, 3, 1, 1, count_include_pad=False) * self.sharpness).softmax(1)
 
 
 def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, C, H, W) and their known mask after partial convolutions, each with a leaky ReLU."""
+    """Applies partial convolutions and leaky ReLUs to features (B, C, H, W) and their mask of known positions."""
     for layer in layers:
         x, known = layer(x, known)
         x = F.leaky_relu(x, 0.2)
@@ -138,7 +139,7 @@ def close(layers: nn.ModuleList, x: Tensor, known: Tensor) -> tuple[Tensor, Tens
 
 
 class Reasoning(nn.Module):
-    """One round: two partial convolutions shrink the hole, and an encoder-decoder with attention fills in features."""
+    """One recurrence: two partial convolutions shrink the hole, and an encoder-decoder with attention fills it in."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class Reasoning(nn.Module):
         self.attention = Attention(widths[-2])
 
     def forward(self, x: Tensor, known: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (B, C, h, w), their known mask, and the last round's scores -> the same after this round."""
+        """Updates features (B, C, h, w), their mask of known positions, and the attention scores."""
         was_known, skips = known, []
         x, known = close(self.close, x, known)
         for layer in self.encoder:
@@ -168,7 +169,7 @@ class Reasoning(nn.Module):
 
 
 class Tail(nn.Module):
-    """Features at half size and the picture with its known part -> a picture."""
+    """Decodes features at half resolution, joined with the known pixels, to a picture."""
 
     def __init__(self, features: int, channels: int) -> None:
         super().__init__()
@@ -190,8 +191,8 @@ class Tail(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] and their holes (B, 1, H, W) bool -> whole pictures. Sides that are no
-    multiple of the stride are padded by replication. What is in the holes makes no difference."""
+    """Pictures (B, 3, H, W) in [-1, 1] and their holes (B, 1, H, W) bool -> filled pictures. Replication padding
+    to a multiple of the stride. The pixels in the holes are ignored."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -211,7 +212,7 @@ class Network(nn.Module):
         return (spread(pictures, known) + self.tail(x, pictures, known))[:, :, :height, :width]
 
     def recur(self, x: Tensor, known: Tensor) -> Tensor:
-        """The mean of features (B, C, h, w) over rounds where they are known, until a picture's hole is closed."""
+        """The mean of features (B, C, h, w) over the recurrences in which they are known."""
         total, count, scores = torch.zeros_like(x, dtype=torch.float32), torch.zeros_like(known), None
         open_ = torch.arange(len(x), device=x.device)
         for left in reversed(range(self.recurrences)):
@@ -227,7 +228,7 @@ class Network(nn.Module):
 
 @dataclass
 class Step:
-    """What the losses of one step compare."""
+    """Inputs of the losses in one step."""
 
     model: Model
     made: Tensor  # the network's output, (B, 3, H, W)
@@ -240,8 +241,8 @@ class Step:
 
     @functools.cached_property
     def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of the output and the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice. All
-        are shifted at random: networks that see patches would leave the patches' grid behind."""
+        """Features of the output and the filled pictures, (2 B, C, h, w) each, and those of the real ones, twice. The
+        input is shifted randomly, to avoid artefacts on the patch grid of the network."""
         network = load_features(self.model.config.losses.features, self.real.device)
         right, down = torch.randint(SHIFTS, (2,)).tolist()
         shift = functools.partial(F.pad, pad=(right, 0, down, 0), mode="replicate")
@@ -266,11 +267,11 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "tv": lambda step: roughness(step.filled, step.holes),
     "adversarial": Step.adversarial,
 }
-"""The generator's losses. To add one: a line here, and a weight in `LossConfig` of the same name."""
+"""Losses of the generator. To add one, add an entry here and a weight of the same name in `LossConfig`."""
 
 
 class Model(base.Inpainter):
-    """RFR (Li et al. 2020) and its average; a discriminator if it has a weight."""
+    """RFR (Li et al. 2020), its moving average, and an optional discriminator."""
 
     presets = PRESETS
     phases = ("d", "d_reg", "g")
@@ -310,9 +311,9 @@ class Model(base.Inpainter):
         return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
-        """A picture up to the training size is filled at once. In a larger one each hole, or group of holes, is filled
-        separately, in a window of `context` times its length, reduced to the training size if it is larger: the fill is
-        then as coarse as that. Memory does not grow with the picture."""
+        """In pictures larger than the training size, each hole or group of holes is filled separately, in a window of
+        `context` times its size. Larger windows are downsampled to the training size, which blurs the result. Memory
+        use does not depend on the picture size."""
         size = self.config.data.height, self.config.data.width
         if pictures.shape[2] <= size[0] and pictures.shape[3] <= size[1]:
             return self._filled(pictures, holes)
@@ -320,11 +321,11 @@ class Model(base.Inpainter):
         for i, hole in enumerate(holes[:, 0]):
             for rows, columns in windows(hole, self.config.network.context, size):
                 window = slice(i, i + 1), slice(None), rows, columns
-                filled[window], left[window] = self._brought(filled[window], left[window]), False
+                filled[window], left[window] = self._fill_window(filled[window], left[window]), False
         return filled
 
-    def _brought(self, pictures: Tensor, holes: Tensor) -> Tensor:
-        """Pictures filled at the training size at most. A reduced pixel is known if half of its pixels are."""
+    def _fill_window(self, pictures: Tensor, holes: Tensor) -> Tensor:
+        """Fills pictures at the training size or smaller. A downsampled pixel is known if half of its area is."""
         height, width = pictures.shape[2:]
         if (scale := min(self.config.data.height / height, self.config.data.width / width)) >= 1:
             return self._filled(pictures, holes)
@@ -338,14 +339,14 @@ class Model(base.Inpainter):
         return torch.where(holes, self.g_ema(pictures, holes).clamp(-1, 1).to(pictures.dtype), pictures)
 
     def memories(self) -> Sequence[LayerRange]:
-        """The tail's; the layers before it run in every round."""
+        """The layers of the tail; the others run in every recurrence."""
         return [LayerRange(name, name) for name in ("g_ema.tail.up", "g_ema.tail.join", "g_ema.tail.bottleneck")]
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         return functools.partial(self.fill, pictures, self._holes(pictures))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """With fixed holes: L1 in the hole, PSNR of the filled picture in dB, distance to the whole pictures."""
+        """With fixed holes: L1 in the hole, PSNR of the filled picture in dB, and distance to the original pictures."""
         real = batch.real
         holes = self._holes(real, torch.Generator().manual_seed(0))
         filled = torch.cat([self.fill(*part) for part in zip(real.split(32), holes.split(32), strict=True)])
@@ -353,7 +354,7 @@ class Model(base.Inpainter):
         return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": distance(filled, real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Alternating rows of pictures with holes, filled, and whole."""
+        """Alternating rows of pictures with holes, filled pictures, and original pictures."""
         blocks = max(math.isqrt(len(batch.real) // 3), 1)
         real = batch.real[: 3 * blocks**2]
         holes = self._holes(real, torch.Generator().manual_seed(1))

@@ -1,7 +1,7 @@
-"""Landmarks of faces: eyes, nose, mouth and chin, in photos and in drawings.
+"""Facial landmarks of photos and drawings: eyes, nose, mouth and chin.
 
-A small hourglass makes a heatmap for each point; the point is the expected position under its softmax (Sun et al. 2018,
-"Integral Human Pose Regression"), which is differentiable. It is trained on the output of other detectors."""
+A small hourglass network predicts a heatmap for each point; the point is the soft-argmax, the expected position (Sun et
+al. 2018, "Integral Human Pose Regression"), which is differentiable. Trained on the output of other detectors."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, ce
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 32  # channels at half the picture's size; twice as many at a quarter, then three times
+    channels: int = 32  # channels at 1/2 resolution; twice as many at 1/4, three times as many at 1/8
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    sigma: float = 0.02  # standard deviation of a point's target heatmap, as a share of the side
-    heatmap: float = 0.1  # weight of the cross entropy of the heatmaps to their targets
+    sigma: float = 0.02  # standard deviation of the target heatmaps, as a fraction of the size
+    heatmap: float = 0.1  # weight of the cross entropy of the heatmaps
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
-    translate: float = 0.15  # maximum translation, as a share of the side
+    translate: float = 0.15  # maximum translation, as a fraction of the size
     scale: float = 0.5  # maximum absolute logarithm of the scale
     degrees: float = 30.0  # maximum rotation
-    colour: float = 0.4  # maximum change of brightness and contrast of each channel; a third become grey
+    colour: float = 0.4  # maximum change of brightness and contrast per channel; a third are converted to grey
 
 
 ADAM = configs.CosineConfig(batch=64, lr=1e-3, betas=(0.9, 0.999), ema_kimg=5.0)
@@ -60,8 +60,8 @@ PRESETS = {
 
 
 def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor]:
-    """Random variations of pictures (B, 3, H, W) in [-1, 1], a third of them grey and a quarter blurred, and where
-    their points (B, K, 2), as fractions of the sides, are in them."""
+    """Augments pictures (B, 3, H, W) in [-1, 1], a third of them grey and a quarter blurred, and their points
+    (B, K, 2), as fractions of width and height."""
     height, width = pictures.shape[2:]
     theta = variation.random_affine(pictures, degrees=config.degrees, scale=config.scale, translate=config.translate)
     moved = variation.warp(pictures, theta, "reflection")
@@ -75,7 +75,7 @@ def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tenso
 
 
 class Model(base.LandmarkDetector):
-    """The hourglass and its average (Sun et al. 2018)."""
+    """Hourglass network (Sun et al. 2018) and its moving average."""
 
     presets = PRESETS
     phases = ("train",)
@@ -89,7 +89,7 @@ class Model(base.LandmarkDetector):
         self.net_ema = self.average(self.net)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        """L1 distance of the points and cross entropy of their heatmaps, where points are known and inside."""
+        """L1 loss of the points and cross entropy of the heatmaps, for known points inside the picture."""
         given = unmirrored(batch)
         pictures, points = vary(batch.real, given, self.config.augment)
         seen = ((points > 0) & (points < 1)).all(2)  # (B, K); NaN is neither
@@ -107,7 +107,7 @@ class Model(base.LandmarkDetector):
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Mean distance from the given points, in distances between the eyes: of all points, and of each part."""
+        """Mean error relative to the distance between the eyes, of all points and of each part."""
         given = unmirrored(batch)
         found = torch.cat([self.find(part) for part in batch.real.split(64)])
         between = (given[:, LEFT].mean(1) - given[:, RIGHT].mean(1)).norm(dim=1)
@@ -116,7 +116,7 @@ class Model(base.LandmarkDetector):
         return {"error": float(off.nanmean())} | {f"error/{k}": float(off[:, v].nanmean()) for k, v in parts.items()}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """The pictures with their points as dots."""
+        """The pictures with the predicted points drawn as dots."""
         pictures = batch.real.clone()
         x, y = (cell_centres(n, pictures.device) for n in (pictures.shape[3], pictures.shape[2]))
         points = self.find(pictures)
@@ -129,7 +129,7 @@ class Model(base.LandmarkDetector):
 
 
 def unmirrored(batch: base.Batch) -> Tensor:
-    """The points (B, K, 2) in the order of `NAMES`, which mirroring changed."""
+    """The points (B, K, 2) in the order of `NAMES`, also for mirrored pictures."""
     points = batch.points
     if points is None or points.shape[1] != len(NAMES):
         given = "no" if points is None else str(points.shape[1])

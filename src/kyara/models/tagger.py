@@ -1,8 +1,8 @@
-"""Tagger: a ConvNeXt (Liu et al. 2022) that classifies several attributes of a face, and a normalised embedding of it.
+"""Tagger: a ConvNeXt (Liu et al. 2022) that classifies the attributes of a face and computes a normalised embedding.
 
-One backbone, a soft colour histogram of regions, and one head per attribute, which compares the embedding with a
-learned direction for each value: the cosine times a scale is the logit (normalised softmax, Wang et al. 2017,
-"NormFace"). The embedding is also used to find copies. Unknown labels are ignored in the loss."""
+A backbone, a soft colour histogram of regions, and a head per attribute with a learned direction for each value: the
+logit is the scaled cosine of the embedding and the direction (normalised softmax, Wang et al. 2017, "NormFace"). The
+embedding is also used for the detection of copies. Unknown labels are ignored in the loss."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ TEMPERATURES = torch.logspace(-2, 2, 161, base=2)  # candidates for the temperat
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    patch_size: int = 4  # side of the patches that the first layer embeds, in pixels
+    patch_size: int = 4  # patch size of the stem, in pixels
     depths: tuple[int, ...] = (2, 2, 3, 2)  # ConvNeXt blocks in each stage
-    widths: tuple[int, ...] = (32, 64, 128, 240)  # channels in each stage; the last is the length of the embedding
-    histogram_levels: int = 5  # levels of red, green and blue in the soft colour histogram; 0: none
-    histogram_rows: int = 4  # rows of cells in which colours are counted, each in the middle and at the sides
-    layer_scale: float = 1.0  # initial layer scale; ConvNeXt's 1e-6 suits hundreds of epochs. 0: none
-    logit_scale: float = 16.0  # factor that turns cosines into logits. A larger one allows higher confidence.
+    widths: tuple[int, ...] = (32, 64, 128, 240)  # channels of each stage; the last is the dimension of the embedding
+    histogram_levels: int = 5  # bins per channel of the soft colour histogram; 0 disables it
+    histogram_rows: int = 4  # rows of regions of the histogram, each with a middle and a side region
+    layer_scale: float = 1.0  # initial layer scale; ConvNeXt's 1e-6 is for long training. 0 disables it
+    logit_scale: float = 16.0  # scale of the cosines; larger values allow higher confidence
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    label_smoothing: float = 0.1  # share of each label that is spread over all values: tags are often wrong
+    label_smoothing: float = 0.1  # label smoothing, since tags are often wrong
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
-    translate: float = 0.08  # maximum translation, as a share of the side
+    translate: float = 0.08  # maximum translation, as a fraction of the size
     scale: float = 0.15  # maximum absolute logarithm of the scale
     degrees: float = 10.0  # maximum rotation
-    brightness: float = 0.15  # maximum change of brightness and contrast; the hue stays
-    cutout: float = 0.3  # maximum side of a grey box that hides a part of the picture, as a share of the side
+    brightness: float = 0.15  # maximum change of brightness and contrast
+    cutout: float = 0.3  # maximum size of the cutout, as a fraction of the size
 
 
 ADAMW = configs.AdamWConfig(batch=64, lr=5e-4, betas=(0.9, 0.999), ema_kimg=5.0)
@@ -76,8 +76,8 @@ PRESETS = {
 
 
 def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
-    """Soft colour histogram of each region: square roots of frequencies, (B, levels^3 * rows * 2), of pictures (B, 3,
-    H, W) in [-1, 1]. Regions are rows, split into the middle half and the sides: hair surrounds a face."""
+    """Soft colour histogram of pictures (B, 3, H, W) in [-1, 1] by region: square roots of frequencies, (B, levels^3 *
+    rows * 2). Each row is split into the middle half and the sides, since hair surrounds a face."""
     small = F.adaptive_avg_pool2d(pictures.float(), (8 * rows, 32))
     at = torch.linspace(-1, 1, levels, device=pictures.device)[:, None, None]
     near = (1 - (small[:, :, None] - at).abs() * (levels - 1) / 2).clamp_min(0)  # (B, 3, levels, h, w)
@@ -88,7 +88,7 @@ def histogram(pictures: Tensor, levels: int, rows: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """ConvNeXt, a colour histogram, and for each attribute a direction for every value."""
+    """ConvNeXt, colour histogram, and learned directions for the values of each attribute."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -101,19 +101,19 @@ class Network(nn.Module):
         self.heads = nn.ParameterList(nn.Parameter(torch.randn(len(value), width)) for value in values)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Embeddings (B, F) of length 1 of pictures (B, 3, H, W) in [-1, 1]."""
+        """Unit-length embeddings (B, F) of pictures (B, 3, H, W) in [-1, 1]."""
         pooled: Tensor = self.body(pictures)
         if self.colours is not None:
             pooled = pooled.float() + self.colours(histogram(pictures, self.levels, self.rows)).float()
         return F.normalize(pooled.float())
 
     def cosines(self, embeddings: Tensor) -> list[Tensor]:
-        """For each attribute the cosines (B, V), in [-1, 1], of embeddings (B, F) and the values' directions."""
+        """Cosines (B, V) of embeddings (B, F) and the directions of the values, for each attribute."""
         return [embeddings @ F.normalize(head.float()).T for head in self.heads]
 
 
 def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
-    """Random variations of pictures (B, 3, H, W) in [-1, 1], with a grey box that hides a part. The hue stays."""
+    """Augments pictures (B, 3, H, W) in [-1, 1]: geometry, brightness, contrast and cutout. Preserves the hue."""
     height, width = pictures.shape[2:]
     theta = variation.random_affine(pictures, degrees=config.degrees, scale=config.scale, translate=config.translate)
     moved = variation.jitter(variation.warp(pictures, theta, "border"), config.brightness, channels=1)
@@ -168,8 +168,8 @@ class Model(base.Tagger):
         return {name: (cosine * self.config.network.logit_scale / t).softmax(1) for name, cosine, t in heads}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Error rates on the known labels, their mean and each. Each head's temperature is calibrated on the same
-        pictures (Guo et al. 2017, section 4): it changes no prediction."""
+        """Mean error rate on known labels, and that of each attribute. Calibrates the temperature of each head on the
+        same pictures (Guo et al. 2017, section 4), which does not change predictions."""
         embeddings = torch.cat([self.embed(part) for part in batch.real.split(64)])
         wrong = {}
         for i, (name, cosine) in enumerate(zip(self.attributes, self.net_ema.cosines(embeddings), strict=True)):
@@ -183,6 +183,6 @@ class Model(base.Tagger):
 
 
 def temperature(logits: Tensor, labels: Tensor) -> Tensor:
-    """The temperature that minimises the cross entropy of logits (N, V) to labels (N,)."""
+    """The temperature that minimises the cross entropy of logits (N, V) and labels (N,)."""
     tried = TEMPERATURES.to(logits.device)
     return tried[torch.stack([F.cross_entropy(logits / t, labels) for t in tried]).argmin()]

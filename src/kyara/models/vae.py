@@ -1,6 +1,6 @@
 """Variational autoencoder (Kingma and Welling 2014), with the convolutions of DCGAN. The decoder's variance is the
 maximum likelihood estimate of the batch (Rybkin et al. 2021, "Simple and effective VAE training with calibrated
-decoders", section 4), so that the weight of the prior needs no tuning. No attributes: the decoder ignored them."""
+decoders", section 4), so that the KL weight needs no tuning. Not conditional: the decoder ignored the attributes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kyara.nn.layers import compute_dtype
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    kl_weight: float = 1.0  # weight of the divergence from the prior; 1 is the bound on the likelihood
+    kl_weight: float = 1.0  # weight of the KL divergence from the prior; 1 is the evidence lower bound
 
 
 ADAM = configs.OptimizerConfig(batch=64, lr=1e-3, betas=(0.9, 0.999))
@@ -52,7 +52,7 @@ class Autoencoder(nn.Module):
         """Mean and log variance (B, z_dim) of z given the pictures (B, 3, H, W)."""
         x = pictures.to(compute_dtype(pictures.device), memory_format=torch.channels_last)
         mean, log_variance = self.posterior(self.encoder(x)).float().chunk(2, 1)
-        return mean, log_variance.clamp(-20, 10)  # e^10: far beyond the prior, and finite
+        return mean, log_variance.clamp(-20, 10)  # avoids overflow; far beyond the prior
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, z_dim)."""
@@ -60,7 +60,7 @@ class Autoencoder(nn.Module):
 
 
 class Model(base.Generator):
-    """VAE (Kingma and Welling 2014): encoder and decoder, and their average."""
+    """VAE (Kingma and Welling 2014): encoder and decoder, and their moving average."""
 
     presets = PRESETS
     phases = ("vae",)

@@ -138,33 +138,20 @@ def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, 
     return {name: fixed.get(name, int(label)) for name, label in zip(names, row, strict=True)}
 
 
-def parse(asked: str | Mapping[str, str]) -> dict[str, str]:
-    """hair=silver,eyes=red as a mapping. ValueError names what is wrong."""
-    if isinstance(asked, Mapping):
-        return {str(name): str(value) for name, value in asked.items()}
-    found: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in asked.split(","))):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (name and equals and value):
-            raise ValueError(f"--where {asked}: {part!r} is not ATTRIBUTE=VALUE; write hair=silver,eyes=red")
-        if name in found:
-            raise ValueError(f"--where {asked}: names {name} twice; name each attribute once")
-        found[name] = value
-    return found
-
-
-def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "--where") -> dict[str, int]:
-    """The labels of attribute=value pairs, also of synonyms. ValueError names `option` and lists what there is."""
-    if asked and not attributes:
-        hint = "train one with kyara train MODEL DATA --attributes NAMES"
-        raise ValueError(f"{option}: {model} has learned no attributes; {hint}")
+def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "") -> dict[str, int]:
+    """The labels of attribute=value pairs, including synonyms of values. Raises ValueError with the known attributes or
+    values; the message starts with `option`, by default --where and the pair."""
     found = {}
     for name, value in asked.items():
+        where = f"{option}: {name}={value}" if option else f"--where {name}={value}"
+        if not attributes:
+            hint = "train one with kyara train MODEL DATA --attributes NAMES"
+            raise ValueError(f"{where}: {model} is not conditioned on attributes; {hint}")
         if name not in attributes:
-            raise ValueError(f"{option}: {name}={value}, but {model} has the attributes {', '.join(attributes)}")
+            raise ValueError(f"{where}: {model} has the attributes {', '.join(attributes)}")
         known = list(attributes[name])
         meant = value if value in known else SYNONYMS.get(value, value)
         if meant not in known:
-            raise ValueError(f"{option}: {name}={value}, but the values of {name} are {', '.join(known)}")
+            raise ValueError(f"{where}: the values of {name} are {', '.join(known)}")
         found[name] = known.index(meant)
     return found

@@ -97,7 +97,7 @@ class Samples:
             recipe = self._recipe(target)
             if "latent" in recipe.shot:
                 return unpack(recipe.shot["latent"], model)[None]
-            found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name)
+            found = conditioning.find(recipe.shot["labels"], model.config.data.attributes, self.name, target.label)
             labels = {name: torch.tensor([label]) for name, label in found.items()}
             z, truncation = shot_latents([recipe.shot], model.z_dim), recipe.truncation
         labels = {name: label.to(self.device) for name, label in labels.items()}

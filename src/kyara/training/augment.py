@@ -1,45 +1,45 @@
-"""Augmentation of what a discriminator sees, so that it does not memorise a small dataset.
+"""Augmentation of the discriminator's input, against overfitting on small datasets.
 
 `Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with limited
-data"): each transform is applied with probability p, and p follows how sure the discriminator is of real pictures.
+data"): each transform is applied with probability p, which is adapted to the discriminator's output on real pictures.
 `DiffAugment` (Zhao et al. 2020) always applies colour, translation and cutout. Both take whole batches (B, 3, H, W) in
 [-1, 1] and are differentiable."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Policy = Literal["ada", "diffaugment", "none"]
+from kyara.training.options import Policy
 
 
 class NoAugment:
     """The identity."""
 
     p = 0.0
+    active = False  # whether pictures are changed at all; code that was compiled or captured holds for one of the two
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """Called after every `images` real pictures with the mean sign of the discriminator's logits on them."""
+        """Updates the strength from the mean sign of the discriminator's logits on the last `images` real pictures."""
 
 
 class Ada(NoAugment):
     """Adaptive augmentation: pixel (flip, quarter turns, whole-pixel shifts), geometry (scale, rotation, stretch,
     shift) and, unless `colour` is off, colour (brightness, contrast, luma flip, hue, saturation).
 
-    Compiled code reads p from a tensor, so that it is not compiled again whenever p changes; only p = 0 differs."""
+    p is stored in a tensor, so that torch.compile does not recompile when p changes, except from or to 0."""
 
     def __init__(
         self, *, colour: bool = True, target: float = 0.6, kimg: float = 500.0, device: str | torch.device = "cpu"
     ) -> None:
         self.colour, self.target, self.kimg = colour, target, kimg
-        self._strength = torch.zeros(2, device=device)  # p, and the probability of each of two rotations
+        self._strength = torch.zeros(2, device=device)  # p, and the probability of each of the two rotations
         self.p = 0.0
 
     @property
@@ -49,16 +49,16 @@ class Ada(NoAugment):
 
     @p.setter
     def p(self, value: float) -> None:
-        self._p, self._active = value, value > 0
-        # Two rotations together have probability p.
+        self._p, self.active = value, value > 0
+        # The probability that at least one of the two rotations is applied is p.
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """Raises p if the discriminator is surer of real pictures than `target`, else lowers it; 0 to 1 in `kimg`."""
+        """Increases p if `real_sign` is above `target`, else decreases it, by 1 per `kimg` thousand pictures."""
         self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        if not self._active:
+        if not self.active:
             return pictures
         dtype = pictures.dtype
         with torch.autocast(pictures.device.type, enabled=False):
@@ -66,7 +66,7 @@ class Ada(NoAugment):
             return (recolour(moved, self._colours(pictures)) if self.colour else moved).to(dtype)
 
     def _geometry(self, x: Tensor) -> Tensor:
-        """The matrices that map output pixels to input pixels: (B, 3, 3), in pixels from the centre."""
+        """Matrices (B, 3, 3) that map output pixels to input pixels, in pixels relative to the centre."""
         batch, _, height, width = x.shape
 
         def normal(scale: float) -> Tensor:
@@ -90,7 +90,7 @@ class Ada(NoAugment):
         return m @ pick(translation(torch.stack([normal(0.125), normal(0.125)], 1) * span), p)
 
     def _colours(self, x: Tensor) -> Tensor:
-        """The matrices that map colours (R, G, B, 1): (B, 4, 4)."""
+        """Colour transformation matrices (B, 4, 4) for (R, G, B, 1)."""
         batch, eye = len(x), torch.eye(4, device=x.device)
         rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
         luma = F.normalize(rgb, dim=0)
@@ -111,10 +111,10 @@ class Ada(NoAugment):
 
 
 class DiffAugment(NoAugment):
-    """Brightness, saturation and contrast (unless `colour` is off), a shift by up to an eighth of the size, and a grey
-    square of half the size, for every picture."""
+    """Random brightness, saturation and contrast (unless `colour` is off), translation by up to an eighth of the size,
+    and cutout of half the size, applied to every picture."""
 
-    p = 1.0
+    p, active = 1.0, True
 
     def __init__(self, *, colour: bool = True) -> None:
         self.colour = colour
@@ -149,18 +149,18 @@ class DiffAugment(NoAugment):
 
 
 def make(policy: Policy, *, colour: bool, target: float, device: str | torch.device = "cpu") -> NoAugment:
-    """The augmentation of that name, for pictures on `device`. `colour=False` leaves colours as they are."""
+    """The augmentation `policy` for pictures on `device`. `colour=False` disables the colour transforms."""
     if policy == "ada":
         return Ada(colour=colour, target=target, device=device)
     return DiffAugment(colour=colour) if policy == "diffaugment" else NoAugment()
 
 
 def warp(x: Tensor, matrix: Tensor) -> Tensor:
-    """Moves the pixels of x (B, C, H, W): each output pixel is read from where `matrix` (B, 3, 3) maps it, in pixels
-    from the centre. Pictures are reflected at the border."""
+    """Warps x (B, C, H, W): each output pixel is sampled at the position to which `matrix` (B, 3, 3) maps it, in pixels
+    relative to the centre. Reflection padding."""
     height, width = x.shape[2:]
     half = torch.tensor([width / 2, height / 2, 1.0], device=x.device)
-    theta = (matrix * half / half[:, None])[:, :2]  # in grid_sample's units
+    theta = (matrix * half / half[:, None])[:, :2]  # in normalised coordinates of grid_sample
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -176,7 +176,7 @@ def symmetric(*shape: int, device: torch.device) -> Tensor:
 
 
 def pick(change: Tensor, p: Tensor) -> Tensor:
-    """`change` (B, n, n) for each picture with probability p, else the identity."""
+    """Each matrix of `change` (B, n, n) with probability p, else the identity."""
     chosen = torch.rand(len(change), 1, 1, device=change.device) < p
     return torch.where(chosen, change, torch.eye(change.shape[-1], device=change.device))
 

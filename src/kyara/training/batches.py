@@ -1,4 +1,4 @@
-"""The pictures that a model is trained and measured on."""
+"""Batches for training, and the fixed pictures for evaluation during training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kyara.files.stream import Stream
 from kyara.models.base import Batch, Model
 from kyara.training.trainer import Options
 
-MEASURED = 512  # pictures that scores are measured on
+MEASURED = 512  # number of pictures for evaluation
 
 
 class Batches:
-    """Batches of a dataset, of two unpaired ones, or of none: black pictures, for a model that makes its own."""
+    """Batches of one dataset, of two unpaired ones, or, without a dataset, of black pictures."""
 
     def __init__(self, model: Model, dataset: Dataset | None, photos: Dataset | None, *, workers: int = 2) -> None:
         self.model, self.photos, self.workers = model, photos, workers
@@ -29,7 +29,7 @@ class Batches:
         self.training, self.measured = dataset.split(holdout) if dataset and holdout else (dataset, dataset)
 
     def stream(self, options: Options, fabric: Fabric, start: int) -> Iterator[Batch]:
-        """This rank's share of every batch, endlessly, as if `start` pictures had been seen already."""
+        """An infinite iterator over this rank's part of every batch, starting after `start` pictures."""
         config, share = self.model.config, options.batch // fabric.world_size
         if self.training is None:
             return itertools.repeat(Batch(torch.zeros(share, 3, config.data.height, config.data.width)))
@@ -41,11 +41,11 @@ class Batches:
         reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=points)
         if self.photos is None:
             return (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
-        photos = stream(self.photos, seed=options.seed + 1, values={})  # another order: they are no pairs
+        photos = stream(self.photos, seed=options.seed + 1, values={})  # a different order: unpaired
         return (Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in zip(reals, photos, strict=True))
 
     def fixed(self) -> Batch:
-        """Up to MEASURED pictures spread evenly over the dataset, with labels, and as many photos: always the same."""
+        """A fixed batch for evaluation: up to MEASURED evenly spaced pictures, and as many photos."""
         config = self.model.config
         if self.measured is None:
             return Batch(torch.zeros(MEASURED, 3, config.data.height, config.data.width))

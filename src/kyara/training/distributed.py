@@ -1,6 +1,6 @@
-"""Several processes that train one model: means over ranks, and decisions that every rank takes alike.
+"""Distributed training: averages over ranks, and decisions that are the same on every rank.
 
-Rank 0 alone looks at the run folder: another rank could be late, see something else, and wait forever."""
+Only rank 0 reads the run folder: ranks that read it at different times could disagree, and then deadlock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-ERRORS = (ValueError, OSError, FloatingPointError)  # what is reported to the user in one sentence
+ERRORS = (ValueError, OSError, FloatingPointError)  # reported to the user without a traceback
 
 
 def is_rank_zero() -> bool:
@@ -44,7 +44,7 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
 
 
 def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
-    """The result of `function`, run on rank 0, on every rank. If it fails, rank 0 raises and the others end."""
+    """Runs `function` on rank 0 and broadcasts its result. If it raises, rank 0 re-raises and the other ranks exit."""
     result: Any = None
     error: Exception | None = None
     if fabric.is_global_zero:
@@ -60,7 +60,7 @@ def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def report_once(fabric: Fabric) -> Iterator[None]:
-    """An error that every rank meets is raised on rank 0 only; the other processes end without a word."""
+    """Context manager: errors that occur on every rank are raised on rank 0 only; the other processes exit silently."""
     try:
         yield
     except ERRORS:
@@ -71,10 +71,10 @@ def report_once(fabric: Fabric) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals(fabric: Fabric, interval: int) -> Iterator[Callable[[int], bool]]:
-    """Gives a function of the number of the next step: whether SIGINT or SIGTERM came to any rank. So the step in
-    progress finishes first. A second signal does what it always does.
+    """Yields a function of the next step: whether any rank has received SIGINT or SIGTERM. The step in
+    progress is completed first. A second signal has its default effect.
 
-    Several ranks ask each other at every `interval`-th step: one that stopped alone would leave them waiting."""
+    With several ranks, signals are synchronised every `interval` steps, so that all ranks stop at the same step."""
     received = False
     handlers: dict[int, Any] = {}
 
@@ -83,7 +83,7 @@ def stop_signals(fabric: Fabric, interval: int) -> Iterator[Callable[[int], bool
         received = True
         signal.signal(number, handlers[number])
         if fabric.is_global_zero:
-            tell("stopping after this step; the run is being saved")
+            tell("stopping after this step and saving the run")
 
     def stop(step: int) -> bool:
         if fabric.world_size == 1:
@@ -100,11 +100,11 @@ def stop_signals(fabric: Fabric, interval: int) -> Iterator[Callable[[int], bool
 
 
 def tell(message: str) -> None:
-    """A line on stderr that does not break the progress bar."""
+    """Prints a line to stderr without breaking the progress bar."""
     tqdm.write(message, file=sys.stderr)
 
 
 def warn(message: str | None) -> None:
-    """A warning on stderr, if there is one."""
+    """Prints a warning to stderr, unless `message` is None."""
     if message:
         tell(f"warning: {message}")

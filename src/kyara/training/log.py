@@ -1,4 +1,4 @@
-"""The curves of a run: running means on the device, stats.jsonl and TensorBoard."""
+"""Training metrics: running means on the device, stats.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATS = "stats.jsonl"
 
 
 class Means:
-    """Running means of scalars. They stay on their device: nothing waits for it until they are read."""
+    """Running means of scalars, kept on their device to avoid synchronisation until they are read."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -41,13 +41,13 @@ class Means:
         return {"sums": self.sums, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Unread means matter: the adaptive augmentation follows them."""
+        """Also restores means that have not been read yet, since the adaptive augmentation depends on them."""
         self.sums = {name: total.to(device) for name, total in state["sums"].items()}
         self._counts = defaultdict(int, state["counts"])
 
 
 class Log:
-    """The curves of a run folder: one JSON object a line, and the same in TensorBoard."""
+    """Writes the metrics of a run to stats.jsonl, one JSON object per line, and to TensorBoard."""
 
     def __init__(self, folder: Path, nimg: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -58,16 +58,16 @@ class Log:
         self._board = SummaryWriter(str(folder), purge_step=nimg)
 
     def _drop_after(self, nimg: int) -> None:
-        """Drops the lines that a killed run wrote after the snapshot that it is resumed from."""
+        """Removes the lines that an interrupted run wrote after the snapshot from which it is resumed."""
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError):  # a line that was cut off
+            with contextlib.suppress(ValueError, KeyError):  # an incomplete line
                 if json.loads(line)["nimg"] <= nimg:
                     kept.append(line + "\n")
         write_atomic(self.path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
 
     def write(self, nimg: int, values: Mapping[str, Any]) -> None:
-        """Appends one line. OSError names the file."""
+        """Appends one line. Raises OSError with the file name."""
         with write_errors(self.path):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"nimg": nimg, **values}) + "\n")

@@ -1,7 +1,7 @@
-"""The one training loop.
+"""The training loop, for all architectures.
 
-It counts in pictures and knows no architecture by name: a model brings its players, phases and losses
-(kyara.models.base), the Trainer takes the steps, the Recorder writes the run."""
+A model defines its players, phases and losses (kyara.models.base), the Trainer performs the optimiser steps, and the
+Recorder writes logs and snapshots. Progress is counted in pictures."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from kyara.training.recorder import Recorder
 from kyara.training.run import Run
 from kyara.training.trainer import Trainer
 
-TICK = 32  # steps between two readings of the curves; the host waits for the device only then
+TICK = 32  # interval of logging, in steps; the only host-device synchronisation
 
 
 def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: float) -> bool:
-    """Trains until `kimg` thousand pictures, with a snapshot every `snap` thousand. False if stopped by a signal."""
+    """Trains for `kimg` thousand pictures in total, with a snapshot every `snap` thousand. Returns False if a signal
+    stopped it."""
     options, fabric, total = trainer.options, trainer.fabric, kimg * 1000
 
-    # Resume where an earlier process stopped.
+    # Restore the state of an interrupted run.
     recorder = Recorder(trainer, run)
     if run.resume and trainer.nimg >= total:
         return True
 
-    # Load pictures, and the few that stay the same for sheets and scores.
+    # Load the training data, and the fixed batch for samples and scores.
     recorder.begin(batches.fixed(), total, show_reals=batches.measured is not None)
     stream = batches.stream(options, fabric, trainer.nimg)
 
     with recorder, stop_signals(fabric, TICK) as stop:
         if not run.resume:
-            recorder.snapshot()  # untrained: a sheet to compare with, and a state to return to
+            recorder.snapshot()  # initial samples for comparison, and a state to return to
 
         while trainer.nimg < total and not stop(trainer.steps):
             trainer.step(next(stream), progress=trainer.nimg / total)
-            recorder.bar.update(options.batch)
+            recorder.advance()
 
-            # Log the curves; after too many failures, start again from the last snapshot.
+            # Write logs; after too many non-finite steps, return to the last snapshot.
             if trainer.steps % TICK == 0 and recorder.tick():
                 stream = batches.stream(options, fabric, trainer.nimg)
                 continue
@@ -43,7 +44,7 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
             if trainer.nimg // (snap * 1000) > (trainer.nimg - options.batch) // (snap * 1000):
                 recorder.snapshot()
 
-        # Finished or stopped: either way nothing is lost.
+        # Save the final state, whether training finished or was stopped.
         if recorder.saved != trainer.nimg:
             recorder.snapshot()
     return trainer.nimg >= total

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: curves, sheets, scores, snapshots, and the state to resume from."""
+"""Output during training: logs, sample sheets, scores, snapshots, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from kyara.perception.features import builtin_frechet
 from kyara.training.distributed import on_rank_zero, tell, warn
 from kyara.training.log import Log
 from kyara.training.monitor import CollapseMonitor
-from kyara.training.run import STATE, Run
+from kyara.training.run import STATE, TRACE, Run
+from kyara.training.runtime import make_profiler
 from kyara.training.trainer import Trainer
 
-FAILURES = 16  # dropped steps in a row after which the run returns to its last snapshot
-RETRIES = 3  # how often it does, before it ends with an error
+FAILURES = 16  # consecutive non-finite steps before training returns to the last snapshot
+RETRIES = 3  # maximum number of such returns before an error is raised
 SHEET = 64  # pictures on a sample sheet
 
 
 class Recorder:
-    """Reads a Trainer and writes its Run. Rank 0 writes, but every rank must make the same calls."""
+    """Writes the Run of a Trainer. Only rank 0 writes, but every rank must make the same calls."""
 
     def __init__(self, trainer: Trainer, run: Run) -> None:
-        """Restores the trainer if an earlier process left a state."""
+        """Restores the trainer from the saved state if the run is resumed."""
         self.trainer, self.run, self.fabric = trainer, run, trainer.fabric
         self.monitor, self.best, self.saved = CollapseMonitor(), float("inf"), -1
         on_rank_zero(self.fabric, lambda: run.begin(trainer.model.config))
+        self.profiler = make_profiler(run.folder / TRACE) if run.profile and self.fabric.is_global_zero else None
         if run.resume:
             self.restore()
 
     def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
-        """Opens the curves. Scores are measured on `measured`; the run is to see `total` pictures."""
+        """Opens the logs. `measured` is the batch for evaluation, `total` the number of pictures to train on."""
         self.measured = measured.to(self.trainer.device)
         on_rank_zero(self.fabric, lambda: self._begin(show_reals))
-        hidden = None if self.fabric.is_global_zero else True  # None: only if stderr is piped
+        hidden = None if self.fabric.is_global_zero else True  # None: hidden if stderr is not a terminal
         nimg = self._clock_nimg = self.trainer.nimg
         self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
         self._clock = time.perf_counter()
@@ -50,15 +52,25 @@ class Recorder:
             self.run.sheet("reals.png", self.measured.real[:SHEET])
 
     def __enter__(self) -> Recorder:
+        if self.profiler:
+            self.profiler.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        if self.profiler:
+            self.profiler.__exit__(*error)
         self.bar.close()
         if self.fabric.is_global_zero:
             self.log.close()
 
+    def advance(self) -> None:
+        """Counts one step."""
+        self.bar.update(self.trainer.options.batch)
+        if self.profiler:
+            self.profiler.step()
+
     def tick(self) -> bool:
-        """Writes the curves and reports what is wrong. True if too many steps failed and the last snapshot is back."""
+        """Writes logs and warnings. Returns True if it restored the last snapshot after too many non-finite steps."""
         trainer, seconds = self.trainer, time.perf_counter() - self._clock
         values = trainer.read()
         if self.fabric.is_global_zero:
@@ -73,22 +85,22 @@ class Recorder:
         return True
 
     def _go_back(self) -> None:
-        """Restores the last snapshot; the next steps draw other random numbers."""
+        """Restores the last snapshot and changes the random seed of the next steps."""
         retries = self.trainer.retries + 1
         if retries > RETRIES:
             raise FloatingPointError(
-                f"{self.run.folder}: losses or gradients were not finite {FAILURES} times in a row, and the run "
+                f"{self.run.folder}: losses or gradients were not finite in {FAILURES} consecutive steps, and the run "
                 f"returned to its last snapshot {RETRIES} times; lower lr with --set, or use --precision 32"
             )
         if self.fabric.is_global_zero:
-            warn(f"{FAILURES} steps in a row were not finite: returning to the last snapshot")
+            warn(f"{FAILURES} consecutive steps were not finite: returning to the last snapshot")
         self.restore()
         self.trainer.retries = retries
         self._clock_nimg = self.bar.n = self.trainer.nimg
         self.bar.refresh()
 
     def snapshot(self) -> None:
-        """Everything that a person looks at and that resuming needs, as of now."""
+        """Writes samples, scores, a snapshot of the weights, and the state to resume from."""
         state = self.trainer.state_dict()
         on_rank_zero(self.fabric, lambda: self._snapshot(state))
         self.saved = self.trainer.nimg
@@ -111,7 +123,8 @@ class Recorder:
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
 
     def _is_best(self, scores: dict[str, float]) -> bool:
-        """Whether these weights are the run's best: the first score is the lowest yet. Untrained ones are the worst."""
+        """Whether these weights are the best of the run: the first score is the lowest so far. Untrained weights never
+        replace others."""
         if not self.trainer.nimg:
             return not (self.run.folder / WEIGHTS).is_file()
         score = next(iter(scores.values()), -float(self.trainer.nimg))
@@ -120,7 +133,7 @@ class Recorder:
         return best
 
     def _diversity(self, model: Generator, sheet: Tensor) -> float:
-        """How much the samples differ, as a share of how much real pictures do; warns of a collapse."""
+        """Diversity of the samples relative to real pictures; warns of mode collapse."""
         nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.data.attributes
         ratio, message = self.monitor.diversity(sheet, reals, nimg)
         warn(message)
@@ -132,7 +145,7 @@ class Recorder:
         return ratio
 
     def restore(self) -> None:
-        """Restores what the last snapshot saved."""
+        """Restores the state of the last snapshot."""
         state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
         self.monitor = CollapseMonitor(**state["monitor"])

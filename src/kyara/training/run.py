@@ -1,17 +1,19 @@
-"""The run folder: a Checkpoint that grows.
+"""The run folder: a Checkpoint that is updated during training.
 
-config.json          what is trained, how, on what; with the best snapshot's scores
-model.safetensors    the best snapshot's weights (README.md is their card)
-training.pt          everything needed to resume, as of the last snapshot
-snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures; 000200.512 if 000200 is taken
-reals.png fakes000200.png   sheets; fakes show the same latents every time
+config.json          architecture, hyperparameters, data, options; scores of the best snapshot
+model.safetensors    weights of the best snapshot (README.md is their card)
+training.pt          state to resume from, as of the last snapshot
+snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures (or 000200.512)
+reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
+trace.json           with --profile
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,26 +26,27 @@ from kyara.files import checkpoint, pictures
 from kyara.files.atomic import numbered_folder, write_atomic, write_errors
 from kyara.files.checkpoint import CONFIG
 from kyara.models import stored
-from kyara.models.base import Config, Model
+from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
-RUNS, STATE, SNAPSHOTS, UNTRAINED = Path("runs"), "training.pt", "snapshots", "000000"
+RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
 CARD = Path(__file__).with_name("card.md")
-SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # in config.json, how a run was started
+SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
 NAMES = {"data.name", "photos.name"}
-"""Settings that may differ when a run is resumed: a dataset is known by its fingerprint, wherever it is."""
+"""Settings that may change when a run is resumed: datasets are identified by fingerprint, not by name."""
 
 
 @dataclasses.dataclass
 class Run:
-    """One run folder, and what is written into it. OSError if it cannot be written."""
+    """Writes a run folder. Raises OSError if it cannot be written."""
 
     folder: Path
     model_name: str
-    description: dict[str, Any]  # what config.json holds besides the architecture: how the run is trained
-    resume: bool = False  # whether an earlier process left a state to resume from
+    description: dict[str, Any]  # fields of config.json other than the architecture
+    resume: bool = False  # whether the folder has a state to resume from
+    profile: bool = False  # whether a trace of some steps is written
 
     def begin(self, config: Config) -> None:
-        """Makes the folder, and removes what a killed process left half-written."""
+        """Creates the folder, and removes temporary files of an interrupted process."""
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.rglob(".*.tmp"):
@@ -58,16 +61,16 @@ class Run:
         pictures.write_png(self.folder / name, pictures.sheet(pictures.to_uint8(batch.float().cpu()), columns))
 
     def snapshot_name(self, nimg: int) -> str:
-        """Thousands of pictures, such as 000200; or 000200.512 if an earlier snapshot has that name."""
+        """Name of a snapshot in thousands of pictures, such as 000200, or 000200.512 if that name exists."""
         name = f"{nimg // 1000:06d}"
         try:
             taken = json.loads((self.folder / SNAPSHOTS / name / CONFIG).read_text(encoding="utf-8"))["kimg"]
-        except (OSError, ValueError, KeyError):  # not there, or half-written
+        except (OSError, ValueError, KeyError):  # missing or incomplete
             return name
         return name if round(taken * 1000) == nimg else f"{name}.{nimg % 1000:03d}"
 
     def snapshot(self, name: str, model: Model, nimg: int, scores: Mapping[str, float], *, best: bool) -> None:
-        """Writes the weights as a Checkpoint, and as the run's own if they are the best so far."""
+        """Writes the weights as a Checkpoint in snapshots/, and also in the run folder if they are the best."""
         about = {**self.description, "kimg": nimg / 1000, "scores": dict(scores), "snapshot": name}
         config, weights, text = dataclasses.asdict(model.config), stored(model), card(self.model_name, about)
         for folder in [self.folder / SNAPSHOTS / name, self.folder][: 1 + best]:
@@ -78,13 +81,13 @@ class Run:
 
 
 def find_run(out: Path | None, name: str, settings: Mapping[str, Any]) -> Path:
-    """The folder for this command: `out`, or the newest in runs/ that was started with the same settings
-    and can be resumed, or the next free number. FileExistsError if `out` holds another run or something else."""
+    """The folder of a run: `out`, or the newest folder in runs/ with the same settings that can be resumed, or a new
+    numbered one. Raises FileExistsError if `out` contains another run or other files."""
     if out is not None:
         if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file()):
-            raise FileExistsError(f"--out {out}: holds something that is not a run; choose another folder")
+            raise FileExistsError(f"--out {out}: contains files that are not a run; choose another folder")
         if (out / CONFIG).is_file() and (problem := _problem(out, settings)):
-            raise FileExistsError(f"--out {out}: holds {problem}")
+            raise FileExistsError(f"--out {out}: contains {problem}")
         return out
     for run in sorted(RUNS.glob("[0-9]*-*"), reverse=True):
         if (run / CONFIG).is_file() and not _problem(run, settings):
@@ -93,7 +96,7 @@ def find_run(out: Path | None, name: str, settings: Mapping[str, Any]) -> Path:
 
 
 def _problem(run: Path, settings: Mapping[str, Any]) -> str:
-    """Why a run cannot be continued; empty if it can. A new start would replace the best weights of a trained one."""
+    """Why a run cannot be resumed, or "". Training must not restart in a folder with trained weights."""
     if changed := changed_settings(run, settings):
         return f"another run ({changed}); choose another folder"
     if (run / STATE).is_file() or all(path.name == UNTRAINED for path in (run / SNAPSHOTS).glob("[0-9]*")):
@@ -103,7 +106,7 @@ def _problem(run: Path, settings: Mapping[str, Any]) -> str:
 
 
 def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
-    """The settings in which a run differs from `settings`, as text; empty if there are none."""
+    """The settings of a run that differ from `settings`, as text; empty if there are none."""
     try:
         there = json.loads((run / CONFIG).read_text(encoding="utf-8"))
         was = flat({key: there[key] for key in SETTINGS if key in there})
@@ -115,7 +118,7 @@ def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with names such as config.optimizer.lr."""
+    """Flattens nested mappings, with keys such as config.optimizer.lr."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -130,3 +133,12 @@ def card(model_name: str, about: Mapping[str, Any]) -> str:
         trained_on="; ".join("{name}, {pictures} pictures, fingerprint {fingerprint}".format_map(one) for one in sets),
         rows="\n".join(f"| {name} | {value:.5g} |" for name, value in about["scores"].items()) or "| – | – |",
     )  # fmt: skip
+
+
+def next_command(network: Model, folder: Path) -> str:
+    """The command that uses the trained network in `folder`, or ""."""
+    if isinstance(network, Generator):
+        return shlex.join(["kyara", "generate", str(folder)])
+    if isinstance(network, Translator | Inpainter):
+        return f"{shlex.join(['kyara', 'translate', str(folder)])} PICTURES"
+    return ""

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,7 +18,7 @@ Precision = Literal["32", "bf16"]
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of that name; `auto` is the GPU if there is one. ValueError if it cannot be used here."""
+    """The device with this name; `auto` is the GPU if available. Raises ValueError if it is not available."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|(cuda|mps|xpu)(:\d+)?", str(device)):
@@ -38,23 +39,23 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) -> Precision:
-    """bf16 where the device computes in it, unless another precision is wanted."""
+    """Resolves `auto` to bf16 where the device supports it natively, else 32."""
     return wanted if wanted != "auto" else "bf16" if has_bfloat16(device) else "32"
 
 
 def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision = "32") -> Fabric:
-    """Fabric on `device`, or on several devices of its type. ValueError if there are not as many."""
+    """Fabric on `device`, or on several devices of its type. Raises ValueError if there are too few."""
     from lightning_fabric import Fabric  # imports much that only training needs
 
     if device.index is not None and devices > 1:
         raise ValueError(f"--devices {devices}: --device {device} is one device; use --device {device.type}")
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise ValueError(f"--devices {devices}: there are {torch.cuda.device_count()} CUDA devices here")
-    # The shapes of a run never change: cuDNN looks for the fastest algorithms once. float32 means float32: TF32 would
-    # round the inputs of every convolution to 10 bits; bf16 is there for speed.
+    # Input shapes are constant, so cuDNN benchmarks its algorithms once. TF32 is disabled, as it would round the inputs
+    # of every convolution to 10 bits; use bf16 for speed.
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it prints the precision
     return Fabric(
         accelerator=device.type,
         devices=devices if device.index is None else [device.index],
@@ -63,8 +64,17 @@ def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision 
     )
 
 
+def make_profiler(path: Path) -> torch.profiler.profile:
+    """A profiler that writes the steps 46 to 65 to `path` as a trace, when CUDA graphs are captured and caches warm.
+    Call its `step` after every step."""
+    return torch.profiler.profile(
+        schedule=torch.profiler.schedule(skip_first=40, wait=0, warmup=5, active=20, repeat=1),
+        on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
+    )
+
+
 def check_compiler(device: torch.device) -> None:
-    """ValueError if torch.compile has no compiler to generate code with on `device`."""
+    """Raises ValueError if the C++ compiler that torch.compile needs on `device` is missing."""
     compilers = [os.environ.get("CXX", ""), "g++", "clang++"] if device.type == "cpu" else ["gcc", "cc", "clang"]
     if not any(name and shutil.which(name) for name in compilers):
         raise ValueError(f"--compile: needs a C++ compiler on {device.type}; install g++, or leave the option out")

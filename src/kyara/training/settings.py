@@ -1,4 +1,4 @@
-"""From the options of `kyara train` to a Config."""
+"""Builds a Config from the options of `kyara train`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.training.distributed import is_rank_zero, tell
+from kyara.training.options import Policy, Tuning
 from kyara.training.run import flat
+from kyara.training.trainer import Options
 
 
 def choose_data(
     model: str, data: Path | None, photos: Path | None, drawings: Path | None, of: str | None
 ) -> tuple[Path | None, Path | None]:
-    """The dataset of `model`, and the photos if it learns from two; one that learns about another model may need none.
-    ValueError names the option that is missing or not needed."""
+    """The dataset of `model`, and the photos if it is trained on two datasets. A model that is trained on another model
+    may need neither. Raises ValueError if an option is missing or unsupported."""
     spec = models.architecture(model).data_spec
     if of is not None and not spec.of_model:
-        raise ValueError(f"--of {of}: {model} does not learn about another model; leave the option out")
+        raise ValueError(f"--of {of}: {model} is not trained on another model; leave the option out")
     if spec.photos:
         wrong, needs, how = not (photos and drawings) or data, "two datasets", "--photos PHOTOS --drawings DRAWINGS"
     elif spec.of_model:
@@ -32,17 +35,17 @@ def choose_data(
     else:
         wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
     if wrong:
-        raise ValueError(f"train {model}: learns from {needs}: kyara train {model} {how}")
+        raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
     if of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
-        source = "nothing; leave DATA out" if from_latents else "pictures: name DATA"
-        raise ValueError(f"--of {of}: makes pictures from {source}")
+        hint = "generates pictures from latents; leave DATA out" if from_latents else "translates pictures; give DATA"
+        raise ValueError(f"--of {of}: {hint}")
     return (drawings, photos) if spec.photos else (data, None)
 
 
 def configure(
     model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str, parent: Config | None = None
 ) -> Config:
-    """A preset of the model, or the parent's numbers, with the command's changes. ValueError names an option."""
+    """The Config of a preset or of the parent, with the given changes. Raises ValueError for invalid options."""
     presets = models.architecture(model).presets
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
@@ -61,14 +64,50 @@ def configure(
     return config
 
 
+def describe_data(
+    model: str, config: Config, dataset: Dataset | None, attributes: str, of: str | None, layer: str
+) -> Config:
+    """`config` with the description of the source model (--of) and of the attributes of the dataset."""
+    if of is not None:
+        config = config.replace(**models.architecture(model).describe_source(of, layer))
+    return config if dataset is None else config.replace(data=describe_attributes(model, dataset, attributes))
+
+
+def describe_run(
+    dataset: Dataset | None, photos: Dataset | None, options: Options, init: str | None, tuning: Tuning
+) -> dict[str, Any]:
+    """The fields of config.json other than the architecture and its hyperparameters."""
+    return {
+        **{
+            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
+            for name, one in (("data", dataset), ("photos", photos))
+            if one is not None
+        },
+        "training": dataclasses.asdict(options),
+        "init": init,
+        **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
+    }
+
+
+def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config: Config) -> bool:
+    """Whether the augmentation includes colours: as `wanted`, by default unless the model is a conditional generator,
+    since attributes may be colours. Prints a note if they are off by default."""
+    attributes = config.data.attributes if issubclass(models.architecture(model), Generator) else {}
+    if wanted is None and attributes and augment != "none" and is_rank_zero():
+        hint = f"the attributes {', '.join(attributes)} may be colours; --augment-colour True enables them"
+        tell(f"augmentation without colour transforms: {hint}")
+    return not attributes if wanted is None else wanted
+
+
 def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
-    """What a Config holds about the attributes `wanted`, such as hair,eyes: their values, and how often these occur
-    together in the dataset. ValueError if there is no such column, or if the model has no use for attributes."""
+    """The fields of DataConfig for the attributes `wanted`, such as hair,eyes: their values, and the count of each
+    combination of values in the dataset. Raises ValueError if the dataset has no such column, or if the model does not
+    support attributes."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     use = models.architecture(model).data_spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
     if names and use == "never":
-        raise ValueError(f"--attributes {wanted}: {model} makes no use of attributes; leave the option out")
+        raise ValueError(f"--attributes {wanted}: {model} does not support attributes; leave the option out")
     if not names and use == "must":
         raise ValueError(f"--attributes: {model} needs one or more of {', '.join(columns) or '(the data have none)'}")
     for name in names:
@@ -84,12 +123,12 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
 
 
 FROM_DATA = ("data.attributes", "data.label_counts", "generator.")
-"""Beginnings of the names that --attributes and --of set."""
+"""Prefixes of the fields that --attributes and --of set."""
 
 
 def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
-    """Reads PART.NAME=VALUE,... as parts of a Config, e.g. {"losses": {"style": 2.0}}. ValueError lists the names, or
-    says which value is not of its field's type."""
+    """Parses PART.NAME=VALUE,... to parts of a Config, e.g. {"losses": {"style": 2.0}}. Raises ValueError for unknown
+    names, and for values of another type than the field's."""
     parts = {part.name: getattr(config, part.name) for part in dataclasses.fields(config)}
     hints = {f"{part}.{n}": hint for part, v in parts.items() for n, hint in typing.get_type_hints(type(v)).items()}
     hints = {name: hint for name, hint in hints.items() if not name.startswith(FROM_DATA)}
@@ -97,7 +136,7 @@ def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
     for change in filter(None, text.split(",")):
         name, _, value = (piece.strip() for piece in change.partition("="))
         if name not in hints:
-            raise ValueError(f"--set {change}: no such number; there are {', '.join(sorted(hints))}")
+            raise ValueError(f"--set {change}: no such hyperparameter; there are {', '.join(sorted(hints))}")
         kind = hints[name]
         part, _, field = name.partition(".")
         try:

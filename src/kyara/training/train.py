@@ -1,47 +1,36 @@
-"""The verb `kyara train`."""
+"""The verb `kyara train`. Options that need no network are checked before torch is imported."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from kyara import models, verbs
 from kyara.files.dataset import open_dataset
 from kyara.files.names import short_name
-from kyara.models.base import Config, Generator, Inpainter, Model, Translator
-from kyara.training.augment import Policy
-from kyara.training.batches import Batches
-from kyara.training.distributed import is_rank_zero, on_rank_zero, report_once, tell
-from kyara.training.loop import fit
-from kyara.training.run import STATE, Run, find_run
-from kyara.training.runtime import check_compiler, make_fabric, pick_device, pick_precision
-from kyara.training.settings import choose_data, configure, describe_attributes
-from kyara.training.trainer import LARGEST_BATCH, Options, Trainer, split_batch
-from kyara.training.transfer import Tuning, inherited, initialise, tune
+from kyara.training.options import LARGEST_BATCH, Policy, Tuning
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
-NO_TUNING = Tuning()
+TARGET = 0.6  # Default of --augment-target
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult(verbs.Result):
-    """A run folder, and how far it is."""
+    """Result of `train`."""
 
     out: Path
-    settings: Mapping[str, Any]  # everything that defines the run: the model and its numbers, the data, the options
+    settings: Mapping[str, Any]  # Everything that defines the run: architecture, hyperparameters, data, options
     dry_run: bool
-    finished: bool = False  # not if a signal stopped it before --kimg
-    kimg: float = 0.0  # thousands of pictures that the run has seen, in all
-    use: str = ""  # the command that uses what was trained, if there is one
-    fresh: tuple[str, ...] = ()  # with --init, the modules that did not start from the parent's weights
-    left_behind: tuple[str, ...] = ()  # with --init, the modules of the parent that were not used
+    finished: bool = False  # False if a signal stopped training before --kimg
+    kimg: float = 0.0  # Thousands of pictures that the run has been trained on in total
+    use: str = ""  # Command that uses the trained model, or empty
+    fresh: tuple[str, ...] = ()  # With --init: newly initialised modules, which the parent does not have
+    unused: tuple[str, ...] = ()  # With --init: modules of the parent that were not loaded
 
     def __str__(self) -> str:
         if self.dry_run:
@@ -72,7 +61,7 @@ def train(
     mirror: bool = True,
     augment: Policy = "ada",
     augment_colour: bool | None = None,
-    augment_target: Annotated[float, verbs.Range(-1, 1)] = 0.6,
+    augment_target: Annotated[float | None, verbs.Range(-1, 1)] = None,
     init: str | None = None,
     tune_layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
     tune_end: Literal["fine", "coarse"] = "fine",
@@ -81,129 +70,96 @@ def train(
     seed: verbs.Seed = 0,
     precision: verbs.Precision = "auto",
     compile: bool = False,
+    graphs: bool = True,
+    profile: bool = False,
     device: verbs.Device = "auto",
     devices: verbs.Devices = 1,
     workers: verbs.Workers = 2,
     dry_run: verbs.DryRun = False,
 ) -> TrainResult:
-    """Trains a model on a dataset. The same command again resumes where it stopped, also with a larger --kimg.
+    """Train a model on a dataset. The same command again resumes an interrupted run, also with a larger --kimg.
 
     Args:
         model: An architecture; `kyara.models.names()` lists them.
-        data: Folder or .zip with pictures, best made by `kyara prepare`.
-        photos: For a model that learns from two datasets: what it turns into drawings.
-        drawings: For a model that learns from two datasets: what its drawings look like.
-        of: For a model that learns about another model (projector): that model. DATA is left out, unless that model
-            makes pictures from pictures; then DATA are those.
-        layer: With --of, which of its layers; auto is one at half the size of its pictures.
-        preset: A named set of the model's numbers. The default is the model's first, made for two cores.
+        data: Folder or .zip with pictures, preferably prepared by `kyara prepare`.
+        photos: For models trained on two datasets: the photos, which the model translates to drawings.
+        drawings: For models trained on two datasets: the drawings.
+        of: For models trained on another model (projector): the checkpoint of that model. Do not give DATA, unless
+            that model translates pictures; then DATA are its input.
+        layer: With --of, the layer of that model; auto is the layer at half the size of its pictures.
+        preset: A named set of hyperparameters. The default is the model's first preset, for two CPU cores.
         size: Size of the pictures, such as 96 or 512x256 (height x width). The default is the preset's.
         attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes.
-        set: More of the model's numbers, such as optimizer.lr=0.001,network.channel_max=128; --dry-run
-            shows them all.
-        kimg: Thousands of pictures to train on in all; 0 only writes the untrained network.
-        snap: Thousands of pictures between two snapshots.
-        batch: Pictures in one step. The default is the preset's.
-        micro_batch: Pictures that go through the network at once, if memory is short; must divide the batch.
-        mirror: Flip half of the pictures left to right.
-        augment: What the discriminator sees: ada (adapts to how well it knows the pictures), diffaugment or none.
-        augment_colour: Let augmentation change colours too. The default is yes, unless a generator learns attributes,
-            which may be colours.
-        augment_target: How sure of real pictures the discriminator may be before ada augments more, -1 to 1.
-        init: Start from a checkpoint of the same architecture, possibly of a smaller size. Without --preset the
-            model's numbers are that checkpoint's.
-        tune_layers: With --init, how many layers of the generator are trained; the others stay the parent's.
-        tune_end: With --tune-layers, which: fine, those nearest to the picture, or coarse.
-        freeze: With --init, what stays the parent's, such as mapping,g=2,d=4: the mapping network, the coarsest layers
-            of the generator, the layers of the discriminator nearest to the picture.
-        layer_lr_multiplier: With --init, the learning rate of each layer of the generator, as a share of the next finer
-            one's.
-        seed: Seed of everything random.
-        compile: Compile the network first; takes minutes, then steps are faster.
+        set: Hyperparameters to change, such as optimizer.lr=0.001,network.channel_max=128; --dry-run prints all of
+            them.
+        kimg: Total training length in thousands of pictures; 0 only saves the initial network.
+        snap: Interval between snapshots in thousands of pictures.
+        batch: Batch size. The default is the preset's.
+        micro_batch: Batch size of gradient accumulation, to save memory; must divide the batch.
+        mirror: Flip half of the pictures horizontally.
+        augment: Augmentation of the discriminator's input: ada (adaptive), diffaugment or none.
+        augment_colour: Include colour transforms in the augmentation. The default is yes, unless the model is a
+            generator conditioned on attributes, which may be colours.
+        augment_target: With --augment ada, target for the mean sign of the discriminator's output on real pictures, -1
+            to 1; by default 0.6. Above it, ada increases the strength of the augmentation.
+        init: Initialise from a checkpoint of the same architecture, possibly of a smaller size. Without --preset, its
+            hyperparameters are used as well.
+        tune_layers: With --init, the number of generator layers to train; the others are frozen.
+        tune_end: With --tune-layers, train the last layers (fine) or the first ones (coarse).
+        freeze: With --init, the modules to freeze, such as mapping,g=2,d=4: the mapping network, the first 2 layers of
+            the generator, and the first 4 layers of the discriminator.
+        layer_lr_multiplier: With --init, the learning rate of each generator layer relative to that of the next finer
+            layer.
+        seed: Random seed.
+        compile: Compile the model with torch.compile: takes minutes at the start, and then speeds up training.
+        graphs: On a GPU, run the phases of a step as CUDA graphs, for models that allow it. Speeds up training.
+        profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
+    models.check_name(model)
     if layer != "auto" and of is None:
-        raise ValueError(f"--layer {layer}: only goes with --of CHECKPOINT")
+        raise ValueError(f"--layer {layer}: needs --of CHECKPOINT")
+    if augment_target is not None and augment != "ada":
+        raise ValueError(f"--augment-target {augment_target}: needs --augment ada, not {augment}; leave it out")
     tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
-    if tuning != NO_TUNING and init is None:
-        raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: only go with --init CHECKPOINT")
-    target = pick_device(device)
+    if tuning != Tuning() and init is None:
+        raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: need --init CHECKPOINT")
+
+    from kyara.training import distributed, loop, run, runtime, settings, transfer
+    from kyara.training.batches import Batches
+    from kyara.training.trainer import Options, Trainer, split_batch
+
+    target = runtime.pick_device(device)
     if compile:
-        check_compiler(target)
-    data, photos = choose_data(model, data, photos, drawings, of)
-    parent = inherited(model, init) if init is not None and preset is None else None
-    config = configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
+        runtime.check_compiler(target)
+    data, photos = settings.choose_data(model, data, photos, drawings, of)
+    parent = transfer.inherited(model, init) if init is not None and preset is None else None
+    config = settings.configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
     dataset, photo_set = (None if path is None else open_dataset(path) for path in (data, photos))
-    if of is not None:
-        config = config.replace(**models.architecture(model).describe_source(of, layer))
-    if dataset is not None:
-        config = config.replace(data=describe_attributes(model, dataset, attributes))
-    conditional = bool(config.data.attributes) and issubclass(models.architecture(model), Generator)
+    config = settings.describe_data(model, config, dataset, attributes, of, layer)
     options = Options(
-        batch=config.optimizer.batch,
-        micro_batch=split_batch(config.optimizer.batch, micro_batch, devices),
-        seed=seed,
-        mirror=mirror,
-        augment=augment,
-        augment_colour=not conditional if augment_colour is None else augment_colour,
-        augment_target=augment_target,
-        precision=pick_precision(precision, target),
-    )
-    description = {  # what config.json holds besides the architecture
-        **{
-            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
-            for name, one in (("data", dataset), ("photos", photo_set))
-            if one is not None
-        },
-        "training": dataclasses.asdict(options),
-        "init": init,
-        **({"tuning": dataclasses.asdict(tuning)} if tuning != NO_TUNING else {}),
-    }
-    settings = {"model": model, "config": dataclasses.asdict(config), **description}
-    fabric = make_fabric(target, devices=devices, precision=options.precision)
-    folder = find_run(out, f"{model}-{short_name(data or str(of))}", settings) if is_rank_zero() else Path()
+        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices), seed, mirror, augment,
+        augment_colour=settings.pick_augment_colour(augment_colour, augment, model, config),
+        augment_target=TARGET if augment_target is None else augment_target,
+        precision=runtime.pick_precision(precision, target),
+    )  # fmt: skip
+    about = settings.describe_run(dataset, photo_set, options, init, tuning)
+    all_settings = {"model": model, "config": dataclasses.asdict(config), **about}
+    fabric = runtime.make_fabric(target, devices=devices, precision=options.precision)
+    folder = Path()
+    if distributed.is_rank_zero():
+        folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", all_settings)
     if dry_run:
-        return TrainResult(folder, settings, True)
+        return TrainResult(folder, all_settings, True)
+
     fabric.launch()
-    with report_once(fabric):
-        folder, resume = on_rank_zero(fabric, lambda: (folder, (folder / STATE).is_file()))
-        if conditional and augment != "none" and augment_colour is None and fabric.is_global_zero:
-            tell(f"augmentation leaves colours alone, which may show {', '.join(config.data.attributes)}")
-        network, fresh, left_behind = build(model, config, seed, tuning, None if resume else init)
-        trainer = Trainer(network, options, fabric=fabric, compile_losses=compile)
+    with distributed.report_once(fabric):
+        folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
+        network, fresh, unused = transfer.build(model, config, seed, tuning, None if resume else init)
+        trainer = Trainer(network, options, fabric=fabric, compile_losses=compile, graphs=graphs)
         batches = Batches(network, dataset, photo_set, workers=workers)
-        finished = fit(trainer, batches, Run(folder, model, description, resume), kimg=kimg, snap=snap)
-    if not fabric.is_global_zero:  # what follows happens once
+        writer = run.Run(folder, model, about, resume, profile)
+        finished = loop.fit(trainer, batches, writer, kimg=kimg, snap=snap)
+    if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
-    use = _next_command(network, folder)
-    return TrainResult(folder, settings, False, finished, trainer.nimg / 1000, use, fresh, left_behind)
-
-
-def build(
-    model: str, config: Config, seed: int, tuning: Tuning, init: str | None
-) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
-    """A network with fresh weights, or with those of the checkpoint `init`; then also the modules that stay fresh, and
-    those of the parent that were left behind. ValueError if the numbers do not fit together."""
-    torch.manual_seed(seed)
-    try:
-        network = models.architecture(model)(config)
-    except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
-        raise ValueError(f"--set, --size: {model} cannot be built with these numbers ({error})") from error
-    if not all(parameter.numel() for parameter in network.parameters()):
-        raise ValueError(f"--set, --size: {model} cannot be built with these numbers (a layer has no weights)")
-    tune(network, tuning)
-    if init is None:
-        return network, (), ()
-    fresh, left_behind = initialise(network, models.load(init))
-    if is_rank_zero():
-        left = f"; left behind: {', '.join(left_behind)}" if left_behind else ""
-        tell(f"started from {init}; fresh: {', '.join(fresh) or 'nothing'}{left}")
-    return network, tuple(fresh), tuple(left_behind)
-
-
-def _next_command(network: Model, folder: Path) -> str:
-    """The command that uses a trained network."""
-    if isinstance(network, Generator):
-        return shlex.join(["kyara", "generate", str(folder)])
-    if isinstance(network, Translator | Inpainter):
-        return f"{shlex.join(['kyara', 'translate', str(folder)])} PICTURES"
-    return ""
+    kimg, use = trainer.nimg / 1000, run.next_command(network, folder)
+    return TrainResult(folder, all_settings, False, finished, kimg, use, fresh, unused)

@@ -1,8 +1,9 @@
-"""One optimiser step, and all the state that it changes."""
+"""The optimiser step, and the state that it updates."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,21 +16,22 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from kyara import verbs
 from kyara.models.base import Batch, Model
 from kyara.training import distributed
-from kyara.training.augment import Policy, make
+from kyara.training.augment import make
+from kyara.training.graphs import Graphs
 from kyara.training.log import Means
+from kyara.training.options import LARGEST_BATCH, Policy
 from kyara.training.runtime import Precision, make_fabric
 from kyara.training.transfer import groups
 
 Losses = Callable[[str, Batch], dict[str, Tensor]]
-LARGEST_BATCH = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a run is trained, besides the model's own numbers; kept in config.json."""
+    """Training options other than the hyperparameters of the model; stored in config.json."""
 
-    batch: int  # pictures in one step, on all devices together
-    micro_batch: int  # pictures that go through the network at once; divides the batch of each device
+    batch: int  # total batch size of all devices
+    micro_batch: int  # batch size of gradient accumulation; divides the batch of each device
     seed: int = 0
     mirror: bool = True
     augment: Policy = "ada"
@@ -39,15 +41,22 @@ class Options:
 
 
 class Trainer:
-    """Owns a model, its optimisers, averages and augmentation. `step` trains on one batch.
+    """Trains a model: optimisers, moving averages, augmentation. `step` trains on one batch.
 
         trainer = Trainer(model, Options(batch=32, micro_batch=32))
         trainer.step(Batch(pictures))
 
-    Without `fabric` the model stays on its device."""
+    Without `fabric` the model stays on its device. With `graphs` phases run as CUDA graphs on a GPU, if the model
+    allows it."""
 
     def __init__(
-        self, model: Model, options: Options, *, fabric: Fabric | None = None, compile_losses: bool = False
+        self,
+        model: Model,
+        options: Options,
+        *,
+        fabric: Fabric | None = None,
+        compile_losses: bool = False,
+        graphs: bool = True,
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
@@ -59,15 +68,16 @@ class Trainer:
         self.optimizers = {player: model.optimizer(groups([*player.parameters()])) for player in players}
         self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
+        self.graphs = Graphs(self.device) if graphs and model.capturable and self.device.type == "cuda" else None
         self.means = Means()
-        self.failures = torch.zeros((), device=self.device)  # how many steps in a row were dropped
+        self.failures = torch.zeros((), device=self.device)  # number of consecutive dropped steps
         self.nimg = self.steps = self.retries = self._read_at = 0
 
     def step(self, batch: Batch, progress: float = 0.0) -> None:
-        """One optimiser step of every phase that is due. Reads nothing back from the device.
+        """Performs an optimiser step of every phase that is due, without synchronising with the device.
 
         Args:
-            batch: This rank's pictures, (B, 3, H, W) with B = options.batch / ranks; uint8 or in [-1, 1].
+            batch: Pictures of this rank, (B, 3, H, W) with B = options.batch / ranks; uint8 or in [-1, 1].
             progress: Position in the run, in [0, 1], for the learning rate schedule.
         """
         batch = dataclasses.replace(batch, step=self.steps, augment=self.augment).to(self.device)
@@ -90,20 +100,28 @@ class Trainer:
         self._update_averages()
 
     def _backward(self, phase: str, batch: Batch, shares: Shares, losses: Losses) -> None:
-        """Accumulates the gradients of one phase over the shares of the batch."""
+        """Accumulates the gradients of one phase over the micro-batches."""
         player, size = self.players[phase], self.options.micro_batch
+        trained = [p for p in player.parameters() if p in self.trainable]
         for other in self.optimizers:
             for parameter in other.parameters():
                 parameter.requires_grad_(other is player and parameter in self.trainable)
         for i in range(shares.count):
             shares.select(i)
             part = batch[i * size : (i + 1) * size]
-            with self.fabric.autocast():
-                named = losses(phase, part)
-            if not named:  # nothing to do for this phase in this step
-                continue
-            torch.stack([loss.float() for loss in named.values()]).sum().mul(1 / shares.count).backward()
-            self.means.add({f"loss/{k}": v for k, v in named.items()} | part.log)
+            work = functools.partial(self._differentiate, phase, losses, 1 / shares.count)
+            if self.graphs:
+                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part))
+            else:
+                self.means.add(work(part))
+
+    def _differentiate(self, phase: str, losses: Losses, weight: float, batch: Batch) -> dict[str, Tensor]:
+        """Adds the gradients of a phase's losses, times `weight`. Returns what is logged."""
+        with self.fabric.autocast():
+            named = losses(phase, batch)
+        if named:  # else there is nothing to do for this phase in this step
+            torch.stack([loss.float() for loss in named.values()]).sum().mul(weight).backward()
+        return {**{f"loss/{name}": loss.detach() for name, loss in named.items()}, **batch.log} if named else {}
 
     @torch.no_grad()
     def _update_averages(self) -> None:
@@ -117,8 +135,8 @@ class Trainer:
                 kept.copy_(buffer)
 
     def read(self) -> dict[str, float]:
-        """The means of losses and logged values since the last call, over all ranks. Adapts the augmentation to them.
-        Waits for the device."""
+        """Means of losses and logged values since the last call, over all ranks. Adapts the augmentation.
+        Synchronises with the device."""
         distributed.average(self.fabric, [*self.means.sums.values()])
         means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
@@ -128,7 +146,7 @@ class Trainer:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that resuming needs, as tensors and plain containers. Every rank must call it."""
+        """The state to resume from, as tensors and plain containers. Must be called on every rank."""
         distributed.average(self.fabric, [*self.means.sums.values()])
         return {
             "model": self.model.state_dict(),
@@ -153,8 +171,8 @@ class Trainer:
 
 
 class Shares:
-    """The micro-batches of one step, kept apart as those of several devices are: each has its own random numbers and
-    its own float buffers (statistics), averaged at the end. So the result does not depend on how a batch is divided."""
+    """The micro-batches of one step. As on separate devices, each one has its own random state and
+    float buffers (statistics), which are averaged at the end: the result does not depend on the micro-batch size."""
 
     def __init__(self, trainer: Trainer, count: int) -> None:
         self.trainer, self.count = trainer, count
@@ -166,14 +184,14 @@ class Shares:
         return [buffer.clone() for buffer in self.trainer.model.buffers()]
 
     def select(self, i: int) -> None:
-        """Continues with the random numbers and buffers of the i-th micro-batch."""
+        """Restores the random state and the buffers of the i-th micro-batch."""
         if i == self.current:
             return
         if self.current is not None:
             self.kept[self.current] = random_state(self.trainer.device), self._buffers()
         kept, self.current = self.kept[i], i
         if kept is None:
-            # The random numbers depend on the number of the step alone, so that resuming is exact.
+            # The seed depends on the step only, so that resuming is exact.
             share = self.trainer.fabric.global_rank * self.count + i
             entropy = [self.trainer.options.seed, self.trainer.steps, share, self.trainer.retries]
             torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
@@ -185,11 +203,11 @@ class Shares:
 
     @torch.no_grad()
     def merge(self, dropped: Tensor) -> None:
-        """Averages every float buffer over micro-batches and ranks; a dropped step restores what was there before."""
+        """Averages the float buffers over micro-batches and ranks, or restores them if the step was dropped."""
         buffers = [*self.trainer.model.buffers()]
         floats = [i for i, buffer in enumerate(buffers) if buffer.is_floating_point()]
         if self.count * self.trainer.fabric.world_size > 1:
-            # The mean of the changes, not of the values: what does not change stays the same to the bit.
+            # Average the changes rather than the values, so that constant buffers keep their exact values.
             values = [kept[1] for i, kept in enumerate(self.kept) if kept and i != self.current] + [buffers]
             changes = [torch.stack([each[i] - self.before[i] for each in values]).mean(0) for i in floats]
             distributed.average(self.trainer.fabric, changes)
@@ -200,7 +218,7 @@ class Shares:
 
 
 def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
-    """Pictures that go through the network at once: by default a device's share. ValueError if it cannot divide so."""
+    """The micro-batch size, by default the batch of a device. Raises ValueError if the batch is not divisible."""
     verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
     verbs.check_number("--micro-batch", micro_batch, least=1)
     if batch % devices:
@@ -223,8 +241,8 @@ def set_random_state(device: torch.device, states: list[Tensor]) -> None:
 
 
 def update(fabric: Fabric, optimizer: torch.optim.Optimizer) -> Tensor:
-    """One optimiser step on gradients averaged over ranks. If any is not finite the step changes nothing: fused
-    optimisers skip it by themselves, so the host need not wait to know. Returns 1 for a dropped step, else 0."""
+    """One optimiser step with gradients averaged over ranks. The step is skipped if any gradient is not finite; fused
+    optimisers do so without a host sync. Returns 1 for a skipped step, else 0."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:  # no phase had a loss

@@ -1,77 +1,86 @@
-"""Starting from a trained network, and choosing which of its layers are trained."""
+"""Transfer learning: initialisation from a checkpoint, and selection of the layers to train."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
+import torch
 from torch.nn import Parameter
 
 from kyara import models
 from kyara.models.base import Config, Model
+from kyara.training.distributed import is_rank_zero, tell
+from kyara.training.options import Tuning
 
-LABEL_PARTS = {"labels", "heads"}  # names of modules that hold a row for each label
+LABEL_PARTS = {"labels", "heads"}  # names of modules with a row for each label
+
+
+def build(
+    model: str, config: Config, seed: int, tuning: Tuning, init: str | None
+) -> tuple[Model, tuple[str, ...], tuple[str, ...]]:
+    """Builds a network, randomly initialised or from the checkpoint `init`. Also returns the two lists of
+    `initialise`. Raises ValueError if the network cannot be built with these hyperparameters."""
+    torch.manual_seed(seed)
+    try:
+        network = models.architecture(model)(config)
+    except (RuntimeError, ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(f"--set, --size: {model} cannot be built with these values ({error})") from error
+    if not all(parameter.numel() for parameter in network.parameters()):
+        raise ValueError(f"--set, --size: {model} cannot be built with these values (a layer has no weights)")
+    tune(network, tuning)
+    if init is None:
+        return network, (), ()
+    fresh, unused = initialise(network, models.load(init))
+    if is_rank_zero():
+        rest = f"; unused: {', '.join(unused)}" if unused else ""
+        tell(f"initialised from {init}; newly initialised: {', '.join(fresh) or 'none'}{rest}")
+    return network, tuple(fresh), tuple(unused)
 
 
 def inherited(model: str, parent: str) -> Config:
-    """The Config of the Checkpoint `parent`, without its attributes. ValueError if it is another architecture."""
+    """The Config of the Checkpoint `parent`, without attributes. Raises ValueError if its architecture differs."""
     found = models.load(parent)
     if (its := found.checkpoint.model) != model:
-        raise ValueError(f"--init {parent}: is a {its}, not a {model}; name the same architecture")
+        raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
     return found.config.replace(data={"attributes": {}, "label_counts": ()})
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
-    """Copies every tensor of `parent` that `model` has with the same name and shape. Returns the modules of `model`
-    that keep fresh values (such as the new levels of a larger size) and the modules of `parent` that are left behind:
-    also the rows for other attributes, since a label would mean something else. ValueError if nothing fits, if a fresh
-    module is frozen, or if the model has no such rows and its attributes differ from the parent's."""
+    """Copies the tensors of `parent` that have the same name and shape in `model`, without the rows of labels if the
+    attributes differ. Returns the modules of `model` that were not loaded (such as the new levels of a larger size)
+    and the modules of `parent` that were not used. Raises ValueError if no tensor matches, if a module that was not
+    loaded is frozen, or if the attributes differ and the model requires attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
     usable = set(theirs)
     if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
         if model.data_spec.attributes == "must":
-            raise ValueError("--init: it learned other attributes or values; give a checkpoint that learned the same")
+            raise ValueError("--init: its attributes or values differ; give a checkpoint with the same attributes")
         usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}
     shared = {name for name, tensor in ours.items() if name in usable and theirs[name].shape == tensor.shape}
     if not shared:
-        raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} shares no tensor with this model")
+        raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} has no tensors in common with it")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
     fresh, frozen = _modules(model, set(ours) - shared), [n for n, p in model.named_parameters() if not p.requires_grad]
     if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
-        raise ValueError(f"--tune-layers, --freeze: would freeze what the parent does not have: {', '.join(stuck)}")
+        raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
     return fresh, _modules(parent, set(theirs) - shared)
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:
-    """The modules that tensors of these names belong to, without the averages."""
+    """The modules to which tensors of these names belong, without moving averages."""
     averages = tuple(f"{average}." for average in model.averages.values())
     return sorted({".".join(name.split(".")[:4]) for name in names if not name.startswith(averages)})
 
 
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-    """Which layers of a network are trained, and how fast; kept in config.json."""
-
-    layers: int | None = None  # how many layers of the generator are trained; the others and the mapping are frozen
-    end: Literal["fine", "coarse"] = "fine"  # which: those nearest to the picture, or those farthest from it
-    freeze: str = ""
-    """What is frozen, such as mapping,g=2,d=4: the mapping network, the coarsest layers of the generator (FreezeG), the
-    layers of the discriminator nearest to the picture (FreezeD, Mo et al. 2020)."""
-    lr_multiplier: float = 1.0
-    """The learning rate of each layer of the generator, as a share of the next finer one's; the mapping network has
-    that of the coarsest layer."""
-
-
 def tune(model: Model, tuning: Tuning) -> None:
-    """Freezes layers and sets the learning rates of the others. ValueError names the option that does not fit."""
+    """Freezes layers and sets the learning rates of the others. Raises ValueError for invalid options."""
     if tuning == Tuning():
         return
     parts = model.layers()
     if not parts:
-        raise ValueError("--tune-layers, --freeze, --layer-lr-multiplier: this model has no layers to choose from")
+        raise ValueError("--tune-layers, --freeze, --layer-lr-multiplier: not supported by this model")
     if tuning.layers is None and tuning.end != "fine":
-        raise ValueError(f"--tune-end {tuning.end}: only goes with --tune-layers")
+        raise ValueError(f"--tune-end {tuning.end}: needs --tune-layers")
     if tuning.layers is not None and tuning.layers > len(parts["g"]):
         raise ValueError(f"--tune-layers {tuning.layers}: the generator has 1 to {len(parts['g'])}")
     for name, count in _frozen(tuning.freeze, {name: len(layers) for name, layers in parts.items()}).items():
@@ -87,7 +96,7 @@ def tune(model: Model, tuning: Tuning) -> None:
 
 
 def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
-    """Reads mapping,g=2,d=4: how many layers of each part are frozen. `there` is how many each part has."""
+    """Parses mapping,g=2,d=4 to the number of layers to freeze in each part. `there` is the number of existing ones."""
     found = {}
     for piece in filter(None, map(str.strip, text.split(","))):
         name, equals, number = (word.strip() for word in piece.partition("="))
@@ -100,7 +109,7 @@ def _frozen(text: str, there: Mapping[str, int]) -> dict[str, int]:
 
 
 def groups(parameters: list[Parameter]) -> list[dict[str, object]]:
-    """Parameter groups for an optimiser: the trainable parameters by their `lr_multiplier`."""
+    """Parameter groups for an optimiser: the trainable parameters, grouped by `lr_multiplier`."""
     by_multiplier: dict[float, list[Parameter]] = {}
     for parameter in parameters:
         if parameter.requires_grad:

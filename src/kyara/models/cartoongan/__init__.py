@@ -1,4 +1,4 @@
-"""CartoonGAN: a family of networks that draw photos."""
+"""CartoonGAN and its variants: translation of photos to drawings."""
 
 from kyara.models.cartoongan.config import PRESETS, Config
 from kyara.models.cartoongan.model import Model

@@ -1,4 +1,4 @@
-"""The numbers of CartoonGAN."""
+"""Configs and presets of CartoonGAN."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from kyara.nn.configs import DataConfig
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
-    pixel_unshuffle: int = 2  # side of the blocks of pixels that become channels first; 2 is faster than 1
-    channels: int = 32  # channels at first; they double at each downsampling
-    downsamplings: int = 2  # how often the picture is halved on the way in
-    blocks: int = 4  # residual blocks at the smallest size
-    skips: int = 2  # number of skip connections, from the smallest size but one on
-    filtered: bool = False  # the network gets the photo's cel (painting.cel) too and predicts a residual to it
-    ink: float = 0.0  # how much the lines of the result are darkened, from 0, as they are, to 1
-    enlarge_eyes: float = 0.0  # enlargement of the photo's eyes by a second network; 1: to the size of drawn ones
+    pixel_unshuffle: int = 2  # factor of pixel unshuffle at the input; 2 is faster than 1
+    channels: int = 32  # channels at full resolution; doubled at each downsampling
+    downsamplings: int = 2  # number of downsampling layers
+    blocks: int = 4  # residual blocks at the lowest resolution
+    skips: int = 2  # number of skip connections, from the second lowest resolution on
+    filtered: bool = False  # the filtered photo (painting.cel) is an additional input, and the output a residual to it
+    ink: float = 0.0  # strength of darkening the lines of the output, 0 to 1
+    enlarge_eyes: float = 0.0  # strength of enlarging eyes by a warping network; 1: to the size in drawings
     freeze_batch_norm: bool = False
-    """Batch normalisation uses the statistics of the checkpoint that training starts from. Those of a small batch make
-    the tones of a picture depend on the others."""
-    d_channels: int = 32  # channels of the discriminators at half the size; they double twice
-    d_relief: bool = False  # discriminators see pictures without their tone: faces do not become pale
-    d_colours: bool = True  # discriminators see colours, not the mean of the channels
+    """Batch normalisation uses the running statistics of the initial checkpoint (--init). With the statistics of small
+    batches, the tones of a picture depend on the rest of the batch."""
+    d_channels: int = 32  # channels of the discriminators at 1/2 resolution; doubled twice
+    d_relief: bool = False  # remove low frequencies from discriminator inputs, so that faces do not become pale
+    d_colours: bool = True  # discriminator inputs have colours; otherwise the mean of the channels
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
-    """Weights; 0 turns a loss off."""
+    """Weights; 0 disables a loss."""
 
     least_squares: bool = True  # adversarial loss: least squares (Mao et al. 2017), otherwise logistic
-    content_kimg: float = 8.0  # thousands of pictures at first that train the content losses alone
-    adversarial: float = 1.0  # GAN loss of the results
-    d_real: float = 1.0  # in the discriminator's loss, drawings
-    d_fake: float = 1.0  # ... results
-    d_grey: float = 0.0  # ... drawings without colours, as fakes: results should be coloured
-    d_smooth: float = 1.0  # ... drawings whose lines are blurred, as fakes
-    content: float = 10.0  # difference between the features of the photo and of the result in the frozen network
-    grayscale: float = 0.0  # difference between the Gram matrices of drawings and of results, in grey
-    colour: float = 0.0  # difference between the photo's luminance (L1) and chrominance (Huber) and the result's
-    landmark: float = 0.0  # distance of the result's landmarks from the photo's, with eyes enlarged
-    chrominance: float = 0.0  # L1 distance to the photo's chrominance; tones are free to become lines
-    cel: float = 0.0  # L1 distance to the photo's cel by filters: even surfaces, few tones, dark lines
-    tv: float = 0.0  # mean squared difference of neighbouring pixels
-    warp: float = 1.0  # error of the network that enlarges eyes, in hundredths of the side
+    content_kimg: float = 8.0  # length of the initial phase with content losses only, in thousands of pictures
+    adversarial: float = 1.0  # GAN loss of the generator
+    d_real: float = 1.0  # discriminator loss of drawings, as real
+    d_fake: float = 1.0  # ... of generated pictures, as fake
+    d_grey: float = 0.0  # ... of grey drawings, as fake, so that results are coloured
+    d_smooth: float = 1.0  # ... of drawings with blurred edges, as fake
+    content: float = 10.0  # L1 of the features of the photo and the output
+    grayscale: float = 0.0  # L1 of the Gram matrices of grey drawings and outputs
+    colour: float = 0.0  # L1 of luminance and Huber loss of chrominance, to the photo
+    landmark: float = 0.0  # distance of the landmarks of the output and of the photo with enlarged eyes
+    chrominance: float = 0.0  # L1 of chrominance to the photo, without luminance
+    cel: float = 0.0  # L1 to the filtered photo (painting.cel)
+    tv: float = 0.0  # total variation: mean squared difference of neighbouring pixels
+    warp: float = 1.0  # L1 loss of the warping network, in per cent of the picture size
     gaze: float = 0.0
-    """Error of a third network, which predicts the place, opening and colour of eyes, to draw them over the result
-    (eyes.py). At 0 there is no such network, and the generator draws the eyes."""
-    features: str = "builtin"  # the frozen network of content and style: builtin, or vgg16:PATH
-    features_size: int = 128  # maximum shorter side of its input, in pixels
+    """Loss of the gaze network, which predicts position, opening and colour of the eyes to draw them over the output
+    (eyes.py). 0 disables the network; then the generator draws the eyes."""
+    features: str = "builtin"  # frozen network of the content and grayscale losses: builtin, or vgg16:PATH
+    features_size: int = 128  # maximum shorter side of the input of that network, in pixels
 
 
 ADAM = configs.OptimizerConfig(batch=8, betas=(0.5, 0.999), ema_kimg=2.0)

@@ -1,7 +1,7 @@
-"""Drawn eyes in place of a photo's: lids with lashes, an iris with its pupil and a highlight.
+"""Rendering of drawn eyes: lids with lashes, iris, pupil and highlights.
 
-On batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are given at every pixel near it (`fields`), so that a
-fully convolutional network can predict them. Lengths are in halves of an eye's width or height."""
+For batches (B, 3, H, W) in [-1, 1]. The parameters of an eye are dense fields around it (`fields`), so that a fully
+convolutional network can predict them. Lengths are in units of half the width or height of an eye."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from kyara.perception.landmarks import LEFT, RIGHT
 from kyara.perception.portrait import middles
 
 FIELDS = 10
-"""Channels: logit of an eye, position relative to its centre, along it and across, half its width and half its height
-(each in UNIT pixels), side of its outer corner, position of its iris, and the iris's colour (3)."""
+"""Channels: logit of an eye, position relative to its centre along both axes, half width and half height (in UNIT
+pixels), side of the outer corner, position of the iris, and colour of the iris (3)."""
 UNIT = 16
-AROUND, ABOVE = (1.25, 1.9), 0.3  # extent of an eye with all that is drawn, across and down, and its shift upwards
-NARROW = 0.35  # minimum height of an eye for its extent, as a fraction of its width
+AROUND, ABOVE = (1.25, 1.9), 0.3  # extent of the drawn region (horizontal, vertical), and its upward shift
+NARROW = 0.35  # minimum height for the extent, as a fraction of the width
 SURE = 4.0  # target logit of an eye
 INK = (0.13, 0.09, 0.1)  # colour of lashes, in [0, 1]
 WHITE, LIGHT = 0.85, 0.95  # opacity and brightness of the white of an eye
 BELOW = 0.9  # curvature of the lower lid relative to the upper one
-LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05  # thickness of the upper lashes, its increase outwards, lower lashes
+LASH, LASH_OUTSIDE, LASH_BELOW = 0.16, 0.16, 0.05  # thickness of upper lashes, outward increase, lower lashes
 CREASE, CREASE_SEEN = 0.42, 0.45  # height of the crease above the lid, and its opacity
 IRIS = (0.56, 1.06)  # half width and height of an iris, relative to the eye's
-ROUND = 1.25  # maximum ratio of an iris's height to its width; it is never wider than high
+ROUND = 1.25  # maximum aspect ratio height / width of an iris; the minimum is 1
 PUPIL, RING = 0.46, 0.16  # radius of the pupil and width of the dark ring, relative to the iris
 LIGHTS = ((-0.34, -0.42, 0.3), (0.32, 0.42, 0.16))  # highlights: x, y and radius, relative to the iris
 DARKEST, LIGHTEST = 0.16, 0.42  # range of the brightness of an iris
@@ -37,12 +37,12 @@ SHADOW = 0.3  # shadow below the upper lid
 
 
 class Eye(NamedTuple):
-    """The eye near every pixel, all (B, H, W); or one eye for all pixels, (B, 1, 1)."""
+    """Parameters of the nearest eye for every pixel, (B, H, W), or of one eye for all pixels, (B, 1, 1)."""
 
-    x: Tensor  # the pixel's position along it: -1 and 1 at its corners
-    y: Tensor  # across it: -1 at the top and 1 at the bottom
-    wide: Tensor  # half its width, in pixels
-    high: Tensor  # half its height, in pixels
+    x: Tensor  # horizontal position of the pixel: -1 and 1 at the corners
+    y: Tensor  # vertical position: -1 at the top and 1 at the bottom
+    wide: Tensor  # half width, in pixels
+    high: Tensor  # half height, in pixels
     outer: Tensor  # x of the outer corner, -1 or 1
 
 
@@ -65,7 +65,7 @@ def fields(photos: Tensor, points: Tensor) -> Tensor:
 
 
 def fields_loss(found: Tensor, given: Tensor) -> Tensor:
-    """Loss of fields (B, FIELDS, H, W): cross entropy of the logit, and L1 of the others where there is an eye."""
+    """Loss of fields (B, FIELDS, H, W): cross entropy of the logit, and L1 of the other channels inside eyes."""
     there = (given[:, :1] > 0).float()
     surprise = F.binary_cross_entropy_with_logits(found[:, :1], there)
     off = (found[:, 1:] - given[:, 1:]).abs().sum(1, keepdim=True)
@@ -73,8 +73,8 @@ def fields_loss(found: Tensor, given: Tensor) -> Tensor:
 
 
 def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
-    """Pictures with eyes drawn by fields (B, FIELDS, H, W). The whites are translucent."""
-    seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # nothing below a logit of -SURE / 2
+    """Draws eyes, parametrised by fields (B, FIELDS, H, W), over pictures. The whites are translucent."""
+    seen = (found[:, 0].float() / SURE + 0.5).clamp(0, 1)  # opacity; 0 below a logit of -SURE / 2
     part = _where(seen)
     if part is None:
         return pictures
@@ -94,7 +94,7 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
 
 
 def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
-    """Index of the bounding box of the positive values of (B, H, W); None without any. On a GPU all: no host sync."""
+    """Bounding box of the positive values of (B, H, W) as an index, or None. On a GPU everything, to avoid a sync."""
     everything = slice(None)
     if seen.device.type != "cpu":
         return everything, everything, everything, everything
@@ -106,7 +106,7 @@ def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
 
 
 def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
-    """The eye of four points (B, 4, 2): left, top, right, bottom."""
+    """The eye with four landmarks (B, 4, 2): left, top, right, bottom."""
     size = points.new_tensor([width, height])
     left, top, right, bottom = (points * size).unbind(1)  # (B, 2) each, in pixels
     along = (right - left) / 2
@@ -122,14 +122,14 @@ def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
 
 
 def _opening(eye: Eye) -> tuple[Tensor, Tensor]:
-    """Coverage (B, H, W) of pixels by the opening, and the lids' distance from the axis. Lids are parabolas."""
+    """Coverage (B, H, W) of pixels by the eye opening, and the distance of the lids, parabolas, from the axis."""
     arc = (1 - eye.x.square()).clamp_min(0)
     between = _soft((eye.y + arc) * eye.high) * _soft((BELOW * arc - eye.y) * eye.high)
     return between * _soft((1 - eye.x.abs()) * eye.wide), arc
 
 
 def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
-    """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris: the dark part of the opening of photos in [0, 1]."""
+    """Colour (B, 3, 1, 1) and centre x (B, 1, 1) of the iris, the dark part of the opening, in photos in [0, 1]."""
     dark = inside * (1 - seen.amax(1)).clamp_min(0).square() * (1 - eye.x.square()).clamp_min(0)
     total = dark.sum((1, 2), keepdim=True).clamp_min(1e-4)
     at = ((dark * eye.x).sum((1, 2), keepdim=True) / total).clamp(-GAZE, GAZE)
@@ -139,7 +139,7 @@ def _iris(seen: Tensor, inside: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
 
 
 def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Eye) -> Tensor:
-    """The iris: dark at the top and light at the bottom, with a ring, a pupil, and highlights."""
+    """Draws the iris: a vertical gradient, a dark ring, a pupil, and highlights."""
     wide, high = IRIS[0] * eye.wide, IRIS[1] * eye.high
     high = torch.minimum(high, ROUND * wide)
     wide = torch.minimum(wide, high)
@@ -157,7 +157,7 @@ def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Ey
 
 
 def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
-    """Lashes above and below, and the crease of the lid."""
+    """Draws the lashes and the crease of the lid."""
     ink = drawn.new_tensor(INK)[:, None, None].expand_as(drawn)
     outside = ((eye.x * eye.outer + 1) / 2).clamp(0, 1)
     along = _soft((1.08 - eye.x.abs()) * eye.wide)
@@ -170,7 +170,7 @@ def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
 
 
 def _soft(pixels: Tensor) -> Tensor:
-    """Coverage of a pixel, from the signed distance to an edge in pixels."""
+    """Antialiased coverage of a pixel, from its signed distance to an edge in pixels."""
     return (pixels + 0.5).clamp(0, 1)
 
 

@@ -1,5 +1,5 @@
-"""The losses of CartoonGAN's generator. To add one: a function of `Step`, an entry in the table `KEEP` or `DRAW`, and a
-weight in `LossConfig` of the same name. A loss of weight 0 is not computed."""
+"""Losses of the generator of CartoonGAN. To add one, add a function of `Step`, an entry in `KEEP` or `DRAW`, and a
+weight of the same name in `LossConfig`. Losses with weight 0 are not computed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ EYES_WEIGHT = 5.0  # additional weight of the eyes in the cel loss
 
 @dataclass
 class Step:
-    """What the losses of one step compare."""
+    """Inputs of the losses in one step."""
 
     config: LossConfig
-    made: Tensor  # the results, (B, 3, H, W)
-    photos: Tensor  # (B, 3, H, W), with eyes enlarged
-    drawings: Tensor  # (B, 3, H, W), unpaired
-    points: Tensor | None  # the landmarks (B, K, 2) of the photos; None if nothing needs them
-    discriminate: Callable[[Tensor], Sequence[Tensor]]  # logits of augmented pictures, at two sizes
+    made: Tensor  # output of the generator, (B, 3, H, W)
+    photos: Tensor  # photos with enlarged eyes, (B, 3, H, W)
+    drawings: Tensor  # unpaired drawings, (B, 3, H, W)
+    points: Tensor | None  # landmarks (B, K, 2) of the photos; None if no loss needs them
+    discriminate: Callable[[Tensor], Sequence[Tensor]]  # logits of augmented pictures, at two scales
 
     @functools.cached_property
     def features(self) -> list[Tensor]:
-        """Features of the results in the frozen network."""
+        """Features of the output in the frozen network."""
         return features(self.made, self.config)
 
 
@@ -42,7 +42,7 @@ Loss = Callable[[Step], Tensor]
 
 
 def features(pictures: Tensor, config: LossConfig) -> list[Tensor]:
-    """Features in the frozen network of pictures reduced to `features_size`."""
+    """Features of pictures in the frozen network; larger pictures are resized to `features_size`."""
     scale = config.features_size / min(pictures.shape[2:])
     if scale < 1:
         pictures = F.interpolate(pictures, scale_factor=scale, mode="bilinear", antialias=True)
@@ -53,7 +53,7 @@ def features(pictures: Tensor, config: LossConfig) -> list[Tensor]:
 
 
 def gan(logits: Sequence[Tensor], real: bool, config: LossConfig) -> Tensor:
-    """GAN loss of the logits of several discriminators, classified as real or fake."""
+    """GAN loss of the logits of several discriminators, with target real or fake."""
     if config.least_squares:
         return mean([least_squares(x, float(real)) for x in logits])
     return mean([F.softplus(-x if real else x).mean() for x in logits])
@@ -64,7 +64,7 @@ def mean(losses: Sequence[Tensor]) -> Tensor:
 
 
 def content(step: Step) -> Tensor:
-    """L1 of unit feature vectors (Chen et al. 2018, equation 5, normalised)."""
+    """L1 of normalised feature vectors (Chen et al. 2018, equation 5)."""
     pairs = zip(step.features, features(step.photos, step.config), strict=True)
     return mean([F.l1_loss(unit(a), unit(b)) for a, b in pairs])
 
@@ -76,14 +76,15 @@ def colour(step: Step) -> Tensor:
 
 
 def chrominance(step: Step) -> Tensor:
-    """L1 of chrominance, the mean of both channels. Huber's loss is a square there, with hardly any gradient."""
+    """L1 of chrominance, the mean of both channels. The Huber loss is quadratic there, with small gradients."""
     rows = step.made.new_tensor(YUV[1:])
     a, b = (torch.einsum("kc,bchw->bkhw", rows, (x.float() + 1) / 2) for x in (step.made, step.photos))
     return F.l1_loss(a, b)
 
 
 def cel_distance(step: Step) -> Tensor:
-    """L1 to cels. Eyes have more weight, because they are small; without the gaze network the cel has fine eyes."""
+    """L1 to the filtered photo, with a higher weight for eyes, which are small. Without the gaze network, eyes are
+    filtered with more detail."""
     if step.points is None:
         return F.l1_loss(step.made, cel(step.photos))
     eyes = portrait.around_eyes(step.points, *step.photos.shape[2:])
@@ -91,12 +92,12 @@ def cel_distance(step: Step) -> Tensor:
 
 
 def adversarial(step: Step) -> Tensor:
-    """GAN loss of the results."""
+    """GAN loss of the generator."""
     return gan(step.discriminate(step.made), True, step.config)
 
 
 def grayscale(step: Step) -> Tensor:
-    """Relative distance of Gram matrices of grey results from the mean one of grey drawings (AnimeGANv2)."""
+    """Relative L1 of the Gram matrices of the grey output and the mean of grey drawings (AnimeGANv2)."""
     made = features(grey(step.made), step.config)
     with torch.no_grad():
         target = [gram(maps).mean(0) for maps in features(grey(step.drawings), step.config)]
@@ -104,17 +105,17 @@ def grayscale(step: Step) -> Tensor:
 
 
 def landmark(step: Step) -> Tensor:
-    """Distance between the landmarks of the result and of the photo, in distances between the eyes."""
+    """Distance of the landmarks of output and photo, relative to the distance between the eyes."""
     assert step.points is not None
     return portrait.distance(landmarks.find(step.made), step.points)
 
 
 def tv(step: Step) -> Tensor:
-    """Total variation: mean squared difference of neighbours, to the right and below."""
+    """Total variation: mean squared difference of horizontal and vertical neighbours."""
     return step.made.diff(dim=3).square().mean() + step.made.diff(dim=2).square().mean()
 
 
 KEEP: dict[str, Loss] = {"content": content, "colour": colour, "chrominance": chrominance, "cel": cel_distance}
-"""They keep the result close to the photo. In the first `content_kimg` there are no others."""
+"""Losses that preserve the photo. Only these are used in the first `content_kimg`."""
 DRAW: dict[str, Loss] = {"adversarial": adversarial, "grayscale": grayscale, "landmark": landmark, "tv": tv}
-"""They make the result a drawing."""
+"""Losses for the style of drawings."""

@@ -1,9 +1,9 @@
-"""CartoonGAN: photos become drawings, learned from photos and drawings that are not paired (Chen et al. 2018), with
+"""CartoonGAN: translation of photos to drawings, trained on unpaired photos and drawings (Chen et al. 2018), with
 losses for faces after Wang, Sun and Cui.
 
-Their report names landmark, content, grayscale and colour losses and gives no equations. Content, grayscale, colour and
-total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel losses are ours. The network
-computes no statistics at inference, so that a large picture can be translated in tiles."""
+Their report names landmark, content, grayscale and colour losses without equations. Content, grayscale, colour and
+total variation follow AnimeGANv2 (Chen et al. 2020); the landmark, chrominance and cel losses are new. The network
+does not compute statistics at inference, so that large pictures can be translated in tiles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN = 32  # photos on the sample sheet
 
 
 class Model(base.Translator):
-    """CartoonGAN (Chen et al. 2018): the generator, its average, two discriminators."""
+    """CartoonGAN (Chen et al. 2018): generator, its moving average, two discriminators."""
 
     presets = PRESETS
     phases = ("d", "g")
@@ -75,7 +75,7 @@ class Model(base.Translator):
 
     @torch.no_grad()
     def targets(self, photos: Tensor, drawings: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Photos with eyes enlarged, the shift (B, 2, H, W), and the landmarks after it; None where not needed."""
+        """Photos with enlarged eyes, the displacement field (B, 2, H, W), and the new landmarks; None if not needed."""
         enlarge, losses = self.config.network.enlarge_eyes, self.config.losses
         if not (enlarge or losses.landmark or losses.gaze):
             return photos, None, None
@@ -89,7 +89,7 @@ class Model(base.Translator):
         return portrait.remap(photos, shift), shift, moved
 
     def d_losses(self, batch: base.Batch, photos: Tensor) -> dict[str, Tensor]:
-        """Drawings are real; results, and drawings without their lines or colours, are fake."""
+        """Loss of the discriminators: drawings are real; outputs, and drawings without edges or colours, are fake."""
         weights, drawings = self.config.losses, batch.real
         with torch.no_grad():
             made = self.g(photos).float()
@@ -104,12 +104,12 @@ class Model(base.Translator):
         return {name: gan(logits, name == "d_real", weights) * getattr(weights, name) for name, logits in parts.items()}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance between results and drawings."""
+        """The distance between translations and drawings."""
         assert batch.photos is not None
         return {"frechet": distance(torch.cat([self.translate(part) for part in batch.photos.split(8)]), batch.real)}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """Photos, each with its result to the right."""
+        """Photos, each with its translation to the right."""
         assert batch.photos is not None
         photos = batch.photos[:SHOWN]
         return torch.stack([photos, self.translate(photos)], 1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""The networks of CartoonGAN. None computes statistics at inference: a pixel depends on its neighbourhood alone."""
+"""Networks of CartoonGAN. They have no global statistics at inference: outputs depend on the receptive field only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kyara.models.cartoongan.eyes import FIELDS, draw_eyes
 from kyara.models.cartoongan.painting import cel, cel_receptive_field, colourless, ink, lines_receptive_field
 from kyara.perception import portrait
 
-PLACE, WARPED = 4, 16  # strides of the warping network's first and smallest features, in pixels
+PLACE, WARPED = 4, 16  # input stride and total stride of LowResNet, in pixels
 FARTHEST = 32  # maximum shift of a pixel
 
 
 class Conv(nn.Sequential):
-    """Convolution, batch normalisation, ReLU; at half the size with stride 2. (B, in, H, W) -> (B, out, H, W)."""
+    """Convolution, batch normalisation, ReLU. (B, in, H, W) -> (B, out, H / stride, W / stride)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
@@ -41,7 +41,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Hourglass with residual blocks: pictures (B, 3, H, W) -> (B, 3, H, W), slightly out of range if `filtered`."""
+    """Encoder-decoder with residual blocks: pictures (B, 3, H, W) -> (B, 3, H, W), in [-1, 1] unless `filtered`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -74,14 +74,14 @@ class Network(nn.Module):
             x = self.up[i](F.interpolate(x, scale_factor=2.0))
             if i >= len(self.up) - network.skips:
                 x = x + seen[i]
-        if network.pixel_unshuffle > 1:  # pixel_shuffle would leave a checkerboard
+        if network.pixel_unshuffle > 1:  # pixel_shuffle would cause checkerboard artefacts
             x = F.interpolate(x, scale_factor=float(network.pixel_unshuffle), mode="bilinear")
         x = torch.tanh(self.out(x))
         return (x if drawn is None else drawn + 2 * x.float())[:, :, :height, :width]
 
 
 class LowResNet(nn.Module):
-    """A small network at low resolution: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
+    """Small encoder-decoder at low resolution: pictures (B, 3, H, W) in [-1, 1] -> smooth maps (B, N, H, W)."""
 
     channels = 24
 
@@ -110,18 +110,18 @@ class LowResNet(nn.Module):
 
 
 class Generator(nn.Module):
-    """Pictures (B, 3, H, W) in [-1, 1] -> drawings; optionally with eyes enlarged before, and drawn over the result."""
+    """Pictures (B, 3, H, W) in [-1, 1] -> drawings. Optionally enlarges the eyes first, and draws eyes at the end."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.warp = LowResNet(2, FARTHEST) if config.network.enlarge_eyes else None  # each pixel's source, x first
+        self.warp = LowResNet(2, FARTHEST) if config.network.enlarge_eyes else None  # displacement field, x first
         self.gaze = LowResNet(FIELDS) if config.losses.gaze else None
         self.draw = Network(config)
 
     @property
     def receptive_field(self) -> int:
-        """In pixels, of all stages together, rounded up to a multiple of the largest stride."""
+        """Radius in pixels of all stages together, rounded up to a multiple of the largest stride."""
         network, side = self.config.network, min(self.config.data.width, self.config.data.height)
         pixel = network.pixel_unshuffle
         steps = [pixel * 2**i for i in range(network.downsamplings + 1)]  # stride at each size
@@ -151,7 +151,7 @@ class Generator(nn.Module):
         return self.finish(self.draw(pictures), None if self.gaze is None else self.gaze(pictures))
 
     def finish(self, drawn: Tensor, looks: Tensor | None) -> Tensor:
-        """Darkens the lines of a drawing (B, 3, H, W) and draws eyes over it by fields (B, FIELDS, H, W)."""
+        """Darkens the lines of a drawing (B, 3, H, W), and draws eyes with fields (B, FIELDS, H, W) over it."""
         config = self.config
         if config.network.ink:
             drawn = ink(drawn, config.network.ink, min(config.data.width, config.data.height))
@@ -164,7 +164,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         c = channels
-        widths = (3, c, 2 * c, 4 * c)  # kernels of 4 at stride 2: with 3, some pixels have more influence than others
+        widths = (3, c, 2 * c, 4 * c)  # kernel size 4 for stride 2, so that all pixels contribute equally
         self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1)) for a, b in pairwise(widths))
         self.layers.append(spectral_norm(nn.Conv2d(4 * c, 4 * c, 3, 1, 1)))
         self.logits = spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1))
@@ -177,7 +177,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """For lines, and at half the size for shapes. Pictures (B, 3, H, W) -> logits at an eighth, and at a sixteenth."""
+    """Discriminators at full and half resolution. Pictures (B, 3, H, W) -> logits at 1/8 and 1/16 resolution."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

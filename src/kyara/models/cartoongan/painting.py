@@ -1,5 +1,5 @@
-"""Filters that turn photos into cels: even surfaces, few tones, dark lines. On batches (B, 3, H, W) in [-1, 1] of any
-size; lengths are fractions of the shorter side."""
+"""Filters that render photos as cels: smooth surfaces, few tones, dark lines. For batches (B, 3, H, W) in [-1, 1] of
+any size; lengths are fractions of the shorter side."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
-YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))  # rows: luminance, and two of chrominance
-RADIUS, EVEN = 1 / 64, 0.02  # guided filter: radius, and standard deviation below which it smooths
-STROKE, FINE_STROKE = 6 / 256, 2 / 256  # radius of brush strokes, and of fine ones
+YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))  # rows: Y, U, V
+RADIUS, EVEN = 1 / 64, 0.02  # guided filter: radius, and square root of the regularisation
+STROKE, FINE_STROKE = 6 / 256, 2 / 256  # radius of the Kuwahara filter, and with more detail
 TONES, STEEP = 6, 20.0  # number of tones, and the steepness of the steps between them
-DEPTH, NEARBY = 1.0, 20 / 256  # gain of the local contrast in fine parts, and its radius
-LINE, WIDER = 1.2 / 256, 1.6  # standard deviation of the difference of Gaussians, and the ratio of the wider one to it
-FAINT, HARD, BLACK = 0.015, 100.0, 0.1  # minimum contrast of a line, slope of its darkness, brightness of full lines
+DEPTH, NEARBY = 1.0, 20 / 256  # gain and radius of local contrast enhancement in detailed regions
+LINE, WIDER = 1.2 / 256, 1.6  # difference of Gaussians: standard deviation, and ratio of the second to the first
+FAINT, HARD, BLACK = 0.015, 100.0, 0.1  # lines: minimum contrast, slope of the threshold, minimum brightness
 
 
 def luminance(pictures: Tensor) -> Tensor:
@@ -28,12 +28,13 @@ def grey(pictures: Tensor) -> Tensor:
 
 
 def colourless(pictures: Tensor) -> Tensor:
-    """The mean of the three channels in all of them: unlike luminance, its gradient is grey."""
+    """Pictures with the mean of the channels in all channels. Unlike for luminance, the gradients of the channels are
+    equal."""
     return pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def means(pictures: Tensor, side: int) -> Tensor:
-    """Means of all squares of `side` pixels, (B, C, H - side + 1, W - side + 1); pooling takes five times as long."""
+    """Mean filter without padding, (B, C, H - side + 1, W - side + 1); five times as fast as pooling."""
     for dim in (2, 3):
         count = pictures.shape[dim] - side + 1
         total = pictures.narrow(dim, 0, count).clone()
@@ -49,8 +50,9 @@ def box(pictures: Tensor, reach: int) -> Tensor:
 
 
 def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
-    """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel its own guide,
-    applied twice; fitted at half the size (He and Sun 2015). Lengths are fractions of `side`, or the shorter side."""
+    """Smooths surfaces and keeps edges: guided filter (He et al. 2010, equations 5 to 8), each channel is its own
+    guide, applied twice, computed at half resolution (He and Sun 2015). Lengths are fractions of `side`, by default the
+    shorter side."""
     size = pictures.shape[2:]
     reach = max(1, round(RADIUS * (side or min(size)) / 2))
     x = (pictures.float() + 1) / 2
@@ -65,8 +67,8 @@ def flatten(pictures: Tensor, side: int | None = None) -> Tensor:
 
 
 def kuwahara(pictures: Tensor, radius: int) -> Tensor:
-    """Kuwahara filter of pictures (B, 3, H, W) in [0, 1], like a square brush (Kuwahara et al. 1976): the mean of the
-    four squares with the pixel at a corner, weighted by a high power of the inverse variance."""
+    """Kuwahara filter of pictures (B, 3, H, W) in [0, 1] (Kuwahara et al. 1976): the means of the four squares with the
+    pixel at a corner, weighted by a high power of the inverse variance."""
     height, width = pictures.shape[2:]
     light = luminance(pictures)
     x = F.pad(torch.cat([pictures, light, light.square()], 1), (radius,) * 4, mode="replicate")
@@ -81,7 +83,7 @@ def kuwahara(pictures: Tensor, radius: int) -> Tensor:
 
 
 def few_tones(pictures: Tensor) -> Tensor:
-    """Quantises the luminance of pictures (B, 3, H, W) in [0, 1] softly to TONES values; the hue stays."""
+    """Soft quantisation of the luminance of pictures (B, 3, H, W) in [0, 1] to TONES values; preserves the hue."""
     light = luminance(pictures)
     step = (light * TONES).floor()
     tone = (step + torch.sigmoid((light * TONES - step - 0.5) * STEEP)) / TONES
@@ -98,8 +100,8 @@ def blur(pictures: Tensor, deviation: float) -> Tensor:
 
 
 def lines(pictures: Tensor, side: int | None = None) -> Tensor:
-    """Brightness (B, 1, H, W) of the lines of pictures (B, 3, H, W) in [0, 1], 1 where there are none: difference of
-    Gaussians, thresholded softly (Winnemöller et al. 2012, equation 6)."""
+    """Brightness (B, 1, H, W) of the lines of pictures (B, 3, H, W) in [0, 1], 1 without lines: difference of Gaussians
+    with a soft threshold (Winnemöller et al. 2012, equation 6)."""
     deviation = max(LINE * (side or min(pictures.shape[2:])), 0.5)
     light = luminance(pictures)
     darker = blur(light, deviation) - blur(light, WIDER * deviation) + FAINT
@@ -107,7 +109,7 @@ def lines(pictures: Tensor, side: int | None = None) -> Tensor:
 
 
 def ink(pictures: Tensor, strength: float, side: int | None = None) -> Tensor:
-    """Pictures (B, 3, H, W) with darker lines; `strength` from 0, unchanged, to 1."""
+    """Darkens the lines of pictures (B, 3, H, W) in [-1, 1]; `strength` from 0 (unchanged) to 1."""
     with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         return x * (1 + strength * (lines(x, side) - 1)) * 2 - 1
@@ -120,7 +122,8 @@ def lines_receptive_field(side: int) -> int:
 
 @torch.no_grad()
 def cel(pictures: Tensor, detail: Tensor | None = None, side: int | None = None) -> Tensor:
-    """Cels: even surfaces in few tones, with dark lines; with more detail where `detail` (B, 1, H, W) is 1."""
+    """Renders pictures as cels: smooth surfaces, few tones, dark lines; with more detail where `detail` (B, 1, H, W) is
+    1."""
     with torch.autocast(pictures.device.type, enabled=False):  # bfloat16 is too coarse for faint lines
         x = (pictures.float() + 1) / 2
         side = side or min(pictures.shape[2:])
@@ -141,5 +144,5 @@ def cel_receptive_field(side: int) -> int:
 
 
 def yuv(pictures: Tensor) -> Tensor:
-    """Luminance and chrominance of pictures (B, 3, H, W) in [-1, 1], brought to [0, 1]: (3, B, H, W)."""
+    """Luminance and chrominance of pictures (B, 3, H, W) in [-1, 1], after scaling to [0, 1]: (3, B, H, W)."""
     return torch.einsum("kc,bchw->kbhw", pictures.new_tensor(YUV), (pictures.float() + 1) / 2)
