@@ -103,6 +103,8 @@ def test_copies_arrive_whole() -> None:
     pictures = torch.randint(0, 256, (64, 96, 96, 3), dtype=torch.uint8)
     waits = [start_copy(move(pictures + i, CUDA)) for i in range(8)]  # all in flight at once
     assert all(torch.equal(wait()[0], pictures + i) for i, wait in enumerate(waits))
+    there = pictures.cuda()
+    assert move(there, CUDA) is there
 
 
 def test_scores_do_not_depend_on_the_batch(tmp_path: Path) -> None:

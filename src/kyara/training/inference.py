@@ -55,8 +55,9 @@ def run_split(run: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on `device`. The copy to a GPU is asynchronous, from pinned memory."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    """A tensor on `device`. A copy from the CPU to a GPU is asynchronous, from pinned memory."""
+    upload = device.type == "cuda" and not tensor.is_cuda
+    return tensor.pin_memory().to(device, non_blocking=True) if upload else tensor.to(device)
 
 
 def start_copy(*tensors: Tensor) -> Callable[[], list[Tensor]]:
