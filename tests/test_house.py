@@ -15,7 +15,7 @@ import kyara
 SOURCE = Path(kyara.__file__).parent
 FLOORS = [
     "__main__", "__init__", "studio", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
-    "preparation", "training", "models", "perception", "nn", "data", "verbs", "files", "weights",
+    "preparation", "training", "models", "perception", "data", "nn", "verbs", "files", "weights",
 ]  # fmt: skip
 """Imports go down this list, never up."""
 

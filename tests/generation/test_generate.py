@@ -319,7 +319,7 @@ def test_the_result(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert result.as_json() | {"best": []} == {
         "out": str(tmp_path / "out"), "model": model, "checkpoint": checkpoint.read(model).hash, "pictures": 3,
         "kept": 1, "truncation": 0.7, "mirror": False, "labels": {}, "confirm": None, "confirmed": None, "tried": None,
-        "like": None, "identical": None, "best": [], "dry_run": False,
+        "like": None, "identical": None, "best": [], "notes": [], "dry_run": False,
     }  # fmt: skip
     assert result.best == read_gallery(result.out)
     assert str(result).startswith(f"{result.out}: 1 of 3 pictures by {model}\nlook at")

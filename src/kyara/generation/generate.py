@@ -48,11 +48,14 @@ class GenerateResult(verbs.Result):
     identical: bool | None = None
     """Whether the picture equals that of --like in every pixel; None without --like, or if --where changes it."""
     best: list[dict[str, str]] = dataclasses.field(default_factory=list)  # The first row of the table
+    notes: tuple[str, ...] = ()  # What --where asks for that the training data do not show, and labels that follow it
     dry_run: bool = False
 
     def __str__(self) -> str:
+        notes = [f"note: {printable(note)}" for note in self.notes]
         if self.dry_run:
-            return f"would generate {counted(self.pictures, 'picture')} with {printable(self.model)} in {self.out}"
+            what = f"{counted(self.pictures, 'picture')} with {printable(self.model)} in {self.out}"
+            return "\n".join([f"would generate {what}", *notes])
         lines = [f"{self.out}: {self.kept:,} of {counted(self.pictures, 'picture')} by {printable(self.model)}"]
         if self.confirm is not None and self.confirmed is not None:
             wanted = ", ".join(f"{name} {value}" for name, value in self.labels.items())
@@ -63,7 +66,7 @@ class GenerateResult(verbs.Result):
             lines.append(f"identical to {self.like}, pixel for pixel")
         elif self.identical is False:
             lines.append(f"not identical to {self.like}: it was edited, or generated on different hardware")
-        return "\n".join([*lines, f"look at {self.out / PAGE}"])
+        return "\n".join([*lines, *notes, f"look at {self.out / PAGE}"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +132,11 @@ def generate(
     sources: list[str | Path] = [plan.model, rank, *([like] if like else []), *([confirm] if confirm else [])]
     out = result_folder(out, f"galleries/generate-{short_name(plan.model)}", TABLE, force=force, sources=sources)
 
-    shots, pipeline, checkpoint = _load(plan, wanted, rank, confirm, device)
+    shots, pipeline, checkpoint, notes = _load(plan, wanted, rank, confirm, device)
     result = GenerateResult(
-        out, plan.model, checkpoint, plan.total, 0, plan.truncation, plan.mirror, wanted, confirm, like=like
-    )
+        out, plan.model, checkpoint, plan.total, 0, plan.truncation, plan.mirror, wanted, confirm, like=like,
+        notes=tuple(notes),
+    )  # fmt: skip
     if dry_run:
         return dataclasses.replace(result, dry_run=True)
     columns = ["seed"] + ["position"] * plan.film + [*pipeline.generator.config.data.attributes]
@@ -191,9 +195,9 @@ def _plan(
 
 def _load(
     plan: Plan, wanted: Mapping[str, str], rank: str, confirm: str | None, device: str
-) -> tuple[Iterable[Shot], Pipeline, str]:
-    """The shots with their labels, the networks, and the checkpoint's hash. Raises ValueError for an option that the
-    networks do not support."""
+) -> tuple[Iterable[Shot], Pipeline, str, list[str]]:
+    """The shots with their labels, the networks, the checkpoint's hash, and notes on the labels. Raises ValueError for
+    an option that the networks do not support."""
     from kyara import models
     from kyara.curation.scoring import load_scorer
     from kyara.files import checkpoint
@@ -206,16 +210,17 @@ def _load(
     fixed = conditioning.find(wanted, models.read_config(plan.model).data.attributes, printable(plan.model))
     shots = plan.shots
     if plan.like is not None:
-        generator, recipe = pipeline.repeated(plan.like, plan.model, wanted, target)
+        generator, recipe, notes = pipeline.repeated(plan.like, plan.model, wanted, target)
         shots = [recipe.shot]
     else:
         generator = pipeline.load_generator(plan.model, target)
+        notes = generator.label_table.doubts(fixed)
         if generator.config.data.attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)
     judge = load_judge(confirm, wanted, target) if confirm is not None else None
     scorer = None if rank == "none" or plan.film else load_scorer(rank, target)
     networks = pipeline.Pipeline(generator, plan.truncation, plan.mirror, scorer, judge)
-    return shots, networks, checkpoint.read(plan.model).hash
+    return shots, networks, checkpoint.read(plan.model).hash, notes
 
 
 def _fill(

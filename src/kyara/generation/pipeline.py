@@ -61,21 +61,21 @@ class Pipeline:
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
-    """Adds labels to the shots: those in `fixed`, and the others sampled by seed from the joint distribution of the
+    """Adds labels to the shots: those in `fixed`, and the others sampled by seed from their distribution in the
     training data. All shots of a film have the labels of its first seed, to avoid flicker."""
-    attributes, counts = generator.config.data.attributes, generator.config.data.label_counts
     names: dict[str, str] | None = None
     for shot in shots:
         if names is None or not film:
-            seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
-            drawn = conditioning.draw(attributes, counts, fixed, seed)
-            names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
+            names = _named(generator.label_table.draw(fixed, _seed(shot)), generator)
         yield {**shot, "labels": names}
 
 
-def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device) -> tuple[Generator, Recipe]:
-    """The generator for a recipe, and the recipe with the labels in `wanted` changed and all others kept. Raises
-    ValueError if the generator cannot reproduce the picture."""
+def repeated(
+    recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device
+) -> tuple[Generator, Recipe, list[str]]:
+    """The generator for a recipe, and the recipe with the labels in `wanted` changed and all others kept, with a
+    sentence for each other label that had to change (see `LabelTable.change`). Raises ValueError if the generator
+    cannot reproduce the picture."""
     generator = load_generator(model, device)
     if recipe.blend is not None:
         parent = load_styled(recipe.find_parent(), device)
@@ -85,14 +85,44 @@ def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torc
     attributes = generator.config.data.attributes
     fixed = conditioning.find(wanted, attributes, printable(model))
     if "latent" not in recipe.shot:
-        conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
-        return generator, recipe.with_labels({name: attributes[name][label] for name, label in fixed.items()})
+        labels = conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
+        return generator, *_relabelled(recipe, generator, labels, fixed)
     if not isinstance(generator, StyledGenerator):
         raise ValueError(f"--like {recipe.source}: its recipe contains styles, but {printable(model)} has none")
     try:
         ws = unpack(recipe.shot["latent"], generator)[None]
     except ValueError as error:
         raise ValueError(f"--like {recipe.source}: {error}") from error
-    if not wanted:
-        return generator, recipe
-    return generator, dataclasses.replace(recipe, shot={"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}})
+    if wanted:
+        shot = {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
+        recipe = dataclasses.replace(recipe, shot=shot)
+    return generator, recipe, []
+
+
+def _relabelled(
+    recipe: Recipe, generator: Generator, labels: Mapping[str, int], fixed: Mapping[str, int]
+) -> tuple[Recipe, list[str]]:
+    """The recipe of a picture with `labels`, with those in `fixed` changed, and what else changed by that."""
+    table = generator.label_table
+    before = {name: labels.get(name, conditioning.UNKNOWN) for name in table.names}
+    after = table.change(before, fixed, _seed(recipe.shot)) if fixed else before
+    named, were, are = _named(after, generator), table.excluded(before), table.excluded(after)
+    changed = [name for name in table.names if name not in fixed and before[name] != after[name]]
+    notes = [
+        f"{name} is now unknown: it is never known where {are[name]} in the training data"
+        if name in are
+        else f"{name}={named[name]} was chosen by the seed: {name} was unknown because of {were[name]}"
+        for name in changed
+    ]
+    return dataclasses.replace(recipe, shot={**recipe.shot, "labels": named}), notes + table.hidden(after, fixed)
+
+
+def _named(labels: Mapping[str, int], generator: Generator) -> dict[str, str]:
+    """Labels as attribute -> value, without those that are unknown."""
+    attributes = generator.config.data.attributes
+    return {name: attributes[name][label] for name, label in labels.items() if label != conditioning.UNKNOWN}
+
+
+def _seed(shot: Shot) -> int:
+    """The seed that draws the labels of a shot."""
+    return int(shot["seed"] if "seed" in shot else shot["seeds"][0])

@@ -48,10 +48,6 @@ class Recipe:
         assert self.blend is not None
         return self._check(self.blend.parent, self.blend.checkpoint, given=False)
 
-    def with_labels(self, labels: Mapping[str, str]) -> Recipe:
-        """The same recipe with these labels changed, and all others kept."""
-        return dataclasses.replace(self, shot={**self.shot, "labels": {**self.shot["labels"], **labels}})
-
     def _check(self, name: str, wanted: str, *, given: bool) -> str:
         from kyara.files import checkpoint  # imports torch
 

@@ -60,9 +60,23 @@ def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int])
 
 def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
     """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
-    network, size = _cached_backbone("builtin:tagger", reals.device), (96, 96)  # the size that it was trained at
-    a, b = (torch.cat([stage_means(network, x, size) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals))
-    return frechet(a, b)
+    return frechet(_builtin_means(fakes), _builtin_means(reals))
+
+
+def nearest_ratio(fakes: Tensor, reals: Tensor) -> float:
+    """How far pictures (N, 3, H, W) in [-1, 1] are from the nearest of the real ones (M, 3, H, W) or of their mirror
+    images, as a share of how far that one is from its own nearest neighbour: the median, in the features of
+    `builtin:tagger`. About 1 for new pictures, 0 for copies (after Alaa et al. 2022)."""
+    made, real = _builtin_means(fakes), torch.stack([_builtin_means(reals), _builtin_means(reals.flip(3))])  # (2, M, F)
+    between = torch.cdist(real[0], real).amin(0).fill_diagonal_(float("inf"))  # (M, M)
+    distance, index = torch.cdist(made, real).amin(0).min(1)  # (N,)
+    return float((distance / between.amin(1)[index].clamp_min(1e-6)).median())
+
+
+def _builtin_means(pictures: Tensor) -> Tensor:
+    """Features (N, F) of pictures (N, 3, H, W) in [-1, 1]."""
+    network, size = _cached_backbone("builtin:tagger", pictures.device), (96, 96)  # the size that it was trained at
+    return torch.cat([stage_means(network, part, size) for part in pictures.clamp(-1, 1).split(64)])
 
 
 _cached_backbone = functools.cache(load_backbone)
@@ -72,7 +86,8 @@ _cached_backbone = functools.cache(load_backbone)
 def load_features(name: str, device: torch.device) -> Features:
     """`builtin`, or `vgg16:PATH`, for pictures from 16 x 16 pixels on; loaded once."""
     path = vgg16_path(name, "features=")
-    with torch.inference_mode(False):  # training needs no inference tensors
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return BuiltIn(device) if path is None else VGG16(read_weights(path)).to(device)
 
 
