@@ -1,7 +1,7 @@
 """The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
-Pictures are processed one by one. Only a hash, a tiny thumbnail and the row of the report of each are kept in memory, so
-memory use does not depend on the size of the pictures, and hardly on their number."""
+Pictures are processed one by one. Only a hash, a tiny thumbnail and the entry in the report of each are kept in memory,
+so memory use does not depend on the size of the pictures, and hardly on their number."""
 
 from __future__ import annotations
 
