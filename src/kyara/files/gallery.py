@@ -226,10 +226,10 @@ def _aspect(png: Path) -> float:
     return float(width / height)
 
 
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """A copy of the picture (H, W, 3) uint8, its longer side at most `THUMBNAIL`."""
+def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """A copy of the picture (H, W, 3) uint8, its longer side at most `side`."""
     height, width = picture.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
+    scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale))).copy()
 
 

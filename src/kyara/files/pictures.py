@@ -184,6 +184,11 @@ def encode_webp(picture: np.ndarray) -> bytes:
     return _encode(picture, "WEBP", lossless=True, quality=20, method=2)
 
 
+def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Encodes a picture (H, W, 3) uint8 as JPEG with a `quality` from 0 to 100 and colours at full resolution."""
+    return _encode(picture, "JPEG", quality=quality, subsampling=0)
+
+
 def _encode(picture: np.ndarray, encoding: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     _image(picture).save(buffer, encoding, **options)
