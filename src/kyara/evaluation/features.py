@@ -137,8 +137,10 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
 
 
 def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
-    from transformers import Dinov2Model
-
+    try:
+        from transformers import Dinov2Model
+    except ImportError as error:
+        raise ValueError(f"--features {name}: needs transformers; {install_hint('eval')}") from error
     where, _, pin = rest.partition("#")
     local = where and not where.startswith("hf-hub:")
     path = Path(where) if local else hub.download(where[7:] or DINOV2, checkpoint.FILES)
