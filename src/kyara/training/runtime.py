@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32", "bf16"]
 
@@ -57,6 +59,8 @@ def count_processes(devices: int) -> tuple[int, int]:
 def make_fabric(device: torch.device, *, devices: int = 1, machines: int = 1, precision: Precision = "32") -> Fabric:
     """Fabric on `device`, or on several devices of its type, on each of several machines. Raises ValueError if
     there are too few."""
+    from lightning_fabric import Fabric  # imports much that only training needs
+
     if device.index is not None and devices > 1:
         raise ValueError(f"--devices {devices}: --device {device} is one device; use --device {device.type}")
     if device.type == "cuda" and devices > torch.cuda.device_count():
