@@ -114,7 +114,7 @@ def test_the_result_says_what_was_done(faces: Path, tmp_path: Path, capsys: pyte
 
 def test_fabric_uses_the_device_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr("kyara.training.runtime.Fabric", lambda **options: given.append(options))
+    monkeypatch.setattr("lightning_fabric.Fabric", lambda **options: given.append(options))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     make_fabric(torch.device("cuda:1"))
     make_fabric(torch.device("cuda"), devices=4)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,13 @@ from kyara.files import formats
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.pictures import SUFFIXES, decode, resize
+from kyara.files.workers import processors, thread_map
 
+AHEAD = 4  # Number of pictures that are read in advance: they may be large
 HOLE = 128  # Minimum grey level of a hole in a mask
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture to translate."""
 
@@ -28,7 +30,7 @@ class Picture:
     hole: np.ndarray | None = None  # (H, W) bool
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Entry:
     """A picture that has not been read yet."""
 
@@ -38,8 +40,8 @@ class _Entry:
 
 
 class Pictures:
-    """The pictures of `sources`, read one at a time. Iteration skips unusable ones and appends (source, reason) to
-    `left_out`."""
+    """The pictures of `sources`, read by threads, at most `AHEAD` in advance. Iteration skips unusable ones and appends
+    (source, reason) to `left_out`."""
 
     def __init__(self, sources: Sequence[Path], mask: Path | None, side: int | None) -> None:
         """`side` is the length of the shorter side, in pixels. Raises ValueError if a source cannot be opened, or if
@@ -62,16 +64,16 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Picture]:
         taken = {"sheet"}  # sheet.png is reserved for the contact sheet
-        for entry in self._entries:
-            try:
-                pixels = entry.read()
-                picture = self._picture(_free(entry.stem, taken), entry, pixels)
-            except (PictureError, ValueError) as error:
-                self.left_out.append((entry.source, str(error)))
-                continue
-            yield picture
+        for entry, picture in thread_map(self._picture, self._entries, min(AHEAD, processors()), AHEAD):
+            if isinstance(picture, PictureError | ValueError):
+                self.left_out.append((entry.source, str(picture)))
+            elif isinstance(picture, Exception):
+                raise picture
+            else:
+                yield dataclasses.replace(picture, name=_free(entry.stem, taken))
 
-    def _picture(self, name: str, entry: _Entry, pixels: np.ndarray) -> Picture:
+    def _picture(self, entry: _Entry) -> Picture:
+        pixels = entry.read()
         mask, hole = self._mask_of(entry), None
         if mask is not None:
             marked = decode(mask)
@@ -85,7 +87,7 @@ class Pictures:
             if hole is not None:
                 levels = resize(np.repeat(hole[..., None], 3, 2).astype(np.uint8) * 255, width, height)
                 hole = levels[..., 0] >= HOLE
-        return Picture(name, entry.source, pixels, hole)
+        return Picture(entry.stem, entry.source, pixels, hole)
 
     def _mask_of(self, entry: _Entry) -> Path | None:
         if self._masks is None:

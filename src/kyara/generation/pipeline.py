@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.curation.scoring import Scorer, score_pictures
+from kyara.curation.scoring import Scorer, fitted, score
 from kyara.files.names import printable
-from kyara.files.pictures import quantise
+from kyara.files.pictures import quantise, to_float
+from kyara.files.workers import lookahead
 from kyara.generation.confirm import Judge
 from kyara.generation.recipe import Recipe
-from kyara.generation.sampler import load_generator, sample, shot_labels, shot_latents, synthesise
+from kyara.generation.sampler import (
+    batch_size,
+    computed,
+    load_generator,
+    sample,
+    shot_labels,
+    shot_latents,
+    synthesise,
+)
 from kyara.generation.shots import Shot, batched
 from kyara.generation.styles import blend, load_styled, pack, relabel, unpack
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
+from kyara.training.inference import batches_ahead, start_copy
+
+IN_MEMORY = 16  # Pictures in memory at a time on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +54,39 @@ class Pipeline:
     mirror: bool
     scorer: Scorer | None = None
     judge: Judge | None = None
+    recorded: int | None = None  # The batch size in the recipe of --like, if the picture was made on such a device
 
-    def run(self, shots: Iterable[Shot], batch: int) -> Iterator[Made]:
-        """Yields the pictures of shots in order, with `batch` of them in memory at a time."""
-        for group in batched(shots, batch):
-            pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
-            scores = score_pictures(pictures, self.scorer) if self.scorer else repeat(None, len(group))
-            confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
-            yield from map(Made, group, pictures.cpu().numpy(), scores, confirmed)
+    @property
+    def device(self) -> torch.device:
+        return next(self.generator.parameters()).device
+
+    @property
+    def at_once(self) -> int:
+        """The number of pictures that the generator computes at once."""
+        return self.recorded or batch_size(self.generator)
+
+    def about(self) -> dict[str, Any]:
+        """What the last bits of the pictures depend on, for their recipes."""
+        return computed(self.device, self.at_once)
+
+    def run(self, shots: Iterable[Shot], batch: int | None = None) -> Iterator[Made]:
+        """Yields the pictures of shots in order, with `batch` of them in memory at a time, on a GPU twice as many."""
+        batch = batch or max(self.at_once, IN_MEMORY)
+        for finish in lookahead(map(self._start, batched(shots, batch)), batches_ahead(self.device)):
+            yield from finish()
+
+    def _start(self, group: list[Shot]) -> Callable[[], Iterator[Made]]:
+        """Starts to compute the pictures of shots. The returned function waits for them."""
+        pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
+        scores = [score(to_float(fitted(pictures, self.scorer)), self.scorer)] if self.scorer else []
+        confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
+        wait = start_copy(pictures, *scores)
+
+        def finish() -> Iterator[Made]:
+            made, *scored = wait()
+            return map(Made, group, made.numpy(), scored[0].tolist() if scored else repeat(None), confirmed)
+
+        return finish
 
     def pictures(self, shots: list[Shot]) -> Tensor:
         """Pictures (B, 3, H, W) of shots, which must all have the same keys."""
@@ -57,7 +95,7 @@ class Pipeline:
             return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
         z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
         labels = shot_labels(shots, generator.config.data.attributes)
-        return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror)
+        return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror, batch=self.at_once)
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:

@@ -139,16 +139,16 @@ class Batch:
 
     def __getitem__(self, part: slice) -> Batch:
         """A slice of the batch."""
-        return self._map(lambda tensor: tensor[part], log={})
+        return self.map(lambda tensor: tensor[part], log={})
 
     def tensors(self) -> list[Tensor]:
         """Every tensor, always in the same order."""
         found: list[Tensor] = []
-        self._map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
         return found
 
     def clone(self) -> Batch:
-        return self._map(torch.clone)
+        return self.map(torch.clone)
 
     def to(self, device: torch.device) -> Batch:
         """Copies the batch to a device, and converts uint8 pictures to floats in [-1, 1] there."""
@@ -157,9 +157,10 @@ class Batch:
             tensor = tensor.to(device, non_blocking=True)
             return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
 
-        return self._map(move)
+        return self.map(move)
 
-    def _map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+        """The same with every tensor replaced by the result of `function`, and `others`."""
         names = ("real", "points", "mirrored", "photos")
         others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
         labels = {name: function(label) for name, label in self.labels.items()}
@@ -246,7 +247,10 @@ class StyledGenerator(Generator):
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
-        labels = {name: label.to(device) for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()}
+        labels = {
+            name: label.to(device, non_blocking=True)
+            for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()
+        }
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)

@@ -16,6 +16,7 @@ HASH_BITS = 10
 """Maximum Hamming distance of the 64-bit hashes: recompressed and resized copies have 2, brightened ones up to 8."""
 THUMBNAIL_DISTANCE = 0.11
 """Maximum distance: copies are below 0.1; other drawings of one character, shifted by 1-2 pixels, start at 0.12."""
+CANDIDATES = 8  # Number of pictures, those with the most similar hashes, among which `Seen.nearest` searches
 TONE_WEIGHT = 0.05
 """Weight of differences explained by a tone curve: small, but with 0 all uniform pictures would be duplicates."""
 
@@ -97,6 +98,22 @@ class Seen:
         distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
         best = int(distances.argmin())
         return ("near duplicate", self.indices[close[best]]) if distances[best] < THUMBNAIL_DISTANCE else None
+
+    def nearest(self, seen: Impression) -> tuple[int, float] | None:
+        """(index, `thumbnail_distance`) of the most similar picture; None if there is no other."""
+        n = len(self.indices)
+        if not n:
+            return None
+        bits = _bits(self.hashes[:n] ^ np.uint64(seen.hash))
+        close = np.argpartition(bits, CANDIDATES)[:CANDIDATES] if n > CANDIDATES else np.arange(n)
+        distances = thumbnail_distance(np.broadcast_to(seen.thumbnail, (len(close), 16, 16, 3)), self.thumbnails[close])
+        best = int(distances.argmin())
+        return self.indices[close[best]], float(distances[best])
+
+    def distance(self, seen: Impression, index: int) -> float:
+        """`thumbnail_distance` to the picture of that index."""
+        kept = self.thumbnails[self.indices.index(index)]
+        return float(thumbnail_distance(seen.thumbnail[None], kept[None])[0])
 
     def add(self, seen: Impression, index: int) -> None:
         self.exact[seen.digest] = index

@@ -28,7 +28,7 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
         return True
 
     # Load the training data, and the fixed batch for samples and scores.
-    recorder.begin(batches.fixed(), total, show_reals=batches.measured is not None)
+    recorder.begin(batches.fixed, total, show_reals=batches.measured is not None)
     stream = batches.stream(options, fabric, trainer.nimg)
     if (total - trainer.nimg) / options.batch >= estimate.WORTH:
         first = next(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,16 +43,17 @@ class Recorder:
         if run.resume:
             self.restore()
 
-    def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
-        """Opens the logs. `measured` is the batch for evaluation, `total` the number of pictures to train on."""
-        self.measured = measured.to(self.trainer.device)
-        on_rank_zero(self.fabric, lambda: self._begin(show_reals))
+    def begin(self, measured: Callable[[], Batch], total: float, *, show_reals: bool) -> None:
+        """Opens the logs. `measured` makes the batch for evaluation, on rank 0; `total` is the number of pictures to
+        train on."""
+        on_rank_zero(self.fabric, lambda: self._begin(measured(), show_reals))
         hidden = None if self.fabric.is_global_zero else True  # None: hidden if stderr is not a terminal
         nimg = self._clock_nimg = self.trainer.nimg
         self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
         self._clock = time.perf_counter()
 
-    def _begin(self, show_reals: bool) -> None:
+    def _begin(self, measured: Batch, show_reals: bool) -> None:
+        self.measured = measured.to(self.trainer.device)
         self.log = Log(self.run.folder, self.trainer.nimg)
         if show_reals and not self.trainer.nimg:
             self.run.sheet("reals.png", self.measured.real[:SHEET])

@@ -111,10 +111,10 @@ def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
     settings = json.loads(json.dumps(dict(settings)))
     try:
         there = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-        was, now = (flat({key: one[key] for key in SETTINGS if key in one}) for one in (there, settings))
+        was, now = (identity({key: one[key] for key in SETTINGS if key in one}) for one in (there, settings))
     except (OSError, ValueError, TypeError) as error:
         return f"its {CONFIG} cannot be read: {error}"
-    changed = [key for key in {**was, **now} if key not in NAMES and was.get(key) != now.get(key)]
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return ", ".join(f"{key} was {_shortened(was.get(key))}, now {_shortened(now.get(key))}" for key in changed)
 
 
@@ -122,6 +122,11 @@ def _shortened(value: Any) -> str:
     """A setting for a message: label_counts may have thousands of rows."""
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, flattened, that must not change during a run."""
+    return {key: value for key, value in flat(settings).items() if key not in NAMES}
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

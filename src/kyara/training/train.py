@@ -134,11 +134,11 @@ def train(
     if tuning != Tuning() and init is None:
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: need --init CHECKPOINT")
 
-    from kyara.training import distributed, loop, run, runtime, settings, small_sets, transfer
+    from kyara.training import distributed, loop, peers, run, runtime, settings, small_sets, transfer
     from kyara.training.batches import Batches
     from kyara.training.trainer import Options, Trainer, split_batch
 
-    target = runtime.pick_device(device)
+    target, (devices, machines) = runtime.pick_device(device), runtime.count_processes(devices)
     if compile:
         runtime.check_compiler(target)
     data, photos = settings.choose_data(model, data, photos, drawings, of)
@@ -155,7 +155,8 @@ def train(
     chosen, few = small_sets.choose(given, model, config, init, pictures)
     tuning, config = small_sets.applied(chosen, tuning, config)
     options = Options(
-        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices), seed, mirror,
+        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines),
+        seed, mirror,
         augment=chosen.augment or "ada",
         augment_colour=settings.pick_augment_colour(chosen.augment_colour, chosen.augment or "ada", model, config),
         augment_target=TARGET if augment_target is None else augment_target,
@@ -163,7 +164,7 @@ def train(
     )  # fmt: skip
     about = settings.describe_run(dataset, photo_set, options, init, tuning) | few
     all_settings = {"model": model, "config": dataclasses.asdict(config), **about}
-    fabric = runtime.make_fabric(target, devices=devices, precision=options.precision)
+    fabric = runtime.make_fabric(target, devices=devices, machines=machines, precision=options.precision)
     folder = Path()
     if distributed.is_rank_zero():
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", all_settings)
@@ -171,7 +172,8 @@ def train(
         return TrainResult(folder, all_settings, True)
 
     fabric.launch()
-    with distributed.report_once(fabric):
+    with peers.watched(fabric):
+        distributed.require_same(fabric, run.identity(all_settings))
         folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
         if dataset is not None and fabric.is_global_zero:
             small_sets.report(model, pictures, init, few)
