@@ -29,7 +29,7 @@ from PIL import Image
 from kyara import generate, models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import center_crop, decode, encode_png, sheet, to_float
-from kyara.generation.tiles import translate_picture
+from kyara.generation.tiles import translate_pictures
 from kyara.models.base import Batch
 from kyara.models.cartoongan import model as cartoongan
 from kyara.training.settings import configure
@@ -115,14 +115,16 @@ def measure(
         )  # fmt: skip
         seconds = (time.process_time() - began) / kimg
         network: Any = models.load(sorted((folder / "snapshots").iterdir())[-1]).requires_grad_(False)
-        made = [translate_picture(network.translate, picture, network) for picture in given]
+        made = [translate_pictures(network.translate, picture[None], network)[0] for picture in given]
         rows[name] = {
             **unweighted_losses(network, given, real),
             **resemblance(given, made, points),
             **{f"Fréchet, {kind}": value for kind, value in distances(embed(made), wanted).items()},
             "seconds": seconds,
         }
-        picture = sheet([translate_picture(network.translate, one, network) for one in shown], columns=COLUMNS)
+        picture = sheet(
+            [translate_pictures(network.translate, one[None], network)[0] for one in shown], columns=COLUMNS
+        )
         (folder / "shown.png").write_bytes(encode_png(picture))
         results.write_text(json.dumps(rows, indent=2))
     (out / "index.html").write_text(page(rows, out, shown), encoding="utf-8")

@@ -36,7 +36,7 @@ from kyara import models
 from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import to_float
-from kyara.generation.tiles import translate_picture
+from kyara.generation.tiles import translate_pictures
 from kyara.models.base import Translator
 from kyara.perception.vgg16 import VGG16
 
@@ -66,7 +66,7 @@ def translator(name: str) -> Callable[[np.ndarray], np.ndarray]:
     network = models.load(name).requires_grad_(False)
     if not isinstance(network, Translator):
         raise ValueError(f"{name}: not a translator")
-    return lambda picture: translate_picture(network.translate, picture, network)
+    return lambda picture: translate_pictures(network.translate, picture[None], network)[0]
 
 
 def measure(

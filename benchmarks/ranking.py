@@ -19,12 +19,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from common import interleaved, machine, peak_in_fork, pick_clock, ratio, run
 from PIL import Image, ImageDraw
-from transformers import ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
+from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
 from kyara.curation.scoring import load_scorer, score_all
 from kyara.curation.sources import open_pictures
@@ -83,9 +84,16 @@ def by_pipeline(model: str, batch: int) -> Ranker:
     width, height = recogniser.config.data.width, recogniser.config.data.height
     if width != height:
         raise ValueError(f"--model {model}: its input is {width} x {height} pixels; the pipeline's is a square")
-    average = recogniser.get_submodule("net_ema")
-    network = ConvNextForImageClassification(average.config).eval()
-    network.load_state_dict(average.state_dict())
+    numbers: Any = recogniser.config
+    config = ConvNextConfig(
+        patch_size=numbers.network.patch_size,
+        num_stages=len(numbers.network.depths),
+        depths=list(numbers.network.depths),
+        hidden_sizes=list(numbers.network.widths),
+        layer_scale_init_value=float(numbers.network.layer_scale),
+    )
+    network = ConvNextForImageClassification(config).eval()
+    network.load_state_dict(recogniser.get_submodule("net_ema").state_dict())
     processor = ConvNextImageProcessor(
         size={"shortest_edge": height}, crop_pct=1.0, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )

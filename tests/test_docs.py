@@ -28,7 +28,7 @@ MANUAL = [README, DOCS / "README.md", *GUIDE, *REFERENCE]
 CARDS = sorted((ROOT / "src/kyara/weights").glob("*/README.md"))
 WORDS = 1200
 """A longer page of the manual is two pages."""
-FOREIGN = {"--index-url", "--logdir"}
+FOREIGN = {"--index-url", "--logdir", "--nnodes", "--nproc_per_node", "--node_rank", "--master_addr", "--master_port"}
 """Options of other programs that the manual names."""
 
 OPTION = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")

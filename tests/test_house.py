@@ -15,7 +15,7 @@ import kyara
 SOURCE = Path(kyara.__file__).parent
 FLOORS = [
     "__main__", "__init__", "studio", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
-    "preparation", "training", "models", "perception", "nn", "data", "verbs", "files", "weights",
+    "preparation", "training", "models", "perception", "data", "nn", "verbs", "files", "weights",
 ]  # fmt: skip
 """Imports go down this list, never up."""
 
@@ -123,3 +123,16 @@ def test_a_mistake_is_told_in_a_line() -> None:
     assert shown.returncode == 1
     assert "/nowhere" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_ranking_imports_nothing_that_only_training_needs() -> None:
+    script = """
+import sys
+import torch
+from kyara.generation import pipeline
+from kyara.curation.scoring import load_scorer
+load_scorer("builtin:distortion", torch.device("cpu"))
+heavy = {"lightning_fabric", "transformers", "torch._dynamo", "tensorboard"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -6,6 +6,7 @@ import functools
 import inspect
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +49,8 @@ def run(verb: str, arguments: list[str]) -> None:
         function = getattr(kyara, "import_" if verb == "import" else verb)
         result, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments)
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"kyara {verb}: {error}")
+        one_of_several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["LOCAL_RANK"] != "0"
+        sys.exit(1 if one_of_several else f"kyara {verb}: {error}")  # torchrun: one speaks on each machine
     except KeyboardInterrupt:
         sys.exit(130)
     print(json.dumps(result.as_json()) if as_json else result)

@@ -93,3 +93,12 @@ def test_opencv_finds_the_same() -> None:
         blurred = cv2.GaussianBlur(picture, (5, 5), 0, borderType=cv2.BORDER_REFLECT_101)
         expected = np.where(near[..., None], blurred, picture)
         assert np.abs((ours.permute(1, 2, 0).numpy() + 1) * 127.5 - expected).max() < 0.51  # they round
+
+
+def test_a_gpu_finds_the_same_edges() -> None:
+    """It follows weak edges for a fixed number of steps, on its own device."""
+    grey = edges.grey_levels(to_float(pictures()))
+    weak, strong = edges.canny(grey, 20, 20), edges.canny(grey, 400, 400)
+    found = edges._grown(strong & weak, weak, edges.STEPS)
+    assert torch.equal(found, edges._connected(strong & weak, weak)) and found.sum() > (strong & weak).sum()
+    assert edges.smooth_edges(torch.empty(2, 3, 16, 24, device="meta")).shape == (2, 3, 16, 24)

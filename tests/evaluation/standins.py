@@ -22,6 +22,7 @@ class Tone:
 
     attributes: Mapping[str, tuple[str, ...]] = {"tone": ("dark", "bright")}
     size = (16, 16)
+    device = torch.device("cpu")
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         return center_crop(picture, *self.size)

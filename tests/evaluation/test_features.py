@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,7 @@ def test_penultimate_features_of_a_recogniser(recogniser: str) -> None:
     found = extractor(fitted(3, 32))
     network: Any = models.load(recogniser)
     logits = network.net_ema.classifier(torch.from_numpy(found))
-    expected = network.net_ema(pictures.to_float(fitted(3, 32))).logits
+    expected = network.net_ema(pictures.to_float(fitted(3, 32)))
     torch.testing.assert_close(logits, expected)
     assert extractor.resizer((64, 64)) == "64x64 -> 32x32, cropped, Lanczos"
     assert extractor.resizer((32, 32)) == "32x32, cropped, Lanczos"
@@ -78,6 +79,12 @@ def test_vgg16_brings_lpips_along(vgg16: Any, tmp_path: Path, monkeypatch: pytes
     assert small.shape == (2, 1024) and extractor.distance is not None
     a = pictures.to_float(fitted(2, 16))
     assert extractor.distance(a, a).tolist() == [0, 0]
+
+
+def test_dinov2_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match=r"needs transformers; .*\[eval\]"):
+        load_extractor("dinov2", CPU)
 
 
 def test_dinov2_from_a_folder(tmp_path: Path) -> None:

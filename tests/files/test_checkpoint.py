@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kyara.files import checkpoint, hub
-from kyara.files.checkpoint import read, write
+from kyara.files.checkpoint import config_text, read, write
 from kyara.files.errors import CheckpointError
 
 
@@ -30,6 +30,13 @@ def test_round_trip(tmp_path: Path) -> None:
     write(half, model="x", config={}, weights={"a": torch.ones(3).half()}, card="", about={})
     assert read(half).weights()["a"].dtype == torch.float32
     assert read(half).hash != found.hash
+
+
+def test_rows_of_numbers_are_lines() -> None:
+    content = {"rows": [[0, -1, 12], [1, 2, 3]], "betas": (0.0, 1e-05), "names": ["a", "1"], "none": [], "t": "[\n1]"}
+    text = config_text(content)
+    assert json.loads(text) == json.loads(json.dumps(content))
+    assert "\n    [0, -1, 12],\n    [1, 2, 3]\n" in text and '"betas": [0.0, 1e-05],\n' in text
 
 
 def test_builtin_checkpoints_are_small_and_honest() -> None:

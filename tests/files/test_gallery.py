@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import pytest
 
 from kyara.files import gallery
 from kyara.files.errors import GalleryError
-from kyara.files.gallery import ON_PAGE, ON_SHEET, SPARE, GalleryWriter, best_first, read_gallery, thumbnail
+from kyara.files.gallery import (
+    ON_PAGE,
+    ON_SHEET,
+    SPARE,
+    WAITING,
+    GalleryWriter,
+    best_first,
+    read_gallery,
+    thumbnail,
+)  # fmt: skip
 from kyara.files.gallery_page import page
 from kyara.files.names import counted, printable, short_name, slug
 from kyara.files.pictures import decode, encode_png, read_recipe, sheet
@@ -213,6 +223,43 @@ def test_the_page_plays_films() -> None:
     assert "img-src 'self' file:; media-src 'self' file:" in html
     assert '<img src="interpolation.webp"' in html and "<p>1 picture</p>" in html
     assert "media-src" not in page("pictures", [{"file_name": "a.png"}], 1, films=["interpolation.webp"])
+
+
+def test_threads_write_and_the_rows_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "processors", lambda: 3)
+    encode, slow, encoders = gallery.encode_png, threading.Event(), set()
+
+    def watched(picture: np.ndarray, recipe: dict[str, int]) -> bytes:
+        encoders.add(threading.get_ident())
+        if recipe["seed"] == 0:
+            slow.wait(10)  # the first picture is the last to be encoded
+        return encode(picture, recipe)
+
+    monkeypatch.setattr(gallery, "encode_png", watched)
+    with GalleryWriter(tmp_path / "g", ["seed"]) as made:
+        for seed in range(3 * WAITING):
+            made.add(f"{seed}.png", np.full((4, 4, 3), seed, np.uint8), {"seed": seed}, seed=seed)
+        assert not read_gallery(tmp_path / "g") and len(made) == 3 * WAITING  # no row before its file
+        slow.set()
+        for seed in range(3 * WAITING, 99):
+            made.add(f"{seed}.png", np.full((4, 4, 3), seed, np.uint8), {"seed": seed}, seed=seed)
+            assert len(made._waiting) <= 3 * WAITING and len(made) == seed + 1
+        made.flush()
+        assert [row["seed"] for row in read_gallery(tmp_path / "g")] == [str(seed) for seed in range(99)]
+    assert all(decode(tmp_path / "g" / f"{seed}.png")[0, 0, 0] == seed for seed in range(99))
+    assert threading.get_ident() not in encoders
+
+
+@pytest.mark.parametrize("last", ["flush", "finish", "leave"])
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, last: str) -> None:
+    with pytest.raises(OSError, match=r"missing/a\.png: cannot be written"), GalleryWriter(tmp_path / "g", []) as made:
+        made.add("first.png", PNG)
+        made.add("missing/a.png", np.zeros((4, 4, 3), np.uint8))
+        if last == "flush":
+            made.flush()
+        if last == "finish":
+            made.finish(command="")
+    assert read_gallery(tmp_path / "g") == [{"file_name": "first.png"}]
 
 
 def test_the_order_of_a_gallery() -> None:

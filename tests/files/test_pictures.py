@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import drawn_picture
 from PIL import Image, ImageCms
 
 from kyara.files import colour, formats, pictures
 from kyara.files.errors import PictureError
-from kyara.files.pictures import decode
+from kyara.files.pictures import decode, encode_png
 
 RANDOM = np.random.RandomState(0).randint(0, 256, (20, 30, 3), dtype=np.uint8)  # H 20, W 30
 
@@ -345,6 +346,17 @@ def test_what_is_transparent_stays_so() -> None:
     assert (opaque[:, :, 3] == 255).all() and np.array_equal(opaque[:, :, :3], rgba[:, :, :3])
     with pytest.raises(pictures.PictureError, match="picture: empty"):
         pictures.decode_rgba(b"")
+
+
+def test_png_files_are_not_much_larger_than_those_of_zlib() -> None:
+    made, smallest = 0, 0
+    for seed in range(4):
+        picture = np.array(Image.fromarray(drawn_picture(seed)).resize((96, 96), Image.Resampling.BICUBIC))
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        made, smallest = made + len(encode_png(picture)), smallest + len(buffer.getvalue())
+        assert np.array_equal(decode(encode_png(picture)), picture)
+    assert made < 1.3 * smallest  # the worst case: flat colours and shapes that repeat
 
 
 # Colour profiles

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from kyara.files import pictures
+from kyara.files import pictures, stream
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import DatasetError
-from kyara.files.stream import Stream, StreamBatch
+from kyara.files.stream import Sharing, Stream, StreamBatch
 
 
 def png() -> bytes:
@@ -133,3 +136,80 @@ def test_points_are_mirrored_with_the_picture(tmp_path: Path) -> None:
     expected = torch.where(flipped.mirrored[:, None], 1 - plain.points[..., 0], plain.points[..., 0])
     assert torch.equal(flipped.points[..., 0].nan_to_num(), expected.nan_to_num())
     assert torch.equal(flipped.points[..., 1].nan_to_num(), plain.points[..., 1].nan_to_num())
+
+
+def processes(count: int) -> list[Sharing]:
+    """Threads in place of processes."""
+    values: list[Any] = [None] * count
+    barrier = threading.Barrier(count)
+
+    def exchange_of(index: int) -> Callable[[Any], list[Any]]:
+        def exchange(value: Any) -> list[Any]:
+            values[index] = value
+            barrier.wait(60)
+            found = list(values)
+            barrier.wait(60)
+            return found
+
+        return exchange
+
+    return [Sharing(index, count, exchange_of(index)) for index in range(count)]
+
+
+def streams(dataset: Dataset, **options: Any) -> list[Stream]:
+    def one(sharing: Sharing) -> Stream:
+        size = {"width": 4, "height": 6, "batch": 8, "seed": 3, "workers": 0}
+        return Stream(dataset, **size, rank=sharing.index, world=sharing.count, sharing=sharing, **options)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, processes(2)))
+
+
+@pytest.mark.parametrize("memory_limit", [2**30, 0])
+def test_processes_of_a_machine_decode_together(
+    many: Dataset, memory_limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture once, into memory that both see; the batches are the same."""
+    decoded: list[int] = []
+    map_ = Dataset.map
+
+    def counted(self: Dataset, function: Any, indices: Iterable[int], workers: int = 0) -> Any:
+        chosen = list(itertools.islice(indices, len(self)))
+        decoded.extend(chosen)
+        return map_(self, function, chosen, workers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "map", counted)
+        both = streams(many, memory_limit=memory_limit)
+    assert sorted(decoded) == list(range(len(many)))
+    for whole, a, b in zip(take(many, 3), *map(iter, both), strict=False):
+        assert torch.equal(torch.cat([a.pictures, b.pictures]), whole.pictures)
+    if memory_limit:
+        one, other = (each._memory for each in both)
+        assert one is not None and other is not None
+        one[7] = 99
+        assert (other[7] == 99).all()
+
+
+def test_processes_of_a_machine_fail_together(many: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = saved(tmp_path, {"a.png": png(), "b.png": png(), "bad.png": png()[:-30]})
+    for memory_limit in (2**30, 0):
+        with pytest.raises(DatasetError, match="1 picture cannot be decoded"):
+            streams(dataset, memory_limit=memory_limit)
+
+    def full(size: int) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stream, "_reserve", full)
+    with pytest.raises(OSError, match=r"no room for 0 MiB of decoded pictures .*No space left"):
+        streams(many)
+
+
+def test_memory_on_disk_if_there_is_no_room_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert Path(stream._reserve(1000)).stat().st_size == 1000
+    monkeypatch.setattr(stream, "FOLDERS", (str(tmp_path / "none"),))
+    assert Path(stream._reserve(1000)).parent == tmp_path
+    with pytest.raises(OSError):
+        stream._reserve(2**62)
+    assert len(list(tmp_path.iterdir())) == 1

@@ -96,6 +96,7 @@ def test_the_gallery_is_ranked_and_every_picture_carries_its_recipe(model: str, 
             "truncation": 0.9,
             "mirror": False,
             "labels": {},
+            "computed": {"device": "cpu", "precision": "float32", "batch": 8, "torch": str(torch.__version__)},
             "seed": int(row["seed"]),
         }
     assert "--count 5 --truncation 0.9" in (out / "index.html").read_text()
@@ -165,6 +166,31 @@ def test_like_says_if_the_picture_was_edited(model: str, tmp_path: Path) -> None
     assert "not identical" in str(generate(like=tmp_path / "edited.png", out=tmp_path / "new"))
 
 
+def test_like_names_the_device_that_made_the_picture(model: str, tmp_path: Path) -> None:
+    old = gallery(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
+    picture, recipe = decode(old), read_recipe(old) or {}
+    assert (recipe["computed"]["device"], recipe["computed"]["batch"]) == ("cpu", 8)
+    picture[3, 4, 0] ^= 1
+    recipe["computed"] |= {"device": "NVIDIA \x1bX", "batch": 64}
+    (tmp_path / "gpu.png").write_bytes(encode_png(picture, recipe))
+    result = generate(like=tmp_path / "gpu.png", out=tmp_path / "new")
+    assert (result.identical, result.difference, result.like_device) == (False, 1, "NVIDIA \x1bX")
+    assert "up to 1 of 255 levels apart: it was generated on NVIDIA \ufffdX" in str(result)
+    assert np.array_equal(decode(result.out / "seed0001.png"), decode(old))
+    del recipe["computed"]  # as earlier versions wrote it
+    (tmp_path / "earlier.png").write_bytes(encode_png(decode(old), recipe))
+    assert generate(like=tmp_path / "earlier.png", out=tmp_path / "newer").identical
+
+
+def test_a_device_that_computes_ahead_makes_the_same(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = gallery(model, count=9, batch=4, out=tmp_path / "once")
+    monkeypatch.setattr(pipeline, "batches_ahead", lambda device: 1)
+    ahead = gallery(model, count=9, batch=4, out=tmp_path / "ahead")
+    assert read_gallery(ahead) == read_gallery(once) and pictures(ahead) == pictures(once)
+
+
 GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False, "labels": {}, "seed": 1}
 
 
@@ -180,6 +206,9 @@ GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False
         {**GOOD, "truncation": "0.7"},
         {**GOOD, "labels": {"hair": "blue"}},
         {**GOOD, "model": ["m"]},
+        {**GOOD, "computed": {"device": 3, "batch": 8}},
+        {**GOOD, "computed": {"device": "cpu", "batch": 10**9}},
+        {**GOOD, "computed": "cpu"},
         {k: v for k, v in GOOD.items() if k != "seed"} | {"seeds": [1], "position": 0.5},
         {k: v for k, v in GOOD.items() if k != "seed"} | {"seeds": [1, 2], "position": 1.5},
         {**GOOD, "model": "hf-hub:someone/something"},
@@ -276,9 +305,10 @@ def test_count_may_agree_with_seeds(model: str, tmp_path: Path) -> None:
 
 def test_pictures_are_streamed(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before: list[weakref.ref[Tensor]] = []
+    monkeypatch.setattr("kyara.files.gallery.processors", lambda: 1)
 
     def watched(pictures: Tensor) -> Tensor:
-        assert all(made() is None for made in before[:-1]), "only the last batch may still be in memory"
+        assert all(made() is None for made in before[:-3]), "only batches that are being written may be in memory"
         made = quantise(pictures)
         before.append(weakref.ref(made))
         return made
@@ -319,7 +349,8 @@ def test_the_result(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert result.as_json() | {"best": []} == {
         "out": str(tmp_path / "out"), "model": model, "checkpoint": checkpoint.read(model).hash, "pictures": 3,
         "kept": 1, "truncation": 0.7, "mirror": False, "labels": {}, "confirm": None, "confirmed": None, "tried": None,
-        "like": None, "identical": None, "best": [], "dry_run": False,
+        "like": None, "identical": None, "difference": None, "like_device": None, "best": [], "notes": [],
+        "dry_run": False,
     }  # fmt: skip
     assert result.best == read_gallery(result.out)
     assert str(result).startswith(f"{result.out}: 1 of 3 pictures by {model}\nlook at")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from kyara import models
-from kyara.generation.sampler import sample, sample_seeds, shot_latents, slerp, synthesise
+from kyara.generation.sampler import BATCH, batch_size, sample, sample_seeds, shot_latents, slerp, synthesise
 from kyara.models.base import Generator, StyledGenerator, latents
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -51,3 +52,19 @@ def test_styles_are_synthesised_one_at_a_time() -> None:
     pictures = synthesise(generator, ws)
     assert pictures.shape == (5, 3, 24, 16)
     assert torch.equal(pictures[3:4], synthesise(generator, ws[3:4]))
+
+
+def test_the_batch_size_is_constant_and_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    generator = models.build("dcgan", SIZES["dcgan"]).eval()
+    assert isinstance(generator, Generator) and batch_size(generator) == BATCH
+    make, sizes = generator.sample, []
+
+    def watched(z: Tensor, **options: Any) -> Tensor:
+        sizes.append(len(z))
+        return make(z, **options)
+
+    monkeypatch.setattr(generator, "sample", watched)
+    pictures = sample(generator, latents(range(5), 8), batch=3)
+    assert sizes == [3, 3] and len(pictures) == 5
+    assert torch.equal(pictures[4:], sample(generator, latents([4], 8), batch=3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, to_float, to_uint8, write_png
 from kyara.generation import tiles, video
+from kyara.generation.inputs import Picture
 from kyara.generation.translate import translate
 from kyara.models.base import Translator
+
+verb = sys.modules["kyara.generation.translate"]  # the package has the verb under that name
 
 
 def stored(path: Path, name: str, **parts: Any) -> Path:
@@ -67,7 +71,7 @@ def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.Ca
         assert decode(out / name).shape == decode(folder / source).shape
     network = models.load(cartoon)
     assert isinstance(network, Translator)
-    whole = tiles.translate_picture(network.translate, decode(folder / "b.png"), network)
+    whole = tiles.translate_pictures(network.translate, decode(folder / "b.png")[None], network)[0]
     assert np.array_equal(decode(out / "b.png"), whole)
     recipe = pictures.read_recipe(out / "a.png")
     assert recipe is not None and recipe["checkpoint"] == checkpoint.read(cartoon).hash
@@ -100,9 +104,49 @@ def test_a_large_picture_has_no_seams(cartoon: Path, monkeypatch: pytest.MonkeyP
         largest.append(max(part.shape[2:]))
         return network.translate(part)
 
-    tiled = tiles.translate_picture(counted, panorama, network)
+    tiled = tiles.translate_pictures(counted, panorama[None], network)[0]
     assert len(largest) == 2 * columns and 64 < max(largest) <= 64 + 2 * network.receptive_field < panorama.shape[1]
     assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bit of a float may round the other way
+
+
+def test_pictures_of_one_size_are_translated_together(cartoon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "PIXELS", 3 * 40 * 48)
+    sizes = [48, 48, 48, 48, 40, 48, 48]
+    given = [Picture(str(i), "", drawn_picture(i)[:side]) for i, side in enumerate(sizes)]
+    groups = [*tiles.same_size(given, batched=True)]
+    assert [[picture.name for picture in group] for group in groups] == [["0", "1"], ["2", "3"], ["4"], ["5", "6"]]
+    assert [len(group) for group in tiles.same_size(given, batched=False)] == [1] * 7
+    network = models.load(cartoon)
+    assert isinstance(network, Translator)
+    monkeypatch.setattr(tiles, "has_bfloat16", lambda device: False)
+    pixels = np.stack([picture.pixels for picture in groups[0]])
+    together = tiles.translate_pictures(network.translate, pixels, network).astype(int)
+    alone = [tiles.translate_pictures(network.translate, one[None], network)[0] for one in pixels]
+    assert np.abs(together - np.stack(alone)).max() <= 1
+
+
+def test_a_batched_network_writes_the_same(
+    cartoon: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png(folder / "a1.png", drawn_picture(5))  # of the size of a.png, which comes before it
+    alone = translate(str(cartoon), folder, out=tmp_path / "alone").out
+    load, groups = verb._load, []
+
+    def batched(*options: Any) -> tuple[verb.Network, str]:
+        network, found = load(*options)
+
+        def watched(pictures: Any) -> Any:
+            groups.append(len(pictures))
+            return network.translate(pictures)
+
+        return verb.Network(watched, batched=True), found
+
+    monkeypatch.setattr(verb, "_load", batched)
+    together = translate(str(cartoon), folder, out=tmp_path / "together").out
+    assert groups == [2, 1, 1, 1] and read_gallery(together) == read_gallery(alone)
+    for row in read_gallery(alone):
+        a, b = (decode(out / row["file_name"]).astype(int) for out in (alone, together))
+        assert np.abs(a - b).max() <= 2
 
 
 def test_what_makes_no_pictures_is_told(tmp_path: Path, folder: Path, cartoon: Path) -> None:
@@ -261,7 +305,7 @@ def test_a_film(cartoon: Path, tmp_path: Path, sound: bool) -> None:
     assert isinstance(network, Translator)
     _, first = next(video.read(source)[1])
     still = decode(out / "walk-0000.png")
-    assert np.array_equal(still, tiles.translate_picture(network.translate, first, network))
+    assert np.array_equal(still, tiles.translate_pictures(network.translate, first[None], network)[0])
     assert np.abs(frames[0].astype(int) - still).mean() < 12  # the encoder loses a little
 
 

@@ -20,6 +20,7 @@ from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, read_recipe
 from kyara.generation import confirm, pipeline
 from kyara.generation.generate import TRIES, generate
+from kyara.nn.label_table import count_labels
 
 ATTRIBUTES = {"hair": ["black", "blonde", "silver"], "eyes": ["green", "red"]}
 COUNTS = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
@@ -111,6 +112,68 @@ def test_like_with_where_changes_a_frame(model: str, tmp_path: Path) -> None:
     assert new == old | {"labels": old["labels"] | {"eyes": "red"}}
 
 
+CHARACTERS = {
+    "gender": ["female", "male"],
+    "hair": ["black", "blonde", "red"],
+    "eyes": ["blue", "green"],
+    "hair_length": ["long", "short"],
+    "glasses": ["none", "round"],
+    "expression": ["closed", "smile"],
+    "skin": ["dark", "light"],
+}
+
+
+@pytest.fixture
+def characters(tmp_path: Path) -> str:
+    """A model whose training data have no eye colour where eyes are closed or glasses are round."""
+    labels = np.random.RandomState(0).randint(0, 2, (400, 7))
+    labels[(labels[:, 4] == 1) | (labels[:, 5] == 0), 2] = -1
+    return make(tmp_path / "characters", "stylegan2", attributes=CHARACTERS, label_counts=count_labels(labels))
+
+
+def test_values_that_exclude_another_attribute(characters: str, tmp_path: Path) -> None:
+    result = generate(characters, count=20, where="glasses=round", rank="none", out=tmp_path / "round")
+    rows = read_gallery(result.out)
+    assert {(row["glasses"], row["eyes"]) for row in rows} == {("round", "")} and not result.notes
+    assert "eyes" not in (read_recipe(result.out / "seed0000.png") or {})["labels"]
+    both = generate(characters, count=2, where="glasses=round,eyes=blue", rank="none", out=tmp_path / "both")
+    note = "eyes is never known where glasses=round in the training data, so eyes=blue may not show"
+    assert both.notes == (note,) and f"note: {note}" in str(both)
+    assert {(row["glasses"], row["eyes"]) for row in read_gallery(both.out)} == {("round", "blue")}
+    rare = generate(characters, where="hair=red,skin=dark", rank="none", out=tmp_path / "rare", dry_run=True)
+    assert "hair=red, skin=dark never occur together" in str(rare)
+
+
+def test_like_with_where_changes_one_of_seven_attributes(characters: str, tmp_path: Path) -> None:
+    where = "glasses=none,expression=smile,eyes=green"
+    old = gallery(characters, seeds="7", where=where, rank="none", out=tmp_path / "old") / "seed0007.png"
+    labels = (read_recipe(old) or {})["labels"]
+    assert list(labels) == list(CHARACTERS)
+    for name, values in CHARACTERS.items():
+        value = values[not values.index(labels[name])]
+        new = generate(like=old, where={name: value}, rank="none", out=tmp_path / name)
+        hides = value in ("round", "closed")
+        expected = {key: kept for key, kept in labels.items() if key != "eyes" or not hides} | {name: value}
+        recipe = read_recipe(new.out / "seed0007.png") or {}
+        assert recipe == (read_recipe(old) or {}) | {"labels": expected}  # seed and truncation too
+        assert new.notes == ((f"eyes is now unknown: it is never known where {name}={value} in the training data",)
+                             if hides else ())  # fmt: skip
+
+
+def test_like_draws_the_colour_of_eyes_that_open(characters: str, tmp_path: Path) -> None:
+    where = "expression=closed,glasses=none"
+    old = gallery(characters, seeds="7", where=where, rank="none", out=tmp_path / "old") / "seed0007.png"
+    before = (read_recipe(old) or {})["labels"]
+    results = [generate(like=old, where="expression=smile", rank="none", out=tmp_path / name) for name in "ab"]
+    after = (read_recipe(results[0].out / "seed0007.png") or {})["labels"]
+    assert "eyes" not in before and after == before | {"expression": "smile", "eyes": after["eyes"]}
+    because = "eyes was unknown because of expression=closed"
+    assert results[0].notes == results[1].notes == (f"eyes={after['eyes']} was chosen by the seed: {because}",)
+    assert (results[0].out / "seed0007.png").read_bytes() == (results[1].out / "seed0007.png").read_bytes()
+    blind = generate(like=old, where="eyes=blue", rank="none", out=tmp_path / "blind")
+    assert "so eyes=blue may not show" in blind.notes[0]
+
+
 def test_like_refuses_labels_that_the_model_does_not_know(model: str, tmp_path: Path) -> None:
     made_by = {"model": model, "checkpoint": checkpoint.read(model).hash, "truncation": 1, "mirror": False, "seed": 1}
     for labels, told in (({"hair": "green"}, "silver"), ({"mood": "sad"}, "hair, eyes"), ({"hair": 3}, "no|not one")):
@@ -172,6 +235,7 @@ def test_a_model_that_learned_no_attributes_says_so(tmp_path: Path) -> None:
         {"attributes": ["hair"]},
         {"attributes": {"hair": ["a", "b"]}, "label_counts": [[2, 1]]},
         {"attributes": {"hair": ["a", "b"]}, "label_counts": [[0, 0]]},
+        {"attributes": {"hair": ["a", "b"]}, "label_counts": [[-2, 1]]},
         {"attributes": {"hair": ["a", "b"]}, "label_counts": [[0, 0, 1]]},
     ],
 )

@@ -6,20 +6,19 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from every_model import ATTRIBUTES, COUNTS, Variant, batch_of, tiny, variants
 
 from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.models.base import (
-    Batch,
     Generator,
     Inpainter,
     LandmarkDetector,
-    Model,
     Projector,
     Scorer,
     Tagger,
@@ -29,43 +28,6 @@ from kyara.models.base import (
 from kyara.training import loop
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
-
-ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
-COUNTS = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
-
-
-class Variant(NamedTuple):
-    """An architecture, without attributes or with them."""
-
-    name: str
-    told: bool
-
-
-def variants() -> list[Variant]:
-    """Each architecture in every way that it can be trained."""
-    found = []
-    for name in models.names():
-        use = models.architecture(name).data_spec.attributes
-        found += [Variant(name, False)] * (use != "must") + [Variant(name, True)] * (use != "never")
-    return found
-
-
-def tiny(variant: Variant, **size: int) -> Model:
-    torch.manual_seed(0)
-    cls = models.architecture(variant.name)
-    data: dict[str, Any] = {"attributes": ATTRIBUTES, "label_counts": COUNTS} if variant.told else {}
-    return cls(cls.presets["tiny"].replace(data={**data, **size}))
-
-
-def batch_of(model: Model, count: int = 8) -> Batch:
-    """Random pictures, and labels of which some are unknown."""
-    real = torch.rand(count, 3, model.config.data.height, model.config.data.width) * 2 - 1
-    labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.data.attributes.items()}
-    points = None
-    if model.data_spec.points:
-        points = torch.rand(count, 12, 2)
-        points[1] = torch.nan
-    return Batch(real, labels=labels, points=points, photos=real.flip(0, 1) if model.data_spec.photos else None)
 
 
 @pytest.fixture(params=models.names())

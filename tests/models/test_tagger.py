@@ -61,7 +61,7 @@ def test_the_loss_is_smoothed_cross_entropy_of_scaled_cosines(levels: int) -> No
     net = model(network={"histogram_levels": levels, "logit_scale": 5.0}, augment=STILL).train()
     pictures, labels = faces(4)
     with torch.no_grad():
-        pooled = net.net.body(pictures).pooler_output
+        pooled = net.net.body(pictures)
         if net.net.colours is not None:
             pooled = pooled + net.net.colours(tagger.histogram(pictures, 5, 4))
         cosines = F.cosine_similarity(pooled[:, None], net.net.heads[0][None], dim=2)

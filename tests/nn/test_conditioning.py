@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from kyara import models
 from kyara.models.base import Batch, Generator, latents
 from kyara.nn import conditioning
+from kyara.nn.label_table import LabelTable
 from kyara.training.transfer import initialise
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
 COUNTS = ((0, 0, 60), (1, 0, 30), (2, 1, 10))
+TABLE = LabelTable(ATTRIBUTES, COUNTS)
 LABELS = torch.tensor([[0, 1], [2, -1], [-1, 0], [-1, -1]])
 
 
@@ -60,23 +62,23 @@ def test_the_label_loss_leaves_unknown_out() -> None:
 
 
 def test_labels_are_drawn_from_the_joint_distribution() -> None:
-    drawn = [conditioning.draw(ATTRIBUTES, COUNTS, {}, seed) for seed in range(1000)]
+    drawn = [TABLE.draw({}, seed) for seed in range(1000)]
     found = np.array([[labels["hair"], labels["eyes"]] for labels in drawn])
     assert {tuple(row) for row in found.tolist()} == {(0, 0), (1, 0), (2, 1)}
     assert np.bincount(found[:, 0]) / 1000 == pytest.approx([0.6, 0.3, 0.1], abs=0.05)
-    green = [conditioning.draw(ATTRIBUTES, COUNTS, {"eyes": 0}, seed)["hair"] for seed in range(1000)]
+    green = [TABLE.draw({"eyes": 0}, seed)["hair"] for seed in range(1000)]
     assert np.bincount(green) / 1000 == pytest.approx([2 / 3, 1 / 3], abs=0.05)
-    assert conditioning.draw(ATTRIBUTES, COUNTS, {"hair": 2}, 5) == {"hair": 2, "eyes": 1}
-    assert conditioning.draw(ATTRIBUTES, COUNTS, {"hair": 2, "eyes": 0}, 5) == {"hair": 2, "eyes": 0}  # never seen
-    assert conditioning.draw(ATTRIBUTES, (), {"eyes": 1}, 5) == {"hair": -1, "eyes": 1}
-    assert drawn[7] == conditioning.draw(ATTRIBUTES, COUNTS, {}, 7)
+    assert TABLE.draw({"hair": 2}, 5) == {"hair": 2, "eyes": 1}
+    assert TABLE.draw({"hair": 2, "eyes": 0}, 5) == {"hair": 2, "eyes": 0}  # never seen
+    assert LabelTable(ATTRIBUTES, ()).draw({"eyes": 1}, 5) == {"hair": -1, "eyes": 1}
+    assert drawn[7] == TABLE.draw({}, 7)
 
 
 def test_a_combination_that_never_occurs_takes_the_rest_from_what_is_nearest() -> None:
     attributes = {**ATTRIBUTES, "smile": ("no", "yes")}
-    counts = ((0, 0, 0, 5), (0, 1, 1, 5), (1, 0, 0, 5))
-    assert conditioning.draw(attributes, counts, {"hair": 1, "eyes": 0}, 1)["smile"] == 0
-    smiles = {conditioning.draw(attributes, counts, {"hair": 1, "eyes": 1}, seed)["smile"] for seed in range(50)}
+    table = LabelTable(attributes, ((0, 0, 0, 5), (0, 1, 1, 5), (1, 0, 0, 5)))
+    assert table.draw({"hair": 1, "eyes": 0}, 1)["smile"] == 0
+    smiles = {table.draw({"hair": 1, "eyes": 1}, seed)["smile"] for seed in range(50)}
     assert smiles == {0, 1}  # as among those with the hair or the eyes
 
 
@@ -124,7 +126,7 @@ def test_rows_of_other_attributes_are_left_behind() -> None:
     again = tiny("dcgan", parent.config.data.attributes)
     initialise(again, parent)
     assert again.g_ema.labels.rows.min() == 1  # type: ignore[union-attr,operator]
-    with pytest.raises(ValueError, match="other attributes"):
+    with pytest.raises(ValueError, match="attributes or values differ"):
         initialise(tiny("cgan", ATTRIBUTES), tiny("cgan", parent.config.data.attributes))
 
 
@@ -163,10 +165,32 @@ def test_a_sheet_has_a_row_for_each_value() -> None:
         sheet = model.preview(Batch(torch.zeros(64, 3, 32, 32)))
     assert sheet is not None and len(sheet) == 5 * 8
     assert model.shown_values() == [("hair", 0), ("hair", 1), ("hair", 2), ("eyes", 0), ("eyes", 1)]
-    eyes = conditioning.draw(ATTRIBUTES, COUNTS, {}, 3)["eyes"]
+    eyes = TABLE.draw({}, 3)["eyes"]
     asked = {"hair": torch.tensor([2]), "eyes": torch.tensor([eyes])}
     with torch.inference_mode():
         assert torch.allclose(model.sample(latents([3], model.z_dim), labels=asked)[0], sheet[2 * 8 + 3], atol=1e-5)
+
+
+def test_a_sheet_of_many_values_shows_every_attribute() -> None:
+    sizes = {"gender": 2, "hair": 12, "eyes": 11, "hair_length": 4, "glasses": 4, "expression": 14, "skin": 3}
+    attributes = {name: tuple(f"{name}{i}" for i in range(n)) for name, n in sizes.items()}
+    shown = tiny("cgan", attributes).shown_values()
+    rows = {name: [label for n, label in shown if n == name] for name in sizes}
+    assert len(shown) <= 32 and list(dict.fromkeys(name for name, _ in shown)) == list(sizes)
+    assert rows["gender"] == [0, 1] and rows["skin"] == [0, 1, 2]  # all of the few
+    assert rows["hair"][0] == 0 and rows["hair"][-1] == 11 and len(set(rows["hair"])) == len(rows["hair"]) >= 5
+    assert len(tiny("cgan", {f"a{i}": ("x", "y") for i in range(40)}).shown_values()) == 32
+
+
+def test_a_row_of_the_sheet_excludes_what_its_value_excludes(monkeypatch: pytest.MonkeyPatch) -> None:
+    attributes = {"eyes": ("green", "red"), "expression": ("closed", "smile")}
+    model = tiny("cgan", attributes, ((-1, 0, 20), (0, 1, 20), (1, 1, 20)))
+    seen: list[Any] = []
+    monkeypatch.setattr(model, "_sample_seeds", lambda seeds, labels, device: seen.append(labels))
+    model.preview(Batch(torch.zeros(64, 3, 32, 32)))
+    eyes, expression = (seen[0][name].view(4, 8) for name in attributes)
+    assert (eyes[2] == -1).all() and (expression[2] == 0).all()
+    assert (eyes[3] >= 0).all() and (eyes[0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["dcgan", "stylegan2"])

@@ -179,7 +179,8 @@ def test_hostile_folder(tmp_path: Path) -> None:
     assert gone["bad/tiny.png"].startswith("too small: 1x1") and "not followed" in gone["loop"]
     assert gone["good/0/007.png"] == "exact duplicate: of copy.png"
     assert not list(tmp_path.rglob("escape.png")) and "\x1b" not in str(result)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["art", "out.zip", "out.zip.report.json"]
+    beside = [f"out.zip.report.{what}" for what in ("html", "json", "thumbnails")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["art", "out.zip", *beside]
 
 
 def test_workers_and_folder_or_zip_change_nothing(folder: Path, tmp_path: Path) -> None:

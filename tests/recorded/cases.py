@@ -551,17 +551,22 @@ def train_in_bfloat16(given: Given) -> Made:
     return trained(train(given, "stylegan2", precision="bf16", seed=3))
 
 
+# What `train --init` chooses by itself for few pictures.
+REGULAR: dict[str, Any] = {"augment": "ada", "augment_colour": True, "set": "optimizer.lr=0.0025", "patience": 0}
+
+
 @case
 def train_from_a_parent(given: Given) -> Made:
     parent = train(given, "stylegan2", steps=2, out="parent")
     options: dict[str, Any] = {"freeze": "mapping,g=2,d=4", "layer_lr_multiplier": 0.5, "preset": None, "mirror": False}
-    return trained(train(given, "stylegan2", init=str(parent), batch=8, **options))
+    return trained(train(given, "stylegan2", init=str(parent), batch=8, **REGULAR, **options))
 
 
 @case
 def train_tuned_to_another_size(given: Given) -> Made:
     parent = train(given, "stylegan2", steps=1, out="parent")
-    return trained(train(given, "stylegan2", True, init=str(parent), size="64x48", batch=4, preset=None))
+    options: dict[str, Any] = {**REGULAR, "augment_colour": None, "freeze": "none", "size": "64x48", "preset": None}
+    return trained(train(given, "stylegan2", True, init=str(parent), batch=4, **options))
 
 
 # Parts.

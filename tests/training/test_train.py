@@ -18,7 +18,7 @@ from kyara.training.train import TrainResult, train
 
 NUMBERS = [name for name, kind in get_type_hints(train).items() if {int, float} & {kind, *get_args(kind)}]
 NONSENSE: list[float] = [-1, -8, -0.5, math.nan, math.inf, -math.inf, 10**30]
-ZERO_IS_FINE = {"kimg", "seed", "workers", "augment_target"}
+ZERO_IS_FINE = {"kimg", "patience", "seed", "workers", "augment_target"}
 
 
 def refuse(faces: Path, run: Path, **options: Any) -> str:
@@ -32,8 +32,8 @@ def refuse(faces: Path, run: Path, **options: Any) -> str:
 
 def test_all_numbers_are_known() -> None:
     assert set(NUMBERS) == {
-        "kimg", "snap", "batch", "micro_batch", "augment_target", "tune_layers", "layer_lr_multiplier", "seed",
-        "devices", "workers",
+        "kimg", "snap", "patience", "batch", "micro_batch", "augment_target", "tune_layers", "layer_lr_multiplier",
+        "seed", "devices", "workers",
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_the_result_says_what_was_done(faces: Path, tmp_path: Path, capsys: pyte
 
 def test_fabric_uses_the_device_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr("kyara.training.runtime.Fabric", lambda **options: given.append(options))
+    monkeypatch.setattr("lightning_fabric.Fabric", lambda **options: given.append(options))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     make_fabric(torch.device("cuda:1"))
     make_fabric(torch.device("cuda"), devices=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_an_unconditional_generator_becomes_a_conditional_one(tagged_faces: Path
     z = torch.randn(2, 16)
     with torch.inference_mode():
         assert torch.equal(a.sample(z), b.sample(z, labels={"hair": torch.tensor([0, 2])}))
+
+
+def test_labels_that_exclude_each_other_are_kept(faces: Path, tmp_path: Path) -> None:
+    """Eyes that are closed have no colour; config.json keeps them, and is a line for each row."""
+    folder = tmp_path / "faces"
+    with zipfile.ZipFile(faces) as archive:
+        archive.extractall(folder)
+    lines = [f"images/{i:04d}.png,{'' if i % 2 else 'green' if i % 4 else 'red'},{i % 2}" for i in range(64)]
+    lines[0] = "images/0000.png,,0"  # a label that is merely missing
+    (folder / "metadata.csv").write_text("\n".join(["file_name,eyes,closed", *lines]) + "\n")
+    run = train("cgan", folder, out=tmp_path / "run", kimg=0, **CONDITIONAL | {"attributes": "eyes,closed"}).out
+    text = (run / "config.json").read_text()
+    assert json.loads(text)["config"]["data"]["label_counts"] == [[-1, 1, 32], [0, 0, 16], [1, 0, 15]]
+    assert "        [-1, 1, 32],\n" in text
+    drawn = models.load(run).draw(range(50))  # type: ignore[operator]
+    assert torch.equal(drawn["eyes"] == -1, drawn["closed"] == 1)
 
 
 def test_attributes_that_cannot_be_are_refused(tagged_faces: Path, tmp_path: Path) -> None:

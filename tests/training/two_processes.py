@@ -1,6 +1,6 @@
 """Run by test_distributed.py: the same steps in one process or in two, their states saved by rank.
 
-python two_processes.py DEVICES OUT
+python two_processes.py OUT
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kyara import models
+sys.path.append(str(Path(__file__).parents[1]))
+
+from every_model import Variant, batch_of, tiny, variants
+
 from kyara.models.base import Batch, Config, Model
 from kyara.training.runtime import make_fabric
 from kyara.training.trainer import Options, Trainer
 
-BATCH, STEPS = 8, 6
+BATCH, STEPS = 8, 3
+TOY = Variant("toy", False)
+ALL = [TOY, *variants()]
 
 
 class Toy(Model):
-    """A classifier with running statistics, random numbers, and no float buffer that a network would have. It is sure
-    of bright pictures only."""
+    """A classifier with random numbers, and no float buffer that a network would have. It is sure of bright pictures
+    only."""
 
     phases = ("d",)
 
@@ -39,36 +44,39 @@ class Toy(Model):
         return {"d": self.d(batch.augment(batch.real) + 0.1 * noise).square().mean()}
 
 
-def build(name: str) -> Model:
+def build(variant: Variant) -> Model:
     torch.manual_seed(0)
-    if name == "toy":
-        return Toy(Config().replace(data={"width": 8, "height": 8}))
-    return models.architecture(name)(models.architecture(name).presets["tiny"])
+    return Toy(Config().replace(data={"width": 8, "height": 8})) if variant is TOY else tiny(variant)
 
 
-def pictures(model: Model, step: int) -> Tensor:
+def batch(model: Model, step: int) -> Batch:
     """A batch whose first half is bright and whose second half is dark."""
-    random = torch.Generator().manual_seed(step)
-    bright = torch.rand(BATCH, 3, model.config.data.height, model.config.data.width, generator=random)
-    return torch.cat([bright[: BATCH // 2], -bright[BATCH // 2 :]])
+    torch.manual_seed(step)
+    found = batch_of(model, BATCH)
+    found.real.abs_()[BATCH // 2 :].neg_()
+    return found
 
 
-def run(name: str, devices: int, out: Path) -> None:
+def run(variant: Variant, devices: int, out: Path) -> None:
+    """Writes the state after some steps as VARIANT-DEVICES-RANK.pt."""
     fabric = make_fabric(torch.device("cpu"), devices=devices)
     if devices > 1:
         fabric.launch()
-    model, share = build(name), BATCH // devices
+    model, share = build(variant), BATCH // devices
     trainer = Trainer(model, Options(BATCH, BATCH // 2, augment_target=-0.5), fabric=fabric)
     trainer.augment.p = 0.3
+    first = fabric.global_rank * share
     for step in range(STEPS):
-        first = fabric.global_rank * share
-        trainer.step(Batch(pictures(model, step)[first : first + share]))
-        if step % 2:
-            trainer.read()
-    torch.save(trainer.state_dict(), out / f"{name}-{devices}-{fabric.global_rank}.pt")
+        trainer.step(batch(model, step)[first : first + share])
+        trainer.read()
+    torch.save(trainer.state_dict(), out / f"{label(variant)}-{devices}-{fabric.global_rank}.pt")
+
+
+def label(variant: Variant) -> str:
+    return variant.name + "-told" * variant.told
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in ("toy", "dcgan", "mlp", "stylegan2"):
-        run(name, int(sys.argv[1]), Path(sys.argv[2]))
+    for variant in ALL:
+        run(variant, 2, Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from kyara.files.dataset import Dataset
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter, best_first, contact_sheet
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
-from kyara.files.workers import processors, thread_map
+from kyara.files.workers import CHUNK, processors, thread_map
 
 REPORT = "report.json"
 NOT_KEPT = ("file_name", "score", "source")  # Columns of an existing Gallery that are overwritten
@@ -53,7 +53,7 @@ def rank(
     model: str = "builtin:distortion",
     keep: verbs.Keep = None,
     threshold: Annotated[float | None, verbs.Range(0, 1, hint="scores are probabilities")] = None,
-    batch: Annotated[int, verbs.Range(1, 2**16)] = 64,
+    batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
@@ -68,7 +68,7 @@ def rank(
         pictures: Pictures, folders, .zip files, Datasets or Galleries; several sources are ranked together.
         model: The scorer: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
         threshold: Keep only pictures that score at least this, 0 to 1.
-        batch: Pictures per batch of the network.
+        batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
     """
     command = verbs.command_line(rank, locals())
     if not pictures:
@@ -126,4 +126,4 @@ def _pngs(
         content = contents.pop(i, None) or dataset.read(i)
         return content if content.startswith(PNG_SIGNATURE) else encode_png(decode(content, f"{dataset.location(i)}"))
 
-    return thread_map(png, order, threads, depth=4 * threads)
+    return thread_map(png, order, threads, depth=4 * CHUNK * threads, chunk=CHUNK)

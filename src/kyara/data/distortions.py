@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
+
 CHUNK = 2**16  # pixels that the CPU distorts at once, so that pictures and fields stay in its second-level cache
 
 
@@ -167,20 +169,21 @@ def apply(
     """Distorts pictures (B, 3, H, W) in [-1, 1] by their kinds (B,): indices into `distortions`, -1 for none. In place
     saves a copy, a third of the time from 200 pixels on."""
     (count, _, height, width), device = pictures.shape, pictures.device
-    result = pictures if inplace else pictures.clone()
+    result, kinds = pictures if inplace else pictures.clone(), kinds.cpu()
     chunk = max(1, CHUNK // (height * width)) if device.type == "cpu" else count
     for kind, distortion in enumerate(distortions.values()):
-        index = (kinds.cpu() == kind).nonzero().flatten().to(device)
+        index = (kinds == kind).nonzero().flatten()  # on the host, which decides on shapes
         if not len(index):
             continue
-        drawn = distortion.draw(len(index), height, width, generator)
-        for part, *rows in zip(index.split(chunk), *(t.to(device).split(chunk) for t in drawn), strict=True):
+        drawn = [t.to(device, non_blocking=True) for t in distortion.draw(len(index), height, width, generator)]
+        for part, *rows in zip(index.split(chunk), *(t.split(chunk) for t in drawn), strict=True):
             field = distortion.field(rows, height, width)
             if len(part) == 1:  # large pictures go one by one and need not be gathered
                 place = result.narrow(0, int(part), 1)
                 place.copy_(remap(place, field))
             else:
-                result[part] = remap(result[part], field)
+                where = part.to(device, non_blocking=True)
+                result[where] = remap(result[where], field)
     return result
 
 
@@ -207,7 +210,9 @@ def distort_some(
     kinds = torch.randint(len(distortions), (count,), generator=generator, device=device)
     others = torch.where(moved, len(distortions), -1)
     result = apply(pictures, torch.where(picked, kinds, others), generator, {**distortions, "shift": Shift()})
-    return result, picked.long().to(pictures.device), torch.where(picked, kinds, -1).to(pictures.device)
+    known = picked.long(), torch.where(picked, kinds, -1)
+    labels, distorted = (t.to(pictures.device, non_blocking=True) for t in known)
+    return result, labels, distorted
 
 
 def frozen(pictures: Tensor, seeds: Sequence[int] | Tensor, distortions: Kinds = DISTORTIONS) -> Tensor:
@@ -239,19 +244,19 @@ def _spread(rows: Tensor, nodes: Tensor, columns: Tensor) -> Tensor:
 
 def _affine(count: int, height: int, width: int, reach: float, generator: torch.Generator) -> Tensor:
     """Inverses (count, 3, 2) of affine maps that move three points by up to `reach` pixels, for rows (x, y, 1)."""
-    centre = torch.tensor([width // 2, height // 2], device=generator.device)
-    corners = torch.tensor([[1, 1], [1, -1], [-1, -1]], device=generator.device)
-    points = (centre + min(height, width) // 3 * corners).float()  # (3, 2)
-    moved = points + _uniform((count, 3, 2), -reach, reach, generator)
+    moves = _uniform((count, 3, 2), -reach, reach, generator)
+    corners = constant(((1, 1), (1, -1), (-1, -1)), moves)
+    points = constant((width // 2, height // 2), moves) + min(height, width) // 3 * corners  # (3, 2)
+    moved = points + moves
     return torch.linalg.solve_ex(F.pad(moved, (0, 1), value=1.0), points.expand(count, 3, 2)).result
 
 
 def _thin_plate(centres: Tensor, offsets: Tensor, line: Tensor) -> Tensor:
     """The thin-plate spline through `offsets` (B, P, 2) at `centres` (B, P, 2), and zero at the fixed points, on the
     lattice line x line: (B, 2, n, n). All in fractions of the sides."""
-    count, device = len(centres), centres.device
+    count = len(centres)
     pins = [(x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if (x, y) != (0.5, 0.5)]
-    pinned = torch.tensor(pins, device=device).expand(count, -1, 2)
+    pinned = constant(pins, centres).expand(count, -1, 2)
     centres, offsets = torch.cat([pinned, centres], 1), torch.cat([torch.zeros_like(pinned), offsets], 1)
     # [kernel, affine; affine^T, 0] solution = [offsets; 0], in double because two points may be close.
     affine = F.pad(centres, (0, 1), value=1.0)  # (B, K, 3)

@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
+
 LOW, HIGH = 100, 200  # low and high threshold of the gradients of grey levels
 BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)  # size of the blur and of the dilation
+STEPS = 64  # pixels that hysteresis follows a weak edge on a GPU
 
 
 def grey_levels(pictures: Tensor) -> Tensor:
@@ -20,8 +23,8 @@ def grey_levels(pictures: Tensor) -> Tensor:
 
 def canny(grey: Tensor, low: float = LOW, high: float = HIGH) -> Tensor:
     """Edges (B, 1, H, W) bool of grey levels (B, 1, H, W) (Canny 1986)."""
-    smooth = grey.new_tensor([1.0, 2.0, 1.0])
-    slope = grey.new_tensor([-1.0, 0.0, 1.0])
+    smooth = constant((1.0, 2.0, 1.0), grey)
+    slope = constant((-1.0, 0.0, 1.0), grey)
     kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)])[:, None]
     dx, dy = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).split(1, dim=1)
     strength = dx.abs() + dy.abs()
@@ -48,12 +51,23 @@ def _ridge(strength: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 
 
 def _connected(begun: Tensor, edges: Tensor) -> Tensor:
-    """Hysteresis: weak edges that are connected to strong ones, also diagonally."""
+    """Hysteresis: weak edges that are connected to strong ones, also diagonally. A GPU would wait at every step for the
+    question whether anything changed; it makes STEPS of them, which is farther than a weak part of an edge is long."""
+    if begun.device.type != "cpu":
+        return _grown(begun, edges, STEPS)
     while True:
         grown = _wider(begun, 1) & edges
         if torch.equal(grown, begun):
             return begun
         begun = grown
+
+
+def _grown(begun: Tensor, edges: Tensor, steps: int) -> Tensor:
+    """The edges within `steps` pixels of `begun`, along edges."""
+    found, within = begun.half(), edges.half()
+    for _ in range(steps):
+        found = F.max_pool2d(found, 3, 1, 1) * within
+    return found > 0
 
 
 def _wider(marked: Tensor, by: int) -> Tensor:
@@ -73,7 +87,7 @@ def smooth_edges(pictures: Tensor) -> Tensor:
     if min(pictures.shape[2:]) <= reach:
         return pictures  # too small to mirror
     near = _wider(canny(grey_levels(pictures)), reach)
-    row = pictures.new_tensor(BLUR, dtype=torch.float32)
-    kernel = torch.outer(row, row).expand(3, 1, -1, -1) / row.sum() ** 2
     padded = F.pad(pictures.float(), (reach,) * 4, mode="reflect")
+    row = constant(BLUR, padded)
+    kernel = torch.outer(row, row).expand(3, 1, -1, -1) / row.sum() ** 2
     return torch.where(near, F.conv2d(padded, kernel, groups=3), pictures)

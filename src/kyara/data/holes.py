@@ -1,13 +1,17 @@
-"""Random holes for inpainting, in batches. All on the CPU, from torch's random numbers."""
+"""Random holes for inpainting, in batches, drawn on `device`, which must be that of `generator` if one is given."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from kyara.nn.constants import constant
+
+CPU = torch.device("cpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,32 +42,44 @@ def ellipses(centre: Tensor, half: Tensor, height: int, width: int) -> Tensor:
     return (x / half[:, 0, None, None]).square() + (y / half[:, 1, None, None]).square() < 1
 
 
-def middle(count: int, height: int, width: int) -> Tensor:
+def middle(count: int, height: int, width: int, device: torch.device = CPU) -> Tensor:
     """The rectangle in the middle, a quarter of the area: (B, H, W) bool."""
-    return rectangles(torch.full((count, 2), 0.5), torch.full((count, 2), 0.25), height, width)
+    half = torch.full((count, 2), 0.5, device=device)
+    return rectangles(half, half / 2, height, width)
 
 
 def somewhere(
-    count: int, height: int, width: int, sides: tuple[float, float], generator: torch.Generator | None = None
+    count: int,
+    height: int,
+    width: int,
+    sides: tuple[float, float],
+    generator: torch.Generator | None = None,
+    device: torch.device = CPU,
 ) -> Tensor:
     """Rectangles at random positions, with sides in this range of fractions of the picture's: (B, H, W) bool."""
-    length, at = torch.rand(2, count, 2, generator=generator)
+    length, at = torch.rand(2, count, 2, generator=generator, device=device)
     half = (sides[0] + (sides[1] - sides[0]) * length) / 2
     return rectangles(half + at * (1 - 2 * half), half, height, width)
 
 
 def around(
-    place: Sequence[float], count: int, height: int, width: int, jitter: float, generator: torch.Generator | None = None
+    place: Sequence[float],
+    count: int,
+    height: int,
+    width: int,
+    jitter: float,
+    generator: torch.Generator | None = None,
+    device: torch.device = CPU,
 ) -> Tensor:
     """Ellipses around `place` (x, y, half extents), shifted by up to `jitter`, scaled by up to 6 x: (B, H, W) bool."""
-    shift, grow = (2 * torch.rand(2, count, 2, generator=generator) - 1) * jitter
-    at, half = torch.tensor(place[:2]), torch.tensor(place[2:])
+    shift, grow = (2 * torch.rand(2, count, 2, generator=generator, device=device) - 1) * jitter
+    at, half = constant(place[:2], shift), constant(place[2:], shift)
     return ellipses(at + shift, half * (1 + 6 * grow), height, width)
 
 
 def _offsets(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Offsets of pixels from each centre (B, 2): x (B, 1, W) and y (B, H, 1), as fractions of the sides."""
-    x, y = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
+    x, y = ((torch.arange(n, device=centre.device) + 0.5) / n for n in (width, height))
     return x - centre[:, 0, None, None], y[:, None] - centre[:, 1, None, None]
 
 
@@ -71,8 +87,9 @@ def strokes(corners: Tensor, widths: Tensor, height: int, width: int) -> Tensor:
     """Polylines through corners (B, S, V, 2), x and y in pixels, of widths (B, S) in pixels: (B, H, W) bool."""
     begin, end = corners[:, :, :-1].flatten(1, 2), corners[:, :, 1:].flatten(1, 2)  # (B, N, 2)
     path = (end - begin)[..., None, None]  # (B, N, 2, 1, 1)
-    x = torch.arange(width) + 0.5 - begin[:, :, 0, None, None]  # (B, N, 1, W)
-    y = torch.arange(height)[:, None] + 0.5 - begin[:, :, 1, None, None]  # (B, N, H, 1)
+    columns, rows = (torch.arange(n, device=corners.device) for n in (width, height))
+    x = columns + 0.5 - begin[:, :, 0, None, None]  # (B, N, 1, W)
+    y = rows[:, None] + 0.5 - begin[:, :, 1, None, None]  # (B, N, H, 1)
     along = (x * path[:, :, 0] + y * path[:, :, 1]) / path.square().sum(2).clamp_min(1e-9)
     along = along.clamp_(0, 1)  # (B, N, H, W): the nearest point, as a fraction of the segment
     apart = (x - along * path[:, :, 0]).square() + (y - along * path[:, :, 1]).square()
@@ -86,19 +103,20 @@ def free_form(
     most: int = 4,
     broad: tuple[float, float] = (0.06, 0.2),
     generator: torch.Generator | None = None,
+    device: torch.device = CPU,
 ) -> Tensor:
     """One to `most` crooked strokes of four segments, `broad` as fractions of the shorter side: (B, H, W) bool."""
 
     def some(*shape: int) -> Tensor:
-        return torch.rand(count, most, *shape, generator=generator)
+        return torch.rand(count, most, *shape, generator=generator, device=device)
 
-    short, sides = min(height, width), torch.tensor([width, height])
+    short = min(height, width)
     angle = (torch.cat([some(1) * 2, some(3) - 0.5], 2) * math.pi).cumsum(2)
     step = torch.stack([angle.cos(), angle.sin()], 3) * (0.05 + 0.15 * some(4, 1)) * short
-    begin = some(1, 2) * sides
+    begin = some(1, 2) * constant((width, height), angle)
     corners = torch.cat([begin, begin + step.cumsum(2)], 2)  # (B, S, 5, 2)
     widths = (broad[0] + (broad[1] - broad[0]) * some()) * short
-    drawn = some() * most < torch.arange(most, 0, -1)  # the first always, each further one less often
+    drawn = some() * most < torch.arange(most, 0, -1, device=device)  # the first always, each further one less often
     return strokes(corners, widths * drawn, height, width)
 
 
@@ -142,29 +160,53 @@ KINDS = ("free_form", "rectangles", "centre", "eyes", "mouth")
 
 
 def draw_holes(
-    config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
+    config: HoleConfig,
+    count: int,
+    height: int,
+    width: int,
+    generator: torch.Generator | None = None,
+    device: torch.device = CPU,
 ) -> Tensor:
     """Random holes from a distribution: (B, 1, H, W) bool."""
-    shares = torch.tensor([float(getattr(config, kind)) for kind in KINDS])
-    kind = torch.multinomial(shares, count, replacement=True, generator=generator)
-    holes = torch.stack([draw_kind(name, config, count, height, width, generator) for name in KINDS])
-    return holes[kind, torch.arange(count)][:, None]
+    drawn = (draw_kind(name, config, count, height, width, generator, device) for name in KINDS)
+    return one_of([getattr(config, kind) for kind in KINDS], drawn, count, generator, device)[:, None]
+
+
+def one_of(
+    shares: Sequence[float],
+    drawn: Iterable[Tensor],
+    count: int,
+    generator: torch.Generator | None = None,
+    device: torch.device = CPU,
+) -> Tensor:
+    """For each of `count` pictures a mask of one of the kinds in `drawn` (B, H, W), by their relative frequencies."""
+    frequencies = constant(shares, torch.empty(0, device=device))
+    kind = torch.multinomial(frequencies, count, replacement=True, generator=generator)
+    return torch.stack(list(drawn))[kind, torch.arange(count, device=device)]
 
 
 def draw_kind(
-    kind: str, config: HoleConfig, count: int, height: int, width: int, generator: torch.Generator | None = None
+    kind: str,
+    config: HoleConfig,
+    count: int,
+    height: int,
+    width: int,
+    generator: torch.Generator | None = None,
+    device: torch.device = CPU,
 ) -> Tensor:
     """Holes of one kind: (B, H, W) bool."""
     size = count, height, width
     if kind == "free_form":
-        return free_form(*size, config.strokes, config.stroke_width, generator)
+        return free_form(*size, config.strokes, config.stroke_width, generator, device)
     if kind == "rectangles":
-        return somewhere(*size, (0.2, 0.6), generator)
+        return somewhere(*size, (0.2, 0.6), generator, device)
     if kind == "centre":
-        return middle(*size)
+        return middle(*size, device)
     if kind == "mouth":
-        return around(config.mouth_at, *size, config.jitter, generator)
+        return around(config.mouth_at, *size, config.jitter, generator, device)
     x, *rest = config.eyes_at
-    left, right = (around((side, *rest), *size, config.jitter, generator) for side in (x, 1 - x))
-    shown = torch.rand(count, 1, 1, generator=generator)  # a fifth hides only the left, a fifth only the right
+    left, right = (around((side, *rest), *size, config.jitter, generator, device) for side in (x, 1 - x))
+    shown = torch.rand(
+        count, 1, 1, generator=generator, device=device
+    )  # a fifth hides only the left, a fifth only the right
     return (left & (shown >= 0.2)) | (right & (shown < 0.8))

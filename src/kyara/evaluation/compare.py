@@ -66,7 +66,7 @@ def compare(
     reals: shared.Reals = shared.REALS,
     truncation: shared.Truncation = 1.0,
     size: shared.Size = None,
-    batch: shared.Batch = 64,
+    batch: shared.Batch = None,
     workers: verbs.Workers = 2,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
@@ -104,6 +104,7 @@ def compare(
     common = common or largest_size(models)
     attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
     networks = load_networks(features, tagger, where, attributes=attributes)
+    batch = batch or networks.extractor.batch_size(common)
     real = RealSet(dataset, networks.extractor, common, workers, batch)
 
     total = len(dataset) if dry_run else len(real.features)

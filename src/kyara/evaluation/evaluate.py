@@ -64,7 +64,7 @@ def evaluate(
     reals: shared.Reals = shared.REALS,
     truncation: shared.Truncation = 1.0,
     size: shared.Size = None,
-    batch: shared.Batch = 64,
+    batch: shared.Batch = None,
     workers: verbs.Workers = 2,
     device: verbs.Device = "auto",
     out: Annotated[Path | None, arg(help="Also write the scores to this JSON file.")] = None,
@@ -95,6 +95,7 @@ def evaluate(
     pictures = open_set(a, where, count=count, truncation=truncation)
     networks = load_networks(features, tagger, where, attributes=pictures.attributes())
     common = common or pictures.size()
+    batch = batch or networks.extractor.batch_size(common)
     real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)
 
     def result(n: int, m: int, scores: tuple[Score, ...] = ()) -> EvaluateResult:

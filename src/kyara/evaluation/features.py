@@ -12,6 +12,7 @@ records them."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ from kyara.files.extras import install_hint
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
+from kyara.training.inference import fit_batch, move, reproducible
 
+BATCH, GPU_BATCH = 64, 256  # Batch size on a CPU, and the largest one on a GPU
 DINOV2 = "facebook/dinov2-base"
 DINOV2_SIDE, SSCD_SIDE = 224, 320  # Input sizes used by their authors
 INCEPTION_SHA256 = "6726825d"
@@ -71,9 +74,14 @@ class FeatureExtractor:
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Features (B, F) float32 of resized pictures (B, H, W, 3) uint8."""
-        # Disable TF32, the default of cuDNN, which has only ten mantissa bits.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return self.embed(to_float(pictures).to(self.device)).float().cpu().numpy()
+        with reproducible(self.device):
+            return self.embed(to_float(move(torch.from_numpy(pictures), self.device))).float().cpu().numpy()
+
+    def batch_size(self, size: Size) -> int:
+        """The number of pictures of `size` to embed at once: 64 on a CPU, on a GPU up to 256, as its memory allows."""
+        width, height = self.size or size
+        blank = functools.partial(np.zeros, dtype=np.uint8)
+        return fit_batch(lambda n: self(blank((n, height, width, 3))), self.device, cpu=BATCH, most=GPU_BATCH)
 
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
@@ -129,8 +137,10 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
 
 
 def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
-    from transformers import Dinov2Model
-
+    try:
+        from transformers import Dinov2Model
+    except ImportError as error:
+        raise ValueError(f"--features {name}: needs transformers; {install_hint('eval')}") from error
     where, _, pin = rest.partition("#")
     local = where and not where.startswith("hf-hub:")
     path = Path(where) if local else hub.download(where[7:] or DINOV2, checkpoint.FILES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -10,17 +10,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from kyara.curation.scoring import crop, load_scorer, score
+from kyara.curation.scoring import crop, fitted, load_scorer, score
 from kyara.evaluation import metrics
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.sets import PictureSet, RealFeatures, RealSet
+from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 from kyara.files.names import counted
 from kyara.files.pictures import center_crop, to_float
+from kyara.files.workers import processors, thread_map
 from kyara.labels.tagger import load_tagger
 from kyara.models.base import Scorer
+from kyara.training.inference import move
 
 DISTORTION = "builtin:distortion"
 PIXEL_COUNT, PIXEL_SIDE = 512, 64
@@ -113,15 +115,14 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
     progress = tqdm(source, desc=name, total=total, unit="picture", disable=None)
-    for group in batches(progress, batch):
-        pictures = [center_crop(picture, *size) for picture, _ in group]
-        features.add(networks.extractor(np.stack([networks.extractor.resize(p, size) for p in pictures])))
-        if first := pictures[: PIXEL_COUNT - small.count]:
-            small.add(np.stack([center_crop(picture, *small_size(size)) for picture in first]))
-        fitted = np.stack([crop(picture, networks.recogniser) for picture in pictures])
-        whole.add(score(to_float(fitted), networks.recogniser).numpy())
-        for attribute, probabilities in _tag(tagger, pictures).items():
-            tagged[attribute].add(probabilities)
+    for group in batches(_inputs(progress, networks, size), batch):
+        features.add(networks.extractor(np.stack([inputs.extractor for inputs, _ in group])))
+        if first := group[: PIXEL_COUNT - small.count]:
+            small.add(np.stack([center_crop(inputs.picture, *small_size(size)) for inputs, _ in first]))
+        seen = to_float(fitted([inputs.recogniser for inputs, _ in group], networks.recogniser))
+        whole.add(score(seen, networks.recogniser).cpu().numpy())
+        for attribute, values in _tag(tagger, [inputs.tagger for inputs, _ in group]).items():
+            tagged[attribute].add(values)
         for attribute, indices in labels.items():
             index = {value: i for i, value in enumerate(known[attribute])}
             indices += [index.get(shown.get(attribute, ""), -1) for _, shown in group]
@@ -139,11 +140,35 @@ def small_size(size: Size) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+class Inputs(NamedTuple):
+    """A picture, (H, W, 3) uint8, at the sizes of the networks."""
+
+    picture: np.ndarray  # At the size at which sets are compared
+    extractor: np.ndarray
+    recogniser: np.ndarray
+    tagger: np.ndarray | None
+
+
+def _inputs(pictures: Iterable[Labelled], networks: Networks, size: Size) -> Iterator[tuple[Inputs, Mapping[str, str]]]:
+    """The pictures, resized by threads, with their labels."""
+
+    def resized(labelled: Labelled) -> Inputs:
+        picture = center_crop(labelled[0], *size)
+        tagged = networks.tagger.fit(picture) if networks.tagger else None
+        return Inputs(picture, networks.extractor.resize(picture, size), crop(picture, networks.recogniser), tagged)
+
+    threads = processors()
+    for (_, labels), inputs in thread_map(resized, pictures, threads, 4 * threads):
+        if isinstance(inputs, Exception):
+            raise inputs
+        yield inputs, labels
+
+
 @torch.inference_mode()
-def _tag(tagger: Any, pictures: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _tag(tagger: Any, pictures: Sequence[Any]) -> dict[str, np.ndarray]:
     if tagger is None:
         return {}
-    found = tagger.probabilities(to_float(np.stack([tagger.fit(picture) for picture in pictures])))
+    found = tagger.probabilities(to_float(move(torch.from_numpy(np.stack(pictures)), tagger.device)))
     return {attribute: values.float().cpu().numpy() for attribute, values in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -22,6 +23,7 @@ from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED
 from kyara.files.pictures import center_crop, decode, to_uint8
+from kyara.files.workers import processors, thread_map
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
@@ -54,20 +56,22 @@ class FileSet:
         return min(len(self.pictures.names), self.count or len(self.pictures.names))
 
     def size(self) -> Size:
-        for picture, _ in self:
-            height, width = picture.shape[:2]
-            return width, height
+        for i in evenly_spaced(len(self.pictures.names), self.count):
+            with contextlib.suppress(PictureError, OSError):
+                height, width = self.pictures.picture(i).shape[:2]
+                return width, height
         raise ValueError(f"{self.path}: no picture can be read")
 
     def __iter__(self) -> Iterator[Labelled]:
         self.left_out.clear()
-        for i in evenly_spaced(len(self.pictures.names), self.count):
-            try:
-                picture = self.pictures.picture(i)
-            except (PictureError, OSError) as error:
-                self.left_out.append((self.pictures.names[i], str(error)))
-                continue
-            yield picture, {name: values[i] for name, values in self.pictures.attributes.items()}
+        indices, threads = evenly_spaced(len(self.pictures.names), self.count), processors()
+        for i, picture in thread_map(self.pictures.picture, indices, threads, 4 * threads):
+            if isinstance(picture, PictureError | OSError):
+                self.left_out.append((self.pictures.names[i], str(picture)))
+            elif isinstance(picture, Exception):
+                raise picture
+            else:
+                yield picture, {name: values[i] for name, values in self.pictures.attributes.items()}
 
 
 @dataclass

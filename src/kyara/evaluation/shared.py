@@ -26,7 +26,10 @@ Count = Range(4, MOST_PICTURES)
 Reals = Annotated[int, arg(help="Number of real pictures, at most."), Count]
 Truncation = Annotated[float, arg(help="Truncation of the generator's latents; 1 is none."), Range(0, 10)]
 Size = Annotated[str | None, arg(help="Both sets are resized to this first, as 96 or 512x256 (height x width).")]
-Batch = Annotated[int, arg(help="Pictures that the networks process at once."), Range(1, 10_000)]
+BATCH_HELP = (
+    "Pictures that the networks process at once. By default 64, on a GPU up to 256, as many as its memory allows."
+)
+Batch = Annotated[int | None, arg(help=BATCH_HELP), Range(1, 10_000)]
 
 FRECHET_COUNT = 2048  # Minimum number of pictures for the Fréchet distance: it is strongly biased for fewer
 METRICS = {"frechet": "Fréchet distance", "kid": "KID"}  # The metrics by which models can be ranked

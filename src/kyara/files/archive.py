@@ -17,6 +17,9 @@ from kyara.files.pictures import MAX_BYTES
 from kyara.files.zip_names import entry_names
 from kyara.files.zip_update import rewrite
 
+THUMBNAILS = "report.thumbnails"  # The folder beside a report.html, also as NAME.zip.report.thumbnails
+SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
+
 
 class Files(Protocol):
     """Storage of the files of a Dataset. It is pickled to worker processes, each of which reopens it."""
@@ -176,8 +179,9 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _hidden(name: str) -> bool:
-    """Whether it is a hidden or system file: .DS_Store, ._cat.png, __MACOSX, Thumbs.db."""
-    return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
+    """Whether it is a hidden or system file (.DS_Store, ._cat.png, __MACOSX, Thumbs.db), or the thumbnails of a report,
+    which are no pictures of a Dataset."""
+    return name.startswith((".", "__MACOSX")) or name.lower() in SYSTEM or name.endswith(THUMBNAILS)
 
 
 def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:

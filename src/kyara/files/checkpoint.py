@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from kyara.files.names import did_you_mean
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
+NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")  # in indented JSON, a list of numbers; no string contains a line break
 BUILTIN = Path(__file__).parents[1] / "weights"
 
 
@@ -109,8 +111,14 @@ def write(
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     write_atomic(path / WEIGHTS, lambda temporary: save_file(tensors, temporary))
     write_atomic(path / CARD, lambda temporary: temporary.write_text(card, encoding="utf-8"))
-    text = json.dumps({"model": model, "config": dict(config), **about}, indent=2, ensure_ascii=False)
-    write_atomic(path / CONFIG, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    text = config_text({"model": model, "config": dict(config), **about})
+    write_atomic(path / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def config_text(content: Mapping[str, Any]) -> str:
+    """The text of config.json: indented JSON with each list of numbers on one line, such as a row of label_counts."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def load_training(path: Path) -> dict[str, Any]:

@@ -39,7 +39,9 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
-NOT_PICTURES = frozenset({"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", TABLE, PAGE})
+NOT_PICTURES = frozenset(
+    {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", "report.html", TABLE, PAGE}
+)
 """Files that Kyara writes next to pictures. They are not reported as ignored."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})
 

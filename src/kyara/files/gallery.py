@@ -9,12 +9,15 @@ Galleries are untrusted: a row may only refer to a file inside the folder."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import struct
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,13 @@ from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
 from kyara.files.pictures import decode, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
+from kyara.files.workers import processors
 
 ON_SHEET, ON_PAGE = 256, 1000
 """Maximum number of pictures on the sheet and on the page, so that viewers and browsers can open them."""
 THUMBNAIL = 256  # Maximum length of the longer side of a thumbnail, in pixels
+WAITING = 4  # Maximum number of pictures for each encoding thread that are not written yet
+FLUSH = 64  # Number of rows after which the table is flushed to disk
 SPARE = 64  # Number of additional thumbnails kept in memory before the lowest-scored are dropped
 
 
@@ -61,7 +67,8 @@ def best_first(scores: Sequence[float], indices: Iterable[int]) -> list[int]:
 
 class GalleryWriter:
     """Writes a Gallery picture by picture, keeping only a few bytes per picture and the thumbnails of the sheet in
-    memory. An interrupted run leaves an unsorted Gallery without a page."""
+    memory. Threads encode the pictures and write their files while the caller computes the next ones; the rows of the
+    table are written in order, each after its file. An interrupted run leaves an unsorted Gallery without a page."""
 
     def __init__(
         self, path: Path, columns: Sequence[str], *, sources: Iterable[str | Path] = (), force: bool = False
@@ -75,18 +82,27 @@ class GalleryWriter:
         self._scores = array("d")
         self._starts = array("Q")  # byte offset of each row in the table
         self._thumbnails: dict[int, np.ndarray] = {}
+        threads = processors()
+        self._pool, self._most_waiting = ThreadPoolExecutor(threads), WAITING * threads
+        self._waiting: deque[tuple[Future[np.ndarray | None], dict[str, object], float]] = deque()
         with write_errors(path / TABLE):
             self._table = (path / TABLE).open("w+b")
-            self._table.write(_line(self.columns))
+            self._end = self._table.write(_line(self.columns))
+            self._table.flush()
 
     def __enter__(self) -> GalleryWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._table.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with contextlib.nullcontext() if kind is None else contextlib.suppress(Exception):  # not to hide an error
+                self.flush()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+            self._table.close()
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._starts) + len(self._waiting)
 
     def add(
         self,
@@ -98,26 +114,41 @@ class GalleryWriter:
         score: float | None = None,
         **cells: object,
     ) -> None:
-        """Writes one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
-        `picture` is an array. `finish` sorts the rows by `score`, highest first."""
-        i = len(self)
-        png = picture if isinstance(picture, bytes) else encode_png(picture, recipe)
-        with write_errors(self.path / file_name):
-            (self.path / file_name).write_bytes(png)
+        """Adds one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
+        `picture` is an array, which must not be changed afterwards. `finish` sorts the rows by `score`, highest first.
+        Raises OSError if this file or one added before it cannot be written."""
         row = {"file_name": file_name, "score": "" if score is None else f"{score:.4f}", **cells}
-        self._starts.append(self._table.tell())
-        self._scores.append(math.nan if score is None else score)
-        with write_errors(self.path / TABLE):
-            self._table.write(_line([str(row.get(column, "")) for column in self.columns]))
-            self._table.flush()
-        if not isinstance(picture, bytes):
-            self._keep_thumbnail(i, picture)
+        number = math.nan if score is None else score
+        shown = not isinstance(picture, bytes) and (not math.isnan(number) or len(self) < ON_SHEET)
+        file = self.path / file_name
+        self._waiting.append((self._pool.submit(_write_picture, file, picture, recipe, shown), row, number))
+        if len(self._waiting) > self._most_waiting:
+            self._write_row()
 
-    def _keep_thumbnail(self, i: int, picture: np.ndarray) -> None:
+    def flush(self) -> None:
+        """Waits until all pictures and their rows are written. Raises OSError if one cannot be."""
+        while self._waiting:
+            self._write_row()
+        with write_errors(self.path / TABLE):
+            self._table.flush()
+
+    def _write_row(self) -> None:
+        """Waits for the file of the first waiting picture, and writes its row."""
+        written, row, score = self._waiting.popleft()
+        small = written.result()
+        i = len(self._starts)
+        self._starts.append(self._end)
+        self._scores.append(score)
+        with write_errors(self.path / TABLE):
+            self._end += self._table.write(_line([str(row.get(column, "")) for column in self.columns]))
+            if i % FLUSH == 0:
+                self._table.flush()
+        if small is not None:
+            self._keep_thumbnail(i, small)
+
+    def _keep_thumbnail(self, i: int, small: np.ndarray) -> None:
         """Keeps the thumbnails of the best pictures so far, or of the first ones if there are no scores."""
-        if math.isnan(self._scores[i]) and i >= ON_SHEET:
-            return
-        self._thumbnails[i] = thumbnail(picture)
+        self._thumbnails[i] = small
         if len(self._thumbnails) >= ON_SHEET + SPARE:
             self._thumbnails = {i: self._thumbnails[i] for i in best_first(self._scores, self._thumbnails)[:ON_SHEET]}
 
@@ -135,6 +166,7 @@ class GalleryWriter:
 
         `about` is the second line of the page; `films` are names of videos or animations in the folder to be embedded.
         `sheet` renders the contact sheet of the given files as PNG; by default it shows their thumbnails in a grid."""
+        self.flush()
         order = best_first(self._scores, range(len(self)))
         for i in order[keep:] if keep is not None else ():
             (self.path / self._row(i)["file_name"]).unlink()
@@ -173,6 +205,16 @@ class GalleryWriter:
         write_atomic(self.path / name, lambda temporary: temporary.write_bytes(content))
 
 
+def _write_picture(
+    file: Path, picture: np.ndarray | bytes, recipe: Mapping[str, Any] | None, shown: bool
+) -> np.ndarray | None:
+    """Writes a picture as PNG. Returns its thumbnail if it may be `shown` on the sheet."""
+    png = picture if isinstance(picture, bytes) else encode_png(picture, recipe)
+    with write_errors(file):
+        file.write_bytes(png)
+    return thumbnail(picture) if shown and not isinstance(picture, bytes) else None
+
+
 def _line(cells: Iterable[str]) -> bytes:
     return csv_text([cells]).encode("utf-8", "surrogateescape")
 
@@ -184,10 +226,10 @@ def _aspect(png: Path) -> float:
     return float(width / height)
 
 
-def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """A copy of the picture (H, W, 3) uint8, its longer side at most `THUMBNAIL`."""
+def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """A copy of the picture (H, W, 3) uint8, its longer side at most `side`."""
     height, width = picture.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
+    scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale))).copy()
 
 

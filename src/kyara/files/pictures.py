@@ -13,6 +13,7 @@ import re
 import stat
 import struct
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -127,18 +128,26 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
 
 
 def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """Encodes a picture (H, W, 3) uint8 as PNG, with `recipe` as JSON in the text chunk "kyara"."""
+    """Encodes a picture (H, W, 3) uint8 as PNG, with `recipe` as JSON in the text chunk "kyara".
+
+    Run-length matching after PNG's filters takes a quarter to a half of the time of zlib's default, level 6. Files of
+    drawn faces are 1 to 4 % larger, those of flat shapes up to a quarter."""
     info = None
     if recipe is not None:
         info = PngImagePlugin.PngInfo()
         info.add_text(RECIPE, json.dumps(recipe, separators=(",", ":")))  # ASCII: \u escapes the rest
-    return _encode(picture, "PNG", pnginfo=info)
+    return _encode(picture, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
 
 
 def encode_webp(picture: np.ndarray) -> bytes:
     """Encodes a picture (H, W, 3) uint8 as lossless WebP."""
     # For lossless WebP, quality means effort: this is 4 % larger than the smallest file and ten times as fast.
     return _encode(picture, "WEBP", lossless=True, quality=20, method=2)
+
+
+def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Encodes a picture (H, W, 3) uint8 as JPEG with a `quality` from 0 to 100 and colours at full resolution."""
+    return _encode(picture, "JPEG", quality=quality, subsampling=0)
 
 
 def _encode(picture: np.ndarray, encoding: str, **options: Any) -> bytes:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +31,20 @@ class StreamBatch(NamedTuple):
     the Stream was created with `points=True`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Sharing:
+    """The processes of one machine, which share decoded pictures."""
+
+    index: int = 0  # of this process
+    count: int = 1
+    exchange: Callable[[Any], list[Any]] = lambda value: [value]
+    """Called by all of them at the same time, gives every process the arguments of all, by index."""
+
+
+ALONE = Sharing()
+FOLDERS = ("/dev/shm",)  # in memory, where there is such a folder
+
+
 class Stream:
     """Infinite batches of a dataset's pictures, reproducible from the seed.
 
@@ -34,8 +53,9 @@ class Stream:
     global batch size; each of the `world` ranks gets an equal part of every batch.
 
     `values` maps the attributes to their known values (default: all); any other value is unknown. A dataset that fits
-    into `memory_limit` bytes when decoded is kept in memory; a larger one is prefetched by `workers` processes. Raises
-    DatasetError if pictures cannot be decoded."""
+    into `memory_limit` bytes when decoded is kept in memory; with `sharing` the ranks of a machine decode it together
+    and keep it once. Of a larger one each rank prefetches its part of the batches, by `workers` processes. Raises
+    DatasetError if pictures cannot be decoded, and OSError if there is no room for them."""
 
     def __init__(
         self,
@@ -53,6 +73,7 @@ class Stream:
         start: int = 0,
         values: Mapping[str, Sequence[str]] | None = None,
         points: bool = False,
+        sharing: Sharing = ALONE,
     ) -> None:
         if batch < 1 or batch % world:
             raise ValueError(f"--batch {batch}: must be a positive multiple of the number of devices, {world}")
@@ -64,11 +85,12 @@ class Stream:
         self.values = values
         self._points = torch.from_numpy(dataset.points) if points else None
         self._labels = {key: torch.from_numpy(dataset.labels(key, known)) for key, known in values.items()}
+        self._sharing = sharing
         self._memory: Tensor | None = None
         if len(dataset) * 3 * height * width <= memory_limit:
             self._memory = self._decode_all()
-        elif start == 0 and rank == 0:  # a resumed run has already checked them
-            _raise_if_damaged(dataset, dataset.map(check, range(len(dataset)), workers))
+        elif start == 0:  # a resumed run has already checked them
+            self._raise_if_damaged(list(dataset.map(check, self._mine(), workers)))
 
     def __iter__(self) -> Iterator[StreamBatch]:
         share = self.batch // self.world
@@ -107,19 +129,71 @@ class Stream:
         indices, flips = zip(*parts, strict=True)
         return np.concatenate(indices), np.concatenate(flips)
 
+    def _mine(self) -> range:
+        """The pictures that this process decodes for all processes of its machine."""
+        n, index, count = len(self.dataset), self._sharing.index, self._sharing.count
+        return range(n * index // count, n * (index + 1) // count)
+
     def _decode_all(self) -> Tensor:
-        n = len(self.dataset)
-        array = np.empty((n, 3, self.height, self.width), dtype=np.uint8)
+        """All pictures (N, 3, H, W), of which this process decodes its share."""
+        mine, array = self._mine(), _shared_memory((len(self.dataset), 3, self.height, self.width), self._sharing)
         function = functools.partial(crop, width=self.width, height=self.height)
-        workers = self.workers if n > 512 else 0  # starting processes takes longer than decoding a few pictures
-        damaged: list[PictureError] = []
-        for i, picture in enumerate(self.dataset.map(function, range(n), workers)):
+        workers = self.workers if len(mine) > 512 else 0  # starting processes takes longer than decoding a few pictures
+        damaged: list[object] = []
+        for i, picture in zip(mine, self.dataset.map(function, mine, workers), strict=True):
             if isinstance(picture, PictureError):
                 damaged.append(picture)
             else:
                 array[i] = picture.transpose(2, 0, 1)
-        _raise_if_damaged(self.dataset, damaged)
-        return torch.from_numpy(array)  # (N, 3, H, W)
+        self._raise_if_damaged(damaged)
+        return torch.from_numpy(array)
+
+    def _raise_if_damaged(self, results: list[object]) -> None:
+        """DatasetError on every process of this machine if one of them could not decode a picture."""
+        mine = [result for result in results if isinstance(result, PictureError)]
+        if damaged := [error for some in self._sharing.exchange(mine) for error in some]:
+            what = "1 picture" if len(damaged) == 1 else f"{len(damaged):,} pictures"
+            first, path = "; ".join(map(str, damaged[:3])), self.dataset.path
+            hint = f"`kyara prepare {path} OUT` writes a dataset without them"
+            raise DatasetError(f"{path}: {what} cannot be decoded ({first}); {hint}")
+
+
+def _shared_memory(shape: tuple[int, ...], sharing: Sharing) -> np.ndarray:
+    """An array (uint8) that all processes of `sharing` see. OSError if there is no room for it."""
+    if sharing.count == 1:
+        return np.empty(shape, np.uint8)
+    name, problem = None, ""
+    if sharing.index == 0:
+        try:
+            name = _reserve(math.prod(shape))
+        except OSError as error:
+            problem = str(error)
+    name, problem = sharing.exchange((name, problem))[0]
+    if name is None:
+        raise OSError(f"no room for {math.prod(shape) >> 20:,} MiB of decoded pictures ({problem}); free some space")
+    array = np.memmap(name, np.uint8, "r+", shape=shape)
+    sharing.exchange(None)
+    if sharing.index == 0:
+        Path(name).unlink()  # the memory lives on until the last process ends, however it ends
+    return array
+
+
+def _reserve(size: int) -> str:
+    """A new file of `size` bytes, in memory if there is room, else on disk. OSError if there is none."""
+    for folder in filter(os.path.isdir, (*FOLDERS, tempfile.gettempdir())):
+        descriptor, name = tempfile.mkstemp(prefix="kyara-", dir=folder)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)  # unlike truncate, it fails if there is no room
+            else:
+                os.truncate(descriptor, size)
+            return name
+        except OSError as error:
+            Path(name).unlink()
+            problem = error
+        finally:
+            os.close(descriptor)
+    raise problem
 
 
 @functools.lru_cache(maxsize=4)
@@ -127,12 +201,3 @@ def _epoch(n: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The permutation and the flips of one epoch. NumPy guarantees a stable stream for RandomState only."""
     random = np.random.RandomState([seed % 2**32, epoch])
     return random.permutation(n).astype(np.int64), random.randint(0, 2, n).astype(bool)
-
-
-def _raise_if_damaged(dataset: Dataset, results: Iterable[object]) -> None:
-    damaged = [result for result in results if isinstance(result, PictureError)]
-    if damaged:
-        what = "1 picture" if len(damaged) == 1 else f"{len(damaged):,} pictures"
-        first = "; ".join(map(str, damaged[:3]))
-        hint = f"`kyara prepare {dataset.path} OUT` writes a dataset without them"
-        raise DatasetError(f"{dataset.path}: {what} cannot be decoded ({first}); {hint}")

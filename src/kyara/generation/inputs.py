@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,9 +16,12 @@ from kyara.files.errors import PictureError
 from kyara.files.formats import SUFFIXES
 from kyara.files.masks import MARKED, Masks
 from kyara.files.pictures import decode, resize
+from kyara.files.workers import processors, thread_map
+
+AHEAD = 4  # Number of pictures that are read in advance: they may be large
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture to translate."""
 
@@ -28,7 +31,7 @@ class Picture:
     hole: np.ndarray | None = None  # (H, W) bool
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Entry:
     """A picture that has not been read yet."""
 
@@ -38,8 +41,8 @@ class _Entry:
 
 
 class Pictures:
-    """The pictures of `sources`, read one at a time. Iteration skips unusable ones and appends (source, reason) to
-    `left_out`."""
+    """The pictures of `sources`, read by threads, at most `AHEAD` in advance. Iteration skips unusable ones and appends
+    (source, reason) to `left_out`."""
 
     def __init__(self, sources: Sequence[Path], mask: Path | None, side: int | None) -> None:
         """`side` is the length of the shorter side, in pixels. Raises ValueError if a source cannot be opened, or if
@@ -59,16 +62,16 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Picture]:
         taken = {"sheet"}  # sheet.png is reserved for the contact sheet
-        for entry in self._entries:
-            try:
-                pixels = entry.read()
-                picture = self._picture(_free(PurePosixPath(entry.name).stem, taken), entry, pixels)
-            except (PictureError, ValueError) as error:
-                self.left_out.append((entry.source, str(error)))
-                continue
-            yield picture
+        for entry, picture in thread_map(self._picture, self._entries, min(AHEAD, processors()), AHEAD):
+            if isinstance(picture, PictureError | ValueError):
+                self.left_out.append((entry.source, str(picture)))
+            elif isinstance(picture, Exception):
+                raise picture
+            else:
+                yield dataclasses.replace(picture, name=_free(picture.name, taken))
 
-    def _picture(self, name: str, entry: _Entry, pixels: np.ndarray) -> Picture:
+    def _picture(self, entry: _Entry) -> Picture:
+        pixels = entry.read()
         mask = None if self._masks is None else self._masks.read(entry.name)
         if mask is not None and mask.shape != pixels.shape[:2]:
             sizes = " and ".join(f"{one.shape[1]}x{one.shape[0]}" for one in (mask, pixels))
@@ -79,7 +82,8 @@ class Pictures:
             if mask is not None:
                 levels = np.repeat((mask >= MARKED)[..., None], 3, 2).astype(np.uint8) * 255
                 mask = resize(levels, width, height)[..., 0] / np.float32(255)
-        return Picture(name, entry.source, pixels, None if mask is None else mask >= MARKED)
+        hole = None if mask is None else mask >= MARKED
+        return Picture(PurePosixPath(entry.name).stem, entry.source, pixels, hole)
 
 
 def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:

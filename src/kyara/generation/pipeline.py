@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.curation.scoring import Scorer, score_pictures
+from kyara.curation.scoring import Scorer, fitted, score
 from kyara.files.names import printable
-from kyara.files.pictures import quantise
+from kyara.files.pictures import quantise, to_float
+from kyara.files.workers import lookahead
 from kyara.generation.confirm import Judge
 from kyara.generation.recipe import Recipe
-from kyara.generation.sampler import load_generator, sample, shot_labels, shot_latents, synthesise
+from kyara.generation.sampler import (
+    batch_size,
+    computed,
+    load_generator,
+    sample,
+    shot_labels,
+    shot_latents,
+    synthesise,
+)
 from kyara.generation.shots import Shot, batched
 from kyara.generation.styles import blend, load_styled, pack, relabel, unpack
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
+from kyara.training.inference import batches_ahead, start_copy
+
+IN_MEMORY = 16  # Pictures in memory at a time on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +54,39 @@ class Pipeline:
     mirror: bool
     scorer: Scorer | None = None
     judge: Judge | None = None
+    recorded: int | None = None  # The batch size in the recipe of --like, if the picture was made on such a device
 
-    def run(self, shots: Iterable[Shot], batch: int) -> Iterator[Made]:
-        """Yields the pictures of shots in order, with `batch` of them in memory at a time."""
-        for group in batched(shots, batch):
-            pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
-            scores = score_pictures(pictures, self.scorer) if self.scorer else repeat(None, len(group))
-            confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
-            yield from map(Made, group, pictures.cpu().numpy(), scores, confirmed)
+    @property
+    def device(self) -> torch.device:
+        return next(self.generator.parameters()).device
+
+    @property
+    def at_once(self) -> int:
+        """The number of pictures that the generator computes at once."""
+        return self.recorded or batch_size(self.generator)
+
+    def about(self) -> dict[str, Any]:
+        """What the last bits of the pictures depend on, for their recipes."""
+        return computed(self.device, self.at_once)
+
+    def run(self, shots: Iterable[Shot], batch: int | None = None) -> Iterator[Made]:
+        """Yields the pictures of shots in order, with `batch` of them in memory at a time, on a GPU twice as many."""
+        batch = batch or max(self.at_once, IN_MEMORY)
+        for finish in lookahead(map(self._start, batched(shots, batch)), batches_ahead(self.device)):
+            yield from finish()
+
+    def _start(self, group: list[Shot]) -> Callable[[], Iterator[Made]]:
+        """Starts to compute the pictures of shots. The returned function waits for them."""
+        pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
+        scores = [score(to_float(fitted(pictures, self.scorer)), self.scorer)] if self.scorer else []
+        confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
+        wait = start_copy(pictures, *scores)
+
+        def finish() -> Iterator[Made]:
+            made, *scored = wait()
+            return map(Made, group, made.numpy(), scored[0].tolist() if scored else repeat(None), confirmed)
+
+        return finish
 
     def pictures(self, shots: list[Shot]) -> Tensor:
         """Pictures (B, 3, H, W) of shots, which must all have the same keys."""
@@ -57,25 +95,25 @@ class Pipeline:
             return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
         z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
         labels = shot_labels(shots, generator.config.data.attributes)
-        return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror)
+        return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror, batch=self.at_once)
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
-    """Adds labels to the shots: those in `fixed`, and the others sampled by seed from the joint distribution of the
+    """Adds labels to the shots: those in `fixed`, and the others sampled by seed from their distribution in the
     training data. All shots of a film have the labels of its first seed, to avoid flicker."""
-    attributes, counts = generator.config.data.attributes, generator.config.data.label_counts
     names: dict[str, str] | None = None
     for shot in shots:
         if names is None or not film:
-            seed = shot["seed"] if "seed" in shot else shot["seeds"][0]
-            drawn = conditioning.draw(attributes, counts, fixed, seed)
-            names = {name: attributes[name][label] for name, label in drawn.items() if label >= 0}
+            names = _named(generator.label_table.draw(fixed, _seed(shot)), generator)
         yield {**shot, "labels": names}
 
 
-def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device) -> tuple[Generator, Recipe]:
-    """The generator for a recipe, and the recipe with the labels in `wanted` changed and all others kept. Raises
-    ValueError if the generator cannot reproduce the picture."""
+def repeated(
+    recipe: Recipe, model: str, wanted: Mapping[str, str], device: torch.device
+) -> tuple[Generator, Recipe, list[str]]:
+    """The generator for a recipe, and the recipe with the labels in `wanted` changed and all others kept, with a
+    sentence for each other label that had to change (see `LabelTable.change`). Raises ValueError if the generator
+    cannot reproduce the picture."""
     generator = load_generator(model, device)
     if recipe.blend is not None:
         parent = load_styled(recipe.find_parent(), device)
@@ -85,14 +123,44 @@ def repeated(recipe: Recipe, model: str, wanted: Mapping[str, str], device: torc
     attributes = generator.config.data.attributes
     fixed = conditioning.find(wanted, attributes, printable(model))
     if "latent" not in recipe.shot:
-        conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
-        return generator, recipe.with_labels({name: attributes[name][label] for name, label in fixed.items()})
+        labels = conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
+        return generator, *_relabelled(recipe, generator, labels, fixed)
     if not isinstance(generator, StyledGenerator):
         raise ValueError(f"--like {recipe.source}: its recipe contains styles, but {printable(model)} has none")
     try:
         ws = unpack(recipe.shot["latent"], generator)[None]
     except ValueError as error:
         raise ValueError(f"--like {recipe.source}: {error}") from error
-    if not wanted:
-        return generator, recipe
-    return generator, dataclasses.replace(recipe, shot={"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}})
+    if wanted:
+        shot = {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
+        recipe = dataclasses.replace(recipe, shot=shot)
+    return generator, recipe, []
+
+
+def _relabelled(
+    recipe: Recipe, generator: Generator, labels: Mapping[str, int], fixed: Mapping[str, int]
+) -> tuple[Recipe, list[str]]:
+    """The recipe of a picture with `labels`, with those in `fixed` changed, and what else changed by that."""
+    table = generator.label_table
+    before = {name: labels.get(name, conditioning.UNKNOWN) for name in table.names}
+    after = table.change(before, fixed, _seed(recipe.shot)) if fixed else before
+    named, were, are = _named(after, generator), table.excluded(before), table.excluded(after)
+    changed = [name for name in table.names if name not in fixed and before[name] != after[name]]
+    notes = [
+        f"{name} is now unknown: it is never known where {are[name]} in the training data"
+        if name in are
+        else f"{name}={named[name]} was chosen by the seed: {name} was unknown because of {were[name]}"
+        for name in changed
+    ]
+    return dataclasses.replace(recipe, shot={**recipe.shot, "labels": named}), notes + table.hidden(after, fixed)
+
+
+def _named(labels: Mapping[str, int], generator: Generator) -> dict[str, str]:
+    """Labels as attribute -> value, without those that are unknown."""
+    attributes = generator.config.data.attributes
+    return {name: attributes[name][label] for name, label in labels.items() if label != conditioning.UNKNOWN}
+
+
+def _seed(shot: Shot) -> int:
+    """The seed that draws the labels of a shot."""
+    return int(shot["seed"] if "seed" in shot else shot["seeds"][0])

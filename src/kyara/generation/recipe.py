@@ -13,6 +13,7 @@ from kyara.generation.shots import Shot
 from kyara.verbs import LAST_SEED
 
 BUILTIN = "builtin:anime"
+MOST_AT_ONCE = 256  # Upper bound of a batch size
 LARGEST = 100  # Upper bound of a layer index; no generator has more layers
 
 
@@ -37,6 +38,8 @@ class Recipe:
     mirror: bool
     shot: Shot
     blend: Blend | None = None
+    device: str | None = None  # The GPU, or the kind of device, that computed the picture; None if not recorded
+    batch: int | None = None  # The number of pictures that it computed at once
 
     def find(self, given: str) -> str:
         """The name of the model that generated the picture: `given`, or the recipe's if `given` is the default. Raises
@@ -48,9 +51,13 @@ class Recipe:
         assert self.blend is not None
         return self._check(self.blend.parent, self.blend.checkpoint, given=False)
 
-    def with_labels(self, labels: Mapping[str, str]) -> Recipe:
-        """The same recipe with these labels changed, and all others kept."""
-        return dataclasses.replace(self, shot={**self.shot, "labels": {**self.shot["labels"], **labels}})
+    def batch_on(self, device: str) -> int | None:
+        """The batch size with which the picture was computed, if that was on the same kind of device."""
+        return self.batch if self.device == device else None
+
+    def other_device(self, device: str) -> str | None:
+        """The device that computed the picture, if it is recorded and another one than `device`."""
+        return None if self.device == device else self.device
 
     def _check(self, name: str, wanted: str, *, given: bool) -> str:
         from kyara.files import checkpoint  # imports torch
@@ -90,8 +97,20 @@ def read_like(path: Path) -> Recipe:
             "mirror": bool(mirror),
             "labels": dict(labels),
         } if shot and all(isinstance(value, str) and value for value in labels.values()) and abs(truncation) <= 2:
-            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, _blend(path, recipe))
+            computed = _computed(path, recipe)
+            blend = _blend(path, recipe)
+            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, blend, *computed)
     raise ValueError(f"--like {path}: its recipe is not supported by this version of Kyara")
+
+
+def _computed(path: Path, recipe: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """The device and the batch size."""
+    match recipe.get("computed"):
+        case None:
+            return None, None
+        case {"device": str(device), "batch": int(batch)} if 0 < batch <= MOST_AT_ONCE:
+            return device, batch
+    raise ValueError(f"--like {path}: the device in its recipe is not supported by this version of Kyara")
 
 
 def _blend(path: Path, recipe: Mapping[str, Any]) -> Blend | None:

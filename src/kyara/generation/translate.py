@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 STILLS = 64  # Maximum number of frames of a film shown on the page, one per second
 MOST_STYLES = 10_000
 
-Network = Callable[[Picture], Iterator[tuple[str, np.ndarray]]]  # (style's name, translation (H, W, 3) uint8) per style
+
+class Network(NamedTuple):
+    """A network that translates pictures."""
+
+    translate: Callable[[Sequence[Picture]], Iterator[tuple[str, np.ndarray]]]
+    """Pictures of the same size -> (style's name, their translations (B, H, W, 3) uint8) per style."""
+    batched: bool  # Whether to translate several pictures at once: on a GPU, unless there are several styles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +155,13 @@ def _load(
     from kyara import models
     from kyara.files import checkpoint
     from kyara.generation.style_choice import choose_styles
-    from kyara.generation.tiles import fill_picture, translate_picture
+    from kyara.generation.tiles import fill_pictures, translate_pictures
     from kyara.models.base import Inpainter, StyledTranslator, Translator
     from kyara.training.runtime import pick_device
 
-    network: Model = models.load(name, pick_device(device)).requires_grad_(False)
+    target = pick_device(device)
+    network: Model = models.load(name, target).requires_grad_(False)
+    gpu = target.type == "cuda"
     found = checkpoint.read(name)
     given = styles or style or between
     if isinstance(network, Inpainter):
@@ -160,7 +169,7 @@ def _load(
             raise ValueError(f"--mask: needed by {name}, which fills holes; give a mask that is white in the holes")
         if given:
             raise ValueError(f"--styles, --style, --between: {name} has no styles")
-        return lambda picture: iter([("", fill_picture(network, picture))]), found.hash
+        return Network(lambda pictures: iter([("", fill_pictures(network, pictures))]), gpu), found.hash
     if not isinstance(network, Translator):
         raise ValueError(
             f"{name}: {found.model} is not an image-to-image model; builtin:cartoon and builtin:inpainting are"
@@ -174,11 +183,12 @@ def _load(
     else:
         choices = [("", network.translate)]
 
-    def translated(picture: Picture) -> Iterator[tuple[str, np.ndarray]]:
+    def translated(pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray]]:
+        pixels = np.stack([picture.pixels for picture in pictures])
         for label, function in choices:
-            yield label, translate_picture(function, picture.pixels, network)
+            yield label, translate_pictures(function, pixels, network)
 
-    return translated, found.hash
+    return Network(translated, gpu and len(choices) == 1), found.hash
 
 
 def _opened(pictures: Pictures | None) -> Iterator[Picture]:
@@ -194,11 +204,15 @@ def _opened(pictures: Pictures | None) -> Iterator[Picture]:
 def _translate_pictures(
     gallery: GalleryWriter, pictures: Iterator[Picture], total: int, network: Network, about: Mapping[str, Any]
 ) -> None:
-    for picture in tqdm(pictures, total=total, unit="picture", disable=None if total else True):
-        for i, (style, made) in enumerate(network(picture)):
-            name = f"{picture.name}-{i:02d}.png" if style else f"{picture.name}.png"
+    from kyara.generation.tiles import same_size
+
+    shown = tqdm(pictures, total=total, unit="picture", disable=None if total else True)
+    for group in same_size(shown, network.batched):
+        for i, (style, several) in enumerate(network.translate(group)):
             recipe = {**about, **({"style": style} if style else {})}
-            gallery.add(name, made, recipe, style=style, source=picture.source)
+            for picture, made in zip(group, several, strict=True):
+                name = f"{picture.name}-{i:02d}.png" if style else f"{picture.name}.png"
+                gallery.add(name, made, recipe, style=style, source=picture.source)
 
 
 def _translate_film(
@@ -212,14 +226,24 @@ def _translate_film(
 ) -> tuple[str, int, list[str]]:
     """Translates every frame, keeping its time and the sound, and adds one frame per second to the table. Returns the
     film's file name, the number of frames, and warnings."""
+    from kyara.generation.tiles import same_size
+
+    gallery.flush()  # the names of its files are not free
     names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
     stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
 
+    times: deque[float] = deque()  # of the frames that were read in advance
+
+    def read() -> Iterator[Picture]:
+        for time, frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
+            times.append(time)
+            yield Picture(stem, source.name, frame if side is None else resize(frame, *scaled(frame, side)))
+
     def translated() -> Iterator[video.Frame]:
         stills, next_still = 0, -math.inf
-        for time, frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
-            pixels = frame if side is None else resize(frame, *scaled(frame, side))
-            style, made = next(network(Picture(stem, source.name, pixels)))
+        groups = map(network.translate, same_size(read(), network.batched))
+        for style, made in ((style, made) for ((style, several),) in groups for made in several):
+            time = times.popleft()
             if time >= next_still and stills < STILLS:
                 gallery.add(f"{stem}-{stills:04d}.png", made, about, style=style, source=source.name)
                 stills, next_still = stills + 1, math.floor(time) + 1

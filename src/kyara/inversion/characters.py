@@ -71,7 +71,8 @@ class Generators:
 
     def recipe(self) -> dict[str, Any]:
         """What every character's recipe says."""
-        recipe = recipe_of(self.child_name, checkpoint.read(self.child_name).hash)
+        device = next(self.child.parameters()).device
+        recipe = recipe_of(self.child_name, checkpoint.read(self.child_name).hash, device)
         if self.position or self.width:  # otherwise the child makes it without the parent
             hash_ = checkpoint.read(self.parent_name).hash
             recipe |= {"blend": dataclasses.asdict(Blend(self.parent_name, hash_, self.position, self.width))}

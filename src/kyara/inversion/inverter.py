@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ from kyara import __version__, models
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import to_float, to_uint8
-from kyara.generation.sampler import synthesise
+from kyara.generation.sampler import computed, synthesise
 from kyara.generation.styles import load_styled, pack
 from kyara.inversion.latents import LatentSpace
 from kyara.inversion.photos import Photo, Photos
@@ -35,10 +36,10 @@ def square_side(generator: StyledGenerator, name: str) -> int:
     return width
 
 
-def recipe_of(model: str, checkpoint_hash: str) -> dict[str, Any]:
-    """What the recipe of a latent says besides the latent."""
+def recipe_of(model: str, checkpoint_hash: str, device: torch.device) -> dict[str, Any]:
+    """What the recipe of a latent says besides the latent, whose picture `synthesise` makes by itself."""
     recipe: dict[str, Any] = {"kyara": __version__, "model": model, "checkpoint": checkpoint_hash}
-    return recipe | {"truncation": 1.0, "mirror": False, "labels": {}}
+    return recipe | {"truncation": 1.0, "mirror": False, "labels": {}, "computed": computed(device, batch=1)}
 
 
 def search_all(
@@ -78,7 +79,7 @@ class Inverter:
         """Writes the Gallery. Returns the number of pictures, the median distance, and the steps and seconds taken."""
         batches = photos.batches(batch, out)
         space, generator = LatentSpace(self.generator), self.generator
-        recipe = recipe_of(self.model, self.hash)
+        recipe = recipe_of(self.model, self.hash, next(generator.parameters()).device)
         distances, steps, seconds = list[float](), 0, 0.0
         columns, sources = ["shows", "distance", "source"], [Path(self.model), *photos.paths]
         with GalleryWriter(out, columns, sources=sources, force=force) as gallery:

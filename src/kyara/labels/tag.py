@@ -63,7 +63,7 @@ def tag(
         answers: With --complete, a CSV of answers with the columns file_name and value.
         questions: With --complete, maximum number of questions. By default 100.
         target: With --complete, precision of the filled-in values, 0.5 to 1. By default 0.95.
-        batch: Pictures per batch of the network. By default 64.
+        batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
     """
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
     names = _split("--attributes", attributes)
@@ -98,9 +98,9 @@ def _complete(dataset: Dataset, attribute: str, model: str, *, dry_run: bool, **
 
 def _fill_in(
     dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None, threshold: float = 0.5,
-    again: bool = False, batch: int = 64, workers: int | None, device: str, dry_run: bool,
+    again: bool = False, batch: int | None = None, workers: int | None, device: str, dry_run: bool,
 ) -> TagResult:  # fmt: skip
-    from kyara.labels.tagger import load_tagger
+    from kyara.labels.tagger import batch_size, load_tagger
     from kyara.training.runtime import pick_device
 
     tagger = load_tagger(model, pick_device(device), kind)
@@ -114,6 +114,7 @@ def _fill_in(
     if dry_run:
         return result
     failed: dict[int, Exception] = {}
+    batch = batch or batch_size(tagger)
     predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
     labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
     left_out = [{"file_name": dataset.names[i], "reason": dataset.reason(i, e)} for i, e in sorted(failed.items())]
@@ -137,12 +138,14 @@ def predict(
     """Yields the prediction for each picture in `unknown`, in order; unreadable ones are added to `failed`."""
     import torch
 
+    from kyara.training.inference import move
+
     def load(i: int) -> np.ndarray:
         return tagger.fit(dataset.picture(i, 2 * max(tagger.size)))  # decodes large JPEGs at a reduced size
 
     indices = sorted(set().union(*unknown.values()))
     for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):
-        on_device = torch.from_numpy(np.stack(pictures)).to(tagger.device)  # (B, H, W, 3) uint8
+        on_device = move(torch.from_numpy(np.stack(pictures)), tagger.device)  # (B, H, W, 3) uint8
         best = {name: p.max(1) for name, p in tagger.probabilities(to_float(on_device)).items()}
         for row, i in enumerate(numbers):
             yield i, {n: (tagger.attributes[n][int(b.indices[row])], float(b.values[row])) for n, b in best.items()}

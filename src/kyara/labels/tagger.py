@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ from kyara.files.pictures import center_crop
 from kyara.labels.kinds import TAG_LISTS, Kind
 from kyara.labels.onnx import OnnxTagger
 from kyara.models import base, load
+from kyara.training.inference import fit_batch
 from kyara.training.runtime import has_bfloat16
 
+BATCH, GPU_BATCH = 64, 256  # Batch size on a CPU and of ONNX networks, and the largest one of others on a GPU
 NETWORK = "model.onnx"  # File name of the network in repositories of the hub
 
 
@@ -68,6 +71,17 @@ class CheckpointTagger:
     def _precision(self) -> torch.autocast:
         """bfloat16 where the device supports it: two to three times as fast."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))
+
+
+def batch_size(tagger: Tagger) -> int:
+    """The number of pictures to tag at once: 64, and on a GPU up to 256, as its memory allows."""
+    if not isinstance(tagger, CheckpointTagger):  # onnxruntime manages its own memory
+        return BATCH
+    width, height = tagger.size
+    blank = functools.partial(torch.zeros, device=tagger.device)
+    return fit_batch(
+        lambda count: tagger.probabilities(blank(count, 3, height, width)), tagger.device, cpu=BATCH, most=GPU_BATCH
+    )
 
 
 def load_tagger(name: str | os.PathLike[str], device: str | torch.device = "cpu", kind: Kind | None = None) -> Tagger:

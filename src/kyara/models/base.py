@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from kyara.files.checkpoint import Checkpoint
-from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import Config as Config
 from kyara.nn.configs import DataConfig as DataConfig
 from kyara.nn.configs import DataSpec as DataSpec
+from kyara.nn.label_table import LabelTable
 
 COLUMNS, ROWS = 8, 32  # number of columns and maximum number of rows in the preview of a conditional generator
 
@@ -139,16 +139,16 @@ class Batch:
 
     def __getitem__(self, part: slice) -> Batch:
         """A slice of the batch."""
-        return self._map(lambda tensor: tensor[part], log={})
+        return self.map(lambda tensor: tensor[part], log={})
 
     def tensors(self) -> list[Tensor]:
         """Every tensor, always in the same order."""
         found: list[Tensor] = []
-        self._map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
         return found
 
     def clone(self) -> Batch:
-        return self._map(torch.clone)
+        return self.map(torch.clone)
 
     def to(self, device: torch.device) -> Batch:
         """Copies the batch to a device, and converts uint8 pictures to floats in [-1, 1] there."""
@@ -157,9 +157,10 @@ class Batch:
             tensor = tensor.to(device, non_blocking=True)
             return tensor.float().div_(127.5).sub_(1) if tensor.dtype == torch.uint8 else tensor
 
-        return self._map(move)
+        return self.map(move)
 
-    def _map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
+        """The same with every tensor replaced by the result of `function`, and `others`."""
         names = ("real", "points", "mirrored", "photos")
         others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
         labels = {name: function(label) for name, label in self.labels.items()}
@@ -179,26 +180,36 @@ class Generator(Model):
 
     def draw(self, seeds: Iterable[int]) -> dict[str, Tensor]:
         """Labels (N,) by attribute for seeds, sampled from the distribution of the training data."""
-        data = self.config.data
-        drawn = [conditioning.draw(data.attributes, data.label_counts, {}, seed) for seed in seeds]
-        return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in data.attributes}
+        drawn = [self.label_table.draw({}, seed) for seed in seeds]
+        names = self.label_table.names
+        return {name: torch.tensor([labels[name] for labels in drawn], dtype=torch.int64) for name in names}
+
+    @functools.cached_property
+    def label_table(self) -> LabelTable:
+        """The distribution of labels in the training data."""
+        return LabelTable(self.config.data.attributes, self.config.data.label_counts)
 
     def preview(self, batch: Batch) -> Tensor | None:
         """As many samples as real pictures; if conditional, a row for each of `shown_values`, with the same latents in
-        each row."""
+        each row and, except for what the value of the row excludes, the same other labels."""
         device = batch.real.device
         if not self.config.data.attributes:
             return self.sample(latents(range(len(batch.real)), self.z_dim).to(device))
-        rows, others = self.shown_values(), self.draw(range(COLUMNS))
-        labels = {name: drawn.repeat(len(rows), 1) for name, drawn in others.items()}  # (rows, COLUMNS) each
-        for row, (name, value) in enumerate(rows):
-            labels[name][row] = value
-        flat = {name: label.flatten().to(device) for name, label in labels.items()}
-        return self._sample_seeds([*range(COLUMNS)] * len(rows), flat, device)
+        table, seeds = self.label_table, range(COLUMNS)
+        others = [table.draw({}, seed) for seed in seeds]
+        made = [table.change(others[seed], {name: i}, seed) for name, i in self.shown_values() for seed in seeds]
+        labels = {name: torch.tensor([one[name] for one in made]).to(device) for name in table.names}
+        return self._sample_seeds([*seeds] * (len(made) // COLUMNS), labels, device)
 
     def shown_values(self) -> list[tuple[str, int]]:
-        """The (attribute, label) of each row of `preview`."""
-        return [(name, i) for name, values in self.config.data.attributes.items() for i in range(len(values))][:ROWS]
+        """The (attribute, label) of each row of `preview`: all of them, or if there are more than ROWS, all values of
+        the attributes with few values, and evenly spaced values of the others."""
+        sizes = {name: len(values) for name, values in self.config.data.attributes.items()}
+        most = max(sizes.values(), default=0)
+        while sum(min(size, most) for size in sizes.values()) > ROWS and most > 1:
+            most -= 1
+        spaced = {name: np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist() for name, n in sizes.items()}
+        return [(name, i) for name, chosen in spaced.items() for i in chosen][:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
         """The distance between the real pictures and as many samples with the same labels."""
@@ -236,7 +247,10 @@ class StyledGenerator(Generator):
 
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         device = pictures.device
-        labels = {name: label.to(device) for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()}
+        labels = {
+            name: label.to(device, non_blocking=True)
+            for name, label in self.draw(torch.randint(2**31, (count,)).tolist()).items()
+        }
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             ws = self.styles(torch.randn(count, self.z_dim, device=device), labels)
         return functools.partial(self.synthesise, ws)

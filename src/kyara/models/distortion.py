@@ -10,14 +10,13 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import ConvNextForImageClassification
 
 from kyara.data import variation
 from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
 from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
-from kyara.nn.convnext import convnext
+from kyara.nn.convnext import Classifier
 from kyara.nn.filters import resize
 
 WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
@@ -94,12 +93,12 @@ class Model(base.Scorer):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = ConvNextForImageClassification(convnext(asdict(config.network)))
+        self.net = Classifier(asdict(config.network), classes=2)
         self.net_ema = self.average(self.net)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
-        logits = self.net(pictures.contiguous(memory_format=torch.channels_last)).logits.float()
+        logits = self.net(pictures).float()
         batch.log["accuracy"] = (logits.detach().argmax(1) == labels).float().mean()
         return {"cross_entropy": F.cross_entropy(logits, labels)}
 
@@ -128,7 +127,8 @@ class Model(base.Scorer):
     def embed(self, pictures: Tensor) -> Tensor:
         """The input (B, F) of the last layer for pictures (B, 3, H, W) in [-1, 1]."""
         pictures = resize(pictures, (self.config.data.height, self.config.data.width))
-        return self.net_ema.convnext(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
+        features: Tensor = self.net_ema.convnext(pictures)
+        return features
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Error rate on `frozen_set` of the pictures, and the miss rate of each kind of distortion."""

@@ -308,7 +308,8 @@ class Model(base.Inpainter):
         return {"d": nonsaturating_d(real_logits, fake_logits)}
 
     def _holes(self, real: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator).to(real.device)
+        device = real.device if generator is None else generator.device
+        return draw_holes(self.config.holes, len(real), real.shape[2], real.shape[3], generator, device).to(real.device)
 
     def fill(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """In pictures larger than the training size, each hole or group of holes is filled separately, in a window of

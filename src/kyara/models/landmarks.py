@@ -17,6 +17,7 @@ from kyara.data import variation
 from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
+from kyara.nn.constants import constant
 from kyara.perception.landmarks import LEFT, MIRRORED, NAMES, RIGHT, Network, cell_centres, find_points, places
 
 
@@ -136,4 +137,6 @@ def unmirrored(batch: base.Batch) -> Tensor:
         raise ValueError(f"the column `points` has {given} points; it must have {len(NAMES)}: {', '.join(NAMES)}")
     if batch.mirrored is None:
         return points
-    return torch.where(batch.mirrored[:, None, None], points[:, MIRRORED], points)
+    return torch.where(
+        batch.mirrored[:, None, None], points.index_select(1, constant(MIRRORED, points, torch.int64)), points
+    )

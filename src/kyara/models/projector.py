@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from kyara.data.holes import free_form, somewhere
+from kyara.data.holes import free_form, one_of, somewhere
 from kyara.files.checkpoint import read
 from kyara.models import base, load
 from kyara.nn import configs
@@ -148,7 +148,7 @@ class Model(base.Projector):
         self.d = Discriminator(config) if config.losses.adversarial else None
         self.mean = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))
         self.deviation = nn.Buffer(torch.zeros(config.generator.shape[0], 1, 1))  # zero until initialised
-        self._scaled = False
+        self._first: int | None = None  # the first step of training in this process
 
     @staticmethod
     def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
@@ -176,9 +176,11 @@ class Model(base.Projector):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config
         host, pictures, altered = self._given(batch.real)
-        true = host.value.float()
-        self._scale(batch.real)
-        real = (true - self.mean) / self.deviation
+        self._first = batch.step if self._first is None else self._first
+        if batch.step <= self._first:  # later it is known, and a GPU need not be asked
+            for buffer, measured in zip((self.mean, self.deviation), self._scale(batch.real), strict=True):
+                buffer.copy_(measured)
+        real = (host.value.float() - self.mean) / self.deviation
         if phase == "d":
             assert self.d is not None
             with torch.no_grad():
@@ -200,15 +202,14 @@ class Model(base.Projector):
         return losses
 
     @torch.no_grad()
-    def _scale(self, real: Tensor) -> None:
-        """Initialises the mean and standard deviation of the true features; the same on every rank."""
-        if self._scaled or self.deviation.any():
-            self._scaled = True
-            return
+    def _scale(self, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (C, 1, 1) of the true features: those of the first step of training; before it, measured.
+        Only training stores them: a snapshot is measured by one rank alone."""
+        if self.deviation.any():
+            return self.mean, self.deviation
         with fixed_seed(0):
             true = self._given(real[:1].expand(MEASURED, -1, -1, -1))[0].value.float()
-        self.mean.copy_(true.mean((0, 2, 3))[:, None, None])
-        self.deviation.copy_(true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None])
+        return true.mean((0, 2, 3))[:, None, None], true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None]
 
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
@@ -218,7 +219,7 @@ class Model(base.Projector):
         host = capture(network, layers, network.sample_fn(len(real), real))
         own = host.pictures.float()
         height, width = own.shape[2:]
-        where = alterations(len(own), height, width, self.config.augment.altered).to(own.device)
+        where = alterations(len(own), height, width, self.config.augment.altered, own.device)
         flat = torch.rand(len(own), 1, 1, 1, device=own.device) < 0.2
         others = torch.where(flat, torch.rand(len(own), 3, 1, 1, device=own.device) * 2 - 1, own.roll(1, 0).flip(3))
         altered = F.adaptive_max_pool2d(where.float(), self.config.generator.shape[1:])
@@ -229,12 +230,12 @@ class Model(base.Projector):
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """For fixed random hosts and altered pictures: L1 + 1 - SSIM of the reconstructions, and the L1 and sliced
         Wasserstein distances from the true features, in units of their standard deviation."""
-        self._scale(batch.real)
+        mean, scale = self._scale(batch.real)
         with fixed_seed(0):
             host, pictures, altered = self._given(batch.real[:MEASURED])
-        found = self.project(pictures, host.pictures.float())
+        found = self.g_ema(pictures, host.pictures.float()) * scale + mean
         restored = host.decode(found).float()
-        true, scale = host.value.float(), self.deviation
+        true = host.value.float()
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
         directions = torch.randn(DIRECTIONS, true.shape[1], generator=torch.Generator().manual_seed(0))
         apart = sliced_wasserstein(vectors(found / scale), vectors(true / scale), directions.to(true.device))
@@ -246,17 +247,17 @@ class Model(base.Projector):
         """Hosts, pictures and reconstructions, side by side."""
         with fixed_seed(1):
             host, pictures, _ = self._given(batch.real[:SHOWN])
-        own = host.pictures.float()
-        return torch.stack([own, pictures, host.decode(self.project(pictures, own)).float()], 1).flatten(0, 1)
+        own, (mean, deviation) = host.pictures.float(), self._scale(batch.real)
+        restored = host.decode(self.g_ema(pictures, own) * deviation + mean).float()
+        return torch.stack([own, pictures, restored], 1).flatten(0, 1)
 
 
-def alterations(count: int, height: int, width: int, share: float) -> Tensor:
+def alterations(count: int, height: int, width: int, share: float, device: torch.device) -> Tensor:
     """Random masks of altered pixels, (B, 1, H, W) bool: empty, full, a rectangle, or a few strokes."""
     size = count, height, width
-    kinds = [torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)]
-    kinds += [somewhere(*size, (0.15, 0.6)), free_form(*size, 3, (0.05, 0.2))]
-    kind = torch.multinomial(torch.tensor([1 - share, share / 3, share / 3, share / 3]), count, replacement=True)
-    return torch.stack(kinds)[kind, torch.arange(count)][:, None]
+    kinds = [torch.full(size, everywhere, device=device) for everywhere in (False, True)]
+    kinds += [somewhere(*size, (0.15, 0.6), device=device), free_form(*size, 3, (0.05, 0.2), device=device)]
+    return one_of((1 - share, share / 3, share / 3, share / 3), kinds, count, device=device)[:, None]
 
 
 def choose_layer(layer: str, shapes: Sequence[tuple[int, ...]], height: int) -> int:
@@ -293,5 +294,6 @@ def fixed_seed(seed: int) -> Iterator[None]:
 @functools.cache
 def generator(of: str, device: torch.device) -> base.Model:
     """The frozen source generator."""
-    with torch.inference_mode(False):
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return load(of, device).requires_grad_(False)

@@ -245,11 +245,12 @@ class GeneratorNet(nn.Module):
         self.synthesis = Synthesis(config)
         conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
         self.conditioned = nn.Buffer(conditioned, persistent=False)
+        self.all_conditioned = config.network.labels_from == 0
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; layers before `labels_from` depend on z only."""
         w = self.mapping(z, labels)[:, None]
-        if not labels.shape[1] or self.conditioned.all():
+        if not labels.shape[1] or self.all_conditioned:
             return w.expand(-1, self.synthesis.layers, -1)
         plain = self.mapping(z, torch.full_like(labels, conditioning.UNKNOWN))[:, None]
         return torch.where(self.conditioned[:, None], w, plain)

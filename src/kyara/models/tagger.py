@@ -13,13 +13,12 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ConvNextModel
 
 from kyara.data import variation
 from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
-from kyara.nn.convnext import convnext
+from kyara.nn.convnext import ConvNeXt
 from kyara.nn.filters import resize
 from kyara.perception.features import stage_means
 
@@ -93,7 +92,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.body = ConvNextModel(convnext(asdict(config.network)))
+        self.body = ConvNeXt(asdict(config.network))
         network, width = config.network, config.network.widths[-1]
         self.levels, self.rows = network.histogram_levels, network.histogram_rows
         bins = self.levels**3 * self.rows * 2
@@ -103,7 +102,7 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Unit-length embeddings (B, F) of pictures (B, 3, H, W) in [-1, 1]."""
-        pooled: Tensor = self.body(pictures.contiguous(memory_format=torch.channels_last)).pooler_output
+        pooled: Tensor = self.body(pictures)
         if self.colours is not None:
             pooled = pooled.float() + self.colours(histogram(pictures, self.levels, self.rows)).float()
         return F.normalize(pooled.float())

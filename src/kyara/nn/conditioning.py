@@ -7,17 +7,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 UNKNOWN = -1
-STREAM = 1  # separates the random numbers of labels from those of the latent of the same seed
 
 Attributes = Mapping[str, Sequence[str]]  # attribute -> its values in the order of their labels, as in `base.Config`
 SYNONYMS = {"grey": "gray", "silver": "gray"}  # other names of values
-LabelCounts = Sequence[Sequence[int]]  # labels for each attribute, and how often they occur
+LabelCounts = Sequence[Sequence[int]]  # labels (-1: unknown) and how often they occur, see label_table
 
 
 def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[str] = ()) -> None:
@@ -33,7 +31,7 @@ def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[
             raise ValueError(f"attribute {name!r}: names a value twice")
     limits = [len(values) for values in attributes.values()]
     for *labels, count in label_counts:
-        fits = len(labels) == len(limits) and all(0 <= label < n for label, n in zip(labels, limits, strict=True))
+        fits = len(labels) == len(limits) and all(UNKNOWN <= label < n for label, n in zip(labels, limits, strict=True))
         if not fits or count < 1:
             row, names = [*labels, count], ", ".join(attributes)
             raise ValueError(f"label_counts: {row} is not a label for each of {names} and a count")
@@ -121,21 +119,6 @@ def accuracy(logits: Tensor, labels: Tensor, attributes: Attributes) -> Tensor:
 
 def _by_attribute(logits: Tensor, labels: Tensor, attributes: Attributes) -> list[tuple[Tensor, Tensor]]:
     return list(zip(logits.split([len(values) for values in attributes.values()], 1), labels.unbind(1), strict=True))
-
-
-def draw(attributes: Attributes, label_counts: LabelCounts, fixed: Mapping[str, int], seed: int) -> dict[str, int]:
-    """Labels of every attribute: those in `fixed`, and the others from the data's joint distribution given these, or
-    given most of them if all never occur together. A function of the seed alone; unknown without `label_counts`."""
-    names = list(attributes)
-    if not label_counts:
-        return {name: fixed.get(name, UNKNOWN) for name in names}
-    rows = np.asarray(label_counts, dtype=np.int64)  # (R, A + 1)
-    agree = np.sum([rows[:, names.index(name)] == label for name, label in fixed.items()] or [rows[:, 0] >= 0], 0)
-    rows = rows[agree == agree.max()]
-    until = rows[:, -1].cumsum()
-    place = np.random.RandomState([seed, STREAM]).random_sample() * until[-1]
-    row = rows[min(int(np.searchsorted(until, place, side="right")), len(rows) - 1), :-1]
-    return {name: fixed.get(name, int(label)) for name, label in zip(names, row, strict=True)}
 
 
 def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: str = "") -> dict[str, int]:

@@ -31,7 +31,8 @@ class DataConfig:
     width: int = 64  # width in pixels
     height: int = 64  # height in pixels
     attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # its values in order
-    label_counts: tuple[tuple[int, ...], ...] = ()  # a row for each combination of labels that occurs, and its count
+    label_counts: tuple[tuple[int, ...], ...] = ()
+    """A row for each combination of labels that occurs, and its count, at most 4,096; see `kyara.nn.label_table`."""
 
     def __post_init__(self) -> None:
         conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)

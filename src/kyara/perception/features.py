@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import ConvNextModel
 
 from kyara.files import checkpoint
-from kyara.nn.convnext import convnext
+from kyara.nn.convnext import ConvNeXt
 from kyara.nn.filters import resize
 from kyara.nn.losses import frechet
 from kyara.perception.vgg16 import VGG16, read_weights
@@ -24,16 +23,15 @@ Features = Callable[[Tensor], list[Tensor]]
 """A frozen network: maps (B, C, H / n, W / n) of pictures (B, 3, H, W) in [-1, 1], the finest first; differentiable."""
 
 
-def load_backbone(name: str, device: torch.device) -> ConvNextModel:
+def load_backbone(name: str, device: torch.device) -> ConvNeXt:
     """The ConvNeXt of a tagger or a recogniser, frozen: a Checkpoint's folder or `builtin:NAME`."""
     found = checkpoint.read(name)
     config, weights = found.config, found.weights()
     (prefix,) = {f"net_ema.{part}." for key in weights for part in BACKBONES if key.startswith(f"net_ema.{part}.")}
     with torch.random.fork_rng(devices=[]):  # fresh weights must not move the random numbers of a training run
-        network = ConvNextModel(convnext(config["network"]))
+        network = ConvNeXt(config["network"])
     network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    network.to(device)  # type: ignore[arg-type]  # transformers hides nn.Module's signature
-    return network.eval().requires_grad_(False)
+    return network.to(device).eval().requires_grad_(False)
 
 
 class BuiltIn:
@@ -44,25 +42,33 @@ class BuiltIn:
 
     def __call__(self, pictures: Tensor) -> list[Tensor]:
         """Four maps of the tagger, five of the recogniser, which were trained at 96 pixels. 32 x 32 pixels at least."""
-        return [m for network in self.networks for m in stages(network, pictures)]
+        return [m for network in self.networks for m in network.stages(pictures)]
 
 
-def stages(network: ConvNextModel, pictures: Tensor) -> list[Tensor]:
-    """Output of each stage of a ConvNeXt, (B, C, H / n, W / n), the finest first."""
-    _, *maps = network(pictures.contiguous(memory_format=torch.channels_last), output_hidden_states=True).hidden_states
-    return maps
-
-
-def stage_means(network: ConvNextModel, pictures: Tensor, size: tuple[int, int]) -> Tensor:
+def stage_means(network: ConvNeXt, pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """Spatial means of the stages (B, F1 + F2 + ...), of pictures (B, 3, H, W) in [-1, 1] resized to `size`."""
-    return torch.cat([stage.float().mean((2, 3)) for stage in stages(network, resize(pictures, size))], 1)
+    return torch.cat([stage.float().mean((2, 3)) for stage in network.stages(resize(pictures, size))], 1)
 
 
 def builtin_frechet(fakes: Tensor, reals: Tensor) -> float:
     """Fréchet distance between sets of pictures (N, 3, H, W) in [-1, 1], in the features of `builtin:tagger`."""
-    network, size = _cached_backbone("builtin:tagger", reals.device), (96, 96)  # the size that it was trained at
-    a, b = (torch.cat([stage_means(network, x, size) for x in s.clamp(-1, 1).split(64)]) for s in (fakes, reals))
-    return frechet(a, b)
+    return frechet(_builtin_means(fakes), _builtin_means(reals))
+
+
+def nearest_ratio(fakes: Tensor, reals: Tensor) -> float:
+    """How far pictures (N, 3, H, W) in [-1, 1] are from the nearest of the real ones (M, 3, H, W) or of their mirror
+    images, as a share of how far that one is from its own nearest neighbour: the median, in the features of
+    `builtin:tagger`. About 1 for new pictures, 0 for copies (after Alaa et al. 2022)."""
+    made, real = _builtin_means(fakes), torch.stack([_builtin_means(reals), _builtin_means(reals.flip(3))])  # (2, M, F)
+    between = torch.cdist(real[0], real).amin(0).fill_diagonal_(float("inf"))  # (M, M)
+    distance, index = torch.cdist(made, real).amin(0).min(1)  # (N,)
+    return float((distance / between.amin(1)[index].clamp_min(1e-6)).median())
+
+
+def _builtin_means(pictures: Tensor) -> Tensor:
+    """Features (N, F) of pictures (N, 3, H, W) in [-1, 1]."""
+    network, size = _cached_backbone("builtin:tagger", pictures.device), (96, 96)  # the size that it was trained at
+    return torch.cat([stage_means(network, part, size) for part in pictures.clamp(-1, 1).split(64)])
 
 
 _cached_backbone = functools.cache(load_backbone)
@@ -72,7 +78,8 @@ _cached_backbone = functools.cache(load_backbone)
 def load_features(name: str, device: torch.device) -> Features:
     """`builtin`, or `vgg16:PATH`, for pictures from 16 x 16 pixels on; loaded once."""
     path = vgg16_path(name, "features=")
-    with torch.inference_mode(False):  # training needs no inference tensors
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         return BuiltIn(device) if path is None else VGG16(read_weights(path)).to(device)
 
 

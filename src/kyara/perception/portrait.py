@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
 from kyara.perception.landmarks import LEFT, RIGHT
 
 PHOTO, DRAWN = (0.45, 0.15), (0.6, 0.45)  # initial width and height of an eye, in distances between the eyes
@@ -35,7 +36,7 @@ def eye_size(points: Tensor) -> Tensor:
 def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
     """Backward displacements (B, N, 2) at positions `at` (B, N, 2) that enlarge the eyes by `scale` (2,)."""
     centre, apart = centres(points)
-    reach = apart[:, None] * apart.new_tensor(REACH)  # (B, 2)
+    reach = apart[:, None] * constant(REACH, apart)  # (B, 2)
     strength = 1 - 1 / scale.clamp(1, LARGEST)
     moved = torch.zeros_like(at)
     for eye in range(2):
@@ -48,7 +49,7 @@ def growth(points: Tensor, scale: Tensor, at: Tensor) -> Tensor:
 def enlarge(points: Tensor, scale: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Enlarges eyes by `scale` (2,): backward displacements (B, 2, H, W) in pixels, x first, and the moved points."""
     at = middles(height, width, points.device).flatten(0, 1).expand(len(points), -1, -1)  # (B, H W, 2)
-    shift = growth(points, scale, at).unflatten(1, (height, width)) * points.new_tensor([width, height])
+    shift = growth(points, scale, at).unflatten(1, (height, width)) * constant((width, height), points)
     there = points
     for _ in range(STEPS):
         there = points - growth(points, scale, there)
@@ -64,7 +65,7 @@ def middles(height: int, width: int, device: torch.device) -> Tensor:
 def remap(pictures: Tensor, shift: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) under backward displacements `shift` (B, 2, H, W) in pixels."""
     height, width = pictures.shape[2:]
-    places = middles(height, width, pictures.device) + shift.float().movedim(1, 3) / shift.new_tensor([width, height])
+    places = middles(height, width, pictures.device) + shift.float().movedim(1, 3) / constant((width, height), shift)
     return F.grid_sample(pictures.float(), 2 * places - 1, padding_mode="border", align_corners=False)
 
 
@@ -72,7 +73,7 @@ def around_eyes(points: Tensor, height: int, width: int) -> Tensor:
     """Soft mask of the eyes, (B, 1, H, W) in [0, 1]."""
     at = middles(height, width, points.device).flatten(0, 1)  # (H W, 2)
     centre, apart = centres(points)
-    reach = apart[:, None] * apart.new_tensor(AROUND)  # (B, 2)
+    reach = apart[:, None] * constant(AROUND, apart)  # (B, 2)
     off = (at[None, None] - centre[:, :, None]) / reach[:, None, None]  # (B, 2, H W, 2)
     return ((1 - off.square().sum(3)) * 3).clamp(0, 1).amax(1).unflatten(1, (1, height, width))
 

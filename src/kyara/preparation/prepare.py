@@ -1,15 +1,14 @@
 """The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
-Pictures are processed one by one. Only a hash and an outline of each are kept in memory, so memory use does not depend
-on the size of the pictures, and hardly on their number."""
+Pictures are processed one by one. Only a hash, an outline and the entry in the report of each are kept in memory, so
+memory use does not depend on the size of the pictures, and hardly on their number."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,25 +18,28 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files import formats, pictures
+from kyara.files import pictures
+from kyara.files.archive import THUMBNAILS
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.metadata import csv_text
 from kyara.files.names import listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
+from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
-from kyara.preparation.fit import Crop, Fitted, Rejected, fit
-from kyara.preparation.target import REPORT, Target, Write
+from kyara.preparation.fit import Crop, fit
+from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, left_out
+from kyara.preparation.report_page import page
+from kyara.preparation.selection import Outcome, Selection
+from kyara.preparation.target import REPORT, REPORT_PAGE, Target
 
-Outcome = Fitted | Rejected | PictureError
-PASSED_OVER = "passed over"  # The reason of files that are not pictures
-LeftOut = dict[str, list[dict[str, str]]]  # Reason -> file and detail of each file that was left out
+UNREPORTED = ("report", "page", "dry_run")  # Fields of the result that are not in report.json
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareResult(verbs.Result):
-    """Result of `prepare`. report.json has the same content, except `dry_run`."""
+    """Result of `prepare`. report.json has the same content, except the last three fields."""
 
     sources: Sequence[str]
     size: tuple[int, int]  # Height and width of the pictures
@@ -46,7 +48,9 @@ class PrepareResult(verbs.Result):
     duplicates: str
     kept: int
     left_out: LeftOut
+    pictures: Sequence[Entry]  # Every file of the sources, kept or left out
     report: Path
+    page: Path  # The same as a web page, with thumbnails, to choose pictures for --drop
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -57,7 +61,8 @@ class PrepareResult(verbs.Result):
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
             lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report lists all of them
-        written = "nothing was written" if self.dry_run else f"{self.out}\n{self.report} lists everything left out"
+        shown = f"{self.page} shows every picture; {self.report.name} lists everything left out"
+        written = "nothing was written" if self.dry_run else f"{self.out}\n{shown}"
         return "\n".join([*lines, written])
 
 
@@ -71,6 +76,7 @@ def prepare(
     duplicates: Literal["near", "exact", "keep"] = "near",
     limit: Annotated[int | None, verbs.Range(1)] = None,
     detect: str | None = None,
+    drop: verbs.ExistingFile | None = None,
     workers: Annotated[int | None, verbs.Range(0, 1024)] = None,
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
@@ -96,16 +102,20 @@ def prepare(
         limit: Keep at most this many pictures, chosen at random from all sources.
         detect: Crop the largest face of each picture: photo detects and aligns human faces, ffhq does so with the
             wider frame of that dataset (both need the extra `photo`).
+        drop: Leave out the pictures in this list, a .csv with the column file_name that the page report.html of an
+            earlier run saves.
         workers: Worker processes that decode pictures; 0 uses the main process. By default one per processor core.
     """
+    command = verbs.command_line(prepare, {**locals(), "drop": LIST})
     if len(sources) < (2 if out is None else 1):
         raise ValueError("give one or more sources and then the output: SOURCE... OUT")
     sources, out = (sources, out) if out else (sources[:-1], sources[-1])
     wanted = pictures.parse_size(size) if size is not None else None
     if detect is not None:
         detectors.load(detect)
-    target = Target(out, sources, force)
+    target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
     dataset = open_datasets(sources)
+    dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > 200 else 0
     width, height = wanted or _common_size(dataset, workers)
@@ -115,64 +125,43 @@ def prepare(
     # With a limit, use a random order; otherwise one folder could exhaust it.
     order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
     with target.open(dry_run) as write:
-        kept, left_out = _keep(dataset, order, dataset.map(function, order, workers), Seen(duplicates), write, limit)
-        if not kept:
-            counts = ", ".join(f"{len(files)} {reason}" for reason, files in left_out.items())
-            first = printable("{file}: {detail}".format(**next(iter(left_out.values()))[0]))
-            raise DatasetError(f"{', '.join(names)}: no picture was left ({counts}); the first is {first}")
+        selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write)
+        _select(selection, order, dataset.map(function, order, workers), limit)
+        entries = selection.entries()
         result = PrepareResult(
-            out, names, (height, width), not wanted, crop, duplicates, len(kept), left_out, target.report, dry_run
-        )
-        report = {name: value for name, value in result.as_json().items() if name not in ("report", "dry_run")}
-        write("metadata.csv", _metadata(dataset, kept))
+            out, names, (height, width), not wanted, crop, duplicates, len(selection.kept), left_out(entries), entries,
+            target.report, target.page, dry_run,
+        )  # fmt: skip
+        if not selection.kept:
+            raise _nothing_left(result)
+        report = {name: value for name, value in result.as_json().items() if name not in UNREPORTED}
+        write("metadata.csv", _metadata(dataset, selection.kept))
         write(REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
+        folder = target.beside(THUMBNAILS).name
+        write(REPORT_PAGE, page(report, selection.places, folder, f"{command} --force").encode())
     return result
 
 
-def _keep(
-    dataset: Dataset, order: Sequence[int], found: Generator[Outcome], seen: Seen, write: Write, limit: int | None
-) -> tuple[list[tuple[str, int]], LeftOut]:
-    """Writes at most `limit` accepted pictures. Returns (file name, index) of each, and the files left out."""
-    kept: list[tuple[str, int]] = []
-    left_out: LeftOut = {}
-    used: set[str] = set()
-
-    def leave_out(reason: str, name: str, detail: str) -> None:
-        left_out.setdefault(reason, []).append({"file": _encodable(name), "detail": _encodable(detail)})
-
-    for name, reason in dataset.ignored:
-        leave_out("unreadable" if formats.by_name(name) else PASSED_OVER, name, reason)
-    with closing(found), tqdm(found, total=len(order), unit="picture", disable=None) as bar:
-        for i, picture in zip(order, bar, strict=False):
-            name = dataset.names[i]
-            if isinstance(picture, PictureError):
-                leave_out("unreadable", name, str(picture).removeprefix(f"{name}: "))
-            elif isinstance(picture, Rejected):
-                leave_out(picture.reason, name, picture.detail)
-            elif copy := seen.find(picture.impression):
-                leave_out(copy[0], name, f"of {dataset.names[copy[1]]}")
-            else:
-                seen.add(picture.impression, i)
-                kept.append((_file_name(picture.impression.digest, used), i))
-                write(kept[-1][0], picture.data)
-                if len(kept) == limit:
-                    break
-    return sorted(kept), left_out
+def _select(selection: Selection, order: Sequence[int], outcomes: Generator[Outcome], limit: int | None) -> None:
+    """Adds the pictures until `limit` are kept."""
+    with closing(outcomes), tqdm(outcomes, total=len(order), unit="picture", disable=None) as bar:
+        for i, outcome in zip(order, bar, strict=False):
+            selection.add(i, outcome)
+            if len(selection.kept) == limit:
+                break
+    selection.thumbnails.finish()
 
 
-def _file_name(digest: bytes, used: set[str]) -> str:
-    """A name derived from the content, in one of 256 folders; duplicates, if kept, get a number."""
-    short = digest.hex()[:12]
-    names = itertools.chain([short], (f"{short}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if name not in used)
-    used.add(name)
-    return f"images/{short[:2]}/{name}.webp"
+def _nothing_left(result: PrepareResult) -> DatasetError:
+    counts = ", ".join(f"{len(files)} {reason}" for reason, files in result.left_out.items())
+    first = printable("{file}: {detail}".format(**next(iter(result.left_out.values()))[0]))
+    return DatasetError(f"{', '.join(result.sources)}: no picture was left ({counts}); the first is {first}")
 
 
-def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int]]) -> bytes:
+def _metadata(dataset: Dataset, kept: Mapping[int, str]) -> bytes:
     """metadata.csv: the attributes of each picture, and its name in the sources."""
     columns = [*dataset.attributes.values(), dataset.names]
-    rows = [[name, *(column[i] for column in columns)] for name, i in kept]
+    rows = [[name, *(column[i] for column in columns)] for name, i in sorted((name, i) for i, name in kept.items())]
     return csv_text([["file_name", *dataset.attributes, "source"], *rows]).encode("utf-8", "backslashreplace")
 
 
@@ -184,8 +173,3 @@ def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
     side = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
     return side, side
-
-
-def _encodable(text: str) -> str:
-    """A name with bytes that are not valid UTF-8 replaced."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -8,9 +8,11 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from kyara.files.archive import THUMBNAILS
 from kyara.files.atomic import check_free, write_errors
 
-REPORT = "report.json"
+REPORT, REPORT_PAGE = "report.json", "report.html"
+BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
 Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
 
@@ -21,7 +23,7 @@ class Target:
 
     def __init__(self, out: Path, sources: Sequence[Path], force: bool) -> None:
         self.out, self.is_zip = out, out.suffix.lower() == ".zip"
-        self.report = out.with_name(f"{out.name}.{REPORT}") if self.is_zip else out / REPORT
+        self.report, self.page = self.beside(REPORT), self.beside(REPORT_PAGE)
         here = out.resolve()
         for source in sources:
             there = source.resolve()
@@ -34,11 +36,15 @@ class Target:
                 raise FileExistsError(f"{out}: exists and is not a folder; give NAME.zip to write a zip")
             check_free(out, REPORT, force=force)
             return
-        existing = next((path for path in (out, self.report) if path.exists()), None)
+        existing = next((path for path in (out, *map(self.beside, BESIDE)) if path.exists()), None)
         if existing and not force:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
         if out.exists() and not zipfile.is_zipfile(out):
             raise FileExistsError(f"{out}: exists and is not a .zip; choose another name")
+
+    def beside(self, name: str) -> Path:
+        """The place of one of the files `BESIDE`."""
+        return self.out.with_name(f"{self.out.name}.{name}") if self.is_zip else self.out / name
 
     @contextlib.contextmanager
     def open(self, dry_run: bool) -> Iterator[Write]:
@@ -49,12 +55,11 @@ class Target:
         parent, prefix = self.out.resolve().parent, f".{self.out.name}."
         with write_errors(self.out), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
             new = Path(temporary) / "new"
-            report = Path(temporary) / REPORT if self.is_zip else new / REPORT
             with zipfile.ZipFile(new, "w") if self.is_zip else contextlib.nullcontext() as archive:
 
                 def write(name: str, data: bytes) -> None:
-                    if archive is None or name == REPORT:
-                        path = report if name == REPORT else new / name
+                    if archive is None or name.partition("/")[0] in BESIDE:
+                        path = (new if archive is None else Path(temporary)) / name
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(data)
                     else:
@@ -66,5 +71,8 @@ class Target:
             if self.out.is_dir():
                 self.out.rename(Path(temporary) / "old")
             new.replace(self.out)
-            if self.is_zip:
-                report.replace(self.report)
+            for name in BESIDE if self.is_zip else ():
+                if self.beside(name).is_dir():
+                    self.beside(name).rename(Path(temporary) / f"old.{name}")
+                if (Path(temporary) / name).exists():
+                    (Path(temporary) / name).replace(self.beside(name))

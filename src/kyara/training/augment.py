@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
 from kyara.training.options import Policy
 
 
@@ -72,7 +73,8 @@ class Ada(NoAugment):
         def normal(scale: float) -> Tensor:
             return torch.randn(batch, device=x.device) * scale
 
-        one, span = torch.ones(batch, device=x.device), torch.tensor([width, height], device=x.device)
+        one = torch.ones(batch, device=x.device)
+        span = constant((width, height), one)
         turns = torch.randint(0, 4, (batch,), device=x.device)
         if height != width:
             turns = turns // 2 * 2
@@ -92,7 +94,7 @@ class Ada(NoAugment):
     def _colours(self, x: Tensor) -> Tensor:
         """Colour transformation matrices (B, 4, 4) for (R, G, B, 1)."""
         batch, eye = len(x), torch.eye(4, device=x.device)
-        rgb = torch.tensor([1.0, 1.0, 1.0, 0.0], device=x.device)
+        rgb = constant((1.0, 1.0, 1.0, 0.0), eye)
         luma = F.normalize(rgb, dim=0)
         axis = torch.outer(luma, luma)
 
@@ -159,7 +161,7 @@ def warp(x: Tensor, matrix: Tensor) -> Tensor:
     """Warps x (B, C, H, W): each output pixel is sampled at the position to which `matrix` (B, 3, 3) maps it, in pixels
     relative to the centre. Reflection padding."""
     height, width = x.shape[2:]
-    half = torch.tensor([width / 2, height / 2, 1.0], device=x.device)
+    half = constant((width / 2, height / 2, 1.0), matrix)
     theta = (matrix * half / half[:, None])[:, :2]  # in normalised coordinates of grid_sample
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -203,6 +205,6 @@ def rotation_about_grey(angle: Tensor) -> Tensor:
     """Rotations of the hue by angles in radians, (B,) -> (B, 4, 4), about the grey axis (Rodrigues' formula)."""
     k = 1 / math.sqrt(3)
     cross = torch.zeros(4, 4, device=angle.device)
-    cross[:3, :3] = torch.tensor([[0.0, -k, k], [k, 0.0, -k], [-k, k, 0.0]], device=angle.device)
+    cross[:3, :3] = constant(((0.0, -k, k), (k, 0.0, -k), (-k, k, 0.0)), cross)
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return torch.eye(4, device=angle.device) + s * cross + (1 - c) * (cross @ cross)

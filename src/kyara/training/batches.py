@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kyara.files.dataset import Dataset
 from kyara.files.pictures import to_float
-from kyara.files.stream import Stream
+from kyara.files.stream import Sharing, Stream
 from kyara.models.base import Batch, Model
+from kyara.training.distributed import neighbours
 from kyara.training.trainer import Options
 
 MEASURED = 512  # number of pictures for evaluation
@@ -32,17 +33,21 @@ class Batches:
         """An infinite iterator over this rank's part of every batch, starting after `start` pictures."""
         config, share = self.model.config, options.batch // fabric.world_size
         if self.training is None:
-            return itertools.repeat(Batch(torch.zeros(share, 3, config.data.height, config.data.width)))
+            black = torch.zeros(share, 3, config.data.height, config.data.width, device=fabric.device)
+            return itertools.repeat(Batch(black))
         stream = functools.partial(
             Stream, width=config.data.width, height=config.data.height, batch=options.batch, mirror=options.mirror,
             rank=fabric.global_rank, world=fabric.world_size, workers=self.workers, start=start,
+            sharing=Sharing(fabric.local_rank, *neighbours(fabric)),
         )  # fmt: skip
         points = self.model.data_spec.points
         reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=points)
         if self.photos is None:
-            return (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
+            alone = (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
+            return copied(alone, fabric.device)
         photos = stream(self.photos, seed=options.seed + 1, values={})  # a different order: unpaired
-        return (Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in zip(reals, photos, strict=True))
+        both = zip(reals, photos, strict=True)
+        return copied((Batch(r.pictures, labels=r.labels, photos=p.pictures) for r, p in both), fabric.device)
 
     def fixed(self) -> Batch:
         """A fixed batch for evaluation: up to MEASURED evenly spaced pictures, and as many photos."""
@@ -63,3 +68,22 @@ class Batches:
     def _decode(self, dataset: Dataset, chosen: np.ndarray) -> Tensor:
         size = self.model.config.data.width, self.model.config.data.height
         return to_float(np.stack(list(dataset.decode(chosen.tolist(), *size, self.workers))))
+
+
+def copied(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on a GPU, copied by a stream of their own from pinned memory, while the step before is computed."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    side = torch.cuda.Stream(device)
+
+    def copy(tensor: Tensor) -> Tensor:
+        with torch.cuda.stream(side):
+            there = tensor.pin_memory().to(device, non_blocking=True)
+        there.record_stream(torch.cuda.current_stream(device))  # keeps its memory until the step has read it
+        return there
+
+    for batch in batches:
+        there = batch.map(copy)
+        torch.cuda.current_stream(device).wait_stream(side)
+        yield there

@@ -8,7 +8,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -43,6 +43,20 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+def neighbours(fabric: Fabric) -> tuple[int, Callable[[Any], list[Any]]]:
+    """How many processes there are on this machine, and a function that gives each the values of all of them."""
+    here = int(getattr(fabric.strategy, "num_processes", 1))
+    first = fabric.global_rank - fabric.local_rank
+
+    def exchange(value: Any) -> list[Any]:
+        found = [value] * fabric.world_size
+        if fabric.world_size > 1:
+            torch.distributed.all_gather_object(found, value)
+        return found[first : first + here]
+
+    return here, exchange
+
+
 def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
     """Runs `function` on rank 0 and broadcasts its result. If it raises, rank 0 re-raises and the other ranks exit."""
     result: Any = None
@@ -58,15 +72,11 @@ def on_rank_zero(fabric: Fabric, function: Callable[[], T]) -> T:
     return result
 
 
-@contextlib.contextmanager
-def report_once(fabric: Fabric) -> Iterator[None]:
-    """Context manager: errors that occur on every rank are raised on rank 0 only; the other processes exit silently."""
-    try:
-        yield
-    except ERRORS:
-        if fabric.is_global_zero:
-            raise
-        raise SystemExit(0) from None
+def require_same(fabric: Fabric, settings: Mapping[str, Any]) -> None:
+    """ValueError if this process has other settings than rank 0, such as another dataset on another machine."""
+    theirs = fabric.broadcast(dict(settings))
+    if different := [name for name, value in settings.items() if theirs.get(name) != value]:
+        raise ValueError(f"not the same as on rank 0: {', '.join(different)}; use the same data and command everywhere")
 
 
 @contextlib.contextmanager

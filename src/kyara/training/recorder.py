@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from tqdm import tqdm
 
 from kyara.files.checkpoint import WEIGHTS, load_training
 from kyara.models.base import COLUMNS, Batch, Generator
-from kyara.perception.features import builtin_frechet
+from kyara.perception.features import builtin_frechet, nearest_ratio
+from kyara.training import estimate
 from kyara.training.distributed import on_rank_zero, tell, warn
 from kyara.training.log import Log
 from kyara.training.monitor import CollapseMonitor
 from kyara.training.run import STATE, TRACE, Run
 from kyara.training.runtime import make_profiler
+from kyara.training.stopping import EarlyStop
 from kyara.training.trainer import Trainer
 
 FAILURES = 16  # consecutive non-finite steps before training returns to the last snapshot
@@ -28,25 +31,29 @@ SHEET = 64  # pictures on a sample sheet
 class Recorder:
     """Writes the Run of a Trainer. Only rank 0 writes, but every rank must make the same calls."""
 
-    def __init__(self, trainer: Trainer, run: Run) -> None:
-        """Restores the trainer from the saved state if the run is resumed."""
-        self.trainer, self.run, self.fabric = trainer, run, trainer.fabric
+    def __init__(self, trainer: Trainer, run: Run, patience: int = 0) -> None:
+        """Restores the trainer from the saved state if the run is resumed. `ended` is the reason for early stopping, or
+        None: see `EarlyStop`."""
+        self.trainer, self.run, self.fabric, self.patience = trainer, run, trainer.fabric, patience
         self.monitor, self.best, self.saved = CollapseMonitor(), float("inf"), -1
+        self.stopping = EarlyStop()
+        self.ended: str | None = None
         on_rank_zero(self.fabric, lambda: run.begin(trainer.model.config))
         self.profiler = make_profiler(run.folder / TRACE) if run.profile and self.fabric.is_global_zero else None
         if run.resume:
             self.restore()
 
-    def begin(self, measured: Batch, total: float, *, show_reals: bool) -> None:
-        """Opens the logs. `measured` is the batch for evaluation, `total` the number of pictures to train on."""
-        self.measured = measured.to(self.trainer.device)
-        on_rank_zero(self.fabric, lambda: self._begin(show_reals))
+    def begin(self, measured: Callable[[], Batch], total: float, *, show_reals: bool) -> None:
+        """Opens the logs. `measured` makes the batch for evaluation, on rank 0; `total` is the number of pictures to
+        train on."""
+        on_rank_zero(self.fabric, lambda: self._begin(measured(), show_reals))
         hidden = None if self.fabric.is_global_zero else True  # None: hidden if stderr is not a terminal
         nimg = self._clock_nimg = self.trainer.nimg
         self.bar = tqdm(total=int(total), initial=nimg, unit="img", disable=hidden, smoothing=0.05)
         self._clock = time.perf_counter()
 
-    def _begin(self, show_reals: bool) -> None:
+    def _begin(self, measured: Batch, show_reals: bool) -> None:
+        self.measured = measured.to(self.trainer.device)
         self.log = Log(self.run.folder, self.trainer.nimg)
         if show_reals and not self.trainer.nimg:
             self.run.sheet("reals.png", self.measured.real[:SHEET])
@@ -99,13 +106,22 @@ class Recorder:
         self._clock_nimg = self.bar.n = self.trainer.nimg
         self.bar.refresh()
 
-    def snapshot(self) -> None:
+    def announce(self, seconds: float) -> None:
+        """Prints the expected time of the rest of the run, from the `seconds` of one step."""
+        batch, rest = self.trainer.options.batch, self.bar.total - self.trainer.nimg
+        if self.fabric.is_global_zero:
+            sooner = ", or less with early stopping" if self.patience else ""
+            took = estimate.describe(rest / batch * seconds)
+            tell(f"about {took} for {rest / 1000:g} kimg, at {batch / seconds:.3g} pictures a second{sooner}")
+        self._clock = time.perf_counter()
+
+    def snapshot(self, *, scheduled: bool = False) -> None:
         """Writes samples, scores, a snapshot of the weights, and the state to resume from."""
         state = self.trainer.state_dict()
-        on_rank_zero(self.fabric, lambda: self._snapshot(state))
+        self.ended = on_rank_zero(self.fabric, lambda: self._snapshot(state, scheduled))
         self.saved = self.trainer.nimg
 
-    def _snapshot(self, state: dict[str, Any]) -> None:
+    def _snapshot(self, state: dict[str, Any], scheduled: bool) -> str | None:
         model, nimg = self.trainer.model, self.trainer.nimg
         name = self.run.snapshot_name(nimg)
         model.eval()
@@ -117,10 +133,23 @@ class Recorder:
             self.run.sheet(f"fakes{name}.png", sheet, COLUMNS if by_value else None)
             if isinstance(model, Generator) and len(self.measured.real) > 1:  # one picture has no diversity
                 scores["diversity"] = self._diversity(model, sheet)
+                if self.patience:
+                    with torch.no_grad():
+                        scores["nearest"] = nearest_ratio(sheet, self.measured.real)
+        if scheduled:
+            self.stopping.read(scores)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
         self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
-        self.run.save_state({**state, "monitor": dataclasses.asdict(self.monitor), "best": self.best})
+        monitor, stopping = dataclasses.asdict(self.monitor), dataclasses.asdict(self.stopping)
+        self.run.save_state({**state, "monitor": monitor, "best": self.best, "stopping": stopping})
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
+        return self._reason()
+
+    def _reason(self) -> str | None:
+        """Why the run needs no more steps, which it also says."""
+        if reason := self.stopping.reason(self.patience):
+            tell(f"ended: {reason}")
+        return reason
 
     def _is_best(self, scores: dict[str, float]) -> bool:
         """Whether these weights are the best of the run: the first score is the lowest so far. Untrained weights never
@@ -150,3 +179,5 @@ class Recorder:
         self.trainer.load_state_dict(state)
         self.monitor = CollapseMonitor(**state["monitor"])
         self.best, self.saved = state["best"], self.trainer.nimg
+        self.stopping = EarlyStop(**state.get("stopping", {}))
+        self.ended = on_rank_zero(self.fabric, self._reason)

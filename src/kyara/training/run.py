@@ -31,6 +31,7 @@ from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
+LONGEST = 200  # characters of a setting in a message
 NAMES = {"data.name", "photos.name"}
 """Settings that may change when a run is resumed: datasets are identified by fingerprint, not by name."""
 
@@ -53,7 +54,7 @@ class Run:
                 leftover.unlink()
         if not (self.folder / CONFIG).exists():
             content = {"model": self.model_name, "config": dataclasses.asdict(config), **self.description}
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            text = checkpoint.config_text(content)
             write_atomic(self.folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
@@ -107,14 +108,25 @@ def _problem(run: Path, settings: Mapping[str, Any]) -> str:
 
 def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
     """The settings of a run that differ from `settings`, as text; empty if there are none."""
+    settings = json.loads(json.dumps(dict(settings)))
     try:
         there = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-        was = flat({key: there[key] for key in SETTINGS if key in there})
+        was, now = (identity({key: one[key] for key in SETTINGS if key in one}) for one in (there, settings))
     except (OSError, ValueError, TypeError) as error:
         return f"its {CONFIG} cannot be read: {error}"
-    now = flat(json.loads(json.dumps(dict(settings))))
-    changed = [key for key in {**was, **now} if key not in NAMES and was.get(key) != now.get(key)]
-    return ", ".join(f"{key} was {was.get(key)!r}, now {now.get(key)!r}" for key in changed)
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return ", ".join(f"{key} was {_shortened(was.get(key))}, now {_shortened(now.get(key))}" for key in changed)
+
+
+def _shortened(value: Any) -> str:
+    """A setting for a message: label_counts may have thousands of rows."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, flattened, that must not change during a run."""
+    return {key: value for key, value in flat(settings).items() if key not in NAMES}
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Precision = Literal["32", "bf16"]
 
@@ -41,8 +43,24 @@ def pick_precision(wanted: Literal["auto", "32", "bf16"], device: torch.device) 
     return wanted if wanted != "auto" else "bf16" if has_bfloat16(device) else "32"
 
 
-def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision = "32") -> Fabric:
-    """Fabric on `device`, or on several devices of its type. Raises ValueError if there are too few."""
+def count_processes(devices: int) -> tuple[int, int]:
+    """Processes on each machine, and machines: those that torchrun has started, or else `devices` on this one.
+    ValueError if --devices says something else than torchrun."""
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
+        return devices, 1
+    here, everywhere = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if devices not in (1, here):
+        raise ValueError(f"--devices {devices}: torchrun has started {here} processes here; leave the option out")
+    if everywhere % here:
+        raise ValueError(f"torchrun: {everywhere} processes in all, {here} here; start as many on every machine")
+    return here, everywhere // here
+
+
+def make_fabric(device: torch.device, *, devices: int = 1, machines: int = 1, precision: Precision = "32") -> Fabric:
+    """Fabric on `device`, or on several devices of its type, on each of several machines. Raises ValueError if
+    there are too few."""
+    from lightning_fabric import Fabric  # imports much that only training needs
+
     if device.index is not None and devices > 1:
         raise ValueError(f"--devices {devices}: --device {device} is one device; use --device {device.type}")
     if device.type == "cuda" and devices > torch.cuda.device_count():
@@ -55,7 +73,8 @@ def make_fabric(device: torch.device, *, devices: int = 1, precision: Precision 
     return Fabric(
         accelerator=device.type,
         devices=devices if device.index is None else [device.index],
-        strategy="ddp" if devices > 1 else "auto",
+        num_nodes=machines,
+        strategy="ddp" if devices * machines > 1 else "auto",
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.nn.label_table import count_labels
 from kyara.training.distributed import is_rank_zero, tell
 from kyara.training.options import Policy, Tuning
 from kyara.training.run import flat
@@ -65,12 +67,15 @@ def configure(
 
 
 def describe_data(
-    model: str, config: Config, dataset: Dataset | None, attributes: str, of: str | None, layer: str
+    model: str, config: Config, dataset: Dataset | None, attributes: str, of: str | None, layer: str, init: str | None
 ) -> Config:
     """`config` with the description of the source model (--of) and of the attributes of the dataset."""
     if of is not None:
         config = config.replace(**models.architecture(model).describe_source(of, layer))
-    return config if dataset is None else config.replace(data=describe_attributes(model, dataset, attributes))
+    if dataset is None:
+        return config
+    learned = {} if init is None else models.read_config(init).data.attributes
+    return config.replace(data=describe_attributes(model, dataset, attributes, learned))
 
 
 def describe_run(
@@ -99,9 +104,12 @@ def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config
     return not attributes if wanted is None else wanted
 
 
-def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, Any]:
+def describe_attributes(
+    model: str, dataset: Dataset, wanted: str, learned: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Any]:
     """The fields of DataConfig for the attributes `wanted`, such as hair,eyes: their values, and the count of each
-    combination of values in the dataset. Raises ValueError if the dataset has no such column, or if the model does not
+    combination of values in the dataset. If a parent has `learned` all values of an attribute, its values are used, so
+    that its labels keep their meaning. Raises ValueError if the dataset has no such column, or if the model does not
     support attributes."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     use = models.architecture(model).data_spec.attributes
@@ -116,10 +124,9 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str) -> dict[str, 
     if not names:
         return {}
     values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
+    values |= {n: kept for n, kept in (learned or {}).items() if n in values and {*values[n]} <= {*kept}}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
-    together, counts = np.unique(rows[(rows >= 0).all(1)], axis=0, return_counts=True)
-    label_counts = tuple((*map(int, row), int(count)) for row, count in zip(together, counts, strict=True))
-    return {"attributes": values, "label_counts": label_counts}
+    return {"attributes": values, "label_counts": count_labels(rows)}
 
 
 FROM_DATA = ("data.attributes", "data.label_counts", "generator.")

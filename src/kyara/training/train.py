@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +33,9 @@ class TrainResult(verbs.Result):
 
     def __str__(self) -> str:
         if self.dry_run:
-            return json.dumps({**self.settings, "out": str(self.out)}, indent=2, ensure_ascii=False)
+            from kyara.files.checkpoint import config_text
+
+            return config_text({**self.settings, "out": str(self.out)}).rstrip()
         if not self.finished:
             return f"stopped and saved: {self.out}\ncontinue with the same command"
         return f"done: {self.out}" + (f"\nuse it with: {self.use}" if self.use else "")
@@ -54,18 +55,19 @@ def train(
     size: str | None = None,
     attributes: str = "",
     set: str = "",
-    kimg: Annotated[float, verbs.Range(0)] = 1000.0,
-    snap: Annotated[float, verbs.Range(above=0)] = 50.0,
+    kimg: Annotated[float | None, verbs.Range(0)] = None,
+    snap: Annotated[float | None, verbs.Range(above=0)] = None,
+    patience: Annotated[int | None, verbs.Range(0)] = None,
     batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
     micro_batch: Annotated[int | None, verbs.Range(1, LARGEST_BATCH)] = None,
     mirror: bool = True,
-    augment: Policy = "ada",
+    augment: Policy | None = None,
     augment_colour: bool | None = None,
     augment_target: Annotated[float | None, verbs.Range(-1, 1)] = None,
     init: str | None = None,
     tune_layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
     tune_end: Literal["fine", "coarse"] = "fine",
-    freeze: str = "",
+    freeze: str | None = None,
     layer_lr_multiplier: Annotated[float, verbs.Range(above=0, most=1)] = 1.0,
     seed: verbs.Seed = 0,
     precision: verbs.Precision = "auto",
@@ -78,6 +80,10 @@ def train(
     dry_run: verbs.DryRun = False,
 ) -> TrainResult:
     """Train a model on a dataset. The same command again resumes an interrupted run, also with a larger --kimg.
+
+    With --init and 500 pictures or fewer, a generator has other defaults, which are printed: --freeze for the mapping
+    network and all but the last six layers of the discriminator, optimizer.lr at most 0.001, --augment diffaugment
+    without colours, --kimg 300, --snap 10, --patience 5.
 
     Args:
         model: An architecture; `kyara.models.names()` lists them.
@@ -92,12 +98,14 @@ def train(
         attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes.
         set: Hyperparameters to change, such as optimizer.lr=0.001,network.channel_max=128; --dry-run prints all of
             them.
-        kimg: Total training length in thousands of pictures; 0 only saves the initial network.
-        snap: Interval between snapshots in thousands of pictures.
+        kimg: Total training length in thousands of pictures, by default 1000; 0 only saves the initial network.
+        snap: Interval between snapshots in thousands of pictures, by default 50.
+        patience: Early stopping: end after this many consecutive snapshots without a better one, or when the samples of
+            a generator are copies of the data. 0, the default, is off.
         batch: Batch size. The default is the preset's.
         micro_batch: Batch size of gradient accumulation, to save memory; must divide the batch.
         mirror: Flip half of the pictures horizontally.
-        augment: Augmentation of the discriminator's input: ada (adaptive), diffaugment or none.
+        augment: Augmentation of the discriminator's input: ada (adaptive, the default), diffaugment or none.
         augment_colour: Include colour transforms in the augmentation. The default is yes, unless the model is a
             generator conditioned on attributes, which may be colours.
         augment_target: With --augment ada, target for the mean sign of the discriminator's output on real pictures, -1
@@ -107,7 +115,7 @@ def train(
         tune_layers: With --init, the number of generator layers to train; the others are frozen.
         tune_end: With --tune-layers, train the last layers (fine) or the first ones (coarse).
         freeze: With --init, the modules to freeze, such as mapping,g=2,d=4: the mapping network, the first 2 layers of
-            the generator, and the first 4 layers of the discriminator.
+            the generator, and the first 4 layers of the discriminator; none for no modules.
         layer_lr_multiplier: With --init, the learning rate of each generator layer relative to that of the next finer
             layer.
         seed: Random seed.
@@ -118,33 +126,45 @@ def train(
     models.check_name(model)
     if layer != "auto" and of is None:
         raise ValueError(f"--layer {layer}: needs --of CHECKPOINT")
-    if augment_target is not None and augment != "ada":
+    if augment_target is not None and augment not in (None, "ada"):
         raise ValueError(f"--augment-target {augment_target}: needs --augment ada, not {augment}; leave it out")
-    tuning = Tuning(tune_layers, tune_end, freeze, layer_lr_multiplier)
+    augment = "ada" if augment_target is not None else augment
+    freeze = "" if freeze == "none" else freeze
+    tuning = Tuning(tune_layers, tune_end, freeze or "", layer_lr_multiplier)
     if tuning != Tuning() and init is None:
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: need --init CHECKPOINT")
 
-    from kyara.training import distributed, loop, run, runtime, settings, transfer
+    from kyara.training import distributed, loop, peers, run, runtime, settings, small_sets, transfer
     from kyara.training.batches import Batches
     from kyara.training.trainer import Options, Trainer, split_batch
 
-    target = runtime.pick_device(device)
+    target, (devices, machines) = runtime.pick_device(device), runtime.count_processes(devices)
     if compile:
         runtime.check_compiler(target)
     data, photos = settings.choose_data(model, data, photos, drawings, of)
     parent = transfer.inherited(model, init) if init is not None and preset is None else None
     config = settings.configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
     dataset, photo_set = (None if path is None else open_dataset(path) for path in (data, photos))
-    config = settings.describe_data(model, config, dataset, attributes, of, layer)
+    config = settings.describe_data(model, config, dataset, attributes, of, layer, init)
+    given = small_sets.Choices(
+        "" if tuning != Tuning() and freeze is None else freeze,
+        config.optimizer.lr if preset is not None or "optimizer.lr=" in set else None,
+        augment, augment_colour, kimg, snap, patience,
+    )  # fmt: skip
+    pictures = 0 if dataset is None else len(dataset)
+    chosen, few = small_sets.choose(given, model, config, init, pictures)
+    tuning, config = small_sets.applied(chosen, tuning, config)
     options = Options(
-        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices), seed, mirror, augment,
-        augment_colour=settings.pick_augment_colour(augment_colour, augment, model, config),
+        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines),
+        seed, mirror,
+        augment=chosen.augment or "ada",
+        augment_colour=settings.pick_augment_colour(chosen.augment_colour, chosen.augment or "ada", model, config),
         augment_target=TARGET if augment_target is None else augment_target,
         precision=runtime.pick_precision(precision, target),
     )  # fmt: skip
-    about = settings.describe_run(dataset, photo_set, options, init, tuning)
+    about = settings.describe_run(dataset, photo_set, options, init, tuning) | few
     all_settings = {"model": model, "config": dataclasses.asdict(config), **about}
-    fabric = runtime.make_fabric(target, devices=devices, precision=options.precision)
+    fabric = runtime.make_fabric(target, devices=devices, machines=machines, precision=options.precision)
     folder = Path()
     if distributed.is_rank_zero():
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", all_settings)
@@ -152,14 +172,17 @@ def train(
         return TrainResult(folder, all_settings, True)
 
     fabric.launch()
-    with distributed.report_once(fabric):
+    with peers.watched(fabric):
+        distributed.require_same(fabric, run.identity(all_settings))
         folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
+        if dataset is not None and fabric.is_global_zero:
+            small_sets.report(model, pictures, init, few)
         network, fresh, unused = transfer.build(model, config, seed, tuning, None if resume else init)
         trainer = Trainer(network, options, fabric=fabric, compile_losses=compile, graphs=graphs)
         batches = Batches(network, dataset, photo_set, workers=workers)
         writer = run.Run(folder, model, about, resume, profile)
-        finished = loop.fit(trainer, batches, writer, kimg=kimg, snap=snap)
+        finished = loop.fit(trainer, batches, writer, **chosen.schedule)
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
-    kimg, use = trainer.nimg / 1000, run.next_command(network, folder)
-    return TrainResult(folder, all_settings, False, finished, kimg, use, fresh, unused)
+    use = run.next_command(network, folder)
+    return TrainResult(folder, all_settings, False, finished, trainer.nimg / 1000, use, fresh, unused)

@@ -102,7 +102,6 @@ class Trainer:
     def _backward(self, phase: str, batch: Batch, shares: Shares, losses: Losses) -> None:
         """Accumulates the gradients of one phase over the micro-batches."""
         player, size = self.players[phase], self.options.micro_batch
-        trained = [p for p in player.parameters() if p in self.trainable]
         for other in self.optimizers:
             for parameter in other.parameters():
                 parameter.requires_grad_(other is player and parameter in self.trainable)
@@ -111,6 +110,7 @@ class Trainer:
             part = batch[i * size : (i + 1) * size]
             work = functools.partial(self._differentiate, phase, losses, 1 / shares.count)
             if self.graphs:
+                trained = [parameter for parameter in player.parameters() if parameter.requires_grad]
                 self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part))
             else:
                 self.means.add(work(part))

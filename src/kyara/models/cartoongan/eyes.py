@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
 from kyara.perception.landmarks import LEFT, RIGHT
 from kyara.perception.portrait import middles
 
@@ -107,7 +108,7 @@ def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
 
 def _beside(points: Tensor, height: int, width: int, outer: float) -> Eye:
     """The eye with four landmarks (B, 4, 2): left, top, right, bottom."""
-    size = points.new_tensor([width, height])
+    size = constant((width, height), points)
     left, top, right, bottom = (points * size).unbind(1)  # (B, 2) each, in pixels
     along = (right - left) / 2
     wide = along.norm(dim=1).clamp_min(1.0)
@@ -158,7 +159,7 @@ def _coloured(drawn: Tensor, colour: Tensor, at: Tensor, inside: Tensor, eye: Ey
 
 def _lids(drawn: Tensor, arc: Tensor, eye: Eye) -> Tensor:
     """Draws the lashes and the crease of the lid."""
-    ink = drawn.new_tensor(INK)[:, None, None].expand_as(drawn)
+    ink = constant(INK, drawn)[:, None, None].expand_as(drawn)
     outside = ((eye.x * eye.outer + 1) / 2).clamp(0, 1)
     along = _soft((1.08 - eye.x.abs()) * eye.wide)
     above = _soft(((LASH + LASH_OUTSIDE * outside) - (eye.y + arc).abs()) * eye.high) * along

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kyara.models.cartoongan.config import LossConfig
 from kyara.models.cartoongan.painting import YUV, cel, grey, yuv
+from kyara.nn.constants import constant
 from kyara.nn.losses import least_squares
 from kyara.perception import landmarks, portrait
 from kyara.perception.features import gram, load_features, unit
@@ -77,7 +78,7 @@ def colour(step: Step) -> Tensor:
 
 def chrominance(step: Step) -> Tensor:
     """L1 of chrominance, the mean of both channels. The Huber loss is quadratic there, with small gradients."""
-    rows = step.made.new_tensor(YUV[1:])
+    rows = constant(YUV[1:], step.made)
     a, b = (torch.einsum("kc,bchw->bkhw", rows, (x.float() + 1) / 2) for x in (step.made, step.photos))
     return F.l1_loss(a, b)
 

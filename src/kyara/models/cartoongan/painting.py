@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.constants import constant
+
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (BT.601)
 YUV = (LUMINANCE, (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))  # rows: Y, U, V
 RADIUS, EVEN = 1 / 64, 0.02  # guided filter: radius, and square root of the regularisation
@@ -19,7 +21,7 @@ FAINT, HARD, BLACK = 0.015, 100.0, 0.1  # lines: minimum contrast, slope of the 
 
 def luminance(pictures: Tensor) -> Tensor:
     """Luminance (B, 1, H, W) of pictures (B, 3, H, W)."""
-    return (pictures * pictures.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    return (pictures * constant(LUMINANCE, pictures)[:, None, None]).sum(1, keepdim=True)
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -145,4 +147,4 @@ def cel_receptive_field(side: int) -> int:
 
 def yuv(pictures: Tensor) -> Tensor:
     """Luminance and chrominance of pictures (B, 3, H, W) in [-1, 1], after scaling to [0, 1]: (3, B, H, W)."""
-    return torch.einsum("kc,bchw->kbhw", pictures.new_tensor(YUV), (pictures.float() + 1) / 2)
+    return torch.einsum("kc,bchw->kbhw", constant(YUV, pictures), (pictures.float() + 1) / 2)
