@@ -7,8 +7,8 @@ curve for all of it, and what remains beyond the range of the neighbouring pixel
 
 Measured on 46 rendered characters, as faces and as busts of 256 pixels: of 1,150 copies of 25 kinds (half the size,
 JPEG of quality 30, shifted or cropped by 4 %, brightness, contrast, saturation, hue by 6 degrees, tint, mirrored,
-combined) 0.6 % are not recognised; of 446 pairs with other eyes, mouth, hair or eye colour none is taken for a copy, of 92 pairs
-with and without a faint blush 6. The thresholds were chosen on 15 further characters and 36 of these."""
+combined) 0.6 % are not recognised. Of 446 pairs with other eyes, mouth, hair or eye colour none is taken for a copy; of
+92 pairs with and without a faint blush, 6 are. The thresholds were chosen on 15 further characters and 36 of these."""
 
 from __future__ import annotations
 
