@@ -115,10 +115,12 @@ def test_a_run_says_and_keeps_what_was_chosen(
 def test_too_few_pictures_are_said(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for model, init in (("stylegan2", " or --init builtin:photo"), ("dcgan", "--init CHECKPOINT")):
+    for model, init in (("stylegan2", "--init builtin:anime or "), ("dcgan", "--init CHECKPOINT")):
         train(model, faces, out=tmp_path / model, preset="tiny", kimg=0, **TINY)
         told = capsys.readouterr().err
-        assert told.count("warning: 64 pictures are few") == 1 and init in told.replace("builtin:character or ", "")
+        assert told.count("warning: 64 pictures are few") == 1 and init in told.replace(
+            "--init builtin:character or ", ""
+        )
     assert small_sets.warning("stylegan2", 49, parent) and not small_sets.warning("stylegan2", 64, parent)
     assert not small_sets.warning("stylegan2", 500, None) and not small_sets.warning("tagger", 10, None)
 
