@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kyara.data.holes import KINDS, draw_holes, draw_kind
 from kyara.models import inpainting, stored
-from kyara.models.base import Batch, identity
 from kyara.models.inpainting import LOSSES, PRESETS, Attention, Config, Model, Step
+from kyara.nn.batch import Batch, identity
 from kyara.nn.layers import PartialConv, spread
 from kyara.nn.losses import weighted
 from kyara.perception.features import even, gram, load_features
