@@ -63,9 +63,9 @@ def _item(i: int, row: Mapping[str, str], last: int) -> str:
     file = quote(row["file_name"], errors="surrogateescape")
     hint = escape(row.get("source") or row["file_name"])
     seed = f"seed {row['seed']}" if row.get("seed") else ""
-    known = [f"{key} {value}" for key, value in row.items() if value and key not in UNTAGGED]
+    known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
-    tags = f"<p>{' · '.join(map(escape, known))}</p>" if known else ""
+    tags = f"<p>{' '.join(f'<span>{escape(tag)}</span>' for tag in known)}</p>" if known else ""
     return (
         f'<li><figure id="p{i}"><a class="open" href="#p{i}" title="{hint}">'
         f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async"></a>'
