@@ -23,7 +23,7 @@ Work = Callable[[Batch], dict[str, Tensor]]  # losses and gradients of a batch -
 
 @dataclass
 class Graph:
-    """One captured phase. Its gradients and outputs are overwritten by each replay."""
+    """One captured phase, with at least one gradient. Each replay overwrites its gradients and outputs."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -77,7 +77,7 @@ class Graphs:
             with torch.cuda.graph(graph, self.pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
                 outputs = work(batch)
             gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
-            return Graph(graph, batch, outputs, gradients)
+            return Graph(graph, batch, outputs, gradients) if gradients else None
         except RuntimeError as error:
             tell(f"warning: phase {name} runs without a CUDA graph ({str(error).splitlines()[0]})")
             return None

@@ -56,7 +56,7 @@ def watched(fabric: Fabric) -> Iterator[None]:
 
 
 class RankZero:
-    """Hears from all other ranks."""
+    """Rank 0: receives the messages of all other ranks."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.world, self.ranks = fabric.world_size, dict[Connection, int]()
@@ -68,7 +68,7 @@ class RankZero:
 
     def _watch(self) -> None:
         while len(self.ranks) < self.world - 1:
-            with contextlib.suppress(AuthenticationError, EOFError, OSError, ValueError):  # a stranger
+            with contextlib.suppress(AuthenticationError, EOFError, OSError, ValueError):  # not a process of this run
                 connection = self.listener.accept()
                 keep_alive(connection)
                 self.ranks[connection] = int(connection.recv_bytes(LONGEST))
@@ -110,7 +110,7 @@ class RankZero:
 
 
 class Other:
-    """Hears from rank 0."""
+    """Any other rank: receives the messages of rank 0."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.rank, self.world = fabric.global_rank, fabric.world_size
