@@ -204,6 +204,11 @@ def stylegan2(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def wavelets(folder: Path, request: Any) -> list[list[str]]:
+    return [["--batch", "4", "--rounds", "1", "--channel-max", "8", "--busy"]]
+
+
+@case
 def gpu(folder: Path, request: Any) -> list[list[str]]:
     return [["--device", "cpu", "--seconds", "0.01", "--only", "training,operations,filters,peers"]]
 
