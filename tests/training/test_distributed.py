@@ -124,18 +124,25 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-@pytest.mark.parametrize("machines", [1, 2])
-def test_torchrun(machines: int, faces: Path, tmp_path: Path) -> None:
-    """Two processes on one machine, or on two (here twice the same), train as one that accumulates."""
+def torchrun(machines: int, arguments: list[str], attempts: int = 3) -> None:
+    """Two processes on one machine, or one on each of two, here both this one. Another program may take the port that
+    was free; then with another port."""
     each = ["--nnodes", str(machines), "--nproc_per_node", str(2 // machines), "--master_addr", "127.0.0.1"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *each, "--master_port", str(free_port())]
-    kyara = command(faces, tmp_path / "two", "--device", "cpu")[1:]
+    launch = [sys.executable, "-m", "torch.distributed.run", *each, "--master_port", str(free_port())]
     nodes = [
-        subprocess.Popen([*torchrun, "--node_rank", str(node), *kyara], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*launch, "--node_rank", str(node), *arguments], stderr=subprocess.PIPE, text=True)
         for node in range(machines)
     ]
-    shown = [node.communicate()[1] for node in nodes]
-    assert not any(node.returncode for node in nodes), shown
+    shown = "\n".join(node.communicate()[1] for node in nodes)
+    if any(node.returncode for node in nodes):
+        assert attempts > 1 and "address already in use" in shown.lower(), shown
+        torchrun(machines, arguments, attempts - 1)
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_torchrun(machines: int, faces: Path, tmp_path: Path) -> None:
+    """Two processes on one machine or on two train as one that accumulates."""
+    torchrun(machines, command(faces, tmp_path / "two", "--device", "cpu")[1:])
     train("mlp", faces, out=tmp_path / "one", kimg=0.2, snap=0.1, preset="tiny", workers=0, micro_batch=4)
     two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("two", "one"))
     assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
