@@ -59,6 +59,9 @@ class LossConfig(configs.LossConfig):
     discriminator on real pictures, and for the generator. At 0 it is disabled, and conditioning is learned more
     slowly; at 1, a generator trained from scratch collapses to one face per value."""
     label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
+    label_drop_prob: float = 0.0
+    """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
+    generator can be asked for some of its attributes only, even if every picture of the data has them all."""
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
@@ -381,6 +384,10 @@ class Model(base.StyledGenerator):
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
+    def _fake_labels(self, labels: Tensor) -> Tensor:
+        losses = self.config.losses
+        return conditioning.dropped(conditioning.shuffled(labels, losses.label_mixing_prob), losses.label_drop_prob)
+
     def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures of random latents with labels (B, A), and their styles."""
         z = torch.randn(len(labels), self.z_dim, device=labels.device)
@@ -390,10 +397,11 @@ class Model(base.StyledGenerator):
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        fake_labels = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
+        fake_labels = self._fake_labels(labels)
         with torch.no_grad():
             fake, _ = self._fakes(fake_labels)
-        real_logits, label_logits = self.d.judge(batch.augment(batch.real), labels)
+        shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
+        real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
         fake_logits = self.d(batch.augment(fake), fake_labels)
         batch.log_signs(real_logits, fake_logits)
         if label_logits is not None:
@@ -410,7 +418,7 @@ class Model(base.StyledGenerator):
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        fake_labels = conditioning.shuffled(labels, self.config.losses.label_mixing_prob)
+        fake_labels = self._fake_labels(labels)
         fake, _ = self._fakes(fake_labels)
         logits, label_logits = self.d.judge(batch.augment(fake), fake_labels)
         return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}

@@ -67,6 +67,16 @@ def shuffled(labels: Tensor, mixed: float = 0.0) -> Tensor:
     return torch.where(torch.rand(len(labels), 1, device=labels.device) < mixed, apart, together)
 
 
+def dropped(labels: Tensor, probability: float) -> Tensor:
+    """Labels (B, A) of which a share `probability` of the rows hides each label with a probability that is itself
+    uniform, so that every number of known labels occurs. Draws nothing at 0."""
+    if not probability or not labels.shape[1]:
+        return labels
+    chosen, share = torch.rand(2, len(labels), 1, device=labels.device)
+    hidden = (chosen < probability) & (torch.rand(labels.shape, device=labels.device) < share)
+    return labels.masked_fill(hidden, UNKNOWN)
+
+
 class Rows(nn.Module):
     """Embedding of labels: a learned row for each value of each attribute, and one for unknown, summed over attributes.
     Initialised with zeros: a network that gets attributes later keeps its output. (B, A) -> (B, outputs)."""
