@@ -54,6 +54,7 @@ class Face(Box):
     """Corners (x, y) of the mouth, in the same order."""
     nose: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Tip (x, y) of the nose
     zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
+    trusted: bool = True  # Whether the landmarks are consistent; if not, the face is framed by its box
 
     @property
     def turn(self) -> float:
