@@ -24,175 +24,37 @@ import json
 import math
 import multiprocessing
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from backgrounds import Random, background, colour, shapes
-from PIL import Image, ImageFilter
+from blending import mask, put
+from face_labels import Face, Labelled, in_scenes, label
+from PIL import Image
 
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.perception import landmarks
 
 SIDE = 320  # pixels of the pictures that are made
+FRAME = np.array([0, 0, SIDE, SIDE])
 BODY_HEAD = (0.2, 0.06, 0.8, 0.54)  # where the head of a body is: left, top, right, bottom, in shares of the picture
 LOWER = 0.62  # below this share of its height a bust or a body has no face
 SMALLEST, LARGEST = 10, 230  # height of a pasted face
-MIRROR = [1, 0, 2, 4, 3]  # order of the points after mirroring
-UNSURE = 0.07  # maximum mean difference of landmarks in the mirrored picture, in units of the height from eyes to chin
-
-
-@dataclass
-class Face:
-    """A face as an ellipse with two half axes, and five points; NaN where unknown. In pixels."""
-
-    centre: np.ndarray  # (2,)
-    across: np.ndarray  # (2,) from the centre to a cheek
-    down: np.ndarray  # (2,) from the centre to the chin
-    points: np.ndarray  # (5, 2)
-
-    def mapped(self, matrix: np.ndarray, shift: np.ndarray) -> Face:
-        """The face under x -> matrix @ x + shift."""
-        points = self.points @ matrix.T + shift
-        if np.linalg.det(matrix) < 0:
-            points = points[MIRROR]
-        return Face(matrix @ self.centre + shift, matrix @ self.across, matrix @ self.down, points)
-
-    def box(self) -> np.ndarray:
-        """x0 y0 x1 y1 of the ellipse."""
-        half = np.sqrt(self.across**2 + self.down**2)
-        return np.concatenate([self.centre - half, self.centre + half])
-
-    def numbers(self) -> list[float | None]:
-        """The numbers of the column `boxes`."""
-        x0, y0, x1, y1 = self.box().tolist()
-        places = [None if math.isnan(v) else round(v, 1) for v in self.points.flatten().tolist()]
-        return [round(x0, 1), round(y0, 1), round(x1 - x0, 1), round(y1 - y0, 1), *places]
 
 
 @dataclass
 class Sources:
-    """The labelled pictures of all kinds: (dataset, index of the picture, its faces)."""
+    """The labelled pictures of all kinds."""
 
-    faces: list[list[tuple[Dataset, int, list[Face]]]] = field(default_factory=list)  # by dataset
-    wholes: list[tuple[Dataset, int, list[Face]]] = field(default_factory=list)
+    faces: list[Labelled] = field(default_factory=list)  # by dataset
+    wholes: Labelled = field(default_factory=list)
     bodies: list[tuple[Dataset, int]] = field(default_factory=list)  # the lower part of these has no face
 
 
-def from_landmarks(points: np.ndarray) -> Face | None:
-    """The face with the twelve points (12, 2) of `landmarks.NAMES`, or None if they are not plausible."""
-    left, right, nose, mouth, chin = points[0:4].mean(0), points[4:8].mean(0), points[8], points[9:11], points[11]
-    middle = (left + right) / 2
-    height = float(np.linalg.norm(chin - middle))
-    if height < 4:
-        return None
-    down = (chin - middle) / height
-    across = np.array([down[1], -down[0]])
-    apart = float((right - left) @ across) / height
-    slope = abs(float((right - left) @ down)) / height
-    order = [float((p - middle) @ down) / height for p in (nose, mouth.mean(0), chin)]
-    corners = float((mouth[1] - mouth[0]) @ across) / height
-    if not (0.35 < apart < 1.45 and slope < 0.35 and 0.1 < order[0] < order[1] < 0.97 and corners > 0.03):
-        return None
-    photo = apart < 0.72  # eyes of photos are closer together, and the forehead is lower
-    forehead, cheeks = (0.72, 1.5) if photo else (0.85, 1.22)
-    outer = points[[0, 6]]
-    width = float((outer[1] - outer[0]) @ across) * cheeks
-    width = float(np.clip(width, 0.62 * height * (1 + forehead), 1.15 * height * (1 + forehead)))
-    centre = middle + down * height * (1 - forehead) / 2
-    centre = centre + across * float((outer.mean(0) - middle) @ across)
-    five = np.stack([left, right, nose, mouth[0], mouth[1]])
-    return Face(centre, across * width / 2, down * height * (1 + forehead) / 2, five)
-
-
-def label(dataset: Dataset, indices: Sequence[int], region: tuple[float, ...]) -> list[tuple[Dataset, int, list[Face]]]:
-    """The pictures whose landmarks, looked for in a region (left, top, right, bottom in shares), are plausible."""
-    found = []
-    for begin in range(0, len(indices), 32):
-        chosen, stacked, origins = indices[begin : begin + 32], [], []
-        for i in chosen:
-            picture = Image.fromarray(dataset.picture(i))
-            box = tuple(share * side for share, side in zip(region, picture.size * 2, strict=True))
-            side = min(box[2] - box[0], box[3] - box[1])
-            origins.append((np.array(box[:2]), side))
-            stacked.append(
-                np.array(picture.resize((96, 96), Image.Resampling.BOX, (*box[:2], box[0] + side, box[1] + side)))
-            )
-        batch = torch.from_numpy(np.stack(stacked)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.inference_mode():
-            straight = landmarks.find(batch).numpy()
-            mirrored = landmarks.find(batch.flip(3)).numpy()[:, list(landmarks.MIRRORED)]
-        mirrored[..., 0] = 1 - mirrored[..., 0]
-        for i, points, other, (origin, side) in zip(chosen, straight, mirrored, origins, strict=True):
-            height = np.linalg.norm(points[11] - points[:8].mean(0))
-            sure = np.linalg.norm(points - other, axis=1).mean() < UNSURE * height
-            face = from_landmarks((points + other) / 2 * side + origin)
-            if sure and face is not None:
-                found.append((dataset, i, [face]))
-    return found
-
-
-def in_scenes(dataset: Dataset) -> list[tuple[Dataset, int, list[Face]]]:
-    """The pictures of a dataset whose column `boxes` has shares, with all their faces."""
-    found = []
-    for i, cell in enumerate(dataset.box_cells):
-        picture, faces = Image.fromarray(dataset.picture(i)), []
-        for part in filter(None, cell.split(";")):
-            x, y, width, height = np.array([float(v) for v in part.split(",")]) * (picture.size * 2)
-            nowhere = np.full((5, 2), np.nan)
-            faces.append(
-                Face(
-                    np.array([x + width / 2, y + height / 2]),
-                    np.array([width / 2, 0.0]),
-                    np.array([0.0, height / 2]),
-                    nowhere,
-                )
-            )
-        found.append((dataset, i, faces))
-    return found
-
-
-def poisson(patch: np.ndarray, under: np.ndarray) -> np.ndarray:
-    """The patch (H, W, 3) with its own gradients and the border of what is under it (Perez et al. 2003): it is shifted
-    by the harmonic function with their difference on the border, which is solved for by sine transforms."""
-    off = under - patch
-    inner = np.zeros_like(off[1:-1, 1:-1])
-    inner[0] += off[0, 1:-1]
-    inner[-1] += off[-1, 1:-1]
-    inner[:, 0] += off[1:-1, 0]
-    inner[:, -1] += off[1:-1, -1]
-    h, w = inner.shape[:2]
-    rows, columns = (2 - 2 * np.cos(np.pi * np.arange(1, n + 1) / (n + 1)) for n in (h, w))
-    spectrum = sine(sine(inner, 0), 1) / (rows[:, None, None] + columns[None, :, None])
-    off[1:-1, 1:-1] = sine(sine(spectrum, 0), 1) * (4 / ((h + 1) * (w + 1)))
-    return patch + off
-
-
-def sine(x: np.ndarray, axis: int) -> np.ndarray:
-    """The discrete sine transform of the first kind, twice of which is (n + 1) / 2 times the identity."""
-    n = x.shape[axis]
-    padded = np.moveaxis(np.zeros((2 * n + 2, *np.moveaxis(x, axis, 0).shape[1:])), 0, 0)
-    padded[1 : n + 1] = np.moveaxis(x, axis, 0)
-    return np.moveaxis(-np.fft.fft(padded, axis=0).imag[1 : n + 1], 0, axis)
-
-
-def mask(random: Random, size: tuple[int, int], inside: np.ndarray | None) -> Image.Image:
-    """How much of a piece of `size` is pasted: all, with soft edges, or an ellipse around the box `inside`."""
-    kind, made = random.randint(4), Image.new("L", size, 0)
-    if kind == 0:
-        return Image.new("L", size, 255)
-    soft = max(1, int(min(size) * random.uniform(0.02, 0.15)))
-    if kind == 1 or inside is None:
-        made.paste(255, (soft, soft, size[0] - soft, size[1] - soft))
-    else:
-        y, x = np.mgrid[: size[1], : size[0]]
-        centre, half = (inside[:2] + inside[2:]) / 2, (inside[2:] - inside[:2]) / 2 * random.uniform(1.15, 1.9)
-        made = Image.fromarray(
-            (((x - centre[0]) / half[0]) ** 2 + ((y - centre[1]) / half[1]) ** 2 < 1).astype(np.uint8) * 255
-        )
-    return made.filter(ImageFilter.GaussianBlur(soft / 2)) if kind != 3 else made
+def resized(picture: Image.Image, scale: float) -> Image.Image:
+    sides = (max(4, round(side * scale)) for side in picture.size)
+    return picture.resize((next(sides), next(sides)), Image.Resampling.BICUBIC)
 
 
 def paste(
@@ -202,50 +64,26 @@ def paste(
     it has none or there was no room."""
     wanted = math.exp(random.uniform(math.log(SMALLEST), math.log(LARGEST)))
     base = 2 * np.linalg.norm(face.down) if face is not None else piece.height * 0.6
-    scale = float(min(wanted / base, 2.6, 1.25 * canvas.width / piece.width))
-    angle = math.radians(
-        random.choice([random.normal(0, 10), random.uniform(-50, 50), random.uniform(-180, 180)], p=[0.75, 0.2, 0.05])
-    )
-    small = piece.resize(
-        (max(4, round(piece.width * scale)), max(4, round(piece.height * scale))), Image.Resampling.BICUBIC
-    )
+    small = resized(piece, float(min(wanted / base, 2.6, 1.25 * canvas.width / piece.width)))
     ratio = np.diag([small.width / piece.width, small.height / piece.height])
-    here = face.mapped(ratio, np.zeros(2)) if face is not None else None
-    covers = mask(random, small.size, here.box() if here is not None else None)
+    here = None if face is None else face.mapped(ratio, np.zeros(2))
+    cover = mask(random, small.size, None if here is None else here.box())
     if random.rand() < 0.5:
-        small, covers = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in (small, covers))
-        here = here.mapped(np.diag([-1.0, 1.0]), np.array([small.width, 0.0])) if here is not None else None
-    turned, cover = (p.rotate(-math.degrees(angle), Image.Resampling.BILINEAR, expand=True) for p in (small, covers))
+        small, cover = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in (small, cover))
+        here = here and here.mapped(np.diag([-1.0, 1.0]), np.array([small.width, 0.0]))
+    limit = random.choice([10, 50, 180], p=[0.7, 0.25, 0.05])
+    angle = math.radians(random.normal(0, limit) if limit == 10 else random.uniform(-limit, limit))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    middle = np.array(turned.size) / 2 - turn @ (np.array(small.size) / 2)
-    here = here.mapped(turn, middle) if here is not None else None
+    turned, cover = (p.rotate(-math.degrees(angle), Image.Resampling.BILINEAR, expand=True) for p in (small, cover))
+    here = here and here.mapped(turn, np.array(turned.size) / 2 - turn @ (np.array(small.size) / 2))
     for _ in range(8):
-        x, y = (
-            int(random.uniform(-0.25, 1) * side - 0.2 * other)
-            for side, other in zip(canvas.size, turned.size, strict=True)
-        )
-        area = np.array([x, y, x + turned.width, y + turned.height])
-        there = here.mapped(np.eye(2), np.array([x, y])) if here is not None else None
-        if any(overlap(area, box) > 0.05 for box in taken) or (
-            there is not None and overlap(np.array([0, 0, SIDE, SIDE]), there.box()) < 0.75
-        ):
-            continue
-        put(random, canvas, turned, cover, (x, y), tilted=abs(angle) > 0.02)
-        return there
+        at = np.array([int(random.uniform(-0.25, 1) * SIDE - 0.2 * side) for side in turned.size])
+        there = here and here.mapped(np.eye(2), at)
+        free = all(overlap(np.concatenate([at, at + turned.size]), box) < 0.05 for box in taken)
+        if free and (there is None or overlap(FRAME, there.box()) > 0.75):
+            put(random, canvas, turned, cover, (int(at[0]), int(at[1])), tilted=abs(angle) > 0.02)
+            return there
     return None
-
-
-def put(
-    random: Random, canvas: Image.Image, piece: Image.Image, cover: Image.Image, at: tuple[int, int], *, tilted: bool
-) -> None:
-    """Pastes a piece, sometimes with the border of what it covers."""
-    x0, y0, x1, y1 = max(at[0], 0), max(at[1], 0), min(at[0] + piece.width, SIDE), min(at[1] + piece.height, SIDE)
-    if not tilted and random.rand() < 0.4 and min(x1 - x0, y1 - y0) > 8:
-        under = np.asarray(canvas.crop((x0, y0, x1, y1)), np.float64)
-        patch = np.asarray(piece.crop((x0 - at[0], y0 - at[1], x1 - at[0], y1 - at[1])), np.float64)
-        canvas.paste(Image.fromarray(poisson(patch, under).clip(0, 255).astype(np.uint8)), (x0, y0))
-    else:
-        canvas.paste(piece, at, cover)
 
 
 def overlap(area: np.ndarray, box: np.ndarray) -> float:
@@ -284,7 +122,11 @@ def whole(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
     canvas = background(random, SIDE) if random.rand() < 0.6 else Image.new("RGB", (SIDE, SIDE), colour(random, 0.2))
     at = np.array([int(random.uniform(min(0, SIDE - side), max(0, SIDE - side))) for side in picture.size])
     canvas.paste(picture, tuple(at.tolist()))
-    return canvas, [face.mapped(np.eye(2) * scale, at) for face in faces]
+    there = [face.mapped(np.eye(2) * scale, at) for face in faces]
+    seen = [overlap(FRAME, face.box()) for face in there]
+    if any(0.02 < share < 0.6 for share in seen):  # half a face is neither one nor none
+        return whole(random, sources)
+    return canvas, [face for face, share in zip(there, seen, strict=True) if share >= 0.6]
 
 
 def close_up(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:

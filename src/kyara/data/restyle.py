@@ -65,7 +65,7 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
 def line_drawing(pictures: Tensor) -> Tensor:
     """Extended difference of Gaussians (Winnemoeller et al. 2012), with a soft threshold: ink lines, black areas."""
     light = (grey(pictures)[:, :1] + 1) / 2
-    sigma = between(pictures, 0.4, 1.2)
+    sigma = between(pictures, 0.3, 0.9)
     fine, coarse = gaussian(light, sigma), gaussian(light, sigma * 1.6)
     sharp = between(pictures, 4, 20)
     dog = (1 + sharp) * fine - sharp * coarse

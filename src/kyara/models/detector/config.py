@@ -35,6 +35,7 @@ class AugmentConfig:
     mosaic: float = 0.2  # share of crops that are joined from four pictures
     restyle: float = 0.6  # share of crops in another style
     smallest_face: float = 9.0  # faces with a longer side of fewer pixels are ignored
+    faintest: float = 0.1  # faces in which the luminance, in [-1, 1], deviates less are ignored: styles may hide them
     visible: float = 0.5  # faces of which a smaller share of the box is inside the crop are ignored
 
 

@@ -28,13 +28,36 @@ class Targets(NamedTuple):
 def vary(pictures: Tensor, faces: Tensor, config: AugmentConfig) -> tuple[Tensor, Targets]:
     """Random crops (B, 3, h, w) of pictures (B, 3, H, W) with faces (B, M, 7, 2), some of them joined from four."""
     height, width = (max(32, round(side * config.crop / 32) * 32) for side in pictures.shape[2:])
-    size = height, width
+    size, faces = (height, width), inside(faces, config.visible)
     theta = random_views(len(pictures), size, pictures, config)
     whole, there = crops(pictures, theta, size), moved_faces(faces, theta, size)
     there = F.pad(there, (0, 0, 0, 0, 0, faces.shape[1] * 3), value=torch.nan)  # (B, 4 M, 7, 2)
     if joined := int(len(pictures) * config.mosaic + float(torch.rand(()))):  # drawn on the host
         whole[:joined], there[:joined] = mosaics(pictures, faces, joined, size, config)
-    return restyle(whole, config.restyle), targets(there, size, config)
+    drawn, found = restyle(whole, config.restyle), targets(there, size, config)
+    faint = found.learned & (deviations(drawn, found.boxes) < config.faintest)
+    return drawn, found._replace(learned=found.learned & ~faint, ignored=found.ignored | faint)
+
+
+def inside(faces: Tensor, visible: float) -> Tensor:
+    """Faces (B, M, 7, 2), as fractions of their pictures, cut off at the border; NaN where less than the share
+    `visible` of the box is left."""
+    cut = faces[:, :, :2].clamp(0, 1)
+    areas = [(box[:, :, 1] - box[:, :, 0]).prod(2).abs() for box in (cut, faces)]
+    kept = (areas[0] >= visible * areas[1])[..., None, None]
+    return torch.where(kept, torch.cat([cut, faces[:, :, 2:]], 2), torch.nan)
+
+
+def deviations(pictures: Tensor, boxes: Tensor) -> Tensor:
+    """Standard deviation (B, M) of the luminance of pictures (B, 3, H, W) in boxes (B, M, 4), by integral images."""
+    light = pictures.mean(1).double()
+    sums = F.pad(torch.stack([light, light.square(), torch.ones_like(light)], 1), (1, 0, 1, 0)).cumsum(2).cumsum(3)
+    x0, y0, x1, y1 = boxes.round().long().unbind(2)
+    flat, width = sums.flatten(2), sums.shape[3]
+    corners = [flat.gather(2, (y * width + x)[:, None].expand(-1, 3, -1)) for y in (y0, y1) for x in (x0, x1)]
+    total, squares, count = (corners[3] - corners[2] - corners[1] + corners[0]).unbind(1)
+    mean = total / count.clamp_min(1)
+    return (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt().to(boxes.dtype)
 
 
 def mosaics(
