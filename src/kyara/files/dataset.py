@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
+BOXES = "boxes"  # The column of faces, see `face_boxes`
 NOT_PICTURES = frozenset(
     {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", "report.html", TABLE, PAGE}
 )
@@ -60,6 +61,7 @@ class Dataset:
     base: str = ""  # The common folder, such as "art/", or empty. Names in the metadata are relative to it.
     metadata: str | None = None  # Name of the metadata file that was read
     point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `points`; may be empty
+    box_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `boxes`; may be empty
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,7 +106,8 @@ class Dataset:
         location and the name of the folder or .zip."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
-            known = [values[i] for values in self.attributes.values()] + self.point_cells[i : i + 1]
+            known = [values[i] for values in self.attributes.values()]
+            known += self.point_cells[i : i + 1] + self.box_cells[i : i + 1]
             line = [name.removeprefix(self.base), self.files.sizes.get(name), self.files.checksums.get(name), *known]
             digest.update(json.dumps(line).encode())
         digest.update(json.dumps(list(self.attributes)).encode())
@@ -143,6 +146,7 @@ class Dataset:
             names=[self.names[i] for i in chosen],
             attributes={key: [values[i] for i in chosen] for key, values in self.attributes.items()},
             point_cells=[self.point_cells[i] for i in chosen] if self.point_cells else [],
+            box_cells=[self.box_cells[i] for i in chosen] if self.box_cells else [],
         )
 
     def split(self, share: float) -> tuple[Dataset, Dataset]:
@@ -201,6 +205,9 @@ class Dataset:
                 if attribute == POINTS:
                     self.point_cells = self.point_cells or [""] * len(self.names)
                     self.point_cells[i] = value
+                elif attribute == BOXES:
+                    self.box_cells = self.box_cells or [""] * len(self.names)
+                    self.box_cells[i] = value
                 elif attribute not in ABOUT_THE_FILE:
                     self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
         if not any(self.point_cells):

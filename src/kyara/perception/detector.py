@@ -55,7 +55,7 @@ class FaceDetector:
         with torch.random.fork_rng(devices=[]):
             self.network = Network(**found.config["network"])
         self.network.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
-        self.network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.network.to(self.device).eval().requires_grad_(False)
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray) -> Faces:
@@ -72,7 +72,7 @@ class FaceDetector:
         """Boxes, scores and points, in pixels of the picture, of a copy (H, W, 3) that is `scale` (2,) times as large
         and shifted by `offset`."""
         pixels = pictures.to_float(copy[None]).to(self.device)
-        centres, strides = cells(*copy.shape[:2], self.device)
+        centres, strides = cells(copy.shape[0], copy.shape[1], self.device)
         boxes, scores, points = predict(self.network, pixels, centres, strides)
         if self.flip:
             width = copy.shape[1]

@@ -2,10 +2,11 @@
 
 Blocks are those of ConvNeXt (Liu et al. 2022) at strides 4 to 32, joined by a feature pyramid (Lin et al. 2017); one
 head predicts a score, a box and five points in every cell at strides 8, 16 and 32 (YOLOX, Ge et al. 2021; YuNet, Wu et
-al. 2023). Normalisation is over the channels of a pixel, so a face looks the same in every picture and at every place."""
+al. 2023). Normalisation is over the channels of a pixel, so predictions do not depend on the rest of the picture."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -55,18 +56,18 @@ class Network(nn.Module):
             nn.Sequential(*(Block(width, kernel) for _ in range(depth)), ChannelNorm(width))
             for width, depth, kernel in zip(widths, depths, kernels, strict=True)
         )
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.downs = nn.ModuleList(nn.Conv2d(i, o, 2, stride=2) for i, o in pairs)
+        self.downs = nn.ModuleList(nn.Conv2d(i, o, 2, stride=2) for i, o in itertools.pairwise(widths))
         self.laterals = nn.ModuleList(nn.Conv2d(width, neck, 1) for width in widths[1:])
         self.smooth = nn.ModuleList(Block(neck) for _ in STRIDES)
         self.head = nn.Sequential(*(Block(neck) for _ in range(head)), ChannelNorm(neck))
         self.out = nn.Conv2d(neck, OUTPUTS, 1)
         nn.init.normal_(self.out.weight, std=0.01)
-        with torch.no_grad():
-            self.out.bias.zero_()[0] = -4.6  # a score of 0.01 before training (Lin et al. 2017, "Focal loss")
+        bias = torch.zeros(OUTPUTS)
+        bias[0] = -4.6  # a score of 0.01 before training (Lin et al. 2017, "Focal loss")
+        self.out.bias = nn.Parameter(bias)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Raw predictions (B, A, 15) of the cells at all strides, for pictures (B, 3, H, W) in [-1, 1]: see `decode`."""
+        """Raw predictions (B, A, 15) of all cells for pictures (B, 3, H, W) in [-1, 1]: see `decode`."""
         pictures = pad_even(pictures, 5).contiguous(memory_format=torch.channels_last)
         x = self.stages[0](self.stem(F.pixel_unshuffle(pictures, 4)))
         levels = []
