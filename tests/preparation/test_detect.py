@@ -296,7 +296,7 @@ def test_points_with_which_the_landmarks_disagree_are_not_trusted(characters: li
         return points * [0.3, 1] + [30, 0]
 
     def elsewhere(points: np.ndarray) -> np.ndarray:
-        return points + [25, -15]
+        return points + np.array([25, -15])
 
     for change in (swapped, profile, elsewhere):
         trusted = [_refined(character, 0, change).trusted for character in characters]

@@ -137,7 +137,9 @@ def test_pictures_that_are_aligned_already(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match="--detect anime: no such detector; choose from auto, drawn, ffhq, mediapipe, photo"):
+    with pytest.raises(
+        DetectorError, match="--detect anime: no such detector; choose from auto, drawn, ffhq, mediapipe, photo"
+    ):
         portrait(PHOTO, size=64, frame="anime")
     (tmp_path / "letter.png").write_text("no picture")
     with pytest.raises(PictureError, match=r"letter\.png: "):

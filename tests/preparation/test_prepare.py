@@ -26,9 +26,7 @@ from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.models import distortion
-from kyara.preparation import detect
 from kyara.preparation.duplicates import Seen, impression
-from kyara.preparation.faces import Box
 from kyara.preparation.prepare import prepare
 
 

@@ -484,7 +484,14 @@ def prepare(given: Given) -> Made:
 
 @case
 def prepare_whole(given: Given) -> Made:
-    options: dict[str, Any] = {"size": "48x32", "crop": "whole", "duplicates": "exact", "limit": 7, "min_size": 5}
+    options: dict[str, Any] = {
+        "size": "48x32",
+        "frame": "whole",
+        "pad": "white",
+        "duplicates": "exact",
+        "limit": 7,
+        "min_size": 5,
+    }
     out = given.folder / "out"
     kyara.prepare(art(given.folder / "art"), out, **options)
     return prepared(out, (out / "metadata.csv").read_text(), out / "report.json")
