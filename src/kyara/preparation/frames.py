@@ -18,7 +18,7 @@ SIDE = {"face": 1.6, "bust": 2.75}  # Sides of the square frames, in heights of 
 DOWN = {"face": 0.0, "bust": 0.44}  # Distance from the middle of the box down to that of the frame, likewise
 ZOOM = {"face": align.PORTRAIT, "bust": align.FFHQ}  # Of photos; a bust is FFHQ's own frame
 FLAT = 0.8  # Boxes lower than this share of their width count as that high
-ALREADY = (0.62, 1.6)
+ALREADY = (0.8, 1.5)
 """Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
 the picture that `center_crop` takes."""
 ASIDE = 0.22  # Maximum distance of the centres of both, in the same unit
