@@ -162,7 +162,9 @@ def report(name: str, judged: Sequence[Judged], faces: Sequence[Labelled], thres
     at = scores[int(np.flatnonzero(precise)[-1])] if precise.any() else 1.0
     print(f"  best recall at precision {PRECISION}: {best / len(faces):.3f}, at threshold {at:.3f} of these pictures")
     for group in sorted({key for face in faces for key in face.groups}):
-        values = sorted({face.groups[group] for face in faces}, key=lambda value: (value.partition(' ')[0].zfill(9), value))
+        values = sorted(
+            {face.groups[group] for face in faces}, key=lambda value: (value.partition(" ")[0].zfill(9), value)
+        )
         shares = []
         for value in values:
             chosen = [face for face in faces if face.groups[group] == value]
