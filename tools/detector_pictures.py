@@ -13,6 +13,7 @@ pictures whose landmarks are not plausible, or others in the mirrored picture, a
     --busts   head and shoulders; the lower part has no face
     --bodies  whole figures of 4:5 whose head is in the upper half of the middle
     --scenes  a column `boxes` with x,y,width,height of each face in shares of the picture, separated by ;
+    --objects, --views  pictures without any face: single things, best with transparency, and backgrounds
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from blending import mask, put
 from face_labels import Face, Labelled, in_scenes, label
 from PIL import Image
 
+from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
 
 SIDE = 320  # pixels of the pictures that are made
@@ -50,6 +52,8 @@ class Sources:
     faces: list[Labelled] = field(default_factory=list)  # by dataset
     wholes: Labelled = field(default_factory=list)
     bodies: list[tuple[Dataset, int]] = field(default_factory=list)  # the lower part of these has no face
+    objects: list[tuple[Dataset, int]] = field(default_factory=list)
+    views: list[tuple[Dataset, int]] = field(default_factory=list)
 
 
 def resized(picture: Image.Image, scale: float) -> Image.Image:
@@ -68,6 +72,9 @@ def paste(
     ratio = np.diag([small.width / piece.width, small.height / piece.height])
     here = None if face is None else face.mapped(ratio, np.zeros(2))
     cover = mask(random, small.size, None if here is None else here.box())
+    if small.mode == "RGBA" and random.rand() < 0.8:
+        small, cover = small.convert("RGB"), small.getchannel("A")
+    small = small.convert("RGB")
     if random.rand() < 0.5:
         small, cover = (p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in (small, cover))
         here = here and here.mapped(np.diag([-1.0, 1.0]), np.array([small.width, 0.0]))
@@ -97,18 +104,35 @@ def open_picture(dataset: Dataset, i: int) -> Image.Image:
 
 
 def without_face(random: Random, sources: Sources) -> Image.Image:
-    """A piece with no face: of a bust, a body or a scene, or drawn."""
-    if sources.bodies and random.rand() < 0.6:
+    """A piece with no face: an object, or a part of a bust, a body or a view, or drawn."""
+    kind = random.rand()
+    if sources.objects and kind < 0.5:
+        dataset, i = sources.objects[random.randint(len(sources.objects))]
+        return Image.fromarray(pictures.decode_rgba(dataset.read(i), dataset.names[i]))
+    if sources.bodies and kind < 0.8:
         picture = open_picture(*sources.bodies[random.randint(len(sources.bodies))])
-        side = int(min(picture.height * (1 - LOWER), picture.width) * random.uniform(0.4, 1))
-        x, y = (
-            random.randint(picture.width - side + 1),
-            random.randint(int(picture.height * LOWER), picture.height - side + 1),
-        )
-        return picture.crop((x, y, x + side, y + side))
+        side, top = min(picture.height * (1 - LOWER), picture.width), LOWER * picture.height
+        return square(random, picture.crop((0, int(top), *picture.size)), side * random.uniform(0.4, 1))
+    if sources.views and kind < 0.9:
+        return square(random, view(random, sources), random.uniform(20, 200))
     piece = background(random, 96)
     shapes(random, piece, random.randint(4, 14))
     return piece
+
+
+def square(random: Random, picture: Image.Image, side: float) -> Image.Image:
+    """A random square of a picture."""
+    whole = max(4, int(min(side, *picture.size)))
+    x, y = (random.randint(n - whole + 1) for n in picture.size)
+    return picture.crop((x, y, x + whole, y + whole))
+
+
+def view(random: Random, sources: Sources) -> Image.Image:
+    """A background: a part of one of the views, or drawn."""
+    if not sources.views or random.rand() < 0.6:
+        return background(random, SIDE)
+    picture = open_picture(*sources.views[random.randint(len(sources.views))])
+    return square(random, picture, min(picture.size) * random.uniform(0.4, 1)).resize((SIDE, SIDE))
 
 
 def whole(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
@@ -119,7 +143,7 @@ def whole(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
     picture = picture.resize(
         (max(8, round(picture.width * scale)), max(8, round(picture.height * scale))), Image.Resampling.BICUBIC
     )
-    canvas = background(random, SIDE) if random.rand() < 0.6 else Image.new("RGB", (SIDE, SIDE), colour(random, 0.2))
+    canvas = view(random, sources) if random.rand() < 0.6 else Image.new("RGB", (SIDE, SIDE), colour(random, 0.2))
     at = np.array([int(random.uniform(min(0, SIDE - side), max(0, SIDE - side))) for side in picture.size])
     canvas.paste(picture, tuple(at.tolist()))
     there = [face.mapped(np.eye(2) * scale, at) for face in faces]
@@ -156,7 +180,7 @@ def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[
     elif kind < 0.38:
         canvas, faces = close_up(random, sources)
     else:
-        canvas = background(random, SIDE)
+        canvas = view(random, sources)
     taken = [face.box() for face in faces]
     several = random.randint(1, 7) if kind >= 0.52 else 0  # between: a picture without faces
     for turn in random.permutation([True] * several + [False] * random.randint(0, 4 if kind >= 0.38 else 2)):
@@ -202,12 +226,16 @@ def gather(options: argparse.Namespace) -> Sources:
                 sources.bodies += [(dataset, i) for i in chosen]
     for path in options.scenes:
         sources.wholes += in_scenes(open_dataset(path))
+    for kind, found in (("objects", sources.objects), ("views", sources.views)):
+        for path in getattr(options, kind):
+            dataset = open_dataset(path)
+            found += [(dataset, i) for i in range(len(dataset))]
     return sources
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind in ("faces", "busts", "bodies", "scenes"):
+    for kind in ("faces", "busts", "bodies", "scenes", "objects", "views"):
         parser.add_argument(f"--{kind}", type=Path, nargs="*", default=[], help="datasets, folders or .zip")
     parser.add_argument("--out", type=Path, required=True, help="the .zip to write")
     parser.add_argument("--count", type=int, default=10_000, help="number of pictures")

@@ -27,8 +27,8 @@ class LossConfig(configs.LossConfig):
 class AugmentConfig:
     """Random augmentation of the pictures in training."""
 
-    crop: float = 0.8  # side of the crops that the network is trained on, relative to the pictures
-    smallest: float = 0.4  # minimum scale of a crop
+    crop: float = 0.6  # side of the crops that the network is trained on, relative to the pictures
+    smallest: float = 0.45  # minimum scale of a crop
     largest: float = 1.6  # maximum scale
     degrees: float = 45.0  # maximum rotation of half of the crops; of the others a fifth of that
     upside: float = 0.04  # share of crops with any rotation

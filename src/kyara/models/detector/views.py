@@ -14,6 +14,9 @@ from kyara.data import variation
 from kyara.data.restyle import restyle
 from kyara.models.detector.config import AugmentConfig
 from kyara.nn.constants import constant
+from kyara.nn.filters import pad_even
+
+SAMPLES = 12  # samples of `deviations` along each side of a box
 
 
 class Targets(NamedTuple):
@@ -29,11 +32,12 @@ def vary(pictures: Tensor, faces: Tensor, config: AugmentConfig) -> tuple[Tensor
     """Random crops (B, 3, h, w) of pictures (B, 3, H, W) with faces (B, M, 7, 2), some of them joined from four."""
     height, width = (max(32, round(side * config.crop / 32) * 32) for side in pictures.shape[2:])
     size, faces = (height, width), inside(faces, config.visible)
+    half = F.avg_pool2d(pad_even(pictures), 2)
     theta = random_views(len(pictures), size, pictures, config)
-    whole, there = crops(pictures, theta, size), moved_faces(faces, theta, size)
+    whole, there = crops(pictures, half, theta, size), moved_faces(faces, theta, size)
     there = F.pad(there, (0, 0, 0, 0, 0, faces.shape[1] * 3), value=torch.nan)  # (B, 4 M, 7, 2)
     if joined := int(len(pictures) * config.mosaic + float(torch.rand(()))):  # drawn on the host
-        whole[:joined], there[:joined] = mosaics(pictures, faces, joined, size, config)
+        whole[:joined], there[:joined] = mosaics(pictures, half, faces, joined, size, config)
     drawn, found = restyle(whole, config.restyle), targets(there, size, config)
     faint = found.learned & (deviations(drawn, found.boxes) < config.faintest)
     return drawn, found._replace(learned=found.learned & ~faint, ignored=found.ignored | faint)
@@ -49,19 +53,18 @@ def inside(faces: Tensor, visible: float) -> Tensor:
 
 
 def deviations(pictures: Tensor, boxes: Tensor) -> Tensor:
-    """Standard deviation (B, M) of the luminance of pictures (B, 3, H, W) in boxes (B, M, 4), by integral images."""
-    light = pictures.mean(1).double()
-    sums = F.pad(torch.stack([light, light.square(), torch.ones_like(light)], 1), (1, 0, 1, 0)).cumsum(2).cumsum(3)
-    x0, y0, x1, y1 = boxes.round().long().unbind(2)
-    flat, width = sums.flatten(2), sums.shape[3]
-    corners = [flat.gather(2, (y * width + x)[:, None].expand(-1, 3, -1)) for y in (y0, y1) for x in (x0, x1)]
-    total, squares, count = (corners[3] - corners[2] - corners[1] + corners[0]).unbind(1)
-    mean = total / count.clamp_min(1)
-    return (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt().to(boxes.dtype)
+    """Standard deviation (B, M) of the luminance of pictures (B, 3, H, W) at SAMPLES x SAMPLES places in boxes (B, M,
+    4)."""
+    at = (torch.arange(SAMPLES, device=boxes.device) + 0.5) / SAMPLES
+    sides = boxes[..., 2:] - boxes[..., :2]
+    x, y = (boxes[..., k : k + 1] + sides[..., k : k + 1] * at for k in (0, 1))  # (B, M, SAMPLES)
+    places = torch.stack(torch.broadcast_tensors(x[:, :, None], y[..., None]), 4).flatten(2, 3)
+    grid = places * (2 / constant((pictures.shape[3], pictures.shape[2]), boxes)) - 1
+    return F.grid_sample(pictures, grid, align_corners=False).mean(1).std(2)
 
 
 def mosaics(
-    pictures: Tensor, faces: Tensor, count: int, size: tuple[int, int], config: AugmentConfig
+    pictures: Tensor, half: Tensor, faces: Tensor, count: int, size: tuple[int, int], config: AugmentConfig
 ) -> tuple[Tensor, Tensor]:
     """Pictures (count, 3, *size) that are joined from four crops each, and their faces (count, 4 M, 7, 2) in pixels."""
     config = replace(config, smallest=config.smallest * 0.7, largest=config.largest * 0.7)
@@ -70,7 +73,7 @@ def mosaics(
     for corner in ((0, 0), (quarter[1], 0), (0, quarter[0]), quarter[::-1]):
         order = torch.randperm(len(pictures), device=pictures.device)[:count]
         view = random_views(count, quarter, pictures, config)
-        parts.append(crops(pictures[order], view, quarter))
+        parts.append(crops(pictures[order], half[order], view, quarter))
         there = moved_faces(faces[order], view, quarter)
         seen = targets(there, quarter, config)
         cut = torch.cat([seen.boxes.unflatten(2, (2, 2)), there[:, :, 2:]], 2) + constant(corner, faces)
@@ -99,16 +102,16 @@ def random_views(count: int, size: tuple[int, int], source: Tensor, config: Augm
     return torch.cat([torch.stack([x, y], 1), ((2 * random(2) - 1) * room)[..., None]], 2)
 
 
-def crops(pictures: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crops (B, 3, *size) of pictures (B, 3, H, W) by affine maps (B, 2, 3), with a random colour outside them.
-    Antialiased: reduced crops are of a smaller copy."""
-    colour = variation.uniform(pictures, 3, 1, 1)
-    colour = torch.where(variation.uniform(pictures, 1, 1, 1) < 0, colour, 1.0)
-    half = F.avg_pool2d(F.pad(pictures, (0, pictures.shape[3] % 2, 0, pictures.shape[2] % 2), mode="replicate"), 2)
+def crops(pictures: Tensor, half: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crops (B, 3, *size) of pictures (B, 3, H, W), or where they are reduced of copies of `half` the size, by affine
+    maps (B, 2, 3), with a random colour outside."""
     grid = F.affine_grid(theta, [len(theta), 3, *size], align_corners=False)
     step = theta[:, :, 0].norm(dim=1) * pictures.shape[3] / size[1]  # pixels of the picture per pixel of the crop
-    fine, coarse = (F.grid_sample(p - colour, grid, align_corners=False) for p in (pictures, half))
-    return torch.where((step > 1.5)[:, None, None, None], coarse, fine) + colour
+    reduced = (step > 1.4)[:, None, None, None]
+    fine, coarse = (F.grid_sample(p, grid, padding_mode="border", align_corners=False) for p in (pictures, half))
+    colour = variation.uniform(pictures, 3, 1, 1)
+    colour = torch.where(variation.uniform(pictures, 1, 1, 1) < 0, colour, 1.0)
+    return torch.where((grid.abs().amax(3) <= 1)[:, None], torch.where(reduced, coarse, fine), colour)
 
 
 def moved_faces(faces: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
