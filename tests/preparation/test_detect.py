@@ -135,6 +135,21 @@ def test_the_report_has_what_is_not_cut_out_with_the_reason(folder: Folder) -> N
     assert '"a.png#1",0,"",[150,150]' in page and '"none.png",3,' in page
 
 
+def test_what_the_landmarks_do_not_confirm_needs_a_higher_score(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.add("a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((500, 300), 120, 0, 0.55))
+    monkeypatch.setattr(detect, "_merged", lambda face, points: untrusted(face))
+    assert [face.reason for face in folder.prepare()["a.png"].faces] == ["", "uncertain"]
+
+
+def test_a_box_inside_another_is_no_face_of_its_own(folder: Folder) -> None:
+    picture = folder.add(
+        "a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((240, 240), 60, 0, 0.8), ((400, 240), 60, 0, 0.7)
+    )
+    assert [face.score for face in detect.Builtin()(picture)] == pytest.approx([0.9, 0.7])
+
+
 def test_only_the_largest_face(folder: Folder) -> None:
     folder.add("a.png", 600, 800, ((200, 250), 80, 0, 0.9), ((500, 300), 150, 0, 0.8))
     faces = folder.prepare(faces="largest")["a.png"].faces

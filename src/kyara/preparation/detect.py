@@ -25,6 +25,9 @@ AGREEMENT = 0.35
 """Maximum distance of the eyes and of the mouth by the detector from those of builtin:landmarks, in distances between
 the eyes."""
 APART = 0.22  # Minimum distance between the eyes, in widths of the box: with less, it is a profile
+SAME_FACE = 0.7
+"""Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye, or
+the same face in another size."""
 LIKELY = 0.1  # Minimum score of a guess
 
 
@@ -42,7 +45,11 @@ class Builtin:
             Face(**vars(_box(box, score)), eyes=points[:2], mouth=points[3:], nose=points[2], zoom=self.zoom)
             for box, score, points in zip(found.boxes, found.scores, found.points.astype(np.float64), strict=True)
         ]
-        return _refined(picture, faces)
+        distinct: list[Face] = []
+        for face in faces:
+            if not any(face.contained(other) > SAME_FACE for other in distinct):
+                distinct.append(face)
+        return _refined(picture, distinct)
 
     def guess(self, picture: np.ndarray) -> Box | None:
         """The box with the highest score, even if low; None if there is none."""

@@ -14,7 +14,7 @@ from kyara.preparation import align
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 from kyara.preparation.faces import Box
-from kyara.preparation.frames import Frame, cut_off, fills, place, shorter_side
+from kyara.preparation.frames import Frame, cut_off, fills, place, shorter_side, uncertain
 
 Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
@@ -97,7 +97,8 @@ def side(found: Found, detect: Detect, frame: Frame) -> int:
     """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut."""
     if frame == "whole" or not found.faces or _stays(found, detect, frame, 1.0):
         return min(found.size)
-    return max(shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in found.faces)
+    certain = [face for face in found.faces if not uncertain(face)] or found.faces
+    return max(shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in certain)
 
 
 def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
@@ -106,7 +107,8 @@ def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
         return False
     if not found.faces:
         return min(found.size) <= CROPPED
-    return fills(max(found.faces, key=lambda face: face.area), frame, found.size, aspect)
+    certain = [face for face in found.faces if not uncertain(face)]
+    return bool(certain) and fills(max(certain, key=lambda face: face.area), frame, found.size, aspect)
 
 
 def _whole(source: np.ndarray, options: Options) -> Made:
@@ -125,12 +127,17 @@ def _whole(source: np.ndarray, options: Options) -> Made:
 
 def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]:
     """A picture of each face, or why there is none."""
-    largest = max(range(len(found.faces)), key=lambda i: found.faces[i].area)
+    largest = max(range(len(found.faces)), key=lambda i: (not uncertain(found.faces[i]), found.faces[i].area))
     for i, face in enumerate(found.faces):
         side = shorter_side(face, options.frame, by_eyes=options.by_eyes)
         reason = None
         if options.faces == "largest" and i != largest:
             reason = "not the largest face", "--faces all keeps all faces"
+        elif uncertain(face):
+            reason = (
+                "uncertain",
+                f"a face with certainty {face.score:.2f}, and without eyes and mouth where they should be",
+            )
         elif cut_off(face, found.size):
             reason = "cut off", "the face ends at the edge of the picture"
         else:

@@ -22,6 +22,7 @@ ALREADY = (0.8, 1.5)
 """Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
 the picture that `center_crop` takes."""
 ASIDE = 0.22  # Maximum distance of the centres of both, in the same unit
+CERTAIN = 0.6  # Minimum score of a face whose landmarks are not trusted
 TILTED = 0.35  # Maximum tilt of such a face in radians
 
 Place = tuple[np.ndarray, np.ndarray]
@@ -63,6 +64,11 @@ def fills(face: Box, frame: Frame, size: tuple[int, int], aspect: float) -> bool
     aside = np.abs(centre - np.array([width, height]) / 2) / part
     tilt = abs(np.arctan2(right[1], right[0]))
     return bool(ALREADY[0] <= scale <= ALREADY[1] and aside.max() <= ASIDE and tilt <= TILTED)
+
+
+def uncertain(face: Box) -> bool:
+    """Whether the detector is not sure, and the landmarks do not confirm the face."""
+    return isinstance(face, Face) and not face.trusted and face.score < CERTAIN
 
 
 def cut_off(face: Box, size: tuple[int, int]) -> bool:
