@@ -26,8 +26,8 @@ AGREEMENT = 0.35
 the eyes."""
 APART = 0.22  # Minimum distance between the eyes, in widths of the box: with less, it is a profile
 SAME_FACE = 0.7
-"""Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye, or
-the same face in another size."""
+"""Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye,
+or the same face in another size."""
 LIKELY = 0.1  # Minimum score of a guess
 
 
