@@ -139,8 +139,11 @@ def test_what_the_landmarks_do_not_confirm_needs_a_higher_score(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.add("a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((500, 300), 120, 0, 0.55))
+    folder.add("small.png", 200, 200, ((90, 90), 60, 0, 0.55))
     monkeypatch.setattr(detect, "_merged", lambda face, points: untrusted(face))
-    assert [face.reason for face in folder.prepare()["a.png"].faces] == ["", "uncertain"]
+    entries = folder.prepare()
+    assert [face.reason for face in entries["a.png"].faces] == ["", "uncertain"]
+    assert entries["small.png"].kept and not entries["small.png"].cut
 
 
 def test_a_box_inside_another_is_no_face_of_its_own(folder: Folder) -> None:

@@ -23,7 +23,7 @@ Pad = Literal["mirror", "white"]
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
 CROPPED = 256
-"""Pictures whose shorter side has at most this many pixels, and in which `auto` finds no face, stay as they are: they
+"""Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they are: they
 are more likely cropped faces that it does not recognise than illustrations."""
 WHITE = 255
 
@@ -105,10 +105,10 @@ def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
     """Whether a picture is one face already."""
     if detect != "auto" or frame == "whole":
         return False
-    if not found.faces:
-        return min(found.size) <= CROPPED
     certain = [face for face in found.faces if not uncertain(face)]
-    return bool(certain) and fills(max(certain, key=lambda face: face.area), frame, found.size, aspect)
+    if not certain:
+        return min(found.size) <= CROPPED
+    return fills(max(certain, key=lambda face: face.area), frame, found.size, aspect)
 
 
 def _whole(source: np.ndarray, options: Options) -> Made:
@@ -134,10 +134,7 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
         if options.faces == "largest" and i != largest:
             reason = "not the largest face", "--faces all keeps all faces"
         elif uncertain(face):
-            reason = (
-                "uncertain",
-                f"a face with certainty {face.score:.2f}, and without eyes and mouth where they should be",
-            )
+            reason = "uncertain", f"certainty {face.score:.2f}, and eyes and mouth are not where they should be"
         elif cut_off(face, found.size):
             reason = "cut off", "the face ends at the edge of the picture"
         else:
