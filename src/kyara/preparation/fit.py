@@ -23,8 +23,8 @@ Pad = Literal["mirror", "white"]
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
 CROPPED = 256
-"""Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they are: they
-are more likely cropped faces that it does not recognise than illustrations."""
+"""Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they
+are: they are more likely cropped faces that it does not recognise than illustrations."""
 WHITE = 255
 
 
