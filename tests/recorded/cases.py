@@ -476,7 +476,7 @@ def prepared(out: Path, metadata: str, report: Path) -> Made:
 @case
 def prepare(given: Given) -> Made:
     out = given.folder / "out.zip"
-    kyara.prepare(art(given.folder / "art"), out)
+    kyara.prepare(art(given.folder / "art"), out, detect="none")
     with zipfile.ZipFile(out) as archive:
         metadata = archive.read("metadata.csv").decode()
     return prepared(out, metadata, given.folder / "out.zip.report.json")
