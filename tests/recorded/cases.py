@@ -488,6 +488,7 @@ def prepare_whole(given: Given) -> Made:
         "size": "48x32",
         "frame": "whole",
         "pad": "white",
+        "detect": "none",
         "duplicates": "exact",
         "limit": 7,
         "min_size": 5,
