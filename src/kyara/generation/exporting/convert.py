@@ -68,14 +68,17 @@ def _program(graph: Graph) -> Any:
     inputs = graph.example(TRACED)
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} if tensor.ndim else None for tensor in inputs.values())
-    with _quiet():
-        # Traced here, since torch.onnx.export would fix the batch size without a word if it found that easier.
-        program = torch.export.export(_Flat(graph.network), (*inputs.values(),), dynamic_shapes=(shapes,), strict=False)
-        exported = torch.onnx.export(
-            program, dynamo=True, external_data=False, opset_version=OPSET, verbose=False,
-            input_names=[*inputs], output_names=[*graph.outputs],
-        )  # fmt: skip
-    return exported
+    network, arguments = _Flat(graph.network), (*inputs.values(),)
+    try:
+        with _quiet():
+            # Traced here, since torch.onnx.export would fix the batch size without a word if it found that easier.
+            program = torch.export.export(network, arguments, dynamic_shapes=(shapes,), strict=False)
+            return torch.onnx.export(
+                program, dynamo=True, external_data=False, opset_version=OPSET, verbose=False,
+                input_names=[*inputs], output_names=[*graph.outputs],
+            )  # fmt: skip
+    except Exception as error:  # its exceptions have no common base class
+        raise ValueError(f"the {graph.kind} cannot be converted to ONNX: {error}; please report this model") from error
 
 
 class _Flat(nn.Module):

@@ -126,7 +126,8 @@ function move(step) {
 async function start() {
   try {
     await load();
-    form.addEventListener("input", make);
+    form.addEventListener("change", (event) => event.target.id !== "crisp" && make());
+    $("truncation").addEventListener("input", make);
     form.addEventListener("submit", (event) => event.preventDefault());
     $("before").addEventListener("click", () => move(-1));
     $("after").addEventListener("click", () => move(1));
