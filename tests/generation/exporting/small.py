@@ -1,15 +1,20 @@
-"""A small generator with attributes, as a Checkpoint."""
+"""A small generator with attributes, as a Checkpoint, exported once for all tests: tracing it takes seconds."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 import torch
 
-from kyara import models
+from kyara import export, models
 from kyara.files import checkpoint
-from kyara.models.base import Model
+from kyara.generation.exporting.export import ExportResult
+from kyara.models.base import Generator, Model
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
 COUNTS = ((0, 0, 50), (0, 1, 2), (1, 1, 30), (2, -1, 40), (2, 1, 1))
@@ -51,3 +56,27 @@ def written(model: Model, folder: Path, name: str = "stylegan2") -> Path:
     config = dataclasses.asdict(model.config)
     checkpoint.write(folder, model=name, config=config, weights=models.stored(model), card=CARD, about={})
     return folder
+
+
+class Exported(NamedTuple):
+    """A Checkpoint, its generator, and the result of exporting it."""
+
+    folder: Path
+    generator: Generator
+    result: ExportResult
+    temporary: tempfile.TemporaryDirectory[str]  # exists as long as this
+
+
+def need_exporter() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed (extra `onnx`)")
+
+
+@functools.cache
+def export_once() -> Exported:
+    temporary = tempfile.TemporaryDirectory()
+    folder = written(small(), Path(temporary.name) / "faces")
+    result = export(str(folder), out=folder.parent)
+    generator = models.load(folder)
+    assert isinstance(generator, Generator)
+    return Exported(folder, generator, result, temporary)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small import ATTRIBUTES, small, written
+from small import ATTRIBUTES, Exported, export_once, need_exporter, small, written
 from torch import Tensor, nn
 
 from kyara import export
@@ -19,15 +19,13 @@ from kyara.generation.exporting.convert import write_onnx
 from kyara.generation.exporting.graphs import Graph, graph
 from kyara.labels.onnx import open_session
 
-if TYPE_CHECKING:
-    from conftest import Exported
-
 CPU = torch.device("cpu")
 
 
-def exporter() -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is not installed (extra `onnx`)")
+@pytest.fixture
+def exported() -> Exported:
+    need_exporter()
+    return export_once()
 
 
 @pytest.mark.parametrize("truncation", [1.0, 0.5, 0.0])
@@ -82,7 +80,7 @@ def test_result(exported: Exported) -> None:
 )  # fmt: skip
 def test_other_kinds(name: str, kind: str, tmp_path: Path) -> None:
     """`write_onnx` compares them with PyTorch. The model in memory stays as it was."""
-    exporter()
+    need_exporter()
     model = small(name, side=32 if kind != "generator" else 8)
     found = graph(model)
     assert found is not None and found.kind == kind
@@ -112,7 +110,7 @@ class FixesBatch(nn.Module):
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path: Path) -> None:
-    exporter()
+    need_exporter()
     (tmp_path / "it.onnx").write_text("old")
     wrong = Graph("generator", Counts(), lambda batch: {"x": torch.randn(batch, 2)}, ("y",))
     with pytest.raises(ValueError, match=r"differs from PyTorch by .* in y with a batch of 1.*nothing was written"):
@@ -121,7 +119,7 @@ def test_a_graph_that_differs_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_fixes_the_batch_is_refused(tmp_path: Path) -> None:
-    exporter()
+    need_exporter()
     wrong = Graph("generator", FixesBatch(), lambda batch: {"x": torch.randn(batch, 2)}, ("y",))
     with pytest.raises(ValueError, match=r"the generator cannot be converted to ONNX"):
         write_onnx(tmp_path / "it.onnx", wrong, {"kyara": "1"})
@@ -163,7 +161,7 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter()
+    need_exporter()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"inpainting models cannot be exported; generators, translators"):
         export("builtin:inpainting")
@@ -184,7 +182,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter()
+    need_exporter()
     monkeypatch.chdir(tmp_path)
     folder = written(small("distortion", 32), tmp_path / "scorer", "distortion")
     before = sorted(tmp_path.rglob("*"))

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small import ATTRIBUTES, CARD, COUNTS, small
+from small import ATTRIBUTES, CARD, COUNTS, Exported, export_once, need_exporter, small
 
 from kyara.files import pictures
 from kyara.generation.exporting.card import Card, read_card
@@ -20,9 +20,6 @@ from kyara.generation.exporting.page import SEEDS, page
 from kyara.generation.exporting.runtime import ARCHIVE, Runtime, read_runtime
 from kyara.models.base import Generator
 from kyara.nn.label_table import LabelTable, exclusions
-
-if TYPE_CHECKING:
-    from conftest import Exported
 
 ROOT = Path(__file__).parents[3]
 NODE = """
@@ -88,6 +85,12 @@ def test_the_archive_is_checked(tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "b"), "gztar", tmp_path, "package")
     with pytest.raises(ValueError, match=r"its ort\.wasm\.bundle\.min\.mjs is not that of onnxruntime-web 1\.30\.0"):
         read_runtime(Path(packed))
+
+
+@pytest.fixture(scope="module")
+def exported() -> Exported:
+    need_exporter()
+    return export_once()
 
 
 @pytest.fixture(scope="module")
