@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +31,9 @@ def read_runtime(archive: Path) -> Runtime:
     if not archive.is_file():
         raise ValueError(f"--runtime {archive}: no such file; {HINT}")
     try:
-        with tarfile.open(archive) as opened:
+        with tarfile.open(archive, "r:gz") as opened:
             return Runtime(*(_read(opened, archive, name, sha256) for name, sha256 in FILES.values()))
-    except (tarfile.TarError, OSError, EOFError, KeyError) as error:
+    except (tarfile.TarError, zlib.error, OSError, EOFError, KeyError) as error:
         raise ValueError(f"--runtime {archive}: not the package onnxruntime-web {VERSION} ({error}); {HINT}") from error
 
 
