@@ -40,7 +40,11 @@ function compute(seed, labels, truncation) {
   return next.then((made) => made.pictures.data);
 }
 
-const chosen = () => data.attributes.map((_, i) => (form["attribute" + i].value === "" ? null : Number(form["attribute" + i].value)));
+// The labels chosen in the menus, null for "any".
+function chosen() {
+  const texts = data.attributes.map((_, i) => form["attribute" + i].value);
+  return texts.map((text) => (text === "" ? null : Number(text)));
+}
 
 function paint(canvas, values) {
   const { width, height } = data, area = width * height, image = new ImageData(width, height);
@@ -54,7 +58,8 @@ function paint(canvas, values) {
 async function make() {
   const mine = ++request, fixed = chosen(), truncation = Number($("truncation").value);
   $("psi").textContent = truncation.toFixed(2);
-  const count = Number($("count").value), first = Math.min(Math.max(Math.trunc(Number($("seed").value)) || 0, 0), LAST_SEED - count + 1);
+  const count = Number($("count").value), wanted = Math.trunc(Number($("seed").value)) || 0;
+  const first = Math.min(Math.max(wanted, 0), LAST_SEED - count + 1);
   $("seed").value = first;
   while (grid.children.length > count) grid.lastChild.remove();
   while (grid.children.length < count) grid.append(cell());
@@ -80,7 +85,8 @@ function element(tag, name, text = "") {
 }
 
 function cell() {
-  const item = element("li", ""), figure = element("figure", ""), canvas = element("canvas", ""), save = element("button", "save", "save");
+  const item = element("li", ""), figure = element("figure", "");
+  const canvas = element("canvas", ""), save = element("button", "save", "save");
   Object.assign(canvas, { width: data.width, height: data.height, role: "img" });
   save.type = "button";
   save.addEventListener("click", () => canvas.toBlob((blob) => download(blob, item.dataset.seed)));
@@ -92,8 +98,9 @@ function cell() {
 }
 
 function describe(item, seed, labels) {
-  const known = data.attributes.filter((_, i) => labels[i] !== UNKNOWN);
-  const texts = data.attributes.map(([name, values], i) => labels[i] === UNKNOWN ? "" : `${name} ${values[labels[i]]}`.replaceAll("_", " ")).filter(Boolean);
+  const texts = data.attributes.flatMap(([name, values], i) => (
+    labels[i] === UNKNOWN ? [] : [`${name} ${values[labels[i]]}`.replaceAll("_", " ")]
+  ));
   item.dataset.seed = seed;
   item.querySelector("b").textContent = `seed ${seed}`;
   item.querySelector("p").replaceChildren(...texts.flatMap((text) => [element("span", "", text), " "]));
@@ -139,7 +146,8 @@ async function start() {
     await make();
     document.body.dataset.ready = "true";
   } catch (error) {
-    status.textContent = `This browser cannot run the model (${error.message}). Open the page in a current version of Chrome, Edge, Firefox or Safari.`;
+    const hint = "Open the page in a current version of Chrome, Edge, Firefox or Safari.";
+    status.textContent = `This browser cannot run the model (${error.message}). ${hint}`;
     throw error;
   }
 }

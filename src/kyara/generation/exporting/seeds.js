@@ -1,5 +1,5 @@
 "use strict";
-// Latents and labels of seeds, the same as those of `kyara generate`: NumPy's RandomState (Matsumoto and Nishimura 1998,
+// Latents and labels of seeds, the same as those of `kyara generate`: NumPy's RandomState (Matsumoto, Nishimura 1998,
 // "Mersenne Twister"; the polar method of Marsaglia and Bray 1964 for normal numbers) and LabelTable.draw.
 
 const UNKNOWN = -1, STREAM = 1, STATE = 624, MIDDLE = 397;
