@@ -4,11 +4,13 @@ minutes on one H100.
     .venv-bench/bin/python benchmarks/gpu.py [--only training,verbs] [--seconds 4] [--device cpu]
 
 On `--device cpu` it is a rehearsal: everything runs at a small size, and only the table "operations" means something.
-"busy" is the share of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
+"scaling" needs quiet cores. "busy" is the share of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +37,7 @@ SIZES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "128 px 16384/512 wavelets": (128, {**NETWORK, "wavelets": 1}, {"path_weight": 2.0}),
     "96 px 4096/256": (96, {"channel_base": 4096, "channel_max": 256, "mapping_layers": 4}, {"path_weight": 0.0}),
 }
-TABLES = "training", "operations", "filters", "verbs", "peers"
+TABLES = "training", "operations", "filters", "verbs", "peers", "scaling"
 REHEARSAL = {"32 px tiny": (32, {"channel_base": 256, "channel_max": 16, "mapping_layers": 2}, {"path_weight": 2.0})}
 
 
@@ -233,6 +235,54 @@ def _peer_step(peer: Any, steps: Any, batch: int, device: torch.device) -> int:
     return batch
 
 
+def scaling(device: torch.device, seconds: float) -> None:
+    """Training by one process and by several, with the same batch for each: one on every GPU, or two on the CPU, with
+    one thread each. The share is that of the ideal, the speed of one process times their number."""
+    several = torch.cuda.device_count() if device.type == "cuda" else 2
+    if several < 2:
+        print("needs two GPUs")
+        return
+    each = 64 if device.type == "cuda" else 16
+    speeds = {count: _processes(device.type, count, each, seconds) for count in (1, several)}
+    name = "GPUs" if device.type == "cuda" else "processes of one thread"
+    rows = {
+        f"{count} {name}": {"training, img/s": speed, "share": speed / (count * speeds[1])}
+        for count, speed in speeds.items()
+    }
+    print_table(rows, f"batch {each} for each")
+
+
+def _processes(kind: str, count: int, each: int, seconds: float) -> float:
+    """Pictures per second of `count` processes together."""
+    command = [sys.executable, __file__, "--process", kind, str(count), str(each), str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
+
+
+def process(kind: str, count: int, each: int, seconds: float) -> None:
+    """One of the processes of `scaling`. Rank 0 starts the others, and prints the pictures per second of all."""
+    torch.set_num_threads(1)
+    device = torch.device(kind)
+    precision: Precision = pick_precision("auto", device)
+    fabric = make_fabric(device, devices=count, precision=precision)
+    fabric.launch()
+    options = Options(batch=each * count, micro_batch=each, precision=precision)
+    config = stylegan2.PRESETS["two-core" if kind == "cpu" else "gpu-96"]
+    trainer = Trainer(stylegan2.Model(config), options, fabric=fabric)
+    batch = base.Batch(torch.rand(each, 3, config.data.height, config.data.width) * 2 - 1).to(fabric.device)
+    for _ in range(1 if kind == "cpu" else 65):
+        trainer.step(batch)
+    fabric.barrier()
+    start, pictures = time.perf_counter(), 0
+    while fabric.broadcast(time.perf_counter() - start < seconds):
+        for _ in range(config.losses.r1_interval):  # whole cycles of the lazy phases
+            trainer.step(batch)
+        wait(fabric.device)
+        pictures += config.losses.r1_interval * options.batch
+    if fabric.is_global_zero:
+        print(pictures / (time.perf_counter() - start))
+
+
 def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float = 4.0) -> None:
     """Prints the tables.
 
@@ -251,6 +301,7 @@ def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float =
         "filters": partial(filter_variants, target, seconds, batch),
         "verbs": partial(verbs, target, count),
         "peers": partial(peers, target, seconds, batch),
+        "scaling": partial(scaling, target, seconds),
     }
     for name in only.split(","):
         if name not in tables:
@@ -260,7 +311,11 @@ def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float =
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(measure, arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--process"]:
+        process(given[1], int(given[2]), int(given[3]), float(given[4]))
+    else:
+        run(measure, arguments)
 
 
 if __name__ == "__main__":

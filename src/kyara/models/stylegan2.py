@@ -119,6 +119,7 @@ PRESETS = {
     ),
 }
 MEAN_SAMPLES = 512  # number of latents to estimate `mean_w` given labels
+MEANS_KEPT = 1024  # number of combinations of labels whose `mean_w` is kept
 
 
 class MappingNet(nn.Module):
@@ -268,6 +269,8 @@ class GeneratorNet(nn.Module):
         conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
         self.conditioned = nn.Buffer(conditioned, persistent=False)
         self.all_conditioned = config.network.labels_from == 0
+        self._kept: dict[tuple[Any, ...], Tensor] = {}  # see `_mean_w`
+        self._kept_for: tuple[list[Tensor], list[tuple[int, int]]] = [], []
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; layers before `labels_from` depend on z only."""
@@ -282,9 +285,25 @@ class GeneratorNet(nn.Module):
         has no hair colour. Estimated from fixed latents, as a moving average would need a row per combination."""
         if not labels.shape[1]:
             return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
-        z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
         rows, index = labels.unique(dim=0, return_inverse=True)
-        return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
+        return torch.stack([self._mean_w(row) for row in rows])[index]
+
+    def _mean_w(self, row: Tensor) -> Tensor:
+        """`mean_w` (layers, w_dim) of one row of labels (A,). In inference mode it is kept until a weight changes."""
+        if not torch.is_inference_mode_enabled():
+            return self._estimate(row)
+        weights = [*self.mapping.parameters()]  # kept, so that no other weight gets the id of one of them
+        versions = [(id(weight), weight._version) for weight in weights]
+        if versions != self._kept_for[1] or len(self._kept) >= MEANS_KEPT:
+            self._kept_for, self._kept = (weights, versions), {}
+        key = (*row.tolist(), str(row.device))
+        if key not in self._kept:
+            self._kept[key] = self._estimate(row)
+        return self._kept[key]
+
+    def _estimate(self, row: Tensor) -> Tensor:
+        z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(row.device)
+        return self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0)
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
         """ws (B, layers, w_dim); with probability `mixing`, layers from a random one on are from another latent."""
