@@ -3,8 +3,9 @@ minutes on one H100.
 
     .venv-bench/bin/python benchmarks/gpu.py [--only training,verbs] [--seconds 4] [--device cpu]
 
-On `--device cpu` it is a rehearsal: everything runs at a small size, and only the table "operations" means something.
-"scaling" needs quiet cores. "busy" is the share of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
+On `--device cpu` it is a rehearsal: everything runs at a small size, and only the tables "operations" and, on quiet
+cores, "scaling" mean something. "busy" is the share of the time in which the device runs kernels, "launches" what the
+CPU launches in an ordinary step.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -128,38 +130,39 @@ class Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count, self.paused = 0, False
+        self.group, self.counts = "the rest", Counter[str]()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         nothing = function.is_view or function.namespace == "profiler" or "empty" in function.name()
-        self.count += not (self.paused or nothing)
+        self.counts[self.group] += not nothing
         return function(*arguments, **(options or {}))
+
+    def grouped(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function whose operations are counted as "PHASE name"; the phase is its first argument."""
+        before, self.group = self.group, f"{arguments[0]} {name}"
+        try:
+            return function(*arguments)
+        finally:
+            self.group = before
 
 
 def operations() -> None:
-    """Operations of an ordinary step at 64 pixels, counted on the CPU: all, and those outside of the losses and their
-    gradients, which CUDA graphs replay with one launch for each phase. The widths of the layers make no difference."""
+    """Operations of an ordinary step at 64 pixels, counted on the CPU: those of the losses and their gradients, which
+    CUDA graphs replay with one launch for each phase, and the rest: optimizers, averages, dropped steps. The widths of
+    the layers make no difference."""
     contender = Contender(
         64, {**NETWORK, "channel_base": 256, "channel_max": 8}, {}, torch.device("cpu"), batch=4, graphs=False
     )
     trainer = contender.trainer
     contender.step()  # the first step has the lazy phases, and fills caches
-    with Operations() as all_of_them:
+    with Operations() as found:
+        trainer.losses = partial(found.grouped, "forward", trainer.losses)
+        trainer._differentiate = partial(found.grouped, "backward", trainer._differentiate)  # type: ignore[method-assign]
         contender.step()
-    differentiate = trainer._differentiate
-    with Operations() as outside:
-
-        def paused(*arguments: Any) -> dict[str, Tensor]:
-            outside.paused = True
-            try:
-                return differentiate(*arguments)
-            finally:
-                outside.paused = False
-
-        trainer._differentiate = paused  # type: ignore[method-assign]
-        contender.step()
-    rows = {"no graphs": {"operations": all_of_them.count}, "graphs": {"operations": outside.count + 2}}
-    print_table(rows, "a step of StyleGAN2")
+    graphs = found.counts["the rest"] + 2
+    rows = {name: {"operations": count} for name, count in found.counts.items()}
+    rows |= {"all, no graphs": {"operations": found.counts.total()}, "all, graphs": {"operations": graphs}}
+    print_table(rows, f"a step of StyleGAN2 in {trainer.options.precision}")
 
 
 def filter_variants(device: torch.device, seconds: float, batch: int) -> None:

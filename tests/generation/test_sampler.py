@@ -72,7 +72,7 @@ def test_the_batch_size_is_constant_and_padded(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_mean_style_of_labels_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each combination of labels, until the weights change; outside inference mode, where it may be differentiated, always."""
+    """For each combination of labels, until the weights change; anew outside inference mode, for its gradients."""
     torch.manual_seed(0)
     data = {**SIZES["stylegan2"]["data"], "attributes": {"hair": ("black", "blonde")}}
     generator = models.build("stylegan2", {**SIZES["stylegan2"], "data": data}).eval()

@@ -292,7 +292,7 @@ class GeneratorNet(nn.Module):
         """`mean_w` (layers, w_dim) of one row of labels (A,). In inference mode it is kept until a weight changes."""
         if not torch.is_inference_mode_enabled():
             return self._estimate(row)
-        weights = [*self.mapping.parameters()]  # kept, so that no other weight gets the id of one of them
+        weights: list[Tensor] = [*self.mapping.parameters()]  # kept, so that no other weight gets the id of one of them
         versions = [(id(weight), weight._version) for weight in weights]
         if versions != self._kept_for[1] or len(self._kept) >= MEANS_KEPT:
             self._kept_for, self._kept = (weights, versions), {}

@@ -33,8 +33,9 @@ DIED = "rank {} of {} has died (was it killed, or short of memory?); the same co
 
 @contextlib.contextmanager
 def watched(fabric: Fabric) -> Iterator[None]:
-    """Launches the ranks and runs its body on each of them. An error that the user can correct is raised on rank 0, or if another rank alone met
-    it, written on stderr by rank 0. After it, or the death of a process, every process ends with exit status 1."""
+    """Launches the ranks and runs its body on each of them. An error that the user can correct is raised on rank 0, or
+    if another rank alone met it, written on stderr by rank 0. After it, or the death of a process, every process ends
+    with exit status 1."""
     if fabric.world_size == 1:
         fabric.launch()
         yield
