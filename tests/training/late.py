@@ -18,7 +18,7 @@ from kyara.training import trainer
 from kyara.training.train import train
 
 ARGUMENTS: dict[str, Any] = {
-    "preset": "tiny", "workers": 0, "precision": "32", "snap": 0.048, "patience": 2, "device": "cpu"
+    "preset": "tiny", "workers": 0, "precision": "32", "snap": 0.048, "patience": 1, "device": "cpu"
 }  # fmt: skip
 LATE = 2.0  # seconds
 
