@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import late
 import one_dies
 import pytest
 import torch
@@ -135,6 +136,21 @@ def test_a_process_that_dies_before_training_ends_the_others(
     assert done.stderr.count("kyara train: ") == 1
     assert f"kyara train: rank {rank} of {devices} has died" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_is_late(faces: Path, tmp_path: Path) -> None:
+    """It starts seconds after the other, is slower, and has another clock: first rank 1, then, in the resumed run, rank
+    0. The result is that of one process, and so is what decides on early stopping."""
+    for rank, kimg in ((1, "0.05"), (0, "0.1")):
+        script = [sys.executable, str(HERE / "late.py"), str(rank), kimg, str(faces), str(tmp_path / "two")]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+    for kimg in (0.05, 0.1):
+        train("mlp", faces, out=tmp_path / "one", kimg=kimg, micro_batch=4, **late.ARGUMENTS)
+    two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("two", "one"))
+    assert two["nimg"] == one["nimg"] >= 100
+    assert two["stopping"] == one["stopping"] and two["best"] == one["best"]
+    assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
 
 
 def free_port() -> int:
