@@ -125,7 +125,7 @@ def test_labels_that_are_no_longer_excluded_are_drawn_in_the_order_of_the_attrib
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is drawn given those before it; the order of a set of names would differ from process to process."""
-    attributes = {"closed": ("no", "yes"), **{name: ("a", "b") for name in ("left", "right", "shape", "light")}}
+    attributes = {"closed": ("no", "yes"), **dict.fromkeys(("left", "right", "shape", "light"), ("a", "b"))}
     table = LabelTable(attributes, ((0, 0, 0, 0, 0, 50), (0, 1, 1, 1, 1, 50), (1, -1, -1, -1, -1, 100)))
     given: list[list[str]] = []
     draw_row = LabelTable._draw_row
