@@ -62,7 +62,7 @@ class LossConfig(configs.LossConfig):
     label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
     label_drop_prob: float = 0.0
     """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
-    generator can be asked for some of its attributes only, even if every picture of the data has them all."""
+    generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
