@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import json
 import math
@@ -33,7 +34,7 @@ import torch
 from backgrounds import Random, background, colour, shapes
 from blending import mask, put
 from face_labels import Face, Labelled, in_scenes, label
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
@@ -171,19 +172,62 @@ def close_up(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]
     return made, [faces[0].mapped(np.eye(2) * scale, -np.array([left, top]) * scale)]
 
 
+def panels(random: Random) -> list[tuple[int, int, int, int]]:
+    """The frames of two to seven panels of a page: left, top, right, bottom."""
+    frames = [(4, 4, SIDE - 4, SIDE - 4)]
+    for _ in range(random.randint(1, 7)):
+        frames.sort(key=lambda f: (f[2] - f[0]) * (f[3] - f[1]))
+        left, top, right, bottom = frames.pop()
+        gap, share = random.randint(2, 7), random.uniform(0.35, 0.65)
+        if right - left > bottom - top:
+            at = int(left + share * (right - left))
+            frames += [(left, top, at - gap, bottom), (at + gap, top, right, bottom)]
+        else:
+            at = int(top + share * (bottom - top))
+            frames += [(left, top, right, at - gap), (left, at + gap, right, bottom)]
+    return frames
+
+
+def page(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
+    """A page of a comic: panels with a part of a picture each, most of them with a black border."""
+    canvas, found = Image.new("RGB", (SIDE, SIDE), random.choice(["white", "white", "white", "black"])), list[Face]()
+    draw, edge = ImageDraw.Draw(canvas), random.randint(0, 4)
+    for frame in panels(random):
+        kinds = [functools.partial(kind, random, sources) for kind in (whole, whole, close_up)]
+        for kind in (*(kinds[k] for k in random.randint(0, 3, 4)), lambda: (view(random, sources), [])):
+            picture, faces = kind()
+            scale = max(frame[2] - frame[0], frame[3] - frame[1]) / SIDE * random.uniform(1.0, 1.5)
+            picture = resized(picture, scale)
+            room = [picture.width - (frame[2] - frame[0]), picture.height - (frame[3] - frame[1])]
+            offset = np.array([random.randint(0, max(1, n)) for n in room])
+            corner = np.array(frame[:2])
+            there = [face.mapped(np.eye(2) * scale, corner - offset) for face in faces]
+            seen = [overlap(np.array(frame), face.box()) for face in there]
+            if not any(0.02 < share < 0.6 for share in seen):
+                break
+        right, bottom = offset[0] + frame[2] - frame[0], offset[1] + frame[3] - frame[1]
+        canvas.paste(picture.crop((int(offset[0]), int(offset[1]), int(right), int(bottom))), frame[:2])
+        if edge:
+            draw.rectangle(frame, outline="black", width=edge)
+        found += [face.clipped(np.array(frame)) for face, share in zip(there, seen, strict=True) if share >= 0.6]
+    return canvas, found
+
+
 def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[float | None]]]:
     """The picture with this number, as WebP, and its faces."""
     random = Random([seed, number])
     kind, faces = random.rand(), list[Face]()
-    if kind < 0.3 and sources.wholes:
+    if kind < 0.15 and sources.wholes:
+        canvas, faces = page(random, sources)
+    elif kind < 0.35 and sources.wholes:
         canvas, faces = whole(random, sources)
-    elif kind < 0.38:
+    elif kind < 0.42:
         canvas, faces = close_up(random, sources)
     else:
         canvas = view(random, sources)
     taken = [face.box() for face in faces]
-    several = random.randint(1, 7) if kind >= 0.52 else 0  # between: a picture without faces
-    for turn in random.permutation([True] * several + [False] * random.randint(0, 4 if kind >= 0.38 else 2)):
+    several = random.randint(1, 7) if kind >= 0.56 else 0  # between: a picture without faces
+    for turn in random.permutation([True] * several + [False] * random.randint(0, 4 if kind >= 0.42 else 2)):
         pack = sources.faces[random.randint(len(sources.faces))]
         dataset, i, labelled = pack[random.randint(len(pack))]
         piece, face = (open_picture(dataset, i), labelled[0]) if turn else (without_face(random, sources), None)
