@@ -26,6 +26,7 @@ import json
 import math
 import multiprocessing
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,9 @@ FRAME = np.array([0, 0, SIDE, SIDE])
 BODY_HEAD = (0.2, 0.06, 0.8, 0.54)  # where the head of a body is: left, top, right, bottom, in shares of the picture
 LOWER = 0.62  # below this share of its height a bust or a body has no face
 SMALLEST, LARGEST = 10, 230  # height of a pasted face
+
+
+Made = tuple[bytes, list[list[float | None]]]  # an encoded picture, and the numbers of its faces
 
 
 @dataclass
@@ -213,7 +217,7 @@ def page(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
     return canvas, found
 
 
-def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[float | None]]]:
+def compose(seed: int, number: int, sources: Sources) -> Made:
     """The picture with this number, as WebP, and its faces."""
     random = Random([seed, number])
     kind, faces = random.rand(), list[Face]()
@@ -240,18 +244,19 @@ def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[
     return data.getvalue(), [face.numbers() for face in faces]
 
 
-_sources: Sources
-_seed: int
+def composed(count: int, seed: int, sources: Sources, jobs: int) -> Iterator[Made]:
+    """The pictures 0 to `count`, by several processes, or with no `jobs` by this one."""
+    function = functools.partial(_compose, seed=seed, sources=sources)
+    if not jobs:
+        yield from map(function, range(count))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(function, range(count), chunksize=64)
 
 
-def _start(seed: int, sources: Sources) -> None:
-    global _sources, _seed
+def _compose(number: int, *, seed: int, sources: Sources) -> Made:
     torch.set_num_threads(1)
-    _sources, _seed = sources, seed
-
-
-def _compose(number: int) -> tuple[bytes, list[list[float | None]]]:
-    return compose(_seed, number, _sources)
+    return compose(seed, number, sources)
 
 
 def gather(options: argparse.Namespace) -> Sources:
@@ -285,19 +290,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="number of pictures")
     parser.add_argument("--limit", type=int, default=1500, help="maximum number of pictures from each dataset")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     options = parser.parse_args()
     if not options.faces:
         raise SystemExit("--faces: give at least one dataset of faces")
     sources, table = gather(options), io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file_name", "boxes"])
-    context = multiprocessing.get_context("spawn")
-    with (
-        zipfile.ZipFile(options.out, "w") as archive,
-        context.Pool(options.jobs, _start, (options.seed, sources)) as pool,
-    ):
-        for number, (data, faces) in enumerate(pool.imap(_compose, range(options.count), chunksize=8)):
+    with zipfile.ZipFile(options.out, "w") as archive:
+        for number, (data, faces) in enumerate(composed(options.count, options.seed, sources, options.jobs)):
             archive.writestr(name := f"images/{number:06d}.webp", data)
             rows.writerow([name, json.dumps(faces)])
         archive.writestr("metadata.csv", table.getvalue())

@@ -20,8 +20,8 @@ PLAIN = AugmentConfig(crop=1.0, mosaic=0.0, restyle=0.0, degrees=0.0, upside=0.0
 
 
 def squares(count: int, size: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 3, size, size) with a red square on grey each, and their faces (count, 1, 7, 2): its box, and its
-    corners and middle as points."""
+    """Pictures (count, 3, size, size) with a red square on grey each, and their faces (count, 1, 7, 2): its box, and
+    its corners and middle as points."""
     generator = torch.Generator().manual_seed(seed)
     side = torch.rand(count, 1, 1, generator=generator) * 0.3 + 0.2
     low = torch.rand(count, 1, 2, generator=generator) * (1 - side)
@@ -166,7 +166,7 @@ def test_it_learns_where_squares_are() -> None:
     scores = net.measure(Batch(pictures, faces=faces), lambda a, b: 0.0)
     assert scores["missed/plain"] < 0.2 and scores["recall"] > 0.6
     with torch.inference_mode():
-        boxes, found, points = net.detect(pictures)
+        _, found, points = net.detect(pictures)
     best = found.argmax(1)
     chosen = points[torch.arange(32), best]
     assert (chosen[:, 2] / 64 - faces[:, 0, 4]).norm(dim=1).median() < 0.05
