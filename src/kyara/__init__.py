@@ -22,13 +22,14 @@ VERBS = {
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
     "import": ("kyara.generation.importing.import_", "a StyleGAN2 checkpoint of another program -> a generator"),
+    "studio": ("kyara.studio.studio", "all of it in the browser"),
 }
 """Verb -> module that defines the function of that name, and a summary. `import` is a Python keyword, so its
 function is `import_`."""
 
 __all__ = [
     "avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "rewrite",
-    "tag", "train", "translate",
+    "studio", "tag", "train", "translate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kyara.models import load
     from kyara.preparation.prepare import prepare
     from kyara.rewriting.rewrite import rewrite
+    from kyara.studio.studio import studio
     from kyara.training.train import train
 
 

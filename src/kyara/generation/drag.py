@@ -25,7 +25,7 @@ class DragSettings:
     search: float = 0.09  # radius in which a handle is found again after a step
     arrived: float = 0.012  # distance to the target that ends the movement
     stride: float = 1.0  # how far one step tries to move the features, in cells of the feature map
-    layers: float = 0.6  # share of the style layers that are optimised, from the coarsest on; the others keep the colours
+    layers: float = 0.6  # share of the style layers that are optimised, coarsest first; the others keep the colours
     outside: float = 10.0  # weight of features outside the mask, which should not change
 
 

@@ -128,8 +128,8 @@ def repeated(
 def change_labels(
     shot: Shot, generator: Generator, fixed: Mapping[str, int], model: str, label: str
 ) -> tuple[Shot, list[str]]:
-    """The shot with the labels in `fixed` changed and everything else kept, and a sentence for each other label that had
-    to change (see `LabelTable.change`). Raises ValueError, beginning with `label`, if the shot does not fit `model`."""
+    """The shot with the labels in `fixed` changed and everything else kept, and a sentence for each other label that
+    had to change (see `LabelTable.change`). ValueError, beginning with `label`, if it does not fit `model`."""
     if "latent" not in shot:
         labels = conditioning.find(shot["labels"], generator.config.data.attributes, model, label)
         return _relabelled(shot, generator, labels, fixed)

@@ -32,8 +32,8 @@ def styled(ws: Tensor, labels: dict[str, str]) -> Shot:
 
 
 def vary(shot: Shot, generator: StyledGenerator, truncation: float, *, seed: int, strength: float) -> Shot:
-    """A variation of a shot towards the latent of `seed`, with the same labels: `strength` 0 is the same picture, 1 that
-    of the seed. A seed gives an interpolation of two seeds; a latent moves towards the styles of the seed."""
+    """A variation of a shot towards the latent of `seed`, with the same labels: `strength` 0 is the same picture, 1
+    that of the seed. A seed gives an interpolation of two seeds; a latent moves towards the styles of the seed."""
     if "seed" in shot and shot["seed"] != seed:
         return {"seeds": [shot["seed"], seed], "position": strength, "labels": shot["labels"]}
     ws = styles_of(shot, generator, truncation)
@@ -64,4 +64,3 @@ def walk(shots: Sequence[Shot], generator: StyledGenerator, truncations: Sequenc
         labels = shots[leg if 2 * position < frames - 1 else leg + 1]["labels"]
         walked.append(styled(stops[leg].lerp(stops[leg + 1], position / (frames - 1)), labels))
     return walked
-

@@ -18,6 +18,11 @@ class Events:
         self._tabs: set[asyncio.Queue[str | None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def tabs(self) -> int:
+        """Number of open tabs."""
+        return len(self._tabs)
+
     def start(self) -> None:
         """Must be called in the event loop of the server before anything is published."""
         self._loop = asyncio.get_running_loop()

@@ -134,7 +134,9 @@ class Project:
                     if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
                         waiting.append((path, depth + 1))
                 elif entry.name.endswith(".zip") and f"{entry.name}.report.json" in names:
-                    yield Found("dataset", self.relative(path), _kept(folder / f"{entry.name}.report.json"), _time(path))
+                    yield Found(
+                        "dataset", self.relative(path), _kept(folder / f"{entry.name}.report.json"), _time(path)
+                    )
                 elif entry.name.endswith(".json") and folder.name == "edits":
                     yield Found("edit", self.relative(path), path.stem, _time(path))
 

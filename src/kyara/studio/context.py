@@ -1,0 +1,63 @@
+"""What all rooms share: the project, its jobs, the painter, the pictures of Make, and the events for the tabs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from fastapi import Depends, Request
+
+from kyara.files.workers import processors
+from kyara.studio.collection import Collection
+from kyara.studio.dragging import Dragging
+from kyara.studio.events import Events
+from kyara.studio.jobs import Job, Jobs
+from kyara.studio.make import Maker
+from kyara.studio.painter import Painter
+from kyara.studio.project import Project
+
+
+class Context:
+    """The state of the server. The tabs show it, and keep nothing that another tab would have to know."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        torch.set_num_threads(max(processors() // 2, 1))  # the browser and a job need the others
+        self.project = Project(folder)
+        self.events = Events()
+        self.collection = Collection(self.project.state("make.json"))
+        self.painter = Painter(self.project, device)
+        self.maker = Maker(self.painter, self.collection, self.events.publish)
+        self.dragging = Dragging(self.maker)
+        self.painter.idle = self._idle
+        self.jobs = Jobs(self.project.folder, self._job_changed)
+
+    def _job_changed(self, job: Job) -> None:
+        self.events.publish("job", job=job.as_json())
+
+    def _idle(self) -> bool:
+        """On the painter's thread, when nothing waits for a picture. Returns whether it did something."""
+        try:
+            self.collection.save()
+            return self.maker.score_some()
+        except Exception as error:  # the painter's thread must go on
+            self.events.publish("problem", text=str(error))
+            return False
+
+    def made(self) -> None:
+        """Announces that the collection changed."""
+        self.events.publish("made", version=self.collection.version)
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.painter.close()
+        self.collection.save()
+
+
+def get_context(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+Shared = Annotated[Context, Depends(get_context)]

@@ -1,0 +1,7 @@
+"""Requests of the room Rewrite."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api/rewrite")
