@@ -22,11 +22,12 @@ from kyara.generation.variations import mix, vary, walk
 from kyara.models.base import StyledGenerator
 from kyara.nn import conditioning
 from kyara.studio.collection import Collection, Item
-from kyara.studio.painter import AT_ONCE, Loaded, Painter, Sheet
+from kyara.studio.painter import Loaded, Painter, Sheet
 from kyara.studio.project import ProjectError
 
 MOST_AT_ONCE = 25_000  # new pictures of one request
 VARIATIONS = 64
+SCORED = 2  # pictures at once: a click must not wait for more
 FRAMES = 240
 FPS = 12.0
 
@@ -231,7 +232,7 @@ class Maker:
         for item in self.collection.visible():
             if item.score is None and (not missing or _alike(item, missing[0])):
                 missing.append(item)
-            if len(missing) == AT_ONCE:
+            if len(missing) == SCORED:
                 break
         if not missing:
             return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from kyara.studio.collection import Item
 from kyara.studio.context import Context, Shared
@@ -29,7 +29,7 @@ class New(Body):
     seeds: str | None = None
     count: int | None = None
     first: int | None = None
-    where: dict[str, str] = {}
+    where: dict[str, str] = Field(default_factory=dict)
     truncation: float = 0.7
 
 
