@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -89,6 +90,8 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
     suffix = "." + name.rpartition(".")[2].lower()
     if suffix not in SUFFIXES and suffix not in (".csv", ".jsonl", ".json", ".zip"):
         return {"path": None, "skipped": name}
+    if ".." in PurePosixPath(name).parts:
+        raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
     return {"path": context.project.save_upload(f"art/{name}", await read_body(request))}
 
 
