@@ -40,7 +40,10 @@ def test_a_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
 
 
 def test_errors_cancellation_and_a_kill_do_not_stop_the_queue(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kyara.studio.jobs.RUN", "import sys, time\nif sys.argv[1] == 'fail':\n    sys.exit('kyara fail: no such file')\nif sys.argv[1] == 'quick':\n    print('{}')\nelse:\n    time.sleep(60)\n")
+    monkeypatch.setattr(
+        "kyara.studio.jobs.RUN",
+        "import sys, time\nif sys.argv[1] == 'fail':\n    sys.exit('kyara fail: no such file')\nif sys.argv[1] == 'quick':\n    print('{}')\nelse:\n    time.sleep(60)\n",
+    )
     failing = jobs.add("fail", [["fail"], ["quick"]])
     killed = jobs.add("long", [["long"]])
     stopped = jobs.add("longer", [["longer"]])

@@ -57,7 +57,10 @@ def test_another_hair_colour_is_like_with_where(client: TestClient, tmp_path: Pa
 
 
 def test_variations_mixtures_walks_and_drags_can_be_repeated(client: TestClient, tmp_path: Path) -> None:
-    a, b = (row[0] for row in post(client, "new", model="builtin:anime", seeds="1,2", where={"hair": "red", "eyes": "red"})["rows"])
+    a, b = (
+        row[0]
+        for row in post(client, "new", model="builtin:anime", seeds="1,2", where={"hair": "red", "eyes": "red"})["rows"]
+    )
     numbers = [row[0] for row in post(client, "vary", number=a, count=2, strength=0.3)["rows"]]
     numbers.append(post(client, "mix", coarse=a, fine=b, layer=4)["rows"][0][0])
     numbers.append(post(client, "vary", number=numbers[-1], count=1, strength=0.2)["rows"][0][0])
@@ -109,8 +112,12 @@ def test_a_picture_comes_back_with_its_recipe(client: TestClient, context: Conte
     assert np.array_equal(decode(save(client, number, tmp_path / "x.png")), decode(tmp_path / "cli/seed0077.png"))
 
 
-def test_export_is_a_gallery_and_its_command_makes_the_same(client: TestClient, context: Context, tmp_path: Path) -> None:
-    numbers = [row[0] for row in post(client, "new", model="builtin:anime", seeds="40-42", where={"hair": "pink"})["rows"]]
+def test_export_is_a_gallery_and_its_command_makes_the_same(
+    client: TestClient, context: Context, tmp_path: Path
+) -> None:
+    numbers = [
+        row[0] for row in post(client, "new", model="builtin:anime", seeds="40-42", where={"hair": "pink"})["rows"]
+    ]
     done = post(client, "export", numbers=numbers, name="best of")
     out = context.project.folder / done["path"]
     rows = read_gallery(out)

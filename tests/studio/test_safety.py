@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from kyara.studio.context import Context
 from kyara.studio.project import MAX_UPLOAD, Project, ProjectError
 from kyara.studio.safety import hostname
+
 HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
 
 CHANGES = [("GET", "/api/project"), ("POST", "/api/make/undo"), ("GET", "/"), ("GET", "/app.js")]
@@ -33,7 +34,9 @@ CHANGES = [("GET", "/api/project"), ("POST", "/api/make/undo"), ("GET", "/"), ("
         {"sec-fetch-site": "cross-site"},
     ],
 )
-def test_requests_from_elsewhere_are_refused(client: TestClient, method: str, path: str, headers: dict[str, str]) -> None:
+def test_requests_from_elsewhere_are_refused(
+    client: TestClient, method: str, path: str, headers: dict[str, str]
+) -> None:
     assert client.request(method, path, headers=headers).status_code == 403
 
 
@@ -98,7 +101,13 @@ def test_models_are_builtin_or_in_the_project(client: TestClient, name: str) -> 
 def test_hostile_uploads_are_refused(client: TestClient, context: Context) -> None:
     bomb = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")  # 400 million pixels in few bytes
-    for data in (b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, bomb.getvalue(), b"<svg onload='alert(1)'/>"):
+    for data in (
+        b"",
+        b"not a picture",
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 40,
+        bomb.getvalue(),
+        b"<svg onload='alert(1)'/>",
+    ):
         answer = client.post("/api/upload", params={"name": "../x.png"}, content=data)
         assert answer.status_code == 400, data[:20]
         assert client.post("/api/make/drop", params={"name": "x.png"}, content=data).status_code == 400

@@ -9,6 +9,7 @@ import torch
 from fastapi import Depends, Request
 
 from kyara.files.workers import processors
+from kyara.studio.art import Art
 from kyara.studio.collection import Collection
 from kyara.studio.dragging import Dragging
 from kyara.studio.events import Events
@@ -30,6 +31,7 @@ class Context:
         self.maker = Maker(self.painter, self.collection, self.events.publish)
         self.dragging = Dragging(self.maker)
         self.painter.idle = self._idle
+        self.art = Art(self.project)
         self.jobs = Jobs(self.project.folder, self._job_changed)
 
     def _job_changed(self, job: Job) -> None:
