@@ -208,8 +208,13 @@ class Maker:
 
     def png(self, number: int) -> bytes:
         """The PNG of a picture, with its recipe."""
-        item = self.collection.item(number)
-        return self.painter.png(sheet_of(item), item.shot, ("make", number))
+        return self.pngs([number])[0]
+
+    def pngs(self, numbers: Sequence[int]) -> list[bytes]:
+        """The same for several pictures, which are computed together."""
+        items = [self.collection.item(number) for number in numbers]
+        started = [self.painter.start(sheet_of(item), item.shot, ("make", item.number)) for item in items]
+        return [future.result() for future in started]
 
     def file(self, item: Item) -> str:
         """The name under which a picture is downloaded."""

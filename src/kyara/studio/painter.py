@@ -93,15 +93,20 @@ class Painter:
 
     def png(self, sheet: Sheet, shot: Shot, key: Hashable) -> bytes:
         """The PNG of a shot with its recipe. `key` stands for it in the cache."""
-        if (png := self._cached(key)) is not None:
-            return png
+        return self.start(sheet, shot, key).result()
+
+    def start(self, sheet: Sheet, shot: Shot, key: Hashable) -> Future[bytes]:
+        """The same without waiting."""
         future: Future[bytes] = Future()
+        if (png := self._cached(key)) is not None:
+            future.set_result(png)
+            return future
         with self._wake:
             request = self._requests.setdefault(key, _Request(key, sheet, shot))
             request.futures.append(future)
             self._requests.move_to_end(key)  # the newest request is served first
             self._wake.notify()
-        return future.result()
+        return future
 
     def load(self, model: str) -> Loaded:
         """The generator of that name; on the painter's thread only."""

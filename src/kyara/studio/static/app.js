@@ -18,6 +18,7 @@ function openRoom() {
   if (room === current) return;
   current = room;
   $("command").textContent = "";
+  for (const image of $("room").querySelectorAll("img")) image.removeAttribute("src");  // ends requests that run
   $("room").replaceChildren();
   $("room").className = room.id;
   for (const link of $("rooms").children) {

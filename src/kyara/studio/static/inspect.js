@@ -26,7 +26,7 @@ export const inspector = {
     inspector.update();
     if (selected.length === 1) {
       const number = selected[0];
-      api("make/details/" + number).then((found) => { if (selected[0] === number && selected.length === 1) command(found.command); }).catch(() => undefined);
+      api("make/details/" + number).then((found) => { if (panel.isConnected && selected[0] === number && selected.length === 1) command(found.command); }).catch(() => undefined);
     }
   },
 

@@ -3,6 +3,7 @@ import { project } from "./app.js";
 import { api, command, h, later, say, slider } from "./dom.js";
 import { Grid } from "./grid.js";
 import { inspector } from "./inspect.js";
+import { forget, showPicture } from "./pictures.js";
 
 /**
  * @typedef {object} Item
@@ -68,6 +69,7 @@ export async function act(path, body) {
 async function load() {
   const found = await api("make/state");
   if (found.version !== state.version || found.id !== state.id) {
+    if (found.id !== state.id) forget();
     state.items = new Map(found.rows.map((/** @type {any[]} */ row) => [row[0], toItem(row)]));
     state.order = found.rows.map((/** @type {any[]} */ row) => row[0]);
   }
@@ -147,10 +149,9 @@ function fillCell(cell, number) {
   const item = state.items.get(number);
   if (!item) return;
   const [image, caption] = cell.children, [text, score, star] = caption.children;
-  const source = picture(item);
-  if (cell.number !== number || image.getAttribute("src") !== source) {
+  if (cell.number !== number || !image.src) {
     cell.number = number;
-    image.src = source;
+    showPicture(image, number);
   }
   const words = Object.entries(item.labels).map(([name, value]) => `${name} ${value}`).join(", ");
   image.alt = title(item);
