@@ -40,10 +40,16 @@ def test_a_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
 
 
 def test_errors_cancellation_and_a_kill_do_not_stop_the_queue(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "kyara.studio.jobs.RUN",
-        "import sys, time\nif sys.argv[1] == 'fail':\n    sys.exit('kyara fail: no such file')\nif sys.argv[1] == 'quick':\n    print('{}')\nelse:\n    time.sleep(60)\n",
-    )
+    program = """
+import sys, time
+if sys.argv[1] == "fail":
+    sys.exit("kyara fail: no such file")
+if sys.argv[1] == "quick":
+    print("{}")
+else:
+    time.sleep(60)
+"""
+    monkeypatch.setattr("kyara.studio.jobs.RUN", program)
     failing = jobs.add("fail", [["fail"], ["quick"]])
     killed = jobs.add("long", [["long"]])
     stopped = jobs.add("longer", [["longer"]])

@@ -155,7 +155,7 @@ class Art:
 
     def run(self, path: str) -> dict[str, Any]:
         """The curves and the sheets of a run."""
-        folder, rows = self.project.existing(path), list[dict[str, Any]]()
+        folder, rows = self.project.path(path), list[dict[str, Any]]()  # which a run that begins has not made yet
         stats = folder / "stats.jsonl"
         for line in stats.read_text(encoding="utf-8").splitlines() if stats.is_file() else []:
             try:

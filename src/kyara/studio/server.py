@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from kyara.studio import routes_art, routes_make, routes_project, routes_rewrite
+from kyara.studio import routes_art, routes_look, routes_make, routes_project, routes_rewrite
 from kyara.studio.context import Context
 from kyara.studio.safety import Guard
 
@@ -39,7 +39,13 @@ def make_app(folder: Path, token: str, *, device: torch.device, hosts: Collectio
 
     app = FastAPI(title="kyara studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
-    for router in (routes_project.router, routes_make.router, routes_rewrite.router, routes_art.router):
+    for router in (
+        routes_project.router,
+        routes_make.router,
+        routes_rewrite.router,
+        routes_art.router,
+        routes_look.router,
+    ):
         app.include_router(router)
     for kind in (ValueError, OSError, KeyError):
         app.add_exception_handler(kind, _sentence)

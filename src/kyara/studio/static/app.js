@@ -1,11 +1,12 @@
 // The frame: rooms, the project, jobs, and the events of the server.
 import { $, api, command, h, say } from "./dom.js";
 import * as art from "./art.js";
+import * as look from "./look.js";
 import * as make from "./make.js";
 import * as rewrite from "./rewrite.js";
 
 /** @type {{id: string, name: string, open: (room: HTMLElement) => void, event?: (kind: string, data: any) => void}[]} */
-const ROOMS = [make.room, rewrite.room, art.room];
+const ROOMS = [make.room, rewrite.room, art.room, look.room];
 
 /** What the server knows; the rooms read it. @type {any} */
 export const project = { found: [], builtin: [], jobs: [] };

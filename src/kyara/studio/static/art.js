@@ -67,10 +67,12 @@ async function prepare(/** @type {boolean} */ again) {
   command((await api("mine/prepare", body)).command);
 }
 
-async function show(/** @type {string} */ path) {
+/** @param {string} path @param {boolean} [fresh]  whether it was prepared anew */
+async function show(path, fresh = false) {
   if (!path) { page.weed.hidden = page.label.hidden = page.train.hidden = true; return; }
+  const same = path === data.path && !fresh;
   data = { path, report: await api("mine/report?path=" + encodeURIComponent(path)), labels: await api("mine/labels?path=" + encodeURIComponent(path)) };
-  dropped = new Set(data.report.rows.flatMap((/** @type {any[]} */ row, /** @type {number} */ i) => row[1] === "dropped" ? [i] : []));
+  if (!same) dropped = new Set(data.report.rows.flatMap((/** @type {any[]} */ row, /** @type {number} */ i) => row[1] === "dropped" ? [i] : []));
   page.weed.hidden = page.label.hidden = page.train.hidden = false;
   options(page.data, datasets(), path);
   order();
@@ -201,7 +203,7 @@ function open(room) {
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => upload([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])) });
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Copying" });
   const none = h("p", { class: "quiet" }, "Drop a folder of drawings anywhere on this page. Faces should be cropped already.");
-  const start = h("section", { class: "card" }, h("h2", {}, "1. Pictures"), none, h("label", { class: "button file" }, "Choose a folder", folder), progress, source, h("label", { class: "field" }, h("h3", {}, "Size"), size), h("button", { class: "main", id: "prepare", onclick: () => prepare(false) }, "Prepare"));
+  const start = (/** @type {any} */ chosen) => h("section", { class: "card" }, h("h2", {}, "1. Pictures"), none, h("label", { class: "button file" }, "Choose a folder", folder), progress, source, h("label", { class: "field" }, h("h3", {}, "Size"), size), h("button", { class: "main", id: "prepare", onclick: () => prepare(false) }, "Prepare"), h("label", { class: "field" }, h("h3", {}, "Datasets of this project"), chosen));
 
   const select = h("select", { "aria-label": "Dataset", onchange: () => show(select.value) });
   const option = (/** @type {string} */ value, /** @type {string} */ text) => h("option", { value }, text);
@@ -209,7 +211,7 @@ function open(room) {
   const filter = h("select", { "aria-label": "Filter", onchange: order }, option("all", "all files"), option("kept", "kept"), option("left", "left out"), option("ticked", "ticked"));
   const total = h("span", { class: "count", role: "status" });
   grid = new Grid({ label: "Pictures of the dataset", size: () => 104, text: 26, make: makeCell, fill: fillCell, open: (i) => tick([i]), key: (e) => { if (e.key === "x" || e.key === "Delete") tick([...grid.selected]); } });
-  const weed = h("section", { class: "card wide", hidden: true }, h("div", { class: "row spread" }, h("h2", {}, "2. Weed"), h("div", { class: "row" }, sort, filter)), h("p", { class: "quiet" }, "Select what does not belong, and press x (or double click). Then prepare again."), grid.element,
+  const weed = h("section", { class: "card", hidden: true }, h("div", { class: "row spread" }, h("h2", {}, "2. Weed"), h("div", { class: "row" }, sort, filter)), h("p", { class: "quiet" }, "Select what does not belong, and press x (or double click). Then prepare again."), grid.element,
     h("div", { class: "row spread" }, total, h("div", { class: "row" }, h("button", { onclick: () => tick([...grid.selected]) }, "Tick the selected"), h("button", { id: "prepare-again", onclick: () => prepare(true) }, "Prepare again without the ticked"))));
 
   const labels = h("div", { class: "field" }), attribute = h("input", { type: "text", placeholder: "gender", autocomplete: "off" }), values = h("input", { type: "text", placeholder: "female,male", autocomplete: "off" });
@@ -221,7 +223,7 @@ function open(room) {
   const trainBox = h("section", { class: "card wide", hidden: true }, h("h2", {}, "4. Train"), h("div", { class: "four" }, h("label", { class: "field" }, "Start from", init), h("label", { class: "field" }, "Attributes", attributes), h("label", { class: "field" }, "Thousands of pictures", kimg), h("label", { class: "field" }, "Runs", run)),
     h("div", { class: "row" }, h("button", { class: "main", id: "train", onclick: () => train(false) }, "Start a run"), h("button", { onclick: () => train(true) }, "Continue the chosen run"), h("span", { class: "quiet", id: "train-state" })), curves, sheet);
   page = { source, size, progress, none, data: select, sort, filter, count: total, weed, labels, attribute, values, label, train: trainBox, init, attributes, kimg, run, curves, sheet };
-  room.append(h("div", { class: "cards" }, start, h("section", { class: "card" }, h("h2", {}, "Dataset"), select, h("p", { class: "quiet" }, "Prepared datasets of this project.")), label, weed, trainBox));
+  room.append(h("div", { class: "cards" }, h("div", { class: "column" }, start(select), label), weed, trainBox));
   room.addEventListener("drop", async (event) => {
     const entries = [...(event.dataTransfer?.items || [])].map((item) => item.webkitGetAsEntry()).filter(Boolean);
     upload((await Promise.all(entries.map(files))).flat());
@@ -241,7 +243,7 @@ function event(kind, given) {
     if (job.state === "running" || job.state === "done") watch(out);
   }
   if (job.state !== "done") return;
-  if (step === "prepare" || step === "tag") show(out);
+  if (step === "prepare" || step === "tag") show(out, step === "prepare");
   if (step === "ask") {
     const result = job.results.at(-1), table = result?.questions?.[1];
     const inside = table && project.folder && table.startsWith(project.folder) ? table.slice(project.folder.length + 1) : table;
