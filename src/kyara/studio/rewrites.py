@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Rewrites:
         try:
             for i, example in enumerate(examples, 1):
                 row, target = self._target(example, file.with_name(f"{stem}-{i}-picture.png"), written)
-                mask = decode(_data(example["mask"], f"the mask of example {i}"))[:, :, 0]
+                mask = _picture(decode, example["mask"], f"the mask of example {i}")[:, :, 0]
                 if mask.shape != target.shape[:2]:
                     raise ValueError(f"the mask of example {i} has another size than the picture")
                 row["mask"] = self._write(
@@ -90,7 +90,7 @@ class Rewrites:
                 if example.get("pattern") is None:
                     row["erase"] = True
                 else:
-                    source = _cut(decode_rgba(_data(example["pattern"], f"the pattern of example {i}")), mask)
+                    source = _cut(_picture(decode_rgba, example["pattern"], f"the pattern of example {i}"), mask)
                     row["source"] = {"picture": self._write(file.with_name(f"{stem}-{i}.png"), source, written)}
                     target = _paste(target, source, mask)
                 rows.append(row)
@@ -193,6 +193,10 @@ class Rewrites:
     @staticmethod
     def shown(commands: Sequence[Sequence[str]]) -> str:
         return "; ".join(shlex.join(["kyara", *words]) for words in commands)
+
+
+def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:
+    return read(_data(url, label), label)
 
 
 def _data(url: Any, label: str) -> bytes:

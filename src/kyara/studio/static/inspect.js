@@ -33,8 +33,11 @@ export const inspector = {
   /** Draws the panel anew if something changed. */
   update() {
     selected = selected.filter((number) => state.items.has(number) && state.order.includes(number));
-    const key = JSON.stringify(selected.slice(0, 9).map((number) => [item(number), number])) + selected.length;
-    if (key === shown || !panel) return;
+    const key = JSON.stringify(selected.slice(0, 9).map((number) => [{ ...item(number), score: 0 }, number])) + selected.length + state.model?.model;
+    if (!panel) return;
+    const line = panel.querySelector("#about-one");
+    if (line && selected.length === 1) line.textContent = about(item(selected[0]));  // its score may have come
+    if (key === shown) return;
     shown = key;
     stopDrag();
     if (!selected.length) panel.replaceChildren(h("p", { class: "quiet" }, "Select a picture to vary, change or drag it. Select two to compare or mix them, several to walk between them."), h("p", { class: "quiet" }, "Keys: arrows move, space adds to the selection, s stars, x rejects, Delete removes."));
@@ -53,13 +56,17 @@ function actions(...it) {
 }
 
 /** @param {import("./make.js").Item} it */
+function about(it) {
+  return [title(it), it.origin !== title(it) && it.origin, it.seed !== "" && `truncation ${it.truncation}`, it.score !== null && `${Math.round(it.score * 100)} % undistorted`].filter(Boolean).join(" · ");
+}
+
+/** @param {import("./make.js").Item} it */
 function one(it) {
   const image = h("img", { src: picture(it), alt: title(it), width: state.model?.width || 64, height: state.model?.height || 64 });
   const stage = h("div", { class: "stage" }, image);
-  const details = [title(it), it.origin !== title(it) && it.origin, it.seed !== "" && `truncation ${it.truncation}`, it.score !== null && `${Math.round(it.score * 100)} % undistorted`].filter(Boolean).join(" · ");
   const strength = slider("How different", { min: 0.05, max: 1, step: 0.05, value: 0.3, show: (v) => `${Math.round(v * 100)} %` });
   const attributes = state.model?.model === it.model ? state.model.attributes : {};
-  panel.replaceChildren(stage, h("p", { class: "quiet" }, details), actions(it),
+  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }, about(it)), actions(it),
     Object.keys(attributes).length ? h("div", { class: "section", id: "change" }, h("h2", {}, "Change one thing"),
       ...chips(attributes, it.labels, (name, value) => value !== null && value !== it.labels[name] && act("change", { number: it.number, where: { [name]: value } }), false)) : "",
     h("div", { class: "section" }, h("h2", {}, "Variations"), strength.element,
