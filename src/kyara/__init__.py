@@ -22,7 +22,7 @@ VERBS = {
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
     "import": ("kyara.generation.importing.import_", "a StyleGAN2 checkpoint of another program -> a generator"),
-    "studio": ("kyara.studio.studio", "all of it in the browser"),
+    "studio": ("kyara.app.studio", "all of it in the browser"),
 }
 """Verb -> module that defines the function of that name, and a summary. `import` is a Python keyword, so its
 function is `import_`."""
@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from kyara.app.studio import studio
     from kyara.curation.rank import rank
     from kyara.evaluation.compare import compare
     from kyara.evaluation.evaluate import evaluate
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from kyara.models import load
     from kyara.preparation.prepare import prepare
     from kyara.rewriting.rewrite import rewrite
-    from kyara.studio.studio import studio
     from kyara.training.train import train
 
 

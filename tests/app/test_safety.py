@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from kyara.studio.context import Context
-from kyara.studio.project import MAX_UPLOAD, Project, ProjectError
-from kyara.studio.safety import hostname
+from kyara.app.context import Context
+from kyara.app.project import MAX_UPLOAD, Project, ProjectError
+from kyara.app.safety import hostname
 
 HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
 
@@ -122,7 +122,7 @@ def test_a_large_upload_is_stopped(client: TestClient) -> None:
 
 
 def test_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kyara.studio.project.QUOTA", 10)
+    monkeypatch.setattr("kyara.app.project.QUOTA", 10)
     project = Project(tmp_path)
     assert project.save_upload("art/a/1.png", b"12345678") == "art/a/1.png"
     with pytest.raises(ProjectError, match="uploads already take"):
@@ -152,7 +152,7 @@ def test_a_full_disk_is_a_sentence(client: TestClient, monkeypatch: pytest.Monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "x")
 
-    monkeypatch.setattr("kyara.studio.project.Project.save_upload", full)
+    monkeypatch.setattr("kyara.app.project.Project.save_upload", full)
     file = io.BytesIO()
     Image.new("RGB", (8, 6)).save(file, "PNG")
     answer = client.post("/api/upload", params={"name": "a.png"}, content=file.getvalue())

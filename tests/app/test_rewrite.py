@@ -14,11 +14,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import kyara
+from kyara.app.context import Context
 from kyara.files.checkpoint import read
 from kyara.files.pictures import decode
 from kyara.rewriting.edit import read_edit
 from kyara.rewriting.rules import rules_of
-from kyara.studio.context import Context
 
 GLASSES = Path(__file__).parents[2] / "docs/edits/glasses.json"
 
@@ -105,7 +105,7 @@ def test_strengths_are_tried_without_writing(client: TestClient, context: Contex
 
 
 def test_the_commands_write_these_strengths(context: Context, ruled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kyara.studio.rewrites import Rewrites
+    from kyara.app.rewrites import Rewrites
 
     commands, out = Rewrites(context.maker).strength_commands(ruled, {"glasses": 0.5}, "half")
     monkeypatch.chdir(context.project.folder)

@@ -12,11 +12,11 @@ import pytest
 from starlette.testclient import TestClient
 
 import kyara
+from kyara.app.collection import Collection, Item
+from kyara.app.context import Context
+from kyara.app.make import seed_text
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe
-from kyara.studio.collection import Collection, Item
-from kyara.studio.context import Context
-from kyara.studio.make import seed_text
 
 
 def post(client: TestClient, path: str, **body: Any) -> dict[str, Any]:

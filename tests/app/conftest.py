@@ -18,8 +18,8 @@ pytest.importorskip("fastapi", reason="FastAPI is not installed (extra `studio`)
 import torch
 from starlette.testclient import TestClient
 
-from kyara.studio.context import Context
-from kyara.studio.server import make_app
+from kyara.app.context import Context
+from kyara.app.server import make_app
 
 TOKEN = "a-token-for-tests"
 HOST = "http://127.0.0.1:8642"

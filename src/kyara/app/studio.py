@@ -74,7 +74,7 @@ def studio(
         return StudioResult(folder, address, True)
     folder.mkdir(parents=True, exist_ok=True)
 
-    from kyara.studio.server import make_app
+    from kyara.app.server import make_app
     from kyara.training.runtime import pick_device
 
     app = make_app(folder, token, device=pick_device(device), hosts={*named, host})

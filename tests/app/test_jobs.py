@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kyara.studio.jobs import BAR, Job, Jobs
+from kyara.app.jobs import BAR, Job, Jobs
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ if sys.argv[1] == "quick":
 else:
     time.sleep(60)
 """
-    monkeypatch.setattr("kyara.studio.jobs.RUN", program)
+    monkeypatch.setattr("kyara.app.jobs.RUN", program)
     failing = jobs.add("fail", [["fail"], ["quick"]])
     killed = jobs.add("long", [["long"]])
     stopped = jobs.add("longer", [["longer"]])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kyara.app.project import Project, ProjectError
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
 from kyara.files.gallery import thumbnail
@@ -16,7 +17,6 @@ from kyara.files.metadata import csv_text
 from kyara.files.names import slug
 from kyara.files.pictures import encode_webp
 from kyara.preparation.report import encodable
-from kyara.studio.project import Project, ProjectError
 
 SIDE = 160  # of a thumbnail, in pixels
 OPENED = 4  # datasets kept open

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kyara import __version__
+from kyara.app.project import Project
 from kyara.curation.scoring import Scorer, load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.pictures import encode_png, to_uint8
@@ -23,7 +24,6 @@ from kyara.generation.pipeline import Pipeline
 from kyara.generation.sampler import load_generator
 from kyara.generation.shots import Shot
 from kyara.models.base import Generator, StyledGenerator
-from kyara.studio.project import Project
 
 T = TypeVar("T")
 

@@ -147,7 +147,7 @@ class Collection:
         """Writes the pictures to disk if they changed. Raises OSError if the disk is full; those in memory stay."""
         if not self.unsaved:
             return
-        self.unsaved = False
+        self.unsaved = False  # before reading them: what changes meanwhile is saved the next time
         rows = [dataclasses.asdict(item) for item in self.visible()]
         text = json.dumps({"id": self.id, "next": self._next, "items": rows}, separators=(",", ":"))
         write_atomic(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -8,15 +8,15 @@ from typing import Annotated
 import torch
 from fastapi import Depends, Request
 
+from kyara.app.art import Art
+from kyara.app.collection import Collection
+from kyara.app.dragging import Dragging
+from kyara.app.events import Events
+from kyara.app.jobs import Job, Jobs
+from kyara.app.make import Maker
+from kyara.app.painter import Painter
+from kyara.app.project import Project
 from kyara.files.workers import processors
-from kyara.studio.art import Art
-from kyara.studio.collection import Collection
-from kyara.studio.dragging import Dragging
-from kyara.studio.events import Events
-from kyara.studio.jobs import Job, Jobs
-from kyara.studio.make import Maker
-from kyara.studio.painter import Painter
-from kyara.studio.project import Project
 
 
 class Context:
@@ -40,11 +40,17 @@ class Context:
     def _idle(self) -> bool:
         """On the painter's thread, when nothing waits for a picture. Returns whether it did something."""
         try:
-            self.collection.save()
             return self.maker.score_some()
         except Exception as error:  # the painter's thread must go on
             self.events.publish("problem", text=str(error))
             return False
+
+    def save(self) -> None:
+        """Writes what changed. A full disk is reported; what is in memory stays."""
+        try:
+            self.collection.save()
+        except OSError as error:
+            self.events.publish("problem", text=str(error))
 
     def made(self) -> None:
         """Announces that the collection changed."""
@@ -53,7 +59,7 @@ class Context:
     def close(self) -> None:
         self.jobs.close()
         self.painter.close()
-        self.collection.save()
+        self.save()
 
 
 def get_context(request: Request) -> Context:

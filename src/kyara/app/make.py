@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kyara import verbs
+from kyara.app.collection import Collection, Item
+from kyara.app.painter import Loaded, Painter, Sheet
+from kyara.app.project import ProjectError
 from kyara.files.atomic import free_folder
 from kyara.files.gallery import TABLE, GalleryWriter
 from kyara.files.names import counted, slug
@@ -19,11 +22,8 @@ from kyara.generation.pipeline import change_labels, labelled
 from kyara.generation.recipe import read_like
 from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_seeds
 from kyara.generation.variations import mix, vary, walk
-from kyara.models.base import StyledGenerator
+from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
-from kyara.studio.collection import Collection, Item
-from kyara.studio.painter import Loaded, Painter, Sheet
-from kyara.studio.project import ProjectError
 
 MOST_AT_ONCE = 25_000  # new pictures of one request
 VARIATIONS = 64
@@ -64,7 +64,8 @@ class Maker:
         if (total := sum(map(len, ranges))) > MOST_AT_ONCE:
             raise ValueError(f"{total:,} pictures at once; the most are {MOST_AT_ONCE:,}")
         verbs.check_number("truncation", psi, least=-2, most=2)
-        fixed, shots, notes = self.painter.call(lambda: self._new_shots(name, ranges, wanted))
+        generator = self.painter.call(lambda: self.painter.load(name).generator)
+        fixed, shots, notes = self._new_shots(generator, name, ranges, wanted)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
         items = [Item(0, name, shot, psi, origin=origin, fixed=fixed) for shot in shots]
         given = {
@@ -77,9 +78,9 @@ class Maker:
         return self.collection.add(items, f"make {counted(total, 'picture')}"), _command(psi, **given), notes
 
     def _new_shots(
-        self, name: str, ranges: Sequence[range], wanted: Mapping[str, str]
+        self, generator: Generator, name: str, ranges: Sequence[range], wanted: Mapping[str, str]
     ) -> tuple[dict[str, str], list[Shot], list[str]]:
-        generator = self.painter.load(name).generator
+        """Runs no network, so the painter can make other pictures meanwhile."""
         attributes = generator.config.data.attributes
         fixed = conditioning.find(wanted, attributes, name)
         shots = from_seeds(ranges)

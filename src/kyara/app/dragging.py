@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from kyara.app.make import Maker
 from kyara.files.pictures import encode_webp, to_uint8
 from kyara.generation.drag import Drag, Point
 from kyara.generation.shots import Shot
 from kyara.generation.variations import styled, styles_of
-from kyara.studio.make import Maker
 
 SESSIONS = 4  # drags kept in memory: one for each open tab is enough
 FRAME = 0.12  # seconds of steps between two pictures

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from kyara.app.make import Maker
+from kyara.app.painter import Sheet
+from kyara.app.project import ProjectError
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
@@ -24,9 +27,6 @@ from kyara.models.base import Generator
 from kyara.rewriting import rules as storage
 from kyara.rewriting.edit import MAX_EXAMPLES, overlay, read_edit
 from kyara.rewriting.samples import TRUNCATION
-from kyara.studio.make import Maker
-from kyara.studio.painter import Sheet
-from kyara.studio.project import ProjectError
 
 SEEDS = 16  # pictures before and after
 MAX_DATA = 8 * 2**20  # bytes of a mask or a pattern

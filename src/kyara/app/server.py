@@ -14,9 +14,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from kyara.studio import routes_art, routes_look, routes_make, routes_project, routes_rewrite
-from kyara.studio.context import Context
-from kyara.studio.safety import Guard
+from kyara.app import routes_art, routes_look, routes_make, routes_project, routes_rewrite
+from kyara.app.context import Context
+from kyara.app.safety import Guard
 
 STATIC = Path(__file__).with_name("static")
 WATCH = 2.0  # seconds between two looks at the project's folder
@@ -71,6 +71,7 @@ async def _watch(context: Context) -> None:
     """Publishes an event when a verb, in this app or in a terminal, changed the project."""
     before = b""
     while True:
+        await asyncio.to_thread(context.save)
         if context.events.tabs:
             found = await asyncio.to_thread(context.project.contents)
             now = hashlib.sha256(repr(found).encode()).digest()

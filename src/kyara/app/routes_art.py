@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
-from kyara.studio.context import Context, Shared
-from kyara.studio.routes_make import Body
+from kyara.app.context import Context, Shared
+from kyara.app.routes_make import Body
 
 router = APIRouter(prefix="/api/mine")
 HOUR = {"Cache-Control": "private, max-age=3600"}

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from kyara.studio.collection import Item
-from kyara.studio.context import Context, Shared
-from kyara.studio.project import STATE, UPLOADS
-from kyara.studio.routes_project import read_body
+from kyara.app.collection import Item
+from kyara.app.context import Context, Shared
+from kyara.app.project import STATE, UPLOADS
+from kyara.app.routes_project import read_body
 
 router = APIRouter(prefix="/api/make")
 MOST_TOGETHER = 64  # pictures of one request

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from kyara import __version__
+from kyara.app.context import Shared
+from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, ProjectError
 from kyara.files import checkpoint
 from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import read_gallery, thumbnail
 from kyara.files.pictures import decode, decode_rgba, encode_png, encode_webp, read_recipe
-from kyara.studio.context import Shared
-from kyara.studio.project import MAX_UPLOAD, STATE, UPLOADS, ProjectError
 
 router = APIRouter(prefix="/api")
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everything else is a download

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
-from kyara.studio.context import Shared
-from kyara.studio.rewrites import Rewrites
-from kyara.studio.routes_make import FOREVER, Body
+from kyara.app.context import Shared
+from kyara.app.rewrites import Rewrites
+from kyara.app.routes_make import FOREVER, Body
 
 router = APIRouter(prefix="/api/rewrite")
 

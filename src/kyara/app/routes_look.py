@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from kyara.app.context import Context, Shared
+from kyara.app.project import ProjectError
+from kyara.app.routes_make import Body
 from kyara.files.names import short_name
-from kyara.studio.context import Context, Shared
-from kyara.studio.project import ProjectError
-from kyara.studio.routes_make import Body
 
 router = APIRouter(prefix="/api/look")
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -1,1 +1,0 @@
-"""The browser app: a local web server and its pages, thin calls to the verbs and the sampler."""
