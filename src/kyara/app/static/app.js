@@ -103,11 +103,13 @@ function start() {
     await navigator.clipboard.writeText($("command").textContent).catch(() => getSelection()?.selectAllChildren($("command")));
     say("The command is copied.");
   });
-  addEventListener("hashchange", openRoom);
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => event.preventDefault());
   listen();
-  refresh().then(openRoom);
+  refresh().then(() => {
+    addEventListener("hashchange", openRoom);
+    openRoom();
+  });
 }
 
 command("");

@@ -66,12 +66,11 @@ function one(it) {
   const stage = h("div", { class: "stage" }, image);
   const strength = slider("How different", { min: 0.05, max: 1, step: 0.05, value: 0.3, show: (v) => `${Math.round(v * 100)} %` });
   const attributes = state.model?.model === it.model ? state.model.attributes : {};
-  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }, about(it)), actions(it),
+  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }, about(it)), actions(it), dragSection(it, stage, image),
     Object.keys(attributes).length ? h("div", { class: "section", id: "change" }, h("h2", {}, "Change one thing"),
       ...chips(attributes, it.labels, (name, value) => value !== null && value !== it.labels[name] && act("change", { number: it.number, where: { [name]: value } }), false)) : "",
     h("div", { class: "section" }, h("h2", {}, "Variations"), strength.element,
-      h("button", { id: "vary", onclick: () => act("vary", { number: it.number, count: 8, strength: strength.value }) }, "Make 8 variations")),
-    dragSection(it, stage, image));
+      h("button", { id: "vary", onclick: () => act("vary", { number: it.number, count: 8, strength: strength.value }) }, "Make 8 variations")));
 }
 
 /** @param {import("./make.js").Item} it @param {HTMLElement} stage @param {HTMLImageElement} image */

@@ -212,7 +212,7 @@ async function makeNew() {
 
 function leftPanel() {
   const model = h("select", { id: "model", onchange: () => chooseModel(model.value) });
-  const truncation = slider("Truncation: clean to varied", { min: 0, max: 1.2, step: 0.05, value: 0.7, show: (v) => v.toFixed(2) });
+  const truncation = slider("Truncation", { min: 0, max: 1.2, step: 0.05, value: 0.7, show: (v) => v.toFixed(2) });
   const count = h("input", { id: "count", type: "number", min: 1, max: 25000, value: 16 });
   const seeds = h("input", { id: "seeds", type: "text", placeholder: "next ones", autocomplete: "off" });
   const make = h("button", { class: "main", id: "make-new", type: "submit" }, "Make pictures");

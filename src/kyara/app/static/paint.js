@@ -115,7 +115,7 @@ export class Painting {
 
   /** @param {number} x1 @param {number} y1 @param {number} x2 @param {number} y2 */
   stroke(x1, y1, x2, y2) {
-    const context = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d"));
+    const context = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d", { willReadFrequently: true }));
     context.globalCompositeOperation = this.tool === "rubber" ? "destination-out" : "source-over";
     Object.assign(context, { strokeStyle: "#fff", lineCap: "round", lineJoin: "round", lineWidth: this.brush * SCALE });
     context.beginPath();
@@ -126,20 +126,20 @@ export class Painting {
   }
 
   remember() {
-    const context = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d"));
+    const context = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d", { willReadFrequently: true }));
     this.before.push(context.getImageData(0, 0, this.mask.width, this.mask.height));
     this.before = this.before.slice(-30);
   }
 
   undo() {
     const last = this.before.pop();
-    if (last) /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d")).putImageData(last, 0, 0);
+    if (last) /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d", { willReadFrequently: true })).putImageData(last, 0, 0);
     this.draw();
   }
 
   clear() {
     this.remember();
-    /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d")).clearRect(0, 0, this.mask.width, this.mask.height);
+    /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d", { willReadFrequently: true })).clearRect(0, 0, this.mask.width, this.mask.height);
     this.draw();
   }
 
@@ -177,7 +177,7 @@ export class Painting {
   }
 
   painted() {
-    const data = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d")).getImageData(0, 0, this.mask.width, this.mask.height).data;
+    const data = /** @type {CanvasRenderingContext2D} */ (this.mask.getContext("2d", { willReadFrequently: true })).getImageData(0, 0, this.mask.width, this.mask.height).data;
     for (let i = 3; i < data.length; i += 4) if (data[i] > 127) return true;
     return false;
   }
