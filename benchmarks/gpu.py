@@ -3,14 +3,18 @@ minutes on one H100.
 
     .venv-bench/bin/python benchmarks/gpu.py [--only training,verbs] [--seconds 4] [--device cpu]
 
-On `--device cpu` it is a rehearsal: everything runs at a small size, and only the table "operations" means something.
-"busy" is the share of the time in which the device runs kernels, "launches" what the CPU launches in an ordinary step.
+On `--device cpu` it is a rehearsal: everything runs at a small size, and only the tables "operations" and, on quiet
+cores, "scaling" mean something. "busy" is the share of the time in which the device runs kernels, "launches" what the
+CPU launches in an ordinary step.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,7 +39,7 @@ SIZES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "128 px 16384/512 wavelets": (128, {**NETWORK, "wavelets": 1}, {"path_weight": 2.0}),
     "96 px 4096/256": (96, {"channel_base": 4096, "channel_max": 256, "mapping_layers": 4}, {"path_weight": 0.0}),
 }
-TABLES = "training", "operations", "filters", "verbs", "peers"
+TABLES = "training", "operations", "filters", "verbs", "peers", "scaling"
 REHEARSAL = {"32 px tiny": (32, {"channel_base": 256, "channel_max": 16, "mapping_layers": 2}, {"path_weight": 2.0})}
 
 
@@ -122,41 +126,43 @@ def training(device: torch.device, seconds: float, batch: int) -> None:
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations that are no views: on a GPU each launches a kernel or more."""
+    """Counts the operations that are no views or allocations: on a GPU each launches a kernel or more."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.count, self.paused = 0, False
+        self.group, self.counts = "the rest", Counter[str]()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        self.count += not (self.paused or function.is_view or function.namespace == "profiler")
+        nothing = function.is_view or function.namespace == "profiler" or "empty" in function.name()
+        self.counts[self.group] += not nothing
         return function(*arguments, **(options or {}))
+
+    def grouped(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function whose operations are counted as "PHASE name"; the phase is its first argument."""
+        before, self.group = self.group, f"{arguments[0]} {name}"
+        try:
+            return function(*arguments)
+        finally:
+            self.group = before
 
 
 def operations() -> None:
-    """Operations of an ordinary step at 64 pixels, counted on the CPU: all, and those outside of the losses and their
-    gradients, which CUDA graphs replay with one launch for each phase. The widths of the layers make no difference."""
+    """Operations of an ordinary step at 64 pixels, counted on the CPU: those of the losses and their gradients, which
+    CUDA graphs replay with one launch for each phase, and the rest: optimizers, averages, dropped steps. The widths of
+    the layers make no difference."""
     contender = Contender(
         64, {**NETWORK, "channel_base": 256, "channel_max": 8}, {}, torch.device("cpu"), batch=4, graphs=False
     )
     trainer = contender.trainer
     contender.step()  # the first step has the lazy phases, and fills caches
-    with Operations() as all_of_them:
+    with Operations() as found:
+        trainer.losses = partial(found.grouped, "forward", trainer.losses)
+        trainer._differentiate = partial(found.grouped, "backward", trainer._differentiate)  # type: ignore[method-assign]
         contender.step()
-    differentiate = trainer._differentiate
-    with Operations() as outside:
-
-        def paused(*arguments: Any) -> dict[str, Tensor]:
-            outside.paused = True
-            try:
-                return differentiate(*arguments)
-            finally:
-                outside.paused = False
-
-        trainer._differentiate = paused  # type: ignore[method-assign]
-        contender.step()
-    rows = {"no graphs": {"operations": all_of_them.count}, "graphs": {"operations": outside.count + 2}}
-    print_table(rows, "a step of StyleGAN2")
+    graphs = found.counts["the rest"] + 2
+    rows = {name: {"operations": count} for name, count in found.counts.items()}
+    rows |= {"all, no graphs": {"operations": found.counts.total()}, "all, graphs": {"operations": graphs}}
+    print_table(rows, f"a step of StyleGAN2 in {trainer.options.precision}")
 
 
 def filter_variants(device: torch.device, seconds: float, batch: int) -> None:
@@ -232,6 +238,54 @@ def _peer_step(peer: Any, steps: Any, batch: int, device: torch.device) -> int:
     return batch
 
 
+def scaling(device: torch.device, seconds: float) -> None:
+    """Training by one process and by several, with the same batch for each: one on every GPU, or two on the CPU, with
+    one thread each. The share is that of the ideal, the speed of one process times their number."""
+    several = torch.cuda.device_count() if device.type == "cuda" else 2
+    if several < 2:
+        print("needs two GPUs")
+        return
+    each = 64 if device.type == "cuda" else 16
+    speeds = {count: _processes(device.type, count, each, seconds) for count in (1, several)}
+    name = "GPUs" if device.type == "cuda" else "processes of one thread"
+    rows = {
+        f"{count} {name}": {"training, img/s": speed, "share": speed / (count * speeds[1])}
+        for count, speed in speeds.items()
+    }
+    print_table(rows, f"batch {each} for each")
+
+
+def _processes(kind: str, count: int, each: int, seconds: float) -> float:
+    """Pictures per second of `count` processes together."""
+    command = [sys.executable, __file__, "--process", kind, str(count), str(each), str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
+
+
+def process(kind: str, count: int, each: int, seconds: float) -> None:
+    """One of the processes of `scaling`. Rank 0 starts the others, and prints the pictures per second of all."""
+    torch.set_num_threads(1)
+    device = torch.device(kind)
+    precision: Precision = pick_precision("auto", device)
+    fabric = make_fabric(device, devices=count, precision=precision)
+    fabric.launch()
+    options = Options(batch=each * count, micro_batch=each, precision=precision)
+    config = stylegan2.PRESETS["two-core" if kind == "cpu" else "gpu-96"]
+    trainer = Trainer(stylegan2.Model(config), options, fabric=fabric)
+    batch = base.Batch(torch.rand(each, 3, config.data.height, config.data.width) * 2 - 1).to(fabric.device)
+    for _ in range(1 if kind == "cpu" else 65):
+        trainer.step(batch)
+    fabric.barrier()
+    start, pictures = time.perf_counter(), 0
+    while fabric.broadcast(time.perf_counter() - start < seconds):
+        for _ in range(config.losses.r1_interval):  # whole cycles of the lazy phases
+            trainer.step(batch)
+        wait(fabric.device)
+        pictures += config.losses.r1_interval * options.batch
+    if fabric.is_global_zero:
+        print(pictures / (time.perf_counter() - start))
+
+
 def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float = 4.0) -> None:
     """Prints the tables.
 
@@ -250,6 +304,7 @@ def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float =
         "filters": partial(filter_variants, target, seconds, batch),
         "verbs": partial(verbs, target, count),
         "peers": partial(peers, target, seconds, batch),
+        "scaling": partial(scaling, target, seconds),
     }
     for name in only.split(","):
         if name not in tables:
@@ -259,7 +314,11 @@ def measure(device: str = "auto", only: str = ",".join(TABLES), seconds: float =
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run(measure, arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--process"]:
+        process(given[1], int(given[2]), int(given[3]), float(given[4]))
+    else:
+        run(measure, arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kyara import models
 from kyara.generation.sampler import BATCH, batch_size, sample, sample_seeds, shot_latents, slerp, synthesise
+from kyara.models import stylegan2
 from kyara.models.base import Generator, StyledGenerator, latents
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -68,3 +69,29 @@ def test_the_batch_size_is_constant_and_padded(monkeypatch: pytest.MonkeyPatch) 
     pictures = sample(generator, latents(range(5), 8), batch=3)
     assert sizes == [3, 3] and len(pictures) == 5
     assert torch.equal(pictures[4:], sample(generator, latents([4], 8), batch=3))
+
+
+def test_the_mean_style_of_labels_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each combination of labels, until the weights change; anew outside inference mode, for its gradients."""
+    torch.manual_seed(0)
+    data = {**SIZES["stylegan2"]["data"], "attributes": {"hair": ("black", "blonde")}}
+    generator = models.build("stylegan2", {**SIZES["stylegan2"], "data": data}).eval()
+    assert isinstance(generator, StyledGenerator)
+    rows, mapped = [], generator.g_ema.mapped
+
+    def watched(z: Tensor, labels: Tensor) -> Tensor:
+        if len(z) == stylegan2.MEAN_SAMPLES:
+            rows.append(int(labels[0, 0]))
+        return mapped(z, labels)
+
+    monkeypatch.setattr(generator.g_ema, "mapped", watched)
+    z, labels = latents(range(4), 8), {"hair": torch.tensor([0, 1, 1, 0])}
+    first = sample(generator, z, labels, truncation=0.5, batch=2)
+    assert rows == [0, 1]
+    assert torch.equal(first, sample(generator, z, labels, truncation=0.5, batch=2)) and rows == [0, 1]
+    generator.g_ema._kept.clear()
+    assert torch.equal(first, sample(generator, z, labels, truncation=0.5, batch=2)) and rows == [0, 1] * 2
+    with torch.no_grad():
+        generator.g_ema.mapping.labels.rows.normal_()
+    assert not torch.equal(first, sample(generator, z, labels, truncation=0.5, batch=2)) and rows == [0, 1] * 3
+    assert not generator.mean_w(1, {"hair": torch.tensor([1])}).is_inference()

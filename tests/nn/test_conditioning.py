@@ -102,6 +102,27 @@ def test_some_fakes_are_asked_for_what_never_came_together() -> None:
     assert float((mixed[:, 0] == mixed[:, 1]).float().mean()) == pytest.approx(0.5 + 0.5 / 3, abs=0.06)
 
 
+def test_dropped_labels_leave_every_number_of_known_ones() -> None:
+    labels = torch.zeros(4000, 3, dtype=torch.int64)
+    state = torch.get_rng_state()
+    assert conditioning.dropped(labels, 0.0) is labels
+    assert torch.equal(torch.get_rng_state(), state)
+    known = (conditioning.dropped(labels, 1.0) == 0).sum(1)
+    share = torch.bincount(known, minlength=4) / len(labels)
+    assert (share - 0.25).abs().max() < 0.05  # uniform, as the probability of each row is
+    assert ((conditioning.dropped(labels, 0.2) < 0).any(1).float().mean() - 0.2 * 0.75).abs() < 0.03
+
+
+def test_rows_of_unknown_labels_train_where_labels_are_dropped() -> None:
+    for probability, trains in ((0.0, False), (1.0, True)):
+        model = tiny("stylegan2", ATTRIBUTES, losses={"label_drop_prob": probability})
+        labels = {name: torch.zeros(8, dtype=torch.int64) for name in ATTRIBUTES}
+        batch = Batch(torch.zeros(8, 3, 32, 32), labels=labels)
+        sum(model.losses("d", batch).values()).backward()  # type: ignore[union-attr]
+        rows = model.d.labels.rows.grad  # type: ignore[union-attr]
+        assert rows is not None and bool(rows[0].any()) == trains  # the row before the values of hair
+
+
 @pytest.mark.parametrize("name", ["dcgan", "mlp", "stylegan2"])
 def test_a_model_that_is_given_labels_starts_as_the_one_it_was(name: str) -> None:
     parent = tiny(name)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import late
 import one_dies
 import pytest
 import torch
@@ -117,6 +118,39 @@ def test_a_process_that_dies_ends_the_others(rank: int, how: str, faces: Path, t
         again = train("mlp", faces, out=run, kimg=0.2, micro_batch=4, **one_dies.ARGUMENTS)
         assert again.finished and again.kimg == 0.2
         assert (run / "snapshots" / "000000.096").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("rank", "devices", "how"),
+    [(0, 2, "launch"), (1, 2, "launch"), (0, 2, "connect"), (1, 2, "connect"), (2, 3, "connect")],
+)
+def test_a_process_that_dies_before_training_ends_the_others(
+    rank: int, devices: int, how: str, faces: Path, tmp_path: Path
+) -> None:
+    """Before the processes are connected, or while they connect: at once, with one sentence."""
+    arguments = [str(rank), how, str(faces), str(tmp_path / "run"), str(devices)]
+    script = [sys.executable, str(HERE / "one_dies.py"), *arguments]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=240)  # waits for every process
+    assert time.time() - (tmp_path / one_dies.DIED).stat().st_mtime < 20
+    assert done.returncode == (-signal.SIGKILL if rank == 0 else 1), done.stderr
+    assert done.stderr.count("kyara train: ") == 1
+    assert f"kyara train: rank {rank} of {devices} has died" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_is_late(faces: Path, tmp_path: Path) -> None:
+    """It starts seconds after the other, is slower, and has another clock: first rank 1, then, in the resumed run, rank
+    0. The result is that of one process, and so is what decides on early stopping."""
+    for rank, kimg in ((1, "0.05"), (0, "0.1")):
+        script = [sys.executable, str(HERE / "late.py"), str(rank), kimg, str(faces), str(tmp_path / "two")]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+    for kimg in (0.05, 0.1):
+        train("mlp", faces, out=tmp_path / "one", kimg=kimg, micro_batch=4, **late.ARGUMENTS)
+    two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("two", "one"))
+    assert two["nimg"] == one["nimg"] >= 100
+    assert two["stopping"] == one["stopping"] and two["best"] == one["best"]
+    assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from kyara.nn.configs import DataConfig
 from kyara.nn.filters import centre_crop, pad_even, upsample
 from kyara.nn.layers import ACTIVATION, Conv, Linear, ModulatedConv, compute_dtype, leaky_relu, minibatch_deviation
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
+from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.wavelets import haar, inverse_haar
 
 
@@ -61,7 +62,7 @@ class LossConfig(configs.LossConfig):
     label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
     label_drop_prob: float = 0.0
     """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
-    generator can be asked for some of its attributes only, even if every picture of the data has them all."""
+    generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
@@ -118,6 +119,7 @@ PRESETS = {
     ),
 }
 MEAN_SAMPLES = 512  # number of latents to estimate `mean_w` given labels
+MEANS_KEPT = 1024  # number of combinations of labels whose `mean_w` is kept
 
 
 class MappingNet(nn.Module):
@@ -136,11 +138,12 @@ class MappingNet(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-        for i, layer in enumerate(self.layers):
-            w = layer(w)
-            if self.labels is not None and i == 0:
-                w = w + self.labels(labels)
-            w = leaky_relu(w)
+        with shared(uses(self.layers, z.dtype)):
+            for i, layer in enumerate(self.layers):
+                w = layer(w)
+                if self.labels is not None and i == 0:
+                    w = w + self.labels(labels)
+                w = leaky_relu(w)
         return w
 
     @torch.no_grad()
@@ -152,7 +155,20 @@ class MappingNet(nn.Module):
 Noise = bool | Tensor  # random (True), the constant map of the layer (False), or a given map (1 or B, 1, H, W)
 
 
-class StyledConv(nn.Module):
+class StyledLayer(nn.Module):
+    """What StyledConv and ToRGB have in common: a style, computed from w in float32, a convolution and a bias."""
+
+    affine: Linear
+    conv: ModulatedConv
+    bias: nn.Parameter
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        """Its weights, for maps of `dtype`."""
+        yield from self.affine.uses(torch.float32)
+        yield from self.conv.uses(dtype, self.bias)
+
+
+class StyledConv(StyledLayer):
     """Modulated convolution, noise, bias, leaky ReLU. (B, in, H, W), w (B, w_dim) -> (B, out, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False) -> None:
@@ -165,11 +181,11 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
-            noise = torch.randn(len(x), 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
+            noise = torch.randn(x.shape[0], 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
         return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
-class ToRGB(nn.Module):
+class ToRGB(StyledLayer):
     """RGB output of a block. (B, C, H, W), w (B, w_dim) -> (B, 3, H, W), or 2^wavelets the size. Wavelets need a 3x3
     kernel: their supports do not overlap, and a pointwise convolution would show the edges between them."""
 
@@ -193,6 +209,9 @@ class SynthesisBlock(nn.Module):
         self.conv0 = StyledConv(inputs, outputs, config.network.w_dim, shape, up=True) if level else None
         self.conv1 = StyledConv(outputs, outputs, config.network.w_dim, shape)
         self.to_rgb = ToRGB(outputs, config)
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        yield from uses((self.conv0, self.conv1, self.to_rgb), dtype)
 
     def forward(
         self, x: Tensor, picture: Tensor | None, ws: tuple[Tensor, ...], noise: tuple[Noise, Noise]
@@ -223,13 +242,14 @@ class Synthesis(nn.Module):
         """Noise is random (True), the constant noise (False), or maps in the format of `noise_maps`."""
         dtype = compute_dtype(ws.device)
         with torch.autocast(ws.device.type, enabled=False):
-            x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.constant.to(dtype).expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
             w = ws.float().unbind(1)
             picture = None
-            for level, block in enumerate(self.blocks):
-                i = 2 * level  # conv0, conv1 and to_rgb read the styles 2 level - 1, 2 level, 2 level + 1
-                maps = (noise, noise) if isinstance(noise, bool) else (noise[max(i - 1, 0)], noise[i])
-                x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), maps)
+            with shared(uses(self.blocks, dtype)):
+                for level, block in enumerate(self.blocks):
+                    i = 2 * level  # conv0, conv1 and to_rgb read the styles 2 level - 1, 2 level, 2 level + 1
+                    maps = (noise, noise) if isinstance(noise, bool) else (noise[max(i - 1, 0)], noise[i])
+                    x, picture = block(x, picture, (w[max(i - 1, 0)], w[i], w[i + 1]), maps)
         assert picture is not None
         return centre_crop(picture, *self.size)
 
@@ -249,23 +269,54 @@ class GeneratorNet(nn.Module):
         conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
         self.conditioned = nn.Buffer(conditioned, persistent=False)
         self.all_conditioned = config.network.labels_from == 0
+        fixed = torch.Generator().manual_seed(0)
+        self.mean_z = torch.randn(MEAN_SAMPLES, config.network.z_dim, generator=fixed, device="cpu")  # for `mean_w`
+        self._kept: dict[tuple[Any, ...], Tensor] = {}  # see `_mean_w`
+        self._kept_for: tuple[list[Tensor], list[tuple[int, int]]] = [], []
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; layers before `labels_from` depend on z only."""
-        w = self.mapping(z, labels)[:, None]
+        return self._by_layer(labels, lambda rows: self.mapping(z, rows))
+
+    def _by_layer(self, labels: Tensor, styles: Callable[[Tensor], Tensor]) -> Tensor:
+        """ws (B, layers, w_dim) of a function from labels (B, A) to w (B, w_dim)."""
+        w = styles(labels)[:, None]
         if not labels.shape[1] or self.all_conditioned:
             return w.expand(-1, self.synthesis.layers, -1)
-        plain = self.mapping(z, torch.full_like(labels, conditioning.UNKNOWN))[:, None]
+        plain = styles(torch.full_like(labels, conditioning.UNKNOWN))[:, None]
         return torch.where(self.conditioned[:, None], w, plain)
 
     def mean_w(self, labels: Tensor) -> Tensor:
         """Mean ws (B, layers, w_dim) given the labels, for truncation: the mean over all labels, for example,
         has no hair colour. Estimated from fixed latents, as a moving average would need a row per combination."""
         if not labels.shape[1]:
-            return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
-        z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(labels.device)
+            return self.mapping.w_average.expand(labels.shape[0], self.synthesis.layers, -1)
+        if torch.compiler.is_exporting():  # a graph has no `unique`; the results are equal up to rounding
+            return self._by_layer(labels, self._mean_of_each)
         rows, index = labels.unique(dim=0, return_inverse=True)
-        return torch.stack([self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0) for row in rows])[index]
+        return torch.stack([self._mean_w(row) for row in rows])[index]
+
+    def _mean_w(self, row: Tensor) -> Tensor:
+        """`mean_w` (layers, w_dim) of one row of labels (A,). In inference mode it is kept until a weight changes."""
+        if not torch.is_inference_mode_enabled():
+            return self._estimate(row)
+        weights: list[Tensor] = [*self.mapping.parameters()]  # kept, so that no other weight gets the id of one of them
+        versions = [(id(weight), weight._version) for weight in weights]
+        if versions != self._kept_for[1] or len(self._kept) >= MEANS_KEPT:
+            self._kept_for, self._kept = (weights, versions), {}
+        key = (*row.tolist(), str(row.device))
+        if key not in self._kept:
+            self._kept[key] = self._estimate(row)
+        return self._kept[key]
+
+    def _estimate(self, row: Tensor) -> Tensor:
+        return self.mapped(self.mean_z.to(row.device), row.expand(MEAN_SAMPLES, -1)).mean(0)
+
+    def _mean_of_each(self, labels: Tensor) -> Tensor:
+        """Mean w (B, w_dim) of the fixed latents given each row of labels (B, A), with a batch of any size."""
+        z = self.mean_z[None].expand(labels.shape[0], -1, -1).flatten(0, 1)
+        each = labels[:, None].expand(-1, MEAN_SAMPLES, -1).flatten(0, 1)
+        return self.mapping(z, each).unflatten(0, (-1, MEAN_SAMPLES)).mean(1)
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
         """ws (B, layers, w_dim); with probability `mixing`, layers from a random one on are from another latent."""
@@ -298,6 +349,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half)
         self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
 
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        yield from uses((self.conv0, self.conv1, self.skip), dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         x = pad_even(x)
         return leaky_relu(self.conv1(leaky_relu(self.conv0(x)))) + self.skip(x)
@@ -324,13 +378,18 @@ class Discriminator(nn.Module):
         classified = conditioning.width(attributes) if config.losses.label_weight else 0
         self.heads = Linear(channels(0), classified) if classified else None
 
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        """The weights of its layers, for maps of `dtype`."""
+        yield from uses((self.from_rgb, *self.blocks, self.conv), dtype)
+        yield from uses((self.hidden, self.output, self.heads), torch.float32)
+
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0]
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if there is a label loss."""
         dtype = compute_dtype(pictures.device)
-        with torch.autocast(pictures.device.type, enabled=False):
+        with torch.autocast(pictures.device.type, enabled=False), shared(self.uses(dtype)):
             x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
             x = x.to(dtype, memory_format=torch.channels_last)
             x = leaky_relu(self.from_rgb(x))

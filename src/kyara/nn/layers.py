@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.nn.filters import blur, downsample
+from kyara.nn.scaling import Use, scaled
 
 ACTIVATION = math.sqrt(2)  # the gain of a layer that a leaky ReLU follows
 
@@ -37,8 +39,14 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
         self.weight_gain, self.bias_gain = gain * lr / math.sqrt(inputs), gain * lr
 
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        """Its weights as `scaled` computes them, for an input of `dtype`."""
+        yield self.weight, self.weight_gain, dtype
+        yield self.bias, self.bias_gain, dtype
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, (self.weight * self.weight_gain).to(x.dtype), (self.bias * self.bias_gain).to(x.dtype))
+        weight, bias = (scaled(*use) for use in self.uses(x.dtype))
+        return F.linear(x, weight, bias)
 
 
 class Conv(nn.Module):
@@ -54,9 +62,14 @@ class Conv(nn.Module):
         self.weight_gain, self.bias_gain = gain / math.sqrt(inputs * kernel**2), gain
         self.down = down
 
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        yield self.weight, self.weight_gain, dtype
+        if self.bias is not None:
+            yield self.bias, self.bias_gain, dtype
+
     def forward(self, x: Tensor) -> Tensor:
-        weight = (self.weight * self.weight_gain).to(x.dtype)
-        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
+        weight, *biases = (scaled(*use) for use in self.uses(x.dtype))
+        bias = biases[0] if biases else None
         pad = weight.shape[-1] // 2
         if not self.down:
             return F.conv2d(x, weight, bias, padding=pad)
@@ -88,13 +101,20 @@ class ModulatedConv(nn.Module):
         x = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)  # (B, out, 2 H + 1, 2 W + 1)
         return blur(x, pad=1, gain=4)  # (B, out, 2 H, 2 W)
 
+    def uses(self, dtype: torch.dtype, bias: Tensor) -> Iterator[Use]:
+        yield self.weight, self.weight_gain, dtype
+        yield bias, self.gain, dtype
+        if self.demodulate and dtype != self.weight.dtype:  # its norm is computed in float32
+            yield self.weight, self.weight_gain, self.weight.dtype
+
     def forward(self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None) -> Tensor:
-        weight = self.weight * self.weight_gain
+        weight, bias, *exact = (scaled(*use) for use in self.uses(x.dtype, bias))
         x = self.keys(x * style.to(x.dtype)[:, :, None, None])
         x = self.products(self.convolve(x, weight))
-        bias = (bias * self.gain).to(x.dtype)[:, None, None]
+        bias = bias[:, None, None]
         if not self.demodulate:
             return x * self.gain + bias
+        weight = exact[0] if exact else weight
         power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
         x = torch.addcmul(bias, x, (torch.rsqrt(power + 1e-8) * self.gain).to(x.dtype)[:, :, None, None])
         return x if noise is None else x.add_((noise * self.gain).to(x.dtype))

@@ -1,7 +1,8 @@
 """Processes that train together watch each other: when one ends early, the others end within seconds.
 
 A collective operation would wait for it, for half an hour. So every process has a connection to rank 0, which the
-system closes when a process ends, for whatever reason. One process says in one sentence what happened."""
+system closes when a process ends, for whatever reason. Until it has, the first process on a machine watches those that
+it has started, and they watch it. One process says in one sentence what happened."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 
+import torch
 from lightning_fabric import Fabric
 
 from kyara.training.distributed import ERRORS, tell
@@ -24,17 +26,21 @@ DONE, REPORTED = b"done", b"reported"  # messages: all is well; rank 0 reports a
 LONGEST = 2**16  # bytes of a message
 LOCAL = ("localhost", "127.0.0.1")
 KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a lost machine is noticed after 20 seconds
+PARENT = "KYARA_RANK_ZERO"  # environment variable: the process that has started the others on its machine
+POLL = 0.2  # seconds between two looks at processes without a connection
 DIED = "rank {} of {} has died (was it killed, or short of memory?); the same command resumes from the last snapshot"
 
 
 @contextlib.contextmanager
 def watched(fabric: Fabric) -> Iterator[None]:
-    """Runs its body on every rank. An error that the user can correct is raised on rank 0, or if another rank alone met
-    it, written on stderr by rank 0. After it, or the death of a process, every process ends with exit status 1."""
+    """Launches the ranks and runs its body on each of them. An error that the user can correct is raised on rank 0, or
+    if another rank alone met it, written on stderr by rank 0. After it, or the death of a process, every process ends
+    with exit status 1."""
     if fabric.world_size == 1:
+        fabric.launch()
         yield
         return
-    peers = RankZero(fabric) if fabric.is_global_zero else Other(fabric)
+    peers = connect(fabric)
     try:
         yield
     except SystemExit:  # rank 0 has failed, and says why
@@ -55,10 +61,40 @@ def watched(fabric: Fabric) -> Iterator[None]:
     peers.finish()
 
 
-class RankZero:
-    """Rank 0: receives the messages of all other ranks."""
+def connect(fabric: Fabric) -> RankZero | Other:
+    """Launches the ranks, and connects this one."""
+    connected = threading.Event()
+    if not torch.distributed.is_torchelastic_launched():  # torchrun has started all processes, and watches them
+        parent = int(os.environ.setdefault(PARENT, str(os.getpid())))  # rank 0, which may have ended already
+        threading.Thread(target=_guard, args=(fabric, connected, parent), daemon=True).start()
+    try:
+        fabric.launch()
+        return RankZero(fabric, connected) if fabric.is_global_zero else Other(fabric, connected)
+    except (RuntimeError, OSError, EOFError, AuthenticationError) as error:
+        time.sleep(GRACE)  # if another process has died, this one is ended meanwhile
+        raise OSError(f"the processes cannot connect to each other: {str(error).partition(chr(10))[0]}") from None
 
-    def __init__(self, fabric: Fabric) -> None:
+
+def _guard(fabric: Fabric, connected: threading.Event, parent: int) -> None:
+    """Ends this process if, before it is `connected`, one dies that it has started or its `parent`, rank 0."""
+    while not connected.wait(POLL):
+        started = getattr(fabric.strategy.launcher, "procs", [])  # by rank 0
+        dead = next((rank for rank, process in enumerate(started, 1) if process.poll() is not None), None)
+        orphan = parent not in (os.getpid(), os.getppid())
+        if dead is None and not orphan:
+            continue
+        for process in started:
+            process.kill()
+        if dead is not None or fabric.local_rank == 1:
+            tell(f"kyara train: {DIED.format(dead or 0, fabric.world_size)}")
+        os._exit(1)
+
+
+class RankZero:
+    """Rank 0: receives the messages of all other ranks, and sets `connected` when it can do so."""
+
+    def __init__(self, fabric: Fabric, connected: threading.Event) -> None:
+        self.connected = connected
         self.world, self.ranks = fabric.world_size, dict[Connection, int]()
         self.over = threading.Event()  # this process ends by itself
         key, host = secrets.token_bytes(32), os.environ["MASTER_ADDR"]
@@ -73,6 +109,7 @@ class RankZero:
                 keep_alive(connection)
                 self.ranks[connection] = int(connection.recv_bytes(LONGEST))
         self.listener.close()
+        self.connected.set()
         running = dict(self.ranks)
         while running and not self.over.is_set():
             for ready in wait([*running]):
@@ -110,9 +147,9 @@ class RankZero:
 
 
 class Other:
-    """Any other rank: receives the messages of rank 0."""
+    """Any other rank: receives the messages of rank 0, and sets `connected` when it can do so."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, connected: threading.Event) -> None:
         self.rank, self.world = fabric.global_rank, fabric.world_size
         self.over = threading.Event()  # this process ends by itself
         port, key = fabric.broadcast((0, b""))
@@ -121,6 +158,7 @@ class Other:
         self._send(str(self.rank).encode())
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
+        connected.set()
 
     def _watch(self) -> None:
         message = self._receive()

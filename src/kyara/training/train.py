@@ -171,7 +171,6 @@ def train(
     if dry_run:
         return TrainResult(folder, all_settings, True)
 
-    fabric.launch()
     with peers.watched(fabric):
         distributed.require_same(fabric, run.identity(all_settings))
         folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))

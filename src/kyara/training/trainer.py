@@ -131,8 +131,7 @@ class Trainer:
         for names in self.model.averages.items():
             source, average = (getattr(self.model, name) for name in names)
             move(list(average.parameters()), list(source.parameters()), None)
-            for kept, buffer in zip(average.buffers(), source.buffers(), strict=True):
-                kept.copy_(buffer)
+            copy([*average.buffers()], [*source.buffers()])
 
     def read(self) -> dict[str, float]:
         """Means of losses and logged values since the last call, over all ranks. Adapts the augmentation.
@@ -181,7 +180,8 @@ class Shares:
         self.current: int | None = None
 
     def _buffers(self) -> list[Tensor]:
-        return [buffer.clone() for buffer in self.trainer.model.buffers()]
+        buffers = [*self.trainer.model.buffers()]
+        return list(torch._foreach_clone(buffers)) if buffers else []
 
     def select(self, i: int) -> None:
         """Restores the random state and the buffers of the i-th micro-batch."""
@@ -198,8 +198,7 @@ class Shares:
         else:
             set_random_state(self.trainer.device, kept[0])
         if self.count > 1:
-            for buffer, value in zip(self.trainer.model.buffers(), kept[1] if kept else self.before, strict=True):
-                buffer.copy_(value)
+            copy([*self.trainer.model.buffers()], kept[1] if kept else self.before)
 
     @torch.no_grad()
     def merge(self, dropped: Tensor) -> None:
@@ -213,8 +212,16 @@ class Shares:
             distributed.average(self.trainer.fabric, changes)
             for i, change in zip(floats, changes, strict=True):
                 buffers[i].copy_(self.before[i] + change)
-        for i in floats:
-            buffers[i].copy_(torch.where(dropped > 0, self.before[i], buffers[i]))
+        if floats:  # as one vector
+            now, before = (torch.cat([each[i].flatten() for i in floats]) for each in (buffers, self.before))
+            kept = torch.where(dropped > 0, before, now).split([buffers[i].numel() for i in floats])
+            copy([buffers[i] for i in floats], [part.view_as(buffers[i]) for i, part in zip(floats, kept, strict=True)])
+
+
+def copy(targets: list[Tensor], values: list[Tensor]) -> None:
+    """Copies values to tensors, all in one operation."""
+    if targets:
+        torch._foreach_copy_(targets, values)
 
 
 def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
