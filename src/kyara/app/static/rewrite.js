@@ -100,7 +100,8 @@ function take(data) {
   else if (file) usePattern(URL.createObjectURL(file));
 }
 
-function addExample() {
+async function addExample() {
+  await painting.image.decode();  // the picture may still be on its way
   const { mask, pattern } = painting.result();
   const composite = document.createElement("canvas");
   composite.width = painting.layer.width;
