@@ -216,6 +216,6 @@ def test_a_hostile_picture_is_a_message(tab: Any) -> None:
         data.items.add(new File([new Uint8Array(bytes)], "<img src=x onerror=alert(1)>.png"));
         document.querySelector("main").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
     }"""
-    tab.on("console", lambda message: None)
+    tab.wait_for_selector("#make-new")
     tab.evaluate(script, list(file.getvalue()))
     assert "has no recipe" in tab.wait_for_selector("#toasts p.error").inner_text()
