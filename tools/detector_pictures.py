@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import json
 import math
 import multiprocessing
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +35,7 @@ import torch
 from backgrounds import Random, background, colour, shapes
 from blending import mask, put
 from face_labels import Face, Labelled, in_scenes, label
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
@@ -43,6 +45,9 @@ FRAME = np.array([0, 0, SIDE, SIDE])
 BODY_HEAD = (0.2, 0.06, 0.8, 0.54)  # where the head of a body is: left, top, right, bottom, in shares of the picture
 LOWER = 0.62  # below this share of its height a bust or a body has no face
 SMALLEST, LARGEST = 10, 230  # height of a pasted face
+
+
+Made = tuple[bytes, list[list[float | None]]]  # an encoded picture, and the numbers of its faces
 
 
 @dataclass
@@ -171,19 +176,62 @@ def close_up(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]
     return made, [faces[0].mapped(np.eye(2) * scale, -np.array([left, top]) * scale)]
 
 
-def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[float | None]]]:
+def panels(random: Random) -> list[tuple[int, int, int, int]]:
+    """The frames of two to seven panels of a page: left, top, right, bottom."""
+    frames = [(4, 4, SIDE - 4, SIDE - 4)]
+    for _ in range(random.randint(1, 7)):
+        frames.sort(key=lambda f: (f[2] - f[0]) * (f[3] - f[1]))
+        left, top, right, bottom = frames.pop()
+        gap, share = random.randint(2, 7), random.uniform(0.35, 0.65)
+        if right - left > bottom - top:
+            at = int(left + share * (right - left))
+            frames += [(left, top, at - gap, bottom), (at + gap, top, right, bottom)]
+        else:
+            at = int(top + share * (bottom - top))
+            frames += [(left, top, right, at - gap), (left, at + gap, right, bottom)]
+    return frames
+
+
+def page(random: Random, sources: Sources) -> tuple[Image.Image, list[Face]]:
+    """A page of a comic: panels with a part of a picture each, most of them with a black border."""
+    canvas, found = Image.new("RGB", (SIDE, SIDE), random.choice(["white", "white", "white", "black"])), list[Face]()
+    draw, edge = ImageDraw.Draw(canvas), random.randint(0, 4)
+    for frame in panels(random):
+        kinds = [functools.partial(kind, random, sources) for kind in (whole, whole, close_up)]
+        for kind in (*(kinds[k] for k in random.randint(0, 3, 4)), lambda: (view(random, sources), [])):
+            picture, faces = kind()
+            scale = max(frame[2] - frame[0], frame[3] - frame[1]) / SIDE * random.uniform(1.0, 1.5)
+            picture = resized(picture, scale)
+            room = [picture.width - (frame[2] - frame[0]), picture.height - (frame[3] - frame[1])]
+            offset = np.array([random.randint(0, max(1, n)) for n in room])
+            corner = np.array(frame[:2])
+            there = [face.mapped(np.eye(2) * scale, corner - offset) for face in faces]
+            seen = [overlap(np.array(frame), face.box()) for face in there]
+            if not any(0.02 < share < 0.6 for share in seen):
+                break
+        right, bottom = offset[0] + frame[2] - frame[0], offset[1] + frame[3] - frame[1]
+        canvas.paste(picture.crop((int(offset[0]), int(offset[1]), int(right), int(bottom))), frame[:2])
+        if edge:
+            draw.rectangle(frame, outline="black", width=edge)
+        found += [face.clipped(np.array(frame)) for face, share in zip(there, seen, strict=True) if share >= 0.6]
+    return canvas, found
+
+
+def compose(seed: int, number: int, sources: Sources) -> Made:
     """The picture with this number, as WebP, and its faces."""
     random = Random([seed, number])
     kind, faces = random.rand(), list[Face]()
-    if kind < 0.3 and sources.wholes:
+    if kind < 0.15 and sources.wholes:
+        canvas, faces = page(random, sources)
+    elif kind < 0.35 and sources.wholes:
         canvas, faces = whole(random, sources)
-    elif kind < 0.38:
+    elif kind < 0.42:
         canvas, faces = close_up(random, sources)
     else:
         canvas = view(random, sources)
     taken = [face.box() for face in faces]
-    several = random.randint(1, 7) if kind >= 0.52 else 0  # between: a picture without faces
-    for turn in random.permutation([True] * several + [False] * random.randint(0, 4 if kind >= 0.38 else 2)):
+    several = random.randint(1, 7) if kind >= 0.56 else 0  # between: a picture without faces
+    for turn in random.permutation([True] * several + [False] * random.randint(0, 4 if kind >= 0.42 else 2)):
         pack = sources.faces[random.randint(len(sources.faces))]
         dataset, i, labelled = pack[random.randint(len(pack))]
         piece, face = (open_picture(dataset, i), labelled[0]) if turn else (without_face(random, sources), None)
@@ -196,18 +244,19 @@ def compose(seed: int, number: int, sources: Sources) -> tuple[bytes, list[list[
     return data.getvalue(), [face.numbers() for face in faces]
 
 
-_sources: Sources
-_seed: int
+def composed(count: int, seed: int, sources: Sources, jobs: int) -> Iterator[Made]:
+    """The pictures 0 to `count`, by several processes, or with no `jobs` by this one."""
+    function = functools.partial(_compose, seed=seed, sources=sources)
+    if not jobs:
+        yield from map(function, range(count))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(function, range(count), chunksize=64)
 
 
-def _start(seed: int, sources: Sources) -> None:
-    global _sources, _seed
+def _compose(number: int, *, seed: int, sources: Sources) -> Made:
     torch.set_num_threads(1)
-    _sources, _seed = sources, seed
-
-
-def _compose(number: int) -> tuple[bytes, list[list[float | None]]]:
-    return compose(_seed, number, _sources)
+    return compose(seed, number, sources)
 
 
 def gather(options: argparse.Namespace) -> Sources:
@@ -241,19 +290,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="number of pictures")
     parser.add_argument("--limit", type=int, default=1500, help="maximum number of pictures from each dataset")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     options = parser.parse_args()
     if not options.faces:
         raise SystemExit("--faces: give at least one dataset of faces")
     sources, table = gather(options), io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file_name", "boxes"])
-    context = multiprocessing.get_context("spawn")
-    with (
-        zipfile.ZipFile(options.out, "w") as archive,
-        context.Pool(options.jobs, _start, (options.seed, sources)) as pool,
-    ):
-        for number, (data, faces) in enumerate(pool.imap(_compose, range(options.count), chunksize=8)):
+    with zipfile.ZipFile(options.out, "w") as archive:
+        for number, (data, faces) in enumerate(composed(options.count, options.seed, sources, options.jobs)):
             archive.writestr(name := f"images/{number:06d}.webp", data)
             rows.writerow([name, json.dumps(faces)])
         archive.writestr("metadata.csv", table.getvalue())

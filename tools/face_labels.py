@@ -39,6 +39,14 @@ class Face:
         half = np.sqrt(self.across**2 + self.down**2)
         return np.concatenate([self.centre - half, self.centre + half])
 
+    def clipped(self, frame: np.ndarray) -> Face:
+        """The part of the box that is in a frame, x0 y0 x1 y1."""
+        box = self.box()
+        if (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all():
+            return self
+        low, high = np.maximum(box[:2], frame[:2]), np.minimum(box[2:], frame[2:])
+        return Face((low + high) / 2, *np.diag((high - low) / 2), self.points)
+
     def numbers(self) -> list[float | None]:
         """The numbers of the column `boxes`."""
         x0, y0, x1, y1 = self.box().tolist()
@@ -103,7 +111,7 @@ def label(dataset: Dataset, indices: Sequence[int], region: tuple[float, ...]) -
 
 
 def in_scenes(dataset: Dataset) -> Labelled:
-    """The pictures of a dataset whose column `boxes` has shares, with all their faces."""
+    """The pictures of a dataset whose column `boxes` has shares, if none hides another."""
     found = []
     for i, cell in enumerate(dataset.box_cells):
         picture, faces = Image.fromarray(dataset.picture(i)), []
@@ -118,5 +126,12 @@ def in_scenes(dataset: Dataset) -> Labelled:
                     nowhere,
                 )
             )
-        found.append((dataset, i, faces))
+        if not any(hidden(face.box(), later.box()) for k, face in enumerate(faces) for later in faces[k + 1 :]):
+            found.append((dataset, i, faces))
     return found
+
+
+def hidden(box: np.ndarray, later: np.ndarray) -> bool:
+    """Whether the face of a character who was drawn later covers more than a third of a face."""
+    sides = (np.minimum(box[2:], later[2:]) - np.maximum(box[:2], later[:2])).clip(0)
+    return bool(sides.prod() > (box[2:] - box[:2]).prod() / 3)

@@ -242,6 +242,15 @@ def drawn_faces(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def face_detector(folder: Path, request: Any) -> list[list[str]]:
+    pictures = folder_of(folder / "pictures", range(3))
+    rows = ["file_name,x,y,width,height,view,ignore", "0000.png,5,5,30,30,front,0", "0001.png,9,9,20,20,profile,1"]
+    (folder / "boxes.csv").write_text("\n".join([*rows, "0001.png,2,2,40,40,profile,0"]) + "\n")
+    model = untrained(folder, "detector", 64)
+    return [[pictures, str(folder / "boxes.csv"), "--model", model, "--save", str(folder / "found.json")]]
+
+
+@case
 def cartoon(folder: Path, request: Any) -> list[list[str]]:
     without_mediapipe(request.getfixturevalue("monkeypatch"))
     photos, faces = (str(request.getfixturevalue(name)) for name in ("photos", "faces"))

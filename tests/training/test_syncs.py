@@ -35,6 +35,10 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "_where": "on the CPU alone, where eyes are drawn in a part of the picture to save time",
         "_connected": "on the CPU alone, which follows edges until nothing changes",
     },
+    "detector": {
+        "restyle": "the styles are drawn on the host, since they decide how many pictures each style has",
+        "_apply": "the indices of these pictures",
+    },
     "distortion": {
         "_examples": "the host draws a seed and the size of the batch",
         "apply": "the kinds are drawn on the host, since they decide how many pictures each kind has",

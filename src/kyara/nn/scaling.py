@@ -73,7 +73,9 @@ class _Scaled(torch.autograd.Function):
         sums: dict[int, Tensor] = {}
         wide = cast([gradient for _, gradient in known], [ctx.dtypes[i] for i, _ in known])
         for (i, _), gradient in zip(known, wide, strict=True):
-            sums[i] = sums[i] + gradient if i in sums else gradient
+            # In this order the sum has the layout of the later one, as autograd's has: optimizers see the same numbers
+            # in the same order.
+            sums[i] = gradient + sums[i] if i in sums else gradient
         found: list[Tensor | None] = [None] * len(ctx.gains)
         if sums:
             products = torch._foreach_mul([*sums.values()], [ctx.gains[i] for i in sums])

@@ -18,6 +18,7 @@ SIZES = (320, 640, 1024)  # longer sides, in pixels, to which a picture is resiz
 PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a copy with a margin, for very large faces
 THRESHOLD = 0.5  # default of `FaceDetector.threshold`
 SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
+PART = 0.7  # and of two that share more of the smaller one: a part of a face is no face
 CANDIDATES = 400  # maximum number of boxes before that
 MIRRORED = (1, 0, 2, 4, 3)  # index of each point after mirroring
 
@@ -117,17 +118,25 @@ def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
 def suppress(boxes: Tensor, scores: Tensor) -> Tensor:
     """Non-maximum suppression: indices of the boxes (N, 4) that overlap no box with a higher score (N,), best first."""
     order = scores.argsort(descending=True, stable=True)[:CANDIDATES]
-    overlap = iou(boxes[order][:, None], boxes[order][None]) > SAME_FACE
+    one, other = boxes[order][:, None], boxes[order][None]
+    both, areas = shared(one, other), (boxes[order][:, 2:] - boxes[order][:, :2]).prod(1)
+    part = both > PART * torch.minimum(areas[:, None], areas)
+    same = ((iou(one, other) > SAME_FACE) | part).cpu().numpy()
     kept: list[int] = []
     for i in range(len(order)):
-        if not overlap[i, kept].any():
+        if not same[i, kept].any():
             kept.append(i)
     return order[kept]
 
 
+def shared(one: Tensor, other: Tensor) -> Tensor:
+    """Area of the intersection of boxes (..., 4), broadcast."""
+    sides = torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])
+    return sides.clamp_min(0).prod(-1)
+
+
 def iou(one: Tensor, other: Tensor) -> Tensor:
     """Intersection over union of boxes (..., 4), broadcast."""
-    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp_min(0)
-    both = sides.prod(-1)
+    both = shared(one, other)
     areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (one, other)]
     return both / (areas[0] + areas[1] - both).clamp_min(1e-6)

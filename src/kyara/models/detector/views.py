@@ -36,7 +36,7 @@ def vary(pictures: Tensor, faces: Tensor, config: AugmentConfig) -> tuple[Tensor
     theta = random_views(len(pictures), size, pictures, config)
     whole, there = crops(pictures, half, theta, size), moved_faces(faces, theta, size)
     there = F.pad(there, (0, 0, 0, 0, 0, faces.shape[1] * 3), value=torch.nan)  # (B, 4 M, 7, 2)
-    if joined := int(len(pictures) * config.mosaic + float(torch.rand(()))):  # drawn on the host
+    if joined := round(len(pictures) * config.mosaic):
         whole[:joined], there[:joined] = mosaics(pictures, half, faces, joined, size, config)
     drawn, found = restyle(whole, config.restyle), targets(there, size, config)
     faint = found.learned & (deviations(drawn, found.boxes) < config.faintest)
