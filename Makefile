@@ -5,10 +5,11 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-gpu lint format reference bench clean
+.PHONY: help demo studio test test-gpu lint format reference bench clean
 
 help:
 	@echo "make demo       install into .venv, generate 48 faces, keep the best 16"
+	@echo "make studio     install into .venv and open the browser app, with the folder my-project"
 	@echo "make test       run the tests"
 	@echo "make test-gpu   run the tests that need a CUDA device, in about five minutes"
 	@echo "make lint       run ruff and mypy"
@@ -26,6 +27,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/kyara generate --count 48 --keep 16 --out avatars --force
+
+studio: $(READY)
+	$(BIN)/kyara studio my-project
 
 test: $(READY)
 	$(BIN)/pytest --numprocesses auto --dist worksteal

@@ -14,7 +14,7 @@ import kyara
 
 SOURCE = Path(kyara.__file__).parent
 FLOORS = [
-    "__main__", "__init__", "studio", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
+    "__main__", "__init__", "app", "evaluation", "rewriting", "inversion", "generation", "curation", "labels",
     "preparation", "training", "models", "perception", "data", "nn", "verbs", "files", "weights",
 ]  # fmt: skip
 """Imports go down this list, never up."""

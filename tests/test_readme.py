@@ -86,7 +86,7 @@ def test_the_demo(tmp_path: Path) -> None:
     assert kyara(f"kyara generate --like {best} --out again", tmp_path)["identical"] is True
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "format", "reference", "bench", "clean"])
+@pytest.mark.parametrize("target", ["demo", "studio", "test", "lint", "format", "reference", "bench", "clean"])
 def test_make_help_names_the_targets(target: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f'@echo "make {target} ' in makefile and re.search(rf"^{target}:", makefile, flags=re.MULTILINE)

@@ -24,6 +24,7 @@ PAGES = {
     "options-generate.md": ("Options: generate, translate", ("generate", "translate")),
     "options-avatar.md": ("Options: avatar, invert", ("avatar", "invert")),
     "options-edit.md": ("Options: rewrite, import, export", ("rewrite", "import", "export")),
+    "options-studio.md": ("Options: studio", ("studio",)),
     "options-evaluate.md": ("Options: evaluate, compare", ("evaluate", "compare")),
 }
 SHARED = {

@@ -23,16 +23,18 @@ VERBS = {
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
     "export": ("kyara.generation.exporting.export", "a model -> an ONNX file, or a page that runs in a browser"),
     "import": ("kyara.generation.importing.import_", "a StyleGAN2 checkpoint of another program -> a generator"),
+    "studio": ("kyara.app.studio", "all of it in the browser"),
 }
 """Verb -> module that defines the function of that name, and a summary. `import` is a Python keyword, so its
 function is `import_`."""
 
 __all__ = [
     "avatar", "compare", "evaluate", "export", "generate", "import_", "invert", "load", "prepare", "rank", "rewrite",
-    "tag", "train", "translate",
+    "studio", "tag", "train", "translate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from kyara.app.studio import studio
     from kyara.curation.rank import rank
     from kyara.evaluation.compare import compare
     from kyara.evaluation.evaluate import evaluate

@@ -146,6 +146,13 @@ def encode_png(picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> 
     return _encode(picture, "PNG", pnginfo=info, compress_type=zlib.Z_RLE)
 
 
+def encode_rgba_png(picture: np.ndarray) -> bytes:
+    """Encodes a picture with transparency (H, W, 4) uint8 as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture), "RGBA").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def encode_webp(picture: np.ndarray) -> bytes:
     """Encodes a picture (H, W, 3) uint8 as lossless WebP."""
     # For lossless WebP, quality means effort: this is 4 % larger than the smallest file and ten times as fast.

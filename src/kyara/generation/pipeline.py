@@ -120,30 +120,35 @@ def repeated(
         if not isinstance(generator, StyledGenerator):
             raise ValueError(f"--like {recipe.source}: only generators with styles can be blended")
         generator = blend(parent, generator, recipe.blend.position, recipe.blend.width)
-    attributes = generator.config.data.attributes
-    fixed = conditioning.find(wanted, attributes, printable(model))
-    if "latent" not in recipe.shot:
-        labels = conditioning.find(recipe.shot["labels"], attributes, printable(model), f"--like {recipe.source}")
-        return generator, *_relabelled(recipe, generator, labels, fixed)
+    fixed = conditioning.find(wanted, generator.config.data.attributes, printable(model))
+    shot, notes = change_labels(recipe.shot, generator, fixed, printable(model), f"--like {recipe.source}")
+    return generator, dataclasses.replace(recipe, shot=shot), notes
+
+
+def change_labels(
+    shot: Shot, generator: Generator, fixed: Mapping[str, int], model: str, label: str
+) -> tuple[Shot, list[str]]:
+    """The shot with the labels in `fixed` changed and everything else kept, and a sentence for each other label that
+    had to change (see `LabelTable.change`). ValueError, beginning with `label`, if it does not fit `model`."""
+    if "latent" not in shot:
+        labels = conditioning.find(shot["labels"], generator.config.data.attributes, model, label)
+        return _relabelled(shot, generator, labels, fixed)
     if not isinstance(generator, StyledGenerator):
-        raise ValueError(f"--like {recipe.source}: its recipe contains styles, but {printable(model)} has none")
+        raise ValueError(f"{label}: its recipe contains styles, but {model} has none")
     try:
-        ws = unpack(recipe.shot["latent"], generator)[None]
+        ws = unpack(shot["latent"], generator)[None]
     except ValueError as error:
-        raise ValueError(f"--like {recipe.source}: {error}") from error
-    if wanted:
-        shot = {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}}
-        recipe = dataclasses.replace(recipe, shot=shot)
-    return generator, recipe, []
+        raise ValueError(f"{label}: {error}") from error
+    return {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}} if fixed else shot, []
 
 
 def _relabelled(
-    recipe: Recipe, generator: Generator, labels: Mapping[str, int], fixed: Mapping[str, int]
-) -> tuple[Recipe, list[str]]:
-    """The recipe of a picture with `labels`, with those in `fixed` changed, and what else changed by that."""
+    shot: Shot, generator: Generator, labels: Mapping[str, int], fixed: Mapping[str, int]
+) -> tuple[Shot, list[str]]:
+    """A shot of seeds with `labels`, with those in `fixed` changed, and what else changed by that."""
     table = generator.label_table
     before = {name: labels.get(name, conditioning.UNKNOWN) for name in table.names}
-    after = table.change(before, fixed, _seed(recipe.shot)) if fixed else before
+    after = table.change(before, fixed, _seed(shot)) if fixed else before
     named, were, are = _named(after, generator), table.excluded(before), table.excluded(after)
     changed = [name for name in table.names if name not in fixed and before[name] != after[name]]
     notes = [
@@ -152,7 +157,7 @@ def _relabelled(
         else f"{name}={named[name]} was chosen by the seed: {name} was unknown because of {were[name]}"
         for name in changed
     ]
-    return dataclasses.replace(recipe, shot={**recipe.shot, "labels": named}), notes + table.hidden(after, fixed)
+    return {**shot, "labels": named}, notes + table.hidden(after, fixed)
 
 
 def _named(labels: Mapping[str, int], generator: Generator) -> dict[str, str]:

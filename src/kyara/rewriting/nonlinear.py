@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from kyara.nn.activations import restored
 from kyara.rewriting.lessons import TrainingBatch
@@ -39,7 +40,7 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
     with restored(weights.values()):
         for weight in weights.values():
             weight.requires_grad_(True)
-        for step in range(settings.steps):
+        for step in tqdm(range(settings.steps), desc="learning", unit="step", disable=None):
             order = order or torch.randperm(len(batches), generator=random).tolist()
             decay = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
             for group in muon.param_groups:

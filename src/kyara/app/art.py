@@ -1,0 +1,177 @@
+"""The room My art: from a dropped folder to a dataset, its labels, and a trained generator."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kyara.app.project import Project, ProjectError
+from kyara.files.atomic import write_atomic
+from kyara.files.dataset import Dataset, open_dataset, open_datasets
+from kyara.files.gallery import thumbnail
+from kyara.files.metadata import csv_text
+from kyara.files.names import slug
+from kyara.files.pictures import encode_webp
+from kyara.preparation.report import encodable
+
+SIDE = 160  # of a thumbnail, in pixels
+OPENED = 4  # datasets kept open
+POINTS = 400  # of a curve
+Words = list[str]
+
+
+class Art:
+    """Sources, datasets and runs of the project."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._opened: OrderedDict[tuple[str, float], tuple[Dataset, dict[str, int]]] = OrderedDict()
+
+    def sources(self) -> list[str]:
+        """Folders that may be prepared: those in art/, and folders and .zip files of pictures in the project."""
+        known = {one.path for one in self.project.contents() if one.kind != "art"}
+        found = [one.path for one in self.project.contents() if one.kind == "art"]
+        for entry in sorted(self.project.folder.iterdir()):
+            name = entry.name
+            usable = entry.is_dir() or entry.suffix.lower() == ".zip"
+            if usable and not name.startswith(".") and name not in {*known, "art", "runs", "galleries", "edits"}:
+                found.append(name)
+        return [name for name in found if not name.endswith(".report.thumbnails")]
+
+    def prepare(self, sources: Sequence[str], out: str, size: str, drop: Sequence[str]) -> tuple[Words, str]:
+        """The command that prepares sources, leaving out the files in `drop`, and its output."""
+        for source in sources:
+            self.project.existing(source)
+        if not sources:
+            raise ProjectError("drop a folder with pictures first")
+        target = out or self.project.free(".", Path(sources[0]).stem, ".zip").removeprefix("./")
+        words = ["prepare", *sources, target, *(["--size", size] if size else [])]
+        path = self.project.path(target)
+        if path.exists():
+            if self.report_path(target) is None:
+                raise ProjectError(f"{target}: exists and is not a dataset that kyara prepare wrote")
+            words.append("--force")
+        if drop:
+            table = path.with_name(f"{path.name}.drop.csv")
+            text = csv_text([["file_name"], *([name] for name in drop)])
+            write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            words += ["--drop", self.project.relative(table)]
+        return words, target
+
+    def report_path(self, data: str) -> Path | None:
+        path = self.project.existing(data)
+        report = path / "report.json" if path.is_dir() else path.with_name(f"{path.name}.report.json")
+        return report if report.is_file() else None
+
+    def report(self, data: str) -> dict[str, Any]:
+        """What became of every source picture, for the page."""
+        if (path := self.report_path(data)) is None:
+            raise ProjectError(f"{data}: has no report; prepare it first")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        index = {picture["file"]: i for i, picture in enumerate(found["pictures"])}
+        rows = [
+            [one["file"], one["reason"], one["kept"], one["detail"], one["size"], one["sharpness"],
+             index.get(one["nearest"]), one["distance"]]
+            for one in found["pictures"]
+        ]  # fmt: skip
+        return {"path": data, "sources": found["sources"], "size": found["size"], "kept": found["kept"], "rows": rows}
+
+    def source_thumbnail(self, data: str, i: int) -> bytes:
+        """The i-th picture of a report, as a WebP."""
+        path = self.report_path(data)
+        if path is None:
+            raise ProjectError(f"{data}: has no report")
+        report = json.loads(path.read_text(encoding="utf-8"))
+        sources = [self.project.existing(self._inside(name)) for name in report["sources"]]
+        dataset, places = self._open(f"{data}/sources", path.stat().st_mtime, sources)
+        file = report["pictures"][i]["file"]
+        prefix = len(sources) > 1
+        names = [file] if not prefix else [str(self.project.folder / file), file]
+        for name in names:
+            if name in places:
+                return _small(dataset, places[name])
+        raise ProjectError(f"{file}: is not in the sources any more")
+
+    def _inside(self, name: str) -> str:
+        path = Path(name)
+        return self.project.relative(path.resolve()) if path.is_absolute() else name
+
+    def picture(self, data: str, name: str) -> bytes:
+        """A picture of a dataset, as a WebP."""
+        path = self.project.existing(data)
+        dataset, places = self._open(data, path.stat().st_mtime, [path])
+        if name not in places:
+            raise ProjectError(f"{name}: is not in {data}")
+        return _small(dataset, places[name])
+
+    def _open(self, key: str, stamp: float, paths: Sequence[Path]) -> tuple[Dataset, dict[str, int]]:
+        found = self._opened.pop((key, stamp), None)
+        if found is None:
+            dataset = open_datasets(paths)
+            found = dataset, {encodable(name): i for i, name in enumerate(dataset.names)}
+        self._opened[key, stamp] = found
+        while len(self._opened) > OPENED:
+            self._opened.popitem(last=False)
+        return found
+
+    def labels(self, data: str) -> dict[str, Any]:
+        """How often each value of each attribute occurs, "" for unknown."""
+        dataset = open_dataset(self.project.existing(data))
+        counts = {name: dict(Counter(values).most_common()) for name, values in dataset.attributes.items()}
+        return {"path": data, "pictures": len(dataset), "attributes": counts}
+
+    def ask(self, data: str, attribute: str, values: str) -> Words:
+        """The command that writes the next questions about an attribute."""
+        self.project.existing(data)
+        return ["tag", data, "--complete", attribute, *(["--values", values] if values else [])]
+
+    def questions(self, path: str) -> list[str]:
+        """The names of the pictures in a file of questions."""
+        with self.project.existing(path).open(encoding="utf-8-sig", newline="") as file:
+            return [row["file_name"] for row in csv.DictReader(file)]
+
+    def answer(self, data: str, attribute: str, values: str, answers: Mapping[str, str]) -> Words:
+        """The command that takes answers, name -> value or ?, and writes the next questions."""
+        path = self.project.existing(data)
+        table = self.project.state("answers", f"{slug(path.stem)}-{slug(attribute)}.csv")
+        text = csv_text([("file_name", "value"), *answers.items()])
+        write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return [*self.ask(data, attribute, values), "--answers", self.project.relative(table)]
+
+    def train(self, data: str, init: str, attributes: str, kimg: float, out: str) -> tuple[Words, str]:
+        """The command that trains a generator, or resumes the run `out`, and its folder."""
+        self.project.existing(data)
+        words = ["train", "stylegan2", data]
+        words += ["--init", self.project.model(init)] if init else []
+        words += ["--attributes", attributes] if attributes else []
+        words += ["--kimg", f"{kimg:g}"] if kimg else []
+        out = out or self.project.free("runs", f"stylegan2-{Path(data).stem}")
+        self.project.path(out)
+        return [*words, "--out", out], out
+
+    def run(self, path: str) -> dict[str, Any]:
+        """The curves and the sheets of a run."""
+        folder, rows = self.project.path(path), list[dict[str, Any]]()  # which a run that begins has not made yet
+        stats = folder / "stats.jsonl"
+        for line in stats.read_text(encoding="utf-8").splitlines() if stats.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # the line that is being written
+                continue
+        step = max(len(rows) // POINTS, 1)
+        names = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, int | float))
+        curves = {
+            name: [[row["nimg"] / 1000, row[name]] for row in rows[::step] if isinstance(row.get(name), int | float)]
+            for name in names
+            if name != "nimg"
+        }
+        sheets = sorted(file.name for file in folder.glob("fakes*.png"))
+        return {"path": path, "curves": curves, "sheets": [f"{path}/{name}" for name in sheets]}
+
+
+def _small(dataset: Dataset, i: int) -> bytes:
+    return encode_webp(thumbnail(dataset.picture(i, SIDE), SIDE))

@@ -1,0 +1,71 @@
+"""What all rooms share: the project, its jobs, the painter, the pictures of Make, and the events for the tabs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from fastapi import Depends, Request
+
+from kyara.app.art import Art
+from kyara.app.collection import Collection
+from kyara.app.dragging import Dragging
+from kyara.app.events import Events
+from kyara.app.jobs import Job, Jobs
+from kyara.app.make import Maker
+from kyara.app.painter import Painter
+from kyara.app.project import Project
+from kyara.files.workers import processors
+
+
+class Context:
+    """The state of the server. The tabs show it, and keep nothing that another tab would have to know."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        torch.set_num_threads(max(processors() // 2, 1))  # the browser and a job need the others
+        self.project = Project(folder)
+        self.events = Events()
+        self.collection = Collection(self.project.state("make.json"))
+        self.painter = Painter(self.project, device)
+        self.maker = Maker(self.painter, self.collection, self.events.publish)
+        self.dragging = Dragging(self.maker)
+        self.painter.idle = self._idle
+        self.art = Art(self.project)
+        self.jobs = Jobs(self.project.folder, self._job_changed)
+
+    def _job_changed(self, job: Job) -> None:
+        self.events.publish("job", job=job.as_json())
+
+    def _idle(self) -> bool:
+        """On the painter's thread, when nothing waits for a picture. Returns whether it did something."""
+        try:
+            return self.maker.score_some()
+        except Exception as error:  # the painter's thread must go on
+            self.events.publish("problem", text=str(error))
+            return False
+
+    def save(self) -> None:
+        """Writes what changed. A full disk is reported; what is in memory stays."""
+        try:
+            self.collection.save()
+        except OSError as error:
+            self.events.publish("problem", text=str(error))
+
+    def made(self) -> None:
+        """Announces that the collection changed."""
+        self.events.publish("made", version=self.collection.version)
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.painter.close()
+        self.save()
+
+
+def get_context(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+Shared = Annotated[Context, Depends(get_context)]

@@ -1,0 +1,209 @@
+"""Jobs: commands of Kyara that take long, run one at a time, each in a process of its own.
+
+A job runs exactly the command that the page shows, so its result is that of the command line, and a crash, a full disk
+or too little memory ends the job, not the server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
+KEPT = 100  # finished jobs in the list
+LINES = 40  # last lines of its messages
+GRACE = 10.0  # seconds between the request to stop and the kill
+BAR = re.compile(r"(\d+)%\|.*?\| *([\d.]+\w*)/([\d.]+\w*) \[([\d:?]+)<([\d:?]+)")
+
+RUN = """
+import runpy, sys
+sys.stderr.isatty = lambda: True  # progress bars are silent elsewhere
+runpy.run_module("kyara", run_name="__main__", alter_sys=True)
+"""
+"""The program of the process."""
+
+
+@dataclass
+class Job:
+    """One or more commands, run one after the other."""
+
+    number: int
+    title: str
+    commands: Sequence[Sequence[str]]  # each without "kyara"
+    about: Mapping[str, Any]  # for the page that started it
+    state: State = "waiting"
+    progress: float | None = None  # 0 to 1
+    left: str = ""  # time left, such as 01:20
+    error: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)  # of each command
+    lines: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        shown = [shlex.join(["kyara", *words]) for words in self.commands]
+        fields = ("number", "title", "about", "state", "progress", "left", "error", "results", "seconds")
+        return {name: getattr(self, name) for name in fields} | {"commands": shown, "lines": self.lines[-LINES:]}
+
+
+class Jobs:
+    """The queue. `changed` is called with a job whenever it changes, in another thread."""
+
+    def __init__(self, folder: Path, changed: Callable[[Job], None]) -> None:
+        self.folder, self.changed = folder, changed
+        self.jobs: list[Job] = []
+        self._lock, self._wake, self._closed = threading.Lock(), threading.Condition(), False
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._thread.start()
+
+    def add(self, title: str, commands: Iterable[Sequence[str]], about: Mapping[str, Any] | None = None) -> Job:
+        with self._wake:
+            number = self.jobs[-1].number + 1 if self.jobs else 1
+            job = Job(number, title, [*commands], about or {})
+            finished = [one for one in self.jobs if one.state in ("done", "failed", "cancelled")]
+            for old in finished[: max(len(finished) - KEPT, 0)]:
+                self.jobs.remove(old)
+            self.jobs.append(job)
+            self._wake.notify()
+        self.changed(job)
+        return job
+
+    def cancel(self, number: int) -> None:
+        """Stops a running job, or removes a waiting one from the queue. KeyError if there is none of that number."""
+        job = next((one for one in self.jobs if one.number == number), None)
+        if job is None:
+            raise KeyError(number)
+        with self._lock:
+            running = job.state == "running"
+            if job.state in ("waiting", "running"):
+                job.state = "cancelled"
+        if running:
+            self._stop()
+        self.changed(job)
+
+    def close(self) -> None:
+        """Stops the running job and the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        for job in self.jobs:
+            if job.state in ("waiting", "running"):
+                job.state = "cancelled"
+        self._stop()
+        self._thread.join(GRACE + 1)
+
+    def _stop(self) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        _send(process, signal.SIGINT)  # as Ctrl-C does: training stops at a step
+        threading.Thread(target=_kill_after, args=(process, GRACE), daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed or self._next() is not None)
+                job = self._next()
+                if self._closed or job is None:
+                    return
+            with self._lock:
+                if job.state != "waiting":
+                    continue
+                job.state = "running"
+            self.changed(job)
+            began = time.monotonic()
+            try:
+                for words in job.commands:
+                    if job.state == "running":
+                        self._run(job, words)
+            except Exception as error:  # the thread must survive; the page shows the reason
+                job.error = job.error or str(error)
+            job.seconds = time.monotonic() - began
+            with self._lock:
+                if job.state == "running":
+                    job.state = "failed" if job.error else "done"
+            self.changed(job)
+
+    def _next(self) -> Job | None:
+        return next((job for job in self.jobs if job.state == "waiting"), None)
+
+    def _run(self, job: Job, words: Sequence[str]) -> None:
+        source = str(Path(__file__).parents[2])
+        paths = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, *words, "--json"],
+            cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, encoding="utf-8", errors="replace", start_new_session=True,
+        )  # fmt: skip
+        self._process = process
+        output: list[str] = []
+        assert process.stdout is not None
+        reader = threading.Thread(target=lambda: output.append(process.stdout.read()), daemon=True)  # type: ignore[union-attr]
+        reader.start()
+        self._follow(job, process)
+        code = process.wait()
+        reader.join()
+        self._process = None
+        if job.state == "cancelled":
+            return
+        if code:
+            job.error = _failure(words[0], code, job.lines)
+            raise RuntimeError(job.error)
+        last = output[0].strip().splitlines()[-1:] if output else []
+        with contextlib.suppress(ValueError):
+            job.results.append(json.loads(last[0]) if last else {})
+
+    def _follow(self, job: Job, process: subprocess.Popen[str]) -> None:
+        """Reads the messages of a process until it ends."""
+        assert process.stderr is not None
+        line, shown = "", 0.0
+        while character := process.stderr.read(1):
+            if character not in "\r\n":
+                line += character
+                continue
+            if bar := BAR.search(line):
+                job.progress, job.left = int(bar[1]) / 100, bar[5].replace("?", "")
+                if time.monotonic() - shown > 0.2:
+                    shown = time.monotonic()
+                    self.changed(job)
+            elif line.strip():
+                job.lines.append(line.rstrip())
+                self.changed(job)
+            line = ""
+        if line.strip() and not BAR.search(line):
+            job.lines.append(line.rstrip())
+
+
+def _failure(verb: str, code: int, lines: Sequence[str]) -> str:
+    """Why a process ended, as a sentence."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"{verb} was stopped by the system ({name}): perhaps the memory was full. Nothing else was affected."
+    prefix = f"kyara {verb}: "
+    return next((line.removeprefix(prefix) for line in reversed(lines) if line.startswith(prefix)), "") or (
+        lines[-1] if lines else f"{verb} ended with status {code}"
+    )
+
+
+def _send(process: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
+
+
+def _kill_after(process: subprocess.Popen[str], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        _send(process, getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -1,0 +1,320 @@
+"""The room Make: new pictures, variations, changed attributes, mixtures, walks and exports."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kyara import verbs
+from kyara.app.collection import Collection, Item
+from kyara.app.painter import Loaded, Painter, Sheet
+from kyara.app.project import ProjectError
+from kyara.files.atomic import free_folder
+from kyara.files.gallery import TABLE, GalleryWriter
+from kyara.files.names import counted, slug
+from kyara.files.pictures import decode, encode_webp, to_uint8, write_animation
+from kyara.generation.generate import generate
+from kyara.generation.pipeline import change_labels, labelled
+from kyara.generation.recipe import read_like
+from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_seeds
+from kyara.generation.variations import mix, vary, walk
+from kyara.models.base import Generator, StyledGenerator
+from kyara.nn import conditioning
+
+MOST_AT_ONCE = 25_000  # new pictures of one request
+VARIATIONS = 64
+SCORED = 2  # pictures at once: a click must not wait for more
+FRAMES = 240
+FPS = 12.0
+
+
+class Maker:
+    """Everything that Make does to the collection. Each method that adds pictures returns their items."""
+
+    def __init__(self, painter: Painter, collection: Collection, changed: Callable[..., None]) -> None:
+        """`changed` publishes an event."""
+        self.painter, self.collection, self.changed = painter, collection, changed
+        self.project = painter.project
+        self.seeds = int(time.time()) % 2**31  # of variations
+
+    def about(self, model: str) -> dict[str, Any]:
+        """What the controls of a generator need. ValueError if the model is not a generator."""
+        name = self.project.model(model)
+
+        def read() -> dict[str, Any]:
+            loaded = self.painter.load(name)
+            data = loaded.generator.config.data
+            layers = loaded.styled.mean_w(1).shape[1] if loaded.styled else 0
+            attributes = {attribute: [*values] for attribute, values in data.attributes.items()}
+            about = {"model": name, "hash": loaded.hash, "width": data.width, "height": data.height}
+            return about | {"attributes": attributes, "layers": layers}
+
+        return self.painter.call(read)
+
+    def new(
+        self, model: str, seeds: str | None, count: int | None, first: int | None, where: Mapping[str, str], psi: float
+    ) -> tuple[list[Item], str, list[str]]:
+        """New pictures of seeds: the items, the command that makes the same, and notes on the labels."""
+        name, wanted = self.project.model(model), verbs.parse_where(where)
+        ranges = choose_seeds(count, seeds or None, first if not seeds else None)
+        if (total := sum(map(len, ranges))) > MOST_AT_ONCE:
+            raise ValueError(f"{total:,} pictures at once; the most are {MOST_AT_ONCE:,}")
+        verbs.check_number("truncation", psi, least=-2, most=2)
+        generator = self.painter.call(lambda: self.painter.load(name).generator)
+        fixed, shots, notes = self._new_shots(generator, name, ranges, wanted)
+        origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
+        items = [Item(0, name, shot, psi, origin=origin, fixed=fixed) for shot in shots]
+        given = {
+            "model": name,
+            "seeds": seeds or None,
+            "count": count,
+            "seed": first,
+            "where": verbs.where_text(wanted),
+        }
+        return self.collection.add(items, f"make {counted(total, 'picture')}"), _command(psi, **given), notes
+
+    def _new_shots(
+        self, generator: Generator, name: str, ranges: Sequence[range], wanted: Mapping[str, str]
+    ) -> tuple[dict[str, str], list[Shot], list[str]]:
+        """Runs no network, so the painter can make other pictures meanwhile."""
+        attributes = generator.config.data.attributes
+        fixed = conditioning.find(wanted, attributes, name)
+        shots = from_seeds(ranges)
+        if attributes:
+            found = [*labelled(shots, generator, fixed, film=False)]
+        else:
+            found = [{**shot, "labels": {}} for shot in shots]
+        named = {key: attributes[key][label] for key, label in fixed.items()}
+        return named, found, generator.label_table.doubts(fixed)
+
+    def change(self, number: int, where: Mapping[str, str]) -> tuple[list[Item], str, list[str]]:
+        """The same picture with other labels, as --like with --where."""
+        item, wanted = self.collection.item(number), verbs.parse_where(where)
+
+        def changed() -> tuple[Shot, list[str]]:
+            generator = self.painter.load(item.model).generator
+            fixed = conditioning.find(wanted, generator.config.data.attributes, item.model)
+            shot, notes = change_labels(item.shot, generator, fixed, item.model, f"picture {number}")
+            if "latent" in shot:
+                shot = {**shot, "labels": item.shot["labels"] | wanted}
+            return shot, notes
+
+        shot, notes = self.painter.call(changed)
+        origin = ", ".join(f"{key} {value}" for key, value in wanted.items())
+        new = self._child(item, shot, origin, {**item.fixed, **wanted})
+        command = shlex.join(["kyara", "generate", "--like", self.file(item), "--where", verbs.where_text(wanted)])
+        return self.collection.add([new], origin), command, notes
+
+    def vary(self, number: int, count: int, strength: float) -> list[Item]:
+        """Variations towards other latents."""
+        verbs.check_number("count", count, least=1, most=VARIATIONS, whole=True)
+        verbs.check_number("strength", strength, least=0, most=1)
+        item = self.collection.item(number)
+        seeds = range(self.seeds, self.seeds + count)
+        self.seeds += count
+
+        def made() -> list[Shot]:
+            generator = self._styled(item.model)
+            return [vary(item.shot, generator, item.truncation, seed=seed, strength=strength) for seed in seeds]
+
+        origin = f"variation of {number}, {strength:.0%}"
+        return self.collection.add([self._child(item, shot, origin) for shot in self.painter.call(made)], "variations")
+
+    def mix(self, coarse: int, fine: int, layer: int) -> list[Item]:
+        """Pose and shape of one picture, colours and details of another."""
+        shot = self._mix(coarse, fine, layer)
+        origin = f"shape of {coarse}, colours of {fine}, layer {layer}"
+        return self.collection.add([self._child(self.collection.item(coarse), shot, origin)], "mix")
+
+    def mixed(self, coarse: int, fine: int, layer: int) -> bytes:
+        """The same as a WebP, without adding it."""
+        sheet, shot = Sheet(self.collection.item(coarse).model, 1.0), self._mix(coarse, fine, layer)
+        return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet, [shot])))[0])
+
+    def _mix(self, coarse: int, fine: int, layer: int) -> Shot:
+        a, b = self.collection.item(coarse), self.collection.item(fine)
+        if a.model != b.model:
+            raise ValueError("the two pictures are from different generators; only pictures of one can be mixed")
+        layers = self.about(a.model)["layers"]
+        verbs.check_number("layer", layer, least=0, most=layers, whole=True)
+        psis = a.truncation, b.truncation
+        return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a.model), psis, layer))
+
+    def walk(self, numbers: Sequence[int], frames: int) -> tuple[list[Item], str]:
+        """Pictures from each of the given ones to the next. The command is empty if none does the same."""
+        items = [self.collection.item(number) for number in numbers]
+        if len(items) < 2 or len({item.model for item in items}) > 1:
+            raise ValueError("a walk needs two or more pictures of one generator; select them first")
+        verbs.check_number("frames", frames, least=len(items), most=FRAMES, whole=True)
+        psis = [item.truncation for item in items]
+        shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0].model), psis, frames))
+        name = "–".join(map(str, numbers))
+        new = [self._child(items[0], shot, f"walk {name}, {i + 1} of {frames}") for i, shot in enumerate(shots)]
+        command = ""
+        if "seeds" in shots[0]:
+            path = "-".join(str(item.shot["seed"]) for item in items)
+            labels = verbs.where_text(items[0].shot["labels"])
+            command = _command(psis[0], model=items[0].model, interpolate=path, frames=frames, where=labels)
+        return self.collection.add(new, f"walk {name}"), command
+
+    def keep(self, number: int, shot: Shot, origin: str) -> list[Item]:
+        """Adds a picture that was made from another one by hand."""
+        return self.collection.add([self._child(self.collection.item(number), shot, origin)], origin)
+
+    def load(self, path: Path) -> list[Item]:
+        """Adds the picture that a PNG of Kyara describes. ValueError if its recipe cannot be followed."""
+        recipe = read_like(path)
+        if recipe.blend is not None:
+            raise ValueError(f"{path.name}: was made by a blend of two generators; use kyara generate --like")
+        model = self._find_model(recipe.model, recipe.checkpoint)
+
+        def checked() -> Shot:
+            generator = self.painter.load(model).generator
+            return change_labels(recipe.shot, generator, {}, model, path.name)[0]
+
+        shot = self.painter.call(checked)
+        item = Item(0, model, shot, recipe.truncation, recipe.mirror, origin=f"from {path.name}")
+        return self.collection.add([item], f"load {path.name}")
+
+    def _find_model(self, name: str, wanted: str) -> str:
+        """The generator of the project, or the built-in one, with that hash."""
+        from kyara.files import checkpoint
+
+        names = [name] if name.startswith("builtin:") else []
+        names += [one.path for one in self.project.contents() if one.kind == "checkpoint"]
+        for one in names:
+            try:
+                if checkpoint.read(self.project.absolute(one)).hash == wanted:
+                    return one
+            except (OSError, ValueError):
+                continue
+        raise ValueError(f"its generator ({name}, checkpoint {wanted}) is not in this project; copy its folder into it")
+
+    def _styled(self, model: str) -> StyledGenerator:
+        """On the painter's thread only. ValueError if the generator has no styles."""
+        loaded: Loaded = self.painter.load(model)
+        if loaded.styled is None:
+            raise ValueError(f"{model}: has no styles, so its pictures cannot be varied, mixed or dragged")
+        return loaded.styled
+
+    def _child(self, parent: Item, shot: Shot, origin: str, fixed: Mapping[str, str] | None = None) -> Item:
+        latent = "latent" in shot
+        psi, mirror = (1.0, False) if latent else (parent.truncation, parent.mirror)
+        labels = parent.fixed if fixed is None else fixed
+        return Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels)
+
+    def png(self, number: int) -> bytes:
+        """The PNG of a picture, with its recipe."""
+        return self.pngs([number])[0]
+
+    def pngs(self, numbers: Sequence[int]) -> list[bytes]:
+        """The same for several pictures, which are computed together."""
+        items = [self.collection.item(number) for number in numbers]
+        started = [self.painter.start(sheet_of(item), item.shot, ("make", item.number)) for item in items]
+        return [future.result() for future in started]
+
+    def file(self, item: Item) -> str:
+        """The name under which a picture is downloaded."""
+        return f"{number_name(item)}.png"
+
+    def details(self, number: int) -> dict[str, Any]:
+        """Everything about a picture, with the command that makes it."""
+        item = self.collection.item(number)
+        labels = verbs.where_text(item.shot["labels"])
+        if "seed" in item.shot:
+            given = {"model": item.model, "seeds": str(item.shot["seed"]), "where": labels, "mirror": item.mirror}
+            command = _command(item.truncation, **given)
+        else:
+            command = shlex.join(["kyara", "generate", "--like", self.file(item)])
+        return {"row": item.row(), "command": command, "file": self.file(item), "mirror": item.mirror}
+
+    def score_some(self) -> bool:
+        """Scores a few pictures that have no score yet. Returns whether there were any."""
+        missing: list[Item] = []
+        for item in self.collection.visible():
+            if item.score is None and (not missing or _alike(item, missing[0])):
+                missing.append(item)
+            if len(missing) == SCORED:
+                break
+        if not missing:
+            return False
+        scores = self.painter.scores(sheet_of(missing[0]), [item.shot for item in missing])
+        for item, score in zip(missing, scores, strict=True):
+            item.score = score
+        self.collection.unsaved = True
+        self.changed("scores", scores=[[item.number, round(item.score or 0, 4)] for item in missing])
+        return True
+
+    def export(self, numbers: Sequence[int], name: str, progress: Callable[[float], None]) -> dict[str, Any]:
+        """Writes pictures as a Gallery with sheet and page, and a walk also as an animation."""
+        items = [self.collection.item(number) for number in numbers]
+        if not items:
+            raise ProjectError("nothing is selected; select or star pictures first")
+        path = self.project.free("galleries", name or "studio")
+        out = self.project.path(path)
+        attributes = dict.fromkeys(key for item in items for key in item.shot["labels"])
+        columns = ["seed", *attributes, "score"]
+        free_folder(out, TABLE)
+        film = all(item.origin.startswith("walk ") for item in items)
+        command = self.export_command(items, path)
+        with GalleryWriter(out, columns) as gallery:
+            for i, item in enumerate(items):
+                row = {key: value for key, value in cells(item.shot).items() if key in columns}
+                gallery.add(
+                    f"{number_name(item)}.png", self.png(item.number), score=None if film else item.score, **row
+                )
+                progress((i + 1) / len(items))
+            if film:
+                gallery.flush()
+                frames = (decode(out / f"{number_name(item)}.png") for item in items)
+                write_animation(out / "walk.webp", frames, FPS)
+            gallery.finish(command=command, about="chosen in kyara studio", films=["walk.webp"] * film)
+        return {"path": path, "pictures": len(items), "command": command}
+
+    def export_command(self, items: Sequence[Item], out: str) -> str:
+        """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
+        first = items[0]
+        labels = {**first.fixed}
+        same = all(
+            "seed" in item.shot and sheet_of(item) == sheet_of(first) and item.fixed == first.fixed for item in items
+        )
+        seeds = sorted({item.shot["seed"] for item in items}) if same else []
+        if len(seeds) == len(items):
+            where = verbs.where_text(labels)
+            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), where=where, out=Path(out))
+        return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
+
+
+def sheet_of(item: Item) -> Sheet:
+    return Sheet(item.model, item.truncation, item.mirror)
+
+
+def _alike(a: Item, b: Item) -> bool:
+    """Whether two pictures can be made in one batch."""
+    return sheet_of(a) == sheet_of(b) and a.shot.keys() == b.shot.keys()
+
+
+def number_name(item: Item) -> str:
+    """A file name that no other picture of the collection has."""
+    return f"{slug(Path(file_name(item.shot, item.number)).stem)}-{item.number}"
+
+
+def seed_text(seeds: Iterable[int]) -> str:
+    """Ascending seeds as text: 0-3,7."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and parts[-1][1] == seed - 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def _command(truncation: float, **given: Any) -> str:
+    """The command line of `generate` with these options."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(generate).parameters.items()}
+    return verbs.command_line(generate, defaults | {"truncation": truncation} | given)

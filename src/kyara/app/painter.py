@@ -1,0 +1,213 @@
+"""The painter: one thread that keeps generators in memory and makes the pictures that the pages show.
+
+What is requested last is made first, so that scrolling shows what is in view. Pictures are those of `kyara generate`,
+to the bit: the same sampler, with the same batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from kyara import __version__
+from kyara.app.project import Project
+from kyara.curation.scoring import Scorer, load_scorer, score_pictures
+from kyara.files import checkpoint
+from kyara.files.pictures import encode_png, to_uint8
+from kyara.generation.pipeline import Pipeline
+from kyara.generation.sampler import load_generator
+from kyara.generation.shots import Shot
+from kyara.models.base import Generator, StyledGenerator
+
+T = TypeVar("T")
+
+GENERATORS = 3  # kept in memory
+CACHE = 192 * 2**20  # bytes of encoded pictures kept in memory
+AT_ONCE = 8  # pictures of one batch
+QUIET = 0.3  # seconds without a request after which the painter is idle
+SCORER = "builtin:distortion"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What all pictures of a batch have in common."""
+
+    model: str  # as the verbs take it
+    truncation: float
+    mirror: bool = False
+
+
+@dataclass
+class Loaded:
+    """A generator in memory."""
+
+    generator: Generator
+    hash: str
+    stamp: float  # when its weights were written
+
+    @property
+    def styled(self) -> StyledGenerator | None:
+        return self.generator if isinstance(self.generator, StyledGenerator) else None
+
+
+@dataclass
+class _Request:
+    key: Hashable
+    sheet: Sheet
+    shot: Shot
+    futures: list[Future[bytes]] = field(default_factory=list)
+
+
+class Painter:
+    """Runs networks on one thread. `idle`, which can be set, is called when nothing else is to be done; it returns
+    whether it did something, and must not raise."""
+
+    def __init__(self, project: Project, device: torch.device) -> None:
+        self.project, self.device = project, device
+        self.idle: Callable[[], bool] | None = None
+        self._generators: OrderedDict[str, Loaded] = OrderedDict()
+        self._scorer: Scorer | None = None
+        self._cache: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._tasks: list[tuple[Callable[[], Any], Future[Any]]] = []
+        self._requests: OrderedDict[Hashable, _Request] = OrderedDict()
+        self._wake, self._closed = threading.Condition(), False
+        self._thread = threading.Thread(target=self._work, name="painter", daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Runs a function on the painter's thread, before any waiting pictures, and returns its result."""
+        if threading.current_thread() is self._thread:
+            return function()
+        future: Future[T] = Future()
+        with self._wake:
+            self._tasks.append((function, future))
+            self._wake.notify()
+        return future.result()
+
+    def png(self, sheet: Sheet, shot: Shot, key: Hashable) -> bytes:
+        """The PNG of a shot with its recipe. `key` stands for it in the cache."""
+        return self.start(sheet, shot, key).result()
+
+    def start(self, sheet: Sheet, shot: Shot, key: Hashable) -> Future[bytes]:
+        """The same without waiting."""
+        future: Future[bytes] = Future()
+        if (png := self._cached(key)) is not None:
+            future.set_result(png)
+            return future
+        with self._wake:
+            request = self._requests.setdefault(key, _Request(key, sheet, shot))
+            request.futures.append(future)
+            self._requests.move_to_end(key)  # the newest request is served first
+            self._wake.notify()
+        return future
+
+    def load(self, model: str) -> Loaded:
+        """The generator of that name; on the painter's thread only."""
+        name = self.project.absolute(model)
+        stamp = (checkpoint.read(name).path / checkpoint.WEIGHTS).stat().st_mtime
+        found = self._generators.pop(model, None)
+        if found is None or found.stamp != stamp:
+            generator = load_generator(name, self.device).requires_grad_(False)
+            found = Loaded(generator, generator.checkpoint.hash, stamp)
+        self._generators[model] = found
+        while len(self._generators) > GENERATORS:
+            self._generators.popitem(last=False)
+        return found
+
+    def pictures(self, sheet: Sheet, shots: list[Shot]) -> Tensor:
+        """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
+        return Pipeline(self.load(sheet.model).generator, sheet.truncation, sheet.mirror).pictures(shots)
+
+    def recipe(self, sheet: Sheet, shot: Shot) -> dict[str, Any]:
+        """The recipe of a shot, as `kyara generate` writes it."""
+        loaded = self.load(sheet.model)
+        pipeline = Pipeline(loaded.generator, sheet.truncation, sheet.mirror)
+        recipe: dict[str, Any] = {"kyara": __version__, "model": sheet.model, "checkpoint": loaded.hash}
+        recipe |= {"computed": pipeline.about(), "truncation": sheet.truncation, "mirror": sheet.mirror, "labels": {}}
+        return recipe | shot
+
+    def scores(self, sheet: Sheet, shots: list[Shot]) -> list[float]:
+        """The scores of shots with the same keys, as the rank of `kyara generate`; on the painter's thread only."""
+        if self._scorer is None:
+            self._scorer = load_scorer(SCORER, self.device)
+        return score_pictures([*to_uint8(self.pictures(sheet, shots))], self._scorer)
+
+    def busy(self) -> bool:
+        """Whether pictures or calls are waiting."""
+        return bool(self._tasks or self._requests)
+
+    def close(self) -> None:
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(10)
+
+    def _cached(self, key: Hashable) -> bytes | None:
+        with self._wake:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+            return self._cache.get(key)
+
+    def _keep(self, key: Hashable, png: bytes) -> None:
+        with self._wake:
+            self._cached_bytes += len(png) - len(self._cache.pop(key, b""))
+            self._cache[key] = png
+            while self._cached_bytes > CACHE:
+                self._cached_bytes -= len(self._cache.popitem(last=False)[1])
+
+    def _work(self) -> None:
+        rest = QUIET
+        while True:
+            with self._wake:
+                if not self.busy() and not self._closed and rest:
+                    self._wake.wait(rest)
+                if self._closed:
+                    return
+                task = self._tasks.pop(0) if self._tasks else None
+                batch = [] if task else self._batch()
+            if task:
+                _answer(*task)
+            elif batch:
+                self._paint(batch)
+            rest = QUIET if task or batch else 0.0 if self.idle and self.idle() else 1.0
+
+    def _batch(self) -> list[_Request]:
+        """The newest request, and others that can be made with it."""
+        batch: list[_Request] = []
+        for key in reversed(self._requests):
+            one = self._requests[key]
+            if not batch or (one.sheet == batch[0].sheet and one.shot.keys() == batch[0].shot.keys()):
+                batch.append(one)
+            if len(batch) == AT_ONCE:
+                break
+        for one in batch:
+            del self._requests[one.key]
+        return batch
+
+    def _paint(self, batch: list[_Request]) -> None:
+        sheet = batch[0].sheet
+        try:
+            pictures = to_uint8(self.pictures(sheet, [one.shot for one in batch]))
+            pngs = [encode_png(p, self.recipe(sheet, one.shot)) for p, one in zip(pictures, batch, strict=True)]
+        except Exception as error:  # whoever waits gets it; the thread goes on
+            for future in (future for one in batch for future in one.futures):
+                future.set_exception(error)
+            return
+        for one, png in zip(batch, pngs, strict=True):
+            self._keep(one.key, png)
+            for future in one.futures:
+                future.set_result(png)
+
+
+def _answer(function: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:
+        future.set_exception(error)

@@ -1,0 +1,187 @@
+"""The project: a folder with the Datasets, Checkpoints, Galleries and edits that the verbs made in it.
+
+They are recognised by their files. Nothing outside the folder is read or written: every path from the browser is
+resolved, symbolic links included, and refused if it leaves the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kyara.files import checkpoint
+from kyara.files.gallery_page import TABLE
+from kyara.files.names import slug
+
+STATE = ".studio"  # folder of what the browser app itself keeps
+DEEPEST = 4  # levels of folders that are searched
+MOST = 2000  # folders that are searched
+MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file
+QUOTA = 4 * 2**30  # bytes of everything that was uploaded
+EDITABLE = ("stylegan2",)
+UPLOADS = "uploads"
+
+
+class ProjectError(ValueError):
+    """A path that is not part of the project, or a file that may not be uploaded."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something that a verb made, or can read."""
+
+    kind: str  # dataset, checkpoint, gallery, edit, art
+    path: str  # relative to the project, with forward slashes
+    detail: str = ""
+    changed: float = 0.0  # seconds since 1970
+
+
+class Project:
+    """A folder on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    def path(self, text: str) -> Path:
+        """The absolute path of something in the project. ProjectError if it is outside."""
+        if not text or "\0" in text or "\\" in text or PurePosixPath(text).is_absolute():
+            raise ProjectError(f"{text!r}: not a path inside the project")
+        found = (self.folder / text).resolve()
+        if not found.is_relative_to(self.folder) or found == self.folder:
+            raise ProjectError(f"{text!r}: is outside the project")
+        return found
+
+    def existing(self, text: str) -> Path:
+        """The same for something that must exist."""
+        found = self.path(text)
+        if not found.exists():
+            raise ProjectError(f"{text}: no such file or folder in the project")
+        return found
+
+    def model(self, name: str) -> str:
+        """The name of a Checkpoint as the verbs take it: builtin:NAME or a path inside the project."""
+        if name.startswith("builtin:"):
+            checkpoint.find(name)
+            return name
+        return self.relative(self.existing(name))
+
+    def absolute(self, model: str) -> str:
+        """The same as an absolute path, for calls in this process, whose working folder is another one."""
+        return model if model.startswith("builtin:") else str(self.existing(model))
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def state(self, *names: str) -> Path:
+        """A path in the folder of the app's own files, whose parent exists afterwards."""
+        path = self.folder.joinpath(STATE, *names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def free(self, parent: str, name: str, suffix: str = "") -> str:
+        """A path inside the project that does not exist: PARENT/NAME, or with a number appended."""
+        stem = slug(name)
+        number = 1
+        while (self.folder / (path := f"{parent}/{stem}{f'-{number}' if number > 1 else ''}{suffix}")).exists():
+            number += 1
+        return path
+
+    def save_upload(self, name: str, data: bytes) -> str:
+        """Writes an uploaded file to the folder of uploads, or to art/NAME for a path such as NAME/b/c.png. Returns its
+        path. ProjectError if there is no room or the name is not usable."""
+        from kyara.files.atomic import write_atomic
+
+        if len(data) > MAX_UPLOAD:
+            raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+        target = self.path(name)
+        if self.uploaded() + len(data) > QUOTA:
+            raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self.folder}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, lambda temporary: temporary.write_bytes(data))
+        return self.relative(target)
+
+    def uploaded(self) -> int:
+        """Bytes of all uploads."""
+        folders = (self.folder / STATE / UPLOADS, self.folder / "art")
+        files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
+        return sum(file.lstat().st_size for file in files if file.is_file())
+
+    def contents(self) -> list[Found]:
+        """Everything in the project, newest first."""
+        return sorted(self._search(), key=lambda one: -one.changed)
+
+    def _search(self) -> Iterator[Found]:
+        seen, waiting = 0, [(self.folder, 0)]
+        while waiting and seen < MOST:
+            folder, depth = waiting.pop(0)
+            seen += 1
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError:
+                continue
+            names = {entry.name for entry in entries}
+            found = self._kind(folder, names) if depth else None
+            if found:
+                yield found
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.name.startswith(".") or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
+                        waiting.append((path, depth + 1))
+                elif entry.name.endswith(".zip") and f"{entry.name}.report.json" in names:
+                    yield Found(
+                        "dataset", self.relative(path), _kept(folder / f"{entry.name}.report.json"), _time(path)
+                    )
+                elif entry.name.endswith(".json") and folder.name == "edits":
+                    yield Found("edit", self.relative(path), path.stem, _time(path))
+
+    def _kind(self, folder: Path, names: set[str]) -> Found | None:
+        name = self.relative(folder)
+        if TABLE in names:
+            return Found("gallery", name, _rows(folder / TABLE), _time(folder / TABLE))
+        if checkpoint.CONFIG in names and (checkpoint.WEIGHTS in names or "stats.jsonl" in names):
+            return Found("checkpoint", name, _model(folder / checkpoint.CONFIG), _time(folder / checkpoint.CONFIG))
+        if "metadata.csv" in names and "report.json" in names:
+            return Found("dataset", name, _kept(folder / "report.json"), _time(folder / "metadata.csv"))
+        if folder.parent.name == "art" and folder.parent.parent == self.folder:
+            return Found("art", name, "", _time(folder))
+        return None
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _kept(report: Path) -> str:
+    kept = _json(report).get("kept")
+    return f"{kept:,} pictures" if isinstance(kept, int) else ""
+
+
+def _model(config: Path) -> str:
+    model = _json(config).get("model")
+    return model if isinstance(model, str) else ""
+
+
+def _rows(table: Path) -> str:
+    try:
+        with table.open("rb") as file:
+            rows = max(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1, 0)
+    except OSError:
+        return ""
+    return f"{rows:,} pictures"

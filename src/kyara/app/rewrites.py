@@ -1,0 +1,233 @@
+"""The room Rewrite: edits painted in the browser, and rules whose strengths are tried at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kyara.app.make import Maker
+from kyara.app.painter import Sheet
+from kyara.app.project import ProjectError
+from kyara.files import checkpoint
+from kyara.files.atomic import write_atomic
+from kyara.files.names import slug
+from kyara.files.pictures import decode, decode_rgba, encode_png, encode_rgba_png, encode_webp, to_uint8
+from kyara.generation.pipeline import labelled
+from kyara.generation.shots import Shot
+from kyara.models.base import Generator
+from kyara.rewriting import rules as storage
+from kyara.rewriting.edit import MAX_EXAMPLES, overlay, read_edit
+from kyara.rewriting.samples import TRUNCATION
+
+SEEDS = 16  # pictures before and after
+MAX_DATA = 8 * 2**20  # bytes of a mask or a pattern
+EDITS = "edits"
+
+
+class Rewrites:
+    """Edits and rules of the project."""
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker, self.painter, self.project = maker, maker.painter, maker.project
+
+    def about(self, model: str) -> dict[str, Any]:
+        """The rules of a generator, and whether new ones can be learned: `problem` says why not."""
+        name = self.project.model(model)
+        found = checkpoint.read(self.project.absolute(name))
+        rules = [
+            {"name": rule.name, "strength": rule.strength, "inside": rule.about.get("inside_error"),
+             "outside": rule.about.get("outside_error")}
+            for rule in storage.rules_of(found)
+        ]  # fmt: skip
+        roots = [checkpoint.read(f"builtin:{one}") for one in checkpoint.builtin_names()]
+        known = {one.config["generator"]["hash"] for one in roots if one.model == "projector"}
+        problem = (
+            "" if storage.root_of(found) in known else f"train a projector first: kyara train projector --of {name}"
+        )
+        return {"model": name, "rules": rules, "problem": problem} | self.maker.about(name)
+
+    def shot(self, model: str, seed: int) -> Shot:
+        """The shot of a seed; on the painter's thread only."""
+        generator = self.painter.load(model).generator
+        shot: Shot = {"seed": seed, "labels": {}}
+        return next(labelled([shot], generator, {}, film=False)) if generator.config.data.attributes else shot
+
+    def picture(self, model: str, seed: int) -> bytes:
+        """The PNG of a seed."""
+        name = self.project.model(model)
+        shot = self.painter.call(lambda: self.shot(name, seed))
+        hashed = checkpoint.read(self.project.absolute(name)).hash
+        return self.painter.png(Sheet(name, TRUNCATION), shot, ("seed", hashed, seed))
+
+    def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Writes an edit file and its pictures. Each example has a seed or the number of a picture of Make; a mask, the
+        data URL of a PNG of the picture's size; and a pattern, an image of the same shape on a transparent ground, or
+        none to erase. Returns its path and the pasted examples. ValueError if `rewrite` would refuse it."""
+        if not 0 < len(examples) <= MAX_EXAMPLES:
+            raise ValueError("an edit needs one or more examples; paint a mask or drop a pattern")
+        path = self.project.free(EDITS, name or "rule", ".json")
+        file = self.project.path(path)
+        file.parent.mkdir(exist_ok=True)
+        stem, written, rows, pasted = file.stem, list[Path](), list[dict[str, Any]](), list[str]()
+        try:
+            for i, example in enumerate(examples, 1):
+                row, target = self._target(example, file.with_name(f"{stem}-{i}-picture.png"), written)
+                mask = _picture(decode, example["mask"], f"the mask of example {i}")[:, :, 0]
+                if mask.shape != target.shape[:2]:
+                    raise ValueError(f"the mask of example {i} has another size than the picture")
+                row["mask"] = self._write(
+                    file.with_name(f"{stem}-{i}-mask.png"), np.repeat(mask[..., None], 3, 2), written
+                )
+                if example.get("pattern") is None:
+                    row["erase"] = True
+                else:
+                    source = _cut(_picture(decode_rgba, example["pattern"], f"the pattern of example {i}"), mask)
+                    row["source"] = {"picture": self._write(file.with_name(f"{stem}-{i}.png"), source, written)}
+                    target = _paste(target, source, mask)
+                rows.append(row)
+                pasted.append(_url(target))
+            text = json.dumps({"name": slug(stem), "examples": rows}, indent=1) + "\n"
+            write_atomic(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            written.append(file)
+            read_edit(file)
+        except BaseException:
+            for one in written:
+                one.unlink(missing_ok=True)
+            raise
+        return {"path": path, "pasted": pasted}
+
+    def _target(self, example: Mapping[str, Any], file: Path, written: list[Path]) -> tuple[dict[str, Any], np.ndarray]:
+        """The picture that an example changes: for the edit file, and its pixels."""
+        if example.get("number") is None:
+            seed = int(example["seed"])
+            return {"seed": seed}, decode(self.picture(str(example["model"]), seed))
+        png = self.maker.png(int(example["number"]))
+        write_atomic(file, lambda temporary: temporary.write_bytes(png))
+        written.append(file)
+        return {"picture": file.name}, decode(png)
+
+    @staticmethod
+    def _write(file: Path, picture: np.ndarray, written: list[Path]) -> str:
+        png = encode_png(picture) if picture.shape[2] == 3 else encode_rgba_png(picture)
+        write_atomic(file, lambda temporary: temporary.write_bytes(png))
+        written.append(file)
+        return file.name
+
+    def compare(self, model: str, strengths: Mapping[str, float]) -> dict[str, Any]:
+        """The first seeds without rules, and with the rules of a Checkpoint at these strengths; nothing is written."""
+        name = self.project.model(model)
+        found = checkpoint.read(self.project.absolute(name))
+        rules = storage.rules_of(found)
+        for rule in rules:
+            if not 0 <= strengths.get(rule.name, rule.strength) <= 10:
+                raise ValueError(f"{rule.name}: a strength is a number from 0 to 10")
+        wanted = [replace(rule, strength=strengths.get(rule.name, rule.strength)) for rule in rules]
+
+        def made() -> list[list[str]]:
+            generator = self.painter.load(name).generator
+            shots = [self.shot(name, seed) for seed in range(SEEDS)]
+            original = [replace(rule, strength=0.0) for rule in rules]
+            stored = {key: value.clone() for key, value in generator.state_dict().items()}
+            try:
+                return [self._with(generator, found, chosen, name, shots) for chosen in (original, wanted)]
+            finally:
+                generator.load_state_dict(stored)
+
+        before, after = self.painter.call(made)
+        return {"before": before, "after": after}
+
+    def _with(
+        self,
+        generator: Generator,
+        found: checkpoint.Checkpoint,
+        rules: Sequence[storage.Rule],
+        name: str,
+        shots: list[Shot],
+    ) -> list[str]:
+        weights, original = storage.apply_rules(found, rules)
+        with torch.no_grad():
+            for key in original:
+                generator.get_parameter(key).copy_(weights[key])
+        pictures = to_uint8(self.painter.pictures(Sheet(name, TRUNCATION), shots))
+        return [_url(one) for one in pictures]
+
+    def learn_command(self, model: str, edit: str, name: str) -> tuple[list[str], str]:
+        """The words of the command that learns an edit, and its output folder."""
+        out = self.project.free("runs", name or Path(edit).stem)
+        self.project.existing(edit)
+        return ["rewrite", self.project.model(model), edit, "--out", out, "--preview"], out
+
+    def strength_commands(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[list[str]], str]:
+        """The commands that write a Checkpoint with these strengths, and its folder. All but the last write
+        intermediate Checkpoints to the app's own folder."""
+        found = checkpoint.read(self.project.absolute(self.project.model(model)))
+        rules = storage.rules_of(found)
+        if not rules:
+            raise ProjectError(f"{model}: has no rules")
+        out = self.project.free("runs", name or "rules")
+        kept = [rule for rule in rules if strengths.get(rule.name, rule.strength) > 0]
+        commands = [["rewrite", model, "--undo", ",".join(rule.name for rule in rules), "--out", "?"]]
+        for rule in kept:
+            file = f"{model}/{storage.EDITS}/{storage.file_name(rule.name)}"
+            strength = f"{strengths.get(rule.name, rule.strength):g}"
+            commands.append(["rewrite", "?", file, "--strength", strength, "--out", "?"])
+        folders = [f".studio/rules/{Path(out).name}-{i}" for i in range(len(commands) - 1)] + [out]
+        for i, words in enumerate(commands):
+            words[-1] = folders[i]
+            if i:
+                words[1] = folders[i - 1]
+            if i + 1 < len(commands):
+                words.append("--force")
+        self.project.state("rules", "x")
+        return commands, out
+
+    @staticmethod
+    def shown(commands: Sequence[Sequence[str]]) -> str:
+        return "; ".join(shlex.join(["kyara", *words]) for words in commands)
+
+
+def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:
+    return read(_data(url, label), label)
+
+
+def _data(url: Any, label: str) -> bytes:
+    """The bytes of the data URL of a picture. ValueError if it is something else."""
+    head, _, text = str(url).partition(",")
+    if not head.startswith("data:image/") or not head.endswith(";base64") or len(text) > MAX_DATA * 4 // 3:
+        raise ValueError(f"{label}: not a picture, or larger than {MAX_DATA >> 20} MiB")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{label}: cannot be read ({error})") from error
+
+
+def _cut(layer: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The part of a layer (k H, k W, 4) that covers the bounding box of a mask (H, W)."""
+    rows, columns = (np.flatnonzero((mask >= 128).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        raise ValueError("the mask is empty; paint where something changes, or drop a pattern")
+    kx, ky = layer.shape[1] / mask.shape[1], layer.shape[0] / mask.shape[0]
+    top, bottom, left, right = rows[0] * ky, (rows[-1] + 1) * ky, columns[0] * kx, (columns[-1] + 1) * kx
+    return layer[round(top) : round(bottom), round(left) : round(right)]
+
+
+def _paste(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The target with the source pasted into the mask, as the rule sees it."""
+    if not source[:, :, 3].any():
+        raise ValueError("the pattern does not touch the mask; move it there")
+    laid = overlay(source, (mask / np.float32(255)).astype(np.float32))
+    colours, alpha = (laid[:, :, :3] + 1) * 127.5, laid[:, :, 3:]
+    return np.round(target * (1 - alpha) + colours * alpha).clip(0, 255).astype(np.uint8)
+
+
+def _url(picture: np.ndarray) -> str:
+    return "data:image/webp;base64," + base64.b64encode(encode_webp(picture)).decode()

@@ -1,0 +1,115 @@
+"""Requests of the room My art."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import Field
+
+from kyara.app.context import Context, Shared
+from kyara.app.routes_make import Body
+
+router = APIRouter(prefix="/api/mine")
+HOUR = {"Cache-Control": "private, max-age=3600"}
+
+
+class Prepare(Body):
+    sources: list[str]
+    out: str = ""
+    size: str = ""
+    drop: list[str] = Field(default_factory=list)
+
+
+class Tag(Body):
+    path: str
+
+
+class Ask(Body):
+    path: str
+    attribute: str
+    values: str = ""
+
+
+class Answers(Ask):
+    answers: dict[str, str]
+
+
+class Train(Body):
+    path: str
+    init: str = ""
+    attributes: str = ""
+    kimg: float = 0
+    out: str = ""
+
+
+def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
+    job = context.jobs.add(title, [words], {"room": "art", **about})
+    return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
+
+
+@router.get("/sources")
+def sources(context: Shared) -> list[str]:
+    return context.art.sources()
+
+
+@router.post("/prepare")
+def prepare(context: Shared, body: Prepare) -> dict[str, Any]:
+    words, out = context.art.prepare(body.sources, body.out, body.size, body.drop)
+    return start(context, f"prepare {out}", words, step="prepare", out=out)
+
+
+@router.get("/report")
+def report(context: Shared, path: str) -> dict[str, Any]:
+    return context.art.report(path)
+
+
+@router.get("/thumbnail")
+def thumbnail(context: Shared, path: str, i: int) -> Response:
+    return Response(context.art.source_thumbnail(path, i), media_type="image/webp", headers=HOUR)
+
+
+@router.get("/picture")
+def picture(context: Shared, path: str, name: str) -> Response:
+    return Response(context.art.picture(path, name), media_type="image/webp", headers=HOUR)
+
+
+@router.get("/labels")
+def labels(context: Shared, path: str) -> dict[str, Any]:
+    return context.art.labels(path)
+
+
+@router.post("/tag")
+def tag(context: Shared, body: Tag) -> dict[str, Any]:
+    context.project.existing(body.path)
+    return start(context, f"tag {body.path}", ["tag", body.path], step="tag", out=body.path)
+
+
+@router.post("/ask")
+def ask(context: Shared, body: Ask) -> dict[str, Any]:
+    words = context.art.ask(body.path, body.attribute, body.values)
+    return start(context, f"questions about {body.attribute}", words, step="ask", out=body.path)
+
+
+@router.get("/questions")
+def questions(context: Shared, path: str) -> list[str]:
+    return context.art.questions(path)
+
+
+@router.post("/answers")
+def answers(context: Shared, body: Answers) -> dict[str, Any]:
+    words = context.art.answer(body.path, body.attribute, body.values, body.answers)
+    return start(context, f"answers about {body.attribute}", words, step="ask", out=body.path)
+
+
+@router.post("/train")
+def train(context: Shared, body: Train) -> dict[str, Any]:
+    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg, body.out)
+    return start(context, f"train {out}", words, step="train", out=out)
+
+
+@router.get("/run")
+def run(context: Shared, path: str) -> dict[str, Any]:
+    return context.art.run(path)

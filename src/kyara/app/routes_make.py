@@ -1,0 +1,232 @@
+"""Requests of the room Make."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from kyara.app.collection import Item
+from kyara.app.context import Context, Shared
+from kyara.app.project import STATE, UPLOADS
+from kyara.app.routes_project import read_body
+
+router = APIRouter(prefix="/api/make")
+MOST_TOGETHER = 64  # pictures of one request
+FOREVER = "private, max-age=31536000, immutable"
+
+
+class Body(BaseModel):
+    """A request; unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class New(Body):
+    model: str
+    seeds: str | None = None
+    count: int | None = None
+    first: int | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+    truncation: float = 0.7
+
+
+class Change(Body):
+    number: int
+    where: dict[str, str]
+
+
+class Vary(Body):
+    number: int
+    count: int = 8
+    strength: float = 0.3
+
+
+class Mix(Body):
+    coarse: int
+    fine: int
+    layer: int
+    keep: bool = True
+
+
+class Walk(Body):
+    numbers: list[int]
+    frames: int = 24
+
+
+class Flag(Body):
+    numbers: list[int]
+    flag: str
+    value: bool
+
+
+class Numbers(Body):
+    numbers: list[int]
+
+
+class Export(Body):
+    numbers: list[int]
+    name: str = ""
+
+
+class Path(Body):
+    path: str
+
+
+class DragStart(Body):
+    number: int
+    handles: list[tuple[float, float]]
+    targets: list[tuple[float, float]]
+
+
+class Session(Body):
+    session: int
+
+
+def answer(context: Context, items: list[Item], command: str = "", notes: list[str] | None = None) -> dict[str, Any]:
+    context.made()
+    rows = [item.row() for item in items]
+    return {"rows": rows, "version": context.collection.version, "command": command, "notes": notes or []}
+
+
+def as_url(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+
+
+@router.get("/state")
+def state(context: Shared) -> dict[str, Any]:
+    collection = context.collection
+    return {
+        "id": collection.id,
+        "version": collection.version,
+        "rows": [item.row() for item in collection.visible()],
+        "undo": collection.done[-1].name if collection.done else "",
+        "redo": collection.undone[-1].name if collection.undone else "",
+    }
+
+
+@router.get("/model")
+def model(context: Shared, name: str) -> dict[str, Any]:
+    return context.maker.about(name)
+
+
+@router.post("/new")
+def new(context: Shared, body: New) -> dict[str, Any]:
+    made = context.maker.new(body.model, body.seeds, body.count, body.first, body.where, body.truncation)
+    return answer(context, *made)
+
+
+@router.post("/change")
+def change(context: Shared, body: Change) -> dict[str, Any]:
+    return answer(context, *context.maker.change(body.number, body.where))
+
+
+@router.post("/vary")
+def vary(context: Shared, body: Vary) -> dict[str, Any]:
+    return answer(context, context.maker.vary(body.number, body.count, body.strength))
+
+
+@router.post("/mix")
+def mix(context: Shared, body: Mix) -> dict[str, Any]:
+    if body.keep:
+        return answer(context, context.maker.mix(body.coarse, body.fine, body.layer))
+    return {"picture": as_url(context.maker.mixed(body.coarse, body.fine, body.layer))}
+
+
+@router.post("/walk")
+def walk(context: Shared, body: Walk) -> dict[str, Any]:
+    return answer(context, *context.maker.walk(body.numbers, body.frames))
+
+
+@router.post("/flag")
+def flag(context: Shared, body: Flag) -> dict[str, Any]:
+    context.collection.flag(body.numbers, body.flag, body.value)
+    return answer(context, [])
+
+
+@router.post("/remove")
+def remove(context: Shared, body: Numbers) -> dict[str, Any]:
+    context.collection.remove(body.numbers)
+    return answer(context, [])
+
+
+@router.post("/undo")
+def undo(context: Shared) -> dict[str, Any]:
+    context.collection.undo()
+    return answer(context, [])
+
+
+@router.post("/redo")
+def redo(context: Shared) -> dict[str, Any]:
+    context.collection.redo()
+    return answer(context, [])
+
+
+@router.post("/export")
+def export(context: Shared, body: Export) -> dict[str, Any]:
+    def progress(share: float) -> None:
+        context.events.publish("export", share=round(share, 3))
+
+    return context.maker.export(body.numbers, body.name, progress)
+
+
+@router.post("/load")
+def load(context: Shared, body: Path) -> dict[str, Any]:
+    """Adds the picture that a PNG of the project describes."""
+    return answer(context, context.maker.load(context.project.existing(body.path)))
+
+
+@router.post("/drop")
+async def drop(context: Shared, request: Request, name: str) -> dict[str, Any]:
+    """Adds the picture that a dropped PNG describes."""
+    from starlette.concurrency import run_in_threadpool
+
+    path = context.project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
+    saved = context.project.existing(context.project.save_upload(path, await read_body(request)))
+    try:
+        return answer(context, await run_in_threadpool(context.maker.load, saved))
+    finally:
+        saved.unlink(missing_ok=True)
+
+
+@router.get("/details/{number}")
+def details(context: Shared, number: int) -> dict[str, Any]:
+    return context.maker.details(number)
+
+
+@router.post("/pictures")
+def pictures(context: Shared, body: Numbers) -> dict[int, str]:
+    """Several pictures at once, as PNG in base64: a browser makes only six requests at a time."""
+    numbers = [number for number in body.numbers[:MOST_TOGETHER] if number in context.collection.items]
+    pngs = context.maker.pngs(numbers)
+    return {number: base64.b64encode(png).decode() for number, png in zip(numbers, pngs, strict=True)}
+
+
+@router.get("/picture/{number}.png")
+def picture(context: Shared, number: int, download: bool = False) -> Response:
+    png = context.maker.png(number)
+    headers = {"Cache-Control": FOREVER}
+    if download:
+        name = context.maker.file(context.collection.item(number))
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return Response(png, media_type="image/png", headers=headers)
+
+
+@router.post("/drag")
+def drag(context: Shared, body: DragStart) -> dict[str, Any]:
+    return context.painter.call(lambda: context.dragging.start(body.number, body.handles, body.targets))
+
+
+@router.post("/drag/step")
+def drag_step(context: Shared, body: Session) -> dict[str, Any]:
+    picture, about = context.painter.call(lambda: context.dragging.step(body.session))
+    return about | {"picture": as_url(picture)}
+
+
+@router.post("/drag/keep")
+def drag_keep(context: Shared, body: Session) -> dict[str, Any]:
+    number, shot = context.painter.call(lambda: context.dragging.finish(body.session))
+    return answer(context, context.maker.keep(number, shot, f"dragged {number}"))

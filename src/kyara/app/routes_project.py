@@ -1,0 +1,101 @@
+"""Requests about the project: its contents, its files, uploads and jobs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import PurePosixPath
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response, StreamingResponse
+
+from kyara import __version__
+from kyara.app.context import Shared
+from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, ProjectError
+from kyara.files import checkpoint
+from kyara.files.formats import SUFFIXES
+from kyara.files.gallery import read_gallery, thumbnail
+from kyara.files.pictures import decode, decode_rgba, encode_png, encode_webp, read_recipe
+
+router = APIRouter(prefix="/api")
+SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everything else is a download
+MOST_ROWS = 100_000
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of an upload. ProjectError as soon as it is too large."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_UPLOAD:
+            raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+        parts.append(part)
+    return b"".join(parts)
+
+
+@router.get("/project")
+def project(context: Shared) -> dict[str, Any]:
+    found = [dataclasses.asdict(one) for one in context.project.contents()]
+    builtin = [{"name": f"builtin:{name}", "model": _kind(f"builtin:{name}")} for name in checkpoint.builtin_names()]
+    jobs = [job.as_json() for job in context.jobs.jobs]
+    folder = context.project.folder
+    return {"name": folder.name, "folder": str(folder), "version": __version__, "found": found, "builtin": builtin} | {
+        "jobs": jobs
+    }
+
+
+def _kind(name: str) -> str:
+    return checkpoint.read(name).model
+
+
+@router.get("/events")
+async def events(context: Shared) -> StreamingResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(context.events.stream(), media_type="text/event-stream", headers=headers)
+
+
+@router.get("/file")
+def file(context: Shared, path: str, side: int = 0) -> Response:
+    """A file of the project; a picture with `side`, as a thumbnail of at most that many pixels."""
+    found = context.project.existing(path)
+    if not found.is_file():
+        raise ProjectError(f"{path}: not a file")
+    if side:
+        return Response(encode_webp(thumbnail(decode(found), min(max(side, 16), 1024))), media_type="image/webp")
+    if found.suffix.lower() in SHOWN:
+        return FileResponse(found)
+    return FileResponse(found, media_type="application/octet-stream", filename=found.name)
+
+
+@router.get("/gallery")
+def gallery(context: Shared, path: str) -> dict[str, Any]:
+    rows = read_gallery(context.project.existing(path))
+    return {"path": path, "total": len(rows), "rows": rows[:MOST_ROWS]}
+
+
+@router.post("/upload")
+async def upload(context: Shared, request: Request, name: str) -> dict[str, Any]:
+    """Saves a picture to the uploads, after decoding it: what is kept is a PNG, with the recipe if it has one."""
+    data = await read_body(request)
+    path = context.project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
+    picture = decode_rgba(data, name)
+    saved = context.project.save_upload(path, data if data[:8] == b"\x89PNG\r\n\x1a\n" else encode_png(decode(data)))
+    recipe = read_recipe(context.project.path(saved)) is not None
+    return {"path": saved, "width": picture.shape[1], "height": picture.shape[0], "recipe": recipe}
+
+
+@router.post("/art")
+async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
+    """Saves one file of a dropped folder to art/NAME, undecoded: `prepare` checks it."""
+    suffix = "." + name.rpartition(".")[2].lower()
+    if suffix not in SUFFIXES and suffix not in (".csv", ".jsonl", ".json", ".zip"):
+        return {"path": None, "skipped": name}
+    if ".." in PurePosixPath(name).parts:
+        raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
+    return {"path": context.project.save_upload(f"art/{name}", await read_body(request))}
+
+
+@router.post("/jobs/{number}/cancel")
+def cancel(context: Shared, number: int) -> dict[str, Any]:
+    context.jobs.cancel(number)
+    return {}

@@ -1,0 +1,78 @@
+"""Requests of the room Rewrite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import Field
+
+from kyara.app.context import Shared
+from kyara.app.rewrites import Rewrites
+from kyara.app.routes_make import FOREVER, Body
+
+router = APIRouter(prefix="/api/rewrite")
+
+
+class Example(Body):
+    model: str
+    seed: int | None = None
+    number: int | None = None
+    mask: str
+    pattern: str | None = None
+
+
+class Edit(Body):
+    name: str = ""
+    examples: list[Example]
+
+
+class Learn(Body):
+    model: str
+    edit: str
+    name: str = ""
+
+
+class Strengths(Body):
+    model: str
+    strengths: dict[str, float] = Field(default_factory=dict)
+    name: str = ""
+
+
+@router.get("/model")
+def model(context: Shared, name: str) -> dict[str, Any]:
+    return Rewrites(context.maker).about(name)
+
+
+@router.get("/picture")
+def picture(context: Shared, model: str, seed: int, hash: str = "") -> Response:
+    """The picture of a seed; with the hash of the Checkpoint in the address, browsers may keep it."""
+    png = Rewrites(context.maker).picture(model, seed)
+    return Response(png, media_type="image/png", headers={"Cache-Control": FOREVER} if hash else {})
+
+
+@router.post("/edit")
+def edit(context: Shared, body: Edit) -> dict[str, Any]:
+    return Rewrites(context.maker).save_edit(body.name, [example.model_dump() for example in body.examples])
+
+
+@router.post("/learn")
+def learn(context: Shared, body: Learn) -> dict[str, Any]:
+    """Starts the job that learns an edit."""
+    words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name)
+    job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
+    return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
+
+
+@router.post("/compare")
+def compare(context: Shared, body: Strengths) -> dict[str, Any]:
+    return Rewrites(context.maker).compare(body.model, body.strengths)
+
+
+@router.post("/save")
+def save(context: Shared, body: Strengths) -> dict[str, Any]:
+    """Starts the job that writes a Checkpoint with other strengths."""
+    commands, out = Rewrites(context.maker).strength_commands(body.model, body.strengths, body.name)
+    job = context.jobs.add(f"save {out}", commands, {"room": "rewrite", "out": out})
+    return {"job": job.number, "out": out, "command": Rewrites.shown(commands)}

@@ -1,0 +1,116 @@
+// The frame: rooms, the project, jobs, and the events of the server.
+import { $, api, command, h, say } from "./dom.js";
+import * as art from "./art.js";
+import * as look from "./look.js";
+import * as make from "./make.js";
+import * as rewrite from "./rewrite.js";
+
+/** @type {{id: string, name: string, open: (room: HTMLElement) => void, event?: (kind: string, data: any) => void}[]} */
+const ROOMS = [make.room, rewrite.room, art.room, look.room];
+
+/** What the server knows; the rooms read it. @type {any} */
+export const project = { found: [], builtin: [], jobs: [] };
+/** @type {any} */
+let current = null;
+
+function openRoom() {
+  const id = location.hash.slice(1).split("/")[0];
+  const room = ROOMS.find((one) => one.id === id) || ROOMS[0];
+  if (room === current) return;
+  current = room;
+  $("command").textContent = "";
+  for (const image of $("room").querySelectorAll("img")) image.removeAttribute("src");  // ends requests that run
+  $("room").replaceChildren();
+  $("room").className = room.id;
+  for (const link of $("rooms").children) {
+    if (link.hash === "#" + room.id) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${room.name} · kyara studio`;
+  room.open($("room"));
+}
+
+export async function refresh() {
+  Object.assign(project, await api("project"));
+  $("project-name").textContent = project.name;
+  $("project-name").title = project.folder;
+  showJobs();
+  for (const room of ROOMS) room.event?.("project", project);
+}
+
+function showJobs() {
+  const running = project.jobs.filter((/** @type {any} */ job) => ["running", "waiting"].includes(job.state));
+  const first = running[0];
+  const share = first && first.progress !== null ? ` ${Math.round(first.progress * 100)} %` : "";
+  $("jobs-label").textContent = first ? `${first.title}${share}${first.left ? `, ${first.left} left` : ""}${running.length > 1 ? `, ${running.length - 1} waiting` : ""}` : "nothing running";
+  $("jobs-button").classList.toggle("active", Boolean(first));
+  $("jobs-button").style.setProperty("--share", `${(first?.progress ?? 0) * 100}%`);
+  if ($("jobs").open) $("job-list").replaceChildren(...project.jobs.slice().reverse().map(jobItem));
+}
+
+/** @param {any} job */
+function jobItem(job) {
+  const active = ["running", "waiting"].includes(job.state);
+  const stop = active && h("button", { onclick: () => api(`jobs/${job.number}/cancel`, {}) }, "Cancel");
+  return h("li", { class: job.state },
+    h("div", { class: "row spread" }, h("b", {}, job.title), h("span", { class: "quiet" }, job.state + (job.seconds ? `, ${job.seconds.toFixed(0)} s` : "")), stop),
+    active && h("progress", { max: 1, value: job.progress ?? 0, "aria-label": job.title }),
+    job.error && h("p", { class: "error-text" }, job.error),
+    ...job.commands.map((/** @type {string} */ text) => h("code", {}, text)));
+}
+
+/** @param {string} kind @param {any} data */
+function onEvent(kind, data) {
+  if (kind === "job") {
+    const place = project.jobs.findIndex((/** @type {any} */ job) => job.number === data.job.number);
+    const before = place >= 0 ? project.jobs[place].state : "";
+    if (place >= 0) project.jobs[place] = data.job;
+    else project.jobs.push(data.job);
+    if (before !== data.job.state && data.job.state === "failed") say(`${data.job.title}: ${data.job.error}`, "error");
+    if (before !== data.job.state && data.job.state === "done") refresh();
+    showJobs();
+  } else if (kind === "project") {
+    refresh();
+  } else if (kind === "problem") {
+    say(data.text, "error");
+  }
+  for (const room of ROOMS) room.event?.(kind, data);
+}
+
+function listen() {
+  const events = new EventSource("/api/events");
+  let lost = false;
+  events.addEventListener("hello", () => {
+    if (lost) { refresh(); for (const room of ROOMS) room.event?.("made", { version: -1 }); }
+    lost = false;
+  });
+  events.onerror = () => { lost = true; };
+  for (const kind of ["job", "project", "problem", "made", "scores", "export"]) {
+    events.addEventListener(kind, (event) => onEvent(kind, JSON.parse(/** @type {MessageEvent} */ (event).data)));
+  }
+}
+
+function start() {
+  $("rooms").append(...ROOMS.map((room) => h("a", { href: "#" + room.id }, room.name)));
+  $("jobs-button").addEventListener("click", () => { $("jobs").showModal(); showJobs(); });
+  document.querySelectorAll("[data-close]").forEach((button) => button.addEventListener("click", () => /** @type {any} */ (button.closest("dialog")).close()));
+  $("theme").addEventListener("click", () => {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.style.colorScheme || (dark ? "dark" : "light");
+    document.documentElement.style.colorScheme = now === "dark" ? "light" : "dark";
+  });
+  $("copy-command").addEventListener("click", async () => {
+    await navigator.clipboard.writeText($("command").textContent).catch(() => getSelection()?.selectAllChildren($("command")));
+    say("The command is copied.");
+  });
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => event.preventDefault());
+  listen();
+  refresh().then(() => {
+    addEventListener("hashchange", openRoom);
+    openRoom();
+  });
+}
+
+command("");
+start();

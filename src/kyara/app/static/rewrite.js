@@ -1,0 +1,229 @@
+// The room Rewrite: paint a mask, paste a pattern, learn the rule, try its strength.
+import { project } from "./app.js";
+import { api, command, h, later, say, slider } from "./dom.js";
+import { picture, state as made, title } from "./make.js";
+import { Painting } from "./paint.js";
+
+const SEEDS = 24;
+/** @type {any} */
+let model = null;
+/** @type {any} */
+let page;
+/** @type {Painting} */
+let painting;
+/** The examples that were added. @type {{seed?: number, number?: number, model: string, mask: string, pattern: string | null, shown: string}[]} */
+let examples = [];
+/** @type {{seed?: number, number?: number} | null} */
+let target = null;
+/** @type {Record<string, number>} */
+let strengths = {};
+
+function editable() {
+  const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
+  return [...own, "builtin:anime"];
+}
+
+function fillModels() {
+  const names = editable(), now = model?.model || "builtin:anime";
+  page.model.replaceChildren(...names.map((/** @type {string} */ name) => h("option", { value: name, selected: name === now }, name)));
+}
+
+/** @param {string} name */
+async function choose(name) {
+  model = await api("rewrite/model?name=" + encodeURIComponent(name));
+  page.problem.textContent = model.problem;
+  page.learn.disabled = Boolean(model.problem);
+  strengths = Object.fromEntries(model.rules.map((/** @type {any} */ rule) => [rule.name, rule.strength]));
+  examples = [];
+  drawStrip();
+  drawRules();
+  drawExamples();
+  pick({ seed: 10 });
+  if (model.rules.length) compareSoon();
+  else page.compare.hidden = true;
+}
+
+/** @param {number} seed */
+const seedUrl = (seed) => `/api/rewrite/picture?model=${encodeURIComponent(model.model)}&seed=${seed}&hash=${model.hash}`;
+
+/** The picture of a seed, or of Make. @param {{seed?: number, number?: number}} one */
+function url(one) {
+  const item = one.number === undefined ? undefined : made.items.get(one.number);
+  return item ? picture(item) : seedUrl(/** @type {number} */ (one.seed));
+}
+
+function drawStrip() {
+  const own = [...made.items.values()].filter((item) => item.star && item.model === model.model).map((item) => ({ number: item.number, name: title(item) }));
+  const seeds = Array.from({ length: SEEDS }, (_, seed) => ({ seed, name: `seed ${seed}` }));
+  page.strip.replaceChildren(...[...own, ...seeds].map((one) => h("button", { title: one.name, "aria-label": one.name, onclick: () => pick(one) }, h("img", { src: url(one), alt: "", width: 64, height: 64, loading: "lazy" }))));
+}
+
+/** @param {{seed?: number, number?: number}} one */
+function pick(one) {
+  target = one;
+  painting.show(url(one), model.width, model.height);
+  tool("brush");
+}
+
+/** @param {string} name */
+function tool(name) {
+  painting.tool = name;
+  for (const button of page.tools.children) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+}
+
+function painted() {
+  const pattern = Boolean(painting.pattern);
+  page.move.disabled = !pattern;
+  page.sizeOf.hidden = !pattern;
+  if (pattern) {
+    page.size.value = Math.round(painting.at.size * /** @type {HTMLImageElement} */ (painting.pattern).naturalWidth);
+    page.turn.value = ((Math.round(painting.at.turn) + 180) % 360 + 360) % 360 - 180;
+  }
+  page.add.disabled = painting.empty;
+  page.add.textContent = pattern ? "Add this example" : "Add: erase what is painted";
+}
+
+/** @param {string} source */
+function usePattern(source) {
+  const image = new Image();
+  image.onload = () => { painting.setPattern(image); tool("move"); };
+  image.onerror = () => say("This is not a picture that the browser can show.", "error");
+  image.src = source;
+}
+
+/** @param {DataTransfer | null} data */
+function take(data) {
+  const number = data?.getData("text/kyara-picture");
+  const item = number ? made.items.get(Number(number)) : undefined;
+  const file = [...(data?.files || [])].find((one) => one.type.startsWith("image/"));
+  if (item) usePattern(picture(item));
+  else if (file) usePattern(URL.createObjectURL(file));
+}
+
+async function addExample() {
+  await painting.image.decode();  // the picture may still be on its way
+  const { mask, pattern } = painting.result();
+  const composite = document.createElement("canvas");
+  composite.width = painting.layer.width;
+  composite.height = painting.layer.height;
+  const context = /** @type {CanvasRenderingContext2D} */ (composite.getContext("2d"));
+  context.drawImage(painting.image, 0, 0, composite.width, composite.height);
+  if (painting.pattern) painting.drawPattern(context);
+  else context.drawImage(painting.layer, 0, 0);
+  examples.push({ ...(target?.number === undefined ? { seed: target?.seed } : { number: target.number }), model: model.model, mask, pattern, shown: composite.toDataURL() });
+  drawExamples();
+  const next = examples.length < 3 ? " One or two more, on other pictures, make the rule work better." : "";
+  say(`Example ${examples.length} is added.${next}`);
+}
+
+function drawExamples() {
+  page.examples.replaceChildren(...examples.map((one, i) => h("figure", {}, h("img", { src: one.shown, alt: `example ${i + 1}`, width: 64, height: 64 }),
+    h("button", { "aria-label": `Remove example ${i + 1}`, onclick: () => { examples.splice(i, 1); drawExamples(); } }, "×"))));
+  page.noExamples.hidden = examples.length > 0;
+  page.learn.disabled = Boolean(model?.problem) || !examples.length;
+}
+
+async function learn() {
+  const name = page.name.value.trim() || "rule";
+  page.learn.disabled = true;
+  try {
+    const sent = examples.map(({ shown, ...rest }) => rest);
+    const edit = await api("rewrite/edit", { name, examples: sent });
+    const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name });
+    command(started.command);
+    say(`Learning ${name}: about a minute or two. The result appears here.`);
+  } finally {
+    drawExamples();
+  }
+}
+
+function drawRules() {
+  const rows = model.rules.map((/** @type {any} */ rule) => {
+    const start = strengths[rule.name];
+    const control = slider(rule.name, { min: 0, max: 1.5, step: 0.05, value: start, show: (v) => v.toFixed(2), oninput: (v) => { strengths[rule.name] = v; on.setAttribute("aria-pressed", String(v > 0)); compareSoon(); } });
+    const on = h("button", { "aria-pressed": String(start > 0), "aria-label": `${rule.name} on or off`, onclick: () => {
+      const value = strengths[rule.name] > 0 ? 0 : rule.strength || 1;
+      strengths[rule.name] = value;
+      control.value = value;
+      on.setAttribute("aria-pressed", String(value > 0));
+      compareSoon();
+    } }, "on");
+    return h("div", { class: "rule" }, control.element, on, h("a", { class: "button", href: `/api/file?path=${encodeURIComponent(`${model.model}/edits/${rule.name}.safetensors`)}`, download: `${rule.name}.safetensors`, title: "The rule as a file, to share" }, "Share"));
+  });
+  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model")] : [h("p", { class: "quiet" }, "This model has no rules yet.")]));
+}
+
+async function saveStrengths() {
+  const started = await api("rewrite/save", { model: model.model, strengths, name: "rules" });
+  command(started.command);
+}
+
+async function compare() {
+  const found = await api("rewrite/compare", { model: model.model, strengths });
+  page.compare.hidden = false;
+  const old = page.pairs.children;
+  if (old.length === found.before.length) {
+    found.after.forEach((/** @type {string} */ source, /** @type {number} */ i) => { old[i].children[0].src = found.before[i]; old[i].children[1].src = source; });
+    return;
+  }
+  page.pairs.replaceChildren(...found.before.map((/** @type {string} */ before, /** @type {number} */ i) =>
+    h("div", { class: "pair" }, h("img", { src: before, alt: `seed ${i} before`, width: 64, height: 64 }), h("img", { class: "after", src: found.after[i], alt: `seed ${i} after`, width: 64, height: 64 }))));
+}
+const compareSoon = later(compare, 60);
+
+/** @param {HTMLElement} room */
+function open(room) {
+  painting = new Painting(() => page && painted());
+  const select = h("select", { onchange: () => choose(select.value) });
+  const problem = h("p", { class: "error-text" });
+  const rules = h("div", { class: "section" });
+  const left = h("section", { class: "panel left", "aria-label": "Model and rules" }, h("label", { class: "field" }, h("h3", {}, "Generator"), select), problem, rules);
+
+  const strip = h("div", { class: "strip", "aria-label": "Pictures to choose from", role: "group" });
+  const split = slider("Before and after", { min: 0, max: 100, step: 1, value: 50, show: (v) => `${v} %`, oninput: (v) => pairs.style.setProperty("--split", `${v}%`) });
+  const pairs = h("div", { class: "pairs-grid", id: "pairs" });
+  pairs.style.setProperty("--split", "50%");
+  const compareBox = h("section", { class: "section", id: "compare", hidden: true }, h("h2", {}, "Sixteen seeds, before and after"), split.element, pairs);
+  const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, h("h2", {}, "1. Choose a picture"), strip, h("h2", {}, "2. Paint where it changes, or drop a pattern on it"), h("div", { class: "easel" }, painting.element), compareBox);
+
+  const button = (/** @type {string} */ name, /** @type {string} */ text) => h("button", { "data-tool": name, onclick: () => tool(name) }, text);
+  const move = button("move", "Move pattern");
+  const tools = h("div", { class: "chips", role: "group", "aria-label": "Tools" }, button("brush", "Brush"), button("rubber", "Rubber"), move);
+  const brush = slider("Brush", { min: 1, max: 24, step: 1, value: 5, show: (v) => `${v} px`, oninput: (v) => { painting.brush = v; } });
+  const size = slider("Size of the pattern", { min: 4, max: 256, step: 1, value: 32, show: (v) => `${v} px`, oninput: (v) => { painting.at.size = v / /** @type {any} */ (painting.pattern).naturalWidth; painting.draw(); } });
+  const turn = slider("Turn", { min: -180, max: 180, step: 1, value: 0, show: (v) => `${v}°`, oninput: (v) => { painting.at.turn = v; painting.draw(); } });
+  const sizeOf = h("div", { class: "field", hidden: true }, size.element, turn.element);
+  const file = h("input", { type: "file", accept: "image/*", id: "pattern-file", class: "sr-only", onchange: () => { if (file.files[0]) usePattern(URL.createObjectURL(file.files[0])); file.value = ""; } });
+  const add = h("button", { id: "add-example", disabled: true, onclick: addExample }, "Add this example");
+  const list = h("div", { class: "examples", id: "examples" });
+  const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
+  const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
+  const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
+  const right = h("section", { class: "panel right", "aria-label": "Tools" }, tools, brush.element,
+    h("div", { class: "row" }, h("button", { onclick: () => painting.undo() }, "Undo stroke"), h("button", { onclick: () => painting.clear() }, "Clear")),
+    h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent ground works best. Drop it on the picture, paste it, or choose a file. Without one, what is painted is erased."), h("label", { class: "button file" }, "Choose a file", file), sizeOf),
+    h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start));
+
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, tools, move, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start };
+  room.append(left, middle, right);
+  painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); take(e.dataTransfer); });
+  fillModels();
+  choose(model && editable().includes(model.model) ? model.model : "builtin:anime");
+}
+
+addEventListener("paste", (event) => { if (page?.model.isConnected) take(/** @type {ClipboardEvent} */ (event).clipboardData); });
+
+/** @param {string} kind @param {any} data */
+function event(kind, data) {
+  if (!page?.model.isConnected) return;
+  if (kind === "project") fillModels();
+  if (kind === "job" && data.job.about.room === "rewrite" && data.job.state === "done" && !data.job.seen) {
+    const out = data.job.about.out;
+    api("project").then((found) => { Object.assign(project, found); model = { ...model, model: out }; fillModels(); choose(out); });
+    const rule = data.job.results.at(-1)?.rules?.find((/** @type {any} */ one) => one.learned);
+    if (rule) say(`${rule.name} is learned: inside error ${rule.inside_error?.toFixed(2) ?? "unknown"} (0 as pasted, 1 as before), outside error ${rule.outside_error?.toFixed(3)}.`);
+  }
+}
+
+export const room = { id: "rewrite", name: "Rewrite", open, event };

@@ -1,0 +1,93 @@
+"""A server for tests, in this process, and one in a process of its own for the browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="FastAPI is not installed (extra `studio`)")
+
+import torch
+from starlette.testclient import TestClient
+
+from kyara.app.context import Context
+from kyara.app.server import make_app
+
+TOKEN = "a-token-for-tests"
+HOST = "http://127.0.0.1:8642"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_app(tmp_path_factory.mktemp("project"), TOKEN, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def client(app: Any) -> Iterator[TestClient]:
+    """A browser that was let in."""
+    threads = torch.get_num_threads()
+    with TestClient(app, base_url=HOST) as found:
+        assert found.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
+        yield found
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def context(app: Any, client: TestClient) -> Context:
+    found = app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of `kyara studio` with its token, and the project's folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    words = [sys.executable, "-m", "kyara", "studio", str(folder), "--port", "0", "--no-browser"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.stderr is not None
+    address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+    yield address, folder
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def tab(browser: Any, server: tuple[str, Path]) -> Iterator[Any]:
+    """A tab with the app open. Errors of the page, and requests to other servers, fail the test."""
+    address, _ = server
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    context.set_default_timeout(20_000)
+    page, wrong = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    refused = "status of 400"  # the browser's line about a request that the page explains to the user
+    page.on(
+        "console",
+        lambda message: wrong.append(message.text) if message.type == "error" and refused not in message.text else None,
+    )
+    local = (address.partition("?")[0], "blob:", "data:")
+    page.on("request", lambda request: None if request.url.startswith(local) else wrong.append(request.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert not wrong, wrong

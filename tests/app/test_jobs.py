@@ -1,0 +1,81 @@
+"""The queue: one command at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kyara.app.jobs import BAR, Job, Jobs
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    found = Jobs(tmp_path, lambda job: None)
+    yield found
+    found.close()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.02)
+
+
+def ended(job: Job) -> Callable[[], bool]:
+    return lambda: job.state in ("done", "failed", "cancelled")
+
+
+def test_a_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
+    job = jobs.add("make", [["generate", "--count", "2", "--rank", "none", "--out", "made"]])
+    wait(ended(job))
+    assert job.state == "done", job.error
+    assert job.results[0]["kept"] == 2 and (tmp_path / "made/gallery.csv").is_file()
+    assert job.as_json()["commands"] == ["kyara generate --count 2 --rank none --out made"]
+
+
+def test_errors_cancellation_and_a_kill_do_not_stop_the_queue(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import sys, time
+if sys.argv[1] == "fail":
+    sys.exit("kyara fail: no such file")
+if sys.argv[1] == "quick":
+    print("{}")
+else:
+    time.sleep(60)
+"""
+    monkeypatch.setattr("kyara.app.jobs.RUN", program)
+    failing = jobs.add("fail", [["fail"], ["quick"]])
+    killed = jobs.add("long", [["long"]])
+    stopped = jobs.add("longer", [["longer"]])
+    waiting = jobs.add("waiting", [["waiting"]])
+    quick = jobs.add("quick", [["quick"]])
+    wait(ended(failing))
+    assert (failing.state, failing.error, failing.results) == ("failed", "no such file", [])
+    wait(lambda: killed.state == "running" and jobs._process is not None)
+    assert stopped.state == "waiting"  # one at a time
+    time.sleep(0.2)
+    assert jobs._process is not None
+    os.kill(jobs._process.pid, signal.SIGKILL)
+    wait(ended(killed))
+    assert killed.state == "failed" and "SIGKILL" in killed.error
+    jobs.cancel(waiting.number)
+    wait(lambda: stopped.state == "running" and jobs._process is not None)
+    time.sleep(0.3)
+    jobs.cancel(stopped.number)
+    wait(ended(quick))
+    assert (stopped.state, waiting.state, quick.state) == ("cancelled", "cancelled", "done")
+    with pytest.raises(KeyError):
+        jobs.cancel(99)
+
+
+def test_progress_is_read_from_the_bar() -> None:
+    found = BAR.search("learning:  45%|####5     | 271/600 [00:31<00:38,  8.61step/s]")
+    assert found and (found[1], found[5]) == ("45", "00:38")
+    found = BAR.search("  0%|          | 0/16 [00:00<?, ?picture/s]")
+    assert found and (found[1], found[5]) == ("0", "?")

@@ -1,0 +1,221 @@
+"""Each room in a browser, from click to file on disk."""
+
+from __future__ import annotations
+
+import io
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kyara
+from kyara.files.checkpoint import read
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import decode
+
+ROOT = Path(__file__).parents[2]
+Server = tuple[str, Path]
+
+
+def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.05)
+    return found
+
+
+def pictures(tab: Any) -> int:
+    """How many cells of the grid show a picture."""
+    script = "() => [...document.querySelectorAll('.cell img')].filter((i) => i.naturalWidth > 1).length"
+    return int(tab.evaluate(script))
+
+
+def total(tab: Any) -> int:
+    """How many pictures Make has, as its toolbar says."""
+    return int(tab.inner_text(".bar .count").partition(" of ")[2].replace(",", "") or 0)
+
+
+def enlarged(tab: Any) -> str:
+    return str(tab.get_attribute(".panel.right .stage img", "src"))
+
+
+def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
+    _, folder = server
+    tab.click("#new-chips fieldset:has-text('hair') button:text-is('pink')")
+    tab.fill("#seeds", "5,6,7")
+    tab.click("#make-new")
+    wait(lambda: pictures(tab) == 3)
+    assert "kyara generate --seeds 5 --where hair=pink" in wait(lambda: tab.inner_text("#command"))
+    before = enlarged(tab)
+    tab.click("#change fieldset:has-text('hair') button:text-is('blue')")
+    wait(lambda: pictures(tab) == 4)
+    assert enlarged(tab) != before
+    tab.keyboard.press("Control+z")
+    wait(lambda: pictures(tab) == 3)
+    tab.click(".cell >> nth=0")
+    tab.keyboard.press("s")
+    tab.click("#export")
+    tab.wait_for_selector("#toasts p:has-text('galleries/chosen')")
+    rows = read_gallery(folder / "galleries/chosen")
+    assert [(row["seed"], row["hair"]) for row in rows] == [("7", "pink")]
+    kyara.generate(seeds="7", where="hair=pink", rank="none", out=tmp_path / "cli", device="cpu")
+    exported = decode(folder / "galleries/chosen" / rows[0]["file_name"])
+    assert np.array_equal(exported, decode(tmp_path / "cli/seed0007.png"))
+    with tab.expect_download() as download:
+        tab.click("text=Download")
+    download.value.save_as(tmp_path / "mine.png")
+    assert np.array_equal(decode(tmp_path / "mine.png"), exported)
+
+
+def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:
+    tab.fill("#seeds", "20-21")
+    tab.click("#make-new")
+    wait(lambda: "seed 20" in tab.inner_text(".panel.right"))
+    count = total(tab)
+    tab.click("#drag summary")
+    box = tab.locator(".panel.right .stage").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 2 - 20, box["y"] + box["height"] * 0.76)
+    tab.mouse.up()
+    tab.click("button:text-is('Move')")
+    wait(lambda: total(tab) == count + 1)
+    assert "dragged" in tab.inner_text("#about-one")
+    tab.click(".cell >> nth=1", modifiers=["Control"])
+    tab.click("#mix")
+    wait(lambda: total(tab) == count + 2)
+    assert "shape of" in tab.inner_text(".panel.right")
+    tab.click(".cell >> nth=1", modifiers=["Control"])
+    tab.locator("label:has-text('Pictures') input[type=range]").fill("8")
+    tab.click("#walk")
+    wait(lambda: total(tab) == count + 10)
+
+
+def test_two_tabs_agree_and_a_closed_one_loses_nothing(tab: Any, server: Server) -> None:
+    other = tab.context.new_page()
+    other.goto(tab.url)
+    other.fill("#seeds", "60-62")
+    other.click("#make-new")
+    wait(lambda: "seed 60" in other.inner_text(".panel.right"))
+    number = total(other)
+    wait(lambda: total(tab) == number)
+    other.close()
+    tab.reload()
+    wait(lambda: total(tab) == number)
+
+
+def test_25_000_pictures_scroll(tab: Any, server: Server) -> None:
+    tab.fill("#count", "25000")
+    tab.click("#make-new")
+    wait(lambda: total(tab) >= 25_000)
+    for share in (0.5, 1.0):
+        tab.evaluate("(s) => { const g = document.querySelector('.grid'); g.scrollTop = g.scrollHeight * s; }", share)
+        wait(lambda: pictures(tab) >= 8)
+    assert tab.evaluate("() => document.querySelectorAll('.cell').length") < 100
+    tab.keyboard.press("Control+z")
+    wait(lambda: total(tab) < 25_000)
+
+
+def test_rewrite(tab: Any, server: Server) -> None:
+    _, folder = server
+    rule = [ROOT / "docs/edits/glasses.json"]
+    kyara.rewrite("builtin:anime", rule, steps=4, extra_images=0, out=folder / "runs/ruled", device="cpu")
+    tab.click("nav a:text-is('Rewrite')")
+    tab.click(".strip button[aria-label='seed 3']")
+    tab.set_input_files("#pattern-file", str(ROOT / "docs/edits/glasses-10.png"))
+    tab.click("#add-example:not([disabled])")
+    tab.fill("#rule-name", "my glasses")
+    tab.click("#learn")
+    tab.wait_for_selector("#jobs-button.active")
+    assert (folder / "edits/my-glasses.json").is_file() and (folder / "edits/my-glasses-1.png").is_file()
+    assert "kyara rewrite builtin:anime edits/my-glasses.json" in tab.inner_text("#command")
+    tab.click("#jobs-button")
+    tab.click("#job-list button:text-is('Cancel')")
+    tab.click("#jobs [data-close]")
+    wait(lambda: "nothing running" in tab.inner_text("#jobs-label"))
+    wait(lambda: tab.locator("main select option[value='runs/ruled']").count())  # made by a command meanwhile
+    tab.select_option("main select", "runs/ruled")
+    tab.wait_for_selector("#compare .pair")
+    after = tab.get_attribute("#compare .pair .after", "src")
+    tab.click(".rule button:text-is('on')")
+    wait(lambda: tab.get_attribute("#compare .pair .after", "src") != after)
+    tab.click("#save-strengths")
+    wait(lambda: (folder / "runs/rules/config.json").is_file())
+    assert not read(folder / "runs/rules").about["rewritten"]["rules"]
+
+
+def test_my_art(tab: Any, server: Server, tmp_path: Path) -> None:
+    _, folder = server
+    art = tmp_path / "drawings"
+    art.mkdir()
+    with zipfile.ZipFile(ROOT / "examples/characters.zip") as archive:
+        for name in [name for name in archive.namelist() if name.endswith(".webp")][:12]:
+            (art / Path(name).name).write_bytes(archive.read(name))
+    tab.click("nav a:text-is('My art')")
+    tab.set_input_files("#art-folder", str(art))
+    tab.wait_for_selector("#toasts p:has-text('12 of 12')")
+    tab.click("#prepare")
+    wait(lambda: pictures(tab) == 12)
+    tab.click(".cell >> nth=2")
+    tab.keyboard.press("x")
+    tab.click("#prepare-again")
+    wait(lambda: "11 of 12 kept" in tab.inner_text(".card .count"))
+    with zipfile.ZipFile(folder / "drawings.zip") as archive:
+        assert sum(name.startswith("images/") for name in archive.namelist()) == 11
+    tab.click("#tag")
+    tab.wait_for_selector("progress[aria-label='hair: known']")
+
+
+def test_look(tab: Any, server: Server) -> None:
+    _, folder = server
+    kyara.generate(count=3, rank="none", out=folder / "galleries/three", device="cpu")
+    tab.click("nav a:text-is('Look')")
+    tab.click(".list button:has-text('three')")
+    wait(lambda: pictures(tab) == 3)
+    tab.select_option("select[aria-label='What to rank']", "galleries/three")
+    tab.click("#rank")
+    wait(lambda: (folder / "galleries/rank-three/index.html").is_file())
+    wait(lambda: tab.locator(".cell b:has-text('%')").count() == 3)
+    tab.click("text=Open in Make")
+    tab.wait_for_selector("#make-new")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("room", ["make", "rewrite", "art", "look"])
+def test_nothing_overflows(tab: Any, width: int, room: str) -> None:
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.evaluate("(room) => { location.hash = room; }", room)
+    tab.wait_for_selector(f"main.{room} section")
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_of_another_site_gets_nothing(server: Server) -> None:
+    address, _ = server
+    request = urllib.request.Request(
+        address.partition("?")[0] + "api/project", headers={"Origin": "http://evil.example"}
+    )
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(address.partition("?")[0])
+
+
+def test_a_hostile_picture_is_a_message(tab: Any) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    script = """async (bytes) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "<img src=x onerror=alert(1)>.png"));
+        document.querySelector("main").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+    }"""
+    tab.wait_for_selector("#make-new")
+    tab.evaluate(script, list(file.getvalue()))
+    assert "has no recipe" in tab.wait_for_selector("#toasts p.error").inner_text()

@@ -1,0 +1,116 @@
+"""The room Rewrite: edits as `kyara rewrite` reads them, and strengths as it writes them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import kyara
+from kyara.app.context import Context
+from kyara.files.checkpoint import read
+from kyara.files.pictures import decode
+from kyara.rewriting.edit import read_edit
+from kyara.rewriting.rules import rules_of
+
+GLASSES = Path(__file__).parents[2] / "docs/edits/glasses.json"
+
+
+def url(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    mask, pattern = np.zeros((64, 64, 3), np.uint8), np.zeros((256, 256, 4), np.uint8)
+    mask[20:40, 10:50] = 255
+    pattern[100:140, 60:180] = (200, 30, 40, 255)
+    return {"model": "builtin:anime", "seed": 10, "mask": url(mask), "pattern": url(pattern)} | changes
+
+
+@pytest.fixture(scope="module")
+def ruled(context: Context) -> str:
+    """A model of the project with a rule, of few steps."""
+    out = context.project.folder / "runs/ruled"
+    kyara.rewrite("builtin:anime", [GLASSES], steps=4, extra_images=0, out=out, device="cpu")
+    return "runs/ruled"
+
+
+def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context) -> None:
+    saved = client.post(
+        "/api/rewrite/edit", json={"name": "red bar", "examples": [example(), example(seed=3, pattern=None)]}
+    )
+    assert saved.status_code == 200, saved.text
+    path = context.project.folder / saved.json()["path"]
+    edit = read_edit(path)
+    assert edit.name == "red-bar" and edit.examples[0].target.seed == 10
+    assert edit.examples[1].source is None  # erases
+    source = edit.examples[0].source
+    assert source is not None and source.rgba is not None and source.rgba.shape == (80, 160, 4)
+    pasted = decode(base64.b64decode(saved.json()["pasted"][0].partition(",")[2]))
+    assert np.abs(pasted[28, 28].astype(int) - (200, 30, 40)).max() < 6
+    found = client.get("/api/project").json()["found"]
+    assert any(one["kind"] == "edit" and one["path"] == saved.json()["path"] for one in found)
+    started = client.post(
+        "/api/rewrite/learn", json={"model": "builtin:anime", "edit": saved.json()["path"], "name": "bar"}
+    )
+    words = shlex.split(started.json()["command"])
+    assert words == ["kyara", "rewrite", "builtin:anime", saved.json()["path"], "--out", "runs/bar", "--preview"]
+    client.post(f"/api/jobs/{started.json()['job']}/cancel", json={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": url(np.zeros((64, 64, 3), np.uint8))}, "mask is empty"),
+        ({"mask": url(np.zeros((32, 64, 3), np.uint8))}, "another size"),
+        ({"pattern": url(np.zeros((256, 256, 4), np.uint8))}, "does not touch the mask"),
+        ({"mask": "data:image/png;base64,AAAA"}, "mask of example 1"),
+        ({"mask": "http://evil.example/x.png"}, "not a picture"),
+        ({"mask": "data:image/png;base64,%%%"}, "cannot be read"),
+        ({"model": "../x"}, "outside the project"),
+    ],
+)
+def test_impossible_examples(client: TestClient, context: Context, changes: dict[str, Any], message: str) -> None:
+    before = sorted(context.project.folder.glob("edits/*"))
+    answer = client.post("/api/rewrite/edit", json={"name": "x", "examples": [example(**changes)]})
+    assert answer.status_code == 400 and message in answer.json()["error"], answer.text
+    assert sorted(context.project.folder.glob("edits/*")) == before
+
+
+def test_strengths_are_tried_without_writing(client: TestClient, context: Context, ruled: str) -> None:
+    about = client.get("/api/rewrite/model", params={"name": ruled}).json()
+    assert [rule["name"] for rule in about["rules"]] == ["glasses"] and not about["problem"]
+    weights = read(context.project.folder / ruled).hash
+
+    def compare(**strengths: float) -> dict[str, Any]:
+        found: dict[str, Any] = client.post(
+            "/api/rewrite/compare", json={"model": ruled, "strengths": strengths}
+        ).json()
+        return found
+
+    off, full = compare(glasses=0), compare(glasses=1)
+    assert len(full["before"]) == len(full["after"]) == 16
+    assert off["after"] == off["before"] == full["before"] != full["after"]
+    assert compare() == full and read(context.project.folder / ruled).hash == weights
+    assert client.post("/api/rewrite/compare", json={"model": ruled, "strengths": {"glasses": -1}}).status_code == 400
+
+
+def test_the_commands_write_these_strengths(context: Context, ruled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kyara.app.rewrites import Rewrites
+
+    commands, out = Rewrites(context.maker).strength_commands(ruled, {"glasses": 0.5}, "half")
+    monkeypatch.chdir(context.project.folder)
+    for words in commands:
+        options = {"undo": words[words.index("--undo") + 1]} if "--undo" in words else {"strength": float(words[4])}
+        edits = [] if "--undo" in words else [words[2]]
+        kyara.rewrite(words[1], edits, out=Path(words[words.index("--out") + 1]), force="--force" in words, **options)  # type: ignore[arg-type]
+    assert [(rule.name, rule.strength) for rule in rules_of(read(out))] == [("glasses", 0.5)]

@@ -1,0 +1,160 @@
+"""Who is let in, and what they may touch."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from kyara.app.context import Context
+from kyara.app.project import MAX_UPLOAD, Project, ProjectError
+from kyara.app.safety import hostname
+
+HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
+
+CHANGES = [("GET", "/api/project"), ("POST", "/api/make/undo"), ("GET", "/"), ("GET", "/app.js")]
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:8642"},
+        {"host": "127.0.0.1.evil.example"},
+        {"host": ""},
+        {"origin": "http://evil.example"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+)
+def test_requests_from_elsewhere_are_refused(
+    client: TestClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    assert client.request(method, path, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8642", "localhost:8642", "[::1]:8642"])
+def test_this_machine_is_let_in(client: TestClient, host: str) -> None:
+    cookie = {"cookie": f"kyara-8642={TOKEN}"}  # the client keeps its own for 127.0.0.1 alone
+    headers = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin", **cookie}
+    assert client.get("/api/project", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=wrong", "/?token=", "/api/project", "/api/events", "/app.js", "/../x"])
+def test_without_the_token_there_is_nothing(app: Any, path: str) -> None:
+    stranger = TestClient(app, base_url=HOST)
+    answer = stranger.get(path, follow_redirects=False)
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+    assert stranger.get("/api/project", headers={"cookie": "kyara-8642=wrong"}).status_code == 401
+
+
+def test_the_token_becomes_a_cookie_that_scripts_and_other_sites_cannot_use(app: Any) -> None:
+    answer = TestClient(app, base_url=HOST).get(f"/?token={TOKEN}", follow_redirects=False)
+    assert answer.headers["location"] == "/"
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(answer.headers["set-cookie"].split("; "))
+
+
+def test_pages_may_only_load_their_own_scripts(client: TestClient) -> None:
+    headers = client.get("/").headers
+    assert "script-src 'self';" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_hostname() -> None:
+    assert hostname("[::1]:80") == "::1"
+    assert hostname("a:b:c") == "a"
+    assert hostname("[::1") == ""
+
+
+OUTSIDE = ["../secret.png", "/etc/passwd", "a/../../secret.png", "link/secret.png", "..", ".", "", "a\0b", "a\\..\\b"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_path_leaves_the_project(client: TestClient, context: Context, path: str) -> None:
+    folder = context.project.folder
+    (folder.parent / "secret.png").write_bytes(b"secret")
+    if not (folder / "link").exists():
+        (folder / "link").symlink_to(folder.parent)
+    for address in ("/api/file", "/api/gallery"):
+        answer = client.get(address, params={"path": path})
+        assert answer.status_code == 400 and "secret" not in answer.text.replace(json.dumps(path)[1:-1], "")
+    assert client.post("/api/make/load", json={"path": path}).status_code == 400
+    assert client.post("/api/art", params={"name": f"../{path}.png"}, content=b"x").status_code == 400
+    model = client.get("/api/make/model", params={"name": path})
+    assert model.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("name", ["builtin:../../x", "hf-hub:a/b", "builtin:nothing"])
+def test_models_are_builtin_or_in_the_project(client: TestClient, name: str) -> None:
+    assert client.get("/api/make/model", params={"name": name}).status_code == 400
+
+
+def test_hostile_uploads_are_refused(client: TestClient, context: Context) -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")  # 400 million pixels in few bytes
+    for data in (
+        b"",
+        b"not a picture",
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 40,
+        bomb.getvalue(),
+        b"<svg onload='alert(1)'/>",
+    ):
+        answer = client.post("/api/upload", params={"name": "../x.png"}, content=data)
+        assert answer.status_code == 400, data[:20]
+        assert client.post("/api/make/drop", params={"name": "x.png"}, content=data).status_code == 400
+    uploads = context.project.folder / ".studio" / "uploads"
+    assert not uploads.exists() or not [*uploads.iterdir()]
+
+
+def test_a_large_upload_is_stopped(client: TestClient) -> None:
+    answer = client.post("/api/upload", params={"name": "x.png"}, content=b"\0" * (MAX_UPLOAD + 1))
+    assert answer.status_code == 400
+    assert "64 MiB" in answer.json()["error"]
+
+
+def test_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.app.project.QUOTA", 10)
+    project = Project(tmp_path)
+    assert project.save_upload("art/a/1.png", b"12345678") == "art/a/1.png"
+    with pytest.raises(ProjectError, match="uploads already take"):
+        project.save_upload("art/a/2.png", b"12345678")
+
+
+def test_a_picture_is_kept_and_its_name_cannot_choose_the_place(client: TestClient, context: Context) -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (8, 6), (255, 0, 0, 128)).save(file, "PNG")
+    found = client.post("/api/upload", params={"name": "../../../evil.png"}, content=file.getvalue()).json()
+    assert found == {"path": ".studio/uploads/evil.png", "width": 8, "height": 6, "recipe": False}
+    assert (context.project.folder / found["path"]).is_file()
+    sent = client.get("/api/file", params={"path": found["path"]})
+    assert sent.headers["content-type"] == "image/png"
+
+
+def test_pages_of_the_project_are_downloads(client: TestClient, context: Context) -> None:
+    (context.project.folder / "page.html").write_text("<script>fetch('/api/project')</script>")
+    (context.project.folder / "x.svg").write_text("<svg/>")
+    for name in ("page.html", "x.svg"):
+        sent = client.get("/api/file", params={"path": name})
+        assert sent.headers["content-type"] == "application/octet-stream"
+        assert sent.headers["content-disposition"].startswith("attachment")
+
+
+def test_a_full_disk_is_a_sentence(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr("kyara.app.project.Project.save_upload", full)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(file, "PNG")
+    answer = client.post("/api/upload", params={"name": "a.png"}, content=file.getvalue())
+    assert answer.status_code == 507
+    assert "No space left" in answer.json()["error"]
