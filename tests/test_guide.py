@@ -4,7 +4,6 @@ page calls the reader's own files. Trainings and searches are shortened."""
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import re
 import shlex
@@ -41,7 +40,8 @@ def do(command: str) -> None:
     """Runs a command in the current folder. Trainings take a step, of the smallest network where the command does not
     choose another; searches take two."""
     _, verb, *words = shlex.split(command, comments=True)
-    words = [name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])]
+    words = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    words = [word.replace("2,4,6,7,18,24,25,30,38,42,57,61", "2,4") for word in words]  # an avatar each takes long
     words += SHORTER.get(verb, "").split()
     if verb == "train" and "--init" not in words:
         words += ["--preset", "tiny"]
@@ -194,7 +194,7 @@ def test_avatar(own: Path, made: Path) -> None:
             archive.writestr(f"{seed}.png", pictures.encode_png(drawn_picture(seed, 128)))
     photo = r"me\.jpg|holiday|--detect"  # a face is found in photos of people only, and no photo is in the repository
     assert follow("avatar.md", made, without=photo) == 9
-    assert len(read_gallery(Path("characters"))) == len(read_gallery(Path("mine"))) == 12
+    assert len(read_gallery(Path("characters"))) == len(read_gallery(Path("mine"))) == 2
 
 
 def test_rewrite(folder: Path, made: Path) -> None:
