@@ -76,6 +76,23 @@ def pointed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path
 
 
 @pytest.fixture(scope="session")
+def boxed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
+    """The same with boxes; of every third picture the points are known, and every ninth has no face."""
+    path = tmp_path_factory.mktemp("boxed") / "boxed-faces.zip"
+    rows = ["file_name,boxes"]
+    for i in range(64):
+        random = np.random.RandomState(i)
+        box = [*random.uniform(2, 20, 2).round(1).tolist(), *random.uniform(15, 25, 2).round(1).tolist()]
+        points = random.uniform(10, 40, 10).round(1).tolist() if i % 3 == 0 else []
+        rows.append(f'images/{i:04d}.png,"{[[*box, *points]] if i % 9 else []}"')
+    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifty pictures of another kind: blurred and dark."""
     path = tmp_path_factory.mktemp("photos") / "photos.zip"

@@ -44,5 +44,10 @@ def batch_of(model: Model, count: int = 8) -> Batch:
     if model.data_spec.points:
         points, mirrored = torch.rand(count, 12, 2), torch.arange(count) % 2 > 0
         points[1] = torch.nan
+    faces = None
+    if model.data_spec.boxes:
+        faces, mirrored = torch.rand(count, 3, 7, 2) * 0.6 + 0.2, torch.arange(count) % 2 > 0
+        faces[:, :, 0], faces[:, :, 1] = faces[:, :, 2] - 0.2, faces[:, :, 2] + 0.2
+        faces[0], faces[1, 1:], faces[2, :, 2:] = torch.nan, torch.nan, torch.nan
     photos = real.flip(0, 1) if model.data_spec.photos else None
-    return Batch(real, labels=labels, points=points, mirrored=mirrored, photos=photos)
+    return Batch(real, labels=labels, points=points, faces=faces, mirrored=mirrored, photos=photos)

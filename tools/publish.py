@@ -18,7 +18,17 @@ from torch import Tensor
 
 from kyara import models
 from kyara.files import checkpoint
-from kyara.models.base import Generator, Inpainter, LandmarkDetector, Model, Scorer, Tagger, Translator, latents
+from kyara.models.base import (
+    Detector,
+    Generator,
+    Inpainter,
+    LandmarkDetector,
+    Model,
+    Scorer,
+    Tagger,
+    Translator,
+    latents,
+)
 from kyara.models.projector import Model as Projector
 
 
@@ -83,6 +93,9 @@ def output(model: Model) -> Tensor:
         return torch.cat([*model.probabilities(some).values()], 1)
     if isinstance(model, LandmarkDetector):
         return model.find(some)
+    if isinstance(model, Detector):
+        boxes, scores, _ = model.detect(some)
+        return torch.cat([scores, boxes.flatten(1) / data.width], 1)
     assert isinstance(model, Scorer)
     return model.scores(some)
 

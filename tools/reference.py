@@ -23,7 +23,7 @@ PAGES = {
     "options-train.md": ("Options: train", ("train",)),
     "options-generate.md": ("Options: generate, translate", ("generate", "translate")),
     "options-avatar.md": ("Options: avatar, invert", ("avatar", "invert")),
-    "options-edit.md": ("Options: rewrite, import", ("rewrite", "import")),
+    "options-edit.md": ("Options: rewrite, import, export", ("rewrite", "import", "export")),
     "options-evaluate.md": ("Options: evaluate, compare", ("evaluate", "compare")),
 }
 SHARED = {

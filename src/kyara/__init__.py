@@ -21,13 +21,14 @@ VERBS = {
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),
     "compare": ("kyara.evaluation.compare", "trained models -> one page, side by side"),
+    "export": ("kyara.generation.exporting.export", "a model -> an ONNX file, or a page that runs in a browser"),
     "import": ("kyara.generation.importing.import_", "a StyleGAN2 checkpoint of another program -> a generator"),
 }
 """Verb -> module that defines the function of that name, and a summary. `import` is a Python keyword, so its
 function is `import_`."""
 
 __all__ = [
-    "avatar", "compare", "evaluate", "generate", "import_", "invert", "load", "prepare", "rank", "rewrite",
+    "avatar", "compare", "evaluate", "export", "generate", "import_", "invert", "load", "prepare", "rank", "rewrite",
     "tag", "train", "translate",
 ]  # fmt: skip
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kyara.curation.rank import rank
     from kyara.evaluation.compare import compare
     from kyara.evaluation.evaluate import evaluate
+    from kyara.generation.exporting.export import export
     from kyara.generation.generate import generate
     from kyara.generation.importing.import_ import import_
     from kyara.generation.translate import translate

@@ -61,9 +61,9 @@ def same(a: list[StreamBatch], b: list[StreamBatch]) -> bool:
 def test_batches(many: Dataset) -> None:
     stream = Stream(many, width=4, height=6, batch=8, seed=3)
     assert stream.values == {"kind": ["x", "y"]}
-    batch, labels, mirrored, points = next(iter(stream))
+    batch, labels, mirrored, points, faces = next(iter(stream))
     assert batch.shape == (8, 3, 6, 4) and batch.dtype == torch.uint8 and labels["kind"].dtype == torch.int64
-    assert not mirrored.any() and mirrored.dtype == torch.bool and points is None
+    assert not mirrored.any() and mirrored.dtype == torch.bool and points is None and faces is None
     assert labels["kind"].tolist() == [i % 3 - 1 for i in batch[:, 0, 0, 0].tolist()]
 
 

@@ -16,6 +16,7 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.models.base import (
+    Detector,
     Generator,
     Inpainter,
     LandmarkDetector,
@@ -51,7 +52,7 @@ def test_every_number_is_explained(name: str) -> None:
             assert any("  # " in line or after.strip().startswith('"""') for line, after in places), field.name
 
 
-KINDS = (Generator, Translator, Inpainter, Scorer, Tagger, LandmarkDetector, Projector)
+KINDS = (Generator, Translator, Inpainter, Scorer, Tagger, LandmarkDetector, Detector, Projector)
 
 
 def test_an_architecture_is_of_one_kind_and_names_its_source(name: str) -> None:
@@ -197,6 +198,7 @@ def test_training_and_resuming_are_exact(
     faces: Path,
     tagged_faces: Path,
     pointed_faces: Path,
+    boxed_faces: Path,
     photos: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,7 +208,9 @@ def test_training_and_resuming_are_exact(
     monkeypatch.setattr(loop, "TICK", 6)
     name, data = variant.name, tagged_faces if variant.told else faces
     spec = models.architecture(name).data_spec
-    data = () if spec.photos or spec.of_model else (pointed_faces if spec.points else data,)
+    data = (
+        () if spec.photos or spec.of_model else (boxed_faces if spec.boxes else pointed_faces if spec.points else data,)
+    )
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
     arguments |= {"photos": photos, "drawings": faces} if spec.photos else {}

@@ -119,3 +119,21 @@ def test_drawing_from_the_largest_table_is_fast() -> None:
     for seed in range(100):
         table.draw({"glasses": 0, "hair": 3}, seed)
     assert time.perf_counter() - began < 1  # a picture takes longer
+
+
+def test_labels_that_are_no_longer_excluded_are_drawn_in_the_order_of_the_attributes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is drawn given those before it; the order of a set of names would differ from process to process."""
+    attributes = {"closed": ("no", "yes"), **dict.fromkeys(("left", "right", "shape", "light"), ("a", "b"))}
+    table = LabelTable(attributes, ((0, 0, 0, 0, 0, 50), (0, 1, 1, 1, 1, 50), (1, -1, -1, -1, -1, 100)))
+    given: list[list[str]] = []
+    draw_row = LabelTable._draw_row
+
+    def noted(self: LabelTable, rows: np.ndarray, counts: np.ndarray, labels: dict[str, int], seed: int) -> object:
+        given.append([*labels])
+        return draw_row(self, rows, counts, labels, seed)
+
+    monkeypatch.setattr(LabelTable, "_draw_row", noted)
+    table.change({"closed": 1, "left": -1, "right": -1, "shape": -1, "light": -1}, {"closed": 0}, 0)
+    assert given == [["closed", "left", "right", "shape", "light"][:i] for i in range(1, 5)]

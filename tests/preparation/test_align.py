@@ -118,8 +118,10 @@ def test_what_lies_outside_is_mirrored_or_black() -> None:
     result = align.upright(picture, np.array([4.0, 4.0]), np.array([8.0, 0.0]))
     assert np.array_equal(result[4:12, 4:12], picture)
     assert np.array_equal(result[4:12, :4], picture[:, 4:0:-1])
-    black = align.upright(picture, np.array([4.0, 4.0]), np.array([8.0, 0.0]), mirror=False)
+    black = align.upright(picture, np.array([4.0, 4.0]), np.array([8.0, 0.0]), outside=0)
     assert np.array_equal(black[4:12, 4:12], picture) and not black[:4].any() and not black[:, 12:].any()
+    white = align.upright(picture, np.array([4.0, 4.0]), np.array([8.0, 0.0]), aspect=2, outside=255)
+    assert white.shape == (8, 16, 3) and np.array_equal(white[:, 4:12], picture) and (white[:, 12:] == 255).all()
     dot = np.full((1, 1, 3), 77, np.uint8)
     assert (align.upright(dot, np.array([0.5, 0.5]), np.array([3.0, 1.0])) == 77).all()
 

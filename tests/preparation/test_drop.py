@@ -46,7 +46,16 @@ def saved(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_names_are_found(folder: Path, text: str, names: list[str]) -> None:
     dataset = open_dataset(folder)
     dropped, missing = choose(dataset, saved(folder, text))
-    assert [dataset.names[i] for i in dropped] == names and not missing
+    assert [dataset.names[i] for i, _ in dropped] == names and not missing
+    assert all(face is None for _, face in dropped)
+
+
+def test_faces_are_found(folder: Path) -> None:
+    dataset = open_dataset(folder)
+    listed = "file_name\na.png#2\nsub/e\u0301.png#11\na.png#0\nnone.png#1\n"
+    dropped, missing = choose(dataset, saved(folder, listed))
+    assert [(dataset.names[i], face) for i, face in dropped] == [("a.png", 1), ("sub/é.png", 10)]
+    assert [name for name, _ in missing] == ["a.png#0", "none.png#1"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.errors import PictureError
-from kyara.preparation import detect
+from kyara.preparation import detect, mesh
 from kyara.preparation.faces import Box, DetectorError, Face
 from kyara.preparation.photo import FaceError, portrait
 
@@ -137,24 +137,25 @@ def test_pictures_that_are_aligned_already(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DetectorError, match="--detect anime: no such detector; choose from ffhq, photo"):
+    with pytest.raises(
+        DetectorError, match="--detect anime: no such detector; choose from auto, drawn, ffhq, mediapipe, photo"
+    ):
         portrait(PHOTO, size=64, frame="anime")
     (tmp_path / "letter.png").write_text("no picture")
     with pytest.raises(PictureError, match=r"letter\.png: "):
         portrait(tmp_path / "letter.png", size=64, frame=None)
 
 
-@pytest.mark.parametrize("name", ["photo", "ffhq"])
-def test_without_the_extra_it_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DetectorError, match=r"pip install .*\[photo\].*--aligned"):
-        detect.load(name)
+    with pytest.raises(DetectorError, match=r"--detect mediapipe: needs MediaPipe.*pip install .*\[photo\]"):
+        detect.load("mediapipe")
 
 
 # What MediaPipe says, in places of the picture
 
-PLACES = {eye: place for eyes, place in zip(detect.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
-PLACES |= dict(zip(detect.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {detect.NOSE: (0.5, 0.6)}
+PLACES = {eye: place for eyes, place in zip(mesh.EYES, [(0.25, 0.4), (0.75, 0.4)], strict=True) for eye in eyes}
+PLACES |= dict(zip(mesh.MOUTH, [(0.3, 0.8), (0.7, 0.8)], strict=True)) | {mesh.NOSE: (0.5, 0.6)}
 """Points of the mesh in a face as made here: a square, white, and grey where its chin is."""
 
 
@@ -184,10 +185,10 @@ def made_up_network(load: Any, *which: Any, picture: np.ndarray) -> Any:
 
 
 @pytest.fixture
-def photo(monkeypatch: pytest.MonkeyPatch) -> detect.Photo:
-    monkeypatch.setattr(detect, "_process", made_up_network)
+def photo(monkeypatch: pytest.MonkeyPatch) -> mesh.MediaPipe:
+    monkeypatch.setattr(mesh, "_process", made_up_network)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    return detect.Photo(1.0)
+    return mesh.MediaPipe(1.0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def photo(monkeypatch: pytest.MonkeyPatch) -> detect.Photo:
     ],
 )
 def test_places_are_those_of_the_whole_picture(
-    size: tuple[int, int], where: tuple[int, int, int, int], photo: detect.Photo
+    size: tuple[int, int], where: tuple[int, int, int, int], photo: mesh.MediaPipe
 ) -> None:
     picture = with_face(*size, Box(*where))
     (found,) = photo(picture)  # only one, though several parts of the picture show it to two detectors
@@ -214,7 +215,7 @@ def test_places_are_those_of_the_whole_picture(
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: detect.Photo) -> None:
+def test_faces_may_lie_or_stand_on_their_heads(turns: int, photo: mesh.MediaPipe) -> None:
     upright = with_face(240, 240, Box(80, 60, 160, 140))
     (found,) = photo(np.ascontiguousarray(np.rot90(upright, turns)))
     eyes = np.array([[100.0, 92.0], [140.0, 92.0]])
@@ -232,7 +233,7 @@ def test_overlap() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (200, 300), (600, 600)])
 def test_mediapipe_finds_nothing_and_says_nothing(shape: tuple[int, int], capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mediapipe")
-    detector = detect.load("photo")
+    detector = detect.load("mediapipe")
     picture = np.full((*shape, 3), 127, np.uint8)
     assert list(detector(picture)) == [] and detector.guess(picture) is None  # type: ignore[attr-defined]
     assert capfd.readouterr() == ("", "")

@@ -26,9 +26,7 @@ from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.models import distortion
-from kyara.preparation import detect
 from kyara.preparation.duplicates import Seen, impression
-from kyara.preparation.faces import Box
 from kyara.preparation.prepare import prepare
 
 
@@ -265,7 +263,7 @@ def test_height_comes_first(folder: Path, tmp_path: Path) -> None:
 
 def test_whole_pictures_get_white_sides(tmp_path: Path) -> None:
     save(tmp_path / "art" / "a.png", np.zeros((32, 64, 3), np.uint8))
-    prepare(tmp_path / "art", tmp_path / "out", size="64", crop="whole", min_size=1)
+    prepare(tmp_path / "art", tmp_path / "out", size="64", frame="whole", pad="white", detect="none", min_size=1)
     result = open_dataset(tmp_path / "out").picture(0)
     assert (result[:16] == 255).all() and (result[16:48] == 0).all() and (result[48:] == 255).all()
 
@@ -310,25 +308,6 @@ def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError, match="create it first"):
         prepare(folder, tmp_path / "no" / "out", size="32")
     assert (tmp_path / "mine" / "a.png").exists() and len(list(folder.iterdir())) == 12
-
-
-@pytest.mark.parametrize("name", ["out", "out.zip"])
-def test_interrupted_leaves_nothing(folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = tmp_path / f"old{Path(name).suffix}"
-    prepare(folder, old, size="32")
-    before = sorted(tmp_path.iterdir())
-    found = Seen.find
-
-    def stop(self: Seen, seen: Any) -> Any:
-        if len(self.indices) == 5:
-            raise KeyboardInterrupt
-        return found(self, seen)
-
-    monkeypatch.setattr(Seen, "find", stop)
-    for out in (tmp_path / name, old):
-        with pytest.raises(KeyboardInterrupt):
-            prepare(folder, out, size="32", workers=1, force=True)
-    assert sorted(tmp_path.iterdir()) == before and len(open_dataset(old)) == 12
 
 
 def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -412,7 +391,10 @@ def test_a_full_disk_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"out: cannot be written \(No space left on device\); free some space"):
         prepare(folder, tmp_path / "out", size="32")
-    assert [path.name for path in tmp_path.iterdir()] == ["art"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["art", "out.unfinished"]
+    monkeypatch.undo()
+    prepare(folder, tmp_path / "out", size="32")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["art", "out"]
 
 
 # Copies
@@ -475,23 +457,6 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
 
 
 # Detection and the command line
-
-
-def test_an_unknown_detector_is_named_with_the_known_ones(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(detect.DetectorError, match=r"--detect anime: no such .* ffhq, photo.*crop faces"):
-        prepare(folder, tmp_path / "out", detect="anime")
-
-
-def test_a_detector_cuts_to_its_largest_box(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def corner(picture: np.ndarray) -> list[Box]:
-        if (picture == art(3)).all():
-            return []
-        return [Box(40, 40, 64, 64, 0.9), Box(-5, -5, 32, 32, 0.6)]
-
-    monkeypatch.setitem(detect.DETECTORS, "corner", lambda: corner)
-    prepare(folder, tmp_path / "out", size="32", detect="corner", workers=0)
-    assert np.array_equal(result_of(tmp_path / "out", "05.png"), art(5)[:32, :32])
-    assert left_out(tmp_path / "out") == {"03.png": "nothing detected: by corner"}
 
 
 def test_command_line(folder: Path, tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ def report(count: int) -> dict[str, Any]:
     for i in range(count):
         row = {"file": HOSTILE[i] if i < len(HOSTILE) else f"art/{i:05d}.png", "kept": f"images/00/{i}.webp"}
         row |= {"reason": "", "detail": "", "size": [64 + i % 50, 64], "sharpness": i * 7919 % count / count}
-        row |= {"nearest": None, "distance": None, "faces": [{"box": [0, 0, 9, 9], "score": 0.5}] * (i % 2)}
+        row |= {
+            "nearest": None,
+            "distance": None,
+            "cut": False,
+            "faces": [{"box": [0, 0, 9, 9], "score": 0.5}] * (i % 2),
+        }
         if i % 10 == 3:
             row |= {"kept": None, "reason": "near duplicate", "nearest": rows[i - 1]["file"], "distance": 0.05}
         if i % 10 == 9:

@@ -10,8 +10,6 @@ import pytest
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
-from kyara.preparation import detect
-from kyara.preparation.faces import Box
 from kyara.preparation.prepare import prepare
 
 
@@ -55,15 +53,6 @@ def test_blurred_pictures_are_less_sharp(folder: Path, tmp_path: Path) -> None:
     (folder / "sharp.png").write_bytes(pictures.encode_png(noise))
     found = {entry.file: entry.sharpness for entry in prepare(folder, tmp_path / "out", size="64").pictures}
     assert found["sharp.png"] > 5 * found["a.png"] > 0 and found["text.png"] is None
-
-
-def test_faces_and_their_scores(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    faces = [Box(0, 0, 64, 60, 0.75), Box(2, 3, 12, 23, 0.5)]
-    monkeypatch.setitem(detect.DETECTORS, "two", lambda: lambda picture: faces if len(picture) == 64 else [])
-    found = prepare(folder, tmp_path / "out", size="64", detect="two", workers=0).pictures
-    assert [entry.reason for entry in found if entry.file == "b.png"] == ["nothing detected"]
-    wanted = [{"box": [0, 0, 64, 60], "score": 0.75}, {"box": [2, 3, 10, 20], "score": 0.5}]
-    assert [list(entry.faces) for entry in found] == [wanted, [], wanted, wanted, [], [], []]
 
 
 def test_thumbnails_are_no_pictures_of_a_dataset(folder: Path, tmp_path: Path) -> None:

@@ -476,7 +476,7 @@ def prepared(out: Path, metadata: str, report: Path) -> Made:
 @case
 def prepare(given: Given) -> Made:
     out = given.folder / "out.zip"
-    kyara.prepare(art(given.folder / "art"), out)
+    kyara.prepare(art(given.folder / "art"), out, detect="none")
     with zipfile.ZipFile(out) as archive:
         metadata = archive.read("metadata.csv").decode()
     return prepared(out, metadata, given.folder / "out.zip.report.json")
@@ -484,7 +484,15 @@ def prepare(given: Given) -> Made:
 
 @case
 def prepare_whole(given: Given) -> Made:
-    options: dict[str, Any] = {"size": "48x32", "crop": "whole", "duplicates": "exact", "limit": 7, "min_size": 5}
+    options: dict[str, Any] = {
+        "size": "48x32",
+        "frame": "whole",
+        "pad": "white",
+        "detect": "none",
+        "duplicates": "exact",
+        "limit": 7,
+        "min_size": 5,
+    }
     out = given.folder / "out"
     kyara.prepare(art(given.folder / "art"), out, **options)
     return prepared(out, (out / "metadata.csv").read_text(), out / "report.json")

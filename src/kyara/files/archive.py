@@ -18,6 +18,7 @@ from kyara.files.zip_names import entry_names
 from kyara.files.zip_update import rewrite
 
 THUMBNAILS = "report.thumbnails"  # The folder beside a report.html, also as NAME.zip.report.thumbnails
+UNFINISHED = ".unfinished"  # Suffix of the folder of an interrupted `kyara prepare`
 SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -179,9 +180,9 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _hidden(name: str) -> bool:
-    """Whether it is a hidden or system file (.DS_Store, ._cat.png, __MACOSX, Thumbs.db), or the thumbnails of a report,
-    which are no pictures of a Dataset."""
-    return name.startswith((".", "__MACOSX")) or name.lower() in SYSTEM or name.endswith(THUMBNAILS)
+    """Whether it is a hidden or system file (.DS_Store, ._cat.png, __MACOSX, Thumbs.db), or the thumbnails of a report
+    or an interrupted run, which are no pictures of a Dataset."""
+    return name.startswith((".", "__MACOSX")) or name.lower() in SYSTEM or name.endswith((THUMBNAILS, UNFINISHED))
 
 
 def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:

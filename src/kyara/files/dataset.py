@@ -23,11 +23,11 @@ import re
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from kyara.files import formats, pictures
+from kyara.files import film, formats, pictures
 from kyara.files.archive import Files, Folder, Several, SingleFiles, Zip
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import PAGE, SHEET, TABLE
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
+BOXES = "boxes"  # The column of faces, see `face_boxes`
 NOT_PICTURES = frozenset(
     {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", "report.html", TABLE, PAGE}
 )
@@ -60,6 +61,7 @@ class Dataset:
     base: str = ""  # The common folder, such as "art/", or empty. Names in the metadata are relative to it.
     metadata: str | None = None  # Name of the metadata file that was read
     point_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `points`; may be empty
+    box_cells: list[str] = dataclasses.field(default_factory=list, repr=False)  # Column `boxes`; may be empty
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,13 +83,14 @@ class Dataset:
         return str(error).removeprefix(f"{self.location(i)}: ").removeprefix(f"{self.names[i]}: ")
 
     def map(
-        self, function: Callable[[bytes, str], T], indices: Iterable[int], workers: int = 0
+        self, function: Callable[..., T], indices: Iterable[int], workers: int = 0, *each: Iterable[Any]
     ) -> Generator[T | PictureError, None, None]:
-        """Yields `function(bytes, name)` for each picture, in order, or the PictureError that it raised.
+        """Yields `function(bytes, name)` for each picture, in order, or the PictureError that it raised. Further
+        arguments of the function are taken from `each`, one per picture.
 
         With `workers` > 0, worker processes prefetch a bounded number of pictures, so `indices` may be infinite. The
         function must be picklable: defined in a module, or a partial of such a function."""
-        return process_map(self.files, function, (self.names[i] for i in indices), workers)
+        return process_map(self.files, function, zip((self.names[i] for i in indices), *each, strict=False), workers)
 
     def decode(self, indices: Iterable[int], width: int, height: int, workers: int = 0) -> Iterator[np.ndarray]:
         """Yields these pictures in order, each (height, width, 3) uint8, resized by `pictures.center_crop` (unchanged
@@ -103,7 +106,8 @@ class Dataset:
         location and the name of the folder or .zip."""
         digest = hashlib.sha256()
         for i, name in enumerate(self.names):
-            known = [values[i] for values in self.attributes.values()] + self.point_cells[i : i + 1]
+            known = [values[i] for values in self.attributes.values()]
+            known += self.point_cells[i : i + 1] + self.box_cells[i : i + 1]
             line = [name.removeprefix(self.base), self.files.sizes.get(name), self.files.checksums.get(name), *known]
             digest.update(json.dumps(line).encode())
         digest.update(json.dumps(list(self.attributes)).encode())
@@ -142,6 +146,7 @@ class Dataset:
             names=[self.names[i] for i in chosen],
             attributes={key: [values[i] for i in chosen] for key, values in self.attributes.items()},
             point_cells=[self.point_cells[i] for i in chosen] if self.point_cells else [],
+            box_cells=[self.box_cells[i] for i in chosen] if self.box_cells else [],
         )
 
     def split(self, share: float) -> tuple[Dataset, Dataset]:
@@ -200,6 +205,9 @@ class Dataset:
                 if attribute == POINTS:
                     self.point_cells = self.point_cells or [""] * len(self.names)
                     self.point_cells[i] = value
+                elif attribute == BOXES:
+                    self.box_cells = self.box_cells or [""] * len(self.names)
+                    self.box_cells[i] = value
                 elif attribute not in ABOUT_THE_FILE:
                     self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
         if not any(self.point_cells):
@@ -237,18 +245,33 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
 
 
 def open_datasets(paths: Iterable[Path], open_one: Callable[[Path], Dataset] = open_dataset) -> Dataset:
-    """Merges folders, .zip files (opened by `open_one`) and single pictures into one Dataset, in the given order. With
-    several sources, a picture's name is its path. Raises DatasetError if one of them cannot be opened."""
+    """Merges folders, .zip files (opened by `open_one`), films and single pictures into one Dataset, in the given
+    order. With several sources, a picture's name is its path. Raises DatasetError if one of them cannot be opened."""
     parts: list[Dataset] = []
     for single, group in itertools.groupby(dict.fromkeys(paths), key=_is_single):
         found = list(group)
-        parts += [_single_pictures(found)] if single else map(open_one, found)
+        if single:
+            parts.append(_single_pictures(found))
+        else:
+            parts += [_film(path) if _is_film(path) else open_one(path) for path in found]
     return parts[0] if len(parts) == 1 else _join(parts)
 
 
 def _is_single(path: Path) -> bool:
     is_zip = path.suffix.lower() == ".zip" or (not formats.by_name(path) and zipfile.is_zipfile(path))
-    return path.is_file() and not is_zip  # .kra, .ora and others are a .zip inside
+    return path.is_file() and not is_zip and not _is_film(path)  # .kra, .ora and others are a .zip inside
+
+
+def _is_film(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in film.SUFFIXES
+
+
+def _film(path: Path) -> Dataset:
+    try:
+        files = film.Film(path)
+    except PictureError as error:
+        raise DatasetError(str(error)) from error
+    return Dataset(path, files, list(files.sizes))
 
 
 def _single_pictures(paths: Sequence[Path]) -> Dataset:
@@ -304,6 +327,8 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in ARCHIVES:
         return "an archive inside a folder; run prepare on it separately"
+    if suffix in film.SUFFIXES:
+        return "a film inside a folder; run prepare on it separately"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
     if suffix in formats.SUFFIXES or name in NOT_PICTURES:

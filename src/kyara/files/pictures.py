@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from kyara.files import formats
 from kyara.files.atomic import write_atomic
@@ -63,6 +63,13 @@ def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
     """(width, height) from the header, before EXIF rotation. Raises PictureError as in `decode`."""
     with _open(source, name) as picture:
         return picture.size
+
+
+def upright_size(data: bytes, name: str) -> tuple[int, int]:
+    """(width, height) from the header, after EXIF rotation. Raises PictureError as in `decode`."""
+    with _open(data, name) as picture:
+        turned = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return picture.size[::-1] if turned else picture.size
 
 
 @contextlib.contextmanager
@@ -223,11 +230,16 @@ def resize(picture: np.ndarray, width: int, height: int, by: Filter = "lanczos")
     return np.array(_image(picture).resize((width, height), Image.Resampling[by.upper()]))
 
 
+def centre_region(w: int, h: int, width: int, height: int) -> tuple[int, int]:
+    """Width and height of the largest region of a picture of w x h with the aspect ratio width / height."""
+    return min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
+
+
 def center_crop(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """Crops the largest centred region with the aspect ratio width / height, and resizes it. The crop is aligned to
     whole pixels, so a picture that needs no resizing stays sharp."""
     h, w = picture.shape[:2]
-    cut_w, cut_h = min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
+    cut_w, cut_h = centre_region(w, h, width, height)
     x, y = (w - cut_w) // 2, (h - cut_h) // 2
     return resize(picture[y : y + cut_h, x : x + cut_w], width, height)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kyara.files import face_boxes
 from kyara.files.dataset import Dataset, check, crop, known_values
 from kyara.files.errors import DatasetError, PictureError
 
@@ -29,6 +30,9 @@ class StreamBatch(NamedTuple):
     points: Tensor | None
     """(B, K, 2) float32, as fractions of width and height, flipped with the picture; NaN where unknown. None unless
     the Stream was created with `points=True`."""
+    faces: Tensor | None
+    """(B, M, 7, 2) float32, see `face_boxes.read`, flipped with the picture. None unless the Stream was created with
+    `boxes=True`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Stream:
         start: int = 0,
         values: Mapping[str, Sequence[str]] | None = None,
         points: bool = False,
+        boxes: bool = False,
         sharing: Sharing = ALONE,
     ) -> None:
         if batch < 1 or batch % world:
@@ -84,6 +89,7 @@ class Stream:
             values = {key: known_values(column) for key, column in dataset.attributes.items()}
         self.values = values
         self._points = torch.from_numpy(dataset.points) if points else None
+        self._faces = torch.from_numpy(face_boxes.read(dataset, width, height, workers)) if boxes else None
         self._labels = {key: torch.from_numpy(dataset.labels(key, known)) for key, known in values.items()}
         self._sharing = sharing
         self._memory: Tensor | None = None
@@ -111,12 +117,14 @@ class Stream:
                 batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
             labels = {key: values[index] for key, values in self._labels.items()}
             points = None if self._points is None else self._points[index]  # (B, K, 2)
+            faces = None if self._faces is None else self._faces[index]  # (B, M, 7, 2)
             mirrored = torch.from_numpy(flips) if self.mirror else torch.zeros(share, dtype=torch.bool)
             if self.mirror:
                 batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
-                if points is not None:
-                    points[mirrored, :, 0] = 1 - points[mirrored, :, 0]
-            yield StreamBatch(batch, labels, mirrored, points)
+                for places in (points, faces):
+                    if places is not None:
+                        places[mirrored, ..., 0] = 1 - places[mirrored, ..., 0]
+            yield StreamBatch(batch, labels, mirrored, points, faces)
 
     def order(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the pictures at these positions, (B,) int64, and whether they are mirrored, (B,) bool."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -33,14 +33,14 @@ def processors() -> int:
 
 
 def process_map(
-    files: Files, function: Callable[[bytes, str], T], names: Iterable[str], workers: int
+    files: Files, function: Callable[..., T], calls: Iterable[tuple[Any, ...]], workers: int
 ) -> Generator[T | PictureError, None, None]:
-    """Implementation of `Dataset.map`; `names` are those of pictures in `files`."""
+    """Implementation of `Dataset.map`; `calls` are (name of a picture in `files`, further arguments)."""
     if workers < 1:
-        for name in names:
-            yield _apply(files, function, name)
+        for call in calls:
+            yield _apply(files, function, call)
         return
-    remaining = iter(names)
+    remaining = iter(calls)
     chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
     pool = _pool(files, workers)
     pending: deque[Future[list[T | PictureError]]] = deque()
@@ -59,9 +59,10 @@ def process_map(
         pool.shutdown(cancel_futures=True)
 
 
-def _apply(files: Files, function: Callable[[bytes, str], T], name: str) -> T | PictureError:
+def _apply(files: Files, function: Callable[..., T], call: tuple[Any, ...]) -> T | PictureError:
+    name, *arguments = call
     try:
-        return function(files.read(name), name)
+        return function(files.read(name), name, *arguments)
     except PictureError as error:
         return error
 
@@ -103,8 +104,8 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _work(function: Callable[[bytes, str], T], names: Sequence[str]) -> list[T | PictureError]:
-    return [_apply(_files, function, name) for name in names]
+def _work(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> list[T | PictureError]:
+    return [_apply(_files, function, call) for call in calls]
 
 
 def thread_map(

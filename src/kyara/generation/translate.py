@@ -17,6 +17,7 @@ from tyro.conf import Positional
 from kyara import __version__, verbs
 from kyara.files.atomic import result_folder, write_errors
 from kyara.files.errors import PictureError
+from kyara.files.film import SUFFIXES as FILMS
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
 from kyara.files.pictures import MAX_SIDE, resize
@@ -128,7 +129,7 @@ def translate(
 
 def is_film(path: Path) -> bool:
     """Whether it is a file with the suffix of a film."""
-    return path.is_file() and path.suffix.lower() in video.SUFFIXES
+    return path.is_file() and path.suffix.lower() in FILMS
 
 
 def _check_together(

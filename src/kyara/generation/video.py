@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from kyara.files.errors import PictureError
-from kyara.files.extras import install_hint
+from kyara.files.film import load_av, reason
 from kyara.files.pictures import MAX_PIXELS
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
-"""Suffixes of films, in lower case."""
 LONGEST = 3600 * 24  # Seconds that a frame may be shown; a damaged file may declare centuries
 MAX_LOST = 30  # Number of consecutive undecodable frames after which the rest is ignored
 
@@ -43,11 +41,11 @@ def read(path: Path) -> tuple[Info, Iterator[Frame]]:
 
 def _contents(path: Path) -> Iterator[Info | Frame]:
     """First the metadata, then the frames."""
-    av = _av()
+    av = load_av()
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise PictureError(f"{path}: not a readable film ({_reason(error)})") from error
+        raise PictureError(f"{path}: not a readable film ({reason(error)})") from error
     with container:
         if not container.streams.video:
             raise PictureError(f"{path}: has no video stream, only {', '.join(s.type for s in container.streams)}")
@@ -63,7 +61,7 @@ def _contents(path: Path) -> Iterator[Info | Frame]:
 
 def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[Frame]:
     """Frames with their times in increasing order. A frame without a plausible time is shown 1 / fps after the last."""
-    av, decoded, lost, last = _av(), 0, 0, -float(1 / fps)
+    av, decoded, lost, last = load_av(), 0, 0, -float(1 / fps)
     packets = container.demux(stream)
     while lost < MAX_LOST:
         try:
@@ -77,7 +75,7 @@ def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[
         except StopIteration:
             break
         except av.FFmpegError as error:
-            lost, why = lost + 1, _reason(error)
+            lost, why = lost + 1, reason(error)
     if not decoded:
         raise PictureError(f"{path}: no frame can be decoded" + (f" ({why})" if lost else ""))
 
@@ -85,7 +83,7 @@ def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[
 def write(path: Path, info: Info, sound_of: Path, frames: Iterator[Frame]) -> tuple[int, list[str]]:
     """Writes frames of equal size with increasing times as MP4 (H.264) with the sound of the film `sound_of`. An odd
     last row or column is cropped. Returns the number of frames, and warnings. Raises OSError if writing fails."""
-    av = _av()
+    av = load_av()
     count, warnings, sound = 0, [], None
     with av.open(str(path), "w") as container, av.open(str(sound_of)) as source:
         first = next(frames)
@@ -109,15 +107,3 @@ def write(path: Path, info: Info, sound_of: Path, frames: Iterator[Frame]) -> tu
                 packet.stream = sound
                 container.mux(packet)
     return count, warnings
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError(f"films need PyAV; {install_hint('video')}") from error
-    return av

@@ -78,7 +78,8 @@ def avatar(
         colours: Source of the colours: labels (those of --where, and the hair and eyes of the photo as far as the child
             knows them), mean (the child's average face) or photo (the photo's latent, including its lighting). The
             default is labels, or mean if the child has no labels.
-        detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset.
+        detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset; mediapipe is
+            photo with another detector (extra `photo`).
         aligned: The photos are cropped to the face already; skip the detection.
         face: Number of the face if there are several; by default the largest, 1.
         pose: Match the head pose of the photo.

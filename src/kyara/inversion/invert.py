@@ -67,8 +67,8 @@ def invert(
     Args:
         model: A model with styles (stylegan2): a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
         pictures: Pictures, folders or .zip files of them.
-        detect: Detect the face in each photo and crop it to this frame, photo or ffhq, as kyara prepare does. By
-            default pictures are taken as they are.
+        detect: Detect the face in each photo and crop it to this frame, photo, ffhq or mediapipe. By default
+            pictures are taken as they are.
         face: Number of the face to crop; by default the largest, 1. Needs --detect.
         space: w+ finds a style for each layer; w one for all layers: farther from the picture, but closer to what the
             generator makes by itself.

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from tyro.conf import Positional
@@ -22,6 +22,7 @@ from kyara.labels.results import CompletionResult, TagResult
 if TYPE_CHECKING:
     from kyara.labels.tagger import Tagger
 
+SEARCHED = 1024  # Minimum side to which a large JPEG is reduced before faces are searched in it
 Unknown = Mapping[str, Collection[int]]  # Attribute -> the pictures whose value is to be filled in
 Prediction = Mapping[str, tuple[str, float]]  # Attribute -> (most likely value, its probability)
 
@@ -33,6 +34,7 @@ def tag(
     model: str = "builtin:tagger",
     kind: Kind | None = None,
     attributes: str | None = None,
+    detect: Literal["auto", "none"] | None = None,
     threshold: Annotated[float | None, verbs.Range(0, 1, hint="it is a probability")] = None,
     again: bool = False,
     complete: str | None = None,
@@ -56,6 +58,9 @@ def tag(
         model: The tagger: builtin:NAME, a Checkpoint's folder, hf-hub:OWNER/NAME or an .onnx file.
         kind: The kind of ONNX tagger, if it cannot be derived from the files in its folder.
         attributes: The attributes to fill in, such as hair,eyes. By default all attributes of the tagger.
+        detect: auto looks at the largest face of a picture that shows more than a face, as hair in front of a green
+            wall is not green; none looks at the middle of every picture. By default auto for a Checkpoint and none for
+            an ONNX tagger, which was trained on whole illustrations.
         threshold: Minimum confidence of the tagger, 0 to 1. By default 0.5.
         again: Also replace earlier values from a tagger or a committee.
         complete: Learn an attribute, such as gender, by asking about selected pictures, and fill it in.
@@ -67,7 +72,8 @@ def tag(
     """
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
     names = _split("--attributes", attributes)
-    filling = {"attributes": names, "kind": kind, "threshold": threshold, "again": again or None, "batch": batch}
+    filling = {"attributes": names, "kind": kind, "detect": detect, "threshold": threshold}
+    filling |= {"again": again or None, "batch": batch}
     used, refused = (filling, asking) if complete is None else (asking, filling)
     for option, value in refused.items():
         if value is not None:
@@ -97,10 +103,11 @@ def _complete(dataset: Dataset, attribute: str, model: str, *, dry_run: bool, **
 
 
 def _fill_in(
-    dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None, threshold: float = 0.5,
-    again: bool = False, batch: int | None = None, workers: int | None, device: str, dry_run: bool,
+    dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None,
+    detect: str | None = None, threshold: float = 0.5, again: bool = False, batch: int | None = None,
+    workers: int | None, device: str, dry_run: bool,
 ) -> TagResult:  # fmt: skip
-    from kyara.labels.tagger import batch_size, load_tagger
+    from kyara.labels.tagger import CheckpointTagger, batch_size, load_tagger
     from kyara.training.runtime import pick_device
 
     tagger = load_tagger(model, pick_device(device), kind)
@@ -115,7 +122,8 @@ def _fill_in(
         return result
     failed: dict[int, Exception] = {}
     batch = batch or batch_size(tagger)
-    predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors())
+    focus = detect == "auto" or (detect is None and isinstance(tagger, CheckpointTagger))
+    predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors(), focus=focus)
     labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
     left_out = [{"file_name": dataset.names[i], "reason": dataset.reason(i, e)} for i, e in sorted(failed.items())]
     filled = {name: _summary(dataset, labels, name) for name in unknown}
@@ -133,15 +141,20 @@ def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool
 
 
 def predict(
-    dataset: Dataset, unknown: Unknown, tagger: Tagger, failed: dict[int, Exception], *, batch: int, workers: int
-) -> Iterator[tuple[int, Prediction]]:
-    """Yields the prediction for each picture in `unknown`, in order; unreadable ones are added to `failed`."""
+    dataset: Dataset, unknown: Unknown, tagger: Tagger, failed: dict[int, Exception], *, batch: int, workers: int,
+    focus: bool = False,
+) -> Iterator[tuple[int, Prediction]]:  # fmt: skip
+    """Yields the prediction for each picture in `unknown`, in order; unreadable ones are added to `failed`. With
+    `focus` the tagger sees the largest face of a picture."""
     import torch
 
+    from kyara.preparation.focus import focused
     from kyara.training.inference import move
 
     def load(i: int) -> np.ndarray:
-        return tagger.fit(dataset.picture(i, 2 * max(tagger.size)))  # decodes large JPEGs at a reduced size
+        # Large JPEGs are decoded at a reduced size.
+        picture = dataset.picture(i, SEARCHED if focus else 2 * max(tagger.size))
+        return tagger.fit(focused(picture, tagger.size) if focus else picture)
 
     indices = sorted(set().union(*unknown.values()))
     for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):

@@ -285,6 +285,15 @@ class LandmarkDetector(Model):
         raise NotImplementedError
 
 
+class Detector(Model):
+    """Finds the faces in pictures of any size, with the averaged weights."""
+
+    def detect(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The predictions of all A cells of pictures (B, 3, H, W) in [-1, 1], not reduced to one per face: boxes (B, A,
+        4), x0 y0 x1 y1, scores (B, A) in [0, 1] and points (B, A, 5, 2), in pixels."""
+        raise NotImplementedError
+
+
 class Projector(Model):
     """Predicts the output of a layer of a frozen generator for a given picture."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -62,7 +62,7 @@ class LossConfig(configs.LossConfig):
     label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
     label_drop_prob: float = 0.0
     """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
-    generator can be asked for some of its attributes only, even if every picture of the data has them all."""
+    generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
@@ -181,7 +181,7 @@ class StyledConv(StyledLayer):
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
-            noise = torch.randn(len(x), 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
+            noise = torch.randn(x.shape[0], 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
         return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
 
 
@@ -242,7 +242,7 @@ class Synthesis(nn.Module):
         """Noise is random (True), the constant noise (False), or maps in the format of `noise_maps`."""
         dtype = compute_dtype(ws.device)
         with torch.autocast(ws.device.type, enabled=False):
-            x = self.constant.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.constant.to(dtype).expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
             w = ws.float().unbind(1)
             picture = None
             with shared(uses(self.blocks, dtype)):
@@ -269,22 +269,30 @@ class GeneratorNet(nn.Module):
         conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
         self.conditioned = nn.Buffer(conditioned, persistent=False)
         self.all_conditioned = config.network.labels_from == 0
+        fixed = torch.Generator().manual_seed(0)
+        self.mean_z = torch.randn(MEAN_SAMPLES, config.network.z_dim, generator=fixed, device="cpu")  # for `mean_w`
         self._kept: dict[tuple[Any, ...], Tensor] = {}  # see `_mean_w`
         self._kept_for: tuple[list[Tensor], list[tuple[int, int]]] = [], []
 
     def mapped(self, z: Tensor, labels: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of z and labels; layers before `labels_from` depend on z only."""
-        w = self.mapping(z, labels)[:, None]
+        return self._by_layer(labels, lambda rows: self.mapping(z, rows))
+
+    def _by_layer(self, labels: Tensor, styles: Callable[[Tensor], Tensor]) -> Tensor:
+        """ws (B, layers, w_dim) of a function from labels (B, A) to w (B, w_dim)."""
+        w = styles(labels)[:, None]
         if not labels.shape[1] or self.all_conditioned:
             return w.expand(-1, self.synthesis.layers, -1)
-        plain = self.mapping(z, torch.full_like(labels, conditioning.UNKNOWN))[:, None]
+        plain = styles(torch.full_like(labels, conditioning.UNKNOWN))[:, None]
         return torch.where(self.conditioned[:, None], w, plain)
 
     def mean_w(self, labels: Tensor) -> Tensor:
         """Mean ws (B, layers, w_dim) given the labels, for truncation: the mean over all labels, for example,
         has no hair colour. Estimated from fixed latents, as a moving average would need a row per combination."""
         if not labels.shape[1]:
-            return self.mapping.w_average.expand(len(labels), self.synthesis.layers, -1)
+            return self.mapping.w_average.expand(labels.shape[0], self.synthesis.layers, -1)
+        if torch.compiler.is_exporting():  # a graph has no `unique`; the results are equal up to rounding
+            return self._by_layer(labels, self._mean_of_each)
         rows, index = labels.unique(dim=0, return_inverse=True)
         return torch.stack([self._mean_w(row) for row in rows])[index]
 
@@ -302,8 +310,13 @@ class GeneratorNet(nn.Module):
         return self._kept[key]
 
     def _estimate(self, row: Tensor) -> Tensor:
-        z = torch.randn(MEAN_SAMPLES, self.mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(row.device)
-        return self.mapped(z, row.expand(MEAN_SAMPLES, -1)).mean(0)
+        return self.mapped(self.mean_z.to(row.device), row.expand(MEAN_SAMPLES, -1)).mean(0)
+
+    def _mean_of_each(self, labels: Tensor) -> Tensor:
+        """Mean w (B, w_dim) of the fixed latents given each row of labels (B, A), with a batch of any size."""
+        z = self.mean_z[None].expand(labels.shape[0], -1, -1).flatten(0, 1)
+        each = labels[:, None].expand(-1, MEAN_SAMPLES, -1).flatten(0, 1)
+        return self.mapping(z, each).unflatten(0, (-1, MEAN_SAMPLES)).mean(1)
 
     def styles(self, z: Tensor, labels: Tensor, mixing: float = 0.0) -> Tensor:
         """ws (B, layers, w_dim); with probability `mixing`, layers from a random one on are from another latent."""

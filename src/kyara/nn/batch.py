@@ -23,6 +23,9 @@ class Batch:
     step: int = 0  # number of previous optimiser steps
     labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # (B,) int64; -1 where unknown
     points: Tensor | None = None  # landmarks (B, K, 2) as fractions of width and height; NaN where unknown
+    faces: Tensor | None = None
+    """(B, M, 7, 2), as fractions of width and height: two opposite corners of each face's box, and its five points, NaN
+    where unknown, or where a picture has fewer than M faces. For `data_spec.boxes`."""
     mirrored: Tensor | None = None  # which pictures and points were flipped horizontally, (B,) bool
     photos: Tensor | None = None  # unpaired photos (B, 3, H, W) in [-1, 1]. For `data_spec.photos`.
     augment: Callable[[Tensor], Tensor] = identity  # differentiable; applied to all inputs of a discriminator
@@ -59,7 +62,7 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor], **others: Any) -> Batch:
         """The same with every tensor replaced by the result of `function`, and `others`."""
-        names = ("real", "points", "mirrored", "photos")
+        names = ("real", "points", "faces", "mirrored", "photos")
         others |= {name: function(tensor) for name in names if (tensor := getattr(self, name)) is not None}
         labels = {name: function(label) for name, label in self.labels.items()}
         return dataclasses.replace(self, labels=labels, **others)

@@ -44,7 +44,7 @@ def width(attributes: Attributes) -> int:
 
 def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
     """Labels (B,) by attribute as one table (B, A) int64 on the device of `like` (B, ...); missing ones are unknown."""
-    unknown = torch.full((len(like),), UNKNOWN, device=like.device)
+    unknown = torch.full(like.shape[:1], UNKNOWN, device=like.device)
     columns = [(labels or {}).get(name, unknown).to(like.device) for name in attributes]
     return torch.stack(columns, 1) if columns else unknown[:, None][:, :0]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kyara.nn.constants import cached
 
 HAS_TRITON = bool(torch.version.cuda) and importlib.util.find_spec("triton") is not None
 if HAS_TRITON:
@@ -17,12 +18,11 @@ if HAS_TRITON:
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)  # the low-pass filter of StyleGAN2's up- and downsampling
 
 
-@lru_cache(maxsize=32)
+@cached
 def _kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The binomial filter (4, 4). Cached: a copy to the GPU would wait. No inference tensor: training uses it too."""
-    with torch.inference_mode(False):
-        row = torch.tensor(BINOMIAL, dtype=torch.float64)
-        return (torch.outer(row, row) * (gain / row.sum() ** 2)).to(device, dtype)
+    """The binomial filter (4, 4)."""
+    row = torch.tensor(BINOMIAL, dtype=torch.float64)
+    return (torch.outer(row, row) * (gain / row.sum() ** 2)).to(device, dtype)
 
 
 def _convolved(x: Tensor, up: bool, down: bool, pads: tuple[int, int], gain: float) -> Tensor:

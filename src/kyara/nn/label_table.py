@@ -81,7 +81,7 @@ class LabelTable:
         before, changed = self.excluded(labels), {**labels, **fixed}
         after = self.excluded(changed)
         changed |= {name: UNKNOWN for name in after if name not in fixed}
-        for name in before.keys() - after.keys() - fixed.keys():
+        for name in (name for name in self.names if name in before and name not in after and name not in fixed):
             known = self.rows[:, self.names.index(name)] != UNKNOWN
             given = {other: label for other, label in changed.items() if label != UNKNOWN}
             changed[name] = self._draw_row(self.rows[known], self.counts[known], given, seed)[name]

@@ -3,25 +3,24 @@ makes pictures of twice the size for nearly the same work (SWAGAN, Gal et al. 20
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kyara.nn.constants import cached
 
 DETAIL = 4.0
 """Factor of the detail bands. In drawings of 128 pixels their standard deviation is 0.05 to 0.17, and that of the means
 1. With the factor, a layer of unit variance makes, or receives, bands of about the right strength."""
 
 
-@lru_cache(maxsize=16)
+@cached
 def _bank(channels: int, detail: float, device: torch.device) -> Tensor:
     """The filters (4 C, C, 2, 2): mean, horizontal, vertical and diagonal detail of each channel."""
-    with torch.inference_mode(False):
-        signs = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
-        signs = signs * torch.tensor([1, detail, detail, detail])[:, None]
-        bank = torch.einsum("ij,kp->ikjp", torch.eye(channels), signs)  # (C, 4, C, 4)
-        return bank.reshape(4 * channels, channels, 2, 2).to(device)
+    signs = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+    signs = signs * torch.tensor([1, detail, detail, detail])[:, None]
+    bank = torch.einsum("ij,kp->ikjp", torch.eye(channels), signs)  # (C, 4, C, 4)
+    return bank.reshape(4 * channels, channels, 2, 2).to(device)
 
 
 def haar(x: Tensor, levels: int = 1) -> Tensor:

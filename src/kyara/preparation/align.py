@@ -27,27 +27,38 @@ def square(eyes: np.ndarray, mouth: np.ndarray, zoom: float = PORTRAIT) -> tuple
     `eyes` (2, 2) are the centres of the eyes and `mouth` (2, 2) its corners, left one first for an upright face. If
     all points coincide, the frame has no size."""
     between, down = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
-    right = between - _turned(down)  # both indicate the right; their sum is robust to a turned head
+    right = direction(eyes, mouth)
     right = right * max(np.hypot(*between) * 2.0, np.hypot(*down) * 1.8) / max(np.hypot(*right), 1e-6)
     return eyes.mean(0) + down * 0.1, right * zoom
 
 
-def upright(picture: np.ndarray, centre: np.ndarray, right: np.ndarray, *, mirror: bool = True) -> np.ndarray:
-    """The square of the picture (H, W, 3) uint8 with that centre, rotated until `right` (from `square`) points right:
-    (S, S, 3) uint8, at its own resolution or LARGEST. Outside of the picture it is reflected, or black."""
-    down = _turned(right)
+def direction(eyes: np.ndarray, mouth: np.ndarray) -> np.ndarray:
+    """The vector (2,) to the right of a face, by its eyes (2, 2) and the corners of its mouth (2, 2) as in `square`."""
+    between, down = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
+    right: np.ndarray = between - turned(down)  # both indicate the right; their sum is robust to a turned head
+    return right
+
+
+def upright(
+    picture: np.ndarray, centre: np.ndarray, right: np.ndarray, *, aspect: float = 1.0, outside: int | None = None
+) -> np.ndarray:
+    """The rectangle of the picture (H, W, 3) uint8 with that centre, rotated until `right`, the vector from the centre
+    to the middle of its right side, points right: (h, w, 3) uint8, w / h = `aspect`, at its own resolution or, on the
+    longer side, LARGEST. Outside of the picture it is reflected, or has the grey value `outside`."""
+    down = turned(right) / aspect
     corners = centre + np.array([-right - down, right - down, right + down, down - right])  # clockwise from upper left
-    side = 2 * np.hypot(*right)
-    size = min(max(round(side), 1), LARGEST)
-    picture, corners = _reduced(picture, corners, side / size)
-    picture, corners = _padded(picture, corners, mirror)
-    (x, y), across, down = corners[0], (corners[1] - corners[0]) / size, (corners[3] - corners[0]) / size
+    longer = 2 * max(np.hypot(*right), np.hypot(*down))
+    size = min(max(round(longer), 1), LARGEST)
+    width, height = max(1, round(size * min(aspect, 1))), max(1, round(size / max(aspect, 1)))
+    picture, corners = _reduced(picture, corners, longer / size)
+    picture, corners = _padded(picture, corners, outside)
+    (x, y), across, down = corners[0], (corners[1] - corners[0]) / width, (corners[3] - corners[0]) / height
     matrix = (across[0], down[0], x, across[1], down[1], y)  # from the result to the picture
     image = Image.fromarray(picture)
-    return np.array(image.transform((size, size), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC))
+    return np.array(image.transform((width, height), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC))
 
 
-def _turned(vector: np.ndarray) -> np.ndarray:
+def turned(vector: np.ndarray) -> np.ndarray:
     """Rotated by 90 degrees, from right to down."""
     return np.array([-vector[1], vector[0]])
 
@@ -66,16 +77,16 @@ def _reduced(picture: np.ndarray, corners: np.ndarray, shrink: float) -> tuple[n
     return part, (corners - first) * scale
 
 
-def _padded(picture: np.ndarray, corners: np.ndarray, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
+def _padded(picture: np.ndarray, corners: np.ndarray, outside: int | None) -> tuple[np.ndarray, np.ndarray]:
     """The region of the corners (4, 2), padded outside of the picture, and the corners in it."""
     height, width = picture.shape[:2]
     first = np.floor(corners.min(0)).astype(int) - MARGIN
     last = np.ceil(corners.max(0)).astype(int) + MARGIN
     columns, rows = np.arange(first[0], last[0]), np.arange(first[1], last[1])
     around = picture[_reflected(rows, height)[:, None], _reflected(columns, width)]
-    if not mirror:
-        around[(rows < 0) | (rows >= height)] = 0
-        around[:, (columns < 0) | (columns >= width)] = 0
+    if outside is not None:
+        around[(rows < 0) | (rows >= height)] = outside
+        around[:, (columns < 0) | (columns >= width)] = outside
     return around, corners - first
 
 

@@ -1,186 +1,138 @@
-"""Face detectors by their names in `--detect`: `DETECTORS`.
-
-Detectors for photos use MediaPipe (extra `photo`; its wheel contains the models, nothing is downloaded). Two networks,
-for near and far faces, predict boxes. A face mesh is then fitted to each box; it locates the eyes and the mouth, and
-confirms the face."""
+"""Face detectors by their names in `--detect`: `DETECTORS`."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.util
-import itertools
-import os
-import threading
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kyara.files import pictures
-from kyara.files.extras import install_hint
+from kyara.files import checkpoint
+from kyara.files.pictures import resize, to_float
 from kyara.preparation import align
 from kyara.preparation.faces import Box, Detector, DetectorError, Face
+from kyara.preparation.frames import place
+from kyara.preparation.mesh import MediaPipe
 
-EYES = ((33, 133, 159, 145), (362, 263, 386, 374))
-"""Points of the face mesh whose mean is the centre of an eye, the corners and the middles of the lids: first of the
-person's right eye, which is on the left of an upright picture."""
-MOUTH, NOSE = (61, 291), 1  # Points of the corners of the mouth, likewise, and of the tip of the nose
-NEAR, FAR = 0, 1  # MediaPipe's `model_selection` of the detectors
-CONFIDENCE, GUESS_CONFIDENCE = 0.5, 0.1  # Minimum confidence in a face, and in a guess, in [0, 1]
-MESH_MARGIN = 0.5  # Margin around a box in which the mesh is fitted, in units of its side
-MESH_SIZE = 256
-"""Side in pixels of the input of the mesh. It must be square, and the network sees the 192 pixels around the face."""
-SAME_FACE = 0.3  # Boxes with a larger intersection over union are the same face
-DETECTOR_SIZE = 256  # Longer side in pixels of the input of the detectors, which resize it to 192
+if TYPE_CHECKING:
+    from kyara.perception.detector import FaceDetector
+
+LANDMARKS_SIZE = 128  # Side in pixels of the crops in which the landmarks are found
+AGREEMENT = 0.35
+"""Maximum distance of the eyes and of the mouth by the detector from those of builtin:landmarks, in distances between
+the eyes."""
+APART = 0.22  # Minimum distance between the eyes, in widths of the box: with less, it is a profile
+SAME_FACE = 0.7
+"""Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye,
+or the same face in another size."""
+LIKELY = 0.1  # Minimum score of a guess
 
 
 @dataclass(frozen=True)
-class Photo:
-    """The face detector for photos. Raises DetectorError if the extra is missing."""
+class Builtin:
+    """builtin:face-detector, for drawings and photos. The positions of eyes and mouth are those of builtin:landmarks
+    where both networks agree."""
 
-    zoom: float  # Size of the frame, relative to FFHQ's
-
-    def __post_init__(self) -> None:
-        if importlib.util.find_spec("mediapipe") is None:  # before any picture is read, and without importing it
-            raise _missing()
+    zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
 
     def __call__(self, picture: np.ndarray) -> list[Face]:
-        """The faces in a photo (H, W, 3) uint8 to which a mesh could be fitted, largest first."""
-        found: list[Face] = []
-
-        def known(box: Box) -> bool:  # already found, possibly by the other network
-            return any(box.overlap(face) > SAME_FACE for face in found)
-
-        for box in _boxes(picture, CONFIDENCE):
-            if not known(box) and (face := _fitted(picture, box, self.zoom)) and not known(face):
-                found.append(face)
-        return sorted(found, key=lambda face: -face.area)
+        """The faces in a picture (H, W, 3) uint8, the highest score first."""
+        found = _network()(picture)
+        faces = [
+            Face(**vars(_box(box, score)), eyes=points[:2], mouth=points[3:], nose=points[2], zoom=self.zoom)
+            for box, score, points in zip(found.boxes, found.scores, found.points.astype(np.float64), strict=True)
+        ]
+        distinct: list[Face] = []
+        for face in faces:
+            if not any(face.contained(other) > SAME_FACE for other in distinct):
+                distinct.append(face)
+        return _refined(picture, distinct)
 
     def guess(self, picture: np.ndarray) -> Box | None:
-        """The box with the highest confidence, even if low; None if there is none."""
-        return max(_boxes(picture, GUESS_CONFIDENCE), key=lambda box: box.score, default=None)
-
-
-def _boxes(picture: np.ndarray, confidence: float) -> list[Box]:
-    """The boxes that the detectors find, sorted by confidence."""
-    small = _within(picture, 2 * DETECTOR_SIZE)
-    across, down = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
-    found = []
-    for left, top, width, height in _parts(*small.shape[1::-1]):
-        part = _within(small[top : top + height, left : left + width], DETECTOR_SIZE)
-        for model in (NEAR, FAR):
-            for one in _process(_detector, model, confidence, picture=part).detections or []:
-                box = one.location_data.relative_bounding_box
-                x, y = round((left + box.xmin * width) * across), round((top + box.ymin * height) * down)
-                sides = round(box.width * width * across), round(box.height * height * down)
-                found.append(Box(x, y, x + sides[0], y + sides[1], float(one.score[0])))
-    return sorted(found, key=lambda box: -box.score)
-
-
-def _within(picture: np.ndarray, longest: int) -> np.ndarray:
-    """Downsamples the picture if a side is longer than `longest`."""
-    height, width = picture.shape[:2]
-    scale = min(longest / max(height, width), 1.0)
-    return pictures.resize(picture, max(1, round(width * scale)), max(1, round(height * scale)), by="box")
-
-
-def _parts(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """Left, top, width, height of the picture and, as small faces are missed, of nine quarters of a large one."""
-    yield 0, 0, width, height
-    if min(width, height) > DETECTOR_SIZE:
-        for quarter in itertools.product((0, width // 4, width // 2), (0, height // 4, height // 2)):
-            yield *quarter, width // 2, height // 2
-
-
-def _fitted(picture: np.ndarray, box: Box, zoom: float) -> Face | None:
-    """The face whose mesh has the largest overlap with the box; None if there is none."""
-    centre = np.array([box.left + box.right, box.top + box.bottom]) // 2
-    half = round((0.5 + MESH_MARGIN) * max(box.right - box.left, box.bottom - box.top, 1))
-    # Black, not reflected: half a face and its reflection would look like a whole one.
-    part = pictures.resize(align.upright(picture, centre, np.array([half, 0]), mirror=False), MESH_SIZE, MESH_SIZE)
-    fitted = [_face(points * 2 * half + centre - half, box.score, zoom) for points in _meshes(part)]
-    best = max(fitted, key=box.overlap, default=None)
-    return best if best and best.overlap(box) > 0 else None
-
-
-def _meshes(part: np.ndarray) -> list[np.ndarray]:
-    """The points (468, 2) of each mesh found in a square (S, S, 3), as fractions of its side."""
-
-    def confidence(turns: int) -> float:
-        found = _process(_detector, NEAR, GUESS_CONFIDENCE, picture=np.rot90(part, turns)).detections or []
-        return max((float(one.score[0]) for one in found), default=0.0)
-
-    turns = max(range(4), key=confidence)  # the mesh only fits upright faces
-    fitted = _process(_mesh, picture=np.rot90(part, turns)).multi_face_landmarks or []
-    points = [np.array([(point.x, point.y) for point in mesh.landmark]) for mesh in fitted]
-    for _ in range(turns):
-        points = [np.stack([1 - p[:, 1], p[:, 0]], axis=1) for p in points]
-    return [p for p in points if np.isfinite(p).all()]
-
-
-def _face(points: np.ndarray, score: float, zoom: float) -> Face:
-    """Converts the points (468, 2) of a mesh to a Face."""
-    eyes = np.stack([points[list(eye)].mean(0) for eye in EYES])
-    left, top = np.floor(points.min(0)).astype(int).tolist()
-    right, bottom = np.ceil(points.max(0)).astype(int).tolist()
-    return Face(left, top, right, bottom, score, eyes=eyes, mouth=points[list(MOUTH)], nose=points[NOSE], zoom=zoom)
-
-
-_LOCK = threading.Lock()  # MediaPipe's networks are not thread-safe
-
-
-def _process(load: Callable[..., Any], *which: Any, picture: np.ndarray) -> Any:
-    """The output of a network, without MediaPipe's messages on the terminal."""
-    with _LOCK, _quiet():
-        return load(*which).process(np.ascontiguousarray(picture))
+        """The box with the highest score, even if low; None if there is none."""
+        found = _network(LIKELY)(picture)
+        return _box(found.boxes[0], found.scores[0]) if len(found) else None
 
 
 @functools.cache
-def _detector(model: int, confidence: float) -> Any:
-    return _mediapipe().face_detection.FaceDetection(model_selection=model, min_detection_confidence=confidence)
+def _network(threshold: float | None = None) -> FaceDetector:
+    import torch
+
+    from kyara.perception.detector import FaceDetector
+
+    if multiprocessing.parent_process() is not None:  # there are as many worker processes as cores
+        torch.set_num_threads(1)
+    return FaceDetector() if threshold is None else FaceDetector(threshold=threshold)
 
 
-@functools.cache
-def _mesh() -> Any:
-    return _mediapipe().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=3, min_detection_confidence=0.3)
+def _box(sides: np.ndarray, score: float) -> Box:
+    left, top, right, bottom = (round(float(side)) for side in sides)
+    return Box(left, top, right, bottom, float(score))
 
 
-def _mediapipe() -> Any:
-    try:
-        from mediapipe.python import solutions
-    except ImportError as error:
-        raise _missing() from error
-    return solutions
+def _refined(picture: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+    """The faces with the points of builtin:landmarks, or marked as not trusted."""
+    from kyara.perception import landmarks
+
+    if not faces:
+        return []
+    frames = [place(face if plausible(face) else Box(*_sides(face)), "face") for face in faces]
+    crops = [resize(align.upright(picture, *frame), LANDMARKS_SIZE, LANDMARKS_SIZE) for frame in frames]
+    found = landmarks.find(to_float(np.stack(crops))).double().numpy()  # (N, 12, 2)
+    return [_merged(face, _placed(points, *frame)) for face, points, frame in zip(faces, found, frames, strict=True)]
 
 
-def _missing() -> DetectorError:
-    otherwise = "or crop the faces yourself, and leave out --detect or add --aligned"
-    return DetectorError(f"face detection in photos needs MediaPipe 0.10.21; {install_hint('photo')}; {otherwise}")
+def _sides(box: Box) -> tuple[int, int, int, int]:
+    return box.left, box.top, box.right, box.bottom
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discards stderr output of C++ code, which bypasses sys.stderr."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # a process without stderr
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as null:
-            os.dup2(null.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+def _placed(points: np.ndarray, centre: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Points (K, 2), fractions of a square frame, in pixels of the picture."""
+    x, y = (2 * points - 1).T[..., None]
+    placed: np.ndarray = centre + x * right + y * align.turned(right)
+    return placed
+
+
+def _merged(face: Face, points: np.ndarray) -> Face:
+    """The face with the landmarks (12, 2) if they agree with its own; otherwise not trusted."""
+    from dataclasses import replace
+
+    from kyara.perception.landmarks import LEFT, RIGHT
+
+    if not plausible(face):
+        return replace(face, trusted=False)
+    eyes, mouth = np.stack([points[LEFT].mean(0), points[RIGHT].mean(0)]), points[9:11]
+    apart = max(np.hypot(*(face.eyes[1] - face.eyes[0])), 1e-6)
+    off = max(*np.hypot(*(eyes - face.eyes).T), np.hypot(*(mouth.mean(0) - face.mouth.mean(0))))
+    merged = replace(face, eyes=eyes, mouth=mouth, nose=points[8])
+    return merged if off <= AGREEMENT * apart and plausible(merged) else replace(face, trusted=False)
+
+
+def plausible(face: Face) -> bool:
+    """Whether the eyes and the mouth are where those of a face that is not a profile are in its box: the eyes apart and
+    in the upper half, the mouth below, when the face is upright."""
+    right = align.direction(face.eyes, face.mouth)
+    right = right / max(np.hypot(*right), 1e-6)
+    width, height = face.right - face.left, face.bottom - face.top
+    middle = np.array([face.left + face.right, face.top + face.bottom]) / 2
+    size = max(width, height, 1)
+    axes = np.stack([right, align.turned(right)], 1) / size
+    eyes, mouth = (face.eyes - middle) @ axes, (face.mouth - middle) @ axes  # in sizes of the box, x and y
+    apart = eyes[1, 0] - eyes[0, 0]
+    inside = np.abs(np.concatenate([eyes, mouth])).max() < 0.75
+    level = abs(eyes[1, 1] - eyes[0, 1]) < 0.4 * apart
+    return bool(inside and level and apart > APART and eyes[:, 1].max() < 0.15 and mouth[:, 1].min() > 0.02)
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
-    "photo": lambda: Photo(align.PORTRAIT),
-    "ffhq": lambda: Photo(align.FFHQ),
+    "auto": Builtin,
+    "drawn": Builtin,
+    "photo": Builtin,
+    "ffhq": lambda: Builtin(align.FFHQ),
+    "mediapipe": lambda: MediaPipe(align.PORTRAIT),
 }
 """Name -> function that loads the detector. It is called for every picture, so it should cache what it loads."""
 
@@ -188,7 +140,12 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 def load(name: str) -> Detector:
     """The detector of that name. Raises DetectorError if it does not exist, or its extra is missing."""
     if name not in DETECTORS:
-        known = ", ".join(sorted(DETECTORS))
-        hint = f"choose from {known}, which detect faces in photos; crop faces in drawings beforehand"
-        raise DetectorError(f"--detect {name}: no such detector; {hint}")
+        raise DetectorError(f"--detect {name}: no such detector; choose from {', '.join(sorted(DETECTORS))}")
     return DETECTORS[name]()
+
+
+def identity(name: str) -> str:
+    """What the faces that the detector finds depend on."""
+    if not isinstance(load(name), Builtin):
+        return name
+    return " ".join(checkpoint.read(f"builtin:{network}").hash for network in ("face-detector", "landmarks"))

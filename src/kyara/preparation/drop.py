@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from kyara.files.dataset import Dataset
 from kyara.files.errors import DatasetError
 from kyara.preparation.report import encodable
 
+Dropped = Mapping[tuple[int, int | None], str]
+"""(Index of a picture, index of a face in it or None for all of it) -> why it is left out."""
 LIST = "drop.csv"  # Name under which the page saves the list
 
 
@@ -39,18 +42,20 @@ def read_list(path: Path) -> dict[str, int]:
     return found
 
 
-def choose(dataset: Dataset, path: Path) -> tuple[Mapping[int, str], list[tuple[str, str]]]:
-    """The pictures of `dataset` in the list at `path`: index -> why it is left out; and (name, reason) of the names in
-    the list that no source has. Raises DatasetError if no name is that of a picture."""
+def choose(dataset: Dataset, path: Path) -> tuple[Dropped, list[tuple[str, str]]]:
+    """What of `dataset` is in the list at `path`, and (name, reason) of the names in the list that no source has.
+    Raises DatasetError if no name is that of a picture, or of a face in one."""
     exact = {encodable(name): i for i, name in enumerate(dataset.names)}
     skipped = {encodable(name) for name, _ in dataset.ignored}
     names = read_list(path)
-    dropped: dict[int, str] = {}
+    dropped: dict[tuple[int, int | None], str] = {}
     missing: list[tuple[str, str]] = []
     for name, line in names.items():
-        i = exact[name] if name in exact else dataset.find(name)
+        i, face = exact[name] if name in exact else dataset.find(name), None
+        if i is None and (match := re.fullmatch(r"(.+)#([1-9][0-9]{0,5})", name, re.S)):
+            i, face = exact.get(match[1], dataset.find(match[1])), int(match[2]) - 1
         if i is not None:
-            dropped[i] = f"listed in {path.name}, line {line}"
+            dropped[i, face] = f"listed in {path.name}, line {line}"
         elif name not in skipped:
             missing.append((name, f"listed in {path.name}, line {line}, but there is no such picture"))
     if names and len(missing) == len(names):

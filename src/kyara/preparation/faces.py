@@ -34,6 +34,12 @@ class Box:
         both = Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
         return both / max(self.area + other.area - both, 1)
 
+    def contained(self, other: Box) -> float:
+        """Intersection over the smaller of both areas, in [0, 1]."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        both = Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
+        return both / max(min(self.area, other.area), 1)
+
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The part of the picture (H, W, 3) inside the box; empty if they do not overlap."""
         return picture[max(self.top, 0) : max(self.bottom, 0), max(self.left, 0) : max(self.right, 0)]
@@ -54,6 +60,7 @@ class Face(Box):
     """Corners (x, y) of the mouth, in the same order."""
     nose: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Tip (x, y) of the nose
     zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
+    trusted: bool = True  # Whether the landmarks are consistent; if not, the face is framed by its box
 
     @property
     def turn(self) -> float:

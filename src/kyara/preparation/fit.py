@@ -1,8 +1,9 @@
-"""One picture of `kyara prepare`: decoded, cropped, resized and encoded, in a worker process."""
+"""One picture of `kyara prepare`: decoded, searched for faces, cut, resized and encoded, in a worker process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,55 +14,151 @@ from kyara.preparation import align
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 from kyara.preparation.faces import Box
+from kyara.preparation.frames import Frame, cut_off, fills, place, shorter_side, uncertain
 
-Crop = Literal["center", "whole"]
+Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
+Faces = Literal["all", "largest"]
+Pad = Literal["mirror", "white"]
+
+BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
+CROPPED = 256
+"""Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they
+are: they are more likely cropped faces that it does not recognise than illustrations."""
+WHITE = 255
 
 
-class Look(NamedTuple):
-    """What the report shows of a picture."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How pictures are prepared, see `kyara prepare`."""
 
-    size: tuple[int, int]  # Height and width of the upright source in pixels
-    sharpness: float  # `align.sharpness` of the prepared picture, or of the source if it was rejected
-    thumbnail: np.ndarray  # (h, w, 3) uint8, of the same picture
-    boxes: Sequence[Box]  # The faces found in the source
+    width: int
+    height: int
+    min_size: int
+    detect: Detect
+    faces: Faces
+    frame: Frame
+    pad: Pad
 
-    @staticmethod
-    def at(picture: np.ndarray, size: tuple[int, int], boxes: Sequence[Box]) -> Look:
-        return Look(size, align.sharpness(picture), thumbnail(picture, THUMBNAIL), boxes)
+    @property
+    def aspect(self) -> float:
+        return self.width / self.height
+
+    @property
+    def by_eyes(self) -> bool:
+        return self.detect in BY_EYES
 
 
-class Fitted(NamedTuple):
-    """A prepared picture."""
+class Found(NamedTuple):
+    """A source picture and its faces."""
 
-    data: bytes  # Lossless WebP
-    impression: Impression
-    look: Look
+    size: tuple[int, int]  # Height and width of the upright picture in pixels
+    faces: Sequence[Box]
 
 
-class Rejected(NamedTuple):
-    """Why a decodable picture is not used."""
+class Made(NamedTuple):
+    """A picture made from a source, or why it was not."""
 
-    reason: str
+    face: int | None  # Index of the face that it was cut to; None if it is the picture itself
+    reason: str  # Empty if it was made
     detail: str
-    look: Look
+    sharpness: float  # `align.sharpness` of the prepared picture, or of the part of the source if it was not made
+    thumbnail: np.ndarray  # (h, w, 3) uint8, of the same
+    data: bytes = b""  # Lossless WebP
+    impression: Impression | None = None  # None if it was not made
 
 
-def fit(
-    data: bytes, name: str, *, width: int, height: int, crop: Crop, min_size: int, detect: str | None
-) -> Fitted | Rejected:
-    """Prepares a picture of this size in pixels. Raises PictureError if it cannot be decoded."""
-    source = picture = pictures.decode(data, name)
-    size, boxes = (source.shape[0], source.shape[1]), list[Box]()
-    if detect is not None:
-        boxes = list(detectors.load(detect)(source))
-        if not boxes:
-            return Rejected("nothing detected", f"by {detect}", Look.at(source, size, boxes))
-        picture = max(boxes, key=lambda box: box.area).cut(source)
-    h, w = picture.shape[:2]
-    if min(h, w) < max(min_size, 1):
-        detail = f"{w}x{h} pixels, the minimum of the shorter side is {min_size}"
-        return Rejected("too small", detail, Look.at(picture if picture.size else source, size, boxes))
-    resize = pictures.pad_to if crop == "whole" else pictures.center_crop
-    fitted = np.ascontiguousarray(resize(picture, width, height))
-    return Fitted(pictures.encode_webp(fitted), impression(fitted), Look.at(fitted, size, boxes))
+Fitted = tuple[tuple[int, int], Sequence[Made]]
+"""Height and width of the upright source in pixels, and the pictures made from it."""
+
+
+def find(data: bytes, name: str, *, detect: Detect) -> Found:
+    """The faces in a picture. Raises PictureError if it cannot be decoded."""
+    picture = pictures.decode(data, name)
+    return Found((picture.shape[0], picture.shape[1]), list(detectors.load(detect)(picture)))
+
+
+def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fitted:
+    """The pictures made from a source. `found` is None if faces are not to be cut out.
+    Raises PictureError if it cannot be decoded."""
+    source = pictures.decode(data, name)
+    size = source.shape[0], source.shape[1]
+    if found is None or _stays(found, options.detect, options.frame, options.aspect):
+        return size, [_whole(source, options)]
+    if not found.faces:
+        detail = "crop it to the face yourself, or keep it whole in a run with --detect none"
+        return size, [_left_out(source, None, "no face found", detail)]
+    if options.frame == "whole":
+        return size, [_whole(source, options)]
+    return size, list(_faces(source, found, options))
+
+
+def side(found: Found, detect: Detect, frame: Frame) -> int:
+    """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut."""
+    if frame == "whole" or not found.faces or _stays(found, detect, frame, 1.0):
+        return min(found.size)
+    certain = [face for face in found.faces if not uncertain(face)] or found.faces
+    return max(shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in certain)
+
+
+def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
+    """Whether a picture is one face already."""
+    if detect != "auto" or frame == "whole":
+        return False
+    certain = [face for face in found.faces if not uncertain(face)]
+    if not certain:
+        return min(found.size) <= CROPPED
+    return fills(max(certain, key=lambda face: face.area), frame, found.size, aspect)
+
+
+def _whole(source: np.ndarray, options: Options) -> Made:
+    """The middle of the picture or, with the frame `whole`, all of it."""
+    h, w = source.shape[:2]
+    if (found := _too_small(min(h, w), f"{w}x{h} pixels", options)) is not None:
+        return _left_out(source, None, *found)
+    if options.frame != "whole":
+        return _made(pictures.center_crop(source, options.width, options.height), None)
+    if options.pad == "white":
+        return _made(pictures.pad_to(source, options.width, options.height), None)
+    half = max(w, h * options.aspect) / 2
+    whole = align.upright(source, np.array([w / 2, h / 2]), np.array([half, 0.0]), aspect=options.aspect)
+    return _made(pictures.resize(whole, options.width, options.height), None)
+
+
+def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]:
+    """A picture of each face, or why there is none."""
+    largest = max(range(len(found.faces)), key=lambda i: (not uncertain(found.faces[i]), found.faces[i].area))
+    for i, face in enumerate(found.faces):
+        side = shorter_side(face, options.frame, by_eyes=options.by_eyes)
+        reason = None
+        if options.faces == "largest" and i != largest:
+            reason = "not the largest face", "--faces all keeps all faces"
+        elif uncertain(face):
+            reason = "uncertain", f"certainty {face.score:.2f}, and eyes and mouth are not where they should be"
+        elif cut_off(face, found.size):
+            reason = "cut off", "the face ends at the edge of the picture"
+        else:
+            reason = _too_small(side, f"its frame has {side} pixels", options)
+        outside = WHITE if options.pad == "white" else None
+        centre, right = place(face, options.frame, aspect=options.aspect, by_eyes=options.by_eyes)
+        cut = align.upright(source, centre, right, aspect=options.aspect, outside=outside)
+        if reason is None:
+            yield _made(pictures.resize(cut, options.width, options.height), i)
+        else:
+            yield _left_out(cut, i, *reason)
+
+
+def _too_small(side: int, what: str, options: Options) -> tuple[str, str] | None:
+    if side >= max(options.min_size, 1):
+        return None
+    return "too small", f"{what}, the minimum of the shorter side is {options.min_size}"
+
+
+def _made(picture: np.ndarray, face: int | None) -> Made:
+    picture = np.ascontiguousarray(picture)
+    sharpness, small = align.sharpness(picture), thumbnail(picture, THUMBNAIL)
+    return Made(face, "", "", sharpness, small, pictures.encode_webp(picture), impression(picture))
+
+
+def _left_out(part: np.ndarray, face: int | None, reason: str, detail: str) -> Made:
+    return Made(face, reason, detail, align.sharpness(part), thumbnail(part, THUMBNAIL))

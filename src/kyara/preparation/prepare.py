@@ -1,14 +1,15 @@
 """The verb `kyara prepare`: converts collections of art or photos to a Dataset.
 
-Pictures are processed one by one. Only a hash, an outline and the entry in the report of each are kept in memory, so
-memory use does not depend on the size of the pictures, and hardly on their number."""
+Faces are found in all pictures first: they decide the size. Then the pictures are cut one by one. Only the faces, a
+hash, an outline and the entry in the report of each are kept in memory, so memory use does not depend on the size of
+the pictures, and hardly on their number. What is done is stored, so that an interrupted run goes on."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,12 +29,18 @@ from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
-from kyara.preparation.fit import Crop, fit
-from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, left_out
+from kyara.preparation.faces import Box
+from kyara.preparation.fit import Detect, Faces, Fitted, Found, Options, Pad, find, fit, side
+from kyara.preparation.frames import Frame
+from kyara.preparation.progress import Progress
+from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, face_name, left_out
 from kyara.preparation.report_page import page
-from kyara.preparation.selection import Outcome, Selection
+from kyara.preparation.selection import Selection
 from kyara.preparation.target import REPORT, REPORT_PAGE, Target
 
+FEW = 0.1
+"""If a smaller share of the pictures shows a face, `--detect auto` cuts none: they are of something else."""
+SEARCHED, MANY = 16, 200  # From these numbers of pictures on, with and without a search for faces, there are workers
 UNREPORTED = ("report", "page", "dry_run")  # Fields of the result that are not in report.json
 
 
@@ -44,7 +51,8 @@ class PrepareResult(verbs.Result):
     sources: Sequence[str]
     size: tuple[int, int]  # Height and width of the pictures
     chosen: bool  # Whether the size was derived from the pictures because --size was not given
-    crop: str
+    detect: str
+    frame: str
     duplicates: str
     kept: int
     left_out: LeftOut
@@ -71,66 +79,74 @@ def prepare(
     *sources: Annotated[Positional[Path], arg(metavar="SOURCE... OUT")],
     out: Path | None = None,
     size: str | None = None,
-    crop: Crop = "center",
+    detect: Detect = "auto",
+    faces: Faces = "all",
+    frame: Frame = "face",
+    pad: Pad = "mirror",
     min_size: Annotated[int | None, verbs.Range(1)] = None,
     duplicates: Literal["near", "exact", "keep"] = "near",
     limit: Annotated[int | None, verbs.Range(1)] = None,
-    detect: str | None = None,
     drop: verbs.ExistingFile | None = None,
     workers: Annotated[int | None, verbs.Range(0, 1024)] = None,
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> PrepareResult:
-    """Convert art or photos to a Dataset: cropped, resized, without duplicates, with a report of the files left out.
+    """Convert illustrations or photos to a Dataset: cut to the faces, upright, resized, without duplicates.
 
-    Attributes of the sources (metadata.csv, metadata.jsonl, dataset.json, names of sub-folders) are kept. The sources
-    are not changed.
+    A report lists every file and face that was left out. Attributes of the sources (metadata.csv, metadata.jsonl,
+    dataset.json, names of sub-folders) are kept. The sources are not changed. If it is interrupted, the same command
+    goes on.
 
     Args:
-        sources: Folders (with all sub-folders), .zip files or single pictures, and finally the output OUT: NAME.zip or
-            the name of a folder. With --out, all of them are sources.
+        sources: Folders (with all sub-folders), .zip files, films or single pictures, and finally the output OUT:
+            NAME.zip or the name of a folder. With --out, all of them are sources. One frame of every second of a film
+            is used (extra `video`).
         out: The output, instead of the last SOURCE.
         size: Size of the pictures: 96 for a square, or HEIGHTxWIDTH such as 512x256. By default the largest that nine
             of ten pictures have, a multiple of 32 and at most 256.
-        crop: center crops the largest centred region with the aspect ratio of --size; whole keeps the whole picture and
-            pads with white.
-        min_size: Leave out pictures whose shorter side has fewer pixels. By default half the shorter side of --size, so
-            that pictures are enlarged about twice at most.
+        detect: How faces are found. auto cuts pictures to their faces unless they are a face already; drawn cuts all;
+            photo cuts all and frames faces by their eyes and mouth, as the built-in networks for photos expect;
+            mediapipe is photo with another detector (extra `photo`); none looks for no faces and crops the middle.
+        faces: all makes a picture of every face, largest only of the largest in each picture.
+        frame: What is cut out: the face with its hair, the bust (head and shoulders), or the whole picture.
+        pad: What continues a picture at its edges if the frame is larger: mirror repeats it mirrored, white is white.
+        min_size: Leave out faces and pictures that have fewer pixels, measured on the shorter side of what is cut out.
+            By default half the shorter side of --size, so that they are enlarged about twice at most.
         duplicates: near removes copies, including resized, recompressed, shifted, mirrored or slightly recoloured
             ones, and keeps other expressions and hair or eye colours of a drawing; exact removes only those with
             identical pixels; keep removes none.
         limit: Keep at most this many pictures, chosen at random from all sources.
-        detect: Crop the largest face of each picture: photo detects and aligns human faces, ffhq does so with the
-            wider frame of that dataset (both need the extra `photo`).
-        drop: Leave out the pictures in this list, a .csv with the column file_name that the page report.html of an
-            earlier run saves.
-        workers: Worker processes that decode pictures; 0 uses the main process. By default one per processor core.
+        drop: Leave out the pictures and faces in this list, a .csv with the column file_name that the page report.html
+            of an earlier run saves.
+        workers: Worker processes; 0 uses the main process. By default one per processor core.
     """
     command = verbs.command_line(prepare, {**locals(), "drop": LIST})
     if len(sources) < (2 if out is None else 1):
         raise ValueError("give one or more sources and then the output: SOURCE... OUT")
     sources, out = (sources, out) if out else (sources[:-1], sources[-1])
+    _check(detect, faces, frame)
     wanted = pictures.parse_size(size) if size is not None else None
-    if detect is not None:
-        detectors.load(detect)
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
     dataset = open_datasets(sources)
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
-        workers = processors() if len(dataset) > 200 else 0
-    width, height = wanted or _common_size(dataset, workers)
-    least = min(width, height) // 2 if min_size is None else min_size
-    function = functools.partial(fit, width=width, height=height, crop=crop, min_size=least, detect=detect)
-    n, names = len(dataset), [str(path) for path in sources]
+        workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
+    n = len(dataset)
     # With a limit, use a random order; otherwise one folder could exhaust it.
     order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
-    with target.open(dry_run) as write:
-        selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write)
-        _select(selection, order, dataset.map(function, order, workers), limit)
+    with target.open(dry_run) as (write, progress):
+        found = _search(dataset, detect, workers, progress)
+        cut = found if _are_cut(found, detect) else [None] * n
+        width, height = wanted or _common_size(dataset, cut, detect, frame, workers)
+        least = min(width, height) // 2 if min_size is None else min_size
+        options = Options(width, height, least, detect, faces, frame, pad)
+        selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write, limit)
+        made = _cut(dataset, cut, order, options, workers, progress)
+        _select(selection, order, made, [one.faces if one else () for one in found])
         entries = selection.entries()
         result = PrepareResult(
-            out, names, (height, width), not wanted, crop, duplicates, len(selection.kept), left_out(entries), entries,
-            target.report, target.page, dry_run,
+            out, [str(path) for path in sources], (height, width), not wanted, detect, frame, duplicates,
+            len(selection.kept), left_out(entries), entries, target.report, target.page, dry_run,
         )  # fmt: skip
         if not selection.kept:
             raise _nothing_left(result)
@@ -142,12 +158,61 @@ def prepare(
     return result
 
 
-def _select(selection: Selection, order: Sequence[int], outcomes: Generator[Outcome], limit: int | None) -> None:
-    """Adds the pictures until `limit` are kept."""
-    with closing(outcomes), tqdm(outcomes, total=len(order), unit="picture", disable=None) as bar:
-        for i, outcome in zip(order, bar, strict=False):
-            selection.add(i, outcome)
-            if len(selection.kept) == limit:
+def _check(detect: Detect, faces: Faces, frame: Frame) -> None:
+    if detect == "none":
+        for option, value in (("faces", faces != "all" and faces), ("frame", frame == "bust" and frame)):
+            if value:
+                raise ValueError(f"--{option} {value}: needs faces, and --detect none looks for none; leave one out")
+    else:
+        detectors.load(detect)  # raises if an extra is missing
+
+
+def _search(dataset: Dataset, detect: Detect, workers: int, progress: Progress) -> list[Found | None]:
+    """The faces in each picture; None for pictures that cannot be decoded, and for all without a detector."""
+    if detect == "none":
+        return [None] * len(dataset)
+    progress.start("faces", [dataset.fingerprint, detectors.identity(detect)])
+    done = progress.done("faces")
+    missing = [i for i in range(len(dataset)) if i not in done]
+    searched = dataset.map(functools.partial(find, detect=detect), missing, workers)
+    bar = tqdm(searched, "faces", len(dataset), initial=len(done), unit="picture", disable=None)
+    with closing(searched), bar:
+        for i, result in zip(missing, bar, strict=True):
+            progress.add("faces", i, result)
+    results = [progress.get("faces", i) for i in range(len(dataset))]
+    return [None if isinstance(result, PictureError) else result for result in results]
+
+
+def _are_cut(found: Sequence[Found | None], detect: Detect) -> bool:
+    """Whether pictures are cut to their faces."""
+    with_faces = [bool(one.faces) for one in found if one]
+    return detect not in ("auto", "none") or sum(with_faces) > FEW * len(with_faces)
+
+
+def _cut(
+    dataset: Dataset, found: Sequence[Found | None], order: Sequence[int], options: Options, workers: int,
+    progress: Progress,
+) -> Generator[Fitted | PictureError]:  # fmt: skip
+    """What is made from each picture, in this order."""
+    progress.start("pictures", [dataset.fingerprint, options, any(found)])
+    done = progress.done("pictures")
+    missing = [i for i in order if i not in done]
+    made = dataset.map(functools.partial(fit, options=options), missing, workers, (found[i] for i in missing))
+    with closing(made):
+        for i in order:
+            if i not in done:
+                progress.add("pictures", i, fitted := next(made))
+            yield fitted if i not in done else progress.get("pictures", i)
+
+
+def _select(
+    selection: Selection, order: Sequence[int], made: Generator[Fitted | PictureError], faces: Sequence[Sequence[Box]]
+) -> None:
+    """Adds the pictures until the limit is reached."""
+    with closing(made), tqdm(made, "pictures", len(order), unit="picture", disable=None) as bar:
+        for i, fitted in zip(order, bar, strict=False):
+            selection.add(i, fitted, faces[i])
+            if len(selection.kept) == selection.limit:
                 break
     selection.thumbnails.finish()
 
@@ -158,18 +223,25 @@ def _nothing_left(result: PrepareResult) -> DatasetError:
     return DatasetError(f"{', '.join(result.sources)}: no picture was left ({counts}); the first is {first}")
 
 
-def _metadata(dataset: Dataset, kept: Mapping[int, str]) -> bytes:
-    """metadata.csv: the attributes of each picture, and its name in the sources."""
-    columns = [*dataset.attributes.values(), dataset.names]
-    rows = [[name, *(column[i] for column in columns)] for name, i in sorted((name, i) for i, name in kept.items())]
+def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int, int | None]]) -> bytes:
+    """metadata.csv: the attributes of each picture, and its name in the sources. Faces have those of their picture."""
+    columns = list(dataset.attributes.values())
+    rows = [[name, *(c[i] for c in columns), face_name(dataset.names[i], face)] for name, i, face in sorted(kept)]
     return csv_text([["file_name", *dataset.attributes, "source"], *rows]).encode("utf-8", "backslashreplace")
 
 
-def _common_size(dataset: Dataset, workers: int) -> tuple[int, int]:
-    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256."""
-    sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
-    sides = sorted((min(s) for s in sizes if not isinstance(s, PictureError)), reverse=True)
+def _common_size(
+    dataset: Dataset, found: Sequence[Found | None], detect: Detect, frame: Frame, workers: int
+) -> tuple[int, int]:
+    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. Of the faces in a picture,
+    the largest counts."""
+    if any(found):
+        sides = [side(one, detect, frame) for one in found if one]
+    else:
+        sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
+        sides = [min(size) for size in sizes if not isinstance(size, PictureError)]
     if not sides:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
-    side = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
-    return side, side
+    sides.sort(reverse=True)
+    common = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
+    return common, common

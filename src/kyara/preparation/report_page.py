@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kyara.files.archive import THUMBNAILS
 from kyara.files.gallery_page import BASE_STYLE, HEAD, LOCAL
 from kyara.files.names import counted
 from kyara.preparation.drop import LIST
-from kyara.preparation.report import DROPPED, encodable
+from kyara.preparation.report import DROPPED, encodable, face_name
 from kyara.preparation.thumbnails import COLUMNS, GAP, SLOT, Place
 
 _STYLE, _REST, _SCRIPT = (
@@ -31,7 +31,7 @@ def page(report: Mapping[str, Any], places: Mapping[str, Place], folder: str, co
     pictures = report["pictures"]
     height, width = report["size"]
     about = (
-        f"{report['kept']:,} of {counted(len(pictures), 'file')} kept",
+        f"{report['kept']:,} pictures from {counted(len(pictures), 'file')}",
         f"{height}x{width} pixels",
         "from " + ", ".join(report["sources"]),
     )
@@ -50,22 +50,23 @@ def page(report: Mapping[str, Any], places: Mapping[str, Place], folder: str, co
 
 def _data(pictures: Sequence[Mapping[str, Any]], places: Mapping[str, Place], folder: str) -> str:
     """The data of the script as JSON that is safe inside <script>."""
-    reasons = list(dict.fromkeys(["", *(picture["reason"] for picture in pictures)]))
-    index = {picture["file"]: i for i, picture in enumerate(pictures)}
+    outcomes = [outcome for picture in pictures for outcome in _outcomes(picture)]
+    reasons = list(dict.fromkeys(["", *(outcome["reason"] for outcome in outcomes)]))
+    index = {outcome["file"]: i for i, outcome in enumerate(outcomes)}
     rows = [
         [
-            picture["file"],
-            reasons.index(picture["reason"]),
-            picture["detail"],
-            picture["size"],
-            picture["sharpness"],
-            max((face["score"] for face in picture.get("faces") or () if "score" in face), default=None),
-            index.get(picture["nearest"]),
-            picture["distance"],
-            places.get(picture["file"]),
-            picture["kept"],
+            outcome["file"],
+            reasons.index(outcome["reason"]),
+            outcome["detail"],
+            outcome["size"],
+            outcome["sharpness"],
+            outcome["score"],
+            index.get(outcome["nearest"]),
+            outcome["distance"],
+            places.get(outcome["file"]),
+            outcome["kept"],
         ]
-        for picture in pictures
+        for outcome in outcomes
     ]
     data = {
         "id": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
@@ -78,3 +79,13 @@ def _data(pictures: Sequence[Mapping[str, Any]], places: Mapping[str, Place], fo
         "rows": rows,
     }
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _outcomes(picture: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The picture or, if it was cut, each of its faces; the size of a face is that of its box."""
+    faces = picture["faces"]
+    if not picture["cut"]:
+        yield {**picture, "score": max((face["score"] for face in faces), default=None)}
+        return
+    for i, face in enumerate(faces):
+        yield {**face, "file": face_name(picture["file"], i), "size": face["box"][:1:-1]}

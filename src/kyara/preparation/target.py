@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kyara.files.archive import THUMBNAILS
+from kyara.files.archive import THUMBNAILS, UNFINISHED
 from kyara.files.atomic import check_free, write_errors
+from kyara.preparation.progress import IN_MEMORY, Progress
 
 REPORT, REPORT_PAGE = "report.json", "report.html"
 BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
@@ -47,19 +48,21 @@ class Target:
         return self.out.with_name(f"{self.out.name}.{name}") if self.is_zip else self.out / name
 
     @contextlib.contextmanager
-    def open(self, dry_run: bool) -> Iterator[Write]:
-        """Context manager: a function that adds a file. OUT is only created if the block ends without an error."""
+    def open(self, dry_run: bool) -> Iterator[tuple[Write, Progress]]:
+        """Context manager: a function that adds a file, and the progress of an interrupted run. OUT is only created if
+        the block ends without an error."""
         if dry_run:
-            yield lambda name, data: None
+            yield (lambda name, data: None), Progress(IN_MEMORY)
             return
-        parent, prefix = self.out.resolve().parent, f".{self.out.name}."
-        with write_errors(self.out), tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
-            new = Path(temporary) / "new"
-            with zipfile.ZipFile(new, "w") if self.is_zip else contextlib.nullcontext() as archive:
+        folder = self.out.with_name(f"{self.out.name}{UNFINISHED}")
+        with write_errors(self.out), self._unfinished(folder) as progress:
+            new = folder / "new"
+            new.mkdir()
+            with zipfile.ZipFile(new / "zip", "w") if self.is_zip else contextlib.nullcontext() as archive:
 
                 def write(name: str, data: bytes) -> None:
                     if archive is None or name.partition("/")[0] in BESIDE:
-                        path = (new if archive is None else Path(temporary)) / name
+                        path = new / name
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(data)
                     else:
@@ -67,12 +70,37 @@ class Target:
                         entry.external_attr = 0o644 << 16
                         archive.writestr(entry, data)
 
-                yield write
+                yield write, progress
             if self.out.is_dir():
-                self.out.rename(Path(temporary) / "old")
-            new.replace(self.out)
+                self.out.rename(folder / "old")
+            (new / "zip" if self.is_zip else new).replace(self.out)
             for name in BESIDE if self.is_zip else ():
                 if self.beside(name).is_dir():
-                    self.beside(name).rename(Path(temporary) / f"old.{name}")
-                if (Path(temporary) / name).exists():
-                    (Path(temporary) / name).replace(self.beside(name))
+                    self.beside(name).rename(folder / f"old.{name}")
+                if (new / name).exists():
+                    (new / name).replace(self.beside(name))
+
+    @contextlib.contextmanager
+    def _unfinished(self, folder: Path) -> Iterator[Progress]:
+        """The progress in `folder`, which is removed at the end. It remains if the run is stopped or the disk full."""
+        file = folder / "progress.sqlite"
+        if folder.exists() and not file.is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder}: exists and is not what an interrupted run left; rename it")
+        folder.mkdir(exist_ok=True)
+        progress = Progress(file)
+        try:
+            shutil.rmtree(folder / "new", ignore_errors=True)  # of a killed run
+            yield progress
+        except KeyboardInterrupt as stopped:
+            progress.close()
+            raise KeyboardInterrupt(f"stopped; the same command goes on, and {folder} has what is done") from stopped
+        except OSError:
+            progress.close()
+            shutil.rmtree(folder / "new", ignore_errors=True)
+            raise
+        except BaseException:
+            progress.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        progress.close()
+        shutil.rmtree(folder, ignore_errors=True)

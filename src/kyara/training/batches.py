@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from kyara.files import face_boxes
 from kyara.files.dataset import Dataset
 from kyara.files.pictures import to_float
 from kyara.files.stream import Sharing, Stream
@@ -40,10 +41,14 @@ class Batches:
             rank=fabric.global_rank, world=fabric.world_size, workers=self.workers, start=start,
             sharing=Sharing(fabric.local_rank, *neighbours(fabric)),
         )  # fmt: skip
-        points = self.model.data_spec.points
-        reals = stream(self.training, seed=options.seed, values=config.data.attributes, points=points)
+        spec = self.model.data_spec
+        reals = stream(
+            self.training, seed=options.seed, values=config.data.attributes, points=spec.points, boxes=spec.boxes
+        )
         if self.photos is None:
-            alone = (Batch(r.pictures, labels=r.labels, points=r.points, mirrored=r.mirrored) for r in reals)
+            alone = (
+                Batch(r.pictures, labels=r.labels, points=r.points, faces=r.faces, mirrored=r.mirrored) for r in reals
+            )
             return copied(alone, fabric.device)
         photos = stream(self.photos, seed=options.seed + 1, values={})  # a different order: unpaired
         both = zip(reals, photos, strict=True)
@@ -59,9 +64,12 @@ class Batches:
         known = {name: self.measured.labels(name, values)[chosen] for name, values in config.data.attributes.items()}
         labels = {name: torch.from_numpy(label) for name, label in known.items()}
         points = torch.from_numpy(self.measured.points[chosen]) if self.model.data_spec.points else None
+        faces = None
+        if self.model.data_spec.boxes:
+            faces = torch.from_numpy(face_boxes.read(self.measured, config.data.width, config.data.height)[chosen])
         real = self._decode(self.measured, chosen)
         if self.photos is None:
-            return Batch(real, labels=labels, points=points)
+            return Batch(real, labels=labels, points=points, faces=faces)
         others = np.linspace(0, len(self.photos) - 1, count).astype(int)
         return Batch(real, labels=labels, photos=self._decode(self.photos, others))
 

@@ -95,9 +95,10 @@ def draw_eyes(pictures: Tensor, found: Tensor) -> Tensor:
 
 
 def _where(seen: Tensor) -> tuple[slice, slice, slice, slice] | None:
-    """Bounding box of the positive values of (B, H, W) as an index, or None. On a GPU everything, to avoid a sync."""
+    """Bounding box of the positive values of (B, H, W) as an index, or None. On a GPU everything, to avoid a sync, and
+    in an exported graph, whose shapes cannot depend on values."""
     everything = slice(None)
-    if seen.device.type != "cpu":
+    if seen.device.type != "cpu" or torch.compiler.is_exporting():
         return everything, everything, everything, everything
     there = (seen > 0).any(0)
     if not bool(there.any()):

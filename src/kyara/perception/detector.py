@@ -1,0 +1,133 @@
+"""The face detector: finds drawn faces and faces in photos, in whole illustrations of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kyara.files import checkpoint, pictures
+from kyara.files.errors import CheckpointError
+from kyara.perception.face_network import Network, cells, decode
+
+BUILTIN = "builtin:face-detector"
+SIZES = (320, 640, 1024)  # longer sides, in pixels, to which a picture is resized
+PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a copy with a margin, for very large faces
+THRESHOLD = 0.5  # default of `FaceDetector.threshold`
+SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
+CANDIDATES = 400  # maximum number of boxes before that
+MIRRORED = (1, 0, 2, 4, 3)  # index of each point after mirroring
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces in a picture, those with the highest scores first."""
+
+    boxes: np.ndarray  # (N, 4) float32: x0, y0, x1, y1 in pixels, from hairline to chin and from cheek to cheek
+    scores: np.ndarray  # (N,) float32 in [0, 1]
+    points: np.ndarray  # (N, 5, 2) float32: x, y in pixels, in the order of `face_network.POINTS`
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class FaceDetector:
+    """Finds faces from 12 pixels of 1,024 to those that fill the picture."""
+
+    def __init__(
+        self,
+        name: str | Path = BUILTIN,
+        device: torch.device | str = "cpu",
+        *,
+        threshold: float = THRESHOLD,
+        flip: bool = False,
+    ) -> None:
+        """`threshold` is the minimum score. With `flip` mirrored copies are searched too, in twice the time. Raises
+        CheckpointError if `name` is no face detector."""
+        self.device, self.threshold, self.flip = torch.device(device), threshold, flip
+        found = checkpoint.read(name)
+        if found.model != "detector":
+            raise CheckpointError(f"{found.path}: a {found.model}, not a face detector; use {BUILTIN}")
+        weights = {k.removeprefix("net_ema."): t for k, t in found.weights().items()}
+        with torch.random.fork_rng(devices=[]):
+            self.network = Network(**found.config["network"])
+        self.network.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
+        self.network.to(self.device).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def __call__(self, picture: np.ndarray) -> Faces:
+        """The faces in a picture (H, W, 3) uint8 with a score of at least `threshold`."""
+        found = [self._search(copy, scale, offset) for copy, scale, offset in _copies(picture)]
+        boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
+        kept = suppress(boxes, scores)
+        height, width = picture.shape[:2]
+        limits = boxes.new_tensor([width, height, width, height])
+        clipped = boxes[kept].clamp_min(0).minimum(limits)
+        return Faces(clipped.numpy(), scores[kept].numpy(), points[kept].numpy())
+
+    def _search(self, copy: np.ndarray, scale: np.ndarray, offset: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and points, in pixels of the picture, of a copy (H, W, 3) that is `scale` (2,) times as large
+        and shifted by `offset`."""
+        pixels = pictures.to_float(copy[None]).to(self.device)
+        centres, strides = cells(copy.shape[0], copy.shape[1], self.device)
+        boxes, scores, points = predict(self.network, pixels, centres, strides)
+        if self.flip:
+            width = copy.shape[1]
+            mirrored = predict(self.network, pixels.flip(3), centres, strides)
+            boxes = torch.cat([boxes, (boxes.new_tensor([width, 0, width, 0]) - mirrored[0]).abs()[:, [2, 1, 0, 3]]])
+            scores = torch.cat([scores, mirrored[1]])
+            back = mirrored[2][:, list(MIRRORED)]
+            points = torch.cat([points, torch.stack([width - back[..., 0], back[..., 1]], 2)])
+        best = (scores >= self.threshold).nonzero().flatten()
+        ratio = torch.from_numpy(np.tile(scale, 2).astype(np.float32))
+        boxes, points = (boxes[best].cpu() - offset) / ratio, (points[best].cpu() - offset) / ratio[:2]
+        return boxes, scores[best].cpu(), points
+
+
+def predict(network: Network, pixels: Tensor, centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (A, 4), scores (A,) and points (A, 5, 2) of all cells of one picture (1, 3, H, W) in [-1, 1]."""
+    raw = network(pixels)
+    boxes, points = decode(raw, centres, strides)
+    return boxes[0], raw[0, :, 0].sigmoid(), points[0]
+
+
+def _copies(picture: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Resized copies (h, w, 3) of a picture, their sizes relative to it as (x, y), and their offsets."""
+    longest, smallest = max(picture.shape[:2]), SIZES[0]
+    sizes = [size for size in SIZES if size == smallest or size <= 2 * longest]
+    found = [(copy := _resized(picture, size), _ratio(copy, picture), 0) for size in sizes]
+    small = _resized(picture, round(smallest * PADDED))
+    margin = (smallest - max(small.shape[:2])) // 2
+    canvas = np.pad(small, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    return [*found, (canvas, _ratio(small, picture), margin)]
+
+
+def _resized(picture: np.ndarray, longest: int) -> np.ndarray:
+    height, width = (max(1, round(side * longest / max(picture.shape[:2]))) for side in picture.shape[:2])
+    return pictures.resize(picture, width, height, by="box" if longest < max(picture.shape[:2]) else "lanczos")
+
+
+def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    return np.array([copy.shape[1] / picture.shape[1], copy.shape[0] / picture.shape[0]])
+
+
+def suppress(boxes: Tensor, scores: Tensor) -> Tensor:
+    """Non-maximum suppression: indices of the boxes (N, 4) that overlap no box with a higher score (N,), best first."""
+    order = scores.argsort(descending=True, stable=True)[:CANDIDATES]
+    overlap = iou(boxes[order][:, None], boxes[order][None]) > SAME_FACE
+    kept: list[int] = []
+    for i in range(len(order)):
+        if not overlap[i, kept].any():
+            kept.append(i)
+    return order[kept]
+
+
+def iou(one: Tensor, other: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4), broadcast."""
+    sides = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp_min(0)
+    both = sides.prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (one, other)]
+    return both / (areas[0] + areas[1] - both).clamp_min(1e-6)

@@ -1,0 +1,83 @@
+"""Which part of a picture is cut out around a face.
+
+A drawn face is framed by its box, so that all faces have the same height and position, whatever the style of eyes and
+mouth. A face in a photo is framed by its eyes and mouth as in `align`, as the built-in networks for photos expect."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from kyara.preparation import align
+from kyara.preparation.faces import Box, Face
+
+Frame = Literal["face", "bust", "whole"]
+
+SIDE = {"face": 1.6, "bust": 2.75}  # Sides of the square frames, in heights of the box
+DOWN = {"face": 0.0, "bust": 0.44}  # Distance from the middle of the box down to that of the frame, likewise
+ZOOM = {"face": align.PORTRAIT, "bust": align.FFHQ}  # Of photos; a bust is FFHQ's own frame
+FLAT = 0.8  # Boxes lower than this share of their width count as that high
+ALREADY = (0.8, 1.5)
+"""Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
+the picture that `center_crop` takes."""
+ASIDE = 0.22  # Maximum distance of the centres of both, in the same unit
+CERTAIN = 0.6  # Minimum score of a face whose landmarks are not trusted
+TILTED = 0.35  # Maximum tilt of such a face in radians
+
+Place = tuple[np.ndarray, np.ndarray]
+"""Centre (x, y) of a frame in pixels, and the vector from there to the middle of its right side."""
+
+
+def place(face: Box, frame: Frame, *, aspect: float = 1.0, by_eyes: bool = False) -> Place:
+    """The frame of a face, `aspect` times as wide as it is high. A wide frame shows more at both sides, a high one more
+    below. It is turned if the landmarks are trusted; with `by_eyes` they decide its size and position too."""
+    trusted = isinstance(face, Face) and face.trusted
+    if by_eyes and trusted:
+        assert isinstance(face, Face)
+        centre, right = align.square(face.eyes, face.mouth, ZOOM[frame])
+    else:
+        width, height = face.right - face.left, max(face.bottom - face.top, FLAT * (face.right - face.left), 1)
+        right = np.array([1.0, 0.0])
+        if isinstance(face, Face) and face.trusted:
+            right = align.direction(face.eyes, face.mouth)
+            right = right / max(np.hypot(*right), 1e-6)
+        centre = np.array([face.left + width / 2, (face.top + face.bottom) / 2])
+        centre = centre + align.turned(right) * DOWN[frame] * height
+        right = right * SIDE[frame] * height / 2
+    if aspect < 1:
+        centre = centre + align.turned(right) * (1 / aspect - 1)
+    return centre, right * max(aspect, 1)
+
+
+def shorter_side(face: Box, frame: Frame, *, by_eyes: bool = False) -> int:
+    """The shorter side in pixels of the frame of a face."""
+    return round(2 * float(np.hypot(*place(face, frame, by_eyes=by_eyes)[1])))
+
+
+def fills(face: Box, frame: Frame, size: tuple[int, int], aspect: float) -> bool:
+    """Whether a picture of that size (height, width) is about what would be cut out of it for this face."""
+    height, width = size
+    part = min(width, height * aspect), min(height, width / aspect)  # of `center_crop`
+    centre, right = place(face, frame, aspect=aspect)
+    scale = 2 * np.hypot(*right) / part[0]
+    aside = np.abs(centre - np.array([width, height]) / 2) / part
+    tilt = abs(np.arctan2(right[1], right[0]))
+    return bool(ALREADY[0] <= scale <= ALREADY[1] and aside.max() <= ASIDE and tilt <= TILTED)
+
+
+def uncertain(face: Box) -> bool:
+    """Whether the detector is not sure, and the landmarks do not confirm the face."""
+    return isinstance(face, Face) and not face.trusted and face.score < CERTAIN
+
+
+def cut_off(face: Box, size: tuple[int, int]) -> bool:
+    """Whether the edge of a picture of that size (height, width) cuts through the face: its eyes or mouth are outside,
+    or its box ends at the edge and is much too narrow or low."""
+    height, width = size
+    if isinstance(face, Face) and face.trusted:
+        points = np.concatenate([face.eyes, face.mouth])
+        return bool((points < 0).any() or (points > [width, height]).any())
+    wide, high = max(face.right - face.left, 1), max(face.bottom - face.top, 1)
+    across, down = face.left <= 1 or face.right >= width - 1, face.top <= 1 or face.bottom >= height - 1
+    return (across and wide < 0.6 * high) or (down and high < 0.6 * wide)

@@ -1,0 +1,111 @@
+"""What `kyara prepare` has done so far, in a file, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kyara.files import pictures
+from kyara.files.errors import PictureError
+from kyara.preparation.duplicates import impression
+from kyara.preparation.faces import Box, Face
+from kyara.preparation.fit import Fitted, Found, Made
+
+IN_MEMORY = ":memory:"
+
+
+class Progress:
+    """The results of pictures by their index, written at once, so they outlive a killed process. Raises OSError if the
+    file is in use or cannot be written."""
+
+    def __init__(self, path: Path | str) -> None:
+        try:
+            self._file = sqlite3.connect(path, timeout=1, isolation_level=None)
+            # The system keeps what was written when the process is killed; nothing needs to wait for the disk.
+            self._file.execute("PRAGMA synchronous = OFF")
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.execute("BEGIN EXCLUSIVE")
+            self._file.execute("CREATE TABLE IF NOT EXISTS keys (stage TEXT PRIMARY KEY, key TEXT)")
+            columns = "stage TEXT, number INTEGER, result TEXT, PRIMARY KEY (stage, number)"
+            self._file.execute(f"CREATE TABLE IF NOT EXISTS results ({columns})")
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            hint = "another `kyara prepare` may be writing the same output"
+            raise OSError(f"{path}: cannot be opened ({error}); {hint}") from error
+
+    def start(self, stage: str, key: Sequence[object]) -> None:
+        """Begins a stage. Results of an earlier run are removed if its key, what they depend on, was another."""
+        text = json.dumps([str(value) for value in key])
+        if self._file.execute("SELECT key FROM keys WHERE stage = ?", [stage]).fetchone() != (text,):
+            self._file.execute("DELETE FROM results WHERE stage = ?", [stage])
+            self._file.execute("REPLACE INTO keys VALUES (?, ?)", [stage, text])
+
+    def done(self, stage: str) -> set[int]:
+        """The indices of the pictures that have a result."""
+        return {number for (number,) in self._file.execute("SELECT number FROM results WHERE stage = ?", [stage])}
+
+    def add(self, stage: str, number: int, result: Any) -> None:
+        """Stores a result: a Found, a Fitted or a PictureError."""
+        row = stage, number, json.dumps(_encoded(result))
+        try:
+            self._file.execute("REPLACE INTO results VALUES (?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise OSError(f"progress cannot be written ({error}); free some space") from error
+
+    def get(self, stage: str, number: int) -> Any:
+        """The result of a picture in `done`."""
+        query = "SELECT result FROM results WHERE stage = ? AND number = ?"
+        return _decoded(json.loads(self._file.execute(query, [stage, number]).fetchone()[0]))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _encoded(result: Found | Fitted | PictureError) -> dict[str, Any]:
+    if isinstance(result, PictureError):
+        return {"error": str(result)}
+    if isinstance(result, Found):
+        return {"size": result.size, "faces": [_face(face) for face in result.faces]}
+    size, made = result
+    return {"size": size, "made": [_made(one) for one in made]}
+
+
+def _decoded(stored: dict[str, Any]) -> Found | Fitted | PictureError:
+    if "error" in stored:
+        return PictureError(stored["error"])
+    height, width = stored["size"]
+    if "faces" in stored:
+        return Found((height, width), [_read_face(face) for face in stored["faces"]])
+    return (height, width), [_read_made(one) for one in stored["made"]]
+
+
+def _face(face: Box) -> dict[str, Any]:
+    stored = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(face).items()}
+    return {**stored, "landmarks": isinstance(face, Face)}
+
+
+def _read_face(stored: dict[str, Any]) -> Box:
+    if not stored.pop("landmarks"):
+        return Box(**stored)
+    points: dict[str, Any] = {name: np.array(value) for name, value in stored.items() if isinstance(value, list)}
+    return Face(**{**stored, **points})
+
+
+def _made(made: Made) -> dict[str, Any]:
+    small = base64.b64encode(pictures.encode_webp(made.thumbnail)).decode()
+    stored = {**made._asdict(), "thumbnail": small, "data": base64.b64encode(made.data).decode()}
+    del stored["impression"]
+    return stored
+
+
+def _read_made(stored: dict[str, Any]) -> Made:
+    data = base64.b64decode(stored["data"])
+    small = pictures.decode(base64.b64decode(stored["thumbnail"]))
+    again = impression(pictures.decode(data)) if data else None
+    return Made(**{**stored, "data": data, "thumbnail": small}, impression=again)

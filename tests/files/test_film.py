@@ -1,0 +1,75 @@
+"""A film as a source of pictures: the frame shown at every full second."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kyara.files import pictures
+from kyara.files.dataset import open_dataset, open_datasets
+from kyara.files.errors import DatasetError
+from kyara.files.film import Film
+from kyara.preparation.prepare import prepare
+
+
+def write_film(path: Path, seconds: float, fps: int = 10) -> None:
+    """Grey frames, 96 x 64; the level is 40 for the first second and 20 more for each that follows."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (extra `video`)")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, "yuv420p", 3 * fps
+        for i in range(round(seconds * fps)):
+            level = 40 + 20 * (i // fps)
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), level, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def level(film: Film, name: str) -> int:
+    return round(float(pictures.decode(film.read(name)).mean()))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_one_frame_a_second_in_any_order(tmp_path: Path, suffix: str) -> None:
+    write_film(tmp_path / f"film.{suffix}", 5.4)
+    film = Film(tmp_path / f"film.{suffix}")
+    assert list(film.sizes) == ["0:00:00", "0:00:01", "0:00:02", "0:00:03", "0:00:04", "0:00:05"]
+    expected = [40 + 20 * i for i in range(6)]
+    assert np.abs(np.array([level(film, name) for name in film.sizes]) - expected).max() <= 2
+    again = pickle.loads(pickle.dumps(film))
+    assert np.abs(np.array([level(again, name) for name in reversed(film.sizes)]) - expected[::-1]).max() <= 2
+
+
+def test_a_film_is_a_source_of_prepare_without_its_copies(tmp_path: Path) -> None:
+    write_film(tmp_path / "film.mp4", 4)
+    (tmp_path / "one.png").write_bytes(pictures.encode_png(np.zeros((64, 64, 3), np.uint8)))
+    result = prepare(tmp_path / "film.mp4", tmp_path / "one.png", tmp_path / "out", size="32", duplicates="keep")
+    sources = {values["source"] for _, _, values in open_dataset(tmp_path / "out").rows()}
+    assert sources == {f"{tmp_path}/film.mp4/0:00:0{i}" for i in range(4)} | {f"{tmp_path}/one.png"}
+    assert result.kept == 5
+
+
+def test_films_inside_a_folder_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "art").mkdir()
+    (tmp_path / "art" / "one.png").write_bytes(pictures.encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "art" / "film.mp4").write_bytes(b"no film")
+    assert open_dataset(tmp_path / "art").ignored == [
+        ("film.mp4", "a film inside a folder; run prepare on it separately")
+    ]
+    pytest.importorskip("av", reason="PyAV is not installed (extra `video`)")
+    with pytest.raises(DatasetError, match=r"film\.mp4: not a readable film"):
+        open_datasets([tmp_path / "art" / "film.mp4"])
+
+
+def test_without_the_extra_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"films need PyAV; .*\[video\]"):
+        prepare(tmp_path / "film.mp4", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,132 @@
+"""The face detector: decoding, suppression, copies of several sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kyara import models
+from kyara.files import checkpoint
+from kyara.files.errors import CheckpointError
+from kyara.perception import detector, face_network
+from kyara.perception.detector import FaceDetector, iou, suppress
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> Path:
+    cls = models.architecture("detector")
+    model = cls(cls.presets["tiny"])
+    config = dataclasses.asdict(model.config)
+    checkpoint.write(tmp_path / "m", model="detector", config=config, weights=models.stored(model), card="", about={})
+    return tmp_path / "m"
+
+
+def test_cells_are_in_the_order_of_predictions() -> None:
+    """The network is translation equivariant: a change of the picture changes the cells around it."""
+    torch.manual_seed(0)
+    network = face_network.Network((8, 8, 8, 8), (1, 1, 1, 1), 8, 1)
+    pictures = torch.zeros(1, 3, 100, 230)
+    centres, strides = face_network.cells(100, 230, pictures.device)
+    raw = network(pictures)
+    assert raw.shape == (1, len(centres), face_network.OUTPUTS)
+    assert len(centres) == 16 * 32 + 8 * 16 + 4 * 8
+    pictures[:, :, 40:44, 200:204] = 1.0
+    changed = (network(pictures) - raw)[0].abs().sum(1)
+    for stride in face_network.STRIDES:
+        level = strides[:, 0] == stride
+        nearest = centres[level][changed[level].argmax()]
+        assert (nearest - torch.tensor([202.0, 42.0])).abs().max() <= 1.5 * stride
+
+
+def test_boxes_and_points_are_decoded() -> None:
+    centres, strides = face_network.cells(32, 32, torch.device("cpu"))
+    raw = torch.zeros(1, len(centres), face_network.OUTPUTS)
+    raw[0, 0, 1:5] = torch.tensor([0.5, -0.25, 0.0, float(torch.tensor(2.0).log())])
+    raw[0, 0, 5:7] = torch.tensor([0.5, -0.5])
+    boxes, points = face_network.decode(raw, centres, strides)
+    middle = torch.tensor([4 + 4.0, 4 - 2.0])  # the first cell of stride 8
+    assert torch.allclose(
+        boxes[0, 0], torch.cat([middle - torch.tensor([16.0, 32.0]), middle + torch.tensor([16, 32])])
+    )
+    assert torch.allclose(points[0, 0, 0], middle + torch.tensor([16.0, -32.0]))
+    assert torch.allclose(points[0, 0, 1], middle)
+
+
+def test_suppression_keeps_the_best_of_each_face() -> None:
+    boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 0, 5, 5], [20, 0, 30, 11.0]])
+    scores = torch.tensor([0.5, 0.9, 0.6, 0.3, 0.7])
+    assert suppress(boxes, scores).tolist() == [1, 4, 3]
+    assert suppress(boxes[:0], scores[:0]).tolist() == []
+    assert float(iou(boxes[0], boxes[1])) == pytest.approx(90 / 110)
+    assert float(iou(boxes[0], boxes[2])) == 0
+
+
+def blob(pixels: Tensor) -> Tensor:
+    """Raw predictions that find the red square in pictures (B, 3, H, W): its box, and its corners as points."""
+    centres, strides = face_network.cells(pixels.shape[2], pixels.shape[3], pixels.device)
+    raw = torch.zeros(1, len(centres), face_network.OUTPUTS)
+    raw[..., 0] = -10
+    red = (pixels[0, 0] > 0.5) & (pixels[0, 1] < -0.5)
+    if not red.any():
+        return raw
+    rows, columns = red.any(1).nonzero(), red.any(0).nonzero()
+    low, high = (torch.tensor([float(f(columns)), float(f(rows))]) for f in (torch.amin, torch.amax))
+    high += 1
+    half, middle = (high - low) / 2, (low + high) / 2
+    cell = int((centres - middle).abs().sum(1).argmin())
+    raw[0, cell, 0] = 4 - abs(float(half.mean()) - 40) / 20  # best at 80 pixels
+    raw[0, cell, 1:3] = (middle - centres[cell]) / strides[cell]
+    raw[0, cell, 3:5] = (half / (strides[cell] * face_network.INITIAL_SIZE / 2)).log()
+    raw[0, cell, 5:] = torch.tensor([-0.5, -0.5, 0.5, -0.5, 0, 0, -0.5, 0.5, 0.5, 0.5])
+    return raw
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(700, 500, 60), (96, 96, 40), (1500, 2000, 900), (320, 64, 30)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_face_is_found_where_it_is(
+    untrained: Path, monkeypatch: pytest.MonkeyPatch, height: int, width: int, side: int, flip: bool
+) -> None:
+    picture = np.full((height, width, 3), 255, np.uint8)
+    top, left = height // 3, width // 5
+    picture[top : top + side, left : left + side] = (255, 0, 0)
+    detect = FaceDetector(untrained, threshold=0.3, flip=flip)
+    monkeypatch.setattr(detect, "network", blob)
+    faces = detect(picture)
+    assert len(faces) == 1 and faces.boxes.dtype == faces.scores.dtype == faces.points.dtype == np.float32
+    exact = max(height, width) / 320 + 1
+    assert np.allclose(faces.boxes[0], [left, top, left + side, top + side], atol=exact)
+    corners = [[left, top], [left + side, top], [left + side / 2, top + side / 2]]
+    assert np.allclose(faces.points[0, :3], corners, atol=exact)
+
+
+def test_the_best_come_first_and_the_threshold_counts(untrained: Path) -> None:
+    random = np.random.RandomState(0)
+    picture = random.randint(0, 255, (90, 70, 3)).astype(np.uint8)
+    every = FaceDetector(untrained, threshold=0.0)(picture)
+    assert len(every) > 3 and (np.diff(every.scores) <= 0).all()
+    assert (every.boxes >= 0).all() and (every.boxes <= [70, 90, 70, 90]).all()
+    for one, other in itertools.combinations(every.boxes[:5], 2):
+        assert iou(torch.from_numpy(one), torch.from_numpy(other)) <= detector.SAME_FACE + 0.1  # both are clipped
+    threshold = float(every.scores[2])
+    assert len(FaceDetector(untrained, threshold=threshold)(picture)) == 3
+    nothing = FaceDetector(untrained, threshold=1.0)(picture)
+    assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and nothing.points.shape == (0, 5, 2)
+
+
+def test_another_model_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="a landmarks, not a face detector"):
+        FaceDetector("builtin:landmarks")
+
+
+def test_loading_moves_no_random_numbers(untrained: Path) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    FaceDetector(untrained)
+    assert torch.equal(torch.rand(3), expected)
