@@ -21,6 +21,7 @@ from kyara.__main__ import run
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.gallery import read_gallery
+from kyara.inversion import latents, pose
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "characters.zip"
@@ -67,9 +68,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a user works."""
+    """Where a user works: a link to the examples."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KYARA_CACHE", str(made / "cache"))
+    monkeypatch.setattr(latents, "SAMPLES", 256)  # encoders are fitted sooner
+    monkeypatch.setattr(pose, "SAMPLES", 64)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
