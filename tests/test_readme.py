@@ -39,11 +39,16 @@ def commands(section: str, verbs: str) -> list[str]:
 
 
 FIRST = commands("First commands", "generate rewrite generate generate avatar translate")
+OWN = commands("Your own art", "prepare train generate rank")
+
+
+def test_no_command_is_left_out() -> None:
+    assert re.findall(r"^    (kyara .*)$", README, flags=re.MULTILINE) == FIRST + OWN
 
 
 def test_your_own_art(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    prepare, train, generate, rank = commands("Your own art", "prepare train generate rank")
+    prepare, train, generate, rank = OWN
     assert kyara(prepare, tmp_path)["kept"] == 200
     kyara(f"{train.split('#')[0]} --kimg 0.01 --batch 8 --workers 0", tmp_path)
     assert (tmp_path / "runs/00000-stylegan2-faces/model.safetensors").is_file()

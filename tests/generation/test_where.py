@@ -291,11 +291,19 @@ def test_a_tagger_that_is_never_satisfied_is_not_asked_for_ever(
     assert "0 of 20 pictures made, fewer than the 2 wanted" in str(result)
 
 
+def test_a_tagger_understands_other_names_of_values(tagger: Redness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tagger, "attributes", {"hair": ("black", "gray")})
+    judge = confirm.load_judge("builtin:tagger", {"hair": "silver"}, torch.device("cpu"))
+    pictures = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    pictures[1, ..., 0] = 255
+    assert judge(pictures) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"where": "eyes=red"}, "unknown attribute eyes; known: hair, mood"),
-        ({"where": "hair=blonde"}, "unknown value hair=blonde; the values are black, silver"),
+        ({"where": "eyes=red"}, "eyes=red: builtin:tagger has the attributes hair, mood"),
+        ({"where": "hair=blonde"}, "hair=blonde: the values of hair are black, silver"),
         ({}, "needs --where"),
         ({"where": "hair=silver", "seeds": "1-3"}, "cannot be combined with --seeds"),
         ({"where": "hair=silver", "interpolate": "1-3"}, "cannot be combined with --seeds"),

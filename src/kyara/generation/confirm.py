@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kyara.files.pictures import to_float
 from kyara.labels.tagger import load_tagger
+from kyara.nn.conditioning import find
 
 Judge = Callable[[Tensor], list[bool]]  # Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes
 
@@ -17,13 +18,7 @@ def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Ju
     """A judge that accepts a picture if every wanted value is the tagger's most likely value of its attribute. Raises
     ValueError if the tagger `name` does not know an attribute or value."""
     tagger = load_tagger(name, device)
-    for attribute, value in wanted.items():
-        if attribute not in tagger.attributes:
-            raise ValueError(f"--confirm {name}: unknown attribute {attribute}; known: {', '.join(tagger.attributes)}")
-        if value not in tagger.attributes[attribute]:
-            known = ", ".join(tagger.attributes[attribute])
-            raise ValueError(f"--confirm {name}: unknown value {attribute}={value}; the values are {known}")
-    labels = {attribute: list(tagger.attributes[attribute]).index(value) for attribute, value in wanted.items()}
+    labels = find(wanted, tagger.attributes, name, f"--confirm {name}")
 
     @torch.inference_mode()
     def judge(pictures: Tensor) -> list[bool]:
