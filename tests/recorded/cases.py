@@ -49,6 +49,7 @@ class Given:
     faces: Path
     tagged: Path
     pointed: Path
+    boxed: Path
     photos: Path
 
 
@@ -527,7 +528,8 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
 
         options |= {"of": generator(given.folder / "another")}
     else:
-        options |= {"data": given.pointed if spec.points else given.tagged if told else given.faces}
+        faces = given.pointed if spec.points else given.boxed if spec.boxes else given.tagged if told else given.faces
+        options |= {"data": faces}
     options |= {"attributes": "hair,eyes"} if told else {}
     kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000
     how: dict[str, Any] = {"preset": "tiny", "kimg": kimg, "workers": 0, "precision": "32", **options}
