@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ import tyro
 from common import run
 
 from kyara.files import pictures
-from kyara.perception.detector import BUILTIN, THRESHOLD, FaceDetector, Faces
+from kyara.perception.detector import BUILTIN, FaceDetector, Faces
+from kyara.preparation.detect import Builtin
+from kyara.preparation.faces import CERTAIN
 
 PRECISION = 0.95
 SIZES = ((0, 25), (25, 40), (40, 80), (80, 160), (160, 100_000))  # groups of sizes in pixels
@@ -57,7 +60,8 @@ def measure(
     boxes: tyro.conf.Positional[Path],
     *,
     model: str = BUILTIN,
-    threshold: float = THRESHOLD,
+    threshold: float = CERTAIN,
+    alone: bool = False,
     flip: bool = False,
     device: str = "cpu",
     save: Path | None = None,
@@ -69,11 +73,15 @@ def measure(
         boxes: The table of their faces.
         model: The detector.
         threshold: Minimum score.
-        flip: Whether mirrored copies are searched, too.
+        alone: Whether the network is measured alone, without the landmarks that confirm its faces in `prepare`.
+        flip: With --alone, whether mirrored copies are searched, too.
+        device: With --alone, where it runs.
         save: A JSON file for all detections.
     """
     labels = read(boxes)
-    detector, found, took = FaceDetector(model, device, threshold=0.02, flip=flip), dict[str, Faces](), 0.0
+    network = partial(FaceDetector, model, device, threshold=0.02, flip=flip)
+    detector = network() if alone else partial(confirmed, Builtin(model=model))
+    found, took = dict[str, Faces](), 0.0
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         picture = pictures.decode(path)
         began = time.perf_counter()
@@ -89,6 +97,14 @@ def measure(
     for name, rule in RULES.items():
         judged = [one for file, some in found.items() for one in match(labels[file], some, rule)]
         report(name, judged, faces, threshold)
+
+
+def confirmed(detector: Builtin, picture: np.ndarray) -> Faces:
+    """What `prepare` finds, with any score."""
+    faces = detector.possible(picture, 0.0)
+    boxes = np.array([[face.left, face.top, face.right, face.bottom] for face in faces], np.float32).reshape(-1, 4)
+    points = np.array([[*face.eyes, face.nose, *face.mouth] for face in faces], np.float32).reshape(-1, 5, 2)
+    return Faces(boxes, np.array([face.score for face in faces], np.float32), points)
 
 
 def read(path: Path) -> dict[str, list[Labelled]]:

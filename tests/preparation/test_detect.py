@@ -90,8 +90,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """Both networks see what is in the canvases: the landmarks are the points that the detector says."""
     made = Folder(tmp_path)
     nothing = outputs([], (1, 1))
-    monkeypatch.setattr(detect, "_network", lambda threshold=None: lambda p: made.known.get(p.tobytes(), nothing))
+    monkeypatch.setattr(detect, "_network", lambda model: lambda p: made.known.get(p.tobytes(), nothing))
     monkeypatch.setattr(detect, "identity", lambda name: name)
+    monkeypatch.setattr(detect, "confirmed", lambda score, evidence: score)
     monkeypatch.setattr(detect, "_merged", lambda face, points: face if detect.plausible(face) else untrusted(face))
     return made
 
@@ -135,15 +136,25 @@ def test_the_report_has_what_is_not_cut_out_with_the_reason(folder: Folder) -> N
     assert '"a.png#1",0,"",[150,150]' in page and '"none.png",3,' in page
 
 
-def test_what_the_landmarks_do_not_confirm_needs_a_higher_score(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder.add("a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((500, 300), 120, 0, 0.55))
-    folder.add("small.png", 200, 200, ((90, 90), 60, 0, 0.55))
-    monkeypatch.setattr(detect, "_merged", lambda face, points: untrusted(face))
+def test_what_may_be_a_face_is_listed_and_not_cut_out(folder: Folder) -> None:
+    folder.add("a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((500, 300), 120, 0, 0.45))
+    folder.add("small.png", 200, 200, ((90, 90), 60, 0, 0.45))
     entries = folder.prepare()
     assert [face.reason for face in entries["a.png"].faces] == ["", "uncertain"]
     assert entries["small.png"].kept and not entries["small.png"].cut
+
+
+def test_landmarks_tell_a_face_from_a_pattern() -> None:
+    dataset = open_dataset(Path(__file__).parents[2] / "examples" / "characters.zip")
+    noise = np.random.RandomState(0).randint(0, 255, (128, 128, 3), dtype=np.uint8)
+    seen = [evidence(picture) for picture in (dataset.picture(0), dataset.picture(1), noise)]
+    assert min(seen[:2]) > seen[2] + 2
+    assert detect.confirmed(0.5, seen[0]) > 0.5 > detect.confirmed(0.5, seen[2])
+    assert detect.confirmed(0.4, 12.0) < detect.confirmed(0.6, 12.0) < detect.confirmed(0.6, 13.0) < 1
+
+
+def evidence(picture: np.ndarray) -> float:
+    return float(landmarks.find_with_evidence(pictures.to_float(picture[None]))[1])
 
 
 def test_a_box_inside_another_is_no_face_of_its_own(folder: Folder) -> None:
@@ -292,7 +303,7 @@ def _refined(character: np.ndarray, degrees: float, change: Callable[[np.ndarray
     points = change(np.stack([*eyes, *found[8:11]]))
     points = turned(points, degrees) + 200
     face = Face(140, 140, 260, 260, 0.9, eyes=points[:2], mouth=points[3:], nose=points[2])
-    return detect._refined(_on_canvas(character, degrees), [face])[0]
+    return detect._refined(_on_canvas(character, degrees), [face], 0.0)[0]
 
 
 @pytest.mark.parametrize("degrees", [0, -20, 35, 90])
@@ -322,5 +333,5 @@ def test_points_with_which_the_landmarks_disagree_are_not_trusted(characters: li
 
 
 def test_no_faces_need_no_landmarks() -> None:
-    assert detect._refined(np.zeros((10, 10, 3), np.uint8), []) == []
+    assert detect._refined(np.zeros((10, 10, 3), np.uint8), [], 0.0) == []
     assert torch.is_grad_enabled()

@@ -14,7 +14,9 @@ from .cases import CASES, Given
 
 
 @pytest.fixture
-def given(tmp_path: Path, faces: Path, tagged_faces: Path, pointed_faces: Path, boxed_faces: Path, photos: Path) -> Given:
+def given(
+    tmp_path: Path, faces: Path, tagged_faces: Path, pointed_faces: Path, boxed_faces: Path, photos: Path
+) -> Given:
     torch.manual_seed(0)
     np.random.seed(0)
     return Given(tmp_path, faces, tagged_faces, pointed_faces, boxed_faces, photos)

@@ -92,3 +92,11 @@ def find(pictures: Tensor) -> Tensor:
     """`find_points` by `builtin:landmarks`, which is loaded once."""
     network, size = _builtin(pictures.device)
     return find_points(network, pictures, size)
+
+
+def find_with_evidence(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """`find`, and for each picture (B,) the mean over the points of the maximum of their heatmaps: about 13 for a face,
+    lower for anything else."""
+    network, size = _builtin(pictures.device)
+    maps = network(resize(pictures, size))
+    return places(maps), maps.flatten(2).amax(2).mean(1)

@@ -46,8 +46,10 @@ class Box:
 
 
 Detector = Callable[[np.ndarray], Sequence[Box]]
-"""Picture (H, W, 3) uint8 -> faces. It may also have a method `guess(picture)`, which returns the box with the highest
-confidence, or None, for the error message if no face was found."""
+"""Picture (H, W, 3) uint8 -> faces. It may also have two methods: `possible(picture)`, the same and what may be a face,
+with a score below CERTAIN; and `guess(picture)`, the box with the highest score, or None, for the error message if no
+face was found."""
+CERTAIN = 0.5  # minimum score of a face, in [0, 1]
 
 
 @dataclass(frozen=True)

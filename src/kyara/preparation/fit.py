@@ -75,7 +75,8 @@ Fitted = tuple[tuple[int, int], Sequence[Made]]
 def find(data: bytes, name: str, *, detect: Detect) -> Found:
     """The faces in a picture. Raises PictureError if it cannot be decoded."""
     picture = pictures.decode(data, name)
-    return Found((picture.shape[0], picture.shape[1]), list(detectors.load(detect)(picture)))
+    detector = detectors.load(detect)
+    return Found((picture.shape[0], picture.shape[1]), list(getattr(detector, "possible", detector)(picture)))
 
 
 def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fitted:
@@ -134,7 +135,7 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
         if options.faces == "largest" and i != largest:
             reason = "not the largest face", "--faces all keeps all faces"
         elif uncertain(face):
-            reason = "uncertain", f"certainty {face.score:.2f}, and eyes and mouth are not where they should be"
+            reason = "uncertain", f"certainty {face.score:.2f}; it may be something else"
         elif cut_off(face, found.size):
             reason = "cut off", "the face ends at the edge of the picture"
         else:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from kyara.preparation import align
-from kyara.preparation.faces import Box, Face
+from kyara.preparation.faces import CERTAIN, Box, Face
 
 Frame = Literal["face", "bust", "whole"]
 
@@ -22,7 +22,6 @@ ALREADY = (0.8, 1.5)
 """Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
 the picture that `center_crop` takes."""
 ASIDE = 0.22  # Maximum distance of the centres of both, in the same unit
-CERTAIN = 0.6  # Minimum score of a face whose landmarks are not trusted
 TILTED = 0.35  # Maximum tilt of such a face in radians
 
 Place = tuple[np.ndarray, np.ndarray]
@@ -67,8 +66,8 @@ def fills(face: Box, frame: Frame, size: tuple[int, int], aspect: float) -> bool
 
 
 def uncertain(face: Box) -> bool:
-    """Whether the detector is not sure, and the landmarks do not confirm the face."""
-    return isinstance(face, Face) and not face.trusted and face.score < CERTAIN
+    """Whether this may be something else than a face."""
+    return face.score < CERTAIN
 
 
 def cut_off(face: Box, size: tuple[int, int]) -> bool:
