@@ -84,8 +84,8 @@ def _box(sides: np.ndarray, score: float) -> Box:
 
 
 def _refined(picture: np.ndarray, faces: Sequence[Face], least: float) -> list[Face]:
-    """The faces with a score of at least `least` after confirmation, best first, with the points of builtin:landmarks or
-    marked as not trusted."""
+    """The faces whose confirmed score is at least `least`, best first, with the points of builtin:landmarks or marked as
+    not trusted."""
     import torch
 
     from kyara.perception import landmarks
