@@ -32,8 +32,8 @@ SAME_FACE = 0.7
 or the same face in another size."""
 CANDIDATE = 0.3  # Minimum score by the detector alone
 WEIGHT, EXPECTED = 0.4, 12.6
-"""Of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores from 0.5 on have a precision of
-0.95 on illustrations whose faces were labelled."""
+"""Of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores from 0.5 on have a precision
+of 0.95 on illustrations whose faces were labelled."""
 POSSIBLE = 0.25  # Minimum score of what may be a face
 
 
@@ -84,8 +84,8 @@ def _box(sides: np.ndarray, score: float) -> Box:
 
 
 def _refined(picture: np.ndarray, faces: Sequence[Face], least: float) -> list[Face]:
-    """The faces whose confirmed score is at least `least`, best first, with the points of builtin:landmarks or marked as
-    not trusted."""
+    """The faces whose confirmed score is at least `least`, best first, with the points of builtin:landmarks or marked
+    as not trusted."""
     import torch
 
     from kyara.perception import landmarks
