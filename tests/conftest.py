@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import itertools
 import os
@@ -18,6 +19,9 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from kyara.perception.vgg16 import VGG16
+
+pytest_plugins = ("serving",)  # fixtures of tests/app
+collect_ignore = [] if importlib.util.find_spec("fastapi") else ["app"]  # extra `studio`
 
 
 def drawn_picture(seed: int, size: int = 48) -> np.ndarray:
