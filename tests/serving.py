@@ -74,7 +74,7 @@ def tab(browser: Any, server: tuple[str, Path]) -> Iterator[Any]:
     """A tab with the app open. Errors of the page, and requests to other servers, fail the test."""
     address, _ = server
     context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     page, wrong = context.new_page(), list[str]()
     page.on("pageerror", lambda error: wrong.append(str(error)))
     refused = "status of 400"  # the browser's line about a request that the page explains to the user

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 Server = tuple[str, Path]
 
 
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, "it never happened"
