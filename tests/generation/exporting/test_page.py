@@ -94,18 +94,6 @@ def exported() -> Exported:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def tab(browser: Any, exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page of the exported generator, ready. Without a network; errors and requests fail the test."""
     if not (ROOT / ARCHIVE).is_file():
