@@ -27,6 +27,7 @@ export class Grid {
     this.anchor = 0;
     this.columns = 1;
     this.width = 100;
+    this.shape = "";
     /** @type {Map<number, any>} */
     this.cells = new Map();
     /** @type {any[]} */
@@ -58,8 +59,14 @@ export class Grid {
     this.width = Math.floor((wide + GAP) / this.columns) - GAP;
     this.row = this.width + this.options.text + GAP;
     this.inner.style.height = `${Math.ceil(this.items.length / this.columns) * this.row + GAP}px`;
-    for (const cell of this.cells.values()) this.free(cell);
-    this.cells.clear();
+    const shape = `${this.columns} ${this.row}`;
+    if (shape === this.shape) {  // cells stay in their places, so that a click is not lost while pictures arrive
+      for (const [i, cell] of this.cells) if (i < this.items.length) this.fill(i, cell);
+    } else {
+      for (const cell of this.cells.values()) this.free(cell);
+      this.cells.clear();
+      this.shape = shape;
+    }
     this.draw();
   }
 
