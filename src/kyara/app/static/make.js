@@ -54,8 +54,8 @@ export async function act(path, body) {
   const answer = await api("make/" + path, body);
   for (const row of answer.rows) {
     const item = toItem(row);
+    if (!state.items.has(item.number)) state.order.push(item.number);  // a load may have brought it already
     state.items.set(item.number, item);
-    state.order.push(item.number);
   }
   state.version = answer.version;
   command(answer.command);
@@ -66,8 +66,11 @@ export async function act(path, body) {
   return answer;
 }
 
+/** @returns {Promise<void>} */
 async function load() {
+  const before = state.version;
   const found = await api("make/state");
+  if (state.version !== before) return load();  // pictures were made meanwhile: the answer may be older than they are
   if (found.version !== state.version || found.id !== state.id) {
     if (found.id !== state.id) forget();
     state.items = new Map(found.rows.map((/** @type {any[]} */ row) => [row[0], toItem(row)]));
@@ -215,7 +218,7 @@ function leftPanel() {
   const truncation = slider("Truncation", { min: 0, max: 1.2, step: 0.05, value: 0.7, show: (v) => v.toFixed(2) });
   const count = h("input", { id: "count", type: "number", min: 1, max: 25000, value: 16 });
   const seeds = h("input", { id: "seeds", type: "text", placeholder: "next ones", autocomplete: "off" });
-  const make = h("button", { class: "main", id: "make-new", type: "submit" }, "Make pictures");
+  const make = h("button", { class: "main", id: "make-new", type: "submit", disabled: true }, "Make pictures");
   const box = h("div", { class: "field", id: "new-chips" });
   const form = h("form", { class: "panel left", "aria-label": "New pictures", onsubmit: (/** @type {Event} */ e) => { e.preventDefault(); makeNew(); } },
     h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, truncation.element,
@@ -287,7 +290,8 @@ async function open(room) {
   await chooseModel(panel.model.value);
   state.version = -1;
   await load();
-  if (grid.items.length) grid.go(0);
+  if (grid.items.length && !grid.selected.size) grid.go(0);
+  panel.make.disabled = false;
 }
 
 /** @param {string} kind @param {any} data */
