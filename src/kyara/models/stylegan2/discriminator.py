@@ -22,8 +22,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         half = math.sqrt(0.5)  # gain of each branch, so that the sum preserves the variance
-        self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION)
-        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half)
+        self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION, active=True)
+        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half, active=True)
         self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_even(x)
-        return leaky_relu(self.conv1(leaky_relu(self.conv0(x)))) + self.skip(x)
+        return self.conv1(self.conv0(x)) + self.skip(x)
 
 
 class Discriminator(nn.Module):
@@ -41,13 +41,14 @@ class Discriminator(nn.Module):
         super().__init__()
         channels = config.channels
         self.wavelets = config.network.wavelets
-        self.from_rgb = Conv(config.bands, channels(config.levels), 3 if self.wavelets else 1, gain=ACTIVATION)
+        kernel = 3 if self.wavelets else 1
+        self.from_rgb = Conv(config.bands, channels(config.levels), kernel, gain=ACTIVATION, active=True)
         self.blocks = nn.ModuleList(ResidualBlock(channels(i), channels(i - 1)) for i in range(1, config.levels + 1))
         height, width = config.data.height, config.data.width
         for _ in range(self.wavelets + len(self.blocks)):
             height, width = -(-height // 2), -(-width // 2)
         self.group = config.network.mbstd_group_size
-        self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION)
+        self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION, active=True)
         self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
         attributes = config.data.attributes
@@ -69,10 +70,10 @@ class Discriminator(nn.Module):
         with torch.autocast(pictures.device.type, enabled=False), shared(self.uses(dtype)):
             x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
             x = x.to(dtype, memory_format=torch.channels_last)
-            x = leaky_relu(self.from_rgb(x))
+            x = self.from_rgb(x)
             for block in reversed(self.blocks):
                 x = block(x)
-            x = leaky_relu(self.conv(minibatch_deviation(x, self.group)))
+            x = self.conv(minibatch_deviation(x, self.group))
             x = leaky_relu(self.hidden(x.float().flatten(1)))  # (B, C)
             logits = self.output(x).squeeze(1)
             if self.labels is not None and labels is not None:

@@ -72,7 +72,7 @@ class StyledConv(StyledLayer):
     def __init__(self, inputs: int, outputs: int, w_dim: int, shape: tuple[int, int], *, up: bool = False) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
-        self.conv = ModulatedConv(inputs, outputs, 3, up=up, gain=ACTIVATION)
+        self.conv = ModulatedConv(inputs, outputs, 3, up=up, gain=ACTIVATION, active=True)
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise = nn.Buffer(torch.randn(1, 1, *shape))
@@ -80,7 +80,7 @@ class StyledConv(StyledLayer):
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         if isinstance(noise, bool):
             noise = torch.randn(x.shape[0], 1, *self.noise.shape[2:], device=x.device) if noise else self.noise
-        return leaky_relu(self.conv(x, self.affine(w), self.bias, noise * self.noise_strength))
+        return self.conv(x, self.affine(w), self.bias, noise, self.noise_strength)
 
 
 class ToRGB(StyledLayer):
