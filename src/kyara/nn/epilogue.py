@@ -33,8 +33,8 @@ def bias_leaky_relu(
 ) -> Tensor:
     """leaky_relu((x * scale + noise * strength) * gain + bias), with slope 0.2, in the dtype of x.
 
-    Maps x (B, C, H, W), `bias` (C,), `scale` (B, C), `noise` (B or 1, 1, H, W), `strength` () -> (B, C, H, W) in
-    channels_last. Noise has no gradient. The gradients of the others, and their gradients, are computed in float32, or in
+    Maps x (B, C, H, W), `bias` (C,), `scale` (B, C), `noise` (B or 1, 1, H, W), `strength` () -> (B, C, H, W),
+    from the kernels in channels_last. Noise has no gradient. The gradients of the others, and their gradients, are computed in float32, or in
     float64 if x is."""
     return _Epilogue.apply(x, bias, scale, noise, strength, gain)
 

@@ -97,7 +97,7 @@ def forward(
     (batch, channels, height, width), y = x.shape, torch.empty_like(x)
     block_pixels, block_channels = _blocks(height * width, channels)
     blocks = triton.cdiv(height * width, block_pixels)
-    with torch.cuda.device_of(x):
+    with torch.cuda.device_of(x):  # Triton launches on the current device
         _forward_kernel[(batch * blocks, triton.cdiv(channels, block_channels))](
             y, x, _dense(scale), other, _dense(other_scale), _dense(noise), strength, _dense(bias), active,
             height * width, blocks, channels, _step(noise), gain,
