@@ -143,7 +143,7 @@ KINDS = {
 
 class Operations(TorchDispatchMode):
     """Counts the operations that are no views or allocations, as on a GPU with Triton, where each launches a kernel or
-    more: fused filters and epilogues as one each, and biases of convolutions, which cuDNN does not add, by themselves."""
+    more: a fused filter or epilogue as one, and the bias of a convolution as one, since cuDNN does not add it."""
 
     def __init__(self) -> None:
         super().__init__()

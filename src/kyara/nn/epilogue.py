@@ -1,6 +1,6 @@
-"""What follows a convolution in StyleGAN2 (Karras et al. 2020, section 2.2): demodulation, noise, bias and leaky ReLU, as
-one operation on CUDA with Triton. Twice differentiable. Elsewhere the layers do this with operations of PyTorch, which
-CPUs run faster, and compilers fuse."""
+"""What follows a convolution in StyleGAN2 (Karras et al. 2020, section 2.2): demodulation, noise, bias and leaky ReLU,
+as one operation on CUDA with Triton. Twice differentiable. Elsewhere the layers do this with operations of PyTorch,
+which CPUs run faster, and compilers fuse."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def bias_leaky_relu(
 ) -> Tensor:
     """leaky_relu((x * scale + noise * strength) * gain + bias), with slope 0.2, in the dtype of x.
 
-    Maps x (B, C, H, W), `bias` (C,), `scale` (B, C), `noise` (B or 1, 1, H, W), `strength` () -> (B, C, H, W),
-    from the kernels in channels_last. Noise has no gradient. The gradients of the others, and their gradients, are computed in float32, or in
-    float64 if x is."""
+    Maps x (B, C, H, W), `bias` (C,), `scale` (B, C), `noise` (B or 1, 1, H, W), `strength` () -> (B, C, H, W), from
+    the kernels in channels_last. Noise has no gradient. The gradients of the others, and their gradients, are
+    computed in float32, or in float64 if x is."""
     return _Epilogue.apply(x, bias, scale, noise, strength, gain)
 
 
@@ -63,8 +63,8 @@ class _Epilogue(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient of `_Epilogue`. It is linear in the gradient of y, in x and in scale; where the output is active does
-    not change, as the second derivative of the leaky ReLU is 0."""
+    """The gradient of `_Epilogue`. It is linear in the gradient of y, in x and in scale; the second derivative of the
+    leaky ReLU is 0."""
 
     @staticmethod
     def forward(
@@ -114,8 +114,8 @@ def forward(
     active: Tensor | None,
     gain: float,
 ) -> Tensor:
-    """(x * scale + other * other_scale + noise * strength) * gain + bias, times the derivative of the leaky ReLU: where
-    `active` is positive 1, else its slope; without `active`, where the sum itself is. Returns the shape and dtype of x."""
+    """(x * scale + other * other_scale + noise * strength) * gain + bias, times the derivative of the leaky ReLU: 1
+    where `active` is positive, else the slope; without `active`, where the sum itself is. In shape and dtype of x."""
     if _is_fused(x):
         return fused_epilogue.forward(x, scale, other, other_scale, noise, strength, bias, active, gain)
     wide = _wide(x)
@@ -133,7 +133,7 @@ def forward(
 def backward(
     gradient: Tensor, active: Tensor, scale: Tensor | None, x: Tensor | None, noise: Tensor | None, gain: float
 ) -> tuple[Tensor, Tensor]:
-    """m * scale * gain in the shape and dtype of `gradient`, with m the gradient times the derivative of the leaky ReLU;
+    """m * scale * gain, with m the gradient times the derivative of the leaky ReLU, in shape and dtype of `gradient`;
     and sums (B, parts, rows, C) over parts of the pixels: of m, of m * x * gain and of m * noise * gain. x and noise
     may be missing, and their rows with them."""
     if _is_fused(gradient):

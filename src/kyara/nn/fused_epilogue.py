@@ -38,9 +38,8 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     total *= gain
     if bias is not None:
         total += tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)[None, :]
-    if active is None:
-        sign = total
-    else:
+    sign = total
+    if active is not None:
         sign = tl.load(active + place, mask=mask, other=0.0).to(tl.float32)
     tl.store(y + place, tl.where(sign > 0, total, total * SLOPE), mask=mask)
 

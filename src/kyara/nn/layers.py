@@ -51,9 +51,9 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Square convolution with equalised learning rate, the output scaled by `gain`, and with `active` followed by a leaky
-    ReLU. `down` halves the size after a low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be
-    even then."""
+    """Square convolution with equalised learning rate, the output scaled by `gain`. If `active`, a leaky ReLU follows.
+    `down` halves the size after a low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even
+    then."""
 
     def __init__(
         self,
@@ -104,9 +104,9 @@ class ModulatedConv(nn.Module):
     """Modulated convolution (Karras et al. 2020, eq. 1-3), by scaling the input by the style and the output by the
     demodulation, around one ordinary convolution. That is faster than scaling the weights for each picture.
 
-    (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) is added, with demodulation also
-    `noise` (B or 1, 1, H, W) times its `strength` (); the sum is scaled by `gain`, and a leaky ReLU follows if
-    `active`."""
+    (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) is added, with demodulation
+    also `noise` (B or 1, 1, H, W) times its `strength` (); the sum is scaled by `gain`, and if `active`, a leaky ReLU
+    follows."""
 
     def __init__(
         self,
