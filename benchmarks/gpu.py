@@ -107,24 +107,34 @@ def profiled(call: Callable[[], int], device: torch.device) -> dict[str, Any]:
 
 
 def training(device: torch.device, seconds: float, batch: int) -> None:
-    """Training and generation, with and without graphs."""
+    """Training and generation, with and without graphs, and once without the fused epilogues."""
     rows = {}
     for name, size in (SIZES if device.type == "cuda" else REHEARSAL).items():
         for graphs in (True, False):
-            torch.manual_seed(0)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats(device)
             contender = Contender(*size, device, batch=batch, graphs=graphs)
-            # Each phase is captured at its fourth time: the lazy ones every 4th and 16th step.
-            found: dict[str, Any] = {"training, img/s": rate(contender.step, seconds, device, 65 if graphs else 5)}
-            found |= profiled(contender.step, device)
-            if device.type == "cuda":
-                found["peak, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-            if graphs:
-                found["generating, img/s"] = rate(contender.generate, seconds / 2, device, 2)
-            rows[f"{name}, {'graphs' if graphs else 'no graphs'}"] = found
+            rows[f"{name}, {'graphs' if graphs else 'no graphs'}"] = _speeds(contender, seconds)
+    if device.type == "cuda":
+        name, size = next(iter(SIZES.items()))
+        with mock.patch.object(layers, "fuses", lambda x: False):
+            contender = Contender(*size, device, batch=batch, graphs=True)
+            rows[f"{name}, graphs, no fused epilogues"] = _speeds(contender, seconds)
     print_table(rows, f"batch {batch}")
+
+
+def _speeds(contender: Contender, seconds: float) -> dict[str, Any]:
+    torch.manual_seed(0)
+    device, graphs = contender.device, contender.trainer.graphs is not None
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    # Each phase is captured at its fourth time: the lazy ones every 4th and 16th step.
+    found: dict[str, Any] = {"training, img/s": rate(contender.step, seconds, device, 65 if graphs else 5)}
+    found |= profiled(contender.step, device)
+    if device.type == "cuda":
+        found["peak, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
+    if graphs or device.type != "cuda":
+        found["generating, img/s"] = rate(contender.generate, seconds / 2, device, 2)
+    return found
 
 
 KINDS = {
