@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "characters.zip"
 STARTS = {  # Several pages start with these; what they make
     "kyara prepare examples/characters.zip faces.zip": "faces.zip",
-    "kyara train stylegan2 faces.zip --init builtin:anime": "runs",
+    "kyara train stylegan2 faces.zip --init builtin:character": "runs",
 }
 SHORTER = {
     "train": "--kimg 0.008 --batch 8 --workers 0",

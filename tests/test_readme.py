@@ -59,7 +59,7 @@ def test_your_own_art(tmp_path: Path) -> None:
 def test_attributes(tmp_path: Path) -> None:
     rows = read_gallery(tmp_path / kyara(FIRST[0], tmp_path)["out"])
     assert len(rows) == 16
-    assert {(row["hair"], row["eyes"]) for row in rows} == {("gray", "red")}
+    assert {(row["gender"], row["hair"]) for row in rows} == {("male", "gray")}
 
 
 def test_a_rule(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kyara.files.pictures import read_recipe
 from kyara.generation.shots import Shot
 from kyara.verbs import LAST_SEED
 
-BUILTIN = "builtin:anime"
+BUILTIN = "builtin:character"
 MOST_AT_ONCE = 256  # Upper bound of a batch size
 LARGEST = 100  # Upper bound of a layer index; no generator has more layers
 

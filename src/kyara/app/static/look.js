@@ -22,7 +22,7 @@ function lists() {
   const fill = (/** @type {any} */ select, /** @type {string[]} */ names) => select.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === select.value }, name)));
   fill(page.source, of("gallery", "dataset", "art").map((/** @type {any} */ one) => one.path));
   fill(page.data, of("dataset").map((/** @type {any} */ one) => one.path));
-  fill(page.model, [...of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path), "builtin:anime", "builtin:character"]);
+  fill(page.model, [...of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path), "builtin:character", "builtin:anime"]);
 }
 
 /** @param {string} path */

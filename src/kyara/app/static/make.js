@@ -196,7 +196,7 @@ function models() {
 }
 
 function fillModels() {
-  const names = models(), now = panel.model.value || names.find((/** @type {string} */ name) => name === "builtin:anime") || names[0];
+  const names = models(), now = panel.model.value || names.find((/** @type {string} */ name) => name === "builtin:character") || names[0];
   panel.model.replaceChildren(...names.map((/** @type {string} */ name) => h("option", { value: name, selected: name === now }, name)));
 }
 
