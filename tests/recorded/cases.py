@@ -211,7 +211,9 @@ def generate_photos(given: Given) -> Made:
 
 @case
 def generate_like(given: Given) -> Made:
-    first = kyara.generate(ANIME, seeds="5", where="hair=pink", truncation=0.9, mirror=True, out=given.folder / "first").out
+    first = kyara.generate(
+        ANIME, seeds="5", where="hair=pink", truncation=0.9, mirror=True, out=given.folder / "first"
+    ).out
     picture = first / read_gallery(first)[0]["file_name"]
     return gallery(kyara.generate(like=picture, out=given.folder / "again").out)
 
