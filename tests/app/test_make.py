@@ -32,7 +32,7 @@ def save(client: TestClient, number: int, path: Path) -> Path:
 
 
 def test_pictures_are_those_of_generate(client: TestClient, tmp_path: Path) -> None:
-    made = post(client, "new", model="builtin:anime", seeds="3-4,9", where={"hair": "silver"}, truncation=0.6)
+    made = post(client, "new", model="builtin:character", seeds="3-4,9", where={"hair": "silver"}, truncation=0.6)
     assert made["command"] == "kyara generate --seeds 3-4,9 --where hair=silver --truncation 0.6"
     assert [row[1] for row in made["rows"]] == [3, 4, 9] and made["rows"][0][2]["hair"] == "gray"
     kyara.generate(seeds="3-4,9", where="hair=silver", truncation=0.6, rank="none", out=tmp_path / "cli", device="cpu")
@@ -105,7 +105,7 @@ def test_undo_and_redo(client: TestClient) -> None:
 
 
 def test_a_picture_comes_back_with_its_recipe(client: TestClient, context: Context, tmp_path: Path) -> None:
-    kyara.generate(seeds="77", where="eyes=green", rank="none", out=tmp_path / "cli", device="cpu")
+    kyara.generate("builtin:anime", seeds="77", where="eyes=green", rank="none", out=tmp_path / "cli", device="cpu")
     data = (tmp_path / "cli/seed0077.png").read_bytes()
     answer = client.post("/api/make/drop", params={"name": "seed0077.png"}, content=data)
     number = answer.json()["rows"][0][0]
@@ -150,7 +150,7 @@ def test_mistakes_are_sentences(client: TestClient, path: str, body: dict[str, A
 
 
 def test_scores_come_by_themselves(client: TestClient, context: Context, tmp_path: Path) -> None:
-    number = post(client, "new", model="builtin:anime", seeds="12")["rows"][0][0]
+    number = post(client, "new", model="builtin:character", seeds="12")["rows"][0][0]
     while context.painter.call(context.maker.score_some):
         pass
     result = kyara.generate(seeds="12", out=tmp_path / "cli", device="cpu")
