@@ -12,7 +12,7 @@ from kyara.nn import epilogue, layers
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-    pytest.mark.skipif(not epilogue.HAS_TRITON, reason="Triton is not installed"),
+    pytest.mark.skipif(not epilogue.HAS_TRITON, reason="needs Triton; run: pip install triton"),
 ]
 SIZES = {"one tile": (4, 4), "several tiles": (9, 14), "several parts": (40, 33)}
 
