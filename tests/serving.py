@@ -64,7 +64,8 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream"]  # a webcam with a test picture
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
         yield started
         started.close()
 
