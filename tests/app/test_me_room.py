@@ -44,9 +44,9 @@ def test_faces_are_numbered_as_the_command_numbers_them(client: TestClient, cont
     found = post(client, "faces", path=path)
     (left, top, right, bottom), (other, *_) = found["faces"]
     assert found["problem"] == "" and 0 <= left < right <= 224 < other and 0 <= top < bottom <= 192
-    second = post(client, "draw", path=path, face=2, blend=4, where={"hair": "pink"})
+    second = post(client, "draw", path=path, face=2, blend=4, steps=30, where={"hair": "pink"})
     client.post(f"/api/jobs/{second['job']}/cancel", json={})
-    options = ["--face", "2", "--where", "hair=pink", "--blend", "4", "--out", second["out"]]
+    options = ["--face", "2", "--where", "hair=pink", "--blend", "4", "--steps", "30", "--out", second["out"]]
     assert shlex.split(second["command"]) == ["kyara", "avatar", path, *options]
     aligned = post(client, "draw", path=path, aligned=True)
     client.post(f"/api/jobs/{aligned['job']}/cancel", json={})

@@ -107,6 +107,7 @@ def test_me(tab: Any, server: Server, person: Path, tmp_path: Path, monkeypatch:
     tab.set_input_files("#photo-file", str(person))
     tab.wait_for_selector("#face-1[aria-pressed=true]")
     tab.click("#me-chips fieldset:has-text('hair') button:text-is('pink')")
+    tab.fill("#steps", "10")
     tab.click("#propose:not([disabled])")
     until(tab, "() => document.querySelector('#command').textContent.startsWith('kyara avatar')")
     command = tab.inner_text("#command")
@@ -114,12 +115,12 @@ def test_me(tab: Any, server: Server, person: Path, tmp_path: Path, monkeypatch:
     until(tab, "() => document.querySelector('#command').textContent.includes('builtin:cartoon')")
     tab.click("nav a:text-is('Look')")  # what is done meanwhile is there when the room is opened again
     tab.click("nav a:text-is('Me')")
-    tab.wait_for_selector("#proposals button:nth-child(8)")
-    tab.wait_for_selector("#cartoon-result:not([hidden])")
+    tab.wait_for_selector("#proposals button:nth-child(8)", timeout=300_000)
+    tab.wait_for_selector("#cartoon-result:not([hidden])", timeout=300_000)
     words = command.split()
     out = folder / words[words.index("--out") + 1]
     monkeypatch.chdir(folder)
-    kyara.avatar(words[2], where="hair=pink", out=tmp_path / "cli", device="cpu")
+    kyara.avatar(words[2], where="hair=pink", steps=10, out=tmp_path / "cli", device="cpu")
     row = read_gallery(out)[0]
     assert row["hair"] == "pink"
     files = sorted(str(file.relative_to(out)) for file in out.rglob("*.png"))

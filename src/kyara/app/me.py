@@ -49,15 +49,17 @@ class Me:
         return {"path": path, "faces": boxes, "problem": "" if boxes else NO_FACE}
 
     def draw(
-        self, path: str, face: int, aligned: bool, blend: int, where: Mapping[str, str], child: str
+        self, path: str, face: int, aligned: bool, blend: int, steps: int, where: Mapping[str, str], child: str
     ) -> tuple[list[str], str]:
-        """The command that draws proposals, and its Gallery. `face` is a number from `faces`, or 0."""
+        """The command that draws proposals, and its Gallery. `face` is a number from `faces`, or 0; so many
+        `steps`, or the default if 0."""
         self.project.existing(path)
         out = self.project.free("galleries", f"avatar-{Path(path).stem}")
         words = ["avatar", path, "--child", self.project.model(child)] if child else ["avatar", path]
         words += ["--aligned"] if aligned else ["--face", str(face)] if face > 1 else []
         words += ["--where", verbs.where_text(verbs.parse_where(where))] if where else []
         words += ["--blend", str(blend)] if blend else []
+        words += ["--steps", str(steps)] if steps else []
         return [*words, "--out", out], out
 
     def cartoon(self, path: str) -> tuple[list[str], str]:

@@ -5,6 +5,7 @@ import { chips } from "./make.js";
 import { fileButton, latest, pictureFile, receive, upload } from "./receive.js";
 import { takePhoto } from "./webcam.js";
 
+const STEPS = 120;  // of the search, by default
 /** The photo, and what was found in it. @type {{path: string, width: number, height: number, faces: number[][], problem: string} | null} */
 let photo = null;
 let face = 1, aligned = false;
@@ -91,7 +92,7 @@ function drawChips() {
 async function propose() {
   if (!photo) return;
   const child = page.model.value === "builtin:anime" ? "" : page.model.value;
-  const body = { path: photo.path, face: aligned ? 0 : face, aligned, blend: page.blend.value, where, child };
+  const body = { path: photo.path, face: aligned ? 0 : face, aligned, blend: page.blend.value, steps: page.steps.value === STEPS ? 0 : page.steps.value, where, child };
   command((await api("me/draw", body)).command);
 }
 
@@ -118,6 +119,7 @@ async function showProposals(out, warnings) {
   if (out === shown.out) return;
   const isLast = newProposals();
   page.proposals.hidden = !out;
+  page.hint.hidden = Boolean(out);
   shown.out = out;
   if (!out) { page.drawings.replaceChildren(); return; }
   const found = await api("me/proposals?path=" + encodeURIComponent(out));
@@ -164,15 +166,17 @@ function leftPanel() {
   const again = h("input", { type: "checkbox", id: "aligned", checked: aligned, onchange: () => { aligned = again.checked; draw(); } });
   const model = h("select", { id: "me-model", onchange: () => chooseModel(model.value) });
   const blend = slider("How much of the photo stays", { min: 0, max: 6, step: 1, value: 0, show: (v) => (v ? `${v} layers of the photo` : "drawing alone") });
+  const steps = slider("How long to search", { min: 10, max: 300, step: 10, value: STEPS, show: (v) => `${v} steps` });
+  steps.input.id = "steps";
   const box = h("div", { class: "field", id: "me-chips" });
   const draw = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
   const cartoonButton = h("button", { id: "cartoon", disabled: true, onclick: cartoon }, "Draw a cartoon");
-  Object.assign(page, { model, blend, chips: box, draw, cartoon: cartoonButton });
+  Object.assign(page, { model, blend, steps, chips: box, draw, cartoon: cartoonButton });
   return h("section", { class: "panel left", "aria-label": "Photo and options" }, h("h2", {}, "1. A photo"),
     h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
       h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
     h("label", { class: "row check" }, again, "It is cropped to the face already"),
-    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, h("div", { class: "row" }, draw, cartoonButton)));
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, steps.element, h("div", { class: "row" }, draw, cartoonButton)));
 }
 
 /** @param {HTMLElement} room */
@@ -186,6 +190,7 @@ function open(room) {
   const drawn = h("img", { alt: "the cartoon", width: 64, height: 64 }), cartoonBox = h("section", { class: "section", id: "cartoon-result", hidden: true }, h("h2", {}, "The photo as a cartoon"), drawn);
   const middle = h("section", { class: "middle scroll", "aria-label": "The photo" }, start, h("div", { class: "easel" }, stage), state, found, problem, cartoonBox);
 
+  const hint = h("p", { class: "quiet" }, "Eight drawings of the face appear here.");
   const running = h("div", { class: "field" }), failed = h("p", { class: "error-text" }), warnings = h("p", { class: "quiet" });
   const crop = h("img", { alt: "the face in the photo", width: 64, height: 64 }), chosen = h("img", { alt: "the chosen character", width: 64, height: 64, id: "character" });
   const drawings = h("div", { class: "strip wrap", role: "group", "aria-label": "Proposals", id: "proposals" }), blends = h("div", { class: "strip wrap", role: "group", "aria-label": "More of the photo" });
@@ -193,8 +198,8 @@ function open(room) {
   const proposals = h("div", { class: "field", hidden: true }, h("div", { class: "side-by-side" }, figure(crop, "the photo"), figure(chosen, "the character")),
     h("h3", {}, "Proposals, the best first"), drawings, more, warnings,
     h("button", { class: "main", id: "take-over", onclick: takeOver }, "Open it in Make"), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."));
-  const right = h("section", { class: "panel right", "aria-label": "Characters" }, h("h2", {}, "3. Proposals"), h("p", { class: "quiet" }, "Eight drawings of the face appear here."), running, failed, proposals);
-  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, running, failed, proposals, crop, chosen, drawings, blends, more, warnings });
+  const right = h("section", { class: "panel right", "aria-label": "Characters" }, h("h2", {}, "3. Proposals"), hint, running, failed, proposals);
+  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, hint, running, failed, proposals, crop, chosen, drawings, blends, more, warnings });
   room.append(left, middle, right);
   receive(room, (data) => { const file = pictureFile(data); if (file) use(upload(file)); });
   shown = { out: null, cartoon: "", path: "" };
