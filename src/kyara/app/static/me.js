@@ -169,14 +169,14 @@ function leftPanel() {
   const steps = slider("How long to search", { min: 10, max: 300, step: 10, value: STEPS, show: (v) => `${v} steps` });
   steps.input.id = "steps";
   const box = h("div", { class: "field", id: "me-chips" });
-  const draw = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
+  const proposeButton = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
   const cartoonButton = h("button", { id: "cartoon", disabled: true, onclick: cartoon }, "Draw a cartoon");
-  Object.assign(page, { model, blend, steps, chips: box, draw, cartoon: cartoonButton });
+  Object.assign(page, { model, blend, steps, chips: box, draw: proposeButton, cartoon: cartoonButton });
   return h("section", { class: "panel left", "aria-label": "Photo and options" }, h("h2", {}, "1. A photo"),
     h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
       h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
     h("label", { class: "row check" }, again, "It is cropped to the face already"),
-    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, steps.element, h("div", { class: "row" }, draw, cartoonButton)));
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, steps.element, h("div", { class: "row" }, proposeButton, cartoonButton)));
 }
 
 /** @param {HTMLElement} room */
