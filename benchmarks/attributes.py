@@ -1,11 +1,11 @@
 """How often a conditional generator shows its labels, and what else changes when one attribute changes.
 
-    python benchmarks/attributes.py builtin:anime --tagger runs/judge
+    python benchmarks/attributes.py builtin:character --tagger runs/judge
 
 The tagger must have been trained on other pictures than the generator and than the tagger that labelled those. Labels
 are drawn as they occur in the training data. Prints for each attribute the share of pictures that show it, with its 95%
 interval and for each value; then, for the same seeds with that attribute alone changed: how often the new value shows,
-how often the tagger's answer for the other attributes stays the same, and LPIPS (VGG16) of the two pictures, whole and
+how often the tagger's answer for each other attribute stays the same, and LPIPS (VGG16) of the two pictures, whole and
 outside the region of the attribute, beside that of two seeds. Outside the eyes is everything but a box around them;
 outside the hair is a box of the lower face, which bangs and strands also cross.
 """
@@ -25,6 +25,7 @@ from kyara.files.pictures import center_crop, to_float, to_uint8
 from kyara.generation.sampler import load_generator, sample
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.models.base import Generator, latents
+from kyara.nn.conditioning import UNKNOWN
 from kyara.perception.vgg16 import VGG16
 
 BATCH = 32
@@ -51,49 +52,59 @@ def measure(
     generator, judge, network = load_generator(checkpoint, torch.device("cpu")), load_tagger(tagger), load_vgg16()
     drawn = generator.draw(range(count))
     labels = [{name: int(values[seed]) for name, values in drawn.items()} for seed in range(count)]
-    pictures = pictures_of(generator, labels, truncation)
+    pictures = pictures_of(generator, range(count), labels, truncation)
     tagged = tag(judge, pictures)
     print(f"{checkpoint}, {count} seeds, truncation {truncation:g}, judged by {tagger}")
-    for name, values in generator.config.data.attributes.items():
+    attributes = {name: values for name, values in generator.config.data.attributes.items() if name in tagged}
+    for name, values in attributes.items():
         print(f"{name}: shown by {share(tagged, labels, name, values, judge)}")
         for i, value in enumerate(values):
             chosen = [n for n, each in enumerate(labels) if each[name] == i]
             if chosen:
                 part = {name: tagged[name][chosen]}
                 print(f"    {value:8} {share(part, [labels[n] for n in chosen], name, values, judge)} of {len(chosen)}")
-    few = min(changed, count - 1) + 1
-    for name in generator.config.data.attributes:
-        new = change(labels[:few], name)
-        report_change(
-            pictures[:few], pictures_of(generator, new, truncation), tagged, new, name, generator, judge, network
-        )
+    few = min(changed, count)
+    for name in attributes:
+        pairs = change(labels, name, generator)[:few]
+        seeds = [seed for seed, _ in pairs]
+        before = {each: tagged[each][seeds] for each in tagged}, [labels[seed] for seed in seeds]
+        after = pictures_of(generator, seeds, [new for _, new in pairs], truncation)
+        report_change(name, pictures[seeds], after, before, [new for _, new in pairs], generator, judge, network)
 
 
-def change(labels: Labels, name: str) -> list[dict[str, int]]:
-    """The labels with the value of one attribute taken from the next picture where it differs."""
-    old = [each[name] for each in labels]
-    new = [next((b for b in old[i + 1 :] + old if b != old[i]), old[i]) for i in range(len(old))]
-    return [{**each, name: label} for each, label in zip(labels, new, strict=True)]
+def change(labels: Labels, name: str, generator: Generator) -> list[tuple[int, dict[str, int]]]:
+    """Seeds whose label is known, each with labels in which it is that of the next seed where it differs. As in
+    `kyara generate --like`, eyes that open get a colour, and the colour of eyes that close is unknown."""
+    table, old = generator.label_table, [each[name] for each in labels]
+    known = [seed for seed, label in enumerate(old) if label != UNKNOWN]
+    pairs = []
+    for seed in known:
+        value = next(old[s] for s in known[known.index(seed) :] + known if old[s] != old[seed])
+        pairs.append((seed, table.change(labels[seed], {name: value}, seed)))
+    return pairs
 
 
 def report_change(
+    name: str,
     before: Tensor,
     after: Tensor,
-    tagged: Mapping[str, Tensor],
+    was: tuple[Mapping[str, Tensor], Labels],
     labels: Labels,
-    name: str,
     generator: Generator,
     judge: Tagger,
     network: VGG16,
 ) -> None:
-    """Prints what changes between pictures (N + 1, 3, H, W) and those with other `labels` for one attribute."""
+    """Prints what changes between pictures (N, 3, H, W), of which `was` has the tagger's answers and the labels, and
+    those with other `labels` for one attribute."""
     now, attributes = tag(judge, after), generator.config.data.attributes
-    others = [other for other in attributes if other != name]
-    kept = [(now[o].argmax(1) == tagged[o][: len(before)].argmax(1)).float().mean() for o in others if o in now]
     shows = share(now, labels, name, attributes[name], judge)
     print(f"{name} changed, {len(before)} seeds: the new value shows in {shows}")
-    if kept:
-        print(f"    the tagger's answer for {', '.join(others)} stays in {float(torch.stack(kept).mean()):.3f}")
+    for other in [other for other in attributes if other != name and other in now]:
+        same = [
+            i for i, pair in enumerate(zip(was[1], labels, strict=True)) if pair[0][other] == pair[1][other] != UNKNOWN
+        ]
+        stays = (now[other].argmax(1) == was[0][other].argmax(1))[same].float().mean()
+        print(f"    the tagger's answer for {other} stays in {float(stays):.3f} of the {len(same)} whose label stays")
 
     def distances(region: Callable[[Tensor, Tensor], Tensor]) -> str:
         pairs = (before[:-1], after[:-1]), (before[:-1], before[1:])
@@ -105,10 +116,10 @@ def report_change(
         print(f"    outside the {name} {distances(OUTSIDE[name])}")
 
 
-def pictures_of(generator: Generator, labels: Labels, truncation: float) -> Tensor:
-    """Pictures of seeds 0, 1, ... with these labels, rounded to uint8, (N, 3, H, W)."""
+def pictures_of(generator: Generator, seeds: Sequence[int], labels: Labels, truncation: float) -> Tensor:
+    """Pictures of seeds with these labels, rounded to uint8, (N, 3, H, W)."""
     tensors = {name: torch.tensor([each[name] for each in labels]) for name in labels[0]}
-    z = latents(range(len(labels)), generator.z_dim)
+    z = latents(seeds, generator.z_dim)
     return to_float(np.stack(to_uint8(sample(generator, z, tensors, truncation=truncation))))
 
 
@@ -120,10 +131,11 @@ def tag(judge: Tagger, pictures: Tensor) -> dict[str, Tensor]:
 
 
 def share(tagged: Mapping[str, Tensor], labels: Labels, name: str, values: Sequence[str], judge: Tagger) -> str:
-    """How often the tagger agrees with the label; a value that it does not know counts as wrong."""
-    known = list(judge.attributes[name])
-    wanted = [known.index(values[each[name]]) if values[each[name]] in known else len(known) for each in labels]
-    found = metrics.accuracy(tagged[name].numpy(), np.array(wanted))
+    """How often the tagger agrees with the labels that are known; a value that it does not know counts as wrong."""
+    known, shown = list(judge.attributes[name]), [n for n, each in enumerate(labels) if each[name] != UNKNOWN]
+    values = [values[labels[n][name]] for n in shown]
+    wanted = [known.index(value) if value in known else len(known) for value in values]
+    found = metrics.accuracy(tagged[name][shown].numpy(), np.array(wanted))
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 

@@ -10,15 +10,17 @@ CPU launches in an ordinary step.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from common import machine, print_table, run
@@ -28,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kyara.generation.generate import generate
 from kyara.generation.sampler import sample
 from kyara.models import base, stylegan2
-from kyara.nn import filters
+from kyara.nn import epilogue, filters, layers
 from kyara.training.runtime import Precision, make_fabric, pick_device, pick_precision
 from kyara.training.trainer import Options, Trainer
 
@@ -105,37 +107,74 @@ def profiled(call: Callable[[], int], device: torch.device) -> dict[str, Any]:
 
 
 def training(device: torch.device, seconds: float, batch: int) -> None:
-    """Training and generation, with and without graphs."""
+    """Training and generation, with and without graphs, and once without the fused epilogues."""
     rows = {}
     for name, size in (SIZES if device.type == "cuda" else REHEARSAL).items():
         for graphs in (True, False):
-            torch.manual_seed(0)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats(device)
             contender = Contender(*size, device, batch=batch, graphs=graphs)
-            # Each phase is captured at its fourth time: the lazy ones every 4th and 16th step.
-            found: dict[str, Any] = {"training, img/s": rate(contender.step, seconds, device, 65 if graphs else 5)}
-            found |= profiled(contender.step, device)
-            if device.type == "cuda":
-                found["peak, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-            if graphs:
-                found["generating, img/s"] = rate(contender.generate, seconds / 2, device, 2)
-            rows[f"{name}, {'graphs' if graphs else 'no graphs'}"] = found
+            rows[f"{name}, {'graphs' if graphs else 'no graphs'}"] = _speeds(contender, seconds)
+    if device.type == "cuda":
+        name, size = next(iter(SIZES.items()))
+        with mock.patch.object(layers, "fuses", lambda x: False):
+            contender = Contender(*size, device, batch=batch, graphs=True)
+            rows[f"{name}, graphs, no fused epilogues"] = _speeds(contender, seconds)
     print_table(rows, f"batch {batch}")
 
 
+def _speeds(contender: Contender, seconds: float) -> dict[str, Any]:
+    torch.manual_seed(0)
+    device, graphs = contender.device, contender.trainer.graphs is not None
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    # Each phase is captured at its fourth time: the lazy ones every 4th and 16th step.
+    found: dict[str, Any] = {"training, img/s": rate(contender.step, seconds, device, 65 if graphs else 5)}
+    found |= profiled(contender.step, device)
+    if device.type == "cuda":
+        found["peak, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
+    if graphs or device.type != "cuda":
+        found["generating, img/s"] = rate(contender.generate, seconds / 2, device, 2)
+    return found
+
+
+KINDS = {
+    "convolutions": ("convolution",),
+    "biases of convolutions": ("bias",),
+    "fused filters": ("filter",),
+    "fused epilogues": ("epilogue",),
+    "matrix products": ("mm",),
+    "random numbers": ("rand", "uniform", "normal", "bernoulli"),
+    "casts and copies": ("copy", "clone", "cat", "stack"),
+    "sums and means": ("sum", "mean", "var"),
+    "leaky ReLU of other layers": ("leaky_relu",),
+}
+"""Of operations, by a part of their names."""
+
+
 class Operations(TorchDispatchMode):
-    """Counts the operations that are no views or allocations: on a GPU each launches a kernel or more."""
+    """Counts the operations that are no views or allocations, as on a GPU with Triton, where each launches a kernel or
+    more: a fused filter or epilogue as one, and the bias of a convolution as one, since cuDNN does not add it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.group, self.counts = "the rest", Counter[str]()
+        self.group, self.counts, self.kinds = "the rest", Counter[str](), Counter[str]()
+        self.inside = False  # a fused kernel
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        nothing = function.is_view or function.namespace == "profiler" or "empty" in function.name()
-        self.counts[self.group] += not nothing
+        name = function.name()
+        if not (function.is_view or function.namespace == "profiler" or "empty" in name):
+            self.count(name)
+            if name == "aten::convolution" and arguments[2] is not None:
+                self.count("bias")
+            if name == "aten::convolution_backward" and arguments[-1][2]:
+                self.count("bias")
         return function(*arguments, **(options or {}))
+
+    def count(self, name: str) -> None:
+        if not self.inside:
+            self.counts[self.group] += 1
+            kinds = (kind for kind, words in KINDS.items() if any(word in name for word in words))
+            self.kinds[next(kinds, "other elementwise operations")] += 1
 
     def grouped(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function whose operations are counted as "PHASE name"; the phase is its first argument."""
@@ -144,6 +183,29 @@ class Operations(TorchDispatchMode):
             return function(*arguments)
         finally:
             self.group = before
+
+    def kernel(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function that is one kernel on a GPU."""
+        self.count(name)
+        self.inside = True
+        try:
+            return function(*arguments)
+        finally:
+            self.inside = False
+
+    @contextlib.contextmanager
+    def fused(self) -> Iterator[None]:
+        """The layers compute as on a GPU with Triton."""
+        kernels = (
+            ("filter", filters, "_convolved"),
+            ("epilogue", epilogue, "forward"),
+            ("epilogue", epilogue, "backward"),
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(layers, "fuses", lambda x: True))
+            for kind, module, name in kernels:
+                stack.enter_context(mock.patch.object(module, name, partial(self.kernel, kind, getattr(module, name))))
+            yield
 
 
 def operations() -> None:
@@ -155,7 +217,7 @@ def operations() -> None:
     )
     trainer = contender.trainer
     contender.step()  # the first step has the lazy phases, and fills caches
-    with Operations() as found:
+    with Operations() as found, found.fused():
         trainer.losses = partial(found.grouped, "forward", trainer.losses)
         trainer._differentiate = partial(found.grouped, "backward", trainer._differentiate)  # type: ignore[method-assign]
         contender.step()
@@ -163,6 +225,7 @@ def operations() -> None:
     rows = {name: {"operations": count} for name, count in found.counts.items()}
     rows |= {"all, no graphs": {"operations": found.counts.total()}, "all, graphs": {"operations": graphs}}
     print_table(rows, f"a step of StyleGAN2 in {trainer.options.precision}")
+    print_table({name: {"operations": count} for name, count in found.kinds.most_common()}, "the same by kind")
 
 
 def filter_variants(device: torch.device, seconds: float, batch: int) -> None:

@@ -49,6 +49,15 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def with_metadata(source: Path, path: Path, rows: list[str]) -> Path:
+    """Copies a dataset without metadata to the .zip `path`, with these rows of metadata.csv."""
+    with zipfile.ZipFile(source) as pictures, zipfile.ZipFile(path, "w") as archive:
+        for name in pictures.namelist():
+            archive.writestr(name, pictures.read(name))
+        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
+    return path
+
+
 @pytest.fixture(scope="session")
 def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     """The same with hair (3 values) and eyes (2); every ninth picture's hair and every seventh's eyes are unknown."""
@@ -57,11 +66,7 @@ def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     rows = ["file_name,hair,eyes"]
     for i in range(64):
         rows.append(f"images/{i:04d}.png,{hair[i % 3] if i % 9 else ''},{eyes[i % 2] if i % 7 else ''}")
-    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
-        for name in source.namelist():
-            archive.writestr(name, source.read(name))
-        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
-    return path
+    return with_metadata(faces, path, rows)
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +77,7 @@ def pointed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path
     for i in range(64):
         random = np.random.RandomState(i).uniform(0.2, 0.8, 24)
         rows.append(f"images/{i:04d}.png,{' '.join(f'{x:.4f}' for x in random) if i % 9 else ''}")
-    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
-        for name in source.namelist():
-            archive.writestr(name, source.read(name))
-        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
-    return path
+    return with_metadata(faces, path, rows)
 
 
 @pytest.fixture(scope="session")
@@ -89,11 +90,7 @@ def boxed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
         box = [*random.uniform(2, 20, 2).round(1).tolist(), *random.uniform(15, 25, 2).round(1).tolist()]
         points = random.uniform(10, 40, 10).round(1).tolist() if i % 3 == 0 else []
         rows.append(f'images/{i:04d}.png,"{[[*box, *points]] if i % 9 else []}"')
-    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(path, "w") as archive:
-        for name in source.namelist():
-            archive.writestr(name, source.read(name))
-        archive.writestr("metadata.csv", "\n".join(rows) + "\n")
-    return path
+    return with_metadata(faces, path, rows)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from needs import need, need_program
 
 TOKEN = "a-token-for-tests"
 HOST = "http://127.0.0.1:8642"
@@ -20,7 +20,7 @@ HOST = "http://127.0.0.1:8642"
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    pytest.importorskip("fastapi", reason="FastAPI is not installed (extra `studio`)")
+    need("fastapi", "studio")
     from kyara.app.server import make_app
 
     return make_app(tmp_path_factory.mktemp("project"), TOKEN, device=torch.device("cpu"))
@@ -46,7 +46,7 @@ def context(app: Any, client: Any) -> Any:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of `kyara studio` with its token, and the project's folder."""
-    pytest.importorskip("fastapi", reason="FastAPI is not installed (extra `studio`)")
+    need("fastapi", "studio")
     folder = tmp_path_factory.mktemp("studio")
     words = [sys.executable, "-m", "kyara", "studio", str(folder), "--port", "0", "--no-browser"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -59,10 +59,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("there is no Chromium on this machine")
+    sync_api = need("playwright.sync_api", "dev")
+    program = need_program("chromium", "chromium-browser", "google-chrome", package="Chromium")
     with sync_api.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--use-fake-device-for-media-stream"]  # a webcam with a test picture
         started = playwright.chromium.launch(executable_path=program, args=arguments)

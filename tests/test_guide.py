@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
+from needs import need
 from PIL import Image
 
 from kyara.__main__ import run
@@ -157,7 +158,7 @@ def test_evaluate(own: Path, made: Path) -> None:
 
 
 def write_film(path: Path) -> None:
-    av = pytest.importorskip("av")
+    av = need("av", "video")
     with av.open(str(path), "w") as film:
         stream = film.add_stream("mpeg4", rate=4)
         stream.width, stream.height = 96, 64

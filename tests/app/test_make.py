@@ -133,9 +133,9 @@ def test_export_is_a_gallery_and_its_command_makes_the_same(
     ("path", "body", "message"),
     [
         ("new", {"model": "builtin:anime", "seeds": "5-2"}, "must be ascending"),
-        ("new", {"model": "builtin:anime", "count": 30_000}, "the most are 25,000"),
+        ("new", {"model": "builtin:anime", "count": 30_000}, "the maximum is 25,000"),
         ("new", {"model": "builtin:tagger", "count": 1}, "does not generate"),
-        ("vary", {"number": 10**6}, "is not there"),
+        ("vary", {"number": 10**6}, "no longer exists"),
         ("walk", {"numbers": [1]}, "two or more"),
         ("export", {"numbers": []}, "nothing is selected"),
         ("drag", {"number": 1, "handles": [[1, 1]], "targets": []}, "a target for each handle"),

@@ -16,8 +16,8 @@ from kyara.training.runtime import has_bfloat16, make_fabric
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-several = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and PyTorch for CUDA")
+several = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
 COUNTS = ((0, 0, 5), (0, 1, 2), (1, 1, 3), (2, 0, 1))
@@ -48,7 +48,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_step_of_every_model(name: str, precision: Any) -> None:
     if precision == "bf16" and not has_bfloat16(torch.device("cuda")):
-        pytest.skip("the device does not compute in bfloat16")
+        pytest.skip("needs a GPU that supports bfloat16")
     fabric = make_fabric(torch.device("cuda"), precision=precision)
     trainer = Trainer(tiny(name), Options(8, 4, precision=precision, augment_target=-1.0), fabric=fabric)
     trainer.augment.p = 0.5

@@ -14,7 +14,7 @@ from kyara.nn import filters
 from kyara.training.runtime import has_bfloat16, make_fabric
 from kyara.training.trainer import Options, Trainer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and PyTorch for CUDA")
 
 CAPTURABLE = [name for name in models.names() if models.architecture(name).capturable]
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
@@ -44,7 +44,7 @@ def trained(name: str, *, graphs: bool, micro_batch: int = 8, precision: Any = "
 def test_graphs_change_nothing(name: str, micro_batch: int, precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit, with the deterministic algorithms of cuDNN."""
     if precision == "bf16" and not has_bfloat16(torch.device("cuda")):
-        pytest.skip("the device does not compute in bfloat16")
+        pytest.skip("needs a GPU that supports bfloat16")
     options: Any = {"micro_batch": micro_batch, "precision": precision}
     trainers = []
     for graphs in (False, True):
@@ -95,7 +95,7 @@ CALLS = {"blur": (False, False, (1, 1)), "down": (False, True, (1, 1)), "up": (T
 @pytest.mark.parametrize("call", CALLS)
 def test_the_fused_filter(call: str, channels: int, dtype: torch.dtype) -> None:
     if not filters.HAS_TRITON:
-        pytest.skip("Triton is not installed")
+        pytest.skip("needs Triton, which PyTorch for CUDA on Linux includes; run: pip install triton")
     x = torch.randn(2, channels, 10, 14, device="cuda", dtype=dtype)
     expected = filters._convolved(x.double().cpu(), *CALLS[call], 4.0)
     found = filters._fused(x, *CALLS[call], 4.0).double().cpu()

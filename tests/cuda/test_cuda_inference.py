@@ -19,7 +19,7 @@ from kyara.generation import sampler
 from kyara.models.base import Generator, Scorer, latents
 from kyara.training.inference import fit_batch, move, start_copy
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and PyTorch for CUDA")
 
 CUDA = torch.device("cuda")
 

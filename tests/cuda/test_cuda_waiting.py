@@ -14,7 +14,7 @@ from kyara.models.base import Batch
 from kyara.training.batches import copied
 from kyara.training.trainer import Options, Trainer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and PyTorch for CUDA")
 
 WAITING = {"distortion", "inpainting", "projector"}  # see EXCEPTIONS in tests/training/test_syncs.py
 CUDA = torch.device("cuda")

@@ -80,7 +80,7 @@ def test_flat_or_minute_pictures_stay() -> None:
 
 
 def test_opencv_finds_the_same() -> None:
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="needs OpenCV for comparison; run: pip install opencv-python-headless")
     given = np.stack([drawn_picture(seed, 96) for seed in range(8)])
     grey = edges.grey_levels(to_float(given))
     smooth = edges.smooth_edges(to_float(given))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
+from needs import need
 from torch import Tensor
 
 from kyara import models
@@ -109,8 +110,8 @@ def test_dinov2_from_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["normalised", "bytes"])
 def test_sscd_takes_what_the_network_says_it_takes(layout: str, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    onnx = need("onnx", "onnx")
+    need("onnxruntime", "onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
     shape, axes, kind = ([None, 3, 8, 8], [2, 3], kinds.FLOAT) if layout == "normalised" else (
         [None, 8, 8, 3], [1, 2], kinds.UINT8,

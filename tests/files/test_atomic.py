@@ -99,7 +99,7 @@ def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
         write_atomic(tmp_path / "missing" / "a", lambda temporary: temporary.write_text("x"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits of the process")
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX resource limits")
 def test_libraries_that_write_files_themselves(tmp_path: Path) -> None:
     script = f"""
 import resource, signal, sys, torch

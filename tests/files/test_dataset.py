@@ -15,29 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_files import fill, png, zipped
 
 from kyara.files import pictures
 from kyara.files.archive import Zip
 from kyara.files.dataset import Dataset, known_values, open_dataset, open_datasets
 from kyara.files.errors import DatasetError
-
-
-def png(value: int = 0, height: int = 8, width: int = 8) -> bytes:
-    return pictures.encode_png(np.full((height, width, 3), value, np.uint8))
-
-
-def fill(folder: Path, files: Mapping[str, bytes | str]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    return folder
-
-
-def zipped(path: Path, files: Mapping[str, bytes | str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
 
 
 @pytest.fixture(params=["folder", "zip"])
@@ -254,7 +237,7 @@ def test_hostile_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.zip"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need administrator rights on Windows")
 def test_links_and_odd_files_in_a_folder(tmp_path: Path) -> None:
     fill(tmp_path / "out", {"private.png": png()})
     root = fill(tmp_path / "data", {"a.png": png(), "sub/b.png": png()})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import need
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset, open_datasets
@@ -19,7 +20,7 @@ from kyara.preparation.prepare import prepare
 
 def write_film(path: Path, seconds: float, fps: int = 10) -> None:
     """Grey frames, 96 x 64; the level is 40 for the first second and 20 more for each that follows."""
-    av = pytest.importorskip("av", reason="PyAV is not installed (extra `video`)")
+    av = need("av", "video")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, "yuv420p", 3 * fps
@@ -62,7 +63,7 @@ def test_films_inside_a_folder_and_damaged_ones_are_named(tmp_path: Path) -> Non
     assert open_dataset(tmp_path / "art").ignored == [
         ("film.mp4", "a film inside a folder; run prepare on it separately")
     ]
-    pytest.importorskip("av", reason="PyAV is not installed (extra `video`)")
+    need("av", "video")
     with pytest.raises(DatasetError, match=r"film\.mp4: not a readable film"):
         open_datasets([tmp_path / "art" / "film.mp4"])
 

@@ -11,10 +11,11 @@ import pytest
 from kyara.files import formats
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
+from kyara.files.extras import install_hint
 from kyara.files.pictures import decode, write_png
 
 
-@pytest.mark.skipif(formats.HAS_HEIC, reason="pillow-heif is installed")
+@pytest.mark.skipif(formats.HAS_HEIC, reason="tests the error without pillow-heif, which is installed here")
 @pytest.mark.parametrize("name", ["a.HEIC", "wrong.jpg"])
 def test_heic_names_the_extra(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1" + b"\0" * 9)
@@ -22,7 +23,7 @@ def test_heic_names_the_extra(tmp_path: Path, name: str) -> None:
         decode(tmp_path / name)
 
 
-@pytest.mark.skipif(not formats.HAS_HEIC, reason="needs pillow-heif")
+@pytest.mark.skipif(not formats.HAS_HEIC, reason=f"needs the module pillow_heif; {install_hint('formats')}")
 def test_heic_is_decoded(tmp_path: Path) -> None:
     import pillow_heif
     from PIL import Image

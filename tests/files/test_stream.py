@@ -201,7 +201,7 @@ def test_processes_of_a_machine_fail_together(many: Dataset, tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(stream, "_reserve", full)
-    with pytest.raises(OSError, match=r"no room for 0 MiB of decoded pictures .*No space left"):
+    with pytest.raises(OSError, match=r"not enough disk space for 0 MiB of decoded pictures .*No space left"):
         streams(many)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
+from needs import need
 
 from kyara import models
 from kyara.files import checkpoint, pictures
@@ -264,7 +265,7 @@ def test_nothing_is_overwritten(cartoon: Path, folder: Path, tmp_path: Path) -> 
 
 
 def film(path: Path, frames: int = 12, sound: bool = False) -> Path:
-    av = pytest.importorskip("av")
+    av = need("av", "video")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=4)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
@@ -311,7 +312,7 @@ def test_a_film(cartoon: Path, tmp_path: Path, sound: bool) -> None:
 
 def test_the_times_of_frames_are_kept(cartoon: Path, tmp_path: Path) -> None:
     """A phone lengthens frames in the dark: four frames a second, then one, with the sound as it was."""
-    av = pytest.importorskip("av")
+    av = need("av", "video")
     wanted = [0.0, 0.25, 0.5, 0.75, 1.75, 2.75, 5.0]
     with av.open(str(tmp_path / "dark.mkv"), "w") as container:
         stream = container.add_stream("mpeg4", rate=4)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import html
 import json
 import math
-import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pair
 import pytest
-import tyro
+from command_pages import parsed
 from pair import few_samples  # noqa: F401
 from PIL import Image
 
@@ -233,21 +229,6 @@ def test_each_option_changes_the_character(
     assert list((tmp_path / "wanted" / "steps").glob("*photo*"))
     assert not list((tmp_path / "plain" / "steps").glob("*photo*"))
     assert "photo.png" not in (tmp_path / "plain" / "index.html").read_text()
-
-
-def parsed(verb: Callable[..., Any], page: Path) -> dict[str, Any]:
-    """The options of the command on a page, as the command line parses them."""
-    text = page.read_text(encoding="utf-8").split("<code>")[1].split("</code>")[0]
-    words = shlex.split(html.unescape(text).removeprefix("$ "))
-    assert words[:2] == ["kyara", verb.__name__]
-    options: dict[str, Any] = {}
-
-    @functools.wraps(verb)
-    def record(*arguments: Any, **given: Any) -> None:
-        options.update(given, arguments=arguments)
-
-    tyro.cli(record, args=words[2:])
-    return options
 
 
 def test_the_commands_on_pages_can_be_parsed(

@@ -10,33 +10,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
+from dataset_files import fill, png, zipped
 
 from kyara.files import archive as files
-from kyara.files import pictures
 from kyara.files.dataset import NOT_PICTURES, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.labels import attributes
 from kyara.labels.attributes import Label, read_labels, write_labels
-
-
-def png(value: int = 0) -> bytes:
-    return pictures.encode_png(np.full((8, 8, 3), value, np.uint8))
-
-
-def zipped(path: Path, contents: Mapping[str, bytes | str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in contents.items():
-            archive.writestr(name, data)
-    return path
-
-
-def fill(folder: Path, contents: Mapping[str, bytes | str]) -> Path:
-    for name, data in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
-    return folder
 
 
 @pytest.fixture(params=["folder", "zip", "zipped folder"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import need
 from PIL import Image
 
 from kyara.files import hub
@@ -103,7 +104,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (30, 20), (7, 40)])
 def test_wd_sees_a_white_square_in_bgr(tmp_path: Path, height: int, width: int) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     picture = noise(height, width)
     side = max(height, width)  # as the authors' demonstration does it, with Pillow
     square = Image.new("RGB", (side, side), (255, 255, 255))
@@ -113,7 +114,7 @@ def test_wd_sees_a_white_square_in_bgr(tmp_path: Path, height: int, width: int) 
 
 
 def test_illustration2vec_sees_it_stretched_in_bgr_less_the_mean(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     path = network(tmp_path / "i2v.onnx", (1, 3, 224, 224), 0.001, [0.5, 0.5, 0.5])
     (tmp_path / "tag_list.json").write_text(json.dumps(["blue hair", "green hair", "red hair"]))
     tagger = load_tagger(path)
@@ -128,7 +129,7 @@ def test_illustration2vec_sees_it_stretched_in_bgr_less_the_mean(tmp_path: Path)
 
 
 def test_deepdanbooru_sees_its_rim_repeated(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     path = network(tmp_path / "dd.onnx", ("n", 16, 16, 3), 1.0, [0.0, 0.0, 0.0])
     (tmp_path / "tags.txt").write_text("blue_eyes\nred_eyes\n1girl\n")
     picture = noise(16, 32)  # half its size is 8 x 16: means of 2 x 2, then 4 rows more above and below
@@ -140,7 +141,7 @@ def test_deepdanbooru_sees_its_rim_repeated(tmp_path: Path) -> None:
 
 
 def test_what_the_network_says_comes_out(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     tagger = load_tagger(tmp_path) if wd(tmp_path) else None
     assert isinstance(tagger, OnnxTagger)
     colours = torch.tensor([[0.1, 0.2, 0.6], [0.9, 0.0, 0.0], [1.0, 1.0, 1.0]])  # red, green, blue
@@ -152,7 +153,7 @@ def test_what_the_network_says_comes_out(tmp_path: Path) -> None:
 
 
 def test_a_network_for_one_picture_at_a_time(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     for at_once in (1, 2):
         path = network(tmp_path / str(at_once) / "m.onnx", (at_once, 8, 8, 3), 1 / 255, [0.0] * 3)
         (path.parent / "selected_tags.csv").write_text(WD_TAGS)
@@ -183,7 +184,7 @@ def test_tags_become_attributes() -> None:
 
 
 def test_yes_and_no_sum_to_one(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     tags = "tag_id,name,category,count\n1,glasses,0,5\n2,smile,0,5\n3,red_hair,4,9\n"
     tagger = load_tagger(wd(tmp_path, tags=tags))
     assert tagger.attributes == {"glasses": ("no", "yes"), "smile": ("no", "yes")}  # category 4 names characters
@@ -205,7 +206,7 @@ def test_yes_and_no_sum_to_one(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_tagger_is_named(tmp_path: Path, change: Any, message: str) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     wd(tmp_path)
     change(tmp_path)
     with pytest.raises(ValueError, match=message) as caught:
@@ -214,7 +215,7 @@ def test_what_is_no_tagger_is_named(tmp_path: Path, change: Any, message: str) -
 
 
 def test_a_list_of_the_wrong_length_and_no_probabilities(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     tagger = load_tagger(wd(tmp_path / "a", tags=WD_TAGS + "4,aqua_hair,0,1\n"))
     with pytest.raises(ValueError, match=r"outputs \(3,\) tags, but 4 are listed"):
         tagger.probabilities(torch.zeros(1, 3, 16, 16))
@@ -225,7 +226,7 @@ def test_a_list_of_the_wrong_length_and_no_probabilities(tmp_path: Path) -> None
 
 
 def test_the_kind_can_be_said(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     path = wd(tmp_path)
     (tmp_path / "tags.txt").write_text("blue_hair\ngreen_hair\nred_hair\n")
     with pytest.raises(ValueError, match="--kind"):
@@ -242,7 +243,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(tmp_path: Path, monk
 
 
 def test_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime")
+    need("onnxruntime", "onnx")
     asked = []
 
     def download(repository: str, files: Any) -> Path:
@@ -256,7 +257,7 @@ def test_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_offline_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    huggingface_hub = need("huggingface_hub", "hub")
 
     def offline(*arguments: object, **options: object) -> str:
         raise ConnectionError("no network")

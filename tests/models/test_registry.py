@@ -106,7 +106,7 @@ def test_presets_build_from_their_own_description(name: str) -> None:
 def test_a_translator_keeps_every_shape(variant: Variant) -> None:
     model = tiny(variant).eval()
     if not isinstance(model, Translator | Inpainter):
-        pytest.skip("makes no pictures from pictures")
+        pytest.skip(f"{variant.name} is not a translator or inpainter")
     for height, width in [(48, 32), (37, 51), (1, 1), (5, 200)]:
         pictures = torch.rand(3, 3, height, width) * 2 - 1
         holes = torch.rand(3, 1, height, width) < 0.4
@@ -156,7 +156,7 @@ def test_bfloat16_is_close_to_float32(variant: Variant) -> None:
 def test_a_generator_samples_what_it_should(variant: Variant) -> None:
     model = tiny(variant).eval()
     if not isinstance(model, Generator):
-        pytest.skip("not a generator")
+        pytest.skip(f"{variant.name} is not a generator")
     z = latents(range(5), model.z_dim)
     with torch.inference_mode():
         batch = model.sample(z)

@@ -117,7 +117,7 @@ def test_the_list_must_be_a_file(folder: Path, tmp_path: Path, value: Any, messa
         prepare(folder, tmp_path / "out", size="64", drop=value)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names are UTF-8 or UTF-16 on this system")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names that are not UTF-8 exist on Linux only")
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     folder = tmp_path / "bytes"
     folder.mkdir()

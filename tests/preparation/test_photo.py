@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from needs import need
 from PIL import Image
 
 from kyara.files import pictures
@@ -232,7 +233,7 @@ def test_overlap() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (200, 300), (600, 600)])
 def test_mediapipe_finds_nothing_and_says_nothing(shape: tuple[int, int], capfd: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("mediapipe")
+    need("mediapipe", "photo")
     detector = detect.load("mediapipe")
     picture = np.full((*shape, 3), 127, np.uint8)
     assert list(detector(picture)) == [] and detector.guess(picture) is None  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def test_results_are_read_back_as_they_were() -> None:
     assert progress.done("faces") == set()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     slow = (
         "import sys, time; from pathlib import Path; from kyara.preparation import prepare as p; fit = p.fit\n"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import html
 import json
 import math
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import tyro
+from command_pages import parsed
 from networks import MASK, edit, generator, pattern, projector_of, untrained
 from PIL import Image
 from safetensors.torch import save_file
@@ -238,17 +235,8 @@ else:
 
 
 def test_the_command_of_the_page_can_be_parsed(written: Path) -> None:
-    command = html.unescape((written / "preview.html").read_text().split("<code>")[1].split("</code>")[0])
-    words = shlex.split(command)
-    assert words[:2] == ["kyara", "rewrite"] and "--preview" in words
-    seen: dict[str, Any] = {}
-
-    @functools.wraps(rewrite)
-    def record(*arguments: Any, **options: Any) -> None:
-        seen.update(options, arguments=arguments)
-
-    tyro.cli(record, args=words[2:])
-    assert seen["steps"] == 10 and seen["preview"] is True
+    options = parsed(rewrite, written / "preview.html")
+    assert options["steps"] == 10 and options["preview"] is True
 
 
 def test_rules_of_another_checkpoint_are_refused(small: tuple[str, str], written: Path, tmp_path: Path) -> None:

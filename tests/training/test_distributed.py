@@ -189,7 +189,7 @@ def test_what_torchrun_and_the_command_must_agree_on(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
         monkeypatch.setenv("WORLD_SIZE", str(everywhere))
         if everywhere % here:
-            with pytest.raises(ValueError, match="as many on every machine"):
+            with pytest.raises(ValueError, match="the same number on every machine"):
                 count_processes(1)
         else:
             assert count_processes(1) == count_processes(2) == (2, 3)

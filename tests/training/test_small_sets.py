@@ -118,7 +118,7 @@ def test_too_few_pictures_are_said(
     for model, init in (("stylegan2", "--init builtin:anime or "), ("dcgan", "--init CHECKPOINT")):
         train(model, faces, out=tmp_path / model, preset="tiny", kimg=0, **TINY)
         told = capsys.readouterr().err
-        assert told.count("warning: 64 pictures are few") == 1 and init in told.replace(
+        assert told.count("warning: 64 pictures are too few") == 1 and init in told.replace(
             "--init builtin:character or ", ""
         )
     assert small_sets.warning("stylegan2", 49, parent) and not small_sets.warning("stylegan2", 64, parent)

@@ -94,7 +94,7 @@ class Art:
         for name in names:
             if name in places:
                 return _small(dataset, places[name])
-        raise ProjectError(f"{file}: is not in the sources any more")
+        raise ProjectError(f"{file}: is no longer in the sources")
 
     def _inside(self, name: str) -> str:
         path = Path(name)

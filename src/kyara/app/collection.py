@@ -78,7 +78,7 @@ class Collection:
         """ValueError if there is no picture of that number."""
         found = self.items.get(number)
         if found is None:
-            raise ValueError(f"picture {number}: is not there any more")
+            raise ValueError(f"picture {number}: no longer exists")
         return found
 
     def add(self, items: Iterable[Item], name: str) -> list[Item]:

@@ -63,7 +63,7 @@ class Maker:
         name, wanted = self.project.model(model), verbs.parse_where(where)
         ranges = choose_seeds(count, seeds or None, first if not seeds else None)
         if (total := sum(map(len, ranges))) > MOST_AT_ONCE:
-            raise ValueError(f"{total:,} pictures at once; the most are {MOST_AT_ONCE:,}")
+            raise ValueError(f"{total:,} pictures at once; the maximum is {MOST_AT_ONCE:,}")
         verbs.check_number("truncation", psi, least=-2, most=2)
         generator = self.painter.call(lambda: self.painter.load(name).generator)
         fixed, shots, notes = self._new_shots(generator, name, ranges, wanted)

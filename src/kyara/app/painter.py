@@ -208,7 +208,7 @@ class Painter:
         try:
             pictures = to_uint8(self.pictures(sheet, [one.shot for one in batch]))
             pngs = [encode_png(p, self.recipe(sheet, one.shot)) for p, one in zip(pictures, batch, strict=True)]
-        except Exception as error:  # whoever waits gets it; the thread goes on
+        except Exception as error:  # raised where the result is awaited; this thread must not end
             for future in (future for one in batch for future in one.futures):
                 future.set_exception(error)
             return
@@ -221,5 +221,5 @@ class Painter:
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:
     try:
         future.set_result(function())
-    except BaseException as error:
+    except BaseException as error:  # likewise; without a result, the caller would wait forever
         future.set_exception(error)

@@ -68,8 +68,8 @@ class Rewrites:
 
     def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Writes an edit file and its pictures. Each example has a seed or the number of a picture of Make; a mask, the
-        data URL of a PNG of the picture's size; and a pattern, an image of the same shape on a transparent ground, or
-        none to erase. Returns its path and the pasted examples. ValueError if `rewrite` would refuse it."""
+        data URL of a PNG of the picture's size; and a pattern, an image of the same shape on a transparent background,
+        or none to erase. Returns its path and the pasted examples. ValueError if `rewrite` would refuse it."""
         if not 0 < len(examples) <= MAX_EXAMPLES:
             raise ValueError("an edit needs one or more examples; paint a mask or drop a pattern")
         path = self.project.free(EDITS, name or "rule", ".json")

@@ -206,7 +206,6 @@ def draw_kind(
         return around(config.mouth_at, *size, config.jitter, generator, device)
     x, *rest = config.eyes_at
     left, right = (around((side, *rest), *size, config.jitter, generator, device) for side in (x, 1 - x))
-    shown = torch.rand(
-        count, 1, 1, generator=generator, device=device
-    )  # a fifth hides only the left, a fifth only the right
+    # A fifth hides only the left eye, a fifth only the right one
+    shown = torch.rand(count, 1, 1, generator=generator, device=device)
     return (left & (shown >= 0.2)) | (right & (shown < 0.8))

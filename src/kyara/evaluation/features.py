@@ -123,7 +123,7 @@ def _sscd(name: str, rest: str, device: torch.device) -> FeatureExtractor:
         (source,) = session.get_inputs()
         channels = 3 if source.shape.index(3) == 3 else 1  # (B, H, W, 3) or (B, 3, H, W)
         _, height, width = (side for i, side in enumerate(source.shape) if i != channels)
-    except Exception as error:
+    except Exception as error:  # the exceptions of onnxruntime have no common base class
         raise ValueError(f"{path}: not an ONNX network for pictures ({error})") from error
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else (SSCD_SIDE, SSCD_SIDE)
     as_bytes = source.type == "tensor(uint8)"  # such networks normalise by themselves
@@ -147,7 +147,7 @@ def _dinov2(name: str, rest: str, device: torch.device) -> FeatureExtractor:
     _, digest = _file(name, f"{path / checkpoint.WEIGHTS}#{pin}")
     try:
         network = Dinov2Model.from_pretrained(path, local_files_only=True, use_safetensors=True)
-    except Exception as error:
+    except Exception as error:  # transformers raises various exceptions for other files
         raise ValueError(f"{path}: not a DINOv2 model of transformers ({error})") from error
     network.eval().requires_grad_(False).to(device)
     side = int(min(np.min(network.config.image_size), DINOV2_SIDE))

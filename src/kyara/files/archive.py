@@ -118,7 +118,7 @@ class Zip:
     def read(self, name: str) -> bytes:
         try:
             return self._zip().read(self._entries[name])
-        except Exception as error:
+        except Exception as error:  # zipfile and its decompressors raise various exceptions
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
 
     def write(self, contents: Mapping[str, bytes]) -> None:

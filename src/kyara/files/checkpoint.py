@@ -125,7 +125,7 @@ def load_training(path: Path) -> dict[str, Any]:
     """The training state to resume from. Only tensors and plain containers are loaded."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # torch.load raises various exceptions for a damaged file
         raise CheckpointError(
             f"{path}: cannot be read ({error}). The weights are intact: continue from them in "
             f"another folder with --init {path.parent} --out NEW"

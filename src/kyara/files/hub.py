@@ -18,7 +18,7 @@ def download(repository: str, files: Sequence[str]) -> Path:
         raise CheckpointError(f"{name}: needs the package huggingface-hub; {install_hint('hub')}") from error
     try:
         return Path(snapshot_download(repository, allow_patterns=list(files)))
-    except Exception as error:
+    except Exception as error:  # those of huggingface_hub and of its HTTP client have no common base class
         raise CheckpointError(
             f"{name}: download failed ({type(error).__name__}: {error}). Check the name and the "
             "connection; offline, download the repository elsewhere and give its folder as the path"

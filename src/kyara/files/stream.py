@@ -178,7 +178,9 @@ def _shared_memory(shape: tuple[int, ...], sharing: Sharing) -> np.ndarray:
             problem = str(error)
     name, problem = sharing.exchange((name, problem))[0]
     if name is None:
-        raise OSError(f"no room for {math.prod(shape) >> 20:,} MiB of decoded pictures ({problem}); free some space")
+        raise OSError(
+            f"not enough disk space for {math.prod(shape) >> 20:,} MiB of decoded pictures ({problem}); free some space"
+        )
     array = np.memmap(name, np.uint8, "r+", shape=shape)
     sharing.exchange(None)
     if sharing.index == 0:

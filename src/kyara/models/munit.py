@@ -87,7 +87,6 @@ PRESETS = {
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(channels=4, blocks=1, style_levels=3, mlp_width=16, d_channels=4, d_layers=3),
-        optimizer=OptimizerConfig(batch=8),
     ),
 }
 
@@ -115,8 +114,7 @@ def convolution(inputs: int, outputs: int, kernel: int, *, bias: bool = True) ->
 
 def halving(widths: Sequence[int], slope: float = 0.0) -> list[nn.Module]:
     """Strided convolutions between consecutive widths, each followed by a leaky ReLU."""
-    layers = ([convolution(i, o, 4), nn.LeakyReLU(slope)] for i, o in itertools.pairwise(widths))
-    return [*itertools.chain.from_iterable(layers)]
+    return [x for i, o in itertools.pairwise(widths) for x in (convolution(i, o, 4), nn.LeakyReLU(slope))]
 
 
 def adain(x: Tensor, style: Tensor | None = None) -> Tensor:
@@ -199,10 +197,9 @@ class Decoder(nn.Module):
 
     def forward(self, content: Tensor, styles: Tensor) -> Tensor:
         parameters = self.to_styles(self.mlp(styles)).chunk(2 * len(self.blocks), 1)  # (B, 2 C) each
-        x = content
         for block, style0, style1 in zip(self.blocks, parameters[::2], parameters[1::2], strict=True):
-            x = block(x, style0, style1)
-        return self.to_rgb(self.up(x))
+            content = block(content, style0, style1)
+        return self.to_rgb(self.up(content))
 
 
 class AutoEncoder(nn.Module):
@@ -305,9 +302,8 @@ def adversarial_loss(step: Step) -> Tensor:
 
 def perceptual_loss(step: Step) -> Tensor:
     """Mean squared difference of normalised features of the translation and its source (section 5.1)."""
-    name = step.config.losses.features
-    pairs = zip(normalised_features(step.fake, name), normalised_features(step.source.pictures, name), strict=True)
-    return torch.stack([F.mse_loss(a, b) for a, b in pairs]).mean()
+    fake, source = (normalised_features(x, step.config.losses.features) for x in (step.fake, step.source.pictures))
+    return torch.stack([F.mse_loss(a, b) for a, b in zip(fake, source, strict=True)]).mean()
 
 
 LOSSES: dict[str, Callable[[Step], Tensor]] = {
@@ -390,8 +386,7 @@ class Model(base.StyledTranslator):
         assert batch.photos is not None
         photos = batch.photos[: base.COLUMNS]
         drawn = len(photos) - 1
-        styles = torch.cat([torch.zeros(1, self.style_dim), base.latents(range(drawn - 1), self.style_dim)])[:drawn]
-        styles = styles.to(photos.device)
+        styles = F.pad(base.latents(range(drawn - 1), self.style_dim), (0, 0, 1, 0))[:drawn].to(photos.device)
         return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:

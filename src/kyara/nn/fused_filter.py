@@ -54,10 +54,11 @@ def binomial_filter(x: Tensor, up: bool, down: bool, before: int, height: int, w
     batch, channels = x.shape[:2]
     block = min(triton.next_power_of_2(channels), 128)
     pixels, each = batch * height * width, max(ELEMENTS // block, 1)
-    _kernel[(triton.cdiv(pixels, each), triton.cdiv(channels, block))](
-        x, y, pixels, channels, x.shape[2], x.shape[3], height, width, before, gain / 64,
-        up=1 + up, down=1 + down, block_pixels=each, block_channels=block,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        _kernel[(triton.cdiv(pixels, each), triton.cdiv(channels, block))](
+            x, y, pixels, channels, x.shape[2], x.shape[3], height, width, before, gain / 64,
+            up=1 + up, down=1 + down, block_pixels=each, block_channels=block,
+        )  # fmt: skip
     return y
 
 

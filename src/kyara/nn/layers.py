@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kyara.nn.epilogue import SLOPE, bias_leaky_relu, fuses
 from kyara.nn.filters import blur, downsample
 from kyara.nn.scaling import Use, scaled
 
@@ -26,7 +27,7 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 0.2, in place: no gradient needs its input. StyleGAN2's gain of sqrt(2) is in the weights of
     the layer before (`gain=ACTIVATION`), which saves a pass over the activations."""
-    return F.leaky_relu(x, 0.2, inplace=True)
+    return F.leaky_relu(x, SLOPE, inplace=True)
 
 
 class Linear(nn.Module):
@@ -50,26 +51,42 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Square convolution with equalised learning rate, the output scaled by `gain`. `down` halves the size after a
-    low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even then."""
+    """Square convolution with equalised learning rate, the output scaled by `gain`. If `active`, a leaky ReLU follows.
+    `down` halves the size after a low-pass filter. (B, in, H, W) -> (B, out, H, W), or half of it; H and W must be even
+    then."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, bias: bool = True, down: bool = False, gain: float = 1.0
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        bias: bool = True,
+        down: bool = False,
+        gain: float = 1.0,
+        active: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.weight_gain, self.bias_gain = gain / math.sqrt(inputs * kernel**2), gain
-        self.down = down
+        self.down, self.active = down, active
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
         yield self.weight, self.weight_gain, dtype
         if self.bias is not None:
-            yield self.bias, self.bias_gain, dtype
+            yield self.bias, self.bias_gain, _bias_dtype(self.bias, dtype) if self.active else dtype
 
     def forward(self, x: Tensor) -> Tensor:
         weight, *biases = (scaled(*use) for use in self.uses(x.dtype))
         bias = biases[0] if biases else None
+        if not self.active:
+            return self._convolve(x, weight, bias)
+        if bias is not None and fuses(x):
+            return bias_leaky_relu(self._convolve(x, weight, None), bias)
+        return leaky_relu(self._convolve(x, weight, bias))
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         pad = weight.shape[-1] // 2
         if not self.down:
             return F.conv2d(x, weight, bias, padding=pad)
@@ -78,20 +95,34 @@ class Conv(nn.Module):
         return F.conv2d(blur(x, pad=pad + 1), weight, bias, stride=2)  # (B, out, H / 2, W / 2)
 
 
+def _bias_dtype(bias: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """Of the bias of an active layer for maps of `dtype`: the fused epilogue reads it as it is, which saves casts."""
+    return bias.dtype if fuses(bias) else dtype
+
+
 class ModulatedConv(nn.Module):
     """Modulated convolution (Karras et al. 2020, eq. 1-3), by scaling the input by the style and the output by the
     demodulation, around one ordinary convolution. That is faster than scaling the weights for each picture.
 
-    (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) and `noise` (B or 1, 1, H, W)
-    are added, and the sum scaled by `gain`."""
+    (B, in, H, W), style (B, in) -> (B, out, H, W), twice the size if `up`. `bias` (out,) is added, with demodulation
+    also `noise` (B or 1, 1, H, W) times its `strength` (); the sum is scaled by `gain`, and if `active`, a leaky ReLU
+    follows."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, up: bool = False, demodulate: bool = True, gain: float = 1.0
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        up: bool = False,
+        demodulate: bool = True,
+        gain: float = 1.0,
+        active: bool = False,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.weight_gain, self.gain = 1 / math.sqrt(inputs * kernel**2), gain
-        self.up, self.demodulate = up, demodulate
+        self.up, self.demodulate, self.active = up, demodulate, active
         self.keys, self.products = nn.Identity(), nn.Identity()  # hook points around the linear part
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -103,21 +134,27 @@ class ModulatedConv(nn.Module):
 
     def uses(self, dtype: torch.dtype, bias: Tensor) -> Iterator[Use]:
         yield self.weight, self.weight_gain, dtype
-        yield bias, self.gain, dtype
+        yield bias, self.gain, _bias_dtype(bias, dtype) if self.active else dtype
         if self.demodulate and dtype != self.weight.dtype:  # its norm is computed in float32
             yield self.weight, self.weight_gain, self.weight.dtype
 
-    def forward(self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, style: Tensor, bias: Tensor, noise: Tensor | None = None, strength: Tensor | None = None
+    ) -> Tensor:
         weight, bias, *exact = (scaled(*use) for use in self.uses(x.dtype, bias))
         x = self.keys(x * style.to(x.dtype)[:, :, None, None])
         x = self.products(self.convolve(x, weight))
-        bias = bias[:, None, None]
         if not self.demodulate:
-            return x * self.gain + bias
+            return torch.add(bias[:, None, None], x, alpha=self.gain)
         weight = exact[0] if exact else weight
         power = style.square() @ weight.square().sum((2, 3)).t()  # (B, out)
-        x = torch.addcmul(bias, x, (torch.rsqrt(power + 1e-8) * self.gain).to(x.dtype)[:, :, None, None])
-        return x if noise is None else x.add_((noise * self.gain).to(x.dtype))
+        scale = torch.rsqrt(power + 1e-8)
+        if self.active and fuses(x) and not (noise is not None and noise.requires_grad):
+            return bias_leaky_relu(x, bias, scale, noise, strength, self.gain)
+        x = torch.addcmul(bias.to(x.dtype)[:, None, None], x, (scale * self.gain).to(x.dtype)[:, :, None, None])
+        if noise is not None and strength is not None:
+            x = x.add_((noise * strength * self.gain).to(x.dtype))
+        return leaky_relu(x) if self.active else x
 
 
 FOLD = ((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1))

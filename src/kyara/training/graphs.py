@@ -1,6 +1,6 @@
 """The phases of a step as CUDA graphs: the device repeats what it did once, without Python and without launches.
 
-A StyleGAN2 step launches some 1,500 kernels, which takes the CPU longer than the GPU needs to run them. What goes in
+A StyleGAN2 step launches some 1,300 kernels, which takes the CPU longer than the GPU needs to run them. What goes in
 (pictures, labels) is copied to fixed memory; what changes from step to step (weights, averages, strength of the
 augmentation, random numbers) is read from tensors, or from the generator of the device, at every replay."""
 

@@ -52,7 +52,9 @@ def count_processes(devices: int) -> tuple[int, int]:
     if devices not in (1, here):
         raise ValueError(f"--devices {devices}: torchrun has started {here} processes here; leave the option out")
     if everywhere % here:
-        raise ValueError(f"torchrun: {everywhere} processes in all, {here} here; start as many on every machine")
+        raise ValueError(
+            f"torchrun: {everywhere} processes in all, {here} here; start the same number on every machine"
+        )
     return here, everywhere // here
 
 

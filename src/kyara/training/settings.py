@@ -22,6 +22,41 @@ from kyara.training.run import flat
 from kyara.training.trainer import Options
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything about a run that is known before its network is built."""
+
+    model: str
+    config: Config
+    options: Options
+    tuning: Tuning
+    init: str | None
+    dataset: Dataset | None
+    photos: Dataset | None
+    schedule: Mapping[str, Any]  # what `loop.fit` takes
+    few: Mapping[str, Mapping[str, Any]]  # what was chosen for few pictures; see `small_sets.choose`
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The fields of config.json other than the architecture and its hyperparameters."""
+        return {
+            **{
+                name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
+                for name, one in (("data", self.dataset), ("photos", self.photos))
+                if one is not None
+            },
+            "training": dataclasses.asdict(self.options),
+            "init": self.init,
+            **({"tuning": dataclasses.asdict(self.tuning)} if self.tuning != Tuning() else {}),
+            **self.few,
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that defines the run."""
+        return {"model": self.model, "config": dataclasses.asdict(self.config), **self.about}
+
+
 def choose_data(
     model: str, data: Path | None, photos: Path | None, drawings: Path | None, of: str | None
 ) -> tuple[Path | None, Path | None]:
@@ -76,22 +111,6 @@ def describe_data(
         return config
     learned = {} if init is None else models.read_config(init).data.attributes
     return config.replace(data=describe_attributes(model, dataset, attributes, learned))
-
-
-def describe_run(
-    dataset: Dataset | None, photos: Dataset | None, options: Options, init: str | None, tuning: Tuning
-) -> dict[str, Any]:
-    """The fields of config.json other than the architecture and its hyperparameters."""
-    return {
-        **{
-            name: {"name": one.path.name, "pictures": len(one), "fingerprint": one.fingerprint}
-            for name, one in (("data", dataset), ("photos", photos))
-            if one is not None
-        },
-        "training": dataclasses.asdict(options),
-        "init": init,
-        **({"tuning": dataclasses.asdict(tuning)} if tuning != Tuning() else {}),
-    }
 
 
 def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config: Config) -> bool:

@@ -23,7 +23,7 @@ from kyara.models.base import Config, Generator
 from kyara.training.distributed import tell, warn
 from kyara.training.options import Policy, Tuning
 
-FEW, LEAST = 500, 50  # pictures that are few; and fewer than which a generator can hardly do more than repeat
+FEW, LEAST = 500, 50  # pictures that are few; and fewer than which a generator mostly repeats them
 TRAINED = 6  # layers of the discriminator that learn: from 16 pixels down, with those that follow them
 
 
@@ -112,9 +112,9 @@ def warning(model: str, pictures: int, init: str | None) -> str | None:
         trained = [f"builtin:{name}" for name in checkpoint.builtin_names()]
         usable = [f"--init {name}" for name in trained if checkpoint.read(name).model == model]
         return (
-            f"{pictures} pictures are few for a generator that starts from nothing: it repeats them or collapses. Use "
+            f"{pictures} pictures are too few to train a generator from scratch: it repeats them or collapses. Use "
             f"{FEW} or more, or start from a trained {model}: {' or '.join(usable) or '--init CHECKPOINT'}"
         )
     if pictures < LEAST:
-        return f"{pictures} pictures are few: the generator can hardly do more than repeat them. Use {LEAST} or more"
+        return f"{pictures} pictures are too few: the generator will mostly repeat them. Use {LEAST} or more"
     return None

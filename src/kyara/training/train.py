@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -13,6 +13,11 @@ from kyara import models, verbs
 from kyara.files.dataset import open_dataset
 from kyara.files.names import short_name
 from kyara.training.options import LARGEST_BATCH, Policy, Tuning
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from kyara.training.settings import Plan
 
 Architecture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=f"Architecture: {', '.join(models.names())}.")]
 TARGET = 0.6  # Default of --augment-target
@@ -123,20 +128,15 @@ def train(
         graphs: On a GPU, run the phases of a step as CUDA graphs, for models that allow it. Speeds up training.
         profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
-    models.check_name(model)
-    if layer != "auto" and of is None:
-        raise ValueError(f"--layer {layer}: needs --of CHECKPOINT")
-    if augment_target is not None and augment not in (None, "ada"):
-        raise ValueError(f"--augment-target {augment_target}: needs --augment ada, not {augment}; leave it out")
+    _check(model, layer, of, augment, augment_target)
     augment = "ada" if augment_target is not None else augment
     freeze = "" if freeze == "none" else freeze
     tuning = Tuning(tune_layers, tune_end, freeze or "", layer_lr_multiplier)
     if tuning != Tuning() and init is None:
         raise ValueError("--tune-layers, --tune-end, --freeze, --layer-lr-multiplier: need --init CHECKPOINT")
 
-    from kyara.training import distributed, loop, peers, run, runtime, settings, small_sets, transfer
-    from kyara.training.batches import Batches
-    from kyara.training.trainer import Options, Trainer, split_batch
+    from kyara.training import distributed, run, runtime, settings, small_sets, transfer
+    from kyara.training.trainer import Options, split_batch
 
     target, (devices, machines) = runtime.pick_device(device), runtime.count_processes(devices)
     if compile:
@@ -151,8 +151,7 @@ def train(
         config.optimizer.lr if preset is not None or "optimizer.lr=" in set else None,
         augment, augment_colour, kimg, snap, patience,
     )  # fmt: skip
-    pictures = 0 if dataset is None else len(dataset)
-    chosen, few = small_sets.choose(given, model, config, init, pictures)
+    chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))
     tuning, config = small_sets.applied(chosen, tuning, config)
     options = Options(
         config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines),
@@ -162,26 +161,42 @@ def train(
         augment_target=TARGET if augment_target is None else augment_target,
         precision=runtime.pick_precision(precision, target),
     )  # fmt: skip
-    about = settings.describe_run(dataset, photo_set, options, init, tuning) | few
-    all_settings = {"model": model, "config": dataclasses.asdict(config), **about}
+    plan = settings.Plan(model, config, options, tuning, init, dataset, photo_set, chosen.schedule, few)
     fabric = runtime.make_fabric(target, devices=devices, machines=machines, precision=options.precision)
     folder = Path()
     if distributed.is_rank_zero():
-        folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", all_settings)
+        folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
     if dry_run:
-        return TrainResult(folder, all_settings, True)
+        return TrainResult(folder, plan.settings, True)
+    return _fit(plan, fabric, folder, workers, profile, compile_losses=compile, graphs=graphs)
+
+
+def _check(model: str, layer: str, of: str | None, augment: Policy | None, augment_target: float | None) -> None:
+    models.check_name(model)
+    if layer != "auto" and of is None:
+        raise ValueError(f"--layer {layer}: needs --of CHECKPOINT")
+    if augment_target is not None and augment not in (None, "ada"):
+        raise ValueError(f"--augment-target {augment_target}: needs --augment ada, not {augment}; leave it out")
+
+
+def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, **trainer_options: bool) -> TrainResult:
+    """Trains a new run in the folder of rank 0, or resumes the one that is there."""
+    from kyara.training import distributed, loop, peers, run, small_sets, transfer
+    from kyara.training.batches import Batches
+    from kyara.training.trainer import Trainer
 
     with peers.watched(fabric):
-        distributed.require_same(fabric, run.identity(all_settings))
+        distributed.require_same(fabric, run.identity(plan.settings))
         folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
-        if dataset is not None and fabric.is_global_zero:
-            small_sets.report(model, pictures, init, few)
-        network, fresh, unused = transfer.build(model, config, seed, tuning, None if resume else init)
-        trainer = Trainer(network, options, fabric=fabric, compile_losses=compile, graphs=graphs)
-        batches = Batches(network, dataset, photo_set, workers=workers)
-        writer = run.Run(folder, model, about, resume, profile)
-        finished = loop.fit(trainer, batches, writer, **chosen.schedule)
+        if plan.dataset is not None and fabric.is_global_zero:
+            small_sets.report(plan.model, len(plan.dataset), plan.init, plan.few)
+        init = None if resume else plan.init
+        network, fresh, unused = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, init)
+        trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
+        batches = Batches(network, plan.dataset, plan.photos, workers=workers)
+        writer = run.Run(folder, plan.model, plan.about, resume, profile)
+        finished = loop.fit(trainer, batches, writer, **plan.schedule)
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
     use = run.next_command(network, folder)
-    return TrainResult(folder, all_settings, False, finished, trainer.nimg / 1000, use, fresh, unused)
+    return TrainResult(folder, plan.settings, False, finished, trainer.nimg / 1000, use, fresh, unused)

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 import torch
+from needs import need
 
 from kyara import export, models
 from kyara.files import checkpoint
@@ -69,7 +69,7 @@ class Exported(NamedTuple):
 
 def need_exporter() -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is not installed (extra `onnx`)")
+        need(package, "onnx")
 
 
 @functools.cache

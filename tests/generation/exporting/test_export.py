@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import need
 from small import ATTRIBUTES, Exported, export_once, need_exporter, small, written
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ def test_the_file_has_no_path_of_this_machine(exported: Exported) -> None:
 
 
 def test_convolutions_do_not_depend_on_the_batch(exported: Exported) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = need("onnx", "onnx")
     nodes = [node for node in onnx.load(exported.result.out).graph.node if node.op_type in ("Conv", "ConvTranspose")]
     groups = {a.i for node in nodes for a in node.attribute if a.name == "group"}
     assert nodes and groups <= {1, 3, 16}  # the filters: one group for each of the channels

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import need_program
 from small import ATTRIBUTES, CARD, COUNTS, Exported, export_once, need_exporter, small
 
 from kyara.files import pictures
@@ -32,9 +33,7 @@ console.log(JSON.stringify({
 
 
 def in_node(**given: Any) -> dict[str, Any]:
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    command = ["node", "-e", NODE, str(SEEDS)]
+    command = [need_program("node", package="Node.js"), "-e", NODE, str(SEEDS)]
     done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
@@ -97,7 +96,7 @@ def exported() -> Exported:
 def tab(browser: Any, exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page of the exported generator, ready. Without a network; errors and requests fail the test."""
     if not (ROOT / ARCHIVE).is_file():
-        pytest.skip(f"{ARCHIVE} is not in the source folder; npm pack onnxruntime-web@1.30.0 downloads it")
+        pytest.skip(f"needs {ARCHIVE}; run in the source folder: npm pack onnxruntime-web@1.30.0")
     file, card = tmp_path_factory.mktemp("page") / "faces.html", read_card(exported.generator.checkpoint)
     content = page("faces", exported.generator, exported.result.out.read_bytes(), card, read_runtime(ROOT / ARCHIVE))
     file.write_text(content, encoding="utf-8")

@@ -47,7 +47,7 @@ export async function api(path, body) {
     response = await fetch("/api/" + path, options);
   } catch {
     say("The server does not answer. Is kyara studio still running?", "error");
-    throw new Error("no answer");
+    throw new Error("the server does not respond");
   }
   const answer = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
   if (!response.ok) {

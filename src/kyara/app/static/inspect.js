@@ -76,7 +76,7 @@ function one(it, model) {
 
 /** @param {import("./make.js").Item} it @param {HTMLElement} stage @param {HTMLImageElement} image @param {any} model */
 function dragSection(it, stage, image, { width, height }) {
-  const hint = h("p", { class: "quiet" }, "Press on the picture where something is, and release where it should go. Several points are possible.");
+  const hint = h("p", { class: "quiet" }, "Press on a point of the picture and release at its target. Several points can be set.");
   const start = h("button", { class: "main", disabled: true }, "Move"), clear = h("button", {}, "Clear points");
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const section = h("details", { class: "section", id: "drag" }, h("summary", {}, "Drag points"), hint, h("div", { class: "row" }, start, clear));
@@ -153,7 +153,7 @@ function several(items, model) {
     const image = h("img", { src: picture(a), alt: "mixture", width: 64, height: 64 });
     const preview = later(async (/** @type {number} */ layer) => { image.src = (await api("make/mix", { coarse: a.number, fine: b.number, layer, keep: false })).picture; }, 40);
     const layers = model?.layers || 10;
-    const layer = slider("From the second: everything to nothing", { min: 0, max: layers, step: 1, value: Math.round(layers * 0.4), oninput: preview });
+    const layer = slider("Layers of the second picture: all to none", { min: 0, max: layers, step: 1, value: Math.round(layers * 0.4), oninput: preview });
     if (a.model === b.model) preview(layer.value);
     parts.push(h("div", { class: "stage pairs" }, ...items.map((one) => h("img", { src: picture(one), alt: title(one), width: 64, height: 64 }))),
       h("p", { class: "quiet" }, `${title(a)} and ${title(b)}`), actions(...items));

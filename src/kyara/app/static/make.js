@@ -118,7 +118,7 @@ function show() {
   tools.undo.title = state.undo ? `Undo ${state.undo} (Ctrl+Z)` : "Undo (Ctrl+Z)";
   tools.redo.disabled = !state.redo;
   tools.empty.hidden = numbers.length > 0;
-  tools.emptyText.textContent = state.order.length ? "No picture passes the filter." : "Choose what you like on the left, and make the first pictures.";
+  tools.emptyText.textContent = state.order.length ? "No picture passes the filter." : "Choose a model and attributes on the left, then press “Make pictures”.";
   inspector.update();
 }
 

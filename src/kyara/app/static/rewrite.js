@@ -76,7 +76,7 @@ function painted() {
     page.turn.value = ((Math.round(painting.at.turn) + 180) % 360 + 360) % 360 - 180;
   }
   page.add.disabled = painting.empty;
-  page.add.textContent = pattern ? "Add this example" : "Add: erase what is painted";
+  page.add.textContent = pattern ? "Add this example" : "Add: erase the painted area";
 }
 
 /** @param {string} source */
@@ -193,7 +193,7 @@ function open(room) {
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
-    h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent ground works best. Drop it on the picture, paste it, or choose a file. Without one, what is painted is erased."), h("label", { class: "button file" }, "Choose a file", file), sizeOf),
+    h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("label", { class: "button file" }, "Choose a file", file), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
     h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start));
 

@@ -97,5 +97,5 @@ def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         raise
     except KeyError as error:
         raise ForeignError(f"incomplete: {name[:100]!r} is missing") from error
-    except Exception as error:
+    except Exception as error:  # zipfile and its decompressors raise various exceptions
         raise ForeignError(f"damaged .zip ({printable(str(error)[:200])})") from error

@@ -1,0 +1,26 @@
+"""StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
+
+Differences from the paper: the constant has the aspect ratio of the pictures, for any width and height; the
+discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels.
+
+With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
+concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
+so that adding attributes with --init does not change the initial output."""
+
+from kyara.models.stylegan2.config import PRESETS, Config
+from kyara.models.stylegan2.discriminator import Discriminator
+from kyara.models.stylegan2.generator import MEAN_SAMPLES, GeneratorNet, MappingNet, StyledConv, Synthesis, ToRGB
+from kyara.models.stylegan2.model import Model
+
+__all__ = [
+    "MEAN_SAMPLES",
+    "PRESETS",
+    "Config",
+    "Discriminator",
+    "GeneratorNet",
+    "MappingNet",
+    "Model",
+    "StyledConv",
+    "Synthesis",
+    "ToRGB",
+]

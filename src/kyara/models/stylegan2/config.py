@@ -1,0 +1,100 @@
+"""Configuration and presets of StyleGAN2."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from kyara.nn import configs
+from kyara.nn.configs import DataConfig
+
+
+@dataclass(frozen=True)
+class NetworkConfig(configs.NetworkConfig):
+    z_dim: int = 512  # size of a latent
+    w_dim: int = 512  # size of a style
+    mapping_layers: int = 8  # number of layers of the mapping network
+    mapping_lr_multiplier: float = 0.01  # learning rate of the mapping network, relative to the rest
+    channel_base: int = 16384  # a level at resolution r has channel_base / r channels ...
+    channel_max: int = 512  # ... but at most channel_max
+    mbstd_group_size: int = 4  # group size of the minibatch standard deviation
+    w_avg_beta: float = 0.995  # decay of the moving average of w, which is used for truncation
+    wavelets: int = 0
+    """Levels of the Haar wavelet transform of pictures (SWAGAN). At 1, generator and discriminator work at half the
+    resolution on 4 bands of each colour; at 2, at a quarter on 16. Their cost is that of the lower resolution."""
+    labels_from: int = 0
+    """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
+    the pose and the shape of a face. Shape attributes need 0."""
+
+
+@dataclass(frozen=True)
+class LossConfig(configs.LossConfig):
+    r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
+    r1_interval: int = 16  # interval of the R1 penalty, in steps
+    path_weight: float = 2.0  # weight of the path length penalty; 0 disables it
+    path_interval: int = 4  # interval of the path length penalty, in steps
+    path_decay: float = 0.01  # rate of the moving average of path lengths
+    style_mixing_prob: float = 0.9  # probability of style mixing with a second latent
+    label_weight: float = 0.1
+    """Weight of the auxiliary classification loss of the attributes, in addition to the projection: for the
+    discriminator on real pictures, and for the generator. At 0 it is disabled, and conditioning is learned more
+    slowly; at 1, a generator trained from scratch collapses to one face per value."""
+    label_mixing_prob: float = 0.0  # probability that the labels of a fake are sampled independently
+    label_drop_prob: float = 0.0
+    """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
+    generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
+
+
+ADAM = configs.OptimizerConfig(lr=2.5e-3)
+
+
+@dataclass(frozen=True)
+class Config(configs.Config):
+    network: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: configs.OptimizerConfig = ADAM
+
+    @property
+    def levels(self) -> int:
+        """Number of upsampling levels, from a shorter side of 4 to 7 pixels to that of the wavelet bands."""
+        shorter = min(self.data.width, self.data.height) >> self.network.wavelets
+        return max(int(math.log2(shorter / 4)), 0) if shorter else 0
+
+    @property
+    def bands(self) -> int:
+        """Channels of a picture's wavelet bands."""
+        return 3 * 4**self.network.wavelets
+
+    def channels(self, level: int) -> int:
+        return min(self.network.channel_base // (4 << level), self.network.channel_max)
+
+
+LARGE = replace(ADAM, batch=64, ema_kimg=20)
+PRESETS = {
+    "two-core": Config(
+        DataConfig(64, 64),
+        NetworkConfig(z_dim=128, w_dim=128, mapping_layers=4, channel_base=2048, channel_max=64),
+        LossConfig(r1_gamma=0.3, path_weight=0.0, style_mixing_prob=0.5),
+    ),
+    "small": Config(
+        DataConfig(64, 64),
+        NetworkConfig(z_dim=256, w_dim=256, mapping_layers=4, channel_base=4096, channel_max=256),
+        LossConfig(r1_gamma=0.3, path_weight=0.0),
+    ),
+    "gpu-96": Config(
+        DataConfig(96, 96),
+        NetworkConfig(mapping_layers=4, channel_base=8192, channel_max=256),
+        LossConfig(r1_gamma=0.5),
+        LARGE,
+    ),
+    "paper256": Config(DataConfig(256, 256), NetworkConfig(mbstd_group_size=8), LossConfig(), LARGE),
+    "paper1024": Config(
+        DataConfig(1024, 1024), NetworkConfig(channel_base=32768), LossConfig(r1_gamma=2.0), replace(ADAM, lr=2e-3)
+    ),
+    "tiny": Config(
+        DataConfig(32, 32),
+        NetworkConfig(z_dim=16, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16),
+        LossConfig(r1_interval=4, path_interval=2),
+        replace(ADAM, batch=8),
+    ),
+}

@@ -1,0 +1,134 @@
+"""StyleGAN2 as a model: its losses, layers and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kyara.models import base
+from kyara.models.stylegan2.config import PRESETS, Config
+from kyara.models.stylegan2.discriminator import Discriminator
+from kyara.models.stylegan2.generator import GeneratorNet, StyledConv
+from kyara.nn import conditioning
+from kyara.nn.activations import LayerRange
+from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
+
+
+def _parameters(*modules: Any) -> list[nn.Parameter]:
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+class Model(base.StyledGenerator):
+    """StyleGAN2 (Karras et al. 2020): generator, its moving average, and discriminator."""
+
+    presets = PRESETS
+    phases = ("d", "d_reg", "g", "g_reg")
+    averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
+    data_spec = base.DataSpec(attributes="may")
+    capturable = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config: Config = config
+        self.z_dim = config.network.z_dim
+        self.g = GeneratorNet(config)
+        self.d = Discriminator(config)
+        self.g_ema = self.average(self.g)
+        self.path_average = nn.Buffer(torch.zeros(()))
+
+    def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
+        first, *finer = self.g.synthesis.blocks
+        g = [[self.g.synthesis.constant, *_parameters(first.conv1, first.to_rgb)]]
+        for block in finer:
+            g += [_parameters(block.conv0), _parameters(block.conv1, block.to_rgb)]
+        d = [_parameters(self.d.from_rgb)]
+        d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
+        return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
+
+    def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().freeze(parameters)
+        if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
+            self.g.mapping.decay = 1.0  # also freezes the moving average of w
+
+    def reg_interval(self, phase: str) -> int:
+        losses = self.config.losses
+        return {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}.get(phase, 1)
+
+    def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
+        labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
+        return getattr(self, f"_{phase}")(batch, labels)
+
+    def _fake_labels(self, labels: Tensor) -> Tensor:
+        losses = self.config.losses
+        return conditioning.dropped(conditioning.shuffled(labels, losses.label_mixing_prob), losses.label_drop_prob)
+
+    def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures of random latents with labels (B, A), and their styles."""
+        z = torch.randn(len(labels), self.z_dim, device=labels.device)
+        ws = self.g.styles(z, labels, self.config.losses.style_mixing_prob)
+        if not ws.requires_grad and torch.is_grad_enabled():  # mapping network frozen; path lengths need gradients
+            ws = ws.detach().requires_grad_(True)
+        return self.g.synthesis(ws), ws
+
+    def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        fake_labels = self._fake_labels(labels)
+        with torch.no_grad():
+            fake, _ = self._fakes(fake_labels)
+        shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
+        real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
+        fake_logits = self.d(batch.augment(fake), fake_labels)
+        batch.log_signs(real_logits, fake_logits)
+        if label_logits is not None:
+            batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
+        label_loss = conditioning.losses("d_labels", label_logits, labels, self.config)
+        return {"d": nonsaturating_d(real_logits, fake_logits), **label_loss}
+
+    def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
+        seen = batch.augment(batch.real).detach().requires_grad_(True)
+        with torch.autocast(seen.device.type, enabled=False):
+            penalty = r1_penalty(self.d(seen, labels), seen)
+        batch.log["r1"] = penalty.detach()
+        return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
+
+    def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        fake_labels = self._fake_labels(labels)
+        fake, _ = self._fakes(fake_labels)
+        logits, label_logits = self.d.judge(batch.augment(fake), fake_labels)
+        return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
+
+    def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(batch.real.device.type, enabled=False):
+            pictures, ws = self._fakes(labels[: max(len(labels) // 2, 1)])
+            lengths = path_lengths(pictures, ws)  # (B / 2,)
+        average = self.path_average.lerp(lengths.detach().mean(), self.config.losses.path_decay)
+        self.path_average.copy_(average)
+        batch.log["path_length"] = average
+        penalty = (lengths - average).square().mean()
+        return {"g_reg": penalty * (self.config.losses.path_weight * self.config.losses.path_interval)}
+
+    def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        ws = self.styles(z, labels)
+        if truncation != 1:
+            ws = self.mean_w(len(z), labels).lerp(ws, truncation)
+        return self.synthesise(ws)
+
+    def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        return self.g_ema.mapped(z, conditioning.table(labels, self.config.data.attributes, z))
+
+    def mean_w(self, count: int, labels: Mapping[str, Tensor] | None = None) -> Tensor:
+        like = self.g_ema.mapping.w_average.expand(count, -1)
+        return self.g_ema.mean_w(conditioning.table(labels, self.config.data.attributes, like))
+
+    def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        return self.g_ema.synthesis(ws, False if noise is None else noise)
+
+    def noise_maps(self) -> list[Tensor]:
+        return self.g_ema.synthesis.noise_maps()
+
+    def memories(self) -> Sequence[LayerRange]:
+        named = ((f"g_ema.{name}", module) for name, module in self.g_ema.named_modules())
+        return [LayerRange(name, name) for name, module in named if isinstance(module, StyledConv)]
