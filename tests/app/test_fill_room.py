@@ -74,7 +74,7 @@ def test_it_fills_as_the_command_that_it_shows(
         ({}, {}, "choose a picture first"),
         ({"path": "../secret.png"}, {}, "outside the project"),
         ({"path": "galleries/one/gallery.csv"}, {}, "not a picture"),
-        ({"number": 10**6}, {}, "is not there"),
+        ({"number": 10**6}, {}, "no longer exists"),
     ],
 )
 def test_mistakes_are_sentences(
