@@ -62,7 +62,8 @@ def browser() -> Iterator[Any]:
     sync_api = need("playwright.sync_api", "dev")
     program = need_program("chromium", "chromium-browser", "google-chrome", package="Chromium")
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream"]  # a webcam with a test picture
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
         yield started
         started.close()
 

@@ -188,7 +188,7 @@ def test_look(tab: Any, server: Server) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("room", ["make", "rewrite", "art", "look"])
+@pytest.mark.parametrize("room", ["make", "me", "rewrite", "fill", "art", "look"])
 def test_nothing_overflows(tab: Any, width: int, room: str) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     tab.evaluate("(room) => { location.hash = room; }", room)

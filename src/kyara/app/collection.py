@@ -34,6 +34,7 @@ class Item:
     star: bool = False
     rejected: bool = False
     fixed: Mapping[str, str] = field(default_factory=dict)  # labels that were chosen, not drawn
+    blend: dict[str, Any] | None = None  # as in a recipe, of a model that is blended with its parent
 
     def row(self) -> list[Any]:
         """What the grid needs: number, seed, labels, score, star, rejected, model, origin, parent, truncation."""

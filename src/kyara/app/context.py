@@ -12,8 +12,10 @@ from kyara.app.art import Art
 from kyara.app.collection import Collection
 from kyara.app.dragging import Dragging
 from kyara.app.events import Events
+from kyara.app.fills import Fills
 from kyara.app.jobs import Job, Jobs
 from kyara.app.make import Maker
+from kyara.app.me import Me
 from kyara.app.painter import Painter
 from kyara.app.project import Project
 from kyara.files.workers import processors
@@ -32,6 +34,8 @@ class Context:
         self.dragging = Dragging(self.maker)
         self.painter.idle = self._idle
         self.art = Art(self.project)
+        self.fills = Fills(self.maker)
+        self.me = Me(self.maker)
         self.jobs = Jobs(self.project.folder, self._job_changed)
 
     def _job_changed(self, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import shlex
 import time
@@ -19,7 +20,7 @@ from kyara.files.names import counted, slug
 from kyara.files.pictures import decode, encode_webp, to_uint8, write_animation
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
-from kyara.generation.recipe import read_like
+from kyara.generation.recipe import Blend, read_like
 from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_seeds
 from kyara.generation.variations import mix, vary, walk
 from kyara.models.base import Generator, StyledGenerator
@@ -96,7 +97,7 @@ class Maker:
         item, wanted = self.collection.item(number), verbs.parse_where(where)
 
         def changed() -> tuple[Shot, list[str]]:
-            generator = self.painter.load(item.model).generator
+            generator = self._load(item).generator
             fixed = conditioning.find(wanted, generator.config.data.attributes, item.model)
             shot, notes = change_labels(item.shot, generator, fixed, item.model, f"picture {number}")
             if "latent" in shot:
@@ -118,7 +119,7 @@ class Maker:
         self.seeds += count
 
         def made() -> list[Shot]:
-            generator = self._styled(item.model)
+            generator = self._styled(item)
             return [vary(item.shot, generator, item.truncation, seed=seed, strength=strength) for seed in seeds]
 
         origin = f"variation of {number}, {strength:.0%}"
@@ -132,26 +133,27 @@ class Maker:
 
     def mixed(self, coarse: int, fine: int, layer: int) -> bytes:
         """The same as a WebP, without adding it."""
-        sheet, shot = Sheet(self.collection.item(coarse).model, 1.0), self._mix(coarse, fine, layer)
+        item, shot = self.collection.item(coarse), self._mix(coarse, fine, layer)
+        sheet = dataclasses.replace(sheet_of(item), truncation=1.0, mirror=False)
         return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet, [shot])))[0])
 
     def _mix(self, coarse: int, fine: int, layer: int) -> Shot:
         a, b = self.collection.item(coarse), self.collection.item(fine)
-        if a.model != b.model:
+        if (a.model, a.blend) != (b.model, b.blend):
             raise ValueError("the two pictures are from different generators; only pictures of one can be mixed")
         layers = self.about(a.model)["layers"]
         verbs.check_number("layer", layer, least=0, most=layers, whole=True)
         psis = a.truncation, b.truncation
-        return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a.model), psis, layer))
+        return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a), psis, layer))
 
     def walk(self, numbers: Sequence[int], frames: int) -> tuple[list[Item], str]:
         """Pictures from each of the given ones to the next. The command is empty if none does the same."""
         items = [self.collection.item(number) for number in numbers]
-        if len(items) < 2 or len({item.model for item in items}) > 1:
+        if len(items) < 2 or any((item.model, item.blend) != (items[0].model, items[0].blend) for item in items):
             raise ValueError("a walk needs two or more pictures of one generator; select them first")
         verbs.check_number("frames", frames, least=len(items), most=FRAMES, whole=True)
         psis = [item.truncation for item in items]
-        shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0].model), psis, frames))
+        shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0]), psis, frames))
         name = "–".join(map(str, numbers))
         new = [self._child(items[0], shot, f"walk {name}, {i + 1} of {frames}") for i, shot in enumerate(shots)]
         command = ""
@@ -168,16 +170,17 @@ class Maker:
     def load(self, path: Path) -> list[Item]:
         """Adds the picture that a PNG of Kyara describes. ValueError if its recipe cannot be followed."""
         recipe = read_like(path)
+        model, blend = self._find_model(recipe.model, recipe.checkpoint), None
         if recipe.blend is not None:
-            raise ValueError(f"{path.name}: was made by a blend of two generators; use kyara generate --like")
-        model = self._find_model(recipe.model, recipe.checkpoint)
+            parent = self._find_model(recipe.blend.parent, recipe.blend.checkpoint)
+            blend = dataclasses.asdict(recipe.blend) | {"parent": parent}
+        origin = f"from {path.name}"
+        item = Item(0, model, recipe.shot, recipe.truncation, recipe.mirror, origin, blend=blend)
 
         def checked() -> Shot:
-            generator = self.painter.load(model).generator
-            return change_labels(recipe.shot, generator, {}, model, path.name)[0]
+            return change_labels(recipe.shot, self._load(item).generator, {}, model, path.name)[0]
 
-        shot = self.painter.call(checked)
-        item = Item(0, model, shot, recipe.truncation, recipe.mirror, origin=f"from {path.name}")
+        item.shot = self.painter.call(checked)
         return self.collection.add([item], f"load {path.name}")
 
     def _find_model(self, name: str, wanted: str) -> str:
@@ -194,18 +197,22 @@ class Maker:
                 continue
         raise ValueError(f"its generator ({name}, checkpoint {wanted}) is not in this project; copy its folder into it")
 
-    def _styled(self, model: str) -> StyledGenerator:
-        """On the painter's thread only. ValueError if the generator has no styles."""
-        loaded: Loaded = self.painter.load(model)
+    def _load(self, item: Item) -> Loaded:
+        """The generator of a picture; on the painter's thread only."""
+        return self.painter.load(item.model, sheet_of(item).blend)
+
+    def _styled(self, item: Item) -> StyledGenerator:
+        """The same. ValueError if it has no styles."""
+        loaded = self._load(item)
         if loaded.styled is None:
-            raise ValueError(f"{model}: has no styles, so its pictures cannot be varied, mixed or dragged")
+            raise ValueError(f"{item.model}: has no styles, so its pictures cannot be varied, mixed or dragged")
         return loaded.styled
 
     def _child(self, parent: Item, shot: Shot, origin: str, fixed: Mapping[str, str] | None = None) -> Item:
         latent = "latent" in shot
         psi, mirror = (1.0, False) if latent else (parent.truncation, parent.mirror)
         labels = parent.fixed if fixed is None else fixed
-        return Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels)
+        return Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels, blend=parent.blend)
 
     def png(self, number: int) -> bytes:
         """The PNG of a picture, with its recipe."""
@@ -290,7 +297,7 @@ class Maker:
 
 
 def sheet_of(item: Item) -> Sheet:
-    return Sheet(item.model, item.truncation, item.mirror)
+    return Sheet(item.model, item.truncation, item.mirror, Blend(**item.blend) if item.blend else None)
 
 
 def _alike(a: Item, b: Item) -> bool:

@@ -5,6 +5,7 @@ to the bit: the same sampler, with the same batches."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -21,8 +22,11 @@ from kyara.curation.scoring import Scorer, load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.pictures import encode_png, to_uint8
 from kyara.generation.pipeline import Pipeline
+from kyara.generation.recipe import Blend
 from kyara.generation.sampler import load_generator
 from kyara.generation.shots import Shot
+from kyara.generation.styles import blend as blended
+from kyara.generation.styles import load_styled
 from kyara.models.base import Generator, StyledGenerator
 
 T = TypeVar("T")
@@ -41,6 +45,7 @@ class Sheet:
     model: str  # as the verbs take it
     truncation: float
     mirror: bool = False
+    blend: Blend | None = None  # the model's parent, from which its coarse layers are
 
 
 @dataclass
@@ -71,7 +76,7 @@ class Painter:
     def __init__(self, project: Project, device: torch.device) -> None:
         self.project, self.device = project, device
         self.idle: Callable[[], bool] | None = None
-        self._generators: OrderedDict[str, Loaded] = OrderedDict()
+        self._generators: OrderedDict[tuple[str, Blend | None], Loaded] = OrderedDict()
         self._scorer: Scorer | None = None
         self._cache: OrderedDict[Hashable, bytes] = OrderedDict()
         self._cached_bytes = 0
@@ -108,29 +113,36 @@ class Painter:
             self._wake.notify()
         return future
 
-    def load(self, model: str) -> Loaded:
-        """The generator of that name; on the painter's thread only."""
+    def load(self, model: str, blend: Blend | None = None) -> Loaded:
+        """The generator of that name, or its blend with a parent; on the painter's thread only."""
         name = self.project.absolute(model)
         stamp = (checkpoint.read(name).path / checkpoint.WEIGHTS).stat().st_mtime
-        found = self._generators.pop(model, None)
+        found = self._generators.pop((model, blend), None)
         if found is None or found.stamp != stamp:
-            generator = load_generator(name, self.device).requires_grad_(False)
-            found = Loaded(generator, generator.checkpoint.hash, stamp)
-        self._generators[model] = found
+            generator: Generator = load_generator(name, self.device)
+            hash_ = generator.checkpoint.hash
+            if blend is not None:
+                if not isinstance(generator, StyledGenerator):
+                    raise ValueError(f"{model}: has no styles, so it cannot be blended with its parent")
+                parent = load_styled(self.project.absolute(blend.parent), self.device)
+                generator = blended(parent, generator, blend.position, blend.width)
+            found = Loaded(generator.requires_grad_(False), hash_, stamp)
+        self._generators[model, blend] = found
         while len(self._generators) > GENERATORS:
             self._generators.popitem(last=False)
         return found
 
     def pictures(self, sheet: Sheet, shots: list[Shot]) -> Tensor:
         """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
-        return Pipeline(self.load(sheet.model).generator, sheet.truncation, sheet.mirror).pictures(shots)
+        return Pipeline(self.load(sheet.model, sheet.blend).generator, sheet.truncation, sheet.mirror).pictures(shots)
 
     def recipe(self, sheet: Sheet, shot: Shot) -> dict[str, Any]:
         """The recipe of a shot, as `kyara generate` writes it."""
-        loaded = self.load(sheet.model)
+        loaded = self.load(sheet.model, sheet.blend)
         pipeline = Pipeline(loaded.generator, sheet.truncation, sheet.mirror)
         recipe: dict[str, Any] = {"kyara": __version__, "model": sheet.model, "checkpoint": loaded.hash}
         recipe |= {"computed": pipeline.about(), "truncation": sheet.truncation, "mirror": sheet.mirror, "labels": {}}
+        recipe |= {"blend": dataclasses.asdict(sheet.blend)} if sheet.blend else {}
         return recipe | shot
 
     def scores(self, sheet: Sheet, shots: list[Shot]) -> list[float]:

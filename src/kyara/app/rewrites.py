@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from kyara.app.data_urls import read_url, to_url
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
 from kyara.app.project import ProjectError
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
-from kyara.files.pictures import decode, decode_rgba, encode_png, encode_rgba_png, encode_webp, to_uint8
+from kyara.files.pictures import decode, decode_rgba, encode_png, encode_rgba_png, to_uint8
 from kyara.generation.pipeline import labelled
 from kyara.generation.shots import Shot
 from kyara.models.base import Generator
@@ -29,7 +28,6 @@ from kyara.rewriting.edit import MAX_EXAMPLES, overlay, read_edit
 from kyara.rewriting.samples import TRUNCATION
 
 SEEDS = 16  # pictures before and after
-MAX_DATA = 8 * 2**20  # bytes of a mask or a pattern
 EDITS = "edits"
 
 
@@ -94,7 +92,7 @@ class Rewrites:
                     row["source"] = {"picture": self._write(file.with_name(f"{stem}-{i}.png"), source, written)}
                     target = _paste(target, source, mask)
                 rows.append(row)
-                pasted.append(_url(target))
+                pasted.append(to_url(target))
             text = json.dumps({"name": slug(stem), "examples": rows}, indent=1) + "\n"
             write_atomic(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             written.append(file)
@@ -158,7 +156,7 @@ class Rewrites:
             for key in original:
                 generator.get_parameter(key).copy_(weights[key])
         pictures = to_uint8(self.painter.pictures(Sheet(name, TRUNCATION), shots))
-        return [_url(one) for one in pictures]
+        return [to_url(one) for one in pictures]
 
     def learn_command(self, model: str, edit: str, name: str) -> tuple[list[str], str]:
         """The words of the command that learns an edit, and its output folder."""
@@ -196,18 +194,7 @@ class Rewrites:
 
 
 def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:
-    return read(_data(url, label), label)
-
-
-def _data(url: Any, label: str) -> bytes:
-    """The bytes of the data URL of a picture. ValueError if it is something else."""
-    head, _, text = str(url).partition(",")
-    if not head.startswith("data:image/") or not head.endswith(";base64") or len(text) > MAX_DATA * 4 // 3:
-        raise ValueError(f"{label}: not a picture, or larger than {MAX_DATA >> 20} MiB")
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{label}: cannot be read ({error})") from error
+    return read(read_url(str(url), label), label)
 
 
 def _cut(layer: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -227,7 +214,3 @@ def _paste(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarr
     laid = overlay(source, (mask / np.float32(255)).astype(np.float32))
     colours, alpha = (laid[:, :, :3] + 1) * 127.5, laid[:, :, 3:]
     return np.round(target * (1 - alpha) + colours * alpha).clip(0, 255).astype(np.uint8)
-
-
-def _url(picture: np.ndarray) -> str:
-    return "data:image/webp;base64," + base64.b64encode(encode_webp(picture)).decode()

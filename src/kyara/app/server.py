@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from kyara.app import routes_art, routes_look, routes_make, routes_project, routes_rewrite
+from kyara.app import routes_art, routes_fill, routes_look, routes_make, routes_me, routes_project, routes_rewrite
 from kyara.app.context import Context
 from kyara.app.safety import Guard
 
@@ -43,6 +43,8 @@ def make_app(folder: Path, token: str, *, device: torch.device, hosts: Collectio
         routes_project.router,
         routes_make.router,
         routes_rewrite.router,
+        routes_fill.router,
+        routes_me.router,
         routes_art.router,
         routes_look.router,
     ):

@@ -69,14 +69,16 @@ class Generators:
         """The photos, to be cropped to the parent's size."""
         return Photos(sources, frame, face, square_side(self.parent, self.parent_name))
 
-    def recipe(self) -> dict[str, Any]:
-        """What every character's recipe says."""
+    def recipes(self) -> list[dict[str, Any]]:
+        """What the recipes of all characters say: those of `blend`, and of each of `sweep`."""
         device = next(self.child.parameters()).device
         recipe = recipe_of(self.child_name, checkpoint.read(self.child_name).hash, device)
-        if self.position or self.width:  # otherwise the child makes it without the parent
-            hash_ = checkpoint.read(self.parent_name).hash
-            recipe |= {"blend": dataclasses.asdict(Blend(self.parent_name, hash_, self.position, self.width))}
-        return recipe
+        hash_ = checkpoint.read(self.parent_name).hash
+        places = [(self.position, self.width), *SWEEP[: len(self.sweep)]]
+        return [
+            recipe | ({"blend": dataclasses.asdict(Blend(self.parent_name, hash_, *place))} if any(place) else {})
+            for place in places  # the child makes a character without the parent if both are 0
+        ]
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Drawing:
     found: np.ndarray  # the parent's picture, (H, W, 3) uint8
     distance: float  # perceptual, of that picture to the photo
     variants: np.ndarray  # all of them, best first, (V, H, W, 3) uint8
-    styles: Tensor  # of the best, (layers, w_dim)
+    styles: Tensor  # of all of them, (V, layers, w_dim)
     score: float  # probability that the best is undistorted
     kept: float  # how much of the photo the best keeps, as `traits.kept` measures it
     labels: dict[str, str]
@@ -125,7 +127,7 @@ class Characters:
         batches = photos.batches(batch, out)
         tried = reverse.variants(generators.child, self.colours, reverse.colour_layer(generators.child))
         poses = PoseMatcher(generators.parent, generators.child) if self.pose else None
-        recipe, rows = generators.recipe(), SheetRows()
+        recipes, rows = generators.recipes(), SheetRows()
         columns = [*self.attributes, "score", "kept", "distance", "source"]
         sources: list[str | Path] = [generators.parent_name, generators.child_name, *photos.paths]
         with GalleryWriter(out, columns, sources=sources, force=force) as gallery:
@@ -133,7 +135,7 @@ class Characters:
             for group, targets, found in search_all(photos, batches, space, self.perceptual, self.settings):
                 seconds += found.seconds
                 for photo, drawing in zip(group, self.draw(group, targets, found, tried, poses), strict=True):
-                    chains.append(_write_chain(gallery, photo, drawing, recipe, keep_photos))
+                    chains.append(_write_chain(gallery, photo, drawing, recipes, keep_photos))
                     pictures = [photo.picture] * keep_photos + [drawing.found, drawing.variants[0]]
                     rows.add(chains[-1].character, drawing.score, pictures)
             gallery.finish(command=command, sheet=rows.png)
@@ -171,27 +173,30 @@ class Characters:
             with torch.inference_mode():
                 swept = [to_uint8(one.synthesise(ws))[0] for one in generators.sweep]
             names = {name: self.attributes[name][label] for name, label in labels[i].items()}
-            # A batch may compute in another order: the character is as `generate --like` makes it again.
-            pictures[i][best] = to_uint8(synthesise(blend, ws))[0]
-            result = float(found.distance[i]), pictures[i][order], ws[0], scores[best], kept[best]
+            # A batch may compute in another order: the drawings are as `generate --like` makes them again.
+            redrawn = np.stack([to_uint8(synthesise(blend, ws_of[i, [v]]))[0] for v in order])
+            result = float(found.distance[i]), redrawn, ws_of[i, order], scores[best], kept[best]
             drawings.append(Drawing(picture, *result, names, swept))
         return drawings
 
 
 def _write_chain(
-    gallery: GalleryWriter, photo: Photo, drawing: Drawing, recipe: Mapping[str, Any], keep_photo: bool
+    gallery: GalleryWriter, photo: Photo, drawing: Drawing, recipes: Sequence[Mapping[str, Any]], keep_photo: bool
 ) -> Chain:
-    """Writes the character as a picture of the Gallery, and everything else into its folder `steps`."""
+    """Writes the character as a picture of the Gallery, and everything else into its folder `steps`. `recipes` are
+    those of `Generators`."""
     (gallery.path / "steps").mkdir(exist_ok=True)
+    recipe, *sweep_recipes = recipes
+    best, *others = ({**recipe, "latent": styles.pack(ws)} for ws in drawing.styles)
 
-    def write(kind: str, picture: np.ndarray) -> str:
+    def write(kind: str, picture: np.ndarray, recipe: Mapping[str, Any] | None = None) -> str:
         name = f"steps/{photo.name}-{kind}.png"
-        (gallery.path / name).write_bytes(encode_png(picture))
+        (gallery.path / name).write_bytes(encode_png(picture, recipe))
         return name
 
     character = f"{photo.name}.png"
     cells: dict[str, object] = {**drawing.labels, "kept": f"{drawing.kept:.4f}", "distance": f"{drawing.distance:.4f}"}
-    png = encode_png(drawing.variants[0], {**recipe, "latent": styles.pack(drawing.styles)})
+    png = encode_png(drawing.variants[0], best)
     gallery.add(character, png, score=drawing.score, source=photo.source, **cells)
     about = [f"{key} {value}" for key, value in drawing.labels.items()]
     return Chain(
@@ -200,10 +205,16 @@ def _write_chain(
         photo=write("photo", photo.picture) if keep_photo else None,
         found=write("found", drawing.found),
         character=character,
-        others=[write(f"other{i}", picture) for i, picture in enumerate(drawing.variants[1:], 1)],
+        others=[
+            write(f"other{i}", picture, recipe)
+            for i, (picture, recipe) in enumerate(zip(drawing.variants[1:], others, strict=True), 1)
+        ],
         sweep=[
-            (write(f"blend{p}{'-wide' * bool(w)}", picture), f"from layer {p}" + ", gradually" * bool(w))
-            for (p, w), picture in zip(SWEEP, drawing.sweep, strict=False)
+            (
+                write(f"blend{p}{'-wide' * bool(w)}", picture, {**recipe, "latent": best["latent"]}),
+                f"from layer {p}" + ", gradually" * bool(w),
+            )
+            for (p, w), picture, recipe in zip(SWEEP, drawing.sweep, sweep_recipes, strict=False)
         ],
         warnings=photo.warnings,
     )

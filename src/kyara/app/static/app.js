@@ -1,12 +1,14 @@
 // The frame: rooms, the project, jobs, and the events of the server.
 import { $, api, command, h, say } from "./dom.js";
 import * as art from "./art.js";
+import * as fill from "./fill.js";
 import * as look from "./look.js";
 import * as make from "./make.js";
+import * as me from "./me.js";
 import * as rewrite from "./rewrite.js";
 
 /** @type {{id: string, name: string, open: (room: HTMLElement) => void, event?: (kind: string, data: any) => void}[]} */
-const ROOMS = [make.room, rewrite.room, art.room, look.room];
+const ROOMS = [make.room, me.room, rewrite.room, fill.room, art.room, look.room];
 
 /** What the server knows; the rooms read it. @type {any} */
 export const project = { found: [], builtin: [], jobs: [] };
@@ -20,14 +22,15 @@ function openRoom() {
   current = room;
   $("command").textContent = "";
   for (const image of $("room").querySelectorAll("img")) image.removeAttribute("src");  // ends requests that run
-  $("room").replaceChildren();
-  $("room").className = room.id;
+  const element = $("room").cloneNode(false);  // without the listeners of the last room
+  $("room").replaceWith(element);
+  element.className = room.id;
   for (const link of $("rooms").children) {
     if (link.hash === "#" + room.id) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${room.name} · kyara studio`;
-  room.open($("room"));
+  room.open(element);
 }
 
 export async function refresh() {

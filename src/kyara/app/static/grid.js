@@ -33,7 +33,7 @@ export class Grid {
     /** @type {any[]} */
     this.spare = [];
     this.inner = h("div", { class: "grid-inner" });
-    this.element = h("div", { class: "grid", tabindex: "0", role: "listbox", "aria-multiselectable": "true", "aria-label": options.label }, this.inner);
+    this.element = h("div", { class: "grid", tabindex: "0", role: "region", "aria-label": options.label }, this.inner);
     this.element.addEventListener("scroll", () => this.draw(), { passive: true });
     this.element.addEventListener("keydown", (/** @type {KeyboardEvent} */ e) => this.onkey(e));
     this.element.addEventListener("click", (/** @type {MouseEvent} */ e) => this.onclick(e));
@@ -120,8 +120,11 @@ export class Grid {
       cell.setAttribute("aria-selected", String(this.selected.has(this.items[i])));
       cell.classList.toggle("cursor", i === this.cursor);
     }
-    if (this.items.length) this.element.setAttribute("aria-activedescendant", `cell-${this.cursor}`);
-    else this.element.removeAttribute("aria-activedescendant");
+    this.element.setAttribute("role", this.items.length ? "listbox" : "region");  // a list box has options
+    if (this.items.length) this.element.setAttribute("aria-multiselectable", "true");
+    else this.element.removeAttribute("aria-multiselectable");
+    if (this.cells.has(this.cursor)) this.element.setAttribute("aria-activedescendant", `cell-${this.cursor}`);
+    else this.element.removeAttribute("aria-activedescendant");  // it is scrolled out of view, and not in the document
   }
 
   /** @param {MouseEvent} event */

@@ -1,6 +1,6 @@
 // The right side of Make: what can be done with the selected picture or pictures.
 import { api, command, h, later, say, slider } from "./dom.js";
-import { act, chips, picture, state, title, toggle } from "./make.js";
+import { act, chips, modelOf, picture, state, title, toggle } from "./make.js";
 
 /** @type {HTMLElement} */
 let panel;
@@ -33,7 +33,8 @@ export const inspector = {
   /** Draws the panel anew if something changed. */
   update() {
     selected = selected.filter((number) => state.items.has(number) && state.order.includes(number));
-    const key = JSON.stringify(selected.slice(0, 9).map((number) => [{ ...item(number), score: 0 }, number])) + selected.length + state.model?.model;
+    const model = selected.length ? modelOf(item(selected[0]), inspector.update) : null;
+    const key = JSON.stringify(selected.slice(0, 9).map((number) => [{ ...item(number), score: 0 }, number])) + selected.length + model?.hash;
     if (!panel) return;
     const line = panel.querySelector("#about-one");
     if (line && selected.length === 1) line.textContent = about(item(selected[0]));  // its score may have come
@@ -41,8 +42,8 @@ export const inspector = {
     shown = key;
     stopDrag();
     if (!selected.length) panel.replaceChildren(h("p", { class: "quiet" }, "Select a picture to vary, change or drag it. Select two to compare or mix them, several to walk between them."), h("p", { class: "quiet" }, "Keys: arrows move, space adds to the selection, s stars, x rejects, Delete removes."));
-    else if (selected.length === 1) one(item(selected[0]));
-    else several(selected.map(item));
+    else if (selected.length === 1) one(item(selected[0]), model);
+    else several(selected.map(item), model);
   },
 };
 
@@ -60,26 +61,25 @@ function about(it) {
   return [title(it), it.origin !== title(it) && it.origin, it.seed !== "" && `truncation ${it.truncation}`, it.score !== null && `${Math.round(it.score * 100)} % undistorted`].filter(Boolean).join(" · ");
 }
 
-/** @param {import("./make.js").Item} it */
-function one(it) {
-  const image = h("img", { src: picture(it), alt: title(it), width: state.model?.width || 64, height: state.model?.height || 64 });
+/** @param {import("./make.js").Item} it @param {any} model */
+function one(it, model) {
+  const image = h("img", { src: picture(it), alt: title(it), width: model?.width || 64, height: model?.height || 64 });
   const stage = h("div", { class: "stage" }, image);
   const strength = slider("How different", { min: 0.05, max: 1, step: 0.05, value: 0.3, show: (v) => `${Math.round(v * 100)} %` });
-  const attributes = state.model?.model === it.model ? state.model.attributes : {};
-  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }, about(it)), actions(it), dragSection(it, stage, image),
+  const attributes = model?.attributes || {};
+  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }, about(it)), actions(it), model ? dragSection(it, stage, image, model) : "",
     Object.keys(attributes).length ? h("div", { class: "section", id: "change" }, h("h2", {}, "Change one thing"),
-      ...chips(attributes, it.labels, (name, value) => value !== null && value !== it.labels[name] && act("change", { number: it.number, where: { [name]: value } }), false)) : "",
+      ...chips(attributes, it.labels, (name, value) => value !== null && value !== it.labels[name] && act("change", { number: it.number, where: { [name]: value } }))) : "",
     h("div", { class: "section" }, h("h2", {}, "Variations"), strength.element,
       h("button", { id: "vary", onclick: () => act("vary", { number: it.number, count: 8, strength: strength.value }) }, "Make 8 variations")));
 }
 
-/** @param {import("./make.js").Item} it @param {HTMLElement} stage @param {HTMLImageElement} image */
-function dragSection(it, stage, image) {
+/** @param {import("./make.js").Item} it @param {HTMLElement} stage @param {HTMLImageElement} image @param {any} model */
+function dragSection(it, stage, image, { width, height }) {
   const hint = h("p", { class: "quiet" }, "Press on a point of the picture and release at its target. Several points can be set.");
   const start = h("button", { class: "main", disabled: true }, "Move"), clear = h("button", {}, "Clear points");
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const section = h("details", { class: "section", id: "drag" }, h("summary", {}, "Drag points"), hint, h("div", { class: "row" }, start, clear));
-  const { width, height } = state.model?.model === it.model ? state.model : { width: 64, height: 64 };
   /** @type {{from: number[], to: number[]}[]} */
   let points = [];
   svg.setAttribute("viewBox", `-0.5 -0.5 ${width} ${height}`);
@@ -144,15 +144,15 @@ function stopDrag() {
   if (dragging) dragging.stopped = true;
 }
 
-/** @param {import("./make.js").Item[]} items */
-function several(items) {
+/** @param {import("./make.js").Item[]} items @param {any} model */
+function several(items, model) {
   const numbers = items.map((one) => one.number);
   const [a, b] = items;
   const parts = [];
   if (items.length === 2) {
     const image = h("img", { src: picture(a), alt: "mixture", width: 64, height: 64 });
     const preview = later(async (/** @type {number} */ layer) => { image.src = (await api("make/mix", { coarse: a.number, fine: b.number, layer, keep: false })).picture; }, 40);
-    const layers = state.model?.layers || 10;
+    const layers = model?.layers || 10;
     const layer = slider("Layers of the second picture: all to none", { min: 0, max: layers, step: 1, value: Math.round(layers * 0.4), oninput: preview });
     if (a.model === b.model) preview(layer.value);
     parts.push(h("div", { class: "stage pairs" }, ...items.map((one) => h("img", { src: picture(one), alt: title(one), width: 64, height: 64 }))),

@@ -66,8 +66,8 @@ export async function act(path, body) {
   return answer;
 }
 
-/** @returns {Promise<void>} */
-async function load() {
+/** Brings the list of the server here. @returns {Promise<void>} */
+export async function load() {
   const before = state.version;
   const found = await api("make/state");
   if (state.version !== before) return load();  // pictures were made meanwhile: the answer may be older than they are
@@ -165,19 +165,41 @@ function fillCell(cell, number) {
   cell.classList.toggle("rejected", item.rejected);
 }
 
-/** Chips for each attribute, of which one or none is on. @param {Record<string, string[]>} attributes @param {Record<string, string>} where @param {(name: string, value: string | null) => void} pick @param {boolean} open */
-export function chips(attributes, where, pick, open) {
-  return Object.entries(attributes).map(([name, values]) => {
+const OPEN = 3;  // attributes whose chips are always shown; the others unfold
+/** Attributes that were unfolded. @type {Set<string>} */
+const unfolded = new Set();
+
+/** Chips for each attribute, of which one or none is on. @param {Record<string, string[]>} attributes @param {Record<string, string>} where @param {(name: string, value: string | null) => void} pick @param {string} [none]  text of the chip for no value */
+export function chips(attributes, where, pick, none) {
+  return Object.entries(attributes).map(([name, values], i) => {
     const buttons = values.map((value) => h("button", { type: "button", "aria-pressed": String(where[name] === value), onclick: () => pick(name, value) }, value));
-    if (open) buttons.unshift(h("button", { type: "button", "aria-pressed": String(!(name in where)), onclick: () => pick(name, null) }, "any"));
-    return h("fieldset", {}, h("legend", {}, name.replaceAll("_", " ")), h("div", { class: "chips" }, ...buttons));
+    if (none) buttons.unshift(h("button", { type: "button", "aria-pressed": String(!(name in where)), onclick: () => pick(name, null) }, none));
+    const title = name.replaceAll("_", " "), row = h("div", { class: "chips" }, ...buttons);
+    if (i < OPEN) return h("fieldset", {}, h("legend", {}, title), row);
+    const details = h("details", { class: "attribute", open: unfolded.has(name), ontoggle: () => unfolded[details.open ? "add" : "delete"](name) },
+      h("summary", {}, title, h("span", { class: "quiet" }, where[name] ?? none ?? "")), h("fieldset", { "aria-label": title }, row));
+    return details;
   });
 }
 
+/** What is known about generators, by name. @type {Map<string, any>} */
+const known = new Map();
+
+/** What the generator of a picture can do; null until the server has answered, then `then` is called. @param {Item} item @param {() => void} then */
+export function modelOf({ model }, then) {
+  if (!known.has(model)) {
+    known.set(model, null);
+    api("make/model?name=" + encodeURIComponent(model)).then((about) => { known.set(model, about); then(); }).catch(() => undefined);
+  }
+  return known.get(model);
+}
+
 async function chooseModel(/** @type {string} */ name) {
-  state.model = await api("make/model?name=" + encodeURIComponent(name));
-  const known = state.model.attributes;
-  state.where = Object.fromEntries(Object.entries(state.where).filter(([a, v]) => known[a]?.includes(v)));
+  const found = await api("make/model?name=" + encodeURIComponent(name));
+  known.set(name, found);
+  if (panel.model.value !== name) return;  // another one was chosen meanwhile
+  state.model = found;
+  state.where = Object.fromEntries(Object.entries(state.where).filter(([a, v]) => found.attributes[a]?.includes(v)));
   drawChips();
 }
 
@@ -187,7 +209,7 @@ function drawChips() {
     else state.where[name] = value;
     drawChips();
   };
-  panel.chips.replaceChildren(...chips(state.model.attributes, state.where, pick, true));
+  panel.chips.replaceChildren(...chips(state.model.attributes, state.where, pick, "any"));
 }
 
 function models() {

@@ -1,5 +1,6 @@
 // The room Rewrite: paint a mask, paste a pattern, learn the rule, try its strength.
 import { project } from "./app.js";
+import { brushTools } from "./brush.js";
 import { api, command, h, later, say, slider } from "./dom.js";
 import { picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
@@ -62,18 +63,13 @@ function drawStrip() {
 function pick(one) {
   target = one;
   painting.show(url(one), model.width, model.height);
-  tool("brush");
-}
-
-/** @param {string} name */
-function tool(name) {
-  painting.tool = name;
-  for (const button of page.tools.children) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+  page.brush.resize();
+  page.brush.choose("brush");
 }
 
 function painted() {
   const pattern = Boolean(painting.pattern);
-  page.move.disabled = !pattern;
+  page.brush.buttons.move.disabled = !pattern;
   page.sizeOf.hidden = !pattern;
   if (pattern) {
     page.size.value = Math.round(painting.at.size * /** @type {HTMLImageElement} */ (painting.pattern).naturalWidth);
@@ -86,7 +82,7 @@ function painted() {
 /** @param {string} source */
 function usePattern(source) {
   const image = new Image();
-  image.onload = () => { painting.setPattern(image); tool("move"); };
+  image.onload = () => { painting.setPattern(image); page.brush.choose("move"); };
   image.onerror = () => say("This is not a picture that the browser can show.", "error");
   image.src = source;
 }
@@ -102,14 +98,14 @@ function take(data) {
 
 async function addExample() {
   await painting.image.decode();  // the picture may still be on its way
-  const { mask, pattern } = painting.result();
+  const { mask, pattern } = painting.example();
   const composite = document.createElement("canvas");
   composite.width = painting.layer.width;
   composite.height = painting.layer.height;
   const context = /** @type {CanvasRenderingContext2D} */ (composite.getContext("2d"));
   context.drawImage(painting.image, 0, 0, composite.width, composite.height);
-  if (painting.pattern) painting.drawPattern(context);
-  else context.drawImage(painting.layer, 0, 0);
+  painting.drawPattern(context);
+  if (!painting.pattern) context.drawImage(painting.layer, 0, 0);
   examples.push({ ...(target?.number === undefined ? { seed: target?.seed } : { number: target.number }), model: model.model, mask, pattern, shown: composite.toDataURL() });
   drawExamples();
   const next = examples.length < 3 ? " One or two more, on other pictures, make the rule work better." : "";
@@ -186,10 +182,7 @@ function open(room) {
   const compareBox = h("section", { class: "section", id: "compare", hidden: true }, h("h2", {}, "Sixteen seeds, before and after"), split.element, pairs);
   const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, h("h2", {}, "1. Choose a picture"), strip, h("h2", {}, "2. Paint where it changes, or drop a pattern on it"), h("div", { class: "easel" }, painting.element), compareBox);
 
-  const button = (/** @type {string} */ name, /** @type {string} */ text) => h("button", { "data-tool": name, onclick: () => tool(name) }, text);
-  const move = button("move", "Move pattern");
-  const tools = h("div", { class: "chips", role: "group", "aria-label": "Tools" }, button("brush", "Brush"), button("rubber", "Rubber"), move);
-  const brush = slider("Brush", { min: 1, max: 24, step: 1, value: 5, show: (v) => `${v} px`, oninput: (v) => { painting.brush = v; } });
+  const brush = brushTools(painting, ["move", "Move pattern"]);
   const size = slider("Size of the pattern", { min: 4, max: 256, step: 1, value: 32, show: (v) => `${v} px`, oninput: (v) => { painting.at.size = v / /** @type {any} */ (painting.pattern).naturalWidth; painting.draw(); } });
   const turn = slider("Turn", { min: -180, max: 180, step: 1, value: 0, show: (v) => `${v}°`, oninput: (v) => { painting.at.turn = v; painting.draw(); } });
   const sizeOf = h("div", { class: "field", hidden: true }, size.element, turn.element);
@@ -199,13 +192,12 @@ function open(room) {
   const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
-  const right = h("section", { class: "panel right", "aria-label": "Tools" }, tools, brush.element,
-    h("div", { class: "row" }, h("button", { onclick: () => painting.undo() }, "Undo stroke"), h("button", { onclick: () => painting.clear() }, "Clear")),
+  const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
     h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("label", { class: "button file" }, "Choose a file", file), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
     h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start));
 
-  page = { model: select, problem, rules, strip, compare: compareBox, pairs, tools, move, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start };
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start };
   room.append(left, middle, right);
   painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); take(e.dataTransfer); });
   fillModels();

@@ -1,0 +1,220 @@
+// The room Me: a photo of a person becomes a character.
+import { project } from "./app.js";
+import { api, command, h, say, slider } from "./dom.js";
+import { chips } from "./make.js";
+import { fileButton, latest, pictureFile, receive, upload } from "./receive.js";
+import { takePhoto } from "./webcam.js";
+
+const STEPS = 120;  // of the search, by default
+/** The photo, and what was found in it. @type {{path: string, width: number, height: number, faces: number[][], problem: string} | null} */
+let photo = null;
+let face = 1, aligned = false;
+/** @type {Record<string, string>} */
+let where = {};
+/** The generator of characters. @type {any} */
+let model = null;
+/** @type {any} */
+let page;
+/** The gallery and the cartoon that are shown, and the drawing that is chosen. */
+let shown = { out: /** @type {string | null} */ (null), cartoon: "", path: "" };
+const newPhoto = latest(), newProposals = latest();
+
+const url = (/** @type {string} */ path) => `/api/file?path=${encodeURIComponent(path)}`;
+
+/** Uses a photo, as soon as it is in the project. @param {Promise<{path: string, width: number, height: number}>} saved */
+async function use(saved) {
+  const isLast = newPhoto();
+  page.state.textContent = "Looking for a face…";
+  try {
+    const file = await saved;
+    if (isLast()) show({ ...file, faces: [], problem: "" });
+    const found = await api("me/faces", { path: file.path });
+    if (isLast()) show({ ...file, ...found });
+  } finally {
+    if (isLast()) page.state.textContent = "";
+  }
+}
+
+/** @param {NonNullable<typeof photo>} found */
+function show(found) {
+  if (photo?.path !== found.path) {
+    shown = { out: null, cartoon: "", path: "" };
+    face = 1;
+  }
+  photo = found;
+  draw();
+  sync();
+}
+
+/** Draws what is known about the photo. */
+function draw() {
+  page.start.hidden = Boolean(photo);
+  page.stage.hidden = !photo;
+  const ready = photo && (aligned || photo.faces.length > 0);
+  page.draw.disabled = !ready;
+  page.cartoon.disabled = !photo;
+  page.problem.textContent = photo && !aligned ? photo.problem : "";
+  if (!photo) return;
+  const { path, width, height, faces } = photo;
+  if (page.photo.getAttribute("src") !== url(path)) page.photo.src = url(path);
+  Object.assign(page.photo, { width, height });
+  page.stage.style.setProperty("width", `min(100%, 34rem, ${60 * width / height}vh)`);
+  page.boxes.replaceChildren(...(aligned ? [] : faces.map((box, i) => faceButton(box, i + 1, width, height))));
+  page.found.textContent = aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
+}
+
+/** @param {number[]} box @param {number} number @param {number} width @param {number} height */
+function faceButton([left, top, right, bottom], number, width, height) {
+  const button = h("button", { class: "face", id: `face-${number}`, "aria-pressed": String(number === face), "aria-label": `Face ${number}`, title: `Face ${number}`, onclick: () => { face = number; draw(); page.boxes.children[number - 1].focus(); } });
+  const sides = { left: left / width, top: top / height, width: (right - left) / width, height: (bottom - top) / height };
+  for (const [name, share] of Object.entries(sides)) button.style.setProperty(name, `${share * 100}%`);
+  return button;
+}
+
+async function chooseModel(/** @type {string} */ name) {
+  const found = await api("make/model?name=" + encodeURIComponent(name));
+  if (page.model.value !== name) return;
+  model = found;
+  where = Object.fromEntries(Object.entries(where).filter(([a, v]) => found.attributes[a]?.includes(v)));
+  drawChips();
+}
+
+function drawChips() {
+  const pick = (/** @type {string} */ name, /** @type {string | null} */ value) => {
+    if (value === null || where[name] === value) delete where[name];
+    else where[name] = value;
+    drawChips();
+  };
+  page.chips.replaceChildren(...chips(model.attributes, where, pick, "as in the photo"));
+}
+
+/** Starts the job that draws proposals. */
+async function propose() {
+  if (!photo) return;
+  const child = page.model.value === "builtin:anime" ? "" : page.model.value;
+  const body = { path: photo.path, face: aligned ? 0 : face, aligned, blend: page.blend.value, steps: page.steps.value === STEPS ? 0 : page.steps.value, where, child };
+  command((await api("me/draw", body)).command);
+}
+
+async function cartoon() {
+  if (photo) command((await api("me/cartoon", { path: photo.path })).command);
+}
+
+/** Shows the newest results for the photo, and what is running for it. The list of jobs is the truth: it does not matter
+ * in which order answers come, or whether the room was closed meanwhile. */
+function sync() {
+  const mine = project.jobs.filter((/** @type {any} */ job) => photo && job.about.room === "me" && job.about.path === photo.path);
+  const running = mine.filter((/** @type {any} */ job) => ["waiting", "running"].includes(job.state));
+  page.running.replaceChildren(...running.map((/** @type {any} */ job) => h("label", { class: "field" }, h("span", { class: "quiet" }, `${job.title}: ${job.state}${job.left ? `, ${job.left} left` : ""}`), h("progress", { max: 1, value: job.progress ?? 0 }))));
+  const last = (/** @type {string} */ step) => mine.findLast((/** @type {any} */ job) => job.about.step === step);
+  const failed = [last("avatar"), last("cartoon")].find((job) => job?.state === "failed");
+  page.failed.textContent = failed ? failed.error : "";
+  const done = (/** @type {string} */ step) => mine.findLast((/** @type {any} */ job) => job.about.step === step && job.state === "done");
+  showProposals(done("avatar")?.about.out ?? "", done("avatar")?.results.at(-1)?.warnings ?? []);
+  showCartoon(done("cartoon")?.about.out ?? "");
+}
+
+/** @param {string} out @param {string[]} warnings */
+async function showProposals(out, warnings) {
+  if (out === shown.out) return;
+  const isLast = newProposals();
+  page.proposals.hidden = !out;
+  page.hint.hidden = Boolean(out);
+  shown.out = out;
+  if (!out) { page.drawings.replaceChildren(); return; }
+  const found = await api("me/proposals?path=" + encodeURIComponent(out));
+  if (!isLast() || !page.drawings.isConnected) return;
+  const button = (/** @type {string} */ path, /** @type {string} */ text) => h("button", { "data-path": path, title: text, "aria-label": text, "aria-pressed": "false", onclick: () => choose(path) }, h("img", { src: url(path), alt: "", width: 64, height: 64 }));
+  page.drawings.replaceChildren(...found.drawings.map((/** @type {string} */ path, /** @type {number} */ i) => button(path, i ? `Proposal ${i + 1}` : "Proposal 1, the best")));
+  page.blends.replaceChildren(...found.blends.map(([layers, path]) => button(path, `With ${layers} layers of the photo`)));
+  page.more.hidden = !found.blends.length;
+  page.crop.src = found.photo ? url(found.photo) : "";
+  page.warnings.textContent = warnings.join(" ");
+  choose(found.drawings[0]);
+}
+
+/** @param {string} path  of a drawing */
+function choose(path) {
+  shown.path = path;
+  page.chosen.src = url(path);
+  for (const one of page.proposals.querySelectorAll("[data-path]")) one.setAttribute("aria-pressed", String(one.dataset.path === path));
+}
+
+/** @param {string} out */
+async function showCartoon(out) {
+  page.cartoonBox.hidden = !out;
+  if (!out || shown.cartoon === out) return;
+  shown.cartoon = out;
+  const found = await api("gallery?path=" + encodeURIComponent(out));
+  if (shown.cartoon === out) page.drawn.src = url(`${out}/${found.rows[0].file_name}`);
+}
+
+async function takeOver() {
+  await api("make/load", { path: shown.path });
+  location.hash = "#make";
+}
+
+function fillModels() {
+  const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
+  const now = page.model.value || model?.model || "builtin:anime";
+  page.model.replaceChildren(...["builtin:anime", ...own].map((name) => h("option", { value: name, selected: name === now }, name)));
+}
+
+const figure = (/** @type {any} */ image, /** @type {string} */ text) => h("figure", {}, image, h("figcaption", {}, text));
+
+function leftPanel() {
+  const again = h("input", { type: "checkbox", id: "aligned", checked: aligned, onchange: () => { aligned = again.checked; draw(); } });
+  const model = h("select", { id: "me-model", onchange: () => chooseModel(model.value) });
+  const blend = slider("How much of the photo stays", { min: 0, max: 6, step: 1, value: 0, show: (v) => (v ? `${v} layers of the photo` : "drawing alone") });
+  const steps = slider("How long to search", { min: 10, max: 300, step: 10, value: STEPS, show: (v) => `${v} steps` });
+  steps.input.id = "steps";
+  const box = h("div", { class: "field", id: "me-chips" });
+  const proposeButton = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
+  const cartoonButton = h("button", { id: "cartoon", disabled: true, onclick: cartoon }, "Draw a cartoon");
+  Object.assign(page, { model, blend, steps, chips: box, draw: proposeButton, cartoon: cartoonButton });
+  return h("section", { class: "panel left", "aria-label": "Photo and options" }, h("h2", {}, "1. A photo"),
+    h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
+      h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
+    h("label", { class: "row check" }, again, "It is cropped to the face already"),
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, steps.element, h("div", { class: "row" }, proposeButton, cartoonButton)));
+}
+
+/** @param {HTMLElement} room */
+function open(room) {
+  page = {};
+  const left = leftPanel();
+  const start = h("div", { class: "drop-here" }, h("p", {}, "Drop or paste a photo here, choose a file, or use the webcam."), h("p", { class: "quiet" }, "It stays on this machine. The example is a generated person."));
+  const image = h("img", { alt: "the photo", width: 64, height: 64 }), boxes = h("div", { class: "boxes", role: "group", "aria-label": "Faces" });
+  const stage = h("div", { class: "stage photo", hidden: true }, image, boxes);
+  const found = h("p", { class: "quiet", role: "status", id: "faces-found" }), problem = h("p", { class: "error-text", id: "no-face", role: "alert" }), state = h("p", { class: "quiet", role: "status" });
+  const drawn = h("img", { alt: "the cartoon", width: 64, height: 64 }), cartoonBox = h("section", { class: "section", id: "cartoon-result", hidden: true }, h("h2", {}, "The photo as a cartoon"), drawn);
+  const middle = h("section", { class: "middle scroll", "aria-label": "The photo" }, start, h("div", { class: "easel" }, stage), state, found, problem, cartoonBox);
+
+  const hint = h("p", { class: "quiet" }, "Eight drawings of the face appear here.");
+  const running = h("div", { class: "field" }), failed = h("p", { class: "error-text" }), warnings = h("p", { class: "quiet" });
+  const crop = h("img", { alt: "the face in the photo", width: 64, height: 64 }), chosen = h("img", { alt: "the chosen character", width: 64, height: 64, id: "character" });
+  const drawings = h("div", { class: "strip wrap", role: "group", "aria-label": "Proposals", id: "proposals" }), blends = h("div", { class: "strip wrap", role: "group", "aria-label": "More of the photo" });
+  const more = h("div", { class: "field" }, h("h3", {}, "The best one with more and more of the photo"), blends);
+  const proposals = h("div", { class: "field", hidden: true }, h("div", { class: "side-by-side" }, figure(crop, "the photo"), figure(chosen, "the character")),
+    h("h3", {}, "Proposals, the best first"), drawings, more, warnings,
+    h("button", { class: "main", id: "take-over", onclick: takeOver }, "Open it in Make"), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."));
+  const right = h("section", { class: "panel right", "aria-label": "Characters" }, h("h2", {}, "3. Proposals"), hint, running, failed, proposals);
+  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, hint, running, failed, proposals, crop, chosen, drawings, blends, more, warnings });
+  room.append(left, middle, right);
+  receive(room, (data) => { const file = pictureFile(data); if (file) use(upload(file)); });
+  shown = { out: null, cartoon: "", path: "" };
+  fillModels();
+  chooseModel(page.model.value);
+  draw();
+  sync();
+}
+
+/** @param {string} kind @param {any} given */
+function event(kind, given) {
+  if (kind === "job" && given.job.about.room === "me" && given.job.state === "done" && !page?.stage.isConnected) say(`${given.job.title}: done, see the room Me.`);
+  if (!page?.stage?.isConnected) return;
+  if (kind === "project") fillModels();
+  if (kind === "job" || kind === "project") sync();
+}
+
+export const room = { id: "me", name: "Me", open, event };

@@ -1,0 +1,96 @@
+"""The room Me: the faces of a photo, the same commands as in a terminal, and proposals that Make can open."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import kyara
+from kyara.app.context import Context
+from kyara.files.pictures import decode, encode_png, resize
+
+
+def people(context: Context, *seeds: int) -> np.ndarray:
+    """Generated people side by side, each 192 pixels wide or less."""
+    faces = [decode(context.project.path(context.me.example(seed)["path"])) for seed in seeds]
+    large = [resize(face, 192 - 64 * i, 192 - 64 * i) for i, face in enumerate(faces)]
+    return np.concatenate(
+        [np.pad(one, ((0, 192 - len(one)), (16, 16), (0, 0)), constant_values=180) for one in large], 1
+    )
+
+
+def upload(client: TestClient, name: str, data: bytes) -> str:
+    answer = client.post("/api/upload", params={"name": name}, content=data)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["path"])
+
+
+def post(client: TestClient, step: str, /, **body: Any) -> dict[str, Any]:
+    answer = client.post(f"/api/me/{step}", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_faces_are_numbered_as_the_command_numbers_them(client: TestClient, context: Context) -> None:
+    path = upload(client, "two.png", encode_png(people(context, 4, 6)))
+    found = post(client, "faces", path=path)
+    (left, top, right, bottom), (other, *_) = found["faces"]
+    assert found["problem"] == "" and 0 <= left < right <= 224 < other and 0 <= top < bottom <= 192
+    second = post(client, "draw", path=path, face=2, blend=4, steps=30, where={"hair": "pink"})
+    client.post(f"/api/jobs/{second['job']}/cancel", json={})
+    options = ["--face", "2", "--where", "hair=pink", "--blend", "4", "--steps", "30", "--out", second["out"]]
+    assert shlex.split(second["command"]) == ["kyara", "avatar", path, *options]
+    aligned = post(client, "draw", path=path, aligned=True)
+    client.post(f"/api/jobs/{aligned['job']}/cancel", json={})
+    assert shlex.split(aligned["command"]) == ["kyara", "avatar", path, "--aligned", "--out", aligned["out"]]
+
+
+def test_a_photo_without_a_face_is_a_sentence(client: TestClient) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (200, 150), (40, 160, 90)).save(file, "JPEG")
+    found = post(client, "faces", path=upload(client, "meadow.jpg", file.getvalue()))
+    assert found["faces"] == [] and found["problem"].startswith("No face was found in this photo.")
+
+
+@pytest.mark.parametrize("step", ["faces", "draw", "cartoon"])
+def test_photos_are_inside_the_project(client: TestClient, step: str) -> None:
+    answer = client.post(f"/api/me/{step}", json={"path": "../secret.png"})
+    assert answer.status_code == 400 and "outside the project" in answer.json()["error"]
+
+
+def test_every_proposal_opens_in_make(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = post(client, "example", seed=4)["path"]
+    started = post(client, "draw", path=path, aligned=True)
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    monkeypatch.chdir(context.project.folder)
+    kyara.avatar(path, aligned=True, steps=4, pose=False, out=Path(started["out"]), device="cpu", force=True)
+    found = client.get("/api/me/proposals", params={"path": started["out"]}).json()
+    assert len(found["drawings"]) == 8 and [layers for layers, _ in found["blends"]] == [2, 3, 4, 5, 6]
+    assert (context.project.folder / found["photo"]).is_file() and float(found["kept"]) > 0
+    for file in (found["drawings"][0], found["drawings"][7], found["blends"][2][1]):
+        row = client.post("/api/make/load", json={"path": file}).json()["rows"][0]
+        png = client.get(f"/api/make/picture/{row[0]}.png").content
+        assert np.array_equal(decode(png), decode(Path(file))), file
+        Path("saved.png").write_bytes(png)
+        assert kyara.generate(like=Path("saved.png"), rank="none", out=Path(f"again{row[0]}"), device="cpu").identical
+    changed = client.post("/api/make/change", json={"number": row[0], "where": {"hair": "pink"}}).json()
+    vary = client.post("/api/make/vary", json={"number": changed["rows"][0][0], "count": 1}).json()
+    assert not np.array_equal(decode(client.get(f"/api/make/picture/{vary['rows'][0][0]}.png").content), decode(png))
+
+
+def test_mixing_a_blend_with_another_generator_is_refused(client: TestClient, context: Context) -> None:
+    items = context.collection.visible()
+    blended = next(item.number for item in items if item.blend)
+    plain = client.post("/api/make/new", json={"model": "builtin:anime", "seeds": "1"}).json()["rows"][0][0]
+    answer = client.post("/api/make/mix", json={"coarse": blended, "fine": plain, "layer": 3})
+    assert answer.status_code == 400 and "different generators" in answer.json()["error"]
+    walk = client.post("/api/make/walk", json={"numbers": [blended, plain], "frames": 8})
+    assert walk.status_code == 400
