@@ -53,7 +53,7 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
     tab.fill("#seeds", "5,6,7")
     tab.click("#make-new")
     wait(lambda: pictures(tab) == 3)
-    assert "kyara generate --seeds 5 --where hair=pink" in wait(lambda: tab.inner_text("#command"))
+    assert wait(lambda: tab.inner_text("#command")).startswith("kyara generate --seeds 5 --where ")
     before = enlarged(tab)
     tab.click("#change fieldset:has-text('hair') button:text-is('blue')")
     wait(lambda: total(tab) == 4 and enlarged(tab) != before)

@@ -59,6 +59,7 @@ def watched(fabric: Fabric) -> Iterator[None]:
         peers.leave(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
         raise
     peers.finish()
+    torch.distributed.destroy_process_group()  # its threads may abort a process that ends while they run
 
 
 def connect(fabric: Fabric) -> RankZero | Other:
