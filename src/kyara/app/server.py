@@ -77,7 +77,7 @@ async def _watch(context: Context) -> None:
         if context.events.tabs:
             found = await asyncio.to_thread(context.project.contents)
             now = hashlib.sha256(repr(found).encode()).digest()
-            if before and now != before:
+            if now != before:  # so also at first: a tab may have read the project before this
                 context.events.publish("project")
             before = now
         await asyncio.sleep(WATCH)

@@ -84,7 +84,8 @@ function listen() {
   const events = new EventSource("/api/events");
   let lost = false;
   events.addEventListener("hello", () => {
-    if (lost) { refresh(); for (const room of ROOMS) room.event?.("made", { version: -1 }); }
+    refresh();  // what changed before the connection was announced to nobody
+    if (lost) for (const room of ROOMS) room.event?.("made", { version: -1 });
     lost = false;
   });
   events.onerror = () => { lost = true; };
