@@ -16,7 +16,7 @@ from kyara.perception.face_network import Network, cells, decode
 BUILTIN = "builtin:face-detector"
 SIZES = (320, 640, 1024)  # longer sides, in pixels, to which a picture is resized
 PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a copy with a margin, for very large faces
-THRESHOLD = 0.66  # default of `FaceDetector.threshold`: a precision of 0.95 on validation pictures
+THRESHOLD = 0.52  # default of `FaceDetector.threshold`: a precision of 0.95 on validation pictures
 SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
 PART = 0.7  # and of two that share more of the smaller one: a part of a face is no face
 CANDIDATES = 400  # maximum number of boxes before that
