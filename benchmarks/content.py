@@ -12,6 +12,7 @@ learned from; `agree` prints Spearman's correlation on the other half, with 95 %
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from kyara.models.base import Scorer
 
 SIZES = {"eyes": 60, "mouth": 60, "face": 60, "shape": 22}  # coordinates of each part
 KNOWN = 1024  # pictures that the style is compared with
+HUMAN = 3  # weight of the pairs of labelled pictures, relative to the distorted ones
 DECAY = 0.05  # of the weights, towards their mean
 CPU = torch.device("cpu")
 
@@ -70,7 +72,7 @@ def whitening(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def learn(better: Tensor, worse: Tensor) -> Tensor:
     """Non-negative weights (5,), with sum 1, by which deviations `better` (P, 5) are above `worse`: logistic loss of
-    the differences, each kind of pair (the first axis of a stack) with the same weight."""
+    the differences."""
     free = torch.zeros(better.shape[1], requires_grad=True)
     optimizer = torch.optim.LBFGS([free], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -144,17 +146,23 @@ def fit(
     human = pairs(deviations(judge, describe(rated, scorer)), given)
     few = thinned(sources[0], pairs_of)
     broken = deviations(judge, describe(few, scorer)), deviations(judge, describe(few, scorer, distorted=True))
-    times = len(human[0]) // len(broken[0])  # both kinds of pairs weigh the same
+    times = len(human[0]) // len(broken[0]) // HUMAN
     weights = learn(*(torch.cat([one, two.repeat(times, 1)]) for one, two in zip(human, broken, strict=True)))
     reference = content.fit(coordinates, quality, weights, own=False)
     near = coordinates["face"][:KNOWN]
-    tensors = {"weights": weights, "low": reference.low, "middle": reference.middle}
-    tensors |= {"known": near, "limit": style_limit(coordinates["face"])}
-    groups = {"mean": basis.mean, "whiten": basis.whiten, "centre": reference.centre, "root": reference.root}
-    tensors |= {f"{group}.{part}": tensor for group, parts in groups.items() for part, tensor in parts.items()}
-    wide = ("mean", "centre", "low", "middle", "limit", "weights")
-    save_file({n: t.contiguous().to(torch.float32 if n.startswith(wide) else torch.half) for n, t in tensors.items()}, out)
+    save(Judge(basis, dataclasses.replace(reference, known=near, limit=style_limit(coordinates["face"])), weights), out)
     print_table({part: {"weight": float(w)} for part, w in zip(PARTS, weights, strict=True)}, "part")
+
+
+def save(judge: Judge, out: Path) -> None:
+    """Writes a Judge for `content.builtin`, its matrices in half precision."""
+    clean, basis = judge.reference, judge.basis
+    groups = {"mean": basis.mean, "whiten": basis.whiten, "centre": clean.centre, "root": clean.root}
+    tensors = {f"{group}.{part}": tensor for group, parts in groups.items() for part, tensor in parts.items()}
+    tensors |= {"known": clean.known, "low": clean.low, "middle": clean.middle, "limit": clean.limit}
+    tensors["weights"] = judge.weights
+    halved = ("whiten", "root", "known")
+    save_file({n: (t.half() if n.startswith(halved) else t).contiguous() for n, t in tensors.items()}, out)
 
 
 def style_limit(coordinates: Tensor) -> Tensor:
@@ -190,15 +198,15 @@ def agree(
         everything: All labelled pictures, where none was learned from; else the half that was not.
         rounds: Rounds of the bootstrap.
     """
-    scorer, judge, dataset, known = load_scorer("builtin:distortion", CPU), content.builtin(CPU), open_dataset(labelled), read_labels(labels)
+    scorer, judge = load_scorer("builtin:distortion", CPU), content.builtin(CPU)
+    dataset, known = open_dataset(labelled), read_labels(labels)
     chosen = [subset(dataset, known, half) for half in ((False, True) if everything else (False,))]
     found, quality = joined([describe(part, scorer) for part, _ in chosen])
     given = torch.cat([score for _, score in chosen]).numpy()
     values = judge.judge(judge.basis.coordinates(found), quality).numpy()
     random = np.random.RandomState(0)
     drawn = [random.randint(0, len(given), len(given)) for _ in range(rounds)]
-    rows = {}
-    boots = {}
+    rows, boots = {}, {}
     for column, name in enumerate((*PARTS, "content", "both")):
         boots[name] = np.array([spearman(values[i, column], given[i]) for i in drawn])
         low, high = np.quantile(boots[name], [0.025, 0.975])

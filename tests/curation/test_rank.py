@@ -19,14 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from kyara import models
+from kyara.curation import rank as verb
 from kyara.curation import scoring
-from kyara.curation.rank import best, rank
+from kyara.curation.rank import RankResult, best
 from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.models.base import Config, DataConfig, Scorer
+
+
+def rank(*pictures: Any, **options: Any) -> RankResult:
+    """Ranks by the scorer alone."""
+    return verb.rank(*pictures, **{"by": "quality", "model": "brightness"} | options)
 
 
 class Brightness(Scorer):
@@ -124,7 +130,7 @@ def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness
     out = tmp_path / "out"
     result = rank(faces, out=out)
     report = json.loads((out / "report.json").read_text())
-    assert list(report) == ["out", "pictures", "model", "checkpoint", "kept", "left_out"]
+    assert list(report) == ["out", "pictures", "model", "checkpoint", "by", "kept", "unfamiliar", "left_out"]
     assert report == {key: result.as_json()[key] for key in report}
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-good.png"]
     left_out = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}

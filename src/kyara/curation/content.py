@@ -61,6 +61,13 @@ class Reference:
         columns = [(coordinates[p] - self.centre[p]) @ self.root[p] for p in CONTENT]
         return torch.stack([-column.norm(dim=1).clamp_min(1e-6).log() for column in columns], 1)
 
+    def to(self, device: torch.device) -> Reference:
+        """A copy on another device."""
+        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in moved.items():
+            moved[name] = value.to(device) if isinstance(value, Tensor) else {p: t.to(device) for p, t in value.items()}
+        return Reference(**moved)
+
     def distance(self, coordinates: Mapping[str, Tensor]) -> Tensor:
         """Mean distances (B,) to the nearest known pictures, for the style."""
         return torch.cdist(coordinates["face"], self.known).topk(NEIGHBOURS, largest=False).values.mean(1)
@@ -101,22 +108,20 @@ class Judge:
     weights: Tensor  # (5,): of PARTS, not negative
     own: bool = False  # whether the reference is the owner's: then the quality too is relative to the owner's pictures
 
-    def __call__(self, pictures: Tensor, quality: Tensor) -> Tensor:
-        """(B, 8) for pictures (B, 3, H, W) in [-1, 1] with the probabilities `quality` (B,) that they are undistorted:
-        the values of PARTS, the score by content, the score by both, all in [0, 1], and the distance of the style
-        relative to the limit: above 1 it is unfamiliar."""
-        coordinates = self.basis.coordinates(describe(pictures))
-        return self.judge(coordinates, quality)
-
     def judge(self, coordinates: Mapping[str, Tensor], quality: Tensor) -> Tensor:
-        """`__call__`, from the coordinates of the pictures."""
-        clean, style = self.reference, self.reference.distance(coordinates) / self.reference.limit
+        """(B, 8) for pictures with these coordinates, and the probabilities `quality` (B,) that they are undistorted:
+        the values of PARTS, the score by content, the score by both, all in [0, 1], and `style`."""
+        clean = self.reference
         found = deviations(columns(clean, coordinates, quality), clean.low[:5], clean.middle[:5])
         if not self.own:  # the scorer's probability is calibrated already
             found[:, 0] = (logit(quality) / SURE - 1).clamp(LOWEST, HIGHEST)
         totals = deviations(self.totals(found), clean.low[5:], clean.middle[5:])
         values = torch.sigmoid(SURE * (torch.cat([found, totals], 1) + 1))
-        return torch.cat([values, style[:, None]], 1)
+        return torch.cat([values, self.style(coordinates)[:, None]], 1)
+
+    def style(self, coordinates: Mapping[str, Tensor]) -> Tensor:
+        """Distance of the style (B,) relative to the limit: above 1 it is unfamiliar."""
+        return self.reference.distance(coordinates) / self.reference.limit
 
     def totals(self, found: Tensor) -> Tensor:
         """Weighted sums (B, 2) of deviations (B, 5): of the content, and of all parts."""
@@ -197,17 +202,8 @@ def builtin(device: torch.device) -> Judge:
     return Judge(Basis(groups["mean"], groups["whiten"]), reference, tensors["weights"])
 
 
-def of_owner(coordinates: Mapping[str, Tensor], quality: Tensor) -> Judge:
-    """The Judge that compares with the owner's pictures, with `Basis.coordinates` (N, k) and scores (N,) of at least
-    `LEAST` clean pictures. On their device."""
-    known = builtin(quality.device)
-    weights = known.weights.cpu()
-    fitted = fit({part: y.cpu() for part, y in coordinates.items()}, quality.cpu(), weights, own=True)
-    return dataclasses.replace(known, reference=_to(fitted, quality.device), own=True)
-
-
-def _to(reference: Reference, device: torch.device) -> Reference:
-    moved = {part: tensor.to(device) for part, tensor in reference.centre.items()}
-    roots = {part: tensor.to(device) for part, tensor in reference.root.items()}
-    rest = (reference.low, reference.middle, reference.known, reference.limit)
-    return Reference(moved, roots, *(tensor.to(device) for tensor in rest))
+def of_owner(coordinates: Mapping[str, Tensor], quality: Tensor, known: Judge) -> Judge:
+    """The Judge that compares with at least `LEAST` clean pictures of the owner, of coordinates (N, k) by the basis of
+    `known` and qualities (N,). On the device of `known`."""
+    reference = fit(coordinates, quality, known.weights.cpu(), own=True)
+    return dataclasses.replace(known, reference=reference.to(known.weights.device), own=True)

@@ -10,7 +10,10 @@ from urllib.parse import quote
 from kyara.files.names import counted
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
-UNTAGGED = ("file_name", "seed", "score", "source", "position")  # Columns that are not attributes
+PART = "score_"  # Prefix of the columns with the parts of a score
+PART_COLUMNS = tuple(PART + part for part in ("quality", "eyes", "mouth", "face", "shape"))
+UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that the score only means an order
+UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR)  # No attributes
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
 VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
 BASE_STYLE, _STYLE, HEAD, _REST = (
@@ -65,15 +68,30 @@ def _item(i: int, row: Mapping[str, str], last: int) -> str:
     seed = f"seed {row['seed']}" if row.get("seed") else ""
     known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
-    tags = f"<p>{' '.join(f'<span>{escape(tag)}</span>' for tag in known)}</p>" if known else ""
+    notes = known + _parts(row)
+    tags = f"<p>{' '.join(f'<span>{escape(note)}</span>' for note in notes)}</p>" if notes else ""
     return (
         f'<li><figure id="p{i}"><a class="open" href="#p{i}" title="{hint}">'
         f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async"></a>'
-        f"<figcaption>{_bar(row.get('score', ''))}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
+        f"<figcaption>{_score(row)}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
         f'<a class="close" href="#-" aria-label="close"></a><nav>'
         f'<a href="#p{max(i - 1, 1)}">‹ previous</a><a href="{file}">open the file</a>'
         f'<a href="#p{min(i + 1, last)}">next ›</a><a href="#-">close ×</a></nav></figure></li>'
     )
+
+
+def _score(row: Mapping[str, str]) -> str:
+    if row.get(UNFAMILIAR):
+        return '<b title="its score means nothing alone, only the order does">unfamiliar style</b>'
+    return _bar(row.get("score", ""))
+
+
+def _parts(row: Mapping[str, str]) -> list[str]:
+    """The parts of the score, such as "eyes 0.31"."""
+    if row.get(UNFAMILIAR):
+        return []
+    shown = {key.removeprefix(PART): row[key] for key in PART_COLUMNS if row.get(key)}
+    return [f"{part} {value[:4]}" for part, value in shown.items()]
 
 
 def _bar(score: str) -> str:
