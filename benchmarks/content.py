@@ -12,7 +12,6 @@ learned from; `agree` prints Spearman's correlation on the other half, with 95 %
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,6 @@ from kyara.files.dataset import Dataset, open_dataset
 from kyara.models.base import Scorer
 
 SIZES = {"eyes": 60, "mouth": 60, "face": 60, "shape": 22}  # coordinates of each part
-KNOWN = 1024  # pictures that the style is compared with
 HUMAN = 3  # weight of the pairs of labelled pictures, relative to the distorted ones
 DECAY = 0.05  # of the weights, towards their mean
 CPU = torch.device("cpu")
@@ -120,8 +118,8 @@ def fit(
     labelled: Path,
     labels: Path,
     out: Path = content.FILE,
-    count: int = 1200,
-    pairs_of: int = 300,
+    count: tuple[int, ...] = (500,),
+    pairs_of: int = 200,
 ) -> None:
     """Fits the model and writes it.
 
@@ -130,45 +128,38 @@ def fit(
         labelled: Pictures with scores of people.
         labels: Table of the scores: file_name, score.
         out: The file to write.
-        count: Pictures of each style, at most.
+        count: Pictures of each style, at most; one number for all, or one for each.
         pairs_of: Clean pictures that are also distorted, for the weights.
     """
     scorer = load_scorer("builtin:distortion", CPU)
-    sources = [thinned(open_dataset(path), count) for path in clean]
+    counts = count * len(clean) if len(count) == 1 else count
+    sources = [thinned(open_dataset(path), few) for path, few in zip(clean, counts, strict=True)]
     found, quality = joined([describe(source, scorer) for source in sources])
     maps = {part: whitening(found[part], SIZES[part]) for part in CONTENT}
     basis = Basis({part: mean for part, (mean, _) in maps.items()}, {part: axes for part, (_, axes) in maps.items()})
     order = torch.randperm(len(quality), generator=torch.Generator().manual_seed(0))
     coordinates, quality = {part: y[order] for part, y in basis.coordinates(found).items()}, quality[order]
     even = torch.full((len(PARTS),), 1 / len(PARTS))
-    judge = Judge(basis, content.fit(coordinates, quality, even, own=False), even)
+    judge = content.fit(basis, coordinates, quality, even, own=False)
     rated, given = subset(open_dataset(labelled), read_labels(labels), True)
     human = pairs(deviations(judge, describe(rated, scorer)), given)
     few = thinned(sources[0], pairs_of)
     broken = deviations(judge, describe(few, scorer)), deviations(judge, describe(few, scorer, distorted=True))
     times = len(human[0]) // len(broken[0]) // HUMAN
     weights = learn(*(torch.cat([one, two.repeat(times, 1)]) for one, two in zip(human, broken, strict=True)))
-    reference = content.fit(coordinates, quality, weights, own=False)
-    near = coordinates["face"][:KNOWN]
-    save(Judge(basis, dataclasses.replace(reference, known=near, limit=style_limit(coordinates["face"])), weights), out)
+    save(content.fit(basis, coordinates, quality, weights, own=False), out)
     print_table({part: {"weight": float(w)} for part, w in zip(PARTS, weights, strict=True)}, "part")
 
 
 def save(judge: Judge, out: Path) -> None:
     """Writes a Judge for `content.builtin`, its matrices in half precision."""
     clean, basis = judge.reference, judge.basis
-    groups = {"mean": basis.mean, "whiten": basis.whiten, "centre": clean.centre, "root": clean.root}
-    tensors = {f"{group}.{part}": tensor for group, parts in groups.items() for part, tensor in parts.items()}
-    tensors |= {"known": clean.known, "low": clean.low, "middle": clean.middle, "limit": clean.limit}
-    tensors["weights"] = judge.weights
-    halved = ("whiten", "root", "known")
-    save_file({n: (t.half() if n.startswith(halved) else t).contiguous() for n, t in tensors.items()}, out)
-
-
-def style_limit(coordinates: Tensor) -> Tensor:
-    """The distance to the `KNOWN` first pictures that 1 % of the others exceed."""
-    apart = torch.cdist(coordinates[KNOWN:], coordinates[:KNOWN])
-    return apart.topk(content.NEIGHBOURS, largest=False).values.mean(1).quantile(0.99)
+    groups = zip(content.GROUPS, (basis.mean, basis.whiten, clean.known), strict=True)
+    tensors = {f"{group}.{part}": tensor for group, parts in groups for part, tensor in parts.items()}
+    tensors = {name: tensor if name.startswith("mean") else tensor.half() for name, tensor in tensors.items()}
+    tensors |= {"weights": judge.weights, "low": clean.low, "middle": clean.middle, "limit": clean.limit}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
+    out.chmod(0o644)  # as other files
 
 
 def deviations(judge: Judge, found: Described) -> Tensor:

@@ -1,8 +1,9 @@
 """Content of faces: whether eyes, mouth and the whole face look as they do in clean pictures.
 
 `builtin:landmarks` looks at a picture once. The mean of its feature maps around the eyes, around the mouth and in the
-whole picture, and the positions of the twelve points, are four descriptors. Each is compared with its distribution in
-clean pictures by the Mahalanobis distance: a melted eye or a displaced mouth is far from all clean ones."""
+whole picture, and the positions of the twelve points, are four descriptors. The distance of each to the nearest clean
+pictures says how typical it is: a melted eye is far from all clean ones. Rare is not broken: glasses, closed eyes or
+dark skin have neighbours too, as long as clean pictures have them."""
 
 from __future__ import annotations
 
@@ -22,13 +23,14 @@ from kyara.perception import landmarks
 FILE = Path(__file__).with_name("content.safetensors")  # written by benchmarks/content.py
 CONTENT = ("eyes", "mouth", "face", "shape")
 PARTS = ("quality", *CONTENT)
+FACE = CONTENT.index("face")
+GROUPS = ("mean", "whiten", "known")  # of tensors in FILE, one for each part
 AROUND = {"left": (0.42, 0.38), "right": (0.42, 0.38), "mouth": (0.4, 0.3)}
 """Half the width and height of the regions around an eye and around nose and mouth, in distances between the eyes."""
 GRID = 6  # samples in each direction of a region
 SURE = math.log(19)  # logit of 0.95
 LOWEST, HIGHEST = -6.0, 1.5  # limits of a deviation: beyond them one part alone decides nothing more
-NEIGHBOURS = 3  # the style is unfamiliar if the mean distance to so many of the known pictures is too large
-PRIOR = 100  # weight of the built-in covariance beside the owner's pictures, in pictures
+NEIGHBOURS = 3  # clean pictures that a picture is compared with
 LEAST = 20  # pictures of the owner
 
 
@@ -47,30 +49,30 @@ class Basis:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What clean pictures look like: distributions of the coordinates, and quantiles of the distances."""
+    """Clean pictures, and how far they are from each other."""
 
-    centre: Mapping[str, Tensor]  # part -> (k,)
-    root: Mapping[str, Tensor]  # part -> (k, k), the distance of y is |(y - centre) @ root|
+    known: Mapping[str, Tensor]  # part -> (N, k), coordinates of the clean pictures
     low: Tensor  # (7,): of each part, of the content and of both; 5 % of clean pictures are below
     middle: Tensor  # (7,): the median of clean pictures
-    known: Tensor  # (N, k): coordinates of the part face of clean pictures
-    limit: Tensor  # (): 99 % of clean pictures are nearer to the known ones
+    limit: Tensor  # (): distance of the part face that 1 % of clean pictures exceed
 
-    def typicality(self, coordinates: Mapping[str, Tensor]) -> Tensor:
-        """Negative logarithms (B, 4) of the distances to the clean pictures; higher is more typical."""
-        columns = [(coordinates[p] - self.centre[p]) @ self.root[p] for p in CONTENT]
-        return torch.stack([-column.norm(dim=1).clamp_min(1e-6).log() for column in columns], 1)
+    def distances(self, coordinates: Mapping[str, Tensor]) -> Tensor:
+        """Mean distances (B, 4) to the nearest clean pictures, of each part of the content."""
+        return torch.stack([nearest(coordinates[part], self.known[part]) for part in CONTENT], 1)
 
     def to(self, device: torch.device) -> Reference:
         """A copy on another device."""
-        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, value in moved.items():
-            moved[name] = value.to(device) if isinstance(value, Tensor) else {p: t.to(device) for p, t in value.items()}
-        return Reference(**moved)
+        known = {part: rows.to(device) for part, rows in self.known.items()}
+        return Reference(known, self.low.to(device), self.middle.to(device), self.limit.to(device))
 
-    def distance(self, coordinates: Mapping[str, Tensor]) -> Tensor:
-        """Mean distances (B,) to the nearest known pictures, for the style."""
-        return torch.cdist(coordinates["face"], self.known).topk(NEIGHBOURS, largest=False).values.mean(1)
+
+def nearest(rows: Tensor, known: Tensor, *, skip_itself: bool = False) -> Tensor:
+    """Mean distances (B,) of rows (B, k) to their nearest in `known` (N, k), where each is itself one of them if
+    `skip_itself`."""
+    apart = torch.cdist(rows, known)
+    if skip_itself:
+        apart.fill_diagonal_(math.inf)
+    return apart.topk(NEIGHBOURS, largest=False).values.mean(1)
 
 
 def describe(pictures: Tensor) -> dict[str, Tensor]:
@@ -111,17 +113,23 @@ class Judge:
     def judge(self, coordinates: Mapping[str, Tensor], quality: Tensor) -> Tensor:
         """(B, 8) for pictures with these coordinates, and the probabilities `quality` (B,) that they are undistorted:
         the values of PARTS, the score by content, the score by both, all in [0, 1], and `style`."""
-        clean = self.reference
-        found = deviations(columns(clean, coordinates, quality), clean.low[:5], clean.middle[:5])
-        if not self.own:  # the scorer's probability is calibrated already
-            found[:, 0] = (logit(quality) / SURE - 1).clamp(LOWEST, HIGHEST)
+        clean, distances = self.reference, self.reference.distances(coordinates)
+        found = self.deviations(quality, distances)
         totals = deviations(self.totals(found), clean.low[5:], clean.middle[5:])
         values = torch.sigmoid(SURE * (torch.cat([found, totals], 1) + 1))
-        return torch.cat([values, self.style(coordinates)[:, None]], 1)
+        return torch.cat([values, distances[:, FACE, None] / clean.limit], 1)
 
     def style(self, coordinates: Mapping[str, Tensor]) -> Tensor:
         """Distance of the style (B,) relative to the limit: above 1 it is unfamiliar."""
-        return self.reference.distance(coordinates) / self.reference.limit
+        return nearest(coordinates["face"], self.reference.known["face"]) / self.reference.limit
+
+    def deviations(self, quality: Tensor, distances: Tensor) -> Tensor:
+        """Deviations (B, 5) of PARTS from clean pictures, for the probabilities (B,) and distances (B, 4)."""
+        clean = self.reference
+        found = deviations(raw(quality, distances), clean.low[:5], clean.middle[:5])
+        if not self.own:  # the scorer's probability is calibrated already
+            found[:, 0] = (logit(quality) / SURE - 1).clamp(LOWEST, HIGHEST)
+        return found
 
     def totals(self, found: Tensor) -> Tensor:
         """Weighted sums (B, 2) of deviations (B, 5): of the content, and of all parts."""
@@ -133,9 +141,10 @@ def logit(probability: Tensor) -> Tensor:
     return torch.logit(probability.float(), eps=1e-6)
 
 
-def columns(reference: Reference, coordinates: Mapping[str, Tensor], quality: Tensor) -> Tensor:
-    """What is compared with clean pictures (B, 5): the logit of the quality, and the typicality of the content."""
-    return torch.cat([logit(quality)[:, None], reference.typicality(coordinates)], 1)
+def raw(quality: Tensor, distances: Tensor) -> Tensor:
+    """What is compared with clean pictures (B, 5), higher is better: the logit of the quality, and the negative
+    logarithms of the distances."""
+    return torch.cat([logit(quality)[:, None], -distances.clamp_min(1e-6).log()], 1)
 
 
 def deviations(values: Tensor, low: Tensor, middle: Tensor) -> Tensor:
@@ -144,48 +153,19 @@ def deviations(values: Tensor, low: Tensor, middle: Tensor) -> Tensor:
     return ((values - middle) / (middle - low).clamp_min(1e-6)).clamp(LOWEST, HIGHEST)
 
 
-def fit(coordinates: Mapping[str, Tensor], quality: Tensor, weights: Tensor, *, own: bool) -> Reference:
-    """The Reference of clean pictures (N pictures). Quantiles are measured on pictures that the distributions were not
-    fitted to: each half by the other."""
-    count = len(quality)
-    halves = torch.arange(count) % 2 == 0
-    distributions = [_distribution(coordinates, part) for part in (halves, ~halves, torch.ones(count).bool())]
-    empty = torch.zeros(7)
-    references = [Reference(centre, root, empty, empty, empty, empty) for centre, root in distributions]
-    seen = torch.empty(count, len(PARTS))
-    for mask, reference in ((~halves, references[0]), (halves, references[1])):
-        seen[mask] = columns(reference, {p: y[mask] for p, y in coordinates.items()}, quality[mask])
-    low, middle = _quantiles(seen)
-    found = deviations(seen, low, middle)
-    if not own:
-        found[:, 0] = (logit(quality) / SURE - 1).clamp(LOWEST, HIGHEST)
-    judge = Judge(Basis({}, {}), references[2], weights, own)
-    total_low, total_middle = _quantiles(judge.totals(found))
-    known = coordinates["face"]
-    apart = torch.cdist(known, known).fill_diagonal_(math.inf).topk(NEIGHBOURS, largest=False).values.mean(1)
-    return dataclasses.replace(
-        references[2],
-        low=torch.cat([low, total_low]),
-        middle=torch.cat([middle, total_middle]),
-        known=known,
-        limit=apart.quantile(0.99),
-    )
-
-
-def _distribution(coordinates: Mapping[str, Tensor], chosen: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Means, and inverse square roots of the covariances, shrunk towards the built-in ones: the identity."""
-    centre, root = {}, {}
-    for part, values in coordinates.items():
-        rows = values[chosen].double()
-        mean = rows.mean(0)
-        deviation = rows - mean
-        shrunk = deviation.T @ deviation + PRIOR * torch.eye(rows.shape[1], dtype=torch.float64)
-        inverse = torch.linalg.inv(shrunk / (len(rows) + PRIOR))
-        centre[part], root[part] = mean.float(), torch.linalg.cholesky(inverse).float()
-    return centre, root
+def fit(basis: Basis, coordinates: Mapping[str, Tensor], quality: Tensor, weights: Tensor, *, own: bool) -> Judge:
+    """The Judge that compares with clean pictures of these coordinates (N, k) and probabilities (N,). Its quantiles are
+    those of the distances of each clean picture to the others."""
+    distances = torch.stack([nearest(coordinates[p], coordinates[p], skip_itself=True) for p in CONTENT], 1)
+    low, middle = _quantiles(raw(quality, distances))
+    judge = Judge(basis, Reference(coordinates, low, middle, distances[:, FACE].quantile(0.99)), weights, own)
+    total_low, total_middle = _quantiles(judge.totals(judge.deviations(quality, distances)))
+    low, middle = torch.cat([low, total_low]), torch.cat([middle, total_middle])
+    return dataclasses.replace(judge, reference=dataclasses.replace(judge.reference, low=low, middle=middle))
 
 
 def _quantiles(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The 5 % quantile and the median of each column."""
     low, middle = values.quantile(torch.tensor([0.05, 0.5]), 0)
     return low, middle
 
@@ -194,16 +174,13 @@ def _quantiles(values: Tensor) -> tuple[Tensor, Tensor]:
 def builtin(device: torch.device) -> Judge:
     """The Judge of drawn faces in the styles that Kyara knows, loaded once."""
     tensors = {name: tensor.float().to(device) for name, tensor in load_file(FILE).items()}
-    groups: dict[str, dict[str, Tensor]] = {
-        group: {part: tensors[f"{group}.{part}"] for part in CONTENT} for group in ("mean", "whiten", "centre", "root")
-    }
-    numbers = {name: tensors[name] for name in ("low", "middle", "known", "limit")}
-    reference = Reference(groups["centre"], groups["root"], **numbers)
-    return Judge(Basis(groups["mean"], groups["whiten"]), reference, tensors["weights"])
+    mean, whiten, known = ({part: tensors[f"{group}.{part}"] for part in CONTENT} for group in GROUPS)
+    reference = Reference(known, tensors["low"], tensors["middle"], tensors["limit"])
+    return Judge(Basis(mean, whiten), reference, tensors["weights"])
 
 
 def of_owner(coordinates: Mapping[str, Tensor], quality: Tensor, known: Judge) -> Judge:
     """The Judge that compares with at least `LEAST` clean pictures of the owner, of coordinates (N, k) by the basis of
-    `known` and qualities (N,). On the device of `known`."""
-    reference = fit(coordinates, quality, known.weights.cpu(), own=True)
-    return dataclasses.replace(known, reference=reference.to(known.weights.device), own=True)
+    `known` and probabilities (N,). On the device of `known`."""
+    judge = fit(known.basis, coordinates, quality, known.weights.cpu(), own=True)
+    return dataclasses.replace(judge, reference=judge.reference.to(known.weights.device), weights=known.weights)
