@@ -37,13 +37,15 @@ def test_the_gallery_knows_the_parts() -> None:
 
 def test_a_better_part_never_makes_the_score_worse() -> None:
     assert (JUDGE.weights > 0).all()
-    found = random_coordinates(16, 0)
-    score = JUDGE.judge(found, torch.full((16,), 0.5))[:, -2]
-    for part in CONTENT:
-        centre = JUDGE.reference.centre[part]
-        nearer = found | {part: centre + (found[part] - centre) * 0.7}
-        assert (JUDGE.judge(nearer, torch.full((16,), 0.5))[:, -2] >= score).all(), part
-    assert (JUDGE.judge(found, torch.full((16,), 0.7))[:, -2] >= score).all()
+    quality, distances = torch.rand(64), JUDGE.reference.distances(random_coordinates(64, 0))
+    totals = JUDGE.totals(JUDGE.deviations(quality, distances))
+    for part in range(len(CONTENT)):
+        nearer = distances.clone()
+        nearer[:, part] *= 0.8
+        better = JUDGE.totals(JUDGE.deviations(quality, nearer))
+        assert (better >= totals).all() and (better > totals).any()
+    better = JUDGE.totals(JUDGE.deviations(quality * 0.5 + 0.5, distances))
+    assert (better[:, 1] >= totals[:, 1]).all() and torch.equal(better[:, 0], totals[:, 0])
 
 
 def test_clean_pictures_are_calibrated_in_any_style() -> None:
