@@ -2,11 +2,13 @@
 
     python benchmarks/content.py fit faces.zip tagged.zip busts.zip --labelled generated.zip --labels quality.csv
     python benchmarks/content.py agree generated.zip --labels quality.csv
+    python benchmarks/content.py styles faces.zip busts.zip photos.zip
 
 `fit` writes src/kyara/curation/content.safetensors: the distributions of the clean pictures, and the weights of the
 parts. The weights are learned from pairs of pictures: of two labelled ones that with the higher score is better, and a
 clean picture is better than the same distorted. Only half of the labelled pictures, chosen by a hash of their names, is
-learned from; `agree` prints Spearman's correlation on the other half, with 95 % intervals of a bootstrap.
+learned from; `agree` prints Spearman's correlation on the other half, with 95 % intervals of a bootstrap. `styles`
+prints how many clean pictures of each source are called unfamiliar or get a low score, also with `--like`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from kyara.curation import content
 from kyara.curation.content import CONTENT, PARTS, Basis, Judge
+from kyara.curation.judging import Judged, judge_all, learn_style
 from kyara.curation.scoring import half_precision, load_scorer, measure_all, score
 from kyara.data.distortions import frozen
 from kyara.files.dataset import Dataset, open_dataset
@@ -209,8 +212,43 @@ def agree(
     return rows
 
 
+def styles(clean: tyro.conf.Positional[tuple[Path, ...]], count: int = 200, attribute: str | None = None) -> None:
+    """Prints the shares of clean pictures that are in an unfamiliar style, or score below 0.5 and 0.1. Half of the
+    pictures are the owner's, the others are judged.
+
+    Args:
+        clean: Clean pictures of each style.
+        count: Pictures of each style that are judged, at most.
+        attribute: Also prints the shares for each of its values.
+    """
+    scorer, rows = load_scorer("builtin:distortion", CPU), {}
+    for path in clean:
+        dataset = thinned(open_dataset(path), 2 * count)
+        art, rest = (dataset.subset(list(range(first, len(dataset), 2))) for first in (0, 1))
+        own = learn_style(art, scorer, batch=None, workers=2)
+        found = {}
+        for title, by, judge in (("quality", "quality", None), ("both", "both", None), ("--like", "both", own)):
+            options = {"judge": judge, "check_style": False, "batch": None, "workers": 2, "failed": {}}
+            found[title] = judge_all(rest, scorer, by=by, **options)
+        values = rest.attributes.get(attribute or "", [])
+        groups = {path.stem: np.ones(len(rest), bool)}
+        groups |= {f"{path.stem}, {value}": np.array(values) == value for value in sorted({*values})}
+        rows |= {name: _shares(found, chosen) for name, chosen in groups.items()}
+    print_table(rows, "clean pictures", ".2f")
+
+
+def _shares(found: Mapping[str, Judged], chosen: np.ndarray) -> dict[str, float | int]:
+    shares: dict[str, float | int] = {"pictures": int(chosen.sum())}
+    for title, judged in found.items():
+        scores = np.array(judged.scores)[chosen]
+        if judged.parts is not None:
+            shares[f"{title}: unfamiliar"] = float(np.array(judged.unfamiliar)[chosen].mean())
+        shares |= {f"{title}: below {limit}": float((scores < limit).mean()) for limit in (0.5, 0.1)}
+    return shares
+
+
 def main(arguments: list[str] | None = None) -> None:
-    run({"fit": fit, "agree": agree}, arguments)
+    run({"fit": fit, "agree": agree, "styles": styles}, arguments)
 
 
 if __name__ == "__main__":

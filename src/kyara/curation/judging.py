@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor
 from kyara.curation import content
 from kyara.curation.content import CONTENT, PARTS, Judge
 from kyara.curation.scoring import Measure, half_precision, measure_all, score
-from kyara.curation.sources import open_pictures
 from kyara.files.dataset import Dataset
 from kyara.files.gallery_page import PART_COLUMNS, UNFAMILIAR
 from kyara.models.base import Scorer
@@ -116,7 +114,7 @@ def coordinates(pictures: Tensor, judge: Judge) -> dict[str, Tensor]:
     return judge.basis.coordinates({part: found.float() for part, found in descriptors.items()})
 
 
-def learn_style(path: Path, scorer: Scorer, *, batch: int | None, workers: int) -> Judge:
+def learn_style(art: Dataset, scorer: Scorer, *, batch: int | None, workers: int) -> Judge:
     """The Judge that compares with the owner's own clean pictures. Raises
     ValueError if fewer than `content.LEAST` of them can be read."""
     known = content.builtin(device_of(scorer))
@@ -125,10 +123,10 @@ def learn_style(path: Path, scorer: Scorer, *, batch: int | None, workers: int) 
         found = coordinates(pictures, known)
         return torch.cat([*(found[part] for part in CONTENT), score(pictures, scorer)[:, None]], 1)
 
-    rows = measure_all(open_pictures(path), scorer, measure, batch=batch, workers=workers, failed={})
+    rows = measure_all(art, scorer, measure, batch=batch, workers=workers, failed={})
     table = torch.from_numpy(rows[~np.isnan(rows[:, 0])])
     if len(table) < content.LEAST:
-        raise ValueError(f"--like {path}: {len(table)} readable pictures; give {content.LEAST} or more clean ones")
+        raise ValueError(f"--like {art.path}: {len(table)} readable pictures; give {content.LEAST} or more clean ones")
     widths = [known.basis.whiten[part].shape[1] for part in CONTENT]
     *parts, quality = table.split([*widths, 1], 1)
     return content.of_owner(dict(zip(CONTENT, parts, strict=True)), quality[:, 0], known)

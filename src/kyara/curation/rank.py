@@ -110,7 +110,7 @@ def rank(
     failed: dict[int, Exception] = {}
     contents: dict[int, bytes] = {}
     threads = workers or processors()
-    judge = learn_style(like, scorer, batch=batch, workers=threads) if like else None
+    judge = learn_style(open_pictures(like), scorer, batch=batch, workers=threads) if like else None
     judged = judge_all(
         dataset,
         scorer,
