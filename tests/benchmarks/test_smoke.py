@@ -150,6 +150,16 @@ def content(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def table2(folder: Path, request: Any) -> list[list[str]]:
+    faces, each = str(request.getfixturevalue("faces")), ["--each", "4"]
+    made = folder_of(folder / "made", range(200, 224))
+    return [
+        [faces, "--generated", made, *each],
+        [faces, "--checkpoint", untrained(folder, "dcgan", 16), *each, "--out", str(folder / "out")],
+    ]
+
+
+@case
 def inpainting(folder: Path, request: Any) -> list[list[str]]:
     model = untrained(folder, "inpainting")
     options = ["--prefix-from", "0060", "--count", "2", "--out", str(folder / "a.png")]
