@@ -55,8 +55,9 @@ def by_discriminator(pictures: Dataset, model: Generator) -> np.ndarray:
     """Probabilities (N,) of the discriminator of a generator."""
     size = model.config.data.width, model.config.data.height
     read = torch.from_numpy(np.stack([*pictures.decode(range(len(pictures)), *size, 0)]))
-    logits = [model.get_submodule("d")(to_float(part), _unknown(model, len(part))) for part in read.split(32)]
-    return torch.cat(logits).sigmoid().numpy()
+    found = [model.get_submodule("d")(to_float(part), _unknown(model, len(part))) for part in read.split(32)]
+    logits = [one[0] if isinstance(one, tuple) else one for one in found]  # some also predict the labels
+    return torch.cat(logits).flatten().sigmoid().numpy()
 
 
 def _unknown(model: Generator, count: int) -> Tensor | None:

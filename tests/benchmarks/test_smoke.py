@@ -152,10 +152,10 @@ def content(folder: Path, request: Any) -> list[list[str]]:
 @case
 def table2(folder: Path, request: Any) -> list[list[str]]:
     faces, each = str(request.getfixturevalue("faces")), ["--each", "4"]
-    made = folder_of(folder / "made", range(200, 224))
+    made, out = folder_of(folder / "made", range(200, 224)), str(folder / "out")
     return [
         [faces, "--generated", made, *each],
-        [faces, "--checkpoint", untrained(folder, "dcgan", 16), *each, "--out", str(folder / "out")],
+        [faces, "--checkpoint", untrained(folder, "dcgan", 16), *each, "--out", out],
     ]
 
 
