@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -19,6 +19,9 @@ from kyara.files.gallery_page import PART_COLUMNS, UNFAMILIAR
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import CHUNK, processors, thread_map
+
+if TYPE_CHECKING:  # it imports torch
+    from kyara.curation.judging import Judged
 
 REPORT = "report.json"
 NOT_KEPT = (
@@ -95,7 +98,7 @@ def rank(
     if not pictures:
         raise ValueError("no pictures given; give pictures, a folder or a .zip")
     name = f"galleries/rank-{short_name(pictures[0])}"
-    sources = [*pictures, model, *([like] if like else [])]
+    sources: list[str | Path] = [*pictures, model, *([like] if like else [])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
 
@@ -129,15 +132,9 @@ def rank(
     columns = [name for name in dataset.attributes if name not in NOT_KEPT]
     parts = PART_COLUMNS if judged.parts is not None else ()
     flag = (UNFAMILIAR,) if any(judged.unfamiliar) else ()
-    digits = max(4, len(str(len(order))))
     with GalleryWriter(out, [*columns, "score", *parts, *flag, "source"], sources=sources, force=force) as written:
-        for i, content in _pngs(dataset, order, contents, threads):
-            if isinstance(content, Exception):
-                failed[i] = content
-                continue
-            cells = {name: dataset.attributes[name][i] for name in columns} | judged.cells(i)
-            name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"
-            written.add(name, content, score=judged.scores[i], source=dataset.location(i).as_posix(), **cells)
+        pngs = _pngs(dataset, order, contents, threads)
+        _add(written, pngs, dataset, judged, columns=columns, digits=max(4, len(str(len(order)))), failed=failed)
         about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * bool(flag)
         first = written.finish(command=command, sheet=contact_sheet, about=about)
     result = dataclasses.replace(result, unfamiliar=sum(judged.unfamiliar[i] for i in order))
@@ -148,6 +145,26 @@ def rank(
     text = json.dumps(report, indent=2) + "\n"
     write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
     return result
+
+
+def _add(
+    written: GalleryWriter,
+    pngs: Iterator[tuple[int, bytes | Exception]],
+    dataset: Dataset,
+    judged: Judged,
+    *,
+    columns: Sequence[str],
+    digits: int,
+    failed: dict[int, Exception],
+) -> None:
+    """Adds the pictures with their scores and the attributes `columns`; those that cannot be read go to `failed`."""
+    for i, content in pngs:
+        if isinstance(content, Exception):
+            failed[i] = content
+            continue
+        cells = {name: dataset.attributes[name][i] for name in columns} | judged.cells(i)
+        name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"
+        written.add(name, content, score=judged.scores[i], source=dataset.location(i).as_posix(), **cells)
 
 
 def best(scores: Sequence[float], *, keep: int | None = None, threshold: float | None = None) -> list[int]:
