@@ -71,7 +71,11 @@ class Portraits:
                 person = self._write_person(gallery, photo, reading, proposals, keep_photos)
                 people.append(person)
                 read_traits[f"{photo.name}.png"] = reading.traits
-                rows.add(f"{photo.name}.png", proposals.scores[0], [photo.picture] * keep_photos + [*proposals.pictures[:ON_SHEET]])
+                rows.add(
+                    f"{photo.name}.png",
+                    proposals.scores[0],
+                    [photo.picture] * keep_photos + [*proposals.pictures[:ON_SHEET]],
+                )
             gallery.finish(command=command, sheet=rows.png)
         write_page(out, people, command=command, about=f"{counted(len(people), 'photo')}, drawn by {self.name}")
         return Written(len(people), seconds, [w for person in people for w in person.warnings], read_traits)

@@ -147,7 +147,7 @@ def lengths(points: np.ndarray) -> np.ndarray:
 def mouth(picture: np.ndarray, points: np.ndarray) -> float:
     """How open the mouth of a drawing (H, W, 3) uint8 with landmarks (12, 2) is: the share of the pixels around the
     mouth that have another colour than the skin beside it."""
-    eyes, apart = portrait.centres(torch.from_numpy(points)[None])
+    _, apart = portrait.centres(torch.from_numpy(points)[None])
     size = np.array(picture.shape[1::-1])
     (x, y), far = points[9:11].mean(0) * size, float(apart[0]) * size[0]
     top, bottom = max(int(y - 0.16 * far), 0), max(int(y + 0.26 * far), 1)

@@ -10,9 +10,11 @@ from urllib.parse import quote
 
 from kyara.files.atomic import write_atomic
 from kyara.files.gallery_page import BASE_STYLE, GALLERY_STYLE, HEAD, LOCAL, PAGE, SHEET, TABLE
-from kyara.inversion.reading import Trait
+from kyara.inversion.reading import CHOSEN, Trait
 
-STYLE, BODY, ROW = (Path(__file__).with_name(f"proposals{end}").read_text("utf-8") for end in (".css", ".html", "_row.html"))
+STYLE, BODY, ROW = (
+    Path(__file__).with_name(f"proposals{end}").read_text("utf-8") for end in (".css", ".html", "_row.html")
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,7 @@ def _section(number: int, person: Person) -> str:
     files = [] if person.photo is None else [(person.photo, "the photo")]
     files += [(file, f"{i}: {about}") for i, (file, about) in enumerate(person.proposals, 1)]
     ids = [f"p{number}-{i}" for i in range(len(files))]
-    items = [
-        _item(file, about, ids[i], ids[i - 1], ids[(i + 1) % len(files)]) for i, (file, about) in enumerate(files)
-    ]
+    items = [_item(file, about, ids[i], ids[i - 1], ids[(i + 1) % len(files)]) for i, (file, about) in enumerate(files)]
     return ROW.format(
         name=escape(person.name),
         traits="".join(map(_trait, person.traits)),
@@ -64,15 +64,15 @@ def _item(file: str, about: str, own: str, previous: str, following: str) -> str
         f'<li><figure id="{own}"><a class="open" href="#{own}" title="{text}"><img src="{url}" alt="{text}" '
         f'loading="lazy" decoding="async"></a><figcaption><i>{text}</i></figcaption>'
         f'<a class="close" href="#-" aria-label="close"></a><nav><a href="#{previous}">‹ previous</a>'
-        f'<a href="{url}">open the file</a><a href="#{following}">next ›</a><a href="#-">close ×</a></nav></figure></li>'
+        f'<a href="{url}">open the file</a><a href="#{following}">next ›</a><a href="#-">close ×</a></nav>'
+        "</figure></li>"
     )
 
 
 def _trait(trait: Trait) -> str:
-    note = f"<em>{escape(trait.note)}</em>" if trait.note else ""
-    sure = "chosen" if trait.note == "chosen" else f"{trait.certainty:.0%}"
-    kind = "" if trait.certain else ' class="unsure"'
-    name, value = escape(trait.name.replace("_", " ")), escape(trait.value.replace("_", " "))
-    unsure = "" if trait.certain else ", varied"
-    bar = f'<u style="--score:{trait.certainty:.1%}"></u>'
-    return f"<li{kind}><span>{name}</span> <b>{value}</b> {bar}<small>{sure}{unsure}</small>{'' if sure == 'chosen' else note}</li>"
+    name, value, note = (escape(text.replace("_", " ")) for text in (trait.name, trait.value, trait.note))
+    if trait.note == CHOSEN:
+        return f"<li><span>{name}</span> <b>{value}</b> <small>{note}</small></li>"
+    kind, end = ("", "") if trait.certain else (' class="unsure"', ", varied")
+    bar = f'<u style="--score:{trait.certainty:.1%}"></u><small>{trait.certainty:.0%}{end}</small>'
+    return f"<li{kind}><span>{name}</span> <b>{value}</b> {bar}{f'<em>{note}</em>' if note else ''}</li>"

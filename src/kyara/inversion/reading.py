@@ -17,6 +17,8 @@ POSSIBLE = 0.15  # minimum probability of a value that is tried if none is certa
 EYE_SCALE = 8.0  # CIELAB distance at which a colour of eyes is e times less probable
 ABSENT = ("none", "no", "young")  # values that drawings have anyway
 
+CHOSEN = "chosen"  # note of a trait that was not read but chosen with --where
+
 Attributes = Mapping[str, Sequence[str]]
 
 ATTRIBUTES = {"mouth": "expression"}
@@ -44,7 +46,7 @@ class Trait:
 
     name: str
     value: str  # the most probable value, "" if unknown
-    certainty: float  # its probability, 0 to 1; 1 if it was chosen with --where
+    certainty: float  # its probability, 0 to 1; 1 if it was chosen
     note: str = ""  # what a drawing does not keep of it, and why
 
     @property
@@ -87,7 +89,7 @@ def read(
         if weights:
             labels[own] = weights
         shown.append(Trait(name, value, probabilities[value], _note(name, value, bool(weights), generator)))
-    shown += [Trait(name, value, 1.0, "chosen") for name, value in fixed.items()]
+    shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
     labels |= {name: {value: 1.0} for name, value in fixed.items()}
     mouth = seen.get("mouth", {})
     known = [value for value in OPEN_MOUTHS if value in mouth] if "expression" not in fixed else []
@@ -100,7 +102,8 @@ def _weights(name: str, probabilities: Mapping[str, float], known: Sequence[str]
     weights: dict[str, float] = {}
     for value, probability in probabilities.items():
         if probability == best or (best < CERTAIN and probability >= POSSIBLE):
-            labels = [label for label in VALUES.get((name, value), (value,)) if label in known]
+            same = () if name in ATTRIBUTES else (value,)  # an expression `closed` has closed eyes
+            labels = [*dict.fromkeys(label for label in (*VALUES.get((name, value), ()), *same) if label in known)]
             for i, label in enumerate(labels):
                 weights[label] = weights.get(label, 0.0) + probability / 2 ** (i + (len(labels) > 1))
     return weights

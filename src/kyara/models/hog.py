@@ -104,7 +104,10 @@ class Network(nn.Module):
         for _ in range(self.config.scales):
             found.append(gradients(scaled, self.config.cell, self.config.orientations))
             scaled = F.avg_pool2d(scaled, 2, ceil_mode=True)
-        found += [histogram(pictures, COLOURS, self.config.rows), F.adaptive_avg_pool2d(pictures, self.config.thumbnail)]
+        found += [
+            histogram(pictures, COLOURS, self.config.rows),
+            F.adaptive_avg_pool2d(pictures, self.config.thumbnail),
+        ]
         return torch.cat([F.layer_norm(one.flatten(1).float(), (one[0].numel(),)) for one in found], 1)
 
     def forward(self, features: Tensor) -> list[Tensor]:
