@@ -197,7 +197,7 @@ def test_avatar(own: Path, made: Path) -> None:
         for seed in range(20):
             archive.writestr(f"{seed}.png", pictures.encode_png(drawn_picture(seed, 128)))
     photo = r"me\.jpg|holiday|--detect"  # a face is found in photos of people only, and no photo is in the repository
-    assert follow("avatar.md", made, without=photo) == 9
+    assert follow("avatar.md", made, without=photo) == 10
     assert len(read_gallery(Path("characters"))) == len(read_gallery(Path("mine"))) == 2
 
 
