@@ -311,6 +311,55 @@ def test_a_dry_run_refuses_what_the_run_refuses(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        ({"steps": 5}, "--steps 5: needs --method shared"),
+        ({"pose": False}, "--no-pose: needs --method shared"),
+        ({"sweep": True}, "--sweep: needs --method shared"),
+        ({"parent": "builtin:photo"}, "--parent builtin:photo: needs --method shared"),
+        ({"method": "shared", "reader": "x"}, "--reader x: needs --method labels"),
+        ({"method": "other"}, "--method"),
+        ({"where": "beard=long"}, "beard"),
+        ({"where": "glasses=square"}, "the values of glasses are"),
+        ({"child": "builtin:photo"}, "--child builtin:photo: is not conditioned on attributes"),
+        ({"reader": "builtin:distortion"}, "a tagger is needed"),
+    ],
+)
+def test_labels_refuse_what_they_do_not_use(
+    photos: Path, tmp_path: Path, options: dict[str, Any], problem: str
+) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(ValueError, match=problem):
+            avatar(photos, out=tmp_path / "x", aligned=True, dry_run=dry_run, **options)
+    assert not (tmp_path / "x").exists()
+
+
+def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kyara.inversion import proposals
+
+    monkeypatch.setattr(proposals, "CANDIDATES", 32)
+    result = avatar(photos, out=tmp_path / "out", aligned=True, where="glasses=round,hair=blue")
+    out = result.out
+    assert (result.photos, result.drawn) == (4, 3) and result.left_out[0][0] == "broken.png"
+    assert "glasses round (chosen)" in str(result) and "age" in str(result)
+    rows = read_gallery(out)
+    assert {(row["hair"], row["glasses"]) for row in rows} == {("blue", "round")} and len(rows) == 3
+    report = json.loads((out / "report.json").read_text())
+    assert report == result.as_json() and {*report["people"]} == {row["file_name"] for row in rows}
+    page = (out / "index.html").read_text()
+    for row in rows:
+        stem = Path(row["file_name"]).stem
+        assert all(f"steps/{stem}-{kind}.png" in page for kind in ("photo", "other1", "other7"))
+        assert len([*out.glob(f"steps/{stem}-other?.png")]) == 7
+        assert decode(out / row["file_name"]).shape == decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
+    other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
+    assert generate(like=other, rank="none", out=tmp_path / "again").identical
+    assert decode(out / "sheet.png").shape[0] > 128
+    plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out
+    assert not [*(plain / "steps").glob("*photo*")] and "photo.png" not in (plain / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
         ({"steps": -1}, "--steps -1"),
         ({"tune_steps": -1}, "--tune-steps -1"),
         ({"tune_steps": 1, "batch": 2}, "--tune-steps"),

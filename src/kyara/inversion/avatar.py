@@ -70,10 +70,10 @@ def avatar(
     rank: str = "builtin:distortion",
     parent: str | None = None,
     colours: Literal["labels", "mean", "photo"] | None = None,
-    pose: bool | None = None,
+    pose: bool = True,
     blend: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
     blend_width: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
-    sweep: bool | None = None,
+    sweep: bool = False,
     steps: Annotated[int | None, verbs.Range(1, 1_000_000)] = None,
     features: str | None = None,
     batch: Annotated[int | None, verbs.Range(1, 10_000)] = None,
@@ -106,7 +106,7 @@ def avatar(
         colours: With --method shared, the source of the colours: labels (those of --where, and the hair and eyes of the
             photo as far as the child knows them), mean (the child's average face) or photo (the photo's latent,
             including its lighting). The default is labels, or mean if the child has no labels.
-        pose: With --method shared, match the head pose of the photo, as is the default.
+        pose: With --method shared, match the head pose of the photo.
         blend: With --method shared, draw with a blend: the parent's layers before this one, the child's from there on.
             The default, 0, is the child alone.
         blend_width: With --method shared, the width of the transition between parent and child, in layers; by default
@@ -120,9 +120,9 @@ def avatar(
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
-    given = {"parent": parent, "colours": colours, "pose": pose, "blend": blend, "blend_width": blend_width}
-    given |= {"sweep": sweep, "steps": steps, "features": features, "batch": batch}
-    _check_method(method, {"reader": reader} if method == "shared" else given)
+    given = {"--parent": parent, "--colours": colours, "--no-pose": None if pose else "", "--blend": blend}
+    given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--steps": steps, "--batch": batch}
+    _check_method(method, {"--reader": reader} if method == "shared" else given | {"--features": features})
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
@@ -150,8 +150,8 @@ def avatar(
     else:
         from kyara.inversion.characters import Characters, Generators  # imports torch
 
-        generators = Generators.load(parent, child, device, blend or 0, blend_width or 0.0, bool(sweep))
-        options = pose is not False, steps or STEPS, features or "builtin", rank
+        generators = Generators.load(parent, child, device, blend or 0, blend_width or 0.0, sweep)
+        options = pose, steps or STEPS, features or "builtin", rank
         characters = Characters(generators, colours, wanted, *options)
         found = generators.open_photos(sources, frame, face)
         if not dry_run:
@@ -169,7 +169,7 @@ def avatar(
 
 def _check_method(method: str, unused: Mapping[str, object]) -> None:
     """ValueError for an option that the method does not use."""
-    for name, value in unused.items():
+    for option, value in unused.items():
         if value is not None:
             other = "labels" if method == "shared" else "shared"
-            raise ValueError(f"--{name.replace('_', '-')} {value}: needs --method {other}")
+            raise ValueError(f"{f'{option} {value}'.strip()}: needs --method {other}; this is --method {method}")
