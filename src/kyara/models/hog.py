@@ -96,7 +96,7 @@ class Network(nn.Module):
             count = self.features(torch.zeros(1, 3, *self.size)).shape[1]
         self.heads = nn.ModuleList(nn.Linear(count, len(values)) for values in config.data.attributes.values())
         for head in self.heads:
-            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features (B, F) of pictures (B, 3, H, W) in [-1, 1]; each kind has mean 0 and variance 1."""
