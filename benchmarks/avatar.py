@@ -1,4 +1,4 @@
-"""Resemblance of characters by shared latents to their photos, and quality of the drawings, beside the paper's method and two baselines.
+"""Resemblance of characters of shared latents to their photos, and quality of the drawings, beside the paper's method.
 
     python benchmarks/avatar.py make photos.zip faces.zip --out chars --paper-child runs/00000-stylegan2-faces
     python benchmarks/drawn_faces.py chars/* --out chars/points.json       (in its own environment, see there)

@@ -1,10 +1,10 @@
-"""How many traits of people `kyara avatar` keeps: the labels that characters were drawn with, beside those of the photos.
+"""How many traits of people `kyara avatar` keeps: labels with which characters were drawn, beside those of the photos.
 
     kyara avatar photos.zip --out people
     python benchmarks/kept.py people labels.csv
 
-`labels.csv` has the true values: file_name as in the photos, the columns of `builtin:photo-traits`, and source, by which
-results are divided. Glasses of any kind are one value, and a mouth is open or closed. Whether the mouth of a drawing is
+`labels.csv` has the true values: file_name as in the photos, the columns of `builtin:photo-traits`, and source, which
+divides the results. Glasses of any kind are one value, and a mouth is open or closed. Whether the mouth of a drawing is
 open is measured in it (`proposals.mouth`); everything else is the label that the generator was given, not what a person
 sees. Intervals are 95 % (Wilson)."""
 

@@ -23,7 +23,7 @@ def face_points() -> np.ndarray:
     """Landmarks of a face of 96 pixels: eyes at (32, 44) and (64, 44), mouth at (48, 72)."""
     eye = np.array([[-6, 0], [0, -4], [6, 0], [0, 4]])
     rest = np.array([[48, 60], [43, 72], [53, 72], [48, 88]])
-    return np.concatenate([eye + (32, 44), eye + (64, 44), rest]).astype(np.float32) / 96
+    return np.concatenate([eye + np.array([32, 44]), eye + np.array([64, 44]), rest]).astype(np.float32) / 96
 
 
 def test_an_open_mouth_is_larger_than_a_line() -> None:
