@@ -62,6 +62,8 @@ def test_what_is_certain_is_drawn_and_what_is_not_varies() -> None:
     assert {one["gender"] for one in drawn} == {"male"} and {one["glasses"] for one in drawn} == {"black", "round"}
     assert np.mean([one["skin"] == "dark" for one in drawn]) == pytest.approx(5 / 9, abs=0.08)
     assert found.mouth_open == pytest.approx(0.8)
+    best = {name: max(weights, key=weights.__getitem__) for name, weights in found.labels.items()}
+    assert found.likely(best) == 0 > found.likely(best | {"skin": "medium"}) == pytest.approx(np.log(0.4 / 0.5))
     traits = {trait.name: trait for trait in found.traits}
     assert traits["gender"].certain and not traits["skin"].certain and traits["skin"].value == "dark"
     assert "eyes" in traits and 0 < traits["eyes"].certainty < 1

@@ -22,7 +22,7 @@ from kyara.labels.tagger import Tagger
 from kyara.models.base import Scorer, StyledGenerator, latents
 from kyara.perception import landmarks, portrait
 
-CANDIDATES, BATCH = 256, 16  # drawings to choose from, and how many are computed together
+CANDIDATES, BATCH = 192, 16  # drawings to choose from, and how many are computed together
 TRUNCATION = 1.0  # of candidates, towards the mean of their labels
 GUIDANCE = {"gender": 0.3}
 """Attributes that generators follow weakly -> how far styles are moved from the mean of the other values."""
@@ -36,6 +36,7 @@ LENGTHS = ((0.64, 0.087), (1.03, 0.114), (1.61, 0.097))
 found in photos of people by `builtin:landmarks`."""
 LENGTH, LARGEST = 0.15, 2.0  # weight of the lengths of a face; their maximum, in standard deviations
 DIFFERENCE = 1.0  # weight of the difference from the proposals before against the logarithm of the quality
+LIKELY = 0.3  # weight of the logarithm of how probable labels are
 LABEL = 0.3  # difference of two drawings in which one label differs, against the median of their features
 
 
@@ -70,6 +71,7 @@ class Proposer:
         scores = np.array(score_pictures(pictures, self.scorer))
         whole = np.flatnonzero(scores >= np.minimum(WHOLE, np.sort(scores)[-FEWEST * count]))
         quality = self._quality(photo, made[whole], scores[whole], reading.mouth_open)
+        quality += LIKELY * np.array([reading.likely(labels[i]) for i in whole])
         chosen = whole[choose(quality, self._differences(made[whole], [labels[i] for i in whole]), count)]
         # A batch may compute in another order: the drawings are as `generate --like` makes them again.
         redrawn = np.stack([to_uint8(synthesise(self.generator, styles[[i]]))[0] for i in chosen])

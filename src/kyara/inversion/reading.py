@@ -62,6 +62,11 @@ class Reading:
     labels: Mapping[str, Mapping[str, float]]  # attribute of the generator -> label -> how often to draw with it
     mouth_open: float | None  # probability that the mouth is open; None if the reader does not know
 
+    def likely(self, labels: Mapping[str, str]) -> float:
+        """The logarithm of how probable these labels are, relative to the most probable ones: 0 or less."""
+        pairs = ((weights[labels[name]], max(weights.values())) for name, weights in self.labels.items())
+        return sum(float(np.log(weight / most)) for weight, most in pairs)
+
     def draw(self, random: np.random.RandomState) -> dict[str, str]:
         """Labels of one drawing."""
         drawn = {}
