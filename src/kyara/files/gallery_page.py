@@ -16,12 +16,13 @@ UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that t
 UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR)  # No attributes
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
 VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
-BASE_STYLE, _STYLE, HEAD, _REST = (
+BASE_STYLE, GALLERY_STYLE, HEAD, _REST = (
     Path(__file__).with_name(name).read_text("utf-8")
     for name in ("page.css", "gallery.css", "page_head.html", "gallery.html")
 )
-"""BASE_STYLE has the colours, texts and tools that pages share. HEAD starts every page; its Content-Security-Policy
-forbids scripts and allows pictures from `images` only, which may go on with further directives."""
+"""BASE_STYLE has the colours, texts and tools that pages share, GALLERY_STYLE the pictures, which enlarge. HEAD starts
+every page; its Content-Security-Policy forbids scripts and allows pictures from `images` only, which may go on with
+further directives."""
 
 
 def page(
@@ -40,7 +41,7 @@ def page(
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return (HEAD + _REST).format(
         images=LOCAL + (f"; media-src {LOCAL}" if any(map(_is_video, films)) else ""),
-        style=BASE_STYLE + _STYLE.replace("ASPECT", f"{aspect:.4f}"),
+        style=BASE_STYLE + GALLERY_STYLE.replace("ASPECT", f"{aspect:.4f}"),
         title=escape(title),
         about=" · ".join(escape(part) for part in (counted(total, "picture"), about, cut) if part),
         command=escape(command),
