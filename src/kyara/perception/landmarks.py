@@ -39,7 +39,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Down to a sixteenth of the size and up again to a quarter."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, outputs: int = len(NAMES)) -> None:
         super().__init__()
         c = channels
         self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
@@ -47,16 +47,20 @@ class Network(nn.Module):
         self.eighth = Block(2 * c, 3 * c, down=True)
         self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
         self.up = Block(6 * c, 2 * c)
-        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
+        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, outputs, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
+        return self.top[1](self.features(pictures)[1]).float()
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at 1/2 and at 1/4 of the resolution."""
         x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
         quarter = self.quarter(x)
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
         up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")
-        return self.top(torch.cat([quarter, up], 1)).float()
+        return x, self.top[0](torch.cat([quarter, up], 1))
 
 
 def places(maps: Tensor) -> Tensor:
