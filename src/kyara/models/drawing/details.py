@@ -19,6 +19,8 @@ eyes from the left one."""
 CONTROL = ((0.1, 0.9, -1.0, -0.6), (-0.2, 0.2, 0.55, 0.85), (0.8, 1.2, 0.55, 0.85))  # where they never are
 ZONE = (-0.62, 1.62, -0.42, 0.5)  # where frames may be, likewise
 DARK_LENSES = 0.45  # brightness around the eyes, relative to the skin, behind dark lenses
+NECK = ((0.2, 0.03), (-0.2, 0.03), (-0.2, 0.25), (0.2, 0.25))  # from the chin, across and down, in heights of the face
+COVERED, DARK_LIP, DARK_NECK = 0.1, 0.76, 0.86  # of a beard: least cover, greatest brightness relative to the cheeks
 DARKER, GREYER = 0.52, 0.85  # brightness relative to the skin of dark beards, and at most of grey ones
 
 
@@ -70,19 +72,30 @@ def lenses(picture: Tensor, points: np.ndarray, base: Tensor) -> Tensor:
 
 
 def beard(picture: Tensor, points: np.ndarray, base: Tensor, unit: float) -> Detail:
-    """A beard, which is darker or greyer than the skin `base` (3,). The evidence is the share of its place that it covers
-    on the side on which it covers less: shadows are mostly on one side."""
+    """A beard, which is darker or greyer than the skin `base` (3,). The evidence is 1 or more if it covers enough of its
+    place on both sides (shadows are mostly on one), and if the upper lip and the neck are darker than the cheeks."""
     oval, nose, lips = points[AT["oval"]], points[AT["nose"]], points[AT["outer lips"]]
     outline = scaled(np.concatenate([oval[4:15], nose[5:12]]), 1.04)
     zone = polygon(outline, picture) * (1 - polygon(scaled(lips, 1.12), picture))
-    half = np.concatenate([nose[:5], lips[5:6], lips[15:16], oval[9:10], oval[9:10] + 4 * (oval[9:10] - nose[4:5])])
-    left = polygon(np.concatenate([half, oval[9:16] + 2 * (oval[9:16] - oval.mean(0))]), picture)
     smooth = blur(picture, 2.0 * unit)
-    level = light(smooth) / light(base[:, None, None]).clamp_min(0.05)
+    bright = light(smooth)
+    level = bright / light(base[:, None, None]).clamp_min(0.05)
     grey = smooth.amin(0, keepdim=True) / smooth.amax(0, keepdim=True).clamp_min(1e-3)
     skin_grey = float(base.min() / base.max().clamp_min(1e-3))
     darker = step(-level, -DARKER, 0.06)
     greyer = step(grey, 1 - 0.5 * (1 - skin_grey), 0.05) * step(-level, -GREYER, 0.1)
     opacity = torch.maximum(darker, greyer) * blur(zone, 1.5 * unit)
-    sides = [(opacity * side).sum() / (zone * side).sum().clamp_min(1) for side in (left, 1 - left)]
-    return Detail(opacity, mean_colour(picture, opacity), torch.stack(sides).amin())
+
+    chin, up = oval[9], oval[0] - oval[9]
+    side = np.array([-up[1], up[0]])
+    left = polygon(np.stack([chin + 2 * up, chin - up, chin - up + 2 * side, chin + 2 * up + 2 * side]), picture)
+    covered = torch.stack([mean_colour(opacity, zone * half)[0] for half in (left, 1 - left)]).amin()
+    neck = polygon(np.stack([chin + across * side - down * up for across, down in NECK]), picture)
+    lip = polygon(np.stack([nose[6], nose[10], lips[7], lips[3]]), picture)
+    eyes = points[AT["left eye"]], points[AT["right eye"]]
+    cheeks = union(
+        [np.stack([eyes[0][12], nose[5], lips[0], oval[14]]), np.stack([eyes[1][12], nose[11], lips[10], oval[4]])], picture
+    )
+    cheek, neck_level, lip_level = (mean_colour(bright, mask)[0].clamp_min(0.02) for mask in (cheeks, neck, lip))
+    signs = torch.stack([covered / COVERED, DARK_LIP * cheek / lip_level, DARK_NECK * cheek / neck_level])
+    return Detail(opacity, mean_colour(picture, opacity), signs.amin())

@@ -19,9 +19,10 @@ PARTS = {
     "outer lips": 20,
     "inner lips": 20,
 }
-"""Parts of a face and their numbers of points, in order. Left is left in the picture. Closed contours are clockwise: the
-oval from the top; an eye from its outer corner, in both eyes; a brow from its outer end along the upper edge; lips from
-the left corner. The nose: five along the bridge to the base, then seven along the base from the left wing."""
+"""Parts of a face and their numbers of points, in order. Left is left in the picture. Closed contours are clockwise:
+the oval from the top; an eye from its outer corner along the upper lid, in both eyes; a brow from its outer end along
+the upper edge; lips from the left corner. The nose: five along the bridge to the base, then seven along the base from
+the left wing."""
 MESH = {
     "oval": (10, 332, 251, 356, 454, 361, 397, 379, 377, 152, 176, 136, 172, 132, 234, 127, 21, 103),
     "left eye": (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),

@@ -19,13 +19,13 @@ def skin(
     """Skin in a base tone and a shade. `share` (1, H, W) is what is skin, `face` the part of it whose tones count.
     Returns the painting (3, H, W), the base and the shade (3,)."""
     level = known_blur(light(picture), share, style.smooth * unit)
-    levels = memory.smooth(("skin levels", key), quantile(level, face, (0.1, 0.5, 0.85)))
-    low, middle, high = levels.tolist()
+    levels = memory.smooth(("skin levels", key), quantile(level, face, (0.1, 0.85)))
+    low, high = levels.tolist()
     threshold = min(style.shade * high, 0.4 * low + 0.6 * high)
-    bright = mean_colour(picture, face * (level > max(threshold, 0.5 * (middle + low))))
+    bright = mean_colour(picture, face * (level > threshold))
     dark = mean_colour(picture, face * (level < threshold)) if low < threshold else bright * 0.8
     bright, dark = memory.smooth(("skin", key), torch.stack([bright, dark]))
-    base = vivid(bright, 1.12, 1.15)
+    base = vivid(bright, 1.05, 1.15)
     ratio = float(light(dark[:, None, None]) / light(base[:, None, None]).clamp_min(1e-3))
     shade = vivid(base, min(max(ratio, 0.76), 0.86), 1.15) * constant((1.0, 0.97, 0.99), base)
     return shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010), base, shade

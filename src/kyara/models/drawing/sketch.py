@@ -22,7 +22,7 @@ BACKGROUND, SKIN, HAIR, CLOTHES, OTHER = range(len(ALL))
 UNITS = (1 / 512, 1 / 96)  # minimum and maximum unit of a picture, in shorter sides; without a face it is the mean
 FOLDS = {HAIR: 0.022, CLOTHES: 0.025, SKIN: 0.035, OTHER: 0.02}  # minimum contrast of the lines within regions
 DARK = 0.32  # brightness of lines relative to what they are on
-WORN, GROWN = 0.08, 0.22  # minimum evidence of glasses and of a beard
+WORN, GROWN = 0.057, 1.0  # minimum evidence of glasses and of a beard
 
 
 def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Memory) -> Tensor:
