@@ -24,7 +24,7 @@ ALL = (*REGIONS, "other")
 """The regions of a drawing: "other" is far from every face."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Face:
     """A face in a picture: `points` (COUNT, 2) in pixels; `unit`, the length of a pixel of FFHQ's frame of 256 pixels;
     `frame` (2, 3), the square of the regions; `shares` (4, h, w) of the regions in it."""

@@ -16,7 +16,9 @@ SHARES = 0.4  # ... in the regions around a face
 STILL = 0.25  # ... in the pixels of a part that does not move
 MOVED = 0.06  # difference of a pixel's surroundings, in [-1, 1], above which it has moved
 SAME = 64.0  # distance of a face in two frames that is the same, in its units
-SLOW, FAST = 0.2, 0.5  # weight of the current contours when they rest, and its growth per unit of movement
+REST = 0.2  # weight of the current contours of a face that rests
+FAST, TREMBLE, TOGETHER = 0.25, 1.0, 1.0
+"""Growth of that weight per unit that a point moves beyond TREMBLE units, and per unit that all points move together."""
 
 
 class Memory:
@@ -57,7 +59,9 @@ class Memory:
                 continue
             before.remove(last)
             moved = (face.points - last.points).norm(dim=1, keepdim=True) / face.unit
-            points = last.points + (face.points - last.points) * (SLOW + FAST * moved).clamp(max=1)
+            together = float((centre - last.points.mean(0)).norm()) / face.unit
+            weight = (REST + FAST * (moved - TREMBLE).clamp_min(0) + TOGETHER * together).clamp(max=1)
+            points = last.points + (face.points - last.points) * weight
             shares = last.shares + (face.shares - last.shares) * SHARES
             unit = last.unit + (face.unit - last.unit) * NEW
             now.append(dataclasses.replace(face, points=points, shares=shares, unit=unit, key=last.key))
