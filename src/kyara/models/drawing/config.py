@@ -41,7 +41,7 @@ class StyleConfig:
 
     line_width: float = 1.3  # width of a normal line
     lines: float = 1.0  # strength of the lines within hair and clothes, 0 to 1
-    eye_size: float = 1.25  # height of the eyes relative to the photo
+    eye_size: float = 1.3  # height of the eyes relative to the photo
     brow_width: float = 0.9  # width of the brows relative to the photo
     smooth: float = 5.0  # standard deviation of the blur that smooths the borders of shades
     shade: float = 0.76  # skin darker than this share of its base tone is shaded

@@ -20,7 +20,7 @@ CONTROL = ((0.1, 0.9, -1.0, -0.6), (-0.2, 0.2, 0.55, 0.85), (0.8, 1.2, 0.55, 0.8
 ZONE = (-0.62, 1.62, -0.42, 0.5)  # where frames may be, likewise
 DARK_LENSES = 0.45  # brightness around the eyes, relative to the skin, behind dark lenses
 NECK = ((0.2, 0.03), (-0.2, 0.03), (-0.2, 0.25), (0.2, 0.25))  # from the chin, across and down, in heights of the face
-COVERED, DARK_LIP, DARK_NECK = 0.1, 0.76, 0.86  # of a beard: least cover, greatest brightness relative to the cheeks
+COVERED, DARK_LIP, DARK_NECK = 0.1, 0.74, 0.81  # of a beard: least cover, greatest brightness relative to the cheeks
 DARKER, GREYER = 0.52, 0.85  # brightness relative to the skin of dark beards, and at most of grey ones
 
 

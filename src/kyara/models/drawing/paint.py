@@ -12,6 +12,10 @@ from kyara.models.drawing.filters import along, blur, flow, guided, known_blur, 
 from kyara.models.drawing.memory import Memory
 from kyara.nn.constants import constant
 
+CORE = 0.9  # share of a region inside it
+BINS = 12  # of each channel in a histogram of colours
+DOUBT, COLOUR = 0.003, 0.5  # least share of a region before its colours are seen, and the weight of colours
+
 
 def skin(
     picture: Tensor, share: Tensor, face: Tensor, unit: float, style: StyleConfig, key: int, memory: Memory
@@ -25,7 +29,7 @@ def skin(
     bright = mean_colour(picture, face * (level > threshold))
     dark = mean_colour(picture, face * (level < threshold)) if low < threshold else bright * 0.8
     bright, dark = memory.smooth(("skin", key), torch.stack([bright, dark]))
-    base = vivid(bright, 1.05, 1.15)
+    base = vivid(bright, 1.08, 1.08)
     ratio = float(light(dark[:, None, None]) / light(base[:, None, None]).clamp_min(1e-3))
     shade = vivid(base, min(max(ratio, 0.76), 0.86), 1.15) * constant((1.0, 0.97, 0.99), base)
     return shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010), base, shade
@@ -42,10 +46,11 @@ def hair(picture: Tensor, share: Tensor, unit: float, memory: Memory) -> Tensor:
     smooth = along(picture, flow(blur(light(picture), 0.7 * unit), 3 * unit), 5 * unit, max(1.0, unit))
     level = blur(light(smooth), 1.2 * unit)
     local = level - 0.6 * known_blur(level, share, 14 * unit)
-    first, last = memory.smooth("hair levels", quantile(local, share, (0.35, 0.86))).tolist()
+    first, last = memory.smooth("hair levels", quantile(local, share * (share > CORE), (0.35, 0.86))).tolist()
     tones = [share * step(-local, -first, 0.004), share * step(local, last, 0.004)]
     middle = (share - tones[0] - tones[1]).clamp(0, 1)
-    colours = torch.stack([mean_colour(picture, part) for part in (tones[0], middle, tones[1])])
+    core = (share > CORE).to(share)  # borders have the colours of what is behind
+    colours = torch.stack([mean_colour(picture, part * core) for part in (tones[0], middle, tones[1])])
     dark, base, bright = memory.smooth("hair", colours)
     base = vivid(base, 1.0, 1.15)
     dark, bright = apart(base, dark, -1), apart(base, bright, 1)
@@ -81,9 +86,21 @@ def background(picture: Tensor, share: Tensor, unit: float, style: StyleConfig, 
 
 
 def refine(shares: Tensor, picture: Tensor, unit: float) -> Tensor:
-    """Shares of the regions (5, H, W) that follow the edges of the picture, and sum to 1."""
-    sharp = guided(shares, picture, round(5 * unit), 1e-4)
+    """Shares of the regions (R, H, W) that follow the edges of the picture, and sum to 1."""
+    sharp = guided(by_colour(shares, blur(picture, 0.7 * unit)), picture, round(4 * unit), 1e-4)
     return F.normalize(blur(sharp.clamp(0, 1), 0.8 * unit).clamp_min(1e-4), p=1, dim=0)
+
+
+def by_colour(shares: Tensor, picture: Tensor) -> Tensor:
+    """Shares (R, H, W), multiplied by how frequent the colour of each pixel is in each region (as in GrabCut, Rother et
+    al. 2004, with histograms)."""
+    index = (picture.clamp(0, 0.999) * BINS).long()
+    index = ((index[0] * BINS + index[1]) * BINS + index[2]).flatten()
+    counts = torch.zeros(len(shares), BINS**3, device=picture.device).index_add_(1, index, shares.flatten(1))
+    counts = F.avg_pool3d(counts.view(-1, 1, BINS, BINS, BINS), 3, 1, 1).flatten(1)
+    frequency = (counts + 0.02) / (counts.sum(1, keepdim=True) + 50)
+    logits = (shares + DOUBT).log() + COLOUR * frequency[:, index].view_as(shares).log()
+    return logits.softmax(0)
 
 
 def harden(shares: Tensor) -> Tensor:
