@@ -62,4 +62,6 @@ def test_a_border_has_its_width() -> None:
 def test_weighted_quantiles() -> None:
     values = torch.arange(300.0).view(1, 1, 300) / 300
     weight = (values >= 0.5).float()
-    assert torch.allclose(filters.quantile(values, weight, (0.02, 0.5, 1.0)), torch.tensor([0.51, 0.75, 0.99]), atol=0.02)
+    assert torch.allclose(
+        filters.quantile(values, weight, (0.02, 0.5, 1.0)), torch.tensor([0.51, 0.75, 0.99]), atol=0.02
+    )

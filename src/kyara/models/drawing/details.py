@@ -94,7 +94,8 @@ def beard(picture: Tensor, points: np.ndarray, base: Tensor, unit: float) -> Det
     lip = polygon(np.stack([nose[6], nose[10], lips[7], lips[3]]), picture)
     eyes = points[AT["left eye"]], points[AT["right eye"]]
     cheeks = union(
-        [np.stack([eyes[0][12], nose[5], lips[0], oval[14]]), np.stack([eyes[1][12], nose[11], lips[10], oval[4]])], picture
+        [np.stack([eyes[0][12], nose[5], lips[0], oval[14]]), np.stack([eyes[1][12], nose[11], lips[10], oval[4]])],
+        picture,
     )
     cheek, neck_level, lip_level = (mean_colour(bright, mask)[0].clamp_min(0.02) for mask in (cheeks, neck, lip))
     signs = torch.stack([covered / COVERED, DARK_LIP * cheek / lip_level, DARK_NECK * cheek / neck_level])
