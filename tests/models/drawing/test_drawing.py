@@ -167,3 +167,9 @@ def test_pairs_undo_the_mirroring() -> None:
 def test_other_points_are_refused() -> None:
     with pytest.raises(ValueError, match=f"has 12 points; it must have {COUNT}"):
         pairs(Batch(torch.zeros(1, 3, 8, 16), points=torch.zeros(1, 12, 2)))
+
+
+def test_one_face_found_twice_is_drawn_once() -> None:
+    centres = torch.tensor([[10.0, 10], [11, 12], [90, 10], [50, 60]])
+    sizes = torch.tensor([20.0, 20, 20, 20])
+    assert finding.distinct(centres, sizes, [True, True, True, False]) == [0, 2]

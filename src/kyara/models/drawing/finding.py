@@ -18,6 +18,9 @@ from kyara.perception.landmarks import places
 
 ANCHORS = [POINTS.index(name) for name in ("left eye", "right eye", "left mouth corner", "right mouth corner")]
 LEAST = 0.2  # minimum size of a face that is drawn, in units of FFHQ's frame of 256 pixels
+THRESHOLD = 0.35  # minimum score of the face detector; the contours confirm a face
+EVIDENCE = 0.25  # minimum of the maxima of the contours' heatmaps, on average: faces have 0.3 to 0.45
+SAME = 0.5  # minimum distance of two faces, in half sides of FFHQ's frame
 PASSES = 2  # how often contours are found, each time in a square around those found before
 FAR = 1.9  # distance from a face, in half sides of its square, beyond which regions are unknown
 ALL = (*REGIONS, "other")
@@ -38,7 +41,7 @@ class Face:
 
 @functools.cache
 def detector(device: torch.device) -> FaceDetector:
-    return FaceDetector(device=device)
+    return FaceDetector(device=device, threshold=THRESHOLD)
 
 
 def find_faces(picture: Tensor, points_net: nn.Module, regions_net: nn.Module, config: NetworkConfig) -> list[Face]:
@@ -50,15 +53,29 @@ def find_faces(picture: Tensor, points_net: nn.Module, regions_net: nn.Module, c
     at = torch.from_numpy(found.points[:, ANCHORS]).to(picture)
     for _ in range(PASSES):
         maps = frames(at, config.face_zoom)
-        squares = torch.cat([crop(picture[None], one[None], config.points_size) for one in maps])
-        points = place(places(points_net(squares)), maps)
+        heat = points_net(torch.cat([crop(picture[None], one[None], config.points_size) for one in maps]))
+        points = place(places(heat), maps)
         at = anchors(points)
-    maps = frames(at, config.portrait_zoom)
+    sure = heat.flatten(2).softmax(2).amax(2).mean(1) > EVIDENCE
+    sizes = frames(at, 1.0)[:, :, 0].norm(dim=1)
+    chosen = distinct(points.mean(1), sizes, (sure & (sizes > LEAST * 128)).tolist())
+    if not chosen:
+        return []
+    maps = frames(at[chosen], config.portrait_zoom)
     squares = torch.cat([crop(picture[None], one[None], config.regions_size) for one in maps])
     shares = regions_net(squares).softmax(1)
-    units = frames(at, 1.0)[:, :, 0].norm(dim=1) / 128
-    faces = [Face(*one) for one in zip(points, units.tolist(), maps, shares, strict=True) if one[1] >= LEAST]
+    units = (sizes[chosen] / 128).tolist()
+    faces = [Face(*one) for one in zip(points[chosen], units, maps, shares, strict=True)]
     return sorted(faces, key=lambda face: -face.unit)
+
+
+def distinct(centres: Tensor, sizes: Tensor, wanted: Sequence[bool]) -> list[int]:
+    """Indices of the `wanted` faces, at `centres` (N, 2) and of `sizes` (N,), without those found before."""
+    chosen: list[int] = []
+    for i in range(len(centres)):
+        if wanted[i] and all(float((centres[i] - centres[j]).norm()) > SAME * float(sizes[j]) for j in chosen):
+            chosen.append(i)
+    return chosen
 
 
 def spread(faces: Sequence[Face], height: int, width: int) -> Tensor:
