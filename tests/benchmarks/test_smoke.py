@@ -100,6 +100,11 @@ def frechet(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def spectrum(folder: Path, request: Any) -> list[list[str]]:
+    return [[untrained(folder, "dcgan", 16), str(request.getfixturevalue("faces")), "--count", "6"]]
+
+
+@case
 def nearest(folder: Path, request: Any) -> list[list[str]]:
     generator = untrained(folder, "dcgan", 16)
     faces = str(request.getfixturevalue("faces"))

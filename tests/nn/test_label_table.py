@@ -58,6 +58,12 @@ def test_excluded_labels_are_kept_as_unknown_and_missing_ones_are_dropped() -> N
     assert found == ((0, 1, 2), (1, 0, 1))
 
 
+def test_an_attribute_without_labels_is_excluded_by_nothing() -> None:
+    labels = np.stack([np.arange(600) > 50, np.full(600, -1)], 1).astype(np.int64)
+    assert count_labels(labels) == ((0, -1, 51), (1, -1, 549))
+    assert not exclusions(labels, np.ones(600))
+
+
 def test_a_large_table_is_a_sample_with_the_same_shares() -> None:
     labels = characters(12_000)
     assert len(np.unique(labels, axis=0)) > 2 * MOST

@@ -128,3 +128,17 @@ def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, p
     with pytest.raises(ValueError, match=r"newly initialised modules: g.mapping.labels"):
         train("stylegan2", tagged_faces, out=tmp_path / "a", init=parent, attributes="hair", tune_layers=2, **TINY)
     assert not (tmp_path / "a").exists()
+
+
+def test_attributes_of_the_parent_that_the_data_lack_are_unknown(
+    tagged_faces: Path, faces: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {**TINY, "preset": "tiny", "kimg": 0.0}
+    first = str(train("stylegan2", tagged_faces, out=tmp_path / "a", attributes="hair,eyes", **options).out)
+    options |= {"init": first, "freeze": "mapping"}
+    child = train("stylegan2", faces, out=tmp_path / "b", attributes="hair,eyes", **options)
+    data, parent = (models.read_config(name).data for name in (str(child.out), first))
+    assert child.fresh == () and dict(data.attributes) == dict(parent.attributes)
+    assert data.label_counts == ((-1, -1, 64),)
+    with pytest.raises(ValueError, match="--attributes glasses"):
+        train("stylegan2", faces, out=tmp_path / "c", attributes="hair,glasses", **options)

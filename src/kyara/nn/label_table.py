@@ -21,9 +21,10 @@ STREAM = 1  # separates the random numbers of labels from those of the latent of
 def count_labels(labels: np.ndarray) -> tuple[tuple[int, ...], ...]:
     """The table of labels (N, A): a row (A labels, count) for each combination that occurs, sorted.
 
-    Pictures with an unknown label are left out, unless one of their other labels excludes that attribute. With more
-    than MOST combinations, the table is that of MOST pictures, evenly spaced among all of them in the table's order."""
-    known = labels != UNKNOWN
+    Pictures with an unknown label are left out, unless one of their other labels excludes that attribute, or no label
+    of the attribute is known. With more than MOST combinations, the table is that of MOST pictures, evenly spaced among
+    all of them in the table's order."""
+    known = (labels != UNKNOWN) | (labels == UNKNOWN).all(0)
     for name, cause, value in exclusions(labels, np.ones(len(labels))):
         known[:, name] |= labels[:, cause] == value
     rows, counts = np.unique(labels[known.all(1)], axis=0, return_counts=True)
@@ -40,6 +41,8 @@ def exclusions(rows: np.ndarray, counts: np.ndarray) -> list[tuple[int, int, int
     found = []
     for a, b in itertools.permutations(range(rows.shape[1]), 2):
         unknown = rows[:, a] == UNKNOWN
+        if unknown.all():
+            continue
         for value in np.unique(rows[unknown & (rows[:, b] != UNKNOWN), b]).tolist():
             here = rows[:, b] == value
             if not unknown[here].all():

@@ -128,9 +128,9 @@ def describe_attributes(
 ) -> dict[str, Any]:
     """The fields of DataConfig for the attributes `wanted`, such as hair,eyes: their values, and the count of each
     combination of values in the dataset. If a parent has `learned` all values of an attribute, its values are used, so
-    that its labels keep their meaning. Raises ValueError if the dataset has no such column, or if the model does not
-    support attributes."""
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    that its labels keep their meaning; the dataset may lack this column, and all its labels are unknown then. Raises
+    ValueError if neither has the attribute, or if the model does not support attributes."""
+    names, learned = [name.strip() for name in wanted.split(",") if name.strip()], learned or {}
     use = models.architecture(model).data_spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
     if names and use == "never":
@@ -138,12 +138,12 @@ def describe_attributes(
     if not names and use == "must":
         raise ValueError(f"--attributes: {model} needs one or more of {', '.join(columns) or '(the data have none)'}")
     for name in names:
-        if name not in columns:
+        if name not in columns and name not in learned:
             raise ValueError(f"--attributes {name}: {dataset.path} has {', '.join(columns) or 'no attributes'}")
     if not names:
         return {}
-    values = {name: tuple(known_values(dataset.attributes[name])) for name in names}
-    values |= {n: kept for n, kept in (learned or {}).items() if n in values and {*values[n]} <= {*kept}}
+    values = {name: tuple(known_values(dataset.attributes.get(name, []))) for name in names}
+    values |= {n: kept for n, kept in learned.items() if n in values and {*values[n]} <= {*kept}}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     return {"attributes": values, "label_counts": count_labels(rows)}
 

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from needs import need_program
+from PIL import Image
 from small import ATTRIBUTES, CARD, COUNTS, Exported, export_once, need_exporter, small
 
 from kyara.files import pictures
+from kyara.files.checkpoint import WEIGHTS, Checkpoint
 from kyara.generation.exporting.card import Card, read_card
-from kyara.generation.exporting.page import SEEDS, page
+from kyara.generation.exporting.page import RECIPE, SEEDS, page
 from kyara.generation.exporting.runtime import ARCHIVE, Runtime, read_runtime
+from kyara.generation.recipe import read_like
 from kyara.models.base import Generator
 from kyara.nn.label_table import LabelTable, exclusions
 
@@ -60,13 +63,30 @@ def test_labels_are_those_of_generate() -> None:
         assert labels == list(table.draw(given, seed).values())
 
 
+def test_a_png_receives_a_recipe(tmp_path: Path) -> None:
+    picture = np.arange(75, dtype=np.uint8).reshape(5, 5, 3)
+    script = """const { withRecipe } = require(process.argv[1]);
+        const { png, recipe } = JSON.parse(require("fs").readFileSync(0));
+        process.stdout.write(withRecipe(Uint8Array.from(png), recipe));"""
+    given = json.dumps({"png": [*pictures.encode_png(picture)], "recipe": {"model": "é\u3042", "seed": 3}})
+    command = [need_program("node", package="Node.js"), "-e", script, str(RECIPE)]
+    (tmp_path / "it.png").write_bytes(
+        subprocess.run(command, input=given.encode(), capture_output=True, check=True).stdout
+    )
+    assert pictures.read_recipe(tmp_path / "it.png") == {"model": "é\u3042", "seed": 3}
+    with Image.open(tmp_path / "it.png") as image:  # Pillow checks the CRC of every chunk
+        assert np.array_equal(np.asarray(image), picture)
+
+
 def draw(random: np.random.RandomState, values: int) -> int | None:
     return int(random.randint(values)) if random.rand() < 0.5 else None
 
 
-def test_the_page_is_one_file_and_escapes_the_card() -> None:
+def test_the_page_is_one_file_and_escapes_the_card(tmp_path: Path) -> None:
     generator = small()
     assert isinstance(generator, Generator)
+    generator.checkpoint = Checkpoint(tmp_path, "stylegan2", {}, {})
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
     text = page(
         "<i>faces", generator, b"model", Card(CARD, "x</ul>", ("<script>alert(1)</script>",)), Runtime(b"", b"")
     )
@@ -142,6 +162,12 @@ def test_a_saved_picture_is_that_of_generate(tab: Any, exported: Exported, tmp_p
         tab.click("li:nth-child(3) .save")
     assert download.value.suggested_filename == "faces-seed0043.png"
     download.value.save_as(tmp_path / "it.png")
+    recipe = read_like(tmp_path / "it.png")
+    assert recipe.checkpoint == exported.generator.checkpoint.hash and (recipe.model, recipe.truncation) == (
+        "faces",
+        0.7,
+    )
+    assert recipe.shot["seed"] == 43 and recipe.shot["labels"]["hair"] == "blonde"
     made = pictures.decode(tmp_path / "it.png").astype(int)
     wanted = pictures.to_uint8(torch.from_numpy(expected(exported.generator, 43, {"hair": 1}, 0.7))[None])[0]
     assert np.abs(made - wanted).max() <= 1

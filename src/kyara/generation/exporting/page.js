@@ -69,7 +69,7 @@ async function make() {
     const labels = drawLabels(data.table, fixed, first + i), values = await compute(first + i, labels, truncation);
     if (mine !== request) return;
     paint(item.querySelector("canvas"), values);
-    describe(item, first + i, labels);
+    describe(item, first + i, labels, truncation);
     await new Promise((done) => setTimeout(done));  // lets the browser show it
     if (mine !== request) return;
   }
@@ -89,7 +89,7 @@ function cell() {
   const canvas = element("canvas", ""), save = element("button", "save", "save");
   Object.assign(canvas, { width: data.width, height: data.height, role: "img" });
   save.type = "button";
-  save.addEventListener("click", () => canvas.toBlob((blob) => download(blob, item.dataset.seed)));
+  save.addEventListener("click", () => canvas.toBlob((blob) => download(blob, item)));
   const caption = element("figcaption", "");
   caption.append(element("b", ""), save, element("p", ""));
   figure.append(canvas, caption);
@@ -97,20 +97,22 @@ function cell() {
   return item;
 }
 
-function describe(item, seed, labels) {
-  const texts = data.attributes.flatMap(([name, values], i) => (
-    labels[i] === UNKNOWN ? [] : [`${name} ${values[labels[i]]}`.replaceAll("_", " ")]
-  ));
+function describe(item, seed, labels, truncation) {
+  const known = data.attributes.flatMap(([name, values], i) => labels[i] === UNKNOWN ? [] : [[name, values[labels[i]]]]);
+  const texts = known.map((pair) => pair.join(" ").replaceAll("_", " "));
   item.dataset.seed = seed;
+  item.recipe = { ...data.recipe, seed, truncation, mirror: false, labels: Object.fromEntries(known) };
   item.querySelector("b").textContent = `seed ${seed}`;
   item.querySelector("p").replaceChildren(...texts.flatMap((text) => [element("span", "", text), " "]));
   item.querySelector("canvas").ariaLabel = [`seed ${seed}`, ...texts].join(", ");
   item.querySelector(".save").ariaLabel = `save seed ${seed} as PNG`;
 }
 
-function download(blob, seed) {
-  const link = element("a", "");
-  Object.assign(link, { href: URL.createObjectURL(blob), download: `${data.name}-seed${seed.padStart(4, "0")}.png` });
+async function download(blob, item) {
+  const link = element("a", ""), seed = item.dataset.seed.padStart(4, "0");
+  const png = withRecipe(new Uint8Array(await blob.arrayBuffer()), item.recipe);
+  const href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
+  Object.assign(link, { href, download: `${data.name}-seed${seed}.png` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 from kyara import __version__
 from kyara.files.atomic import write_atomic
+from kyara.files.checkpoint import BUILTIN
 from kyara.files.gallery_page import BASE_STYLE, HEAD
 from kyara.generation.exporting.card import Card
 from kyara.generation.exporting.convert import write_onnx
@@ -23,7 +24,7 @@ from kyara.generation.exporting.runtime import VERSION, Runtime
 from kyara.models.base import Generator, Model
 from kyara.nn.label_table import exclusions
 
-SEEDS = Path(__file__).with_name("seeds.js")
+SEEDS, RECIPE = (Path(__file__).with_name(name) for name in ("seeds.js", "recipe.js"))
 _STYLE, _REST, _SCRIPT, _PROGRAMS = (
     Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.html", "page.js", "programs.txt")
 )
@@ -44,7 +45,7 @@ def write_page(
 
 def page(name: str, generator: Generator, model: bytes, card: Card, runtime: Runtime) -> str:
     """The text of the page of a generator, whose ONNX file is `model`."""
-    script = SEEDS.read_text("utf-8") + _SCRIPT
+    script = SEEDS.read_text("utf-8") + RECIPE.read_text("utf-8") + _SCRIPT
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     size = f"{generator.config.data.width} x {generator.config.data.height} pixels"
     return (HEAD + _REST).format(
@@ -68,6 +69,12 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
+def _model(name: str, generator: Generator) -> str:
+    """What recipes call the model: a built-in one can be found by its name; of others, no path is given away."""
+    path = generator.checkpoint.path
+    return f"builtin:{path.name}" if path.parent == BUILTIN else name
+
+
 def _data(name: str, generator: Generator) -> str:
     """The data of the script as JSON that is safe inside <script>."""
     table, config = generator.label_table, generator.config.data
@@ -79,5 +86,6 @@ def _data(name: str, generator: Generator) -> str:
         "height": config.height,
         "attributes": [[attribute, list(values)] for attribute, values in config.attributes.items()],
         "table": {"rows": rows, "exclusions": exclusions(table.rows, table.counts)},
+        "recipe": {"kyara": __version__, "model": _model(name, generator), "checkpoint": generator.checkpoint.hash},
     }
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
