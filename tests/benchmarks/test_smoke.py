@@ -317,6 +317,19 @@ def avatar(folder: Path, request: Any) -> list[list[str]]:
     ]
 
 
+@case
+def kept(folder: Path, request: Any) -> list[list[str]]:
+    module = load("avatar")
+    people, table = folder / "people", folder / "labels.csv"
+    request.getfixturevalue("monkeypatch").setattr("kyara.inversion.proposals.CANDIDATES", 32)
+    module.avatar(folder_of(folder / "photos", range(2)), out=people, aligned=True)
+    names = [Path(row["source"]).name for row in module.read_gallery(people)]
+    values = "woman,black,short,none,closed,light"
+    lines = "".join(f"{name},{values},{source}\n" for name, source in zip(names, ("a", "b"), strict=True))
+    table.write_text(f"file_name,gender,hair,hair_length,glasses,mouth,skin,source\n{lines}")
+    return [[str(people), str(table)]]
+
+
 def without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant landmarks and no filters, for cartoon.py."""
     module = load("cartoon")

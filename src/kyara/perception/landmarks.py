@@ -39,7 +39,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Down to a sixteenth of the size and up again to a quarter."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, outputs: int = len(NAMES)) -> None:
         super().__init__()
         c = channels
         self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.eighth = Block(2 * c, 3 * c, down=True)
         self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
         self.up = Block(6 * c, 2 * c)
-        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
+        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, outputs, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
@@ -56,13 +56,21 @@ class Network(nn.Module):
     def levels(self, pictures: Tensor) -> list[Tensor]:
         """The feature maps of pictures (B, 3, H, W) in [-1, 1] on the way down and up again, at 1/4, 1/8, 1/8 and 1/4
         of the size. The points are read from the last."""
-        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        quarter = self.quarter(x)
+        return self._all_levels(pictures)[1:]
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The first feature map, at 1/2 of the size of pictures (B, 3, H, W) in [-1, 1], and the last, at 1/4."""
+        first, *_, last = self._all_levels(pictures)
+        return first, last
+
+    def _all_levels(self, pictures: Tensor) -> list[Tensor]:
+        half = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(half)
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
         up = self.up(torch.cat([eighth, bottom], 1))
         enlarged = F.interpolate(up, quarter.shape[2:], mode="bilinear")
-        return [quarter, eighth, up, self.top[0](torch.cat([quarter, enlarged], 1))]
+        return [half, quarter, eighth, up, self.top[0](torch.cat([quarter, enlarged], 1))]
 
 
 def places(maps: Tensor) -> Tensor:
