@@ -72,10 +72,19 @@ def tagged_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
 @pytest.fixture(scope="session")
 def pointed_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     """The same with twelve points each; every ninth picture's are unknown."""
-    path = tmp_path_factory.mktemp("pointed") / "pointed-faces.zip"
+    return with_points(faces, tmp_path_factory.mktemp("pointed") / "pointed-faces.zip", 12)
+
+
+@pytest.fixture(scope="session")
+def contoured_faces(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
+    """The same with the contours of `drawing`."""
+    return with_points(faces, tmp_path_factory.mktemp("contoured") / "contoured-faces.zip", 124)
+
+
+def with_points(faces: Path, path: Path, count: int) -> Path:
     rows = ["file_name,points"]
     for i in range(64):
-        random = np.random.RandomState(i).uniform(0.2, 0.8, 24)
+        random = np.random.RandomState(i).uniform(0.2, 0.8, 2 * count)
         rows.append(f"images/{i:04d}.png,{' '.join(f'{x:.4f}' for x in random) if i % 9 else ''}")
     return with_metadata(faces, path, rows)
 

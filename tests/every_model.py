@@ -42,7 +42,7 @@ def batch_of(model: Model, count: int = 8) -> Batch:
     labels = {name: torch.arange(count) % (len(v) + 1) - 1 for name, v in model.config.data.attributes.items()}
     points = mirrored = None
     if model.data_spec.points:
-        points, mirrored = torch.rand(count, 12, 2), torch.arange(count) % 2 > 0
+        points, mirrored = torch.rand(count, model.data_spec.points, 2), torch.arange(count) % 2 > 0
         points[1] = torch.nan
     faces = None
     if model.data_spec.boxes:

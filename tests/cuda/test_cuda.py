@@ -36,7 +36,7 @@ def batch_of(model: Model, seed: int = 0, count: int = 8) -> Batch:
     real = torch.rand(count, 3, model.config.data.height, model.config.data.width, generator=random) * 2 - 1
     labels = {name: torch.arange(count) % len(values) for name, values in model.config.data.attributes.items()}
     spec = model.data_spec
-    points = torch.rand(count, 12, 2, generator=random) if spec.points else None
+    points = torch.rand(count, spec.points, 2, generator=random) if spec.points else None
     return Batch(real, labels=labels, points=points, photos=real.flip(0, 1) if spec.photos else None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 import threading
@@ -274,3 +276,20 @@ def test_every_gallery_has_that_order(tmp_path: Path, monkeypatch: pytest.Monkey
         for i, score in enumerate([0.5, 0.1, 0.9]):
             made.add(f"{i}.png", np.zeros((8, 8, 3), np.uint8), score=score)
         assert [row["file_name"] for row in made.finish(command="")] == ["1.png", "0.png", "2.png"]
+
+
+def test_a_slider_between_a_picture_and_what_it_was_made_from(tmp_path: Path) -> None:
+    """Only with such pictures has the page a script, which is the only one that it allows."""
+    photo, drawn = np.full((30, 20, 3), 200, np.uint8), np.zeros((30, 20, 3), np.uint8)
+    with GalleryWriter(tmp_path / "pairs", ["before"]) as gallery:
+        gallery.add("a.png", drawn, {}, photo, before="a column")
+        gallery.add("b.png", drawn)
+        gallery.finish(command="kyara translate")
+    html = (tmp_path / "pairs" / "index.html").read_text("utf-8")
+    assert html.count('type="range"') == 1 and html.count("<script>") == 1
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in html
+    (embedded,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    assert np.abs(decode(base64.b64decode(embedded), "a.jpg").astype(int) - photo).max() < 4
+    assert read_gallery(tmp_path / "pairs")[0]["before"] == "a column"

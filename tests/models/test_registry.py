@@ -198,6 +198,7 @@ def test_training_and_resuming_are_exact(
     faces: Path,
     tagged_faces: Path,
     pointed_faces: Path,
+    contoured_faces: Path,
     boxed_faces: Path,
     photos: Path,
     tmp_path: Path,
@@ -208,9 +209,8 @@ def test_training_and_resuming_are_exact(
     monkeypatch.setattr(loop, "TICK", 6)
     name, data = variant.name, tagged_faces if variant.told else faces
     spec = models.architecture(name).data_spec
-    data = (
-        () if spec.photos or spec.of_model else (boxed_faces if spec.boxes else pointed_faces if spec.points else data,)
-    )
+    pointed = {0: data, 12: pointed_faces, 124: contoured_faces}[spec.points]
+    data = () if spec.photos or spec.of_model else (boxed_faces if spec.boxes else pointed,)
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
     arguments |= {"photos": photos, "drawings": faces} if spec.photos else {}

@@ -49,6 +49,7 @@ class Given:
     faces: Path
     tagged: Path
     pointed: Path
+    contoured: Path
     boxed: Path
     photos: Path
 
@@ -542,7 +543,8 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
 
         options |= {"of": generator(given.folder / "another")}
     else:
-        faces = given.pointed if spec.points else given.boxed if spec.boxes else given.tagged if told else given.faces
+        pointed = {0: given.tagged if told else given.faces, 12: given.pointed, 124: given.contoured}[spec.points]
+        faces = given.boxed if spec.boxes else pointed
         options |= {"data": faces}
     options |= {"attributes": "hair,eyes"} if told else {}
     kimg = steps * (options.get("batch") or kind.presets["tiny"].optimizer.batch) / 1000

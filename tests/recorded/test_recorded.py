@@ -15,11 +15,17 @@ from .cases import CASES, Given
 
 @pytest.fixture
 def given(
-    tmp_path: Path, faces: Path, tagged_faces: Path, pointed_faces: Path, boxed_faces: Path, photos: Path
+    tmp_path: Path,
+    faces: Path,
+    tagged_faces: Path,
+    pointed_faces: Path,
+    contoured_faces: Path,
+    boxed_faces: Path,
+    photos: Path,
 ) -> Given:
     torch.manual_seed(0)
     np.random.seed(0)
-    return Given(tmp_path, faces, tagged_faces, pointed_faces, boxed_faces, photos)
+    return Given(tmp_path, faces, tagged_faces, pointed_faces, contoured_faces, boxed_faces, photos)
 
 
 @pytest.mark.parametrize("name", CASES)

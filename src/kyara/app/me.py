@@ -18,7 +18,7 @@ from kyara.preparation import detect
 
 FRAME = "photo"  # detector of `kyara avatar`
 PEOPLE = "builtin:photo"  # generator of the example
-CARTOON = ("builtin:cartoon", "--side", "256")
+CARTOON = ("builtin:cartoon", "--side", "512")
 NO_FACE = (
     "No face was found in this photo. Use one in which the face is larger, evenly lit and seen from the front; or tick "
     "that it is cropped to the face already."

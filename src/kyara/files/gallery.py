@@ -27,12 +27,14 @@ from kyara.files.atomic import check_free, free_folder, write_atomic, write_erro
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
-from kyara.files.pictures import decode, encode_png, pad_to, resize
+from kyara.files.pictures import decode, encode_jpeg, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.workers import processors
 
-ON_SHEET, ON_PAGE = 256, 1000
-"""Maximum number of pictures on the sheet and on the page, so that viewers and browsers can open them."""
+ON_SHEET, ON_PAGE, PAIRS = 256, 1000, 100
+"""Maximum number of pictures on the sheet and on the page, and of those on the page with a picture before them, so that
+viewers and browsers can open them."""
+BEFORE = 640  # Maximum length of the longer side of a picture before another, in pixels
 THUMBNAIL = 256  # Maximum length of the longer side of a thumbnail, in pixels
 WAITING = 4  # Maximum number of pictures for each encoding thread that are not written yet
 FLUSH = 64  # Number of rows after which the table is flushed to disk
@@ -82,6 +84,7 @@ class GalleryWriter:
         self._scores = array("d")
         self._starts = array("Q")  # byte offset of each row in the table
         self._thumbnails: dict[int, np.ndarray] = {}
+        self._before: dict[str, bytes] = {}  # JPEG files
         threads = processors()
         self._pool, self._most_waiting = ThreadPoolExecutor(threads), WAITING * threads
         self._waiting: deque[tuple[Future[np.ndarray | None], dict[str, object], float]] = deque()
@@ -109,16 +112,20 @@ class GalleryWriter:
         file_name: str,
         picture: np.ndarray | bytes,
         recipe: Mapping[str, Any] | None = None,
+        before: np.ndarray | None = None,
         /,  # a column may have any name
         *,
         score: float | None = None,
         **cells: object,
     ) -> None:
         """Adds one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
-        `picture` is an array, which must not be changed afterwards. `finish` sorts the rows by `score`, highest first.
+        `picture` is an array, which must not be changed afterwards. The page has a slider between it and the picture `before`
+        (H, W, 3) uint8. `finish` sorts the rows by `score`, highest first.
         Raises OSError if this file or one added before it cannot be written."""
         row = {"file_name": file_name, "score": "" if score is None else f"{score:.4f}", **cells}
         number = math.nan if score is None else score
+        if before is not None and len(self._before) < PAIRS:
+            self._before[file_name] = encode_jpeg(thumbnail(before, BEFORE), 88)
         shown = not isinstance(picture, bytes) and (not math.isnan(number) or len(self) < ON_SHEET)
         file = self.path / file_name
         self._waiting.append((self._pool.submit(_write_picture, file, picture, recipe, shown), row, number))
@@ -183,7 +190,9 @@ class GalleryWriter:
         if shown:
             self._write(SHEET, sheet(shown[:ON_SHEET]) if sheet else self._sheet(order[:ON_SHEET], shown))
         title, aspect = self.path.resolve().name, _aspect(shown[0]) if shown else 1.0
-        html = page(title, first, len(order), about=about, command=command, aspect=aspect, films=films)
+        html = page(
+            title, first, len(order), about=about, command=command, aspect=aspect, films=films, before=self._before
+        )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         return first
 

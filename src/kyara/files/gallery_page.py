@@ -1,7 +1,10 @@
-"""The web page of a Gallery, index.html: static, without scripts or external resources."""
+"""The web page of a Gallery, index.html, without external resources: static, or with a slider between each picture and
+the one that it was made from."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path, PurePath
@@ -10,12 +13,15 @@ from urllib.parse import quote
 from kyara.files.names import counted
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
-UNTAGGED = ("file_name", "seed", "score", "source", "position")  # Columns that are not attributes
+PART = "score_"  # Prefix of the columns with the parts of a score
+PART_COLUMNS = tuple(PART + part for part in ("quality", "eyes", "mouth", "face", "shape"))
+UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that the score only means an order
+UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR)  # No attributes
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
 VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
-BASE_STYLE, GALLERY_STYLE, HEAD, _REST = (
+BASE_STYLE, GALLERY_STYLE, HEAD, _REST, _SCRIPT = (
     Path(__file__).with_name(name).read_text("utf-8")
-    for name in ("page.css", "gallery.css", "page_head.html", "gallery.html")
+    for name in ("page.css", "gallery.css", "page_head.html", "gallery.html", "slider.js")
 )
 """BASE_STYLE has the colours, texts and tools that pages share, GALLERY_STYLE the pictures, which enlarge. HEAD starts
 every page; its Content-Security-Policy forbids scripts and allows pictures from `images` only, which may go on with
@@ -31,20 +37,26 @@ def page(
     command: str = "",
     aspect: float = 1.0,
     films: Sequence[str] = (),
+    before: Mapping[str, bytes] | None = None,
 ) -> str:
     """index.html of a Gallery: the first `rows` of `total` pictures, shown with aspect ratio `aspect` = width / height,
-    and players for the `films` in the folder."""
+    and players for the `films` in the folder. `before`: file name -> the picture that it was made from, as JPEG."""
+    before = before or {}
+    allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    policy = LOCAL + (f" data:; script-src 'sha256-{allowed}'" if before else "")
     cut = f"the first {len(rows):,} are on this page, all of them in {TABLE}" if len(rows) < total else ""
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return (HEAD + _REST).format(
-        images=LOCAL + (f"; media-src {LOCAL}" if any(map(_is_video, films)) else ""),
+        images=policy + (f"; media-src {LOCAL}" if any(map(_is_video, films)) else ""),
         style=BASE_STYLE + GALLERY_STYLE.replace("ASPECT", f"{aspect:.4f}"),
         title=escape(title),
         about=" · ".join(escape(part) for part in (counted(total, "picture"), about, cut) if part),
         command=escape(command),
         links=" ".join(f'<a href="{quote(name)}">{label}</a>' for name, label in links),
         film="\n".join(map(_player, films)),
-        items="\n".join(_item(i, row, len(rows)) for i, row in enumerate(rows, 1)),
+        items="\n".join(_item(i, row, len(rows), before.get(row["file_name"])) for i, row in enumerate(rows, 1)),
+        pairs=" class=pairs" if before else "",
+        script=f"<script>{_SCRIPT}</script>" if before else "",
     )
 
 
@@ -59,22 +71,43 @@ def _player(film: str) -> str:
     return f'<p class="film"><img src="{name}" alt="interpolation"></p>'
 
 
-def _item(i: int, row: Mapping[str, str], last: int) -> str:
+def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> str:
     """One picture. Its link makes it the CSS :target, which is shown enlarged without a script."""
     file = quote(row["file_name"], errors="surrogateescape")
     hint = escape(row.get("source") or row["file_name"])
     seed = f"seed {row['seed']}" if row.get("seed") else ""
     known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
-    tags = f"<p>{' '.join(f'<span>{escape(tag)}</span>' for tag in known)}</p>" if known else ""
+    notes = known + _parts(row)
+    tags = f"<p>{' '.join(f'<span>{escape(note)}</span>' for note in notes)}</p>" if notes else ""
+    image = f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async">'
+    shown = f'<a class="open" href="#p{i}" title="{hint}">{image}</a>'
+    if before is not None:
+        photo = f'<img class="before" src="data:image/jpeg;base64,{base64.b64encode(before).decode()}" alt="before">'
+        slider = '<input type="range" min="0" max="100" value="50" aria-label="before and after">'
+        shown = f'<div class="open pair">{image}{photo}<hr>{slider}</div>'
+        tags += f'<a href="#p{i}">enlarge</a>'
     return (
-        f'<li><figure id="p{i}"><a class="open" href="#p{i}" title="{hint}">'
-        f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async"></a>'
-        f"<figcaption>{_bar(row.get('score', ''))}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
+        f'<li><figure id="p{i}">{shown}'
+        f"<figcaption>{_score(row)}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
         f'<a class="close" href="#-" aria-label="close"></a><nav>'
         f'<a href="#p{max(i - 1, 1)}">‹ previous</a><a href="{file}">open the file</a>'
         f'<a href="#p{min(i + 1, last)}">next ›</a><a href="#-">close ×</a></nav></figure></li>'
     )
+
+
+def _score(row: Mapping[str, str]) -> str:
+    if row.get(UNFAMILIAR):
+        return '<b title="its score means nothing alone, only the order does">unfamiliar style</b>'
+    return _bar(row.get("score", ""))
+
+
+def _parts(row: Mapping[str, str]) -> list[str]:
+    """The parts of the score, such as "eyes 0.31"."""
+    if row.get(UNFAMILIAR):
+        return []
+    shown = {key.removeprefix(PART): row[key] for key in PART_COLUMNS if row.get(key)}
+    return [f"{part} {value[:4]}" for part, value in shown.items()]
 
 
 def _bar(score: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections import deque
@@ -25,6 +26,8 @@ from kyara.generation import video
 from kyara.generation.inputs import Picture, Pictures, scaled
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kyara.models.base import Model
 
 STILLS = 64  # Maximum number of frames of a film shown on the page, one per second
@@ -36,6 +39,8 @@ class Network(NamedTuple):
 
     translate: Callable[[Sequence[Picture]], Iterator[tuple[str, np.ndarray]]]
     """Pictures of the same size -> (style's name, their translations (B, H, W, 3) uint8) per style."""
+    film: Callable[[], Callable[[Sequence[Picture]], Iterator[tuple[str, np.ndarray]]]]
+    """A function like `translate` for the consecutive frames of one film."""
     batched: bool  # Whether to translate several pictures at once: on a GPU, unless there are several styles
 
 
@@ -170,7 +175,8 @@ def _load(
             raise ValueError(f"--mask: needed by {name}, which fills holes; give a mask that is white in the holes")
         if given:
             raise ValueError(f"--styles, --style, --between: {name} has no styles")
-        return Network(lambda pictures: iter([("", fill_pictures(network, pictures))]), gpu), found.hash
+        fill = lambda pictures: iter([("", fill_pictures(network, pictures))])  # noqa: E731
+        return Network(fill, lambda: fill, gpu), found.hash
     if not isinstance(network, Translator):
         raise ValueError(
             f"{name}: {found.model} is not an image-to-image model; builtin:cartoon and builtin:inpainting are"
@@ -184,12 +190,18 @@ def _load(
     else:
         choices = [("", network.translate)]
 
-    def translated(pictures: Sequence[Picture]) -> Iterator[tuple[str, np.ndarray]]:
+    def translated(
+        choices: Sequence[tuple[str, Callable[[Tensor], Tensor]]], pictures: Sequence[Picture]
+    ) -> Iterator[tuple[str, np.ndarray]]:
         pixels = np.stack([picture.pixels for picture in pictures])
         for label, function in choices:
             yield label, translate_pictures(function, pixels, network)
 
-    return Network(translated, gpu and len(choices) == 1), found.hash
+    def film() -> Callable[[Sequence[Picture]], Iterator[tuple[str, np.ndarray]]]:
+        styled = isinstance(network, StyledTranslator)
+        return functools.partial(translated, choices if styled else [("", network.film_fn())])
+
+    return Network(functools.partial(translated, choices), film, gpu and len(choices) == 1), found.hash
 
 
 def _opened(pictures: Pictures | None) -> Iterator[Picture]:
@@ -213,7 +225,7 @@ def _translate_pictures(
             recipe = {**about, **({"style": style} if style else {})}
             for picture, made in zip(group, several, strict=True):
                 name = f"{picture.name}-{i:02d}.png" if style else f"{picture.name}.png"
-                gallery.add(name, made, recipe, style=style, source=picture.source)
+                gallery.add(name, made, recipe, picture.pixels, style=style, source=picture.source)
 
 
 def _translate_film(
@@ -233,20 +245,21 @@ def _translate_film(
     names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
     stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
 
-    times: deque[float] = deque()  # of the frames that were read in advance
+    waiting: deque[tuple[float, np.ndarray]] = deque()  # times and pictures of the frames that were read in advance
 
     def read() -> Iterator[Picture]:
         for time, frame in tqdm(frames, total=info.frames or None, unit="frame", disable=None):
-            times.append(time)
-            yield Picture(stem, source.name, frame if side is None else resize(frame, *scaled(frame, side)))
+            picture = Picture(stem, source.name, frame if side is None else resize(frame, *scaled(frame, side)))
+            waiting.append((time, picture.pixels))
+            yield picture
 
     def translated() -> Iterator[video.Frame]:
         stills, next_still = 0, -math.inf
-        groups = map(network.translate, same_size(read(), network.batched))
+        groups = map(network.film(), same_size(read(), network.batched))
         for style, made in ((style, made) for ((style, several),) in groups for made in several):
-            time = times.popleft()
+            time, before = waiting.popleft()
             if time >= next_still and stills < STILLS:
-                gallery.add(f"{stem}-{stills:04d}.png", made, about, style=style, source=source.name)
+                gallery.add(f"{stem}-{stills:04d}.png", made, about, before, style=style, source=source.name)
                 stills, next_still = stills + 1, math.floor(time) + 1
             yield time, made
 

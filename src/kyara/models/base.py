@@ -204,6 +204,8 @@ class StyledGenerator(Generator):
 class Translator(Model):
     """Translates pictures of any size to pictures, with the averaged weights."""
 
+    traceable: ClassVar[bool] = True  # whether `translate` consists of tensor operations only, which can be exported
+
     @property
     def receptive_field(self) -> int | None:
         """Radius of the receptive field in pixels, a multiple of the largest stride: the margin of tiles in which large
@@ -214,6 +216,10 @@ class Translator(Model):
         """Translates pictures (B, 3, H, W) in [-1, 1]; the output has the same shape. Deterministic; each picture is
         independent of the others in the batch."""
         raise NotImplementedError
+
+    def film_fn(self) -> Callable[[Tensor], Tensor]:
+        """A function like `translate` for the consecutive frames of one film, which may smooth them over time."""
+        return self.translate
 
 
 class StyledTranslator(Translator):

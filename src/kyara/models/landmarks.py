@@ -81,7 +81,7 @@ class Model(base.LandmarkDetector):
     presets = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    data_spec = base.DataSpec(points=True, holdout=0.05)
+    data_spec = base.DataSpec(points=len(NAMES), holdout=0.05)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

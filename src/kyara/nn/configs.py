@@ -19,7 +19,7 @@ class DataSpec:
 
     attributes: Literal["never", "may", "must"] = "never"  # whether it learns `train --attributes`
     photos: bool = False  # it learns from two unpaired datasets, `train --photos` and `--drawings`
-    points: bool = False  # it learns the column `points`
+    points: int = 0  # it learns the column `points`, of so many points
     boxes: bool = False  # it learns the column `boxes`
     of_model: bool = False  # it learns from pictures that another model makes, `train --of`
     holdout: float = 0.0  # share of the pictures that is held out from training, for `measure`

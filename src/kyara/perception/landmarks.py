@@ -39,7 +39,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Down to a sixteenth of the size and up again to a quarter."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, outputs: int = len(NAMES)) -> None:
         super().__init__()
         c = channels
         self.stem = nn.Conv2d(3, c, 5, stride=2, padding=2)
@@ -47,16 +47,30 @@ class Network(nn.Module):
         self.eighth = Block(2 * c, 3 * c, down=True)
         self.bottom = nn.Sequential(Block(3 * c, 3 * c, down=True), Block(3 * c, 3 * c))
         self.up = Block(6 * c, 2 * c)
-        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, len(NAMES), 1))
+        self.top = nn.Sequential(Block(4 * c, 2 * c), nn.Conv2d(2 * c, outputs, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
-        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        quarter = self.quarter(x)
+        return self.top[1](self.levels(pictures)[-1]).float()
+
+    def levels(self, pictures: Tensor) -> list[Tensor]:
+        """The feature maps of pictures (B, 3, H, W) in [-1, 1] on the way down and up again, at 1/4, 1/8, 1/8 and 1/4
+        of the size. The points are read from the last."""
+        return self._all_levels(pictures)[1:]
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The first feature map, at 1/2 of the size of pictures (B, 3, H, W) in [-1, 1], and the last, at 1/4."""
+        first, *_, last = self._all_levels(pictures)
+        return first, last
+
+    def _all_levels(self, pictures: Tensor) -> list[Tensor]:
+        half = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(half)
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
-        up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")
-        return self.top(torch.cat([quarter, up], 1)).float()
+        up = self.up(torch.cat([eighth, bottom], 1))
+        enlarged = F.interpolate(up, quarter.shape[2:], mode="bilinear")
+        return [half, quarter, eighth, up, self.top[0](torch.cat([quarter, enlarged], 1))]
 
 
 def places(maps: Tensor) -> Tensor:
@@ -86,6 +100,13 @@ def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
         network.load_state_dict(weights)
         network.to(device).eval().requires_grad_(False)
     return network, (found.config["data"]["height"], found.config["data"]["width"])
+
+
+def find_with_levels(pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """`find`, and the feature maps of `Network.levels`."""
+    network, size = _builtin(pictures.device)
+    levels = network.levels(resize(pictures, size))
+    return places(network.top[1](levels[-1]).float()), levels
 
 
 def find(pictures: Tensor) -> Tensor:

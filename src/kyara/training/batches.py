@@ -43,7 +43,7 @@ class Batches:
         )  # fmt: skip
         spec = self.model.data_spec
         reals = stream(
-            self.training, seed=options.seed, values=config.data.attributes, points=spec.points, boxes=spec.boxes
+            self.training, seed=options.seed, values=config.data.attributes, points=spec.points > 0, boxes=spec.boxes
         )
         if self.photos is None:
             alone = (

@@ -73,7 +73,7 @@ def graph(model: Model) -> Graph | None:
         styled = Perception(model, lambda pictures, styles: (model.translate(pictures, styles),))
         styles = lambda batch: {**pictures(batch), "styles": torch.randn(batch, model.style_dim)}  # noqa: E731
         return Graph("translator", styled, styles, ("translated",))
-    if isinstance(model, Translator):
+    if isinstance(model, Translator) and model.traceable:
         return perceived("translator", lambda pictures: (model.translate(pictures),), "translated")
     if isinstance(model, Tagger):
         names = (f"probabilities.{name}" for name in model.attributes)

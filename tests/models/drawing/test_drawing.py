@@ -1,0 +1,175 @@
+"""Drawings of a picture with a known face, and the training targets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kyara.models.base import Batch
+from kyara.models.drawing import Model, finding, sketch
+from kyara.models.drawing.config import PRESETS, StyleConfig
+from kyara.models.drawing.finding import ALL, Face, spread
+from kyara.models.drawing.layout import AT, COUNT, PARTS, anchors, frames
+from kyara.models.drawing.memory import Memory
+from kyara.models.drawing.model import pairs
+
+SIDE = 128
+SKIN, HAIR = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.3, 0.2, 0.1])
+
+
+def ring(count: int, x: float, y: float, width: float, height: float, start: float, turn: float = 1.0) -> torch.Tensor:
+    """Points of an ellipse from an angle, clockwise or not."""
+    angle = start + turn * torch.arange(count) * 2 * math.pi / count
+    return torch.stack([x + width / 2 * angle.cos(), y + height / 2 * angle.sin()], 1)
+
+
+def contours() -> torch.Tensor:
+    """A face (COUNT, 2) in the middle of a picture of SIDE pixels."""
+    base = [(51.0, 75.0), (55, 76), (59, 78), (64, 78), (69, 78), (73, 76), (77, 75)]
+    parts = {
+        "oval": ring(18, 64, 66, 56, 72, -math.pi / 2),
+        "left eye": ring(16, 50, 60, 16, 8, math.pi),
+        "right eye": ring(16, 78, 60, 16, 8, 0.0, -1.0),
+        "irises": torch.tensor([(50.0, 60.0), (78, 60)]),
+        "left brow": ring(10, 50, 50, 18, 4, math.pi),
+        "right brow": ring(10, 78, 50, 18, 4, 0.0, -1.0),
+        "nose": torch.tensor([(64.0, 58.0), (64, 62), (64, 67), (64, 72), (64, 76), *base]),
+        "outer lips": ring(20, 64, 88, 22, 9, math.pi),
+        "inner lips": ring(20, 64, 88, 18, 1, math.pi),
+    }
+    assert {name: len(points) for name, points in parts.items()} == PARTS
+    return torch.cat([*parts.values()])
+
+
+def portrait(shade: float = 1.0) -> tuple[torch.Tensor, Face]:
+    """A picture (3, S, S) in [-1, 1] of skin below hair on a grey background, its right half darker, and its face."""
+    columns = torch.arange(SIDE).expand(SIDE, SIDE)
+    rows = columns.T
+    inside = ((columns - 64.0) / 32).square() + ((rows - 64.0) / 46).square() < 1
+    regions = torch.where(inside, torch.where(rows < 36, 2, 1), 0)
+    colours = torch.stack([torch.full((3,), 0.6), SKIN, HAIR])
+    picture = colours[regions].movedim(2, 0) * torch.where(columns < 64, 1.0, shade)
+    points = contours()
+    unit = float(frames(anchors(points[None]), 1.0)[0, :, 0].norm()) / 128
+    square = torch.tensor([[SIDE / 2, 0, SIDE / 2], [0, SIDE / 2, SIDE / 2]])
+    shares = torch.nn.functional.one_hot(regions, 4).movedim(2, 0).float()
+    return picture * 2 - 1, Face(points, unit, square, shares)
+
+
+def drawn(picture: torch.Tensor, *faces: Face, memory: Memory | None = None) -> torch.Tensor:
+    with torch.no_grad():
+        return sketch.draw(picture, faces, StyleConfig(), memory or Memory())
+
+
+def test_skin_has_two_tones() -> None:
+    picture, face = portrait(shade=0.6)
+    made = (drawn(picture, face) + 1) / 2
+    left, right = made[:, 70:80, 42:46].flatten(1), made[:, 70:80, 84:88].flatten(1)
+    assert left.std(1).max() < 0.01 and right.std(1).max() < 0.01
+    assert 0.7 < float(right.mean() / left.mean()) < 0.9
+    even = (drawn(*portrait()) + 1) / 2
+    assert (even[:, 70:80, 42:46].mean((1, 2)) - even[:, 70:80, 84:88].mean((1, 2))).abs().max() < 0.02
+
+
+def test_features_are_drawn() -> None:
+    made = (drawn(*portrait()) + 1) / 2
+    lids, brow, mouth = made[:, 54:60, 44:56], made[:, 48:52, 45:55], made[:, 86:90, 56:72]
+    for part in (lids, brow, mouth):
+        assert part.mean(0).amin() < 0.45
+    assert made[:, 56:64, 42:58].mean(0).amax() > 0.85  # the white of an eye
+
+
+def test_regions_meet_at_a_line_and_the_background_has_none() -> None:
+    made = ((drawn(*portrait()) + 1) / 2).mean(0)
+    assert made[30:42, 64].amin() < 0.6 * min(float(made[44, 64]), 0.3)
+    assert made[4:12, 4:12].std() < 0.01
+
+
+def test_without_faces_everything_is_drawn_flat() -> None:
+    torch.manual_seed(0)
+    picture, _ = portrait()
+    noisy = (picture + torch.randn_like(picture) * 0.05).clamp(-1, 1)
+    made = drawn(noisy)
+    assert made.shape == picture.shape
+    assert made[:, 60:70, 60:70].std((1, 2)).max() < 0.5 * noisy[:, 60:70, 60:70].std((1, 2)).max()
+
+
+def test_two_faces() -> None:
+    picture, face = portrait()
+    both = torch.cat([picture, picture], 2)
+    moved = torch.tensor([SIDE, 0.0])
+    square = face.frame.clone()
+    square[:, 2] += moved
+    other = Face(face.points + moved, face.unit, square, face.shares, key=1)
+    made = drawn(both, face, other)
+    assert (made[:, 30:100, 32:96] - made[:, 30:100, SIDE + 32 : SIDE + 96]).abs().mean() < 0.05
+
+
+def test_a_face_at_the_border_and_a_tiny_picture() -> None:
+    picture, face = portrait()
+    out = Face(face.points - torch.tensor([70.0, 0.0]), face.unit, face.frame, face.shares)
+    assert drawn(picture, out).isfinite().all()
+    gone = Face(face.points + 500, face.unit, face.frame, face.shares)
+    assert drawn(picture, gone).isfinite().all()
+    assert drawn(picture[:, :5, :3], face).shape == (3, 5, 3)
+
+
+def test_shares_are_those_of_the_nearest_face() -> None:
+    _, face = portrait()
+    shares = spread([face], SIDE, 4 * SIDE)
+    assert torch.allclose(shares.sum(0), torch.tensor(1.0), atol=1e-4)
+    assert shares[ALL.index("skin"), 70, 64] > 0.95 and shares[ALL.index("other"), 64, -8:].min() > 0.9
+    assert spread([], 5, 7)[ALL.index("other")].eq(1).all()
+
+
+def test_films_flicker_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames with noise, and contours that tremble: differences between consecutive frames."""
+    torch.manual_seed(0)
+    picture, face = portrait(shade=0.7)
+
+    def seen(*_: object) -> list[Face]:
+        return [Face(face.points + torch.randn_like(face.points) * 0.3, face.unit, face.frame, face.shares)]
+
+    monkeypatch.setattr("kyara.models.drawing.model.find_faces", seen)
+    model = Model(PRESETS["tiny"]).eval()
+    frames = [(picture + torch.randn_like(picture) * 0.02).clamp(-1, 1)[None] for _ in range(6)]
+    film = model.film_fn()
+    change = {
+        name: sum(float((one - other).abs().mean()) for one, other in zip(made[2:], made[3:], strict=False))
+        for name, made in (("stills", [model.translate(f) for f in frames]), ("film", [film(f) for f in frames]))
+    }
+    assert change["film"] < 0.5 * change["stills"]
+
+
+def test_no_face_is_found_in_noise() -> None:
+    torch.manual_seed(0)
+    model = Model(PRESETS["tiny"]).eval()
+    noise = torch.rand(3, 40, 60) * 2 - 1
+    with torch.no_grad():
+        assert finding.find_faces(noise, model.points_ema, model.regions_ema, model.config.network) == []
+
+
+def test_pairs_undo_the_mirroring() -> None:
+    torch.manual_seed(0)
+    real, points = torch.rand(2, 3, 16, 32) * 2 - 1, torch.rand(2, COUNT, 2) * torch.tensor([0.5, 1.0])
+    both = Batch(real, points=points, mirrored=torch.tensor([False, False]))
+    photos, labels, found = pairs(both)
+    assert torch.equal(photos, real[..., :16]) and torch.allclose(found, points * torch.tensor([2.0, 1.0]))
+    flipped = torch.stack([1 - points[..., 0], points[..., 1]], 2)
+    mirrored = pairs(Batch(real.flip(3), points=flipped, mirrored=torch.tensor([True, True])))
+    assert torch.equal(mirrored[0], photos.flip(3)) and torch.equal(mirrored[1], labels.flip(3))
+    left, right = found[:, AT["left eye"]], mirrored[2][:, AT["right eye"]]
+    assert torch.allclose(torch.stack([1 - left[..., 0], left[..., 1]], 2), right, atol=1e-5)
+
+
+def test_other_points_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"has 12 points; it must have {COUNT}"):
+        pairs(Batch(torch.zeros(1, 3, 8, 16), points=torch.zeros(1, 12, 2)))
+
+
+def test_one_face_found_twice_is_drawn_once() -> None:
+    centres = torch.tensor([[10.0, 10], [11, 12], [90, 10], [50, 60]])
+    sizes = torch.tensor([20.0, 20, 20, 20])
+    assert finding.distinct(centres, sizes, [True, True, True, False]) == [0, 2]
