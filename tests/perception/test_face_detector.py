@@ -15,7 +15,7 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.perception import detector, face_network
-from kyara.perception.detector import FaceDetector, iou, suppress
+from kyara.perception.detector import FaceDetector, iou, suppress, votes
 
 
 @pytest.fixture
@@ -66,6 +66,14 @@ def test_suppression_keeps_the_best_of_each_face() -> None:
     assert suppress(boxes[:0], scores[:0]).tolist() == []
     assert float(iou(boxes[0], boxes[1])) == pytest.approx(90 / 110)
     assert float(iou(boxes[0], boxes[2])) == 0
+
+
+def test_boxes_of_one_face_are_averaged() -> None:
+    boxes = torch.tensor([[0, 0, 10, 10], [2, 0, 12, 10], [20, 0, 30, 10.0]])
+    scores = torch.tensor([0.4, 0.8, 0.1])
+    kept = suppress(boxes, scores)
+    assert kept.tolist() == [1, 2]
+    assert torch.allclose(votes(boxes, scores, kept) @ boxes, torch.tensor([[1.6, 0, 11.6, 10], [20, 0, 30, 10]]))
 
 
 def blob(pixels: Tensor) -> Tensor:
