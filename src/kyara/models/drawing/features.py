@@ -44,8 +44,8 @@ class Features:
             self.brow(self.part(f"{side} brow"))
 
     def jaw(self) -> None:
-        """The line from ear to ear below the chin, thinner at its ends."""
-        line = curve(self.part("oval")[4:15])
+        """The line below the chin, thinner at its ends. At the cheeks the regions have one."""
+        line = curve(self.part("oval")[6:13])
         colour = mix(self.palette.shade, self.palette.line, 0.55)
         self.canvas.stroke(line, taper(0.15, 1.0, 0.15, len(line)) * self.width, colour)
 
