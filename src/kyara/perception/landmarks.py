@@ -51,16 +51,26 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """A heatmap for each point, (B, K, H / 4, W / 4), of pictures (B, 3, H, W) in [-1, 1]."""
-        return self.top[1](self.features(pictures)[1]).float()
+        return self.top[1](self.levels(pictures)[-1]).float()
+
+    def levels(self, pictures: Tensor) -> list[Tensor]:
+        """The feature maps of pictures (B, 3, H, W) in [-1, 1] on the way down and up again, at 1/4, 1/8, 1/8 and 1/4
+        of the size. The points are read from the last."""
+        return self._all_levels(pictures)[1:]
 
     def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Features at 1/2 and at 1/4 of the resolution."""
-        x = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
-        quarter = self.quarter(x)
+        """The first feature map, at 1/2 of the size of pictures (B, 3, H, W) in [-1, 1], and the last, at 1/4."""
+        first, *_, last = self._all_levels(pictures)
+        return first, last
+
+    def _all_levels(self, pictures: Tensor) -> list[Tensor]:
+        half = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
+        quarter = self.quarter(half)
         eighth = self.eighth(quarter)
         bottom = F.interpolate(self.bottom(eighth), eighth.shape[2:], mode="bilinear")
-        up = F.interpolate(self.up(torch.cat([eighth, bottom], 1)), quarter.shape[2:], mode="bilinear")
-        return x, self.top[0](torch.cat([quarter, up], 1))
+        up = self.up(torch.cat([eighth, bottom], 1))
+        enlarged = F.interpolate(up, quarter.shape[2:], mode="bilinear")
+        return [half, quarter, eighth, up, self.top[0](torch.cat([quarter, enlarged], 1))]
 
 
 def places(maps: Tensor) -> Tensor:
@@ -90,6 +100,13 @@ def _builtin(device: torch.device) -> tuple[Network, tuple[int, int]]:
         network.load_state_dict(weights)
         network.to(device).eval().requires_grad_(False)
     return network, (found.config["data"]["height"], found.config["data"]["width"])
+
+
+def find_with_levels(pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """`find`, and the feature maps of `Network.levels`."""
+    network, size = _builtin(pictures.device)
+    levels = network.levels(resize(pictures, size))
+    return places(network.top[1](levels[-1]).float()), levels
 
 
 def find(pictures: Tensor) -> Tensor:

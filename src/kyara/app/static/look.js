@@ -21,6 +21,8 @@ function lists() {
   page.none.hidden = galleries.length > 0;
   const fill = (/** @type {any} */ select, /** @type {string[]} */ names) => select.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === select.value }, name)));
   fill(page.source, of("gallery", "dataset", "art").map((/** @type {any} */ one) => one.path));
+  const own = page.like.value, art = of("dataset", "art").map((/** @type {any} */ one) => h("option", { value: one.path, selected: one.path === own }, one.path));
+  page.like.replaceChildren(h("option", { value: "", selected: !own }, "drawn faces in known styles"), ...art);
   fill(page.data, of("dataset").map((/** @type {any} */ one) => one.path));
   fill(page.model, [...of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path), "builtin:character", "builtin:anime"]);
 }
@@ -53,7 +55,7 @@ function fillCell(cell, i) {
   if (image.getAttribute("src") !== source) image.src = source;
   image.alt = row.seed ? `seed ${row.seed}` : row.file_name;
   caption.children[0].textContent = image.alt;
-  caption.children[1].textContent = row.score ? `${Math.round(Number(row.score) * 100)} %` : "";
+  caption.children[1].textContent = row.score && !row.unfamiliar ? `${Math.round(Number(row.score) * 100)} %` : "";
   cell.title = Object.values(row).filter(Boolean).join(" · ");
 }
 
@@ -63,7 +65,7 @@ function details(i) {
   if (!row) { page.details.replaceChildren(); return; }
   const cells = Object.entries(row).filter(([name, value]) => value && !NOT_SHOWN.includes(name));
   page.details.replaceChildren(h("div", { class: "stage" }, h("img", { src: url(row), alt: row.file_name, width: 64, height: 64 })),
-    h("table", {}, ...cells.map(([name, value]) => h("tr", {}, h("td", {}, name.replaceAll("_", " ")), h("td", {}, value)))),
+    h("table", {}, ...cells.map(([name, value]) => h("tr", {}, h("td", {}, name.replace(/^score_(.*)/, "$1, score").replaceAll("_", " ")), h("td", {}, value)))),
     h("div", { class: "row" }, h("a", { class: "button", href: url(row), download: row.file_name }, "Download"),
       h("button", { onclick: async () => { await api("make/load", { path: `${shown.path}/${row.file_name}` }); location.hash = "#make"; } }, "Open in Make")));
 }
@@ -71,9 +73,9 @@ function details(i) {
 /** @param {HTMLElement} room */
 function open(room) {
   const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make, or run kyara generate.");
-  const source = h("select", { "aria-label": "What to rank" });
+  const source = h("select", { "aria-label": "What to rank" }), like = h("select", { "aria-label": "Clean pictures to compare with" });
   const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list,
-    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by how undistorted they are."), source, h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value })).command) }, "Rank")));
+    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("h3", {}, "Compare with"), like), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value })).command) }, "Rank")));
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search", oninput: later(draw, 120) }), count = h("span", { class: "count", role: "status" });
   grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i) });
   const empty = h("div", { class: "empty" }, h("p", {}, "Choose a gallery on the left."));
@@ -83,7 +85,7 @@ function open(room) {
   const model = h("select", { multiple: true, size: 5, "aria-label": "Models" }), data = h("select", { "aria-label": "Real pictures" }), scores = h("div", {});
   const right = h("section", { class: "panel right", "aria-label": "Details and scores" }, box,
     h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one model to evaluate it against real pictures, several to compare them."), model, h("label", { class: "field" }, h("h3", {}, "Real pictures"), data), h("button", { id: "evaluate", onclick: evaluate }, "Evaluate"), scores));
-  page = { list, none, source, search, count, empty, details: box, model, data, scores };
+  page = { list, none, source, like, search, count, empty, details: box, model, data, scores };
   room.append(left, middle, right);
   lists();
   const first = shown.path || of("gallery")[0]?.path;

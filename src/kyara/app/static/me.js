@@ -1,11 +1,11 @@
 // The room Me: a photo of a person becomes a character.
 import { project } from "./app.js";
-import { api, command, h, say, slider } from "./dom.js";
+import { api, command, h, say } from "./dom.js";
 import { chips } from "./make.js";
 import { fileButton, latest, pictureFile, receive, upload } from "./receive.js";
 import { takePhoto } from "./webcam.js";
 
-const STEPS = 120;  // of the search, by default
+const CHILD = "builtin:character";  // the generator of the verb
 /** The photo, and what was found in it. @type {{path: string, width: number, height: number, faces: number[][], problem: string} | null} */
 let photo = null;
 let face = 1, aligned = false;
@@ -91,8 +91,8 @@ function drawChips() {
 /** Starts the job that draws proposals. */
 async function propose() {
   if (!photo) return;
-  const child = page.model.value === "builtin:anime" ? "" : page.model.value;
-  const body = { path: photo.path, face: aligned ? 0 : face, aligned, blend: page.blend.value, steps: page.steps.value === STEPS ? 0 : page.steps.value, where, child };
+  const child = page.model.value === CHILD ? "" : page.model.value;
+  const body = { path: photo.path, face: aligned ? 0 : face, aligned, where, child };
   command((await api("me/draw", body)).command);
 }
 
@@ -126,11 +126,17 @@ async function showProposals(out, warnings) {
   if (!isLast() || !page.drawings.isConnected) return;
   const button = (/** @type {string} */ path, /** @type {string} */ text) => h("button", { "data-path": path, title: text, "aria-label": text, "aria-pressed": "false", onclick: () => choose(path) }, h("img", { src: url(path), alt: "", width: 64, height: 64 }));
   page.drawings.replaceChildren(...found.drawings.map((/** @type {string} */ path, /** @type {number} */ i) => button(path, i ? `Proposal ${i + 1}` : "Proposal 1, the best")));
-  page.blends.replaceChildren(...found.blends.map(([layers, path]) => button(path, `With ${layers} layers of the photo`)));
-  page.more.hidden = !found.blends.length;
+  page.read.replaceChildren(...found.read.map(trait));
   page.crop.src = found.photo ? url(found.photo) : "";
   page.warnings.textContent = warnings.join(" ");
   choose(found.drawings[0]);
+}
+
+/** What was read from the photo. @param {{name: string, value: string, certainty: number, note: string}} read */
+function trait({ name, value, certainty, note }) {
+  const words = (/** @type {string} */ text) => text.replaceAll("_", " ");
+  const sure = note === "chosen" ? note : `${Math.round(100 * certainty)} %${note ? `; ${note}` : ""}`;
+  return h("tr", {}, h("th", { scope: "row" }, words(name)), h("td", {}, words(value)), h("td", { class: "quiet" }, sure));
 }
 
 /** @param {string} path  of a drawing */
@@ -156,8 +162,8 @@ async function takeOver() {
 
 function fillModels() {
   const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
-  const now = page.model.value || model?.model || "builtin:anime";
-  page.model.replaceChildren(...["builtin:anime", ...own].map((name) => h("option", { value: name, selected: name === now }, name)));
+  const now = page.model.value || model?.model || CHILD;
+  page.model.replaceChildren(...[CHILD, "builtin:anime", ...own].map((name) => h("option", { value: name, selected: name === now }, name)));
 }
 
 const figure = (/** @type {any} */ image, /** @type {string} */ text) => h("figure", {}, image, h("figcaption", {}, text));
@@ -165,18 +171,15 @@ const figure = (/** @type {any} */ image, /** @type {string} */ text) => h("figu
 function leftPanel() {
   const again = h("input", { type: "checkbox", id: "aligned", checked: aligned, onchange: () => { aligned = again.checked; draw(); } });
   const model = h("select", { id: "me-model", onchange: () => chooseModel(model.value) });
-  const blend = slider("How much of the photo stays", { min: 0, max: 6, step: 1, value: 0, show: (v) => (v ? `${v} layers of the photo` : "drawing alone") });
-  const steps = slider("How long to search", { min: 10, max: 300, step: 10, value: STEPS, show: (v) => `${v} steps` });
-  steps.input.id = "steps";
   const box = h("div", { class: "field", id: "me-chips" });
   const proposeButton = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
   const cartoonButton = h("button", { id: "cartoon", disabled: true, onclick: cartoon }, "Draw a cartoon");
-  Object.assign(page, { model, blend, steps, chips: box, draw: proposeButton, cartoon: cartoonButton });
+  Object.assign(page, { model, chips: box, draw: proposeButton, cartoon: cartoonButton });
   return h("section", { class: "panel left", "aria-label": "Photo and options" }, h("h2", {}, "1. A photo"),
     h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
       h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
     h("label", { class: "row check" }, again, "It is cropped to the face already"),
-    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, blend.element, steps.element, h("div", { class: "row" }, proposeButton, cartoonButton)));
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, h("div", { class: "row" }, proposeButton, cartoonButton)));
 }
 
 /** @param {HTMLElement} room */
@@ -193,13 +196,13 @@ function open(room) {
   const hint = h("p", { class: "quiet" }, "Eight drawings of the face appear here.");
   const running = h("div", { class: "field" }), failed = h("p", { class: "error-text" }), warnings = h("p", { class: "quiet" });
   const crop = h("img", { alt: "the face in the photo", width: 64, height: 64 }), chosen = h("img", { alt: "the chosen character", width: 64, height: 64, id: "character" });
-  const drawings = h("div", { class: "strip wrap", role: "group", "aria-label": "Proposals", id: "proposals" }), blends = h("div", { class: "strip wrap", role: "group", "aria-label": "More of the photo" });
-  const more = h("div", { class: "field" }, h("h3", {}, "The best one with more and more of the photo"), blends);
+  const drawings = h("div", { class: "strip wrap", role: "group", "aria-label": "Proposals", id: "proposals" }), read = h("tbody");
   const proposals = h("div", { class: "field", hidden: true }, h("div", { class: "side-by-side" }, figure(crop, "the photo"), figure(chosen, "the character")),
-    h("h3", {}, "Proposals, the best first"), drawings, more, warnings,
-    h("button", { class: "main", id: "take-over", onclick: takeOver }, "Open it in Make"), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."));
+    h("h3", {}, "Proposals, the best first"), drawings, warnings,
+    h("button", { class: "main", id: "take-over", onclick: takeOver }, "Open it in Make"), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."),
+    h("h3", {}, "Read from the photo"), h("table", { class: "read", id: "read" }, read), h("p", { class: "quiet" }, "Choose other values on the left and draw again."));
   const right = h("section", { class: "panel right", "aria-label": "Characters" }, h("h2", {}, "3. Proposals"), hint, running, failed, proposals);
-  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, hint, running, failed, proposals, crop, chosen, drawings, blends, more, warnings });
+  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, hint, running, failed, proposals, crop, chosen, drawings, read, warnings });
   room.append(left, middle, right);
   receive(room, (data) => { const file = pictureFile(data); if (file) use(upload(file)); });
   shown = { out: null, cartoon: "", path: "" };

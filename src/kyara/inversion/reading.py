@@ -1,0 +1,131 @@
+"""What a photo shows of a person, and the labels with which a generator draws a character that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kyara.files.pictures import to_float
+from kyara.inversion import traits
+from kyara.labels.tagger import Tagger
+
+CERTAIN = 0.65
+"""Minimum probability of a value that is taken for certain. Below it, values are varied among the proposals."""
+POSSIBLE = 0.15  # minimum probability of a value that is tried if none is certain
+EYE_SCALE = 8.0  # CIELAB distance at which a colour of eyes is e times less probable
+ABSENT = ("none", "no", "young")  # values that drawings have anyway
+
+CHOSEN = "chosen"  # note of a trait that was not read but chosen with --where
+
+Attributes = Mapping[str, Sequence[str]]
+
+ATTRIBUTES = {"mouth": "expression"}
+"""Attribute of a photo -> attribute of drawings that keeps it, if they have different names."""
+VALUES: Mapping[tuple[str, str], Sequence[str]] = {
+    ("gender", "woman"): ("female",),
+    ("gender", "man"): ("male",),
+    ("hair", "red"): ("orange", "red"),
+    ("hair_length", "bald"): ("short",),
+    ("glasses", "glasses"): ("black", "round"),
+    ("glasses", "sunglasses"): ("black",),
+    ("mouth", "closed"): ("neutral", "determined", "sleepy"),
+    ("mouth", "smile_closed"): ("neutral", "determined"),
+    ("mouth", "smile_teeth"): ("neutral", "surprised"),
+    ("mouth", "open"): ("surprised", "neutral"),
+}
+"""Attribute and value of a photo -> values of drawings that keep it, the best first, if they have different names."""
+REPLACED = {("hair_length", "bald"), ("glasses", "sunglasses")}  # what they keep only roughly
+OPEN_MOUTHS = ("smile_teeth", "open")
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One attribute of a person."""
+
+    name: str
+    value: str  # the most probable value, "" if unknown
+    certainty: float  # its probability, 0 to 1; 1 if it was chosen
+    note: str = ""  # what a drawing does not keep of it, and why
+
+    @property
+    def certain(self) -> bool:
+        return self.certainty >= CERTAIN
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from one photo."""
+
+    traits: Sequence[Trait]
+    labels: Mapping[str, Mapping[str, float]]  # attribute of the generator -> label -> how often to draw with it
+    mouth_open: float | None  # probability that the mouth is open; None if the reader does not know
+
+    def likely(self, labels: Mapping[str, str]) -> float:
+        """The logarithm of how probable these labels are, relative to the most probable ones: 0 or less."""
+        pairs = ((weights[labels[name]], max(weights.values())) for name, weights in self.labels.items())
+        return sum(float(np.log(weight / most)) for weight, most in pairs)
+
+    def draw(self, random: np.random.RandomState) -> dict[str, str]:
+        """Labels of one drawing."""
+        drawn = {}
+        for name, weights in self.labels.items():
+            shares = np.array([*weights.values()])
+            drawn[name] = str(random.choice([*weights], p=shares / shares.sum()))
+        return drawn
+
+
+def read(
+    photo: np.ndarray, reader: Tagger, attributes: Attributes, fixed: Mapping[str, str], generator: str
+) -> Reading:
+    """Reads an aligned photo (H, W, 3) uint8. `attributes` are those of the generator with the name `generator`, and
+    `fixed` labels replace what is read."""
+    found = reader.probabilities(to_float(reader.fit(photo)[None]))
+    seen = {name: dict(zip(reader.attributes[name], p[0].tolist(), strict=True)) for name, p in found.items()}
+    seen["eyes"] = _eyes(photo)
+    shown, labels = list[Trait](), dict[str, dict[str, float]]()
+    for name, probabilities in seen.items():
+        value = max(probabilities, key=probabilities.__getitem__)
+        own = ATTRIBUTES.get(name, name)
+        if own in fixed:
+            continue
+        weights = _weights(name, probabilities, attributes.get(own, ()))
+        if weights:
+            labels[own] = weights
+        shown.append(Trait(name, value, probabilities[value], _note(name, value, bool(weights), generator)))
+    shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
+    labels |= {name: {value: 1.0} for name, value in fixed.items()}
+    mouth = seen.get("mouth", {})
+    known = [value for value in OPEN_MOUTHS if value in mouth] if "expression" not in fixed else []
+    return Reading(shown, labels, sum(mouth[value] for value in known) if known else None)
+
+
+def _weights(name: str, probabilities: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
+    """How often to draw with each of the `known` labels."""
+    best = max(probabilities.values())
+    weights: dict[str, float] = {}
+    for value, probability in probabilities.items():
+        if probability == best or (best < CERTAIN and probability >= POSSIBLE):
+            same = () if name in ATTRIBUTES else (value,)  # an expression `closed` has closed eyes
+            labels = [*dict.fromkeys(label for label in (*VALUES.get((name, value), ()), *same) if label in known)]
+            for i, label in enumerate(labels):
+                weights[label] = weights.get(label, 0.0) + probability / 2 ** (i + (len(labels) > 1))
+    return weights
+
+
+def _note(name: str, value: str, kept: bool, generator: str) -> str:
+    if (name, value) in REPLACED and kept:
+        return f"{generator} knows no such value"
+    return "" if kept or value in ABSENT else f"{generator} knows no {name.replace('_', ' ')}"
+
+
+def _eyes(photo: np.ndarray) -> dict[str, float]:
+    """Probabilities of the colours of the eyes: of distances to examples."""
+    colour = traits.eyes(photo)
+    far = {
+        name: min(float(np.linalg.norm((traits.lab(np.array(one)) - colour) * traits.WEIGHTS)) for one in several)
+        for name, several in traits.EYE_COLOURS.items()
+    }
+    near = {name: np.exp((min(far.values()) - distance) / EYE_SCALE) for name, distance in far.items()}
+    return {name: float(share / sum(near.values())) for name, share in near.items()}
