@@ -135,7 +135,7 @@ def rank(
     with GalleryWriter(out, [*columns, "score", *parts, *flag, "source"], sources=sources, force=force) as written:
         pngs = _pngs(dataset, order, contents, threads)
         _add(written, pngs, dataset, judged, columns=columns, digits=max(4, len(str(len(order)))), failed=failed)
-        about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * bool(flag)
+        about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * (judged.unfamiliar_share > FEW)
         first = written.finish(command=command, sheet=contact_sheet, about=about)
     result = dataclasses.replace(result, unfamiliar=sum(judged.unfamiliar[i] for i in order))
     unreadable = [(dataset.names[i], dataset.reason(i, failed[i])) for i in sorted(failed)]
