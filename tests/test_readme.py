@@ -72,7 +72,7 @@ def test_a_rule(tmp_path: Path) -> None:
 
 def test_people_become_characters_and_drawings(tmp_path: Path) -> None:
     kyara(FIRST[3].replace("2,4,6,7,18,24,25,30,38,42,57,61", "6"), tmp_path)
-    kyara(f"{FIRST[4]} --steps 5 --no-sweep", tmp_path)
+    kyara(FIRST[4], tmp_path)
     assert len(read_gallery(tmp_path / "characters")) == 1
     kyara(FIRST[5], tmp_path)
     assert pictures.decode(tmp_path / "drawn" / "seed0006.png").shape == (256, 256, 3)

@@ -140,7 +140,7 @@ def test_a_batched_network_writes_the_same(
             groups.append(len(pictures))
             return network.translate(pictures)
 
-        return verb.Network(watched, batched=True), found
+        return network._replace(translate=watched, batched=True), found
 
     monkeypatch.setattr(verb, "_load", batched)
     together = translate(str(cartoon), folder, out=tmp_path / "together").out
@@ -201,6 +201,24 @@ def test_several_sources(cartoon: Path, folder: Path, tmp_path: Path) -> None:
     assert f"{folder / 'a.png'} {folder / 'more'} " in (result.out / "index.html").read_text()
     with pytest.raises(ValueError, match="named twice"):
         translate(str(cartoon), [given[0], given[0]], out=tmp_path / "twice")
+
+
+def test_a_film_has_a_function_of_its_own(
+    cartoon: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may remember the frames before; pictures have none."""
+    calls: list[list[int]] = []
+
+    def film_fn(self: Translator) -> Any:
+        calls.append([])
+        return lambda frames: calls[-1].append(len(frames)) or self.translate(frames)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(Translator, "film_fn", film_fn)
+    films = [film(tmp_path / "a.mp4", 4), film(tmp_path / "b.mp4", 3)]
+    out = translate(str(cartoon), [folder / "a.png", *films], out=tmp_path / "out").out
+    assert [sum(frames) for frames in calls] == [4, 3]
+    html = (out / "index.html").read_text("utf-8")
+    assert html.count('type="range"') == len(read_gallery(out)) == 3  # each has the photo or frame before it
 
 
 def test_films_and_pictures_together(cartoon: Path, folder: Path, tmp_path: Path) -> None:

@@ -119,9 +119,9 @@ class GalleryWriter:
         **cells: object,
     ) -> None:
         """Adds one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
-        `picture` is an array, which must not be changed afterwards. The page has a slider between it and the picture `before`
-        (H, W, 3) uint8. `finish` sorts the rows by `score`, highest first.
-        Raises OSError if this file or one added before it cannot be written."""
+        `picture` is an array, which must not be changed afterwards. The page has a slider between it and the picture
+        `before`, (H, W, 3) uint8. `finish` sorts the rows by `score`, highest first. Raises OSError if this file or one
+        added before it cannot be written."""
         row = {"file_name": file_name, "score": "" if score is None else f"{score:.4f}", **cells}
         number = math.nan if score is None else score
         if before is not None and len(self._before) < PAIRS:

@@ -14,8 +14,8 @@ from kyara.models.drawing.masks import polygon, scaled, union
 
 FRAME = 0.16  # contrast of the frame of glasses to the skin around it, relative to the skin
 BANDS = ((0.38, 0.62, -0.2, 0.25), (-0.15, 0.15, 0.16, 0.5), (0.85, 1.15, 0.16, 0.5))
-"""Where frames always pass: the bridge of the nose and below each eye; left, right, top, bottom, in distances between the
-eyes from the left one."""
+"""Where frames always pass: the bridge of the nose and below each eye; left, right, top, bottom, in distances between
+the eyes from the left one."""
 CONTROL = ((0.1, 0.9, -1.0, -0.6), (-0.2, 0.2, 0.55, 0.85), (0.8, 1.2, 0.55, 0.85))  # where they never are
 ZONE = (-0.62, 1.62, -0.42, 0.5)  # where frames may be, likewise
 DARK_LENSES = 0.45  # brightness around the eyes, relative to the skin, behind dark lenses
@@ -72,8 +72,9 @@ def lenses(picture: Tensor, points: np.ndarray, base: Tensor) -> Tensor:
 
 
 def beard(picture: Tensor, points: np.ndarray, base: Tensor, unit: float) -> Detail:
-    """A beard, which is darker or greyer than the skin `base` (3,). The evidence is 1 or more if it covers enough of its
-    place on both sides (shadows are mostly on one), and if the upper lip and the neck are darker than the cheeks."""
+    """A beard, which is darker or greyer than the skin `base` (3,). The evidence is 1 or more if it covers enough of
+    its place on both sides (shadows are mostly on one), and if the upper lip and the neck are darker than the cheeks.
+    """
     oval, nose, lips = points[AT["oval"]], points[AT["nose"]], points[AT["outer lips"]]
     outline = scaled(np.concatenate([oval[4:15], nose[5:12]]), 1.04)
     zone = polygon(outline, picture) * (1 - polygon(scaled(lips, 1.12), picture))

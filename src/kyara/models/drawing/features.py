@@ -17,8 +17,8 @@ OPEN = 0.05  # a mouth whose lips are further apart, in widths of the mouth, is 
 
 @dataclass(frozen=True)
 class Features:
-    """Draws the features of one face: `points` (COUNT, 2) in pixels, `unit` the length of a pixel of FFHQ's frame of 256
-    pixels."""
+    """Draws the features of one face: `points` (COUNT, 2) in pixels, `unit` the length of a pixel of FFHQ's frame of
+    256 pixels."""
 
     canvas: Canvas
     points: np.ndarray
@@ -44,8 +44,8 @@ class Features:
             self.brow(self.part(f"{side} brow"))
 
     def jaw(self) -> None:
-        """The line from ear to ear below the chin, thinner at its ends."""
-        line = curve(self.part("oval")[4:15])
+        """The line below the chin, thinner at its ends. At the cheeks the regions have one."""
+        line = curve(self.part("oval")[6:13])
         colour = mix(self.palette.shade, self.palette.line, 0.55)
         self.canvas.stroke(line, taper(0.15, 1.0, 0.15, len(line)) * self.width, colour)
 
@@ -139,7 +139,7 @@ class Features:
             self.canvas.polygon(shape, np.array([0.36, 0.13, 0.13]) * 0.9 + 0.1 * lips)
             if self.palette.teeth:
                 depth = min(gap * 0.8, 0.16 * wide)
-                edge = np.concatenate([top, (top + [0, depth])[::-1]])
+                edge = np.concatenate([top, (top + np.array([0, depth]))[::-1]])
                 self.canvas.polygon(edge if gap > 0.22 * wide else shape, np.array([0.97, 0.96, 0.94]), clip=inside)
             self.canvas.stroke(bottom, taper(0.3, 0.8, 0.3, len(bottom)) * self.width, dark)
             self.canvas.stroke(top, taper(0.8, 1.3, 0.8, len(top)) * self.width, dark)
@@ -149,7 +149,7 @@ class Features:
         under = curve(outer[13:18])
         part = under[len(under) // 4 : -len(under) // 4]
         self.canvas.stroke(
-            part + [0, 0.6 * self.width],
+            part + np.array([0, 0.6 * self.width]),
             taper(0.1, 0.8, 0.1, len(part)) * self.width,
             mix(self.palette.shade, self.palette.line, 0.3),
         )

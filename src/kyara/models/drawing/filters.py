@@ -1,5 +1,5 @@
-"""Filters of single pictures, (C, H, W) in [0, 1]: weighted blur, guided filter, flow along edges, lines. Lengths are in
-pixels."""
+"""Filters of single pictures, (C, H, W) in [0, 1]: weighted blur, guided filter, flow along edges, lines. Lengths are
+in pixels."""
 
 from __future__ import annotations
 

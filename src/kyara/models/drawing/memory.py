@@ -18,7 +18,7 @@ MOVED = 0.06  # difference of a pixel's surroundings, in [-1, 1], above which it
 SAME = 64.0  # distance of a face in two frames that is the same, in its units
 REST = 0.2  # weight of the current contours of a face that rests
 FAST, TREMBLE, TOGETHER = 0.25, 1.0, 1.0
-"""Growth of that weight per unit that a point moves beyond TREMBLE units, and per unit that all points move together."""
+"""Growth of that weight per unit that a point moves beyond TREMBLE units, and per unit that all move together."""
 
 
 class Memory:
