@@ -75,7 +75,7 @@ def test_people_become_characters_and_drawings(tmp_path: Path) -> None:
     kyara(FIRST[4], tmp_path)
     assert len(read_gallery(tmp_path / "characters")) == 1
     kyara(FIRST[5], tmp_path)
-    assert pictures.decode(tmp_path / "drawn" / "seed0006.png").shape == (256, 256, 3)
+    assert pictures.decode(tmp_path / "drawn" / "seed0006.png").shape == (512, 512, 3)
 
 
 def test_the_demo(tmp_path: Path) -> None:

@@ -128,6 +128,17 @@ def test_the_best_come_first_and_the_threshold_counts(untrained: Path) -> None:
     assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and nothing.points.shape == (0, 5, 2)
 
 
+def test_faces_do_not_depend_on_the_precision_of_the_caller(untrained: Path) -> None:
+    find = FaceDetector(untrained, threshold=0)
+    picture = np.random.RandomState(0).randint(0, 256, (60, 40, 3)).astype(np.uint8)
+    alone = find(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = find(picture)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(dataclasses.astuple(alone), dataclasses.astuple(inside), strict=True)
+    )
+
+
 def test_another_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match="a landmarks, not a face detector"):
         FaceDetector("builtin:landmarks")

@@ -60,7 +60,12 @@ class FaceDetector:
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray) -> Faces:
-        """The faces in a picture (H, W, 3) uint8 with a score of at least `threshold`."""
+        """The faces in a picture (H, W, 3) uint8 with a score of at least `threshold`. In float32, also where the caller
+        computes in bfloat16."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._faces(picture)
+
+    def _faces(self, picture: np.ndarray) -> Faces:
         found = [self._search(copy, scale, offset) for copy, scale, offset in _copies(picture)]
         boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = suppress(boxes, scores)
