@@ -60,7 +60,7 @@ class FaceDetector:
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray) -> Faces:
-        """The faces in a picture (H, W, 3) uint8 with a score of at least `threshold`. In float32, also where the caller
+        """The faces in a picture (H, W, 3) uint8 with a score of at least `threshold`. In float32, even if the caller
         computes in bfloat16."""
         with torch.autocast(self.device.type, enabled=False):
             return self._faces(picture)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.models.drawing.filters import blur, light, mean_colour, step
+from kyara.models.drawing.filters import blur, light, mean_colour, quantile, step
 from kyara.models.drawing.layout import AT
 from kyara.models.drawing.masks import polygon, scaled, union
 
@@ -18,7 +18,8 @@ BANDS = ((0.38, 0.62, -0.2, 0.25), (-0.15, 0.15, 0.16, 0.5), (0.85, 1.15, 0.16, 
 the eyes from the left one."""
 CONTROL = ((0.1, 0.9, -1.0, -0.6), (-0.2, 0.2, 0.55, 0.85), (0.8, 1.2, 0.55, 0.85))  # where they never are
 ZONE = (-0.62, 1.62, -0.42, 0.5)  # where frames may be, likewise
-DARK_LENSES = 0.45  # brightness around the eyes, relative to the skin, behind dark lenses
+DARK_LENSES = 0.53  # brightness around the eyes, relative to the median of the face, behind dark lenses
+DARK = 0.45  # brightness of dark lenses relative to the lit skin
 NECK = ((0.2, 0.03), (-0.2, 0.03), (-0.2, 0.25), (0.2, 0.25))  # from the chin, across and down, in heights of the face
 COVERED, DARK_LIP, DARK_NECK = 0.1, 0.74, 0.81  # of a beard: least cover, greatest brightness relative to the cheeks
 DARKER, GREYER = 0.52, 0.85  # brightness relative to the skin of dark beards, and at most of grey ones
@@ -56,19 +57,22 @@ def glasses(picture: Tensor, points: np.ndarray, base: Tensor, unit: float) -> D
     eyes = [points[AT[f"{side} eye"]] for side in ("left", "right")]
     keep = union([scaled(eye, 1.35) for eye in eyes], picture)
     keep = torch.maximum(keep, union([scaled(points[AT[f"{side} brow"]], 1.1) for side in ("left", "right")], picture))
-    if bool(lenses(picture, points, base) < DARK_LENSES):
-        frame, keep = torch.maximum(frame, step(-blur(grey, unit) / tone, -DARK_LENSES, 0.05)), torch.zeros_like(keep)
+    if bool(lenses(picture, points) < DARK_LENSES):
+        frame, keep = torch.maximum(frame, step(-blur(grey, unit) / tone, -DARK, 0.05)), torch.zeros_like(keep)
     opacity = frame * blur(patch(points, ZONE, picture), unit) * (1 - keep)
     return Detail(opacity, mean_colour(picture, opacity * (grey < 0.6 * tone)) * 0.8, evidence)
 
 
-def lenses(picture: Tensor, points: np.ndarray, base: Tensor) -> Tensor:
-    """Brightness around the eyes relative to the skin, a scalar: low behind dark lenses."""
+def lenses(picture: Tensor, points: np.ndarray) -> Tensor:
+    """Brightness around the eyes relative to the median of the face, a scalar: low behind dark lenses. The lit tone of
+    the skin would not do: on dark skin with highlights, eyes in the shade are far below it."""
     ring = torch.zeros_like(picture[:1])
     for side in ("left", "right"):
         eye = points[AT[f"{side} eye"]]
         ring = torch.maximum(ring, polygon(scaled(eye, 2.0), picture) - polygon(scaled(eye, 1.2), picture))
-    return mean_colour(light(picture), ring)[0] / light(base[:, None, None])[0, 0, 0].clamp_min(0.05)
+    grey = light(picture)
+    face = polygon(scaled(points[AT["oval"]], 0.8), picture)
+    return mean_colour(grey, ring)[0] / quantile(grey, face, (0.5,))[0].clamp_min(0.05)
 
 
 def beard(picture: Tensor, points: np.ndarray, base: Tensor, unit: float) -> Detail:

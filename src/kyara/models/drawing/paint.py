@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,16 +14,26 @@ from kyara.models.drawing.filters import along, blur, flow, guided, known_blur, 
 from kyara.models.drawing.memory import Memory
 from kyara.nn.constants import constant
 
+FAIR = (0.4, 0.6)  # brightness of skin from which it is drawn lighter than in the photo, and where by the most
+LIGHTEST = 0.86  # brightness to which skin is lightened at most
 CORE = 0.9  # share of a region inside it
 BINS = 12  # of each channel in a histogram of colours
 DOUBT, COLOUR = 0.003, 0.5  # least share of a region before its colours are seen, and the weight of colours
 
 
+class Skin(NamedTuple):
+    """Painted skin."""
+
+    painted: Tensor  # (3, H, W)
+    base: Tensor  # (3,), the lit tone
+    shade: Tensor  # (3,)
+    seen: Tensor  # (3,), the lit tone as in the photo, with which beards and glasses are compared
+
+
 def skin(
     picture: Tensor, share: Tensor, face: Tensor, unit: float, style: StyleConfig, key: int, memory: Memory
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Skin in a base tone and a shade. `share` (1, H, W) is what is skin, `face` the part of it whose tones count.
-    Returns the painting (3, H, W), the base and the shade (3,)."""
+) -> Skin:
+    """Skin in a base tone and a shade. `share` (1, H, W) is what is skin, `face` the part of it whose tones count."""
     level = known_blur(light(picture), share, style.smooth * unit)
     levels = memory.smooth(("skin levels", key), quantile(level, face, (0.1, 0.85)))
     low, high = levels.tolist()
@@ -29,10 +41,13 @@ def skin(
     bright = mean_colour(picture, face * (level > threshold))
     dark = mean_colour(picture, face * (level < threshold)) if low < threshold else bright * 0.8
     bright, dark = memory.smooth(("skin", key), torch.stack([bright, dark]))
-    base = vivid(bright, 1.08, 1.08)
-    ratio = float(light(dark[:, None, None]) / light(base[:, None, None]).clamp_min(1e-3))
-    shade = vivid(base, min(max(ratio, 0.76), 0.86), 1.15) * constant((1.0, 0.97, 0.99), base)
-    return shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010), base, shade
+    seen, tone = vivid(bright, 1.08, 1.08), light(bright[:, None, None])[0, 0, 0]
+    fair = float(((tone - FAIR[0]) / (FAIR[1] - FAIR[0])).clamp(0, 1))
+    base = vivid(bright, min(1.08 + 0.12 * fair, max(1.0, LIGHTEST / float(tone))), 1.08 - 0.08 * fair)
+    ratio = float(light(dark[:, None, None])[0, 0, 0] / tone.clamp_min(1e-3))
+    shade = vivid(base, min(max(ratio, 0.8), 0.88), 1.1) * constant((1.0, 0.97, 0.99), base)
+    painted = shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010)
+    return Skin(painted, base, shade, seen)
 
 
 def vivid(colour: Tensor, brightness: float, saturation: float) -> Tensor:

@@ -67,11 +67,11 @@ def painted_skin(
     skin, palettes = picture, []
     for face, points in zip(faces, contours, strict=True):
         inside = masks.polygon(masks.scaled(points[AT["oval"]], 0.97), picture) * share
-        made, base, shade = paint.skin(picture, share, inside, face.unit, style, face.key, memory)
-        lens = memory.smooth(("lenses", face.key), details.lenses(picture, points, base))
+        made, base, shade, seen = paint.skin(picture, share, inside, face.unit, style, face.key, memory)
+        lens = memory.smooth(("lenses", face.key), details.lenses(picture, points))
         hidden = False
         for name, least, find in (("beard", GROWN, details.beard), ("glasses", WORN, details.glasses)):
-            found = find(picture, points, base, face.unit)
+            found = find(picture, points, seen, face.unit)
             evidence, colour = memory.smooth((name, face.key), torch.cat([found.evidence[None], found.colour])).split(
                 [1, 3]
             )
