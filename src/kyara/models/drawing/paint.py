@@ -43,7 +43,7 @@ def skin(
     bright, dark = memory.smooth(("skin", key), torch.stack([bright, dark]))
     seen, tone = vivid(bright, 1.08, 1.08), light(bright[:, None, None])[0, 0, 0]
     fair = float(((tone - FAIR[0]) / (FAIR[1] - FAIR[0])).clamp(0, 1))
-    base = vivid(bright, min(1.08 + 0.12 * fair, max(1.0, LIGHTEST / float(tone))), 1.08 - 0.08 * fair)
+    base = vivid(bright, min(1.08 + 0.12 * fair, max(1.0, LIGHTEST / max(float(tone), 1e-3))), 1.08 - 0.08 * fair)
     ratio = float(light(dark[:, None, None])[0, 0, 0] / tone.clamp_min(1e-3))
     shade = vivid(base, min(max(ratio, 0.8), 0.88), 1.1) * constant((1.0, 0.97, 0.99), base)
     painted = shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010)
