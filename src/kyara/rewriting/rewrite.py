@@ -105,7 +105,8 @@ def rewrite(
         model: The model: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
         edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
             of its folder `edits`. Rules add up. Without any, --strength and --undo change the rules of the model.
-        projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime has a built-in one.
+        projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime and
+            builtin:character have a built-in one.
         data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
             the new rule.
         strength: Factor on the rules, usually 0 to 1; 0 gives the original model.
