@@ -174,8 +174,8 @@ def test_translate(own: Path, made: Path) -> None:
     mask[24:36, 20:44] = 255
     pictures.write_png(own / "mask.png", mask)
     write_film(own / "holiday.mp4")
-    assert follow("translate.md", made) == 12
-    assert pictures.decode(own / "drawn" / "seed0002.png").shape == (256, 256, 3)
+    assert follow("translate.md", made) == 13
+    assert pictures.decode(own / "drawn" / "seed0002.png").shape == (512, 512, 3)
     assert len(list(Path("styles").glob("seed0002*.png"))) >= 8 and Path("film/index.html").is_file()
 
 

@@ -240,7 +240,7 @@ def test_a_ranked_gallery_scores_the_same(model: str, tmp_path: Path, monkeypatc
     monkeypatch.setattr(scoring, "load", models.load)
     judge = make(tmp_path / "judge", "distortion")
     rows = read_gallery(gallery(model, count=6, rank=judge, out=tmp_path / "out"))
-    rank(tmp_path / "out", model=judge, batch=4, out=tmp_path / "again")
+    rank(tmp_path / "out", model=judge, by="quality", batch=4, out=tmp_path / "again")
     again = read_gallery(tmp_path / "again")
     assert [(row["seed"], row["score"]) for row in again] == [(row["seed"], row["score"]) for row in rows]
 

@@ -43,6 +43,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "_examples": "the host draws a seed and the size of the batch",
         "apply": "the kinds are drawn on the host, since they decide how many pictures each kind has",
     },
+    "drawing": {"crop": "the size of the squares decides how finely they are sampled"},
     "inpainting": {
         "recur": "a picture leaves the recurrence when its hole is closed, which nobody can know before",
         "features": "a shift of the pictures, drawn on the host since it decides on the padding",
