@@ -8,18 +8,17 @@ rows are the highest frequencies of rows, columns and both, where a checkerboard
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
 from common import print_table, run
+from frechet import sample
 
 from kyara.files.dataset import open_dataset
-from kyara.files.pictures import to_uint8
-from kyara.generation.sampler import load_generator, sample_seeds
-from kyara.models.base import Generator
+from kyara.generation.sampler import load_generator
 
 LUMA = np.array([0.299, 0.587, 0.114])
 PLACES = {"every second column": (0, 1), "every second row": (1, 0), "checkerboard": (1, 1)}
@@ -53,12 +52,6 @@ def highest(power: np.ndarray) -> dict[str, float]:
     return found
 
 
-def sample(generator: Generator, count: int, truncation: float) -> Iterator[np.ndarray]:
-    """Pictures of the seeds 0, 1, ... (H, W, 3) uint8."""
-    for made, _ in sample_seeds(generator, range(count), truncation=truncation):
-        yield from to_uint8(made)
-
-
 def decibels(a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
     return np.asarray(10 * np.log10(np.asarray(a) / np.asarray(b)))
 
@@ -79,7 +72,7 @@ def measure(
     if generator.config.data.height != size:
         raise ValueError(f"{checkpoint}: makes pictures that are not square")
     numbers = np.random.RandomState(0).permutation(len(dataset))[:count].tolist()
-    ours = spectrum(sample(generator, count, truncation))
+    ours = spectrum(sample(generator, range(count), size, size, truncation))
     real = spectrum(dataset.decode(numbers, size, size))
     difference = decibels(radial(ours), radial(real))
     print(f"{checkpoint}, {count} seeds, truncation {truncation:g}; {data}, {len(numbers)} pictures; {size} px")

@@ -9,7 +9,8 @@ import torch
 
 from kyara import models
 from kyara.models.base import Batch
-from kyara.models.hog import gradients, temperature
+from kyara.models.hog import gradients
+from kyara.models.tagger import temperature
 from kyara.training.trainer import Options, Trainer
 
 VALUES = {"stripes": ("across", "down"), "colour": ("blue", "red")}

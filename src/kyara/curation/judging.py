@@ -22,7 +22,7 @@ SCORE = {"quality": 0, "content": len(PARTS), "both": len(PARTS) + 1}  # columns
 STYLE = len(PARTS) + 2
 FIRST_STEP = 4  # if the content is not judged, the style is, on every so many pictures of the first batch
 MOSTLY = 0.5  # if a larger share of the pictures is in an unfamiliar style, all count as unfamiliar
-FEW = 0.1  # and a threshold means nothing if the share is larger than this
+FEW = 0.1  # and a threshold is refused if the share is larger than this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Judged:
 
     scores: list[float]  # in [0, 1]
     parts: np.ndarray | None  # (N, 5) of `content.PARTS`, in [0, 1]; None if only the quality was judged
-    unfamiliar: list[bool]  # Whether the style is far from what is known, so that only the order means something
+    unfamiliar: list[bool]  # Whether the style is far from what is known, so that scores are not calibrated
 
     @property
     def unfamiliar_share(self) -> float:

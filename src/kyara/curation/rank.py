@@ -24,13 +24,7 @@ if TYPE_CHECKING:  # it imports torch
     from kyara.curation.judging import Judged
 
 REPORT = "report.json"
-NOT_KEPT = (
-    "file_name",
-    "score",
-    "source",
-    *PART_COLUMNS,
-    UNFAMILIAR,
-)  # Columns of an existing Gallery that are replaced
+NOT_KEPT = ("file_name", "score", "source", *PART_COLUMNS, UNFAMILIAR)  # Columns of an existing Gallery: replaced
 BUILTIN = "builtin:distortion"
 ALSO = {"quality": "", "both": " and content", "content": ", content only"}  # what the score is made of
 
@@ -44,7 +38,7 @@ class RankResult(verbs.Result):
     checkpoint: str  # Hash of the model's weights
     by: str = "both"  # quality, content or both
     kept: int = 0  # Number of pictures in the Gallery
-    unfamiliar: int = 0  # Number of pictures in an unfamiliar style: their order means something, their scores do not
+    unfamiliar: int = 0  # Number of pictures in an unfamiliar style, for which scores are not calibrated
     left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each skipped file
     best: Sequence[Mapping[str, str]] = ()  # The first row of the Gallery's table; empty if there is none
     dry_run: bool = False
@@ -56,7 +50,7 @@ class RankResult(verbs.Result):
         lines = [f"{self.out}: {of}, best first by {self.model}{ALSO[self.by]}"]
         if self.unfamiliar:
             those = counted(self.unfamiliar, "picture")
-            lines.append(f"unfamiliar style: {those}; only the order means something. --like takes clean ones")
+            lines.append(f"unfamiliar style: {those}; use the order, not the scores. For scores, see --like")
         if self.left_out:
             lines.append(f"left out, see {self.out}/{REPORT}: {len(self.left_out):,}")
             lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)

@@ -78,8 +78,8 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
     seed = f"seed {row['seed']}" if row.get("seed") else ""
     known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
-    notes = known + _parts(row)
-    tags = f"<p>{' '.join(f'<span>{escape(note)}</span>' for note in notes)}</p>" if notes else ""
+    lines = (" ".join(f"<span>{escape(note)}</span>" for note in notes) for notes in (known, _parts(row)))
+    tags = "".join(f"<p>{line}</p>" for line in lines if line)
     image = f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async">'
     shown = f'<a class="open" href="#p{i}" title="{hint}">{image}</a>'
     if before is not None:
@@ -98,7 +98,7 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
 
 def _score(row: Mapping[str, str]) -> str:
     if row.get(UNFAMILIAR):
-        return '<b title="its score means nothing alone, only the order does">unfamiliar style</b>'
+        return '<b title="scores are not calibrated for this style; use the order">unfamiliar style</b>'
     return _bar(row.get("score", ""))
 
 

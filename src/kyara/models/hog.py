@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kyara.data import variation
 from kyara.models import base
-from kyara.models.tagger import histogram, temperature
+from kyara.models.tagger import error_rates, histogram
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
@@ -136,23 +136,27 @@ class Model(base.Tagger):
         self.net = Network(config)
         self.net_ema = self.average(self.net)
         self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
-        self.weights = [self._balanced(i, len(values)) for i, values in enumerate(config.data.attributes.values())]
+        self.weights = nn.Buffer(self._balanced(), persistent=False)
 
-    def _balanced(self, attribute: int, count: int) -> Tensor:
-        """Weights (V,) of the values of an attribute in the loss."""
-        seen = torch.zeros(count)
-        for row in self.config.data.label_counts:
-            if row[attribute] >= 0:
-                seen[row[attribute]] += row[-1]
-        weights = seen.clamp_min(1) ** -self.config.losses.balance
-        return weights / weights.mean()
+    def _balanced(self) -> Tensor:
+        """Weights (A, V) of the values of the attributes in the loss."""
+        counts = [len(values) for values in self.config.data.attributes.values()]
+        found = torch.zeros(len(counts), max(counts, default=0))
+        for i, count in enumerate(counts):
+            seen = torch.zeros(count)
+            for row in self.config.data.label_counts:
+                if row[i] >= 0:
+                    seen[row[i]] += row[-1]
+            weights = seen.clamp_min(1) ** -self.config.losses.balance
+            found[i, :count] = weights / weights.mean()
+        return found
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         logits = self.net(self.net.features(vary(batch.real, self.config.augment)))
         found = {}
         for name, logit, weights in zip(self.attributes, logits, self.weights, strict=True):
             labels = batch.labels[name]
-            known = (labels >= 0) * weights.to(logit.device)[labels.clamp_min(0)]
+            known = (labels >= 0) * weights[labels.clamp_min(0)]
             smoothing = self.config.losses.label_smoothing
             smooth = F.cross_entropy(logit, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
             found[name] = (smooth * known).sum() / known.sum().clamp_min(1e-3)
@@ -175,13 +179,7 @@ class Model(base.Tagger):
         return found
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Mean error rate on known labels, and that of each attribute. Calibrates the temperature of each head on the
-        same pictures (Guo et al. 2017, section 4), which does not change predictions."""
-        wrong, parts = {}, [self._logits(part) for part in batch.real.split(64)]
-        for i, name in enumerate(self.attributes):
-            logits, labels = torch.cat([part[i] for part in parts]), batch.labels[name]
-            known = labels >= 0
-            if known.any():
-                self.temperatures[i] = temperature(logits[known], labels[known])
-                wrong[f"error/{name}"] = float((logits[known].argmax(1) != labels[known]).float().mean())
-        return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}
+        """`error_rates`; calibrates the temperatures."""
+        parts = zip(*(self._logits(part) for part in batch.real.split(64)), strict=True)
+        logits = {name: torch.cat(found) for name, found in zip(self.attributes, parts, strict=True)}
+        return error_rates(logits, batch.labels, self.temperatures)

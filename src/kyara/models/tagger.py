@@ -168,18 +168,23 @@ class Model(base.Tagger):
         return {name: (cosine * self.config.network.logit_scale / t).softmax(1) for name, cosine, t in heads}
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Mean error rate on known labels, and that of each attribute. Calibrates the temperature of each head on the
-        same pictures (Guo et al. 2017, section 4), which does not change predictions."""
+        """`error_rates`; calibrates the temperatures."""
         embeddings = torch.cat([self.embed(part) for part in batch.real.split(64)])
-        wrong = {}
-        for i, (name, cosine) in enumerate(zip(self.attributes, self.net_ema.cosines(embeddings), strict=True)):
-            labels = batch.labels[name]
-            known = labels >= 0
-            if known.any():
-                logits, truth = cosine[known] * self.config.network.logit_scale, labels[known]
-                self.temperatures[i] = temperature(logits, truth)
-                wrong[f"error/{name}"] = float((logits.argmax(1) != truth).float().mean())
-        return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}
+        logits = [cosine * self.config.network.logit_scale for cosine in self.net_ema.cosines(embeddings)]
+        return error_rates(dict(zip(self.attributes, logits, strict=True)), batch.labels, self.temperatures)
+
+
+def error_rates(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], temperatures: Tensor) -> dict[str, float]:
+    """Mean error rate of logits (N, V) on known labels (N,), and that of each attribute. Calibrates the temperature of
+    each head (A,) on the same pictures (Guo et al. 2017, section 4), which does not change predictions."""
+    wrong = {}
+    for i, (name, found) in enumerate(logits.items()):
+        known = labels[name] >= 0
+        if known.any():
+            ours, truth = found[known], labels[name][known]
+            temperatures[i] = temperature(ours, truth)
+            wrong[f"error/{name}"] = float((ours.argmax(1) != truth).float().mean())
+    return {"error": sum(wrong.values()) / max(len(wrong), 1), **wrong}
 
 
 def temperature(logits: Tensor, labels: Tensor) -> Tensor:
