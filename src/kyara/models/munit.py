@@ -61,7 +61,7 @@ class OptimizerConfig(configs.OptimizerConfig):
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
     def lr_scale(self, progress: float) -> float:
-        return 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
+        return super().lr_scale(progress) * 0.5 ** int(min(progress, 1.0) * self.lr_halvings)
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,15 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam with a constant learning rate, and the moving average of the weights."""
+    """Adam, the schedule of its learning rate, and the moving average of the weights."""
 
     batch: int = 32  # pictures in one step
     lr: float = 2e-4  # learning rate
     betas: tuple[float, float] = (0.0, 0.99)  # decay rates of the first and second moment
     ema_kimg: float = 10.0  # half-life of the moving average of the weights, in thousands of pictures
     ema_ramp: float = 0.05  # maximum half-life, as a share of the pictures seen so far
+    warmup: float = 0.0  # share of the run, at its start, over which the learning rate rises linearly
+    decay: float = 0.0  # share of the run, at its end, over which the learning rate falls to zero along a cosine
 
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Fused, so that a step with a NaN can be skipped without a host sync."""
@@ -65,19 +67,20 @@ class OptimizerConfig:
 
     def lr_scale(self, progress: float) -> float:
         """Factor on the learning rate at `progress` in [0, 1] of the run."""
-        return 1.0
+        if progress < self.warmup:
+            return (progress + 1e-3) / (self.warmup + 1e-3)
+        start = max(self.warmup, 1 - self.decay)
+        if progress <= start or start >= 1:
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min((progress - start) / (1 - start), 1.0)))
 
 
 @dataclasses.dataclass(frozen=True)
 class CosineConfig(OptimizerConfig):
-    """Adam whose learning rate rises linearly and then falls to zero along a cosine."""
+    """Adam whose learning rate rises linearly and then falls along a cosine for the rest of the run."""
 
-    warmup: float = 0.05  # share of the run over which the learning rate rises
-
-    def lr_scale(self, progress: float) -> float:
-        if progress < self.warmup:
-            return (progress + 1e-3) / (self.warmup + 1e-3)
-        return 0.5 * (1 + math.cos(math.pi * min((progress - self.warmup) / (1 - self.warmup), 1.0)))
+    warmup: float = 0.05
+    decay: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
