@@ -128,7 +128,7 @@ def test_a_translator_keeps_every_shape(variant: Variant) -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (48, 32), (37, 50)])
 def test_any_shape_and_every_phase_learns(variant: Variant, shape: tuple[int, int]) -> None:
     height, width = shape
-    size = {} if models.architecture(variant.name).data_spec.of_model else {"height": height, "width": width}
+    size = {} if models.architecture(variant.name).data_spec.of_model == "must" else {"height": height, "width": width}
     model = tiny(variant, **size).train()
     for phase in model.phases:
         player = model.players()[phase]
@@ -210,11 +210,11 @@ def test_training_and_resuming_are_exact(
     name, data = variant.name, tagged_faces if variant.told else faces
     spec = models.architecture(name).data_spec
     pointed = {0: data, 12: pointed_faces, 124: contoured_faces}[spec.points]
-    data = () if spec.photos or spec.of_model else (boxed_faces if spec.boxes else pointed,)
+    data = () if spec.photos or spec.of_model == "must" else (boxed_faces if spec.boxes else pointed,)
     arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
     arguments |= {"photos": photos, "drawings": faces} if spec.photos else {}
-    arguments |= {"of": "builtin:anime"} if spec.of_model else {}
+    arguments |= {"of": "builtin:anime"} if spec.of_model == "must" else {}
     whole = train(name, *data, out=tmp_path / "whole", kimg=0.16, **arguments).out
     parts = train(name, *data, out=tmp_path / "parts", kimg=0.08, **arguments).out
     train(name, *data, out=parts, kimg=0.16, **arguments)

@@ -538,7 +538,7 @@ def train(given: Given, name: str, told: bool = False, out: str = "run", steps: 
     spec = kind.data_spec
     if spec.photos:
         options |= {"photos": given.photos, "drawings": given.faces}
-    elif spec.of_model:
+    elif spec.of_model == "must":
         from networks import generator
 
         options |= {"of": generator(given.folder / "another")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from importlib import import_module
@@ -81,6 +82,16 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> Mo
         raise CheckpointError(f"{found.path}: not compatible with this version of Kyara: {error}") from error
     model.checkpoint = found
     return model.to(device).eval()
+
+
+@functools.cache
+def load_frozen(name: str, device: torch.device) -> Model:
+    """The model of a Checkpoint from which another model learns, loaded once in this process."""
+    import torch
+
+    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        return load(name, device).requires_grad_(False)
 
 
 def stored(model: Model) -> dict[str, torch.Tensor]:

@@ -3,9 +3,10 @@ recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as undistor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,17 @@ from torch import Tensor
 
 from kyara.data import variation
 from kyara.data.distortions import DISTORTIONS, apply, distort, distort_some, frozen, half
-from kyara.models import base
+from kyara.files.checkpoint import read
+from kyara.models import base, load, load_frozen
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import Classifier
+from kyara.nn.corruption import break_pictures
 from kyara.nn.filters import resize
 
-WHOLE = 0  # the class of undistorted pictures; 1 is the class of distorted ones
+WHOLE, BROKEN, UNCLEAR = 0, 1, -100  # the classes, and what the loss ignores
+EXTRAPOLATED = 0.2  # share of batches whose broken pictures are of latents far out (truncation above 1)
+CELLS = 12  # cells along the shorter side in which a change must be visible
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,14 @@ class NetworkConfig(configs.NetworkConfig):
 
 
 @dataclass(frozen=True)
+class GeneratorConfig:
+    """The generators whose broken pictures it learns as well; set by `--of`."""
+
+    checkpoints: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
     """Distortion and augmentation of the training pictures."""
 
@@ -42,6 +55,8 @@ class AugmentConfig:
     resampled: float = 0.0  # probability that an undistorted picture is resampled, for a similar sharpness
     jitter: float = 0.25  # maximum colour jitter
     enlarged: float = 0.05  # probability that a batch is downsampled and upsampled; not a distortion
+    generated: float = 0.5  # with `--of`, pairs of whole and broken generated pictures, as a share of the batch
+    visible: float = 0.2  # minimum change, somewhere in the picture, of a broken one, in the range of [-1, 1]
 
 
 ADAMW = configs.AdamWConfig(lr=1e-3, betas=(0.9, 0.999), warmup=0.01)  # warm-up avoids hundreds of wasted steps
@@ -53,6 +68,7 @@ class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     optimizer: configs.AdamWConfig = ADAMW
     augment: AugmentConfig = AugmentConfig()
+    generator: GeneratorConfig = GeneratorConfig()
 
 
 PRESETS = {
@@ -88,7 +104,7 @@ class Model(base.Scorer):
     presets = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
-    data_spec = base.DataSpec(holdout=0.05)
+    data_spec = base.DataSpec(holdout=0.05, of_model="may")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -96,10 +112,24 @@ class Model(base.Scorer):
         self.net = Classifier(asdict(config.network), classes=2)
         self.net_ema = self.average(self.net)
 
+    @staticmethod
+    def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
+        if layer != "auto":
+            raise ValueError(f"--layer {layer}: distortion learns from all layers; leave the option out")
+        names = tuple(filter(None, map(str.strip, checkpoint.split(","))))
+        for name in names:
+            if not isinstance(model := load(name), base.Generator):
+                raise ValueError(f"--of {name}: a {model.checkpoint.model}, not a generator")
+        return {"generator": {"checkpoints": names, "hashes": tuple(read(name).hash for name in names)}}
+
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
+        if self.config.generator.checkpoints:
+            made, classes = self._generated(max(round(len(batch.real) * self.config.augment.generated), 2), batch.real)
+            pictures, labels = torch.cat([pictures, made]), torch.cat([labels, classes])
         logits = self.net(pictures).float()
-        batch.log["accuracy"] = (logits.detach().argmax(1) == labels).float().mean()
+        clear = labels != UNCLEAR
+        batch.log["accuracy"] = ((logits.detach().argmax(1) == labels) & clear).sum() / clear.sum()
         return {"cross_entropy": F.cross_entropy(logits, labels)}
 
     @torch.no_grad()
@@ -119,6 +149,34 @@ class Model(base.Scorer):
             small = F.interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
             pictures = F.interpolate(small, pictures.shape[2:], mode="bicubic").clamp_(-1, 1)
         return pictures, labels
+
+    @torch.no_grad()
+    def _generated(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (2 count, 3, H, W) of one of the generators, at the size of `like`, whole and then broken from
+        inside, and their classes. With the same latents, so that neither content nor the manner of the generator tells
+        them apart; whole ones are truncated. A change that can hardly be seen is UNCLEAR."""
+        names = self.config.generator.checkpoints
+        source = load_frozen(names[int(torch.randint(len(names), ()))], like.device)
+        assert isinstance(source, base.Generator)
+        seeds = torch.randint(2**31, (count,)).tolist()
+        z = base.latents(seeds, source.z_dim).to(like.device)
+        labels = {name: label.to(like.device) for name, label in source.draw(seeds).items()}
+        near, far, extrapolated = (float(x) for x in torch.rand(3))
+
+        def sample(truncation: float) -> Tensor:
+            return source.sample(z, truncation=truncation, labels=labels).float()
+
+        if extrapolated < EXTRAPOLATED:
+            whole, broken = sample(0.4 + 0.5 * near), sample(1.4 + 1.2 * far)
+        else:
+            whole, broken = break_pictures(source, functools.partial(sample, 0.4 + 0.5 * near))
+        height, width = like.shape[2:]
+        both = resize(torch.cat([whole, broken]).clamp(-1, 1), (height, width))
+        apart = (both[:count] - both[count:]).abs().mean(1, keepdim=True)
+        change = F.avg_pool2d(apart, max(min(height, width) // CELLS, 1)).amax((1, 2, 3))
+        classes = torch.where(change < self.config.augment.visible, UNCLEAR, BROKEN)
+        both = variation.jitter(both, self.config.augment.jitter).clamp_(-1, 1)
+        return both, torch.cat([torch.full_like(classes, WHOLE), classes])
 
     def scores(self, pictures: Tensor) -> Tensor:
         """Probabilities (B,) that pictures (B, 3, H, W) in [-1, 1], of any size, are undistorted."""

@@ -11,7 +11,6 @@ second input. Training pictures are altered with parts of other pictures or flat
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from kyara.data.holes import free_form, one_of, somewhere
 from kyara.files.checkpoint import read
-from kyara.models import base, load
+from kyara.models import base, load, load_frozen
 from kyara.nn import configs
 from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
@@ -138,7 +137,7 @@ class Model(base.Projector):
     presets = PRESETS
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    data_spec = base.DataSpec(of_model=True)
+    data_spec = base.DataSpec(of_model="must")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -214,7 +213,7 @@ class Model(base.Projector):
     @torch.no_grad()
     def _given(self, real: Tensor) -> tuple[ActivationCache, Tensor, Tensor]:
         """Hosts; their pictures (B, 3, H, W), some altered; the mask (B, 1, h, w) of unknown features."""
-        network = generator(self.config.generator.checkpoint, real.device)
+        network = load_frozen(self.config.generator.checkpoint, real.device)
         layers = network.memories()[self.config.generator.layer]
         host = capture(network, layers, network.sample_fn(len(real), real))
         own = host.pictures.float()
@@ -289,11 +288,3 @@ def fixed_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@functools.cache
-def generator(of: str, device: torch.device) -> base.Model:
-    """The frozen source generator."""
-    # Fresh weights must not move the random numbers of a training run; training needs no inference tensors.
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        return load(of, device).requires_grad_(False)

@@ -21,7 +21,7 @@ class DataSpec:
     photos: bool = False  # it learns from two unpaired datasets, `train --photos` and `--drawings`
     points: int = 0  # it learns the column `points`, of so many points
     boxes: bool = False  # it learns the column `boxes`
-    of_model: bool = False  # it learns from pictures that another model makes, `train --of`
+    of_model: Literal["never", "may", "must"] = "never"  # whether it learns from other models, `train --of`
     holdout: float = 0.0  # share of the pictures that is held out from training, for `measure`
 
 

@@ -63,17 +63,17 @@ def choose_data(
     """The dataset of `model`, and the photos if it is trained on two datasets. A model that is trained on another model
     may need neither. Raises ValueError if an option is missing or unsupported."""
     spec = models.architecture(model).data_spec
-    if of is not None and not spec.of_model:
+    if of is not None and spec.of_model == "never":
         raise ValueError(f"--of {of}: {model} is not trained on another model; leave the option out")
     if spec.photos:
         wrong, needs, how = not (photos and drawings) or data, "two datasets", "--photos PHOTOS --drawings DRAWINGS"
-    elif spec.of_model:
+    elif spec.of_model == "must":
         wrong, needs, how = of is None or photos or drawings, "another model", "--of CHECKPOINT"
     else:
         wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
     if wrong:
         raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
-    if of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+    if spec.of_model == "must" and of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
         hint = "generates pictures from latents; leave DATA out" if from_latents else "translates pictures; give DATA"
         raise ValueError(f"--of {of}: {hint}")
     return (drawings, photos) if spec.photos else (data, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -38,11 +39,15 @@ def build(
 
 
 def inherited(model: str, parent: str) -> Config:
-    """The Config of the Checkpoint `parent`, without attributes. Raises ValueError if its architecture differs."""
+    """The Config of the Checkpoint `parent`, without what --attributes and --of set. Raises ValueError if its
+    architecture differs."""
     found = models.load(parent)
     if (its := found.checkpoint.model) != model:
         raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
-    return found.config.replace(data={"attributes": {}, "label_counts": ()})
+    config = found.config.replace(data={"attributes": {}, "label_counts": ()})
+    if hasattr(config, "generator"):
+        config = dataclasses.replace(config, generator=type(config)().generator)
+    return config
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
