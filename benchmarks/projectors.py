@@ -23,9 +23,10 @@ from kyara import models
 from kyara.files.dataset import open_dataset
 from kyara.files.pictures import sheet, to_float, to_uint8, write_png
 from kyara.inversion.latents import LatentSpace
-from kyara.models.projector import fixed_seed, vectors
+from kyara.models.projector import vectors
 from kyara.nn.activations import capture
 from kyara.nn.losses import sliced_wasserstein
+from kyara.nn.seeding import fixed_seed
 
 Named = Annotated[tuple[str, ...], tyro.conf.Positional]
 

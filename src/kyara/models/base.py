@@ -102,8 +102,8 @@ class Model(nn.Module):
 
     @staticmethod
     def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
-        """For `data_spec.of_model`: arguments of `Config.replace` that describe the model `checkpoint` (or several, with
-        commas between them) and its layer, in the part `generator`. Raises ValueError for invalid options."""
+        """For `data_spec.of_model`: arguments of `Config.replace` for the part `generator`, which describe the model
+        `checkpoint`, or several with commas between them, and its layer. Raises ValueError for invalid options."""
         raise NotImplementedError
 
     @staticmethod

@@ -21,9 +21,11 @@ from kyara.nn.configs import DataConfig
 from kyara.nn.convnext import Classifier
 from kyara.nn.corruption import break_pictures
 from kyara.nn.filters import resize
+from kyara.nn.seeding import fixed_seed
 
 WHOLE, BROKEN, UNCLEAR = 0, 1, -100  # the classes, and what the loss ignores
 EXTRAPOLATED = 0.2  # share of batches whose broken pictures are of latents far out (truncation above 1)
+MEASURED = 256  # generated pictures for `measure`
 CELLS = 12  # cells along the shorter side in which a change must be visible
 
 
@@ -189,16 +191,33 @@ class Model(base.Scorer):
         return features
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """Error rate on `frozen_set` of the pictures, and the miss rate of each kind of distortion."""
+        """Error rate on `frozen_set` of the pictures, and the miss rate of each kind of distortion. With `--of`, also
+        the error rate on generated pictures, and as the first score the mean of both."""
         pictures, kinds = frozen_set(batch.real)
         wrong = (torch.cat([self.scores(part) for part in pictures.split(64)]) >= 0.5) == (kinds >= 0)
         found = {"error": wrong.float().mean()}
         found |= {f"missed/{name}": wrong[kinds == kind].float().mean() for kind, name in enumerate(DISTORTIONS)}
+        if self.config.generator.checkpoints:
+            found |= {"error/distorted": found["error"], "error/generated": self._generated_error(batch.real)}
+            found["error"] = (found["error/distorted"] + found["error/generated"]) / 2
         return {name: float(share) for name, share in found.items()}
 
+    def _generated_error(self, like: Tensor) -> Tensor:
+        """Error rate on fixed whole and broken pictures of the generators."""
+        with fixed_seed(0):
+            drawn = [self._generated(8, like[:1]) for _ in range(MEASURED // 16)]
+        pictures, classes = (torch.cat(part) for part in zip(*drawn, strict=True))
+        wrong = (self.scores(pictures) < 0.5) != (classes == BROKEN)
+        return wrong[classes != UNCLEAR].float().mean()
+
     def preview(self, batch: base.Batch) -> Tensor | None:
-        """The same pictures with each kind of distortion, one kind per row."""
+        """The same pictures with each kind of distortion, one kind per row; with `--of`, then pictures of the
+        generators, whole in one row and broken in the next."""
         count = max(len(batch.real) // len(DISTORTIONS), 1)
         generator = torch.Generator().manual_seed(0)
         kinds = (torch.full((count,), kind) for kind in range(len(DISTORTIONS)))
-        return torch.cat([apply(batch.real[:count], kind, generator) for kind in kinds])
+        rows = [apply(batch.real[:count], kind, generator) for kind in kinds]
+        if self.config.generator.checkpoints:
+            with fixed_seed(1):
+                rows += [self._generated(count, batch.real)[0] for _ in range(2)]
+        return torch.cat(rows)

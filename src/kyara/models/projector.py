@@ -10,8 +10,7 @@ second input. Training pictures are altered with parts of other pictures or flat
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,6 +25,7 @@ from kyara.models import base, load, load_frozen
 from kyara.nn import configs
 from kyara.nn.activations import ActivationCache, capture
 from kyara.nn.losses import least_squares, sliced_wasserstein, ssim
+from kyara.nn.seeding import fixed_seed
 
 
 @dataclass(frozen=True)
@@ -280,11 +280,3 @@ def masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
 def vectors(maps: Tensor) -> Tensor:
     """Reshapes features (B, C, h, w) to vectors (B h w, C)."""
     return maps.movedim(1, 3).flatten(0, 2)
-
-
-@contextlib.contextmanager
-def fixed_seed(seed: int) -> Iterator[None]:
-    """Context manager: seeds the global generator of torch, and restores its state afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -99,7 +99,8 @@ def noisy(x: Tensor) -> Tensor:
 
 def moved(x: Tensor) -> Tensor:
     """Shifted by up to an eighth of a side, but at least one position."""
-    steps = [int(torch.randint(1, max(side // 8, 1) + 1, ())) * (1 - 2 * int(torch.rand(()) < 0.5)) for side in x.shape[2:]]
+    most = (max(side // 8, 1) for side in x.shape[2:])
+    steps = [int(torch.randint(1, n + 1, ())) * (1 - 2 * int(torch.rand(()) < 0.5)) for n in most]
     return x.roll(steps, (2, 3))
 
 

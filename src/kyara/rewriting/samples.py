@@ -18,9 +18,9 @@ from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
 from kyara.generation.styles import unpack
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
-from kyara.models.projector import fixed_seed
 from kyara.nn import conditioning
 from kyara.nn.activations import SampleFn
+from kyara.nn.seeding import fixed_seed
 from kyara.rewriting.edit import Picture, as_mask
 from kyara.rewriting.rules import root_of
 

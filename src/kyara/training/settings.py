@@ -73,10 +73,12 @@ def choose_data(
         wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
     if wrong:
         raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
-    if spec.of_model == "must" and of is not None and (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+    if spec.of_model != "must" or of is None:
+        return (drawings, photos) if spec.photos else (data, None)
+    if (from_latents := isinstance(models.load(of), Generator)) != (data is None):
         hint = "generates pictures from latents; leave DATA out" if from_latents else "translates pictures; give DATA"
         raise ValueError(f"--of {of}: {hint}")
-    return (drawings, photos) if spec.photos else (data, None)
+    return data, None
 
 
 def configure(

@@ -45,9 +45,8 @@ def inherited(model: str, parent: str) -> Config:
     if (its := found.checkpoint.model) != model:
         raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
     config = found.config.replace(data={"attributes": {}, "label_counts": ()})
-    if hasattr(config, "generator"):
-        config = dataclasses.replace(config, generator=type(config)().generator)
-    return config
+    source = getattr(type(config)(), "generator", None)
+    return config.replace(generator=dataclasses.asdict(source)) if source is not None else config
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
