@@ -24,7 +24,7 @@ from kyara.curation import rank as verb
 from kyara.curation import scoring
 from kyara.curation.rank import BUILTIN, RankResult, best
 from kyara.curation.sources import open_pictures
-from kyara.files import checkpoint
+from kyara.files import checkpoint, shards
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
@@ -429,3 +429,48 @@ def test_the_style_of_the_owner(tmp_path: Path) -> None:
     assert not result.unfamiliar and np.median(scores) > 0.8 and sum(score < 0.5 for score in scores) <= 6
     page = (tmp_path / "out" / "index.html").read_text()
     assert "%</b>" in page and "eyes 0." in page
+
+
+# --- many pictures
+
+
+def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several shards nothing is scored twice, and the result is that of a run that was not interrupted."""
+    monkeypatch.setattr(shards, "SHARD", 4)
+    levels = np.random.default_rng(0).permutation(200)[:10]
+    folder = fill(tmp_path / "many", {f"{i}.png": int(level) for i, level in enumerate(levels)})
+    options: dict[str, Any] = {"batch": 2, "workers": 1}
+    whole = rank(folder, out=tmp_path / "whole", **options)
+    seen, scorer.batches[:] = sum(shape[0] for shape in scorer.batches), []
+    kept, calls = scorer.scores, iter(range(100))
+
+    def dies(pictures: Tensor) -> Tensor:
+        if next(calls) == 3:  # in the second shard
+            raise KeyboardInterrupt
+        return kept(pictures)
+
+    monkeypatch.setattr(scorer, "scores", dies)
+    with pytest.raises(KeyboardInterrupt):
+        rank(folder, out=tmp_path / "parts", **options)
+    assert (tmp_path / "parts.shards" / "shard-000000.npz").is_file()
+    monkeypatch.setattr(scorer, "scores", kept)
+    scorer.batches.clear()
+    parts = rank(folder, out=tmp_path / "parts", **options)
+    assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
+    assert not (tmp_path / "parts.shards").exists()
+    assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
+
+
+def test_ray_writes_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(shards, "SHARD", 4)
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    for i in range(10):
+        (folder / f"{i}.png").write_bytes(encode_png(drawn_picture(i)))
+    (folder / "broken.png").write_bytes(b"\x89PNG no")
+    tables = {}
+    for engine in ("local", "ray"):
+        out = verb.rank(folder, out=tmp_path / engine, engine=engine, batch=2, workers=1).out
+        tables[engine] = (out / "gallery.csv").read_text(), json.loads((out / "report.json").read_text())["left_out"]
+    assert tables["local"] == tables["ray"]

@@ -20,6 +20,7 @@ from kyara.models.base import Scorer
 By = Literal["both", "quality", "content"]
 SCORE = {"quality": 0, "content": len(PARTS), "both": len(PARTS) + 1}  # columns of `Judge`
 STYLE = len(PARTS) + 2
+QUALITY_COLUMNS = 2  # of the quality alone
 FIRST_STEP = 4  # if the content is not judged, the style is, on every so many pictures of the first batch
 MOSTLY = 0.5  # if a larger share of the pictures is in an unfamiliar style, all count as unfamiliar
 FEW = 0.1  # and a threshold is refused if the share is larger than this
@@ -62,12 +63,23 @@ def judge_all(
     """Scores all pictures. `judge` is the owner's; None compares with drawn faces in the styles that Kyara knows.
     `check_style` is for the quality alone: a scorer other than the built-in one knows other styles. The other options
     are those of `scoring.measure_all`."""
-    whole = by != "quality" or judge is not None
-    known = judge or content.builtin(device_of(scorer))
-    measure = _all_parts(scorer, known) if whole else _quality(scorer, known, check_style)
+    measure = measure_of(scorer, by=by, judge=judge, check_style=check_style)
     rows = measure_all(dataset, scorer, measure, batch=batch, workers=workers, failed=failed, contents=contents)
+    return judged(rows, by=by)
+
+
+def measure_of(scorer: Scorer, *, by: By, judge: Judge | None, check_style: bool) -> Measure:
+    """What `judged` needs of pictures; see `judge_all`."""
+    known = judge or content.builtin(device_of(scorer))
+    whole = by != "quality" or judge is not None
+    return _all_parts(scorer, known) if whole else _quality(scorer, known, check_style)
+
+
+def judged(rows: np.ndarray, *, by: By) -> Judged:
+    """The scores in rows (N, C) of `measure_of`, NaN for unreadable pictures."""
     if rows.shape[1] == 1:  # nothing is readable
         return Judged(rows[:, 0].tolist(), None, [False] * len(rows))
+    whole = rows.shape[1] > QUALITY_COLUMNS
     style = rows[:, STYLE if whole else 1]
     unfamiliar = style > 1
     if unfamiliar.sum() > MOSTLY * (~np.isnan(style)).sum():

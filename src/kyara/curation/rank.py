@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+import kyara
 from kyara import verbs
 from kyara.curation.sources import open_pictures
+from kyara.files import shards
 from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter, best_first, contact_sheet
@@ -69,6 +71,8 @@ def rank(
     any_style: bool = False,
     batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
+    engine: shards.Engine = "local",
+    processes: Annotated[int, verbs.Range(1, 4096)] = 2,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
@@ -77,7 +81,8 @@ def rank(
 
     The score, 0 to 1, is made of quality, the probability that a picture is undistorted, and content: whether eyes,
     mouth and face look as in clean drawings. 0.5 is what 5 % of clean drawings fall below. Pictures that cannot be
-    read are listed in the summary and in report.json. The sources are not changed.
+    read are listed in the summary and in report.json. The sources are not changed. With more than 4,096 pictures, an
+    interrupted run goes on where it stopped.
 
     Args:
         pictures: Pictures, folders, .zip files, Datasets or Galleries; several sources are ranked together.
@@ -87,6 +92,9 @@ def rank(
         threshold: Keep only pictures that score at least this, 0 to 1. Refused if the style is unfamiliar.
         any_style: Apply --threshold in an unfamiliar style too.
         batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
+        engine: local is this process; ray is Ray Data (pip install '.[scale]'), on this machine or on the cluster
+            at RAY_ADDRESS, whose machines must see the same files.
+        processes: Number of processes with --engine ray.
     """
     command = verbs.command_line(rank, locals())
     if not pictures:
@@ -96,48 +104,52 @@ def rank(
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
 
-    from kyara.curation.judging import FEW, judge_all, learn_style
-    from kyara.curation.scoring import load_scorer
+    import torch
+
+    from kyara.curation.judging import FEW, judged, learn_style
+    from kyara.curation.scoring import batch_size, load_scorer
+    from kyara.curation.task import JudgeTask
     from kyara.training.runtime import pick_device
 
     scorer = load_scorer(model, pick_device(device))
     result = RankResult(out, len(dataset), model, scorer.checkpoint.hash, by=by, dry_run=dry_run)
     if dry_run:
         return result
-    failed: dict[int, Exception] = {}
-    contents: dict[int, bytes] = {}
     threads = workers or processors()
     judge = learn_style(open_pictures(like), scorer, batch=batch, workers=threads) if like else None
-    judged = judge_all(
-        dataset,
-        scorer,
-        by=by,
-        judge=judge,
-        check_style=model == BUILTIN,
-        batch=batch,
-        workers=threads,
-        failed=failed,
-        contents=contents,
-    )
-    if threshold is not None and judged.unfamiliar_share > FEW and not any_style:
-        share = f"{judged.unfamiliar_share:.0%} of the pictures are in an unfamiliar style"
+    contents: dict[int, bytes] = {}
+    task = JudgeTask(
+        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads,
+        torch.get_num_threads(), contents,
+    )  # fmt: skip
+    pieces = out.with_name(f"{out.name}.shards")
+    key = {
+        "data": dataset.fingerprint, "scorer": scorer.checkpoint.hash, "by": by, "batch": task.batch,
+        "like": None if like is None else open_pictures(like).fingerprint, "version": kyara.__version__,
+    }  # fmt: skip
+    task = task if engine == "local" else task.for_other_processes()
+    found = shards.run(task, len(dataset), engine=engine, processes=processes, folder=pieces, key=key)
+    scores, failed = judged(found.values, by=by), dict(found.failed)
+    if threshold is not None and scores.unfamiliar_share > FEW and not any_style:
+        share = f"{scores.unfamiliar_share:.0%} of the pictures are in an unfamiliar style"
         raise ValueError(f"--threshold {threshold}: {share}; give clean pictures in it to --like, or add --any-style")
-    order = best(judged.scores, keep=keep, threshold=threshold)
+    order = best(scores.scores, keep=keep, threshold=threshold)
     columns = [name for name in dataset.attributes if name not in NOT_KEPT]
-    parts = PART_COLUMNS if judged.parts is not None else ()
-    flag = (UNFAMILIAR,) if any(judged.unfamiliar) else ()
+    parts = PART_COLUMNS if scores.parts is not None else ()
+    flag = (UNFAMILIAR,) if any(scores.unfamiliar) else ()
     with GalleryWriter(out, [*columns, "score", *parts, *flag, "source"], sources=sources, force=force) as written:
         pngs = _pngs(dataset, order, contents, threads)
-        _add(written, pngs, dataset, judged, columns=columns, digits=max(4, len(str(len(order)))), failed=failed)
-        about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * (judged.unfamiliar_share > FEW)
+        _add(written, pngs, dataset, scores, columns=columns, digits=max(4, len(str(len(order)))), failed=failed)
+        about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * (scores.unfamiliar_share > FEW)
         first = written.finish(command=command, sheet=contact_sheet, about=about)
-    result = dataclasses.replace(result, unfamiliar=sum(judged.unfamiliar[i] for i in order))
-    unreadable = [(dataset.names[i], dataset.reason(i, failed[i])) for i in sorted(failed)]
+    result = dataclasses.replace(result, unfamiliar=sum(scores.unfamiliar[i] for i in order))
+    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)]
     left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
     result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}
     text = json.dumps(report, indent=2) + "\n"
     write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
+    shards.remove(pieces)
     return result
 
 
@@ -149,12 +161,12 @@ def _add(
     *,
     columns: Sequence[str],
     digits: int,
-    failed: dict[int, Exception],
+    failed: dict[int, str],
 ) -> None:
     """Adds the pictures with their scores and the attributes `columns`; those that cannot be read go to `failed`."""
     for i, content in pngs:
         if isinstance(content, Exception):
-            failed[i] = content
+            failed[i] = dataset.reason(i, content)
             continue
         cells = {name: dataset.attributes[name][i] for name in columns} | judged.cells(i)
         name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"

@@ -115,11 +115,13 @@ def measure_all(
     workers: int,
     failed: dict[int, Exception],
     contents: dict[int, bytes] | None = None,
+    indices: range | None = None,
 ) -> np.ndarray:
-    """A row (C) of `measure` for every picture, float32; NaN for unreadable ones, which are added to `failed`. By
-    default `batch` is `batch_size`. If `contents` is given, file contents are cached there, up to `MEMORY` bytes in
-    total."""
-    table = np.full((len(dataset), 1), np.nan, np.float32)
+    """A row (C) of `measure` for every picture, or for those of `indices`, float32; NaN for unreadable ones, which are
+    added to `failed`. By default `batch` is `batch_size`. If `contents` is given, file contents are cached there, up to
+    `MEMORY` bytes in total."""
+    wanted = range(len(dataset)) if indices is None else indices
+    table = np.full((len(wanted), 1), np.nan, np.float32)
     data = scorer.config.data
     enough = 2 * max(data.width, data.height)  # decode large JPEGs at a reduced size
     free = MEMORY
@@ -129,18 +131,18 @@ def measure_all(
         return content, crop(decode(content, f"{dataset.location(i)}", at_least=enough), scorer)
 
     def start(group: tuple[list[int], list[Loaded]]) -> tuple[list[int], list[bytes], Callable[[], list[Tensor]]]:
-        indices, found = group
+        numbers, found = group
         pictures = fitted([picture for _, picture in found], scorer)
-        return indices, [content for content, _ in found], start_copy(measure(to_float(pictures)))
+        return numbers, [content for content, _ in found], start_copy(measure(to_float(pictures)))
 
     batch = batch or batch_size(scorer)
-    groups = batches(load, range(len(dataset)), batch=batch, workers=workers, failed=failed)
-    for indices, files, wait in lookahead(map(start, groups), batches_ahead(_device(scorer))):
+    groups = batches(load, wanted, batch=batch, workers=workers, failed=failed)
+    for numbers, files, wait in lookahead(map(start, groups), batches_ahead(_device(scorer))):
         rows = wait()[0].numpy()
         if table.shape[1] != rows.shape[1]:  # the first batch
-            table = np.full((len(dataset), rows.shape[1]), np.nan, np.float32)
-        table[indices] = rows
-        for i, content in zip(indices, files, strict=True):
+            table = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
+        table[np.array(numbers) - wanted.start] = rows
+        for i, content in zip(numbers, files, strict=True):
             if contents is not None and len(content) <= free:
                 contents[i] = content
                 free -= len(content)

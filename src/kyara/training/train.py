@@ -96,7 +96,8 @@ def train(
         photos: For models trained on two datasets: the photos, which the model translates to drawings.
         drawings: For models trained on two datasets: the drawings.
         of: For models trained on another model (projector): the checkpoint of that model. Do not give DATA, unless
-            that model translates pictures; then DATA are its input.
+            that model translates pictures; then DATA are its input. For distortion: generators, with commas between
+            them, whose errors it learns beside the distortions of DATA.
         layer: With --of, the layer of that model; auto is the layer at half the size of its pictures.
         preset: A named set of hyperparameters. The default is the model's first preset, for two CPU cores.
         size: Size of the pictures, such as 96 or 512x256 (height x width). The default is the preset's.

@@ -1,0 +1,68 @@
+"""The scores of a dataset as a task for `files.shards`: it can be sent to another process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kyara.curation.content import Judge
+from kyara.curation.judging import By, measure_of
+from kyara.curation.scoring import load_scorer, measure_all
+from kyara.curation.sources import open_pictures
+from kyara.files.shards import Rows
+from kyara.training.runtime import pick_device
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeTask:
+    """Rows of `judging.measure_of` for the pictures of `sources`."""
+
+    sources: tuple[Path, ...]
+    model: str  # the scorer
+    by: By
+    judge: Judge | None  # the owner's
+    check_style: bool
+    device: str
+    batch: int
+    threads: int  # that decode pictures
+    torch_threads: int  # that compute; with another number the last digits may differ
+    contents: dict[int, bytes] | None = None  # files that were read, up to a limit, for this process only
+
+    def start(self) -> Callable[[range], Rows]:
+        torch.set_num_threads(self.torch_threads)
+        device = pick_device(self.device)
+        scorer, dataset = load_scorer(self.model, device), open_pictures(*self.sources)
+        judge = None if self.judge is None else moved(self.judge, device)
+
+        def rows(indices: range) -> Rows:
+            failed: dict[int, Exception] = {}
+            measure = measure_of(scorer, by=self.by, judge=judge, check_style=self.check_style)
+            values = measure_all(
+                dataset, scorer, measure, batch=self.batch, workers=self.threads, failed=failed,
+                contents=self.contents, indices=indices,
+            )  # fmt: skip
+            return Rows(values, {i: dataset.reason(i, error) for i, error in failed.items()})
+
+        return rows
+
+    def for_other_processes(self) -> JudgeTask:
+        """A copy that can be pickled on any machine."""
+        judge = None if self.judge is None else moved(self.judge, torch.device("cpu"))
+        return dataclasses.replace(self, judge=judge, contents=None)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A dataclass of tensors, mappings and further dataclasses, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: moved(item, device) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: moved(getattr(value, field.name), device) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
