@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kyara.files.atomic import write_atomic
+from kyara.files.extras import install_hint
 
 SHARD = 4096  # pictures; batches do not cross the end of a shard, so its result depends on nothing else
 KEY = "shards.json"
@@ -140,7 +141,7 @@ def _ray(task: Task, shards: Mapping[int, range], processes: int) -> Iterator[tu
         import ray
         import ray.data
     except ImportError as error:
-        raise ValueError("--engine ray: needs Ray; pip install '.[scale]', or use --engine local") from error
+        raise ValueError(f"--engine ray: needs Ray; {install_hint('scale')}") from error
     if not shards:
         return
     # Ray Data hangs if its workers take all processors of the machine.
