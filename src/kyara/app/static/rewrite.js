@@ -5,7 +5,7 @@ import { api, command, h, later, say, slider } from "./dom.js";
 import { picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
-const SEEDS = 24;
+const SEEDS = 24, BUILT_IN = ["builtin:character", "builtin:anime"];  // generators with a projector
 /** @type {any} */
 let model = null;
 /** @type {any} */
@@ -21,11 +21,11 @@ let strengths = {};
 
 function editable() {
   const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
-  return [...own, "builtin:anime"];
+  return [...own, ...BUILT_IN];
 }
 
 function fillModels() {
-  const names = editable(), now = model?.model || "builtin:anime";
+  const names = editable(), now = model?.model || BUILT_IN[0];
   page.model.replaceChildren(...names.map((/** @type {string} */ name) => h("option", { value: name, selected: name === now }, name)));
 }
 
@@ -201,7 +201,7 @@ function open(room) {
   room.append(left, middle, right);
   painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); take(e.dataTransfer); });
   fillModels();
-  choose(model && editable().includes(model.model) ? model.model : "builtin:anime");
+  choose(model && editable().includes(model.model) ? model.model : BUILT_IN[0]);
 }
 
 addEventListener("paste", (event) => { if (page?.model.isConnected) take(/** @type {ClipboardEvent} */ (event).clipboardData); });
