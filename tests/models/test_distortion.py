@@ -74,7 +74,7 @@ def test_generated_pairs_are_whole_and_broken() -> None:
     torch.manual_seed(0)
     model = Model(PRESETS["tiny"].replace(augment={"jitter": 0.0}, **OF_ANIME))
     like = smooth(2)
-    drawn = [model._generated(4, like) for _ in range(6)]
+    drawn = [model.generated_pairs(4, like) for _ in range(6)]
     assert all(pictures.shape == (8, 3, 32, 32) and pictures.abs().max() <= 1 for pictures, _ in drawn)
     whole = torch.cat([pictures[:4] for pictures, _ in drawn])
     broken = torch.cat([pictures[4:] for pictures, _ in drawn])
@@ -85,7 +85,7 @@ def test_generated_pairs_are_whole_and_broken() -> None:
     assert apart[classes == BROKEN].amax((1, 2)).min() >= model.config.augment.visible
     assert apart.mean((1, 2)).median() < (whole - whole.roll(1, 0)).abs().mean((1, 2, 3)).median()
     hidden = Model(model.config.replace(augment={"visible": 2.0}))
-    assert (hidden._generated(4, like)[1][4:] == UNCLEAR).all()
+    assert (hidden.generated_pairs(4, like)[1][4:] == UNCLEAR).all()
 
 
 def test_unclear_pictures_have_no_loss() -> None:

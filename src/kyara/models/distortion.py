@@ -127,7 +127,9 @@ class Model(base.Scorer):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
         if self.config.generator.checkpoints:
-            made, classes = self._generated(max(round(len(batch.real) * self.config.augment.generated), 2), batch.real)
+            made, classes = self.generated_pairs(
+                max(round(len(batch.real) * self.config.augment.generated), 2), batch.real
+            )
             pictures, labels = torch.cat([pictures, made]), torch.cat([labels, classes])
         logits = self.net(pictures).float()
         clear = labels != UNCLEAR
@@ -153,7 +155,7 @@ class Model(base.Scorer):
         return pictures, labels
 
     @torch.no_grad()
-    def _generated(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def generated_pairs(self, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (2 count, 3, H, W) of one of the generators, at the size of `like`, whole and then broken from
         inside, and their classes. With the same latents, so that neither content nor the manner of the generator tells
         them apart; whole ones are truncated. A change that can hardly be seen is UNCLEAR."""
@@ -205,7 +207,7 @@ class Model(base.Scorer):
     def _generated_error(self, like: Tensor) -> Tensor:
         """Error rate on fixed whole and broken pictures of the generators."""
         with fixed_seed(0):
-            drawn = [self._generated(8, like[:1]) for _ in range(MEASURED // 16)]
+            drawn = [self.generated_pairs(8, like[:1]) for _ in range(MEASURED // 16)]
         pictures, classes = (torch.cat(part) for part in zip(*drawn, strict=True))
         wrong = (self.scores(pictures) < 0.5) != (classes == BROKEN)
         return wrong[classes != UNCLEAR].float().mean()
@@ -219,5 +221,5 @@ class Model(base.Scorer):
         rows = [apply(batch.real[:count], kind, generator) for kind in kinds]
         if self.config.generator.checkpoints:
             with fixed_seed(1):
-                rows += [self._generated(count, batch.real)[0] for _ in range(2)]
+                rows += [self.generated_pairs(count, batch.real)[0] for _ in range(2)]
         return torch.cat(rows)
