@@ -22,10 +22,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kyara.evaluation import metrics
-from kyara.evaluation.cache import cached
 from kyara.evaluation.features import FeatureExtractor, batches
 from kyara.evaluation.statistics import fit_gaussian
 from kyara.files import pictures
+from kyara.files.cache import cached
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator

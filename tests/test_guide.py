@@ -145,7 +145,7 @@ def test_tag(folder: Path, made: Path) -> None:
 
 
 def test_rank(own: Path, made: Path) -> None:
-    assert follow("rank.md", made) == 11
+    assert follow("rank.md", made) == 13
     assert [len(read_gallery(path)) for path in sorted(Path("galleries").iterdir())][:2] == [48, 100]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from kyara import models
 from kyara.files import checkpoint
 from kyara.models.base import (
+    Descriptor,
     Detector,
     Generator,
     Inpainter,
@@ -78,7 +79,7 @@ def fold(model: Model) -> tuple[Model, dict[str, Tensor]]:
 
 @torch.inference_mode()
 def output(model: Model) -> Tensor:
-    """What the model does on fixed input: pictures in [-1, 1], or scores."""
+    """What the model does on fixed input: pictures in [-1, 1], scores or descriptors."""
     if isinstance(model, Generator):
         return model.sample(latents(range(32), model.z_dim))
     data, generator = model.config.data, torch.Generator().manual_seed(0)
@@ -91,6 +92,8 @@ def output(model: Model) -> Tensor:
         return model.project(some, some.flip(0)) / model.deviation
     if isinstance(model, Tagger):
         return torch.cat([*model.probabilities(some).values()], 1)
+    if isinstance(model, Descriptor):
+        return model.embed(some)
     if isinstance(model, LandmarkDetector):
         return model.find(some)
     if isinstance(model, Detector):

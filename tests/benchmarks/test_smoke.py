@@ -135,7 +135,19 @@ def tagger(folder: Path, request: Any) -> list[list[str]]:
 @case
 def distortion(folder: Path, request: Any) -> list[list[str]]:
     made = folder_of(folder / "made", range(200, 206))
-    return [[str(request.getfixturevalue("faces")), "--prefix-from", "0048", "--generated", made, "--of", "builtin:anime", "--limit", "8"]]
+    return [
+        [
+            str(request.getfixturevalue("faces")),
+            "--prefix-from",
+            "0048",
+            "--generated",
+            made,
+            "--of",
+            "builtin:anime",
+            "--limit",
+            "8",
+        ]
+    ]
 
 
 @case

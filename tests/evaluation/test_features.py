@@ -18,10 +18,10 @@ from torch import Tensor
 
 from kyara import models
 from kyara.evaluation import features
-from kyara.evaluation.cache import cached, folder, identity
 from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sets import FileSet, RealSet
 from kyara.files import checkpoint, pictures
+from kyara.files.cache import cached, folder, identity
 from kyara.files.dataset import open_dataset
 from kyara.models.base import Config, DataConfig, Scorer
 

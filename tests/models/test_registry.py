@@ -16,6 +16,7 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.models.base import (
+    Descriptor,
     Detector,
     Generator,
     Inpainter,
@@ -52,7 +53,7 @@ def test_every_number_is_explained(name: str) -> None:
             assert any("  # " in line or after.strip().startswith('"""') for line, after in places), field.name
 
 
-KINDS = (Generator, Translator, Inpainter, Scorer, Tagger, LandmarkDetector, Detector, Projector)
+KINDS = (Generator, Translator, Inpainter, Scorer, Descriptor, Tagger, LandmarkDetector, Detector, Projector)
 
 
 def test_an_architecture_is_of_one_kind_and_names_its_source(name: str) -> None:

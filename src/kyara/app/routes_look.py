@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,22 @@ from fastapi.responses import Response
 from kyara.app.context import Context, Shared
 from kyara.app.project import ProjectError
 from kyara.app.routes_make import Body
+from kyara.curation.rank import REPORT
+from kyara.curation.sources import open_pictures
+from kyara.files.dataset import Dataset
+from kyara.files.gallery import thumbnail
 from kyara.files.names import short_name
+from kyara.files.pictures import encode_webp
 
 router = APIRouter(prefix="/api/look")
+LARGEST = 512  # maximum side of an original
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """A page of the project may have come from someone else: it runs no script, and has another origin than the app."""
 
 
 class Rank(Body):
     path: str
+    copies_of: str = ""  # a dataset in which the originals of copies are searched; empty searches none
     like: str = ""  # clean pictures to compare with; empty compares with the styles that Kyara knows
 
 
@@ -46,9 +55,10 @@ def rank(context: Shared, body: Rank) -> dict[str, Any]:
     context.project.existing(body.path)
     out = context.project.free("galleries", f"rank-{short_name(body.path)}")
     words = ["rank", body.path, "--out", out]
-    if body.like:
-        context.project.existing(body.like)
-        words += ["--like", body.like]
+    for option, path in (("--like", body.like), ("--copies-of", body.copies_of)):
+        if path:
+            context.project.existing(path)
+            words += [option, path]
     return start(context, f"rank {body.path}", words, step="rank", out=out)
 
 
@@ -68,6 +78,28 @@ def compare(context: Shared, body: Compare) -> dict[str, Any]:
     out = context.project.free("comparisons", "models")
     words = ["compare", *models, "--data", body.data, "--count", str(body.count), "--out", out]
     return start(context, f"compare {len(models)} models", words, step="compare", out=out)
+
+
+@router.get("/original")
+def original(context: Shared, path: str, name: str) -> Response:
+    """The picture `name` of the dataset in which the originals of the gallery's pictures were searched."""
+    report = context.project.existing(f"{path}/{REPORT}")
+    try:
+        searched = str(json.loads(report.read_text(encoding="utf-8"))["copies_of"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ProjectError(f"{path}: ranked without a search for copies") from error
+    found = context.project.existing(searched)
+    dataset = _opened(found, found.stat().st_mtime_ns)
+    if name not in dataset.names:
+        raise ProjectError(f"{searched}: has no picture {name}")
+    picture = dataset.picture(dataset.names.index(name), at_least=LARGEST)
+    return Response(encode_webp(thumbnail(picture, LARGEST)), media_type="image/webp")
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: Path, changed: int) -> Dataset:
+    """Opened once, as long as it is not `changed`."""
+    return open_pictures(path)
 
 
 @router.get("/page")

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from tyro.conf import Positional, arg
 
-import kyara
 from kyara import verbs
 from kyara.curation.sources import open_pictures
 from kyara.files import shards
 from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
-from kyara.files.gallery import PAGE, TABLE, GalleryWriter, best_first, contact_sheet
-from kyara.files.gallery_page import PART_COLUMNS, UNFAMILIAR
+from kyara.files.gallery import BESIDE, ON_PAGE, PAGE, PAIRS, TABLE, GalleryWriter, best_first, contact_sheet
+from kyara.files.gallery_page import COPY, COPY_OF, MARK, PART_COLUMNS, UNFAMILIAR
+from kyara.files.metadata import csv_text
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.workers import CHUNK, processors, thread_map
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # they import torch
+    from kyara.curation.copies import Originals
     from kyara.curation.judging import Judged
 
-REPORT = "report.json"
-NOT_KEPT = ("file_name", "score", "source", *PART_COLUMNS, UNFAMILIAR)  # Columns of an existing Gallery: replaced
+REPORT, NEAREST = "report.json", "nearest.csv"
+TEN = 10  # Pictures beside each of the first ones on the page
+NOT_KEPT = (
+    "file_name",
+    "score",
+    "source",
+    *PART_COLUMNS,
+    UNFAMILIAR,
+    COPY,
+    COPY_OF,
+)  # Columns of an existing Gallery: replaced
 BUILTIN = "builtin:distortion"
 ALSO = {"quality": "", "both": " and content", "content": ", content only"}  # what the score is made of
 
@@ -41,6 +53,8 @@ class RankResult(verbs.Result):
     by: str = "both"  # quality, content or both
     kept: int = 0  # Number of pictures in the Gallery
     unfamiliar: int = 0  # Number of pictures in an unfamiliar style, for which scores are not calibrated
+    copies_of: Path | None = None  # The dataset in which originals were searched
+    copies: int = 0  # Number of pictures marked as copies, those that were left out included
     left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each skipped file
     best: Sequence[Mapping[str, str]] = ()  # The first row of the Gallery's table; empty if there is none
     dry_run: bool = False
@@ -53,6 +67,8 @@ class RankResult(verbs.Result):
         if self.unfamiliar:
             those = counted(self.unfamiliar, "picture")
             lines.append(f"unfamiliar style: {those}; use the order, not the scores. For scores, see --like")
+        if self.copies_of is not None:
+            lines.append(f"copies of {self.copies_of}: {counted(self.copies, 'picture')}")
         if self.left_out:
             lines.append(f"left out, see {self.out}/{REPORT}: {len(self.left_out):,}")
             lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)
@@ -69,6 +85,8 @@ def rank(
     keep: verbs.Keep = None,
     threshold: Annotated[float | None, verbs.Range(0, 1, hint="scores are probabilities")] = None,
     any_style: bool = False,
+    copies_of: verbs.ExistingPath | None = None,
+    copy_threshold: Annotated[float | None, verbs.Range(0, 1)] = None,
     batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
     engine: shards.Engine = "local",
@@ -91,6 +109,9 @@ def rank(
         like: Clean pictures in your style, 20 or more, to compare with: a folder, .zip, Dataset or Gallery.
         threshold: Keep only pictures that score at least this, 0 to 1. Refused if the style is unfamiliar.
         any_style: Apply --threshold in an unfamiliar style too.
+        copies_of: The pictures of which there may be copies, such as those that a generator was trained on: a folder,
+            .zip, Dataset or Gallery. The page shows the nearest of them beside each picture, and marks copies.
+        copy_threshold: Leave out pictures whose copy score is at least this, 0 to 1; 0.5 leaves out what is marked.
         batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
         engine: local is this process; ray is Ray Data (pip install '.[scale]'), on this machine or on the cluster
             at RAY_ADDRESS, whose machines must see the same files.
@@ -100,57 +121,66 @@ def rank(
     if not pictures:
         raise ValueError("no pictures given; give pictures, a folder or a .zip")
     name = f"galleries/rank-{short_name(pictures[0])}"
-    sources: list[str | Path] = [*pictures, model, *([like] if like else [])]
+    if copy_threshold is not None and copies_of is None:
+        raise ValueError(f"--copy-threshold {copy_threshold}: needs --copies-of DATA")
+    sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
+    known = open_pictures(copies_of) if copies_of else None
 
-    import torch
-
-    from kyara.curation.judging import FEW, judged, learn_style
+    from kyara.curation.copies import Index
+    from kyara.curation.judging import FEW, learn_style
     from kyara.curation.scoring import batch_size, load_scorer
-    from kyara.curation.task import JudgeTask
+    from kyara.curation.task import JudgeTask, judged_in_shards
     from kyara.training.runtime import pick_device
 
     scorer = load_scorer(model, pick_device(device))
-    result = RankResult(out, len(dataset), model, scorer.checkpoint.hash, by=by, dry_run=dry_run)
+    result = RankResult(out, len(dataset), model, scorer.checkpoint.hash, by=by, copies_of=copies_of, dry_run=dry_run)
     if dry_run:
         return result
     threads = workers or processors()
     judge = learn_style(open_pictures(like), scorer, batch=batch, workers=threads) if like else None
     contents: dict[int, bytes] = {}
-    task = JudgeTask(
-        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads,
-        torch.get_num_threads(), contents,
-    )  # fmt: skip
     pieces = out.with_name(f"{out.name}.shards")
-    key = {
-        "data": dataset.fingerprint, "scorer": scorer.checkpoint.hash, "by": by, "batch": task.batch,
-        "like": None if like is None else open_pictures(like).fingerprint, "version": kyara.__version__,
-    }  # fmt: skip
-    task = task if engine == "local" else task.for_other_processes()
-    found = shards.run(task, len(dataset), engine=engine, processes=processes, folder=pieces, key=key)
-    scores, failed = judged(found.values, by=by), dict(found.failed)
+    task = JudgeTask(
+        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads, contents
+    )
+    scores, failed = judged_in_shards(task, dataset, scorer, engine=engine, processes=processes, folder=pieces)
     if threshold is not None and scores.unfamiliar_share > FEW and not any_style:
         share = f"{scores.unfamiliar_share:.0%} of the pictures are in an unfamiliar style"
         raise ValueError(f"--threshold {threshold}: {share}; give clean pictures in it to --like, or add --any-style")
-    order = best(scores.scores, keep=keep, threshold=threshold)
+    order, originals = best(scores.scores, threshold=threshold), None
+    if known is not None:
+        searched = order if copy_threshold is not None else order[:keep]
+        originals = Index(known, pick_device(device), workers=threads, batch=batch).find(dataset, searched)
+        order = [i for i in searched if copy_threshold is None or originals.scores[i] < copy_threshold]
+        result = dataclasses.replace(result, copies=int((originals.scores[searched] >= MARK).sum()))
+    order = order[:keep]
     columns = [name for name in dataset.attributes if name not in NOT_KEPT]
     parts = PART_COLUMNS if scores.parts is not None else ()
     flag = (UNFAMILIAR,) if any(scores.unfamiliar) else ()
-    with GalleryWriter(out, [*columns, "score", *parts, *flag, "source"], sources=sources, force=force) as written:
-        pngs = _pngs(dataset, order, contents, threads)
-        _add(written, pngs, dataset, scores, columns=columns, digits=max(4, len(str(len(order)))), failed=failed)
+    copy = (COPY, COPY_OF) if originals else ()
+    names = [*columns, "score", *parts, *flag, *copy, "source"]
+    with GalleryWriter(out, names, sources=sources, force=force) as written:
+        pngs, digits = _pngs(dataset, order, contents, threads), max(4, len(str(len(order))))
+        nearest = _add(written, pngs, dataset, scores, originals, columns=columns, digits=digits, failed=failed)
         about = f"best first by {model}{ALSO[by]}" + ", unfamiliar style" * (scores.unfamiliar_share > FEW)
+        about += f", beside the nearest of {copies_of}" if copies_of else ""
         first = written.finish(command=command, sheet=contact_sheet, about=about)
     result = dataclasses.replace(result, unfamiliar=sum(scores.unfamiliar[i] for i in order))
     unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)]
     left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
     result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}
-    text = json.dumps(report, indent=2) + "\n"
-    write_atomic(out / REPORT, lambda temporary: temporary.write_text(text))
+    _write(out / REPORT, json.dumps(report, indent=2) + "\n")
+    if originals:
+        _write(out / NEAREST, csv_text([("file_name", "nearest", "similarity"), *nearest]))
     shards.remove(pieces)
     return result
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, functools.partial(Path.write_text, data=text, encoding="utf-8", errors="surrogateescape"))
 
 
 def _add(
@@ -158,19 +188,30 @@ def _add(
     pngs: Iterator[tuple[int, bytes | Exception]],
     dataset: Dataset,
     judged: Judged,
+    originals: Originals | None,
     *,
     columns: Sequence[str],
     digits: int,
     failed: dict[int, str],
-) -> None:
-    """Adds the pictures with their scores and the attributes `columns`; those that cannot be read go to `failed`."""
+) -> list[tuple[str, str, str]]:
+    """Adds the pictures with their scores and the attributes `columns`; those that cannot be read go to `failed`.
+    Returns file name, name and similarity of each of the nearest `originals`."""
+    nearest = []
     for i, content in pngs:
         if isinstance(content, Exception):
             failed[i] = dataset.reason(i, content)
             continue
         cells = {name: dataset.attributes[name][i] for name in columns} | judged.cells(i)
         name = f"{len(written) + 1:0{digits}d}-{slug(Path(dataset.names[i]).stem)}.png"
-        written.add(name, content, score=judged.scores[i], source=dataset.location(i).as_posix(), **cells)
+        beside: list[np.ndarray] = []
+        if originals:
+            cells |= originals.cells(i)
+            nearest += [(name, *row) for row in originals.rows(i)]
+            shown = TEN if len(written) < PAIRS else int(len(written) < ON_PAGE)
+            beside = originals.pictures(i, shown, at_least=BESIDE)
+        source = dataset.location(i).as_posix()
+        written.add(name, content, None, None, beside, score=judged.scores[i], source=source, **cells)
+    return nearest
 
 
 def best(scores: Sequence[float], *, keep: int | None = None, threshold: float | None = None) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +14,7 @@ from kyara.files.dataset import Dataset
 from kyara.files.pictures import center_crop, decode, to_float
 from kyara.files.workers import batches, lookahead, processors
 from kyara.models import load
-from kyara.models.base import Scorer
+from kyara.models.base import Model, Scorer
 from kyara.training.inference import batches_ahead, fit_batch, move, start_copy
 from kyara.training.runtime import has_bfloat16
 
@@ -32,10 +32,10 @@ def load_scorer(name: str, device: torch.device) -> Scorer:
     return model
 
 
-def crop(picture: np.ndarray, scorer: Scorer) -> np.ndarray:
-    """Crops and resizes a picture (H, W, 3) uint8 to the scorer's training size. Every verb uses this function, so that
+def crop(picture: np.ndarray, model: Model) -> np.ndarray:
+    """Crops and resizes a picture (H, W, 3) uint8 to the model's training size. Every verb uses this function, so that
     scores agree."""
-    return center_crop(picture, scorer.config.data.width, scorer.config.data.height)
+    return center_crop(picture, model.config.data.width, model.config.data.height)
 
 
 @torch.inference_mode()
@@ -52,8 +52,8 @@ def half_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
-def _device(scorer: Scorer) -> torch.device:
-    return next(scorer.parameters()).device
+def _device(model: Model) -> torch.device:
+    return next(model.parameters()).device
 
 
 def batch_size(scorer: Scorer) -> int:
@@ -66,16 +66,16 @@ def batch_size(scorer: Scorer) -> int:
     return fit_batch(run, device, cpu=BATCH, most=GPU_BATCH)
 
 
-def fitted(pictures: Tensor | Sequence[np.ndarray], scorer: Scorer) -> Tensor:
-    """Pictures of any size, each (H, W, 3) uint8, at the scorer's size on its device; those in a tensor that have this
+def fitted(pictures: Tensor | Sequence[np.ndarray], model: Model) -> Tensor:
+    """Pictures of any size, each (H, W, 3) uint8, at the model's size on its device; those in a tensor that have this
     size stay where they are."""
-    data = scorer.config.data
+    data = model.config.data
     if isinstance(pictures, Tensor) and pictures.shape[1:3] == (data.height, data.width):
         return pictures
     arrays = pictures.cpu().numpy() if isinstance(pictures, Tensor) else pictures
     with ThreadPoolExecutor(processors()) as pool:  # it resizes in C
-        cropped = np.stack([*pool.map(lambda picture: crop(picture, scorer), arrays)])
-    return move(torch.from_numpy(cropped), _device(scorer))
+        cropped = np.stack([*pool.map(lambda picture: crop(picture, model), arrays)])
+    return move(torch.from_numpy(cropped), _device(model))
 
 
 def score_pictures(pictures: Tensor | Sequence[np.ndarray], scorer: Scorer) -> list[float]:
@@ -85,7 +85,7 @@ def score_pictures(pictures: Tensor | Sequence[np.ndarray], scorer: Scorer) -> l
 
 
 Measure = Callable[[Tensor], Tensor]
-"""Numbers (B, C) of pictures (B, 3, H, W) in [-1, 1] at the scorer's size, on its device."""
+"""Numbers (B, C) of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its device."""
 
 
 def score_all(
@@ -117,33 +117,53 @@ def measure_all(
     contents: dict[int, bytes] | None = None,
     indices: range | None = None,
 ) -> np.ndarray:
-    """A row (C) of `measure` for every picture, or for those of `indices`, float32; NaN for unreadable ones, which are
-    added to `failed`. By default `batch` is `batch_size`. If `contents` is given, file contents are cached there, up to
-    `MEMORY` bytes in total."""
+    """A row (C) of `measure` for every picture, or for those of `indices`, float32; NaN for unreadable ones. By default
+    `batch` is `batch_size`; the other options are those of `measure_batches`."""
     wanted = range(len(dataset)) if indices is None else indices
     table = np.full((len(wanted), 1), np.nan, np.float32)
-    data = scorer.config.data
+    batch = batch or batch_size(scorer)
+    groups = measure_batches(
+        dataset, scorer, measure, batch=batch, workers=workers, failed=failed, contents=contents, indices=wanted
+    )
+    for numbers, rows in groups:
+        if table.shape[1] != rows.shape[1]:  # the first batch
+            table = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
+        table[np.array(numbers) - wanted.start] = rows
+    return table
+
+
+def measure_batches(
+    dataset: Dataset,
+    model: Model,
+    measure: Measure,
+    *,
+    batch: int,
+    workers: int,
+    failed: dict[int, Exception],
+    contents: dict[int, bytes] | None = None,
+    indices: range | None = None,
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yields indices (B) and rows (B, C) of `measure`, float32, of the readable pictures in order, or of those of
+    `indices`; the others are added to `failed`. If `contents` is given, file contents are cached there, up to `MEMORY`
+    bytes in total."""
+    data = model.config.data
     enough = 2 * max(data.width, data.height)  # decode large JPEGs at a reduced size
     free = MEMORY
 
     def load(i: int) -> Loaded:
         content = dataset.read(i)
-        return content, crop(decode(content, f"{dataset.location(i)}", at_least=enough), scorer)
+        return content, crop(decode(content, f"{dataset.location(i)}", at_least=enough), model)
 
     def start(group: tuple[list[int], list[Loaded]]) -> tuple[list[int], list[bytes], Callable[[], list[Tensor]]]:
         numbers, found = group
-        pictures = fitted([picture for _, picture in found], scorer)
+        pictures = fitted([picture for _, picture in found], model)
         return numbers, [content for content, _ in found], start_copy(measure(to_float(pictures)))
 
-    batch = batch or batch_size(scorer)
+    wanted = range(len(dataset)) if indices is None else indices
     groups = batches(load, wanted, batch=batch, workers=workers, failed=failed)
-    for numbers, files, wait in lookahead(map(start, groups), batches_ahead(_device(scorer))):
-        rows = wait()[0].numpy()
-        if table.shape[1] != rows.shape[1]:  # the first batch
-            table = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
-        table[np.array(numbers) - wanted.start] = rows
+    for numbers, files, wait in lookahead(map(start, groups), batches_ahead(_device(model))):
         for i, content in zip(numbers, files, strict=True):
             if contents is not None and len(content) <= free:
                 contents[i] = content
                 free -= len(content)
-    return table
+        yield numbers, wait()[0].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import kyara
 from kyara.curation.content import Judge
-from kyara.curation.judging import By, measure_of
+from kyara.curation.judging import By, Judged, judged, measure_of
 from kyara.curation.scoring import load_scorer, measure_all
 from kyara.curation.sources import open_pictures
-from kyara.files.shards import Rows
+from kyara.files import shards
+from kyara.files.dataset import Dataset
+from kyara.files.shards import Engine, Rows
+from kyara.models.base import Scorer
 from kyara.training.runtime import pick_device
 
 
@@ -30,8 +35,9 @@ class JudgeTask:
     device: str
     batch: int
     threads: int  # that decode pictures
-    torch_threads: int  # that compute; with another number the last digits may differ
     contents: dict[int, bytes] | None = None  # files that were read, up to a limit, for this process only
+    torch_threads: int = dataclasses.field(default_factory=torch.get_num_threads)
+    """Threads that compute: with another number the last digits may differ."""
 
     def start(self) -> Callable[[range], Rows]:
         torch.set_num_threads(self.torch_threads)
@@ -54,6 +60,26 @@ class JudgeTask:
         """A copy that can be pickled on any machine."""
         judge = None if self.judge is None else moved(self.judge, torch.device("cpu"))
         return dataclasses.replace(self, judge=judge, contents=None)
+
+
+def judged_in_shards(
+    task: JudgeTask, dataset: Dataset, scorer: Scorer, *, engine: Engine, processes: int, folder: Path
+) -> tuple[Judged, dict[int, str]]:
+    """The scores of a dataset, that of `task.sources`, and the reasons why pictures have none; see `files.shards.run`.
+    The caller removes the shards in `folder`."""
+    key = {
+        "data": dataset.fingerprint, "scorer": scorer.checkpoint.hash, "by": task.by, "batch": task.batch,
+        "judge": None if task.judge is None else digest(task.judge), "version": kyara.__version__,
+    }  # fmt: skip
+    sent = task if engine == "local" else task.for_other_processes()
+    found = shards.run(sent, len(dataset), engine=engine, processes=processes, folder=folder, key=key)
+    return judged(found.values, by=task.by), dict(found.failed)
+
+
+def digest(judge: Judge) -> str:
+    """A hash of the pictures of the owner that a Judge compares with."""
+    known = judge.reference.known
+    return hashlib.sha256(b"".join(known[part].cpu().numpy().tobytes() for part in sorted(known))).hexdigest()
 
 
 def moved(value: Any, device: torch.device) -> Any:

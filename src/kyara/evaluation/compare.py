@@ -103,7 +103,7 @@ def compare(
         attempt(model, describe)
     common = common or largest_size(models)
     attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
-    networks = load_networks(features, tagger, where, attributes=attributes)
+    networks = load_networks(features, tagger, where, attributes=attributes, reals=dataset)
     batch = batch or networks.extractor.batch_size(common)
     real = RealSet(dataset, networks.extractor, common, workers, batch)
 

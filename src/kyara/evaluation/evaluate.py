@@ -93,7 +93,7 @@ def evaluate(
     where = pick_device(device)
     dataset = None if b is None else open_reals(b, reals)
     pictures = open_set(a, where, count=count, truncation=truncation)
-    networks = load_networks(features, tagger, where, attributes=pictures.attributes())
+    networks = load_networks(features, tagger, where, attributes=pictures.attributes(), reals=dataset)
     common = common or pictures.size()
     batch = batch or networks.extractor.batch_size(common)
     real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)

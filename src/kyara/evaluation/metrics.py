@@ -15,7 +15,6 @@ from kyara.nn.losses import gaussian_frechet
 SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
 PRECISION_K, DENSITY_K = 3, 5
 """Number of neighbours k for precision and recall, and for density and coverage, as published."""
-COPY_RATIO = 0.5  # The ratio of `uniqueness` below which a picture counts as a copy
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -119,16 +118,20 @@ def mean_of_draws(values: Sequence[float]) -> Estimate:
     return Estimate.around(value, STUDENT_T[min(n - 2, len(STUDENT_T) - 1)] * float(np.std(values, ddof=1)) / n**0.5)
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
-    """Share of the pictures whose most likely class, of probabilities (N, C), is the label (N,); -1 is unknown and
-    does not count. Higher. With Wilson's interval (1927). ValueError if no label is known."""
-    known = labels >= 0
-    n = int(known.sum())
-    if n == 0:
-        raise ValueError("no picture has a known label")
-    p, z = float((probabilities[known].argmax(axis=1) == labels[known]).mean()), 1.96
+def share(hits: np.ndarray) -> Estimate:
+    """The share of `hits` (N,) bool that are true, with Wilson's interval (1927)."""
+    n, p, z = len(hits), float(hits.mean()), 1.96
     centre, margin = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     return Estimate(p, (centre - margin) / (1 + z * z / n), (centre + margin) / (1 + z * z / n))
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
+    """The `share` of the pictures whose most likely class, of probabilities (N, C), is the label (N,); -1 is unknown
+    and does not count. Higher. ValueError if no label is known."""
+    known = labels >= 0
+    if not known.any():
+        raise ValueError("no picture has a known label")
+    return share(probabilities[known].argmax(axis=1) == labels[known])
 
 
 class Prdc(NamedTuple):
@@ -163,14 +166,14 @@ def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_di
     return Prdc(precision, recall, pairs / (DENSITY_K * len(fake)), coverage, nearest, np.sqrt(distance))
 
 
-def uniqueness(found: Prdc, real_distances: np.ndarray) -> tuple[float, float]:
-    """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, and the share of copies, whose ratio is
-    below COPY_RATIO. The ratio is the distance of a picture to the nearest real one, divided by the distance of that
-    real one to its nearest real neighbour. A generator that does not copy reaches about 1."""
+def uniqueness(found: Prdc, real_distances: np.ndarray) -> float:
+    """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, the distance of a picture to the nearest
+    real one, divided by the distance of that real one to its nearest real neighbour. A generator that does not copy
+    reaches about 1."""
     own = real_distances[found.nearest, 0]
     typical = float(np.median(real_distances[:, 0])) or 1.0
     ratio = found.distance / np.where(own > 0, own, typical)  # duplicates in the data give no scale
-    return float(np.median(ratio)), float((ratio < COPY_RATIO).mean())
+    return float(np.median(ratio))
 
 
 def nearest_pictures(pictures: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from kyara.curation import copies
+from kyara.curation.copies import Index
 from kyara.curation.scoring import crop, fitted, load_scorer, score
 from kyara.evaluation import metrics
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
@@ -17,6 +19,8 @@ from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
+from kyara.files.dataset import Dataset
+from kyara.files.gallery_page import MARK
 from kyara.files.names import counted
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import processors, thread_map
@@ -86,13 +90,18 @@ class Networks:
     recogniser: Scorer
     tagger: Any  # None skips the scores of attributes
     tagger_name: str
+    originals: Index | None = None  # The real pictures that others may be copies of
 
 
-def load_networks(features: str, tagger: str, device: torch.device, *, attributes: Sequence[str]) -> Networks:
-    """Loads extractor, distortion scorer, and the tagger if `attributes` is not empty or its features are used."""
+def load_networks(
+    features: str, tagger: str, device: torch.device, *, attributes: Sequence[str], reals: Dataset | None = None
+) -> Networks:
+    """Loads extractor, distortion scorer, the tagger if `attributes` is not empty or its features are used, and the
+    copy descriptor if there are real pictures."""
     extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
     wanted = tagger != "none" and (bool(attributes) or features == tagger)
-    return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger)
+    originals = None if reals is None else Index(reals, device, workers=processors())
+    return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger, originals)
 
 
 @dataclass
@@ -105,12 +114,14 @@ class Outputs:
     probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
     labels: dict[str, np.ndarray]
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
+    descriptors: np.ndarray | None = None  # (N, F) float32, by `Networks.originals`
 
 
 def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: int, name: str) -> Outputs:
     """Runs all networks over a set, `batch` pictures at a time. ValueError for fewer than 4 readable pictures."""
     total, tagger = source.total(), networks.tagger
     features, small, whole = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
+    originals, described = networks.originals, RowBuffer(total)
     known: Mapping[str, Sequence[str]] = tagger.attributes if tagger else {}
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
@@ -121,6 +132,9 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
             small.add(np.stack([center_crop(inputs.picture, *small_size(size)) for inputs, _ in first]))
         seen = to_float(fitted([inputs.recogniser for inputs, _ in group], networks.recogniser))
         whole.add(score(seen, networks.recogniser).cpu().numpy())
+        if originals:
+            fitting = fitted([inputs.picture for inputs, _ in group], originals.model)
+            described.add(originals.describe(to_float(fitting)).cpu().numpy())
         for attribute, values in _tag(tagger, [inputs.tagger for inputs, _ in group]).items():
             tagged[attribute].add(values)
         for attribute, indices in labels.items():
@@ -131,7 +145,8 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         raise ValueError(f"{name}: {readable} can be read, too few for scores; give 4 or more")
     predicted = {attribute: rows.array for attribute, rows in tagged.items()}
     expected = {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()}
-    return Outputs(features.array, small.array, whole.array, predicted, expected)
+    descriptors = described.array if originals else None
+    return Outputs(features.array, small.array, whole.array, predicted, expected, descriptors)
 
 
 def small_size(size: Size) -> Size:
@@ -177,7 +192,21 @@ def all_scores(outputs: Outputs, networks: Networks, size: Size, real: RealSet |
     own = single_set_scores(outputs, networks, size)
     if real is None:
         return own
-    return distribution_scores(outputs.features, real) + pixel_scores(outputs.small, real) + own
+    compared = distribution_scores(outputs.features, real)
+    return [*compared, *copy_scores(outputs, networks, size), *pixel_scores(outputs.small, real), *own]
+
+
+def copy_scores(outputs: Outputs, networks: Networks, size: Size) -> list[Score]:
+    """The share of pictures that are copies of a real one, as `kyara rank --copies-of` marks them."""
+    originals = networks.originals
+    if originals is None or outputs.descriptors is None:
+        return []
+    found, model = originals.search(outputs.descriptors), originals.model
+    marked = copies.scores(found.similarity) >= MARK
+    data, (width, height) = model.config.data, size
+    resizer = f"{width}x{height} -> {data.width}x{data.height}, cropped, Lanczos"
+    label = f"{copies.MODEL} {model.checkpoint.hash[:8]}"
+    return [COPIES.score(metrics.share(marked), label, resizer, len(marked), len(originals.dataset))]
 
 
 def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
@@ -185,12 +214,12 @@ def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
     if len(real.features) < 4:
         raise ValueError(f"{len(real.features)} real pictures are too few; give 4 or more")
     found = metrics.prdc(fake, real.features, neighbour_distances(fake), real.neighbours)
-    uniqueness, copies = metrics.uniqueness(found, real.neighbours)
+    uniqueness = metrics.uniqueness(found, real.neighbours)
     frechet, kid = metrics.frechet(fit_gaussian(fake), real.gaussian), metrics.kid(fake, real.features)
     distances: list[tuple[Metric, float | Estimate]] = [(FRECHET, frechet), (KID, kid)]
     distances = distances if len(fake) >= FRECHET_COUNT else distances[::-1]
-    values = found.precision, found.recall, found.density, found.coverage, uniqueness, copies
-    others = zip((PRECISION, RECALL, DENSITY, COVERAGE, UNIQUENESS, COPIES), values, strict=True)
+    values = found.precision, found.recall, found.density, found.coverage, uniqueness
+    others = zip((PRECISION, RECALL, DENSITY, COVERAGE, UNIQUENESS), values, strict=True)
     note = real.extractor.label, real.extractor.resizer(real.size), len(fake), len(real.features)
     return [metric.score(value, *note) for metric, value in (*distances, *others)]
 

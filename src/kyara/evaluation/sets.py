@@ -14,11 +14,11 @@ import torch
 from tqdm import tqdm
 
 from kyara.curation.sources import open_pictures
-from kyara.evaluation.cache import Arrays, cached, identity
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
+from kyara.files.cache import Arrays, cached, identity
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED

@@ -41,7 +41,17 @@ ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about th
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 BOXES = "boxes"  # The column of faces, see `face_boxes`
 NOT_PICTURES = frozenset(
-    {"metadata.csv", "metadata.jsonl", "dataset.json", "labels.csv", "report.json", "report.html", TABLE, PAGE}
+    {
+        "metadata.csv",
+        "metadata.jsonl",
+        "dataset.json",
+        "labels.csv",
+        "report.json",
+        "report.html",
+        "nearest.csv",
+        TABLE,
+        PAGE,
+    }
 )
 """Files that Kyara writes next to pictures. They are not reported as ignored."""
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"})

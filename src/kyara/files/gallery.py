@@ -27,13 +27,14 @@ from kyara.files.atomic import check_free, free_folder, write_atomic, write_erro
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
-from kyara.files.pictures import decode, encode_jpeg, encode_png, pad_to, resize
+from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.workers import processors
 
 ON_SHEET, ON_PAGE, PAIRS = 256, 1000, 100
 """Maximum number of pictures on the sheet and on the page, and of those on the page with a picture before them, so that
 viewers and browsers can open them."""
+BESIDE, STRIP = 192, 64  # Maximum sides of the picture shown beside another, and of each in the strip of further ones
 BEFORE = 640  # Maximum length of the longer side of a picture before another, in pixels
 THUMBNAIL = 256  # Maximum length of the longer side of a thumbnail, in pixels
 WAITING = 4  # Maximum number of pictures for each encoding thread that are not written yet
@@ -85,6 +86,7 @@ class GalleryWriter:
         self._starts = array("Q")  # byte offset of each row in the table
         self._thumbnails: dict[int, np.ndarray] = {}
         self._before: dict[str, bytes] = {}  # JPEG files
+        self._beside: dict[str, list[bytes]] = {}
         threads = processors()
         self._pool, self._most_waiting = ThreadPoolExecutor(threads), WAITING * threads
         self._waiting: deque[tuple[Future[np.ndarray | None], dict[str, object], float]] = deque()
@@ -113,6 +115,7 @@ class GalleryWriter:
         picture: np.ndarray | bytes,
         recipe: Mapping[str, Any] | None = None,
         before: np.ndarray | None = None,
+        beside: Sequence[np.ndarray] = (),
         /,  # a column may have any name
         *,
         score: float | None = None,
@@ -120,12 +123,17 @@ class GalleryWriter:
     ) -> None:
         """Adds one picture, (H, W, 3) uint8 or the bytes of a PNG file, and its row. `recipe` is stored in the PNG if
         `picture` is an array, which must not be changed afterwards. The page has a slider between it and the picture
-        `before`, (H, W, 3) uint8. `finish` sorts the rows by `score`, highest first. Raises OSError if this file or one
-        added before it cannot be written."""
+        `before`, (H, W, 3) uint8. Or the page shows the first of the pictures `beside` next to it, and the others when
+        it is enlarged; give more than one for the first `PAIRS` only. `finish` sorts the rows by `score`, highest
+        first. Raises OSError if this file or one added before it cannot be written."""
         row = {"file_name": file_name, "score": "" if score is None else f"{score:.4f}", **cells}
         number = math.nan if score is None else score
         if before is not None and len(self._before) < PAIRS:
             self._before[file_name] = encode_jpeg(thumbnail(before, BEFORE), 88)
+        if len(beside) and len(self._beside) < ON_PAGE:
+            self._beside[file_name] = [encode_jpeg(thumbnail(beside[0], BESIDE), 85)]
+            if len(beside) > 1:
+                self._beside[file_name].append(encode_jpeg(strip(beside[1:]), 80))
         shown = not isinstance(picture, bytes) and (not math.isnan(number) or len(self) < ON_SHEET)
         file = self.path / file_name
         self._waiting.append((self._pool.submit(_write_picture, file, picture, recipe, shown), row, number))
@@ -191,7 +199,15 @@ class GalleryWriter:
             self._write(SHEET, sheet(shown[:ON_SHEET]) if sheet else self._sheet(order[:ON_SHEET], shown))
         title, aspect = self.path.resolve().name, _aspect(shown[0]) if shown else 1.0
         html = page(
-            title, first, len(order), about=about, command=command, aspect=aspect, films=films, before=self._before
+            title,
+            first,
+            len(order),
+            about=about,
+            command=command,
+            aspect=aspect,
+            films=films,
+            before=self._before,
+            beside=self._beside,
         )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         return first
@@ -240,6 +256,11 @@ def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
     height, width = picture.shape[:2]
     scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(width * scale)), max(1, round(height * scale))).copy()
+
+
+def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """K pictures in one row, each a square: (STRIP, K * STRIP, 3)."""
+    return np.concatenate([center_crop(picture, STRIP, STRIP) for picture in pictures], 1)
 
 
 def contact_sheet(files: Sequence[Path]) -> bytes:

@@ -16,7 +16,10 @@ TABLE, PAGE, SHEET = "gallery.csv", "index.html", "sheet.png"
 PART = "score_"  # Prefix of the columns with the parts of a score
 PART_COLUMNS = tuple(PART + part for part in ("quality", "eyes", "mouth", "face", "shape"))
 UNFAMILIAR = "unfamiliar"  # Column: "yes" if the style is unfamiliar, so that the score only means an order
-UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR)  # No attributes
+COPY, COPY_OF = "copy", "copy_of"  # Columns: 0 to 1, from `MARK` on a copy of the picture `copy_of` of a dataset
+MARK = 0.5
+UNTAGGED = ("file_name", "seed", "score", "source", "position", *PART_COLUMNS, UNFAMILIAR, COPY, COPY_OF)
+"""Columns that are no attributes."""
 LOCAL = "'self' file:"  # Content-Security-Policy source of the pictures of a local page
 VIDEOS = (".mp4", ".webm")  # Suffixes of videos embedded with <video>; others are animated pictures
 BASE_STYLE, GALLERY_STYLE, HEAD, _REST, _SCRIPT = (
@@ -38,12 +41,14 @@ def page(
     aspect: float = 1.0,
     films: Sequence[str] = (),
     before: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, Sequence[bytes]] | None = None,
 ) -> str:
     """index.html of a Gallery: the first `rows` of `total` pictures, shown with aspect ratio `aspect` = width / height,
-    and players for the `films` in the folder. `before`: file name -> the picture that it was made from, as JPEG."""
-    before = before or {}
+    and players for the `films` in the folder. `before`: file name -> the picture that it was made from, as JPEG.
+    `beside`: file name -> the picture that is shown beside it, as JPEG, and possibly a strip of further ones."""
+    before, beside = before or {}, beside or {}
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = LOCAL + (f" data:; script-src 'sha256-{allowed}'" if before else "")
+    policy = LOCAL + " data:" * bool(before or beside) + (f"; script-src 'sha256-{allowed}'" if before else "")
     cut = f"the first {len(rows):,} are on this page, all of them in {TABLE}" if len(rows) < total else ""
     links = [(SHEET, "sheet")] * bool(rows) + [(TABLE, "table")]
     return (HEAD + _REST).format(
@@ -54,8 +59,11 @@ def page(
         command=escape(command),
         links=" ".join(f'<a href="{quote(name)}">{label}</a>' for name, label in links),
         film="\n".join(map(_player, films)),
-        items="\n".join(_item(i, row, len(rows), before.get(row["file_name"])) for i, row in enumerate(rows, 1)),
-        pairs=" class=pairs" if before else "",
+        items="\n".join(
+            _item(i, row, len(rows), before.get(row["file_name"]), beside.get(row["file_name"], ()))
+            for i, row in enumerate(rows, 1)
+        ),
+        pairs=" class=pairs" if before or beside else "",
         script=f"<script>{_SCRIPT}</script>" if before else "",
     )
 
@@ -71,7 +79,7 @@ def _player(film: str) -> str:
     return f'<p class="film"><img src="{name}" alt="interpolation"></p>'
 
 
-def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> str:
+def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None, beside: Sequence[bytes]) -> str:
     """One picture. Its link makes it the CSS :target, which is shown enlarged without a script."""
     file = quote(row["file_name"], errors="surrogateescape")
     hint = escape(row.get("source") or row["file_name"])
@@ -79,11 +87,14 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
     known = [f"{key.replace('_', ' ')} {value}" for key, value in row.items() if value and key not in UNTAGGED]
     name = ", ".join(filter(None, [seed, *known])) or row["file_name"]
     lines = (" ".join(f"<span>{escape(note)}</span>" for note in notes) for notes in (known, _parts(row)))
-    tags = "".join(f"<p>{line}</p>" for line in lines if line)
+    tags = "".join(f"<p>{line}</p>" for line in lines if line) + _copy(row)
     image = f'<img src="{file}" alt="{escape(name)}" loading="lazy" decoding="async">'
     shown = f'<a class="open" href="#p{i}" title="{hint}">{image}</a>'
+    if beside:
+        near, *strip = (_embedded(jpeg, kind) for jpeg, kind in zip(beside, ("beside", "strip"), strict=False))
+        shown = f'<a class="open two" href="#p{i}" title="{hint}">{image}{near}</a>{"".join(strip)}'
     if before is not None:
-        photo = f'<img class="before" src="data:image/jpeg;base64,{base64.b64encode(before).decode()}" alt="before">'
+        photo = _embedded(before, "before")
         slider = '<input type="range" min="0" max="100" value="50" aria-label="before and after">'
         shown = f'<div class="open pair">{image}{photo}<hr>{slider}</div>'
         tags += f'<a href="#p{i}">enlarge</a>'
@@ -94,6 +105,19 @@ def _item(i: int, row: Mapping[str, str], last: int, before: bytes | None) -> st
         f'<a href="#p{max(i - 1, 1)}">‹ previous</a><a href="{file}">open the file</a>'
         f'<a href="#p{min(i + 1, last)}">next ›</a><a href="#-">close ×</a></nav></figure></li>'
     )
+
+
+def _embedded(jpeg: bytes, kind: str) -> str:
+    return f'<img class="{kind}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" alt="{kind}">'
+
+
+def _copy(row: Mapping[str, str]) -> str:
+    """The nearest picture of a dataset, and whether this one is a copy of it."""
+    if not row.get(COPY_OF):
+        return ""
+    marked = float(row[COPY]) >= MARK
+    text = f"{'copy of' if marked else 'nearest'} {row[COPY_OF]} · {row[COPY][:4]}"
+    return f"<p{' class=copy' * marked}>{escape(text)}</p>"
 
 
 def _score(row: Mapping[str, str]) -> str:

@@ -261,6 +261,16 @@ class Scorer(Model):
         raise NotImplementedError
 
 
+class Descriptor(Model):
+    """Describes pictures so that copies of a picture have similar descriptors, with the averaged weights."""
+
+    descriptor_dim: int  # F
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Unit-length descriptors (B, F) of pictures (B, 3, H, W) in [-1, 1], each independent of the others."""
+        raise NotImplementedError
+
+
 class Tagger(Model):
     """Classifies the attributes of pictures, with the averaged weights."""
 

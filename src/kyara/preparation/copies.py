@@ -37,16 +37,28 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 def are_copies(picture: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Whether each of `others` (K, S, S, 3) is a copy of `picture` (S, S, 3), uint8, S a multiple of 32: (K,) bool."""
-    b = others.astype(np.float32)
-    a = np.broadcast_to(picture.astype(np.float32), b.shape)
-    moved = _registered(a @ _GREY, b @ _GREY)
-    b, inside = _warped(b, moved), _overlap(moved, b.shape[1])
+    a, b, inside = _aligned(picture, others)
     found = _correlation(a @ _GREY, b @ _GREY, inside) >= RELATED
     if not found.any():
         return found
     largest, typical = differences(a[found], b[found], inside[found])
     found[found] = (largest < LARGEST) & (largest < TYPICAL * (typical + OFFSET))
     return found
+
+
+def correlations(picture: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The correlation of the grey levels of `picture` (S, S, 3) and each of `others` (K, S, S, 3), uint8, after their
+    registration: (K,). Variants of one drawing have a high one."""
+    a, b, inside = _aligned(picture, others)
+    return _correlation(a @ _GREY, b @ _GREY, inside)
+
+
+def _aligned(picture: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The picture, K times, `others` registered to it, (K, S, S, 3) float32, and where they overlap (K, S, S) bool."""
+    b = others.astype(np.float32)
+    a = np.broadcast_to(picture.astype(np.float32), b.shape)
+    moved = _registered(a @ _GREY, b @ _GREY)
+    return a, _warped(b, moved), _overlap(moved, b.shape[1])
 
 
 def differences(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ import { project } from "./app.js";
 import { api, command, h, later, say } from "./dom.js";
 import { Grid } from "./grid.js";
 
-const NOT_SHOWN = ["file_name", "source", "position"];
+const NOT_SHOWN = ["file_name", "source", "position"], MARK = 0.5;  // copies score at least this
 /** @type {any} */
 let page;
 /** @type {Grid} */
@@ -23,6 +23,8 @@ function lists() {
   fill(page.source, of("gallery", "dataset", "art").map((/** @type {any} */ one) => one.path));
   const own = page.like.value, art = of("dataset", "art").map((/** @type {any} */ one) => h("option", { value: one.path, selected: one.path === own }, one.path));
   page.like.replaceChildren(h("option", { value: "", selected: !own }, "drawn faces in known styles"), ...art);
+  const known = page.copies.value, data = of("dataset").map((/** @type {any} */ one) => h("option", { value: one.path, selected: one.path === known }, one.path));
+  page.copies.replaceChildren(h("option", { value: "", selected: !known }, "no search for copies"), ...data);
   fill(page.data, of("dataset").map((/** @type {any} */ one) => one.path));
   fill(page.model, [...of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path), "builtin:character", "builtin:anime"]);
 }
@@ -55,8 +57,15 @@ function fillCell(cell, i) {
   if (image.getAttribute("src") !== source) image.src = source;
   image.alt = row.seed ? `seed ${row.seed}` : row.file_name;
   caption.children[0].textContent = image.alt;
-  caption.children[1].textContent = row.score && !row.unfamiliar ? `${Math.round(Number(row.score) * 100)} %` : "";
+  const score = row.score && !row.unfamiliar ? `${Math.round(Number(row.score) * 100)} %` : "";
+  caption.children[1].textContent = [Number(row.copy) >= MARK && "copy", score].filter(Boolean).join(" · ");
   cell.title = Object.values(row).filter(Boolean).join(" · ");
+}
+
+/** The most similar picture of the dataset in which copies were searched. @param {Record<string, string>} row */
+function original(row) {
+  const words = new URLSearchParams({ path: shown.path, name: row.copy_of });
+  return h("img", { src: `/api/look/original?${words}`, alt: `${Number(row.copy) >= MARK ? "copied from" : "most similar:"} ${row.copy_of}`, title: row.copy_of, width: 64, height: 64 });
 }
 
 /** @param {number} i */
@@ -64,7 +73,8 @@ function details(i) {
   const row = shown.rows[i];
   if (!row) { page.details.replaceChildren(); return; }
   const cells = Object.entries(row).filter(([name, value]) => value && !NOT_SHOWN.includes(name));
-  page.details.replaceChildren(h("div", { class: "stage" }, h("img", { src: url(row), alt: row.file_name, width: 64, height: 64 })),
+  const image = h("img", { src: url(row), alt: row.file_name, width: 64, height: 64 });
+  page.details.replaceChildren(row.copy_of ? h("div", { class: "stage pairs" }, image, original(row)) : h("div", { class: "stage" }, image),
     h("table", {}, ...cells.map(([name, value]) => h("tr", {}, h("td", {}, name.replace(/^score_(.*)/, "$1, score").replaceAll("_", " ")), h("td", {}, value)))),
     h("div", { class: "row" }, h("a", { class: "button", href: url(row), download: row.file_name }, "Download"),
       h("button", { onclick: async () => { await api("make/load", { path: `${shown.path}/${row.file_name}` }); location.hash = "#make"; } }, "Open in Make")));
@@ -73,9 +83,9 @@ function details(i) {
 /** @param {HTMLElement} room */
 function open(room) {
   const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make, or run kyara generate.");
-  const source = h("select", { "aria-label": "What to rank" }), like = h("select", { "aria-label": "Clean pictures to compare with" });
+  const source = h("select", { "aria-label": "What to rank" }), like = h("select", { "aria-label": "Clean pictures to compare with" }), copies = h("select", { "aria-label": "Pictures of which there may be copies" });
   const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list,
-    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("h3", {}, "Compare with"), like), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value })).command) }, "Rank")));
+    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("h3", {}, "Compare with"), like), h("label", { class: "field" }, h("h3", {}, "Copies of"), copies), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command) }, "Rank")));
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search", oninput: later(draw, 120) }), count = h("span", { class: "count", role: "status" });
   grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i) });
   const empty = h("div", { class: "empty" }, h("p", {}, "Choose a gallery on the left."));
@@ -85,7 +95,7 @@ function open(room) {
   const model = h("select", { multiple: true, size: 5, "aria-label": "Models" }), data = h("select", { "aria-label": "Real pictures" }), scores = h("div", {});
   const right = h("section", { class: "panel right", "aria-label": "Details and scores" }, box,
     h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one model to evaluate it against real pictures, several to compare them."), model, h("label", { class: "field" }, h("h3", {}, "Real pictures"), data), h("button", { id: "evaluate", onclick: evaluate }, "Evaluate"), scores));
-  page = { list, none, source, like, search, count, empty, details: box, model, data, scores };
+  page = { list, none, source, like, copies, search, count, empty, details: box, model, data, scores };
   room.append(left, middle, right);
   lists();
   const first = shown.path || of("gallery")[0]?.path;

@@ -31,7 +31,7 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
     if key is None:
         return compute()
     text = json.dumps(key, sort_keys=True)
-    path = folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+    path = folder() / f"{kind}-{_digest(text)}.npz"
     damaged = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
     with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as file:  # reading checks the checksums
         arrays = {name: file[name] for name in file.files}
@@ -42,6 +42,47 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda temporary: _save(temporary, {**arrays, "key": np.array(text)}))
     return arrays
+
+
+def mapped(
+    kind: str, key: Mapping[str, Any], shape: tuple[int, ...], compute: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none,
+    `compute` fills it, which is all zeros before. It is kept in memory if the folder is not writable."""
+    path = folder() / f"{kind}-{_digest(json.dumps(key, sort_keys=True))}.npy"
+    with contextlib.suppress(OSError, ValueError):
+        return _mapped(path, shape)
+
+    def fill(temporary: Path) -> None:
+        rows = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        compute(rows)
+        rows.flush()
+
+    if not _is_writable(path.parent):
+        kept = np.zeros(shape, np.float16)
+        compute(kept)
+        return kept
+    write_atomic(path, fill)
+    return _mapped(path, shape)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Raises OSError or ValueError if there is no such file, or a damaged one."""
+    rows: np.ndarray = np.load(path, "r", allow_pickle=False)
+    if rows.shape != shape or rows.dtype != np.float16:
+        raise ValueError(f"{path}: damaged")
+    return rows
+
+
+def _is_writable(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+        return os.access(path, os.W_OK)
+    return False
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _save(path: Path, arrays: Arrays) -> None:

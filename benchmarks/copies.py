@@ -1,0 +1,245 @@
+"""Copies: how many altered copies of pictures are found, and how long the search takes.
+
+    python benchmarks/copies.py found faces.zip --prefix-from f
+    python benchmarks/copies.py found faces.zip --prefix-from f --reference 0 --count 150 --sscd sscd.onnx
+    python benchmarks/copies.py search --rows 100000
+
+`found` uses pictures that the descriptor was not trained on, those whose file names sort from the prefix on. The first
+`count` of them are the originals, together with `reference` others, which nobody copies; each is altered in every way.
+The rest are fresh pictures, without variants of known ones: one in a thousand, at least one, may be taken for a copy.
+"marked" are those with a copy score of 0.5 or more, as `kyara rank` marks them. The
+alterations are those of Pillow, at the original size, not those of the training.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import string
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from common import held_out, machine, peak, print_table, run
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+from kyara.curation.copies import MODEL, NEAREST, Nearest, scores, search
+from kyara.evaluation.features import load_extractor
+from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.gallery_page import MARK
+from kyara.files.pictures import center_crop, to_float
+from kyara.models import load
+from kyara.preparation.copies import correlations
+
+Alteration = Callable[[Image.Image, random.Random], Image.Image]
+Rule = Callable[[np.ndarray], np.ndarray]  # similarities (N, K), the largest first -> (N,), larger for copies
+VARIANT, COMPARED, SIDE = 0.9, 3, 96
+"""Pictures are variants of one drawing if their grey levels correlate by this; how many neighbours are compared, and
+at which size in pixels. Collections have variants with another mouth, which are not new faces."""
+FALSE_ALARMS = 1000  # fresh pictures of which one may be taken for a copy
+BATCH = 64
+WIDTH = 256  # of random descriptors
+
+
+def crop(picture: Image.Image, chance: random.Random, area: float = 0.6) -> Image.Image:
+    side = round(min(picture.size) * area**0.5)
+    left, top = (chance.randint(0, length - side) for length in picture.size)
+    return picture.crop((left, top, left + side, top + side))
+
+
+def flip(picture: Image.Image, chance: random.Random) -> Image.Image:
+    return ImageOps.mirror(picture)
+
+
+def resize(picture: Image.Image, chance: random.Random) -> Image.Image:
+    return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BICUBIC)
+
+
+def recolour(picture: Image.Image, chance: random.Random, hue: int = 8) -> Image.Image:
+    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = change(picture).enhance(chance.uniform(0.75, 1.25))
+    turned = np.array(picture.convert("HSV"))
+    turned[..., 0] += np.uint8(chance.randint(-hue, hue) % 256)
+    return Image.fromarray(turned, "HSV").convert("RGB")
+
+
+def jpeg(picture: Image.Image, chance: random.Random, quality: int = 30) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def text(picture: Image.Image, chance: random.Random) -> Image.Image:
+    made, side = picture.copy(), picture.width
+    words = "".join(chance.choices(string.ascii_letters + string.digits, k=8))
+    place = chance.uniform(0, 0.2) * side, chance.uniform(0, 0.8) * side
+    colour = (chance.randrange(256), chance.randrange(256), chance.randrange(256))
+    ImageDraw.Draw(made).text(place, words, colour, ImageFont.load_default(side * 0.2))
+    return made
+
+
+def several(picture: Image.Image, chance: random.Random) -> Image.Image:
+    return jpeg(recolour(flip(crop(picture, chance, 0.75), chance), chance), chance, 50)
+
+
+ALTERATIONS: dict[str, Alteration] = {
+    "crop to 60 % of the area": crop,
+    "flip": flip,
+    "resize to one half": resize,
+    "brightness, contrast, saturation by up to 25 %, hue by up to 11 degrees": recolour,
+    "JPEG of quality 30": jpeg,
+    "a word across, a fifth of the height": text,
+    "crop to 75 %, flip, the same colours, JPEG of quality 50": several,
+}
+Describe = Callable[[Iterable[np.ndarray]], np.ndarray]
+"""Descriptors (N, V, F) float32 of V views of pictures (H, W, 3) uint8: the picture, and for `builtin:copy` its mirror
+image."""
+
+
+def by_kyara() -> Describe:
+    model = load(MODEL)
+    size = model.config.data.width, model.config.data.height
+
+    @torch.inference_mode()
+    def describe(pictures: Iterable[np.ndarray]) -> np.ndarray:
+        groups = in_groups(center_crop(picture, *size) for picture in pictures)
+        tensors = (to_float(np.stack(group)) for group in groups)
+        return np.concatenate([torch.stack([model.embed(x), model.embed(x.flip(3))], 1).numpy() for x in tensors])
+
+    return describe
+
+
+def by_sscd(path: Path) -> Describe:
+    extractor = load_extractor(f"sscd:{path}", torch.device("cpu"))
+    assert extractor.size is not None
+    size = extractor.size
+
+    def describe(pictures: Iterable[np.ndarray]) -> np.ndarray:
+        groups = in_groups(center_crop(picture, *size) for picture in pictures)
+        return np.concatenate([extractor(np.stack(group))[:, None] for group in groups])
+
+    return describe
+
+
+def in_groups(pictures: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    iterator = iter(pictures)
+    while group := list(islice(iterator, BATCH)):
+        yield group
+
+
+def altered(dataset: Dataset, chosen: list[int], alteration: Alteration) -> Iterator[np.ndarray]:
+    for i in chosen:
+        yield np.asarray(alteration(Image.fromarray(dataset.picture(i)), random.Random(i)))
+
+
+class Described(NamedTuple):
+    """What one network makes of the pictures."""
+
+    describe: Describe
+    index: np.ndarray  # (N, F) float16
+    fresh: Nearest
+    seconds: float  # processor time for 1,000 pictures of the index
+
+
+def looked_at(describe: Describe, data: Dataset, known: list[int], fresh: list[int]) -> Described:
+    start = time.process_time()
+    index = describe(map(data.picture, known))[:, 0].astype(np.float16)
+    seconds = (time.process_time() - start) * 1000 / len(index)
+    return Described(describe, index, search(describe(map(data.picture, fresh)), index, NEAREST), seconds)
+
+
+def variants(data: Dataset, known: list[int], fresh: list[int], nearest: Nearest) -> np.ndarray:
+    """Which fresh pictures (Q,) bool are variants of a known one: their grey levels correlate."""
+
+    def small(i: int) -> np.ndarray:
+        return center_crop(data.picture(i), SIDE, SIDE)
+
+    others = (np.stack([small(known[j]) for j in row[:COMPARED]]) for row in nearest.indices)
+    found = [correlations(small(i), some).max() >= VARIANT for i, some in zip(fresh, others, strict=True)]
+    return np.array(found)
+
+
+def found(
+    dataset: tyro.conf.Positional[Path],
+    prefix_from: str,
+    count: int = 1000,
+    reference: int | None = None,
+    sscd: tuple[Path, ...] = (),
+) -> None:
+    """Prints how many altered copies are found, for each alteration.
+
+    Args:
+        dataset: Pictures, a folder or .zip.
+        prefix_from: File names of held-out pictures sort from here on.
+        count: Originals.
+        reference: Other pictures beside the originals, by default all that are not held out.
+        sscd: SSCD networks as ONNX to compare with.
+    """
+    torch.set_num_threads(1)
+    data = open_dataset(dataset)
+    others, unseen = held_out(data, prefix_from)
+    random.Random(0).shuffle(unseen)
+    random.Random(0).shuffle(others)
+    known, fresh = [*unseen[:count], *others[:reference]], unseen[count:]
+    networks = {MODEL: by_kyara(), **{path.stem: by_sscd(path) for path in sscd}}
+    described = {name: looked_at(describe, data, known, fresh) for name, describe in networks.items()}
+    related = np.any([variants(data, known, fresh, one.fresh) for one in described.values()], axis=0)
+    new = int((~related).sum())
+    allowed = max(new // FALSE_ALARMS, 1)
+    print(f"{machine()}\n{count} originals among {len(known)} pictures; {new} fresh pictures without {related.sum()}")
+    print(f"that are variants of a known one; {allowed} of them may be taken for a copy")
+    rows: dict[str, dict[str, float]] = {name: {} for name in (*ALTERATIONS, "mean", "threshold", "seconds for 1,000")}
+    for name, (describe, index, near, seconds) in described.items():
+        rules: dict[str, Rule] = {name: lambda similarity: similarity[:, 0]}
+        rules |= {"copy score": scores} if name == MODEL else {}
+        limits = {rule: np.sort(score(near.similarity[~related]))[-allowed - 1] for rule, score in rules.items()}
+        if name == MODEL:
+            rules, limits = rules | {"marked": scores}, limits | {"marked": np.nextafter(MARK, 0)}
+            print(f"marked as copies: {(scores(near.similarity[~related]) >= MARK).sum()} fresh pictures\n")
+        for alteration, function in ALTERATIONS.items():
+            result = search(describe(altered(data, known[:count], function)), index, NEAREST)
+            right = result.indices[:, 0] == np.arange(count)
+            for rule, limit in limits.items():
+                rows[alteration][rule] = float((right & (rules[rule](result.similarity) > limit)).mean())
+        for rule, limit in limits.items():
+            rows["mean"][rule] = float(np.mean([rows[alteration][rule] for alteration in ALTERATIONS]))
+            rows["threshold"][rule], rows["seconds for 1,000"][rule] = float(limit), seconds
+    print_table(rows, "found", ".3f")
+
+
+def measure_search(rows: int = 100_000, queries: int = 1000) -> None:
+    """Prints the time and the memory of a search among random descriptors in a file.
+
+    Args:
+        rows: Pictures of the dataset.
+        queries: Pictures that are searched.
+    """
+    torch.set_num_threads(1)
+    chance = np.random.default_rng(0)
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        index = np.lib.format.open_memmap(file.name, "w+", np.float16, (rows, WIDTH))
+        for begin in range(0, rows, 10_000):
+            part = chance.standard_normal((len(index[begin : begin + 10_000]), WIDTH), np.float32)
+            index[begin : begin + 10_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
+        index.flush()
+        wanted = index[:: rows // queries][:queries].astype(np.float32)[:, None].repeat(2, 1)
+        index = np.load(file.name, "r")
+        start = time.perf_counter(), time.process_time()
+        memory = peak(lambda: search(wanted, index, NEAREST))
+        wall, busy = time.perf_counter() - start[0], time.process_time() - start[1]
+        print(machine())
+        print(f"{queries} in {rows}: {wall:.1f} s, of processor time {busy:.1f} s; memory {memory:.0f} MiB")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run({"found": found, "search": measure_search}, arguments)
+
+
+if __name__ == "__main__":
+    main()

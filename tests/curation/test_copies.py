@@ -1,0 +1,154 @@
+"""Copies: an exact search in blocks, an index that follows its dataset, and what `rank` says about them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import drawn_picture
+
+from kyara.curation import copies
+from kyara.curation.copies import NONE, Index, scores, search
+from kyara.curation.rank import rank
+from kyara.curation.sources import open_pictures
+from kyara.files import cache
+from kyara.files.errors import DatasetError
+from kyara.files.gallery import read_gallery
+from kyara.files.pictures import encode_jpeg, encode_png, resize
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KYARA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """30 drawn pictures, and one that is damaged."""
+    (tmp_path / "data").mkdir()
+    for seed in range(30):
+        (tmp_path / "data" / f"{seed:02d}.png").write_bytes(encode_png(drawn_picture(seed, 96)))
+    (tmp_path / "data" / "99.png").write_bytes(encode_png(drawn_picture(99))[:90])
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three copies: mirrored, smaller, as JPEG; and two other drawings."""
+    (tmp_path / "pictures").mkdir()
+    for name, made in {
+        "mirrored.png": drawn_picture(3, 96)[:, ::-1],
+        "small.png": resize(drawn_picture(11, 96), 60, 60),
+        "new.png": drawn_picture(200, 96),
+        "other.png": drawn_picture(201, 96),
+    }.items():
+        (tmp_path / "pictures" / name).write_bytes(encode_png(np.ascontiguousarray(made)))
+    (tmp_path / "pictures" / "jpeg.jpg").write_bytes(encode_jpeg(drawn_picture(25, 96), 60))
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("block", [7, 64, 5000])
+def test_the_search_is_exact(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "BLOCK", block)
+    random = np.random.RandomState(0)
+    rows = random.randn(300, 16).astype(np.float16)
+    rows[[5, 120]] = 0  # pictures that cannot be read
+    queries = random.randn(9, 2, 16).astype(np.float32)
+    found = search(queries, rows, 10)
+    exact = (queries @ rows.astype(np.float32).T).max(1)
+    exact[:, [5, 120]] = -np.inf
+    order = np.argsort(-exact, 1)[:, :10]
+    np.testing.assert_array_equal(found.indices, order)
+    np.testing.assert_allclose(found.similarity, np.take_along_axis(exact, order, 1), rtol=1e-5)
+    assert (search(queries, np.zeros((4, 16), np.float16), 3).similarity == NONE).all()
+
+
+def test_an_index_is_kept_until_its_dataset_changes(
+    data: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Index(open_pictures(data), CPU, workers=1).rows
+    assert isinstance(first, np.memmap) and first.dtype == np.float16 and len(first) == 31
+    norms = np.linalg.norm(first.astype(np.float32), axis=1)
+    assert norms[30] == 0 and norms[:30] == pytest.approx(1, abs=1e-3)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "measure_batches", never)
+        np.testing.assert_array_equal(Index(open_pictures(data), CPU, workers=1).rows, first)
+    (data / "07.png").write_bytes(encode_png(drawn_picture(300, 96)))
+    os.utime(data / "07.png", (1, 1))
+    second = Index(open_pictures(data), CPU, workers=1).rows
+    assert [i for i in range(31) if not np.array_equal(first[i], second[i])] == [7]
+    assert len(list(own_cache.iterdir())) == 2
+
+
+def test_a_damaged_index_is_computed_again(data: Path, own_cache: Path) -> None:
+    first = np.array(Index(open_pictures(data), CPU, workers=1).rows)
+    (file,) = own_cache.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    np.testing.assert_array_equal(Index(open_pictures(data), CPU, workers=1).rows, first)
+
+
+def test_without_a_cache_the_index_is_in_memory(data: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_is_writable", lambda path: False)
+    rows = Index(open_pictures(data), CPU, workers=1).rows
+    assert not isinstance(rows, np.memmap) and rows.any() and not own_cache.exists()
+
+
+def test_a_dataset_without_a_readable_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match="bad: no picture can be read"):
+        _ = Index(open_pictures(tmp_path / "bad"), CPU, workers=1).rows
+
+
+def test_scores_rise_with_the_similarity() -> None:
+    similarity = np.tile(np.linspace(-0.2, 1, 50, dtype=np.float32)[:, None], (1, 10))
+    similarity[:, 1:] = 0.3
+    found = scores(similarity)
+    assert (np.diff(found) >= 0).all() and 0 <= found.min() < 0.5 < found.max() <= 1
+
+
+def test_rank_marks_copies_and_leaves_their_order(data: Path, pictures: Path, tmp_path: Path) -> None:
+    plain = rank(pictures, by="quality", out=tmp_path / "plain", any_style=True)
+    result = rank(pictures, by="quality", copies_of=data, out=tmp_path / "out")
+    rows = {row["source"].rpartition("/")[2]: row for row in read_gallery(tmp_path / "out")}
+    assert list(rows) == [row["source"].rpartition("/")[2] for row in read_gallery(plain.out or Path())]
+    originals = {"mirrored.png": "03.png", "small.png": "11.png", "jpeg.jpg": "25.png"}
+    assert {name: row["copy_of"] for name, row in rows.items() if float(row["copy"]) >= 0.5} == originals
+    assert result.copies == 3 and "copies of" in str(result) and ": 3 pictures" in str(result)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["copies"] == 3
+
+    nearest = list(csv.DictReader((tmp_path / "out" / "nearest.csv").open()))
+    mine = [row for row in nearest if row["file_name"] == rows["small.png"]["file_name"]]
+    assert len(nearest) == 50 and len(mine) == 10 and mine[0]["nearest"] == "11.png"
+    assert [row["similarity"] for row in mine] == sorted((row["similarity"] for row in mine), reverse=True)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<p class=copy>copy of ") == 3 and page.count("<p>nearest ") == 2
+    assert page.count('class="beside"') == page.count('class="strip"') == 5 and "<script" not in page
+    assert "img-src 'self' file: data:" in page
+
+
+def test_copies_are_left_out_if_asked(data: Path, pictures: Path, tmp_path: Path) -> None:
+    result = rank(pictures, by="quality", copies_of=data, copy_threshold=0.5, keep=1, out=tmp_path / "out")
+    (row,) = read_gallery(tmp_path / "out")
+    assert row["source"].endswith(("new.png", "other.png")) and (result.copies, result.kept) == (3, 1)
+    with pytest.raises(ValueError, match=r"--copy-threshold 0\.5: needs --copies-of DATA"):
+        rank(pictures, copy_threshold=0.5, out=tmp_path / "no")
+
+
+def test_a_gallery_with_copies_can_be_ranked_again(data: Path, pictures: Path, tmp_path: Path) -> None:
+    rank(pictures, by="quality", copies_of=data, out=tmp_path / "one")
+    again = rank(tmp_path / "one", by="quality", out=tmp_path / "two")
+    (columns,) = {tuple(row) for row in read_gallery(tmp_path / "two")}
+    assert again.kept == 5 and "copy" not in columns and not (tmp_path / "two" / "nearest.csv").exists()
