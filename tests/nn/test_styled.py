@@ -44,6 +44,8 @@ def test_a_decoder_makes_pictures_of_any_size(wavelets: int) -> None:
     assert made.shape == (2, 3, 10 << wavelets, 14 << wavelets)
     assert torch.allclose(decoder(maps[1:], w[1:]), made[1:], atol=1e-5)
     assert not torch.allclose(decoder(maps, w.flip(0)), made, atol=1e-2)
+    if wavelets:  # nothing but the means of 2x2 pixels at first
+        assert torch.allclose(made, F.interpolate(F.avg_pool2d(made, 2), scale_factor=2), atol=1e-5)
 
 
 def test_the_first_layer_sees_wavelets() -> None:

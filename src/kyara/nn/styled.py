@@ -87,6 +87,8 @@ class StyledDecoder(nn.Module):
         self.wavelets = wavelets
         kernel = 3 if wavelets else 1  # a pointwise convolution would show the edges between wavelets
         self.to_rgb = ModulatedLayer(widths[-1], 3 * 4**wavelets, kernel, w_dim, demodulate=False)
+        with torch.no_grad():  # smooth pictures until details are learned; of random ones a grid remains for long
+            self.to_rgb.conv.weight.unflatten(0, (3, -1))[:, 1:] = 0
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
         yield from uses((self.enter, *self.blocks, self.to_rgb), dtype)
