@@ -1,4 +1,4 @@
-"""Resemblance of characters of shared latents to their photos, and quality of the drawings, beside the paper's method.
+"""Resemblance of characters by reverse generation to their photos, and quality of the drawings.
 
     python benchmarks/avatar.py make photos.zip faces.zip --out chars --paper-child runs/00000-stylegan2-faces
     python benchmarks/drawn_faces.py chars/* --out chars/points.json       (in its own environment, see there)
@@ -7,7 +7,7 @@
 `photos.zip` contains aligned, held-out photos (`kyara prepare --detect photo`); columns of its metadata (such as
 hair_length, sex) divide them into groups. The methods:
 
-    ours      `kyara avatar --aligned --method shared`
+    ours      `kyara avatar --aligned --method reverse --space w+ --start encoder --colours labels --pose`
     paper     one w by StyleGAN2's projector, drawn by a child with four fine-tuned layers; no blending, no labels
     nearest   the drawn face with the nearest tagger embedding
     random    a random drawn face
@@ -46,6 +46,7 @@ from kyara.preparation import detect
 
 METHODS = ("ours", "paper", "nearest", "random")
 """Folders that `make` writes. Other folders of characters beside them, named like the photos, are measured, too."""
+OURS: dict[str, Any] = {"method": "reverse", "space": "w+", "start": "encoder", "colours": "labels", "pose": True}
 POINTS = "points.json"
 RESAMPLED = 2000
 CHIN = 152
@@ -75,7 +76,7 @@ def make(
     chosen.mkdir(parents=True, exist_ok=True)
     for i, stem in enumerate(stems):
         write_png(chosen / f"{stem}.png", center_crop(people.picture(i), 128, 128))
-    print(avatar(chosen, out=out / "ours", method="shared", parent=parent, child=child, aligned=True, force=True))
+    print(avatar(chosen, out=out / "ours", parent=parent, child=child, aligned=True, force=True, **OURS))
     for row in read_gallery(out / "ours"):
         if Path(row["file_name"]).stem != Path(row["source"]).stem:
             raise ValueError(f"{row['file_name']}: named other than its photo")
@@ -172,20 +173,20 @@ def _method(
     both = shape_far / shape_far.mean() + hair_far / hair_far.mean()
     result: dict[str, Any] = {"landmarks found": len(kept)}
     result["yaw, correlation"] = _correlated(ours[:, 0], theirs[:, 0])
-    result["landmarks, rank"] = _interval(_ranks(shape_far))
+    result["landmarks, rank"] = interval(ranks(shape_far))
     result["hair lightness, correlation"] = _correlated(drawn_hair[:, 0], hair[:, 0])
-    result["hair, rank"] = _interval(_ranks(hair_far))
-    result["recognised, rank"] = _interval(_ranks(both))
-    result["recognised among 4"] = _interval(_ranks(both) ** 3)
-    result["embedding above random"] = _interval(alike)
+    result["hair, rank"] = interval(ranks(hair_far))
+    result["recognised, rank"] = interval(ranks(both))
+    result["recognised among 4"] = interval(ranks(both) ** 3)
+    result["embedding above random"] = interval(alike)
     result["ranks"] = {
-        name: dict(zip((stems[i] for i in kept), _ranks(far).tolist(), strict=True))
+        name: dict(zip((stems[i] for i in kept), ranks(far).tolist(), strict=True))
         for name, far in (("landmarks", shape_far), ("hair", hair_far), ("recognised", both))
     }
     for name, members in groups.items():
         inside = [members[i] for i in kept]
         if 3 <= sum(inside) < len(inside):
-            result[f"recognised, rank: {name}"] = _interval(_ranks(both)[np.array(inside)])
+            result[f"recognised, rank: {name}"] = interval(ranks(both)[np.array(inside)])
     return result
 
 
@@ -216,7 +217,7 @@ def _standard(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(0)) / values.std(0).clip(1e-6)
 
 
-def _ranks(far: np.ndarray) -> np.ndarray:
+def ranks(far: np.ndarray) -> np.ndarray:
     """For each character the share of other photos that are farther than its own (N,); ties count half."""
     own = np.diag(far)[:, None]
     count = (far > own).sum(1) + 0.5 * ((far == own).sum(1) - 1)
@@ -229,13 +230,13 @@ def _gains(
     """Differences of our ranks and theirs, photo by photo. A character without a detected face has the rank of chance,
     0.5."""
     found = {}
-    for name, ranks in ours.items():
-        gain = [ranks.get(stem, 0.5) - theirs[name].get(stem, 0.5) for stem in stems]
-        found[f"{name}: difference to ours"] = _interval(np.array(gain))
+    for name, own in ours.items():
+        gain = [own.get(stem, 0.5) - theirs[name].get(stem, 0.5) for stem in stems]
+        found[f"{name}: difference to ours"] = interval(np.array(gain))
     return found
 
 
-def _interval(values: np.ndarray) -> list[float]:
+def interval(values: np.ndarray) -> list[float]:
     random = np.random.RandomState(0)
     means = [values[random.randint(len(values), size=len(values))].mean() for _ in range(RESAMPLED)]
     return [float(values.mean()), *(float(q) for q in np.quantile(means, [0.025, 0.975]))]

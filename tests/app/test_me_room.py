@@ -92,7 +92,7 @@ def test_mixing_a_blend_with_another_generator_is_refused(
 ) -> None:
     path = post(client, "example", seed=4)["path"]
     monkeypatch.chdir(context.project.folder)
-    blend: dict[str, Any] = {"method": "shared", "aligned": True, "steps": 2, "pose": False, "blend": 3.0}
+    blend: dict[str, Any] = {"method": "reverse", "aligned": True, "steps": 2, "pose": False, "blend": 3.0}
     kyara.avatar(path, out=Path("blended"), device="cpu", **blend)
     client.post("/api/make/load", json={"path": f"blended/{Path(path).name}"})
     items = context.collection.visible()

@@ -18,6 +18,7 @@ import torch
 from conftest import drawn_picture
 from scripts import NAMES, load
 
+import kyara
 from kyara import models
 from kyara.files import checkpoint, pictures
 from kyara.inversion import latents
@@ -191,6 +192,18 @@ def side_by_side(folder: Path, request: Any) -> list[list[str]]:
     translator = untrained(folder, "cartoongan")
     options = ["--drawings", str(request.getfixturevalue("faces")), "--count", "4", "--out", str(folder / "a.png")]
     return [[generator, translator, *options, "--people", generator]]
+
+
+@case
+def translators(folder: Path, request: Any) -> list[list[str]]:
+    people = folder_of(folder / "people", range(4))
+    drawn = kyara.translate(untrained(folder, "gansnroses"), people, out=folder / "drawn", device="cpu").out
+    names = [path.name for path in sorted(Path(people).glob("*.png"))]
+    rows = [f"{name},{gender},black" for name, gender in zip(names, ("man", "woman", "", "man"), strict=True)]
+    (folder / "labels.csv").write_text("\n".join(["file_name,gender,hair", *rows]))
+    photos, faces = (str(request.getfixturevalue(name)) for name in ("photos", "faces"))
+    options = ["--labels", str(folder / "labels.csv"), "--photos", photos, "--drawings", faces, "--count", "8"]
+    return [["measure", people, str(drawn), *options], ["show", people, str(drawn), "--out", str(folder / "a.jpg")]]
 
 
 @case

@@ -62,12 +62,12 @@ def inverted(tmp_path_factory: pytest.TempPathFactory, parent: str, photos: Path
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, parent: str, child: str, photos: Path) -> AvatarResult:
     out = tmp_path_factory.mktemp("drawn") / "characters"
-    options: dict[str, Any] = {"method": "shared", "parent": parent, "child": child, "sweep": True}
+    options: dict[str, Any] = {"method": "reverse", "parent": parent, "child": child, "sweep": True}
     return avatar(photos, out=out, aligned=True, steps=3, batch=2, **options)
 
 
 def fast(parent: str, child: str, **more: Any) -> dict[str, Any]:
-    options = {"method": "shared", "parent": parent, "child": child, "aligned": True, "steps": 2, "pose": False}
+    options = {"method": "reverse", "parent": parent, "child": child, "aligned": True, "steps": 2, "pose": False}
     return options | more
 
 
@@ -220,12 +220,13 @@ def test_each_option_changes_the_character(
     drawn: AvatarResult, parent: str, child: str, photos: Path, tmp_path: Path
 ) -> None:
     for name, more in {
-        "wanted": {"where": "hair=pink"}, "mean": {"colours": "mean"}, "photo": {"colours": "photo"},
+        "wanted": {"where": "hair=pink"}, "mean": {"colours": "mean"}, "labels": {"colours": "labels"},
+        "start": {"start": "encoder"}, "space": {"space": "w+"},
         "blend": {"blend": 3, "blend_width": 1}, "pose": {"pose": True}, "plain": {"keep_photos": False},
     }.items():  # fmt: skip
         avatar(photos / "0.png", out=tmp_path / name, **fast(parent, child, **more))
     made = [decode(path / "0.png") for path in sorted(tmp_path.iterdir()) if path.is_dir() and path.name != "cache"]
-    assert len(made) == 6 and all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
+    assert len(made) == 8 and all(not np.array_equal(a, b) for i, a in enumerate(made) for b in made[:i])
     assert read_gallery(tmp_path / "wanted")[0]["hair"] == "pink"
     assert not list((tmp_path / "wanted" / "steps").glob("*blend*"))
     assert list((tmp_path / "wanted" / "steps").glob("*photo*"))
@@ -311,11 +312,13 @@ def test_a_dry_run_refuses_what_the_run_refuses(
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"steps": 5}, "--steps 5: needs --method shared"),
-        ({"pose": False}, "--no-pose: needs --method shared"),
-        ({"sweep": True}, "--sweep: needs --method shared"),
-        ({"parent": "builtin:photo"}, "--parent builtin:photo: needs --method shared"),
-        ({"method": "shared", "reader": "x"}, "--reader x: needs --method labels"),
+        ({"steps": 5}, "--steps 5: needs --method reverse"),
+        ({"start": "encoder"}, "--start encoder: needs --method reverse"),
+        ({"space": "w+"}, r"--space w\+: needs --method reverse"),
+        ({"pose": True}, "--pose: needs --method reverse"),
+        ({"sweep": True}, "--sweep: needs --method reverse"),
+        ({"parent": "builtin:photo"}, "--parent builtin:photo: needs --method reverse"),
+        ({"method": "reverse", "reader": "x"}, "--reader x: needs --method labels"),
         ({"method": "other"}, "--method"),
         ({"where": "beard=long"}, "beard"),
         ({"where": "glasses=square"}, "the values of glasses are"),
@@ -436,7 +439,7 @@ def test_a_child_without_attributes(parent: str, photos: Path, tmp_path: Path) -
 def test_pairs_must_fit_and_have_styles(parent: str, photos: Path, tmp_path: Path) -> None:
     other = pair.write(tmp_path / "other", w_dim=8)
     with pytest.raises(ValueError, match="of different shapes"):
-        avatar(photos, out=tmp_path / "x", method="shared", parent=parent, child=other, aligned=True)
+        avatar(photos, out=tmp_path / "x", method="reverse", parent=parent, child=other, aligned=True)
     wide = pair.write(tmp_path / "wide", width=64)
     with pytest.raises(ValueError, match="aligned faces are square"):
         invert(wide, photos, out=tmp_path / "x")

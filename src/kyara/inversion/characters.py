@@ -1,4 +1,4 @@
-"""Drawing characters from the latents of photos (`--method shared`): from photos to the files of a Gallery."""
+"""Drawing characters from the latents of photos (`--method reverse`): from photos to the files of a Gallery."""
 
 from __future__ import annotations
 
@@ -103,20 +103,20 @@ class Characters:
         colours: reverse.Colours | None,
         where: Mapping[str, str],
         pose: bool,
-        steps: int,
+        settings: SearchSettings,
         features: str,
         rank: str,
     ) -> None:
         self.generators, child = generators, generators.child
         self.attributes = child.config.data.attributes
         self.fixed = conditioning.find(where, self.attributes, printable(generators.child_name))
-        self.colours: reverse.Colours = colours or ("labels" if self.attributes else "mean")
+        self.colours: reverse.Colours = colours or ("labels" if where else "photo")
         if self.colours == "labels" and not self.attributes:
             name = printable(generators.child_name)
             raise ValueError(f"--colours labels: {name} has no attributes; mean and photo need none")
         device = next(child.parameters()).device
         self.scorer, self.perceptual = load_scorer(rank, device), load_perceptual(features, device)
-        self.settings, self.pose = SearchSettings(steps=steps), pose
+        self.settings, self.pose = settings, pose
 
     def write(
         self, photos: Photos, out: Path, batch: int, keep_photos: bool, command: str, force: bool

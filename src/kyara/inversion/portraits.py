@@ -46,7 +46,7 @@ class Portraits:
         self.name, self.child = child, styles.load_styled(child, place)
         self.attributes = self.child.config.data.attributes
         if not self.attributes:
-            hint = "give a generator trained with --attributes, or --method shared"
+            hint = "give a generator trained with --attributes, or --method reverse"
             raise ValueError(f"--child {printable(child)}: is not conditioned on attributes; {hint}")
         self.side = square_side(self.child, child)
         conditioning.find(where, self.attributes, printable(child))  # an error if there is no such value

@@ -1,10 +1,12 @@
 """Reverse generation: a latent found for a photo in one generator is drawn by another one of the same family.
 
-Wang Yiwen finds one w in a generator of photos and passes it to a child that was fine-tuned on drawings in four layers.
-This adds: shapes (the coarse layers) come from the photo but colours (the fine layers) from the child's labels, so that
-the lighting of the photo does not tint the drawing; the coarse layers are adjusted to the head pose of the photo
-(`kyara.inversion.pose`); parent and child can be blended layer by layer (Pinkney and Adler 2020); and of several
-variants the best is chosen, by the distortion score and the similarity to the photo."""
+Wang Yiwen ("Anime faces generation corresponding to human faces") finds the latent of a photo in a fixed generator of
+photos, from a random one, by optimisation, and passes it as it is to a child that was fine-tuned on drawings. That is
+the default. Options add: shapes (the coarse layers) come from the photo but colours (the fine layers) from the child's
+labels, so that the lighting of the photo does not tint the drawing; the coarse layers are adjusted to the head pose of
+the photo (`kyara.inversion.pose`); parent and child are blended layer by layer (Pinkney and Adler 2020). With colours
+of another source, several variants are drawn, and the best is chosen by the distortion score and the similarity to the
+photo."""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from kyara.models.base import StyledGenerator, latents
 
 Colours = Literal["labels", "mean", "photo"]
 """Source of the fine styles: the child's mean for some labels, its overall mean, or the photo."""
-TRUNCATIONS = (1.0, 0.7)  # of the coarse styles that are tried
+TRUNCATIONS = (1.0, 0.7)  # of the coarse styles that are tried, if colours are not those of the photo
 DRAWS = (None, 0, 1, 2)
 """Fine styles that are tried: the mean (None), or random ones for each photo. With the mean alone all characters would
 have the same shading."""
@@ -44,9 +46,9 @@ class Variant:
 
 
 def variants(child: StyledGenerator, colours: Colours, layer: int) -> list[Variant]:
-    """The variants that are tried, with the photo's styles before `layer`; with its colours too in all layers."""
+    """The variants that are tried, with the photo's styles before `layer`; with its colours too the latent as it is."""
     if colours == "photo":
-        return [Variant(truncation, child.mean_w(1).shape[1], colours) for truncation in TRUNCATIONS]
+        return [Variant(1.0, child.mean_w(1).shape[1], colours)]
     return [Variant(t, layer, colours, draw) for t, draw in itertools.product(TRUNCATIONS, DRAWS)]
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kyara.inversion.latents import LatentSpace, autocast
+from kyara.inversion.latents import LatentSpace, autocast, styles_of_seeds
 from kyara.models.base import StyledGenerator
 from kyara.perception.lpips import PerceptualDistance
 
@@ -26,7 +26,8 @@ class SearchSettings:
     """Settings of the optimisation. Weights are of means over a picture."""
 
     space: Literal["w+", "w"] = "w+"  # one style per layer, or one for all layers
-    start: Literal["encoder", "mean"] = "encoder"  # initial latents: the encoder's prediction, or zero
+    start: Literal["encoder", "mean", "random"] = "encoder"
+    """Initial latents: the encoder's prediction, zero, or a random one of the generator, the same for all pictures."""
     steps: int = 200  # at most
     lr: float = 0.05  # learning rate of Adam, in standard deviations of latents
     warm_up: float = 0.05  # share of the steps in which the learning rate rises linearly from zero
@@ -52,6 +53,7 @@ class SearchResult:
     seconds: float
 
 
+RANDOM_SEED = 0  # of the random initial latent
 CHECK_INTERVAL = 10  # steps between two readings of the distance: each waits for the device
 
 
@@ -79,8 +81,7 @@ def search(
         target = pictures.clone()
         with torch.no_grad(), autocast(target):
             features = perceptual.features(target)
-        mean = torch.zeros(len(target), *space.shape, device=target.device)
-        u = space.encode(target) if settings.start == "encoder" else mean
+        u = _start(settings.start, target, space)
         u = (u if settings.space == "w+" else u.mean(1, keepdim=True)).requires_grad_(True)
         maps = generator.noise_maps() if settings.noise else []
         noise = [m.detach().repeat(len(target), 1, 1, 1).requires_grad_(True) for m in maps]
@@ -109,6 +110,17 @@ def search(
             made = generator.synthesise(ws, found).clamp(-1, 1)
             distance = perceptual.distance(perceptual.features(made), perceptual.features(target))
         return SearchResult(u, ws, found, made, distance, step + 1, time.perf_counter() - start)
+
+
+def _start(kind: str, target: Tensor, space: LatentSpace) -> Tensor:
+    """Initial latents (B, layers, w_dim)."""
+    if kind == "encoder":
+        return space.encode(target)
+    if kind == "mean":
+        return torch.zeros(len(target), *space.shape, device=target.device)
+    with torch.no_grad():
+        u = space.whiten(styles_of_seeds(space.generator, [RANDOM_SEED]))
+    return u[:, -1:].repeat(len(target), space.shape[0], 1)
 
 
 def lr_multiplier(progress: float, warm_up: float, decay: float) -> float:

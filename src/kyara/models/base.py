@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.files.checkpoint import Checkpoint
@@ -238,6 +239,24 @@ class StyledTranslator(Translator):
     def sample_fn(self, count: int, pictures: Tensor) -> SampleFn:
         return functools.partial(self.translate, pictures, torch.randn(count, self.style_dim, device=pictures.device))
 
+    def preview(self, batch: Batch) -> Tensor | None:
+        """A row for each photo: the photo, then drawings in the default style and in random styles, one per column."""
+        assert batch.photos is not None
+        photos = batch.photos[:COLUMNS]
+        drawn = len(photos) - 1
+        styles = F.pad(latents(range(drawn - 1), self.style_dim), (0, 0, 1, 0))[:drawn].to(photos.device)
+        return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
+
+    def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
+        """The distance between translations in random styles and real drawings; and the standard deviation over styles
+        of the same photo, relative to that of real drawings."""
+        assert batch.photos is not None
+        styles = latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
+        made = torch.cat([self.translate(*part) for part in zip(batch.photos.split(32), styles.split(32), strict=True)])
+        few = [self.translate(p.expand(COLUMNS, -1, -1, -1), styles[:COLUMNS]) for p in batch.photos[:16]]
+        spread = torch.stack([x.std(0).mean() for x in few]).mean()
+        return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}
+
 
 class Inpainter(Model):
     """Fills holes in pictures of any size, with the averaged weights."""
@@ -323,3 +342,10 @@ def latents(seeds: Iterable[int], z_dim: int) -> Tensor:
     """Standard normal latents z (N, z_dim) of seeds, from NumPy's RandomState, independent of batch and device."""
     rows = [np.random.RandomState(seed).randn(z_dim) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).float() if rows else torch.empty(0, z_dim)
+
+
+def random_styles(count: int, style_dim: int, default_prob: float, device: torch.device) -> Tensor:
+    """Standard normal styles (count, S), some of them the default style of translators (zeros), which is rare
+    otherwise."""
+    styles = torch.randn(count, style_dim, device=device)
+    return styles * (torch.rand(count, 1, device=device) >= default_prob)

@@ -258,9 +258,8 @@ class Side:
 
     def random_styles(self, config: Config) -> Tensor:
         """Random styles (B, S), some of them the default style."""
-        count, device = len(self.pictures), self.pictures.device
-        styles = torch.randn(count, config.network.style_dim, device=device)
-        return styles * (torch.rand(count, 1, device=device) >= config.losses.default_style_prob)
+        losses, count = config.losses, len(self.pictures)
+        return base.random_styles(count, config.network.style_dim, losses.default_style_prob, self.pictures.device)
 
 
 @dataclass
@@ -380,21 +379,3 @@ class Model(base.StyledTranslator):
         blocks = [f"{inside}.blocks.{i}" for i in range(self.config.network.blocks)]
         ups = [LayerRange(f"{inside}.up.{i}", f"{inside}.up.{i + 2}") for i in range(0, 3 * CONTENT_LEVELS, 3)]
         return [*(LayerRange(name, name) for name in blocks), *ups]
-
-    def preview(self, batch: base.Batch) -> Tensor | None:
-        """A row for each photo: the photo, then drawings in the default style and in random styles, one per column."""
-        assert batch.photos is not None
-        photos = batch.photos[: base.COLUMNS]
-        drawn = len(photos) - 1
-        styles = F.pad(base.latents(range(drawn - 1), self.style_dim), (0, 0, 1, 0))[:drawn].to(photos.device)
-        return torch.cat([torch.cat([p[None], self.translate(p.expand(drawn, -1, -1, -1), styles)]) for p in photos])
-
-    def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
-        """The distance between translations in random styles and real drawings; and the standard deviation over styles
-        of the same photo, relative to that of real drawings."""
-        assert batch.photos is not None
-        styles = base.latents(range(len(batch.photos)), self.style_dim).to(batch.photos.device)
-        made = torch.cat([self.translate(*part) for part in zip(batch.photos.split(32), styles.split(32), strict=True)])
-        few = [self.translate(p.expand(base.COLUMNS, -1, -1, -1), styles[: base.COLUMNS]) for p in batch.photos[:16]]
-        spread = torch.stack([x.std(0).mean() for x in few]).mean()
-        return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}

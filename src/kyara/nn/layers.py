@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.nn.epilogue import SLOPE, bias_leaky_relu, fuses
-from kyara.nn.filters import blur, downsample
-from kyara.nn.scaling import Use, scaled
+from kyara.nn.filters import blur, downsample, pad_even
+from kyara.nn.scaling import Use, scaled, uses
+from kyara.nn.wavelets import haar
 
 ACTIVATION = math.sqrt(2)  # the gain of a layer that a leaky ReLU follows
 
@@ -100,6 +101,42 @@ def _bias_dtype(bias: Tensor, dtype: torch.dtype) -> torch.dtype:
     return bias.dtype if fuses(bias) else dtype
 
 
+class FromRGB(nn.Module):
+    """First layer of a network that looks at pictures, or at their wavelets. (B, 3, H, W) -> (B, outputs, ceil(H /
+    2^wavelets), ceil(W / 2^wavelets)) of `dtype`."""
+
+    def __init__(self, outputs: int, wavelets: int = 0) -> None:
+        super().__init__()
+        self.wavelets = wavelets
+        self.conv = Conv(3 * 4**wavelets, outputs, 3 if wavelets else 1, gain=ACTIVATION, active=True)
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        yield from self.conv.uses(dtype)
+
+    def forward(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        bands = haar(pad_even(pictures, self.wavelets), self.wavelets)
+        return self.conv(bands.to(dtype, memory_format=torch.channels_last))
+
+
+class ResidualBlock(nn.Module):
+    """Residual block with downsampling (Karras et al. 2020, figure 7). (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W /
+    2))."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        half = math.sqrt(0.5)  # gain of each branch, so that the sum preserves the variance
+        self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION, active=True)
+        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half, active=True)
+        self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        yield from uses((self.conv0, self.conv1, self.skip), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_even(x)
+        return self.conv1(self.conv0(x)) + self.skip(x)
+
+
 class ModulatedConv(nn.Module):
     """Modulated convolution (Karras et al. 2020, eq. 1-3), by scaling the input by the style and the output by the
     demodulation, around one ordinary convolution. That is faster than scaling the weights for each picture.
@@ -177,14 +214,25 @@ class UpConv(nn.Conv2d):
         return F.pixel_shuffle(x, 2)
 
 
+def grouped(x: Tensor, group: int) -> Tensor:
+    """A batch (B, ...) as groups (group, B / group, ...): every (B / group)-th belongs to the same. Groups of another
+    batch size are smaller."""
+    batch = x.shape[0]
+    return x.unflatten(0, (math.gcd(min(group, batch), batch), -1))
+
+
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """Appends one map with the mean standard deviation of the features over groups of pictures (Karras et al. 2018,
     section 3): it shows a discriminator a lack of variety. (B, C, H, W) -> (B, C + 1, H, W)."""
     batch, _, height, width = x.shape
-    group = math.gcd(min(group, batch), batch)
-    y = x.float().unflatten(0, (group, -1))  # (group, B / group, C, H, W)
-    deviation = (y.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
-    return torch.cat([x, deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width).to(x.dtype)], 1)
+    deviation = group_deviation(x, group).mean((1, 2, 3))  # (B / group,)
+    rows = deviation.repeat(batch // len(deviation))
+    return torch.cat([x, rows[:, None, None, None].expand(-1, 1, height, width).to(x.dtype)], 1)
+
+
+def group_deviation(x: Tensor, group: int) -> Tensor:
+    """Standard deviation of features (B, ...) over groups, in float32: (B / group, ...)."""
+    return (grouped(x.float(), group).var(0, correction=0) + 1e-8).sqrt()
 
 
 class PartialConv(nn.Module):

@@ -76,7 +76,8 @@ def test_result(exported: Exported) -> None:
     ("name", "kind"),
     [
         ("cartoongan", "translator"), ("dcgan", "generator"), ("distortion", "ranker"),
-        ("landmarks", "landmark detector"), ("munit", "translator"), ("tagger", "tagger"),
+        ("gansnroses", "translator"), ("landmarks", "landmark detector"), ("munit", "translator"),
+        ("swapping", "translator"), ("tagger", "tagger"),
     ],
 )  # fmt: skip
 def test_other_kinds(name: str, kind: str, tmp_path: Path) -> None:

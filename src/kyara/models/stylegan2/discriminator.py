@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -11,27 +10,17 @@ from torch import Tensor, nn
 from kyara.models.stylegan2.config import Config
 from kyara.nn import conditioning
 from kyara.nn.filters import pad_even
-from kyara.nn.layers import ACTIVATION, Conv, Linear, compute_dtype, leaky_relu, minibatch_deviation
+from kyara.nn.layers import (
+    ACTIVATION,
+    Conv,
+    Linear,
+    ResidualBlock,
+    compute_dtype,
+    leaky_relu,
+    minibatch_deviation,
+)
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.wavelets import haar
-
-
-class ResidualBlock(nn.Module):
-    """Residual block with downsampling. (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        half = math.sqrt(0.5)  # gain of each branch, so that the sum preserves the variance
-        self.conv0 = Conv(inputs, inputs, 3, gain=ACTIVATION, active=True)
-        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=ACTIVATION * half, active=True)
-        self.skip = Conv(inputs, outputs, 1, bias=False, down=True, gain=half)
-
-    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
-        yield from uses((self.conv0, self.conv1, self.skip), dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = pad_even(x)
-        return self.conv1(self.conv0(x)) + self.skip(x)
 
 
 class Discriminator(nn.Module):

@@ -14,6 +14,7 @@ from kyara.nn import conditioning
 from kyara.nn.filters import centre_crop, upsample
 from kyara.nn.layers import ACTIVATION, Linear, ModulatedConv, compute_dtype, leaky_relu
 from kyara.nn.scaling import Use, shared, uses
+from kyara.nn.styled import StyledLayer
 from kyara.nn.wavelets import inverse_haar
 
 MEAN_SAMPLES = 512  # number of latents to estimate `mean_w` given labels
@@ -51,19 +52,6 @@ class MappingNet(nn.Module):
 
 
 Noise = bool | Tensor  # random (True), the constant map of the layer (False), or a given map (1 or B, 1, H, W)
-
-
-class StyledLayer(nn.Module):
-    """What StyledConv and ToRGB have in common: a style, computed from w in float32, a convolution and a bias."""
-
-    affine: Linear
-    conv: ModulatedConv
-    bias: nn.Parameter
-
-    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
-        """Its weights, for maps of `dtype`."""
-        yield from self.affine.uses(torch.float32)
-        yield from self.conv.uses(dtype, self.bias)
 
 
 class StyledConv(StyledLayer):
