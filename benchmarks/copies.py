@@ -29,7 +29,7 @@ import tyro
 from common import held_out, machine, peak, print_table, run
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from kyara.curation.copies import MODEL, NEAREST, Nearest, scores, search
+from kyara.curation.copies import MODEL, NEAREST, SHARES, Nearest, margins, scores, search, views
 from kyara.evaluation.features import load_extractor
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.gallery_page import MARK
@@ -97,9 +97,8 @@ ALTERATIONS: dict[str, Alteration] = {
     "a word across, a fifth of the height": text,
     "crop to 75 %, flip, the same colours, JPEG of quality 50": several,
 }
-Describe = Callable[[Iterable[np.ndarray]], np.ndarray]
-"""Descriptors (N, V, F) float32 of V views of pictures (H, W, 3) uint8: the picture, and for `builtin:copy` its mirror
-image."""
+Describe = Callable[[Iterable[np.ndarray], bool], np.ndarray]
+"""Descriptors (N, V, F) float32 of pictures (H, W, 3) uint8, or of all their views, if they are searched for."""
 
 
 def by_kyara() -> Describe:
@@ -107,10 +106,11 @@ def by_kyara() -> Describe:
     size = model.config.data.width, model.config.data.height
 
     @torch.inference_mode()
-    def describe(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def describe(pictures: Iterable[np.ndarray], searched: bool) -> np.ndarray:
         groups = in_groups(center_crop(picture, *size) for picture in pictures)
         tensors = (to_float(np.stack(group)) for group in groups)
-        return np.concatenate([torch.stack([model.embed(x), model.embed(x.flip(3))], 1).numpy() for x in tensors])
+        rows = [[model.embed(view) for view in (views(x) if searched else [x])] for x in tensors]
+        return torch.cat([torch.stack(some, 1) for some in rows]).numpy()
 
     return describe
 
@@ -120,7 +120,7 @@ def by_sscd(path: Path) -> Describe:
     assert extractor.size is not None
     size = extractor.size
 
-    def describe(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    def describe(pictures: Iterable[np.ndarray], searched: bool) -> np.ndarray:
         groups = in_groups(center_crop(picture, *size) for picture in pictures)
         return np.concatenate([extractor(np.stack(group))[:, None] for group in groups])
 
@@ -149,9 +149,9 @@ class Described(NamedTuple):
 
 def looked_at(describe: Describe, data: Dataset, known: list[int], fresh: list[int]) -> Described:
     start = time.process_time()
-    index = describe(map(data.picture, known))[:, 0].astype(np.float16)
+    index = describe(map(data.picture, known), False)[:, 0].astype(np.float16)
     seconds = (time.process_time() - start) * 1000 / len(index)
-    return Described(describe, index, search(describe(map(data.picture, fresh)), index, NEAREST), seconds)
+    return Described(describe, index, search(describe(map(data.picture, fresh), True), index, NEAREST), seconds)
 
 
 def variants(data: Dataset, known: list[int], fresh: list[int], nearest: Nearest) -> np.ndarray:
@@ -170,6 +170,7 @@ def found(
     prefix_from: str,
     count: int = 1000,
     reference: int | None = None,
+    fresh: int | None = None,
     sscd: tuple[Path, ...] = (),
 ) -> None:
     """Prints how many altered copies are found, for each alteration.
@@ -179,6 +180,7 @@ def found(
         prefix_from: File names of held-out pictures sort from here on.
         count: Originals.
         reference: Other pictures beside the originals, by default all that are not held out.
+        fresh: Fresh pictures, by default all that are held out and no originals.
         sscd: SSCD networks as ONNX to compare with.
     """
     torch.set_num_threads(1)
@@ -186,24 +188,22 @@ def found(
     others, unseen = held_out(data, prefix_from)
     random.Random(0).shuffle(unseen)
     random.Random(0).shuffle(others)
-    known, fresh = [*unseen[:count], *others[:reference]], unseen[count:]
+    known, new = [*unseen[:count], *others[:reference]], unseen[count:][:fresh]
     networks = {MODEL: by_kyara(), **{path.stem: by_sscd(path) for path in sscd}}
-    described = {name: looked_at(describe, data, known, fresh) for name, describe in networks.items()}
-    related = np.any([variants(data, known, fresh, one.fresh) for one in described.values()], axis=0)
-    new = int((~related).sum())
-    allowed = max(new // FALSE_ALARMS, 1)
-    print(f"{machine()}\n{count} originals among {len(known)} pictures; {new} fresh pictures without {related.sum()}")
-    print(f"that are variants of a known one; {allowed} of them may be taken for a copy")
+    described = {name: looked_at(describe, data, known, new) for name, describe in networks.items()}
+    related = np.any([variants(data, known, new, one.fresh) for one in described.values()], axis=0)
+    allowed = max(int((~related).sum()) // FALSE_ALARMS, 1)
+    print(f"{machine()}\n{count} originals among {len(known)} pictures")
+    print(f"{(~related).sum()} fresh pictures, without {related.sum()} variants of known ones; {allowed} may be found")
     rows: dict[str, dict[str, float]] = {name: {} for name in (*ALTERATIONS, "mean", "threshold", "seconds for 1,000")}
     for name, (describe, index, near, seconds) in described.items():
-        rules: dict[str, Rule] = {name: lambda similarity: similarity[:, 0]}
-        rules |= {"copy score": scores} if name == MODEL else {}
-        limits = {rule: np.sort(score(near.similarity[~related]))[-allowed - 1] for rule, score in rules.items()}
+        rules: dict[str, Rule] = {name: margins}
+        limits = {name: np.sort(margins(near.similarity[~related]))[-allowed - 1]}
         if name == MODEL:
             rules, limits = rules | {"marked": scores}, limits | {"marked": np.nextafter(MARK, 0)}
             print(f"marked as copies: {(scores(near.similarity[~related]) >= MARK).sum()} fresh pictures\n")
         for alteration, function in ALTERATIONS.items():
-            result = search(describe(altered(data, known[:count], function)), index, NEAREST)
+            result = search(describe(altered(data, known[:count], function), True), index, NEAREST)
             right = result.indices[:, 0] == np.arange(count)
             for rule, limit in limits.items():
                 rows[alteration][rule] = float((right & (rules[rule](result.similarity) > limit)).mean())
@@ -228,7 +228,7 @@ def measure_search(rows: int = 100_000, queries: int = 1000) -> None:
             part = chance.standard_normal((len(index[begin : begin + 10_000]), WIDTH), np.float32)
             index[begin : begin + 10_000] = part / np.linalg.norm(part, axis=1, keepdims=True)
         index.flush()
-        wanted = index[:: rows // queries][:queries].astype(np.float32)[:, None].repeat(2, 1)
+        wanted = index[:: rows // queries][:queries].astype(np.float32)[:, None].repeat(2 * len(SHARES), 1)
         index = np.load(file.name, "r")
         start = time.perf_counter(), time.process_time()
         memory = peak(lambda: search(wanted, index, NEAREST))

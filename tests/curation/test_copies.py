@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 from pathlib import Path
@@ -10,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import drawn_picture
 
 from kyara.curation import copies
 from kyara.curation.copies import NONE, Index, scores, search
 from kyara.curation.rank import rank
 from kyara.curation.sources import open_pictures
 from kyara.files import cache
+from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
-from kyara.files.pictures import encode_jpeg, encode_png, resize
+from kyara.files.pictures import center_crop, encode_jpeg, encode_png, resize
 
 CPU = torch.device("cpu")
+EXAMPLES = Path(__file__).parents[2] / "examples" / "characters.zip"
 
 
 @pytest.fixture(autouse=True)
@@ -30,28 +32,34 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@functools.cache
+def character(i: int) -> np.ndarray:
+    """A drawn character of the examples, (96, 96, 3) uint8."""
+    return center_crop(open_dataset(EXAMPLES).picture(i), 96, 96)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """30 drawn pictures, and one that is damaged."""
+    """30 characters, and a damaged picture."""
     (tmp_path / "data").mkdir()
-    for seed in range(30):
-        (tmp_path / "data" / f"{seed:02d}.png").write_bytes(encode_png(drawn_picture(seed, 96)))
-    (tmp_path / "data" / "99.png").write_bytes(encode_png(drawn_picture(99))[:90])
+    for i in range(30):
+        (tmp_path / "data" / f"{i:02d}.png").write_bytes(encode_png(character(i)))
+    (tmp_path / "data" / "99.png").write_bytes(encode_png(character(30))[:90])
     return tmp_path / "data"
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Three copies: mirrored, smaller, as JPEG; and two other drawings."""
+    """Three copies: mirrored, smaller, as JPEG; and two other characters."""
     (tmp_path / "pictures").mkdir()
     for name, made in {
-        "mirrored.png": drawn_picture(3, 96)[:, ::-1],
-        "small.png": resize(drawn_picture(11, 96), 60, 60),
-        "new.png": drawn_picture(200, 96),
-        "other.png": drawn_picture(201, 96),
+        "mirrored.png": character(3)[:, ::-1],
+        "small.png": resize(character(11), 60, 60),
+        "new.png": character(40),
+        "other.png": character(41),
     }.items():
         (tmp_path / "pictures" / name).write_bytes(encode_png(np.ascontiguousarray(made)))
-    (tmp_path / "pictures" / "jpeg.jpg").write_bytes(encode_jpeg(drawn_picture(25, 96), 60))
+    (tmp_path / "pictures" / "jpeg.jpg").write_bytes(encode_jpeg(character(25), 60))
     return tmp_path / "pictures"
 
 
@@ -85,7 +93,7 @@ def test_an_index_is_kept_until_its_dataset_changes(
     with monkeypatch.context() as patch:
         patch.setattr(copies, "measure_batches", never)
         np.testing.assert_array_equal(Index(open_pictures(data), CPU, workers=1).rows, first)
-    (data / "07.png").write_bytes(encode_png(drawn_picture(300, 96)))
+    (data / "07.png").write_bytes(encode_png(character(50)))
     os.utime(data / "07.png", (1, 1))
     second = Index(open_pictures(data), CPU, workers=1).rows
     assert [i for i in range(31) if not np.array_equal(first[i], second[i])] == [7]

@@ -131,7 +131,8 @@ def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness
     out = tmp_path / "out"
     result = rank(faces, out=out)
     report = json.loads((out / "report.json").read_text())
-    assert list(report) == ["out", "pictures", "model", "checkpoint", "by", "kept", "unfamiliar", "left_out"]
+    columns = ["out", "pictures", "model", "checkpoint", "by", "kept", "unfamiliar", "copies_of", "copies", "left_out"]
+    assert list(report) == columns
     assert report == {key: result.as_json()[key] for key in report}
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-good.png"]
     left_out = {entry["file_name"]: entry["reason"] for entry in report["left_out"]}

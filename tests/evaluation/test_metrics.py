@@ -156,27 +156,32 @@ def test_with_few_pictures_there_are_fewer_neighbours() -> None:
     assert np.isinf(near[:, 2:]).all()
 
 
-def test_copies_are_counted_and_new_pictures_are_not() -> None:
+def test_new_pictures_are_as_far_from_real_ones_as_these_from_each_other() -> None:
     random = np.random.RandomState(0)
     real, new = random.randn(400, 8), random.randn(300, 8)
     near = neighbour_distances(real)
 
-    def measured(fake: np.ndarray) -> tuple[float, float]:
+    def measured(fake: np.ndarray) -> float:
         return metrics.uniqueness(metrics.prdc(fake, real, neighbour_distances(fake), near), near)
 
-    ratio, copies = measured(new)
-    assert 0.8 < ratio < 1.3 and copies < 0.02
-    mixed = np.concatenate([new[:240], real[:60] + 0.01 * random.randn(60, 8)])
-    assert measured(mixed)[1] == pytest.approx(60 / 300, abs=0.02)
-    assert measured(real.copy()) == (pytest.approx(0, abs=1e-6), 1.0)
+    assert 0.8 < measured(new) < 1.3
+    assert measured(np.concatenate([new[:100], real[:200] + 0.01 * random.randn(200, 8)])) < 0.1
+    assert measured(real.copy()) == pytest.approx(0, abs=1e-6)
 
 
-def test_duplicates_in_the_data_do_not_count_as_copies() -> None:
+def test_duplicates_in_the_data_give_no_scale() -> None:
     real = np.array([[0.0], [0.0], [9.0], [10.0]])
     near = neighbour_distances(real)
-    fake = np.array([[0.0], [2.0], [20.0], [30.0]])
+    fake = np.array([[0.0], [2.0], [3.0], [4.0]])
     found = metrics.prdc(fake, real, neighbour_distances(fake), near)
-    assert metrics.uniqueness(found, near)[1] == 0.25  # only the picture equal to the duplicates
+    typical = np.median(near[:, 0])  # of 0, 0, 1 and 1
+    assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / typical
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    found = metrics.share(np.arange(100) < 10)
+    assert found.value == 0.1 and found.low == pytest.approx(0.0552, abs=1e-3)
+    assert found.high == pytest.approx(0.1744, abs=1e-3)
 
 
 def test_accuracy_leaves_out_what_is_unknown() -> None:

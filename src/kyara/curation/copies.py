@@ -13,20 +13,26 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.curation.scoring import BATCH, GPU_BATCH, Measure, measure_batches
 from kyara.files.cache import identity, mapped
 from kyara.files.dataset import Dataset
 from kyara.files.errors import DatasetError, PictureError
-from kyara.files.gallery_page import COPY, COPY_OF
+from kyara.files.gallery_page import COPY, COPY_OF, MARK
 from kyara.models import load
 from kyara.models.base import Descriptor
+from kyara.nn.filters import resize
 from kyara.training.inference import reproducible
 
 MODEL = "builtin:copy"
 NEAREST = 10
 BLOCK, QUERIES = 8192, 2048  # rows of the index and pictures that are compared at once
+SHARES = (1.0, 0.88, 0.76)  # of the side of an original that a copy may show
+OTHERS, WEIGHT = 3, 0.5  # how many of the last neighbours a picture is compared with, and the weight of their mean
+THRESHOLD = 0.53
+"""Margin that one in a thousand new faces exceeds; benchmarks/copies.py measures it."""
 NONE = -2.0  # similarity where there is no picture; others are at least -1
 
 
@@ -96,9 +102,9 @@ class Index:
             return self.model.embed(pictures).float()
 
     def describe(self, pictures: Tensor) -> Tensor:
-        """Descriptors (B, 2, F) float32 of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its device, and of
-        their mirror images: a copy may be mirrored, and descriptors depend on it."""
-        return torch.stack([self._describe(pictures), self._describe(pictures.flip(3))], 1)
+        """Descriptors (B, V, F) float32 of the `views` of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its
+        device."""
+        return torch.stack([self._describe(view) for view in views(pictures)], 1)
 
     def find(self, dataset: Dataset, chosen: Sequence[int]) -> Originals:
         """The nearest pictures of the `chosen` ones of another dataset."""
@@ -110,8 +116,20 @@ class Index:
         return Originals(self.dataset, nearest, scores(nearest.similarity))
 
     def search(self, queries: np.ndarray) -> Nearest:
-        """The nearest pictures of those with these descriptors (Q, 2, F), see `describe`."""
+        """The nearest pictures of those with these descriptors (Q, V, F), see `describe`."""
         return search(queries, self.rows, min(NEAREST, len(self.dataset)))
+
+
+def views(pictures: Tensor) -> list[Tensor]:
+    """Pictures (B, 3, H, W) as their originals may have been: mirrored, since descriptors depend on it, and with more
+    around them, since copies may be cropped. What was there is replaced by the pixels of the border."""
+    height, width = pictures.shape[2:]
+    found = []
+    for share in SHARES:
+        down, across = (round(side * (1 - share) / 2) for side in (height, width))
+        small = resize(pictures, (height - 2 * down, width - 2 * across))
+        found.append(F.pad(small, (across, across, down, down), "replicate"))
+    return [*found, *(view.flip(3) for view in found)]
 
 
 def _gathered(groups: Iterator[tuple[list[int], np.ndarray]]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -143,6 +161,21 @@ def search(queries: np.ndarray, rows: np.ndarray, count: int) -> Nearest:
     return Nearest(where.numpy(), best.numpy())
 
 
+def margins(similarity: np.ndarray) -> np.ndarray:
+    """Similarity (N,) to the nearest picture, minus half of that to the eighth to tenth, of similarities (N, K), the
+    largest first: some pictures are similar to many (after Pizzi et al. 2022, who compare with a background set)."""
+    margin: np.ndarray = similarity[:, 0] - WEIGHT * _others(similarity)
+    return margin
+
+
 def scores(similarity: np.ndarray) -> np.ndarray:
-    """Copy scores (N,) in [0, 1] of similarities (N, K), the largest first."""
-    return np.clip(similarity[:, 0], 0, 1)
+    """Copy scores (N,) in [0, 1] of similarities (N, K), the largest first: `MARK` where the margin is `THRESHOLD`, 1
+    for an identical picture."""
+    best = 1 - WEIGHT * _others(similarity)
+    return np.clip(MARK + (1 - MARK) * (margins(similarity) - THRESHOLD) / np.maximum(best - THRESHOLD, 1e-3), 0, 1)
+
+
+def _others(similarity: np.ndarray) -> np.ndarray:
+    """Mean similarity (N,) to the last neighbours; those that are not there count as 0."""
+    last = similarity[:, 1:][:, -OTHERS:]
+    return np.where(last > NONE, last, 0).sum(1) / max(last.shape[1], 1)

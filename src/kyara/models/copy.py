@@ -203,18 +203,16 @@ class Model(base.Descriptor):
         """The pictures, a copy of each and one of some with another colour (V, 3, H, W), and which pictures each shows
         (V, P). An index has the pictures as they are."""
         config, count = self.config.augment, len(real)
-        one, (other, mixed) = real, mix(copied(real, config), config.mixed)
-        first = torch.eye(count, dtype=torch.bool, device=real.device)
-        some_of = int(count * config.negatives)
-        if not some_of:
-            return torch.cat([one, other]), torch.cat([first, mixed])
-        changed, share = alterations.recolour_part(real[-some_of:])
+        one = torch.eye(count, dtype=torch.bool, device=real.device)
+        copies, mixed = mix(copied(real, config), config.mixed)
+        views, shows = torch.cat([real, copies]), torch.cat([one, mixed])
+        if not (few := int(count * config.negatives)):
+            return views, shows
+        changed, share = alterations.recolour_part(real[-few:])
         another = (share > ANOTHER)[:, None]
-        own = torch.eye(some_of, dtype=torch.bool, device=real.device) & another
-        shows = torch.cat([torch.cat([first, mixed]), first[-some_of:] & ~another])
-        return torch.cat([one, other, copied(changed, config)]), torch.cat(
-            [shows, torch.cat([own.new_zeros(2 * count, some_of), own])], 1
-        )
+        shows = torch.cat([shows, one[-few:] & ~another])
+        own = torch.cat([shows.new_zeros(2 * count, few), one[:few, :few] & another])
+        return torch.cat([views, copied(changed, config)]), torch.cat([shows, own], 1)
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Resizes pictures to the training size."""
