@@ -135,7 +135,7 @@ def test_rewrite(tab: Any, server: Server) -> None:
     tab.click("#learn")
     tab.wait_for_selector("#jobs-button.active")
     assert (folder / "edits/my-glasses.json").is_file() and (folder / "edits/my-glasses-1.png").is_file()
-    wait(lambda: "kyara rewrite builtin:character edits/my-glasses.json" in tab.inner_text("#command"))
+    wait(lambda: "kyara rewrite builtin:anime edits/my-glasses.json" in tab.inner_text("#command"))
     tab.click("#jobs-button")
     tab.click("#job-list button:text-is('Cancel')")
     tab.click("#jobs [data-close]")

@@ -5,7 +5,7 @@ import { api, command, h, later, say, slider } from "./dom.js";
 import { picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
-const SEEDS = 24, BUILT_IN = ["builtin:character", "builtin:anime"];  // generators with a projector
+const SEEDS = 24, BUILT_IN = ["builtin:anime", "builtin:character"];  // generators with a projector
 /** @type {any} */
 let model = null;
 /** @type {any} */
