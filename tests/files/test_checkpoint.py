@@ -49,7 +49,7 @@ def test_builtin_checkpoints_are_small_and_honest() -> None:
         assert not (found.path / "training.pt").exists()
         total += sum(p.stat().st_size for p in found.path.iterdir())
     assert {"anime", "distortion"} <= set(checkpoint.builtin_names())
-    assert total < 40e6  # bytes
+    assert total < 60e6  # bytes
 
 
 @pytest.mark.parametrize(
