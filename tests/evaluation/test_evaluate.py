@@ -54,7 +54,7 @@ def test_the_other_half_scores_better_than_noise(faces: Path, tmp_path: Path) ->
     text = str(results[0])
     for name in ("kid", "frechet", "nearest_mse"):
         assert good[name]["value"] < bad[name]["value"]
-    for name in ("precision", "coverage", "density"):
+    for name in ("precision", "recall"):
         assert good[name]["value"] > bad[name]["value"]
     assert good["copies"]["value"] < 0.2
     assert good["kid"]["low"] < good["kid"]["value"] < good["kid"]["high"]
