@@ -13,7 +13,6 @@ from torch import Tensor
 from kyara import models
 from kyara.files import checkpoint
 from kyara.models import dcgan
-
 from kyara.models.base import Batch
 from kyara.perception.features import builtin_hash
 from kyara.training.run import Run

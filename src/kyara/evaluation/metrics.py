@@ -159,8 +159,8 @@ def manifolds(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, re
         covered[columns] |= (squares <= fake_radius[rows, None]).any(axis=0)
         near[columns] |= (squares <= real_radius[columns]).any(axis=0)
         update_nearest(nearest[rows], distance[rows], columns.start, squares)
-    shares = (float(share.mean()) for share in (precise, covered, near))
-    return Manifolds(*shares, nearest, np.sqrt(distance))
+    precision, *recalls = (float(share.mean()) for share in (precise, covered, near))
+    return Manifolds(precision, recalls[0], recalls[1], nearest, np.sqrt(distance))
 
 
 def uniqueness(found: Manifolds, real_distances: np.ndarray) -> tuple[float, float]:

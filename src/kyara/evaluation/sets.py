@@ -142,7 +142,9 @@ class RealFeatures:
     @cached_property
     def neighbours(self) -> np.ndarray:
         """`neighbour_distances` of the features, (M, 3)."""
-        return cached(f"neighbours-{NEIGHBOURS}", self.key, lambda: {"near": neighbour_distances(self.features)})["near"]
+        return cached(f"neighbours-{NEIGHBOURS}", self.key, lambda: {"near": neighbour_distances(self.features)})[
+            "near"
+        ]
 
 
 class RealSet(RealFeatures):
