@@ -199,8 +199,8 @@ def modes(pictures: Pictures, strength: float, random: np.random.RandomState) ->
     centres = small[random.permutation(len(small))[:16]]
     for _ in range(20):  # k-means (Lloyd 1982)
         mode = np.stack([np.square(small - centre).sum(1) for centre in centres]).argmin(0)
-        centres = np.stack([small[mode == k].mean(0) if (mode == k).any() else centres[k] for k in range(16)])
-    kept = np.flatnonzero(mode < 16 * strength)
+        centres = np.stack([small[mode == k].mean(0) if (mode == k).any() else centres[k] for k in range(len(centres))])
+    kept = np.flatnonzero(np.isin(mode, np.unique(mode)[: max(1, int(16 * strength))]))
     return pictures[kept[np.arange(len(pictures)) % len(kept)]]
 
 
