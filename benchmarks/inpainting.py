@@ -28,7 +28,7 @@ from kyara.files import pictures
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.models.base import Inpainter
 from kyara.nn.losses import fidelity
-from kyara.perception.features import builtin_frechet
+from kyara.perception.features import BuiltInFrechet
 
 NEIGHBOURS = 32
 """Neighbours whose mean fills a hole: the best number of 1 to 256 for the middle quarter."""
@@ -88,10 +88,10 @@ def ours(model: Inpainter) -> Fill:
 
 def scores(filled: Tensor, real: Tensor, holes: Tensor) -> dict[str, float]:
     """Mean absolute difference in the hole, in [-1, 1]; PSNR of the whole picture, rounded to uint8, in dB; Fréchet
-    distance to the real pictures in features of the built-in tagger."""
+    distance to the real pictures in `BuiltInFeatures`."""
     filled = pictures.to_float(pictures.to_uint8(filled))
     hole_l1, psnr = fidelity(filled, real, holes)
-    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": builtin_frechet(filled, real)}
+    return {"hole_l1": float(hole_l1.mean()), "psnr": float(psnr.mean()), "frechet": BuiltInFrechet()(filled, real)}
 
 
 def split(dataset: Dataset, prefix_from: str, count: int) -> tuple[list[int], list[int]]:

@@ -31,7 +31,7 @@ from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.pictures import to_float, to_uint8, write_png
 from kyara.models.base import StyledTranslator, latents
-from kyara.perception.features import builtin_frechet
+from kyara.perception.features import BuiltInFrechet
 from kyara.perception.vgg16 import VGG16
 
 ROWS = 8
@@ -80,6 +80,7 @@ def measure(
     random = np.random.RandomState(0)
     pairs = (random.choice(len(real), 2, replace=False).tolist() for _ in range(PAIRS))
     of_drawings = lpips_of_pairs(network, real, pairs)
+    distance, (first, other) = BuiltInFrechet(), (real[:half], real[half:])
     found = {
         "photos": len(given),
         "size": size,
@@ -87,9 +88,9 @@ def measure(
         "lpips/random drawings": of_drawings,
         "diversity": between / of_drawings,
         **structure(given, made)._asdict(),
-        "frechet/made": builtin_frechet(made.flatten(0, 1), real[:half]),
-        "frechet/other drawings": builtin_frechet(real[half:], real[:half]),
-        "frechet/photos": builtin_frechet(given, real[:half]),
+        "frechet/made": distance(made.flatten(0, 1), first),
+        "frechet/other drawings": distance(other, first),
+        "frechet/photos": distance(given, first),
     }
     print(json.dumps(found, indent=1))
     if sheet is not None:

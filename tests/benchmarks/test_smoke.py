@@ -101,6 +101,13 @@ def frechet(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def battery(folder: Path, request: Any) -> list[list[str]]:
+    faces, few = str(request.getfixturevalue("faces")), ["--count", "8", "--features", "builtin:distortion"]
+    measured = ["measure", faces, *few, "--size", "16", "--ladders", "noise", "modes"]
+    return [measured, ["order", faces, generator := untrained(folder, "dcgan", 16), f"{generator}~0.5", *few]]
+
+
+@case
 def spectrum(folder: Path, request: Any) -> list[list[str]]:
     return [[untrained(folder, "dcgan", 16), str(request.getfixturevalue("faces")), "--count", "6"]]
 

@@ -19,6 +19,7 @@ from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.page import duration
 from kyara.evaluation.runs import ModelReport, read_stats, short_names, training_speed
 from kyara.files import checkpoint
+from kyara.perception.features import builtin_hash
 from kyara.training.train import train
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -170,9 +171,12 @@ def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
     log = tmp_path / "stats.jsonl"
     log.write_text(
         '{"nimg": 0, "score/frechet": 9}\n{"nimg": 1000, "img/s": 50.0, "loss/d": NaN}\n[1]\nnull\n'
-        '{"nimg": 3000, "img/s": 100.0, "loss/d": 1, "text": "x"}\n{"nimg": 40'
+        '{"nimg": 3000, "img/s": 100.0, "loss/d": 1, "text": "x"}\n'
+        f'{{"nimg": 3000, "score/frechet": 8, "score/diversity": 1, "features": "{builtin_hash()}"}}\n{{"nimg": 40'
     )
     rows = read_stats(log)
+    assert rows.pop() == {"nimg": 3000, "score/frechet": 8, "score/diversity": 1}
+    assert rows[0] == {"nimg": 0}  # a distance in unknown features is not drawn beside others
     assert [row["nimg"] for row in rows] == [0, 1000, 3000]
     assert "loss/d" not in rows[1] and "text" not in rows[2]
     assert training_speed(rows) == {"seconds": 40, "images_per_second": 75, "trained_kimg": 3}

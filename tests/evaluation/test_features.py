@@ -58,7 +58,7 @@ def test_a_generator_has_no_features(tmp_path: Path) -> None:
     config = {"data": {"width": 16, "height": 16}, "network": {"z_dim": 8, "channels": 4}}
     weights = models.stored(models.build("dcgan", config))
     checkpoint.write(tmp_path / "g", model="dcgan", config=config, weights=weights, card="", about={})
-    with pytest.raises(ValueError, match="not a feature extractor; use builtin:tagger"):
+    with pytest.raises(ValueError, match="not a feature extractor; use builtin"):
         load_extractor(str(tmp_path / "g"), CPU)
 
 

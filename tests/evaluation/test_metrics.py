@@ -18,16 +18,16 @@ def two_sets(n: int, m: int, f: int) -> tuple[np.ndarray, np.ndarray]:
     return a, b + 0.1 * random.randn(f)
 
 
-# n, m, F; Fréchet, KID mean (100 subsets of min(n, m) // 2), inception score of a as logits, precision, recall
+# n, m, F; Fréchet, KID mean (100 subsets of min(n, m) // 2), inception score of a as logits, recall
 FIDELITY = [
-    ((300, 400, 16), 1.0317502487781525, 0.06731728553866304, 1.440164177030661, 0.54, 0.98),
-    ((40, 50, 64), 28.389884777572675, 0.11937833418107903, 1.353319243374295, 0.15, 1.0),
+    ((300, 400, 16), 1.0317502487781525, 0.06731728553866304, 1.440164177030661, 0.98),
+    ((40, 50, 64), 28.389884777572675, 0.11937833418107903, 1.353319243374295, 1.0),
 ]
 
 
-@pytest.mark.parametrize(("shape", "frechet", "kid", "inception", "precision", "recall"), FIDELITY)
+@pytest.mark.parametrize(("shape", "frechet", "kid", "inception", "recall"), FIDELITY)
 def test_numbers_of_torch_fidelity(
-    shape: tuple[int, int, int], frechet: float, kid: float, inception: float, precision: float, recall: float
+    shape: tuple[int, int, int], frechet: float, kid: float, inception: float, recall: float
 ) -> None:
     a, b = two_sets(*shape)
     found = metrics.frechet(fit_gaussian(a), fit_gaussian(b))
@@ -35,8 +35,8 @@ def test_numbers_of_torch_fidelity(
     assert metrics.kid(a, b).value == pytest.approx(kid, rel=1e-6)
     exp = np.exp(a)
     assert metrics.inception_score(exp / exp.sum(1, keepdims=True)).value == pytest.approx(inception, rel=1e-6)
-    found = metrics.prdc(a, b, neighbour_distances(a), neighbour_distances(b))
-    assert (found.precision, found.recall) == pytest.approx((precision, recall), abs=1e-6)
+    overlap = metrics.manifolds(a, b, neighbour_distances(a), neighbour_distances(b))
+    assert overlap.fakes_cover == pytest.approx(recall, abs=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 12), (9, 30, 24), (9, 7, 24)])
@@ -122,17 +122,15 @@ def test_inception_score_counts_the_classes_that_occur() -> None:
 
 
 def by_hand(fake: np.ndarray, real: np.ndarray) -> tuple[float, ...]:
-    """Precision, recall, density, coverage from whole matrices of distances."""
+    """The three shares of `Manifolds` from whole matrices of distances."""
 
     def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.linalg.norm(x[:, None] - y[None], axis=2)
 
-    radius = [np.sort(distances(x, x), axis=1) for x in (fake, real)]  # column 0 is the distance to itself
-    across = distances(fake, real)
-    precision = (across <= radius[1][:, 3]).any(1).mean()
-    recall = (across <= radius[0][:, 3, None]).any(0).mean()
-    within = across < radius[1][:, 5]
-    return precision, recall, within.sum() / (5 * len(fake)), within.any(0).mean()
+    fake_radius, real_radius = (np.sort(distances(x, x), axis=1)[:, 3] for x in (fake, real))  # column 0 is itself
+    across, small = distances(fake, real), real_radius <= np.median(real_radius)
+    in_real, in_fake = across <= real_radius, across <= fake_radius[:, None]
+    return in_real[:, small].any(1).mean(), in_fake.any(0).mean(), in_real.any(0).mean()
 
 
 @pytest.mark.parametrize(("n", "m", "rows"), [(60, 50, 1024), (60, 50, 16), (30, 45, 7)])
@@ -141,13 +139,14 @@ def test_neighbour_scores_are_those_of_whole_matrices(
 ) -> None:
     monkeypatch.setattr(statistics, "ROWS", rows)
     fake, real = two_sets(n, m, 5)
-    found = metrics.prdc(fake, real, neighbour_distances(fake), near := neighbour_distances(real))
-    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(by_hand(fake, real))
+    found = metrics.manifolds(fake, real, neighbour_distances(fake), near := neighbour_distances(real))
+    assert found[:3] == pytest.approx(expected := by_hand(fake, real))
+    assert found.recall == pytest.approx(min(expected[1:]))
     across = np.linalg.norm(fake[:, None] - real[None], axis=2)
     np.testing.assert_array_equal(found.nearest, across.argmin(1))
     np.testing.assert_allclose(found.distance, across.min(1))
     apart = np.linalg.norm(real[:, None] - real[None], axis=2)
-    np.testing.assert_allclose(near, np.sort(apart, axis=1)[:, 1:6], atol=1e-9)
+    np.testing.assert_allclose(near, np.sort(apart, axis=1)[:, 1:4], atol=1e-9)
 
 
 def test_with_few_pictures_there_are_fewer_neighbours() -> None:
@@ -156,13 +155,43 @@ def test_with_few_pictures_there_are_fewer_neighbours() -> None:
     assert np.isinf(near[:, 2:]).all()
 
 
+def overlap(fake: np.ndarray, real: np.ndarray) -> metrics.Manifolds:
+    return metrics.manifolds(fake, real, neighbour_distances(fake), neighbour_distances(real))
+
+
+def test_recall_rewards_neither_the_centre_nor_scattered_pictures() -> None:
+    """In many dimensions the centre lies in the balls of all reals, and the balls of scattered fakes contain all reals:
+    each of the two published definitions alone would be deceived."""
+    random = np.random.RandomState(0)
+    real, other, shrunk = random.randn(500, 64), random.randn(500, 64), 0.3 * random.randn(500, 64)
+    same, centre, wide = overlap(other, real), overlap(shrunk, real), overlap(3 * other, real)
+    assert same.recall > 0.6 and centre.fakes_near > 0.9 and wide.fakes_cover > 0.9
+    assert centre.recall == 0 and wide.recall == 0 and wide.precision == 0
+
+
+def test_an_unusual_real_picture_makes_nothing_precise() -> None:
+    """A real picture far from the others has a ball as large as that distance."""
+    random = np.random.RandomState(0)
+    real = np.concatenate([random.randn(100, 4), [[50.0, 0, 0, 0]]])
+    noise = np.array([20.0, 0, 0, 0]) + random.randn(80, 4)
+    assert overlap(noise, real).precision == 0
+    assert 0.3 < overlap(random.randn(80, 4), real).precision < 0.9
+
+
+def test_pictures_shown_twice_are_no_less_precise() -> None:
+    random = np.random.RandomState(0)
+    real, fake = random.randn(300, 8), random.randn(100, 8)
+    once, often = overlap(fake, real), overlap(np.concatenate([fake] * 4), real)
+    assert often.precision == once.precision and often.recall < 0.7 * once.recall
+
+
 def test_new_pictures_are_as_far_from_real_ones_as_these_from_each_other() -> None:
     random = np.random.RandomState(0)
     real, new = random.randn(400, 8), random.randn(300, 8)
     near = neighbour_distances(real)
 
     def measured(fake: np.ndarray) -> float:
-        return metrics.uniqueness(metrics.prdc(fake, real, neighbour_distances(fake), near), near)
+        return metrics.uniqueness(metrics.manifolds(fake, real, neighbour_distances(fake), near), near)
 
     assert 0.8 < measured(new) < 1.3
     assert measured(np.concatenate([new[:100], real[:200] + 0.01 * random.randn(200, 8)])) < 0.1
@@ -173,7 +202,7 @@ def test_duplicates_in_the_data_give_no_scale() -> None:
     real = np.array([[0.0], [0.0], [9.0], [10.0]])
     near = neighbour_distances(real)
     fake = np.array([[0.0], [2.0], [3.0], [4.0]])
-    found = metrics.prdc(fake, real, neighbour_distances(fake), near)
+    found = metrics.manifolds(fake, real, neighbour_distances(fake), near)
     typical = np.median(near[:, 0])  # of 0, 0, 1 and 1
     assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / typical
 

@@ -671,7 +671,7 @@ def metrics(given: Given) -> Made:
 
     fake, real = noise(60, 16).numpy(), 0.8 * noise(80, 16, seed=1).numpy() + 0.2
     near_fake, near_real = neighbour_distances(fake), neighbour_distances(real)
-    found = metrics.prdc(fake, real, near_fake, near_real)
+    found = metrics.manifolds(fake, real, near_fake, near_real)
     chances = noise(60, 5, seed=2).softmax(1).numpy()
     pixels = np.random.RandomState(0).randint(0, 256, (6, 8, 8, 3)).astype(np.uint8)
     grey = metrics.grey_entropy(pixels)
@@ -679,7 +679,7 @@ def metrics(given: Given) -> Made:
         "frechet": np.array(metrics.frechet(fit_gaussian(fake), fit_gaussian(real))),
         "frechet of few": np.array(metrics.frechet(fit_gaussian(fake[:9]), fit_gaussian(real[:12]))),
         "kernel": np.array([metrics.mmd(fake, real), *metrics.kid(fake, real)]),
-        "manifold": np.array([found.precision, found.recall, found.density, found.coverage]),
+        "manifold": np.array(found[:3]),
         "nearest": found.nearest,
         "distance": found.distance,
         "uniqueness": np.array(metrics.uniqueness(found, near_real)),

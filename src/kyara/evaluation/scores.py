@@ -71,8 +71,6 @@ FRECHET = Metric("frechet", "Fréchet distance", "lower")
 KID = Metric("kid", "KID", "lower", lowest=None)  # unbiased, so it may be slightly negative
 PRECISION = Metric("precision", "precision: pictures that look real", "higher", 1.0)
 RECALL = Metric("recall", "recall: real pictures that are covered", "higher", 1.0)
-DENSITY = Metric("density", "density: how close to the real pictures", "higher")
-COVERAGE = Metric("coverage", "coverage: real pictures with a picture nearby", "higher", 1.0)
 UNIQUENESS = Metric("uniqueness", "uniqueness: relative distance to the nearest real", "near 1")
 COPIES = Metric("copies", "copies of a real picture", "lower", 1.0)
 NEAREST_MSE = Metric("nearest_mse", "squared error to the nearest real, grey levels", "lower", 255.0**2)
@@ -99,7 +97,7 @@ def load_networks(
     """Loads extractor, distortion scorer, the tagger if `attributes` is not empty or its features are used, and the
     copy descriptor if there are real pictures."""
     extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
-    wanted = tagger != "none" and (bool(attributes) or features == tagger)
+    wanted = tagger != "none" and (bool(attributes) or features in ("builtin", tagger))
     originals = None if reals is None else Index(reals, device, workers=processors())
     return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger, originals)
 
@@ -213,13 +211,13 @@ def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
     """Scores between the features of a set, (N, F), and those of the real pictures."""
     if len(real.features) < 4:
         raise ValueError(f"{len(real.features)} real pictures are too few; give 4 or more")
-    found = metrics.prdc(fake, real.features, neighbour_distances(fake), real.neighbours)
+    found = metrics.manifolds(fake, real.features, neighbour_distances(fake), real.neighbours)
     uniqueness = metrics.uniqueness(found, real.neighbours)
     frechet, kid = metrics.frechet(fit_gaussian(fake), real.gaussian), metrics.kid(fake, real.features)
     distances: list[tuple[Metric, float | Estimate]] = [(FRECHET, frechet), (KID, kid)]
     distances = distances if len(fake) >= FRECHET_COUNT else distances[::-1]
-    values = found.precision, found.recall, found.density, found.coverage, uniqueness
-    others = zip((PRECISION, RECALL, DENSITY, COVERAGE, UNIQUENESS), values, strict=True)
+    values = found.precision, found.recall, uniqueness
+    others = zip((PRECISION, RECALL, UNIQUENESS), values, strict=True)
     note = real.extractor.label, real.extractor.resizer(real.size), len(fake), len(real.features)
     return [metric.score(value, *note) for metric, value in (*distances, *others)]
 

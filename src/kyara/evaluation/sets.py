@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kyara.curation.sources import open_pictures
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
 from kyara.evaluation.shared import FRECHET_COUNT
-from kyara.evaluation.statistics import ROWS, Gaussian, fit_gaussian, neighbour_distances
+from kyara.evaluation.statistics import NEIGHBOURS, ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
 from kyara.files.cache import Arrays, cached, identity
 from kyara.files.dataset import Dataset, open_dataset
@@ -141,8 +141,10 @@ class RealFeatures:
 
     @cached_property
     def neighbours(self) -> np.ndarray:
-        """`neighbour_distances` of the features, (M, 5)."""
-        return cached("neighbours", self.key, lambda: {"near": neighbour_distances(self.features)})["near"]
+        """`neighbour_distances` of the features, (M, 3)."""
+        return cached(f"neighbours-{NEIGHBOURS}", self.key, lambda: {"near": neighbour_distances(self.features)})[
+            "near"
+        ]
 
 
 class RealSet(RealFeatures):

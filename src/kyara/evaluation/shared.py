@@ -12,11 +12,11 @@ from tyro.conf import arg
 from kyara.files.atomic import write_atomic
 from kyara.verbs import Range, Result
 
-FEATURES = "builtin:tagger"
+FEATURES, TAGGER = "builtin", "builtin:tagger"
 REALS = 10_000
 MOST_PICTURES = 1_000_000
 FEATURES_HELP = (
-    "Feature space of distances: builtin:tagger, builtin:distortion, vgg16:PATH, sscd:PATH, dinov2 or "
+    "Feature space of distances: builtin, builtin:tagger, builtin:distortion, vgg16:PATH, sscd:PATH, dinov2 or "
     "inception:PATH; PATH#SHA256 also checks the file."
 )
 

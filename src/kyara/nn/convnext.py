@@ -90,10 +90,11 @@ class ConvNeXt(nn.Module):
         self.layernorm = nn.LayerNorm(widths[-1], eps=1e-12)
         self.embeddings.apply(initialise)
 
-    def stages(self, pictures: Tensor) -> list[Tensor]:
-        """The output of each stage (B, C, H / n, W / n), the finest first, of pictures (B, 3, H, W) in [-1, 1]."""
+    def stages(self, pictures: Tensor, count: int | None = None) -> list[Tensor]:
+        """The output of each stage, or of the first `count`, (B, C, H / n, W / n), the finest first, of pictures (B, 3,
+        H, W) in [-1, 1]."""
         x, maps = self.embeddings(pictures.contiguous(memory_format=torch.channels_last)), []
-        for stage in self.encoder.stages:  # type: ignore[union-attr]
+        for stage in self.encoder.stages[:count]:  # type: ignore[index]
             x = stage(x)
             maps.append(x)
         return maps

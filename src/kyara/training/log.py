@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kyara.files.atomic import write_atomic, write_errors
 
-STATS = "stats.jsonl"
+STATS, FEATURES = "stats.jsonl", "features"
+"""The log, and its column with the hash of the features in which a snapshot is scored."""
 
 
 class Means:
@@ -72,7 +73,8 @@ class Log:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"nimg": nimg, **values}) + "\n")
             for name, value in values.items():
-                self._board.add_scalar(name, value, nimg)
+                if name != FEATURES:
+                    self._board.add_scalar(name, value, nimg)
 
     def close(self) -> None:
         self._board.close()

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from kyara.files.checkpoint import WEIGHTS, load_training
 from kyara.models.base import COLUMNS, Batch, Generator
-from kyara.perception.features import builtin_frechet, nearest_ratio
+from kyara.perception.features import BuiltInFrechet, builtin_hash, nearest_ratio
 from kyara.training import estimate
 from kyara.training.distributed import on_rank_zero, tell, warn
-from kyara.training.log import Log
+from kyara.training.log import FEATURES, Log
 from kyara.training.monitor import CollapseMonitor
 from kyara.training.run import STATE, TRACE, Run
 from kyara.training.runtime import make_profiler
@@ -36,7 +36,7 @@ class Recorder:
         None: see `EarlyStop`."""
         self.trainer, self.run, self.fabric, self.patience = trainer, run, trainer.fabric, patience
         self.monitor, self.best, self.saved = CollapseMonitor(), float("inf"), -1
-        self.stopping = EarlyStop()
+        self.stopping, self.distance = EarlyStop(), BuiltInFrechet()
         self.ended: str | None = None
         on_rank_zero(self.fabric, lambda: run.begin(trainer.model.config))
         self.profiler = make_profiler(run.folder / TRACE) if run.profile and self.fabric.is_global_zero else None
@@ -126,7 +126,7 @@ class Recorder:
         name = self.run.snapshot_name(nimg)
         model.eval()
         with torch.no_grad():
-            scores, sheet = model.measure(self.measured, builtin_frechet), model.preview(self.measured[:SHEET])
+            scores, sheet = model.measure(self.measured, self.distance), model.preview(self.measured[:SHEET])
         model.train()
         if sheet is not None:
             by_value = isinstance(model, Generator) and bool(model.config.data.attributes)
@@ -139,9 +139,10 @@ class Recorder:
         if scheduled:
             self.stopping.read(scores)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
-        self.log.write(nimg, {f"score/{key}": value for key, value in scores.items()})
+        self.log.write(nimg, {**{f"score/{key}": value for key, value in scores.items()}, FEATURES: builtin_hash()})
         monitor, stopping = dataclasses.asdict(self.monitor), dataclasses.asdict(self.stopping)
-        self.run.save_state({**state, "monitor": monitor, "best": self.best, "stopping": stopping})
+        scored = {"best": self.best, "stopping": stopping, FEATURES: builtin_hash()}
+        self.run.save_state({**state, "monitor": monitor, **scored})
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
         return self._reason()
 
@@ -178,6 +179,10 @@ class Recorder:
         state = load_training(self.run.folder / STATE)
         self.trainer.load_state_dict(state)
         self.monitor = CollapseMonitor(**state["monitor"])
-        self.best, self.saved = state["best"], self.trainer.nimg
-        self.stopping = EarlyStop(**state.get("stopping", {}))
+        self.saved = self.trainer.nimg
+        if state.get(FEATURES) == builtin_hash() or next(iter(self.run.scores()), None) != "frechet":
+            self.best, self.stopping = state["best"], EarlyStop(**state.get("stopping", {}))
+        else:  # of another version of Kyara: its distances are no measure for new ones
+            self.best, self.stopping = float("inf"), EarlyStop()
+            tell(f"{self.run.folder} was scored in other features: the best snapshot is chosen among new ones")
         self.ended = on_rank_zero(self.fabric, self._reason)

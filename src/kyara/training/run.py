@@ -77,6 +77,11 @@ class Run:
         for folder in [self.folder / SNAPSHOTS / name, self.folder][: 1 + best]:
             checkpoint.write(folder, model=self.model_name, config=config, weights=weights, card=text, about=about)
 
+    def scores(self) -> dict[str, float]:
+        """The scores of the best snapshot; empty if there is none yet."""
+        found: dict[str, float] = json.loads((self.folder / CONFIG).read_text(encoding="utf-8")).get("scores", {})
+        return found
+
     def save_state(self, state: Mapping[str, Any]) -> None:
         write_atomic(self.folder / STATE, lambda temporary: torch.save(dict(state), temporary))
 
