@@ -63,7 +63,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory, parent: str, photos: Path
 def drawn(tmp_path_factory: pytest.TempPathFactory, parent: str, child: str, photos: Path) -> AvatarResult:
     out = tmp_path_factory.mktemp("drawn") / "characters"
     options: dict[str, Any] = {"method": "reverse", "parent": parent, "child": child, "sweep": True}
-    return avatar(photos, out=out, aligned=True, steps=3, batch=2, **options)
+    return avatar(photos, out=out, aligned=True, steps=3, batch=2, colours="labels", **options)
 
 
 def fast(parent: str, child: str, **more: Any) -> dict[str, Any]:
