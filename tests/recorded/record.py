@@ -26,8 +26,9 @@ import torch
 EXPECTED = Path(__file__).with_name("expected.json")
 RECORDING = "KYARA_RECORD"
 """Set in the environment, the tests write instead of comparing."""
-NEAR, NEAR_WEIGHTS = 1e-2, 5e-2
-"""How far summaries may be from each other, as a share of their largest number."""
+NEAR, NEAR_WEIGHTS = 5e-2, 0.25
+"""How far summaries from another kind of processor may be, as a share of their largest number. Some compute in
+bfloat16, others do not, and a rule that is learned adds up the differences of its steps."""
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -119,7 +120,7 @@ def _near(now: dict[str, Any], before: dict[str, Any]) -> bool:
     if now["kind"] == "text":
         return bool(a == b)
     share = NEAR_WEIGHTS if "parts" in now else NEAR
-    return bool(np.allclose(a, b, rtol=0, atol=share * max(map(abs, b)) + 1e-12))
+    return bool(np.allclose(a, b, rtol=0, atol=share * np.nanmax(np.abs(b)) + 1e-12, equal_nan=True))
 
 
 def read() -> dict[str, Any]:
