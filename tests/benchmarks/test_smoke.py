@@ -159,6 +159,13 @@ def distortion(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def copies(folder: Path, request: Any) -> list[list[str]]:
+    faces = str(request.getfixturevalue("faces"))
+    found = ["found", faces, "--prefix-from", "0040", "--count", "4", "--reference", "8", "--fresh", "6"]
+    return [found, ["search", "--rows", "200", "--queries", "5"]]
+
+
+@case
 def content(folder: Path, request: Any) -> list[list[str]]:
     faces = str(request.getfixturevalue("faces"))
     made, labels = folder_of(folder / "made", range(200, 240)), folder / "labels.csv"

@@ -41,7 +41,7 @@ TRAINED = [
     ("dcgan", "network.channels=8,optimizer.lr=2e-3", 7),
     ("dcgan", "network.channels=8,optimizer.lr=2e-3,losses.label_weight=1", 2),
     ("mlp", "optimizer.lr=2e-3", 6),
-    ("stylegan2", "optimizer.lr=0.01,losses.path_weight=0,losses.r1_interval=16", 4),
+    ("stylegan2", "optimizer.lr=0.01,losses.path_weight=0,losses.r1_interval=16", 6),
 ]
 """What is set, and for how many thousand pictures it is trained."""
 

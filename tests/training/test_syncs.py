@@ -35,6 +35,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "_where": "on the CPU alone, where eyes are drawn in a part of the picture to save time",
         "_connected": "on the CPU alone, which follows edges until nothing changes",
     },
+    "copy": {"some": "drawn on the host, since they decide how many pictures are altered"},
     "detector": {
         "restyle": "the styles are drawn on the host, since they decide how many pictures each style has",
         "_apply": "the indices of these pictures",

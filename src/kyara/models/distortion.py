@@ -44,8 +44,8 @@ class NetworkConfig(configs.NetworkConfig):
 class GeneratorConfig:
     """The generators whose broken pictures it learns as well; set by `--of`."""
 
-    checkpoints: tuple[str, ...] = ()
-    hashes: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()  # Checkpoints
+    hashes: tuple[str, ...] = ()  # their hashes
 
 
 @dataclass(frozen=True)
