@@ -42,6 +42,8 @@ def main() -> None:
     model = models.load(options.run)
     found = checkpoint.read(options.run)
     about = {**found.about, "scores": {k: round(v, 4) for k, v in found.about["scores"].items()}}
+    if about.get("init") and Path(about["init"]).is_absolute():  # a path of this machine says nothing elsewhere
+        about["init"] = Path(about["init"]).name
     before = output(model)
     model, weights = fold(model)
     halved = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
