@@ -451,14 +451,15 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
         return kept(pictures)
 
     monkeypatch.setattr(scorer, "scores", dies)
+    monkeypatch.chdir(tmp_path)  # without --out the folder is numbered
     with pytest.raises(KeyboardInterrupt):
-        rank(folder, out=tmp_path / "parts", **options)
-    assert (tmp_path / "parts.shards" / "shard-000000.npz").is_file()
+        rank(folder, **options)
+    assert (tmp_path / "galleries/shards-00000-rank-many/shard-000000.npz").is_file()
     monkeypatch.setattr(scorer, "scores", kept)
     scorer.batches.clear()
-    parts = rank(folder, out=tmp_path / "parts", **options)
+    parts = rank(folder, **options)
     assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
-    assert not (tmp_path / "parts.shards").exists()
+    assert [path.name for path in (tmp_path / "galleries").iterdir()] == ["00000-rank-many"]
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
 
 

@@ -90,7 +90,7 @@ def rank(
     batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
     engine: shards.Engine = "local",
-    processes: Annotated[int, verbs.Range(1, 4096)] = 2,
+    processes: Annotated[int | None, verbs.Range(1, 4096)] = None,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
@@ -115,7 +115,7 @@ def rank(
         batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
         engine: local is this process; ray is Ray Data (pip install '.[scale]'), on this machine or on the cluster
             at RAY_ADDRESS, whose machines must see the same files.
-        processes: Number of processes with --engine ray.
+        processes: With --engine ray, the number of processes, by default 2.
     """
     command = verbs.command_line(rank, locals())
     if not pictures:
@@ -123,6 +123,8 @@ def rank(
     name = f"galleries/rank-{short_name(pictures[0])}"
     if copy_threshold is not None and copies_of is None:
         raise ValueError(f"--copy-threshold {copy_threshold}: needs --copies-of DATA")
+    if processes is not None and engine == "local":
+        raise ValueError(f"--processes {processes}: needs --engine ray")
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
@@ -131,7 +133,7 @@ def rank(
     from kyara.curation.copies import Index
     from kyara.curation.judging import FEW, learn_style
     from kyara.curation.scoring import batch_size, load_scorer
-    from kyara.curation.task import JudgeTask, judged_in_shards
+    from kyara.curation.task import JudgeTask, Opened, judged_in_shards
     from kyara.training.runtime import pick_device
 
     scorer = load_scorer(model, pick_device(device))
@@ -141,11 +143,12 @@ def rank(
     threads = workers or processors()
     judge = learn_style(open_pictures(like), scorer, batch=batch, workers=threads) if like else None
     contents: dict[int, bytes] = {}
-    pieces = out.with_name(f"{out.name}.shards")
+    pieces = out.with_name(f"shards-{out.name}")  # begins with no number: the same command takes the same folder
     task = JudgeTask(
-        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads, contents
-    )
-    scores, failed = judged_in_shards(task, dataset, scorer, engine=engine, processes=processes, folder=pieces)
+        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads,
+        opened=Opened(scorer, dataset, contents),
+    )  # fmt: skip
+    scores, failed = judged_in_shards(task, dataset, scorer, engine=engine, processes=processes or 2, folder=pieces)
     if threshold is not None and scores.unfamiliar_share > FEW and not any_style:
         share = f"{scores.unfamiliar_share:.0%} of the pictures are in an unfamiliar style"
         raise ValueError(f"--threshold {threshold}: {share}; give clean pictures in it to --like, or add --any-style")

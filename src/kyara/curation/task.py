@@ -24,6 +24,15 @@ from kyara.training.runtime import pick_device
 
 
 @dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a process has loaded already."""
+
+    scorer: Scorer
+    dataset: Dataset
+    contents: dict[int, bytes] | None = None  # files that were read are kept here, up to a limit
+
+
+@dataclasses.dataclass(frozen=True)
 class JudgeTask:
     """Rows of `judging.measure_of` for the pictures of `sources`."""
 
@@ -35,14 +44,15 @@ class JudgeTask:
     device: str
     batch: int
     threads: int  # that decode pictures
-    contents: dict[int, bytes] | None = None  # files that were read, up to a limit, for this process only
+    opened: Opened | None = None  # for this process
     torch_threads: int = dataclasses.field(default_factory=torch.get_num_threads)
     """Threads that compute: with another number the last digits may differ."""
 
     def start(self) -> Callable[[range], Rows]:
         torch.set_num_threads(self.torch_threads)
         device = pick_device(self.device)
-        scorer, dataset = load_scorer(self.model, device), open_pictures(*self.sources)
+        here = self.opened or Opened(load_scorer(self.model, device), open_pictures(*self.sources))
+        scorer, dataset = here.scorer, here.dataset
         judge = None if self.judge is None else moved(self.judge, device)
 
         def rows(indices: range) -> Rows:
@@ -50,7 +60,7 @@ class JudgeTask:
             measure = measure_of(scorer, by=self.by, judge=judge, check_style=self.check_style)
             values = measure_all(
                 dataset, scorer, measure, batch=self.batch, workers=self.threads, failed=failed,
-                contents=self.contents, indices=indices,
+                contents=here.contents, indices=indices,
             )  # fmt: skip
             return Rows(values, {i: dataset.reason(i, error) for i, error in failed.items()})
 
@@ -59,7 +69,7 @@ class JudgeTask:
     def for_other_processes(self) -> JudgeTask:
         """A copy that can be pickled on any machine."""
         judge = None if self.judge is None else moved(self.judge, torch.device("cpu"))
-        return dataclasses.replace(self, judge=judge, contents=None)
+        return dataclasses.replace(self, judge=judge, opened=None)
 
 
 def judged_in_shards(

@@ -258,6 +258,15 @@ class StyledTranslator(Translator):
         return {"frechet": distance(made, batch.real), "diversity": float(spread / batch.real.std(0).mean())}
 
 
+class Domains(nn.Module):
+    """A network for each domain, of a module and its Config."""
+
+    def __init__(self, kind: Callable[[Any], nn.Module], config: Config) -> None:
+        super().__init__()
+        self.photos: Any = kind(config)
+        self.drawings: Any = kind(config)
+
+
 class Inpainter(Model):
     """Fills holes in pictures of any size, with the averaged weights."""
 

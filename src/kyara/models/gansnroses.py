@@ -16,7 +16,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -240,15 +240,6 @@ class Critic(nn.Module):
         self.styles = StyleDiscriminator(config)
 
 
-class Domains(nn.Module):
-    """A network for each domain."""
-
-    def __init__(self, kind: type[nn.Module], config: Config) -> None:
-        super().__init__()
-        self.photos: Any = kind(config)
-        self.drawings: Any = kind(config)
-
-
 @dataclass
 class Side:
     """The networks and pictures of one domain in a step; content and style are computed on demand."""
@@ -336,8 +327,8 @@ class Model(base.StyledTranslator):
         super().__init__(config)
         self.config: Config = config
         self.style_dim = config.network.style_dim
-        self.g = Domains(Translation, config)
-        self.d = Domains(Critic, config)
+        self.g = base.Domains(Translation, config)
+        self.d = base.Domains(Critic, config)
         self.g_ema = self.average(self.g)
 
     def reg_interval(self, phase: str) -> int:

@@ -231,15 +231,6 @@ class Discriminator(nn.Module):
         return logits
 
 
-class Networks(nn.Module):
-    """One network per domain."""
-
-    def __init__(self, kind: type[nn.Module], config: Config) -> None:
-        super().__init__()
-        self.photos: Any = kind(config)
-        self.drawings: Any = kind(config)
-
-
 @dataclass
 class Side:
     """The networks and pictures of one domain in a step; content and style are computed on demand."""
@@ -327,8 +318,8 @@ class Model(base.StyledTranslator):
         super().__init__(config)
         self.config: Config = config
         self.style_dim = config.network.style_dim
-        self.g = Networks(AutoEncoder, config)
-        self.d = Networks(Discriminator, config)
+        self.g = base.Domains(AutoEncoder, config)
+        self.d = base.Domains(Discriminator, config)
         self.g_ema = self.average(self.g)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
