@@ -23,7 +23,7 @@ from kyara.rewriting.lessons import (
     connected_parts,
 )
 from kyara.rewriting.linear import LinearMemory
-from kyara.rewriting.nonlinear import autocast, rewriting_loss, train_memory
+from kyara.rewriting.nonlinear import autocast, muon_step, rewriting_loss, train_memory
 from kyara.rewriting.samples import Samples
 from kyara.rewriting.settings import Settings
 
@@ -127,6 +127,32 @@ def test_the_nonlinear_memory_learns_and_leaves_the_network_unchanged(small: tup
     assert now < 0.6 * was
 
 
+@pytest.mark.parametrize("shape", [(24, 8, 3, 3), (80, 8, 1, 1)])
+def test_steps_are_those_of_muon(shape: tuple[int, ...]) -> None:
+    """torch.optim.Muon computes in bfloat16; with singular values over four orders of magnitude."""
+    torch.manual_seed(0)
+    gradient = torch.randn(shape) * torch.logspace(0, -4, shape[0])[:, None, None, None]
+    weight = torch.nn.Parameter(torch.zeros_like(gradient).flatten(1))
+    weight.grad = gradient.flatten(1)
+    muon = torch.optim.Muon([weight], lr=5.0, weight_decay=0.0, momentum=0.0, adjust_lr_fn="match_rms_adamw")
+    muon.step()
+    error = (muon_step(gradient).flatten(1) + weight.detach()).norm() / weight.detach().norm()
+    assert error < 0.03
+
+
+def test_only_pictures_that_are_trained_on_are_projected(small: tuple[Samples, Projector]) -> None:
+    """The others keep their values, and a batch without any asks for no projection."""
+    cache = captured(small, 2, 2)
+    laid = torch.from_numpy(overlay(pattern(), as_mask(tuple(MASK), 32, 32, "x"))).movedim(2, 0).expand(3, -1, -1, -1)
+    everything = batch_from_overlays(cache, laid, small[1])
+    found = torch.tensor([False, True, False])
+    some = batch_from_overlays(cache, laid, small[1], found=found)
+    assert torch.allclose(some.target[1], everything.target[1], atol=1e-5)
+    assert torch.equal(some.target[~found], cache.value[~found])
+    none = batch_from_overlays(cache, laid, None, found=torch.zeros(3, dtype=torch.bool))  # type: ignore[arg-type]
+    assert torch.equal(none.target, cache.value)
+
+
 def test_plain_convolutions_learn_inside_an_outer_autocast() -> None:
     """Autocast used to cache their weights in bfloat16, so that no step saw the result of the one before."""
     torch.manual_seed(0)
@@ -190,6 +216,16 @@ def test_a_place_is_found_where_it_moved(small: tuple[Samples, Projector]) -> No
     there, similarity = finder(moved)
     centre = [float((x[3] * torch.arange(32)).sum() / x[3].sum()) for x in (laid, there[0])]
     assert similarity > 0.7 and centre[1] - centre[0] == pytest.approx(pixels, abs=pixels / 3)
+
+
+def test_a_template_is_correlated_with_every_window(small: tuple[Samples, Projector]) -> None:
+    torch.manual_seed(0)
+    cache = captured(small, 2, 0)
+    finder = PlaceFinder([(cache, torch.ones(4, *cache.pictures.shape[2:]))], [cache])
+    maps, template = torch.randn(2, 3, 9, 12), F.normalize(torch.randn(1, 3, 4, 5).flatten(1)).view(1, 3, 4, 5)
+    windows = F.unfold(maps, (4, 5))
+    wanted = torch.einsum("bkn,k->bn", F.normalize(windows, dim=1), template.flatten())
+    assert torch.allclose(finder._similarities(maps, template).flatten(1), wanted, atol=1e-5)
 
 
 def test_two_eyes_are_two_parts() -> None:

@@ -56,10 +56,14 @@ def batch_from_overlays(
     `found` (B,) bool is False, the place is neither inside nor outside."""
     original, alpha = cache.pictures.float(), overlays[:, 3:]
     edited = original.lerp(overlays[:, :3], alpha)
-    change = projector.project(edited, original) - projector.project(original, original)
-    where = _dilate(F.adaptive_max_pool2d((alpha > MIN_ALPHA).float(), change.shape[2:]))
+    where = _dilate(F.adaptive_max_pool2d((alpha > MIN_ALPHA).float(), cache.value.shape[2:]))
     inside = where if found is None else where & found[:, None, None, None]
-    return TrainingBatch(cache, edited, alpha, cache.value + inside * change, inside, ~where)
+    target, learned = cache.value.clone(), inside.flatten(1).any(1)
+    if learned.any():
+        before, after = original[learned], edited[learned]
+        change = projector.project(after, before) - projector.project(before, before)
+        target[learned] += (inside[learned] * change).to(target.dtype)
+    return TrainingBatch(cache, edited, alpha, target, inside, ~where)
 
 
 @torch.no_grad()
@@ -159,8 +163,12 @@ class PlaceFinder:
         return F.interpolate(x - x.mean((2, 3), keepdim=True), self.size, mode="bilinear")
 
     def _similarities(self, maps: Tensor, template: Tensor) -> Tensor:
-        """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps."""
-        dot = F.conv2d(maps, template)
+        """Cosine similarities (B, 1, h', w') of a template of length 1 with every window of maps. A template is large,
+        so the correlation is a product of Fourier transforms; windows that would wrap around are cut off."""
+        size, (height, width) = maps.shape[2:], template.shape[2:]
+        product = torch.fft.rfft2(maps) * torch.fft.rfft2(template, size).conj()
+        dot = torch.fft.irfft2(product.sum(1, keepdim=True), size)
+        dot = dot[:, :, : size[0] - height + 1, : size[1] - width + 1]
         length = F.avg_pool2d(maps.square().sum(1, keepdim=True), template.shape[2:], 1) * template[0, 0].numel()
         return dot / length.clamp_min(1e-6).sqrt()
 
