@@ -131,11 +131,25 @@ def test_rewrite(tab: Any, server: Server) -> None:
     tab.click(".strip button[aria-label='seed 3']")
     tab.set_input_files("#pattern-file", str(ROOT / "docs/edits/glasses-10.png"))
     tab.click("#add-example:not([disabled])")
-    tab.fill("#rule-name", "my glasses")
+    tab.click("#take")
+    tab.click(".strip button[aria-label='seed 5']")  # another picture, of which a painted part is taken
+    tab.wait_for_selector("#add-example[disabled]")  # until something is painted
+    box = tab.locator(".painting").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2)
+    tab.mouse.up()
+    tab.click("#add-example:not([disabled])")
+    assert tab.get_attribute("#rule-name", "placeholder") == "glasses"  # the pattern's file, glasses-10.png
     tab.click("#learn")
-    tab.wait_for_selector("#jobs-button.active")
-    assert (folder / "edits/my-glasses.json").is_file() and (folder / "edits/my-glasses-1.png").is_file()
-    wait(lambda: "kyara rewrite builtin:anime edits/my-glasses.json" in tab.inner_text("#command"))
+    tab.wait_for_selector("#learning:not([hidden]) progress")
+    assert (folder / "edits/glasses.json").is_file() and (folder / "edits/glasses-1.png").is_file()
+    kyara.generate("builtin:anime", seeds="5", rank="none", out=folder / "galleries/five", device="cpu")
+    other, mask = (decode(folder / name) for name in ("galleries/five/seed0005.png", "edits/glasses-2-mask.png"))
+    taken = np.asarray(Image.open(folder / "edits/glasses-2.png"))
+    shown = taken[taken[:, :, 3] > 200][:, :3].mean(0)
+    assert np.abs(shown - other[mask[:, :, 0] > 127].mean(0)).max() < 6
+    wait(lambda: "kyara rewrite builtin:anime edits/glasses.json" in tab.inner_text("#command"))
     tab.click("#jobs-button")
     tab.click("#job-list button:text-is('Cancel')")
     tab.click("#jobs [data-close]")
@@ -171,6 +185,9 @@ def test_my_art(tab: Any, server: Server, tmp_path: Path) -> None:
         assert sum(name.startswith("images/") for name in archive.namelist()) == 11
     tab.click("#tag")
     tab.wait_for_selector("progress[aria-label='hair: known']")
+    tab.click("#forecast")
+    wait(lambda: "for 100 kimg, at" in tab.inner_text("#train-state"))
+    assert not (folder / "runs/stylegan2-drawings").exists()
 
 
 def test_look(tab: Any, server: Server) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
+from needs import need, need_program
 from scripts import NAMES, load
 
 import kyara
@@ -367,6 +368,14 @@ def kept(folder: Path, request: Any) -> list[list[str]]:
     lines = "".join(f"{name},{values},{source}\n" for name, source in zip(names, ("a", "b"), strict=True))
     table.write_text(f"file_name,gender,hair,hair_length,glasses,mouth,skin,source\n{lines}")
     return [[str(people), str(table)]]
+
+
+@case
+def studio(folder: Path, request: Any) -> list[list[str]]:
+    need("fastapi", "studio")
+    need("playwright", "dev")
+    need_program("chromium", package="Chromium")
+    return [["--clicks", "2", "--seconds", "1"]]
 
 
 def without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:

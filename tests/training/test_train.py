@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_a_misspelled_model_is_refused_before_torch_is_imported() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("'stylgan2': no such model; did you mean stylegan2? there are: acgan, ")
+
+
+def test_a_forecast_measures_and_writes_nothing(faces: Path, tmp_path: Path) -> None:
+    made = train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, kimg=5000, forecast=True)
+    assert re.fullmatch(r"about [\d.]+ (minutes|hours|days) for 5000 kimg, at [\d.e+]+ pictures a second", str(made))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_result_says_what_was_done(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,6 +110,12 @@ def train(context: Shared, body: Train) -> dict[str, Any]:
     return start(context, f"train {out}", words, step="train", out=out)
 
 
+@router.post("/forecast")
+def forecast(context: Shared, body: Train) -> dict[str, Any]:
+    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg, body.out)
+    return start(context, f"forecast of {out}", [*words, "--forecast"], step="forecast", out=out)
+
+
 @router.get("/run")
 def run(context: Shared, path: str) -> dict[str, Any]:
     return context.art.run(path)

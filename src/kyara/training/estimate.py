@@ -1,4 +1,4 @@
-"""How long a run will take, before its first step."""
+"""How long a run will take, before it begins."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def time_step(trainer: Trainer, batch: Batch) -> float:
     trainer.load_state_dict(state)
     set_random_state(trainer.device, random)
     return min(took[1:])
+
+
+def sentence(pictures: float, batch: int, seconds: float) -> str:
+    """How long so many pictures take, if a step takes so many seconds."""
+    took = describe(pictures / batch * seconds)
+    return f"about {took} for {pictures / 1000:g} kimg, at {batch / seconds:.3g} pictures a second"
 
 
 def describe(seconds: float) -> str:

@@ -111,8 +111,7 @@ class Recorder:
         batch, rest = self.trainer.options.batch, self.bar.total - self.trainer.nimg
         if self.fabric.is_global_zero:
             sooner = ", or less with early stopping" if self.patience else ""
-            took = estimate.describe(rest / batch * seconds)
-            tell(f"about {took} for {rest / 1000:g} kimg, at {batch / seconds:.3g} pictures a second{sooner}")
+            tell(estimate.sentence(rest, batch, seconds) + sooner)
         self._clock = time.perf_counter()
 
     def snapshot(self, *, scheduled: bool = False) -> None:

@@ -35,8 +35,11 @@ class TrainResult(verbs.Result):
     use: str = ""  # Command that uses the trained model, or empty
     fresh: tuple[str, ...] = ()  # With --init: newly initialised modules, which the parent does not have
     unused: tuple[str, ...] = ()  # With --init: modules of the parent that were not loaded
+    forecast: str = ""  # With --forecast: how long the whole run would take
 
     def __str__(self) -> str:
+        if self.forecast:
+            return self.forecast
         if self.dry_run:
             from kyara.files.checkpoint import config_text
 
@@ -82,6 +85,7 @@ def train(
     device: verbs.Device = "auto",
     devices: verbs.Devices = 1,
     workers: verbs.Workers = 2,
+    forecast: bool = False,
     dry_run: verbs.DryRun = False,
 ) -> TrainResult:
     """Train a model on a dataset. The same command again resumes an interrupted run, also with a larger --kimg.
@@ -128,6 +132,7 @@ def train(
         seed: Random seed.
         compile: Compile the model with torch.compile: takes minutes at the start, and then speeds up training.
         graphs: On a GPU, run the phases of a step as CUDA graphs, for models that allow it. Speeds up training.
+        forecast: Take three steps, print how long the whole run would take, and write nothing.
         profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
     _check(model, layer, of, augment, augment_target)
@@ -170,6 +175,8 @@ def train(
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
     if dry_run:
         return TrainResult(folder, plan.settings, True)
+    if forecast:
+        return _forecast(plan, fabric, folder, workers, compile_losses=compile, graphs=graphs)
     return _fit(plan, fabric, folder, workers, profile, compile_losses=compile, graphs=graphs)
 
 
@@ -179,6 +186,22 @@ def _check(model: str, layer: str, of: str | None, augment: Policy | None, augme
         raise ValueError(f"--layer {layer}: needs --of CHECKPOINT")
     if augment_target is not None and augment not in (None, "ada"):
         raise ValueError(f"--augment-target {augment_target}: needs --augment ada, not {augment}; leave it out")
+
+
+def _forecast(plan: Plan, fabric: Fabric, folder: Path, workers: int, **trainer_options: bool) -> TrainResult:
+    """Measures some steps of a run that is not begun."""
+    from kyara.training import estimate, transfer
+    from kyara.training.batches import Batches
+    from kyara.training.trainer import Trainer
+
+    network, _, _ = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, plan.init)
+    trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
+    stream = Batches(network, plan.dataset, plan.photos, workers=workers).stream(plan.options, fabric, 0)
+    seconds = estimate.time_step(trainer, next(stream))
+    if not fabric.is_global_zero:  # only rank 0 returns a result
+        raise SystemExit(0)
+    took = estimate.sentence(plan.schedule["kimg"] * 1000, plan.options.batch, seconds)
+    return TrainResult(folder, plan.settings, True, forecast=took)
 
 
 def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, **trainer_options: bool) -> TrainResult:

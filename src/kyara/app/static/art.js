@@ -174,9 +174,15 @@ function questions(names) {
   next();
 }
 
+const choices = () => ({ path: data.path, init: page.init.value, attributes: page.attributes.value.trim(), kimg: Number(page.kimg.value) || 0, out: "" });
+
+async function forecast() {
+  command((await api("mine/forecast", choices())).command);
+  page.state.textContent = "measuring the speed";
+}
+
 async function train(/** @type {boolean} */ resume) {
-  const body = { path: data.path, init: page.init.value, attributes: page.attributes.value.trim(), kimg: Number(page.kimg.value) || 0, out: resume ? page.run.value : "" };
-  const started = await api("mine/train", body);
+  const started = await api("mine/train", { ...choices(), out: resume ? page.run.value : "" });
   command(started.command);
   watch(started.out);
 }
@@ -219,10 +225,10 @@ function open(room) {
     h("h3", {}, "Or answer questions, and Kyara fills in the rest"), h("div", { class: "two" }, h("label", { class: "field" }, "Attribute", attribute), h("label", { class: "field" }, "Values", values)), h("button", { id: "ask", onclick: ask }, "Ask me"));
 
   const init = h("select", {}, option("builtin:character", "builtin:character (for few pictures)"), option("", "nothing (thousands of pictures)")), attributes = h("input", { type: "text", autocomplete: "off" }), kimg = h("input", { type: "number", min: 0, step: 10, value: 100 });
-  const run = h("select", { "aria-label": "Run", onchange: () => watch(run.value) }), curves = h("div", { class: "curves" }), sheet = h("img", { class: "sheet", alt: "", hidden: true });
+  const run = h("select", { "aria-label": "Run", onchange: () => watch(run.value) }), state = h("span", { class: "quiet", id: "train-state", role: "status" }), curves = h("div", { class: "curves" }), sheet = h("img", { class: "sheet", alt: "", hidden: true });
   const trainBox = h("section", { class: "card wide", hidden: true }, h("h2", {}, "4. Train"), h("div", { class: "four" }, h("label", { class: "field" }, "Start from", init), h("label", { class: "field" }, "Attributes", attributes), h("label", { class: "field" }, "Thousands of pictures", kimg), h("label", { class: "field" }, "Runs", run)),
-    h("div", { class: "row" }, h("button", { class: "main", id: "train", onclick: () => train(false) }, "Start a run"), h("button", { onclick: () => train(true) }, "Continue the chosen run"), h("span", { class: "quiet", id: "train-state" })), curves, sheet);
-  page = { source, size, progress, none, data: select, sort, filter, count: total, weed, labels, attribute, values, label, train: trainBox, init, attributes, kimg, run, curves, sheet };
+    h("div", { class: "row" }, h("button", { class: "main", id: "train", onclick: () => train(false) }, "Start a run"), h("button", { onclick: () => train(true) }, "Continue the chosen run"), h("button", { id: "forecast", onclick: forecast }, "How long will it take?"), state), curves, sheet);
+  page = { source, size, progress, none, data: select, sort, filter, count: total, weed, labels, attribute, values, label, train: trainBox, init, attributes, kimg, run, state, curves, sheet };
   room.append(h("div", { class: "cards" }, h("div", { class: "column" }, start(select), label), weed, trainBox));
   room.addEventListener("drop", async (event) => {
     const entries = [...(event.dataTransfer?.items || [])].map((item) => item.webkitGetAsEntry()).filter(Boolean);
@@ -238,11 +244,11 @@ function event(kind, given) {
   if (kind !== "job" || given.job.about.room !== "art") return;
   const { job } = given, { step, out } = job.about;
   if (step === "train") {
-    const state = document.getElementById("train-state");
-    if (state) state.textContent = job.state === "running" ? `${job.left ? `${job.left} left` : "starting"}${job.lines.length ? ` · ${job.lines.at(-1)}` : ""}` : job.state;
+    page.state.textContent = job.state === "running" ? `${job.left ? `${job.left} left` : "starting"}${job.lines.length ? ` · ${job.lines.at(-1)}` : ""}` : job.state;
     if (job.state === "running" || job.state === "done") watch(out);
   }
   if (job.state !== "done") return;
+  if (step === "forecast") page.state.textContent = job.results.at(-1)?.forecast ?? "";
   if (step === "prepare" || step === "tag") show(out, step === "prepare");
   if (step === "ask") {
     const result = job.results.at(-1), table = result?.questions?.[1];

@@ -1,28 +1,31 @@
 // A picture with a painted mask and a pattern that can be moved, scaled and turned in place.
 import { Brush } from "./brush.js";
 
+const PLACED = 0.35;  // of the picture's width and height that a dropped pattern covers at most
+
 export class Painting extends Brush {
   /** @param {() => void} changed  called after every change */
   constructor(changed) {
     super(changed, "paint with the pointer, or move the pattern with the arrow keys; without one they move the brush, and Space paints");
     /** @type {HTMLImageElement | null} */
     this.pattern = null;
+    this.whole = false;  // the pattern is another picture, of which the mask shows a part
     this.at = { x: 0, y: 0, size: 1, turn: 0 };
     this.element.addEventListener("wheel", (/** @type {WheelEvent} */ e) => this.wheel(e), { passive: false });
   }
 
   /** Shows a picture, without mask and pattern. @param {string} url @param {number} width @param {number} height */
   show(url, width, height) {
-    this.pattern = null;
+    Object.assign(this, { pattern: null, whole: false });
     super.show(url, width, height);
   }
 
-  /** @param {HTMLImageElement} pattern */
-  setPattern(pattern) {
-    this.pattern = pattern;
-    const fit = Math.min(1, 0.6 * this.width / pattern.naturalWidth, 0.6 * this.height / pattern.naturalHeight);
-    this.at = { x: this.width / 2, y: this.height / 2, size: fit, turn: 0 };
-    this.tool = "move";
+  /** Lays a pattern over the middle, or, if it is a `whole` picture, over everything. @param {HTMLImageElement} pattern @param {boolean} [whole] */
+  setPattern(pattern, whole = false) {
+    Object.assign(this, { pattern, whole });
+    const share = whole ? 1 : PLACED, fit = Math.min(share * this.width / pattern.naturalWidth, share * this.height / pattern.naturalHeight);
+    this.at = { x: this.width / 2, y: this.height / 2, size: whole ? fit : Math.min(1, fit), turn: 0 };
+    this.tool = whole ? "brush" : "move";
     this.draw();
   }
 
@@ -31,8 +34,27 @@ export class Painting extends Brush {
     super.draw((context) => this.drawPattern(context));
   }
 
-  /** @param {CanvasRenderingContext2D} context */
+  /** Where another picture shows through, the mask is not coloured. */
+  tinted() {
+    const tint = super.tinted();
+    if (this.whole && this.pattern) tint.getContext("2d")?.clearRect(0, 0, tint.width, tint.height);
+    return tint;
+  }
+
+  /** Draws the pattern, of another picture the part in the mask. @param {CanvasRenderingContext2D} context */
   drawPattern(context) {
+    if (!this.whole) return this.drawLaid(context);
+    const part = document.createElement("canvas");
+    Object.assign(part, { width: this.mask.width, height: this.mask.height });
+    const drawn = /** @type {CanvasRenderingContext2D} */ (part.getContext("2d"));
+    this.drawLaid(drawn);
+    drawn.globalCompositeOperation = "destination-in";
+    drawn.drawImage(this.mask, 0, 0);
+    context.drawImage(part, 0, 0);
+  }
+
+  /** @param {CanvasRenderingContext2D} context */
+  drawLaid(context) {
     if (!this.pattern) return;
     const { x, y, size, turn } = this.at;
     const w = this.pattern.naturalWidth * size, tall = this.pattern.naturalHeight * size;
@@ -79,9 +101,9 @@ export class Painting extends Brush {
     return true;
   }
 
-  /** Whether there is a mask or a pattern. */
+  /** Whether there is neither a mask nor a pattern that needs none. */
   get empty() {
-    return !this.pattern && !this.painted();
+    return (!this.pattern || this.whole) && !this.painted();
   }
 
   /** The example: the mask at the picture's size, white on black, and the pattern's layer. Without a painted mask, it is

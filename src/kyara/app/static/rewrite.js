@@ -5,7 +5,7 @@ import { api, command, h, later, say, slider } from "./dom.js";
 import { picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
-const SEEDS = 24, BUILT_IN = ["builtin:anime", "builtin:character"];  // generators with a projector
+const SEEDS = 24, BUILT_IN = ["builtin:character", "builtin:anime"];  // generators with a projector
 /** @type {any} */
 let model = null;
 /** @type {any} */
@@ -18,6 +18,10 @@ let examples = [];
 let target = null;
 /** @type {Record<string, number>} */
 let strengths = {};
+/** Whether the next picture of the strip is one to take from. */
+let taking = false;
+/** The name of a rule that gets none: that of its first pattern. */
+let suggested = "";
 
 function editable() {
   const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
@@ -29,19 +33,22 @@ function fillModels() {
   page.model.replaceChildren(...names.map((/** @type {string} */ name) => h("option", { value: name, selected: name === now }, name)));
 }
 
-/** @param {string} name */
-async function choose(name) {
+/** @param {string} name @param {boolean} [show]  scroll to what its rules do */
+async function choose(name, show) {
   model = await api("rewrite/model?name=" + encodeURIComponent(name));
   page.problem.textContent = model.problem;
   page.learn.disabled = Boolean(model.problem);
   strengths = Object.fromEntries(model.rules.map((/** @type {any} */ rule) => [rule.name, rule.strength]));
   examples = [];
+  suggest("");
+  takeFrom(false);
   drawStrip();
   drawRules();
   drawExamples();
   pick({ seed: 10 });
-  if (model.rules.length) compareSoon();
-  else page.compare.hidden = true;
+  page.compare.hidden = !model.rules.length;
+  if (model.rules.length) await compare();
+  if (show) page.compare.scrollIntoView();
 }
 
 /** @param {number} seed */
@@ -56,7 +63,7 @@ function url(one) {
 function drawStrip() {
   const own = [...made.items.values()].filter((item) => item.star && item.model === model.model).map((item) => ({ number: item.number, name: title(item) }));
   const seeds = Array.from({ length: SEEDS }, (_, seed) => ({ seed, name: `seed ${seed}` }));
-  page.strip.replaceChildren(...[...own, ...seeds].map((one) => h("button", { title: one.name, "aria-label": one.name, onclick: () => pick(one) }, h("img", { src: url(one), alt: "", width: 64, height: 64, loading: "lazy" }))));
+  page.strip.replaceChildren(...[...own, ...seeds].map((one) => h("button", { title: one.name, "aria-label": one.name, onclick: () => (taking ? take(url(one)) : pick(one)) }, h("img", { src: url(one), alt: "", width: 64, height: 64, loading: "lazy" }))));
 }
 
 /** @param {{seed?: number, number?: number}} one */
@@ -79,21 +86,46 @@ function painted() {
   page.add.textContent = pattern ? "Add this example" : "Add: erase the painted area";
 }
 
-/** @param {string} source */
-function usePattern(source) {
+/** @param {string} source @param {string} name  of the rule, if it has none yet @param {boolean} [whole]  a picture of which the mask shows a part */
+function usePattern(source, name, whole = false) {
   const image = new Image();
-  image.onload = () => { painting.setPattern(image); page.brush.choose("move"); };
+  image.onload = () => { painting.setPattern(image, whole); page.brush.choose(painting.tool); };
   image.onerror = () => say("This is not a picture that the browser can show.", "error");
   image.src = source;
+  if (!examples.length) suggest(name);
 }
 
+/** @param {string} name */
+function suggest(name) {
+  suggested = name;
+  page.name.placeholder = name || "rule";
+}
+
+/** @param {File} file */
+const usePatternFile = (file) => usePattern(URL.createObjectURL(file), file.name.replace(/[-_ \d]*\.[^.]*$/, "").slice(0, 40));
+
 /** @param {DataTransfer | null} data */
-function take(data) {
+function drop(data) {
   const number = data?.getData("text/kyara-picture");
   const item = number ? made.items.get(Number(number)) : undefined;
   const file = [...(data?.files || [])].find((one) => one.type.startsWith("image/"));
-  if (item) usePattern(picture(item));
-  else if (file) usePattern(URL.createObjectURL(file));
+  if (item) take(picture(item));
+  else if (file) usePatternFile(file);
+}
+
+/** Begins or ends the choice of a picture to take from. @param {boolean} on */
+function takeFrom(on) {
+  taking = on;
+  page.take.setAttribute("aria-pressed", String(on));
+  page.strip.classList.toggle("taking", on);
+  if (on) say("Click the picture in the strip that has what you want.");
+}
+
+/** Paints with another picture. @param {string} source */
+function take(source) {
+  takeFrom(false);
+  usePattern(source, "part", true);
+  say("Paint where the other picture should show.");
 }
 
 async function addExample() {
@@ -120,17 +152,26 @@ function drawExamples() {
 }
 
 async function learn() {
-  const name = page.name.value.trim() || "rule";
+  const name = page.name.value.trim() || suggested || "rule";
   page.learn.disabled = true;
   try {
     const sent = examples.map(({ shown, ...rest }) => rest);
     const edit = await api("rewrite/edit", { name, examples: sent });
     const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name });
     command(started.command);
-    say(`Learning ${name}: about a minute or two. The result appears here.`);
+    page.progress.hidden = false;
+    page.progress.scrollIntoView({ block: "nearest" });
   } finally {
     drawExamples();
   }
+}
+
+/** Shows how far the job of a rule is. @param {any} job */
+function showProgress(job) {
+  page.progress.hidden = !["running", "waiting"].includes(job.state);
+  page.progress.firstChild.value = job.progress ?? 0;
+  const state = job.state === "waiting" ? "waits for other tasks" : job.progress === null ? "begins" : `${Math.round(job.progress * 100)} %${job.left ? `, ${job.left} left` : ""}`;
+  page.progress.lastChild.textContent = `${job.title}: ${state}`;
 }
 
 function drawRules() {
@@ -146,7 +187,13 @@ function drawRules() {
     } }, "on");
     return h("div", { class: "rule" }, control.element, on, h("a", { class: "button", href: `/api/file?path=${encodeURIComponent(`${model.model}/edits/${rule.name}.safetensors`)}`, download: `${rule.name}.safetensors`, title: "The rule as a file, to share" }, "Share"));
   });
-  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model")] : [h("p", { class: "quiet" }, "This model has no rules yet.")]));
+  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("div", { class: "row" }, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model"), h("button", { onclick: resetStrengths }, "Undo changes"))] : [h("p", { class: "quiet" }, "This model has no rules yet.")]));
+}
+
+function resetStrengths() {
+  strengths = Object.fromEntries(model.rules.map((/** @type {any} */ rule) => [rule.name, rule.strength]));
+  drawRules();
+  compareSoon();
 }
 
 async function saveStrengths() {
@@ -186,35 +233,38 @@ function open(room) {
   const size = slider("Size of the pattern", { min: 4, max: 256, step: 1, value: 32, show: (v) => `${v} px`, oninput: (v) => { painting.at.size = v / /** @type {any} */ (painting.pattern).naturalWidth; painting.draw(); } });
   const turn = slider("Turn", { min: -180, max: 180, step: 1, value: 0, show: (v) => `${v}°`, oninput: (v) => { painting.at.turn = v; painting.draw(); } });
   const sizeOf = h("div", { class: "field", hidden: true }, size.element, turn.element);
-  const file = h("input", { type: "file", accept: "image/*", id: "pattern-file", class: "sr-only", onchange: () => { if (file.files[0]) usePattern(URL.createObjectURL(file.files[0])); file.value = ""; } });
+  const file = h("input", { type: "file", accept: "image/*", id: "pattern-file", class: "sr-only", onchange: () => { if (file.files[0]) usePatternFile(file.files[0]); file.value = ""; } });
+  const take = h("button", { id: "take", "aria-pressed": "false", onclick: () => takeFrom(!taking) }, "Take from another picture");
   const add = h("button", { id: "add-example", disabled: true, onclick: addExample }, "Add this example");
   const list = h("div", { class: "examples", id: "examples" });
   const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
+  const progress = h("div", { class: "field", id: "learning", hidden: true }, h("progress", { max: 1, value: 0, "aria-label": "Learning" }), h("p", { class: "quiet" }, ""));
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
-    h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("label", { class: "button file" }, "Choose a file", file), sizeOf),
+    h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a file", file), take), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
-    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start));
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start, progress));
 
-  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start };
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, take, progress };
   room.append(left, middle, right);
-  painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); take(e.dataTransfer); });
+  painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); drop(e.dataTransfer); });
   fillModels();
   choose(model && editable().includes(model.model) ? model.model : BUILT_IN[0]);
 }
 
-addEventListener("paste", (event) => { if (page?.model.isConnected) take(/** @type {ClipboardEvent} */ (event).clipboardData); });
+addEventListener("paste", (event) => { if (page?.model.isConnected) drop(/** @type {ClipboardEvent} */ (event).clipboardData); });
 
 /** @param {string} kind @param {any} data */
 function event(kind, data) {
   if (!page?.model.isConnected) return;
   if (kind === "project") fillModels();
+  if (kind === "job" && data.job.about.room === "rewrite") showProgress(data.job);
   if (kind === "job" && data.job.about.room === "rewrite" && data.job.state === "done" && !data.job.seen) {
     const out = data.job.about.out;
-    api("project").then((found) => { Object.assign(project, found); model = { ...model, model: out }; fillModels(); choose(out); });
+    api("project").then((found) => { Object.assign(project, found); model = { ...model, model: out }; fillModels(); choose(out, true); });
     const rule = data.job.results.at(-1)?.rules?.find((/** @type {any} */ one) => one.learned);
-    if (rule) say(`${rule.name} is learned: inside error ${rule.inside_error?.toFixed(2) ?? "unknown"} (0 as pasted, 1 as before), outside error ${rule.outside_error?.toFixed(3)}.`);
+    if (rule) say(`${rule.name} is learned. Move the slider below the picture to compare, or change its strength on the left.`);
   }
 }
 

@@ -1,0 +1,123 @@
+"""The pictures of docs/guide that show the page of `kyara studio`, taken in headless Chromium.
+
+    python tools/screenshots.py my-project docs/images --rooms rewrite
+
+It does what the guide says, in an empty project, and prints when each step was done."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+WIDTH, HEIGHT, QUALITY = 1280, 800, 85
+LONG = 20 * 60 * 1000  # ms; learning takes minutes
+Room = Literal["rewrite"]
+
+
+class Camera:
+    """Takes pictures of a page, and prints the time since it was made."""
+
+    def __init__(self, page: Page, folder: Path) -> None:
+        self.page, self.folder, self.start = page, folder, time.perf_counter()
+
+    def __call__(self, name: str, step: str) -> None:
+        print(f"{time.perf_counter() - self.start:6.1f} s  {step}", flush=True)
+        self.page.wait_for_timeout(300)
+        picture = Image.open(io.BytesIO(self.page.screenshot(animations="disabled")))
+        picture.convert("RGB").save(self.folder / f"studio-{name}.jpg", quality=QUALITY, optimize=True)
+
+
+def drop(page: Page, selector: str, file: Path) -> None:
+    """Drops a file on an element, as from the file manager."""
+    data = page.evaluate_handle(
+        """([bytes, name]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+            return data;
+        }""",
+        [list(file.read_bytes()), file.name],
+    )
+    page.dispatch_event(selector, "drop", {"dataTransfer": data})
+
+
+def stroke(page: Page, selector: str, *points: tuple[float, float]) -> None:
+    """A stroke of the pointer through points, in shares of an element's width and height."""
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    for i, (x, y) in enumerate(points):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+        if not i:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def rewrite(page: Page, take: Camera) -> None:
+    """A flower in the hair of three pictures, and the rule that they teach."""
+    page.click("nav a:text-is('Rewrite')")
+    for i, (seed, x, y) in enumerate([(10, 0.26, 0.35), (4, 0.24, 0.34), (17, 0.27, 0.34)], 1):
+        page.click(f".strip button[aria-label='seed {seed}']")
+        drop(page, ".painting", ROOT / "docs/edits/flower.png")
+        page.wait_for_selector("[data-tool=move][aria-pressed=true]")
+        stroke(page, ".painting", (0.5, 0.5), (x, y))
+        for _ in range(5):
+            page.mouse.wheel(0, 100)
+        page.click("[data-tool=brush]")
+        page.locator("label:has-text('% of the picture') input").fill("30")
+        stroke(page, ".painting", (x, y))
+        if i == 1:
+            take("rewrite", "a flower is dropped, moved, made smaller, and painted over")
+        page.click("#add-example:not([disabled])")
+    take("rewrite-examples", "three examples are added")
+    page.click("#learn")
+    page.wait_for_function("() => document.querySelector('#learning progress')?.value > 0.3", timeout=LONG)
+    take("rewrite-learning", "the rule is being learned")
+    page.wait_for_selector("#compare .pair", timeout=LONG)
+    page.wait_for_timeout(5500)  # until the messages are gone
+    take("rules", "it is learned")
+
+
+ROOMS: dict[Room, Callable[[Page, Camera], None]] = {"rewrite": rewrite}
+
+
+def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), width: int = WIDTH) -> None:
+    """Takes the pictures.
+
+    Args:
+        project: An empty or missing folder for the project.
+        out: Where the pictures go.
+        rooms: Which rooms.
+        width: Of the window, in pixels.
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-m", "kyara", "studio", str(project), "--no-browser", "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            for room in rooms:
+                page = browser.new_page(viewport={"width": width, "height": HEIGHT})
+                page.goto(address)
+                ROOMS[room](page, Camera(page, out))
+                page.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
