@@ -3,6 +3,7 @@ held-out pictures."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ from kyara.rewriting.nonlinear import WeightDifference, autocast, train_memory
 from kyara.rewriting.samples import Samples
 from kyara.rewriting.settings import EXTRA_IMAGES, Memory, Settings
 
-LAYERS = 3  # of a nonlinear memory, if the network has so many before the projector's layer
+LAYERS, USUAL = 3, 32
+"""Layers of a nonlinear memory that ends at features of this size in pixels. Larger features get two more for each
+doubling, so that the memory begins at 16 pixels: coarser layers change more outside of the pattern, and with fewer the
+pattern is blurred. Small networks have fewer."""
 BATCH = 8  # random pictures in a training batch
 STATISTICS = 16  # random pictures from which a linear memory estimates the statistics of keys
 TRAINING_SEED, TEST_SEED = 1000, 2000  # first seeds of the random pictures that are trained on and measured on
@@ -39,7 +43,7 @@ class RuleTrainer:
     samples: Samples
     projector: Projector
     memory: Memory = "nonlinear"
-    layers: int | None = None  # convolutions of a nonlinear memory; None is `LAYERS`, or fewer in a small network
+    layers: int | None = None  # convolutions of a nonlinear memory; None: by the size of the features, see `LAYERS`
     extra_images: int = EXTRA_IMAGES  # random pictures in which the masked place is searched; 0: the examples alone
     rank: int = 1  # of the change of a linear memory
     settings: Settings = field(default_factory=Settings)
@@ -52,7 +56,11 @@ class RuleTrainer:
     @property
     def depth(self) -> int:
         """Convolutions of the memory."""
-        return 1 if self.memory == "linear" else self.layers or min(LAYERS, self.projector.config.generator.layer + 1)
+        if self.memory == "linear":
+            return 1
+        source = self.projector.config.generator
+        doublings = max(0, round(math.log2(max(source.shape[1:]) / USUAL)))
+        return self.layers or min(LAYERS + 2 * doublings, source.layer + 1)
 
     @property
     def last_layer(self) -> LayerRange:

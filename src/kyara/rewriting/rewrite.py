@@ -112,7 +112,7 @@ def rewrite(
         strength: Factor on the rules, usually 0 to 1; 0 gives the original model.
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
-        layers: Layers of a nonlinear memory; by default 3, or fewer in a small network.
+        layers: Layers of a nonlinear memory; by default 3, 5 for features of 64 pixels, or fewer in a small network.
         p: Weight of the loss outside the pattern, which preserves the old values.
         q: Weight of the loss inside the pattern, which teaches the new values.
         steps: Training steps of a nonlinear memory.

@@ -209,7 +209,7 @@ function open(room) {
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => upload([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])) });
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Copying" });
   const none = h("p", { class: "quiet" }, "Drop a folder of drawings anywhere on this page. Kyara finds the faces in them and cuts them out.");
-  const start = (/** @type {any} */ chosen) => h("section", { class: "card" }, h("h2", {}, "1. Pictures"), none, h("label", { class: "button file" }, "Choose a folder", folder), progress, source, h("label", { class: "field" }, h("h3", {}, "Size"), size), h("button", { class: "main", id: "prepare", onclick: () => prepare(false) }, "Prepare"), h("label", { class: "field" }, h("h3", {}, "Datasets of this project"), chosen));
+  const start = (/** @type {any} */ chosen) => h("section", { class: "card" }, h("h2", {}, "1. Pictures"), none, h("label", { class: "button file" }, "Choose a folder", folder), progress, source, h("label", { class: "field" }, h("span", { class: "caption" }, "Size"), size), h("button", { class: "main", id: "prepare", onclick: () => prepare(false) }, "Prepare"), h("label", { class: "field" }, h("span", { class: "caption" }, "Datasets of this project"), chosen));
 
   const select = h("select", { "aria-label": "Dataset", onchange: () => show(select.value) });
   const option = (/** @type {string} */ value, /** @type {string} */ text) => h("option", { value }, text);

@@ -165,10 +165,10 @@ function open(room) {
   const result = h("section", { class: "section", id: "filled", hidden: true }, h("h2", {}, "3. The result"), h("div", { class: "side-by-side" },
     h("figure", {}, before, h("figcaption", {}, "original")), h("figure", {}, after, h("figcaption", {}, "filled"))),
     h("div", { class: "row" }, save, h("button", { id: "continue-fill", onclick: goOn }, "Go on with the result")), saved);
-  const left = h("section", { class: "panel left", "aria-label": "Picture" }, h("h2", {}, "1. Choose a picture"), h("label", { class: "field" }, h("h3", {}, "Pictures"), from), fileButton("fill-file", "Choose a file", take), h("p", { class: "quiet" }, "Or drop or paste one on this page. The built-in model knows drawn faces that fill the picture."));
+  const left = h("section", { class: "panel left", "aria-label": "Picture" }, h("h2", {}, "1. Choose a picture"), h("label", { class: "field" }, h("span", { class: "caption" }, "Pictures"), from), fileButton("fill-file", "Choose a file", take), h("p", { class: "quiet" }, "Or drop or paste one on this page. The built-in model knows drawn faces that fill the picture."));
   const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, strip, h("h2", {}, "2. Paint what is to be filled"), h("div", { class: "easel" }, painting.element), result);
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements, h("p", { class: "quiet" }, "With the keyboard: arrow keys move the brush, Space paints, Shift and the arrow keys draw a line, Ctrl+Z undoes."),
-    h("div", { class: "section" }, h("label", { class: "field" }, h("h3", {}, "Model"), model), start, state));
+    h("div", { class: "section" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Model"), model), start, state));
   page = { from, strip, model, brush, fill: start, state, result, before, after, keep: save, kept: saved };
   room.append(left, middle, right);
   receive(room, receivePicture);

@@ -85,7 +85,7 @@ function open(room) {
   const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make, or run kyara generate.");
   const source = h("select", { "aria-label": "What to rank" }), like = h("select", { "aria-label": "Clean pictures to compare with" }), copies = h("select", { "aria-label": "Pictures of which there may be copies" });
   const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list,
-    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("h3", {}, "Compare with"), like), h("label", { class: "field" }, h("h3", {}, "Copies of"), copies), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command) }, "Rank")));
+    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("span", { class: "caption" }, "Compare with"), like), h("label", { class: "field" }, h("span", { class: "caption" }, "Copies of"), copies), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command) }, "Rank")));
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search", oninput: later(draw, 120) }), count = h("span", { class: "count", role: "status" });
   grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i) });
   const empty = h("div", { class: "empty" }, h("p", {}, "Choose a gallery on the left."));
@@ -94,7 +94,7 @@ function open(room) {
   const box = h("div", { class: "field" });
   const model = h("select", { multiple: true, size: 5, "aria-label": "Models" }), data = h("select", { "aria-label": "Real pictures" }), scores = h("div", {});
   const right = h("section", { class: "panel right", "aria-label": "Details and scores" }, box,
-    h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one model to evaluate it against real pictures, several to compare them."), model, h("label", { class: "field" }, h("h3", {}, "Real pictures"), data), h("button", { id: "evaluate", onclick: evaluate }, "Evaluate"), scores));
+    h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one model to evaluate it against real pictures, several to compare them."), model, h("label", { class: "field" }, h("span", { class: "caption" }, "Real pictures"), data), h("button", { id: "evaluate", onclick: evaluate }, "Evaluate"), scores));
   page = { list, none, source, like, copies, search, count, empty, details: box, model, data, scores };
   room.append(left, middle, right);
   lists();

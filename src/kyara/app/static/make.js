@@ -243,8 +243,8 @@ function leftPanel() {
   const make = h("button", { class: "main", id: "make-new", type: "submit", disabled: true }, "Make pictures");
   const box = h("div", { class: "field", id: "new-chips" });
   const form = h("form", { class: "panel left", "aria-label": "New pictures", onsubmit: (/** @type {Event} */ e) => { e.preventDefault(); makeNew(); } },
-    h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, truncation.element,
-    h("div", { class: "two" }, h("label", { class: "field" }, h("h3", {}, "How many"), count), h("label", { class: "field" }, h("h3", {}, "Seeds"), seeds)),
+    h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model), box, truncation.element,
+    h("div", { class: "two" }, h("label", { class: "field" }, h("span", { class: "caption" }, "How many"), count), h("label", { class: "field" }, h("span", { class: "caption" }, "Seeds"), seeds)),
     make, h("p", { class: "quiet" }, "Drop a picture that Kyara made here to load it."));
   panel = { model, truncation, count, seeds, make, chips: box };
   return form;

@@ -179,7 +179,7 @@ function leftPanel() {
     h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
       h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
     h("label", { class: "row check" }, again, "It is cropped to the face already"),
-    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("h3", {}, "Generator"), model), box, h("div", { class: "row" }, proposeButton, cartoonButton)));
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model), box, h("div", { class: "row" }, proposeButton, cartoonButton)));
 }
 
 /** @param {HTMLElement} room */

@@ -220,7 +220,7 @@ function open(room) {
   const select = h("select", { onchange: () => choose(select.value) });
   const problem = h("p", { class: "error-text" });
   const rules = h("div", { class: "section" });
-  const left = h("section", { class: "panel left", "aria-label": "Model and rules" }, h("label", { class: "field" }, h("h3", {}, "Generator"), select), problem, rules);
+  const left = h("section", { class: "panel left", "aria-label": "Model and rules" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), select), problem, rules);
 
   const strip = h("div", { class: "strip", "aria-label": "Pictures to choose from", role: "group" });
   const split = slider("Before and after", { min: 0, max: 100, step: 1, value: 50, show: (v) => `${v} %`, oninput: (v) => pairs.style.setProperty("--split", `${v}%`) });
@@ -244,7 +244,7 @@ function open(room) {
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
     h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a file", file), take), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
-    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("h3", {}, "Name of the rule"), name), start, progress));
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), start, progress));
 
   page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, take, progress };
   room.append(left, middle, right);
