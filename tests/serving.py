@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,25 @@ def context(app: Any, client: Any) -> Any:
     return app.state.context
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of `kyara studio` with its token, and the project's folder."""
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of `kyara studio` with its token, and its process."""
     need("fastapi", "studio")
-    folder = tmp_path_factory.mktemp("studio")
     words = [sys.executable, "-m", "kyara", "studio", str(folder), "--port", "0", "--no-browser"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.stderr is not None
     address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
-    yield address, folder
+    yield address, process
     process.terminate()
     process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of `kyara studio` with its token, and the project's folder."""
+    folder = tmp_path_factory.mktemp("studio")
+    with served(folder) as (address, _):
+        yield address, folder
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from serving import served
 
 import kyara
 from kyara.files.checkpoint import read
@@ -131,6 +132,7 @@ def test_rewrite(tab: Any, server: Server) -> None:
     tab.click(".strip button[aria-label='seed 3']")
     tab.set_input_files("#pattern-file", str(ROOT / "docs/edits/glasses-10.png"))
     tab.click("#add-example:not([disabled])")
+    tab.wait_for_selector("#examples img")
     tab.click("#take")
     tab.click(".strip button[aria-label='seed 5']")  # another picture, of which a painted part is taken
     tab.wait_for_selector("#add-example[disabled]")  # until something is painted
@@ -140,16 +142,17 @@ def test_rewrite(tab: Any, server: Server) -> None:
     tab.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2)
     tab.mouse.up()
     tab.click("#add-example:not([disabled])")
+    wait(lambda: tab.locator("#examples img").count() == 2)
     assert tab.get_attribute("#rule-name", "placeholder") == "glasses"  # the pattern's file, glasses-10.png
     tab.click("#learn")
     tab.wait_for_selector("#learning:not([hidden]) progress")
     assert (folder / "edits/glasses.json").is_file() and (folder / "edits/glasses-1.png").is_file()
-    kyara.generate("builtin:anime", seeds="5", rank="none", out=folder / "galleries/five", device="cpu")
+    kyara.generate("builtin:character", seeds="5", rank="none", out=folder / "galleries/five", device="cpu")
     other, mask = (decode(folder / name) for name in ("galleries/five/seed0005.png", "edits/glasses-2-mask.png"))
     taken = np.asarray(Image.open(folder / "edits/glasses-2.png"))
     shown = taken[taken[:, :, 3] > 200][:, :3].mean(0)
     assert np.abs(shown - other[mask[:, :, 0] > 127].mean(0)).max() < 6
-    wait(lambda: "kyara rewrite builtin:anime edits/glasses.json" in tab.inner_text("#command"))
+    wait(lambda: "kyara rewrite builtin:character edits/glasses.json" in tab.inner_text("#command"))
     tab.click("#jobs-button")
     tab.click("#job-list button:text-is('Cancel')")
     tab.click("#jobs [data-close]")
@@ -163,6 +166,57 @@ def test_rewrite(tab: Any, server: Server) -> None:
     tab.click("#save-strengths")
     wait(lambda: (folder / "runs/rules/config.json").is_file())
     assert not read(folder / "runs/rules").about["rewritten"]["rules"]
+
+
+def test_what_is_painted_stays(tab: Any, server: Server) -> None:
+    """In both rooms with a brush, also when another room is opened meanwhile. A stroke comes back after undo."""
+    painted = "() => document.querySelector('{}').disabled"
+    for room, button in (("Rewrite", "#add-example"), ("Fill", "#fill")):
+        tab.click(f"nav a:text-is('{room}')")
+        tab.wait_for_function("() => document.querySelector('.painting img, .stage img').naturalWidth > 1")
+        tab.locator(".painting").click()
+        assert not tab.evaluate(painted.format(button))
+        tab.click("#undo-stroke")
+        assert tab.evaluate(painted.format(button))
+        tab.keyboard.press("Tab")
+        tab.click("#redo-stroke")
+        tab.click("nav a:text-is('Look')")
+        tab.click(f"nav a:text-is('{room}')")
+        assert not tab.evaluate(painted.format(button))
+    tab.click("nav a:text-is('Rewrite')")
+    tab.click("#add-example")
+    tab.click("nav a:text-is('Look')")
+    tab.click("nav a:text-is('Rewrite')")
+    assert tab.locator("#examples img").count() == 1
+
+
+def test_a_lost_server_is_said(browser: Any, tmp_path: Path) -> None:
+    with served(tmp_path) as (address, process):
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector("#make-new:not([disabled])")
+        assert page.locator("#lost").is_hidden()
+        process.kill()
+        page.wait_for_selector("#lost:not([hidden])")
+        page.close()
+
+
+def test_a_hidden_tab_listens_again(tab: Any) -> None:
+    tab.wait_for_selector("#make-new:not([disabled])")
+    hide = """(hidden) => {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    tab.evaluate(hide, True)
+    other = tab.context.new_page()
+    other.goto(tab.url)
+    other.fill("#seeds", "70")
+    other.click("#make-new")
+    wait(lambda: "seed 70" in other.inner_text(".panel.right"))
+    number = total(other)
+    tab.evaluate(hide, False)
+    wait(lambda: total(tab) == number)
+    other.close()
 
 
 def test_my_art(tab: Any, server: Server, tmp_path: Path) -> None:

@@ -104,6 +104,27 @@ def test_strengths_are_tried_without_writing(client: TestClient, context: Contex
     assert client.post("/api/rewrite/compare", json={"model": ruled, "strengths": {"glasses": -1}}).status_code == 400
 
 
+def test_a_shared_rule_is_added(client: TestClient, context: Context, ruled: str) -> None:
+    file = context.project.folder / ruled / "edits/glasses.safetensors"
+    about = client.get("/api/rewrite/model", params={"name": ruled}).json()
+    assert about["rules"][0]["file"] == file.name
+
+    def add(model: str, data: bytes) -> Any:
+        return client.post("/api/rewrite/rule", params={"model": model, "name": "my glasses.safetensors"}, content=data)
+
+    started = add("builtin:anime", file.read_bytes())
+    assert started.status_code == 200, started.text
+    client.post(f"/api/jobs/{started.json()['job']}/cancel", json={})
+    _, verb, model, rule, *_ = shlex.split(started.json()["command"])
+    assert (verb, model) == ("rewrite", "builtin:anime")
+    assert (context.project.folder / rule).read_bytes() == file.read_bytes()
+    kept = sorted(context.project.folder.glob("edits/*"))
+    for model, data in (("builtin:character", file.read_bytes()), ("builtin:anime", b"x" * 99)):
+        answer = add(model, data)
+        assert answer.status_code == 400 and "not a rule of builtin:" in answer.json()["error"]
+    assert sorted(context.project.folder.glob("edits/*")) == kept
+
+
 def test_the_commands_write_these_strengths(context: Context, ruled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from kyara.app.rewrites import Rewrites
 

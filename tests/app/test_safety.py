@@ -32,6 +32,7 @@ CHANGES = [("GET", "/api/project"), ("POST", "/api/make/undo"), ("GET", "/"), ("
         {"origin": "http://127.0.0.1:9999"},
         {"origin": "null"},
         {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
     ],
 )
 def test_requests_from_elsewhere_are_refused(

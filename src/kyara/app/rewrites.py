@@ -42,10 +42,9 @@ class Rewrites:
         name = self.project.model(model)
         found = checkpoint.read(self.project.absolute(name))
         rules = [
-            {"name": rule.name, "strength": rule.strength, "inside": rule.about.get("inside_error"),
-             "outside": rule.about.get("outside_error")}
+            {"name": rule.name, "file": storage.file_name(rule.name), "strength": rule.strength}
             for rule in storage.rules_of(found)
-        ]  # fmt: skip
+        ]
         roots = [checkpoint.read(f"builtin:{one}") for one in checkpoint.builtin_names()]
         known = {one.config["generator"]["hash"] for one in roots if one.model == "projector"}
         problem = (
@@ -157,6 +156,18 @@ class Rewrites:
                 generator.get_parameter(key).copy_(weights[key])
         pictures = to_uint8(self.painter.pictures(Sheet(name, TRUNCATION), shots))
         return [to_url(one) for one in pictures]
+
+    def add_rule(self, model: str, name: str, data: bytes) -> tuple[list[str], str]:
+        """Saves a rule that somebody shared, and returns the command that adds it to a model, and its output folder.
+        ValueError if the file holds no rule, or one of another generator."""
+        found = checkpoint.read(self.project.absolute(self.project.model(model)))
+        path = self.project.save_upload(self.project.free(EDITS, Path(name).stem or "rule", ".safetensors"), data)
+        try:
+            storage.check_root(storage.read_rule(self.project.path(path)), found)
+        except ValueError as error:
+            self.project.path(path).unlink()
+            raise ValueError(f"{name}: not a rule of {model}, or of a model that it was made from") from error
+        return self.learn_command(model, path, Path(path).stem)
 
     def learn_command(self, model: str, edit: str, name: str) -> tuple[list[str], str]:
         """The words of the command that learns an edit, and its output folder."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field
 
 from kyara.app.context import Shared
 from kyara.app.rewrites import Rewrites
 from kyara.app.routes_make import FOREVER, Body
+from kyara.app.routes_project import read_body
 
 router = APIRouter(prefix="/api/rewrite")
 
@@ -62,6 +64,15 @@ def learn(context: Shared, body: Learn) -> dict[str, Any]:
     """Starts the job that learns an edit."""
     words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name)
     job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
+    return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
+
+
+@router.post("/rule")
+async def rule(context: Shared, request: Request, model: str, name: str) -> dict[str, Any]:
+    """Starts the job that adds a rule in a file to a model."""
+    data = await read_body(request)
+    words, out = await run_in_threadpool(Rewrites(context.maker).add_rule, model, name, data)
+    job = context.jobs.add(f"add {name}", [words], {"room": "rewrite", "out": out})
     return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
 
 

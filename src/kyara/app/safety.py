@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = "token"
-YEAR = 365 * 24 * 3600  # of the cookie, in seconds; the token itself is valid until the server ends
+ELSEWHERE = ("cross-site", "same-site")  # other sites, and other servers of this machine
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -61,7 +61,7 @@ class Guard:
         host = headers.get("host", "")
         if hostname(host) not in self.hosts:
             return _error(403, f"This server does not answer for the host {host!r}; open the address that it printed.")
-        if headers.get("sec-fetch-site") == "cross-site":
+        if headers.get("sec-fetch-site") in ELSEWHERE:
             return _error(403, "This request came from another site. Paste the address into the address bar.")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
@@ -70,7 +70,7 @@ class Guard:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         if scope["method"] == "GET" and scope["path"] == "/" and self._right(query.pop(TOKEN, "")):
             answer = RedirectResponse("/" + (f"?{urlencode(query)}" if query else ""), 303)
-            answer.set_cookie(cookie, self.token, max_age=YEAR, httponly=True, samesite="strict", path="/")
+            answer.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/")
             return answer
         if self._right(_cookie(headers.get("cookie", ""), cookie)):
             return None

@@ -14,6 +14,8 @@ const ROOMS = [make.room, me.room, rewrite.room, fill.room, art.room, look.room]
 export const project = { found: [], builtin: [], jobs: [] };
 /** @type {any} */
 let current = null;
+/** @type {EventSource} */
+let events;
 
 function openRoom() {
   const id = location.hash.slice(1).split("/")[0];
@@ -21,7 +23,7 @@ function openRoom() {
   if (room === current) return;
   current = room;
   $("command").textContent = "";
-  for (const image of $("room").querySelectorAll("img")) image.removeAttribute("src");  // ends requests that run
+  for (const image of $("room").querySelectorAll("img")) if (!image.complete) image.removeAttribute("src");  // ends requests that run
   const element = $("room").cloneNode(false);  // without the listeners of the last room
   $("room").replaceWith(element);
   element.className = room.id;
@@ -34,18 +36,23 @@ function openRoom() {
 }
 
 export async function refresh() {
+  const before = new Map(project.jobs.map((/** @type {any} */ job) => [job.number, job.state]));
   Object.assign(project, await api("project"));
+  const changed = project.jobs.filter((/** @type {any} */ job) => before.has(job.number) && before.get(job.number) !== job.state);
   $("project-name").textContent = project.name;
   $("project-name").title = project.folder;
   showJobs();
-  for (const room of ROOMS) room.event?.("project", project);
+  for (const room of ROOMS) {
+    room.event?.("project", project);
+    for (const job of changed) room.event?.("job", { job });  // what happened while nobody listened
+  }
 }
 
 function showJobs() {
   const running = project.jobs.filter((/** @type {any} */ job) => ["running", "waiting"].includes(job.state));
   const first = running[0];
-  const share = first && first.progress !== null ? ` ${Math.round(first.progress * 100)} %` : "";
-  $("jobs-label").textContent = first ? `${first.title}${share}${first.left ? `, ${first.left} left` : ""}${running.length > 1 ? `, ${running.length - 1} waiting` : ""}` : "nothing running";
+  const parts = first ? [first.progress !== null && `${Math.round(first.progress * 100)} %`, first.left && `${first.left} left`, first.title, running.length > 1 && `${running.length - 1} waiting`] : ["nothing running"];
+  $("jobs-label").textContent = parts.filter(Boolean).join(" · ");
   $("jobs-button").classList.toggle("active", Boolean(first));
   $("jobs-button").style.setProperty("--share", `${(first?.progress ?? 0) * 100}%`);
   if ($("jobs").open) $("job-list").replaceChildren(...project.jobs.slice().reverse().map(jobItem));
@@ -80,18 +87,35 @@ function onEvent(kind, data) {
   for (const room of ROOMS) room.event?.(kind, data);
 }
 
-function listen() {
-  const events = new EventSource("/api/events");
-  let lost = false;
+/** Listens to the server while the tab can be seen: browsers allow six connections to a server, and each listener keeps one.
+ * @param {boolean} [again]  after a pause, in which something may have happened */
+function listen(again = false) {
+  events = new EventSource("/api/events");
+  let lost = again;
   events.addEventListener("hello", () => {
+    $("lost").hidden = true;
     refresh();  // what changed before the connection was announced to nobody
     if (lost) for (const room of ROOMS) room.event?.("made", { version: -1 });
     lost = false;
   });
-  events.onerror = () => { lost = true; };
+  events.onerror = () => {
+    lost = true;
+    $("lost").hidden = false;
+  };
   for (const kind of ["job", "project", "problem", "made", "scores", "export"]) {
     events.addEventListener(kind, (event) => onEvent(kind, JSON.parse(/** @type {MessageEvent} */ (event).data)));
   }
+}
+
+function watchTab() {
+  if (document.hidden) events.close();
+  else if (events.readyState === EventSource.CLOSED) listen(true);
+}
+
+/** Follows the system, or what was chosen in this browser. @param {string} [scheme] */
+function theme(scheme = localStorage.getItem("theme") || "") {
+  document.documentElement.style.colorScheme = scheme;
+  if (scheme) localStorage.setItem("theme", scheme);
 }
 
 function start() {
@@ -101,7 +125,7 @@ function start() {
   $("theme").addEventListener("click", () => {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const now = document.documentElement.style.colorScheme || (dark ? "dark" : "light");
-    document.documentElement.style.colorScheme = now === "dark" ? "light" : "dark";
+    theme(now === "dark" ? "light" : "dark");
   });
   $("copy-command").addEventListener("click", async () => {
     await navigator.clipboard.writeText($("command").textContent).catch(() => getSelection()?.selectAllChildren($("command")));
@@ -109,7 +133,9 @@ function start() {
   });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => event.preventDefault());
+  theme();
   listen();
+  document.addEventListener("visibilitychange", watchTab);
   refresh().then(() => {
     addEventListener("hashchange", openRoom);
     openRoom();

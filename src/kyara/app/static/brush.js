@@ -15,8 +15,10 @@ export class Brush {
     this.size = 5;  // of the brush, in pixels of the picture
     this.cursor = { x: 32, y: 32 };  // of the keyboard
     this.keyboard = false;
-    /** @type {ImageData[]} */
+    /** Masks before and after the present one. @type {ImageData[]} */
     this.before = [];
+    /** @type {ImageData[]} */
+    this.after = [];
     this.image = h("img", { alt: "the picture to change", width: 64, height: 64, draggable: "false" });
     this.layer = h("canvas", { "aria-hidden": "true" });
     this.mask = document.createElement("canvas");
@@ -33,7 +35,7 @@ export class Brush {
 
   /** Shows a picture, without a mask. @param {string} url @param {number} width @param {number} height */
   show(url, width, height) {
-    Object.assign(this, { width, height, before: [], cursor: { x: width / 2, y: height / 2 } });
+    Object.assign(this, { width, height, before: [], after: [], cursor: { x: width / 2, y: height / 2 } });
     this.scale = Math.min(FINEST, LONGEST / Math.max(width, height));
     this.image.src = url;
     Object.assign(this.image, { width, height });
@@ -123,14 +125,29 @@ export class Brush {
     this.draw();
   }
 
+  get now() {
+    return this.context.getImageData(0, 0, this.mask.width, this.mask.height);
+  }
+
   remember() {
-    this.before.push(this.context.getImageData(0, 0, this.mask.width, this.mask.height));
-    this.before = this.before.slice(-KEPT);
+    this.before = [...this.before, this.now].slice(-KEPT);
+    this.after = [];
   }
 
   undo() {
-    const last = this.before.pop();
-    if (last) this.context.putImageData(last, 0, 0);
+    this.swap(this.before, this.after);
+  }
+
+  redo() {
+    this.swap(this.after, this.before);
+  }
+
+  /** Takes a mask from one list, and puts the present one on the other. @param {ImageData[]} from @param {ImageData[]} to */
+  swap(from, to) {
+    const last = from.pop();
+    if (!last) return;
+    to.push(this.now);
+    this.context.putImageData(last, 0, 0);
     this.draw();
   }
 
@@ -144,7 +161,9 @@ export class Brush {
   key(event) {
     const moves = /** @type {Record<string, number[]>} */ ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] });
     const { x, y } = this.cursor;
-    if ((event.ctrlKey || event.metaKey) && event.key === "z") this.undo();
+    const control = event.ctrlKey || event.metaKey, letter = event.key.toLowerCase();
+    if (control && (letter === "y" || (letter === "z" && event.shiftKey))) this.redo();
+    else if (control && letter === "z") this.undo();
     else if (event.key in moves) {
       const far = Math.max(1, this.size / 2), [right, down] = moves[event.key];
       this.keyboard = true;
@@ -202,6 +221,6 @@ export function brushTools(painting, ...more) {
     painting.draw();
   }
   const elements = [h("div", { class: "chips", role: "group", "aria-label": "Tools" }, ...Object.values(buttons)), size.element,
-    h("div", { class: "row" }, h("button", { id: "undo-stroke", onclick: () => painting.undo() }, "Undo stroke"), h("button", { onclick: () => painting.clear() }, "Clear"))];
+    h("div", { class: "row" }, h("button", { id: "undo-stroke", onclick: () => painting.undo() }, "Undo stroke"), h("button", { id: "redo-stroke", onclick: () => painting.redo() }, "Redo"), h("button", { onclick: () => painting.clear() }, "Clear"))];
   return { elements, buttons, choose, resize };
 }

@@ -150,9 +150,8 @@ function receivePicture(data) {
   if (file) take(file);
 }
 
-/** @param {HTMLElement} room */
-function open(room) {
-  page = null;
+/** The room's parts, made once: leaving the room loses nothing. */
+function build() {
   painting = new Brush(() => painted());
   const from = h("select", { id: "fill-from", onchange: () => { shown = from.value; drawStrip(); } });
   const strip = h("div", { class: "strip", "aria-label": "Pictures to choose from", role: "group" });
@@ -169,12 +168,18 @@ function open(room) {
   const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, strip, h("h2", {}, "2. Paint what is to be filled"), h("div", { class: "easel" }, painting.element), result);
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements, h("p", { class: "quiet" }, "With the keyboard: arrow keys move the brush, Space paints, Shift and the arrow keys draw a line, Ctrl+Z undoes."),
     h("div", { class: "section" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Model"), model), start, state));
-  page = { from, strip, model, brush, fill: start, state, result, before, after, keep: save, kept: saved };
-  room.append(left, middle, right);
+  page = { from, strip, model, brush, fill: start, state, result, before, after, keep: save, kept: saved, parts: [left, middle, right] };
+}
+
+/** @param {HTMLElement} room */
+function open(room) {
+  const first = !page;
+  if (first) build();
+  room.append(...page.parts);
   receive(room, receivePicture);
   lists();
   drawStrip();
-  pick(source, true);
+  if (first) pick(source, true);
   load().then(() => shown === "make" && drawStrip());
 }
 

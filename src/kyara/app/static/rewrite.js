@@ -2,7 +2,7 @@
 import { project } from "./app.js";
 import { brushTools } from "./brush.js";
 import { api, command, h, later, say, slider } from "./dom.js";
-import { picture, state as made, title } from "./make.js";
+import { load, picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
 const SEEDS = 24, BUILT_IN = ["builtin:character", "builtin:anime"];  // generators with a projector
@@ -20,6 +20,8 @@ let target = null;
 let strengths = {};
 /** Whether the next picture of the strip is one to take from. */
 let taking = false;
+/** Whether something was painted since a rule was begun, which showing its model would lose. */
+let touched = false;
 /** The name of a rule that gets none: that of its first pattern. */
 let suggested = "";
 
@@ -75,6 +77,7 @@ function pick(one) {
 }
 
 function painted() {
+  touched = true;
   const pattern = Boolean(painting.pattern);
   page.brush.buttons.move.disabled = !pattern;
   page.sizeOf.hidden = !pattern;
@@ -159,6 +162,7 @@ async function learn() {
     const edit = await api("rewrite/edit", { name, examples: sent });
     const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name });
     command(started.command);
+    touched = false;
     page.progress.hidden = false;
     page.progress.scrollIntoView({ block: "nearest" });
   } finally {
@@ -185,9 +189,9 @@ function drawRules() {
       on.setAttribute("aria-pressed", String(value > 0));
       compareSoon();
     } }, "on");
-    return h("div", { class: "rule" }, control.element, on, h("a", { class: "button", href: `/api/file?path=${encodeURIComponent(`${model.model}/edits/${rule.name}.safetensors`)}`, download: `${rule.name}.safetensors`, title: "The rule as a file, to share" }, "Share"));
+    return h("div", { class: "rule" }, control.element, on, h("a", { class: "button", href: `/api/file?path=${encodeURIComponent(`${model.model}/edits/${rule.file}`)}`, download: rule.file, title: "The rule as a file, to share" }, "Share"));
   });
-  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("div", { class: "row" }, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model"), h("button", { onclick: resetStrengths }, "Undo changes"))] : [h("p", { class: "quiet" }, "This model has no rules yet.")]));
+  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("div", { class: "row" }, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model"), h("button", { onclick: resetStrengths }, "Undo changes"))] : [h("p", { class: "quiet" }, "This model has no rules yet.")]), h("label", { class: "button file" }, "Add a shared rule", page.shared));
 }
 
 function resetStrengths() {
@@ -196,7 +200,14 @@ function resetStrengths() {
   compareSoon();
 }
 
+/** Adds a rule that somebody shared. @param {File} file */
+async function addRule(file) {
+  touched = Boolean(examples.length);
+  command((await api(`rewrite/rule?model=${encodeURIComponent(model.model)}&name=${encodeURIComponent(file.name)}`, file)).command);
+}
+
 async function saveStrengths() {
+  touched = Boolean(examples.length);
   const started = await api("rewrite/save", { model: model.model, strengths, name: "rules" });
   command(started.command);
 }
@@ -214,8 +225,18 @@ async function compare() {
 }
 const compareSoon = later(compare, 60);
 
-/** @param {HTMLElement} room */
-function open(room) {
+/** Shows the model of a rule that is learned, or offers it if that would lose something. @param {string} out */
+async function arrived(out) {
+  Object.assign(project, await api("project"));
+  fillModels();
+  page.offer.hidden = !touched && page.model.isConnected;
+  page.offer.textContent = `Show ${out}`;
+  page.offer.onclick = () => { page.offer.hidden = true; choose(out, true); };
+  if (page.offer.hidden) choose(out, true);
+}
+
+/** The room's parts, made once: leaving the room loses nothing. */
+function build() {
   painting = new Painting(() => page && painted());
   const select = h("select", { onchange: () => choose(select.value) });
   const problem = h("p", { class: "error-text" });
@@ -240,32 +261,40 @@ function open(room) {
   const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
+  const shared = h("input", { type: "file", accept: ".safetensors", id: "rule-file", class: "sr-only", onchange: () => { if (shared.files[0]) addRule(shared.files[0]); shared.value = ""; } });
+  const offer = h("button", { id: "offer", hidden: true });
   const progress = h("div", { class: "field", id: "learning", hidden: true }, h("progress", { max: 1, value: 0, "aria-label": "Learning" }), h("p", { class: "quiet" }, ""));
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
     h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a file", file), take), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
-    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), start, progress));
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), start, progress, offer));
 
-  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, take, progress };
-  room.append(left, middle, right);
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, take, progress, offer, shared, parts: [left, middle, right] };
   painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); drop(e.dataTransfer); });
+}
+
+/** @param {HTMLElement} room */
+function open(room) {
+  if (!page) build();
+  room.append(...page.parts);
   fillModels();
-  choose(model && editable().includes(model.model) ? model.model : BUILT_IN[0]);
+  if (!model || !editable().includes(model.model)) choose(BUILT_IN[0]);
+  else drawStrip();
+  load().then(() => model && drawStrip());  // the starred pictures of Make
 }
 
 addEventListener("paste", (event) => { if (page?.model.isConnected) drop(/** @type {ClipboardEvent} */ (event).clipboardData); });
 
 /** @param {string} kind @param {any} data */
 function event(kind, data) {
-  if (!page?.model.isConnected) return;
+  if (!page) return;
   if (kind === "project") fillModels();
-  if (kind === "job" && data.job.about.room === "rewrite") showProgress(data.job);
-  if (kind === "job" && data.job.about.room === "rewrite" && data.job.state === "done" && !data.job.seen) {
-    const out = data.job.about.out;
-    api("project").then((found) => { Object.assign(project, found); model = { ...model, model: out }; fillModels(); choose(out, true); });
-    const rule = data.job.results.at(-1)?.rules?.find((/** @type {any} */ one) => one.learned);
-    if (rule) say(`${rule.name} is learned. Move the slider below the picture to compare, or change its strength on the left.`);
-  }
+  if (kind !== "job" || data.job.about.room !== "rewrite") return;
+  showProgress(data.job);
+  if (data.job.state !== "done") return;
+  arrived(data.job.about.out);
+  const rule = data.job.results.at(-1)?.rules?.find((/** @type {any} */ one) => one.learned);
+  if (rule) say(`${rule.name} is learned. Move the slider below the picture to compare, or change its strength on the left.`);
 }
 
 export const room = { id: "rewrite", name: "Rewrite", open, event };
