@@ -11,7 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -23,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, QUALITY = 1280, 800, 85
 LONG = 20 * 60 * 1000  # ms; learning takes minutes
-Room = Literal["rewrite"]
+Room = Literal["make", "me", "rewrite", "fill", "art", "look"]
 
 
 class Camera:
@@ -88,7 +90,79 @@ def rewrite(page: Page, take: Camera) -> None:
     take("rules", "it is learned")
 
 
-ROOMS: dict[Room, Callable[[Page, Camera], None]] = {"rewrite": rewrite}
+def make(page: Page, take: Camera) -> None:
+    """Characters with blue hair, and one of them with another colour."""
+    page.fill("#count", "24")
+    page.click("#make-new")
+    page.wait_for_function("() => document.querySelectorAll('.cell img').length >= 12", timeout=LONG)
+    page.wait_for_timeout(1500)
+    page.click("#cell-1")
+    page.click("#change fieldset:has-text('hair') button:text-is('pink')")
+    page.wait_for_function("() => document.querySelector('.count').textContent.includes('25')", timeout=LONG)
+    page.click("#cell-4")
+    page.keyboard.press("s")
+    page.wait_for_timeout(4000)  # scores come by themselves
+    take("make", "the same face with pink hair")
+
+
+def me(page: Page, take: Camera) -> None:
+    """A generated person."""
+    page.click("nav a:text-is('Me')")
+    page.click("#example")
+    page.click("#propose:not([disabled])", timeout=LONG)
+    page.wait_for_selector("#proposals button:nth-child(8)", timeout=LONG)
+    page.wait_for_timeout(1000)
+    take("me", "eight proposals")
+
+
+def fill(page: Page, take: Camera) -> None:
+    """A hole in the hair of an example."""
+    page.click("nav a:text-is('Fill')")
+    page.wait_for_selector("#fill")
+    page.wait_for_function("() => document.querySelector('.painting img').naturalWidth > 1", timeout=LONG)
+    stroke(page, ".painting", (0.3, 0.25), (0.6, 0.3))
+    page.click("#fill:not([disabled])")
+    page.wait_for_selector("#filled:not([hidden])", timeout=LONG)
+    take("fill", "a hole is filled")
+
+
+def art(page: Page, take: Camera) -> None:
+    """Sixty drawings, prepared."""
+    page.click("nav a:text-is('My art')")
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(ROOT / "examples/characters.zip") as archive:
+        drawings = Path(folder) / "drawings"
+        drawings.mkdir()
+        for name in [name for name in archive.namelist() if name.endswith(".webp")][:60]:
+            (drawings / Path(name).name).write_bytes(archive.read(name))
+        page.set_input_files("#art-folder", str(drawings))
+        page.wait_for_selector("#toasts p:has-text('60 of 60')", timeout=LONG)
+    page.click("#prepare")
+    page.wait_for_selector("#cell-12", timeout=LONG)
+    page.wait_for_timeout(1000)
+    page.click("#cell-7")
+    page.keyboard.press("x")
+    page.wait_for_timeout(5500)  # until the messages are gone
+    take("art", "sixty drawings, one of them ticked")
+
+
+def look(page: Page, take: Camera) -> None:
+    """A gallery, ranked."""
+    page.fill("#seeds", "200-223")
+    page.click("#make-new")
+    page.wait_for_selector("text=seed 223", timeout=LONG)
+    page.keyboard.press("Control+a")
+    page.click("#export")
+    page.click("nav a:text-is('Look')")
+    page.click("#rank")
+    page.wait_for_selector(".cell b:has-text('%')", timeout=LONG)
+    page.wait_for_timeout(5500)
+    page.click("#cell-0")
+    take("look", "a ranked gallery")
+
+
+ROOMS: dict[Room, Callable[[Page, Camera], None]] = {
+    "make": make, "me": me, "rewrite": rewrite, "fill": fill, "art": art, "look": look
+}  # fmt: skip
 
 
 def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), width: int = WIDTH) -> None:

@@ -59,12 +59,13 @@ def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context)
     assert np.abs(pasted[28, 28].astype(int) - (200, 30, 40)).max() < 6
     found = client.get("/api/project").json()["found"]
     assert any(one["kind"] == "edit" and one["path"] == saved.json()["path"] for one in found)
-    started = client.post(
-        "/api/rewrite/learn", json={"model": "builtin:anime", "edit": saved.json()["path"], "name": "bar"}
-    )
-    words = shlex.split(started.json()["command"])
-    assert words == ["kyara", "rewrite", "builtin:anime", saved.json()["path"], "--out", "runs/bar", "--preview"]
-    client.post(f"/api/jobs/{started.json()['job']}/cancel", json={})
+    for quick, more in ((False, []), (True, ["--steps", "400", "--extra-images", "192"])):
+        body = {"model": "builtin:anime", "edit": saved.json()["path"], "name": "bar", "quick": quick}
+        started = client.post("/api/rewrite/learn", json=body)
+        words = shlex.split(started.json()["command"])
+        wanted = ["kyara", "rewrite", "builtin:anime", saved.json()["path"], "--out", "runs/bar", "--preview", *more]
+        assert words == wanted
+        client.post(f"/api/jobs/{started.json()['job']}/cancel", json={})
 
 
 @pytest.mark.parametrize(

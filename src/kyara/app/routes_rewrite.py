@@ -34,6 +34,7 @@ class Learn(Body):
     model: str
     edit: str
     name: str = ""
+    quick: bool = False
 
 
 class Strengths(Body):
@@ -62,7 +63,7 @@ def edit(context: Shared, body: Edit) -> dict[str, Any]:
 @router.post("/learn")
 def learn(context: Shared, body: Learn) -> dict[str, Any]:
     """Starts the job that learns an edit."""
-    words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name)
+    words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name, quick=body.quick)
     job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
     return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
 

@@ -160,7 +160,7 @@ async function learn() {
   try {
     const sent = examples.map(({ shown, ...rest }) => rest);
     const edit = await api("rewrite/edit", { name, examples: sent });
-    const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name });
+    const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name, quick: !page.careful.checked });
     command(started.command);
     touched = false;
     page.progress.hidden = false;
@@ -261,15 +261,16 @@ function build() {
   const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
+  const careful = h("input", { type: "checkbox", id: "careful" });
   const shared = h("input", { type: "file", accept: ".safetensors", id: "rule-file", class: "sr-only", onchange: () => { if (shared.files[0]) addRule(shared.files[0]); shared.value = ""; } });
   const offer = h("button", { id: "offer", hidden: true });
   const progress = h("div", { class: "field", id: "learning", hidden: true }, h("progress", { max: 1, value: 0, "aria-label": "Learning" }), h("p", { class: "quiet" }, ""));
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
     h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a file", file), take), sizeOf),
     h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
-    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), start, progress, offer));
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), h("label", { class: "row check" }, careful, "Take twice the time, for a clearer pattern"), start, progress, offer));
 
-  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, take, progress, offer, shared, parts: [left, middle, right] };
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, careful, take, progress, offer, shared, parts: [left, middle, right] };
   painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); drop(e.dataTransfer); });
 }
 
