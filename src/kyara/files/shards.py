@@ -196,7 +196,7 @@ def _ray(task: Task[Any], shards: Mapping[int, range], processes: int) -> Iterat
         rows = [{"shard": i, "begin": indices.start, "end": indices.stop} for i, indices in shards.items()]
         workers = ray.data.ActorPoolStrategy(size=min(processes, len(rows)))
         planned = ray.data.from_items(rows, override_num_blocks=len(rows))
-        arguments = ray.put(task), torch.get_num_threads()  # large arrays of a task are shared on a machine
+        arguments = ray.put(task), torch.get_num_threads()  # the workers of a machine share its large arrays
         done = planned.map_batches(_Worker, batch_size=1, compute=workers, fn_constructor_args=arguments, num_cpus=1)
         for row in tqdm(done.iter_rows(), total=len(rows), unit="shard", disable=None):
             yield int(row["shard"]), bytes(row["rows"])
