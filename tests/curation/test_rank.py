@@ -221,6 +221,10 @@ def test_memory_does_not_grow_with_the_number(
     values = scoring.score_all(source, scorer, **options)  # type: ignore[arg-type]
     assert (len(values), failed, ended) == (120, {}, 120)
     assert 0 < sum(map(len, contents.values())) <= 300
+    contents.clear()
+    for shard in (range(60), range(60, 120)):
+        scoring.measure_all(source, scorer, lambda x: scores(x)[:, None], **options, indices=shard)
+    assert 0 < sum(map(len, contents.values())) <= 300, "each shard took as much as is allowed for all"
 
 
 @pytest.mark.parametrize(("memory", "reads"), [(2**30, 1), (0, 2)])
