@@ -56,6 +56,14 @@ Workers = Annotated[int, arg(help="Worker processes that decode pictures; 0 uses
 Threads = Annotated[
     int | None, arg(help="Threads that decode pictures. By default one per processor core."), Range(1, 1024)
 ]
+Engine = Annotated[
+    Literal["local", "ray"],
+    arg(
+        help="local is this process; ray is Ray Data (pip install '.[scale]'), on this machine or on the cluster at "
+        "RAY_ADDRESS, whose machines must see the same files."
+    ),
+]
+Processes = Annotated[int | None, arg(help="With --engine ray, the number of processes, by default 2."), Range(1, 4096)]
 Seeds = Annotated[str | None, arg(help="Seeds: numbers and ranges, such as 0-35,77.")]
 Seed = Annotated[int, Range(0, LAST_SEED)]
 Keep = Annotated[int | None, arg(help="Keep the best N pictures."), Range(1)]

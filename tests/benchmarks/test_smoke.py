@@ -294,6 +294,11 @@ def ranking(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def scale(folder: Path, request: Any) -> list[list[str]]:
+    return [["--pictures", folder_of(folder / "faces", range(3)), "--counts", "2", "4"]]
+
+
+@case
 def drawn_faces(folder: Path, request: Any) -> list[list[str]]:
     def box(x: int, y: int) -> SimpleNamespace:
         return SimpleNamespace(pos=SimpleNamespace(x=x, y=y, width=8, height=8))

@@ -6,23 +6,23 @@ import csv
 import functools
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from kyara.curation import copies
-from kyara.curation.copies import NONE, Index, scores, search
+from kyara.curation.copies import NONE, DescribeTask, Index, SearchTask, scores, search
 from kyara.curation.rank import rank
 from kyara.curation.sources import open_pictures
-from kyara.files import cache
+from kyara.files import cache, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import center_crop, encode_jpeg, encode_png, resize
 
-CPU = torch.device("cpu")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "characters.zip"
 
 
@@ -82,7 +82,7 @@ def test_the_search_is_exact(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_index_is_kept_until_its_dataset_changes(
     data: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Index(open_pictures(data), CPU, workers=1).rows
+    first = Index(open_pictures(data), "cpu", workers=1).rows
     assert isinstance(first, np.memmap) and first.dtype == np.float16 and len(first) == 31
     norms = np.linalg.norm(first.astype(np.float32), axis=1)
     assert norms[30] == 0 and norms[:30] == pytest.approx(1, abs=1e-3)
@@ -92,24 +92,24 @@ def test_an_index_is_kept_until_its_dataset_changes(
 
     with monkeypatch.context() as patch:
         patch.setattr(copies, "measure_batches", never)
-        np.testing.assert_array_equal(Index(open_pictures(data), CPU, workers=1).rows, first)
+        np.testing.assert_array_equal(Index(open_pictures(data), "cpu", workers=1).rows, first)
     (data / "07.png").write_bytes(encode_png(character(50)))
     os.utime(data / "07.png", (1, 1))
-    second = Index(open_pictures(data), CPU, workers=1).rows
+    second = Index(open_pictures(data), "cpu", workers=1).rows
     assert [i for i in range(31) if not np.array_equal(first[i], second[i])] == [7]
     assert len(list(own_cache.iterdir())) == 2
 
 
 def test_a_damaged_index_is_computed_again(data: Path, own_cache: Path) -> None:
-    first = np.array(Index(open_pictures(data), CPU, workers=1).rows)
+    first = np.array(Index(open_pictures(data), "cpu", workers=1).rows)
     (file,) = own_cache.iterdir()
     file.write_bytes(file.read_bytes()[:-100])
-    np.testing.assert_array_equal(Index(open_pictures(data), CPU, workers=1).rows, first)
+    np.testing.assert_array_equal(Index(open_pictures(data), "cpu", workers=1).rows, first)
 
 
 def test_without_a_cache_the_index_is_in_memory(data: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_is_writable", lambda path: False)
-    rows = Index(open_pictures(data), CPU, workers=1).rows
+    rows = Index(open_pictures(data), "cpu", workers=1).rows
     assert not isinstance(rows, np.memmap) and rows.any() and not own_cache.exists()
 
 
@@ -117,7 +117,7 @@ def test_a_dataset_without_a_readable_picture_is_refused(tmp_path: Path) -> None
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match="bad: no picture can be read"):
-        _ = Index(open_pictures(tmp_path / "bad"), CPU, workers=1).rows
+        _ = Index(open_pictures(tmp_path / "bad"), "cpu", workers=1).rows
 
 
 def test_scores_rise_with_the_similarity() -> None:
@@ -160,3 +160,64 @@ def test_a_gallery_with_copies_can_be_ranked_again(data: Path, pictures: Path, t
     again = rank(tmp_path / "one", by="quality", out=tmp_path / "two")
     (columns,) = {tuple(row) for row in read_gallery(tmp_path / "two")}
     assert again.kept == 5 and "copy" not in columns and not (tmp_path / "two" / "nearest.csv").exists()
+
+
+# --- many pictures
+
+
+def tables(folder: Path) -> tuple[str, str]:
+    return (folder / "gallery.csv").read_text(), (folder / "nearest.csv").read_text()
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_copies_are_found_in_shards(
+    engine: str, data: Path, pictures: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    options: dict[str, Any] = {"by": "quality", "copies_of": data, "batch": 3, "workers": 1}
+    rank(pictures, out=tmp_path / "whole", **options)
+    (whole,) = (np.load(path) for path in own_cache.iterdir())
+    shutil.rmtree(own_cache)
+    monkeypatch.setattr(shards, "SHARD", 3)
+    rank(pictures, out=tmp_path / "parts", engine=engine, **options)
+    assert tables(tmp_path / "parts") == tables(tmp_path / "whole")
+    (path,) = own_cache.iterdir()
+    np.testing.assert_array_equal(np.load(path), whole)
+    assert not (tmp_path / "shards-parts").exists()
+
+
+def test_an_interrupted_search_goes_on(
+    data: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of which parts are there is completed, and pictures that were searched are not searched again."""
+    monkeypatch.setattr(shards, "SHARD", 3)
+    options: dict[str, Any] = {"by": "quality", "copies_of": data, "batch": 3, "workers": 1}
+    rank(pictures, out=tmp_path / "whole", **options)
+    shutil.rmtree(cache.folder())
+    made: list[str] = []
+
+    def until(kind: type[DescribeTask | SearchTask], count: int) -> None:
+        measure = kind.measure
+
+        def counted(self: Any, loaded: Any, indices: range) -> shards.Rows:
+            if len(made) == count:
+                raise KeyboardInterrupt
+            made.append(kind.__name__)
+            return measure(self, loaded, indices)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "measure", counted)
+            if count < 100:
+                with pytest.raises(KeyboardInterrupt):
+                    rank(pictures, out=tmp_path / "out", **options)
+            else:
+                rank(pictures, out=tmp_path / "out", **options)
+
+    until(DescribeTask, 7)
+    assert len([*(tmp_path / "shards-out" / "index").glob("*.npz")]) == 7
+    until(SearchTask, 8)  # after one shard of two
+    assert len([*(tmp_path / "shards-out" / "copies").glob("*.npz")]) == 1
+    until(SearchTask, 100)
+    assert made == ["DescribeTask"] * 7 + ["SearchTask"] * 2
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole") and not (tmp_path / "shards-out").exists()

@@ -221,6 +221,10 @@ def test_memory_does_not_grow_with_the_number(
     values = scoring.score_all(source, scorer, **options)  # type: ignore[arg-type]
     assert (len(values), failed, ended) == (120, {}, 120)
     assert 0 < sum(map(len, contents.values())) <= 300
+    contents.clear()
+    for shard in (range(60), range(60, 120)):
+        scoring.measure_all(source, scorer, lambda x: scores(x)[:, None], **options, indices=shard)
+    assert 0 < sum(map(len, contents.values())) <= 300, "each shard took as much as is allowed for all"
 
 
 @pytest.mark.parametrize(("memory", "reads"), [(2**30, 1), (0, 2)])
@@ -454,7 +458,7 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     monkeypatch.chdir(tmp_path)  # without --out the folder is numbered
     with pytest.raises(KeyboardInterrupt):
         rank(folder, **options)
-    assert (tmp_path / "galleries/shards-00000-rank-many/shard-000000.npz").is_file()
+    assert (tmp_path / "galleries/shards-00000-rank-many/scores/shard-000000.npz").is_file()
     monkeypatch.setattr(scorer, "scores", kept)
     scorer.batches.clear()
     parts = rank(folder, **options)

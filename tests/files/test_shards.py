@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kyara.files import shards
-from kyara.files.shards import KEY, Rows
+from kyara.files.shards import KEY, Rows, Runner, joined
 
 COUNT = 25
 
@@ -25,18 +25,18 @@ class Squares:
     notes: Path
     fails_at: int = -1
 
-    def start(self) -> Callable[[range], Rows]:
-        def measure(indices: range) -> Rows:
-            if self.fails_at in indices:
-                raise OSError("the power is gone")
-            with self.notes.open("a") as file:
-                file.write(f"{indices.start}\n")
-            values = np.array([[i, i * i] for i in indices], np.float32)
-            bad = [i for i in indices if i == 7]
-            values[[i - indices.start for i in bad]] = np.nan
-            return Rows(values, dict.fromkeys(bad, "damaged"))
+    def load(self) -> str:
+        return "damaged"
 
-        return measure
+    def measure(self, loaded: str, indices: range) -> Rows:
+        if self.fails_at in indices:
+            raise OSError("the power is gone")
+        with self.notes.open("a") as file:
+            file.write(f"{indices.start}\n")
+        values = np.array([[i, i * i] for i in indices], np.float32)
+        bad = [i for i in indices if i == 7]
+        values[[i - indices.start for i in bad]] = np.nan
+        return Rows(values, dict.fromkeys(bad, loaded))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
     monkeypatch.setattr(shards, "SHARD", 10)
 
     def run(task: Squares, count: int = COUNT, engine: shards.Engine = "local", **key: Any) -> Rows:
-        return shards.run(task, count, engine=engine, processes=2, folder=tmp_path / "pieces", key=key)
+        return joined(Runner(tmp_path / "pieces", engine).run(task, count, name="squares", key=key))
 
     return run
 
@@ -73,7 +73,7 @@ def test_few_pictures_leave_no_folder(run: Callable[..., Rows], tmp_path: Path) 
 
 
 def test_an_interrupted_run_goes_on(run: Callable[..., Rows], tmp_path: Path) -> None:
-    notes, folder = tmp_path / "notes", tmp_path / "pieces"
+    notes, folder = tmp_path / "notes", tmp_path / "pieces/squares"
     with pytest.raises(OSError, match="the power is gone"):
         run(Squares(notes, fails_at=12))
     assert measured(Squares(notes)) == [0]
@@ -92,20 +92,40 @@ def test_only_its_own_files_are_removed(run: Callable[..., Rows], tmp_path: Path
     folder = tmp_path / "pieces"
     run(Squares(tmp_path / "notes"))
     (folder / "mine.txt").write_text("kept")
-    shards.remove(folder)
-    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-    (folder / "mine.txt").unlink()
+    (folder / "squares" / "mine.txt").write_text("kept")
+    Runner(folder).remove()
+    assert sorted(path.name for path in folder.rglob("*")) == ["mine.txt", "mine.txt", "squares"]
+    for path in folder.rglob("mine.txt"):
+        path.unlink()
     run(Squares(tmp_path / "notes"))
-    assert (folder / KEY).is_file()
-    shards.remove(folder)
+    assert (folder / "squares" / KEY).is_file()
+    Runner(folder).remove()
     assert not folder.exists()
 
 
+def test_without_a_folder_nothing_is_kept(run: Callable[..., Rows], tmp_path: Path) -> None:
+    task = Squares(tmp_path / "notes")
+    right(joined(Runner().run(task, COUNT, name="squares", key={})))
+    Runner().remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_what_is_loaded_already_is_used(run: Callable[..., Rows], tmp_path: Path) -> None:
+    shards = Runner().run(Squares(tmp_path / "notes"), COUNT, name="squares", key={}, loaded="bad")
+    assert joined(shards).failed == {7: "bad"}
+
+
 def test_a_shard_without_a_readable_picture() -> None:
-    parts = [Rows(np.full((2, 1), np.nan, np.float32), {0: "a", 1: "b"}), Rows(np.ones((1, 3), np.float32), {})]
-    rows = shards._joined(parts)
+    second = Rows(np.ones((1, 3), np.float32), {})
+    first = Rows(np.full((2, 1), np.nan, np.float32), {0: "a", 1: "b"})
+    rows = joined([(range(2, 3), second), (range(2), first)])
     assert rows.values.shape == (3, 3) and np.isnan(rows.values[:2]).all() and (rows.values[2] == 1).all()
     assert rows.failed == {0: "a", 1: "b"}
+
+
+def test_processes_need_ray() -> None:
+    with pytest.raises(ValueError, match="--processes 3: needs --engine ray"):
+        Runner(processes=3)
 
 
 def test_without_ray_it_says_what_to_install(

@@ -7,7 +7,6 @@ import importlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import torch
 
 import kyara
 from kyara import models
-from kyara.files import checkpoint, pictures
-from kyara.files.dataset import open_dataset
-from kyara.labels import tag as verb
+from kyara.files import checkpoint, pictures, shards
+from kyara.files.dataset import Dataset, open_dataset
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.results import CompletionResult
 from kyara.labels.tagger import CheckpointTagger, load_tagger
+from kyara.labels.task import TagTask, predicted
 from kyara.models.tagger import PRESETS, Model
 
 BRIGHT = {"tone": ("dark", "light"), "kind": ("a", "b", "c")}
@@ -116,27 +115,14 @@ def test_a_dry_run_changes_nothing(faces: Path, tagger: Path) -> None:
     assert faces.read_bytes() == before
 
 
-def test_what_was_found_before_an_interruption_is_kept(
-    faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predict = verb.predict
-
-    def interrupted(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for n, prediction in enumerate(predict(*arguments, **options)):
-            if n == 5:
-                raise KeyboardInterrupt
-            yield prediction
-
-    monkeypatch.setattr(verb, "predict", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        kyara.tag(faces, model=str(tagger), attributes="tone", batch=2)
-    assert sum(map(bool, open_dataset(faces).attributes["tone"])) == 6
+def task(dataset: Dataset, tagger: Path, *, batch: int, workers: int) -> TagTask:
+    return TagTask(dataset, str(tagger), None, focus=False, device="cpu", batch=batch, threads=workers)
 
 
 def test_memory_is_bounded(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more pictures in hand than three batches and what the threads hold, however many there are."""
     held, most = 0, 0
-    fit = CheckpointTagger.fit
+    fit, probabilities = CheckpointTagger.fit, CheckpointTagger.probabilities
 
     def counted(self: CheckpointTagger, picture: np.ndarray) -> np.ndarray:
         nonlocal held, most
@@ -144,22 +130,90 @@ def test_memory_is_bounded(faces: Path, tagger: Path, monkeypatch: pytest.Monkey
         most = max(most, held)
         return fit(self, picture)
 
+    def done(self: CheckpointTagger, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        nonlocal held
+        held -= len(pictures)
+        return probabilities(self, pictures)
+
     monkeypatch.setattr(CheckpointTagger, "fit", counted)
+    monkeypatch.setattr(CheckpointTagger, "probabilities", done)
     dataset = open_dataset(faces)
-    dataset = dataset.subset([i % 12 for i in range(200)])
-    for _ in verb.predict(dataset, {"tone": range(200)}, load_tagger(tagger), {}, batch=4, workers=2):
-        held -= 1
+    many = task(dataset.subset([i % 12 for i in range(200)]), tagger, batch=4, workers=2)
+    assert not np.isnan(many.measure(many.load(), range(200)).values).any()
     assert held == 0 and most <= 3 * 4 + 3
 
 
 def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> None:
+    dataset = open_dataset(faces).subset(range(12))
+    forwards, backwards = task(dataset, tagger, batch=5, workers=3), dataset.subset(range(11, -1, -1))
+    once = forwards.measure(forwards.load(), range(12)).values
+    alone = task(backwards, tagger, batch=1, workers=1).measure(forwards.load(), range(12)).values[::-1]
+    np.testing.assert_array_equal(once[:, 0], [0, 1] * 6)  # dark, light
+    np.testing.assert_array_equal(alone[:, 0], once[:, 0])
+    np.testing.assert_allclose(alone[:, 1], once[:, 1], atol=0.02)
+
+
+# --- many pictures
+
+
+def tables(faces: Path) -> tuple[str, str]:
+    with zipfile.ZipFile(faces) as archive:
+        return archive.read("metadata.csv").decode(), archive.read("labels.csv").decode()
+
+
+def test_an_interrupted_run_goes_on(faces: Path, tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several shards nothing is tagged twice, and the tables are those of one shard."""
+    before = faces.read_bytes()
+    whole = run(faces, model=str(tagger), batch=2)
+    expected = tables(faces)
+    faces.write_bytes(before)
+    monkeypatch.setattr(shards, "SHARD", 4)
+    probabilities, tagged = CheckpointTagger.probabilities, 0
+
+    def dies(self: CheckpointTagger, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        nonlocal tagged
+        tagged += len(pictures)
+        if tagged == 10:  # in the third shard
+            raise KeyboardInterrupt
+        return probabilities(self, pictures)
+
+    monkeypatch.setattr(CheckpointTagger, "probabilities", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(faces, model=str(tagger), batch=2)
+    assert faces.read_bytes() == before  # nothing is written before all are tagged
+    kept = sorted(path.name for path in (tmp_path / "shards-faces.zip" / "tags").glob("*.npz"))
+    assert kept == ["shard-000000.npz", "shard-000001.npz"]
+    tagged = 100
+    assert run(faces, model=str(tagger), batch=2) == whole and tagged == 104  # the other two are unreadable
+    assert tables(faces) == expected and list(tmp_path.iterdir()) == [faces]
+
+
+def test_another_tagger_begins_anew(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, loaded = open_dataset(faces), load_tagger(tagger)
-    once = dict(verb.predict(dataset, {"tone": range(12)}, loaded, {}, batch=5, workers=3))
-    backwards = dataset.subset(range(11, -1, -1))
-    alone = dict(verb.predict(backwards, {"tone": range(12)}, loaded, {}, batch=1, workers=1))
-    for i, prediction in once.items():
-        assert prediction["tone"][0] == alone[11 - i]["tone"][0] == ("light" if i % 2 else "dark")
-        assert prediction["tone"][1] == pytest.approx(alone[11 - i]["tone"][1], abs=0.02)
+    monkeypatch.setattr(shards, "SHARD", 4)
+    runner, failed = shards.Runner(faces.parent / "pieces"), dict[int, str]()
+    first = dict(predicted(task(dataset, tagger, batch=2, workers=1), runner, loaded, failed))
+    assert list(first) == [*range(12)] and list(failed) == [12, 13]
+
+    def refused(self: TagTask, *_: Any) -> shards.Rows:
+        raise AssertionError("tagged again")
+
+    monkeypatch.setattr(TagTask, "measure", refused)
+    assert dict(predicted(task(dataset, tagger, batch=2, workers=1), runner, loaded, {})) == first
+    loaded.hash = "another"
+    with pytest.raises(AssertionError, match="tagged again"):
+        dict(predicted(task(dataset, tagger, batch=2, workers=1), runner, loaded, {}))
+
+
+def test_ray_writes_the_same_tables(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(shards, "SHARD", 4)
+    before, found = faces.read_bytes(), {}
+    for engine in ("local", "ray"):
+        faces.write_bytes(before)
+        report = run(faces, model=str(tagger), engine=engine, batch=2, workers=1)
+        found[engine] = tables(faces), report
+    assert found["local"] == found["ray"]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +245,9 @@ def test_the_order_of_pictures_does_not_matter(faces: Path, tagger: Path) -> Non
         ({"model": ""}, "--model"),
         ({"model": "builtin:distortion"}, "builtin:distortion: a distortion, but a tagger is needed"),
         ({"batch": 0}, "--batch"),
+        ({"processes": 2}, "--processes 2: needs --engine ray"),
+        ({"engine": "dask"}, "--engine dask: must be one of local, ray"),
+        ({"complete": "hat", "engine": "ray"}, "--engine: cannot be combined with --complete"),
         ({"kind": "clip"}, "--kind clip: must be one of wd"),
         ({"batch": 2**40}, "--batch"),
         ({"workers": 0}, "--workers"),

@@ -16,15 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import kyara
 from kyara.curation.scoring import BATCH, GPU_BATCH, Measure, measure_batches
 from kyara.files.cache import identity, mapped
 from kyara.files.dataset import Dataset
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery_page import COPY, COPY_OF, MARK
+from kyara.files.shards import Rows, Runner
 from kyara.models import load
 from kyara.models.base import Descriptor
 from kyara.nn.filters import resize
 from kyara.training.inference import reproducible
+from kyara.training.runtime import pick_device
 
 MODEL = "builtin:copy"
 NEAREST = 10
@@ -69,15 +72,68 @@ class Originals:
         return found
 
 
+@dataclasses.dataclass(frozen=True)
+class DescribeTask:
+    """The rows of an index: descriptors (F) float16, zero for unreadable pictures."""
+
+    dataset: Dataset
+    device: str
+    batch: int
+    threads: int  # that decode pictures
+
+    def load(self) -> Descriptor:
+        model = load(MODEL, pick_device(self.device))
+        assert isinstance(model, Descriptor)
+        return model
+
+    def measure(self, loaded: Descriptor, indices: range) -> Rows:
+        failed: dict[int, Exception] = {}
+        rows = np.zeros((len(indices), loaded.descriptor_dim), np.float16)
+        for numbers, found in self.batches(loaded, functools.partial(embed, loaded), indices, failed):
+            rows[np.array(numbers) - indices.start] = found
+        return Rows(rows, {i: self.dataset.reason(i, error) for i, error in failed.items()})
+
+    def batches(
+        self, model: Descriptor, measure: Measure, indices: range, failed: dict[int, Exception]
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """See `scoring.measure_batches`."""
+        return measure_batches(
+            self.dataset, model, measure, batch=self.batch, workers=self.threads, failed=failed, indices=indices
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchTask:
+    """The nearest pictures of an index: places in it and similarities, (2 K) float64, in which both are exact."""
+
+    pictures: DescribeTask
+    index: np.ndarray  # (N, F) float16
+    count: int  # K
+
+    def load(self) -> Descriptor:
+        return self.pictures.load()
+
+    def measure(self, loaded: Descriptor, indices: range) -> Rows:
+        rows = np.zeros((len(indices), 2 * self.count))
+        rows[:, self.count :] = NONE
+        described = self.pictures.batches(loaded, functools.partial(describe, loaded), indices, {})
+        for numbers, queries in _gathered(described):
+            rows[np.array(numbers) - indices.start] = np.hstack(search(queries, self.index, self.count))
+        return Rows(rows, {})
+
+
 class Index:
     """The descriptors of a dataset's pictures, from the cache or computed when they are needed."""
 
-    def __init__(self, dataset: Dataset, device: torch.device, *, workers: int, batch: int | None = None) -> None:
-        model = load(MODEL, device)
-        assert isinstance(model, Descriptor)
-        self.dataset, self.model, self.workers = dataset, model, workers
-        self.batch = batch or (GPU_BATCH if device.type == "cuda" else BATCH)
-        self._key = {"data": identity(dataset), "model": model.checkpoint.hash}
+    def __init__(
+        self, dataset: Dataset, device: str, *, workers: int, batch: int | None = None, runner: Runner | None = None
+    ) -> None:
+        self.dataset, self.runner = dataset, runner or Runner()
+        size = batch or (GPU_BATCH if pick_device(device).type == "cuda" else BATCH)
+        self._task = DescribeTask(dataset, device, size, workers)
+        self.model = self._task.load()
+        self._key = {"data": identity(dataset), "model": self.model.checkpoint.hash}
+        self._settings = self._key | {"batch": size, "version": kyara.__version__}  # what the last digits depend on
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
@@ -85,39 +141,41 @@ class Index:
         return mapped("copies", self._key, (len(self.dataset), self.model.descriptor_dim), self._fill)
 
     def _fill(self, rows: np.ndarray) -> None:
-        failed: dict[int, Exception] = {}
-        for indices, found in self._measure(self.dataset, self._describe, failed):
-            rows[indices] = found
-        if len(failed) == len(rows):
+        failed = 0
+        shards = self.runner.run(self._task, len(rows), name="index", key=self._settings, loaded=self.model)
+        for indices, found in shards:
+            rows[indices.start : indices.stop] = found.values
+            failed += len(found.failed)
+        if failed == len(rows):
             raise DatasetError(f"{self.dataset.path}: no picture can be read")
-
-    def _measure(
-        self, dataset: Dataset, measure: Measure, failed: dict[int, Exception]
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        return measure_batches(dataset, self.model, measure, batch=self.batch, workers=self.workers, failed=failed)
-
-    @torch.inference_mode()
-    def _describe(self, pictures: Tensor) -> Tensor:
-        with reproducible(pictures.device):
-            return self.model.embed(pictures).float()
-
-    def describe(self, pictures: Tensor) -> Tensor:
-        """Descriptors (B, V, F) float32 of the `views` of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its
-        device."""
-        return torch.stack([self._describe(view) for view in views(pictures)], 1)
 
     def find(self, dataset: Dataset, chosen: Sequence[int]) -> Originals:
         """The nearest pictures of the `chosen` ones of another dataset."""
-        count = min(NEAREST, len(self.dataset))
+        count, searched = min(NEAREST, len(self.dataset)), dataset.subset(chosen)
         nearest = Nearest(np.zeros((len(dataset), count), np.int64), np.full((len(dataset), count), NONE, np.float32))
-        for indices, rows in _gathered(self._measure(dataset.subset(chosen), self.describe, {})):
-            where = np.array(chosen)[indices]
-            nearest.indices[where], nearest.similarity[where] = self.search(rows)
+        task = SearchTask(dataclasses.replace(self._task, dataset=searched), self.rows.view(np.ndarray), count)
+        key = self._settings | {"pictures": searched.fingerprint}
+        for indices, found in self.runner.run(task, len(searched), name="copies", key=key, loaded=self.model):
+            where = np.array(chosen)[indices.start : indices.stop]
+            nearest.indices[where], nearest.similarity[where] = np.hsplit(found.values, 2)
         return Originals(self.dataset, nearest, scores(nearest.similarity))
 
     def search(self, queries: np.ndarray) -> Nearest:
         """The nearest pictures of those with these descriptors (Q, V, F), see `describe`."""
         return search(queries, self.rows, min(NEAREST, len(self.dataset)))
+
+
+@torch.inference_mode()
+def embed(model: Descriptor, pictures: Tensor) -> Tensor:
+    """Descriptors (B, F) float32 of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its device."""
+    with reproducible(pictures.device):
+        return model.embed(pictures).float()
+
+
+def describe(model: Descriptor, pictures: Tensor) -> Tensor:
+    """Descriptors (B, V, F) float32 of the `views` of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its
+    device."""
+    return torch.stack([embed(model, view) for view in views(pictures)], 1)
 
 
 def views(pictures: Tensor) -> list[Tensor]:

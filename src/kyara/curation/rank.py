@@ -14,7 +14,6 @@ from tyro.conf import Positional, arg
 
 from kyara import verbs
 from kyara.curation.sources import open_pictures
-from kyara.files import shards
 from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import BESIDE, ON_PAGE, PAGE, PAIRS, TABLE, GalleryWriter, best_first, contact_sheet
@@ -22,6 +21,7 @@ from kyara.files.gallery_page import COPY, COPY_OF, MARK, PART_COLUMNS, UNFAMILI
 from kyara.files.metadata import csv_text
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
+from kyara.files.shards import Runner
 from kyara.files.workers import CHUNK, processors, thread_map
 
 if TYPE_CHECKING:  # they import torch
@@ -89,8 +89,8 @@ def rank(
     copy_threshold: Annotated[float | None, verbs.Range(0, 1)] = None,
     batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
-    engine: shards.Engine = "local",
-    processes: Annotated[int | None, verbs.Range(1, 4096)] = None,
+    engine: verbs.Engine = "local",
+    processes: verbs.Processes = None,
     device: verbs.Device = "auto",
     force: verbs.Force = False,
     dry_run: verbs.DryRun = False,
@@ -113,9 +113,6 @@ def rank(
             .zip, Dataset or Gallery. The page shows the nearest of them beside each picture, and marks copies.
         copy_threshold: Leave out pictures whose copy score is at least this, 0 to 1; 0.5 leaves out what is marked.
         batch: Pictures per batch of the network. By default 64, on a GPU up to 256, as many as its memory allows.
-        engine: local is this process; ray is Ray Data (pip install '.[scale]'), on this machine or on the cluster
-            at RAY_ADDRESS, whose machines must see the same files.
-        processes: With --engine ray, the number of processes, by default 2.
     """
     command = verbs.command_line(rank, locals())
     if not pictures:
@@ -123,17 +120,17 @@ def rank(
     name = f"galleries/rank-{short_name(pictures[0])}"
     if copy_threshold is not None and copies_of is None:
         raise ValueError(f"--copy-threshold {copy_threshold}: needs --copies-of DATA")
-    if processes is not None and engine == "local":
-        raise ValueError(f"--processes {processes}: needs --engine ray")
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
     known = open_pictures(copies_of) if copies_of else None
+    # Its name begins with no number: the same command takes the same folder.
+    runner = Runner(out.with_name(f"shards-{out.name}"), engine, processes)
 
     from kyara.curation.copies import Index
     from kyara.curation.judging import FEW, learn_style
     from kyara.curation.scoring import batch_size, load_scorer
-    from kyara.curation.task import JudgeTask, Opened, judged_in_shards
+    from kyara.curation.task import JudgeTask, Loaded, judged_in_shards, moved
     from kyara.training.runtime import pick_device
 
     scorer = load_scorer(model, pick_device(device))
@@ -143,19 +140,16 @@ def rank(
     threads = workers or processors()
     judge = learn_style(open_pictures(like), scorer, batch=batch, workers=threads) if like else None
     contents: dict[int, bytes] = {}
-    pieces = out.with_name(f"shards-{out.name}")  # begins with no number: the same command takes the same folder
-    task = JudgeTask(
-        pictures, model, by, judge, model == BUILTIN, device, batch or batch_size(scorer), threads,
-        opened=Opened(scorer, dataset, contents),
-    )  # fmt: skip
-    scores, failed = judged_in_shards(task, dataset, scorer, engine=engine, processes=processes or 2, folder=pieces)
+    size = batch or batch_size(scorer)
+    task = JudgeTask(dataset, model, by, moved(judge, "cpu"), model == BUILTIN, device, size, threads)
+    scores, failed = judged_in_shards(task, runner, Loaded(scorer, judge, contents))
     if threshold is not None and scores.unfamiliar_share > FEW and not any_style:
         share = f"{scores.unfamiliar_share:.0%} of the pictures are in an unfamiliar style"
         raise ValueError(f"--threshold {threshold}: {share}; give clean pictures in it to --like, or add --any-style")
     order, originals = best(scores.scores, threshold=threshold), None
     if known is not None:
         searched = order if copy_threshold is not None else order[:keep]
-        originals = Index(known, pick_device(device), workers=threads, batch=batch).find(dataset, searched)
+        originals = Index(known, device, workers=threads, batch=batch, runner=runner).find(dataset, searched)
         order = [i for i in searched if copy_threshold is None or originals.scores[i] < copy_threshold]
         result = dataclasses.replace(result, copies=int((originals.scores[searched] >= MARK).sum()))
     order = order[:keep]
@@ -178,7 +172,7 @@ def rank(
     _write(out / REPORT, json.dumps(report, indent=2) + "\n")
     if originals:
         _write(out / NEAREST, csv_text([("file_name", "nearest", "similarity"), *nearest]))
-    shards.remove(pieces)
+    runner.remove()
     return result
 
 

@@ -148,7 +148,7 @@ def measure_batches(
     bytes in total."""
     data = model.config.data
     enough = 2 * max(data.width, data.height)  # decode large JPEGs at a reduced size
-    free = MEMORY
+    free = MEMORY - sum(map(len, (contents or {}).values()))  # earlier calls may have filled it
 
     def load(i: int) -> Loaded:
         content = dataset.read(i)

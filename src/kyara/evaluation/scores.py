@@ -98,7 +98,7 @@ def load_networks(
     copy descriptor if there are real pictures."""
     extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
     wanted = tagger != "none" and (bool(attributes) or features in ("builtin", tagger))
-    originals = None if reals is None else Index(reals, device, workers=processors())
+    originals = None if reals is None else Index(reals, str(device), workers=processors())
     return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger, originals)
 
 
@@ -132,7 +132,7 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         whole.add(score(seen, networks.recogniser).cpu().numpy())
         if originals:
             fitting = fitted([inputs.picture for inputs, _ in group], originals.model)
-            described.add(originals.describe(to_float(fitting)).cpu().numpy())
+            described.add(copies.describe(originals.model, to_float(fitting)).cpu().numpy())
         for attribute, values in _tag(tagger, [inputs.tagger for inputs, _ in group]).items():
             tagged[attribute].add(values)
         for attribute, indices in labels.items():

@@ -13,9 +13,9 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -27,13 +27,14 @@ SHARD = 4096  # pictures; batches do not cross the end of a shard, so its result
 KEY = "shards.json"
 DAMAGED = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
 Engine = Literal["local", "ray"]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """What was measured of some pictures."""
 
-    values: np.ndarray  # (N, C) float32, NaN for unreadable pictures
+    values: np.ndarray  # (N, C) floats; a task decides what those of unreadable pictures are
     failed: Mapping[int, str]  # index of an unreadable picture -> reason
 
     def encode(self) -> bytes:
@@ -50,32 +51,63 @@ class Rows:
             return cls(file["values"], {int(i): reason for i, reason in failed.items()})
 
 
-class Task(Protocol):
-    """What to measure. It is pickled if other processes do it."""
+class Task(Protocol[T]):
+    """What to measure of the pictures of a dataset. It is pickled if other processes do it."""
 
-    def start(self) -> Callable[[range], Rows]:
-        """Loads networks and opens files, once in a process. Returns the function that measures pictures."""
+    def load(self) -> T:
+        """Loads networks, once in a process."""
         ...
 
-
-def run(task: Task, count: int, *, engine: Engine, processes: int, folder: Path, key: Mapping[str, Any]) -> Rows:
-    """Measures `count` pictures. With more than one shard, finished ones are kept in `folder`, so that a run with the
-    same `key` goes on there; the caller removes it with `remove` when the result is safe. Raises ValueError without
-    Ray."""
-    shards = [range(begin, min(begin + SHARD, count)) for begin in range(0, count, SHARD)]
-    if len(shards) < 2 and engine == "local":
-        return task.start()(range(count))
-    _begin(folder, key)
-    found = {i: rows for i in range(len(shards)) if (rows := _read(folder, i, len(shards[i]))) is not None}
-    missing = [i for i in range(len(shards)) if i not in found]
-    for i, content in _ENGINES[engine](task, {i: shards[i] for i in missing}, processes):
-        _write(_path(folder, i), content)
-        found[i] = Rows.decode(content)
-    return _joined([found[i] for i in range(len(shards))])
+    def measure(self, loaded: T, indices: range) -> Rows: ...
 
 
-def remove(folder: Path) -> None:
-    """Removes the shards in `folder`, and the folder if nothing else is in it."""
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Where shards are measured, and the folder that keeps finished ones until `remove`; None keeps none. Raises
+    ValueError without Ray, if it is asked for."""
+
+    folder: Path | None = None
+    engine: Engine = "local"
+    processes: int | None = None  # of Ray, by default 2
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.engine == "local":
+            raise ValueError(f"--processes {self.processes}: needs --engine ray")
+        if self.engine == "ray":
+            _import_ray()
+
+    def run(
+        self, task: Task[T], count: int, *, name: str, key: Mapping[str, Any], loaded: T | None = None
+    ) -> Iterator[tuple[range, Rows]]:
+        """Measures `count` pictures and yields the shards in any order. Those of an earlier run with the same `name`
+        and `key` are not measured again; a single shard is not kept. `loaded` is what this process has loaded."""
+        shards = [range(begin, min(begin + SHARD, count)) for begin in range(0, count, SHARD)]
+        folder = None if self.folder is None or len(shards) < 2 else self.folder / name
+        missing = dict(enumerate(shards))
+        if folder:
+            _begin(folder, key)
+            for i, indices in enumerate(shards):
+                if (rows := _read(folder, i, len(indices))) is not None:
+                    del missing[i]
+                    yield indices, rows
+        if not missing:
+            return
+        measured = _ray(task, missing, self.processes or 2) if self.engine == "ray" else _local(task, missing, loaded)
+        for i, content in measured:
+            if folder:
+                _write(_path(folder, i), content)
+            yield shards[i], Rows.decode(content)
+
+    def remove(self) -> None:
+        """Removes the shards, and the folder if nothing else is in it."""
+        if self.folder is not None:
+            for key in self.folder.glob(f"*/{KEY}"):
+                _remove(key.parent)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+def _remove(folder: Path) -> None:
     for path in [*folder.glob("shard-*.npz"), folder / KEY]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -95,7 +127,7 @@ def _begin(folder: Path, key: Mapping[str, Any]) -> None:
     text = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     marker = folder / KEY
     if not marker.is_file() or marker.read_text(encoding="utf-8") != text:
-        remove(folder)
+        _remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _write(marker, text.encode())
 
@@ -109,41 +141,50 @@ def _read(folder: Path, i: int, count: int) -> Rows | None:
     return None
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
-    """All shards. One in which nothing is readable has a single column of NaN."""
-    width = max((part.values.shape[1] for part in parts), default=1)
+def joined(shards: Iterable[tuple[range, Rows]]) -> Rows:
+    """All shards as one, in order. One in which nothing is readable may have a single column of NaN."""
+    parts = [rows for _, rows in sorted(shards, key=lambda shard: shard[0].start)]
+    width = max(part.values.shape[1] for part in parts)
     wide = [np.broadcast_to(p.values, (len(p.values), width)) for p in parts]
     return Rows(np.concatenate(wide), {i: reason for part in parts for i, reason in part.failed.items()})
 
 
-def _local(task: Task, shards: Mapping[int, range], processes: int) -> Iterator[tuple[int, bytes]]:
-    if not shards:
-        return
-    measure = task.start()
+def _local(task: Task[T], shards: Mapping[int, range], loaded: T | None) -> Iterator[tuple[int, bytes]]:
+    here = task.load() if loaded is None else loaded
     for i, indices in shards.items():
-        yield i, measure(indices).encode()
+        yield i, task.measure(here, indices).encode()
 
 
 class _Worker:
     """Measures shards in a process of Ray."""
 
-    def __init__(self, task: Task) -> None:
-        self.measure = task.start()
+    def __init__(self, task: Any, threads: int) -> None:
+        import ray
+        import torch
+
+        torch.set_num_threads(threads)  # with another number the last digits may differ
+        self.task = ray.get(task)
+        self.loaded = self.task.load()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        begin, end = int(batch["begin"][0]), int(batch["end"][0])
-        return {"shard": [int(batch["shard"][0])], "rows": [self.measure(range(begin, end)).encode()]}
+        indices = range(int(batch["begin"][0]), int(batch["end"][0]))
+        return {"shard": [int(batch["shard"][0])], "rows": [self.task.measure(self.loaded, indices).encode()]}
 
 
-def _ray(task: Task, shards: Mapping[int, range], processes: int) -> Iterator[tuple[int, bytes]]:
-    """With Ray Data: on this machine, or on the cluster at RAY_ADDRESS, whose machines must see the same files."""
+def _import_ray() -> Any:
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise ValueError(f"--engine ray: needs Ray; {install_hint('scale')}") from error
-    if not shards:
-        return
+    return ray
+
+
+def _ray(task: Task[Any], shards: Mapping[int, range], processes: int) -> Iterator[tuple[int, bytes]]:
+    """With Ray Data: on this machine, or on the cluster at RAY_ADDRESS, whose machines must see the same files."""
+    import torch
+
+    ray = _import_ray()
     # Ray Data hangs if its workers take all processors of the machine.
     own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": processes + 2, "include_dashboard": False}
     started = not ray.is_initialized()
@@ -155,7 +196,8 @@ def _ray(task: Task, shards: Mapping[int, range], processes: int) -> Iterator[tu
         rows = [{"shard": i, "begin": indices.start, "end": indices.stop} for i, indices in shards.items()]
         workers = ray.data.ActorPoolStrategy(size=min(processes, len(rows)))
         planned = ray.data.from_items(rows, override_num_blocks=len(rows))
-        done = planned.map_batches(_Worker, batch_size=1, compute=workers, fn_constructor_args=(task,), num_cpus=1)
+        arguments = ray.put(task), torch.get_num_threads()  # the workers of a machine share its large arrays
+        done = planned.map_batches(_Worker, batch_size=1, compute=workers, fn_constructor_args=arguments, num_cpus=1)
         for row in tqdm(done.iter_rows(), total=len(rows), unit="shard", disable=None):
             yield int(row["shard"]), bytes(row["rows"])
     except ray.exceptions.RayError as error:
@@ -165,9 +207,3 @@ def _ray(task: Task, shards: Mapping[int, range], processes: int) -> Iterator[tu
     finally:
         if started:
             ray.shutdown()
-
-
-_ENGINES: Mapping[Engine, Callable[[Task, Mapping[int, range], int], Iterator[tuple[int, bytes]]]] = {
-    "local": _local,
-    "ray": _ray,
-}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,8 @@ class OnnxTagger:
         self.preprocessing = PREPROCESSING[self.kind]
         tags = read_tags(path.parent / TAG_LISTS[self.kind], self.kind)
         self._session = open_session(path, device)
+        with path.open("rb") as file:
+            self.hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         entry = self._session.get_inputs()[0]
         shape = entry.shape
         if len(shape) != 4 or 3 not in (shape[1], shape[3]) or len(self._session.get_inputs()) > 1:

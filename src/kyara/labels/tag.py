@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from tyro.conf import Positional
 
 from kyara import verbs
 from kyara.files.dataset import Dataset, open_dataset
-from kyara.files.pictures import to_float
-from kyara.files.workers import batches, processors
+from kyara.files.shards import Runner
+from kyara.files.workers import processors
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.kinds import Kind
 from kyara.labels.results import CompletionResult, TagResult
 
-if TYPE_CHECKING:
-    from kyara.labels.tagger import Tagger
+if TYPE_CHECKING:  # it imports torch
+    from kyara.labels.task import Prediction
 
-SEARCHED = 1024  # Minimum side to which a large JPEG is reduced before faces are searched in it
 Unknown = Mapping[str, Collection[int]]  # Attribute -> the pictures whose value is to be filled in
-Prediction = Mapping[str, tuple[str, float]]  # Attribute -> (most likely value, its probability)
 
 
 @verbs.checked
@@ -44,6 +41,8 @@ def tag(
     target: Annotated[float | None, verbs.Range(0.5, 1, hint="it is a precision")] = None,
     batch: Annotated[int | None, verbs.Range(1, 2**16)] = None,
     workers: verbs.Threads = None,
+    engine: verbs.Engine = "local",
+    processes: verbs.Processes = None,
     device: verbs.Device = "auto",
     dry_run: verbs.DryRun = False,
 ) -> TagResult | CompletionResult:
@@ -51,7 +50,8 @@ def tag(
 
     A value is filled in if the tagger's confidence reaches the threshold. Values from a person or the data are kept.
     The labels are written to metadata.csv in the folder or .zip; labels.csv beside it has their origin and confidence.
-    With --complete, any other attribute is learned from your answers to a few questions.
+    With --complete, any other attribute is learned from your answers to a few questions. With more than 4,096 pictures,
+    an interrupted run goes on where it stopped.
 
     Args:
         data: A Dataset in any form: a folder, class sub-folders, a .zip.
@@ -72,8 +72,9 @@ def tag(
     """
     asking = {"values": _split("--values", values), "answers": answers, "questions": questions, "target": target}
     names = _split("--attributes", attributes)
-    filling = {"attributes": names, "kind": kind, "detect": detect, "threshold": threshold}
-    filling |= {"again": again or None, "batch": batch}
+    filling: dict[str, Any] = {"attributes": names, "kind": kind, "detect": detect, "threshold": threshold}
+    filling |= {"again": again or None, "batch": batch, "processes": processes}
+    filling["engine"] = None if engine == "local" else engine
     used, refused = (filling, asking) if complete is None else (asking, filling)
     for option, value in refused.items():
         if value is not None:
@@ -105,11 +106,14 @@ def _complete(dataset: Dataset, attribute: str, model: str, *, dry_run: bool, **
 def _fill_in(
     dataset: Dataset, model: str, *, attributes: Sequence[str] = (), kind: Kind | None = None,
     detect: str | None = None, threshold: float = 0.5, again: bool = False, batch: int | None = None,
-    workers: int | None, device: str, dry_run: bool,
+    engine: verbs.Engine = "local", processes: int | None = None, workers: int | None, device: str, dry_run: bool,
 ) -> TagResult:  # fmt: skip
     from kyara.labels.tagger import CheckpointTagger, batch_size, load_tagger
+    from kyara.labels.task import TagTask, predicted
     from kyara.training.runtime import pick_device
 
+    whole = dataset.path.resolve()
+    runner = Runner(whole.with_name(f"shards-{whole.name}"), engine, processes)
     tagger = load_tagger(model, pick_device(device), kind)
     for name in attributes:
         if name not in tagger.attributes:
@@ -120,12 +124,17 @@ def _fill_in(
     result = TagResult(dataset.path, len(dataset), model, open_, dry_run=dry_run)
     if dry_run:
         return result
-    failed: dict[int, Exception] = {}
-    batch = batch or batch_size(tagger)
+    asked = sorted(set().union(*unknown.values()))
     focus = detect == "auto" or (detect is None and isinstance(tagger, CheckpointTagger))
-    predictions = predict(dataset, unknown, tagger, failed, batch=batch, workers=workers or processors(), focus=focus)
-    labels = fill(dataset, unknown, predictions, f"tagger:{model}", threshold)
-    left_out = [{"file_name": dataset.names[i], "reason": dataset.reason(i, e)} for i, e in sorted(failed.items())]
+    size, threads = batch or batch_size(tagger), workers or processors()
+    task = TagTask(dataset.subset(asked), model, kind, focus, device, size, threads)
+    failed: dict[int, str] = {}
+    predictions = ((asked[i], prediction) for i, prediction in predicted(task, runner, tagger, failed))
+    labels = confident(dataset, unknown, predictions, f"tagger:{model}", threshold)
+    if labels:
+        write_labels(dataset, labels)
+    runner.remove()
+    left_out = [{"file_name": dataset.names[asked[i]], "reason": reason} for i, reason in sorted(failed.items())]
     filled = {name: _summary(dataset, labels, name) for name in unknown}
     return dataclasses.replace(result, attributes=filled, left_out=left_out)
 
@@ -140,46 +149,17 @@ def unknown_pictures(dataset: Dataset, attributes: Sequence[str], *, again: bool
     return unknown
 
 
-def predict(
-    dataset: Dataset, unknown: Unknown, tagger: Tagger, failed: dict[int, Exception], *, batch: int, workers: int,
-    focus: bool = False,
-) -> Iterator[tuple[int, Prediction]]:  # fmt: skip
-    """Yields the prediction for each picture in `unknown`, in order; unreadable ones are added to `failed`. With
-    `focus` the tagger sees the largest face of a picture."""
-    import torch
-
-    from kyara.preparation.focus import focused
-    from kyara.training.inference import move
-
-    def load(i: int) -> np.ndarray:
-        # Large JPEGs are decoded at a reduced size.
-        picture = dataset.picture(i, SEARCHED if focus else 2 * max(tagger.size))
-        return tagger.fit(focused(picture, tagger.size) if focus else picture)
-
-    indices = sorted(set().union(*unknown.values()))
-    for numbers, pictures in batches(load, indices, batch=batch, workers=workers, failed=failed):
-        on_device = move(torch.from_numpy(np.stack(pictures)), tagger.device)  # (B, H, W, 3) uint8
-        best = {name: p.max(1) for name, p in tagger.probabilities(to_float(on_device)).items()}
-        for row, i in enumerate(numbers):
-            yield i, {n: (tagger.attributes[n][int(b.indices[row])], float(b.values[row])) for n, b in best.items()}
-
-
-def fill(
+def confident(
     dataset: Dataset, unknown: Unknown, predictions: Iterable[tuple[int, Prediction]], by: str, threshold: float
 ) -> list[Label]:
-    """Writes predictions with a probability of at least `threshold` for pictures with an unknown value, and returns
-    them. If interrupted, the labels found so far are written."""
-    found: list[Label] = []
-    try:
-        for i, prediction in predictions:
-            for name, pictures in unknown.items():
-                value, probability = prediction[name]
-                if i in pictures and probability >= threshold:
-                    found.append(Label(dataset.names[i], name, value, probability, by))
-    finally:
-        if found:
-            write_labels(dataset, found)
-    return found
+    """The predictions with a probability of at least `threshold`, for pictures with an unknown value."""
+    return [
+        Label(dataset.names[i], name, value, probability, by)
+        for i, prediction in predictions
+        for name, pictures in unknown.items()
+        for value, probability in [prediction[name]]
+        if i in pictures and probability >= threshold
+    ]
 
 
 def _summary(dataset: Dataset, found: Sequence[Label], attribute: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Tagger(Protocol):
     device: torch.device
     attributes: Mapping[str, tuple[str, ...]]  # Attribute -> values, in the order of the columns of `probabilities`
     size: tuple[int, int]  # Width and height of its input in pixels
+    hash: str  # First 16 hexadecimal digits of the SHA-256 of its file of weights
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """Resizes a picture (H, W, 3) uint8 to `size` with the preprocessing of this tagger."""
@@ -50,6 +51,7 @@ class CheckpointTagger:
         if not isinstance(model, base.Tagger):
             raise ValueError(f"{name}: a {model.checkpoint.model}, but a tagger is needed, such as builtin:tagger")
         self.model, self.device = model, device
+        self.hash = model.checkpoint.hash
         self.attributes: Mapping[str, tuple[str, ...]] = model.attributes
         self.size = model.config.data.width, model.config.data.height
 
