@@ -7,7 +7,7 @@
 `found` uses pictures that the descriptor was not trained on, those whose file names sort from the prefix on. The first
 `count` of them are the originals, together with `reference` others, which nobody copies; each is altered in every way.
 The rest are fresh pictures, without variants of known ones: one in a thousand, at least one, may be taken for a copy.
-"marked" are those with a copy score of 0.5 or more, as `kyara rank` marks them. The
+"marked as copies" are those with a copy score of 0.5 or more, as `kyara rank` marks them. The
 alterations are those of Pillow, at the original size, not those of the training.
 """
 
@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +28,8 @@ import tyro
 from common import held_out, machine, peak, print_table, run
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from kyara.curation.copies import MODEL, NEAREST, SHARES, Nearest, margins, scores, search, views
+from kyara.curation.copies import MODEL, NEAREST, SHARES, Nearest, search, verified, views
+from kyara.curation.placement import small
 from kyara.evaluation.features import load_extractor
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.gallery_page import MARK
@@ -38,11 +38,11 @@ from kyara.models import load
 from kyara.preparation.copies import correlations
 
 Alteration = Callable[[Image.Image, random.Random], Image.Image]
-Rule = Callable[[np.ndarray], np.ndarray]  # similarities (N, K), the largest first -> (N,), larger for copies
 VARIANT, COMPARED, SIDE = 0.9, 3, 96
 """Pictures are variants of one drawing if their grey levels correlate by this; how many neighbours are compared, and
 at which size in pixels. Collections have variants with another mouth, which are not new faces."""
 FALSE_ALARMS = 1000  # fresh pictures of which one may be taken for a copy
+MARKED = "marked as copies"
 BATCH = 64
 WIDTH = 256  # of random descriptors
 
@@ -138,30 +138,40 @@ def altered(dataset: Dataset, chosen: list[int], alteration: Alteration) -> Iter
         yield np.asarray(alteration(Image.fromarray(dataset.picture(i)), random.Random(i)))
 
 
-class Described(NamedTuple):
-    """What one network makes of the pictures."""
-
-    describe: Describe
-    index: np.ndarray  # (N, F) float16
-    fresh: Nearest
-    seconds: float  # processor time for 1,000 pictures of the index
+Found = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Rule -> place of the nearest picture in the index, and a number that is larger for copies, (Q,) each."""
 
 
-def looked_at(describe: Describe, data: Dataset, known: list[int], fresh: list[int]) -> Described:
-    start = time.process_time()
-    index = describe(map(data.picture, known), False)[:, 0].astype(np.float16)
-    seconds = (time.process_time() - start) * 1000 / len(index)
-    return Described(describe, index, search(describe(map(data.picture, fresh), True), index, NEAREST), seconds)
+class Network:
+    """Finds copies among known pictures by one network."""
+
+    def __init__(self, name: str, describe: Describe, data: Dataset, known: list[int]) -> None:
+        start = time.process_time()
+        self.name, self.describe, self.originals = name, describe, data.subset(known)
+        self.index = describe(map(data.picture, known), False)[:, 0].astype(np.float16)
+        self.seconds = (time.process_time() - start) * 1000 / len(known)  # for 1,000 pictures of the index
+
+    def find(self, pictures: Iterable[np.ndarray]) -> tuple[Nearest, Found]:
+        """By the descriptors alone, and, for Kyara's, with the pixels, as `kyara rank` finds them."""
+        some = [*pictures]
+        near = search(self.describe(iter(some), True), self.index, NEAREST)
+        last = near.similarity[:, -3:].mean(1)
+        found: Found = {f"{self.name}, descriptors alone": (near.indices[:, 0], near.similarity[:, 0] - last / 2)}
+        if self.name == MODEL:
+            tensors = to_float(np.stack([center_crop(picture, SIDE, SIDE) for picture in some]))
+            best, score = verified(near, small(tensors).numpy(), self.originals)
+            found |= dict.fromkeys((MODEL, MARKED), (best.indices[:, 0], score))
+        return near, found
 
 
 def variants(data: Dataset, known: list[int], fresh: list[int], nearest: Nearest) -> np.ndarray:
     """Which fresh pictures (Q,) bool are variants of a known one: their grey levels correlate."""
 
-    def small(i: int) -> np.ndarray:
+    def square(i: int) -> np.ndarray:
         return center_crop(data.picture(i), SIDE, SIDE)
 
-    others = (np.stack([small(known[j]) for j in row[:COMPARED]]) for row in nearest.indices)
-    found = [correlations(small(i), some).max() >= VARIANT for i, some in zip(fresh, others, strict=True)]
+    others = (np.stack([square(known[j]) for j in row[:COMPARED]]) for row in nearest.indices)
+    found = [correlations(square(i), some).max() >= VARIANT for i, some in zip(fresh, others, strict=True)]
     return np.array(found)
 
 
@@ -189,27 +199,25 @@ def found(
     random.Random(0).shuffle(unseen)
     random.Random(0).shuffle(others)
     known, new = [*unseen[:count], *others[:reference]], unseen[count:][:fresh]
-    networks = {MODEL: by_kyara(), **{path.stem: by_sscd(path) for path in sscd}}
-    described = {name: looked_at(describe, data, known, new) for name, describe in networks.items()}
-    related = np.any([variants(data, known, new, one.fresh) for one in described.values()], axis=0)
+    describers = {MODEL: by_kyara(), **{path.stem: by_sscd(path) for path in sscd}}
+    networks = [Network(name, describe, data, known) for name, describe in describers.items()]
+    looked = [network.find(map(data.picture, new)) for network in networks]
+    related = np.any([variants(data, known, new, near) for near, _ in looked], axis=0)
     allowed = max(int((~related).sum()) // FALSE_ALARMS, 1)
     print(f"{machine()}\n{count} originals among {len(known)} pictures")
     print(f"{(~related).sum()} fresh pictures, without {related.sum()} variants of known ones; {allowed} may be found")
     rows: dict[str, dict[str, float]] = {name: {} for name in (*ALTERATIONS, "mean", "threshold", "seconds for 1,000")}
-    for name, (describe, index, near, seconds) in described.items():
-        rules: dict[str, Rule] = {name: margins}
-        limits = {name: np.sort(margins(near.similarity[~related]))[-allowed - 1]}
-        if name == MODEL:
-            rules, limits = rules | {"marked": scores}, limits | {"marked": np.nextafter(MARK, 0)}
-            print(f"marked as copies: {(scores(near.similarity[~related]) >= MARK).sum()} fresh pictures\n")
+    for network, (_, fresh) in zip(networks, looked, strict=True):
+        limits = {rule: float(np.sort(values[~related])[-allowed - 1]) for rule, (_, values) in fresh.items()}
+        if MARKED in fresh:
+            limits[MARKED] = float(np.nextafter(MARK, 0))
+            print(f"{(fresh[MARKED][1][~related] >= MARK).sum()} fresh pictures are marked as copies\n")
         for alteration, function in ALTERATIONS.items():
-            result = search(describe(altered(data, known[:count], function), True), index, NEAREST)
-            right = result.indices[:, 0] == np.arange(count)
-            for rule, limit in limits.items():
-                rows[alteration][rule] = float((right & (rules[rule](result.similarity) > limit)).mean())
+            for rule, (where, values) in network.find(altered(data, known[:count], function))[1].items():
+                rows[alteration][rule] = float(((where == np.arange(count)) & (values > limits[rule])).mean())
         for rule, limit in limits.items():
             rows["mean"][rule] = float(np.mean([rows[alteration][rule] for alteration in ALTERATIONS]))
-            rows["threshold"][rule], rows["seconds for 1,000"][rule] = float(limit), seconds
+            rows["threshold"][rule], rows["seconds for 1,000"][rule] = limit, network.seconds
     print_table(rows, "found", ".3f")
 
 

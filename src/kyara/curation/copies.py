@@ -1,4 +1,5 @@
-"""Copies: for each picture the most similar ones of a dataset, by the descriptors of `builtin:copy`.
+"""Copies: for each picture the most similar ones of a dataset, by the descriptors of `builtin:copy`. Whether the
+nearest is the original is decided by the descriptors and the pixels.
 
 The descriptors of a dataset are its index, a file that is mapped into memory. The search is exact: blocks of pictures
 times blocks of the index, so that neither has to fit into memory."""
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kyara
+from kyara.curation.placement import SIDE, correlations, small, small_of
 from kyara.curation.scoring import BATCH, GPU_BATCH, Measure, measure_batches
 from kyara.files.cache import identity, mapped
 from kyara.files.dataset import Dataset
@@ -34,8 +36,10 @@ NEAREST = 10
 BLOCK, QUERIES = 8192, 2048  # rows of the index and pictures that are compared at once
 SHARES = (1.0, 0.88, 0.76)  # of the side of an original that a copy may show
 OTHERS, WEIGHT = 3, 0.5  # how many of the last neighbours a picture is compared with, and the weight of their mean
-THRESHOLD = 0.54
-"""Margin that one in a thousand new faces exceeds; benchmarks/copies.py measures it."""
+VERIFIED, GROUP = 3, 16  # nearest pictures whose pixels are compared, and pictures that are compared at once
+SHARE = 0.3  # of the descriptors in the evidence, beside the correlation of pixels
+THRESHOLD = 1.015
+"""Evidence that one in a thousand new faces exceeds; benchmarks/copies.py measures it."""
 NONE = -2.0  # similarity where there is no picture; others are at least -1
 
 
@@ -44,6 +48,24 @@ class Nearest(NamedTuple):
 
     indices: np.ndarray  # (N, K) int64
     similarity: np.ndarray  # (N, K) float32, cosines; `NONE` where there is no picture
+
+
+class Queries(NamedTuple):
+    """What is searched for: descriptors of the `views` of pictures, (Q, V, F) float32, and small pictures, (Q, 3, S, S)
+    uint8 (see `placement`)."""
+
+    descriptors: np.ndarray
+    small: np.ndarray
+
+    def rows(self) -> np.ndarray:
+        """(Q, V F + 3 S S) float32."""
+        return np.hstack([part.reshape(len(part), -1).astype(np.float32) for part in self])
+
+    @staticmethod
+    def of(rows: np.ndarray, width: int) -> Queries:
+        """The queries in `rows`, with descriptors of that `width`."""
+        described, pixels = np.split(rows, [2 * len(SHARES) * width], 1)
+        return Queries(described.reshape(len(rows), -1, width), pixels.reshape(-1, 3, SIDE, SIDE).astype(np.uint8))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,21 +126,27 @@ class DescribeTask:
 
 @dataclasses.dataclass(frozen=True)
 class SearchTask:
-    """The nearest pictures of an index: places in it and similarities, (2 K) float64, in which both are exact."""
+    """The nearest pictures of an index: places in it, similarities and the score, (2 K + 1) float64, in which all are
+    exact."""
 
     pictures: DescribeTask
-    index: np.ndarray  # (N, F) float16
+    originals: Dataset
+    index: np.ndarray  # (N, F) float16, of the originals
     count: int  # K
 
     def load(self) -> Descriptor:
         return self.pictures.load()
 
     def measure(self, loaded: Descriptor, indices: range) -> Rows:
-        rows = np.zeros((len(indices), 2 * self.count))
-        rows[:, self.count :] = NONE
-        described = self.pictures.batches(loaded, functools.partial(describe, loaded), indices, {})
-        for numbers, queries in _gathered(described):
-            rows[np.array(numbers) - indices.start] = np.hstack(search(queries, self.index, self.count))
+        rows = np.zeros((len(indices), 2 * self.count + 1))
+        rows[:, self.count : -1] = NONE
+        described = self.pictures.batches(
+            loaded, lambda some: torch.from_numpy(describe(loaded, some).rows()), indices, {}
+        )
+        for numbers, some in _gathered(described):
+            queries = Queries.of(some, self.index.shape[1])
+            found, score = verified(search(queries.descriptors, self.index, self.count), queries.small, self.originals)
+            rows[np.array(numbers) - indices.start] = np.column_stack([*found, score])
         return Rows(rows, {})
 
 
@@ -153,16 +181,22 @@ class Index:
         """The nearest pictures of the `chosen` ones of another dataset."""
         count, searched = min(NEAREST, len(self.dataset)), dataset.subset(chosen)
         nearest = Nearest(np.zeros((len(dataset), count), np.int64), np.full((len(dataset), count), NONE, np.float32))
-        task = SearchTask(dataclasses.replace(self._task, dataset=searched), self.rows.view(np.ndarray), count)
+        score = np.zeros(len(dataset), np.float32)
+        task = SearchTask(
+            dataclasses.replace(self._task, dataset=searched), self.dataset, self.rows.view(np.ndarray), count
+        )
         key = self._settings | {"pictures": searched.fingerprint}
         for indices, found in self.runner.run(task, len(searched), name="copies", key=key, loaded=self.model):
             where = np.array(chosen)[indices.start : indices.stop]
-            nearest.indices[where], nearest.similarity[where] = np.hsplit(found.values, 2)
-        return Originals(self.dataset, nearest, scores(nearest.similarity))
+            values = found.values
+            nearest.indices[where], nearest.similarity[where] = np.hsplit(values[:, :-1], 2)
+            score[where] = values[:, -1]
+        return Originals(self.dataset, nearest, score)
 
-    def search(self, queries: np.ndarray) -> Nearest:
-        """The nearest pictures of those with these descriptors (Q, V, F), see `describe`."""
-        return search(queries, self.rows, min(NEAREST, len(self.dataset)))
+    def scores(self, queries: Queries) -> np.ndarray:
+        """Copy scores (Q,) in [0, 1], see `verified`."""
+        found = search(queries.descriptors, self.rows, min(NEAREST, len(self.dataset)))
+        return verified(found, queries.small, self.dataset)[1]
 
 
 @torch.inference_mode()
@@ -172,10 +206,10 @@ def embed(model: Descriptor, pictures: Tensor) -> Tensor:
         return model.embed(pictures).float()
 
 
-def describe(model: Descriptor, pictures: Tensor) -> Tensor:
-    """Descriptors (B, V, F) float32 of the `views` of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its
-    device."""
-    return torch.stack([embed(model, view) for view in views(pictures)], 1)
+def describe(model: Descriptor, pictures: Tensor) -> Queries:
+    """What pictures (B, 3, H, W) in [-1, 1] at the model's size, on its device, are searched by."""
+    described = torch.stack([embed(model, view) for view in views(pictures)], 1)
+    return Queries(described.cpu().numpy(), small(pictures).cpu().numpy())
 
 
 def views(pictures: Tensor) -> list[Tensor]:
@@ -219,18 +253,30 @@ def search(queries: np.ndarray, rows: np.ndarray, count: int) -> Nearest:
     return Nearest(where.numpy(), best.numpy())
 
 
-def margins(similarity: np.ndarray) -> np.ndarray:
-    """Similarity (N,) to the nearest picture, minus half of that to the eighth to tenth, of similarities (N, K), the
-    largest first: some pictures are similar to many (after Pizzi et al. 2022, who compare with a background set)."""
-    margin: np.ndarray = similarity[:, 0] - WEIGHT * _others(similarity)
+def verified(found: Nearest, pictures: np.ndarray, originals: Dataset) -> tuple[Nearest, np.ndarray]:
+    """The nearest pictures, the one first that the pixels confirm most, and copy scores (N,) in [0, 1]: `MARK` where
+    the evidence is `THRESHOLD`, 1 for an identical picture. `pictures` (N, 3, S, S) uint8 are searched for."""
+    count, near, others = min(VERIFIED, found.indices.shape[1]), found.similarity, _others(found.similarity)
+    fits = np.empty((len(near), count), np.float32)
+    for begin in range(0, len(near), GROUP):
+        some = slice(begin, begin + GROUP)
+        candidates = np.stack([[small_of(originals, i) for i in row] for row in found.indices[some, :count]])
+        fits[some] = correlations(torch.from_numpy(pictures[some]), torch.from_numpy(candidates)).numpy()
+    evidence = fits + SHARE * margins(near[:, :count], others)
+    place = np.tile(np.arange(near.shape[1]), (len(near), 1))
+    place[np.arange(len(near)), evidence.argmax(1)] = -1
+    order = np.argsort(place, 1)
+    best = 1 + SHARE * (1 - WEIGHT * others)
+    share = (evidence.max(1) - THRESHOLD) / np.maximum(best - THRESHOLD, 1e-3)
+    score = np.where(near[:, 0] > NONE, np.clip(MARK + (1 - MARK) * share, 0, 1), 0)
+    return Nearest(*(np.take_along_axis(part, order, 1) for part in found)), score
+
+
+def margins(similarity: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Similarities (N, K), minus half of the mean (N,) to `others`: some pictures are similar to many (after Pizzi et
+    al. 2022, who compare with a background set)."""
+    margin: np.ndarray = similarity - WEIGHT * others[:, None]
     return margin
-
-
-def scores(similarity: np.ndarray) -> np.ndarray:
-    """Copy scores (N,) in [0, 1] of similarities (N, K), the largest first: `MARK` where the margin is `THRESHOLD`, 1
-    for an identical picture."""
-    best = 1 - WEIGHT * _others(similarity)
-    return np.clip(MARK + (1 - MARK) * (margins(similarity) - THRESHOLD) / np.maximum(best - THRESHOLD, 1e-3), 0, 1)
 
 
 def _others(similarity: np.ndarray) -> np.ndarray:

@@ -112,14 +112,14 @@ class Outputs:
     probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
     labels: dict[str, np.ndarray]
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
-    descriptors: np.ndarray | None = None  # (N, F) float32, by `Networks.originals`
+    queries: copies.Queries | None = None  # for `Networks.originals`
 
 
 def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: int, name: str) -> Outputs:
     """Runs all networks over a set, `batch` pictures at a time. ValueError for fewer than 4 readable pictures."""
     total, tagger = source.total(), networks.tagger
     features, small, whole = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
-    originals, described = networks.originals, RowBuffer(total)
+    originals, queried = networks.originals, (RowBuffer(total), RowBuffer(total))
     known: Mapping[str, Sequence[str]] = tagger.attributes if tagger else {}
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
@@ -132,7 +132,8 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         whole.add(score(seen, networks.recogniser).cpu().numpy())
         if originals:
             fitting = fitted([inputs.picture for inputs, _ in group], originals.model)
-            described.add(copies.describe(originals.model, to_float(fitting)).cpu().numpy())
+            for buffer, part in zip(queried, copies.describe(originals.model, to_float(fitting)), strict=True):
+                buffer.add(part)
         for attribute, values in _tag(tagger, [inputs.tagger for inputs, _ in group]).items():
             tagged[attribute].add(values)
         for attribute, indices in labels.items():
@@ -143,8 +144,8 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         raise ValueError(f"{name}: {readable} can be read, too few for scores; give 4 or more")
     predicted = {attribute: rows.array for attribute, rows in tagged.items()}
     expected = {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()}
-    descriptors = described.array if originals else None
-    return Outputs(features.array, small.array, whole.array, predicted, expected, descriptors)
+    queries = copies.Queries(*(buffer.array for buffer in queried)) if originals else None
+    return Outputs(features.array, small.array, whole.array, predicted, expected, queries)
 
 
 def small_size(size: Size) -> Size:
@@ -197,10 +198,9 @@ def all_scores(outputs: Outputs, networks: Networks, size: Size, real: RealSet |
 def copy_scores(outputs: Outputs, networks: Networks, size: Size) -> list[Score]:
     """The share of pictures that are copies of a real one, as `kyara rank --copies-of` marks them."""
     originals = networks.originals
-    if originals is None or outputs.descriptors is None:
+    if originals is None or outputs.queries is None:
         return []
-    found, model = originals.search(outputs.descriptors), originals.model
-    marked = copies.scores(found.similarity) >= MARK
+    marked, model = originals.scores(outputs.queries) >= MARK, originals.model
     data, (width, height) = model.config.data, size
     resizer = f"{width}x{height} -> {data.width}x{data.height}, cropped, Lanczos"
     label = f"{copies.MODEL} {model.checkpoint.hash[:8]}"
