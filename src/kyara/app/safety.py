@@ -20,7 +20,7 @@ TOKEN = "token"
 YEAR = 365 * 24 * 3600  # of the cookie, in seconds; the token itself is valid until the server ends
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
