@@ -38,6 +38,3 @@ export const field = (text, control) => h("label", { class: "field" }, h("span",
 
 /** A picture above its name. @param {any} image @param {...any} text */
 export const figure = (image, ...text) => h("figure", {}, image, h("figcaption", {}, ...text));
-
-/** A number of things, in words. @param {number} n @param {string} thing */
-export const counted = (n, thing) => `${n.toLocaleString()} ${thing}${n === 1 ? "" : "s"}`;

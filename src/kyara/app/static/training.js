@@ -72,13 +72,13 @@ export function trainCard(dataset) {
     /** @param {string[]} names  of attributes that the dataset has */
     show(names) {
       attributes.value = names.join(",");
-      watch(run.value);
     },
     /** @param {string[]} runs  of the project */
     list(runs) {
       fill(init, [[FEW, `${FEW} (for few pictures)`], ...runs, ["", "nothing (needs thousands of pictures)"]], "", init.options.length ? undefined : FEW);
       fill(run, runs, "no run yet");
       resume.allow(runs.length);
+      watch(run.value);
     },
     /** @param {any} job */
     event(job) {
