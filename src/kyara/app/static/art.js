@@ -1,6 +1,6 @@
 // The room My art: a folder becomes a dataset, is weeded and labelled, and trains a generator.
 import { project } from "./app.js";
-import { action, field, fill, option } from "./controls.js";
+import { action, field, fill, option, wasShown } from "./controls.js";
 import { api, command, h, say } from "./dom.js";
 import { copy, filesOf } from "./drop.js";
 import { ask } from "./questions.js";
@@ -27,11 +27,13 @@ async function start(step, body) {
   command(started.command);
 }
 
-/** Shows another dataset if the one that is shown was deleted. A new one may not be known yet. */
-function forget() {
+/** Shows another dataset if the one that is shown was deleted, or the first of the project. One that was just made may
+ * not be known yet. */
+function follow() {
   const before = known;
   known = datasets();
-  if (before.includes(data.path) && !known.includes(data.path)) show(known[0] || "");
+  const gone = before.includes(data.path) && !known.includes(data.path);
+  if (gone || (!data.path && known.length)) show(known[0] || "");
 }
 
 async function lists() {
@@ -58,11 +60,11 @@ const prepareAgain = (/** @type {string[]} */ drop) => start("prepare", { source
 
 /** Shows a dataset, its labels and its training. @param {string} path */
 async function show(path) {
-  const shown = Boolean(path), at = "?path=" + encodeURIComponent(path);
-  page.drop.hidden = shown;
-  for (const card of [page.weed.element, page.label, page.train.element]) card.hidden = !shown;
+  const some = Boolean(path), at = "?path=" + encodeURIComponent(path);
+  page.drop.hidden = some;
+  for (const card of [page.weed.element, page.label, page.train.element]) card.hidden = !some;
   data = { path, report: null };
-  if (!shown) return;
+  if (!some) return;
   const [report, labels] = await Promise.all([api("mine/report" + at), api("mine/labels" + at)]);
   if (data.path !== path) return;  // another was chosen meanwhile
   data.report = report;
@@ -106,7 +108,7 @@ async function answer(job) {
 
 function pictures() {
   const source = h("select", { "aria-label": "Folder of pictures" }), size = h("select", {}, ...["64", "96", "128"].map((side) => option(side, `${side} pixels`)), option("", "as large as possible"));
-  const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => { receive([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])); folder.value = ""; } });
+  const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => { receive([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])).catch(wasShown); folder.value = ""; } });
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Copying" });
   const button = action("Prepare", prepare, { class: "main", id: "prepare", disabled: true });
   const chosen = h("select", { "aria-label": "Dataset", onchange: () => show(chosen.value) });
@@ -131,7 +133,7 @@ function open(room) {
   room.append(h("div", { class: "cards" }, pictures(), page.drop, page.weed.element, labelling(), page.train.element));
   room.addEventListener("drop", async (event) => {
     const entries = [...(event.dataTransfer?.items || [])].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    receive((await Promise.all(entries.map(filesOf))).flat());
+    receive((await Promise.all(entries.map(filesOf))).flat()).catch(wasShown);
   });
   known = datasets();
   lists();
@@ -142,7 +144,7 @@ function open(room) {
 function event(kind, given) {
   if (!page?.data.isConnected) return;
   if (kind === "project") {
-    forget();
+    follow();
     lists();
   }
   if (kind !== "job" || given.job.about.room !== "art") return;

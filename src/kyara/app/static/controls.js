@@ -1,6 +1,11 @@
 // Controls of the rooms: buttons that start something, and lists to choose from.
 import { h } from "./dom.js";
 
+/** Ignores an error whose message `api` has shown; a mistake of the page is thrown on. @param {any} error */
+export function wasShown(error) {
+  if (error.constructor !== Error) throw error;
+}
+
 /** A button that is disabled while the request runs that it starts. `allow` enables it at all.
  * @param {string} text @param {() => any} run @param {Record<string, any>} [properties] */
 export function action(text, run, properties = {}) {
@@ -11,6 +16,8 @@ export function action(text, run, properties = {}) {
     show();
     try {
       await run();
+    } catch (error) {
+      wasShown(error);
     } finally {
       running = false;
       show();

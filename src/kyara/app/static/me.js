@@ -1,6 +1,6 @@
 // The room Me: a photo of a person becomes a character, a photo or a film a cartoon.
 import { project } from "./app.js";
-import { action, field, figure, fill, option } from "./controls.js";
+import { action, field, figure, fill, option, wasShown } from "./controls.js";
 import { api, command, h, say, slider } from "./dom.js";
 import { chips } from "./make.js";
 import { fileButton, isFilm, latest, mediaFile, receive, upload } from "./receive.js";
@@ -36,8 +36,7 @@ function setSource(element, source) {
 
 /** Uses a photo or a film. @param {File} file */
 function take(file) {
-  if (isFilm(file)) useFilm(file);
-  else use(upload(file));
+  (isFilm(file) ? useFilm(file) : use(upload(file))).catch(wasShown);
 }
 
 /** @param {File} file */
