@@ -76,7 +76,7 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
     tab.reload()
     tab.wait_for_selector("[role=status]:has-text('2 of 4 kept, 2 ticked')")
     tab.wait_for_selector(".curve")
-    assert texts(tab, ".curve b")[0] == "Distance to the real pictures (Fréchet; lower is better)"
+    assert texts(tab, ".curve b")[0] == "Fréchet distance to real pictures (lower is better)"
     assert tab.locator("#train-init option[value='runs/mine']").count() == 1
     tab.click("#cell-2")
     tab.keyboard.press("x")

@@ -52,6 +52,7 @@ async function show(path) {
   shown = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
   if (!page.list.isConnected) return;
   lists();
+  if (shown.path) page.source.value = path;  // what is looked at is what is ranked
   draw();
   if (grid.items.length) grid.go(0);
 }

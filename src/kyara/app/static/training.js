@@ -5,9 +5,9 @@ import { api, command, h, later, say } from "./dom.js";
 
 /** Numbers that a run writes and that are shown, the most telling first, in words. */
 const CURVES = /** @type {Record<string, string>} */ ({
-  "score/frechet": "Distance to the real pictures (Fréchet; lower is better)", "score/kid": "Distance to the real pictures (KID; lower is better)",
-  "score/diversity": "Diversity (1 is as in the real pictures)", "loss/g": "Generator's loss", "loss/d": "Discriminator's loss",
-  "label_accuracy": "Attributes that the discriminator recognises (share)", "augment/p": "Augmentation (share of pictures that are altered)", "img/s": "Speed (pictures a second)",
+  "score/frechet": "Fréchet distance to real pictures (lower is better)", "score/kid": "KID, distance to real pictures (lower is better)",
+  "score/diversity": "Diversity (1: as in real pictures)", "loss/g": "Generator loss", "loss/d": "Discriminator loss",
+  "label_accuracy": "Labels that the discriminator recognises (share)", "augment/p": "Augmentation (probability)", "img/s": "Pictures a second",
 });
 const FEW = "builtin:character";
 

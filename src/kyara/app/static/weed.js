@@ -39,14 +39,15 @@ export function weedCard(again) {
 
   const fillCell = (/** @type {any} */ cell, /** @type {number} */ i) => {
     const row = report.rows[i], [image, caption] = cell.children;
-    if (!row.size) image.removeAttribute("src");
-    else if (image.getAttribute("src") !== source(i)) image.src = source(i);
-    image.alt = row.size ? row.file : "";
-    caption.children[0].textContent = row.reason || row.file;
+    if (row.size && image.getAttribute("src") !== source(i)) image.src = source(i);
+    image.alt = row.file;
+    caption.children[0].textContent = row.reason || (row.cut ? faces(row) : row.file);
     caption.children[1].textContent = ticked.has(row.file) ? "leave out" : "";
     cell.title = [row.file, row.reason, row.detail].filter(Boolean).join(" · ");
     cell.classList.toggle("rejected", ticked.has(row.file) || !row.kept);
+    cell.classList.toggle("blank", !row.size);
   };
+  const faces = (/** @type {Row} */ row) => `${row.faces.filter((face) => face.kept).length} of ${row.faces.length} faces`;
   const makeCell = () => h("div", { class: "cell" }, h("img", { alt: "", loading: "lazy" }), h("div", { class: "caption" }, h("span", {}), h("i", { class: "star" })));
 
   /** @param {Set<string>} next */
