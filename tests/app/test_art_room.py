@@ -60,6 +60,9 @@ def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestCl
     picture = client.get("/api/mine/source", params={"path": "scenes", "i": 1, "side": 64})
     assert decode(picture.content).shape == (64, 64, 3)
     assert client.get("/api/mine/source", params={"path": "scenes", "i": 1, "side": 9999}).status_code == 422
+    (context.project.folder / "scenes/report.json").write_text('{"pictures": [{"file": "0.png"}]}')
+    damaged = client.get("/api/mine/report", params={"path": "scenes"})
+    assert damaged.status_code == 400 and "prepare it again" in damaged.json()["error"]
 
 
 def test_ticks_survive(client: TestClient, context: Context) -> None:

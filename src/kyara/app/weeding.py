@@ -37,9 +37,12 @@ class Weeding:
     def rows(self, data: str) -> dict[str, Any]:
         """What became of every source picture, for the page, and the names that are ticked."""
         report = self.read(data)
-        places = {name: i for i, one in enumerate(report["pictures"]) for name in _names(one)}
-        rows = [_row(one, places) for one in report["pictures"]]
-        about = {key: report[key] for key in ("sources", "size", "kept")}
+        try:
+            places = {name: i for i, one in enumerate(report["pictures"]) for name in _names(one)}
+            rows = [_row(one, places) for one in report["pictures"]]
+            about = {key: report[key] for key in ("sources", "size", "kept")}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ProjectError(f"{data}: its report is of another version or damaged; prepare it again") from error
         return {"path": data, **about, "rows": rows, "ticked": self.ticked(data)}
 
     def ticked(self, data: str) -> list[str]:

@@ -1,12 +1,12 @@
 // The room Look: galleries, ranking, scores of generators.
 import { project } from "./app.js";
 import { action, field, fill } from "./controls.js";
-import { api, command, h, later } from "./dom.js";
+import { api, command, h, later, say } from "./dom.js";
 import { Grid } from "./grid.js";
 
 const NOT_SHOWN = ["file_name", "source", "position"], MARK = 0.5;  // copies score at least this
 const BUILTIN = ["builtin:character", "builtin:anime"];
-const COUNT = 1024;  // pictures of each generator that are scored
+const COUNT = 1024, LEAST = 4;  // pictures of each generator that are scored
 /** @type {any} */
 let page;
 /** @type {Grid} */
@@ -131,7 +131,7 @@ function ranking() {
 
 function scoring() {
   const model = h("select", { multiple: true, size: 5, "aria-label": "Generators", onchange: allowEvaluate }), data = h("select");
-  const number = h("input", { type: "number", id: "score-count", min: 4, value: COUNT }), found = h("div", { class: "list results", id: "results" });
+  const number = h("input", { type: "number", id: "score-count", min: LEAST, value: COUNT }), found = h("div", { class: "list results", id: "results" });
   const button = action("Evaluate", evaluate, { id: "evaluate", disabled: true }), none = h("p", { class: "quiet" }, "No comparison and no evaluation yet.");
   Object.assign(page, { model, data, number, results: found, noResults: none, evaluate: button });
   return h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one generator to evaluate it against real pictures, several (Ctrl and click) to compare them."),
@@ -142,6 +142,7 @@ const allowEvaluate = () => page.evaluate.allow(page.model.selectedOptions.lengt
 
 async function evaluate() {
   const models = [...page.model.selectedOptions].map((option) => option.value), about = { data: page.data.value, count: Number(page.number.value) };
+  if (!(about.count >= LEAST)) { say(`Pictures of each generator: give ${LEAST} or more.`, "error"); return; }
   const started = models.length > 1 ? await api("look/compare", { models, ...about }) : await api("look/evaluate", { model: models[0], ...about });
   command(started.command);
 }
