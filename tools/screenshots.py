@@ -11,7 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -20,10 +22,12 @@ import tyro
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+import kyara
+
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, QUALITY = 1280, 800, 85
 LONG = 20 * 60 * 1000  # ms; learning takes minutes
-Room = Literal["rewrite"]
+Room = Literal["rewrite", "art", "me"]
 
 
 class Camera:
@@ -88,7 +92,47 @@ def rewrite(page: Page, take: Camera) -> None:
     take("rules", "it is learned")
 
 
-ROOMS: dict[Room, Callable[[Page, Camera], None]] = {"rewrite": rewrite}
+def art(page: Page, take: Camera) -> None:
+    """The pictures of `examples/characters.zip`, prepared; one is selected, another ticked."""
+    page.click("nav a:text-is('My art')")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "drawings"
+        with zipfile.ZipFile(ROOT / "examples/characters.zip") as archive:
+            for name in filter(lambda name: name.endswith(".webp"), archive.namelist()):
+                (folder / Path(name).name).parent.mkdir(exist_ok=True)
+                (folder / Path(name).name).write_bytes(archive.read(name))
+        page.set_input_files("#art-folder", str(folder))
+        page.wait_for_selector("#toasts p")
+    page.click("#prepare:not([disabled])")
+    page.wait_for_selector(".weed .cell", timeout=LONG)
+    page.dblclick("#cell-7")
+    page.click("#cell-1")
+    page.wait_for_timeout(8000)  # until the messages are gone, and all pictures are there
+    take("art", "a dataset is prepared")
+
+
+def me(page: Page, take: Camera) -> None:
+    """Two generated people on one photo, the proposals for one of them, and a cartoon of both."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "people"
+        kyara.generate("builtin:photo", seeds="4,6", truncation=0.7, rank="none", out=folder, device="cpu")
+        photo = Image.new("RGB", (440, 240), (170, 180, 175))
+        for seed, side, left in ((4, 220, 10), (6, 180, 240)):
+            face = Image.open(folder / f"seed{seed:04d}.png").resize((side, side), Image.Resampling.BICUBIC)
+            photo.paste(face, (left, 120 - side // 2))
+        photo.save(folder / "us.png")
+        page.click("nav a:text-is('Me')")
+        page.set_input_files("#photo-file", str(folder / "us.png"))
+        page.wait_for_selector("#face-2")
+    page.click("#propose:not([disabled])")
+    page.click("#cartoon:not([disabled])")
+    page.wait_for_selector("#proposals button:nth-child(8)", timeout=LONG)
+    page.wait_for_selector("#cartoon-result:not([hidden])", timeout=LONG)
+    page.wait_for_timeout(5500)  # until the messages are gone
+    take("me", "eight proposals and a cartoon are drawn")
+
+
+ROOMS: dict[Room, Callable[[Page, Camera], None]] = {"rewrite": rewrite, "art": art, "me": me}
 
 
 def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), width: int = WIDTH) -> None:
