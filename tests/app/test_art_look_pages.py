@@ -88,6 +88,17 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
         tab.click("#undo-tick")
 
 
+def test_questions_of_another_tab_say_nothing_here(tab: Any, project: Path) -> None:
+    enter(tab, "My art")
+    tab.wait_for_selector(".weed .cell")
+    about = {"room": "art", "step": "ask", "out": "scenes", "attribute": "mood", "values": "glad,sad"}
+    job = {"number": 999, "state": "done", "about": about, "results": [{"unknown": 0}], "lines": [], "left": ""}
+    send = "async (job) => (await import('/art.js')).room.event('job', { job })"
+    with tab.expect_response("**/api/mine/labels*"):  # its labels are read anew
+        tab.evaluate(send, job)
+    assert tab.locator("#toasts p").count() == 0
+
+
 def test_the_steps_of_my_art_are_in_order(tab: Any, project: Path) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
     enter(tab, "My art")

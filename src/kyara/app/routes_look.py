@@ -79,11 +79,11 @@ def evaluate(context: Shared, body: Evaluate) -> dict[str, Any]:
 def compare(context: Shared, body: Compare) -> dict[str, Any]:
     context.project.existing(body.data)
     if len(body.models) < 2:
-        raise ProjectError("choose two or more models to compare")
+        raise ProjectError("choose two or more generators to compare")
     models = [context.project.model(name) for name in body.models]
     out = context.project.free("comparisons", "models")
     words = ["compare", *models, "--data", body.data, "--count", str(body.count), "--out", out]
-    return start(context, f"compare {len(models)} models", words, step="compare", out=out)
+    return start(context, f"compare {len(models)} generators", words, step="compare", out=out)
 
 
 @router.get("/results")
