@@ -146,11 +146,13 @@ def test_a_deleted_gallery_is_no_longer_shown(tab: Any, project: Path) -> None:
     assert not tab.inner_text("#command")  # nothing was run
     tab.locator("select[multiple]").select_option(["builtin:character", "builtin:anime"])
     shutil.rmtree(project / "galleries/one")
+    gallery(project, "two")  # a change that is noticed, however soon it follows the last look at the folder
     tab.wait_for_selector("main.look .cell", state="detached")
+    tab.wait_for_selector(".empty:has-text('Choose a gallery on the left')")
     assert tab.eval_on_selector("select[multiple]", "(one) => one.selectedOptions.length") == 2
     enter(tab, "Make")
     enter(tab, "Look")
-    tab.wait_for_selector(".empty:has-text('no gallery yet')")
+    tab.wait_for_selector(".list button[aria-pressed=true]:has-text('two')")
     assert tab.locator("#toasts p").count() == 0
 
 
