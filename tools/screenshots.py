@@ -22,6 +22,8 @@ import tyro
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+import kyara
+
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, QUALITY = 1280, 800, 85
 LONG = 20 * 60 * 1000  # ms; learning takes minutes
@@ -106,13 +108,24 @@ def make(page: Page, take: Camera) -> None:
 
 
 def me(page: Page, take: Camera) -> None:
-    """A generated person."""
-    page.click("nav a:text-is('Me')")
-    page.click("#example")
-    page.click("#propose:not([disabled])", timeout=LONG)
+    """Two generated people on one photo, the proposals for one of them, and a cartoon of both."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "people"
+        kyara.generate("builtin:photo", seeds="4,6", truncation=0.7, rank="none", out=folder, device="cpu")
+        photo = Image.new("RGB", (440, 240), (170, 180, 175))
+        for seed, side, left in ((4, 220, 10), (6, 180, 240)):
+            face = Image.open(folder / f"seed{seed:04d}.png").resize((side, side), Image.Resampling.BICUBIC)
+            photo.paste(face, (left, 120 - side // 2))
+        photo.save(folder / "us.png")
+        page.click("nav a:text-is('Me')")
+        page.set_input_files("#photo-file", str(folder / "us.png"))
+        page.wait_for_selector("#face-2")
+    page.click("#propose:not([disabled])")
+    page.click("#cartoon:not([disabled])")
     page.wait_for_selector("#proposals button:nth-child(8)", timeout=LONG)
-    page.wait_for_timeout(1000)
-    take("me", "eight proposals")
+    page.wait_for_selector("#cartoon-result:not([hidden])", timeout=LONG)
+    page.wait_for_timeout(5500)  # until the messages are gone
+    take("me", "eight proposals and a cartoon are drawn")
 
 
 def fill(page: Page, take: Camera) -> None:
@@ -127,22 +140,22 @@ def fill(page: Page, take: Camera) -> None:
 
 
 def art(page: Page, take: Camera) -> None:
-    """Sixty drawings, prepared."""
+    """The pictures of `examples/characters.zip`, prepared; one is selected, another ticked."""
     page.click("nav a:text-is('My art')")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(ROOT / "examples/characters.zip") as archive:
-        drawings = Path(folder) / "drawings"
-        drawings.mkdir()
-        for name in [name for name in archive.namelist() if name.endswith(".webp")][:60]:
-            (drawings / Path(name).name).write_bytes(archive.read(name))
-        page.set_input_files("#art-folder", str(drawings))
-        page.wait_for_selector("#toasts p:has-text('60 of 60')", timeout=LONG)
-    page.click("#prepare")
-    page.wait_for_selector("#cell-12", timeout=LONG)
-    page.wait_for_timeout(1000)
-    page.click("#cell-7")
-    page.keyboard.press("x")
-    page.wait_for_timeout(5500)  # until the messages are gone
-    take("art", "sixty drawings, one of them ticked")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "drawings"
+        with zipfile.ZipFile(ROOT / "examples/characters.zip") as archive:
+            for name in filter(lambda name: name.endswith(".webp"), archive.namelist()):
+                (folder / Path(name).name).parent.mkdir(exist_ok=True)
+                (folder / Path(name).name).write_bytes(archive.read(name))
+        page.set_input_files("#art-folder", str(folder))
+        page.wait_for_selector("#toasts p")
+    page.click("#prepare:not([disabled])")
+    page.wait_for_selector(".weed .cell", timeout=LONG)
+    page.dblclick("#cell-7")
+    page.click("#cell-1")
+    page.wait_for_timeout(8000)  # until the messages are gone, and all pictures are there
+    take("art", "a dataset is prepared")
 
 
 def look(page: Page, take: Camera) -> None:

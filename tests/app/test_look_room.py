@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,36 @@ def test_a_copy_is_shown_beside_its_original(
     ):
         report.write_text(text)
         assert reason in refused("ranked", "2.png")
+
+
+def test_comparisons_and_evaluations_are_listed(client: TestClient, context: Context, tmp_path: Path) -> None:
+    folder = context.project.folder
+    score = {"name": "kid", "what": "distance", "value": 0.5, "better": "lower"}
+    evaluation = {"kyara": "1", "a": {"path": "builtin:anime", "count": 1}, "scores": [score]}
+    (folder / "comparisons/two").mkdir(parents=True)
+    (folder / "comparisons/two/comparison.json").write_text(json.dumps({"models": [{"name": "a"}, {"name": "b"}]}))
+    (folder / "evaluations").mkdir()
+    (folder / "evaluations/anime.json").write_text(json.dumps(evaluation))
+    (folder / "mine.json").write_text(json.dumps(evaluation | {"scores": [score | {"value": None}]}))
+    for name, text in {"other": "[1]", "broken": "{", "deep": "[" * 100_000, "half": '{"a": 1}'}.items():
+        (folder / f"{name}.json").write_text(text)
+    outside = tmp_path / "secret.json"
+    outside.write_text(json.dumps(evaluation))
+    (folder / "link.json").symlink_to(outside)
+    found = {one["path"]: one for one in client.get("/api/look/results").json()}
+    assert set(found) == {"comparisons/two/comparison.json", "evaluations/anime.json", "mine.json"}
+    first = found["comparisons/two/comparison.json"]
+    assert (first["title"], first["page"]) == ("a and b", "comparisons/two/index.html")
+    assert found["evaluations/anime.json"]["title"] == "builtin:anime, 1 picture"
+    assert found["mine.json"]["scores"] == [{"name": "distance", "value": None, "better": "lower"}]
+
+
+def test_an_evaluation_is_kept_in_the_project(client: TestClient, context: Context) -> None:
+    (context.project.folder / "real").mkdir()
+    body = {"model": "builtin:anime", "data": "real", "count": 16}
+    started = client.post("/api/look/evaluate", json=body).json()
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    words = ["kyara", "evaluate", "builtin:anime", "real", "--count", "16", "--out", "evaluations/anime-real.json"]
+    assert shlex.split(started["command"]) == words and started["out"] == words[-1]
+    for count in (0, 3, 10**9):
+        assert client.post("/api/look/evaluate", json=body | {"count": count}).status_code == 422

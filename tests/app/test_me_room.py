@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from needs import need
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -102,3 +104,49 @@ def test_mixing_a_blend_with_another_generator_is_refused(
     assert answer.status_code == 400 and "different generators" in answer.json()["error"]
     walk = client.post("/api/make/walk", json={"numbers": [blended, plain], "frames": 8})
     assert walk.status_code == 400
+
+
+def test_how_much_of_the_photo_stays(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = post(client, "example", seed=4)["path"]
+    commands = []
+    for stays in (0, 3):
+        started = post(client, "draw", path=path, aligned=True, stays=stays, pose=stays > 0)
+        client.post(f"/api/jobs/{started['job']}/cancel", json={})
+        commands.append(shlex.split(started["command"])[3:-2])
+    words = ["--method", "reverse", "--space", "w+", "--start", "encoder", "--colours", "labels"]
+    assert commands == [[*words, "--aligned"], [*words, "--blend", "3", "--pose", "--aligned"]]
+    answer = client.post("/api/me/draw", json={"path": path, "stays": 7})
+    assert answer.status_code == 422 and answer.json()["error"].startswith("stays")
+    monkeypatch.chdir(context.project.folder)
+    options: dict[str, Any] = {"method": "reverse", "space": "w+", "start": "encoder", "colours": "labels"}
+    tried = kyara.avatar(path, aligned=True, blend=3.0, pose=True, device="cpu", dry_run=True, **options)
+    assert tried.child == "builtin:anime" and tried.drawn == 1  # the verb accepts them together
+
+
+def test_films_need_the_extra(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    answer = client.post("/api/me/film", params={"name": "me.mp4"}, content=b"x")
+    assert answer.status_code == 400 and "films need PyAV" in answer.json()["error"]
+
+
+def test_a_film_becomes_a_cartoon(client: TestClient, context: Context, tmp_path: Path) -> None:
+    av = need("av", "video")
+    uploads = context.project.folder / ".studio/uploads"
+    for name, reason in {"me.txt": "not a film", "bad.mp4": "bad.mp4: not a readable film"}.items():
+        answer = client.post("/api/me/film", params={"name": name}, content=b"no film")
+        assert answer.status_code == 400 and reason in answer.json()["error"] and str(uploads) not in answer.text
+    assert not [*uploads.glob("bad*")]
+    with av.open(str(tmp_path / "me.mp4"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+        film.mux([*stream.encode(picture), *stream.encode()])
+    data = (tmp_path / "me.mp4").read_bytes()
+    saved = client.post("/api/me/film", params={"name": "me.mp4"}, content=data).json()
+    assert (saved["width"], saved["height"]) == (64, 48)
+    part = client.get("/api/me/film", params={"path": saved["path"]}, headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.content, part.headers["content-type"]) == (206, data[:10], "video/mp4")
+    assert client.get("/api/me/film", params={"path": ".studio/make.json"}).status_code == 400
+    started = post(client, "cartoon", path=saved["path"])
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    assert shlex.split(started["command"])[2:6] == ["builtin:cartoon", saved["path"], "--side", "384"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara.app.project import Project, ProjectError
+from kyara.app.weeding import Weeding
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
 from kyara.files.gallery import thumbnail
@@ -18,7 +19,7 @@ from kyara.files.names import slug
 from kyara.files.pictures import encode_webp
 from kyara.preparation.report import encodable
 
-SIDE = 160  # of a thumbnail, in pixels
+SIDE, LARGEST = 160, 768  # of a thumbnail and of the picture that is looked at, in pixels
 OPENED = 4  # datasets kept open
 POINTS = 400  # of a curve
 Words = list[str]
@@ -28,13 +29,15 @@ class Art:
     """Sources, datasets and runs of the project."""
 
     def __init__(self, project: Project) -> None:
-        self.project = project
+        self.project, self.weeding = project, Weeding(project)
         self._opened: OrderedDict[tuple[str, float], tuple[Dataset, dict[str, int]]] = OrderedDict()
 
     def sources(self) -> list[str]:
-        """Folders that may be prepared: those in art/, and folders and .zip files of pictures in the project."""
-        known = {one.path for one in self.project.contents() if one.kind != "art"}
-        found = [one.path for one in self.project.contents() if one.kind == "art"]
+        """What may be prepared: folders and .zip files in art/, and others with pictures in the project."""
+        contents, art = self.project.contents(), self.project.folder / "art"
+        known = {one.path for one in contents if one.kind != "art"}
+        found = [one.path for one in contents if one.kind == "art"]
+        found += [self.project.relative(path) for path in sorted(art.glob("*.zip"))]
         for entry in sorted(self.project.folder.iterdir()):
             name = entry.name
             usable = entry.is_dir() or entry.suffix.lower() == ".zip"
@@ -52,7 +55,7 @@ class Art:
         words = ["prepare", *sources, target, *(["--size", size] if size else [])]
         path = self.project.path(target)
         if path.exists():
-            if self.report_path(target) is None:
+            if self.weeding.path(target) is None:
                 raise ProjectError(f"{target}: exists and is not a dataset that kyara prepare wrote")
             words.append("--force")
         if drop:
@@ -62,38 +65,17 @@ class Art:
             words += ["--drop", self.project.relative(table)]
         return words, target
 
-    def report_path(self, data: str) -> Path | None:
-        path = self.project.existing(data)
-        report = path / "report.json" if path.is_dir() else path.with_name(f"{path.name}.report.json")
-        return report if report.is_file() else None
-
-    def report(self, data: str) -> dict[str, Any]:
-        """What became of every source picture, for the page."""
-        if (path := self.report_path(data)) is None:
-            raise ProjectError(f"{data}: has no report; prepare it first")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        index = {picture["file"]: i for i, picture in enumerate(found["pictures"])}
-        rows = [
-            [one["file"], one["reason"], one["kept"], one["detail"], one["size"], one["sharpness"],
-             index.get(one["nearest"]), one["distance"]]
-            for one in found["pictures"]
-        ]  # fmt: skip
-        return {"path": data, "sources": found["sources"], "size": found["size"], "kept": found["kept"], "rows": rows}
-
-    def source_thumbnail(self, data: str, i: int) -> bytes:
-        """The i-th picture of a report, as a WebP."""
-        path = self.report_path(data)
-        if path is None:
-            raise ProjectError(f"{data}: has no report")
-        report = json.loads(path.read_text(encoding="utf-8"))
+    def source_picture(self, data: str, i: int, side: int) -> bytes:
+        """The i-th picture of a report, as a WebP of at most `side` pixels."""
+        report = self.weeding.read(data)
         sources = [self.project.existing(self._inside(name)) for name in report["sources"]]
-        dataset, places = self._open(f"{data}/sources", path.stat().st_mtime, sources)
+        dataset, places = self._open(f"{data}/sources", self.project.existing(data).stat().st_mtime, sources)
         file = report["pictures"][i]["file"]
         prefix = len(sources) > 1
         names = [file] if not prefix else [str(self.project.folder / file), file]
         for name in names:
             if name in places:
-                return _small(dataset, places[name])
+                return _small(dataset, places[name], side)
         raise ProjectError(f"{file}: is no longer in the sources")
 
     def _inside(self, name: str) -> str:
@@ -106,7 +88,7 @@ class Art:
         dataset, places = self._open(data, path.stat().st_mtime, [path])
         if name not in places:
             raise ProjectError(f"{name}: is not in {data}")
-        return _small(dataset, places[name])
+        return _small(dataset, places[name], SIDE)
 
     def _open(self, key: str, stamp: float, paths: Sequence[Path]) -> tuple[Dataset, dict[str, int]]:
         found = self._opened.pop((key, stamp), None)
@@ -142,7 +124,7 @@ class Art:
         write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return [*self.ask(data, attribute, values), "--answers", self.project.relative(table)]
 
-    def train(self, data: str, init: str, attributes: str, kimg: float, out: str) -> tuple[Words, str]:
+    def train(self, data: str, init: str, attributes: str, kimg: float | None, out: str) -> tuple[Words, str]:
         """The command that trains a generator, or resumes the run `out`, and its folder."""
         self.project.existing(data)
         words = ["train", "stylegan2", data]
@@ -173,5 +155,5 @@ class Art:
         return {"path": path, "curves": curves, "sheets": [f"{path}/{name}" for name in sheets]}
 
 
-def _small(dataset: Dataset, i: int) -> bytes:
-    return encode_webp(thumbnail(dataset.picture(i, SIDE), SIDE))
+def _small(dataset: Dataset, i: int, side: int) -> bytes:
+    return encode_webp(thumbnail(dataset.picture(i, side), side))

@@ -9,16 +9,23 @@ from typing import Any
 
 from kyara import verbs
 from kyara.app.make import Maker
-from kyara.app.project import STATE, UPLOADS
+from kyara.app.project import STATE, UPLOADS, ProjectError
 from kyara.app.rewrites import Rewrites
+from kyara.files.errors import PictureError
+from kyara.files.film import SUFFIXES, load_av
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode
+from kyara.generation import video
+from kyara.generation.translate import is_film
 from kyara.inversion.avatar import REPORT
 from kyara.preparation import detect
 
 FRAME = "photo"  # detector of `kyara avatar`
 PEOPLE = "builtin:photo"  # generator of the example
-CARTOON = ("builtin:cartoon", "--side", "512")
+CARTOON = "builtin:cartoon"
+SIDE, FILM_SIDE = "512", "384"  # of a cartoon; each frame of a film takes about a second
+MOST_STAYS = 6
+"""Layers of the generator of photos that still draw a character; with more of them the result is a photo."""
 NO_FACE = (
     "No face was found in this photo. Use one in which the face is larger, evenly lit and seen from the front; or tick "
     "that it is cropped to the face already."
@@ -50,21 +57,55 @@ class Me:
         boxes = [[box.left, box.top, box.right, box.bottom] for box in found]
         return {"path": path, "faces": boxes, "problem": "" if boxes else NO_FACE}
 
-    def draw(self, path: str, face: int, aligned: bool, where: Mapping[str, str], child: str) -> tuple[list[str], str]:
-        """The command that draws proposals, and its Gallery. `face` is a number from `faces`, or 0."""
+    def draw(
+        self, path: str, child: str, face: int, aligned: bool, where: Mapping[str, str], stays: int | None, pose: bool
+    ) -> tuple[list[str], str]:
+        """The command that draws proposals, and its Gallery. `child` is "" for the generator of the verb, `face` a
+        number from `faces`, or 0. `stays` is the number of layers, the coarse ones first, that the generator of photos
+        draws, and `pose` turns the head as in the photo; None draws a new character with what is read."""
         self.project.existing(path)
         out = self.project.free("galleries", f"avatar-{Path(path).stem}")
-        words = ["avatar", path, "--child", self.project.model(child)] if child else ["avatar", path]
+        words = ["avatar", path, *(self._reverse(child, stays, pose) if stays is not None else [])]
+        words += ["--child", self.project.model(child)] if child else []
         words += ["--aligned"] if aligned else ["--face", str(face)] if face > 1 else []
         words += ["--where", verbs.where_text(verbs.parse_where(where))] if where else []
         return [*words, "--out", out], out
 
+    def _reverse(self, child: str, stays: int, pose: bool) -> list[str]:
+        """The options that draw the face itself, as near to the photo as they can."""
+        words = ["--method", "reverse", "--space", "w+", "--start", "encoder"]
+        words += ["--colours", "labels"] if not child or self.maker.about(child)["attributes"] else []
+        words += ["--blend", str(stays)] if stays else []
+        return [*words, "--pose"] if pose else words
+
     def cartoon(self, path: str) -> tuple[list[str], str]:
-        """The command that draws the whole photo as a cartoon, and its Gallery."""
-        self.project.existing(path)
+        """The command that draws the whole photo or film as a cartoon, and its Gallery."""
+        side = FILM_SIDE if is_film(self.project.existing(path)) else SIDE
         out = self.project.free("galleries", f"cartoon-{Path(path).stem}")
-        model, *options = CARTOON
-        return ["translate", model, path, *options, "--out", out], out
+        return ["translate", CARTOON, path, "--side", side, "--out", out], out
+
+    def save_film(self, name: str, data: bytes) -> dict[str, Any]:
+        """Saves an uploaded film, after reading its first frame: its path and size. ValueError if the extra `video` is
+        missing, ProjectError if it is no film."""
+        suffix = Path(name).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise ProjectError(f"{name}: not a film, by its ending; {', '.join(sorted(SUFFIXES))} are")
+        load_av()
+        path = self.project.save_upload(self.project.free(f"{STATE}/{UPLOADS}", Path(name).stem, suffix), data)
+        file = self.project.path(path)
+        try:
+            height, width = next(video.read(file)[1])[1].shape[:2]
+        except PictureError as error:
+            file.unlink()
+            raise ProjectError(str(error).replace(str(file), name)) from error
+        return {"path": path, "width": width, "height": height}
+
+    def film(self, path: str) -> Path:
+        """A film of the project. ProjectError if it is something else."""
+        file = self.project.existing(path)
+        if not is_film(file):
+            raise ProjectError(f"{path}: not a film")
+        return file
 
     def proposals(self, out: str) -> dict[str, Any]:
         """The files of a Gallery of `draw`: all drawings, the best first; the cropped photo; what was read from it, as

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import Field
 
+from kyara.app.art import LARGEST, SIDE
 from kyara.app.context import Context, Shared
+from kyara.app.drops import place_files
 from kyara.app.routes_make import Body
 
 router = APIRouter(prefix="/api/mine")
+MOST_FILES = 1_000_000  # of one drop
 HOUR = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -21,6 +24,15 @@ class Prepare(Body):
     out: str = ""
     size: str = ""
     drop: list[str] = Field(default_factory=list)
+
+
+class Drop(Body):
+    names: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=MOST_FILES)]
+
+
+class Ticks(Body):
+    path: str
+    names: list[str]
 
 
 class Tag(Body):
@@ -41,7 +53,7 @@ class Train(Body):
     path: str
     init: str = ""
     attributes: str = ""
-    kimg: float = 0
+    kimg: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None is what the model's preset says
     out: str = ""
 
 
@@ -55,6 +67,12 @@ def sources(context: Shared) -> list[str]:
     return context.art.sources()
 
 
+@router.post("/drop")
+def drop(context: Shared, body: Drop) -> dict[str, Any]:
+    """Where the files of a drop are to be sent."""
+    return place_files(context.project, body.names)
+
+
 @router.post("/prepare")
 def prepare(context: Shared, body: Prepare) -> dict[str, Any]:
     words, out = context.art.prepare(body.sources, body.out, body.size, body.drop)
@@ -63,12 +81,20 @@ def prepare(context: Shared, body: Prepare) -> dict[str, Any]:
 
 @router.get("/report")
 def report(context: Shared, path: str) -> dict[str, Any]:
-    return context.art.report(path)
+    return context.art.weeding.rows(path)
 
 
-@router.get("/thumbnail")
-def thumbnail(context: Shared, path: str, i: int) -> Response:
-    return Response(context.art.source_thumbnail(path, i), media_type="image/webp", headers=HOUR)
+@router.post("/ticks")
+def ticks(context: Shared, body: Ticks) -> dict[str, Any]:
+    """Remembers what is ticked to be left out."""
+    context.art.weeding.tick(body.path, body.names)
+    return {}
+
+
+@router.get("/source")
+def source(context: Shared, path: str, i: int, side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE) -> Response:
+    """The i-th source picture of a report."""
+    return Response(context.art.source_picture(path, i, side), media_type="image/webp", headers=HOUR)
 
 
 @router.get("/picture")
@@ -90,7 +116,8 @@ def tag(context: Shared, body: Tag) -> dict[str, Any]:
 @router.post("/ask")
 def ask(context: Shared, body: Ask) -> dict[str, Any]:
     words = context.art.ask(body.path, body.attribute, body.values)
-    return start(context, f"questions about {body.attribute}", words, step="ask", out=body.path)
+    about = {"attribute": body.attribute, "values": body.values}
+    return start(context, f"questions about {body.attribute}", words, step="ask", out=body.path, **about)
 
 
 @router.get("/questions")
@@ -101,7 +128,8 @@ def questions(context: Shared, path: str) -> list[str]:
 @router.post("/answers")
 def answers(context: Shared, body: Answers) -> dict[str, Any]:
     words = context.art.answer(body.path, body.attribute, body.values, body.answers)
-    return start(context, f"answers about {body.attribute}", words, step="ask", out=body.path)
+    about = {"attribute": body.attribute, "values": body.values}
+    return start(context, f"answers about {body.attribute}", words, step="ask", out=body.path, **about)
 
 
 @router.post("/train")

@@ -6,22 +6,26 @@ import functools
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+from pydantic import Field
 
 from kyara.app.context import Context, Shared
 from kyara.app.project import ProjectError
+from kyara.app.results import EVALUATIONS, find_results
 from kyara.app.routes_make import Body
 from kyara.curation.rank import REPORT
 from kyara.curation.sources import open_pictures
+from kyara.evaluation.shared import MOST_PICTURES
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import thumbnail
 from kyara.files.names import short_name
 from kyara.files.pictures import encode_webp
 
 router = APIRouter(prefix="/api/look")
+Number = Annotated[int, Field(ge=4, le=MOST_PICTURES)]  # of pictures of each model
 LARGEST = 512  # maximum side of an original
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """A page of the project may have come from someone else: it runs no script, and has another origin than the app."""
@@ -36,13 +40,13 @@ class Rank(Body):
 class Evaluate(Body):
     model: str
     data: str
-    count: int = 2048
+    count: Number = 2048
 
 
 class Compare(Body):
     models: list[str]
     data: str
-    count: int = 2048
+    count: Number = 2048
 
 
 def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
@@ -65,19 +69,27 @@ def rank(context: Shared, body: Rank) -> dict[str, Any]:
 @router.post("/evaluate")
 def evaluate(context: Shared, body: Evaluate) -> dict[str, Any]:
     context.project.existing(body.data)
-    words = ["evaluate", context.project.model(body.model), body.data, "--count", str(body.count)]
-    return start(context, f"evaluate {body.model}", words, step="evaluate")
+    out = context.project.free(EVALUATIONS, f"{short_name(body.model)}-{short_name(body.data)}", ".json")
+    context.project.path(out).parent.mkdir(exist_ok=True)
+    words = ["evaluate", context.project.model(body.model), body.data, "--count", str(body.count), "--out", out]
+    return start(context, f"evaluate {body.model}", words, step="evaluate", out=out)
 
 
 @router.post("/compare")
 def compare(context: Shared, body: Compare) -> dict[str, Any]:
     context.project.existing(body.data)
     if len(body.models) < 2:
-        raise ProjectError("choose two or more models to compare")
+        raise ProjectError("choose two or more generators to compare")
     models = [context.project.model(name) for name in body.models]
     out = context.project.free("comparisons", "models")
     words = ["compare", *models, "--data", body.data, "--count", str(body.count), "--out", out]
-    return start(context, f"compare {len(models)} models", words, step="compare", out=out)
+    return start(context, f"compare {len(models)} generators", words, step="compare", out=out)
+
+
+@router.get("/results")
+def results(context: Shared) -> list[dict[str, Any]]:
+    """The comparisons and evaluations in the project, the newest first."""
+    return find_results(context.project)
 
 
 @router.get("/original")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import mimetypes
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 from pydantic import Field
 
 from kyara.app.context import Context, Shared
+from kyara.app.me import MOST_STAYS
 from kyara.app.routes_make import Body
+from kyara.app.routes_project import read_body
 
 router = APIRouter(prefix="/api/me")
 
 
 class Example(Body):
-    seed: int = 2
+    seed: Annotated[int, Field(ge=0, le=9999)] = 2
 
 
 class Photo(Body):
@@ -23,10 +28,12 @@ class Photo(Body):
 
 
 class Draw(Photo):
-    face: int = 0
+    face: Annotated[int, Field(ge=0, le=10_000)] = 0
     aligned: bool = False
     where: dict[str, str] = Field(default_factory=dict)
     child: str = ""
+    stays: Annotated[int, Field(ge=0, le=MOST_STAYS)] | None = None
+    pose: bool = False
 
 
 def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
@@ -53,9 +60,23 @@ def draw(context: Shared, body: Draw) -> dict[str, Any]:
 
 @router.post("/cartoon")
 def cartoon(context: Shared, body: Photo) -> dict[str, Any]:
-    """Starts the job that draws a cartoon."""
+    """Starts the job that draws a cartoon of a photo or a film."""
     words, out = context.me.cartoon(body.path)
     return start(context, "draw a cartoon", words, step="cartoon", path=body.path, out=out)
+
+
+@router.post("/film")
+async def save_film(context: Shared, request: Request, name: str) -> dict[str, Any]:
+    """Saves a film to the uploads."""
+    data = await read_body(request)
+    return await run_in_threadpool(context.me.save_film, name, data)
+
+
+@router.get("/film")
+def film(context: Shared, path: str) -> FileResponse:
+    """A film, to be played: the browser asks for parts of it."""
+    found = context.me.film(path)
+    return FileResponse(found, media_type=mimetypes.guess_type(found.name)[0] or "video/mp4")
 
 
 @router.get("/proposals")

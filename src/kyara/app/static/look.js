@@ -1,39 +1,58 @@
-// The room Look: galleries, ranking, scores of models.
+// The room Look: galleries, ranking, scores of generators.
 import { project } from "./app.js";
+import { action, field, fill } from "./controls.js";
 import { api, command, h, later, say } from "./dom.js";
 import { Grid } from "./grid.js";
 
 const NOT_SHOWN = ["file_name", "source", "position"], MARK = 0.5;  // copies score at least this
+const BUILTIN = ["builtin:character", "builtin:anime"];
+const COUNT = 1024, LEAST = 4;  // pictures of each generator that are scored
 /** @type {any} */
 let page;
 /** @type {Grid} */
 let grid;
 /** @type {{path: string, rows: Record<string, string>[]}} */
 let shown = { path: "", rows: [] };
+/** Galleries of the project when it was last read. @type {string[]} */
+let known = [];
+/** Paths of the results that are unfolded. @type {Set<string>} */
+const unfolded = new Set();
 
 const of = (/** @type {string[]} */ ...kinds) => project.found.filter((/** @type {any} */ one) => kinds.includes(one.kind));
+const paths = (/** @type {string[]} */ ...kinds) => of(...kinds).map((/** @type {any} */ one) => one.path);
 /** @param {Record<string, string>} row */
 const url = (row) => `/api/file?path=${encodeURIComponent(`${shown.path}/${row.file_name}`)}`;
 
 function lists() {
-  const galleries = of("gallery");
+  const galleries = of("gallery"), own = of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
   page.list.replaceChildren(...galleries.map((/** @type {any} */ one) => h("button", { "aria-pressed": String(one.path === shown.path), onclick: () => show(one.path) }, one.path.replace(/^galleries\//, ""), h("span", { class: "quiet" }, ` ${one.detail}`))));
   page.none.hidden = galleries.length > 0;
-  const fill = (/** @type {any} */ select, /** @type {string[]} */ names) => select.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === select.value }, name)));
-  fill(page.source, of("gallery", "dataset", "art").map((/** @type {any} */ one) => one.path));
-  const own = page.like.value, art = of("dataset", "art").map((/** @type {any} */ one) => h("option", { value: one.path, selected: one.path === own }, one.path));
-  page.like.replaceChildren(h("option", { value: "", selected: !own }, "drawn faces in known styles"), ...art);
-  const known = page.copies.value, data = of("dataset").map((/** @type {any} */ one) => h("option", { value: one.path, selected: one.path === known }, one.path));
-  page.copies.replaceChildren(h("option", { value: "", selected: !known }, "no search for copies"), ...data);
-  fill(page.data, of("dataset").map((/** @type {any} */ one) => one.path));
-  fill(page.model, [...of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path), "builtin:character", "builtin:anime"]);
+  fill(page.source, paths("gallery", "dataset", "art"), "no pictures yet");
+  fill(page.like, [["", "drawn faces in known styles"], ...paths("dataset", "art")], "");
+  fill(page.copies, [["", "no search for copies"], ...paths("dataset")], "");
+  fill(page.data, paths("dataset"), "no dataset yet");
+  fill(page.model, [...own, ...BUILTIN], "");
+  page.rank.allow(page.source.value);
+  allowEvaluate();
+  results();
+}
+
+/** Shows no gallery any more if the one that is shown was deleted. A new one may not be known yet. */
+function forget() {
+  const before = known;
+  known = paths("gallery");
+  if (!before.includes(shown.path) || known.includes(shown.path)) return;
+  shown = { path: "", rows: [] };
+  draw();
+  page.details.replaceChildren();
 }
 
 /** @param {string} path */
 async function show(path) {
-  shown = await api("gallery?path=" + encodeURIComponent(path));
-  command(`kyara rank ${path}`);
+  shown = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
+  if (!page.list.isConnected) return;
   lists();
+  if (shown.path) page.source.value = path;  // what is looked at is what is ranked
   draw();
   if (grid.items.length) grid.go(0);
 }
@@ -45,6 +64,7 @@ function draw() {
   grid.refresh();
   page.count.textContent = shown.path ? `${indices.length.toLocaleString()} of ${shown.rows.length.toLocaleString()}` : "";
   page.empty.hidden = indices.length > 0;
+  page.hint.textContent = shown.rows.length ? "Nothing matches the search." : of("gallery").length ? "Choose a gallery on the left." : "There is no gallery yet. Export pictures in Make, and they appear here.";
 }
 
 function makeCell() {
@@ -74,53 +94,92 @@ function details(i) {
   if (!row) { page.details.replaceChildren(); return; }
   const cells = Object.entries(row).filter(([name, value]) => value && !NOT_SHOWN.includes(name));
   const image = h("img", { src: url(row), alt: row.file_name, width: 64, height: 64 });
+  const openInMake = async () => { await api("make/load", { path: `${shown.path}/${row.file_name}` }); location.hash = "#make"; };
   page.details.replaceChildren(row.copy_of ? h("div", { class: "stage pairs" }, image, original(row)) : h("div", { class: "stage" }, image),
-    h("table", {}, ...cells.map(([name, value]) => h("tr", {}, h("td", {}, name.replace(/^score_(.*)/, "$1, score").replaceAll("_", " ")), h("td", {}, value)))),
-    h("div", { class: "row" }, h("a", { class: "button", href: url(row), download: row.file_name }, "Download"),
-      h("button", { onclick: async () => { await api("make/load", { path: `${shown.path}/${row.file_name}` }); location.hash = "#make"; } }, "Open in Make")));
+    table(cells.map(([name, value]) => [name.replace(/^score_(.*)/, "$1, score").replaceAll("_", " "), value])),
+    h("div", { class: "row" }, h("a", { class: "button", href: url(row), download: row.file_name }, "Download"), action("Open in Make", openInMake)));
+}
+
+/** @param {string[][]} rows */
+const table = (rows) => h("table", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((text) => h("td", {}, text)))));
+
+/** Lists the comparisons and evaluations of the project. */
+async function results() {
+  const found = await api("look/results");
+  page.results.replaceChildren(...found.map((/** @type {any} */ one) => (one.kind === "comparison" ? comparison(one) : evaluation(one))));
+  page.noResults.hidden = found.length > 0;
+}
+
+/** @param {any} one */
+const comparison = (one) => h("a", { class: "button", target: "_blank", href: `/api/look/page?path=${encodeURIComponent(one.page)}`, title: one.path }, `Comparison: ${one.title}`);
+
+/** @param {any} one */
+function evaluation(one) {
+  const number = (/** @type {any} */ value) => (value === null ? "–" : value.toPrecision(4));
+  const rows = one.scores.map((/** @type {any} */ { name, value, better }) => [`${name} (${better === "near 1" ? "1 is best" : `${better} is better`})`, number(value)]);
+  const element = h("details", { open: unfolded.has(one.path), title: one.path, ontoggle: () => unfolded[element.open ? "add" : "delete"](one.path) }, h("summary", {}, one.title), table(rows));
+  return element;
+}
+
+function ranking() {
+  const source = h("select", { "aria-label": "What to rank" }), like = h("select"), copies = h("select");
+  const rank = action("Rank", async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command), { id: "rank" });
+  Object.assign(page, { source, like, copies, rank });
+  return h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."),
+    source, field("Compare with", like), field("Copies of", copies), rank);
+}
+
+function scoring() {
+  const model = h("select", { multiple: true, size: 5, "aria-label": "Generators", onchange: allowEvaluate }), data = h("select");
+  const number = h("input", { type: "number", id: "score-count", min: LEAST, value: COUNT }), found = h("div", { class: "list results", id: "results" });
+  const button = action("Evaluate", evaluate, { id: "evaluate", disabled: true }), none = h("p", { class: "quiet" }, "No comparison and no evaluation yet.");
+  Object.assign(page, { model, data, number, results: found, noResults: none, evaluate: button });
+  return h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one generator to evaluate it against real pictures, several (Ctrl and click) to compare them."),
+    model, field("Real pictures", data), field("Pictures of each generator", number), button, h("h3", {}, "Comparisons and evaluations"), none, found);
+}
+
+const allowEvaluate = () => page.evaluate.allow(page.model.selectedOptions.length && page.data.value);
+
+async function evaluate() {
+  const models = [...page.model.selectedOptions].map((option) => option.value), about = { data: page.data.value, count: Number(page.number.value) };
+  if (!(about.count >= LEAST)) { say(`Pictures of each generator: give ${LEAST} or more.`, "error"); return; }
+  const started = models.length > 1 ? await api("look/compare", { models, ...about }) : await api("look/evaluate", { model: models[0], ...about });
+  command(started.command);
 }
 
 /** @param {HTMLElement} room */
 function open(room) {
-  const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make, or run kyara generate.");
-  const source = h("select", { "aria-label": "What to rank" }), like = h("select", { "aria-label": "Clean pictures to compare with" }), copies = h("select", { "aria-label": "Pictures of which there may be copies" });
-  const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list,
-    h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."), source, h("label", { class: "field" }, h("span", { class: "caption" }, "Compare with"), like), h("label", { class: "field" }, h("span", { class: "caption" }, "Copies of"), copies), h("button", { id: "rank", onclick: async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command) }, "Rank")));
+  page = {};
+  const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make.");
+  const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list, ranking());
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search", oninput: later(draw, 120) }), count = h("span", { class: "count", role: "status" });
   grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i) });
-  const empty = h("div", { class: "empty" }, h("p", {}, "Choose a gallery on the left."));
+  const hint = h("p"), empty = h("div", { class: "empty" }, hint);
   grid.element.append(empty);
   const middle = h("section", { class: "middle", "aria-label": "Pictures" }, h("div", { class: "bar" }, search, count), grid.element);
   const box = h("div", { class: "field" });
-  const model = h("select", { multiple: true, size: 5, "aria-label": "Models" }), data = h("select", { "aria-label": "Real pictures" }), scores = h("div", {});
-  const right = h("section", { class: "panel right", "aria-label": "Details and scores" }, box,
-    h("div", { class: "section" }, h("h2", {}, "Scores"), h("p", { class: "quiet" }, "Choose one model to evaluate it against real pictures, several to compare them."), model, h("label", { class: "field" }, h("span", { class: "caption" }, "Real pictures"), data), h("button", { id: "evaluate", onclick: evaluate }, "Evaluate"), scores));
-  page = { list, none, source, like, copies, search, count, empty, details: box, model, data, scores };
+  const right = h("section", { class: "panel right", "aria-label": "Details and scores" }, box, scoring());
+  Object.assign(page, { list, none, search, count, empty, hint, details: box });
   room.append(left, middle, right);
+  forget();
   lists();
   const first = shown.path || of("gallery")[0]?.path;
   if (first) show(first);
-}
-
-async function evaluate() {
-  const models = [...page.model.selectedOptions].map((option) => option.value);
-  if (!models.length || !page.data.value) { say("Choose a model and a dataset."); return; }
-  const body = models.length > 1 ? ["look/compare", { models, data: page.data.value, count: 1024 }] : ["look/evaluate", { model: models[0], data: page.data.value, count: 1024 }];
-  command((await api(/** @type {string} */ (body[0]), body[1])).command);
+  else draw();
 }
 
 /** @param {string} kind @param {any} given */
 function event(kind, given) {
   if (!page?.list.isConnected) return;
-  if (kind === "project") lists();
-  if (kind !== "job" || given.job.about.room !== "look" || given.job.state !== "done") return;
-  const { step, out } = given.job.about, result = given.job.results.at(-1) || {};
-  if (step === "rank") show(out);
-  if (step === "evaluate") {
-    const rows = (result.scores || []).map((/** @type {any} */ score) => [score.name.replaceAll("_", " "), score.value === null ? "–" : score.value.toPrecision(4)]);
-    page.scores.replaceChildren(h("table", {}, ...rows.map((/** @type {string[]} */ [name, value]) => h("tr", {}, h("td", {}, name), h("td", {}, value)))));
+  if (kind === "project") {
+    forget();
+    lists();
   }
-  if (step === "compare") page.scores.replaceChildren(h("a", { class: "button", target: "_blank", href: `/api/look/page?path=${encodeURIComponent(`${out}/index.html`)}` }, "Open the comparison"));
+  if (kind !== "job" || given.job.about.room !== "look" || given.job.state !== "done") return;
+  const { step, out } = given.job.about;
+  if (step === "rank") show(out);
+  if (step === "evaluate") unfolded.add(out);
+  if (step === "evaluate" || step === "compare") results();
 }
 
 export const room = { id: "look", name: "Look", open, event };

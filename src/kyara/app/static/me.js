@@ -1,14 +1,19 @@
-// The room Me: a photo of a person becomes a character.
+// The room Me: a photo of a person becomes a character, a photo or a film a cartoon.
 import { project } from "./app.js";
-import { api, command, h, say } from "./dom.js";
+import { action, field, figure, fill, option, wasShown } from "./controls.js";
+import { api, command, h, say, slider } from "./dom.js";
 import { chips } from "./make.js";
-import { fileButton, latest, pictureFile, receive, upload } from "./receive.js";
+import { fileButton, isFilm, latest, mediaFile, receive, upload } from "./receive.js";
 import { takePhoto } from "./webcam.js";
 
-const CHILD = "builtin:character";  // the generator of the verb
-/** The photo, and what was found in it. @type {{path: string, width: number, height: number, faces: number[][], problem: string} | null} */
+/** The generators of the verb, and others that are offered, by how a character is drawn. */
+const CHILDREN = { traits: ["builtin:character", "builtin:anime"], photo: ["builtin:anime"] };
+/** The photo, and what was found in it. @type {{path: string, width: number, height: number, faces: number[][], problem: string, film?: boolean} | null} */
 let photo = null;
 let face = 1, aligned = false;
+/** How a character is drawn: from what is read in the photo, or from the photo itself, of which so much stays. */
+const how = { by: /** @type {"traits" | "photo"} */ ("traits"), stays: 3, pose: false };
+const STAYS = ["none", "a trace", "a little", "some", "much", "most", "nearly all"];
 /** @type {Record<string, string>} */
 let where = {};
 /** The generator of characters. @type {any} */
@@ -20,6 +25,31 @@ let shown = { out: /** @type {string | null} */ (null), cartoon: "", path: "" };
 const newPhoto = latest(), newProposals = latest();
 
 const url = (/** @type {string} */ path) => `/api/file?path=${encodeURIComponent(path)}`;
+const filmUrl = (/** @type {string} */ path) => `/api/me/film?path=${encodeURIComponent(path)}`;
+
+/** @param {any} element  an image or a film @param {string} source  or "" for none */
+function setSource(element, source) {
+  if ((element.getAttribute("src") ?? "") === source) return;
+  if (source) element.src = source;
+  else element.removeAttribute("src");
+}
+
+/** Uses a photo or a film. @param {File} file */
+function take(file) {
+  (isFilm(file) ? useFilm(file) : use(upload(file))).catch(wasShown);
+}
+
+/** @param {File} file */
+async function useFilm(file) {
+  const isLast = newPhoto();
+  page.state.textContent = "Copying the film…";
+  try {
+    const found = await api("me/film?name=" + encodeURIComponent(file.name), file);
+    if (isLast()) show({ ...found, faces: [], problem: "", film: true });
+  } finally {
+    if (isLast()) page.state.textContent = "";
+  }
+}
 
 /** Uses a photo, as soon as it is in the project. @param {Promise<{path: string, width: number, height: number}>} saved */
 async function use(saved) {
@@ -50,17 +80,19 @@ function show(found) {
 function draw() {
   page.start.hidden = Boolean(photo);
   page.stage.hidden = !photo;
-  const ready = photo && (aligned || photo.faces.length > 0);
-  page.draw.disabled = !ready;
-  page.cartoon.disabled = !photo;
+  page.draw.allow(photo && !photo.film && (aligned || photo.faces.length > 0));
+  page.cartoon.allow(photo);
   page.problem.textContent = photo && !aligned ? photo.problem : "";
   if (!photo) return;
-  const { path, width, height, faces } = photo;
-  if (page.photo.getAttribute("src") !== url(path)) page.photo.src = url(path);
+  const { path, width, height, faces, film } = photo;
+  page.photo.hidden = Boolean(film);
+  page.film.hidden = !film;
+  setSource(page.photo, film ? "" : url(path));
+  setSource(page.film, film ? filmUrl(path) : "");
   Object.assign(page.photo, { width, height });
   page.stage.style.setProperty("width", `min(100%, 34rem, ${60 * width / height}vh)`);
   page.boxes.replaceChildren(...(aligned ? [] : faces.map((box, i) => faceButton(box, i + 1, width, height))));
-  page.found.textContent = aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
+  page.found.textContent = film ? "A film can be drawn as a cartoon, which takes about a second for each frame." : aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
 }
 
 /** @param {number[]} box @param {number} number @param {number} width @param {number} height */
@@ -91,8 +123,8 @@ function drawChips() {
 /** Starts the job that draws proposals. */
 async function propose() {
   if (!photo) return;
-  const child = page.model.value === CHILD ? "" : page.model.value;
-  const body = { path: photo.path, face: aligned ? 0 : face, aligned, where, child };
+  const child = page.model.value === CHILDREN[how.by][0] ? "" : page.model.value;
+  const body = { path: photo.path, face: aligned ? 0 : face, aligned, where, child, ...(how.by === "photo" ? { stays: how.stays, pose: how.pose } : {}) };
   command((await api("me/draw", body)).command);
 }
 
@@ -111,7 +143,7 @@ function sync() {
   page.failed.textContent = failed ? failed.error : "";
   const done = (/** @type {string} */ step) => mine.findLast((/** @type {any} */ job) => job.about.step === step && job.state === "done");
   showProposals(done("avatar")?.about.out ?? "", done("avatar")?.results.at(-1)?.warnings ?? []);
-  showCartoon(done("cartoon")?.about.out ?? "");
+  showCartoon(done("cartoon"));
 }
 
 /** @param {string} out @param {string[]} warnings */
@@ -127,6 +159,7 @@ async function showProposals(out, warnings) {
   const button = (/** @type {string} */ path, /** @type {string} */ text) => h("button", { "data-path": path, title: text, "aria-label": text, "aria-pressed": "false", onclick: () => choose(path) }, h("img", { src: url(path), alt: "", width: 64, height: 64 }));
   page.drawings.replaceChildren(...found.drawings.map((/** @type {string} */ path, /** @type {number} */ i) => button(path, i ? `Proposal ${i + 1}` : "Proposal 1, the best")));
   page.read.replaceChildren(...found.read.map(trait));
+  page.readBox.hidden = !found.read.length;
   page.crop.src = found.photo ? url(found.photo) : "";
   page.warnings.textContent = warnings.join(" ");
   choose(found.drawings[0]);
@@ -146,11 +179,19 @@ function choose(path) {
   for (const one of page.proposals.querySelectorAll("[data-path]")) one.setAttribute("aria-pressed", String(one.dataset.path === path));
 }
 
-/** @param {string} out */
-async function showCartoon(out) {
+/** @param {any} job  that drew a cartoon, if any */
+async function showCartoon(job) {
+  const out = job?.about.out ?? "";
   page.cartoonBox.hidden = !out;
   if (!out || shown.cartoon === out) return;
   shown.cartoon = out;
+  const [film] = job.results.at(-1)?.films ?? [];
+  page.drawn.hidden = Boolean(film);
+  page.drawnFilm.hidden = !film;
+  if (film) {
+    setSource(page.drawnFilm, filmUrl(`${out}/${film}`));
+    return;
+  }
   const found = await api("gallery?path=" + encodeURIComponent(out));
   if (shown.cartoon === out) page.drawn.src = url(`${out}/${found.rows[0].file_name}`);
 }
@@ -160,54 +201,74 @@ async function takeOver() {
   location.hash = "#make";
 }
 
+/** Offers the generators that can draw in the chosen way. */
 function fillModels() {
   const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
-  const now = page.model.value || model?.model || CHILD;
-  page.model.replaceChildren(...[CHILD, "builtin:anime", ...own].map((name) => h("option", { value: name, selected: name === now }, name)));
+  const names = [...CHILDREN[how.by], ...own], now = page.model.value || model?.model;
+  fill(page.model, names, "", names.includes(now) ? now : names[0]);
+  if (page.model.value !== model?.model) chooseModel(page.model.value);
 }
 
-const figure = (/** @type {any} */ image, /** @type {string} */ text) => h("figure", {}, image, h("figcaption", {}, text));
+/** Shows the controls of the chosen way to draw. */
+function drawHow() {
+  page.stays.hidden = how.by !== "photo";
+  fillModels();
+}
+
+function howBox() {
+  const by = h("select", { id: "draw-by", onchange: () => { how.by = by.value; drawHow(); } }, option("traits", "a new character like it"), option("photo", "the face itself, redrawn"));
+  by.value = how.by;
+  const stays = slider("How much of the photo stays", { min: 0, max: STAYS.length - 1, step: 1, value: how.stays, show: (v) => STAYS[v], oninput: (v) => { how.stays = v; } });
+  stays.input.id = "stays";
+  const pose = h("input", { type: "checkbox", id: "pose", checked: how.pose, onchange: () => { how.pose = pose.checked; } });
+  page.stays = h("div", { class: "field" }, stays.element, h("label", { class: "row check" }, pose, "Turn the head as in the photo"));
+  return h("div", { class: "field" }, field("What is drawn", by), page.stays);
+}
 
 function leftPanel() {
   const again = h("input", { type: "checkbox", id: "aligned", checked: aligned, onchange: () => { aligned = again.checked; draw(); } });
-  const model = h("select", { id: "me-model", onchange: () => chooseModel(model.value) });
+  const generator = h("select", { id: "me-model", onchange: () => chooseModel(generator.value) });
   const box = h("div", { class: "field", id: "me-chips" });
-  const proposeButton = h("button", { class: "main", id: "propose", disabled: true, onclick: propose }, "Draw characters");
-  const cartoonButton = h("button", { id: "cartoon", disabled: true, onclick: cartoon }, "Draw a cartoon");
-  Object.assign(page, { model, chips: box, draw: proposeButton, cartoon: cartoonButton });
-  return h("section", { class: "panel left", "aria-label": "Photo and options" }, h("h2", {}, "1. A photo"),
-    h("div", { class: "row" }, fileButton("photo-file", "Choose a file", (file) => use(upload(file))), h("button", { id: "webcam", onclick: () => takePhoto((picture) => use(upload(picture, "webcam.png"))) }, "Webcam"),
-      h("button", { id: "example", onclick: () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })) }, "Example")),
+  const proposeButton = action("Draw characters", propose, { class: "main", id: "propose", disabled: true });
+  const cartoonButton = action("Draw a cartoon", cartoon, { id: "cartoon", disabled: true });
+  const example = action("Example", () => use(api("me/example", { seed: Math.floor(Math.random() * 100) })), { id: "example" });
+  const webcam = action("Webcam", () => takePhoto((picture) => use(upload(picture, "webcam.png"))), { id: "webcam" });
+  Object.assign(page, { model: generator, chips: box, draw: proposeButton, cartoon: cartoonButton });
+  const options = h("div", { class: "options" }, h("h2", {}, "1. A photo"),
+    h("div", { class: "row" }, fileButton("photo-file", "Choose a file", take, "image/*,video/*"), webcam, example),
     h("label", { class: "row check" }, again, "It is cropped to the face already"),
-    h("div", { class: "section" }, h("h2", {}, "2. The character"), h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model), box, h("div", { class: "row" }, proposeButton, cartoonButton)));
+    h("div", { class: "section" }, h("h2", {}, "2. The character"), howBox(), field("Generator", generator), box));
+  return h("section", { class: "panel left docked", "aria-label": "Photo and options" }, options, h("div", { class: "dock row" }, proposeButton, cartoonButton));
 }
 
 /** @param {HTMLElement} room */
 function open(room) {
   page = {};
   const left = leftPanel();
-  const start = h("div", { class: "drop-here" }, h("p", {}, "Drop or paste a photo here, choose a file, or use the webcam."), h("p", { class: "quiet" }, "It stays on this machine. The example is a generated person."));
+  const start = h("div", { class: "drop-here" }, h("p", {}, "Drop or paste a photo here, choose a file, or use the webcam."), h("p", { class: "quiet" }, "It stays on this machine. The example is a generated person. A film can become a cartoon."));
   const image = h("img", { alt: "the photo", width: 64, height: 64 }), boxes = h("div", { class: "boxes", role: "group", "aria-label": "Faces" });
-  const stage = h("div", { class: "stage photo", hidden: true }, image, boxes);
+  const film = h("video", { controls: true, id: "film", hidden: true });
+  const stage = h("div", { class: "stage photo", hidden: true }, image, film, boxes);
   const found = h("p", { class: "quiet", role: "status", id: "faces-found" }), problem = h("p", { class: "error-text", id: "no-face", role: "alert" }), state = h("p", { class: "quiet", role: "status" });
-  const drawn = h("img", { alt: "the cartoon", width: 64, height: 64 }), cartoonBox = h("section", { class: "section", id: "cartoon-result", hidden: true }, h("h2", {}, "The photo as a cartoon"), drawn);
+  const drawn = h("img", { alt: "the cartoon", width: 64, height: 64 }), drawnFilm = h("video", { controls: true, id: "cartoon-film", hidden: true });
+  const cartoonBox = h("section", { class: "section", id: "cartoon-result", hidden: true }, h("h2", {}, "As a cartoon"), drawn, drawnFilm);
   const middle = h("section", { class: "middle scroll", "aria-label": "The photo" }, start, h("div", { class: "easel" }, stage), state, found, problem, cartoonBox);
 
-  const hint = h("p", { class: "quiet" }, "Eight drawings of the face appear here.");
+  const hint = h("p", { class: "quiet" }, "Drawings of the face appear here.");
   const running = h("div", { class: "field" }), failed = h("p", { class: "error-text" }), warnings = h("p", { class: "quiet" });
   const crop = h("img", { alt: "the face in the photo", width: 64, height: 64 }), chosen = h("img", { alt: "the chosen character", width: 64, height: 64, id: "character" });
   const drawings = h("div", { class: "strip wrap", role: "group", "aria-label": "Proposals", id: "proposals" }), read = h("tbody");
+  const readBox = h("div", { class: "field" }, h("h3", {}, "Read from the photo"), h("table", { class: "read", id: "read" }, read), h("p", { class: "quiet" }, "Choose other values on the left and draw again."));
   const proposals = h("div", { class: "field", hidden: true }, h("div", { class: "side-by-side" }, figure(crop, "the photo"), figure(chosen, "the character")),
-    h("h3", {}, "Proposals, the best first"), drawings, warnings,
-    h("button", { class: "main", id: "take-over", onclick: takeOver }, "Open it in Make"), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."),
-    h("h3", {}, "Read from the photo"), h("table", { class: "read", id: "read" }, read), h("p", { class: "quiet" }, "Choose other values on the left and draw again."));
+    action("Open it in Make", takeOver, { class: "main", id: "take-over" }), h("p", { class: "quiet" }, "There you change its hair and eyes, vary it and drag it."),
+    h("h3", {}, "Proposals, the best first"), drawings, warnings, readBox);
   const right = h("section", { class: "panel right", "aria-label": "Characters" }, h("h2", {}, "3. Proposals"), hint, running, failed, proposals);
-  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, hint, running, failed, proposals, crop, chosen, drawings, read, warnings });
+  Object.assign(page, { start, stage, photo: image, boxes, found, problem, state, cartoonBox, drawn, film, drawnFilm, readBox, hint, running, failed, proposals, crop, chosen, drawings, read, warnings });
   room.append(left, middle, right);
-  receive(room, (data) => { const file = pictureFile(data); if (file) use(upload(file)); });
+  receive(room, (data) => { const file = mediaFile(data); if (file) take(file); });
   shown = { out: null, cartoon: "", path: "" };
-  fillModels();
-  chooseModel(page.model.value);
+  drawHow();
+  if (model) drawChips();
   draw();
   sync();
 }

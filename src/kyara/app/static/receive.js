@@ -19,12 +19,20 @@ export function pictureFile(data) {
   return file;
 }
 
+const FILM = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|wmv|flv)$/i;
+
+/** Whether a file is a film. @param {File} file */
+export const isFilm = (file) => file.type.startsWith("video/") || FILM.test(file.name);
+
+/** The first picture or film of a drop or a paste. @param {DataTransfer | null} data @returns {File | undefined} */
+export const mediaFile = (data) => [...(data?.files || [])].find(isFilm) || pictureFile(data);
+
 /** The number of a picture of Make that is dropped. @param {DataTransfer | null} data */
 export const madeNumber = (data) => Number(data?.getData("text/kyara-picture")) || null;
 
-/** A button that opens a file. @param {string} id @param {string} text @param {(file: File) => void} take */
-export function fileButton(id, text, take) {
-  const input = h("input", { type: "file", accept: "image/*", id, class: "sr-only", onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
+/** A button that opens a file. @param {string} id @param {string} text @param {(file: File) => void} take @param {string} [accept] */
+export function fileButton(id, text, take, accept = "image/*") {
+  const input = h("input", { type: "file", accept, id, class: "sr-only", onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
   return h("label", { class: "button file" }, text, input);
 }
 

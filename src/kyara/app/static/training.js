@@ -1,0 +1,93 @@
+// The card Train of My art: a generator is trained, and its curves and pictures are shown.
+import { action, field, fill } from "./controls.js";
+import { curve } from "./curve.js";
+import { api, command, h, later, say } from "./dom.js";
+
+/** Numbers that a run writes and that are shown, the most telling first, in words. */
+const CURVES = /** @type {Record<string, string>} */ ({
+  "score/frechet": "Fréchet distance to real pictures (lower is better)", "score/kid": "KID, distance to real pictures (lower is better)",
+  "score/diversity": "Diversity (1: as in real pictures)", "loss/g": "Generator loss", "loss/d": "Discriminator loss",
+  "label_accuracy": "Labels that the discriminator recognises (share)", "augment/p": "Augmentation (probability)", "img/s": "Pictures a second",
+});
+const FEW = "builtin:character";
+
+/** @param {() => string} dataset  the path of the dataset that is shown */
+export function trainCard(dataset) {
+  const init = h("select", { id: "train-init" }), attributes = h("input", { type: "text", autocomplete: "off" });
+  const kimg = h("input", { type: "number", id: "kimg", min: 1, step: "any", value: 100 });
+  const run = h("select", { "aria-label": "Run", id: "train-run", onchange: () => watch(run.value) });
+  const state = h("span", { class: "quiet", id: "train-state", role: "status" }), curves = h("div", { class: "curves" });
+  const sheet = h("img", { class: "sheet", alt: "", hidden: true });
+
+  /** The request with what is chosen, or null if the length is not a number above 0. */
+  function choices() {
+    if (kimg.value === "" || !(Number(kimg.value) > 0)) {
+      say("Length of training: give a number above 0.", "error");
+      kimg.focus();
+      return null;
+    }
+    return { path: dataset(), init: init.value, attributes: attributes.value.trim(), kimg: Number(kimg.value), out: "" };
+  }
+
+  async function forecast() {
+    const body = choices();
+    if (!body) return;
+    command((await api("mine/forecast", body)).command);
+    state.textContent = "measuring the speed";
+  }
+
+  /** @param {string} out  a run to continue, or "" */
+  async function train(out) {
+    const body = choices();
+    if (!body) return;
+    const started = await api("mine/train", { ...body, out });
+    command(started.command);
+    watch(started.out);
+  }
+
+  const watch = later(async (/** @type {string} */ path) => {
+    if (!path || !curves.isConnected) return;
+    const found = await api("mine/run?path=" + encodeURIComponent(path)).catch(() => null);
+    if (!found) return;
+    if (![...run.options].some((one) => one.value === path)) fill(run, [path, ...[...run.options].map((one) => one.value).filter(Boolean)], "", path);
+    run.value = path;
+    resume.allow(true);
+    const shown = Object.keys(CURVES).filter((name) => found.curves[name]?.length > 1).slice(0, 6);
+    curves.replaceChildren(...shown.map((name) => curve(CURVES[name], found.curves[name])));
+    const last = found.sheets.at(-1);
+    sheet.hidden = !last;
+    if (last) {
+      sheet.src = `/api/file?path=${encodeURIComponent(last)}&v=${found.sheets.length}`;
+      sheet.alt = `pictures of the run: ${last}`;
+    }
+  }, 300);
+
+  const resume = action("Continue the chosen run", () => train(run.value), { id: "resume", disabled: true });
+  const element = h("section", { class: "card wide", hidden: true }, h("h2", {}, "4. Train"),
+    h("div", { class: "four" }, field("Start from", init), field("Attributes to learn", attributes), field("Length of training, in thousands of pictures shown", kimg), field("Runs", run)),
+    h("div", { class: "row" }, action("Start a run", () => train(""), { class: "main", id: "train" }), resume, action("How long will it take?", forecast, { id: "forecast" }), state), curves, sheet);
+
+  return {
+    element,
+    /** @param {string[]} names  of attributes that the dataset has */
+    show(names) {
+      attributes.value = names.join(",");
+    },
+    /** @param {string[]} runs  of the project */
+    list(runs) {
+      fill(init, [[FEW, `${FEW} (for few pictures)`], ...runs, ["", "nothing (needs thousands of pictures)"]], "", init.options.length ? undefined : FEW);
+      fill(run, runs, "no run yet");
+      resume.allow(runs.length);
+      watch(run.value);
+    },
+    /** @param {any} job */
+    event(job) {
+      const { step, out } = job.about;
+      if (step === "forecast" && job.state === "done") state.textContent = job.results.at(-1)?.forecast ?? "";
+      if (step !== "train") return;
+      const last = job.lines.at(-1);
+      state.textContent = job.state === "running" ? [job.left ? `${job.left} left` : "starting", last].filter(Boolean).join(" · ") : job.state;
+      if (job.state === "running" || job.state === "done") watch(out);
+    },
+  };
+}

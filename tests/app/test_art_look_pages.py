@@ -1,0 +1,199 @@
+"""The rooms My art, Look and Me in a browser: what is kept, what is disabled, where things are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from art_project import dataset
+from conftest import drawn_picture
+
+from kyara.files.gallery import GalleryWriter
+from kyara.files.pictures import encode_png
+
+Server = tuple[str, Path]
+
+
+@pytest.fixture
+def project(server: Server) -> Iterator[Path]:
+    """A project with a dataset and a run; the galleries are removed afterwards."""
+    _, folder = server
+    if not (folder / "scenes").exists():
+        dataset(folder, "scenes")
+        run = folder / "runs/mine"
+        run.mkdir(parents=True)
+        (run / "config.json").write_text('{"model": "stylegan2"}')
+        rows = [{"nimg": i, "loss/g": 1.0, "loss/d": 2.0, "score/frechet": 3.0} for i in (0, 1000)]
+        (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    yield folder
+    shutil.rmtree(folder / "galleries", ignore_errors=True)
+
+
+def gallery(project: Path, name: str) -> None:
+    with GalleryWriter(project / "galleries" / name, ["seed"]) as writer:
+        writer.add("seed0001.png", drawn_picture(1), {}, seed=1)
+        writer.finish(command="kyara generate", about="drawn")
+
+
+def enter(tab: Any, room: str) -> None:
+    tab.click(f"nav a:text-is('{room}')")
+
+
+def texts(tab: Any, selector: str) -> list[str]:
+    found: list[str] = tab.eval_on_selector_all(selector, "(all) => all.map((one) => one.textContent)")
+    return found
+
+
+def test_esc_keeps_the_answers(tab: Any) -> None:
+    script = """async () => {
+        const { ask } = await import("/questions.js");
+        window.given = [];
+        const done = (answers) => window.given.push(answers), picture = () => "icon.svg";
+        ask({ title: "mood", values: ["glad", "sad"], names: ["a", "b", "c"], picture, done });
+    }"""
+    tab.evaluate(script)
+    tab.keyboard.press("2")
+    tab.keyboard.press("?")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("dialog.ask", state="detached")
+    assert tab.evaluate("() => window.given") == [{"a": "sad", "b": "?"}]
+
+
+def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> None:
+    enter(tab, "My art")
+    tab.wait_for_selector(".curve")
+    tab.click("#cell-0")
+    assert tab.locator("#weed-one .face").count() == 2
+    assert "difference 0.20" in tab.inner_text("#weed-one")  # beside it is what is most like it
+    tab.click("#weed-one .face >> nth=1")
+    tab.click("#cell-1")
+    tab.keyboard.press("x")
+    tab.wait_for_selector("[role=status]:has-text('2 of 4 kept, 2 ticked')")
+    tab.reload()
+    tab.wait_for_selector("[role=status]:has-text('2 of 4 kept, 2 ticked')")
+    tab.wait_for_selector(".curve")
+    assert texts(tab, ".curve b")[0] == "Fréchet distance to real pictures (lower is better)"
+    assert tab.locator("#train-init option[value='runs/mine']").count() == 1
+    tab.click("#cell-2")
+    tab.keyboard.press("x")
+    tab.wait_for_selector("[role=status]:has-text('3 ticked')")
+    tab.keyboard.press("Control+z")
+    tab.wait_for_selector("[role=status]:has-text('2 ticked')")
+    with tab.expect_response("**/api/mine/ticks"):
+        tab.keyboard.press("x")
+        tab.click("#undo-tick")
+
+
+def test_questions_of_another_tab_say_nothing_here(tab: Any, project: Path) -> None:
+    enter(tab, "My art")
+    tab.wait_for_selector(".weed .cell")
+    about = {"room": "art", "step": "ask", "out": "scenes", "attribute": "mood", "values": "glad,sad"}
+    job = {"number": 999, "state": "done", "about": about, "results": [{"unknown": 0}], "lines": [], "left": ""}
+    send = "async (job) => (await import('/art.js')).room.event('job', { job })"
+    with tab.expect_response("**/api/mine/labels*"):  # its labels are read anew
+        tab.evaluate(send, job)
+    assert tab.locator("#toasts p").count() == 0
+
+
+def test_the_steps_of_my_art_are_in_order(tab: Any, project: Path) -> None:
+    tab.set_viewport_size({"width": 390, "height": 844})
+    enter(tab, "My art")
+    tab.wait_for_selector("h2:text-is('4. Train')")
+    headings = tab.locator(".cards h2")
+    assert texts(tab, ".cards h2") == ["1. Pictures", "2. Weed", "3. Label", "4. Train"]
+    tops = [headings.nth(i).bounding_box()["y"] for i in range(4)]
+    assert tops == sorted(tops)
+
+
+def test_a_double_click_starts_one_job(tab: Any, project: Path) -> None:
+    enter(tab, "My art")
+    tab.wait_for_selector("#prepare:not([disabled])")
+    waiting: list[Any] = []
+    tab.route("**/api/mine/prepare", lambda route: waiting.append(route))
+    tab.dblclick("#prepare")
+    tab.wait_for_selector("#prepare[disabled]")
+    assert len(waiting) == 1
+    waiting[0].fulfill(status=400, json={"error": "no"})
+    tab.wait_for_selector("#prepare:not([disabled])")
+
+
+def test_a_refused_drop_is_one_message(tab: Any, project: Path, tmp_path: Path) -> None:
+    for i in range(30):
+        (tmp_path / f"{i:02d}.png").write_bytes(b"x")
+    enter(tab, "My art")
+    sent: list[Any] = []
+
+    def refuse(route: Any) -> None:
+        sent.append(route)
+        route.fulfill(status=400, json={"error": "uploads already take 4 GiB"})
+
+    tab.route("**/api/art?*", refuse)
+    tab.set_input_files("#art-folder", str(tmp_path))
+    message = tab.wait_for_selector("#toasts p.error").inner_text()
+    assert message.startswith("0 of 30 files were copied") and "uploads already take 4 GiB" in message
+    assert tab.locator("#toasts p").count() == 1 and len(sent) == 10  # then it gives up
+
+
+def test_a_deleted_gallery_is_no_longer_shown(tab: Any, project: Path) -> None:
+    gallery(project, "one")
+    enter(tab, "Look")
+    tab.click(".list button:has-text('one')")
+    tab.wait_for_selector("main.look .cell")
+    assert not tab.inner_text("#command")  # nothing was run
+    tab.locator("select[multiple]").select_option(["builtin:character", "builtin:anime"])
+    shutil.rmtree(project / "galleries/one")
+    gallery(project, "two")  # a change that is noticed, however soon it follows the last look at the folder
+    tab.wait_for_selector("main.look .cell", state="detached")
+    tab.wait_for_selector(".empty:has-text('Choose a gallery on the left')")
+    assert tab.eval_on_selector("select[multiple]", "(one) => one.selectedOptions.length") == 2
+    enter(tab, "Make")
+    enter(tab, "Look")
+    tab.wait_for_selector(".list button[aria-pressed=true]:has-text('two')")
+    assert tab.locator("#toasts p").count() == 0
+
+
+def test_results_stay(tab: Any, project: Path) -> None:
+    score = {"name": "kid", "what": "distance", "value": 0.5, "better": "lower"}
+    (project / "scores.json").write_text(
+        json.dumps({"kyara": "1", "a": {"path": "mine", "count": 8}, "scores": [score]})
+    )
+    enter(tab, "Look")
+    tab.click("#results summary:has-text('mine, 8 pictures')")
+    for room in ("Make", "Look"):
+        enter(tab, room)
+    tab.wait_for_selector("#results details[open] td:has-text('distance (lower is better)')")
+
+
+def test_nothing_can_be_started_without_pictures(tab: Any, server: Server) -> None:
+    tab.route("**/api/project", lambda route: route.fulfill(json=route.fetch().json() | {"found": []}))
+    tab.route("**/api/mine/sources", lambda route: route.fulfill(json=[]))
+    tab.reload()
+    enter(tab, "My art")
+    tab.wait_for_selector(".drop-here:has-text('Drop a folder of drawings')")
+    assert tab.is_disabled("#prepare") and "no pictures yet" in tab.inner_text("main.art")
+    enter(tab, "Look")
+    tab.wait_for_selector("#rank[disabled]")
+    assert tab.is_disabled("#evaluate") and "no dataset yet" in tab.inner_text("main.look")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_draw_characters_is_in_view(tab: Any, width: int, tmp_path: Path) -> None:
+    (tmp_path / "me.png").write_bytes(encode_png(drawn_picture(1, 96)))
+    tab.set_viewport_size({"width": width, "height": 800})
+    enter(tab, "Me")
+    tab.wait_for_selector("#me-chips fieldset")
+    tab.select_option("#draw-by", "photo")
+    tab.locator("#stays").fill("4")
+    assert "much" in tab.inner_text("label:has(#stays)")
+    box = tab.locator("#propose").bounding_box()
+    assert box["y"] + box["height"] < tab.locator("footer").bounding_box()["y"]
+    tab.check("#aligned")
+    tab.set_input_files("#photo-file", str(tmp_path / "me.png"))
+    tab.route("**/api/me/draw", lambda route: route.fulfill(status=400, json={"error": "no"}))
+    with tab.expect_request("**/api/me/draw") as request:
+        tab.click("#propose:not([disabled])")
+    assert request.value.post_data_json["stays"] == 4

@@ -1,0 +1,108 @@
+"""The room My art: where dropped files go, what is ticked, and requests that are refused."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+from art_project import dataset
+from starlette.testclient import TestClient
+
+from kyara.app.context import Context
+from kyara.files.pictures import decode
+
+
+def post(client: TestClient, step: str, /, **body: Any) -> dict[str, Any]:
+    answer = client.post(f"/api/mine/{step}", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_drop_gets_a_folder_of_its_own(client: TestClient, context: Context) -> None:
+    first = post(client, "drop", names=["faces/a.png", "faces/more/a.png", "faces/metadata.csv"])
+    assert (first["source"], first["left_out"]) == ("art/faces", "")
+    assert first["files"] == ["faces/a.png", "faces/more/a.png", "faces/metadata.csv"]
+    for path in first["files"]:
+        assert client.post("/api/art", params={"name": path}, content=path.encode()).status_code == 200
+    again = post(client, "drop", names=["faces/a.png"])
+    assert (again["source"], again["files"]) == ("art/faces-2", ["faces-2/a.png"])
+    loose = [post(client, "drop", names=names)["source"] for names in (["a.png"], ["a.png"], ["b.png", "faces/a.png"])]
+    assert loose == ["art/dropped", "art/dropped-2", "art/dropped-3"]
+    assert (context.project.folder / "art/faces/a.png").read_bytes() == b"faces/a.png"
+
+
+def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> None:
+    alone = post(client, "drop", names=["scans.zip"])
+    assert (alone["source"], alone["files"]) == ("art/scans.zip", ["scans.zip"])
+    client.post("/api/art", params={"name": "scans.zip"}, content=b"x")
+    assert "art/scans.zip" in client.get("/api/mine/sources").json()
+    assert post(client, "drop", names=["scans.zip"])["source"] == "art/scans-2.zip"
+    inside = post(client, "drop", names=["book/1.png", "book/evil.zip", "book/notes.txt"])
+    assert inside["files"] == ["book/1.png", "", ""]
+    assert inside["left_out"].startswith("book/evil.zip: not opened. Drop a .zip by itself")
+    assert inside["left_out"].endswith("no pictures: 1 (.txt).")
+    refused = client.post("/api/mine/drop", json={"names": ["book/evil.zip", "book/notes.txt"]})
+    assert refused.status_code == 400 and not (context.project.folder / "art/book-2").exists()
+    assert refused.json()["error"].startswith("there is no picture among the dropped files. book/evil.zip: not opened.")
+
+
+def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "scenes")
+    report = client.get("/api/mine/report", params={"path": "scenes"}).json()
+    scene, _, copied, broken = report["rows"]
+    assert [row["kept"] for row in report["rows"]] == [True, True, False, False]
+    assert [(face["name"], face["kept"]) for face in scene["faces"]] == [("0.png#1", True), ("0.png#2", False)]
+    assert scene["faces"][0]["box"] == [10, 20, 30, 40] and scene["size"] == [96, 96]
+    assert (scene["nearest"], scene["distance"], scene["reason"]) == (1, 0.2, "")  # of the face that is most alike
+    assert (copied["nearest"], copied["reason"], broken["size"]) == (1, "near copy", None)
+    picture = client.get("/api/mine/source", params={"path": "scenes", "i": 1, "side": 64})
+    assert decode(picture.content).shape == (64, 64, 3)
+    assert client.get("/api/mine/source", params={"path": "scenes", "i": 1, "side": 9999}).status_code == 422
+    (context.project.folder / "scenes/report.json").write_text('{"pictures": [{"file": "0.png"}]}')
+    damaged = client.get("/api/mine/report", params={"path": "scenes"})
+    assert damaged.status_code == 400 and "prepare it again" in damaged.json()["error"]
+
+
+def test_ticks_survive(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "weeded")
+    ticked = lambda: client.get("/api/mine/report", params={"path": "weeded"}).json()["ticked"]  # noqa: E731
+    assert ticked() == []
+    post(client, "ticks", path="weeded", names=["1.png", "0.png#2", "gone.png"])
+    assert ticked() == ["1.png", "0.png#2"]  # only what the report has
+    report = context.project.folder / "weeded/report.json"
+    text = report.read_text()
+    report.write_text(text.replace("near copy", "dropped"))
+    assert ticked() == ["1.png", "0.png#2"]
+    next((context.project.folder / ".studio/ticks").glob("weeded*")).unlink()
+    assert ticked() == ["2.png"]  # those of --drop, as long as nothing was ticked here
+
+
+@pytest.mark.parametrize("kimg", ["-5", "0", "1e999", '"long"'])
+def test_the_length_of_training_is_a_positive_number(client: TestClient, context: Context, kimg: str) -> None:
+    before = len(context.jobs.jobs)
+    body = f'{{"path": "any", "kimg": {kimg}}}'
+    for step in ("train", "forecast"):
+        answer = client.post(f"/api/mine/{step}", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422 and answer.json()["error"].startswith("kimg")
+    assert len(context.jobs.jobs) == before
+
+
+def test_own_runs_are_trained_further(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "more")
+    run = context.project.folder / "runs/mine"
+    run.mkdir(parents=True)
+    started = post(client, "train", path="more", init="runs/mine", kimg=2.5)
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    options = ["--init", "runs/mine", "--kimg", "2.5", "--out", "runs/stylegan2-more"]
+    assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
+
+
+def test_a_job_of_questions_says_what_it_asks(client: TestClient, context: Context) -> None:
+    """So that another tab, or the same after a reload, does not answer for what it did not ask."""
+    dataset(context.project.folder, "asked")
+    started = post(client, "ask", path="asked", attribute="mood", values="glad,sad")
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    about = context.jobs.jobs[-1].about
+    assert (about["attribute"], about["values"]) == ("mood", "glad,sad")
