@@ -70,7 +70,16 @@ function put([number, seed, labels, score, star, rejected, model, origin, parent
 }
 
 /** Sends a request that adds or changes pictures, and shows the result. @param {string} path @param {any} body @param {{all?: boolean}} [select]  all new pictures, not the first */
-export async function act(path, body, { all = false } = {}) {
+export function act(path, body, select = {}) {
+  const answer = acted.then(() => send(path, body, select));  // one after the other: Undo must not overtake a star
+  acted = answer.catch(() => undefined);
+  return answer;
+}
+/** @type {Promise<any>} */
+let acted = Promise.resolve();
+
+/** @param {string} path @param {any} body @param {{all?: boolean}} select */
+async function send(path, body, { all = false }) {
   const answer = await api("make/" + path, body);
   changes++;
   answer.rows.forEach(put);
