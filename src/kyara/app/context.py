@@ -18,6 +18,7 @@ from kyara.app.make import FIND, Maker
 from kyara.app.me import Me
 from kyara.app.painter import Painter
 from kyara.app.project import Project
+from kyara.app.words import in_words
 from kyara.files.workers import processors
 
 
@@ -51,7 +52,7 @@ class Context:
             self.maker.load_gallery(job.about["out"])
             self.made()
         except (ValueError, OSError) as error:
-            job.state, job.error = "failed", str(error)
+            job.state, job.error = "failed", in_words(str(error), self.project.folder)
 
     def _idle(self) -> bool:
         """On the painter's thread, when nothing waits for a picture. Returns whether it did something."""

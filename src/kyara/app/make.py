@@ -18,7 +18,7 @@ from kyara.app.project import ProjectError
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import counted, slug
-from kyara.files.pictures import decode, encode_webp, to_uint8, write_animation
+from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, write_animation
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
 from kyara.generation.recipe import Blend, read_like
@@ -196,9 +196,10 @@ class Maker:
         return self.collection.add([item], f"load {path.name}")
 
     def load_gallery(self, path: str) -> list[Item]:
-        """Adds the pictures of a Gallery whose PNGs have recipes."""
+        """Adds the pictures of a Gallery that have recipes; that of a search also lists what was searched."""
         folder = self.project.existing(path)
-        return [item for row in read_gallery(folder) for item in self.load(folder / row["file_name"])]
+        files = [folder / row["file_name"] for row in read_gallery(folder)]
+        return [item for file in files if read_recipe(file) is not None for item in self.load(file)]
 
     def find(self, path: str, model: str) -> tuple[list[str], str]:
         """The command that searches a picture in a generator, and its Gallery."""
