@@ -319,9 +319,8 @@ def test_a_picture_without_recipe_is_found_in_a_generator(
 
     def found(job: Job, words: list[str]) -> None:  # a gallery as that of kyara invert, which takes long
         out = context.project.folder / words[4]
-        (out / "given").mkdir(parents=True)
         with GalleryWriter(out, ["seed"]) as gallery:
-            gallery.add("given/mine.png", plain.getvalue())  # has no recipe
+            gallery.add("given-mine.png", plain.getvalue())  # has no recipe
             gallery.add("mine.png", like.read_bytes())
             gallery.finish(command="", about="")
 

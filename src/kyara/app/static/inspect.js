@@ -89,7 +89,7 @@ function actions(...items) {
 /** @param {Item} it */
 export function about(it) {
   const name = typeof it.seed === "number" ? it.origin : `picture ${it.number}`;
-  const parts = [title(it), name !== "new" && name, typeof it.seed === "number" && `truncation ${it.truncation}`, it.score !== null && `${Math.round(it.score * 100)} % undistorted`];
+  const parts = [title(it), name !== "new" && name, typeof it.seed === "number" && `truncation ${it.truncation}`, it.score !== null && `${Math.round(it.score * 100)}\u00a0% undistorted`];
   return [...new Set(parts)].filter(Boolean).join(" · ");
 }
 

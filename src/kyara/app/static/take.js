@@ -34,7 +34,7 @@ function askToFind(pictures) {
   const many = pictures.length > 1, what = many ? `${pictures.length} pictures have` : `${pictures[0].name} has`;
   const dialog = h("dialog", { id: "find", "aria-labelledby": "find-title", onclose: () => dialog.remove() },
     h("h2", { id: "find-title" }, `${what} no recipe`),
-    h("p", {}, `So Kyara cannot tell how ${many ? "they were" : "it was"} made. It can search for the most similar picture that a generator makes. That one can be changed, varied and dragged.`),
+    h("p", {}, `So Kyara cannot tell how ${many ? "they were" : "it was"} made. It can search for the most similar picture that a generator makes. That one can be changed, varied and dragged. The picture should show one face, as those of the generator do.`),
     h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model),
     h("div", { class: "row" }, h("button", { class: "main", id: "find-it", onclick: () => { dialog.close(); for (const one of pictures) find(one.path, model.value); } }, `Find ${many ? "them" : "it"} in the generator`),
       h("button", { onclick: () => dialog.close() }, "Cancel")));
