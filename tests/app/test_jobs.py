@@ -42,9 +42,9 @@ def test_a_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_errors_cancellation_and_a_kill_do_not_stop_the_queue(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     program = """
-import sys, time
+import os, sys, time
 if sys.argv[1] == "fail":
-    sys.exit("kyara fail: no such file")
+    sys.exit(f"kyara fail: {os.getcwd()}/runs/x: no such file")
 if sys.argv[1] == "quick":
     print("{}")
 else:
@@ -57,7 +57,7 @@ else:
     waiting = jobs.add("waiting", [["waiting"]])
     quick = jobs.add("quick", [["quick"]])
     wait(ended(failing))
-    assert (failing.state, failing.error, failing.results) == ("failed", "no such file", [])
+    assert (failing.state, failing.error, failing.results) == ("failed", "runs/x: no such file", [])
     wait(lambda: killed.state == "running" and jobs._process is not None)
     assert stopped.state == "waiting"  # one at a time
     time.sleep(0.2)

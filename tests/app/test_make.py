@@ -298,6 +298,19 @@ def test_a_walk_is_exported_from_its_first_picture_on(client: TestClient, contex
     assert np.abs(frame - first).mean() < np.abs(frame - last).mean()
 
 
+def test_export_tells_its_progress(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [row[0] for row in post(client, "new", model="builtin:anime", seeds="61-64")["rows"]]
+    shares: list[float] = []
+    publish = context.events.publish
+    monkeypatch.setattr(
+        context.events,
+        "publish",
+        lambda kind, **about: shares.append(about["share"]) if kind == "export" else publish(kind, **about),
+    )
+    post(client, "export", numbers=numbers, name="progress")
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_no_scores_while_a_job_runs(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context.maker, "score_some", lambda: True)
     assert context._idle()

@@ -156,7 +156,7 @@ def test_large_view(tab: Any) -> None:
     tab.keyboard.press("ArrowRight")
     wait(lambda: tab.get_attribute("dialog.large img", "src") != first)
     tab.keyboard.press("Escape")
-    assert tab.locator("dialog.large").count() == 0
+    wait(lambda: tab.locator("dialog.large").count() == 0)
     assert tab.get_attribute("#cell-1", "aria-selected") == "true"
     tab.click("#cell-2", modifiers=["Control"])
     tab.click("#enlarge")

@@ -179,7 +179,7 @@ class Jobs:
         if job.state == "cancelled":
             return
         if code:
-            job.error = _failure(words[0], code, job.lines)
+            job.error = _failure(words[0], code, job.lines).replace(f"{self.folder}{os.sep}", "")
             raise RuntimeError(job.error)
         last = output[0].strip().splitlines()[-1:] if output else []
         with contextlib.suppress(ValueError):

@@ -182,8 +182,13 @@ def redo(context: Shared) -> dict[str, Any]:
 
 @router.post("/export")
 def export(context: Shared, body: Export) -> dict[str, Any]:
+    said = -1
+
     def progress(share: float) -> None:
-        context.events.publish("export", share=round(share, 3))
+        nonlocal said
+        if (percent := int(share * 100)) != said:  # a tab takes no more than some hundred events at once
+            said = percent
+            context.events.publish("export", share=share)
 
     return context.maker.export(body.numbers, body.name, progress)
 

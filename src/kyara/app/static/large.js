@@ -7,7 +7,7 @@ import { h } from "./dom.js";
  * @property {string} text
  */
 
-/** Opens the view; Esc or a click closes it. @param {() => Shown[]} shown  what to show now @param {(event: KeyboardEvent) => void} key  may change it */
+/** Opens the view; Esc or a click closes it. @param {() => Shown[]} shown  what to show now @param {(event: KeyboardEvent) => boolean} key  whether it may have changed that */
 export function showLarge(shown, key) {
   const box = h("div", { class: "large-pictures" }), text = h("p", { role: "status" });
   const close = h("button", { "aria-label": "Close", onclick: () => dialog.close() }, "×");
@@ -25,18 +25,14 @@ export function showLarge(shown, key) {
   const resized = () => fit(box);
   addEventListener("resize", resized);
   dialog.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Escape") return;
-    if (event.target === close && ["Enter", " "].includes(event.key)) return;
-    key(event);
+    if (!key(event)) return;
     event.preventDefault();
-    event.stopPropagation();
     draw();
   });
   dialog.addEventListener("close", () => { removeEventListener("resize", resized); dialog.remove(); });
   document.body.append(dialog);
   dialog.showModal();
   draw();
-  return draw;
 }
 
 /** Sizes the pictures, side by side or one above the other, whichever is larger. @param {HTMLElement} box */

@@ -175,12 +175,15 @@ function onkey(event) {
 
 /** Opens the selected picture or the two selected ones as large as they fit. */
 export function enlarge() {
+  if (!grid.selected.size) grid.go(grid.cursor);
   const two = grid.selected.size === 2;
   const shown = () => [...grid.selected].slice(0, two ? 2 : 1).map((number) => /** @type {Item} */ (state.items.get(number)));
   showLarge(() => shown().map((item) => ({ src: picture(item), text: `${item.star ? "★ " : ""}${about(item)}` })), (event) => {
     const moves = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 });
     if (event.key in moves && !two) grid.go(grid.cursor + moves[event.key]);
-    else onkey(event);
+    else if ("sx".includes(event.key) || event.key === "Delete") onkey(event);
+    else return false;
+    return true;
   });
 }
 
