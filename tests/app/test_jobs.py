@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kyara.app.jobs import BAR, Job, Jobs
+from kyara.app.project import Project
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def test_a_job_is_the_command_line(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_errors_cancellation_and_a_kill_do_not_stop_the_queue(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     program = """
-import sys, time
+import os, sys, time
 if sys.argv[1] == "fail":
-    sys.exit("kyara fail: no such file")
+    sys.exit(f"kyara fail: {os.getcwd()}/runs/x: no such file")
 if sys.argv[1] == "quick":
     print("{}")
 else:
@@ -56,7 +57,7 @@ else:
     waiting = jobs.add("waiting", [["waiting"]])
     quick = jobs.add("quick", [["quick"]])
     wait(ended(failing))
-    assert (failing.state, failing.error, failing.results) == ("failed", "no such file", [])
+    assert (failing.state, failing.error, failing.results) == ("failed", "runs/x: no such file", [])
     wait(lambda: killed.state == "running" and jobs._process is not None)
     assert stopped.state == "waiting"  # one at a time
     time.sleep(0.2)
@@ -70,8 +71,27 @@ else:
     jobs.cancel(stopped.number)
     wait(ended(quick))
     assert (stopped.state, waiting.state, quick.state) == ("cancelled", "cancelled", "done")
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="there is no job 99"):
         jobs.cancel(99)
+
+
+def test_an_output_is_made_by_one_job_at_a_time(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.app.jobs.RUN", "import time; time.sleep(60)")
+    project = Project(tmp_path)
+    project.promised = jobs.outputs
+    first, second = project.free("runs", "mine"), project.free("runs", "other")
+    jobs.add("train", [["train", "--out", first]], {"out": first})
+    assert jobs.add("prepare", [["prepare", "art", "art.zip"]], {"out": "art.zip"}).state in ("waiting", "running")
+    assert project.free("runs", "mine") == "runs/mine-2" and project.free(".", "art", ".zip") == "./art-2.zip"
+    with pytest.raises(ValueError, match="runs/mine: another job is making it already"):
+        jobs.add("train", [["train", "--out", first]], {"out": first})
+    jobs.add("forecast", [["train", "--out", second, "--forecast"]])
+    assert project.free("runs", "other") == second
+    for _ in range(2):  # what exists may be made anew several times
+        jobs.add("prepare again", [["prepare", "art", "x.zip", "--force"]], {"out": "x.zip"})
+    for job in jobs.active():
+        jobs.cancel(job.number)
+    assert project.free("runs", "mine") == first
 
 
 def test_progress_is_read_from_the_bar() -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 import kyara
 from kyara.app.collection import Collection, Item
 from kyara.app.context import Context
+from kyara.app.jobs import Job
 from kyara.app.make import seed_text
-from kyara.files.gallery import read_gallery
+from kyara.app.words import in_words
+from kyara.files.gallery import GalleryWriter, read_gallery
 from kyara.files.pictures import decode, read_recipe
 
 
-def post(client: TestClient, path: str, **body: Any) -> dict[str, Any]:
+def post(client: TestClient, path: str, /, **body: Any) -> dict[str, Any]:
     answer = client.post(f"/api/make/{path}", json=body)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -51,7 +57,8 @@ def test_another_hair_colour_is_like_with_where(client: TestClient, tmp_path: Pa
     kyara.generate(like=saved, where="hair=blue", rank="none", out=tmp_path / "cli", device="cpu")
     png = save(client, changed["rows"][0][0], tmp_path / "b.png")
     assert np.array_equal(decode(png), decode(tmp_path / "cli/seed0005.png"))
-    assert shlex.split(changed["command"])[2] == "--like"
+    words = shlex.split(changed["command"])
+    assert words[:5] == ["kyara", "generate", "builtin:anime", "--seeds", "5"] and "hair=blue" in words[6]
     wrong = client.post("/api/make/change", json={"number": number, "where": {"hair": "plaid"}})
     assert wrong.status_code == 400 and "the values of hair are" in wrong.json()["error"]
 
@@ -133,6 +140,8 @@ def test_export_is_a_gallery_and_its_command_makes_the_same(
     ("path", "body", "message"),
     [
         ("new", {"model": "builtin:anime", "seeds": "5-2"}, "must be ascending"),
+        ("new", {"model": "builtin:anime", "seeds": "x"}, "Seeds x: "),
+        ("new", {"model": "builtin:anime", "count": 0}, "How many 0: must be 1 or more"),
         ("new", {"model": "builtin:anime", "count": 30_000}, "the maximum is 25,000"),
         ("new", {"model": "builtin:tagger", "count": 1}, "does not generate"),
         ("vary", {"number": 10**6}, "no longer exists"),
@@ -165,8 +174,189 @@ def test_the_collection_survives(tmp_path: Path) -> None:
     again = Collection(tmp_path / "make.json")
     assert again.visible() == first.visible() and again.id == first.id
     assert again.add([Item(0, "m", {"seed": 9, "labels": {}}, 0.7)], "more")[0].number == 4
-    (tmp_path / "make.json").write_text(json.dumps({"items": [{"bad": 1}]}))
-    assert not Collection(tmp_path / "make.json").visible()
+
+
+def a_list(path: Path, seeds: Iterable[int] = range(3)) -> Collection:
+    made = Collection(path)
+    made.add([Item(0, "m", {"seed": seed, "labels": {}}, 0.7) for seed in seeds], "make")
+    made.save()
+    return made
+
+
+def test_fields_of_another_version_are_ignored(tmp_path: Path) -> None:
+    before = a_list(tmp_path / "make.json")
+    stored = json.loads(before.path.read_text())
+    stored["items"][1]["of_the_future"] = 1
+    before.path.write_text(json.dumps(stored))
+    after = Collection(before.path)
+    assert after.visible() == before.visible() and not after.problem
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["{", "[]", '{"items": 3}', '{"items": [{"number": 1}], "next": 2, "id": "x"}',
+     '{"items": [{"number": 1, "model": "m", "shot": 3, "truncation": 1}], "next": 2, "id": "x"}'],
+)  # fmt: skip
+def test_a_damaged_list_is_put_aside_and_never_overwritten(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "make.json"
+    for i in range(2):
+        path.write_text(damage + " " * i)
+        found = Collection(path)
+        assert not found.visible() and "make.json.damaged" in found.problem
+        found.add([Item(0, "m", {"seed": 1, "labels": {}}, 0.7)], "make")
+        found.save()
+    assert [(tmp_path / f"make.json.damaged{n}").read_text() for n in ("", "1")] == [damage, damage + " "]
+    assert len(Collection(path).visible()) == 1
+
+
+def test_a_full_disk_is_tried_again_and_reported_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(context.events, "publish", lambda kind, **about: said.append(f"{kind} {about.get('text')}"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    context.collection.unsaved = True
+    with monkeypatch.context() as patch:
+        patch.setattr("kyara.app.collection.write_atomic", full)
+        context.save()
+        context.save()
+    assert len(said) == 1 and "No space left" in said[0] and context.collection.unsaved
+    context.save()
+    assert not context.collection.unsaved
+    assert len(json.loads(context.collection.path.read_text())["items"]) == len(context.collection.visible())
+
+
+def test_what_changed_since_a_version(tmp_path: Path) -> None:
+    made = a_list(tmp_path / "make.json")
+    version = made.version
+    made.flag([2], "star", True)
+    made.remove([1])
+    made.set_scores({3: 0.5})
+    changed, removed = made.since(version)
+    assert ({item.number for item in changed}, removed) == ({2, 3}, [1])
+    version = made.version
+    made.undo()
+    assert ([item.number for item in made.since(version)[0]], made.since(version)[1]) == ([1], [])
+    assert made.since(made.version) == ([], [])
+
+
+def test_a_tab_fetches_only_what_changed(client: TestClient, context: Context) -> None:
+    number = post(client, "new", model="builtin:anime", seeds="200-209")["rows"][0][0]
+
+    def state(**known: Any) -> dict[str, Any]:
+        found: dict[str, Any] = client.get("/api/make/state", params=known).json()
+        return found
+
+    first = state()
+    assert first["all"] and len(first["rows"]) == len(context.collection.visible())
+    post(client, "flag", numbers=[number], flag="star", value=True)
+    then = state(id=first["id"], since=first["version"])
+    assert not then["all"] and [row[0] for row in then["rows"]] == [number] and then["undo"] == "star"
+    assert state(id="another", since=first["version"])["all"]
+    assert state(id=first["id"], since=context.collection.first - 1)["all"]  # of a server that was restarted
+
+
+def test_new_seeds_are_free_ones(tmp_path: Path) -> None:
+    assert a_list(tmp_path / "a", []).free_seed(16) == 0
+    assert a_list(tmp_path / "b", [3, 10]).free_seed(5) == 11
+    last = 2**32 - 1
+    assert a_list(tmp_path / "c", [3, 10, last]).free_seed(5) == 11
+    assert a_list(tmp_path / "d", [5, last - 2]).free_seed(2) == last - 1
+    assert a_list(tmp_path / "e", [5, last - 2]).free_seed(3) == 6
+
+
+def test_pictures_can_be_made_after_the_last_seed(client: TestClient) -> None:
+    post(client, "new", model="builtin:anime", seeds="4294967295")
+    made = post(client, "new", model="builtin:anime", count=2)
+    assert [row[1] for row in made["rows"]] == sorted(row[1] for row in made["rows"]) and len(made["rows"]) == 2
+
+
+def test_the_command_of_every_picture_works(
+    client: TestClient, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = (row[0] for row in post(client, "new", model="builtin:anime", seeds="31,32")["rows"])
+    mixed = post(client, "mix", coarse=a, fine=b, layer=4)["rows"][0][0]
+    changed = post(client, "change", number=mixed, where={"hair": "blue"})
+    command = client.get(f"/api/make/details/{mixed}").json()["command"]
+    monkeypatch.chdir(context.project.folder)
+    for number, text in ((mixed, command), (changed["rows"][0][0], changed["command"])):
+        words = shlex.split(text)
+        like, where = words[words.index("--like") + 1], words[words.index("--where") + 1] if "--where" in words else ""
+        result = kyara.generate(like=like, where=where, rank="none", out=tmp_path / str(number), device="cpu")
+        made = decode(result.out / result.best[0]["file_name"])
+        assert np.array_equal(decode(save(client, number, tmp_path / "x.png")), made)
+
+
+def test_a_walk_is_exported_from_its_first_picture_on(client: TestClient, context: Context) -> None:
+    a, b = (row[0] for row in post(client, "new", model="builtin:anime", seeds="51,52")["rows"])
+    walk = [row[0] for row in post(client, "walk", numbers=[a, b], frames=3)["rows"]]
+    out = context.project.folder / post(client, "export", numbers=walk[::-1], name="walk")["path"]
+    with Image.open(out / "walk.webp") as film:
+        frame = np.asarray(film.convert("RGB")).astype(int)
+    first, last = (decode(client.get(f"/api/make/picture/{n}.png").content).astype(int) for n in (walk[0], walk[-1]))
+    assert np.abs(frame - first).mean() < np.abs(frame - last).mean()
+
+
+def test_export_tells_its_progress(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [row[0] for row in post(client, "new", model="builtin:anime", seeds="61-64")["rows"]]
+    shares: list[float] = []
+    publish = context.events.publish
+    monkeypatch.setattr(
+        context.events,
+        "publish",
+        lambda kind, **about: shares.append(about["share"]) if kind == "export" else publish(kind, **about),
+    )
+    post(client, "export", numbers=numbers, name="progress")
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_no_scores_while_a_job_runs(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context.maker, "score_some", lambda: True)
+    assert context._idle()
+    monkeypatch.setattr(context.jobs, "active", lambda: ["a job"])
+    assert not context._idle()
+
+
+def test_a_picture_without_recipe_is_found_in_a_generator(
+    client: TestClient, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(context.project.folder)
+    number = post(client, "new", model="builtin:anime", seeds="8")["rows"][0][0]
+    plain = io.BytesIO()
+    Image.fromarray(decode(save(client, number, tmp_path / "a.png"))).save(plain, "WEBP")
+    dropped = client.post("/api/make/drop", params={"name": "mine.webp"}, content=plain.getvalue()).json()
+    assert dropped["rows"] == [] and (context.project.folder / dropped["searchable"]).is_file()
+
+    like = save(client, post(client, "vary", number=number, count=1, strength=0.2)["rows"][0][0], tmp_path / "b.png")
+
+    def found(job: Job, words: list[str]) -> None:  # a gallery as that of kyara invert, which takes long
+        out = context.project.folder / words[4]
+        with GalleryWriter(out, ["seed"]) as gallery:
+            gallery.add("given-mine.png", plain.getvalue())  # has no recipe
+            gallery.add("mine.png", like.read_bytes())
+            gallery.finish(command="", about="")
+
+    monkeypatch.setattr(context.jobs, "_run", found)
+    before = context.collection.version
+    started = post(client, "find", path=dropped["searchable"], model="builtin:anime")
+    words = "kyara invert builtin:anime .studio/uploads/mine.png --out galleries/found-mine"
+    assert started["command"] == words
+    job = next(job for job in context.jobs.jobs if job.number == started["job"])
+    while context.collection.version == before:
+        assert job.state != "failed", job.error
+        time.sleep(0.01)
+    item = context.collection.visible()[-1]
+    recipe = read_recipe(like)
+    assert recipe and item.shot == {key: recipe[key] for key in item.shot} and item.origin.startswith("from ")
+    assert post(client, "vary", number=item.number, count=1, strength=0.2)["rows"]
+
+
+def test_messages_are_in_the_words_of_the_page(context: Context) -> None:
+    folder = context.project.folder
+    assert in_words("--seeds 5-2: '5-2' must be ascending", folder) == "Seeds 5-2: '5-2' must be ascending"
+    assert in_words(f"--like {folder}/a/b.png: has no recipe", folder) == "b.png: has no recipe"
+    assert in_words(f"{folder}/runs/x: no such file", folder) == "runs/x: no such file"
 
 
 def test_seed_text() -> None:

@@ -54,7 +54,7 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
     tab.fill("#seeds", "5,6,7")
     tab.click("#make-new")
     wait(lambda: pictures(tab) == 3)
-    assert wait(lambda: tab.inner_text("#command")).startswith("kyara generate --seeds 5 --where ")
+    assert wait(lambda: tab.inner_text("#command")) == "kyara generate --seeds 5,6,7 --where hair=pink"
     before = enlarged(tab)
     tab.click("#change fieldset:has-text('hair') button:text-is('blue')")
     wait(lambda: total(tab) == 4 and enlarged(tab) != before)
@@ -289,4 +289,4 @@ def test_a_hostile_picture_is_a_message(tab: Any) -> None:
     }"""
     tab.wait_for_selector("#make-new")
     tab.evaluate(script, list(file.getvalue()))
-    assert "has no recipe" in tab.wait_for_selector("#toasts p.error").inner_text()
+    assert "<img src=x onerror=alert(1)>.png has no recipe" in tab.wait_for_selector("#find").inner_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_hostile_uploads_are_refused(client: TestClient, context: Context) -> No
         assert client.post("/api/make/drop", params={"name": "x.png"}, content=data).status_code == 400
     uploads = context.project.folder / ".studio" / "uploads"
     assert not uploads.exists() or not [*uploads.iterdir()]
+
+
+def test_an_upload_does_not_stop_other_requests(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> tuple[str, int, int]:
+        began.set()
+        assert goes_on.wait(30), "the upload stopped the other request"
+        return ".studio/uploads/x.png", 1, 1
+
+    monkeypatch.setattr("kyara.app.routes_project.save_picture", slow)
+    answers: list[int] = []
+    upload = threading.Thread(
+        target=lambda: answers.append(client.post("/api/upload", params={"name": "x.png"}, content=b"x").status_code)
+    )
+    upload.start()
+    assert began.wait(30)
+    assert client.get("/api/project").status_code == 200
+    goes_on.set()
+    upload.join(30)
+    assert answers == [200]
 
 
 def test_a_large_upload_is_stopped(client: TestClient) -> None:

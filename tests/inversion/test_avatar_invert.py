@@ -353,6 +353,8 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert all(f"steps/{stem}-{kind}.png" in page for kind in ("photo", "other1", "other7"))
         assert len([*out.glob(f"steps/{stem}-other?.png")]) == 7
         assert decode(out / row["file_name"]).shape == decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
+    labels = (read_recipe(out / rows[0]["file_name"]) or {})["labels"]  # for those who change one of them
+    assert labels == {name: rows[0][name] for name in labels} and labels["hair"] == "blue"
     other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
     assert generate(like=other, rank="none", out=tmp_path / "again").identical
     assert decode(out / "sheet.png").shape[0] > 128

@@ -6,13 +6,16 @@ import dataclasses
 import json
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 from kyara.files.atomic import write_atomic
 from kyara.generation.shots import Shot
+from kyara.verbs import LAST_SEED
 
 MOST = 100_000  # pictures
 UNDOABLE = 200  # actions
@@ -61,15 +64,17 @@ class Collection:
     """The items shown, in order, and the actions that led there."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file at `path`; starts empty if there is none or it is damaged."""
+        """Reads the file at `path`. If it is damaged, it is renamed, `problem` says so, and the list is empty."""
         self.path = path
         self.items: dict[int, Item] = {}
         self.shown: dict[int, None] = {}  # numbers, in order
         self.done: list[Action] = []
         self.undone: list[Action] = []
         self.id = secrets.token_hex(4)  # of this list; browsers keep pictures by it and their number
-        self.version = 0  # increases with every action
+        self.version = self.first = time.time_ns() // 10**6  # increases with every change, and from start to start
         self.unsaved = False
+        self.problem = ""  # what the user must know about the file
+        self._changed: dict[int, int] = {}  # number -> version of its last change
         self._next = 1
         self._lock = threading.RLock()
         self._read()
@@ -105,6 +110,13 @@ class Collection:
             if changed:
                 self._do(Action(name, flags=changed))
 
+    def set_scores(self, scores: Mapping[int, float]) -> None:
+        """Scores pictures by their numbers. That cannot be undone."""
+        with self._lock:
+            for number, score in scores.items():
+                self.item(number).score = score
+            self._mark(scores)
+
     def undo(self) -> None:
         with self._lock:
             if self.done:
@@ -137,12 +149,30 @@ class Collection:
             self.shown = dict.fromkeys(sorted(self.shown))
         for number, name, value in action.flags:
             setattr(self.item(number), name, value != backward)
+        self._mark([*added, *removed, *(number for number, _, _ in action.flags)])
+
+    def _mark(self, numbers: Iterable[int]) -> None:
         self.version += 1
+        self._changed.update(dict.fromkeys(numbers, self.version))
         self.unsaved = True
 
     def visible(self) -> list[Item]:
         with self._lock:
             return [self.items[number] for number in self.shown]
+
+    def since(self, version: int) -> tuple[list[Item], list[int]]:
+        """The pictures that were added or changed after `version`, and the numbers of those that were removed."""
+        with self._lock:
+            changed = [number for number, when in self._changed.items() if when > version]
+            there = [self.items[number] for number in changed if number in self.shown]
+            return there, [number for number in changed if number not in self.shown]
+
+    def free_seed(self, many: int) -> int:
+        """The first of `many` seeds that no picture has: after the largest one, or where there is room."""
+        taken = sorted({int(item.shot["seed"]) for item in self.visible() if "seed" in item.shot})
+        bounds = [-1, *taken, LAST_SEED + 1]
+        gaps = [a + 1 for a, b in pairwise(bounds) if b - a > many]
+        return gaps[-1] if gaps else 0
 
     def save(self) -> None:
         """Writes the pictures to disk if they changed. Raises OSError if the disk is full; those in memory stay."""
@@ -151,17 +181,37 @@ class Collection:
         self.unsaved = False  # before reading them: what changes meanwhile is saved the next time
         rows = [dataclasses.asdict(item) for item in self.visible()]
         text = json.dumps({"id": self.id, "next": self._next, "items": rows}, separators=(",", ":"))
-        write_atomic(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        try:
+            write_atomic(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except OSError:
+            self.unsaved = True
+            raise
 
     def _read(self) -> None:
+        if not self.path.exists():
+            return
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-            for row in stored["items"]:
-                item = Item(**row)
-                self.items[item.number] = item
-                self.shown[item.number] = None
-            self._next = int(stored["next"])
-            self.id = str(stored["id"])
-        except (OSError, ValueError, TypeError, KeyError):
-            self.items.clear()
-            self.shown.clear()
+            items = [_item(row) for row in stored["items"]]
+            self._next, self.id = int(stored["next"]), str(stored["id"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            self._put_aside()
+            return
+        self.items = {item.number: item for item in items}
+        self.shown = dict.fromkeys(self.items)
+
+    def _put_aside(self) -> None:
+        """Renames a file that cannot be read, so that it is not overwritten."""
+        names = (self.path.with_name(f"{self.path.name}.damaged{n or ''}") for n in count())
+        aside = next(path for path in names if not path.exists())
+        self.path.rename(aside)
+        self.problem = f"The list of pictures was damaged, so Make is empty. The file is kept as {aside.name}."
+
+
+def _item(row: dict[str, Any]) -> Item:
+    """An item as it was saved. Fields of other versions are ignored. TypeError or ValueError if it is damaged."""
+    known = {one.name for one in dataclasses.fields(Item)}
+    item = Item(**{name: value for name, value in row.items() if name in known})
+    if not (isinstance(item.number, int) and isinstance(dict(item.shot).get("labels"), dict)):
+        raise ValueError("not a picture")
+    return item

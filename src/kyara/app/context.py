@@ -14,10 +14,11 @@ from kyara.app.dragging import Dragging
 from kyara.app.events import Events
 from kyara.app.fills import Fills
 from kyara.app.jobs import Job, Jobs
-from kyara.app.make import Maker
+from kyara.app.make import FIND, Maker
 from kyara.app.me import Me
 from kyara.app.painter import Painter
 from kyara.app.project import Project
+from kyara.app.words import in_words
 from kyara.files.workers import processors
 
 
@@ -28,6 +29,8 @@ class Context:
         torch.set_num_threads(max(processors() // 2, 1))  # the browser and a job need the others
         self.project = Project(folder)
         self.events = Events()
+        self.jobs = Jobs(self.project.folder, self._job_changed)
+        self.project.promised = self.jobs.outputs
         self.collection = Collection(self.project.state("make.json"))
         self.painter = Painter(self.project, device)
         self.maker = Maker(self.painter, self.collection, self.events.publish)
@@ -36,13 +39,25 @@ class Context:
         self.art = Art(self.project)
         self.fills = Fills(self.maker)
         self.me = Me(self.maker)
-        self.jobs = Jobs(self.project.folder, self._job_changed)
+        self._reported = ""  # the problem of the last save
 
     def _job_changed(self, job: Job) -> None:
+        if job.state == "done" and job.about.get("step") == FIND:
+            self._load_found(job)
         self.events.publish("job", job=job.as_json())
+
+    def _load_found(self, job: Job) -> None:
+        """Adds to Make what a search in a generator found."""
+        try:
+            self.maker.load_gallery(job.about["out"])
+            self.made()
+        except (ValueError, OSError) as error:
+            job.state, job.error = "failed", in_words(str(error), self.project.folder)
 
     def _idle(self) -> bool:
         """On the painter's thread, when nothing waits for a picture. Returns whether it did something."""
+        if self.jobs.active():  # which needs the processors
+            return False
         try:
             return self.maker.score_some()
         except Exception as error:  # the painter's thread must go on
@@ -50,11 +65,15 @@ class Context:
             return False
 
     def save(self) -> None:
-        """Writes what changed. A full disk is reported; what is in memory stays."""
+        """Writes what changed. A full disk is reported once; what is in memory stays, and is tried again."""
+        problem = ""
         try:
             self.collection.save()
         except OSError as error:
-            self.events.publish("problem", text=str(error))
+            problem = f"The list of pictures cannot be saved: {error}"
+        if problem and problem != self._reported:
+            self.events.publish("problem", text=problem)
+        self._reported = problem
 
     def made(self) -> None:
         """Announces that the collection changed."""

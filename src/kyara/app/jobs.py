@@ -17,10 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
+ACTIVE = ("waiting", "running")
 KEPT = 100  # finished jobs in the list
 LINES = 40  # last lines of its messages
 GRACE = 10.0  # seconds between the request to stop and the kill
@@ -50,6 +52,13 @@ class Job:
     lines: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def creates(self) -> set[str]:
+        """The outputs that its commands create, as they name them. Those of --force exist already."""
+        new = [words for words in self.commands if "--force" not in words and "--forecast" not in words]
+        named = {after for words in new for word, after in pairwise(words) if word == "--out"}
+        prepared = {str(self.about["out"]) for words in new if words[0] == "prepare" and "out" in self.about}
+        return named | prepared
+
     def as_json(self) -> dict[str, Any]:
         shown = [shlex.join(["kyara", *words]) for words in self.commands]
         fields = ("number", "title", "about", "state", "progress", "left", "error", "results", "seconds")
@@ -68,10 +77,13 @@ class Jobs:
         self._thread.start()
 
     def add(self, title: str, commands: Iterable[Sequence[str]], about: Mapping[str, Any] | None = None) -> Job:
+        """Appends a job to the queue. ValueError if one that has not ended yet creates the same output."""
         with self._wake:
             number = self.jobs[-1].number + 1 if self.jobs else 1
             job = Job(number, title, [*commands], about or {})
-            finished = [one for one in self.jobs if one.state in ("done", "failed", "cancelled")]
+            if twice := [*(job.creates() & self.outputs())]:
+                raise ValueError(f"{twice[0]}: another job is making it already; wait until it is done, or cancel it")
+            finished = [one for one in self.jobs if one.state not in ACTIVE]
             for old in finished[: max(len(finished) - KEPT, 0)]:
                 self.jobs.remove(old)
             self.jobs.append(job)
@@ -79,27 +91,35 @@ class Jobs:
         self.changed(job)
         return job
 
+    def active(self) -> list[Job]:
+        """The jobs that run or wait."""
+        return [job for job in [*self.jobs] if job.state in ACTIVE]
+
+    def outputs(self) -> set[str]:
+        """The outputs that these jobs create."""
+        return {path for job in self.active() for path in job.creates()}
+
     def cancel(self, number: int) -> None:
-        """Stops a running job, or removes a waiting one from the queue. KeyError if there is none of that number."""
+        """Stops a running job, or removes a waiting one from the queue. ValueError if there is none of that number."""
         job = next((one for one in self.jobs if one.number == number), None)
         if job is None:
-            raise KeyError(number)
+            raise ValueError(f"there is no job {number}; it may have ended long ago")
         with self._lock:
-            running = job.state == "running"
-            if job.state in ("waiting", "running"):
+            before = job.state
+            if before in ACTIVE:
                 job.state = "cancelled"
-        if running:
+        if before == "running":
             self._stop()
-        self.changed(job)
+        if before in ACTIVE:
+            self.changed(job)
 
     def close(self) -> None:
         """Stops the running job and the thread."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        for job in self.jobs:
-            if job.state in ("waiting", "running"):
-                job.state = "cancelled"
+        for job in self.active():
+            job.state = "cancelled"
         self._stop()
         self._thread.join(GRACE + 1)
 
@@ -159,7 +179,7 @@ class Jobs:
         if job.state == "cancelled":
             return
         if code:
-            job.error = _failure(words[0], code, job.lines)
+            job.error = _failure(words[0], code, job.lines).replace(f"{self.folder}{os.sep}", "")
             raise RuntimeError(job.error)
         last = output[0].strip().splitlines()[-1:] if output else []
         with contextlib.suppress(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,14 @@ from kyara import verbs
 from kyara.app.collection import Collection, Item
 from kyara.app.painter import Loaded, Painter, Sheet
 from kyara.app.project import ProjectError
-from kyara.files.atomic import free_folder
-from kyara.files.gallery import TABLE, GalleryWriter
+from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import counted, slug
-from kyara.files.pictures import decode, encode_webp, to_uint8, write_animation
+from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, write_animation
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
 from kyara.generation.recipe import Blend, read_like
-from kyara.generation.shots import Shot, cells, choose_seeds, file_name, from_seeds
+from kyara.generation.shots import COUNT, Shot, cells, choose_seeds, file_name, from_seeds
 from kyara.generation.variations import mix, vary, walk
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
@@ -31,6 +32,7 @@ VARIATIONS = 64
 SCORED = 2  # pictures at once: a click must not wait for more
 FRAMES = 240
 FPS = 12.0
+FIND = "find"  # step of a job that searches a picture in a generator
 
 
 class Maker:
@@ -41,6 +43,7 @@ class Maker:
         self.painter, self.collection, self.changed = painter, collection, changed
         self.project = painter.project
         self.seeds = int(time.time()) % 2**31  # of variations
+        self._exporting = threading.Lock()
 
     def about(self, model: str) -> dict[str, Any]:
         """What the controls of a generator need. ValueError if the model is not a generator."""
@@ -59,12 +62,16 @@ class Maker:
     def new(
         self, model: str, seeds: str | None, count: int | None, first: int | None, where: Mapping[str, str], psi: float
     ) -> tuple[list[Item], str, list[str]]:
-        """New pictures of seeds: the items, the command that makes the same, and notes on the labels."""
+        """New pictures of seeds: the items, the command that makes the same, and notes on the labels. Without `seeds`
+        and `first`, seeds that no picture has."""
         name, wanted = self.project.model(model), verbs.parse_where(where)
+        verbs.check_number("--count", count, least=1, whole=True)
+        if not seeds and first is None:
+            first = self.collection.free_seed(count or COUNT)
         ranges = choose_seeds(count, seeds or None, first if not seeds else None)
         if (total := sum(map(len, ranges))) > MOST_AT_ONCE:
             raise ValueError(f"{total:,} pictures at once; the maximum is {MOST_AT_ONCE:,}")
-        verbs.check_number("truncation", psi, least=-2, most=2)
+        verbs.check_number("--truncation", psi, least=-2, most=2)
         generator = self.painter.call(lambda: self.painter.load(name).generator)
         fixed, shots, notes = self._new_shots(generator, name, ranges, wanted)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
@@ -107,13 +114,16 @@ class Maker:
         shot, notes = self.painter.call(changed)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items())
         new = self._child(item, shot, origin, {**item.fixed, **wanted})
-        command = shlex.join(["kyara", "generate", "--like", self.file(item), "--where", verbs.where_text(wanted)])
+        if "seed" in shot:
+            command = self._seed_command(new)  # which needs no file
+        else:
+            command = shlex.join(["kyara", *self._like(item), "--where", verbs.where_text(wanted)])
         return self.collection.add([new], origin), command, notes
 
     def vary(self, number: int, count: int, strength: float) -> list[Item]:
         """Variations towards other latents."""
-        verbs.check_number("count", count, least=1, most=VARIATIONS, whole=True)
-        verbs.check_number("strength", strength, least=0, most=1)
+        verbs.check_number("Variations", count, least=1, most=VARIATIONS, whole=True)
+        verbs.check_number("How different", strength, least=0, most=1)
         item = self.collection.item(number)
         seeds = range(self.seeds, self.seeds + count)
         self.seeds += count
@@ -122,14 +132,15 @@ class Maker:
             generator = self._styled(item)
             return [vary(item.shot, generator, item.truncation, seed=seed, strength=strength) for seed in seeds]
 
-        origin = f"variation of {number}, {strength:.0%}"
+        origin = f"variation of {_named(item)}, {strength:.0%}"
         return self.collection.add([self._child(item, shot, origin) for shot in self.painter.call(made)], "variations")
 
     def mix(self, coarse: int, fine: int, layer: int) -> list[Item]:
         """Pose and shape of one picture, colours and details of another."""
         shot = self._mix(coarse, fine, layer)
-        origin = f"shape of {coarse}, colours of {fine}, layer {layer}"
-        return self.collection.add([self._child(self.collection.item(coarse), shot, origin)], "mix")
+        a, b = self.collection.item(coarse), self.collection.item(fine)
+        origin = f"shape of {_named(a)}, colours of {_named(b)}, layer {layer}"
+        return self.collection.add([self._child(a, shot, origin)], "mix")
 
     def mixed(self, coarse: int, fine: int, layer: int) -> bytes:
         """The same as a WebP, without adding it."""
@@ -142,7 +153,7 @@ class Maker:
         if (a.model, a.blend) != (b.model, b.blend):
             raise ValueError("the two pictures are from different generators; only pictures of one can be mixed")
         layers = self.about(a.model)["layers"]
-        verbs.check_number("layer", layer, least=0, most=layers, whole=True)
+        verbs.check_number("Layers", layer, least=0, most=layers, whole=True)
         psis = a.truncation, b.truncation
         return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a), psis, layer))
 
@@ -151,21 +162,22 @@ class Maker:
         items = [self.collection.item(number) for number in numbers]
         if len(items) < 2 or any((item.model, item.blend) != (items[0].model, items[0].blend) for item in items):
             raise ValueError("a walk needs two or more pictures of one generator; select them first")
-        verbs.check_number("frames", frames, least=len(items), most=FRAMES, whole=True)
+        verbs.check_number("Pictures of the walk", frames, least=len(items), most=FRAMES, whole=True)
         psis = [item.truncation for item in items]
         shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0]), psis, frames))
-        name = "–".join(map(str, numbers))
-        new = [self._child(items[0], shot, f"walk {name}, {i + 1} of {frames}") for i, shot in enumerate(shots)]
+        name = f"from {_named(items[0])} to {_named(items[-1])}"
+        new = [self._child(items[0], shot, f"walk {i + 1} of {frames}, {name}") for i, shot in enumerate(shots)]
         command = ""
         if "seeds" in shots[0]:
             path = "-".join(str(item.shot["seed"]) for item in items)
             labels = verbs.where_text(items[0].shot["labels"])
             command = _command(psis[0], model=items[0].model, interpolate=path, frames=frames, where=labels)
-        return self.collection.add(new, f"walk {name}"), command
+        return self.collection.add(new, "walk"), command
 
-    def keep(self, number: int, shot: Shot, origin: str) -> list[Item]:
-        """Adds a picture that was made from another one by hand."""
-        return self.collection.add([self._child(self.collection.item(number), shot, origin)], origin)
+    def keep(self, number: int, shot: Shot) -> list[Item]:
+        """Adds a picture that was made by dragging points of another one."""
+        item = self.collection.item(number)
+        return self.collection.add([self._child(item, shot, f"dragged from {_named(item)}")], "drag")
 
     def load(self, path: Path) -> list[Item]:
         """Adds the picture that a PNG of Kyara describes. ValueError if its recipe cannot be followed."""
@@ -182,6 +194,18 @@ class Maker:
 
         item.shot = self.painter.call(checked)
         return self.collection.add([item], f"load {path.name}")
+
+    def load_gallery(self, path: str) -> list[Item]:
+        """Adds the pictures of a Gallery that have recipes; that of a search also lists what was searched."""
+        folder = self.project.existing(path)
+        files = [folder / row["file_name"] for row in read_gallery(folder)]
+        return [item for file in files if read_recipe(file) is not None for item in self.load(file)]
+
+    def find(self, path: str, model: str) -> tuple[list[str], str]:
+        """The command that searches a picture in a generator, and its Gallery."""
+        self.project.existing(path)
+        out = self.project.free("galleries", f"found-{Path(path).stem}")
+        return ["invert", self.project.model(model), path, "--out", out], out
 
     def _find_model(self, name: str, wanted: str) -> str:
         """The generator of the project, or the built-in one, with that hash."""
@@ -229,15 +253,25 @@ class Maker:
         return f"{number_name(item)}.png"
 
     def details(self, number: int) -> dict[str, Any]:
-        """Everything about a picture, with the command that makes it."""
+        """Everything about a picture, with a command that makes it."""
         item = self.collection.item(number)
-        labels = verbs.where_text(item.shot["labels"])
-        if "seed" in item.shot:
-            given = {"model": item.model, "seeds": str(item.shot["seed"]), "where": labels, "mirror": item.mirror}
-            command = _command(item.truncation, **given)
-        else:
-            command = shlex.join(["kyara", "generate", "--like", self.file(item)])
+        command = self._seed_command(item) if "seed" in item.shot else shlex.join(["kyara", *self._like(item)])
         return {"row": item.row(), "command": command, "file": self.file(item), "mirror": item.mirror}
+
+    def _seed_command(self, item: Item) -> str:
+        """The command that makes the picture of a seed; that of a blended model needs a recipe."""
+        if item.blend:
+            return shlex.join(["kyara", *self._like(item)])
+        labels, seed = verbs.where_text(item.shot["labels"]), str(item.shot["seed"])
+        return _command(item.truncation, model=item.model, seeds=seed, where=labels, mirror=item.mirror)
+
+    def _like(self, item: Item) -> list[str]:
+        """The words that repeat a picture from its recipe, which is written to the project for that."""
+        path = self.project.state("pictures", self.collection.id, self.file(item))
+        if not path.exists():
+            png = self.png(item.number)
+            write_atomic(path, lambda temporary: temporary.write_bytes(png))
+        return ["generate", "--like", self.project.relative(path)]
 
     def score_some(self) -> bool:
         """Scores a few pictures that have no score yet. Returns whether there were any."""
@@ -250,9 +284,7 @@ class Maker:
         if not missing:
             return False
         scores = self.painter.scores(sheet_of(missing[0]), [item.shot for item in missing])
-        for item, score in zip(missing, scores, strict=True):
-            item.score = score
-        self.collection.unsaved = True
+        self.collection.set_scores({item.number: score for item, score in zip(missing, scores, strict=True)})
         self.changed("scores", scores=[[item.number, round(item.score or 0, 4)] for item in missing])
         return True
 
@@ -261,12 +293,15 @@ class Maker:
         items = [self.collection.item(number) for number in numbers]
         if not items:
             raise ProjectError("nothing is selected; select or star pictures first")
-        path = self.project.free("galleries", name or "studio")
-        out = self.project.path(path)
+        film = all(item.origin.startswith("walk ") for item in items)
+        if film:
+            items.sort(key=lambda item: item.number)  # the page shows the newest first
+        with self._exporting:  # so that a second export does not take the same folder
+            path = self.project.free("galleries", name or "studio")
+            out = self.project.path(path)
+            free_folder(out, TABLE)
         attributes = dict.fromkeys(key for item in items for key in item.shot["labels"])
         columns = ["seed", *attributes, "score"]
-        free_folder(out, TABLE)
-        film = all(item.origin.startswith("walk ") for item in items)
         command = self.export_command(items, path)
         with GalleryWriter(out, columns) as gallery:
             for i, item in enumerate(items):
@@ -308,6 +343,11 @@ def _alike(a: Item, b: Item) -> bool:
 def number_name(item: Item) -> str:
     """A file name that no other picture of the collection has."""
     return f"{slug(Path(file_name(item.shot, item.number)).stem)}-{item.number}"
+
+
+def _named(item: Item) -> str:
+    """A picture, as the page calls it."""
+    return f"seed {item.shot['seed']}" if "seed" in item.shot else f"picture {item.number}"
 
 
 def seed_text(seeds: Iterable[int]) -> str:

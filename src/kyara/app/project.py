@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -44,6 +46,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
 
     def path(self, text: str) -> Path:
         """The absolute path of something in the project. ProjectError if it is outside."""
@@ -82,12 +85,12 @@ class Project:
         return path
 
     def free(self, parent: str, name: str, suffix: str = "") -> str:
-        """A path inside the project that does not exist: PARENT/NAME, or with a number appended."""
-        stem = slug(name)
-        number = 1
-        while (self.folder / (path := f"{parent}/{stem}{f'-{number}' if number > 1 else ''}{suffix}")).exists():
-            number += 1
-        return path
+        """A path that neither exists nor is promised by a job: PARENT/NAME, or with a number appended."""
+        stem, promised = slug(name), self.promised()
+        paths = (f"{parent}/{stem}{f'-{number}' if number > 1 else ''}{suffix}" for number in count(1))
+        return next(
+            path for path in paths if path.removeprefix("./") not in promised and not (self.folder / path).exists()
+        )
 
     def save_upload(self, name: str, data: bytes) -> str:
         """Writes an uploaded file to the folder of uploads, or to art/NAME for a path such as NAME/b/c.png. Returns its

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import shlex
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from kyara.app.collection import Item
 from kyara.app.context import Context, Shared
-from kyara.app.project import STATE, UPLOADS
-from kyara.app.routes_project import read_body
+from kyara.app.make import FIND
+from kyara.app.routes_project import read_body, save_picture
+from kyara.app.words import Worded
+from kyara.files.pictures import read_recipe
 
-router = APIRouter(prefix="/api/make")
+router = APIRouter(prefix="/api/make", route_class=Worded)
 MOST_TOGETHER = 64  # pictures of one request
 FOREVER = "private, max-age=31536000, immutable"
 
@@ -72,8 +77,12 @@ class Export(Body):
     name: str = ""
 
 
-class Path(Body):
+class Load(Body):
     path: str
+
+
+class Find(Load):
+    model: str
 
 
 class DragStart(Body):
@@ -97,14 +106,20 @@ def as_url(webp: bytes) -> str:
 
 
 @router.get("/state")
-def state(context: Shared) -> dict[str, Any]:
-    collection = context.collection
+def state(context: Shared, id: str = "", since: int = -1) -> dict[str, Any]:
+    """What changed in the list with this `id` after the version `since`; of another list, everything."""
+    collection, version = context.collection, context.collection.version
+    known = id == collection.id and collection.first <= since <= version
+    changed, removed = collection.since(since) if known else (collection.visible(), [])
     return {
         "id": collection.id,
-        "version": collection.version,
-        "rows": [item.row() for item in collection.visible()],
+        "version": version,  # read before the rows, so that what changes meanwhile is asked for again
+        "all": not known,
+        "rows": [item.row() for item in changed],
+        "removed": removed,
         "undo": collection.done[-1].name if collection.done else "",
         "redo": collection.undone[-1].name if collection.undone else "",
+        "problem": collection.problem,
     }
 
 
@@ -167,29 +182,47 @@ def redo(context: Shared) -> dict[str, Any]:
 
 @router.post("/export")
 def export(context: Shared, body: Export) -> dict[str, Any]:
+    said = -1
+
     def progress(share: float) -> None:
-        context.events.publish("export", share=round(share, 3))
+        nonlocal said
+        if (percent := int(share * 100)) != said:  # a tab takes no more than some hundred events at once
+            said = percent
+            context.events.publish("export", share=share)
 
     return context.maker.export(body.numbers, body.name, progress)
 
 
 @router.post("/load")
-def load(context: Shared, body: Path) -> dict[str, Any]:
+def load(context: Shared, body: Load) -> dict[str, Any]:
     """Adds the picture that a PNG of the project describes."""
     return answer(context, context.maker.load(context.project.existing(body.path)))
 
 
 @router.post("/drop")
 async def drop(context: Shared, request: Request, name: str) -> dict[str, Any]:
-    """Adds the picture that a dropped PNG describes."""
-    from starlette.concurrency import run_in_threadpool
+    """Adds the picture that a dropped PNG describes. Another picture is kept, so that it can be searched: its path."""
+    data = await read_body(request)
+    return await run_in_threadpool(_drop, context, data, name)
 
-    path = context.project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
-    saved = context.project.existing(context.project.save_upload(path, await read_body(request)))
+
+def _drop(context: Context, data: bytes, name: str) -> dict[str, Any]:
+    path, _, _ = save_picture(context.project, name, data)
+    saved = context.project.existing(path)
+    if read_recipe(saved) is None:
+        return answer(context, []) | {"searchable": path}
     try:
-        return answer(context, await run_in_threadpool(context.maker.load, saved))
+        return answer(context, context.maker.load(saved))
     finally:
         saved.unlink(missing_ok=True)
+
+
+@router.post("/find")
+def find(context: Shared, body: Find) -> dict[str, Any]:
+    """Starts the job that searches a picture in a generator. What it finds is added when it is done."""
+    words, out = context.maker.find(body.path, body.model)
+    job = context.jobs.add(f"find {Path(body.path).stem}", [words], {"room": "make", "step": FIND, "out": out})
+    return {"job": job.number, "command": shlex.join(["kyara", *words])}
 
 
 @router.get("/details/{number}")
@@ -229,4 +262,4 @@ def drag_step(context: Shared, body: Session) -> dict[str, Any]:
 @router.post("/drag/keep")
 def drag_keep(context: Shared, body: Session) -> dict[str, Any]:
     number, shot = context.painter.call(lambda: context.dragging.finish(body.session))
-    return answer(context, context.maker.keep(number, shot, f"dragged {number}"))
+    return answer(context, context.maker.keep(number, shot))

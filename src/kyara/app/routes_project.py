@@ -8,14 +8,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from kyara import __version__
 from kyara.app.context import Shared
-from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, ProjectError
+from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
 from kyara.files import checkpoint
 from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import read_gallery, thumbnail
-from kyara.files.pictures import decode, decode_rgba, encode_png, encode_webp, read_recipe
+from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 
 router = APIRouter(prefix="/api")
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everything else is a download
@@ -77,11 +78,17 @@ def gallery(context: Shared, path: str) -> dict[str, Any]:
 async def upload(context: Shared, request: Request, name: str) -> dict[str, Any]:
     """Saves a picture to the uploads, after decoding it: what is kept is a PNG, with the recipe if it has one."""
     data = await read_body(request)
-    path = context.project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
-    picture = decode_rgba(data, name)
-    saved = context.project.save_upload(path, data if data[:8] == b"\x89PNG\r\n\x1a\n" else encode_png(decode(data)))
+    saved, width, height = await run_in_threadpool(save_picture, context.project, name, data)
     recipe = read_recipe(context.project.path(saved)) is not None
-    return {"path": saved, "width": picture.shape[1], "height": picture.shape[0], "recipe": recipe}
+    return {"path": saved, "width": width, "height": height, "recipe": recipe}
+
+
+def save_picture(project: Project, name: str, data: bytes) -> tuple[str, int, int]:
+    """Saves a picture to the uploads as a PNG: its path, width and height. ValueError if it cannot be decoded."""
+    path = project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
+    picture = decode(data, name)
+    png = data if data[:8] == b"\x89PNG\r\n\x1a\n" else encode_png(picture)
+    return project.save_upload(path, png), picture.shape[1], picture.shape[0]
 
 
 @router.post("/art")
@@ -92,7 +99,8 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
         return {"path": None, "skipped": name}
     if ".." in PurePosixPath(name).parts:
         raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
-    return {"path": context.project.save_upload(f"art/{name}", await read_body(request))}
+    data = await read_body(request)
+    return {"path": await run_in_threadpool(context.project.save_upload, f"art/{name}", data)}
 
 
 @router.post("/jobs/{number}/cancel")

@@ -96,7 +96,10 @@ class Portraits:
             (gallery.path / name).write_bytes(content)
             return name
 
-        recipes: list[dict[str, Any]] = [{**self.recipe, "latent": styles.pack(ws)} for ws in proposals.styles]
+        recipes: list[dict[str, Any]] = [
+            {**self.recipe, "labels": {**labels}, "latent": styles.pack(ws)}
+            for labels, ws in zip(proposals.labels, proposals.styles, strict=True)
+        ]
         best, *others = map(encode_png, proposals.pictures, recipes)
         gallery.add(f"{photo.name}.png", best, score=proposals.scores[0], source=photo.source, **proposals.labels[0])
         files = [f"{photo.name}.png", *(write(f"other{i}", png) for i, png in enumerate(others, 1))]

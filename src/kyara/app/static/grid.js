@@ -137,6 +137,7 @@ export class Grid {
   onclick(event) {
     const i = this.at(event);
     if (i >= 0) this.go(i, { range: event.shiftKey, add: event.ctrlKey || event.metaKey });
+    else if (event.target === this.element || event.target === this.inner) this.choose([]);
   }
 
   /** Moves the cursor. @param {number} i @param {{range?: boolean, add?: boolean, quiet?: boolean}} [how] */
@@ -163,6 +164,19 @@ export class Grid {
     if (i >= 0) this.go(i);
   }
 
+  /** Selects all items of these keys. @param {any[]} keys */
+  choose(keys) {
+    const places = keys.map((key) => this.items.indexOf(key)).filter((i) => i >= 0);
+    if (keys.length && !places.length) return;  // the filter hides them
+    this.selected = new Set(places.map((i) => this.items[i]));
+    if (places.length) {
+      this.cursor = this.anchor = Math.min(...places);
+      this.reveal(this.cursor);
+    }
+    this.marks();
+    this.options.select?.([...this.selected], this.items[this.cursor]);
+  }
+
   /** @param {number} i */
   reveal(i) {
     const row = this.row || 1, top = Math.floor(i / this.columns) * row, view = this.element;
@@ -185,6 +199,8 @@ export class Grid {
       this.items.forEach((key) => this.selected.add(key));
       this.marks();
       this.options.select?.([...this.selected], this.items[this.cursor]);
+    } else if (event.key === "Escape") {
+      this.choose([]);
     } else {
       this.options.key?.(event);
       return;

@@ -1,0 +1,82 @@
+// The left side of Make: new pictures of a generator.
+import { project } from "./app.js";
+import { chips } from "./chips.js";
+import { api, h, slider } from "./dom.js";
+import { act, state } from "./make.js";
+import { fileButton } from "./receive.js";
+import { takeFiles } from "./take.js";
+
+const KINDS = ["stylegan2", "dcgan", "mlp", "vae", "cgan", "acgan"];
+/** @type {any} */
+let panel;
+
+/** What is known about generators, by name. @type {Map<string, any>} */
+const known = new Map();
+
+/** What the generator of a picture can do; null until the server has answered, then `then` is called. @param {import("./make.js").Item} item @param {() => void} then */
+export function modelOf({ model }, then) {
+  if (!known.has(model)) {
+    known.set(model, null);
+    api("make/model?name=" + encodeURIComponent(model)).then((about) => { known.set(model, about); then(); }).catch(() => undefined);
+  }
+  return known.get(model);
+}
+
+export function newPanel() {
+  const model = h("select", { id: "model", onchange: () => chooseModel(model.value) });
+  const truncation = slider("Truncation", { min: 0, max: 1.2, step: 0.05, value: 0.7, show: (v) => v.toFixed(2) });
+  const count = h("input", { id: "count", type: "number", min: 1, max: 25000, required: true, value: 16 });
+  const seeds = h("input", { id: "seeds", type: "text", placeholder: "next ones", autocomplete: "off", oninput: () => { count.required = !seeds.value.trim(); } });
+  const make = h("button", { class: "main", id: "make-new", type: "submit", disabled: true }, "Make pictures");
+  const box = h("div", { class: "field", id: "new-chips" });
+  panel = { model, truncation, count, seeds, make, chips: box };
+  return h("form", { class: "panel left", "aria-label": "New pictures", onsubmit: (/** @type {Event} */ e) => { e.preventDefault(); makeNew(); } },
+    h("div", { class: "scrolled" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model), box, truncation.element,
+      h("p", { class: "quiet" }, "Drop or paste a picture to go on with it, or choose a file."), fileButton("load-file", "Choose a file", (file) => takeFiles([file]))),
+    h("div", { class: "foot" },
+      h("div", { class: "two" }, h("label", { class: "field" }, h("span", { class: "caption" }, "How many"), count), h("label", { class: "field" }, h("span", { class: "caption" }, "Seeds"), seeds)), make));
+}
+
+/** Makes the panel ready. */
+export async function openPanel() {
+  fillModels();
+  await chooseModel(panel.model.value);
+  panel.make.disabled = false;
+}
+
+/** Lists the generators of the project. */
+export function fillModels() {
+  const found = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && KINDS.includes(one.detail)).map((/** @type {any} */ one) => one.path);
+  const names = [...found, ...project.builtin.filter((/** @type {any} */ one) => one.model === "stylegan2").map((/** @type {any} */ one) => one.name)];
+  const now = names.includes(panel.model.value) ? panel.model.value : names.find((name) => name === "builtin:character") || names[0];
+  panel.model.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === now }, name)));
+}
+
+/** @param {string} name */
+async function chooseModel(name) {
+  const found = await api("make/model?name=" + encodeURIComponent(name));
+  known.set(name, found);
+  if (panel.model.value !== name) return;  // another one was chosen meanwhile
+  state.model = found;
+  state.where = Object.fromEntries(Object.entries(state.where).filter(([a, v]) => found.attributes[a]?.includes(v)));
+  drawChips();
+}
+
+function drawChips() {
+  panel.chips.replaceChildren(...chips(state.model.attributes, state.where, (name, value) => {
+    if (value === null || state.where[name] === value) delete state.where[name];
+    else state.where[name] = value;
+    drawChips();
+  }, "any"));
+}
+
+async function makeNew() {
+  const seeds = panel.seeds.value.trim();
+  const body = { model: panel.model.value, where: state.where, truncation: panel.truncation.value };
+  panel.make.disabled = true;
+  try {
+    await act("new", seeds ? { ...body, seeds } : { ...body, count: Number(panel.count.value) });
+  } catch { /* the message is shown */ } finally {
+    panel.make.disabled = false;
+  }
+}
