@@ -173,7 +173,7 @@ def test_what_is_painted_stays(tab: Any, server: Server) -> None:
     painted = "() => document.querySelector('{}').disabled"
     for room, button in (("Rewrite", "#add-example"), ("Fill", "#fill")):
         tab.click(f"nav a:text-is('{room}')")
-        tab.wait_for_function("() => document.querySelector('.painting img, .stage img').naturalWidth > 1")
+        tab.wait_for_function("() => document.querySelector('.painting img')?.naturalWidth > 1")
         tab.locator(".painting").click()
         assert not tab.evaluate(painted.format(button))
         tab.click("#undo-stroke")
@@ -182,12 +182,13 @@ def test_what_is_painted_stays(tab: Any, server: Server) -> None:
         tab.click("#redo-stroke")
         tab.click("nav a:text-is('Look')")
         tab.click(f"nav a:text-is('{room}')")
-        assert not tab.evaluate(painted.format(button))
+        tab.wait_for_selector(f"{button}:not([disabled])")
     tab.click("nav a:text-is('Rewrite')")
     tab.click("#add-example")
+    tab.wait_for_selector("#examples img")
     tab.click("nav a:text-is('Look')")
     tab.click("nav a:text-is('Rewrite')")
-    assert tab.locator("#examples img").count() == 1
+    tab.wait_for_selector("#examples img")
 
 
 def test_a_lost_server_is_said(browser: Any, tmp_path: Path) -> None:
@@ -255,6 +256,12 @@ def test_look(tab: Any, server: Server) -> None:
     wait(lambda: (folder / "galleries/rank-three/index.html").is_file())
     wait(lambda: tab.locator(".cell b:has-text('%')").count() == 3)
     wait(lambda: tab.locator(".panel.right td:text-is('eyes, score')").count() == 1)
+    tab.dblclick("#cell-0")
+    tab.wait_for_selector("dialog.large img")
+    before = tab.get_attribute("dialog.large img", "src")
+    tab.keyboard.press("ArrowRight")
+    wait(lambda: tab.get_attribute("dialog.large img", "src") != before)
+    tab.keyboard.press("Escape")
     tab.click("text=Open in Make")
     tab.wait_for_selector("#make-new")
 

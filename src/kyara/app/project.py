@@ -16,7 +16,7 @@ from typing import Any
 
 from kyara.files import checkpoint
 from kyara.files.gallery_page import TABLE
-from kyara.files.names import slug
+from kyara.files.names import counted, slug
 
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
@@ -173,7 +173,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _kept(report: Path) -> str:
     kept = _json(report).get("kept")
-    return f"{kept:,} pictures" if isinstance(kept, int) else ""
+    return counted(kept, "picture") if isinstance(kept, int) else ""
 
 
 def _model(config: Path) -> str:
@@ -187,4 +187,4 @@ def _rows(table: Path) -> str:
             rows = max(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1, 0)
     except OSError:
         return ""
-    return f"{rows:,} pictures"
+    return counted(rows, "picture")

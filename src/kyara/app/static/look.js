@@ -3,6 +3,7 @@ import { project } from "./app.js";
 import { action, field, fill } from "./controls.js";
 import { api, command, h, later, say } from "./dom.js";
 import { Grid } from "./grid.js";
+import { showLarge } from "./large.js";
 
 const NOT_SHOWN = ["file_name", "source", "position"], MARK = 0.5;  // copies score at least this
 const BUILTIN = ["builtin:character", "builtin:anime"];
@@ -100,6 +101,16 @@ function details(i) {
     h("div", { class: "row" }, h("a", { class: "button", href: url(row), download: row.file_name }, "Download"), action("Open in Make", openInMake)));
 }
 
+/** Shows the picture at the cursor large; the arrow keys go on. */
+function enlarge() {
+  const now = () => shown.rows[grid.items[grid.cursor]];
+  showLarge(() => (now() ? [{ src: url(now()), text: now().seed ? `seed ${now().seed}` : now().file_name }] : []), (event) => {
+    const move = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 })[event.key];
+    if (move) grid.go(grid.cursor + move);
+    return Boolean(move);
+  });
+}
+
 /** @param {string[][]} rows */
 const table = (rows) => h("table", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((text) => h("td", {}, text)))));
 
@@ -153,7 +164,7 @@ function open(room) {
   const list = h("div", { class: "list" }), none = h("p", { class: "quiet" }, "No gallery yet: export pictures in Make.");
   const left = h("section", { class: "panel left", "aria-label": "Galleries" }, h("h2", {}, "Galleries"), none, list, ranking());
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "Search", oninput: later(draw, 120) }), count = h("span", { class: "count", role: "status" });
-  grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i) });
+  grid = new Grid({ label: "Pictures of the gallery", size: () => 128, text: 26, make: makeCell, fill: fillCell, select: (_, i) => details(i), open: enlarge });
   const hint = h("p"), empty = h("div", { class: "empty" }, hint);
   grid.element.append(empty);
   const middle = h("section", { class: "middle", "aria-label": "Pictures" }, h("div", { class: "bar" }, search, count), grid.element);

@@ -9,8 +9,6 @@ import { receive } from "./receive.js";
 import { search, sort } from "./search.js";
 import { take } from "./take.js";
 
-export { chips } from "./chips.js";
-
 /**
  * @typedef {object} Item
  * @property {number} number

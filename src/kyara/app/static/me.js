@@ -2,7 +2,7 @@
 import { project } from "./app.js";
 import { action, field, figure, fill, option, wasShown } from "./controls.js";
 import { api, command, h, say, slider } from "./dom.js";
-import { chips } from "./make.js";
+import { chips } from "./chips.js";
 import { fileButton, isFilm, latest, mediaFile, receive, upload } from "./receive.js";
 import { takePhoto } from "./webcam.js";
 

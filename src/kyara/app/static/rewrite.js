@@ -38,6 +38,7 @@ function fillModels() {
 /** @param {string} name @param {boolean} [show]  scroll to what its rules do */
 async function choose(name, show) {
   model = await api("rewrite/model?name=" + encodeURIComponent(name));
+  fillModels();
   page.problem.textContent = model.problem;
   page.learn.disabled = Boolean(model.problem);
   strengths = Object.fromEntries(model.rules.map((/** @type {any} */ rule) => [rule.name, rule.strength]));
@@ -244,9 +245,9 @@ function build() {
   const left = h("section", { class: "panel left", "aria-label": "Model and rules" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), select), problem, rules);
 
   const strip = h("div", { class: "strip", "aria-label": "Pictures to choose from", role: "group" });
-  const split = slider("Before and after", { min: 0, max: 100, step: 1, value: 50, show: (v) => `${v} %`, oninput: (v) => pairs.style.setProperty("--split", `${v}%`) });
+  const split = slider("Show what was before", { min: 0, max: 100, step: 1, value: 0, show: (v) => `${v} %`, oninput: (v) => pairs.style.setProperty("--split", `${v}%`) });
   const pairs = h("div", { class: "pairs-grid", id: "pairs" });
-  pairs.style.setProperty("--split", "50%");
+  pairs.style.setProperty("--split", "0%");
   const compareBox = h("section", { class: "section", id: "compare", hidden: true }, h("h2", {}, "Sixteen seeds, before and after"), split.element, pairs);
   const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, h("h2", {}, "1. Choose a picture"), strip, h("h2", {}, "2. Paint where it changes, or drop a pattern on it"), h("div", { class: "easel" }, painting.element), compareBox);
 
