@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: help demo studio test test-gpu lint format reference bench clean
 
@@ -18,17 +20,21 @@ help:
 	@echo "make bench      compare speed with other implementations (installed into .venv-bench)"
 	@echo "make clean      remove .venv, .venv-bench and caches"
 
-$(READY): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Kyara needs Python 3.11 to 3.13. Choose one: make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) torch numpy
+	$(INSTALL) --editable '.[studio]'
 	@touch $@
 
-demo: $(READY)
+$(READY): $(BASE)
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+demo: $(BASE)
 	$(BIN)/kyara generate --count 48 --keep 16 --out avatars --force
 
-studio: $(READY)
+studio: $(BASE)
 	$(BIN)/kyara studio my-project
 
 test: $(READY)
