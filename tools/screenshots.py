@@ -178,7 +178,9 @@ ROOMS: dict[Room, Callable[[Page, Camera], None]] = {
 }  # fmt: skip
 
 
-def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), width: int = WIDTH) -> None:
+def main(
+    project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), width: int = WIDTH, pause: int = 0
+) -> None:
     """Takes the pictures.
 
     Args:
@@ -186,6 +188,7 @@ def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), wi
         out: Where the pictures go.
         rooms: Which rooms.
         width: Of the window, in pixels.
+        pause: Milliseconds before every action, for the pace of a person.
     """
     server = subprocess.Popen(
         [sys.executable, "-m", "kyara", "studio", str(project), "--no-browser", "--port", "0"],
@@ -195,7 +198,7 @@ def main(project: Path, out: Path, /, rooms: tuple[Room, ...] = tuple(ROOMS), wi
         assert server.stdout is not None
         address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), slow_mo=pause)
             for room in rooms:
                 page = browser.new_page(viewport={"width": width, "height": HEIGHT})
                 page.goto(address)

@@ -75,7 +75,8 @@ def test_result(exported: Exported) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("cartoongan", "translator"), ("dcgan", "generator"), ("distortion", "ranker"),
+        ("cartoongan", "translator"), ("copy", "descriptor"), ("dcgan", "generator"),
+        ("detector", "face detector"), ("distortion", "ranker"),
         ("gansnroses", "translator"), ("landmarks", "landmark detector"), ("munit", "translator"),
         ("swapping", "translator"), ("tagger", "tagger"),
     ],

@@ -119,7 +119,7 @@ def _load(name: str, to: str) -> tuple[Model, Graph, Card, dict[str, str]]:
     model = models.load(name).requires_grad_(False)
     found, card = graph(model), read_card(model.checkpoint)
     if found is None:
-        kinds = "generators, translators, taggers, rankers and landmark detectors can"
+        kinds = "generators, translators, taggers, rankers, detectors and descriptors can"
         raise ValueError(f"{name}: {model.checkpoint.model} models cannot be exported; {kinds}")
     if to == "page" and found.kind != "generator":
         raise ValueError(f"{name}: is a {found.kind}; only generators have a page. Use --to onnx")

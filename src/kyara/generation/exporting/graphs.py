@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models.base import (
+    Descriptor,
+    Detector,
     Generator,
     LandmarkDetector,
     Model,
@@ -82,6 +84,10 @@ def graph(model: Model) -> Graph | None:
         return perceived("ranker", lambda pictures: (model.scores(pictures),), "scores")
     if isinstance(model, LandmarkDetector):
         return perceived("landmark detector", lambda pictures: (model.find(pictures),), "points")
+    if isinstance(model, Detector):
+        return perceived("face detector", model.detect, "boxes", "scores", "points")
+    if isinstance(model, Descriptor):
+        return perceived("descriptor", lambda pictures: (model.embed(pictures),), "descriptors")
     return None
 
 
