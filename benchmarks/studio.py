@@ -29,11 +29,17 @@ SHOWN = """(before) => {
 
 
 @contextmanager
-def opened(start: float) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
-    """A tab with a new project, and rows for the table."""
+def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+
+
+@contextmanager
+def opened(start: float) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
+    """A tab with a new project, and rows for the table."""
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         server = subprocess.Popen(
             [sys.executable, "-m", "kyara", "studio", folder, "--no-browser", "--port", "0"],
             stderr=subprocess.PIPE, text=True,
@@ -42,7 +48,6 @@ def opened(start: float) -> Iterator[tuple[Any, list[tuple[str, str]]]]:
             assert server.stderr is not None
             address = next(found[0] for line in server.stderr if (found := re.search(r"http://\S+", line)))
             rows = [("the address is printed", f"{time.perf_counter() - start:.1f} s")]
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             tab = browser.new_page(viewport={"width": 1280, "height": 800})
             tab.set_default_timeout(120_000)
             tab.goto(address)

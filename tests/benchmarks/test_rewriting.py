@@ -67,7 +67,7 @@ def test_patterns_lie_where_the_eyes_are(judging: Any) -> None:
 
 def test_the_shipped_edits_are_edits() -> None:
     files = sorted((ROOT / "docs" / "edits").glob("*.json"))
-    assert len(files) == 6
+    assert len(files) == 7
     for path in files:
         edit = read_edit(path)
         assert len(edit.examples) == 3 and edit.name.replace(" ", "-") == path.stem

@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import drawn_picture
-from needs import need, need_program
+from needs import need
 from scripts import NAMES, load
 
 import kyara
@@ -378,8 +379,8 @@ def kept(folder: Path, request: Any) -> list[list[str]]:
 @case
 def studio(folder: Path, request: Any) -> list[list[str]]:
     need("fastapi", "studio")
-    need("playwright", "dev")
-    need_program("chromium", package="Chromium")
+    browser = request.getfixturevalue("browser")  # a process has one
+    request.getfixturevalue("monkeypatch").setattr(load("studio"), "chromium", lambda: nullcontext(browser))
     return [["--clicks", "2", "--seconds", "1"]]
 
 
