@@ -76,10 +76,11 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
 
 
 def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:
+    tab.wait_for_selector("#make-new:not([disabled])")
+    count = total(tab) + 2
     tab.fill("#seeds", "20-21")
     tab.click("#make-new")
-    wait(lambda: "seed 20" in tab.inner_text(".panel.right"))
-    count = total(tab)
+    wait(lambda: total(tab) == count and "seed 20" in tab.inner_text(".panel.right"))
     tab.click("#drag summary")
     box = tab.locator(".panel.right .stage").bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.8)
@@ -88,11 +89,11 @@ def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:
     tab.mouse.up()
     tab.click("button:text-is('Move')")
     wait(lambda: total(tab) == count + 1)
-    assert "dragged" in tab.inner_text("#about-one")
+    wait(lambda: "dragged" in tab.inner_text("#about-one"))
     tab.click("#cell-1", modifiers=["Control"])
     tab.click("#mix")
     wait(lambda: total(tab) == count + 2)
-    assert "shape of" in tab.inner_text(".panel.right")
+    wait(lambda: "shape of" in tab.inner_text(".panel.right"))
     tab.click("#cell-1", modifiers=["Control"])
     tab.locator("label:has-text('Pictures') input[type=range]").fill("8")
     tab.click("#walk")
