@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,20 @@ from needs import need, need_program
 
 TOKEN = "a-token-for-tests"
 HOST = "http://127.0.0.1:8642"
+
+
+def wait(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
+    """Waits until a condition is true, and returns what it gave."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.05)
+    return found
+
+
+def total(tab: Any) -> int:
+    """How many pictures Make has, as its toolbar says."""
+    return int(tab.inner_text(".bar .count").partition(" of ")[2].replace(",", "") or 0)
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from serving import total, wait
 
 from kyara.files.gallery import read_gallery
 
 Server = tuple[str, Path]
-
-
-def wait(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.05)
-    return found
-
-
-def total(tab: Any) -> int:
-    return int(tab.inner_text(".bar .count").partition(" of ")[2].replace(",", "") or 0)
 
 
 def make(tab: Any, seeds: str) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from serving import served
+from serving import served, total, wait
 
 import kyara
 from kyara.files.checkpoint import read
@@ -25,23 +23,10 @@ ROOT = Path(__file__).parents[2]
 Server = tuple[str, Path]
 
 
-def wait(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.05)
-    return found
-
-
 def pictures(tab: Any) -> int:
     """How many cells of the grid show a picture."""
     script = "() => [...document.querySelectorAll('.cell img')].filter((i) => i.naturalWidth > 1).length"
     return int(tab.evaluate(script))
-
-
-def total(tab: Any) -> int:
-    """How many pictures Make has, as its toolbar says."""
-    return int(tab.inner_text(".bar .count").partition(" of ")[2].replace(",", "") or 0)
 
 
 def enlarged(tab: Any) -> str:

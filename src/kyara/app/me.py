@@ -23,7 +23,7 @@ from kyara.preparation import detect
 FRAME = "photo"  # detector of `kyara avatar`
 PEOPLE = "builtin:photo"  # generator of the example
 CARTOON = "builtin:cartoon"
-SIDE, FILM_SIDE = "512", "384"  # of a cartoon; each frame of a film takes about a second
+SIDE, FILM_SIDE = "512", "384"  # of a cartoon; the frames of a film are smaller, since each takes seconds
 MOST_STAYS = 6
 """Layers of the generator of photos that still draw a character; with more of them the result is a photo."""
 NO_FACE = (

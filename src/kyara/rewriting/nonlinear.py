@@ -52,8 +52,8 @@ def train_memory(batches: Sequence[TrainingBatch], settings: Settings | None = N
 
 def muon_step(gradient: Tensor) -> Tensor:
     """A gradient (C', C, h, w) as Muon (Jordan et al. 2024) steps along it: with equal singular values, and a root mean
-    square of about 1. The iteration runs on the product of the matrix with itself, which is small, and in float32: on
-    CPUs without bfloat16 it is 30 times as fast as that of torch.optim.Muon."""
+    square of about 1. The iteration runs on the product of the matrix with its transpose, which is small, and in
+    float32: on CPUs without bfloat16, that of torch.optim.Muon takes half of the time of a training step."""
     matrix = gradient.flatten(1)
     rows = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     with torch.autocast(gradient.device.type, enabled=False):

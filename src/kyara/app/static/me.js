@@ -92,7 +92,7 @@ function draw() {
   Object.assign(page.photo, { width, height });
   page.stage.style.setProperty("width", `min(100%, 34rem, ${60 * width / height}vh)`);
   page.boxes.replaceChildren(...(aligned ? [] : faces.map((box, i) => faceButton(box, i + 1, width, height))));
-  page.found.textContent = film ? "A film can be drawn as a cartoon, which takes about a second for each frame." : aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
+  page.found.textContent = film ? "A film can be drawn as a cartoon, which takes seconds for each frame." : aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
 }
 
 /** @param {number[]} box @param {number} number @param {number} width @param {number} height */
