@@ -1,5 +1,5 @@
 // The frame: rooms, the project, jobs, and the events of the server.
-import { $, api, command, h, say } from "./dom.js";
+import { $, api, command, h, refill, say } from "./dom.js";
 import * as art from "./art.js";
 import * as fill from "./fill.js";
 import * as look from "./look.js";
@@ -55,7 +55,18 @@ function showJobs() {
   $("jobs-label").textContent = parts.filter(Boolean).join(" · ");
   $("jobs-button").classList.toggle("active", Boolean(first));
   $("jobs-button").style.setProperty("--share", `${(first?.progress ?? 0) * 100}%`);
-  if ($("jobs").open) $("job-list").replaceChildren(...project.jobs.slice().reverse().map(jobItem));
+  if ($("jobs").open) showJobList();
+}
+
+/** Progress changes in place: Cancel stays where it was when one presses it. */
+function showJobList() {
+  const newest = project.jobs.slice().reverse(), list = $("job-list");
+  refill(list, newest.map((/** @type {any} */ { number, state, error, commands }) => [number, state, error, commands]), () => newest.map(jobItem));
+  newest.forEach((/** @type {any} */ job, /** @type {number} */ i) => {
+    const progress = list.children[i].querySelector("progress");
+    list.children[i].querySelector("span").textContent = job.state + (job.seconds ? `, ${job.seconds.toFixed(0)} s` : "");
+    if (progress) progress.value = job.progress ?? 0;
+  });
 }
 
 /** @param {any} job */
@@ -63,8 +74,8 @@ function jobItem(job) {
   const active = ["running", "waiting"].includes(job.state);
   const stop = active && h("button", { onclick: () => api(`jobs/${job.number}/cancel`, {}) }, "Cancel");
   return h("li", { class: job.state },
-    h("div", { class: "row spread" }, h("b", {}, job.title), h("span", { class: "quiet" }, job.state + (job.seconds ? `, ${job.seconds.toFixed(0)} s` : "")), stop),
-    active && h("progress", { max: 1, value: job.progress ?? 0, "aria-label": job.title }),
+    h("div", { class: "row spread" }, h("b", {}, job.title), h("span", { class: "quiet" }), stop),
+    active && h("progress", { max: 1, value: 0, "aria-label": job.title }),
     job.error && h("p", { class: "error-text" }, job.error),
     ...job.commands.map((/** @type {string} */ text) => h("code", {}, text)));
 }

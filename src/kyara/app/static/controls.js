@@ -1,5 +1,5 @@
 // Controls of the rooms: buttons that start something, and lists to choose from.
-import { h } from "./dom.js";
+import { h, refill } from "./dom.js";
 
 /** Ignores an error whose message `api` has shown; a mistake of the page is thrown on. @param {any} error */
 export function wasShown(error) {
@@ -32,8 +32,8 @@ export function action(text, run, properties = {}) {
 export function fill(select, entries, none, chosen) {
   const before = new Set(chosen === undefined ? [...select.selectedOptions].map((option) => option.value) : [chosen]);
   const options = entries.map((one) => (typeof one === "string" ? [one, one] : one));
-  select.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: before.has(value) }, text)));
-  if (!options.length) select.append(h("option", { value: "", disabled: true, selected: !select.multiple }, none));
+  refill(select, [options, none], () => (options.length ? options.map(([value, text]) => option(value, text)) : [h("option", { value: "", disabled: true, selected: !select.multiple }, none)]));
+  if (options.length) for (const one of select.options) one.selected = before.has(one.value);
   select.disabled = !options.length;
 }
 

@@ -22,6 +22,18 @@ export function h(tag, properties = {}, ...children) {
 /** @param {string} id @returns {any} */
 export const $ = (id) => document.getElementById(id);
 
+/** What elements were filled with. @type {WeakMap<any, string>} */
+const filled = new WeakMap();
+
+/** Fills `element` with `make()`, but not if it was made from the same `data`: a click on it, its focus or its selection
+ * would be lost each time the project changes. @param {any} element @param {any} data @param {() => any[]} make */
+export function refill(element, data, make) {
+  const now = JSON.stringify(data);
+  if (filled.get(element) === now) return;
+  filled.set(element, now);
+  element.replaceChildren(...make());
+}
+
 /** A message at the bottom. @param {string} text @param {"note" | "error"} [kind] */
 export function say(text, kind = "note") {
   const toast = h("p", { class: kind }, text);

@@ -1,6 +1,7 @@
 // The room Fill: paint a hole into a picture, and have it filled.
 import { project } from "./app.js";
 import { brushTools, Brush } from "./brush.js";
+import { fill as fillSelect } from "./controls.js";
 import { api, command, h, say } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { fileButton, latest, madeNumber, pictureFile, receive, upload } from "./receive.js";
@@ -80,14 +81,12 @@ async function drawStrip() {
 
 function lists() {
   const of = (/** @type {string} */ kind, /** @type {string} */ detail) => project.found.filter((/** @type {any} */ one) => one.kind === kind && (!detail || one.detail === detail)).map((/** @type {any} */ one) => one.path);
-  const fill = (/** @type {any} */ select, /** @type {[string, string][]} */ options, /** @type {string} */ now) => select.replaceChildren(...options.map(([value, text]) => h("option", { value, selected: value === now }, text)));
-  const pairs = (/** @type {string[]} */ names) => /** @type {[string, string][]} */ (names.map((name) => [name, name]));
   const galleries = of("gallery", "");
   if (!["examples", "make", ...galleries].includes(shown)) shown = "examples";
-  fill(page.from, [["examples", "Examples"], ["make", "Pictures of Make"], ...pairs(galleries)], shown);
+  fillSelect(page.from, [["examples", "Examples"], ["make", "Pictures of Make"], ...galleries], "", shown);
   const models = [...of("checkpoint", "inpainting"), "builtin:inpainting"];
   if (!models.includes(chosen)) chosen = "builtin:inpainting";
-  fill(page.model, pairs(models), chosen);
+  fillSelect(page.model, models, "", chosen);
 }
 
 async function fill() {

@@ -1,7 +1,7 @@
 // The room Look: galleries, ranking, scores of generators.
 import { project } from "./app.js";
 import { action, field, fill } from "./controls.js";
-import { api, command, h, later, say } from "./dom.js";
+import { api, command, h, later, refill, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { showLarge } from "./large.js";
 
@@ -26,7 +26,7 @@ const url = (row) => `/api/file?path=${encodeURIComponent(`${shown.path}/${row.f
 
 function lists() {
   const galleries = of("gallery"), own = of("checkpoint").filter((/** @type {any} */ one) => one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
-  page.list.replaceChildren(...galleries.map((/** @type {any} */ one) => h("button", { "aria-pressed": String(one.path === shown.path), onclick: () => show(one.path) }, one.path.replace(/^galleries\//, ""), h("span", { class: "quiet" }, ` ${one.detail}`))));
+  refill(page.list, [galleries, shown.path], () => galleries.map((/** @type {any} */ one) => h("button", { "aria-pressed": String(one.path === shown.path), onclick: () => show(one.path) }, one.path.replace(/^galleries\//, ""), h("span", { class: "quiet" }, ` ${one.detail}`))));
   page.none.hidden = galleries.length > 0;
   fill(page.source, paths("gallery", "dataset", "art"), "no pictures yet");
   fill(page.like, [["", "drawn faces in known styles"], ...paths("dataset", "art")], "");
@@ -114,10 +114,14 @@ function enlarge() {
 /** @param {string[][]} rows */
 const table = (rows) => h("table", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((text) => h("td", {}, text)))));
 
+/** How often results were asked for: only the newest answer is shown. */
+let asked = 0;
+
 /** Lists the comparisons and evaluations of the project. */
 async function results() {
-  const found = await api("look/results");
-  page.results.replaceChildren(...found.map((/** @type {any} */ one) => (one.kind === "comparison" ? comparison(one) : evaluation(one))));
+  const turn = ++asked, found = await api("look/results");
+  if (turn !== asked) return;
+  refill(page.results, found, () => found.map((/** @type {any} */ one) => (one.kind === "comparison" ? comparison(one) : evaluation(one))));
   page.noResults.hidden = found.length > 0;
 }
 

@@ -276,10 +276,11 @@ async function open(room) {
   grid.element.append(tools.empty);
   room.append(left, middle, inspector.open());
   receive(room, take);
-  await openPanel();
+  const ready = await openPanel();
   state.version = -1;
   await load();
   if (grid.items.length && !grid.selected.size) grid.go(0);
+  ready();
 }
 
 /** @param {string} kind @param {any} data */

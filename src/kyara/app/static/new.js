@@ -1,6 +1,7 @@
 // The left side of Make: new pictures of a generator.
 import { project } from "./app.js";
 import { chips } from "./chips.js";
+import { fill } from "./controls.js";
 import { api, h, slider } from "./dom.js";
 import { act, state } from "./make.js";
 import { fileButton } from "./receive.js";
@@ -37,11 +38,12 @@ export function newPanel() {
       h("div", { class: "two" }, h("label", { class: "field" }, h("span", { class: "caption" }, "How many"), count), h("label", { class: "field" }, h("span", { class: "caption" }, "Seeds"), seeds)), make));
 }
 
-/** Makes the panel ready. */
+/** Shows the generators. Returns what enables the button, for when the room knows its pictures. */
 export async function openPanel() {
+  const { make } = panel;
   fillModels();
   await chooseModel(panel.model.value);
-  panel.make.disabled = false;
+  return () => { make.disabled = false; };
 }
 
 /** Lists the generators of the project. */
@@ -49,7 +51,7 @@ export function fillModels() {
   const found = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && KINDS.includes(one.detail)).map((/** @type {any} */ one) => one.path);
   const names = [...found, ...project.builtin.filter((/** @type {any} */ one) => one.model === "stylegan2").map((/** @type {any} */ one) => one.name)];
   const now = names.includes(panel.model.value) ? panel.model.value : names.find((name) => name === "builtin:character") || names[0];
-  panel.model.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === now }, name)));
+  fill(panel.model, names, "", now);
 }
 
 /** @param {string} name */

@@ -1,6 +1,7 @@
 // The room Rewrite: paint a mask, paste a pattern, learn the rule, try its strength.
 import { project } from "./app.js";
 import { brushTools } from "./brush.js";
+import { fill } from "./controls.js";
 import { api, command, h, later, say, slider } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
@@ -32,7 +33,7 @@ function editable() {
 
 function fillModels() {
   const names = editable(), now = model?.model || BUILT_IN[0];
-  page.model.replaceChildren(...names.map((/** @type {string} */ name) => h("option", { value: name, selected: name === now }, name)));
+  fill(page.model, names, "", now);
 }
 
 /** @param {string} name @param {boolean} [show]  scroll to what its rules do */
