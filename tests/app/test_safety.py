@@ -150,6 +150,17 @@ def test_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project.save_upload("art/a/1.png", b"12345678") == "art/a/1.png"
     with pytest.raises(ProjectError, match="uploads already take"):
         project.save_upload("art/a/2.png", b"12345678")
+    (tmp_path / "art/a/1.png").unlink()
+    project.save_upload("art/a/2.png", b"12345678")  # there is room again
+
+
+def test_uploads_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, counted = Project(tmp_path), list[int]()
+    count = project.uploaded
+    monkeypatch.setattr(project, "uploaded", lambda: counted.append(1) or count())
+    for i in range(5):
+        project.save_upload(f"art/a/{i}.png", b"12345678")
+    assert len(counted) == 1
 
 
 def test_a_picture_is_kept_and_its_name_cannot_choose_the_place(client: TestClient, context: Context) -> None:

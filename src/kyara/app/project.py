@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self._used: int | None = None  # bytes of uploads, at least
+        self._lock = threading.Lock()
 
     def path(self, text: str) -> Path:
         """The absolute path of something in the project. ProjectError if it is outside."""
@@ -100,11 +103,20 @@ class Project:
         if len(data) > MAX_UPLOAD:
             raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
         target = self.path(name)
-        if self.uploaded() + len(data) > QUOTA:
-            raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self.folder}")
+        self._take(len(data))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, lambda temporary: temporary.write_bytes(data))
         return self.relative(target)
+
+    def _take(self, size: int) -> None:
+        """Counts an upload of `size` bytes. The files are looked through at first, and again when there seems to be no
+        room: some may have been deleted."""
+        with self._lock:
+            if self._used is None or self._used + size > QUOTA:
+                self._used = self.uploaded()
+            if self._used + size > QUOTA:
+                raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self.folder}")
+            self._used += size
 
     def uploaded(self) -> int:
         """Bytes of all uploads."""
