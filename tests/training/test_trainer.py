@@ -125,6 +125,16 @@ def test_statistics_are_the_mean_over_micro_batches() -> None:
     assert constant and all(torch.equal(kept[name], stylegan2.get_buffer(name)) for name in constant)
 
 
+@pytest.mark.parametrize(("start", "half_life"), [(0.0, 8 * 0.05), (20.0, 20_008 * 0.05), (500.0, 10_000)])
+def test_the_average_of_a_parent_is_not_lost_in_the_first_steps(start: float, half_life: float) -> None:
+    model = Regression()
+    model.config = model.config.replace(optimizer={"ema_start_kimg": start})
+    before = model.d[0].weight.detach().clone()
+    Trainer(model, Options(8, 8, augment="none")).step(Batch(pictures(model)))
+    expected = torch.lerp(before, model.d[0].weight, 1 - 0.5 ** (8 / half_life))
+    assert torch.allclose(model.d_ema[0].weight, expected, atol=1e-7)
+
+
 def test_a_state_continues_exactly() -> None:
     whole, parts, other = (Trainer(build("stylegan2"), Options(8, 4, augment_target=-1.0)) for _ in range(3))
     for step in range(4):

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import with_metadata
 
 from kyara import models
-from kyara.models.base import latents
+from kyara.models.base import Batch, latents
 from kyara.training.options import Tuning
 from kyara.training.train import train
-from kyara.training.transfer import groups, tune
+from kyara.training.transfer import SEEN, groups, tune
 
 TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 
@@ -39,7 +40,8 @@ def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
     child = train("stylegan2", faces, out=tmp_path / "child", init=parent, set=kept, kimg=0.0, **TINY).out
     assert f"initialised from {parent}; newly initialised: none\n" in capsys.readouterr().err
     a, b = models.load(parent), models.load(child)
-    assert a.config == b.config and a.config.network.w_dim == 20  # type: ignore[attr-defined]
+    assert a.config.replace(optimizer={"ema_start_kimg": SEEN}) == b.config
+    assert a.config.network.w_dim == 20  # type: ignore[attr-defined]
     z = latents(range(4), 16)
     with torch.inference_mode():
         assert torch.equal(a.sample(z), b.sample(z))  # type: ignore[operator]
@@ -130,15 +132,58 @@ def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, p
     assert not (tmp_path / "a").exists()
 
 
-def test_attributes_of_the_parent_that_the_data_lack_are_unknown(
-    tagged_faces: Path, faces: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def tagged_parent(tagged_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("tagged") / "run"
+    options: dict[str, Any] = {**TINY, "preset": "tiny", "kimg": 0.1, "set": "losses.label_weight=0.3"}
+    return str(train("stylegan2", tagged_faces, out=out, attributes="hair,eyes", **options).out)
+
+
+@pytest.mark.parametrize("attributes", ["auto", "eyes,hair"])
+def test_attributes_of_the_parent_are_kept_without_labels(
+    attributes: str, tagged_parent: str, faces: Path, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {**TINY, "preset": "tiny", "kimg": 0.0}
-    first = str(train("stylegan2", tagged_faces, out=tmp_path / "a", attributes="hair,eyes", **options).out)
-    options |= {"init": first, "freeze": "mapping"}
-    child = train("stylegan2", faces, out=tmp_path / "b", attributes="hair,eyes", **options)
-    data, parent = (models.read_config(name).data for name in (str(child.out), first))
-    assert child.fresh == () and dict(data.attributes) == dict(parent.attributes)
-    assert data.label_counts == ((-1, -1, 64),)
+    child = train("stylegan2", faces, out=tmp_path / "b", attributes=attributes, init=tagged_parent, kimg=0.0, **TINY)
+    data, parent = (models.read_config(name).data for name in (str(child.out), tagged_parent))
+    assert child.fresh == () and data.unlabelled == ("hair", "eyes") and data.label_counts == parent.label_counts
+    assert list(data.attributes.items()) == list(parent.attributes.items())  # rows of the embedding are in this order
+
+
+def test_attributes_of_the_parent_can_be_left_out_or_chosen(tagged_parent: str, faces: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {**TINY, "init": tagged_parent, "kimg": 0.0}
+    none = train("stylegan2", faces, out=tmp_path / "none", attributes="none", **how)
+    assert not models.read_config(str(none.out)).data.attributes
+    hair = models.read_config(str(train("stylegan2", faces, out=tmp_path / "hair", attributes="hair", **how).out)).data
+    assert not hair.unlabelled and hair.label_counts == ((-1, 64),)
     with pytest.raises(ValueError, match="--attributes glasses"):
-        train("stylegan2", faces, out=tmp_path / "c", attributes="hair,glasses", **options)
+        train("stylegan2", faces, out=tmp_path / "c", attributes="hair,glasses", **how)
+
+
+def test_values_that_the_parent_does_not_know_are_unknown(
+    tagged_parent: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["file_name,hair", *(f"images/{i:04d}.png,{('blue', 'teal')[i % 2]}" for i in range(64))]
+    art = with_metadata(faces, tmp_path / "art.zip", rows)
+    child = train("stylegan2", art, out=tmp_path / "b", init=tagged_parent, kimg=0.0, **TINY).out
+    assert "hair=teal" in capsys.readouterr().err
+    data = models.read_config(str(child)).data
+    assert data.attributes == models.read_config(tagged_parent).data.attributes and data.unlabelled == ("eyes",)
+
+
+def test_only_the_generator_sees_labels_that_the_data_lack(tagged_parent: str) -> None:
+    config = models.read_config(tagged_parent)
+    torch.manual_seed(0)
+    model = models.architecture("stylegan2")(config.replace(data={"unlabelled": ("eyes",)}))
+    labels = torch.tensor([[1, -1]] * 4000)
+    shown, whole = model._fake_labels(labels)  # type: ignore[operator]
+    assert torch.equal(shown, labels) and torch.equal(whole[:, 0], labels[:, 0])
+    table = torch.tensor(config.data.label_counts)
+    expected = torch.zeros(len(config.data.attributes["eyes"])).index_add(0, table[:, 1], table[:, 2].float())
+    assert torch.allclose(whole[:, 1].bincount() / 4000, expected / expected.sum(), atol=0.04)
+    seen: list[torch.Tensor] = []
+    judge = model.d.judge
+    model.d.judge = lambda pictures, given: (seen.append(given), judge(pictures, given))[1]  # type: ignore[assignment]
+    batch = Batch(torch.zeros(8, 3, config.data.height, config.data.width), {"hair": torch.ones(8, dtype=torch.int64)})
+    losses = {name for phase in ("d", "g") for name in model.losses(phase, batch)}
+    assert {"d_labels", "d_drawn_labels", "g_labels"} <= losses and len(seen) == 3
+    assert all((given[:, 1] == -1).all() for given in seen)

@@ -77,6 +77,26 @@ def dropped(labels: Tensor, probability: float) -> Tensor:
     return labels.masked_fill(hidden, UNKNOWN)
 
 
+class Drawn(nn.Module):
+    """Labels for generated pictures where the data have none: a random row of the table `label_counts` gives those of
+    the attributes `unlabelled`. The others stay. (B, A) -> (B, A)."""
+
+    def __init__(self, attributes: Attributes, label_counts: LabelCounts, unlabelled: Sequence[str]) -> None:
+        super().__init__()
+        table = torch.tensor(label_counts)
+        self.rows = nn.Buffer(table[:, :-1], persistent=False)  # (R, A)
+        self.until = nn.Buffer(table[:, -1].cumsum(0) / table[:, -1].sum(), persistent=False)  # (R,)
+        self.mask = nn.Buffer(torch.tensor([name in unlabelled for name in attributes]), persistent=False)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        places = torch.searchsorted(self.until, torch.rand(len(labels), device=labels.device))
+        return torch.where(self.mask, self.rows[places.clamp_max(len(self.rows) - 1)], labels)
+
+    def alone(self, labels: Tensor) -> Tensor:
+        """Only the labels that were drawn; the others are unknown."""
+        return labels.masked_fill(~self.mask, UNKNOWN)
+
+
 class Rows(nn.Module):
     """Embedding of labels: a learned row for each value of each attribute, and one for unknown, summed over attributes.
     Initialised with zeros: a network that gets attributes later keeps its output. (B, A) -> (B, outputs)."""

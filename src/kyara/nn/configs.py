@@ -22,6 +22,7 @@ class DataSpec:
     points: int = 0  # it learns the column `points`, of so many points
     boxes: bool = False  # it learns the column `boxes`
     of_model: Literal["never", "may", "must"] = "never"  # whether it learns from other models, `train --of`
+    keeps_attributes: bool = False  # with --init it learns from pictures without labels and keeps its attributes
     holdout: float = 0.0  # share of the pictures that is held out from training, for `measure`
 
 
@@ -33,9 +34,13 @@ class DataConfig:
     height: int = 64  # height in pixels
     attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # its values in order
     label_counts: tuple[tuple[int, ...], ...] = ()
-    """A row for each combination of labels that occurs, and its count, at most 4,096; see `kyara.nn.label_table`."""
+    """A row for each combination of labels that occurs, and its count, at most 4,096; see `kyara.nn.label_table`. With
+    `unlabelled` the table is that of --init."""
+    unlabelled: tuple[str, ...] = ()  # attributes that --init knows, and of which no picture has a label
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.unlabelled if name not in self.attributes]:
+            raise ValueError(f"unlabelled: {', '.join(unknown)} is not one of the attributes")
         conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)
 
 
@@ -58,6 +63,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.0, 0.99)  # decay rates of the first and second moment
     ema_kimg: float = 10.0  # half-life of the moving average of the weights, in thousands of pictures
     ema_ramp: float = 0.05  # maximum half-life, as a share of the pictures seen so far
+    ema_start_kimg: float = 0.0  # pictures, in thousands, that count as seen at the start; 20 with --init
     warmup: float = 0.0  # share of the run, at its start, over which the learning rate rises linearly
     decay: float = 0.0  # share of the run, at its end, over which the learning rate falls to zero along a cosine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from kyara import models
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
+from kyara.nn.conditioning import UNKNOWN
+from kyara.nn.configs import DataConfig
 from kyara.nn.label_table import count_labels
 from kyara.training.distributed import is_rank_zero, tell
 from kyara.training.options import Policy, Tuning
 from kyara.training.run import flat
 from kyara.training.trainer import Options
+
+AUTO = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +115,8 @@ def describe_data(
         config = config.replace(**models.architecture(model).describe_source(of, layer))
     if dataset is None:
         return config
-    learned = {} if init is None else models.read_config(init).data.attributes
-    return config.replace(data=describe_attributes(model, dataset, attributes, learned))
+    parent = DataConfig() if init is None else models.read_config(init).data
+    return config.replace(data=describe_attributes(model, dataset, attributes, parent))
 
 
 def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config: Config) -> bool:
@@ -125,15 +129,15 @@ def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config
     return not attributes if wanted is None else wanted
 
 
-def describe_attributes(
-    model: str, dataset: Dataset, wanted: str, learned: Mapping[str, tuple[str, ...]] | None = None
-) -> dict[str, Any]:
+def describe_attributes(model: str, dataset: Dataset, wanted: str, parent: DataConfig) -> dict[str, Any]:
     """The fields of DataConfig for the attributes `wanted`, such as hair,eyes: their values, and the count of each
-    combination of values in the dataset. If a parent has `learned` all values of an attribute, its values are used, so
-    that its labels keep their meaning; the dataset may lack this column, and all its labels are unknown then. Raises
-    ValueError if neither has the attribute, or if the model does not support attributes."""
-    names, learned = [name.strip() for name in wanted.split(",") if name.strip()], learned or {}
-    use = models.architecture(model).data_spec.attributes
+    combination of values in the dataset. "auto" stands for those of the parent, if the model keeps them, else for none.
+
+    If the parent has learned all values of an attribute, its values are used, so that its labels keep their meaning;
+    the dataset may lack this column. Raises ValueError if neither has the attribute, or if the model does not support
+    attributes."""
+    spec, learned = models.architecture(model).data_spec, parent.attributes
+    names, use = _names(wanted, learned if spec.keeps_attributes else {}), spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
     if names and use == "never":
         raise ValueError(f"--attributes {wanted}: {model} does not support attributes; leave the option out")
@@ -145,12 +149,37 @@ def describe_attributes(
     if not names:
         return {}
     values = {name: tuple(known_values(dataset.attributes.get(name, []))) for name in names}
-    values |= {n: kept for n, kept in learned.items() if n in values and {*values[n]} <= {*kept}}
+    values |= {n: kept for n, kept in learned.items() if n in values and (wanted == AUTO or {*values[n]} <= {*kept})}
+    _tell_unknown({name: {*known_values(dataset.attributes.get(name, []))} - {*values[name]} for name in names})
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
-    return {"attributes": values, "label_counts": count_labels(rows)}
+    fields = {"attributes": values, "label_counts": count_labels(rows)}
+    return fields | (_unlabelled(values, rows, parent) if spec.keeps_attributes else {})
 
 
-FROM_DATA = ("data.attributes", "data.label_counts", "generator.")
+def _names(wanted: str, kept: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The attributes that --attributes means; in the order of those that are `kept`, if they are the same."""
+    if wanted in (AUTO, "none"):
+        return [*kept] if wanted == AUTO else []
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    return [*kept] if {*names} == {*kept} else names
+
+
+def _tell_unknown(values: Mapping[str, Collection[str]]) -> None:
+    """Says which values of the dataset are left out, because the network of --init does not know them."""
+    found = [f"{name}={value}" for name, unknown in values.items() for value in sorted(unknown)]
+    if found and is_rank_zero():
+        tell(f"--init: does not know {', '.join(found)}; these labels are treated as unknown")
+
+
+def _unlabelled(values: Mapping[str, tuple[str, ...]], rows: np.ndarray, parent: DataConfig) -> dict[str, Any]:
+    """The fields of DataConfig if the attributes are the parent's, and the labels (N, A) of some are all unknown."""
+    missing = tuple(name for name, column in zip(values, rows.T, strict=True) if (column == UNKNOWN).all())
+    if not missing or not parent.label_counts or values != dict(parent.attributes):
+        return {}
+    return {"unlabelled": missing, "label_counts": parent.label_counts}
+
+
+FROM_DATA = ("data.attributes", "data.label_counts", "data.unlabelled", "generator.")
 """Prefixes of the fields that --attributes and --of set."""
 
 

@@ -126,7 +126,8 @@ class Trainer:
     @torch.no_grad()
     def _update_averages(self) -> None:
         config = self.model.config.optimizer
-        half_life = min(config.ema_kimg * 1000, self.nimg * config.ema_ramp)
+        seen = self.nimg + config.ema_start_kimg * 1000
+        half_life = min(config.ema_kimg * 1000, seen * config.ema_ramp)
         move = get_ema_multi_avg_fn(0.5 ** (self.options.batch / max(half_life, 1e-8)))
         for names in self.model.averages.items():
             source, average = (getattr(self.model, name) for name in names)

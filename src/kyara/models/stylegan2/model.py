@@ -27,7 +27,7 @@ class Model(base.StyledGenerator):
     presets = PRESETS
     phases = ("d", "d_reg", "g", "g_reg")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
-    data_spec = base.DataSpec(attributes="may")
+    data_spec = base.DataSpec(attributes="may", keeps_attributes=True)
     capturable = True
 
     def __init__(self, config: Config) -> None:
@@ -38,6 +38,8 @@ class Model(base.StyledGenerator):
         self.d = Discriminator(config)
         self.g_ema = self.average(self.g)
         self.path_average = nn.Buffer(torch.zeros(()))
+        known = config.data.attributes, config.data.label_counts, config.data.unlabelled
+        self.drawn = conditioning.Drawn(*known) if config.data.unlabelled else None
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
         first, *finer = self.g.synthesis.blocks
@@ -61,9 +63,15 @@ class Model(base.StyledGenerator):
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
-    def _fake_labels(self, labels: Tensor) -> Tensor:
+    def _fake_labels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (B, A) of fakes, for the discriminator and for the generator. Only the generator gets labels of
+        attributes that the data have none of: they would tell fakes from real pictures."""
         losses = self.config.losses
-        return conditioning.dropped(conditioning.shuffled(labels, losses.label_mixing_prob), losses.label_drop_prob)
+        shown = conditioning.dropped(conditioning.shuffled(labels, losses.label_mixing_prob), losses.label_drop_prob)
+        return shown, self._completed(shown)
+
+    def _completed(self, labels: Tensor) -> Tensor:
+        return labels if self.drawn is None else self.drawn(labels)
 
     def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures of random latents with labels (B, A), and their styles."""
@@ -74,16 +82,19 @@ class Model(base.StyledGenerator):
         return self.g.synthesis(ws), ws
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        fake_labels = self._fake_labels(labels)
+        fake_shown, fake_labels = self._fake_labels(labels)
         with torch.no_grad():
             fake, _ = self._fakes(fake_labels)
         shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
         real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
-        fake_logits = self.d(batch.augment(fake), fake_labels)
+        fake_logits, fake_label_logits = self.d.judge(batch.augment(fake), fake_shown)
         batch.log_signs(real_logits, fake_logits)
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
         label_loss = conditioning.losses("d_labels", label_logits, labels, self.config)
+        if self.drawn is not None:  # no picture teaches these labels: they keep what they mean to the generator
+            drawn = self.drawn.alone(fake_labels)
+            label_loss |= conditioning.losses("d_drawn_labels", fake_label_logits, drawn, self.config)
         return {"d": nonsaturating_d(real_logits, fake_logits), **label_loss}
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -95,14 +106,14 @@ class Model(base.StyledGenerator):
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        fake_labels = self._fake_labels(labels)
+        fake_shown, fake_labels = self._fake_labels(labels)
         fake, _ = self._fakes(fake_labels)
-        logits, label_logits = self.d.judge(batch.augment(fake), fake_labels)
+        logits, label_logits = self.d.judge(batch.augment(fake), fake_shown)
         return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
-            pictures, ws = self._fakes(labels[: max(len(labels) // 2, 1)])
+            pictures, ws = self._fakes(self._completed(labels[: max(len(labels) // 2, 1)]))
             lengths = path_lengths(pictures, ws)  # (B / 2,)
         average = self.path_average.lerp(lengths.detach().mean(), self.config.losses.path_decay)
         self.path_average.copy_(average)
