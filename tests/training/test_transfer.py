@@ -39,6 +39,7 @@ def test_a_child_has_its_parent_s_architecture_and_repeats_its_pictures(
     kept = "optimizer.lr=0.0025"  # few pictures have a lower default
     child = train("stylegan2", faces, out=tmp_path / "child", init=parent, set=kept, kimg=0.0, **TINY).out
     assert f"initialised from {parent}; newly initialised: none\n" in capsys.readouterr().err
+    assert f"| initialised from | {parent} |" in (child / "README.md").read_text()
     a, b = models.load(parent), models.load(child)
     assert a.config.replace(optimizer={"ema_start_kimg": SEEN}) == b.config
     assert a.config.network.w_dim == 20  # type: ignore[attr-defined]

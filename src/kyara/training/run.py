@@ -146,7 +146,7 @@ def card(model_name: str, about: Mapping[str, Any]) -> str:
     """The Checkpoint's README.md."""
     sets = [about[kind] for kind in ("data", "photos") if kind in about]
     return CARD.read_text(encoding="utf-8").format(
-        model=model_name, kimg=about["kimg"], version=__version__,
+        model=model_name, kimg=about["kimg"], version=__version__, init=about.get("init") or "random weights",
         trained_on="; ".join("{name}, {pictures} pictures, fingerprint {fingerprint}".format_map(one) for one in sets),
         rows="\n".join(f"| {name} | {value:.5g} |" for name, value in about["scores"].items()) or "| – | – |",
     )  # fmt: skip
