@@ -85,7 +85,9 @@ export function trainCard(dataset) {
     },
     /** @param {string[]} runs  of the project */
     list(runs) {
+      const before = init.value;
       fill(init, [[FEW, `${FEW} (for few pictures)`], ...runs, ["", "nothing (needs thousands of pictures)"]], "", init.options.length ? undefined : FEW);
+      if (init.value !== before) propose();
       fill(run, runs, "no run yet");
       resume.allow(runs.length);
       watch(run.value);
