@@ -23,6 +23,7 @@ from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.gallery import read_gallery
 from kyara.inversion import latents, pose
+from kyara.training import batches
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "characters.zip"
@@ -30,6 +31,7 @@ STARTS = {  # Several pages start with these; what they make
     "kyara prepare examples/characters.zip faces.zip": "faces.zip",
     "kyara train stylegan2 faces.zip --init builtin:character": "runs",
 }
+FEW = 32  # pictures that a snapshot is scored with
 SHORTER = {
     "train": "--kimg 0.008 --batch 8 --workers 0",
     "compare": "--count 8 --draws 2",
@@ -61,6 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("KYARA_CACHE", "cache")
+        patch.setattr(batches, "MEASURED", FEW)
         for command in STARTS:
             do(command)
     return folder
@@ -73,6 +76,7 @@ def folder(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KYARA_CACHE", str(made / "cache"))
     monkeypatch.setattr(latents, "SAMPLES", 256)  # encoders are fitted sooner
     monkeypatch.setattr(pose, "SAMPLES", 64)
+    monkeypatch.setattr(batches, "MEASURED", FEW)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
@@ -117,7 +121,7 @@ def test_prepare(own: Path, made: Path) -> None:
 
 
 def test_small_sets(folder: Path, made: Path) -> None:
-    assert follow("small-sets.md", made) == 3
+    assert follow("small-sets.md", made) == 4
     described = json.loads((folder / "runs/00000-stylegan2-faces/config.json").read_text())
     assert described["few_pictures"]["patience"] == 5
 

@@ -78,9 +78,6 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
     tab.wait_for_selector(".curve")
     assert texts(tab, ".curve b")[0] == "Fréchet distance to real pictures (lower is better)"
     assert tab.locator("#train-init option[value='runs/mine']").count() == 1
-    assert tab.input_value("#train-attributes") == ""  # those of builtin:character
-    tab.select_option("#train-init", "")
-    assert tab.input_value("#train-attributes") == "hair"
     tab.click("#cell-2")
     tab.keyboard.press("x")
     tab.wait_for_selector("[role=status]:has-text('3 ticked')")

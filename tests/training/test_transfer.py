@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import with_metadata
 
 from kyara import models
 from kyara.models.base import Batch, latents
@@ -140,7 +139,7 @@ def tagged_parent(tagged_faces: Path, tmp_path_factory: pytest.TempPathFactory) 
     return str(train("stylegan2", tagged_faces, out=out, attributes="hair,eyes", **options).out)
 
 
-@pytest.mark.parametrize("attributes", ["auto", "eyes,hair"])
+@pytest.mark.parametrize("attributes", ["hair,eyes", "eyes,hair"])
 def test_attributes_of_the_parent_are_kept_without_labels(
     attributes: str, tagged_parent: str, faces: Path, tmp_path: Path
 ) -> None:
@@ -150,25 +149,12 @@ def test_attributes_of_the_parent_are_kept_without_labels(
     assert list(data.attributes.items()) == list(parent.attributes.items())  # rows of the embedding are in this order
 
 
-def test_attributes_of_the_parent_can_be_left_out_or_chosen(tagged_parent: str, faces: Path, tmp_path: Path) -> None:
+def test_some_attributes_of_the_parent_are_learned_anew(tagged_parent: str, faces: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {**TINY, "init": tagged_parent, "kimg": 0.0}
-    none = train("stylegan2", faces, out=tmp_path / "none", attributes="none", **how)
-    assert not models.read_config(str(none.out)).data.attributes
     hair = models.read_config(str(train("stylegan2", faces, out=tmp_path / "hair", attributes="hair", **how).out)).data
     assert not hair.unlabelled and hair.label_counts == ((-1, 64),)
     with pytest.raises(ValueError, match="--attributes glasses"):
         train("stylegan2", faces, out=tmp_path / "c", attributes="hair,glasses", **how)
-
-
-def test_values_that_the_parent_does_not_know_are_unknown(
-    tagged_parent: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = ["file_name,hair", *(f"images/{i:04d}.png,{('blue', 'teal')[i % 2]}" for i in range(64))]
-    art = with_metadata(faces, tmp_path / "art.zip", rows)
-    child = train("stylegan2", art, out=tmp_path / "b", init=tagged_parent, kimg=0.0, **TINY).out
-    assert "hair=teal" in capsys.readouterr().err
-    data = models.read_config(str(child)).data
-    assert data.attributes == models.read_config(tagged_parent).data.attributes and data.unlabelled == ("eyes",)
 
 
 def test_only_the_generator_sees_labels_that_the_data_lack(tagged_parent: str) -> None:
@@ -184,7 +170,21 @@ def test_only_the_generator_sees_labels_that_the_data_lack(tagged_parent: str) -
     seen: list[torch.Tensor] = []
     judge = model.d.judge
     model.d.judge = lambda pictures, given: (seen.append(given), judge(pictures, given))[1]  # type: ignore[assignment]
-    batch = Batch(torch.zeros(8, 3, config.data.height, config.data.width), {"hair": torch.ones(8, dtype=torch.int64)})
+    hair = {"hair": torch.ones(8, dtype=torch.int64)}
+    batch = Batch(torch.zeros(8, 3, config.data.height, config.data.width), labels=hair)
     losses = {name for phase in ("d", "g") for name in model.losses(phase, batch)}
     assert {"d_labels", "d_drawn_labels", "g_labels"} <= losses and len(seen) == 3
-    assert all((given[:, 1] == -1).all() for given in seen)
+    assert all((given[:, 1] == -1).all() for given in seen) and all((given[:, 0] == 1).any() for given in seen)
+
+
+def test_a_generator_without_labels_is_measured_with_drawn_ones(tagged_parent: str) -> None:
+    config = models.read_config(tagged_parent)
+    model = models.architecture("stylegan2")(config.replace(data={"unlabelled": ("eyes",)}))
+    seen: list[dict[str, list[int]]] = []
+    model.sample = lambda z, labels: (  # type: ignore[assignment]
+        seen.append({name: given.tolist() for name, given in labels.items()}),
+        z.new_zeros(len(z), 3, 8, 8),
+    )[1]
+    labels = {"hair": torch.ones(8, dtype=torch.int64), "eyes": torch.full((8,), -1)}
+    model.measure(Batch(torch.zeros(8, 3, 8, 8), labels=labels), lambda made, real: 0.0)
+    assert seen[0]["hair"] == [1] * 8 and seen[0]["eyes"] == model.draw(range(8))["eyes"].tolist() != [-1] * 8

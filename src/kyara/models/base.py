@@ -158,8 +158,12 @@ class Generator(Model):
         return [(name, i) for name, chosen in spaced.items() for i in chosen][:ROWS]
 
     def measure(self, batch: Batch, distance: Distance) -> dict[str, float]:
-        """The distance between the real pictures and as many samples with the same labels."""
-        made = self._sample_seeds(range(len(batch.real)), batch.labels, batch.real.device)
+        """The distance between the real pictures and as many samples with the same labels. Those of attributes that
+        the data have no labels of are drawn."""
+        seeds, device, unlabelled = range(len(batch.real)), batch.real.device, self.config.data.unlabelled
+        drawn = self.draw(seeds) if unlabelled else {}
+        labels = {**batch.labels, **{name: drawn[name].to(device) for name in unlabelled}}
+        made = self._sample_seeds(seeds, labels, device)
         return {"frechet": distance(made, batch.real)}
 
     def _sample_seeds(self, seeds: Iterable[int], labels: Mapping[str, Tensor], device: torch.device) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from kyara.training.distributed import is_rank_zero, tell
 from kyara.training.options import Policy, Tuning
 from kyara.training.run import flat
 from kyara.training.trainer import Options
-
-AUTO = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +129,13 @@ def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config
 
 def describe_attributes(model: str, dataset: Dataset, wanted: str, parent: DataConfig) -> dict[str, Any]:
     """The fields of DataConfig for the attributes `wanted`, such as hair,eyes: their values, and the count of each
-    combination of values in the dataset. "auto" stands for those of the parent, if the model keeps them, else for none.
+    combination of values in the dataset.
 
     If the parent has learned all values of an attribute, its values are used, so that its labels keep their meaning;
     the dataset may lack this column. Raises ValueError if neither has the attribute, or if the model does not support
     attributes."""
     spec, learned = models.architecture(model).data_spec, parent.attributes
-    names, use = _names(wanted, learned if spec.keeps_attributes else {}), spec.attributes
+    names, use = _names(wanted, learned), spec.attributes
     columns = [key for key, column in dataset.attributes.items() if any(column)]
     if names and use == "never":
         raise ValueError(f"--attributes {wanted}: {model} does not support attributes; leave the option out")
@@ -149,26 +147,16 @@ def describe_attributes(model: str, dataset: Dataset, wanted: str, parent: DataC
     if not names:
         return {}
     values = {name: tuple(known_values(dataset.attributes.get(name, []))) for name in names}
-    values |= {n: kept for n, kept in learned.items() if n in values and (wanted == AUTO or {*values[n]} <= {*kept})}
-    _tell_unknown({name: {*known_values(dataset.attributes.get(name, []))} - {*values[name]} for name in names})
+    values |= {n: kept for n, kept in learned.items() if n in values and {*values[n]} <= {*kept}}
     rows = np.stack([dataset.labels(name, known) for name, known in values.items()], 1)  # (N, A)
     fields = {"attributes": values, "label_counts": count_labels(rows)}
     return fields | (_unlabelled(values, rows, parent) if spec.keeps_attributes else {})
 
 
 def _names(wanted: str, kept: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The attributes that --attributes means; in the order of those that are `kept`, if they are the same."""
-    if wanted in (AUTO, "none"):
-        return [*kept] if wanted == AUTO else []
+    """The attributes that --attributes names; in the order of those that are `kept`, if they are the same."""
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     return [*kept] if {*names} == {*kept} else names
-
-
-def _tell_unknown(values: Mapping[str, Collection[str]]) -> None:
-    """Says which values of the dataset are left out, because the network of --init does not know them."""
-    found = [f"{name}={value}" for name, unknown in values.items() for value in sorted(unknown)]
-    if found and is_rank_zero():
-        tell(f"--init: does not know {', '.join(found)}; these labels are treated as unknown")
 
 
 def _unlabelled(values: Mapping[str, tuple[str, ...]], rows: np.ndarray, parent: DataConfig) -> dict[str, Any]:

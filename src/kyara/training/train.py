@@ -61,7 +61,7 @@ def train(
     out: verbs.Out = None,
     preset: str | None = None,
     size: str | None = None,
-    attributes: str = "auto",
+    attributes: str = "",
     set: str = "",
     kimg: Annotated[float | None, verbs.Range(0)] = None,
     snap: Annotated[float | None, verbs.Range(above=0)] = None,
@@ -105,8 +105,9 @@ def train(
         layer: With --of, the layer of that model; auto is the layer at half the size of its pictures.
         preset: A named set of hyperparameters. The default is the model's first preset, for two CPU cores.
         size: Size of the pictures, such as 96 or 512x256 (height x width). The default is the preset's.
-        attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes; none for no
-            attributes. By default those that a StyleGAN2 of --init knows: it keeps them where the data have no labels.
+        attributes: Columns of the data that the model is conditioned on or predicts, such as hair,eyes. With --init,
+            also attributes of the checkpoint that the data lack. A StyleGAN2 keeps them if all of its attributes are
+            named.
         set: Hyperparameters to change, such as optimizer.lr=0.001,network.channel_max=128; --dry-run prints all of
             them.
         kimg: Total training length in thousands of pictures, by default 1000; 0 only saves the initial network.

@@ -13,20 +13,11 @@ const FEW = "builtin:character";
 
 /** @param {() => string} dataset  the path of the dataset that is shown */
 export function trainCard(dataset) {
-  const init = h("select", { id: "train-init", onchange: propose }), attributes = h("input", { type: "text", id: "train-attributes", autocomplete: "off" });
+  const init = h("select", { id: "train-init" }), attributes = h("input", { type: "text", autocomplete: "off" });
   const kimg = h("input", { type: "number", id: "kimg", min: 1, step: "any", value: 100 });
   const run = h("select", { "aria-label": "Run", id: "train-run", onchange: () => watch(run.value) });
   const state = h("span", { class: "quiet", id: "train-state", role: "status" }), curves = h("div", { class: "curves" });
   const sheet = h("img", { class: "sheet", alt: "", hidden: true });
-
-  /** Attributes that the dataset has. @type {string[]} */
-  let known = [];
-
-  /** Proposes attributes: a generator that starts from another keeps its attributes. */
-  function propose() {
-    attributes.value = init.value ? "" : known.join(",");
-    attributes.placeholder = init.value ? "those of the model it starts from" : "none";
-  }
 
   /** The request with what is chosen, or null if the length is not a number above 0. */
   function choices() {
@@ -80,14 +71,11 @@ export function trainCard(dataset) {
     element,
     /** @param {string[]} names  of attributes that the dataset has */
     show(names) {
-      known = names;
-      propose();
+      attributes.value = names.join(",");
     },
     /** @param {string[]} runs  of the project */
     list(runs) {
-      const before = init.value;
       fill(init, [[FEW, `${FEW} (for few pictures)`], ...runs, ["", "nothing (needs thousands of pictures)"]], "", init.options.length ? undefined : FEW);
-      if (init.value !== before) propose();
       fill(run, runs, "no run yet");
       resume.allow(runs.length);
       watch(run.value);
