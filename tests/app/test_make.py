@@ -75,6 +75,15 @@ def test_variations_mixtures_walks_and_drags_can_be_repeated(client: TestClient,
     assert "--interpolate 1-2 --frames 4" in walk["command"]
     numbers.append(walk["rows"][1][0])
     numbers.append(post(client, "walk", numbers=[a, numbers[2]], frames=3)["rows"][1][0])
+    turned = post(client, "turn", number=a, degrees=-12)
+    assert "--turn=-12" in turned["command"] or "--turn -12" in turned["command"]
+    preview = post(client, "turn", number=a, degrees=-12, keep=False)["picture"]
+    assert preview.startswith("data:image/webp") and turned["rows"][0][-1] == -12
+    numbers.append(turned["rows"][0][0])
+    numbers.append(post(client, "change", number=numbers[-1], where={"hair": "blue"})["rows"][0][0])
+    numbers.append(post(client, "turn", number=numbers[2], degrees=12)["rows"][0][0])  # of a mixture
+    refused = client.post("/api/make/drag", json={"number": numbers[-1], "handles": [[30, 40]], "targets": [[34, 40]]})
+    assert refused.status_code == 400 and "turned" in refused.json()["error"]
     session = post(client, "drag", number=a, handles=[[30, 40]], targets=[[34, 40]])["session"]
     frame = post(client, "drag/step", session=session)
     assert frame["steps"] >= 1 and frame["picture"].startswith("data:image/webp")

@@ -141,6 +141,19 @@ def test_like_repeats_a_frame(model: str, tmp_path: Path) -> None:
     assert (out / "frame0000.png").read_bytes() == (film / "frame0002.png").read_bytes()
 
 
+def test_a_turned_head_is_part_of_the_recipe_but_not_of_the_score(model: str, tmp_path: Path) -> None:
+    straight, turned = (gallery(model, seeds="7,8", turn=turn, out=tmp_path / f"{turn}") for turn in (None, 20))
+    assert [row["score"] for row in read_gallery(turned)] == [row["score"] for row in read_gallery(straight)]
+    old = turned / "seed0007.png"
+    assert (read_recipe(old) or {})["turn"] == 20 and "turn" not in (read_recipe(straight / "seed0007.png") or {})
+    assert not np.array_equal(decode(old), decode(straight / "seed0007.png"))
+    assert generate(like=old, out=tmp_path / "same").identical
+    back = generate(like=old, turn=0, out=tmp_path / "back")
+    assert back.identical is None and np.array_equal(decode(back.out / "seed0007.png"), decode(straight / old.name))
+    film = gallery(model, interpolate="7-8", frames=3, turn=20, out=tmp_path / "film")
+    assert np.array_equal(decode(film / "frame0000.png"), decode(old))
+
+
 def test_like_refuses_another_model(model: str, tmp_path: Path) -> None:
     old = gallery(model, seeds="1", out=tmp_path / "old") / "seed0001.png"
     other = make(tmp_path / "other", seed=1)
@@ -205,6 +218,9 @@ GOOD = {"model": "m", "checkpoint": "0" * 16, "truncation": 0.7, "mirror": False
         {**GOOD, "truncation": float("nan")},
         {**GOOD, "truncation": "0.7"},
         {**GOOD, "labels": {"hair": "blue"}},
+        {**GOOD, "turn": 26},
+        {**GOOD, "turn": float("nan")},
+        {**GOOD, "turn": "10"},
         {**GOOD, "model": ["m"]},
         {**GOOD, "computed": {"device": 3, "batch": 8}},
         {**GOOD, "computed": {"device": "cpu", "batch": 10**9}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kyara.generation.shots import Shot
+from kyara.generation.shots import Shot, angle_of, turned
 from kyara.generation.styles import load_styled, unpack
 from kyara.generation.variations import mix, styled, styles_of, vary, walk
 from kyara.models.base import StyledGenerator
@@ -55,3 +55,12 @@ def test_a_walk_between_others_goes_through_their_styles(generator: StyledGenera
     assert torch.allclose(ws[0], a) and torch.allclose(ws[2], c, atol=1e-6)
     assert torch.allclose(ws[1], (a + c) / 2, atol=1e-6)
     assert [shot["labels"]["hair"] for shot in found] == ["red", "blue", "blue"]
+
+
+def test_what_is_made_from_a_turned_picture_is_turned(generator: StyledGenerator) -> None:
+    left, right = turned(A, -20), turned(C, 10)
+    assert angle_of(vary(left, generator, 0.7, seed=9, strength=0.25)) == -20
+    assert angle_of(vary(styled(styles_of(A, generator, 0.7), {}, 5), generator, 1.0, seed=9, strength=0.25)) == 5
+    assert angle_of(mix(left, right, generator, (0.7, 0.7), 4)) == -20  # pose is that of the coarse layers
+    assert [angle_of(shot) for shot in walk([left, right], generator, [0.7, 0.7], 4)] == [-20, -10, 0, 10]
+    assert [angle_of(shot) for shot in walk([left, B], generator, [0.7, 0.7], 3)] == [-20, -10, 0]

@@ -358,6 +358,10 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
     assert generate(like=other, rank="none", out=tmp_path / "again").identical
     assert decode(out / "sheet.png").shape[0] > 128
+    side = avatar(photos / "0.png", out=tmp_path / "side", aligned=True, where="glasses=round,hair=blue", turn=-15).out
+    recipe = read_recipe(side / "0.png") or {}
+    assert recipe["turn"] == -15 and "-15°" in (side / "index.html").read_text()
+    assert generate(like=side / "0.png", rank="none", out=tmp_path / "side-again").identical
     plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out
     assert not [*(plain / "steps").glob("*photo*")] and "photo.png" not in (plain / "index.html").read_text()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pair
 import pytest
-import torch
 from pair import few_samples  # noqa: F401
 from test_reading import Fake
 
@@ -66,8 +65,8 @@ def test_proposals_have_the_labels_and_are_the_same_again(proposer: Proposer, mo
     reading = Reading((), {"hair": {"pink": 1.0}, "eyes": {"brown": 0.5, "red": 0.5}}, 0.5)
     photo = np.random.RandomState(0).randint(0, 256, (32, 32, 3), np.uint8)
     first, again, other = (proposer.propose(photo, reading, seed, 5) for seed in (1, 1, 2))
-    assert first.pictures.shape == (5, 32, 32, 3) and len(first.scores) == len(first.labels) == len(first.styles) == 5
-    assert {labels["hair"] for labels in first.labels} == {"pink"}
+    assert first.pictures.shape == (5, 32, 32, 3) and len(first.scores) == len(first.shots) == 5
+    assert {shot["labels"]["hair"] for shot in first.shots} == {"pink"}
     assert np.array_equal(first.pictures, again.pictures) and not np.array_equal(first.pictures, other.pictures)
     assert len({picture.tobytes() for picture in first.pictures}) == 5
 
@@ -80,7 +79,7 @@ def test_broken_drawings_are_left_out(proposer: Proposer, monkeypatch: pytest.Mo
     assert min(found.scores) == 0.95
     scores[:] = [0.1] * 47 + [0.9]  # too few whole ones: the best of the others follow
     found = proposer.propose(np.zeros((32, 32, 3), np.uint8), Reading((), {}, None), 3, 4)
-    assert len(found.scores) == 4 and torch.isfinite(found.styles).all()
+    assert len(found.scores) == len(found.shots) == 4 and np.isfinite(found.scores).all()
 
 
 def test_the_page_escapes_names(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kyara.inversion.reading import Reading, read
+from kyara.inversion import reading as module
+from kyara.inversion.reading import MOST_KEPT, Reading, read
 
 READ = {
     "gender": {"man": 0.9, "woman": 0.1},
@@ -90,3 +91,16 @@ def test_a_generator_with_the_values_of_the_reader_is_given_them() -> None:
     found = reading({"gender": ("man", "woman"), "beard": ("beard", "none")})
     assert {*found.labels["gender"]} == {"man"} and {*found.labels["beard"]} == {"beard"}
     assert not {trait.name: trait.note for trait in found.traits}["beard"]
+
+
+def test_the_turn_is_measured_and_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for degrees, kept, text in (
+        (3.0, 0, "front"),
+        (-12.4, -12, "12° to the left"),
+        (33.0, MOST_KEPT, "33° to the right"),
+    ):
+        monkeypatch.setattr(module, "angle", lambda points, seen=degrees: torch.tensor([seen]))
+        found = reading()
+        traits = {trait.name: trait for trait in found.traits}
+        assert found.turn == kept and (traits["turn"].value, traits["turn"].note) == (text, "measured")
+    assert read(np.zeros((32, 32, 3), np.uint8), Fake(READ), {}, {}, "x", turn=7).turn == 7

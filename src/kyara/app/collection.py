@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara.files.atomic import write_atomic
-from kyara.generation.shots import Shot
+from kyara.generation.shots import Shot, angle_of
 from kyara.verbs import LAST_SEED
 
 MOST = 100_000  # pictures
@@ -40,13 +40,14 @@ class Item:
     blend: dict[str, Any] | None = None  # as in a recipe, of a model that is blended with its parent
 
     def row(self) -> list[Any]:
-        """What the grid needs: number, seed, labels, score, star, rejected, model, origin, parent, truncation."""
+        """What the grid needs: number, seed, labels, score, star, rejected, model, origin, parent, truncation,
+        turn of the head in degrees."""
         shot = self.shot
         seed = shot["seed"] if "seed" in shot else "–".join(map(str, shot["seeds"])) if "seeds" in shot else ""
         score = None if self.score is None else round(self.score, 4)
         return [
             self.number, seed, shot["labels"], score, self.star, self.rejected, self.model, self.origin, self.parent,
-            self.truncation,
+            self.truncation, angle_of(shot),
         ]  # fmt: skip
 
 

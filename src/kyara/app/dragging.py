@@ -11,7 +11,7 @@ from typing import Any
 from kyara.app.make import Maker, sheet_of
 from kyara.files.pictures import encode_webp, to_uint8
 from kyara.generation.drag import Drag, Point
-from kyara.generation.shots import Shot
+from kyara.generation.shots import Shot, angle_of
 from kyara.generation.variations import styled, styles_of
 
 SESSIONS = 4  # drags kept in memory: one for each open tab is enough
@@ -33,6 +33,8 @@ class Dragging:
         loaded = self.painter.load(item.model, sheet_of(item).blend)
         if loaded.styled is None:
             raise ValueError(f"{item.model}: has no styles, so its points cannot be dragged")
+        if angle_of(item.shot):
+            raise ValueError("the head of this picture is turned: drag the picture that it was made from, then turn it")
         ws = styles_of(item.shot, loaded.styled, item.truncation).clone()
         drag, session = Drag(loaded.styled, ws, handles, targets), next(self._numbers)
         self._drags[session] = number, drag, item.shot["labels"], [0]

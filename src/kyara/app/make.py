@@ -22,7 +22,17 @@ from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, wri
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
 from kyara.generation.recipe import Blend, read_like
-from kyara.generation.shots import COUNT, Shot, cells, choose_seeds, file_name, from_seeds
+from kyara.generation.shots import (
+    COUNT,
+    MOST_TURN,
+    Shot,
+    angle_of,
+    cells,
+    choose_seeds,
+    file_name,
+    from_seeds,
+    turned,
+)
 from kyara.generation.variations import mix, vary, walk
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
@@ -157,6 +167,26 @@ class Maker:
         psis = a.truncation, b.truncation
         return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a), psis, layer))
 
+    def turn(self, number: int, degrees: float) -> tuple[list[Item], str]:
+        """The same picture with the head turned."""
+        item = self.collection.item(number)
+        new = self._child(item, self._turn(item, degrees), f"{_named(item)}, turned {degrees:+g}°")
+        if "seed" in item.shot:
+            command = self._seed_command(new)
+        else:
+            command = shlex.join(["kyara", *self._like(item), "--turn", f"{degrees:g}"])
+        return self.collection.add([new], "turn"), command
+
+    def turned(self, number: int, degrees: float) -> bytes:
+        """The same as a WebP, without adding it."""
+        item = self.collection.item(number)
+        shot = self._turn(item, degrees)
+        return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet_of(item), [shot])))[0])
+
+    def _turn(self, item: Item, degrees: float) -> Shot:
+        verbs.check_number("Turn", degrees, least=-MOST_TURN, most=MOST_TURN)
+        return turned(item.shot, degrees)
+
     def walk(self, numbers: Sequence[int], frames: int) -> tuple[list[Item], str]:
         """Pictures from each of the given ones to the next. The command is empty if none does the same."""
         items = [self.collection.item(number) for number in numbers]
@@ -263,7 +293,8 @@ class Maker:
         if item.blend:
             return shlex.join(["kyara", *self._like(item)])
         labels, seed = verbs.where_text(item.shot["labels"]), str(item.shot["seed"])
-        return _command(item.truncation, model=item.model, seeds=seed, where=labels, mirror=item.mirror)
+        given = {"where": labels, "mirror": item.mirror, "turn": angle_of(item.shot) or None}
+        return _command(item.truncation, model=item.model, seeds=seed, **given)
 
     def _like(self, item: Item) -> list[str]:
         """The words that repeat a picture from its recipe, which is written to the project for that."""
@@ -321,13 +352,13 @@ class Maker:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
         first = items[0]
         labels = {**first.fixed}
-        same = all(
-            "seed" in item.shot and sheet_of(item) == sheet_of(first) and item.fixed == first.fixed for item in items
-        )
+        alike = [(sheet_of(item), item.fixed, angle_of(item.shot)) for item in items if "seed" in item.shot]
+        same = len(alike) == len(items) and all(one == alike[0] for one in alike)
         seeds = sorted({item.shot["seed"] for item in items}) if same else []
         if len(seeds) == len(items):
             where = verbs.where_text(labels)
-            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), where=where, out=Path(out))
+            given = {"where": where, "turn": angle_of(first.shot) or None, "out": Path(out)}
+            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), **given)
         return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
 
 

@@ -134,14 +134,21 @@ class Painter:
 
     def pictures(self, sheet: Sheet, shots: list[Shot]) -> Tensor:
         """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
-        return Pipeline(self.load(sheet.model, sheet.blend).generator, sheet.truncation, sheet.mirror).pictures(shots)
+        return self._pipeline(sheet).pictures(shots)
+
+    def _pipeline(self, sheet: Sheet) -> Pipeline:
+        return Pipeline(self.load(sheet.model, sheet.blend).generator, sheet.truncation, sheet.mirror)
 
     def recipe(self, sheet: Sheet, shot: Shot) -> dict[str, Any]:
         """The recipe of a shot, as `kyara generate` writes it."""
         loaded = self.load(sheet.model, sheet.blend)
-        pipeline = Pipeline(loaded.generator, sheet.truncation, sheet.mirror)
         recipe: dict[str, Any] = {"kyara": __version__, "model": sheet.model, "checkpoint": loaded.hash}
-        recipe |= {"computed": pipeline.about(), "truncation": sheet.truncation, "mirror": sheet.mirror, "labels": {}}
+        recipe |= {
+            "computed": self._pipeline(sheet).about(),
+            "truncation": sheet.truncation,
+            "mirror": sheet.mirror,
+            "labels": {},
+        }
         recipe |= {"blend": dataclasses.asdict(sheet.blend)} if sheet.blend else {}
         return recipe | shot
 
@@ -149,7 +156,7 @@ class Painter:
         """The scores of shots with the same keys, as the rank of `kyara generate`; on the painter's thread only."""
         if self._scorer is None:
             self._scorer = load_scorer(SCORER, self.device)
-        return score_pictures([*to_uint8(self.pictures(sheet, shots))], self._scorer)
+        return score_pictures([*to_uint8(self._pipeline(sheet).straight(shots))], self._scorer)
 
     def busy(self) -> bool:
         """Whether pictures or calls are waiting."""

@@ -57,6 +57,12 @@ class Mix(Body):
     keep: bool = True
 
 
+class Turn(Body):
+    number: int
+    degrees: float
+    keep: bool = True
+
+
 class Walk(Body):
     numbers: list[int]
     frames: int = 24
@@ -142,6 +148,13 @@ def change(context: Shared, body: Change) -> dict[str, Any]:
 @router.post("/vary")
 def vary(context: Shared, body: Vary) -> dict[str, Any]:
     return answer(context, context.maker.vary(body.number, body.count, body.strength))
+
+
+@router.post("/turn")
+def turn(context: Shared, body: Turn) -> dict[str, Any]:
+    if body.keep:
+        return answer(context, *context.maker.turn(body.number, body.degrees))
+    return {"picture": as_url(context.maker.turned(body.number, body.degrees))}
 
 
 @router.post("/mix")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -26,11 +26,12 @@ from kyara.generation.sampler import (
     shot_latents,
     synthesise,
 )
-from kyara.generation.shots import Shot, batched
+from kyara.generation.shots import Shot, angle_of, batched
 from kyara.generation.styles import blend, load_styled, pack, relabel, unpack
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
-from kyara.training.inference import batches_ahead, start_copy
+from kyara.perception.turning import turn
+from kyara.training.inference import batches_ahead, reproducible, start_copy
 
 IN_MEMORY = 16  # Pictures in memory at a time on a CPU
 
@@ -77,9 +78,12 @@ class Pipeline:
 
     def _start(self, group: list[Shot]) -> Callable[[], Iterator[Made]]:
         """Starts to compute the pictures of shots. The returned function waits for them."""
-        pictures = quantise(self.pictures(group))  # (B, H, W, 3) uint8, on the device
+        drawn = self.straight(group)
+        pictures = quantise(drawn)  # (B, H, W, 3) uint8, on the device
         scores = [score(to_float(fitted(pictures, self.scorer)), self.scorer)] if self.scorer else []
         confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
+        if any(map(angle_of, group)):
+            pictures = quantise(turn_heads(drawn, group))
         wait = start_copy(pictures, *scores)
 
         def finish() -> Iterator[Made]:
@@ -90,12 +94,23 @@ class Pipeline:
 
     def pictures(self, shots: list[Shot]) -> Tensor:
         """Pictures (B, 3, H, W) of shots, which must all have the same keys."""
+        return turn_heads(self.straight(shots), shots)
+
+    def straight(self, shots: list[Shot]) -> Tensor:
+        """The same before heads are turned: what scores are of, as a turned head is a distortion to the scorer."""
         generator = self.generator
         if isinstance(generator, StyledGenerator) and "latent" in shots[0]:
             return synthesise(generator, torch.stack([unpack(shot["latent"], generator) for shot in shots]))
         z = shot_latents(shots, generator.z_dim)  # (B, z_dim)
         labels = shot_labels(shots, generator.config.data.attributes)
         return sample(generator, z, labels, truncation=self.truncation, mirror=self.mirror, batch=self.at_once)
+
+
+@torch.inference_mode()
+def turn_heads(pictures: Tensor, shots: Sequence[Shot]) -> Tensor:
+    """Pictures (B, 3, H, W) of shots, with the heads turned."""
+    with reproducible(pictures.device):
+        return turn(pictures, [*map(angle_of, shots)])
 
 
 def labelled(shots: Iterable[Shot], generator: Generator, fixed: Mapping[str, int], *, film: bool) -> Iterator[Shot]:
@@ -139,7 +154,7 @@ def change_labels(
         ws = unpack(shot["latent"], generator)[None]
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
-    return {"latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}} if fixed else shot, []
+    return {**shot, "latent": pack(relabel(generator, ws, fixed)[0]), "labels": {}} if fixed else shot, []
 
 
 def _relabelled(

@@ -9,7 +9,7 @@ from typing import Any
 
 from kyara.files.names import printable
 from kyara.files.pictures import read_recipe
-from kyara.generation.shots import Shot
+from kyara.generation.shots import MOST_TURN, TURN, Shot, turned
 from kyara.verbs import LAST_SEED
 
 BUILTIN = "builtin:character"
@@ -89,6 +89,11 @@ def read_like(path: Path) -> Recipe:
                 shot = {"seeds": [a, b], "position": position}
         case {"latent": str(text)}:
             shot = {"latent": text}
+    match recipe.get(TURN, 0):
+        case float() | int() as degrees if shot and abs(degrees) <= MOST_TURN:
+            shot = turned(shot, degrees)
+        case _:
+            shot = None
     match recipe:
         case {
             "model": str(model),

@@ -11,9 +11,11 @@ from kyara.verbs import LAST_SEED
 
 Shot = dict[str, Any]
 """The inputs of one picture, as stored in its recipe: {"seed": 3}, {"seeds": [3, 8], "position": 0.25} or
-{"latent": "..."} (see `styles.pack`); for a model with attributes also {"labels": {"hair": "silver"}}."""
+{"latent": "..."} (see `styles.pack`); for a model with attributes also {"labels": {"hair": "silver"}}, and if the head
+is turned {"turn": 12.0}."""
 
 COUNT = 16
+TURN, MOST_TURN = "turn", 25  # key of the angle, and the largest one in degrees: with more, parts would be folded
 
 
 def choose_seeds(count: int | None, seeds: str | None, seed: int | None) -> list[range]:
@@ -64,6 +66,17 @@ def interpolation(text: str, frames: int) -> list[Shot]:
             leg, position = leg - 1, frames - 1
         shots.append({"seeds": keys[leg : leg + 2], "position": position / (frames - 1)})
     return shots
+
+
+def turned(shot: Shot, degrees: float) -> Shot:
+    """The shot with the head turned by an angle, see `perception.turning`; 0 is as the generator draws it."""
+    straight = {key: value for key, value in shot.items() if key != TURN}
+    return {**straight, TURN: degrees} if degrees else straight
+
+
+def angle_of(shot: Shot) -> float:
+    """The angle by which the head of a shot is turned, in degrees."""
+    return float(shot.get(TURN, 0.0))
 
 
 def batched(shots: Iterable[Shot], size: int) -> Iterator[list[Shot]]:

@@ -13,6 +13,7 @@ from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.gallery import PAGE, TABLE
 from kyara.files.names import counted, printable, short_name
 from kyara.generation.recipe import LARGEST
+from kyara.generation.shots import MOST_TURN
 
 REPORT = "report.json"
 
@@ -62,6 +63,7 @@ def avatar(
     method: Method = "labels",
     child: str | None = None,
     where: verbs.Where = "",
+    turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="positive to the right")] = None,
     reader: str | None = None,
     detect: str = "photo",
     aligned: bool = False,
@@ -96,6 +98,8 @@ def avatar(
         child: Generator of characters: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. The default is
             builtin:character, with --method reverse builtin:anime.
         where: Attributes of the characters instead of those of the photo, such as glasses=round,hair=pink.
+        turn: With --method labels, the turn of the head in degrees, -25 to 25, positive to the right of the picture, 0
+            for the front. By default that of the photo, up to 20.
         reader: With --method labels, the tagger that reads photos, by default builtin:photo-traits.
         detect: Frame to which faces are cropped: photo, or ffhq for generators trained on that dataset; mediapipe is
             photo with another detector (extra `photo`).
@@ -129,7 +133,9 @@ def avatar(
     given = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
     given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
     given |= {"--steps": steps, "--batch": batch}
-    _check_method(method, {"--reader": reader} if method == "reverse" else given | {"--features": features})
+    _check_method(
+        method, {"--reader": reader, "--turn": turn} if method == "reverse" else given | {"--features": features}
+    )
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
@@ -148,7 +154,7 @@ def avatar(
     if method == "labels":
         from kyara.inversion.portraits import Portraits  # imports torch
 
-        portraits = Portraits(child, reader, rank, wanted, device)
+        portraits = Portraits(child, reader, rank, wanted, turn, device)
         found = portraits.open_photos(sources, frame, face)
         if not dry_run:
             written = portraits.write(found, out, keep_photos, command, force)

@@ -41,7 +41,10 @@ class Written:
 class Portraits:
     """Draws people. ValueError if the generator lacks what is wanted, or a network is of another kind."""
 
-    def __init__(self, child: str, reader: str, rank: str, where: Mapping[str, str], device: str) -> None:
+    def __init__(
+        self, child: str, reader: str, rank: str, where: Mapping[str, str], turn: float | None, device: str
+    ) -> None:
+        """`where` are labels and `turn` is the angle of the head that replace what is read."""
         place = pick_device(device)
         self.name, self.child = child, styles.load_styled(child, place)
         self.attributes = self.child.config.data.attributes
@@ -50,7 +53,7 @@ class Portraits:
             raise ValueError(f"--child {printable(child)}: is not conditioned on attributes; {hint}")
         self.side = square_side(self.child, child)
         conditioning.find(where, self.attributes, printable(child))  # an error if there is no such value
-        self.where, self.reader = where, load_tagger(reader, place)
+        self.where, self.turn, self.reader = where, turn, load_tagger(reader, place)
         self.proposer = Proposer(self.child, load_scorer(rank, place), self.reader)
         self.recipe = recipe_of(child, checkpoint.read(child).hash, place)
 
@@ -82,7 +85,7 @@ class Portraits:
 
     def draw(self, photo: Photo) -> tuple[Reading, Proposals]:
         """What was read from a photo, and its proposals."""
-        reading = read(photo.picture, self.reader, self.attributes, self.where, self.name)
+        reading = read(photo.picture, self.reader, self.attributes, self.where, self.name, self.turn)
         seed = zlib.crc32(photo.picture.tobytes())  # the same photo, the same characters
         return reading, self.proposer.propose(photo.picture, reading, seed, PROPOSALS)
 
@@ -96,13 +99,11 @@ class Portraits:
             (gallery.path / name).write_bytes(content)
             return name
 
-        recipes: list[dict[str, Any]] = [
-            {**self.recipe, "labels": {**labels}, "latent": styles.pack(ws)}
-            for labels, ws in zip(proposals.labels, proposals.styles, strict=True)
-        ]
+        recipes: list[dict[str, Any]] = [{**self.recipe, **shot} for shot in proposals.shots]
+        drawn = [shot["labels"] for shot in proposals.shots]
         best, *others = map(encode_png, proposals.pictures, recipes)
-        gallery.add(f"{photo.name}.png", best, score=proposals.scores[0], source=photo.source, **proposals.labels[0])
+        gallery.add(f"{photo.name}.png", best, score=proposals.scores[0], source=photo.source, **drawn[0])
         files = [f"{photo.name}.png", *(write(f"other{i}", png) for i, png in enumerate(others, 1))]
-        about = [", ".join(v for v in labels.values() if v != "none") for labels in proposals.labels]
+        about = [", ".join(v for v in labels.values() if v != "none") for labels in drawn]
         picture = write("photo", encode_png(photo.picture)) if keep_photo else None
         return Person(photo.name, picture, [*zip(files, about, strict=True)], reading.traits, photo.warnings)

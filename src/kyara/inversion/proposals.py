@@ -15,7 +15,10 @@ from torch import Tensor
 
 from kyara.curation.scoring import score_pictures
 from kyara.files.pictures import quantise, to_float, to_uint8
+from kyara.generation.pipeline import turn_heads
 from kyara.generation.sampler import synthesise
+from kyara.generation.shots import Shot, turned
+from kyara.generation.styles import pack
 from kyara.inversion.reading import Reading
 from kyara.labels.colours import lab
 from kyara.labels.tagger import Tagger
@@ -45,9 +48,8 @@ class Proposals:
     """Drawings of one person, the best first."""
 
     pictures: np.ndarray  # (K, H, W, 3) uint8
-    styles: Tensor  # (K, layers, w_dim)
-    labels: list[dict[str, str]]
-    scores: list[float]  # probabilities that they are undistorted
+    shots: list[Shot]  # latents, labels and turns
+    scores: list[float]  # probabilities that they are undistorted, before the heads are turned
 
 
 class Proposer:
@@ -74,8 +76,10 @@ class Proposer:
         quality += LIKELY * np.array([reading.likely(labels[i]) for i in whole])
         chosen = whole[choose(quality, self._differences(made[whole], [labels[i] for i in whole]), count)]
         # A batch may compute in another order: the drawings are as `generate --like` makes them again.
-        redrawn = np.stack([to_uint8(synthesise(self.generator, styles[[i]]))[0] for i in chosen])
-        return Proposals(redrawn, styles[chosen], [labels[i] for i in chosen], scores[chosen].tolist())
+        shots = [turned({"latent": pack(styles[i]), "labels": labels[i]}, reading.turn) for i in chosen]
+        straight = (synthesise(self.generator, styles[[i]]) for i in chosen)
+        redrawn = [to_uint8(turn_heads(one, [shot]))[0] for one, shot in zip(straight, shots, strict=True)]
+        return Proposals(np.stack(redrawn), shots, scores[chosen].tolist())
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
         """Truncated and guided styles (B, layers, w_dim)."""

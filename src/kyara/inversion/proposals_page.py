@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from kyara.files.atomic import write_atomic
 from kyara.files.gallery_page import BASE_STYLE, GALLERY_STYLE, HEAD, LOCAL, PAGE, SHEET, TABLE
-from kyara.inversion.reading import CHOSEN, Trait
+from kyara.inversion.reading import CHOSEN, MEASURED, Trait
 
 STYLE, BODY, ROW = (
     Path(__file__).with_name(f"proposals{end}").read_text("utf-8") for end in (".css", ".html", "_row.html")
@@ -71,7 +71,7 @@ def _item(file: str, about: str, own: str, previous: str, following: str) -> str
 
 def _trait(trait: Trait) -> str:
     name, value, note = (escape(text.replace("_", " ")) for text in (trait.name, trait.value, trait.note))
-    if trait.note == CHOSEN:
+    if trait.note in (CHOSEN, MEASURED):
         return f"<li><span>{name}</span> <b>{value}</b> <small>{note}</small></li>"
     kind, end = ("", "") if trait.certain else (' class="unsure"', ", varied")
     bar = f'<u style="--score:{trait.certainty:.1%}"></u><small>{trait.certainty:.0%}{end}</small>'

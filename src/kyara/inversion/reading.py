@@ -10,6 +10,8 @@ import numpy as np
 from kyara.files.pictures import to_float
 from kyara.inversion import traits
 from kyara.labels.tagger import Tagger
+from kyara.perception import landmarks
+from kyara.perception.turning import angle
 
 CERTAIN = 0.65
 """Minimum probability of a value that is taken for certain. Below it, values are varied among the proposals."""
@@ -17,7 +19,8 @@ POSSIBLE = 0.15  # minimum probability of a value that is tried if none is certa
 EYE_SCALE = 8.0  # CIELAB distance at which a colour of eyes is e times less probable
 ABSENT = ("none", "no", "young")  # values that drawings have anyway
 
-CHOSEN = "chosen"  # note of a trait that was not read but chosen with --where
+CHOSEN = "chosen"  # note of a trait that was not read but chosen with --where or --turn
+MEASURED = "measured"  # note of a trait that has no probability
 
 Attributes = Mapping[str, Sequence[str]]
 
@@ -38,6 +41,8 @@ VALUES: Mapping[tuple[str, str], Sequence[str]] = {
 """Attribute and value of a photo -> values of drawings that keep it, the best first, if they have different names."""
 REPLACED = {("hair_length", "bald"), ("glasses", "sunglasses")}  # what they keep only roughly
 OPEN_MOUTHS = ("smile_teeth", "open")
+MOST_KEPT = 20.0  # largest angle in degrees that drawings take over
+FRONT = 8.0  # degrees below which a face is drawn from the front: the estimate is not more precise
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Trait:
 
     name: str
     value: str  # the most probable value, "" if unknown
-    certainty: float  # its probability, 0 to 1; 1 if it was chosen
+    certainty: float  # its probability, 0 to 1; 1 if it was chosen or measured
     note: str = ""  # what a drawing does not keep of it, and why
 
     @property
@@ -61,6 +66,7 @@ class Reading:
     traits: Sequence[Trait]
     labels: Mapping[str, Mapping[str, float]]  # attribute of the generator -> label -> how often to draw with it
     mouth_open: float | None  # probability that the mouth is open; None if the reader does not know
+    turn: float = 0.0  # of the head, in degrees, positive to the right of the picture; 0 below `FRONT`
 
     def likely(self, labels: Mapping[str, str]) -> float:
         """The logarithm of how probable these labels are, relative to the most probable ones: 0 or less."""
@@ -77,10 +83,15 @@ class Reading:
 
 
 def read(
-    photo: np.ndarray, reader: Tagger, attributes: Attributes, fixed: Mapping[str, str], generator: str
+    photo: np.ndarray,
+    reader: Tagger,
+    attributes: Attributes,
+    fixed: Mapping[str, str],
+    generator: str,
+    turn: float | None = None,
 ) -> Reading:
     """Reads an aligned photo (H, W, 3) uint8. `attributes` are those of the generator with the name `generator`, and
-    `fixed` labels replace what is read."""
+    `fixed` labels and `turn` replace what is read."""
     found = reader.probabilities(to_float(reader.fit(photo)[None]))
     seen = {name: dict(zip(reader.attributes[name], p[0].tolist(), strict=True)) for name, p in found.items()}
     seen["eyes"] = _eyes(photo)
@@ -96,9 +107,11 @@ def read(
         shown.append(Trait(name, value, probabilities[value], _note(name, value, bool(weights), generator)))
     shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
     labels |= {name: {value: 1.0} for name, value in fixed.items()}
+    degrees, trait = _turn(photo) if turn is None else (turn, Trait("turn", f"{turn:+g}°", 1.0, CHOSEN))
+    shown.append(trait)
     mouth = seen.get("mouth", {})
     known = [value for value in OPEN_MOUTHS if value in mouth] if "expression" not in fixed else []
-    return Reading(shown, labels, sum(mouth[value] for value in known) if known else None)
+    return Reading(shown, labels, sum(mouth[value] for value in known) if known else None, degrees)
 
 
 def _weights(name: str, probabilities: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
@@ -118,6 +131,16 @@ def _note(name: str, value: str, kept: bool, generator: str) -> str:
     if (name, value) in REPLACED and kept:
         return f"{generator} knows no such value"
     return "" if kept or value in ABSENT else f"{generator} knows no {name.replace('_', ' ')}"
+
+
+def _turn(photo: np.ndarray) -> tuple[float, Trait]:
+    """The angle of the head that a drawing keeps, and the measured one."""
+    degrees = float(angle(landmarks.find(to_float(photo[None])))[0])
+    if abs(degrees) < FRONT:
+        return 0.0, Trait("turn", "front", 1.0, MEASURED)
+    side = "left" if degrees < 0 else "right"
+    kept = round(min(max(degrees, -MOST_KEPT), MOST_KEPT))
+    return kept, Trait("turn", f"{abs(degrees):.0f}° to the {side}", 1.0, MEASURED)
 
 
 def _eyes(photo: np.ndarray) -> dict[str, float]:

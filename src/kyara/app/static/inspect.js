@@ -99,10 +99,22 @@ function one(it, model) {
   const stage = h("div", { class: "stage" }, image);
   const different = slider("How different", { min: 0.05, max: 1, step: 0.05, value: strength, show: (v) => `${Math.round(v * 100)} %`, oninput: (v) => { strength = v; } });
   const attributes = model?.attributes || {};
-  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }), actions(it), model ? dragSection(it, stage, image, model) : "",
+  panel.replaceChildren(stage, h("p", { class: "quiet", id: "about-one" }), actions(it), model && !it.turn ? dragSection(it, stage, image, model) : "", turnSection(it, image),
     Object.keys(attributes).length ? h("div", { class: "section", id: "change" }, h("h2", {}, "Change one thing"), ...chips(attributes, it.labels, (name, value) => change(it, name, value))) : "",
     h("div", { class: "section" }, h("h2", {}, "Variations"), different.element,
       h("button", { id: "vary", onclick: busy(() => act("vary", { number: it.number, count: 8, strength })) }, "Make 8 variations")));
+}
+
+/** Turns the head, with a preview in the panel's picture. @param {Item} it @param {HTMLImageElement} image */
+function turnSection(it, image) {
+  const show = (/** @type {number} */ v) => (v ? `${Math.abs(v)}° to the ${v < 0 ? "left" : "right"}` : "as drawn");
+  const preview = later(async (/** @type {number} */ degrees) => {
+    const turned = await api("make/turn", { number: it.number, degrees, keep: false }).catch(() => null);
+    if (turned && degrees === angle.value) image.src = turned.picture;
+  }, 40);
+  const angle = slider("Turn of the head", { min: -25, max: 25, step: 1, value: it.turn, show, oninput: (v) => { keep.disabled = v === it.turn; preview(v); } });
+  const keep = h("button", { id: "turn", disabled: true, onclick: busy(() => act("turn", { number: it.number, degrees: angle.value })) }, "Keep this turn");
+  return h("div", { class: "section" }, angle.element, keep);
 }
 
 /** @param {Item} it @param {string} name @param {string | null} value */

@@ -168,7 +168,7 @@ async function showProposals(out, warnings) {
 /** What was read from the photo. @param {{name: string, value: string, certainty: number, note: string}} read */
 function trait({ name, value, certainty, note }) {
   const words = (/** @type {string} */ text) => text.replaceAll("_", " ");
-  const sure = note === "chosen" ? note : `${Math.round(100 * certainty)} %${note ? `; ${note}` : ""}`;
+  const sure = ["chosen", "measured"].includes(note) ? note : `${Math.round(100 * certainty)} %${note ? `; ${note}` : ""}`;
   return h("tr", {}, h("th", { scope: "row" }, words(name)), h("td", {}, words(value)), h("td", { class: "quiet" }, sure));
 }
 
