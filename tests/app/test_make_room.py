@@ -123,6 +123,26 @@ def test_keys_work_after_a_click_on_the_right_and_nothing_is_folded(tab: Any) ->
     assert tab.get_attribute("#cell-8", "aria-selected") == "true" and total(tab) == number + 8
 
 
+def test_the_head_is_turned_with_a_preview(tab: Any) -> None:
+    make(tab, "40")
+    slider, image = tab.get_by_label("Turn of the head"), tab.locator(".panel.right .stage img")
+    drawn, before = image.get_attribute("src"), total(tab)
+    assert tab.is_disabled("#turn")
+    slider.focus()
+    for _ in range(3):
+        tab.keyboard.press("ArrowLeft")
+    wait(lambda: (image.get_attribute("src") or "").startswith("data:image/webp"))
+    tab.click("#turn:not([disabled])")
+    wait(lambda: total(tab) == before + 1)
+    wait(lambda: "turned 3° to the left" in tab.inner_text("#about-one"))
+    assert slider.input_value() == "-3" and tab.locator("#drag").count() == 0
+    assert image.get_attribute("src") not in (drawn, None)
+    slider.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowLeft")  # back: nothing to keep
+    assert tab.is_disabled("#turn")
+
+
 def test_a_star_that_is_refused_is_taken_back(tab: Any) -> None:
     make(tab, "21")
     before = stars(tab)

@@ -170,7 +170,8 @@ class Maker:
     def turn(self, number: int, degrees: float) -> tuple[list[Item], str]:
         """The same picture with the head turned."""
         item = self.collection.item(number)
-        new = self._child(item, self._turn(item, degrees), f"{_named(item)}, turned {degrees:+g}°")
+        side = f"{abs(degrees):g}° to the {'left' if degrees < 0 else 'right'}" if degrees else "to the front"
+        new = self._child(item, self._turn(item, degrees), f"turned {side}")
         if "seed" in item.shot:
             command = self._seed_command(new)
         else:

@@ -90,7 +90,7 @@ export const whereText = (where) => Object.entries(where).map(([a, v]) => `${a}=
 /** A labelled slider with its value. @param {string} label @param {{min: number, max: number, step: number, value: number, show?: (v: number) => string, oninput?: (v: number) => void, onchange?: (v: number) => void}} o */
 export function slider(label, o) {
   const show = o.show || String;
-  const value = h("output", {}, show(o.value));
+  const value = h("span", { class: "value" }, show(o.value));
   const input = h("input", { type: "range", min: o.min, max: o.max, step: o.step, value: o.value,
     oninput: () => { value.textContent = show(Number(input.value)); o.oninput?.(Number(input.value)); },
     onchange: () => o.onchange?.(Number(input.value)) });
