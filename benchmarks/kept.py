@@ -2,11 +2,14 @@
 
     kyara avatar photos.zip --out people
     python benchmarks/kept.py people labels.csv
+    kyara avatar photos.zip --turn 0 --out front
+    python benchmarks/kept.py front labels.csv --tagger judge
 
 `labels.csv` has the true values: file_name as in the photos, the columns of `builtin:photo-traits`, and source, which
 divides the results. Glasses of any kind are one value, and a mouth is open or closed. Whether the mouth of a drawing is
-open is measured in it (`proposals.mouth`); everything else is the label that the generator was given, not what a person
-sees. Intervals are 95 % (Wilson)."""
+open is measured in it (`proposals.mouth`), and so is the turn of its head, by `builtin:landmarks`: the sides on which
+people labelled left and right look, and the correlation with the angles of the photos. Everything else is the label that
+the generator was given, or with --tagger what a tagger of drawings sees. Intervals are 95 % (Wilson)."""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ from common import print_table, run
 from tyro.conf import Positional
 
 from kyara.files.gallery import read_gallery
-from kyara.files.pictures import decode
+from kyara.files.pictures import decode, to_float
 from kyara.inversion.proposals import CLOSED, OPEN, find, mouth
 from kyara.inversion.reading import OPEN_MOUTHS, VALUES
+from kyara.labels.tagger import Tagger, load_tagger
+from kyara.perception.turning import angle
 
 TRAITS = ("gender", "glasses", "hair", "hair_length", "skin")
 OPENED = (CLOSED + OPEN) / 2  # share of `proposals.mouth` from which a mouth counts as open
@@ -30,21 +35,48 @@ OPENED = (CLOSED + OPEN) / 2  # share of `proposals.mouth` from which a mouth co
 Row = dict[str, str]
 
 
-def kept(people: Positional[Path], labels: Positional[Path]) -> None:
-    """Prints the share of people of whom each trait is kept, in all and by source."""
+def kept(people: Positional[Path], labels: Positional[Path], tagger: str | None = None) -> None:
+    """Prints the share of people of whom each trait is kept, in all and by source.
+
+    Args:
+        tagger: A tagger of drawings from the front, to read what they show.
+    """
     with labels.open(newline="") as file:
         truth = {row["file_name"]: row for row in csv.DictReader(file)}
-    pairs = [(row, truth[Path(row["source"]).name]) for row in read_gallery(people)]
+    rows = read_gallery(people)
+    shown = rows if tagger is None else _read(people, rows, load_tagger(tagger, torch.device("cpu")))
+    pairs = [(row, truth[Path(row["source"]).name]) for row in shown]
     groups = {"all": pairs} | {
         name: [pair for pair in pairs if pair[1]["source"] == name] for name in sorted({t["source"] for _, t in pairs})
     }
     tests: dict[str, Callable[[Row, Row], bool | None]] = {name: _same(name) for name in TRAITS}
     tests["mouth"] = lambda drawn, true: _mouth(people / drawn["file_name"]) == (true["mouth"] in OPEN_MOUTHS)
+    angles = {row["file_name"]: _angle(people / row["file_name"]) for row in rows}
+    sides = {"left": -1, "right": 1}
+    tests["turn"] = lambda drawn, true: (
+        angles[drawn["file_name"]] * sides[true["turn"]] > 0 if true.get("turn") in sides else None
+    )
     table = {
         name: {group: _share([test(*pair) for pair in members]) for group, members in groups.items()}
         for name, test in tests.items()
     }
     print_table(table)
+    photos = {row["file_name"]: people / "steps" / f"{Path(row['file_name']).stem}-photo.png" for row in rows}
+    if all(path.exists() for path in photos.values()):
+        seen = [_angle(photos[name]) for name in angles]
+        print(f"correlation of angles: {np.corrcoef(seen, [*angles.values()])[0, 1]:.2f}")
+
+
+def _read(people: Path, rows: list[Row], tagger: Tagger) -> list[Row]:
+    """The rows with what the tagger sees instead of the labels."""
+    fitted = [tagger.fit(decode(people / row["file_name"])) for row in rows]
+    found = tagger.probabilities(to_float(np.stack(fitted)))
+    values = {name: [tagger.attributes[name][i] for i in p.argmax(1).tolist()] for name, p in found.items()}
+    return [{**row, **{name: seen[i] for name, seen in values.items()}} for i, row in enumerate(rows)]
+
+
+def _angle(path: Path) -> float:
+    return float(angle(torch.from_numpy(find(decode(path)[None], torch.device("cpu"))))[0])
 
 
 def _same(name: str) -> Callable[[Row, Row], bool | None]:

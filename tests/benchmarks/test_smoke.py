@@ -370,10 +370,10 @@ def kept(folder: Path, request: Any) -> list[list[str]]:
     request.getfixturevalue("monkeypatch").setattr("kyara.inversion.proposals.CANDIDATES", 32)
     module.avatar(folder_of(folder / "photos", range(2)), out=people, aligned=True)
     names = [Path(row["source"]).name for row in module.read_gallery(people)]
-    values = "woman,black,short,none,closed,light"
+    values = "woman,black,short,none,closed,light,left"
     lines = "".join(f"{name},{values},{source}\n" for name, source in zip(names, ("a", "b"), strict=True))
-    table.write_text(f"file_name,gender,hair,hair_length,glasses,mouth,skin,source\n{lines}")
-    return [[str(people), str(table)]]
+    table.write_text(f"file_name,gender,hair,hair_length,glasses,mouth,skin,turn,source\n{lines}")
+    return [[str(people), str(table)], [str(people), str(table), "--tagger", "builtin:tagger"]]
 
 
 @case
