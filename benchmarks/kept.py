@@ -6,10 +6,10 @@
     python benchmarks/kept.py front labels.csv --tagger judge
 
 `labels.csv` has the true values: file_name as in the photos, the columns of `builtin:photo-traits`, and source, which
-divides the results. Glasses of any kind are one value, and a mouth is open or closed. Whether the mouth of a drawing is
-open is measured in it (`proposals.mouth`), and so is the turn of its head, by `builtin:landmarks`: the sides on which
-people labelled left and right look, and the correlation with the angles of the photos. Everything else is the label that
-the generator was given, or with --tagger what a tagger of drawings sees. Intervals are 95 % (Wilson)."""
+divides the results. Glasses of any kind are one value, and a mouth is open or closed. Whether the mouth of a
+drawing is open is measured in it (`proposals.mouth`), and so is the turn of its head, by `builtin:landmarks`: the side
+to which people labelled left and right look, and the correlation with the angles of the photos. Everything else is the
+label that the generator was given, or with --tagger what a tagger of drawings sees. Intervals are 95 % (Wilson)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""The script that adapts label embeddings."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from kyara import models
+from kyara.files.dataset import open_dataset
+from kyara.models.stylegan2.model import Model
+
+SCRIPT = Path(__file__).parents[1] / "tools" / "adapt_labels.py"
+EXAMPLES = Path(__file__).parents[1] / "examples" / "characters.zip"
+ATTRIBUTES = {"gender": ("female", "male"), "eyes": ("blue", "green", "red"), "expression": ("closed", "neutral")}
+CONFIG = {
+    "data": {
+        "width": 32, "height": 32, "attributes": ATTRIBUTES,
+        "label_counts": [[0, 0, 1, 5], [1, 2, 1, 3], [0, -1, 0, 2]],
+    },
+    "network": {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 256, "channel_max": 16},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("adapt_labels", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["adapt_labels"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_the_rows_of_labels_change_and_the_loss_falls(script: ModuleType) -> None:
+    torch.manual_seed(0)
+    generator = models.build("stylegan2", CONFIG).eval()
+    assert isinstance(generator, Model)
+    before = {name: tensor.clone() for name, tensor in models.stored(generator).items()}
+    classifier = script.Classifier(ATTRIBUTES, 32, 32).requires_grad_(False)
+    losses = script.adapt(generator, classifier, {"eyes": 2.0}, steps=24, batch=8)
+    changed = [name for name, tensor in models.stored(generator).items() if not torch.equal(tensor, before[name])]
+    assert changed == ["g_ema.mapping.labels.rows"] and sum(losses[-6:]) < sum(losses[:6])
+
+
+def test_the_classifier_learns_and_unknown_labels_do_not_count(script: ModuleType) -> None:
+    torch.manual_seed(0)
+    data = open_dataset(EXAMPLES).subset(range(64))
+    known = {name: [*dict.fromkeys(v for v in data.attributes[name] if v)] for name in ("gender", "eyes", "hair")}
+    first, last = (script.train_classifier(data, known, (64, 64), epochs) for epochs in (1, 12))
+    pictures = torch.stack([torch.from_numpy(p) for p in data.decode(range(64), 64, 64)])
+    labels = {name: torch.from_numpy(data.labels(name, values)) for name, values in known.items()}
+    assert (labels["eyes"] < 0).any()  # closed ones
+    x = script.to_float(pictures.numpy())
+    with torch.no_grad():
+        losses = [sum(script.cross_entropies(network(x), labels).values()) for network in (first, last)]
+    assert losses[1] < losses[0] - 0.2 and torch.isfinite(losses[1])
+    nothing = script.cross_entropies(last(x), {**labels, "eyes": torch.full((64,), -1)})
+    assert set(nothing) == {"gender", "hair"}
+
+
+def test_both_eyes_are_seen_alike(script: ModuleType) -> None:
+    half = torch.rand(2, 3, 64, 32)
+    left, right = script.look(torch.cat([half, half.flip(3)], 3), "eyes")
+    assert left.shape == right.shape and (left - right).abs().mean() < 0.1
