@@ -5,6 +5,8 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 BASE := $(VENV)/.base
 READY := $(VENV)/.ready
+# Packages are installed without bytecode. If it were not written either, every process would compile PyTorch again.
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: help demo studio test test-gpu lint format reference bench clean

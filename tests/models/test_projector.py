@@ -115,7 +115,8 @@ def test_training_needs_the_other_model(tmp_path: Path, faces: Path) -> None:
         train("projector", of="builtin:anime", layer="9", out=tmp_path / "a")
 
 
-def test_it_learns_of_a_translator_from_pictures(tmp_path: Path, faces: Path) -> None:
+def test_it_learns_of_a_translator_from_pictures(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "MEASURED", 8)
     run = train(
         "projector", faces, of="builtin:inpainting", preset="tiny", out=tmp_path / "run", kimg=0.016, snap=1, workers=0
     ).out

@@ -27,7 +27,7 @@ from kyara.models.base import (
     Translator,
     latents,
 )
-from kyara.training import loop
+from kyara.training import batches, loop
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
 
@@ -208,6 +208,7 @@ def test_training_and_resuming_are_exact(
     """N pictures, a stop, and N more give the very bits that 2 N at once give; the stop falls between two readings of
     the curves, which the adaptive augmentation follows."""
     monkeypatch.setattr(loop, "TICK", 6)
+    monkeypatch.setattr(batches, "MEASURED", 16)
     name, data = variant.name, tagged_faces if variant.told else faces
     spec = models.architecture(name).data_spec
     pointed = {0: data, 12: pointed_faces, 124: contoured_faces}[spec.points]

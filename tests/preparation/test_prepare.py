@@ -425,14 +425,14 @@ def test_copies_are_found_and_others_kept(tmp_path: Path) -> None:
         save(tmp_path / "art" / f"{i:02d}-same.bmp", art(i), "BMP")
         for kind, copy in copies(art(i)).items():
             save(tmp_path / "art" / f"{i:02d}-{kind}.png", copy)
-    prepare(tmp_path / "art", tmp_path / "near", size="64")
+    prepare(tmp_path / "art", tmp_path / "near", size="64", detect="none")
     gone = left_out(tmp_path / "near")
     assert report_of(tmp_path / "near")["kept"] >= 20 and not [n for n in gone if n.endswith("-0.png")]
     assert len([n for n, why in gone.items() if why.startswith("near")]) > 0.95 * 20 * 8
     assert all(f"of {name[:2]}-" in why for name, why in gone.items())
-    prepare(tmp_path / "art", tmp_path / "exact", size="64", duplicates="exact")
+    prepare(tmp_path / "art", tmp_path / "exact", size="64", detect="none", duplicates="exact")
     assert set(left_out(tmp_path / "exact")) == {f"{i:02d}-same.bmp" for i in range(20)}
-    prepare(tmp_path / "art", tmp_path / "all", size="64", duplicates="keep")
+    prepare(tmp_path / "art", tmp_path / "all", size="64", detect="none", duplicates="keep")
     assert len(open_dataset(tmp_path / "all")) == 20 * 10 and len(rows(tmp_path / "all")) == 20 * 10
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -102,7 +103,13 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
-    """Sliced 1-Wasserstein distance between features (N, F): the mean over directions (D, F) (Rabin et al. 2011)."""
-    unit = F.normalize(directions, dim=1).T
-    one, other = (x.float() @ unit for x in (a, b))
-    return (one.sort(0).values - other.sort(0).values).abs().mean()
+    """Sliced 1-Wasserstein distance between features (N, F): the mean over directions (D, F) (Rabin et al. 2011). Not
+    differentiable."""
+    unit = F.normalize(directions, dim=1)
+    one, other = (_sorted(unit @ x.float().T) for x in (a, b))
+    return (one - other).abs().mean()
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """Each row (D, N) sorted. On the CPU by NumPy, ten times as fast as PyTorch, which finds the order too."""
+    return torch.from_numpy(np.sort(rows.numpy())) if rows.device.type == "cpu" else rows.sort().values
