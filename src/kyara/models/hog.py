@@ -25,6 +25,7 @@ from kyara.nn.filters import resize
 MOST = 0.4  # maximum of a normalised cell, so that one strong edge does not hide the others
 LEAST = 1e-3  # energy below which cells are not amplified
 COLOURS = 5  # bins per channel of the colour histograms
+SHARPEST = 0.5  # minimum temperature: of a few dozen pictures none may be wrong, and the best temperature would be 0
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Model(base.Tagger):
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         """Means over the pictures and their mirror images."""
         both = [self._logits(x) for x in (pictures, pictures.flip(3))]
-        heads = zip(self.attributes, *both, self.temperatures, strict=True)
+        heads = zip(self.attributes, *both, self.temperatures.clamp_min(SHARPEST), strict=True)
         return {name: ((a + b) / (2 * t)).softmax(1) for name, a, b, t in heads}
 
     def _logits(self, pictures: Tensor) -> list[Tensor]:
