@@ -7,7 +7,7 @@ thumbnail, so faces must be aligned. Unknown labels are ignored in the loss."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from kyara.nn.filters import resize
 MOST = 0.4  # maximum of a normalised cell, so that one strong edge does not hide the others
 LEAST = 1e-3  # energy below which cells are not amplified
 COLOURS = 5  # bins per channel of the colour histograms
+SHARPEST = 0.5  # minimum temperature: of a few dozen pictures none may be wrong, and the best temperature would be 0
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,22 @@ def gradients(pictures: Tensor, cell: int, orientations: int) -> Tensor:
     return (cells / (energy + LEAST).sqrt()).clamp_max(MOST)
 
 
-class Network(nn.Module):
-    """One linear layer per attribute on fixed features."""
+class Extractor(nn.Module):
+    """Computes features (B, count) of pictures (B, 3, H, W) in [-1, 1]; it is not trained."""
+
+    count: int
+
+
+class Features(Extractor):
+    """Histograms of gradients and of colours, and a thumbnail."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config, self.size = config.network, (config.data.height, config.data.width)
+        self.config = config.network
         with torch.device("cpu"):
-            count = self.features(torch.zeros(1, 3, *self.size)).shape[1]
-        self.heads = nn.ModuleList(nn.Linear(count, len(values)) for values in config.data.attributes.values())
-        for head in self.heads:
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+            self.count = self(torch.zeros(1, 3, config.data.height, config.data.width)).shape[1]
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor) -> Tensor:
         """Features (B, F) of pictures (B, 3, H, W) in [-1, 1]; each kind has mean 0 and variance 1."""
         found, scaled = [], pictures.float()
         for _ in range(self.config.scales):
@@ -108,7 +112,22 @@ class Network(nn.Module):
             histogram(pictures, COLOURS, self.config.rows),
             F.adaptive_avg_pool2d(pictures, self.config.thumbnail),
         ]
-        return torch.cat([F.layer_norm(one.flatten(1).float(), (one[0].numel(),)) for one in found], 1)
+        return standardised(found)
+
+
+def standardised(kinds: Sequence[Tensor]) -> Tensor:
+    """Features (B, F) of several kinds (B, ...), each with mean 0 and variance 1 in every picture."""
+    return torch.cat([F.layer_norm(one.flatten(1).float(), (one[0].numel(),)) for one in kinds], 1)
+
+
+class Heads(nn.Module):
+    """One linear layer per attribute."""
+
+    def __init__(self, count: int, attributes: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(count, len(values)) for values in attributes.values())
+        for head in self.heads:
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """Logits (B, V) for each attribute, of features (B, F)."""
@@ -125,15 +144,16 @@ def vary(pictures: Tensor, config: AugmentConfig) -> Tensor:
 class Model(base.Tagger):
     """Histograms of oriented gradients (Dalal and Triggs 2005) and linear classifiers."""
 
-    presets = PRESETS
+    presets: ClassVar[Mapping[str, Config]] = PRESETS
     phases = ("train",)
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(attributes="must", holdout=0.1)
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, features: Extractor | None = None) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = Network(config)
+        self.features = features or Features(config)
+        self.net = Heads(self.features.count, config.data.attributes)
         self.net_ema = self.average(self.net)
         self.temperatures = nn.Buffer(torch.ones(len(config.data.attributes)))
         self.weights = nn.Buffer(self._balanced(), persistent=False)
@@ -152,7 +172,7 @@ class Model(base.Tagger):
         return found
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        logits = self.net(self.net.features(vary(batch.real, self.config.augment)))
+        logits = self.net(self.features(vary(batch.real, self.config.augment)))
         found = {}
         for name, logit, weights in zip(self.attributes, logits, self.weights, strict=True):
             labels = batch.labels[name]
@@ -166,12 +186,13 @@ class Model(base.Tagger):
         return F.normalize(self.stage_means(pictures))
 
     def stage_means(self, pictures: Tensor) -> Tensor:
-        return self.net_ema.features(resize(pictures, self.net_ema.size))
+        found: Tensor = self.features(resize(pictures, (self.config.data.height, self.config.data.width)))
+        return found
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         """Means over the pictures and their mirror images."""
         both = [self._logits(x) for x in (pictures, pictures.flip(3))]
-        heads = zip(self.attributes, *both, self.temperatures, strict=True)
+        heads = zip(self.attributes, *both, self.temperatures.clamp_min(SHARPEST), strict=True)
         return {name: ((a + b) / (2 * t)).softmax(1) for name, a, b, t in heads}
 
     def _logits(self, pictures: Tensor) -> list[Tensor]:

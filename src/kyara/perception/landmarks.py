@@ -56,14 +56,14 @@ class Network(nn.Module):
     def levels(self, pictures: Tensor) -> list[Tensor]:
         """The feature maps of pictures (B, 3, H, W) in [-1, 1] on the way down and up again, at 1/4, 1/8, 1/8 and 1/4
         of the size. The points are read from the last."""
-        return self._all_levels(pictures)[1:]
+        return self.all_levels(pictures)[1:]
 
     def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """The first feature map, at 1/2 of the size of pictures (B, 3, H, W) in [-1, 1], and the last, at 1/4."""
-        first, *_, last = self._all_levels(pictures)
+        first, *_, last = self.all_levels(pictures)
         return first, last
 
-    def _all_levels(self, pictures: Tensor) -> list[Tensor]:
+    def all_levels(self, pictures: Tensor) -> list[Tensor]:
         half = F.relu(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
         quarter = self.quarter(half)
         eighth = self.eighth(quarter)

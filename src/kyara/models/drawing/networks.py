@@ -21,6 +21,10 @@ class Regions(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits of the regions (B, 4, H / 2, W / 2) of pictures (B, 3, H, W) in [-1, 1]."""
-        half, quarter = self.trunk.features(pictures)
+        return self.see(pictures)[1]
+
+    def see(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature map at a quarter of the size on the way down, (B, 2 * channels, H / 4, W / 4), and the logits."""
+        half, down, *_, quarter = self.trunk.all_levels(pictures)
         coarse = F.interpolate(self.trunk.top[1](quarter), half.shape[2:], mode="bilinear")
-        return self.out(self.fine(torch.cat([half, coarse], 1))).float()
+        return down, self.out(self.fine(torch.cat([half, coarse], 1))).float()
