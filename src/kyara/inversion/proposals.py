@@ -26,9 +26,6 @@ from kyara.models.base import Scorer, StyledGenerator, latents
 from kyara.perception import landmarks, portrait
 
 CANDIDATES, BATCH = 192, 16  # drawings to choose from, and how many are computed together
-TRUNCATION = 1.0  # of candidates, towards the mean of their labels
-GUIDANCE = {"gender": 0.3}
-"""Attributes that generators follow weakly -> how far styles are moved from the mean of the other values."""
 WHOLE, FEWEST = 0.8, 4  # minimum score, unless fewer than so many times the proposals reach it
 ENOUGH = 0.9  # scores are clamped to this: higher ones only say that a drawing is like the average
 MOUTH = 2.0  # weight of the mouth
@@ -82,21 +79,12 @@ class Proposer:
         return Proposals(np.stack(redrawn), shots, scores[chosen].tolist())
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
-        """Truncated and guided styles (B, layers, w_dim)."""
+        """Styles (B, layers, w_dim), without truncation."""
         known = {
             name: torch.tensor([values.index(one[name]) if name in one else -1 for one in labels], device=self.device)
             for name, values in self.attributes.items()
         }
-        mean = self.generator.mean_w(len(seeds), known)
-        styles = mean.lerp(
-            self.generator.styles(latents(seeds, self.generator.z_dim).to(self.device), known), TRUNCATION
-        )
-        for name, strength in GUIDANCE.items():
-            if len(self.attributes.get(name, ())) == 2:
-                other = self.generator.mean_w(len(seeds), known | {name: 1 - known[name]})
-                moved = strength * (mean - other)
-                styles = styles + torch.where((known[name] >= 0)[:, None, None], moved, torch.zeros_like(moved))
-        return styles
+        return self.generator.styles(latents(seeds, self.generator.z_dim).to(self.device), known)
 
     def _quality(self, photo: np.ndarray, made: np.ndarray, scores: np.ndarray, mouth_open: float | None) -> np.ndarray:
         """The logarithm of the quality of drawings (N, H, W, 3) uint8 of a photo, (N,)."""
