@@ -16,6 +16,7 @@ from kyara.files.dataset import Dataset
 from kyara.files.pictures import center_crop, read_recipe, to_float
 from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
+from kyara.generation.shots import angle_of
 from kyara.generation.styles import unpack
 from kyara.models.base import Generator, Inpainter, Model, StyledGenerator, StyledTranslator, latents
 from kyara.nn import conditioning
@@ -110,8 +111,9 @@ class Samples:
             hint = "kyara invert finds its latent and writes a picture that can be named"
             raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
         recipe, found = read_like(target.path), checkpoint.read(self.name)
-        if recipe.checkpoint not in (found.hash, root_of(found)) or recipe.mirror or recipe.blend:
-            made = f"{target.path} was made by another checkpoint than {self.name}, or mirrored"
+        changed = recipe.mirror or recipe.blend or angle_of(recipe.shot)
+        if recipe.checkpoint not in (found.hash, root_of(found)) or changed:
+            made = f"{target.path} was made by another checkpoint than {self.name}, mirrored, blended or turned"
             raise ValueError(f"{target.label}: {made}")
         return recipe
 
