@@ -53,6 +53,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "draw": "labels of the source are a function of seeds, drawn by NumPy",
         "sample_fn": "those seeds",
     },
+    "traits": {"crop": "the size of the squares decides how finely they are sampled"},
 }
 """Functions of a model that may do so, and why."""
 

@@ -111,8 +111,9 @@ class Features(hog.Extractor):
 def square(pictures: Tensor, zoom: float, side: int) -> Tensor:
     """The squares (B, 3, side, side) around aligned faces, `zoom` times as large as FFHQ's frame."""
     height, width = pictures.shape[2:]
-    half = torch.tensor([[width, 0, width * ZOOM / zoom], [0, height, height * ZOOM / zoom]]) * (zoom / ZOOM / 2)
-    return crop(pictures, half.to(pictures).expand(len(pictures), -1, -1), side, padding="reflection")
+    scale = zoom / ZOOM / 2
+    place = constant(((width * scale, 0.0, width / 2), (0.0, height * scale, height / 2)), pictures)
+    return crop(pictures, place.expand(len(pictures), -1, -1), side, padding="reflection")
 
 
 def inside(maps: Tensor, zoom: float) -> Tensor:
