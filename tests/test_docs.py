@@ -232,3 +232,9 @@ def test_reports_say_when_and_on_what(page: Path) -> None:
     head = page.read_text(encoding="utf-8").partition("\n\n")[2].partition("\n\n")[0]
     assert re.search(r"\| date[^|]*\| .*20\d\d-\d\d-\d\d", head), "no date"
     assert re.search(r"\| (data|machine) \|", head), "no data"
+
+
+@pytest.mark.parametrize("verb", kyara.VERBS)
+def test_help_texts_have_no_line_breaks_of_the_source(verb: str) -> None:
+    lines = (with_json(function(verb)).__doc__ or "").split("Args:")[-1].strip("\n").splitlines()
+    assert lines and all(re.match(r" {4}\w+: ", line) for line in lines)

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,8 @@ def run(verb: str, arguments: list[str]) -> None:
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
     """`verb` with an additional option --json, returned together with the result. `*paths: Path` becomes a tuple in
-    one positional argument, as tyro drops its metavar otherwise."""
+    one positional argument, as tyro drops its metavar otherwise. Texts of arguments are one line each, as --help would
+    keep the line breaks of the source."""
     from typing import Annotated, get_type_hints
 
     from tyro.conf import arg
@@ -79,6 +81,7 @@ def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
     def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
         return verb(*arguments, *options.pop(several, ()), **options), json
 
+    wrapped.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(verb) or "")
     parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False))
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = annotations

@@ -155,8 +155,7 @@ class Maker:
     def mixed(self, coarse: int, fine: int, layer: int) -> bytes:
         """The same as a WebP, without adding it."""
         item, shot = self.collection.item(coarse), self._mix(coarse, fine, layer)
-        sheet = dataclasses.replace(sheet_of(item), truncation=1.0, mirror=False)
-        return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet, [shot])))[0])
+        return self._preview(dataclasses.replace(sheet_of(item), truncation=1.0, mirror=False), shot)
 
     def _mix(self, coarse: int, fine: int, layer: int) -> Shot:
         a, b = self.collection.item(coarse), self.collection.item(fine)
@@ -181,8 +180,11 @@ class Maker:
     def turned(self, number: int, degrees: float) -> bytes:
         """The same as a WebP, without adding it."""
         item = self.collection.item(number)
-        shot = self._turn(item, degrees)
-        return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet_of(item), [shot])))[0])
+        return self._preview(sheet_of(item), self._turn(item, degrees))
+
+    def _preview(self, sheet: Sheet, shot: Shot) -> bytes:
+        """A picture as a WebP."""
+        return encode_webp(self.painter.call(lambda: to_uint8(self.painter.pictures(sheet, [shot])))[0])
 
     def _turn(self, item: Item, degrees: float) -> Shot:
         verbs.check_number("Turn", degrees, least=-MOST_TURN, most=MOST_TURN)

@@ -105,7 +105,7 @@ def generate(
     where: verbs.Where = "",
     truncation: Annotated[float, verbs.Range(-2, 2, hint="usually 0.5 to 1")] = 0.7,
     mirror: bool = False,
-    turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="positive to the right")] = None,
+    turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="in degrees, positive to the right")] = None,
     interpolate: str | None = None,
     frames: Annotated[int, verbs.Range(2, LONGEST)] = 60,
     keep: verbs.Keep = None,
@@ -130,8 +130,8 @@ def generate(
         truncation: 1 samples the full distribution, 0 gives the mean face; smaller values give cleaner pictures with
             less variety.
         mirror: Flip every picture horizontally.
-        turn: Turn the heads by an angle in degrees, -25 to 25, positive to the right of the picture. The picture is
-            deformed for that, so it works with any generator of faces; scores are of the pictures before.
+        turn: Turn the heads by an angle in degrees, -25 to 25, positive to the right of the picture. Finished pictures
+            are deformed for that, so it works with any generator of faces. Scores are of the pictures before.
         interpolate: Interpolate from seed to seed, such as 3-8 or 3-8-12; also writes an animation, interpolation.webp.
         frames: Number of pictures of an interpolation, both ends included.
         confirm: A tagger, such as builtin:tagger: keep only pictures for which it predicts the attributes of --where,

@@ -63,7 +63,7 @@ def avatar(
     method: Method = "labels",
     child: str | None = None,
     where: verbs.Where = "",
-    turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="positive to the right")] = None,
+    turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="in degrees, positive to the right")] = None,
     reader: str | None = None,
     detect: str = "photo",
     aligned: bool = False,
