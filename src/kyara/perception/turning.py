@@ -27,8 +27,8 @@ NOSE, CHIN = NAMES.index("nose"), NAMES.index("chin")
 
 
 def turn(pictures: Tensor, degrees: Sequence[float]) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] of one face each, with the heads turned by `degrees`, at most 25; pictures with 0
-    are returned as they are. Computed one by one, so that they are independent."""
+    """Pictures (B, 3, H, W) in [-1, 1] of one face each, with the heads turned by `degrees`, at most 25; pictures
+    with 0 are returned as they are. Computed one by one, so that they are independent."""
     if not any(degrees):
         return pictures
     pairs = zip(pictures.split(1), degrees, strict=True)
