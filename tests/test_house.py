@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -114,6 +115,7 @@ def test_every_verb_explains_every_option(verb: str) -> None:
     for name in getattr(kyara, verb).__annotations__:
         if name != "return":
             assert name.replace("_", "-") in shown.stdout.lower().replace("_", "-"), name
+    assert not re.search(r"None|default: (False|''|)\)|--no-(force|dry-run|json)", shown.stdout)  # would say nothing
 
 
 def test_a_mistake_is_told_in_a_line() -> None:

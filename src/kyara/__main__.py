@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from kyara import VERBS, __version__
 
@@ -48,7 +48,8 @@ def run(verb: str, arguments: list[str]) -> None:
 
     try:
         function = getattr(kyara, "import_" if verb == "import" else verb)
-        result, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments)
+        shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
+        result, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments, config=shown)
     except (ValueError, OSError, FloatingPointError) as error:
         one_of_several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["LOCAL_RANK"] != "0"
         sys.exit(1 if one_of_several else f"kyara {verb}: {error}")  # torchrun: one speaks on each machine
@@ -61,8 +62,8 @@ def run(verb: str, arguments: list[str]) -> None:
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
     """`verb` with an additional option --json, returned together with the result. `*paths: Path` becomes a tuple in
     one positional argument, as tyro drops its metavar otherwise. Texts of arguments are one line each, as --help would
-    keep the line breaks of the source."""
-    from typing import Annotated, get_type_hints
+    keep the line breaks of the source, and defaults that say nothing are not shown."""
+    from typing import get_type_hints
 
     from tyro.conf import arg
 
@@ -70,6 +71,7 @@ def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
     annotations = get_type_hints(verb, include_extras=True)
     annotations["json"] = Annotated[bool, arg(help="Print the result as JSON.")]
     parameters = list(signature.parameters.values())
+    parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False))
     several = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
     if several:
         hint = annotations[several]
@@ -77,16 +79,30 @@ def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
         i = [p.name for p in parameters].index(several)
         parameters[i] = inspect.Parameter(several, inspect.Parameter.KEYWORD_ONLY)
 
+    for parameter in parameters:
+        annotations[parameter.name] = _shown(annotations[parameter.name], parameter.default, parameter.name == several)
+
     @functools.wraps(verb)
     def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
         return verb(*arguments, *options.pop(several, ()), **options), json
 
     wrapped.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(verb) or "")
-    parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False))
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = annotations
     del wrapped.__wrapped__  # tyro would read the annotations of the verb itself
     return wrapped
+
+
+def _shown(hint: Any, default: Any, several: bool) -> Any:
+    """The annotation of an argument, so that --help shows no defaults that say nothing, and no --no-force."""
+    from tyro.conf import FlagCreatePairsOff, arg
+
+    annotated: Any = Annotated
+    one_way: Any = FlagCreatePairsOff
+    if default is False:
+        hint = one_way[hint]
+    silent = several or default is False or default in (None, "", ())
+    return annotated[hint, arg(help_behavior_hint="")] if silent else hint
 
 
 if __name__ == "__main__":

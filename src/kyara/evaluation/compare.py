@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
-Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...")]
+Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...", help_behavior_hint="")]
 
 
 @dataclasses.dataclass(frozen=True)

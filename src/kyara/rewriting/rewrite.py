@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from kyara import verbs
 from kyara.files.atomic import free_folder, result_folder, write_atomic
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Edits = Given | Sequence[Given]
 else:
-    Edits = tuple[verbs.ExistingPath, ...]  # on the command line
+    Edits = Annotated[tuple[verbs.ExistingPath, ...], arg(metavar="[EDITS ...]")]  # on the command line
 
 PREVIEW = "preview.html"
 MARKER = "config.json"  # by it, an earlier Checkpoint at --out is recognised
