@@ -18,7 +18,8 @@ from command_pages import parsed
 from pair import few_samples  # noqa: F401
 from PIL import Image
 
-from kyara import avatar, generate, invert
+from kyara import avatar, generate, invert, models
+from kyara.files import checkpoint
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe, write_png
@@ -335,6 +336,14 @@ def test_labels_refuse_what_they_do_not_use(
     assert not (tmp_path / "x").exists()
 
 
+def upscaler_at(path: Path) -> str:
+    """A Checkpoint of a small upscaler with random weights."""
+    config = {"data": {"width": 32, "height": 32}, "network": {"widths": [4, 8]}, "losses": {"crop": 8}}
+    model = models.build("upscaler", config)
+    checkpoint.write(path, model="upscaler", config=config, weights=models.stored(model), card="test", about={})
+    return str(path)
+
+
 def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kyara.inversion import proposals
 
@@ -358,8 +367,12 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
     assert generate(like=other, rank="none", out=tmp_path / "again").identical
     assert decode(out / "sheet.png").shape[0] > 128
-    side = avatar(photos / "0.png", out=tmp_path / "side", aligned=True, where="glasses=round,hair=blue", turn=-15).out
+    enlarger = upscaler_at(tmp_path / "enlarger")
+    changes = {"where": "glasses=round,hair=blue", "turn": -15, "upscale": enlarger}
+    side = avatar(photos / "0.png", out=tmp_path / "side", aligned=True, **changes).out
     recipe = read_recipe(side / "0.png") or {}
+    assert decode(side / "0.png").shape == decode(side / "steps/0-other7.png").shape == (256, 256, 3)
+    assert recipe["upscaled_by"]["model"] == enlarger
     assert recipe["turn"] == -15 and "-15°" in (side / "index.html").read_text()
     assert generate(like=side / "0.png", rank="none", out=tmp_path / "side-again").identical
     plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out

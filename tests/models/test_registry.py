@@ -104,10 +104,11 @@ def test_presets_build_from_their_own_description(name: str) -> None:
             assert models.build(name, dataclasses.asdict(config)).config == config
 
 
-def test_a_translator_keeps_every_shape(variant: Variant) -> None:
+def test_a_translator_keeps_or_enlarges_every_shape(variant: Variant) -> None:
     model = tiny(variant).eval()
     if not isinstance(model, Translator | Inpainter):
         pytest.skip(f"{variant.name} is not a translator or inpainter")
+    scale = model.scale if isinstance(model, Translator) else 1
     for height, width in [(48, 32), (37, 51), (1, 1), (5, 200)]:
         pictures = torch.rand(3, 3, height, width) * 2 - 1
         holes = torch.rand(3, 1, height, width) < 0.4
@@ -117,7 +118,7 @@ def test_a_translator_keeps_every_shape(variant: Variant) -> None:
 
         with torch.inference_mode():
             batch = made(pictures, holes)
-            assert batch.shape == pictures.shape and torch.isfinite(batch).all()
+            assert batch.shape == (3, 3, height * scale, width * scale) and torch.isfinite(batch).all()
             assert torch.equal(made(pictures, holes), batch)
             assert torch.allclose(made(pictures[1:2], holes[1:2]), batch[1:2], atol=1e-5)
             if isinstance(model, Inpainter):

@@ -184,7 +184,7 @@ def test_a_picture_that_was_changed_after_it_was_made_is_refused(
     Image.fromarray(pattern()).save(tmp_path / "disc.png")
     example = {"picture": "seven.png", "mask": MASK, "source": {"picture": "disc.png"}}
     (tmp_path / "e.json").write_text(json.dumps({"name": "e", "examples": [example]}))
-    with pytest.raises(ValueError, match="mirrored, blended or turned"):
+    with pytest.raises(ValueError, match="mirrored, blended, upscaled or turned"):
         rewrite(small[0], tmp_path / "e.json", projector=small[1], out=tmp_path / "x", **FAST)
 
 

@@ -54,6 +54,10 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "sample_fn": "those seeds",
     },
     "traits": {"crop": "the size of the squares decides how finely they are sampled"},
+    "upscaler": {
+        "cropped": "the place of the patches, drawn on the host since it decides on the slices",
+        "fringed": "a shift of the pictures, drawn on the host likewise",
+    },
 }
 """Functions of a model that may do so, and why."""
 

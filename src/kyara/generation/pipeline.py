@@ -28,6 +28,7 @@ from kyara.generation.sampler import (
 )
 from kyara.generation.shots import Shot, angle_of, batched
 from kyara.generation.styles import blend, load_styled, pack, relabel, unpack
+from kyara.generation.upscaling import Upscaling
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
 from kyara.perception.turning import turn
@@ -55,6 +56,7 @@ class Pipeline:
     mirror: bool
     scorer: Scorer | None = None
     judge: Judge | None = None
+    upscaling: Upscaling | None = None
     recorded: int | None = None  # The batch size in the recipe of --like, if the picture was made on such a device
 
     @property
@@ -84,6 +86,8 @@ class Pipeline:
         confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
         if any(map(angle_of, group)):
             pictures = quantise(turn_heads(drawn, group))
+        if self.upscaling:
+            pictures = self.upscaling(pictures)
         wait = start_copy(pictures, *scores)
 
         def finish() -> Iterator[Made]:

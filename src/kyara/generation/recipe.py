@@ -28,6 +28,14 @@ class Blend:
 
 
 @dataclasses.dataclass(frozen=True)
+class Upscaler:
+    """The model that enlarged a picture."""
+
+    model: str
+    checkpoint: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """The recipe read from a picture."""
 
@@ -38,6 +46,7 @@ class Recipe:
     mirror: bool
     shot: Shot
     blend: Blend | None = None
+    upscaler: Upscaler | None = None
     device: str | None = None  # The GPU, or the kind of device, that computed the picture; None if not recorded
     batch: int | None = None  # The number of pictures that it computed at once
 
@@ -50,6 +59,13 @@ class Recipe:
         """The name of the parent in the blend. Raises ValueError if its checkpoint differs from the recipe's."""
         assert self.blend is not None
         return self._check(self.blend.parent, self.blend.checkpoint, given=False)
+
+    def find_upscaler(self) -> str | None:
+        """The name of the model that enlarged the picture, if one did. Raises ValueError if its checkpoint differs from
+        the recipe's."""
+        if self.upscaler is None:
+            return None
+        return self._check(self.upscaler.model, self.upscaler.checkpoint, given=False)
 
     def batch_on(self, device: str) -> int | None:
         """The batch size with which the picture was computed, if that was on the same kind of device."""
@@ -103,8 +119,8 @@ def read_like(path: Path) -> Recipe:
             "labels": dict(labels),
         } if shot and all(isinstance(value, str) and value for value in labels.values()) and abs(truncation) <= 2:
             computed = _computed(path, recipe)
-            blend = _blend(path, recipe)
-            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, blend, *computed)
+            parts = _blend(path, recipe), _upscaler(path, recipe)
+            return Recipe(path, model, made_by, truncation, mirror, {**shot, "labels": labels}, *parts, *computed)
     raise ValueError(f"--like {path}: its recipe is not supported by this version of Kyara")
 
 
@@ -130,3 +146,12 @@ def _blend(path: Path, recipe: Mapping[str, Any]) -> Blend | None:
         } if 0 <= width <= LARGEST and 0 <= position <= LARGEST:
             return Blend(parent, made_by, position, width)
     raise ValueError(f"--like {path}: the blend in its recipe is not supported by this version of Kyara")
+
+
+def _upscaler(path: Path, recipe: Mapping[str, Any]) -> Upscaler | None:
+    match recipe.get("upscaled_by"):
+        case None:
+            return None
+        case {"model": str(model), "checkpoint": str(made_by)}:
+            return Upscaler(model, made_by)
+    raise ValueError(f"--like {path}: the upscaler in its recipe is not supported by this version of Kyara")

@@ -38,7 +38,7 @@ def same_size(pictures: Iterable[Picture], batched: bool) -> Iterator[list[Pictu
 def translate_pictures(function: Callable[[Tensor], Tensor], pictures: np.ndarray, network: Translator) -> np.ndarray:
     """Translates pictures (B, H, W, 3) uint8 of any size. Large ones are translated in tiles, each with a margin of the
     receptive field to avoid seams, or downsampled first if the receptive field is the whole picture. `function` is
-    `network.translate`, possibly with a style."""
+    `network.translate`, possibly with a style. The results are `network.scale` times as large."""
     height, width = pictures.shape[1:3]
     device = next(network.parameters()).device
     bfloat16 = has_bfloat16(device)
@@ -57,11 +57,14 @@ def translate_pictures(function: Callable[[Tensor], Tensor], pictures: np.ndarra
         return np.stack([resize(picture, width, height) for picture in small])
     if margin is None or longest <= TILE + 2 * margin:
         return translated(pictures)
-    made = np.empty_like(pictures)
+    scale = network.scale
+    made = np.empty((len(pictures), height * scale, width * scale, 3), np.uint8)
     for y, x in itertools.product(range(0, height, TILE), range(0, width, TILE)):
         top, left = max(0, y - margin), max(0, x - margin)
         part = translated(pictures[:, top : y + TILE + margin, left : x + TILE + margin])
-        made[:, y : y + TILE, x : x + TILE] = part[:, y - top : y - top + TILE, x - left : x - left + TILE]
+        here = made[:, y * scale : (y + TILE) * scale, x * scale : (x + TILE) * scale]
+        above, before = (y - top) * scale, (x - left) * scale
+        here[:] = part[:, above : above + here.shape[1], before : before + here.shape[2]]
     return made
 
 

@@ -70,6 +70,7 @@ def avatar(
     face: Annotated[int | None, verbs.Range(1, 10_000)] = None,
     keep_photos: bool = True,
     rank: str = "builtin:distortion",
+    upscale: str | None = None,
     parent: str | None = None,
     colours: Literal["labels", "mean", "photo"] | None = None,
     pose: bool = False,
@@ -107,6 +108,8 @@ def avatar(
         face: Number of the face if there are several; by default the largest, 1.
         keep_photos: Keep the cropped photos in the result.
         rank: Model that scores whether a drawing is undistorted.
+        upscale: With --method labels, enlarge the drawings to twice their size with this model, such as
+            builtin:upscaler, which also cleans lines and areas.
         parent: With --method reverse, the generator of photos, by default builtin:photo. The child was trained with
             --init from it, or the other way round.
         colours: With --method reverse, the source of the colours: photo (the photo's latent, including its lighting),
@@ -130,12 +133,11 @@ def avatar(
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
-    given = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
-    given |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
-    given |= {"--steps": steps, "--batch": batch}
-    _check_method(
-        method, {"--reader": reader, "--turn": turn} if method == "reverse" else given | {"--features": features}
-    )
+    of_labels = {"--reader": reader, "--turn": turn, "--upscale": upscale}
+    of_reverse = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
+    of_reverse |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
+    of_reverse |= {"--steps": steps, "--batch": batch, "--features": features}
+    _check_method(method, of_labels if method == "reverse" else of_reverse)
     if aligned and (detect != "photo" or face is not None):
         ignored = f"--face {face}" if detect == "photo" else f"--detect {detect}"
         raise ValueError(f"{ignored}: --aligned skips the detection; leave one of the two out")
@@ -146,7 +148,7 @@ def avatar(
         for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
     )
     name = f"galleries/avatar-{short_name(sources[0])}"
-    networks = [parent if method == "reverse" else reader, child, rank]
+    networks = [parent if method == "reverse" else reader, child, rank, *([upscale] if upscale else [])]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()
     drawn, seconds, warnings = 0, 0.0, list[str]()
@@ -154,7 +156,7 @@ def avatar(
     if method == "labels":
         from kyara.inversion.portraits import Portraits  # imports torch
 
-        portraits = Portraits(child, reader, rank, wanted, turn, device)
+        portraits = Portraits(child, reader, rank, wanted, turn, upscale, device)
         found = portraits.open_photos(sources, frame, face)
         if not dry_run:
             written = portraits.write(found, out, keep_photos, command, force)

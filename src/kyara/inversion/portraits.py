@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kyara.curation.scoring import load_scorer
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
 from kyara.files.pictures import encode_png
 from kyara.generation import styles
+from kyara.generation.upscaling import Upscaling
 from kyara.inversion.inverter import recipe_of, square_side
 from kyara.inversion.photos import Photo, Photos
 from kyara.inversion.proposals import Proposals, Proposer
@@ -42,7 +45,14 @@ class Portraits:
     """Draws people. ValueError if the generator lacks what is wanted, or a network is of another kind."""
 
     def __init__(
-        self, child: str, reader: str, rank: str, where: Mapping[str, str], turn: float | None, device: str
+        self,
+        child: str,
+        reader: str,
+        rank: str,
+        where: Mapping[str, str],
+        turn: float | None,
+        upscaler: str | None,
+        device: str,
     ) -> None:
         """`where` are labels and `turn` is the angle of the head that replace what is read."""
         place = pick_device(device)
@@ -55,7 +65,10 @@ class Portraits:
         conditioning.find(where, self.attributes, printable(child))  # an error if there is no such value
         self.where, self.turn, self.reader = where, turn, load_tagger(reader, place)
         self.proposer = Proposer(self.child, load_scorer(rank, place), self.reader)
+        self.upscaling = Upscaling(upscaler, place) if upscaler else None
         self.recipe = recipe_of(child, checkpoint.read(child).hash, place)
+        if self.upscaling:
+            self.recipe |= self.upscaling.recipe
 
     def open_photos(self, sources: Sequence[Path], frame: str | None, face: int | None) -> Photos:
         """The photos, to be cropped to the size of the drawings or of the reader, whichever is larger."""
@@ -87,7 +100,11 @@ class Portraits:
         """What was read from a photo, and its proposals."""
         reading = read(photo.picture, self.reader, self.attributes, self.where, self.name, self.turn)
         seed = zlib.crc32(photo.picture.tobytes())  # the same photo, the same characters
-        return reading, self.proposer.propose(photo.picture, reading, seed, PROPOSALS)
+        proposals = self.proposer.propose(photo.picture, reading, seed, PROPOSALS)
+        if self.upscaling:
+            drawn = torch.from_numpy(proposals.pictures).to(self.upscaling.device)
+            proposals.pictures = self.upscaling(drawn).cpu().numpy()
+        return reading, proposals
 
     def _write_person(
         self, gallery: GalleryWriter, photo: Photo, reading: Reading, proposals: Proposals, keep_photo: bool

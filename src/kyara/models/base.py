@@ -210,6 +210,7 @@ class Translator(Model):
     """Translates pictures of any size to pictures, with the averaged weights."""
 
     traceable: ClassVar[bool] = True  # whether `translate` consists of tensor operations only, which can be exported
+    scale: ClassVar[int] = 1  # how many times as large its output is
 
     @property
     def receptive_field(self) -> int | None:
@@ -218,8 +219,8 @@ class Translator(Model):
         return None
 
     def translate(self, pictures: Tensor) -> Tensor:
-        """Translates pictures (B, 3, H, W) in [-1, 1]; the output has the same shape. Deterministic; each picture is
-        independent of the others in the batch."""
+        """Translates pictures (B, 3, H, W) in [-1, 1] to pictures (B, 3, H * scale, W * scale). Deterministic; each
+        picture is independent of the others in the batch."""
         raise NotImplementedError
 
     def film_fn(self) -> Callable[[Tensor], Tensor]:

@@ -111,9 +111,11 @@ class Samples:
             hint = "kyara invert finds its latent and writes a picture that can be named"
             raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
         recipe, found = read_like(target.path), checkpoint.read(self.name)
-        changed = recipe.mirror or recipe.blend or angle_of(recipe.shot)
+        changed = recipe.mirror or recipe.blend or recipe.upscaler or angle_of(recipe.shot)
         if recipe.checkpoint not in (found.hash, root_of(found)) or changed:
-            made = f"{target.path} was made by another checkpoint than {self.name}, mirrored, blended or turned"
+            made = (
+                f"{target.path} was made by another checkpoint than {self.name}, mirrored, blended, upscaled or turned"
+            )
             raise ValueError(f"{target.label}: {made}")
         return recipe
 
