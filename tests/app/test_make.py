@@ -145,6 +145,19 @@ def test_export_is_a_gallery_and_its_command_makes_the_same(
     assert any(one["path"] == done["path"] and one["kind"] == "gallery" for one in found)
 
 
+def test_pictures_of_twice_the_size_are_those_of_generate(client: TestClient, context: Context, tmp_path: Path) -> None:
+    (row,) = post(client, "new", model="builtin:anime", seeds="40", where={"hair": "pink"})["rows"]
+    done = post(client, "export", numbers=[row[0]], name="large", large=True)
+    out = context.project.folder / done["path"]
+    exported = decode(out / read_gallery(out)[0]["file_name"])
+    assert exported.shape == (128, 128, 3) and "--upscale builtin:upscaler" in done["command"]
+    kyara.generate("builtin:anime", seeds="40", where="hair=pink", upscale="builtin:upscaler", out=tmp_path / "cli")
+    assert np.array_equal(exported, decode(tmp_path / "cli/seed0040.png"))
+    (tmp_path / "mine.png").write_bytes(client.get(f"/api/make/picture/{row[0]}.png?large=true&download=true").content)
+    assert np.array_equal(decode(tmp_path / "mine.png"), exported)
+    assert client.get(f"/api/make/picture/{row[0]}.png").content != (tmp_path / "mine.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [

@@ -58,6 +58,14 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
         tab.click("text=Download")
     download.value.save_as(tmp_path / "mine.png")
     assert np.array_equal(decode(tmp_path / "mine.png"), exported)
+    tab.check("#large")
+    with tab.expect_download() as download:
+        tab.click("text=Download")
+    download.value.save_as(tmp_path / "large.png")
+    assert decode(tmp_path / "large.png").shape == (2 * exported.shape[0], 2 * exported.shape[1], 3)
+    tab.click("#enlarge")
+    tab.wait_for_function("() => document.querySelector('dialog.large img')?.naturalWidth === 256")
+    tab.keyboard.press("Escape")
 
 
 def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:

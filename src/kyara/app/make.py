@@ -13,7 +13,7 @@ from typing import Any
 
 from kyara import verbs
 from kyara.app.collection import Collection, Item
-from kyara.app.painter import Loaded, Painter, Sheet
+from kyara.app.painter import UPSCALER, Loaded, Painter, Sheet
 from kyara.app.project import ProjectError
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
@@ -271,14 +271,18 @@ class Maker:
         labels = parent.fixed if fixed is None else fixed
         return Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels, blend=parent.blend)
 
-    def png(self, number: int) -> bytes:
-        """The PNG of a picture, with its recipe."""
-        return self.pngs([number])[0]
+    def png(self, number: int, large: bool = False) -> bytes:
+        """The PNG of a picture, with its recipe; `large` is enlarged by `painter.UPSCALER`."""
+        return self.pngs([number], large)[0]
 
-    def pngs(self, numbers: Sequence[int]) -> list[bytes]:
+    def pngs(self, numbers: Sequence[int], large: bool = False) -> list[bytes]:
         """The same for several pictures, which are computed together."""
         items = [self.collection.item(number) for number in numbers]
-        started = [self.painter.start(sheet_of(item), item.shot, ("make", item.number)) for item in items]
+        sheets = [dataclasses.replace(sheet_of(item), large=large) for item in items]
+        started = [
+            self.painter.start(sheet, item.shot, ("make", item.number, large))
+            for sheet, item in zip(sheets, items, strict=True)
+        ]
         return [future.result() for future in started]
 
     def file(self, item: Item) -> str:
@@ -322,7 +326,9 @@ class Maker:
         self.changed("scores", scores=[[item.number, round(item.score or 0, 4)] for item in missing])
         return True
 
-    def export(self, numbers: Sequence[int], name: str, progress: Callable[[float], None]) -> dict[str, Any]:
+    def export(
+        self, numbers: Sequence[int], name: str, large: bool, progress: Callable[[float], None]
+    ) -> dict[str, Any]:
         """Writes pictures as a Gallery with sheet and page, and a walk also as an animation."""
         items = [self.collection.item(number) for number in numbers]
         if not items:
@@ -336,13 +342,12 @@ class Maker:
             free_folder(out, TABLE)
         attributes = dict.fromkeys(key for item in items for key in item.shot["labels"])
         columns = ["seed", *attributes, "score"]
-        command = self.export_command(items, path)
+        command = self.export_command(items, path, large)
         with GalleryWriter(out, columns) as gallery:
             for i, item in enumerate(items):
                 row = {key: value for key, value in cells(item.shot).items() if key in columns}
-                gallery.add(
-                    f"{number_name(item)}.png", self.png(item.number), score=None if film else item.score, **row
-                )
+                png, score = self.png(item.number, large), None if film else item.score
+                gallery.add(f"{number_name(item)}.png", png, score=score, **row)
                 progress((i + 1) / len(items))
             if film:
                 gallery.flush()
@@ -351,7 +356,7 @@ class Maker:
             gallery.finish(command=command, about="chosen in kyara studio", films=["walk.webp"] * film)
         return {"path": path, "pictures": len(items), "command": command}
 
-    def export_command(self, items: Sequence[Item], out: str) -> str:
+    def export_command(self, items: Sequence[Item], out: str, large: bool) -> str:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
         first = items[0]
         labels = {**first.fixed}
@@ -361,6 +366,7 @@ class Maker:
         if len(seeds) == len(items):
             where = verbs.where_text(labels)
             given = {"where": where, "turn": angle_of(first.shot) or None, "out": Path(out)}
+            given |= {"upscale": UPSCALER} if large else {}
             return _command(first.truncation, model=first.model, seeds=seed_text(seeds), **given)
         return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
 

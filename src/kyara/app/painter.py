@@ -20,13 +20,14 @@ from kyara import __version__
 from kyara.app.project import Project
 from kyara.curation.scoring import Scorer, load_scorer, score_pictures
 from kyara.files import checkpoint
-from kyara.files.pictures import encode_png, to_uint8
+from kyara.files.pictures import encode_png, quantise, to_uint8
 from kyara.generation.pipeline import Pipeline
 from kyara.generation.recipe import Blend
 from kyara.generation.sampler import load_generator
 from kyara.generation.shots import Shot
 from kyara.generation.styles import blend as blended
 from kyara.generation.styles import load_styled
+from kyara.generation.upscaling import Upscaling
 from kyara.models.base import Generator, StyledGenerator
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ GENERATORS = 3  # kept in memory
 CACHE = 192 * 2**20  # bytes of encoded pictures kept in memory
 AT_ONCE = 8  # pictures of one batch
 QUIET = 0.3  # seconds without a request after which the painter is idle
-SCORER = "builtin:distortion"
+SCORER, UPSCALER = "builtin:distortion", "builtin:upscaler"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Sheet:
     truncation: float
     mirror: bool = False
     blend: Blend | None = None  # the model's parent, from which its coarse layers are
+    large: bool = False  # whether the pictures are enlarged
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Painter:
         self.idle: Callable[[], bool] | None = None
         self._generators: OrderedDict[tuple[str, Blend | None], Loaded] = OrderedDict()
         self._scorer: Scorer | None = None
+        self._upscaling: Upscaling | None = None
         self._cache: OrderedDict[Hashable, bytes] = OrderedDict()
         self._cached_bytes = 0
         self._tasks: list[tuple[Callable[[], Any], Future[Any]]] = []
@@ -136,6 +139,13 @@ class Painter:
         """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
         return self._pipeline(sheet).pictures(shots)
 
+    @property
+    def upscaling(self) -> Upscaling:
+        """On the painter's thread only."""
+        if self._upscaling is None:
+            self._upscaling = Upscaling(UPSCALER, self.device)
+        return self._upscaling
+
     def _pipeline(self, sheet: Sheet) -> Pipeline:
         return Pipeline(self.load(sheet.model, sheet.blend).generator, sheet.truncation, sheet.mirror)
 
@@ -150,6 +160,7 @@ class Painter:
             "labels": {},
         }
         recipe |= {"blend": dataclasses.asdict(sheet.blend)} if sheet.blend else {}
+        recipe |= self.upscaling.recipe if sheet.large else {}
         return recipe | shot
 
     def scores(self, sheet: Sheet, shots: list[Shot]) -> list[float]:
@@ -213,8 +224,9 @@ class Painter:
     def _paint(self, batch: list[_Request]) -> None:
         sheet = batch[0].sheet
         try:
-            pictures = to_uint8(self.pictures(sheet, [one.shot for one in batch]))
-            pngs = [encode_png(p, self.recipe(sheet, one.shot)) for p, one in zip(pictures, batch, strict=True)]
+            pictures = quantise(self.pictures(sheet, [one.shot for one in batch]))
+            drawn = (self.upscaling(pictures) if sheet.large else pictures).cpu().numpy()
+            pngs = [encode_png(p, self.recipe(sheet, one.shot)) for p, one in zip(drawn, batch, strict=True)]
         except Exception as error:  # raised where the result is awaited; this thread must not end
             for future in (future for one in batch for future in one.futures):
                 future.set_exception(error)

@@ -81,6 +81,7 @@ class Numbers(Body):
 class Export(Body):
     numbers: list[int]
     name: str = ""
+    large: bool = False
 
 
 class Load(Body):
@@ -203,7 +204,7 @@ def export(context: Shared, body: Export) -> dict[str, Any]:
             said = percent
             context.events.publish("export", share=share)
 
-    return context.maker.export(body.numbers, body.name, progress)
+    return context.maker.export(body.numbers, body.name, body.large, progress)
 
 
 @router.post("/load")
@@ -252,8 +253,8 @@ def pictures(context: Shared, body: Numbers) -> dict[int, str]:
 
 
 @router.get("/picture/{number}.png")
-def picture(context: Shared, number: int, download: bool = False) -> Response:
-    png = context.maker.png(number)
+def picture(context: Shared, number: int, download: bool = False, large: bool = False) -> Response:
+    png = context.maker.png(number, large)
     headers = {"Cache-Control": FOREVER}
     if download:
         name = context.maker.file(context.collection.item(number))

@@ -2,7 +2,7 @@
 import { chips } from "./chips.js";
 import { api, h, later, say, slider } from "./dom.js";
 import { dragSection, stopDrag } from "./drag.js";
-import { act, busy, enlarge, focusGrid, picture, showCommand, state, title, toggle } from "./make.js";
+import { act, busy, enlarge, finished, focusGrid, picture, showCommand, state, title, toggle } from "./make.js";
 import { modelOf } from "./new.js";
 import { copy } from "./take.js";
 
@@ -83,7 +83,7 @@ function actions(...items) {
     h("button", { id: "flag-rejected", onclick: () => toggle("rejected", numbers) }, "Reject"),
     items.length < 3 && h("button", { id: "enlarge", title: "As large as the window (Enter, or double click)", onclick: enlarge }, "Large"),
     single && h("button", { id: "copy", title: "Copy the picture with its recipe", onclick: () => copy(items[0]) }, "Copy picture"),
-    single && h("a", { class: "button", href: `/api/make/picture/${numbers[0]}.png?download=true`, download: "" }, "Download"));
+    single && h("a", { class: "button", href: "#", download: "", onclick: (/** @type {Event} */ event) => { /** @type {HTMLAnchorElement} */ (event.currentTarget).href = finished(items[0]) + "&download=true"; } }, "Download"));
 }
 
 /** @param {Item} it */
