@@ -15,7 +15,7 @@ from kyara.data.restyle import between, gaussian
 
 WOBBLE = ((4, 0.7), (8, 0.6))  # cells of the noise that moves lines, in pixels, and their shares
 REACH = 1.0  # largest standard deviation of how far lines are moved, in pixels
-BLOTCHES = ((1, 0.05), (2, 0.08), (4, 0.08), (8, 0.09), (20, 0.12))  # cells in pixels, largest standard deviations
+BLOTCHES = ((1, 0.06), (2, 0.12), (4, 0.2), (8, 0.25), (20, 0.3))  # cells in pixels, largest standard deviations
 EDGE = 0.08  # mean difference from the blurred picture that counts as an edge
 
 
