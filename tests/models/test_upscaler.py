@@ -17,6 +17,7 @@ from kyara.files.pictures import decode
 from kyara.generation.tiles import translate_pictures
 from kyara.models import upscaler
 from kyara.models.base import Translator
+from kyara.nn.batch import Batch
 
 
 def drawing(seed: int, side: int) -> np.ndarray:
@@ -135,3 +136,33 @@ def test_translate_enlarges_pictures_of_any_size(trained: Path, tmp_path: Path) 
     result = kyara.translate(str(trained), tmp_path / "mine.png", out=tmp_path / "large")
     assert result.made == 1
     assert decode(tmp_path / "large" / "mine.png").shape == (90, 90, 3)
+
+
+def test_with_generators_their_pictures_are_learned_from_too() -> None:
+    config = upscaler.PRESETS["tiny"].replace(**upscaler.Model.describe_source("builtin:character", "auto"))
+    model, batch = upscaler.Model(config), Batch(real=drawings(8, 32))
+    torch.manual_seed(0)
+    patches = model.generated(4, batch.real)
+    assert patches.shape == (4, 3, 16, 16) and patches.std() > 0.1 and patches.abs().max() <= 1
+    assert {*model.losses("g", batch)} == {"l1", "adversarial", "generated", "colours"}
+    plain = upscaler.Model(upscaler.PRESETS["tiny"])
+    assert {*plain.losses("g", batch)} == {"l1", "adversarial"}
+    model.losses("d", batch)["d"].backward()
+    assert all(parameter.grad is not None for parameter in model.d.parameters())
+    assert all(parameter.grad is None for parameter in model.g.parameters())
+    with pytest.raises(ValueError, match="--of builtin:tagger: a tagger, not a generator"):
+        upscaler.Model.describe_source("builtin:tagger", "auto")
+    with pytest.raises(ValueError, match="--layer g: the pictures of a generator have no layer"):
+        upscaler.Model.describe_source("builtin:character", "g")
+
+
+def test_the_colours_of_generated_pictures_are_kept() -> None:
+    config = upscaler.PRESETS["tiny"].replace(**upscaler.Model.describe_source("builtin:character", "auto"))
+    model, batch = upscaler.Model(config), Batch(real=drawings(8, 32))
+    torch.manual_seed(0)
+    before = float(model.losses("g", batch)["colours"].detach())
+    with torch.no_grad():
+        assert model.g.tail.bias is not None
+        model.g.tail.bias += 0.5  # brighter
+    torch.manual_seed(0)
+    assert before < 0.1 and float(model.losses("g", batch)["colours"].detach()) > 0.3

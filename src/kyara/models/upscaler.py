@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,17 @@ from torch import Tensor, nn
 
 from kyara.data.degradation import degrade
 from kyara.models import base
+from kyara.models.distortion import GeneratorConfig, describe_generators, sampler_of
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
+from kyara.nn.filters import resize
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 from kyara.nn.wavelets import haar
 
 SCALE = 2
 DETAILS = 4.0  # factor of the detail bands for the discriminator, whose values are much smaller than the means
 SHOWN = 16  # pictures on the sample sheet
+CELL = 8  # side of the squares of a generated picture whose mean colour is kept, in pixels
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,12 @@ class LossConfig(configs.LossConfig):
 
     l1: float = 1.0  # mean absolute difference from the clean picture
     adversarial: float = 0.01  # GAN loss of restored patches
+    generated: float = 0.05  # with `--of`, GAN loss of restored patches of generated pictures
+    colours: float = 1.0  # with `--of`, mean absolute difference of these at an eighth of the size
     crop: int = 64  # side of the degraded patches, in pixels; at most half the size of the pictures
 
 
+NO_GENERATOR = GeneratorConfig()
 ADAM = configs.OptimizerConfig(batch=8, lr=7e-4, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02, decay=0.5)
 
 
@@ -51,6 +57,7 @@ class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: configs.OptimizerConfig = ADAM
+    generator: GeneratorConfig = NO_GENERATOR
 
 
 PRESETS = {
@@ -142,7 +149,7 @@ class Model(base.Translator):
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     scale = SCALE
-    data_spec = base.DataSpec(holdout=0.02)
+    data_spec = base.DataSpec(holdout=0.02, of_model="may")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -153,6 +160,10 @@ class Model(base.Translator):
         self.g_ema = self.average(self.g)
         self.d = Discriminator(config.network.d_widths)
 
+    @staticmethod
+    def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
+        return describe_generators(checkpoint, layer)
+
     @property
     def receptive_field(self) -> int:
         return self.g.receptive_field
@@ -162,27 +173,39 @@ class Model(base.Translator):
         return made.clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        weights = self.config.losses
-        if phase == "d" and not weights.adversarial:
+        weights, of = self.config.losses, bool(self.config.generator.checkpoints)
+        if phase == "d" and not weights.adversarial and not (of and weights.generated):
             return {}
         with torch.no_grad(), torch.autocast(batch.real.device.type, enabled=False):
             clean = self.cropped(batch.real)
             seen = degrade(clean)
+            drawn = self.generated(len(clean) // 2 or 1, batch.real) if of else seen[:0]
         if phase == "d":
             with torch.no_grad():
-                made = self.g(seen)
+                made = self.g(torch.cat([seen, drawn]))
             real_logits, fake_logits = self.d(batch.augment(clean)), self.d(batch.augment(made))
             batch.log_signs(real_logits, fake_logits)
             return {"d": nonsaturating_d(real_logits, fake_logits)}
-        made = self.g(seen)
+        made, restored = self.g(torch.cat([seen, drawn])).split([len(seen), len(drawn)])
         losses = {"l1": (made - clean).abs().mean() * weights.l1}
         if weights.adversarial:
             losses["adversarial"] = nonsaturating_g(self.d(batch.augment(made))) * weights.adversarial
+        if of and weights.generated:
+            losses["generated"] = nonsaturating_g(self.d(batch.augment(restored))) * weights.generated
+            apart = F.avg_pool2d(restored, SCALE * CELL) - F.avg_pool2d(drawn, CELL)
+            losses["colours"] = apart.abs().mean() * weights.colours
         return losses
 
-    def cropped(self, pictures: Tensor) -> Tensor:
-        """A random patch of pictures (B, 3, H, W), at the same place in each; it begins at an even pixel."""
-        side = SCALE * self.config.losses.crop
+    def generated(self, count: int, like: Tensor) -> Tensor:
+        """Random patches (count, 3, h, w) of pictures of the generators, which have half the size of `like`."""
+        _, sample = sampler_of(self.config.generator.checkpoints, count, like.device)
+        pictures = sample(0.5 + 0.5 * float(torch.rand((), device="cpu"))).clamp(-1, 1)
+        return self.cropped(resize(pictures, (like.shape[2] // SCALE, like.shape[3] // SCALE)), 1)
+
+    def cropped(self, pictures: Tensor, scale: int = SCALE) -> Tensor:
+        """A random patch of pictures (B, 3, H, W), at the same place in each, `scale` times as large as `losses.crop`;
+        it begins at an even pixel."""
+        side = scale * self.config.losses.crop
         spare = [(length - side) // 2 + 1 for length in pictures.shape[2:]]
         top, left = (2 * int(torch.randint(count, (), device="cpu")) for count in spare)
         return pictures[:, :, top : top + side, left : left + side]
