@@ -54,7 +54,8 @@ def names(verb: str) -> set[str]:
     for name, parameter in inspect.signature(function(verb)).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             option = name.replace("_", "-")
-            found |= {f"--{option}", f"--no-{option}"} if isinstance(parameter.default, bool) else {f"--{option}"}
+            both = parameter.default is True or parameter.annotation == "bool | None"
+            found |= {f"--{option}", f"--no-{option}"} if both else {f"--{option}"}
     return found
 
 

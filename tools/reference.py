@@ -9,6 +9,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import docstring_parser
@@ -66,8 +67,8 @@ def options(verb: str) -> tuple[list[tuple[str, str, str]], list[str]]:
             continue
         if parameter.kind is not parameter.KEYWORD_ONLY:
             option = name.upper()
-        elif isinstance(default, bool):
-            option = f"{option}, --no-{name.replace('_', '-')}" if default else option
+        elif default is True or typing.get_args(annotation) == (bool, NoneType):
+            option = f"{option}, --no-{name.replace('_', '-')}"
         values = choices(annotation)
         cell = f"`{option}`" if not values or option.isupper() else f"`{option} {values}`"
         shown = "on" if default is True else f"`{default}`"

@@ -16,7 +16,7 @@ VERBS = {
     "generate": ("kyara.generation.generate", "a generator -> a ranked gallery of new faces"),
     "avatar": ("kyara.inversion.avatar", "photos of people -> drawn characters"),
     "invert": ("kyara.inversion.invert", "pictures -> the latents that reproduce them"),
-    "translate": ("kyara.generation.translate", "photos -> drawings, masked pictures -> inpainted ones"),
+    "translate": ("kyara.generation.translate", "photos -> drawings, drawings -> larger ones, holes -> filled"),
     "rewrite": ("kyara.rewriting.rewrite", "a generator and a few edited examples -> an edited generator"),
     "rank": ("kyara.curation.rank", "any pictures -> a gallery, best first"),
     "evaluate": ("kyara.evaluation.evaluate", "pictures or a generator -> scores against real pictures"),

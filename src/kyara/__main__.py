@@ -101,7 +101,9 @@ def _shown(hint: Any, default: Any, several: bool) -> Any:
     one_way: Any = FlagCreatePairsOff
     if default is False:
         hint = one_way[hint]
-    silent = several or default is False or default in (None, "", ())
+    if several:
+        return annotated[hint, arg(help_behavior_hint="(required)")]
+    silent = default is False or default in (None, "", ())
     return annotated[hint, arg(help_behavior_hint="")] if silent else hint
 
 

@@ -75,7 +75,7 @@ else:  # the command line accepts text only
 if TYPE_CHECKING:
     Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 else:  # the command line accepts one or more paths
-    Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...", help_behavior_hint="")]
+    Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...", help_behavior_hint="(required)")]
 
 REPEATED = ("force", "dry_run")  # Options omitted from the command that repeats a call
 

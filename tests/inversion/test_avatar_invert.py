@@ -373,6 +373,8 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     recipe = read_recipe(side / "0.png") or {}
     assert decode(side / "0.png").shape == decode(side / "steps/0-other7.png").shape == (256, 256, 3)
     assert recipe["upscaled_by"]["model"] == enlarger
+    row = decode(side / "sheet.png")  # the photo is as large as the drawings
+    assert row.shape[0] >= 256 and (row[-100:-50, 50:200] < 250).any()
     assert recipe["turn"] == -15 and "-15°" in (side / "index.html").read_text()
     assert generate(like=side / "0.png", rank="none", out=tmp_path / "side-again").identical
     plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out

@@ -103,7 +103,7 @@ def test_a_run_says_and_keeps_what_was_chosen(
 ) -> None:
     run = train("stylegan2", faces, out=tmp_path / "run", init=parent, kimg=0.02, **TINY).out
     told = capsys.readouterr().err
-    chosen = "--freeze mapping,d=4 --set optimizer.lr=0.001 --augment diffaugment --augment-colour False --snap 10"
+    chosen = "--freeze mapping,d=4 --set optimizer.lr=0.001 --augment diffaugment --no-augment-colour --snap 10"
     line = f"64 pictures are few; options chosen for them: {chosen} --patience 5\n"
     assert told.index(line) < told.index("0 kimg:")
     described = json.loads((run / "config.json").read_text())

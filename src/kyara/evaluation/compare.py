@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
-Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...", help_behavior_hint="")]
+Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...", help_behavior_hint="(required)")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,8 +90,8 @@ def translate(
 ) -> TranslateResult:
     """Translate pictures with an image-to-image model, and write a Gallery of the results.
 
-    The model determines the task: photos to drawings (cartoongan, munit, gansnroses, swapping), or filling holes
-    (inpainting).
+    The model determines the task: photos to drawings (drawing, cartoongan, munit, gansnroses, swapping), larger and
+    cleaner drawings (upscaler), or filling holes (inpainting).
 
     Args:
         model: A Checkpoint: a folder, builtin:NAME or hf-hub:OWNER/NAME.

@@ -11,6 +11,7 @@ from kyara.files.names import printable
 from kyara.files.pictures import quantise, to_float
 from kyara.models.base import Translator
 from kyara.training.inference import reproducible
+from kyara.training.runtime import has_bfloat16
 
 
 class Upscaling:
@@ -27,5 +28,6 @@ class Upscaling:
 
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> Tensor:
-        with reproducible(self.device):  # one by one, so that a picture does not depend on the others
+        bfloat16 = torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device))  # as `translate`
+        with reproducible(self.device), bfloat16:  # one by one, so that a picture does not depend on the others
             return torch.cat([quantise(self.network.translate(to_float(one))) for one in pictures.split(1)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kyara.files.pictures import encode_png, sheet
+from kyara.files.pictures import encode_png, resize, sheet
 
 SHEET_ROWS = 256  # characters on the contact sheet at most
 
@@ -20,6 +20,9 @@ class SheetRows:
         self._rows: dict[str, tuple[float, list[np.ndarray]]] = {}
 
     def add(self, character: str, score: float, pictures: list[np.ndarray]) -> None:
+        """Smaller pictures, such as the photo of enlarged drawings, are resized to the size of the largest."""
+        height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+        pictures = [resize(picture, width, height) for picture in pictures]
         self._rows[character] = score, pictures
         if len(self._rows) > SHEET_ROWS:
             del self._rows[min(reversed(self._rows), key=lambda name: self._rows[name][0])]

@@ -4,7 +4,7 @@ recognition"): a ConvNeXt (Liu et al. 2022) that classifies drawings as undistor
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class NetworkConfig(configs.NetworkConfig):
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The generators of whose pictures it learns as well; set by `--of`."""
+    """The generators whose broken pictures it learns as well; set by `--of`."""
 
     checkpoints: tuple[str, ...] = ()  # Checkpoints
     hashes: tuple[str, ...] = ()  # their hashes
@@ -87,30 +87,6 @@ PRESETS = {
 }
 
 
-def describe_generators(checkpoints: str, layer: str) -> dict[str, dict[str, Any]]:
-    """`Model.describe_source` for one or several generators with commas between them."""
-    if layer != "auto":
-        raise ValueError(f"--layer {layer}: the pictures of a generator have no layer; leave the option out")
-    names = tuple(filter(None, map(str.strip, checkpoints.split(","))))
-    for name in names:
-        if not isinstance(model := load(name), base.Generator):
-            raise ValueError(f"--of {name}: a {model.checkpoint.model}, not a generator")
-    return {"generator": {"checkpoints": names, "hashes": tuple(read(name).hash for name in names)}}
-
-
-def sampler_of(
-    checkpoints: Sequence[str], count: int, device: torch.device
-) -> tuple[base.Generator, Callable[[float], Tensor]]:
-    """One of the generators, and a function that samples `count` pictures (count, 3, H, W) of random latents and labels
-    with a truncation."""
-    source = load_frozen(checkpoints[int(torch.randint(len(checkpoints), (), device="cpu"))], device)
-    assert isinstance(source, base.Generator)
-    seeds = torch.randint(2**31, (count,), device="cpu").tolist()
-    z = base.latents(seeds, source.z_dim).to(device)
-    labels = {name: label.to(device) for name, label in source.draw(seeds).items()}
-    return source, lambda truncation: source.sample(z, truncation=truncation, labels=labels).float()
-
-
 def frozen_set(real: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Distorts half of the pictures `real` (N, 3, H, W) with fixed seeds, all kinds equally often, for validation and
     test. Returns the pictures and the indices of their distortions (N,), -1 if undistorted."""
@@ -140,7 +116,13 @@ class Model(base.Scorer):
 
     @staticmethod
     def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
-        return describe_generators(checkpoint, layer)
+        if layer != "auto":
+            raise ValueError(f"--layer {layer}: distortion learns from all layers; leave the option out")
+        names = tuple(filter(None, map(str.strip, checkpoint.split(","))))
+        for name in names:
+            if not isinstance(model := load(name), base.Generator):
+                raise ValueError(f"--of {name}: a {model.checkpoint.model}, not a generator")
+        return {"generator": {"checkpoints": names, "hashes": tuple(read(name).hash for name in names)}}
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
@@ -177,8 +159,17 @@ class Model(base.Scorer):
         """Pictures (2 count, 3, H, W) of one of the generators, at the size of `like`, whole and then broken from
         inside, and their classes. With the same latents, so that neither content nor the manner of the generator tells
         them apart; whole ones are truncated. A change that can hardly be seen is UNCLEAR."""
-        source, sample = sampler_of(self.config.generator.checkpoints, count, like.device)
+        names = self.config.generator.checkpoints
+        source = load_frozen(names[int(torch.randint(len(names), ()))], like.device)
+        assert isinstance(source, base.Generator)
+        seeds = torch.randint(2**31, (count,)).tolist()
+        z = base.latents(seeds, source.z_dim).to(like.device)
+        labels = {name: label.to(like.device) for name, label in source.draw(seeds).items()}
         near, far, extrapolated = (float(x) for x in torch.rand(3))
+
+        def sample(truncation: float) -> Tensor:
+            return source.sample(z, truncation=truncation, labels=labels).float()
+
         if extrapolated < EXTRAPOLATED:
             whole, broken = sample(0.4 + 0.5 * near), sample(1.4 + 1.2 * far)
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from kyara.data.degradation import degrade
 from kyara.models import base
-from kyara.models.distortion import GeneratorConfig, describe_generators, sampler_of
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
-from kyara.nn.filters import resize
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 from kyara.nn.wavelets import haar
 
 SCALE = 2
 DETAILS = 4.0  # factor of the detail bands for the discriminator, whose values are much smaller than the means
 SHOWN = 16  # pictures on the sample sheet
-CELL = 8  # side of the squares of a generated picture whose mean colour is kept, in pixels
+SMALLEST = 8  # least `losses.crop`
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,10 @@ class LossConfig(configs.LossConfig):
     """Weights; 0 disables a loss."""
 
     l1: float = 1.0  # mean absolute difference from the clean picture
-    adversarial: float = 0.01  # GAN loss of restored patches
-    generated: float = 0.05  # with `--of`, GAN loss of restored patches of generated pictures
-    colours: float = 1.0  # with `--of`, mean absolute difference of these at an eighth of the size
-    crop: int = 64  # side of the degraded patches, in pixels; at most half the size of the pictures
+    adversarial: float = 0.005  # GAN loss of restored patches
+    crop: int = 64  # side of the degraded patches, in pixels, 8 or more; at most half the size of the pictures
 
 
-NO_GENERATOR = GeneratorConfig()
 ADAM = configs.OptimizerConfig(batch=8, lr=7e-4, betas=(0.5, 0.99), ema_kimg=2.0, warmup=0.02, decay=0.5)
 
 
@@ -57,7 +52,6 @@ class Config(configs.Config):
     network: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     optimizer: configs.OptimizerConfig = ADAM
-    generator: GeneratorConfig = NO_GENERATOR
 
 
 PRESETS = {
@@ -149,20 +143,21 @@ class Model(base.Translator):
     phases = ("d", "g")
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     scale = SCALE
-    data_spec = base.DataSpec(holdout=0.02, of_model="may")
+    data_spec = base.DataSpec(holdout=0.05)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        if min(config.data.width, config.data.height) < SCALE * config.losses.crop:
-            raise ValueError(f"losses.crop={config.losses.crop}: at most half the size of the pictures")
+        sides, crop, least = (config.data.width, config.data.height), config.losses.crop, SMALLEST
+        if any(side % SCALE for side in sides):
+            raise ValueError(
+                f"--size {sides[1]}x{sides[0]}: must be even, as the network doubles the size of its input"
+            )
+        if not least <= crop <= min(sides) // SCALE:
+            raise ValueError(f"losses.crop={crop}: must be {least} or more, and at most half the size of the pictures")
         self.g = UNet(config.network.widths)
         self.g_ema = self.average(self.g)
         self.d = Discriminator(config.network.d_widths)
-
-    @staticmethod
-    def describe_source(checkpoint: str, layer: str) -> dict[str, dict[str, Any]]:
-        return describe_generators(checkpoint, layer)
 
     @property
     def receptive_field(self) -> int:
@@ -173,46 +168,34 @@ class Model(base.Translator):
         return made.clamp(-1, 1)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
-        weights, of = self.config.losses, bool(self.config.generator.checkpoints)
-        if phase == "d" and not weights.adversarial and not (of and weights.generated):
+        weights = self.config.losses
+        if phase == "d" and not weights.adversarial:
             return {}
         with torch.no_grad(), torch.autocast(batch.real.device.type, enabled=False):
             clean = self.cropped(batch.real)
             seen = degrade(clean)
-            drawn = self.generated(len(clean) // 2 or 1, batch.real) if of else seen[:0]
         if phase == "d":
             with torch.no_grad():
-                made = self.g(torch.cat([seen, drawn]))
+                made = self.g(seen)
             real_logits, fake_logits = self.d(batch.augment(clean)), self.d(batch.augment(made))
             batch.log_signs(real_logits, fake_logits)
             return {"d": nonsaturating_d(real_logits, fake_logits)}
-        made, restored = self.g(torch.cat([seen, drawn])).split([len(seen), len(drawn)])
+        made = self.g(seen)
         losses = {"l1": (made - clean).abs().mean() * weights.l1}
         if weights.adversarial:
             losses["adversarial"] = nonsaturating_g(self.d(batch.augment(made))) * weights.adversarial
-        if of and weights.generated:
-            losses["generated"] = nonsaturating_g(self.d(batch.augment(restored))) * weights.generated
-            apart = F.avg_pool2d(restored, SCALE * CELL) - F.avg_pool2d(drawn, CELL)
-            losses["colours"] = apart.abs().mean() * weights.colours
         return losses
 
-    def generated(self, count: int, like: Tensor) -> Tensor:
-        """Random patches (count, 3, h, w) of pictures of the generators, which have half the size of `like`."""
-        _, sample = sampler_of(self.config.generator.checkpoints, count, like.device)
-        pictures = sample(0.5 + 0.5 * float(torch.rand((), device="cpu"))).clamp(-1, 1)
-        return self.cropped(resize(pictures, (like.shape[2] // SCALE, like.shape[3] // SCALE)), 1)
-
-    def cropped(self, pictures: Tensor, scale: int = SCALE) -> Tensor:
-        """A random patch of pictures (B, 3, H, W), at the same place in each, `scale` times as large as `losses.crop`;
-        it begins at an even pixel."""
-        side = scale * self.config.losses.crop
+    def cropped(self, pictures: Tensor) -> Tensor:
+        """A random patch of pictures (B, 3, H, W), at the same place in each; it begins at an even pixel."""
+        side = SCALE * self.config.losses.crop
         spare = [(length - side) // 2 + 1 for length in pictures.shape[2:]]
         top, left = (2 * int(torch.randint(count, (), device="cpu")) for count in spare)
         return pictures[:, :, top : top + side, left : left + side]
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Of held-out pictures that were always degraded alike: distance to the clean ones, and the L1."""
-        made = torch.cat([self.translate(part) for part in self.frozen(batch.real).split(16)])
+        made = torch.cat([self.translate(self.frozen(part)) for part in batch.real.split(16)])
         return {"frechet": distance(made, batch.real), "l1": float((made - batch.real).abs().mean())}
 
     def preview(self, batch: base.Batch) -> Tensor | None:

@@ -113,10 +113,9 @@ class Samples:
         recipe, found = read_like(target.path), checkpoint.read(self.name)
         changed = recipe.mirror or recipe.blend or recipe.upscaler or angle_of(recipe.shot)
         if recipe.checkpoint not in (found.hash, root_of(found)) or changed:
-            made = (
-                f"{target.path} was made by another checkpoint than {self.name}, mirrored, blended, upscaled or turned"
-            )
-            raise ValueError(f"{target.label}: {made}")
+            made = f"made by another checkpoint than {self.name}, mirrored, blended, upscaled or turned"
+            hint = "kyara generate --like PICTURE --upscale none --turn 0 makes it again without the last two"
+            raise ValueError(f"{target.label}: {target.path} was {made}; {hint}")
         return recipe
 
     def _recoloured(self, model: StyledGenerator, ws: Tensor, count: int) -> Tensor:

@@ -122,7 +122,7 @@ def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config
     since attributes may be colours. Prints a note if they are off by default."""
     attributes = config.data.attributes if issubclass(models.architecture(model), Generator) else {}
     if wanted is None and attributes and augment != "none" and is_rank_zero():
-        hint = f"the attributes {', '.join(attributes)} may be colours; --augment-colour True enables them"
+        hint = f"the attributes {', '.join(attributes)} may be colours; --augment-colour enables them"
         tell(f"augmentation without colour transforms: {hint}")
     return not attributes if wanted is None else wanted
 

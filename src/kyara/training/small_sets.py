@@ -88,9 +88,16 @@ def report(model: str, pictures: int, init: str | None, few: Mapping[str, Mappin
     """Prints what was chosen for few pictures (see `choose`), as options, and a warning if they are too few."""
     warn(warning(model, pictures, init))
     for added in few.values():
-        names = {name: "--set optimizer.lr=" if name == "lr" else f"--{name.replace('_', '-')} " for name in added}
-        options = " ".join(f"{names[name]}{f'{v:g}' if isinstance(v, float) else v}" for name, v in added.items())
+        options = " ".join(_option(name, value) for name, value in added.items())
         tell(f"{pictures} pictures are few; options chosen for them: {options or 'none'}")
+
+
+def _option(name: str, value: object) -> str:
+    """An option of `Choices` as it is typed."""
+    if isinstance(value, bool):
+        return ("--" if value else "--no-") + name.replace("_", "-")
+    option = "--set optimizer.lr=" if name == "lr" else f"--{name.replace('_', '-')} "
+    return option + (f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def _frozen(config: Config, init: str) -> str:

@@ -78,7 +78,7 @@ def test_result(exported: Exported) -> None:
         ("cartoongan", "translator"), ("copy", "descriptor"), ("dcgan", "generator"),
         ("detector", "face detector"), ("distortion", "ranker"),
         ("gansnroses", "translator"), ("landmarks", "landmark detector"), ("munit", "translator"),
-        ("swapping", "translator"), ("tagger", "tagger"),
+        ("swapping", "translator"), ("tagger", "tagger"), ("upscaler", "translator"),
     ],
 )  # fmt: skip
 def test_other_kinds(name: str, kind: str, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ export const inspector = {
     if (key !== shown) draw(key, model);
     const line = panel.querySelector("#about-one");
     if (line && selected.length === 1) line.textContent = about(item(selected[0]));
+    panel.querySelector("#download")?.setAttribute("href", finished(item(selected[0])) + "&download=true");
     for (const flag of /** @type {const} */ (["star", "rejected"])) {
       panel.querySelector("#flag-" + flag)?.setAttribute("aria-pressed", String(selected.every((number) => item(number)[flag])));
     }
@@ -83,7 +84,7 @@ function actions(...items) {
     h("button", { id: "flag-rejected", onclick: () => toggle("rejected", numbers) }, "Reject"),
     items.length < 3 && h("button", { id: "enlarge", title: "As large as the window (Enter, or double click)", onclick: enlarge }, "Large"),
     single && h("button", { id: "copy", title: "Copy the picture with its recipe", onclick: () => copy(items[0]) }, "Copy picture"),
-    single && h("a", { class: "button", href: "#", download: "", onclick: (/** @type {Event} */ event) => { /** @type {HTMLAnchorElement} */ (event.currentTarget).href = finished(items[0]) + "&download=true"; } }, "Download"));
+    single && h("a", { class: "button", id: "download", download: "" }, "Download"));
 }
 
 /** @param {Item} it */

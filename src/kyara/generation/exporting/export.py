@@ -128,7 +128,9 @@ def _load(name: str, to: str) -> tuple[Model, Graph, Card, dict[str, str]]:
 
 def _metadata(name: str, model: Model, graph: Graph, card: Card) -> dict[str, str]:
     """The metadata of the ONNX file. Everything that is not text is JSON."""
-    data = model.config.data
+    from kyara.generation.exporting.graphs import picture_size
+
+    data, (height, width) = model.config.data, picture_size(model)
     return {
         "kyara": __version__,
         "kind": graph.kind,
@@ -136,7 +138,7 @@ def _metadata(name: str, model: Model, graph: Graph, card: Card) -> dict[str, st
         "architecture": model.checkpoint.model,
         "checkpoint": model.checkpoint.hash,
         "made_by": f"kyara export {short_name(name)}, Kyara {__version__}",
-        "pictures": json.dumps({"width": data.width, "height": data.height, "channels": "RGB", "range": [-1, 1]}),
+        "pictures": json.dumps({"width": width, "height": height, "channels": "RGB", "range": [-1, 1]}),
         "attributes": json.dumps({attribute: list(values) for attribute, values in data.attributes.items()}),
         "license": card.license,
         "rights": "\n".join(card.rights),

@@ -59,9 +59,15 @@ class Perception(nn.Module):
         return self.function(pictures, *more)
 
 
+def picture_size(model: Model) -> tuple[int, int]:
+    """Height and width of the pictures that a model takes or, if it is a generator, makes."""
+    scale = model.scale if isinstance(model, Translator) else 1  # the data are of the size of its output
+    return model.config.data.height // scale, model.config.data.width // scale
+
+
 def graph(model: Model) -> Graph | None:
     """The graph of a model, in eval mode and on the CPU; None if models of its kind cannot be exported."""
-    height, width = model.config.data.height, model.config.data.width
+    height, width = picture_size(model)
 
     def pictures(batch: int) -> dict[str, Tensor]:
         return {"pictures": torch.rand(batch, 3, height, width) * 2 - 1}
