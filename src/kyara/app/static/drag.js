@@ -1,6 +1,6 @@
 // Dragging points of a picture of Make to other places.
 import { api, h } from "./dom.js";
-import { act, picture } from "./make.js";
+import { act, finished } from "./make.js";
 
 /** The drag that runs. @type {any} */
 let dragging = null;
@@ -47,7 +47,7 @@ export function dragSection(it, stage, image, { width, height }) {
     if (unfolded) stage.append(svg);
     else { stopDrag(); svg.remove(); }
   });
-  clear.addEventListener("click", () => { stopDrag(); points = []; image.src = picture(it); draw(); });
+  clear.addEventListener("click", () => { stopDrag(); points = []; image.src = finished(it); draw(); });
   start.addEventListener("click", async () => {
     if (dragging) { stopDrag(); return; }
     const run = { stopped: false, session: 0 };

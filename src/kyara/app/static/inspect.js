@@ -45,7 +45,7 @@ export const inspector = {
     if (!panel) return;
     selected = selected.filter((number) => state.items.has(number));
     const model = selected.length ? modelOf(item(selected[0]), inspector.update) : null;
-    const key = JSON.stringify([state.id, selected.slice(0, 13), selected.length, model?.hash]);
+    const key = JSON.stringify([state.id, selected.slice(0, 13), selected.length, model?.hash, selected.length && finished(item(selected[0]))]);
     if (key !== shown) draw(key, model);
     const line = panel.querySelector("#about-one");
     if (line && selected.length === 1) line.textContent = about(item(selected[0]));
@@ -96,7 +96,7 @@ export function about(it) {
 
 /** @param {Item} it @param {any} model */
 function one(it, model) {
-  const image = h("img", { src: picture(it), alt: title(it), width: model?.width || 64, height: model?.height || 64 });
+  const image = h("img", { src: finished(it), alt: title(it), width: model?.width || 64, height: model?.height || 64 });
   const stage = h("div", { class: "stage" }, image);
   const different = slider("How different", { min: 0.05, max: 1, step: 0.05, value: strength, show: (v) => `${Math.round(v * 100)} %`, oninput: (v) => { strength = v; } });
   const attributes = model?.attributes || {};
@@ -131,7 +131,7 @@ function several(items, model) {
   const [a, b] = items, alike = new Set(items.map((one) => one.model)).size === 1;
   const parts = [];
   if (items.length === 2) {
-    parts.push(h("div", { class: "stage pairs", onclick: enlarge }, ...items.map((one) => h("img", { src: picture(one), alt: title(one), width: 64, height: 64 }))),
+    parts.push(h("div", { class: "stage pairs", onclick: enlarge }, ...items.map((one) => h("img", { src: finished(one), alt: title(one), width: 64, height: 64 }))),
       h("p", { class: "quiet" }, `${title(a)} and ${title(b)}`), actions(...items));
     if (alike) parts.push(mixSection(a, b, model));
   } else {

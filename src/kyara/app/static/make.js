@@ -229,7 +229,7 @@ function toolbar() {
   const count = h("span", { class: "count", role: "status" });
   const out = h("button", { id: "export", title: "Write the selected pictures to a gallery; without a selection (Esc), the starred ones", onclick: exportChosen }, "Export");
   const large = h("input", { type: "checkbox", id: "large", onchange: () => inspector.update() });
-  const tick = h("label", { class: "row check", title: "In the large view, downloads and exports, double the size and clean lines and areas. Made for pictures of builtin:character" }, large, "Twice the size");
+  const tick = h("label", { class: "row check", title: "Double the size, clean lines and areas: in the views of selected pictures, downloads and exports. Made for pictures of builtin:character" }, large, "Twice the size");
   const emptyText = h("p", {});
   const empty = h("div", { class: "empty", hidden: true }, emptyText);
   tools = { search: field, filter, sort: order, undo, redo, count, empty, emptyText, out, large };
