@@ -155,7 +155,12 @@ def test_pictures_of_twice_the_size_are_those_of_generate(client: TestClient, co
     assert np.array_equal(exported, decode(tmp_path / "cli/seed0040.png"))
     (tmp_path / "mine.png").write_bytes(client.get(f"/api/make/picture/{row[0]}.png?large=true&download=true").content)
     assert np.array_equal(decode(tmp_path / "mine.png"), exported)
-    assert client.get(f"/api/make/picture/{row[0]}.png").content != (tmp_path / "mine.png").read_bytes()
+    small = client.get(f"/api/make/picture/{row[0]}.png").content
+    dropped = client.post("/api/make/drop", params={"name": "mine.png"}, content=(tmp_path / "mine.png").read_bytes())
+    again = client.get(f"/api/make/picture/{dropped.json()['rows'][0][0]}.png").content  # at the generator's size
+    (tmp_path / "again.png").write_bytes(again)
+    (tmp_path / "small.png").write_bytes(small)
+    assert np.array_equal(decode(tmp_path / "again.png"), decode(tmp_path / "small.png"))
 
 
 @pytest.mark.parametrize(
