@@ -149,10 +149,6 @@ class Model(base.Translator):
         super().__init__(config)
         self.config: Config = config
         sides, crop, least = (config.data.width, config.data.height), config.losses.crop, SMALLEST
-        if any(side % SCALE for side in sides):
-            raise ValueError(
-                f"--size {sides[1]}x{sides[0]}: must be even, as the network doubles the size of its input"
-            )
         if not least <= crop <= min(sides) // SCALE:
             raise ValueError(f"losses.crop={crop}: must be {least} or more, and at most half the size of the pictures")
         self.g = UNet(config.network.widths)
@@ -195,12 +191,13 @@ class Model(base.Translator):
 
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """Of held-out pictures that were always degraded alike: distance to the clean ones, and the L1."""
-        made = torch.cat([self.translate(self.frozen(part)) for part in batch.real.split(16)])
-        return {"frechet": distance(made, batch.real), "l1": float((made - batch.real).abs().mean())}
+        clean = even(batch.real)
+        made = torch.cat([self.translate(self.frozen(part)) for part in clean.split(16)])
+        return {"frechet": distance(made, clean), "l1": float((made - clean).abs().mean())}
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """Rows of held-out pictures: degraded and enlarged, restored, clean."""
-        clean = batch.real[:SHOWN]
+        clean = even(batch.real[:SHOWN])
         seen = self.frozen(clean)
         enlarged = F.interpolate(seen, scale_factor=SCALE, mode="bicubic", align_corners=False).clamp(-1, 1)
         return torch.stack([enlarged, self.translate(seen), clean], 1).flatten(0, 1)
@@ -211,3 +208,9 @@ class Model(base.Translator):
         with torch.random.fork_rng(devices=[clean.device] if clean.is_cuda else []):
             torch.manual_seed(0)
             return degrade(clean)
+
+
+def even(pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) without the last row or column if there is an odd number of them, which have no half."""
+    height, width = (side // SCALE * SCALE for side in pictures.shape[2:])
+    return pictures[:, :, :height, :width]
