@@ -278,11 +278,7 @@ class Maker:
     def pngs(self, numbers: Sequence[int], large: bool = False) -> list[bytes]:
         """The same for several pictures, which are computed together."""
         items = [self.collection.item(number) for number in numbers]
-        sheets = [dataclasses.replace(sheet_of(item), large=large) for item in items]
-        started = [
-            self.painter.start(sheet, item.shot, ("make", item.number, large))
-            for sheet, item in zip(sheets, items, strict=True)
-        ]
+        started = [self.painter.start(sheet_of(i, large), i.shot, ("make", i.number, large)) for i in items]
         return [future.result() for future in started]
 
     def file(self, item: Item) -> str:
@@ -358,21 +354,18 @@ class Maker:
 
     def export_command(self, items: Sequence[Item], out: str, large: bool) -> str:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
-        first = items[0]
-        labels = {**first.fixed}
-        alike = [(sheet_of(item), item.fixed, angle_of(item.shot)) for item in items if "seed" in item.shot]
+        first, alike = items[0], [(sheet_of(i), i.fixed, angle_of(i.shot)) for i in items if "seed" in i.shot]
         same = len(alike) == len(items) and all(one == alike[0] for one in alike)
         seeds = sorted({item.shot["seed"] for item in items}) if same else []
         if len(seeds) == len(items):
-            where = verbs.where_text(labels)
-            given = {"where": where, "turn": angle_of(first.shot) or None, "out": Path(out)}
-            given |= {"upscale": UPSCALER} if large else {}
-            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), **given)
+            given = {"where": verbs.where_text(first.fixed), "turn": angle_of(first.shot) or None, "out": Path(out)}
+            upscale = UPSCALER if large else None
+            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), upscale=upscale, **given)
         return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
 
 
-def sheet_of(item: Item) -> Sheet:
-    return Sheet(item.model, item.truncation, item.mirror, Blend(**item.blend) if item.blend else None)
+def sheet_of(item: Item, large: bool = False) -> Sheet:
+    return Sheet(item.model, item.truncation, item.mirror, Blend(**item.blend) if item.blend else None, large)
 
 
 def _alike(a: Item, b: Item) -> bool:
