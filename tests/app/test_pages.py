@@ -185,6 +185,19 @@ def test_what_is_painted_stays(tab: Any, server: Server) -> None:
     tab.wait_for_selector("#examples img")
 
 
+def test_pictures_are_used_that_the_browser_refuses_to_decode_ahead(tab: Any, server: Server) -> None:
+    """Under load, Chromium rejects `decode()` of pictures that it shows."""
+    tab.evaluate("() => { HTMLImageElement.prototype.decode = () => Promise.reject(new Error('EncodingError')); }")
+    for room, button in (("Rewrite", "#add-example"), ("Fill", "#fill")):
+        tab.click(f"nav a:text-is('{room}')")
+        tab.wait_for_function("() => document.querySelector('.painting img')?.naturalWidth > 1")
+        tab.locator(".painting").click()
+        tab.wait_for_selector(f"{button}:not([disabled])")
+    tab.click("nav a:text-is('Rewrite')")
+    tab.click("#add-example")
+    tab.wait_for_selector("#examples img")
+
+
 def test_a_lost_server_is_said(browser: Any, tmp_path: Path) -> None:
     with served(tmp_path) as (address, process):
         page = browser.new_page()

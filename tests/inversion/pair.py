@@ -34,7 +34,9 @@ def write(
     """A stylegan2 with random weights, or with those of the checkpoint `near` changed a little. With `labels` it is
     conditioned on hair and eyes."""
     torch.manual_seed(seed)
-    data = {"width": width, "height": 32, "attributes": ATTRIBUTES if labels else {}}
+    data: dict[str, Any] = {"width": width, "height": 32, "attributes": ATTRIBUTES if labels else {}}
+    if labels:
+        data["label_counts"] = [[hair, eyes, 1] for hair in range(3) for eyes in range(2)]
     config = {"data": data, "network": {**NETWORK, **network, "labels_from": 4 if labels else 0}}
     model = models.build("stylegan2", config)
     weights = {k: t * 0.2 if "to_rgb.conv" in k else t for k, t in models.stored(model).items()}  # within [-1, 1]

@@ -71,6 +71,14 @@ def test_proposals_have_the_labels_and_are_the_same_again(proposer: Proposer, mo
     assert len({picture.tobytes() for picture in first.pictures}) == 5
 
 
+def test_what_the_photo_does_not_say_varies(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "CANDIDATES", 32)
+    photo = np.zeros((32, 32, 3), np.uint8)
+    found = proposer.propose(photo, Reading((), {"hair": {"pink": 1.0}}, None), 1, 8)
+    assert {shot["labels"]["hair"] for shot in found.shots} == {"pink"}
+    assert len({shot["labels"]["eyes"] for shot in found.shots}) > 1
+
+
 def test_broken_drawings_are_left_out(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "CANDIDATES", 48)
     scores = [0.1] * 20 + [0.95] * 28

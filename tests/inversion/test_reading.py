@@ -87,6 +87,17 @@ def test_what_is_chosen_replaces_what_was_read() -> None:
     assert "mouth" not in {trait.name for trait in found.traits}
 
 
+def test_a_mouth_of_its_own_is_kept_beside_the_expression() -> None:
+    both = {**GENERATOR, "mouth": ("grin", "laugh", "neutral", "open", "smile")}
+    found = reading(both)
+    assert set(found.labels["mouth"]) == {"grin", "laugh", "open", "neutral"} and "expression" in found.labels
+    assert [trait.name for trait in found.traits].count("mouth") == 1
+    assert found.mouth_open == pytest.approx(0.8)
+    fixed = reading(both, mouth="smile")
+    assert fixed.labels["mouth"] == {"smile": 1.0} and fixed.mouth_open is None
+    assert [(t.value, t.note) for t in fixed.traits if t.name == "mouth"] == [("smile", module.CHOSEN)]
+
+
 def test_a_generator_with_the_values_of_the_reader_is_given_them() -> None:
     found = reading({"gender": ("man", "woman"), "beard": ("beard", "none")})
     assert {*found.labels["gender"]} == {"man"} and {*found.labels["beard"]} == {"beard"}

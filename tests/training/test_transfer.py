@@ -14,6 +14,7 @@ from kyara.models.base import Batch, latents
 from kyara.training.options import Tuning
 from kyara.training.train import train
 from kyara.training.transfer import SEEN, groups, tune
+from tests.conftest import with_metadata
 
 TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 
@@ -155,6 +156,25 @@ def test_some_attributes_of_the_parent_are_learned_anew(tagged_parent: str, face
     assert not hair.unlabelled and hair.label_counts == ((-1, 64),)
     with pytest.raises(ValueError, match="--attributes glasses"):
         train("stylegan2", faces, out=tmp_path / "c", attributes="hair,glasses", **how)
+
+
+def test_rows_of_labels_that_the_child_has_too_are_kept(tagged_parent: str, faces: Path, tmp_path: Path) -> None:
+    """A new attribute, and other values of one, leave the rows of the labels that the parent learned."""
+    rows = [f"images/{i:04d}.png,{('open', 'shut')[i % 2]},{('red', 'gray')[i % 2]}" for i in range(64)]
+    data = with_metadata(faces, tmp_path / "mouths.zip", ["file_name,mouth,eyes", *rows])
+    how: dict[str, Any] = {**TINY, "init": tagged_parent, "attributes": "mouth,eyes", "kimg": 0.0}
+    child = train("stylegan2", data, out=tmp_path / "child", **how)
+    assert child.fresh == ("d.heads.bias", "d.heads.weight", "d.labels.rows", "g.mapping.labels.rows")  # in part
+    a, b = models.load(tagged_parent), models.load(child.out)
+    assert dict(b.config.data.attributes) == {"mouth": ("open", "shut"), "eyes": ("gray", "red")}
+    for part in ("g.mapping.labels.rows", "g_ema.mapping.labels.rows", "d.labels.rows"):
+        theirs, ours = a.state_dict()[part], b.state_dict()[part]
+        assert theirs.abs().sum() > 0
+        assert torch.equal(ours[[3, 5]], theirs[[4, 6]])  # unknown and red, after three rows of mouth or four of hair
+        assert not ours[[0, 1, 2, 4]].any()
+    assert torch.equal(b.state_dict()["d.heads.weight"][3], a.state_dict()["d.heads.weight"][4])
+    with pytest.raises(ValueError, match=r"newly initialised modules: g.mapping.labels"):
+        train("stylegan2", data, out=tmp_path / "b", **{**how, "freeze": "mapping"})
 
 
 def test_only_the_generator_sees_labels_that_the_data_lack(tagged_parent: str) -> None:

@@ -62,8 +62,8 @@ class Proposer:
     def propose(self, photo: np.ndarray, reading: Reading, seed: int, count: int) -> Proposals:
         """`count` drawings of an aligned photo (H, W, 3) uint8. The same seed gives the same drawings."""
         random = np.random.RandomState(seed)
-        labels = [reading.draw(random) for _ in range(CANDIDATES)]
         seeds = [(seed + i) % 2**32 for i in range(CANDIDATES)]
+        labels = [self._complete(reading.draw(random), one) for one in seeds]
         styles = torch.cat([self._styles(seeds[i : i + BATCH], labels[i : i + BATCH]) for i in _starts()])
         pictures = torch.cat([quantise(self.generator.synthesise(styles[i : i + BATCH])) for i in _starts()])
         made = pictures.cpu().numpy()
@@ -77,6 +77,13 @@ class Proposer:
         straight = (synthesise(self.generator, styles[[i]]) for i in chosen)
         redrawn = [to_uint8(turn_heads(one, [shot]))[0] for one, shot in zip(straight, shots, strict=True)]
         return Proposals(np.stack(redrawn), shots, scores[chosen].tolist())
+
+    def _complete(self, labels: dict[str, str], seed: int) -> dict[str, str]:
+        """The labels, and any of the data for the attributes that the photo says nothing about."""
+        known = {name: self.attributes[name].index(value) for name, value in labels.items()}
+        table = self.generator.label_table
+        drawn = table.change(table.draw({}, seed), known, seed)
+        return labels | {name: self.attributes[name][i] for name, i in drawn.items() if i >= 0 and name not in labels}
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
         """Styles (B, layers, w_dim), without truncation."""

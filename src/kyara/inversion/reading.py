@@ -24,8 +24,8 @@ MEASURED = "measured"  # note of a trait that has no probability
 
 Attributes = Mapping[str, Sequence[str]]
 
-ATTRIBUTES = {"mouth": "expression"}
-"""Attribute of a photo -> attribute of drawings that keeps it, if they have different names."""
+ATTRIBUTES = {"mouth": ("mouth", "expression")}
+"""Attribute of a photo -> attributes of drawings that keep it, if not only the one of the same name."""
 VALUES: Mapping[tuple[str, str], Sequence[str]] = {
     ("gender", "woman"): ("female",),
     ("gender", "man"): ("male",),
@@ -33,12 +33,16 @@ VALUES: Mapping[tuple[str, str], Sequence[str]] = {
     ("hair_length", "bald"): ("short",),
     ("glasses", "glasses"): ("black", "round"),
     ("glasses", "sunglasses"): ("black",),
-    ("mouth", "closed"): ("neutral", "determined", "sleepy"),
-    ("mouth", "smile_closed"): ("neutral", "determined"),
-    ("mouth", "smile_teeth"): ("neutral", "surprised"),
-    ("mouth", "open"): ("surprised", "neutral"),
+    ("mouth", "closed"): ("neutral",),
+    ("mouth", "smile_closed"): ("smile",),
+    ("mouth", "smile_teeth"): ("grin", "laugh"),
+    ("expression", "closed"): ("neutral", "determined", "sleepy"),
+    ("expression", "smile_closed"): ("neutral", "determined"),
+    ("expression", "smile_teeth"): ("neutral", "surprised"),
+    ("expression", "open"): ("surprised", "neutral"),
 }
-"""Attribute and value of a photo -> values of drawings that keep it, the best first, if they have different names."""
+"""Attribute of drawings and value of a photo -> values of drawings that keep it, the best first, if they have different
+names."""
 REPLACED = {("hair_length", "bald"), ("glasses", "sunglasses")}  # what they keep only roughly
 OPEN_MOUTHS = ("smile_teeth", "open")
 MOST_KEPT = 20.0  # largest angle in degrees that drawings take over
@@ -98,30 +102,31 @@ def read(
     shown, labels = list[Trait](), dict[str, dict[str, float]]()
     for name, probabilities in seen.items():
         value = max(probabilities, key=probabilities.__getitem__)
-        own = ATTRIBUTES.get(name, name)
-        if own in fixed:
+        owns = [own for own in ATTRIBUTES.get(name, ()) if own in attributes] or [name]
+        free = [own for own in owns if own not in fixed]
+        if name in fixed or not free:
             continue
-        weights = _weights(name, probabilities, attributes.get(own, ()))
-        if weights:
-            labels[own] = weights
-        shown.append(Trait(name, value, probabilities[value], _note(name, value, bool(weights), generator)))
+        weights = {own: _weights(name, own, probabilities, attributes.get(own, ())) for own in free}
+        labels |= {own: some for own, some in weights.items() if some}
+        kept = any(weights.values())
+        shown.append(Trait(name, value, probabilities[value], _note(name, value, kept, generator)))
     shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
     labels |= {name: {value: 1.0} for name, value in fixed.items()}
     degrees, trait = _turn(photo) if turn is None else (turn, Trait("turn", f"{turn:+g}°", 1.0, CHOSEN))
     shown.append(trait)
     mouth = seen.get("mouth", {})
-    known = [value for value in OPEN_MOUTHS if value in mouth] if "expression" not in fixed else []
+    known = [] if {"mouth", "expression"} & fixed.keys() else [value for value in OPEN_MOUTHS if value in mouth]
     return Reading(shown, labels, sum(mouth[value] for value in known) if known else None, degrees)
 
 
-def _weights(name: str, probabilities: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
-    """How often to draw with each of the `known` labels."""
+def _weights(name: str, own: str, probabilities: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
+    """How often to draw with each of the `known` labels of the attribute `own`, given those of the photo's `name`."""
     best = max(probabilities.values())
     weights: dict[str, float] = {}
     for value, probability in probabilities.items():
         if probability == best or (best < CERTAIN and probability >= POSSIBLE):
-            same = () if name in ATTRIBUTES else (value,)  # an expression `closed` has closed eyes
-            labels = [*dict.fromkeys(label for label in (*VALUES.get((name, value), ()), *same) if label in known)]
+            same = (value,) if own == name else ()  # an expression `closed` has closed eyes
+            labels = [*dict.fromkeys(label for label in (*VALUES.get((own, value), ()), *same) if label in known)]
             for i, label in enumerate(labels):
                 weights[label] = weights.get(label, 0.0) + probability / 2 ** (i + (len(labels) > 1))
     return weights

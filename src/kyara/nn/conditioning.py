@@ -42,6 +42,12 @@ def width(attributes: Attributes) -> int:
     return sum(len(values) for values in attributes.values())
 
 
+def rows(attributes: Attributes, *, unknown: bool) -> list[tuple[str, str | None]]:
+    """What the rows of a table of labels stand for, as (attribute, value): one row for each value of each attribute,
+    and, with `unknown`, one with the value None before those of each attribute."""
+    return [(name, value) for name, values in attributes.items() for value in (*[None] * unknown, *values)]
+
+
 def table(labels: Mapping[str, Tensor] | None, attributes: Attributes, like: Tensor) -> Tensor:
     """Labels (B,) by attribute as one table (B, A) int64 on the device of `like` (B, ...); missing ones are unknown."""
     unknown = torch.full(like.shape[:1], UNKNOWN, device=like.device)

@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from kyara import models
 from kyara.models.base import Config, Model
+from kyara.nn import conditioning
+from kyara.nn.conditioning import Attributes
 from kyara.training.distributed import is_rank_zero, tell
 from kyara.training.options import Tuning
 
-LABEL_PARTS = {"labels", "heads"}  # names of modules with a row for each label
+LABEL_PARTS = {"labels": True, "heads": False}
+"""Names of modules with a row for each label, and whether unknown labels have rows too."""
 SEEN = 20.0  # kimg that a parent counts for in the ramp of the moving average
 
 
@@ -53,24 +57,40 @@ def inherited(model: str, parent: str) -> Config:
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
-    """Copies the tensors of `parent` that have the same name and shape in `model`, without the rows of labels if the
-    attributes differ. Returns the modules of `model` that were not loaded (such as the new levels of a larger size)
-    and the modules of `parent` that were not used. Raises ValueError if no tensor matches, if a module that was not
-    loaded is frozen, or if the attributes differ and the model requires attributes."""
+    """Copies the tensors of `parent` that have the same name and shape in `model`. If the attributes differ, the rows
+    of those labels that both have are copied. Returns the modules of `model` that were not loaded, or only in part (such
+    as the new levels of a larger size), and the modules of `parent` that were not used. Raises ValueError if no tensor
+    matches, if a module that was not loaded is frozen, or if the attributes differ and the model requires
+    attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
-    usable = set(theirs)
-    if parent.config.data.attributes and dict(parent.config.data.attributes) != dict(model.config.data.attributes):
-        if model.data_spec.attributes == "must":
-            raise ValueError("--init: its attributes or values differ; give a checkpoint with the same attributes")
-        usable = {name for name in theirs if not LABEL_PARTS & set(name.split("."))}
-    shared = {name for name, tensor in ours.items() if name in usable and theirs[name].shape == tensor.shape}
+    old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))
+    differ = bool(old) and [*old.items()] != [*new.items()]
+    if differ and model.data_spec.attributes == "must":
+        raise ValueError("--init: its attributes or values differ; give a checkpoint with the same attributes")
+    by_row = {name for name in theirs if differ and LABEL_PARTS.keys() & set(name.split("."))}
+    shared = {name for name, tensor in ours.items() if name in theirs and theirs[name].shape == tensor.shape} - by_row
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} has no tensors in common with it")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    fresh, frozen = _modules(model, set(ours) - shared), [n for n, p in model.named_parameters() if not p.requires_grad]
+    whole = {name for name in by_row & ours.keys() if _copy_rows(name, ours[name], theirs[name], new, old)}
+    fresh = _modules(model, set(ours) - shared - whole)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
         raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
-    return fresh, _modules(parent, set(theirs) - shared)
+    return fresh, _modules(parent, set(theirs) - shared - (by_row & ours.keys()))
+
+
+def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, old: Attributes) -> bool:
+    """Copies the rows of labels that both tensors have into `ours`, and says whether that is all of its rows."""
+    unknown = next(has for part, has in LABEL_PARTS.items() if part in name.split("."))
+    mine, known = conditioning.rows(attributes, unknown=unknown), conditioning.rows(old, unknown=unknown)
+    if ours.shape[:1] != (len(mine),) or theirs.shape != (len(known), *ours.shape[1:]):
+        return False  # another layout, such as one head for each attribute
+    found = [(i, known.index(row)) for i, row in enumerate(mine) if row in known]
+    if found:
+        to, of = zip(*found, strict=True)
+        ours[list(to)] = theirs[list(of)]
+    return len(found) == len(mine)
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:

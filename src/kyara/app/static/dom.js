@@ -74,6 +74,13 @@ export function command(text) {
   if (text) $("command").textContent = text;
 }
 
+/** Whether a picture can be shown, once it is loaded. `decode` is not used: it fails at times for one that can.
+ * @param {HTMLImageElement} image */
+export async function loaded(image) {
+  while (!image.complete) await new Promise((done) => { for (const kind of ["load", "error"]) image.addEventListener(kind, done, { once: true }); });
+  return image.naturalWidth > 0;
+}
+
 /** `function` at most every `wait` ms, with the last arguments. @param {(...a: any[]) => void} run @param {number} wait */
 export function later(run, wait) {
   /** @type {number | undefined} */

@@ -2,7 +2,7 @@
 import { project } from "./app.js";
 import { brushTools, Brush } from "./brush.js";
 import { fill as fillSelect } from "./controls.js";
-import { api, command, h, say } from "./dom.js";
+import { api, command, h, loaded, say } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { fileButton, latest, madeNumber, pictureFile, receive, upload } from "./receive.js";
 
@@ -34,15 +34,14 @@ async function pick(one, keep = false) {
   const isLast = newPick();
   const image = new Image();
   image.src = url(one);
-  try {
-    await image.decode();
-  } catch {
-    if (!isLast()) return;
+  const shows = await loaded(image);
+  if (!isLast()) return;
+  if (!shows) {
     if (keep) return pick({ seed: 10 });
     say("This picture cannot be shown.", "error");
     return;
   }
-  if (!isLast() || !painting.element.isConnected) return;
+  if (!painting.element.isConnected) return;
   source = one;
   painting.show(image.src, image.naturalWidth, image.naturalHeight);
   page.brush.resize();

@@ -2,7 +2,7 @@
 import { project } from "./app.js";
 import { brushTools } from "./brush.js";
 import { fill } from "./controls.js";
-import { api, command, h, later, say, slider } from "./dom.js";
+import { api, command, h, later, loaded, say, slider } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
@@ -134,7 +134,10 @@ function take(source) {
 }
 
 async function addExample() {
-  await painting.image.decode();  // the picture may still be on its way
+  if (!await loaded(painting.image)) {  // it may still be on its way
+    say("This picture cannot be shown.", "error");
+    return;
+  }
   const { mask, pattern } = painting.example();
   const composite = document.createElement("canvas");
   composite.width = painting.layer.width;
