@@ -115,7 +115,7 @@ class PlainDiscriminator(stylegan2.Discriminator):
             x = (y + convolved(block.skip, x)) * 0.5**0.5
         x = activated(convolved(self.conv, minibatch_deviation(x, self.group)))
         x = F.leaky_relu(self.hidden(x.flatten(1)), 0.2)
-        return self.output(x).squeeze(1), None
+        return self.output(x), None
 
 
 def styled(layer: stylegan2.StyledConv, x: Tensor, w: Tensor, random_noise: bool) -> Tensor:

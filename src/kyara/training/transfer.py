@@ -58,9 +58,9 @@ def inherited(model: str, parent: str) -> Config:
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     """Copies the tensors of `parent` that have the same name and shape in `model`. If the attributes differ, the rows
-    of those labels that both have are copied. Returns the modules of `model` that were not loaded, or only in part (such
-    as the new levels of a larger size), and the modules of `parent` that were not used. Raises ValueError if no tensor
-    matches, if a module that was not loaded is frozen, or if the attributes differ and the model requires
+    of those labels that both have are copied. Returns the modules of `model` that were not loaded, or only in part
+    (such as the new levels of a larger size), and the modules of `parent` that were not used. Raises ValueError if no
+    tensor matches, if a module that was not loaded is frozen, or if the attributes differ and the model requires
     attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
     old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))

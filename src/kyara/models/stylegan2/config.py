@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 
+LEAST = 8  # pixels of a side of a part
+
 
 @dataclass(frozen=True)
 class NetworkConfig(configs.NetworkConfig):
@@ -22,6 +24,9 @@ class NetworkConfig(configs.NetworkConfig):
     wavelets: int = 0
     """Levels of the Haar wavelet transform of pictures (SWAGAN). At 1, generator and discriminator work at half the
     resolution on 4 bands of each colour; at 2, at a quarter on 16. Their cost is that of the lower resolution."""
+    parts: tuple[float, ...] = ()
+    """Boxes of parts of the picture, such as the mouth, that the discriminator also sees alone, with layers of their
+    own: left, top, right and bottom of each, as fractions of the sides. For data in which they keep their place."""
     labels_from: int = 0
     """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
     the pose and the shape of a face. Shape attributes need 0."""
@@ -64,6 +69,19 @@ class Config(configs.Config):
     def bands(self) -> int:
         """Channels of a picture's wavelet bands."""
         return 3 * 4**self.network.wavelets
+
+    @property
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """The parts in pixels: left, top, right, bottom. ValueError if they are not boxes in the picture."""
+        parts, width, height = self.network.parts, self.data.width, self.data.height
+        sides = zip(*(iter(parts),) * 4, strict=True) if len(parts) % 4 == 0 else ()
+        found = [(round(a * width), round(b * height), round(c * width), round(d * height)) for a, b, c, d in sides]
+        for left, top, right, bottom in found or [(0, 0, 0, 0)] * bool(parts):
+            if not (0 <= left <= right - LEAST <= width - LEAST and 0 <= top <= bottom - LEAST <= height - LEAST):
+                raise ValueError(
+                    f"network.parts: not boxes of at least {LEAST} pixels in a picture of {width}x{height}"
+                )
+        return found
 
     def channels(self, level: int) -> int:
         return min(self.network.channel_base // (4 << level), self.network.channel_max)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +25,11 @@ from kyara.nn.layers import (
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.wavelets import haar
 
+PART_WIDTH, PART_MOST = 32, 128  # channels of a part at full resolution, doubled with each level; at most
+
 
 class Discriminator(nn.Module):
-    """Pictures (B, 3, H, W) -> logits (B,)."""
+    """Pictures (B, 3, H, W) -> logits (B,): the sum of those of the picture and of its parts."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -44,27 +49,71 @@ class Discriminator(nn.Module):
         self.labels = conditioning.Projection(attributes, channels(0)) if attributes else None
         classified = conditioning.width(attributes) if config.losses.label_weight else 0
         self.heads = Linear(channels(0), classified) if classified else None
+        self.parts = nn.ModuleList(Part(box, config) for box in config.boxes)
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
         """The weights of its layers, for maps of `dtype`."""
         yield from uses((self.from_rgb, *self.blocks, self.conv), dtype)
         yield from uses((self.hidden, self.output, self.heads), torch.float32)
+        for part in cast("list[Part]", [*self.parts]):
+            yield from part.uses(dtype)
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.judge(pictures, labels)[0]
+        return self.judge(pictures, labels)[0].sum(1)
 
     def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B,) of pictures (B, 3, H, W) with labels (B, A), and label logits (B, V) if there is a label loss."""
+        """Logits (B, 1 + parts) of pictures (B, 3, H, W) with labels (B, A): of the picture, and of each part. And
+        label logits (B, V) if there is a label loss, the sum of theirs."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False), shared(self.uses(dtype)):
-            x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
-            x = x.to(dtype, memory_format=torch.channels_last)
-            x = self.from_rgb(x)
-            for block in reversed(self.blocks):
-                x = block(x)
-            x = self.conv(minibatch_deviation(x, self.group))
-            x = leaky_relu(self.hidden(x.float().flatten(1)))  # (B, C)
-            logits = self.output(x).squeeze(1)
-            if self.labels is not None and labels is not None:
-                logits = logits + self.labels(x, labels)
-            return logits, None if self.heads is None else self.heads(x)
+            features = [self.features(pictures, dtype), *(part(pictures, dtype) for part in self.parts)]
+            judges: list[tuple[Any, Tensor]] = list(zip((self, *self.parts), features, strict=True))
+            logits = torch.cat([judge.output(x) for judge, x in judges], 1)
+            if labels is not None and self.labels is not None:
+                logits = logits + torch.stack([judge.labels(x, labels) for judge, x in judges], 1)
+            read = [judge.heads(x) for judge, x in judges if judge.heads is not None]
+            return logits, sum(read[1:], read[0]) if read else None
+
+    def features(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        """Features (B, C) of the whole picture."""
+        x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
+        x = self.from_rgb(x.to(dtype, memory_format=torch.channels_last))
+        for block in reversed(self.blocks):
+            x = block(x)
+        x = self.conv(minibatch_deviation(x, self.group))
+        return leaky_relu(self.hidden(x.float().flatten(1)))
+
+
+class Part(nn.Module):
+    """Features (B, C) of one part of pictures (B, 3, H, W) at full resolution, and what a discriminator reads in them.
+    Discriminators of facial components are from Wang et al. 2021 (GFP-GAN), section 3.4."""
+
+    def __init__(self, box: tuple[int, int, int, int], config: Config) -> None:
+        super().__init__()
+        left, top, right, bottom = box
+        self.rows, self.columns = slice(top, bottom), slice(left, right)
+        levels = max(int(math.log2(min(bottom - top, right - left) / 4)), 1)
+        widths = [min(PART_WIDTH << level, PART_MOST) for level in range(levels + 1)]
+        self.from_rgb = Conv(3, widths[0], 1, gain=ACTIVATION, active=True)
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
+        height, width = bottom - top, right - left
+        for _ in self.blocks:
+            height, width = -(-height // 2), -(-width // 2)
+        self.hidden = Linear(widths[-1] * height * width, widths[-1], gain=ACTIVATION)
+        self.output = Linear(widths[-1], 1)
+        attributes = config.data.attributes
+        self.labels = conditioning.Projection(attributes, widths[-1]) if attributes else None
+        classified = conditioning.width(attributes) if config.losses.label_weight else 0
+        self.heads = Linear(widths[-1], classified) if classified else None
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        """The weights of its layers, for maps of `dtype`."""
+        yield from uses((self.from_rgb, *self.blocks), dtype)
+        yield from uses((self.hidden, self.output, self.heads), torch.float32)
+
+    def forward(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        part = pictures[:, :, self.rows, self.columns]
+        x = self.from_rgb(part.to(dtype, memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
+        return leaky_relu(self.hidden(x.float().flatten(1)))
