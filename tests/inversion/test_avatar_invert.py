@@ -377,7 +377,8 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert row.shape[0] >= 256 and (row[-100:-50, 50:200] < 250).any()
     assert recipe["turn"] == -15 and "-15°" in (side / "index.html").read_text()
     assert generate(like=side / "0.png", rank="none", out=tmp_path / "side-again").identical
-    plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False).out
+    plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False, upscale="none").out
+    assert "upscaled_by" not in (read_recipe(plain / "0.png") or {})
     assert not [*(plain / "steps").glob("*photo*")] and "photo.png" not in (plain / "index.html").read_text()
 
 

@@ -109,7 +109,7 @@ def avatar(
         keep_photos: Keep the cropped photos in the result.
         rank: Model that scores whether a drawing is undistorted.
         upscale: With --method labels, enlarge the drawings to twice their size with this model, such as
-            builtin:upscaler, which also cleans lines and areas.
+            builtin:upscaler, which also cleans lines and areas. The default is none.
         parent: With --method reverse, the generator of photos, by default builtin:photo. The child was trained with
             --init from it, or the other way round.
         colours: With --method reverse, the source of the colours: photo (the photo's latent, including its lighting),
@@ -148,7 +148,8 @@ def avatar(
         for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
     )
     name = f"galleries/avatar-{short_name(sources[0])}"
-    networks = [parent if method == "reverse" else reader, child, rank, *([upscale] if upscale else [])]
+    upscaler = None if upscale == "none" else upscale
+    networks = [parent if method == "reverse" else reader, child, rank, *([upscaler] if upscaler else [])]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()
     drawn, seconds, warnings = 0, 0.0, list[str]()
@@ -156,7 +157,7 @@ def avatar(
     if method == "labels":
         from kyara.inversion.portraits import Portraits  # imports torch
 
-        portraits = Portraits(child, reader, rank, wanted, turn, upscale, device)
+        portraits = Portraits(child, reader, rank, wanted, turn, upscaler, device)
         found = portraits.open_photos(sources, frame, face)
         if not dry_run:
             written = portraits.write(found, out, keep_photos, command, force)
