@@ -87,6 +87,16 @@ def test_large_faces_are_reduced_in_place(degrees: float, scale: float) -> None:
         assert np.abs(dot_near(result, goal, 80) - goal).max() < 0.3
 
 
+def test_a_smaller_cut_is_the_same_picture_reduced() -> None:
+    y, x = np.mgrid[:600, :800]
+    picture = np.stack([128 + 100 * np.sin(x / 40), 128 + 100 * np.sin(y / 30), x * 255 / 800], 2).astype(np.uint8)
+    centre, right = np.array([400.0, 300.0]), np.array([240.0, 60.0])
+    whole, small = (align.upright(picture, centre, right, largest=size) for size in (align.LARGEST, 96))
+    assert small.shape == (96, 96, 3) and len(whole) > 400
+    reduced = pictures.resize(whole, 96, 96)
+    assert np.abs(reduced.astype(int) - small)[4:-4, 4:-4].max() <= 6
+
+
 def test_a_turned_or_nodding_head_stays_centred_between_its_eyes() -> None:
     mouth = MOUTH + np.array([0.3, 0])
     centre, right = align.square(EYES * 10, mouth * 10)

@@ -34,7 +34,7 @@ VALUES: Mapping[tuple[str, str], Sequence[str]] = {
     ("glasses", "glasses"): ("black", "round"),
     ("glasses", "sunglasses"): ("black",),
     ("mouth", "closed"): ("neutral",),
-    ("mouth", "smile_closed"): ("smile",),
+    ("mouth", "smile_closed"): ("smile", "closed"),
     ("mouth", "smile_teeth"): ("grin", "laugh"),
     ("expression", "closed"): ("neutral", "determined", "sleepy"),
     ("expression", "smile_closed"): ("neutral", "determined"),

@@ -16,7 +16,7 @@ from kyara.files import pictures
 FFHQ = 1.0  # Zoom of FFHQ's own frame, which networks trained on that dataset expect
 PORTRAIT = 0.78
 """Zoom of Kyara's frame: the face fills it as in the drawings, so that a small network spends its capacity on it."""
-LARGEST = 1024  # Maximum side of the square in pixels; a larger one is reduced
+LARGEST = 1024  # Maximum side of the square in pixels, unless another is given; a larger one is reduced
 COARSE = 1.25  # From this reduction factor on, the picture is resized first, as interpolation alone would alias
 MARGIN = 4  # Pixels around the square that interpolation may read
 
@@ -40,15 +40,21 @@ def direction(eyes: np.ndarray, mouth: np.ndarray) -> np.ndarray:
 
 
 def upright(
-    picture: np.ndarray, centre: np.ndarray, right: np.ndarray, *, aspect: float = 1.0, outside: int | None = None
+    picture: np.ndarray,
+    centre: np.ndarray,
+    right: np.ndarray,
+    *,
+    aspect: float = 1.0,
+    outside: int | None = None,
+    largest: int = LARGEST,
 ) -> np.ndarray:
     """The rectangle of the picture (H, W, 3) uint8 with that centre, rotated until `right`, the vector from the centre
     to the middle of its right side, points right: (h, w, 3) uint8, w / h = `aspect`, at its own resolution or, on the
-    longer side, LARGEST. Outside of the picture it is reflected, or has the grey value `outside`."""
+    longer side, `largest`. Outside of the picture it is reflected, or has the grey value `outside`."""
     down = turned(right) / aspect
     corners = centre + np.array([-right - down, right - down, right + down, down - right])  # clockwise from upper left
     longer = 2 * max(np.hypot(*right), np.hypot(*down))
-    size = min(max(round(longer), 1), LARGEST)
+    size = min(max(round(longer), 1), largest)
     width, height = max(1, round(size * min(aspect, 1))), max(1, round(size / max(aspect, 1)))
     picture, corners = _reduced(picture, corners, longer / size)
     picture, corners = _padded(picture, corners, outside)

@@ -93,7 +93,8 @@ def _refined(picture: np.ndarray, faces: Sequence[Face], least: float) -> list[F
     if not faces:
         return []
     frames = [place(face if plausible(face) else Box(*_sides(face)), "face") for face in faces]
-    crops = [resize(align.upright(picture, *frame), LANDMARKS_SIZE, LANDMARKS_SIZE) for frame in frames]
+    cut = [align.upright(picture, *frame, largest=LANDMARKS_SIZE) for frame in frames]
+    crops = [resize(one, LANDMARKS_SIZE, LANDMARKS_SIZE) for one in cut]  # smaller faces are enlarged
     with torch.inference_mode():
         found, evidence = landmarks.find_with_evidence(to_float(np.stack(crops)))  # (N, 12, 2), (N,)
     merged = [

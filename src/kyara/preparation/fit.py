@@ -142,7 +142,10 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
             reason = _too_small(side, f"its frame has {side} pixels", options)
         outside = WHITE if options.pad == "white" else None
         centre, right = place(face, options.frame, aspect=options.aspect, by_eyes=options.by_eyes)
-        cut = align.upright(source, centre, right, aspect=options.aspect, outside=outside)
+        twice = 2 * max(options.width, options.height)  # rotated at this size, a picture stays sharp
+        cut = align.upright(
+            source, centre, right, aspect=options.aspect, outside=outside, largest=min(twice, align.LARGEST)
+        )
         if reason is None:
             yield _made(pictures.resize(cut, options.width, options.height), i)
         else:
