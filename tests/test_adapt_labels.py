@@ -36,18 +36,44 @@ def script() -> ModuleType:
     return module
 
 
-def test_only_the_mapping_network_changes_and_the_loss_falls(script: ModuleType) -> None:
+def adapted(script: ModuleType, anchor: float, **network: int) -> tuple[Model, list[str], list[float], torch.Tensor]:
+    """A small generator, the names of its tensors that changed, the losses, and how far its styles moved."""
     torch.manual_seed(0)
-    generator = models.build("stylegan2", CONFIG).eval()
+    generator = models.build("stylegan2", {**CONFIG, "network": {**CONFIG["network"], **network}}).eval()
     assert isinstance(generator, Model)
     before = {name: tensor.clone() for name, tensor in models.stored(generator).items()}
     classifier = script.Classifier(ATTRIBUTES, 32, 32).eval().requires_grad_(False)
     for head in classifier.heads.values():
         head.weight *= 30  # untrained, but certain
-    losses = script.adapt(generator, classifier, {"eyes": 2.0}, steps=24, batch=8)
+    z, unknown = torch.randn(256, 8), torch.full((256, 3), -1)
+    old = generator.g_ema.mapping(z, unknown)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "ANCHOR", anchor)
+        patch.setattr(script, "POOL", 256)
+        losses = script.adapt(generator, classifier, {"eyes": 2.0}, steps=24, batch=8)
     changed = [name for name, tensor in models.stored(generator).items() if not torch.equal(tensor, before[name])]
+    return generator, changed, losses, script.sliced_distance(generator.g_ema.mapping(z, unknown), old)
+
+
+def test_only_the_mapping_network_changes_and_the_loss_falls(script: ModuleType) -> None:
+    _, changed, losses, _ = adapted(script, 2.0)
     assert "g_ema.mapping.labels.rows" in changed and all(name.startswith("g_ema.mapping.") for name in changed)
     assert sum(losses[-6:]) < sum(losses[:6])
+
+
+def test_the_styles_stay_also_without_labels(script: ModuleType) -> None:
+    free, held = (adapted(script, anchor)[3] for anchor in (0.0, 200.0))
+    assert held < free / 2
+
+
+def test_the_pictures_are_those_of_the_generator(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if only the finer layers are conditioned on the labels."""
+    seen: list[torch.Tensor] = []
+    synthesise = Model.synthesise
+    monkeypatch.setattr(Model, "synthesise", lambda model, ws: (seen.append(ws), synthesise(model, ws))[1])
+    generator = adapted(script, 2.0, labels_from=2)[0]
+    assert not torch.equal(seen[-1][:, 0], seen[-1][:, 2]) and torch.equal(seen[-1][:, 0], seen[-1][:, 1])
+    assert seen[-1].shape == (8, generator.g_ema.synthesis.layers, 8)
 
 
 def test_the_distance_of_styles_is_that_of_their_distributions(script: ModuleType) -> None:

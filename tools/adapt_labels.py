@@ -4,18 +4,17 @@
 
 A classifier is trained on labelled pictures in the frame of the generator. Then the mapping network is optimised, with
 its label rows, until the classifier reads the labels in generated pictures. The synthesis network stays as it is, so it
-cannot learn textures that deceive the classifier, and the distribution of the styles is kept. The labels of
+cannot learn textures that deceive the classifier, and a penalty keeps the distribution of the styles. The labels of
 the classifier are better than those of the discriminator, which has to see eyes and mouths in the features of whole
 faces: here, networks of their own look at them. Judge the result with another tagger.
 
-A generator learns a new attribute so, too: `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0` adds
-rows for it that have no effect yet."""
+To add an attribute, begin with `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0`: the rows of its
+labels are initialised with zeros."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,8 @@ from kyara.data import variation
 from kyara.files import checkpoint
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.pictures import to_float
-from kyara.models.base import latents
 from kyara.models.stylegan2.model import Model
+from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the sides
@@ -46,9 +45,9 @@ FINE = {"mouth"}  # views whose first layer keeps the size: the lines of a mouth
 DROPOUT = 0.3
 BATCH, CLASSIFIER_LR, LR = 64, 2e-3, 0.1
 ANCHOR = 2.0  # weight of the distance between the distributions of whitened styles, before and after
-STYLES, MANY_STYLES = 256, 4096  # styles for that distance, and for their covariance
-RIDGE = 0.01  # what is added to the eigenvalues of the covariance, as a share of the largest
-SEEDS = 10**6, 10**8  # of the pictures: other ones than people try
+STYLES, HIDDEN = 256, 0.2  # styles for that distance, and the share of them with hidden labels, see `dropped`
+RIDGE = 0.01  # what is added to the eigenvalues of the covariance of styles, as a share of the largest
+POOL, SEEDS = 4096, 10**6  # number of labels to draw from, and the first of their seeds
 
 
 class Classifier(nn.Module):
@@ -126,21 +125,21 @@ def train_classifier(data: Dataset, attributes: Attributes, size: tuple[int, int
 
 def adapt(generator: Model, classifier: Classifier, weights: dict[str, float], steps: int, batch: int) -> list[float]:
     """Optimises the mapping network in place. Returns the losses."""
-    network = generator.g_ema.mapping
+    network, names = generator.g_ema.mapping, list(generator.config.data.attributes)
     before = copy.deepcopy(network).requires_grad_(False)
     generator.requires_grad_(False)
     network.requires_grad_(True)
-    random, losses, whiten = np.random.RandomState(0), list[float](), whitening(generator)
+    pool, losses = drawn(generator, POOL), list[float]()
+    whiten = whitening(before(torch.randn(POOL, generator.z_dim), pool))
     optimizer = torch.optim.Adam(network.parameters(), LR, betas=(0.8, 0.99))
     for step in trange(steps, desc="mapping"):
         optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / 10) * (1 - step / steps)
-        z, labels = inputs(generator, random, STYLES)
-        table = torch.stack([*labels.values()], 1)
-        w = network(z, table)
-        moved = sliced_distance(w @ whiten, before(z, table) @ whiten)
-        styles = w[:batch, None].expand(-1, generator.g_ema.synthesis.layers, -1)
-        read = classifier(vary(generator.synthesise(styles).clamp(-1, 1)))
-        found = cross_entropies(read, {name: column[:batch] for name, column in labels.items()})
+        labels, z = pool[torch.randint(POOL, (STYLES,))], torch.randn(STYLES, generator.z_dim)
+        shown = conditioning.dropped(labels, HIDDEN)
+        moved = sliced_distance(network(z, shown) @ whiten, before(z, shown) @ whiten)
+        wanted = dict(zip(names, labels[:batch].unbind(1), strict=True))
+        pictures = generator.synthesise(generator.styles(z[:batch], wanted)).clamp(-1, 1)
+        found = cross_entropies(classifier(vary(pictures)), wanted)
         loss = sum((weights.get(name, 1.0) * one for name, one in found.items()), torch.zeros(()))
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
@@ -150,11 +149,9 @@ def adapt(generator: Model, classifier: Classifier, weights: dict[str, float], s
     return losses
 
 
-@torch.no_grad()
-def whitening(generator: Model) -> Tensor:
-    """The matrix (w_dim, w_dim) by which styles are multiplied so that their directions vary alike."""
-    z, labels = inputs(generator, np.random.RandomState(1), MANY_STYLES)
-    values, vectors = torch.linalg.eigh(torch.cov(generator.g_ema.mapping(z, torch.stack([*labels.values()], 1)).T))
+def whitening(styles: Tensor) -> Tensor:
+    """The matrix (C, C) by which styles (N, C) are multiplied so that all directions have about the same variance."""
+    values, vectors = torch.linalg.eigh(torch.cov(styles.T))
     return vectors / (values.clamp_min(0) + RIDGE * values.max()).sqrt()
 
 
@@ -164,16 +161,10 @@ def sliced_distance(a: Tensor, b: Tensor) -> Tensor:
     return ((a @ directions).sort(0).values - (b @ directions).sort(0).values).square().mean()
 
 
-def inputs(generator: Model, random: np.random.RandomState, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """Latents (count, z_dim) and labels of random seeds."""
-    seeds = random.randint(*SEEDS, count).tolist()
-    return latents(seeds, generator.z_dim), drawn(generator, seeds)
-
-
-def drawn(generator: Model, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Labels (B,) of seeds, as `kyara generate` draws them."""
-    labels = [generator.label_table.draw({}, seed) for seed in seeds]
-    return {name: torch.tensor([one[name] for one in labels]) for name in generator.config.data.attributes}
+def drawn(generator: Model, count: int) -> Tensor:
+    """Labels (count, A), as `kyara generate` draws them for seeds that people do not try."""
+    seeds = range(SEEDS, SEEDS + count)
+    return torch.tensor([[*generator.label_table.draw({}, seed).values()] for seed in seeds])
 
 
 def main(

@@ -378,7 +378,8 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert recipe["turn"] == -15 and "-15°" in (side / "index.html").read_text()
     assert generate(like=side / "0.png", rank="none", out=tmp_path / "side-again").identical
     plain = avatar(photos / "0.png", out=tmp_path / "plain", aligned=True, keep_photos=False, upscale="none").out
-    assert "upscaled_by" not in (read_recipe(plain / "0.png") or {})
+    made = read_recipe(plain / "0.png")
+    assert made is not None and "upscaled_by" not in made
     assert not [*(plain / "steps").glob("*photo*")] and "photo.png" not in (plain / "index.html").read_text()
 
 

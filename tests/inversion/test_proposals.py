@@ -74,9 +74,13 @@ def test_proposals_have_the_labels_and_are_the_same_again(proposer: Proposer, mo
 def test_what_the_photo_does_not_say_varies(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "CANDIDATES", 32)
     photo = np.zeros((32, 32, 3), np.uint8)
-    found = proposer.propose(photo, Reading((), {"hair": {"pink": 1.0}}, None), 1, 8)
-    assert {shot["labels"]["hair"] for shot in found.shots} == {"pink"}
-    assert len({shot["labels"]["eyes"] for shot in found.shots}) > 1
+    reading = Reading((), {"hair": {"pink": 1.0}}, None, unread=("eyes",))
+    shots = proposer.propose(photo, reading, 1, 8).shots
+    assert {shot["labels"]["hair"] for shot in shots} == {"pink"} and len(
+        {shot["labels"]["eyes"] for shot in shots}
+    ) > 1
+    nothing = proposer.propose(photo, Reading((), {"hair": {"pink": 1.0}}, None), 1, 8)  # it has no such eyes
+    assert all(shot["labels"] == {"hair": "pink"} for shot in nothing.shots)
 
 
 def test_broken_drawings_are_left_out(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,14 +88,17 @@ def test_what_is_chosen_replaces_what_was_read() -> None:
 
 
 def test_a_mouth_of_its_own_is_kept_beside_the_expression() -> None:
-    both = {**GENERATOR, "mouth": ("grin", "laugh", "neutral", "open", "smile")}
+    both = {**GENERATOR, "mouth": ("grin", "laugh", "neutral", "open", "smile"), "bangs": ("side", "straight")}
     found = reading(both)
     assert set(found.labels["mouth"]) == {"grin", "laugh", "open", "neutral"} and "expression" in found.labels
     assert [trait.name for trait in found.traits].count("mouth") == 1
-    assert found.mouth_open == pytest.approx(0.8)
+    assert found.mouth_open == pytest.approx(0.8) and found.unread == ("bangs",)
     fixed = reading(both, mouth="smile")
     assert fixed.labels["mouth"] == {"smile": 1.0} and fixed.mouth_open is None
+    assert fixed.labels["expression"] == found.labels["expression"]  # that of the photo
     assert [(t.value, t.note) for t in fixed.traits if t.name == "mouth"] == [("smile", module.CHOSEN)]
+    sad = reading({**both, "expression": ("neutral", "sad")}, expression="sad")
+    assert sad.labels["mouth"] == found.labels["mouth"] and sad.mouth_open == found.mouth_open
 
 
 def test_a_generator_with_the_values_of_the_reader_is_given_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
 from kyara.training.transfer import initialise
 
-MOUTH = (0.25, 0.5, 0.75, 0.9)
+MOUTH = (0.25, 0.5, 0.75, 0.9)  # as high as EYES in 32 pixels
+EYES = (0.25, 0.1, 0.75, 0.5)
 LABELS = {"hair": ("black", "pink"), "mouth": ("neutral", "open", "smile")}
 
 
@@ -36,26 +38,80 @@ def test_a_part_sees_nothing_else() -> None:
     assert gradient[:, :, inside].abs().sum(1).min() > 0 and not gradient[:, :, ~inside].any()
 
 
+def test_every_part_adds_its_losses() -> None:
+    """As if the others were not there: with logits that do not depend on the part, its loss is a constant."""
+    torch.manual_seed(1)
+    batch = Batch(torch.rand(4, 3, 32, 32) * 2 - 1)
+    found = []
+    for parts in ((), MOUTH, (*MOUTH, *EYES)):
+        net = model(parts)
+        for part in net.d.parts.values():
+            torch.nn.init.zeros_(part.output.weight)  # type: ignore[union-attr,arg-type]
+        torch.manual_seed(2)
+        found.append((net.losses("d", batch)["d"].item(), net.losses("d_reg", batch)["d_reg"].item()))
+    (alone, r1), *others = found
+    for count, (loss, penalty) in enumerate(others, 1):
+        assert loss == pytest.approx(alone + count * 2 * math.log(2), rel=1e-5)
+        assert penalty == pytest.approx(r1, rel=1e-5)
+
+
+def test_the_penalties_of_two_parts_do_not_cancel() -> None:
+    net = model((*MOUTH, *EYES))
+    batch = Batch(torch.rand(4, 3, 32, 32) * 2 - 1)
+    mouth, eyes = net.d.parts.values()
+    eyes.load_state_dict(mouth.state_dict())
+    with torch.no_grad():
+        eyes.output.weight.neg_()  # type: ignore[union-attr,operator]
+    eyes.rows, eyes.columns = mouth.rows, mouth.columns  # the same place, the opposite gradient
+    both = net.losses("d_reg", batch)["d_reg"].item()
+    torch.nn.init.zeros_(eyes.output.weight)  # type: ignore[union-attr,arg-type]
+    one = net.losses("d_reg", batch)["d_reg"].item()
+    torch.nn.init.zeros_(mouth.output.weight)  # type: ignore[union-attr,arg-type]
+    none = net.losses("d_reg", batch)["d_reg"].item()
+    assert both - one == pytest.approx(one - none, rel=1e-4) and one > none
+
+
 def test_labels_are_judged_in_every_part() -> None:
-    net = model(MOUTH * 2, attributes=LABELS)
-    for part in net.d.parts:
+    net = model((*MOUTH, *EYES), attributes=LABELS)
+    for part in net.d.parts.values():
         torch.nn.init.ones_(part.labels.rows)  # type: ignore[union-attr,arg-type]
     pictures, labels = torch.rand(4, 3, 32, 32), torch.zeros(4, 2, dtype=torch.int64)
     moved = net.d.judge(pictures, labels)[0] - net.d.judge(pictures)[0]
     assert moved.shape == (4, 3) and not moved[:, 0].any() and moved[:, 1:].abs().min() > 0
 
 
-def test_it_trains_and_goes_on_from_a_model_without_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wavelets", [0, 1])
+def test_it_trains(wavelets: int) -> None:
     size = (37, 50)
-    trainer = Trainer(model((*MOUTH, 0.1, 0.1, 0.9, 0.5), height=size[0], width=size[1]), Options(8, 8))
-    before = trainer.model.state_dict()["d.parts.1.from_rgb.weight"].clone()
+    torch.manual_seed(0)
+    network = {"parts": (*MOUTH, *EYES), "wavelets": wavelets}
+    config = stylegan2.PRESETS["tiny"].replace(data={"height": size[0], "width": size[1]}, network=network)
+    trainer = Trainer(stylegan2.Model(config), Options(8, 8))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     for _ in range(4):
         trainer.step(Batch(torch.rand(8, 3, *size) * 2 - 1))
     assert trainer.read()["dropped"] == 0
-    assert not torch.equal(before, trainer.model.state_dict()["d.parts.1.from_rgb.weight"])
-    with_parts, plain = model(MOUTH), model(())
-    fresh, unused = initialise(with_parts, plain)
-    assert unused == [] and all(name.startswith("d.parts.0.") for name in fresh)
+    after = trainer.model.state_dict()
+    names = [name for name in after if name.startswith("d.parts.") and name.endswith("from_rgb.weight")]
+    assert len(names) == 2 and not any(torch.equal(before[name], after[name]) for name in names)
+
+
+def test_a_part_is_copied_to_the_same_part_only() -> None:
+    fresh, unused = initialise(model(MOUTH), model(()))
+    assert unused == [] and fresh and all(name.startswith("d.parts.8_16_24_29.") for name in fresh)
+    fresh, unused = initialise(model(EYES), model((*MOUTH, *EYES)))
+    assert fresh == [] and unused and all(name.startswith("d.parts.8_16_24_29") for name in unused)
+    larger = model(EYES, height=64, width=64)
+    assert any(name.startswith("d.parts.") for name in initialise(larger, model(EYES))[0])
+
+
+WRONG: list[Any] = [1e999, math.nan, -0.1, "a", None, [0.1]]
+
+
+@pytest.mark.parametrize("parts", [*([x, 0, 1, 1] for x in WRONG), {}, "0000", 0.5, [0, 0, 1, 1] * 17, [0, 0, 1]])
+def test_a_config_from_outside_is_checked(parts: Any) -> None:
+    with pytest.raises(ValueError, match="parts"):
+        models.build("stylegan2", {"network": {"parts": parts}})
 
 
 def test_parts_are_set_with_slashes_and_stay_in_the_checkpoint(faces: Path, tmp_path: Path) -> None:
@@ -67,3 +123,7 @@ def test_parts_are_set_with_slashes_and_stay_in_the_checkpoint(faces: Path, tmp_
         with pytest.raises(ValueError, match=r"network\.parts"):
             train("stylegan2", faces, out=tmp_path / "wrong", set=f"network.parts={wrong}", **how)
         assert not (tmp_path / "wrong").exists()
+    none = train(
+        "stylegan2", faces, out=tmp_path / "none", init=str(run.out), set="network.parts=", **{**how, "kimg": 0.0}
+    )
+    assert models.load(none.out).config.network.parts == ()  # type: ignore[attr-defined]

@@ -164,7 +164,8 @@ def test_rows_of_labels_that_the_child_has_too_are_kept(tagged_parent: str, face
     data = with_metadata(faces, tmp_path / "mouths.zip", ["file_name,mouth,eyes", *rows])
     how: dict[str, Any] = {**TINY, "init": tagged_parent, "attributes": "mouth,eyes", "kimg": 0.0}
     child = train("stylegan2", data, out=tmp_path / "child", **how)
-    assert child.fresh == ("d.heads.bias", "d.heads.weight", "d.labels.rows", "g.mapping.labels.rows")  # in part
+    rows = ("d.heads.bias", "d.heads.weight", "d.labels.rows", "g.mapping.labels.rows")
+    assert child.fresh == tuple(f"{name} (new labels)" for name in rows) and not child.unused
     a, b = models.load(tagged_parent), models.load(child.out)
     assert dict(b.config.data.attributes) == {"mouth": ("open", "shut"), "eyes": ("gray", "red")}
     for part in ("g.mapping.labels.rows", "g_ema.mapping.labels.rows", "d.labels.rows"):
@@ -175,6 +176,8 @@ def test_rows_of_labels_that_the_child_has_too_are_kept(tagged_parent: str, face
     assert torch.equal(b.state_dict()["d.heads.weight"][3], a.state_dict()["d.heads.weight"][4])
     with pytest.raises(ValueError, match=r"newly initialised modules: g.mapping.labels"):
         train("stylegan2", data, out=tmp_path / "b", **{**how, "freeze": "mapping"})
+    other = train("stylegan2", data, out=tmp_path / "c", **{**how, "attributes": "mouth"})
+    assert other.unused == other.fresh == rows  # no label is in both
 
 
 def test_only_the_generator_sees_labels_that_the_data_lack(tagged_parent: str) -> None:

@@ -109,7 +109,7 @@ def avatar(
         keep_photos: Keep the cropped photos in the result.
         rank: Model that scores whether a drawing is undistorted.
         upscale: With --method labels, enlarge the drawings to twice their size with this model, such as
-            builtin:upscaler, which also cleans lines and areas. The default is none.
+            builtin:upscaler, which also cleans lines and areas; or none, the default.
         parent: With --method reverse, the generator of photos, by default builtin:photo. The child was trained with
             --init from it, or the other way round.
         colours: With --method reverse, the source of the colours: photo (the photo's latent, including its lighting),
@@ -133,7 +133,8 @@ def avatar(
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
-    of_labels = {"--reader": reader, "--turn": turn, "--upscale": upscale}
+    upscaler = None if upscale == "none" else upscale
+    of_labels = {"--reader": reader, "--turn": turn, "--upscale": upscaler}
     of_reverse = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
     of_reverse |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
     of_reverse |= {"--steps": steps, "--batch": batch, "--features": features}
@@ -148,7 +149,6 @@ def avatar(
         for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
     )
     name = f"galleries/avatar-{short_name(sources[0])}"
-    upscaler = None if upscale == "none" else upscale
     networks = [parent if method == "reverse" else reader, child, rank, *([upscaler] if upscaler else [])]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()

@@ -63,7 +63,7 @@ class Proposer:
         """`count` drawings of an aligned photo (H, W, 3) uint8. The same seed gives the same drawings."""
         random = np.random.RandomState(seed)
         seeds = [(seed + i) % 2**32 for i in range(CANDIDATES)]
-        labels = [self._complete(reading.draw(random), one) for one in seeds]
+        labels = [self._complete(reading.draw(random), reading.unread, one) for one in seeds]
         styles = torch.cat([self._styles(seeds[i : i + BATCH], labels[i : i + BATCH]) for i in _starts()])
         pictures = torch.cat([quantise(self.generator.synthesise(styles[i : i + BATCH])) for i in _starts()])
         made = pictures.cpu().numpy()
@@ -78,12 +78,13 @@ class Proposer:
         redrawn = [to_uint8(turn_heads(one, [shot]))[0] for one, shot in zip(straight, shots, strict=True)]
         return Proposals(np.stack(redrawn), shots, scores[chosen].tolist())
 
-    def _complete(self, labels: dict[str, str], seed: int) -> dict[str, str]:
-        """The labels, and any of the data for the attributes that the photo says nothing about."""
-        known = {name: self.attributes[name].index(value) for name, value in labels.items()}
+    def _complete(self, labels: dict[str, str], unread: Sequence[str], seed: int) -> dict[str, str]:
+        """The labels, and any of the data for the attributes that the reader does not know. They are drawn without
+        regard to the others: few pictures of the data agree with a person in everything else."""
         table = self.generator.label_table
+        known = {name: self.attributes[name].index(value) for name, value in labels.items()}
         drawn = table.change(table.draw({}, seed), known, seed)
-        return labels | {name: self.attributes[name][i] for name, i in drawn.items() if i >= 0 and name not in labels}
+        return labels | {name: self.attributes[name][drawn[name]] for name in unread if drawn[name] >= 0}
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
         """Styles (B, layers, w_dim), without truncation."""

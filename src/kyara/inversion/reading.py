@@ -71,6 +71,7 @@ class Reading:
     labels: Mapping[str, Mapping[str, float]]  # attribute of the generator -> label -> how often to draw with it
     mouth_open: float | None  # probability that the mouth is open; None if the reader does not know
     turn: float = 0.0  # of the head, in degrees, positive to the right of the picture; 0 below `FRONT`
+    unread: Sequence[str] = ()  # attributes of the generator that the reader does not know
 
     def likely(self, labels: Mapping[str, str]) -> float:
         """The logarithm of how probable these labels are, relative to the most probable ones: 0 or less."""
@@ -99,24 +100,25 @@ def read(
     found = reader.probabilities(to_float(reader.fit(photo)[None]))
     seen = {name: dict(zip(reader.attributes[name], p[0].tolist(), strict=True)) for name, p in found.items()}
     seen["eyes"] = _eyes(photo)
-    shown, labels = list[Trait](), dict[str, dict[str, float]]()
+    shown, labels, unread = list[Trait](), dict[str, dict[str, float]](), {*attributes} - fixed.keys()
     for name, probabilities in seen.items():
         value = max(probabilities, key=probabilities.__getitem__)
         owns = [own for own in ATTRIBUTES.get(name, ()) if own in attributes] or [name]
-        free = [own for own in owns if own not in fixed]
-        if name in fixed or not free:
-            continue
-        weights = {own: _weights(name, own, probabilities, attributes.get(own, ())) for own in free}
+        weights = {own: _weights(name, own, probabilities, attributes.get(own, ())) for own in owns if own not in fixed}
         labels |= {own: some for own, some in weights.items() if some}
-        kept = any(weights.values())
-        shown.append(Trait(name, value, probabilities[value], _note(name, value, kept, generator)))
+        unread -= weights.keys()
+        if weights and name not in fixed:
+            note = _note(name, value, any(weights.values()), generator)
+            shown.append(Trait(name, value, probabilities[value], note))
     shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
     labels |= {name: {value: 1.0} for name, value in fixed.items()}
     degrees, trait = _turn(photo) if turn is None else (turn, Trait("turn", f"{turn:+g}°", 1.0, CHOSEN))
     shown.append(trait)
     mouth = seen.get("mouth", {})
-    known = [] if {"mouth", "expression"} & fixed.keys() else [value for value in OPEN_MOUTHS if value in mouth]
-    return Reading(shown, labels, sum(mouth[value] for value in known) if known else None, degrees)
+    decisive = next((own for own in ATTRIBUTES["mouth"] if own in attributes), "mouth")
+    known = [value for value in OPEN_MOUTHS if value in mouth and decisive not in fixed]
+    opened = sum(mouth[value] for value in known) if known else None
+    return Reading(shown, labels, opened, degrees, tuple(name for name in attributes if name in unread))
 
 
 def _weights(name: str, own: str, probabilities: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:

@@ -186,7 +186,7 @@ def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
         part, _, field = name.partition(".")
         try:
             if typing.get_origin(kind) is tuple:  # optimizer.betas=0.5/0.999
-                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/"))
+                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/") if value)
             else:
                 read = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
         except ValueError as error:

@@ -58,39 +58,41 @@ def inherited(model: str, parent: str) -> Config:
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     """Copies the tensors of `parent` that have the same name and shape in `model`. If the attributes differ, the rows
-    of those labels that both have are copied. Returns the modules of `model` that were not loaded, or only in part
-    (such as the new levels of a larger size), and the modules of `parent` that were not used. Raises ValueError if no
-    tensor matches, if a module that was not loaded is frozen, or if the attributes differ and the model requires
+    of the labels that both have are copied. Returns the modules of `model` that were not loaded, or only in part (such
+    as the new levels of a larger size), and the modules of `parent` that were not used. Raises ValueError if no tensor
+    matches, if a module that was not loaded is frozen, or if the attributes differ and the model requires
     attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
     old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))
     differ = bool(old) and [*old.items()] != [*new.items()]
     if differ and model.data_spec.attributes == "must":
-        raise ValueError("--init: its attributes or values differ; give a checkpoint with the same attributes")
+        raise ValueError("--init: its attributes, values or their order differ; give a checkpoint with the same ones")
     by_row = {name for name in theirs if differ and LABEL_PARTS.keys() & set(name.split("."))}
     shared = {name for name, tensor in ours.items() if name in theirs and theirs[name].shape == tensor.shape} - by_row
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} has no tensors in common with it")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    whole = {name for name in by_row & ours.keys() if _copy_rows(name, ours[name], theirs[name], new, old)}
+    rows = {name: _copy_rows(name, ours[name], theirs[name], new, old) for name in by_row & ours.keys()}
+    whole = {name for name, copied in rows.items() if copied == len(ours[name])}
     fresh = _modules(model, set(ours) - shared - whole)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
         raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
-    return fresh, _modules(parent, set(theirs) - shared - (by_row & ours.keys()))
+    used = {name for name, copied in rows.items() if copied}
+    in_part = _modules(model, used - whole)
+    fresh = [f"{module} (new labels)" if module in in_part else module for module in fresh]
+    return fresh, _modules(parent, set(theirs) - shared - used)
 
 
-def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, old: Attributes) -> bool:
-    """Copies the rows of labels that both tensors have into `ours`, and says whether that is all of its rows."""
+def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, old: Attributes) -> int:
+    """Copies the rows of labels that both tensors have into `ours`, and returns their number."""
     unknown = next(has for part, has in LABEL_PARTS.items() if part in name.split("."))
     mine, known = conditioning.rows(attributes, unknown=unknown), conditioning.rows(old, unknown=unknown)
     if ours.shape[:1] != (len(mine),) or theirs.shape != (len(known), *ours.shape[1:]):
-        return False  # another layout, such as one head for each attribute
-    found = [(i, known.index(row)) for i, row in enumerate(mine) if row in known]
-    if found:
-        to, of = zip(*found, strict=True)
-        ours[list(to)] = theirs[list(of)]
-    return len(found) == len(mine)
+        return 0  # another layout, such as one head for each attribute
+    common = [row for row in mine if row in known]
+    ours[[mine.index(row) for row in common]] = theirs[[known.index(row) for row in common]]
+    return len(common)
 
 
 def _modules(model: Model, names: set[str]) -> list[str]:

@@ -74,10 +74,14 @@ export function command(text) {
   if (text) $("command").textContent = text;
 }
 
-/** Whether a picture can be shown, once it is loaded. `decode` is not used: it fails at times for one that can.
+/** Whether a picture can be shown, once it is loaded. `decode` fails at times for one that can.
  * @param {HTMLImageElement} image */
 export async function loaded(image) {
-  while (!image.complete) await new Promise((done) => { for (const kind of ["load", "error"]) image.addEventListener(kind, done, { once: true }); });
+  while (!image.complete) {
+    await new Promise((done) => {
+      for (const kind of ["load", "error"]) image.addEventListener(kind, done, { once: true });
+    });
+  }
   return image.naturalWidth > 0;
 }
 

@@ -1,6 +1,6 @@
 // The right side of Make: what can be done with the selected picture or pictures.
 import { chips } from "./chips.js";
-import { api, h, later, say, slider } from "./dom.js";
+import { api, h, later, loaded, say, slider } from "./dom.js";
 import { dragSection, stopDrag } from "./drag.js";
 import { act, busy, enlarge, finished, focusGrid, picture, showCommand, state, title, toggle } from "./make.js";
 import { modelOf } from "./new.js";
@@ -172,7 +172,7 @@ function walkSection(numbers) {
 async function play(urls) {
   const image = h("img", { alt: "walk", width: 64, height: 64, src: urls[0] });
   const stage = h("div", { class: "stage" }, image), drawn = shown;
-  await Promise.all(urls.map((url) => { const made = new Image(); made.src = url; return made.decode(); })).catch(() => undefined);
+  await Promise.all(urls.map((url) => loaded(Object.assign(new Image(), { src: url }))));
   if (shown !== drawn) return;
   panel.prepend(stage);
   let i = 0;

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 
-LEAST = 8  # pixels of a side of a part
+MOST_PARTS, SMALLEST_PART = 16, 8  # number of parts; pixels of their sides
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class NetworkConfig(configs.NetworkConfig):
     """Levels of the Haar wavelet transform of pictures (SWAGAN). At 1, generator and discriminator work at half the
     resolution on 4 bands of each colour; at 2, at a quarter on 16. Their cost is that of the lower resolution."""
     parts: tuple[float, ...] = ()
-    """Boxes of parts of the picture, such as the mouth, that the discriminator also sees alone, with layers of their
-    own: left, top, right and bottom of each, as fractions of the sides. For data in which they keep their place."""
+    """Boxes of parts of the picture, such as the mouth, each with a discriminator of its own, whose loss is added:
+    left, top, right and bottom of each, as fractions of the sides. For data in which they keep their place."""
     labels_from: int = 0
     """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
     the pose and the shape of a face. Shape attributes need 0."""
@@ -73,14 +74,18 @@ class Config(configs.Config):
     @property
     def boxes(self) -> list[tuple[int, int, int, int]]:
         """The parts in pixels: left, top, right, bottom. ValueError if they are not boxes in the picture."""
-        parts, width, height = self.network.parts, self.data.width, self.data.height
-        sides = zip(*(iter(parts),) * 4, strict=True) if len(parts) % 4 == 0 else ()
-        found = [(round(a * width), round(b * height), round(c * width), round(d * height)) for a, b, c, d in sides]
-        for left, top, right, bottom in found or [(0, 0, 0, 0)] * bool(parts):
-            if not (0 <= left <= right - LEAST <= width - LEAST and 0 <= top <= bottom - LEAST <= height - LEAST):
-                raise ValueError(
-                    f"network.parts: not boxes of at least {LEAST} pixels in a picture of {width}x{height}"
-                )
+        parts, sides = self.network.parts, (self.data.width, self.data.height) * 2
+        numbers = isinstance(parts, tuple | list) and all(isinstance(x, int | float) and 0 <= x <= 1 for x in parts)
+        if not numbers or len(parts) % 4 or len(parts) > 4 * MOST_PARTS:
+            raise ValueError(
+                f"network.parts: must be four fractions of the sides for each of at most {MOST_PARTS} parts"
+            )
+        pixels = [round(x * side) for x, side in zip(parts, itertools.cycle(sides), strict=False)]
+        found = list(zip(pixels[::4], pixels[1::4], pixels[2::4], pixels[3::4], strict=True))
+        if any(right - left < SMALLEST_PART or bottom - top < SMALLEST_PART for left, top, right, bottom in found):
+            raise ValueError(
+                f"network.parts: a part of less than {SMALLEST_PART} pixels; the order is left/top/right/bottom"
+            )
         return found
 
     def channels(self, level: int) -> int:

@@ -25,7 +25,7 @@ from kyara.nn.layers import (
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.wavelets import haar
 
-PART_WIDTH, PART_MOST = 32, 128  # channels of a part at full resolution, doubled with each level; at most
+PART_CHANNELS, PART_CHANNEL_MAX = 32, 128  # at full resolution, doubled with each level; at most
 
 
 class Discriminator(nn.Module):
@@ -49,14 +49,15 @@ class Discriminator(nn.Module):
         self.labels = conditioning.Projection(attributes, channels(0)) if attributes else None
         classified = conditioning.width(attributes) if config.losses.label_weight else 0
         self.heads = Linear(channels(0), classified) if classified else None
-        self.parts = nn.ModuleList(Part(box, config) for box in config.boxes)
+        # Named by their place: --init copies a part only to the same one.
+        self.parts = nn.ModuleDict({"_".join(map(str, box)): Part(box, config) for box in config.boxes})
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
         """The weights of its layers, for maps of `dtype`."""
         yield from uses((self.from_rgb, *self.blocks, self.conv), dtype)
         yield from uses((self.hidden, self.output, self.heads), torch.float32)
-        for part in cast("list[Part]", [*self.parts]):
-            yield from part.uses(dtype)
+        for part in self.parts.values():
+            yield from cast("Part", part).uses(dtype)
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0].sum(1)
@@ -66,13 +67,14 @@ class Discriminator(nn.Module):
         label logits (B, V) if there is a label loss, the sum of theirs."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False), shared(self.uses(dtype)):
-            features = [self.features(pictures, dtype), *(part(pictures, dtype) for part in self.parts)]
-            judges: list[tuple[Any, Tensor]] = list(zip((self, *self.parts), features, strict=True))
-            logits = torch.cat([judge.output(x) for judge, x in judges], 1)
+            networks: list[Any] = [self, *self.parts.values()]
+            features = [self.features(pictures, dtype), *(part(pictures, dtype) for part in networks[1:])]
+            seen = list(zip(networks, features, strict=True))
+            logits = torch.cat([network.output(x) for network, x in seen], 1)
             if labels is not None and self.labels is not None:
-                logits = logits + torch.stack([judge.labels(x, labels) for judge, x in judges], 1)
-            read = [judge.heads(x) for judge, x in judges if judge.heads is not None]
-            return logits, sum(read[1:], read[0]) if read else None
+                logits = logits + torch.stack([network.labels(x, labels) for network, x in seen], 1)
+            label_logits = [network.heads(x) for network, x in seen if network.heads is not None]
+            return logits, sum(label_logits[1:], label_logits[0]) if label_logits else None
 
     def features(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
         """Features (B, C) of the whole picture."""
@@ -85,15 +87,15 @@ class Discriminator(nn.Module):
 
 
 class Part(nn.Module):
-    """Features (B, C) of one part of pictures (B, 3, H, W) at full resolution, and what a discriminator reads in them.
-    Discriminators of facial components are from Wang et al. 2021 (GFP-GAN), section 3.4."""
+    """Features (B, C) of one part of pictures (B, 3, H, W), at full resolution, and the output layers on them. As the
+    discriminators of facial components of GFP-GAN (Wang et al. 2021), but in fixed places."""
 
     def __init__(self, box: tuple[int, int, int, int], config: Config) -> None:
         super().__init__()
         left, top, right, bottom = box
         self.rows, self.columns = slice(top, bottom), slice(left, right)
         levels = max(int(math.log2(min(bottom - top, right - left) / 4)), 1)
-        widths = [min(PART_WIDTH << level, PART_MOST) for level in range(levels + 1)]
+        widths = [min(PART_CHANNELS << level, PART_CHANNEL_MAX) for level in range(levels + 1)]
         self.from_rgb = Conv(3, widths[0], 1, gain=ACTIVATION, active=True)
         self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
         height, width = bottom - top, right - left

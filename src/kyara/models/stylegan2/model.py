@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,11 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_p
 
 def _parameters(*modules: Any) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
+
+
+def total(losses: Iterable[Tensor]) -> Tensor:
+    first, *others = losses
+    return sum(others, first)
 
 
 class Model(base.StyledGenerator):
@@ -88,20 +93,22 @@ class Model(base.StyledGenerator):
         shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
         real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
         fake_logits, fake_label_logits = self.d.judge(batch.augment(fake), fake_shown)
-        batch.log_signs(real_logits, fake_logits)
+        batch.log_signs(real_logits[:, 0], fake_logits[:, 0])
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
         label_loss = conditioning.losses("d_labels", label_logits, labels, self.config)
         if self.drawn is not None:  # no picture teaches these labels: they keep what they mean to the generator
             drawn = self.drawn.alone(fake_labels)
             label_loss |= conditioning.losses("d_drawn_labels", fake_label_logits, drawn, self.config)
-        return {"d": nonsaturating_d(real_logits, fake_logits), **label_loss}
+        pairs = zip(real_logits.unbind(1), fake_logits.unbind(1), strict=True)  # of the picture, and of its parts
+        return {"d": total(nonsaturating_d(*pair) for pair in pairs), **label_loss}
 
     def _d_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
-            penalty = r1_penalty(self.d(seen, labels), seen)
+            logits, _ = self.d.judge(seen, labels)
+            penalty = total(r1_penalty(one, seen) for one in logits.unbind(1))
         batch.log["r1"] = penalty.detach()
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
@@ -109,7 +116,8 @@ class Model(base.StyledGenerator):
         fake_shown, fake_labels = self._fake_labels(labels)
         fake, _ = self._fakes(fake_labels)
         logits, label_logits = self.d.judge(batch.augment(fake), fake_shown)
-        return {"g": nonsaturating_g(logits), **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
+        loss = total(map(nonsaturating_g, logits.unbind(1)))
+        return {"g": loss, **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
