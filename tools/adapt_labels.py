@@ -4,9 +4,10 @@
 
 A classifier is trained on labelled pictures in the frame of the generator. Then the mapping network is optimised, with
 its label rows, until the classifier reads the labels in generated pictures. The synthesis network stays as it is, so it
-cannot learn textures that deceive the classifier, and a penalty keeps the distribution of the styles. The labels of
-the classifier are better than those of the discriminator, which has to see eyes and mouths in the features of whole
-faces: here, networks of their own look at them. Judge the result with another tagger.
+cannot learn textures that deceive the classifier; the discriminator, and a penalty on the distribution of the styles,
+keep the pictures realistic. The labels of the classifier are better than those of the discriminator, which has to see
+eyes and mouths in the features of whole faces: here, networks of their own look at them. Judge the result with another
+tagger.
 
 To add an attribute, begin with `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0`: the rows of its
 labels are initialised with zeros."""
@@ -32,6 +33,7 @@ from kyara.files.pictures import to_float
 from kyara.models.stylegan2.model import Model
 from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
+from kyara.nn.losses import nonsaturating_g
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the sides
 
@@ -44,7 +46,8 @@ WIDTHS = (3, 24, 48, 64, 64)
 FINE = {"mouth"}  # views whose first layer keeps the size: the lines of a mouth have one or two pixels
 DROPOUT = 0.3
 BATCH, CLASSIFIER_LR, LR = 64, 2e-3, 0.1
-ANCHOR = 2.0  # weight of the distance between the distributions of whitened styles, before and after
+REALISM = 0.5  # weight of the discriminator's loss
+ANCHOR = 8.0  # weight of the distance between the distributions of whitened styles, before and after
 STYLES, HIDDEN = 256, 0.2  # styles for that distance, and the share of them with hidden labels, see `dropped`
 RIDGE = 0.01  # what is added to the eigenvalues of the covariance of styles, as a share of the largest
 POOL, SEEDS = 4096, 10**6  # number of labels to draw from, and the first of their seeds
@@ -138,12 +141,13 @@ def adapt(generator: Model, classifier: Classifier, weights: dict[str, float], s
         shown = conditioning.dropped(labels, HIDDEN)
         moved = sliced_distance(network(z, shown) @ whiten, before(z, shown) @ whiten)
         wanted = dict(zip(names, labels[:batch].unbind(1), strict=True))
-        pictures = generator.synthesise(generator.styles(z[:batch], wanted)).clamp(-1, 1)
-        found = cross_entropies(classifier(vary(pictures)), wanted)
+        pictures = generator.synthesise(generator.styles(z[:batch], wanted))
+        real = nonsaturating_g(generator.d(pictures, labels[:batch]))
+        found = cross_entropies(classifier(vary(pictures.clamp(-1, 1))), wanted)
         loss = sum((weights.get(name, 1.0) * one for name, one in found.items()), torch.zeros(()))
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
-        (loss + ANCHOR * moved).backward()
+        (loss + ANCHOR * moved + REALISM * real).backward()
         optimizer.step()
     network.requires_grad_(False)
     return losses
