@@ -36,7 +36,9 @@ def script() -> ModuleType:
     return module
 
 
-def adapted(script: ModuleType, anchor: float, **network: int) -> tuple[Model, list[str], list[float], torch.Tensor]:
+def adapted(
+    script: ModuleType, anchor: float, only: tuple[str, ...] = (), **network: int
+) -> tuple[Model, list[str], list[float], torch.Tensor]:
     """A small generator, the names of its tensors that changed, the losses, and how far its styles moved."""
     torch.manual_seed(0)
     generator = models.build("stylegan2", {**CONFIG, "network": {**CONFIG["network"], **network}}).eval()
@@ -50,7 +52,7 @@ def adapted(script: ModuleType, anchor: float, **network: int) -> tuple[Model, l
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "ANCHOR", anchor)
         patch.setattr(script, "POOL", 256)
-        losses = script.adapt(generator, classifier, {"eyes": 2.0}, steps=24, batch=8)
+        losses = script.adapt(generator, classifier, {"eyes": 2.0}, steps=24, batch=8, only=only)
     changed = [name for name, tensor in models.stored(generator).items() if not torch.equal(tensor, before[name])]
     return generator, changed, losses, script.sliced_distance(generator.g_ema.mapping(z, unknown), old)
 
@@ -59,6 +61,15 @@ def test_only_the_mapping_network_changes_and_the_loss_falls(script: ModuleType)
     _, changed, losses, _ = adapted(script, 2.0)
     assert "g_ema.mapping.labels.rows" in changed and all(name.startswith("g_ema.mapping.") for name in changed)
     assert sum(losses[-6:]) < sum(losses[:6])
+
+
+def test_only_the_rows_of_one_attribute_change(script: ModuleType) -> None:
+    generator, changed, losses, moved = adapted(script, 2.0, ("eyes",))
+    assert changed == ["g_ema.mapping.labels.rows"] and sum(losses[-6:]) < sum(losses[:6])
+    assert generator.g_ema.mapping.labels is not None
+    rows = generator.g_ema.mapping.labels.rows.any(1).tolist()  # zeros before
+    assert rows == [False] * 3 + [False, True, False, True] + [False] * 3  # not that of unknown eyes; none are green
+    assert moved == 0
 
 
 def test_the_styles_stay_also_without_labels(script: ModuleType) -> None:

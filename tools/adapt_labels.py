@@ -10,12 +10,13 @@ eyes and mouths in the features of whole faces: here, networks of their own look
 tagger.
 
 To add an attribute, begin with `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0`: the rows of its
-labels are initialised with zeros."""
+labels are initialised with zeros. With `--only NEW`, only they are optimised, and other pictures stay as they are."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ PARTS = {"eyes": EYES, "expression": (LOWER,), "mouth": (MOUTH,)}
 WIDTHS = (3, 24, 48, 64, 64)
 FINE = {"mouth"}  # views whose first layer keeps the size: the lines of a mouth have one or two pixels
 DROPOUT = 0.3
-BATCH, CLASSIFIER_LR, LR = 64, 2e-3, 0.1
+BATCH, CLASSIFIER_LR = 64, 2e-3
+LR, ROW_LR = 0.1, 0.4  # of the whole mapping network, and of rows alone
 REALISM = 0.5  # weight of the discriminator's loss
 ANCHOR = 8.0  # weight of the distance between the distributions of whitened styles, before and after
 STYLES, HIDDEN = 256, 0.2  # styles for that distance, and the share of them with hidden labels, see `dropped`
@@ -126,17 +128,30 @@ def train_classifier(data: Dataset, attributes: Attributes, size: tuple[int, int
     return network.eval().requires_grad_(False)
 
 
-def adapt(generator: Model, classifier: Classifier, weights: dict[str, float], steps: int, batch: int) -> list[float]:
-    """Optimises the mapping network in place. Returns the losses."""
+def adapt(
+    generator: Model,
+    classifier: Classifier,
+    weights: dict[str, float],
+    steps: int,
+    batch: int,
+    only: Collection[str] = (),
+) -> list[float]:
+    """Optimises the mapping network in place, or only the rows of some attributes. Returns the losses."""
     network, names = generator.g_ema.mapping, list(generator.config.data.attributes)
     before = copy.deepcopy(network).requires_grad_(False)
     generator.requires_grad_(False)
-    network.requires_grad_(True)
+    assert network.labels is not None
+    parameters = [network.labels.rows] if only else [*network.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    known = conditioning.rows(generator.config.data.attributes, unknown=True)
+    chosen = torch.tensor([not only or (name in only and value is not None) for name, value in known])[:, None]
     pool, losses = drawn(generator, POOL), list[float]()
     whiten = whitening(before(torch.randn(POOL, generator.z_dim), pool))
-    optimizer = torch.optim.Adam(network.parameters(), LR, betas=(0.8, 0.99))
+    lr = ROW_LR if only else LR
+    optimizer = torch.optim.Adam(parameters, lr, betas=(0.8, 0.99))
     for step in trange(steps, desc="mapping"):
-        optimizer.param_groups[0]["lr"] = LR * min(1, (step + 1) / 10) * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
         labels, z = pool[torch.randint(POOL, (STYLES,))], torch.randn(STYLES, generator.z_dim)
         shown = conditioning.dropped(labels, HIDDEN)
         moved = sliced_distance(network(z, shown) @ whiten, before(z, shown) @ whiten)
@@ -148,6 +163,8 @@ def adapt(generator: Model, classifier: Classifier, weights: dict[str, float], s
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         (loss + ANCHOR * moved + REALISM * real).backward()
+        assert network.labels.rows.grad is not None
+        network.labels.rows.grad *= chosen
         optimizer.step()
     network.requires_grad_(False)
     return losses
@@ -177,6 +194,7 @@ def main(
     *,
     out: Path,
     weights: str = "",
+    only: str = "",
     epochs: int = 10,
     steps: int = 1000,
     batch: int = 12,
@@ -188,6 +206,8 @@ def main(
         data: Labelled pictures in the same frame.
         out: Folder of the new checkpoint.
         weights: Weights of attributes in the loss other than 1, such as gender=3,eyes=2.
+        only: Attributes, such as mouth,bangs, of which nothing but the label rows is optimised. Pictures without such
+            labels stay as they are.
         epochs: Training length of the classifier.
         steps: Steps of the optimisation of the mapping network.
         batch: Pictures of a step.
@@ -199,7 +219,7 @@ def main(
     attributes, size = generator.config.data.attributes, (generator.config.data.height, generator.config.data.width)
     classifier = train_classifier(open_dataset(data), attributes, size, epochs)
     chosen = {name: float(weight) for name, weight in (pair.split("=") for pair in weights.split(",") if pair)}
-    losses = adapt(generator, classifier, chosen, steps, batch)
+    losses = adapt(generator, classifier, chosen, steps, batch, [*filter(None, only.split(","))])
     print(f"loss {np.mean(losses[: steps // 10 or 1]):.3f} -> {np.mean(losses[-(steps // 10 or 1) :]):.3f}")
     tensors, card = models.stored(generator), (found.path / checkpoint.CARD).read_text("utf-8")
     checkpoint.write(out, model="stylegan2", config=found.config, weights=tensors, card=card, about=found.about)

@@ -29,21 +29,12 @@ def few_samples() -> Iterator[None]:
 
 
 def write(
-    path: Path,
-    *,
-    seed: int = 0,
-    labels: bool = False,
-    counts: bool = False,
-    near: str | None = None,
-    width: int = 32,
-    **network: Any,
+    path: Path, *, seed: int = 0, labels: bool = False, near: str | None = None, width: int = 32, **network: Any
 ) -> str:
     """A stylegan2 with random weights, or with those of the checkpoint `near` changed a little. With `labels` it is
-    conditioned on hair and eyes; with `counts` it knows how often they occur."""
+    conditioned on hair and eyes."""
     torch.manual_seed(seed)
-    data: dict[str, Any] = {"width": width, "height": 32, "attributes": ATTRIBUTES if labels else {}}
-    if counts:
-        data["label_counts"] = [[hair, eyes, 1] for hair in range(3) for eyes in range(2)]
+    data = {"width": width, "height": 32, "attributes": ATTRIBUTES if labels else {}}
     config = {"data": data, "network": {**NETWORK, **network, "labels_from": 4 if labels else 0}}
     model = models.build("stylegan2", config)
     weights = {k: t * 0.2 if "to_rgb.conv" in k else t for k, t in models.stored(model).items()}  # within [-1, 1]

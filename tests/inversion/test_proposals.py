@@ -53,7 +53,7 @@ def test_the_best_comes_first_and_the_others_differ() -> None:
 
 @pytest.fixture(scope="module")
 def proposer(tmp_path_factory: pytest.TempPathFactory) -> Proposer:
-    child = pair.write(tmp_path_factory.mktemp("child") / "child", labels=True, counts=True)
+    child = pair.write(tmp_path_factory.mktemp("child") / "child", labels=True)
     scorer = models.build(
         "distortion", {"data": {"width": 32, "height": 32}, "network": {"depths": (1, 1), "widths": (8, 8)}}
     )

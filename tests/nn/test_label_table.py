@@ -143,3 +143,12 @@ def test_labels_that_are_no_longer_excluded_are_drawn_in_the_order_of_the_attrib
     monkeypatch.setattr(LabelTable, "_draw_row", noted)
     table.change({"closed": 1, "left": -1, "right": -1, "shape": -1, "light": -1}, {"closed": 0}, 0)
     assert given == [["closed", "left", "right", "shape", "light"][:i] for i in range(1, 5)]
+
+
+def test_attributes_that_the_table_does_not_know_raise_no_doubt() -> None:
+    attributes = {"hair": ("black", "pink"), "mouth": ("closed", "open")}
+    table = LabelTable(attributes, ((0, -1, 3), (1, -1, 2)))
+    assert table.doubts({"mouth": 1}) == table.doubts({"hair": 1, "mouth": 0}) == []
+    assert table.draw({"mouth": 1}, 4)["mouth"] == 1 and table.draw({}, 4)["mouth"] == -1
+    seldom = LabelTable(attributes, ((0, 0, 3), (0, -1, 2)))
+    assert "does not occur" in seldom.doubts({"mouth": 1})[0]

@@ -37,6 +37,7 @@ found in photos of people by `builtin:landmarks`."""
 LENGTH, LARGEST = 0.15, 2.0  # weight of the lengths of a face; their maximum, in standard deviations
 DIFFERENCE = 1.0  # weight of the difference from the proposals before against the logarithm of the quality
 LIKELY = 0.3  # weight of the logarithm of how probable labels are
+UNREAD = 2  # separates the random numbers of unread labels from those of the latent of the same seed
 LABEL = 0.3  # difference of two drawings in which one label differs, against the median of their features
 
 
@@ -79,12 +80,9 @@ class Proposer:
         return Proposals(np.stack(redrawn), shots, scores[chosen].tolist())
 
     def _complete(self, labels: dict[str, str], unread: Sequence[str], seed: int) -> dict[str, str]:
-        """The labels, and any of the data for the attributes that the reader does not know. They are drawn without
-        regard to the others: few pictures of the data agree with a person in everything else."""
-        table = self.generator.label_table
-        known = {name: self.attributes[name].index(value) for name, value in labels.items()}
-        drawn = table.change(table.draw({}, seed), known, seed)
-        return labels | {name: self.attributes[name][drawn[name]] for name in unread if drawn[name] >= 0}
+        """The labels, and any for the attributes that the reader does not know, so that drawings vary."""
+        random = np.random.RandomState([seed, UNREAD])
+        return labels | {name: str(random.choice(self.attributes[name])) for name in unread}
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
         """Styles (B, layers, w_dim), without truncation."""

@@ -114,9 +114,12 @@ class LabelTable:
         ]
 
     def doubts(self, fixed: Mapping[str, int]) -> list[str]:
-        """Sentences about labels that the training data do not have together."""
+        """Sentences about labels that the training data do not have together. Attributes of which the table has no
+        label are no reason for doubt."""
         if (found := self.hidden(fixed, fixed)) or not len(self.rows):
             return found
+        counted = (self.rows != UNKNOWN).any(0)
+        fixed = {name: label for name, label in fixed.items() if counted[self.names.index(name)]}
         if self._agreement(self.rows, fixed).max() == len(fixed):
             return []
         shown = ", ".join(f"{name}={self.attributes[name][label]}" for name, label in fixed.items())
