@@ -95,7 +95,7 @@ def _same(name: str) -> Callable[[Row, Row], bool | None]:
 
 def _mouth(path: Path) -> bool:
     picture = decode(path)
-    return mouth(picture, find(picture[None], torch.device("cpu"))[0]) >= OPENED
+    return mouth(picture, find(picture[None], torch.device("cpu"))[0])[0] >= OPENED
 
 
 def _share(found: list[bool | None]) -> str:

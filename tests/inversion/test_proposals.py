@@ -12,7 +12,7 @@ from test_reading import Fake
 
 from kyara import models
 from kyara.inversion import proposals
-from kyara.inversion.proposals import Proposer, choose, lengths, mouth
+from kyara.inversion.proposals import TONE, Proposer, choose, far_from_median, lengths, mouth
 from kyara.inversion.reading import Reading
 
 SKIN, PINK = (240, 205, 180), (220, 90, 110)
@@ -30,13 +30,21 @@ def test_an_open_mouth_is_larger_than_a_line() -> None:
     for height in (0, 1, 8):
         picture = np.full((96, 96, 3), SKIN, np.uint8)
         picture[72 : 72 + height, 42:54] = PINK
-        shares.append(mouth(picture, face_points()))
+        share, lightness = mouth(picture, face_points())
+        shares.append(share)
+        assert lightness == pytest.approx(84.7, abs=0.2)  # of the skin
     assert shares[0] == 0 and 0 < shares[1] < proposals.OPEN / 2 < shares[2]
 
 
 def test_a_mouth_beyond_the_edge_is_no_error() -> None:
     for shift in (-0.9, 0.9):
-        assert 0 <= mouth(np.full((96, 96, 3), SKIN, np.uint8), face_points() + np.float32(shift)) <= 1
+        assert 0 <= mouth(np.full((96, 96, 3), SKIN, np.uint8), face_points() + np.float32(shift))[0] <= 1
+
+
+def test_skin_of_another_tone_than_usual_is_far() -> None:
+    tones = np.array([80.0, 86.0, 83.0, 50.0, 40.0, 44.0])
+    found = far_from_median(tones, ["light"] * 4 + ["dark"] * 2)
+    assert found.tolist() == pytest.approx([1.5 / TONE, 4.5 / TONE, 1.5 / TONE, 1, 2 / TONE, 2 / TONE])
 
 
 def test_lengths_are_in_distances_between_the_eyes() -> None:

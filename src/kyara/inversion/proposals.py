@@ -31,6 +31,7 @@ ENOUGH = 0.9  # scores are clamped to this: higher ones only say that a drawing 
 MOUTH = 2.0  # weight of the mouth
 CLOSED, OPEN = 0.06, 0.25  # share of the pixels at the mouth that are not skin, in drawings of either kind
 SKIN_DISTANCE = 14.0  # CIELAB distance from which a pixel is not skin
+SKIN, TONE = 1.5, 12.0  # weight of the tone of the skin; lightness in CIELAB that is far from the usual one
 LENGTHS = ((0.64, 0.087), (1.03, 0.114), (1.61, 0.097))
 """Mean and standard deviation of the heights of nose, mouth and chin below the eyes, in distances between the eyes, as
 found in photos of people by `builtin:landmarks`."""
@@ -70,7 +71,8 @@ class Proposer:
         made = pictures.cpu().numpy()
         scores = np.array(score_pictures(pictures, self.scorer))
         whole = np.flatnonzero(scores >= np.minimum(WHOLE, np.sort(scores)[-FEWEST * count]))
-        quality = self._quality(photo, made[whole], scores[whole], reading.mouth_open)
+        skins = [labels[i].get("skin", "") for i in whole]
+        quality = self._quality(photo, made[whole], scores[whole], reading.mouth_open, skins)
         quality += LIKELY * np.array([reading.likely(labels[i]) for i in whole])
         chosen = whole[choose(quality, self._differences(made[whole], [labels[i] for i in whole]), count)]
         # A batch may compute in another order: the drawings are as `generate --like` makes them again.
@@ -92,14 +94,17 @@ class Proposer:
         }
         return self.generator.styles(latents(seeds, self.generator.z_dim).to(self.device), known)
 
-    def _quality(self, photo: np.ndarray, made: np.ndarray, scores: np.ndarray, mouth_open: float | None) -> np.ndarray:
-        """The logarithm of the quality of drawings (N, H, W, 3) uint8 of a photo, (N,)."""
+    def _quality(
+        self, photo: np.ndarray, made: np.ndarray, scores: np.ndarray, mouth_open: float | None, skins: Sequence[str]
+    ) -> np.ndarray:
+        """The logarithm of the quality of drawings (N, H, W, 3) uint8 of a photo, (N,). `skins` are their labels."""
         quality = np.log(np.clip(scores, 1e-3, ENOUGH))
         points, theirs = find(made, self.device), find(photo[None], self.device)
+        shares, tones = np.array([mouth(picture, at) for picture, at in zip(made, points, strict=True)]).T
+        quality -= SKIN * far_from_median(tones, skins)
         if mouth_open is not None:
             target = CLOSED + (OPEN - CLOSED) * mouth_open
-            shares = np.array([mouth(picture, at) for picture, at in zip(made, points, strict=True)])
-            quality -= MOUTH * np.minimum(np.abs(shares - target) / (OPEN - CLOSED), 1)
+            quality -= MOUTH * np.abs(shares.clip(CLOSED, OPEN) - target) / (OPEN - CLOSED)
         mean, std = np.array(LENGTHS).T
         drawn = lengths(points)
         ours = ((drawn - drawn.mean(0)) / drawn.std(0).clip(1e-6)).clip(-LARGEST, LARGEST)
@@ -144,9 +149,17 @@ def lengths(points: np.ndarray) -> np.ndarray:
     return np.asarray((below - eyes.numpy().mean(1)[:, 1:]) / apart.numpy()[:, None])
 
 
-def mouth(picture: np.ndarray, points: np.ndarray) -> float:
+def far_from_median(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """How far values (N,) are from the median of their group, in `TONE`, at most 1."""
+    names = np.array(groups)
+    medians = {name: np.median(values[names == name]) for name in {*groups}}
+    away = np.abs(values - np.array([medians[name] for name in groups]))
+    return np.asarray(np.minimum(away / TONE, 1))
+
+
+def mouth(picture: np.ndarray, points: np.ndarray) -> tuple[float, float]:
     """How open the mouth of a drawing (H, W, 3) uint8 with landmarks (12, 2) is: the share of the pixels around the
-    mouth that have another colour than the skin beside it."""
+    mouth that have another colour than the skin beside it. And the lightness of that skin, in CIELAB."""
     _, apart = portrait.centres(torch.from_numpy(points)[None])
     size = np.array(picture.shape[1::-1])
     (x, y), far = points[9:11].mean(0) * size, float(apart[0]) * size[0]
@@ -156,7 +169,7 @@ def mouth(picture: np.ndarray, points: np.ndarray) -> float:
     first = left - max(int(x - 0.5 * far), 0)
     inside, beside = colours[:, first : first + right - left], np.delete(colours, slice(first, first + right - left), 1)
     if not inside.size or not beside.size:
-        return 0.0
+        return 0.0, 0.0
     skin = np.median(beside.reshape(-1, 3), 0)
     away = np.linalg.norm((inside - skin) * (0.7, 1, 1), axis=2)
-    return float((away > SKIN_DISTANCE).mean())
+    return float((away > SKIN_DISTANCE).mean()), float(skin[0])
