@@ -243,7 +243,7 @@ def test_import(folder: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_generate(folder: Path, made: Path) -> None:
-    assert follow("generate.md", made) == 17
+    assert follow("generate.md", made) == 18
     assert len(list(Path("morph").glob("*.webp"))) == 1
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import with_metadata
 
 from kyara import models
 from kyara.models.base import Batch, latents
 from kyara.training.options import Tuning
 from kyara.training.train import train
 from kyara.training.transfer import SEEN, groups, tune
-from tests.conftest import with_metadata
 
 TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 

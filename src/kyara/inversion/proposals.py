@@ -37,7 +37,7 @@ LENGTHS = ((0.64, 0.087), (1.03, 0.114), (1.61, 0.097))
 found in photos of people by `builtin:landmarks`."""
 LENGTH, LARGEST = 0.15, 2.0  # weight of the lengths of a face; their maximum, in standard deviations
 DIFFERENCE = 1.0  # weight of the difference from the proposals before against the logarithm of the quality
-LIKELY = 0.3  # weight of the logarithm of how probable labels are
+LIKELY = 1.0  # weight of the logarithm of how probable labels are
 UNREAD = 2  # separates the random numbers of unread labels from those of the latent of the same seed
 LABEL = 0.3  # difference of two drawings in which one label differs, against the median of their features
 
