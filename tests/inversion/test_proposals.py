@@ -45,6 +45,7 @@ def test_skin_of_another_tone_than_usual_is_far() -> None:
     tones = np.array([80.0, 86.0, 83.0, 50.0, 40.0, 44.0])
     found = far_from_median(tones, ["light"] * 4 + ["dark"] * 2)
     assert found.tolist() == pytest.approx([1.5 / TONE, 4.5 / TONE, 1.5 / TONE, 1, 2 / TONE, 2 / TONE])
+    assert not far_from_median(tones, [""] * 6).any()  # without labels, dark skin is not unusual
 
 
 def test_lengths_are_in_distances_between_the_eyes() -> None:

@@ -150,11 +150,12 @@ def lengths(points: np.ndarray) -> np.ndarray:
 
 
 def far_from_median(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """How far values (N,) are from the median of their group, in `TONE`, at most 1."""
+    """How far values (N,) are from the median of their group, in `TONE`, at most 1; 0 for the group "" of drawings
+    without a label, in which no tone is more usual than another."""
     names = np.array(groups)
     medians = {name: np.median(values[names == name]) for name in {*groups}}
     away = np.abs(values - np.array([medians[name] for name in groups]))
-    return np.asarray(np.minimum(away / TONE, 1))
+    return np.where(names == "", 0.0, np.minimum(away / TONE, 1))
 
 
 def mouth(picture: np.ndarray, points: np.ndarray) -> tuple[float, float]:
