@@ -11,10 +11,11 @@ from torch import Tensor
 
 from kyara.models import detector
 from kyara.models.base import Batch
-from kyara.models.detector import matching, model, views
+from kyara.models.detector import matching, model, second, views
 from kyara.models.detector.config import PRESETS, AugmentConfig
 from kyara.models.detector.views import Targets
-from kyara.perception import face_network
+from kyara.perception import face_network, face_refiner
+from kyara.perception.detector import iou
 
 PLAIN = AugmentConfig(crop=1.0, mosaic=0.0, restyle=0.0, degrees=0.0, upside=0.0, smallest_face=4.0, faintest=0.0)
 
@@ -181,3 +182,68 @@ def test_average_precision() -> None:
     assert model.average_precision(precision, recall) == pytest.approx(0.25 * (1 + 0.75 + 0.75))
     empty = model.curve(scores[:0], right[:0], 4)
     assert model.average_precision(*empty) == 0
+
+
+def predictions(*boxes: list[float]) -> tuple[Tensor, Tensor]:
+    """Boxes (1, A, 4), and logits (1, A) that fall from one to the next."""
+    return torch.tensor([boxes]), -torch.arange(float(len(boxes)))[None]
+
+
+def test_candidates_are_faces_false_alarms_and_moved_faces_but_nothing_near_ignored_ones() -> None:
+    known = torch.tensor([[[10.0, 10, 30, 30], [40, 40, 60, 60]]])
+    learned = torch.tensor([[True, False]])
+    found = Targets(known, torch.zeros(1, 2, 5, 2), learned, ~learned)
+    torch.manual_seed(0)
+    boxes = predictions([10, 10, 30, 29], [41, 40, 60, 60], [45, 45, 55, 55], [0, 40, 20, 60], [10, 10, 30, 19])
+    chosen = second.choose(*boxes, found)
+    used = [box.tolist() for box in chosen.boxes[0][chosen.used[0]]]
+    assert [10, 10, 30, 29] in used and [0, 40, 20, 60] in used
+    assert not any(box in used for box in boxes[0][0, 1:3].tolist())  # in or near the ignored face
+    assert [10, 10, 30, 19] not in used  # neither a face nor none
+    moved = chosen.boxes[0, -second.MOVED :][chosen.used[0, -second.MOVED :]]
+    assert len(moved) == 1  # there is one face only
+    assert torch.equal(chosen.target[0][chosen.used[0]][0], known[0, 0])
+    nothing = second.choose(*boxes, found._replace(learned=learned & False, ignored=learned | ~learned))
+    assert chosen.boxes[0, -2:].isfinite().all() and not nothing.used[0, -second.MOVED :].any()
+
+
+def test_the_second_stage_learns_what_a_face_is_and_where() -> None:
+    """Red squares are faces, blue ones are not."""
+    torch.manual_seed(0)
+    refiner = face_refiner.Refiner((8, 16, 16, 16)).train()
+    optimizer = torch.optim.Adam(refiner.parameters(), 2e-3)
+
+    def batch(seed: int) -> tuple[Tensor, second.Candidates]:
+        pictures, faces = squares(16, seed=seed)
+        pictures[8:] = pictures[8:].flip(1)
+        boxes = faces[:, :, :2].flatten(2) * 64
+        side = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+        moved = boxes + side * (torch.rand(16, 1, 4) - 0.5) * 0.4
+        red = (torch.arange(16) < 8)[:, None]
+        return pictures, second.Candidates(moved, boxes, torch.where(red, 0.6, 0.0), red | ~red)
+
+    for step in range(80):
+        score, box = second.compare(refiner, *batch(step))
+        (score + box).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    pictures, chosen = batch(1000)
+    where = face_refiner.squares(chosen.boxes)
+    raw = refiner.eval()(face_refiner.sampled(pictures, where))
+    assert (raw[:8, 0] > 1).all() and (raw[8:, 0] < -1).all()
+    corrected = iou(face_refiner.decode(raw, where.flatten(0, 1)), chosen.target[:, 0])[:8]
+    before = iou(chosen.boxes, chosen.target)[:8, 0]
+    assert corrected.mean() > 0.85 > before.mean()
+
+
+def test_the_first_stage_can_stay_as_it_is() -> None:
+    torch.manual_seed(0)
+    net = detector.Model(PRESETS["tiny"].replace(augment=vars(PLAIN), losses={"first": 0.0})).train()
+    pictures, faces = squares(4)
+    losses = net.losses("train", Batch(pictures, faces=faces))
+    assert all(float(losses[name].detach()) == 0 for name in ("score", "box", "points"))
+    sum(losses.values()).backward()
+    assert net.net.refiner is not None and net.net.refiner.out.weight.grad is not None
+    assert net.net.out.weight.grad is None
+    alone = detector.Model(PRESETS["tiny"].replace(augment=vars(PLAIN), network={"refiner": ()})).train()
+    assert set(alone.losses("train", Batch(pictures, faces=faces))) == {"score", "box", "points"}

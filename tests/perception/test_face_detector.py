@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,9 @@ import torch
 from torch import Tensor
 
 from kyara import models
-from kyara.files import checkpoint
+from kyara.files import checkpoint, pictures
 from kyara.files.errors import CheckpointError
-from kyara.perception import detector, face_network
+from kyara.perception import detector, face_network, face_refiner
 from kyara.perception.detector import FaceDetector, iou, suppress, votes
 
 
@@ -96,6 +98,19 @@ def blob(pixels: Tensor) -> Tensor:
     return raw
 
 
+def one_stage(predict: Callable[[Tensor], Tensor], refiner: Any = None) -> Any:
+    """A network that predicts this in its first stage."""
+
+    class Network:
+        def __init__(self) -> None:
+            self.refiner = refiner
+
+        def __call__(self, pixels: Tensor) -> Tensor:
+            return predict(pixels)
+
+    return Network()
+
+
 @pytest.mark.parametrize(("height", "width", "side"), [(700, 500, 60), (96, 96, 40), (1500, 2000, 900), (320, 64, 30)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_face_is_found_where_it_is(
@@ -105,7 +120,7 @@ def test_a_face_is_found_where_it_is(
     top, left = height // 3, width // 5
     picture[top : top + side, left : left + side] = (255, 0, 0)
     detect = FaceDetector(untrained, threshold=0.3, flip=flip)
-    monkeypatch.setattr(detect, "network", blob)
+    monkeypatch.setattr(detect, "network", one_stage(blob))
     faces = detect(picture)
     assert len(faces) == 1 and faces.boxes.dtype == faces.scores.dtype == faces.points.dtype == np.float32
     exact = max(height, width) / 320 + 1
@@ -123,9 +138,45 @@ def test_the_best_come_first_and_the_threshold_counts(untrained: Path) -> None:
     for one, other in itertools.combinations(every.boxes[:5], 2):
         assert iou(torch.from_numpy(one), torch.from_numpy(other)) <= detector.SAME_FACE + 0.1  # both are clipped
     threshold = float(every.scores[2])
-    assert len(FaceDetector(untrained, threshold=threshold)(picture)) == 3
+    fewer = FaceDetector(untrained, threshold=threshold)(picture)
+    assert 0 < len(fewer) < len(every) and (fewer.scores >= threshold).all()
     nothing = FaceDetector(untrained, threshold=1.0)(picture)
     assert len(nothing) == 0 and nothing.boxes.shape == (0, 4) and nothing.points.shape == (0, 5, 2)
+
+
+def test_crops_of_the_second_stage_are_those_of_training() -> None:
+    """`cut` and `sampled` differ only in how they resize; both repeat the border."""
+    random = np.random.RandomState(0)
+    picture = pictures.resize(random.randint(0, 256, (9, 7, 3), dtype=np.uint8), 140, 180)
+    boxes = torch.tensor([[20.0, 30, 70, 90], [100, 100, 150, 170], [-10, -5, 30, 30], [60, 60, 76, 80]])
+    where = face_refiner.squares(boxes)
+    exact = pictures.to_float(face_refiner.cut(picture, where.numpy()))
+    sampled = face_refiner.sampled(pictures.to_float(picture[None]), where[None])
+    assert exact.shape == sampled.shape == (4, 3, 64, 64)
+    assert (exact - sampled).abs().mean() < 0.02 and (exact - sampled).abs().max() < 0.4
+    far = face_refiner.cut(picture, np.array([[-500.0, 900, 40]]))
+    assert (far == picture[-1, 0]).all()
+    assert face_refiner.sampled(torch.zeros(1, 3, 9, 9), torch.zeros(1, 0, 3)).shape == (0, 3, 64, 64)
+
+
+def test_the_second_stage_confirms_and_corrects(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.full((320, 320, 3), 255, np.uint8)
+    picture[100:180, 60:140] = (255, 0, 0)
+    detect = FaceDetector(untrained, threshold=0.3)
+
+    def refine(crops: Tensor) -> Tensor:
+        raw = torch.zeros(len(crops), 5)
+        raw[:, 0], raw[:, 1], raw[:, 3] = logit, 0.25, float(torch.tensor(0.5).log())
+        return raw
+
+    logit = 1.0
+    monkeypatch.setattr(detect, "network", one_stage(blob, refine))
+    faces = detect(picture)
+    assert len(faces) == 1 and np.allclose(faces.boxes[0], [100, 100, 140, 180], atol=2)  # 80 px to the right by 1/4
+    first = float(torch.tensor(4.0).sigmoid())
+    assert first < faces.scores[0] < 1
+    logit = -8.0
+    assert len(detect(picture)) == 0
 
 
 def test_faces_do_not_depend_on_the_precision_of_the_caller(untrained: Path) -> None:

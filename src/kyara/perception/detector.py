@@ -12,10 +12,12 @@ from torch import Tensor
 from kyara.files import checkpoint, pictures
 from kyara.files.errors import CheckpointError
 from kyara.perception.face_network import Network, cells, decode
+from kyara.perception.face_refiner import Refiner, confirmed, cut, squares
 
 BUILTIN = "builtin:face-detector"
 SIZES = (320, 640, 1024)  # longer sides, in pixels, to which a picture is resized
 PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a copy with a margin, for very large faces
+CANDIDATE = 0.08  # minimum score by the first stage of what the second stage looks at
 THRESHOLD = 0.52  # default of `FaceDetector.threshold`: a precision of 0.95 on validation pictures
 SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
 PART = 0.7  # and of two that share more of the smaller one: a part of a face is no face
@@ -70,10 +72,22 @@ class FaceDetector:
         boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = suppress(boxes, scores)
         shares = votes(boxes, scores, kept)
+        boxes, scores = shares @ boxes, scores[kept]
+        points = (shares @ points.flatten(1)).view(-1, *points.shape[1:])
+        if self.network.refiner is not None and len(boxes):
+            boxes, scores = self._confirm(self.network.refiner, picture, boxes, scores)
+            kept = suppress(boxes, scores)  # the boxes of two candidates can be corrected to the same face
+            kept = kept[scores[kept] >= self.threshold]
+            boxes, scores, points = boxes[kept], scores[kept], points[kept]
         height, width = picture.shape[:2]
         limits = boxes.new_tensor([width, height, width, height])
-        voted = (shares @ boxes).clamp_min(0).minimum(limits)
-        return Faces(voted.numpy(), scores[kept].numpy(), (shares @ points.flatten(1)).view_as(points[kept]).numpy())
+        return Faces(boxes.clamp_min(0).minimum(limits).numpy(), scores.numpy(), points.numpy())
+
+    def _confirm(self, refiner: Refiner, picture: np.ndarray, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes and scores after the second stage."""
+        where = squares(boxes)
+        crops = pictures.to_float(cut(picture, where.numpy())).to(self.device)
+        return confirmed(refiner(crops).cpu(), where, scores)
 
     def _search(self, copy: np.ndarray, scale: np.ndarray, offset: int) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and points, in pixels of the picture, of a copy (H, W, 3) that is `scale` (2,) times as large
@@ -88,7 +102,8 @@ class FaceDetector:
             scores = torch.cat([scores, mirrored[1]])
             back = mirrored[2][:, list(MIRRORED)]
             points = torch.cat([points, torch.stack([width - back[..., 0], back[..., 1]], 2)])
-        best = (scores >= self.threshold).nonzero().flatten()
+        least = self.threshold if self.network.refiner is None else min(CANDIDATE, self.threshold)
+        best = (scores >= least).nonzero().flatten()
         ratio = torch.from_numpy(np.tile(scale, 2).astype(np.float32))
         boxes, points = (boxes[best].cpu() - offset) / ratio, (points[best].cpu() - offset) / ratio[:2]
         return boxes, scores[best].cpu(), points

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.nn.filters import pad_even
+from kyara.perception.face_refiner import Refiner
 
 STRIDES = (8, 16, 32)
 POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
@@ -45,11 +46,15 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Predictions of all cells of a picture."""
+    """Predictions of all cells of a picture, and the second stage `refiner`."""
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], neck: int, head: int) -> None:
-        """Channels and blocks at strides 4, 8, 16 and 32; channels of the pyramid; blocks of the head."""
+    def __init__(
+        self, widths: Sequence[int], depths: Sequence[int], neck: int, head: int, refiner: Sequence[int] = ()
+    ) -> None:
+        """Channels and blocks at strides 4, 8, 16 and 32; channels of the pyramid; blocks of the head; channels of the
+        second stage, () without one."""
         super().__init__()
+        self.refiner = Refiner(refiner) if refiner else None
         self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
         kernels = (3, 3, 5, 5)  # at the fine levels larger kernels take long on CPUs
         self.stages = nn.ModuleList(

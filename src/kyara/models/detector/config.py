@@ -14,10 +14,13 @@ class NetworkConfig(configs.NetworkConfig):
     depths: tuple[int, ...] = (1, 2, 4, 2)  # blocks at each of these strides
     neck: int = 64  # channels of the feature pyramid and of the head
     head: int = 1  # blocks of the head
+    refiner: tuple[int, ...] = ()  # channels of the second stage at 1/2, 1/4, ... of its crops of 64 px; () without it
 
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
+    first: float = 1.0  # weight of all losses of the first stage; 0 trains only the second
+    second: float = 1.0  # weight of all losses of the second stage
     box: float = 2.0  # weight of 1 - GIoU
     points: float = 1.0  # weight of the error of the points, relative to the size of the face
     focus: float = 2.0  # exponent of the quality focal loss (Li et al. 2020)
@@ -52,10 +55,10 @@ class Config(configs.Config):
 
 
 PRESETS = {
-    "two-core": Config(),
+    "two-core": Config(network=NetworkConfig(refiner=(32, 48, 96, 128))),
     "tiny": Config(
         DataConfig(64, 64),
-        NetworkConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), neck=8),
+        NetworkConfig(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), neck=8, refiner=(8, 8, 8, 16)),
         optimizer=replace(ADAMW, batch=8),
     ),
 }

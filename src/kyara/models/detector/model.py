@@ -1,9 +1,8 @@
-"""Face detector: boxes and five points of the faces in whole illustrations and photos."""
+"""Face detector: boxes and five points of the faces in whole illustrations and photos, in two stages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import ClassVar
 
 import torch
@@ -12,18 +11,21 @@ from torch import Tensor
 
 from kyara.data.restyle import restyle
 from kyara.models import base
+from kyara.models.detector import second
 from kyara.models.detector.config import PRESETS, Config
 from kyara.models.detector.matching import Match, assign, giou
 from kyara.models.detector.views import Targets, targets, vary
 from kyara.nn.constants import constant
 from kyara.perception.detector import MIRRORED, iou, suppress
 from kyara.perception.face_network import Network, cells, decode
+from kyara.perception.face_refiner import confirmed, sampled, squares
 
 RECALL_AT = 0.95  # precision at which `measure` reports the recall
 
 
 class Model(base.Detector):
-    """Single-shot detector with SimOTA (Ge et al. 2021) and the quality focal loss (Li et al. 2020)."""
+    """Single-shot detector with SimOTA (Ge et al. 2021) and the quality focal loss (Li et al. 2020), and a second stage
+    that confirms and corrects what it finds."""
 
     presets = PRESETS
     phases = ("train",)
@@ -33,21 +35,28 @@ class Model(base.Detector):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
-        self.net = Network(**asdict(config.network))
+        self.net = Network(**vars(config.network))
         self.net_ema = self.average(self.net)
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         with torch.no_grad(), torch.autocast(batch.real.device.type, enabled=False):
             pictures, found = vary(batch.real, unmirrored(batch), self.config.augment)
         centres, strides = cells(pictures.shape[2], pictures.shape[3], pictures.device)
-        raw = self.net(pictures)
+        weights = self.config.losses
+        with torch.set_grad_enabled(weights.first > 0):
+            raw = self.net(pictures)
         with torch.autocast(pictures.device.type, enabled=False):
             boxes, points = decode(raw, centres, strides)
             logits = raw[..., 0]
             with torch.no_grad():
                 match = assign(boxes, logits, found, centres, strides)
                 batch.log["positives"] = match.positive.sum() / found.learned.sum().clamp_min(1)
-            return self._compare(boxes, points, logits, found, match, centres)
+                chosen = second.choose(boxes, logits, found)
+            losses = self._compare(boxes, points, logits, found, match, centres)
+        if self.net.refiner is not None and weights.second:
+            score, box = second.compare(self.net.refiner, pictures, chosen)
+            losses |= {"second/score": score * weights.second, "second/box": box * weights.second}
+        return losses
 
     def _compare(
         self, boxes: Tensor, points: Tensor, logits: Tensor, found: Targets, match: Match, centres: Tensor
@@ -67,9 +76,9 @@ class Model(base.Detector):
         off = torch.where(known, (points - place.nan_to_num()) / size, 0.0)
         off = F.smooth_l1_loss(off, torch.zeros_like(off), beta=0.05, reduction="none")
         return {
-            "score": score.sum() / count,
-            "box": box.sum() / count * weights.box,
-            "points": off.sum() / known.sum().clamp_min(1) * weights.points * 10,
+            "score": score.sum() / count * weights.first,
+            "box": box.sum() / count * weights.box * weights.first,
+            "points": off.sum() / known.sum().clamp_min(1) * weights.points * weights.first * 10,
         }
 
     def detect(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,18 +118,27 @@ class Model(base.Detector):
             boxes, score, _ = (x[0].float() for x in self.detect(pictures[i : i + 1]))
             likely = (score > 0.05).nonzero().flatten()
             best = likely[suppress(boxes[likely], score[likely])]
-            overlaps = iou(boxes[best][:, None], known.boxes[i][None])
+            found, certain = self._confirm(pictures[i], boxes[best], score[best])
+            overlaps = iou(found[:, None], known.boxes[i][None])
             free = known.learned[i].clone()
-            for cell, overlap in zip(best, overlaps, strict=True):
+            for k in certain.argsort(descending=True).tolist():
+                overlap = overlaps[k]
                 if not (overlap * free > 0.5).any() and ((overlap > 0.3) & known.ignored[i]).any():
                     continue
-                scores.append(score[cell])
+                scores.append(certain[k])
                 right.append((overlap * free).max() > 0.5)
                 free[(overlap * free).argmax()] &= ~right[-1]
         total = int(known.learned.sum())
         if not scores:
             return torch.zeros(0), torch.zeros(0, dtype=torch.bool), total
         return torch.stack(scores).cpu(), torch.stack(right).cpu(), total
+
+    def _confirm(self, picture: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The boxes (N, 4) and scores (N,) of candidates in a picture (3, H, W) after the second stage."""
+        if self.net_ema.refiner is None:
+            return boxes, scores
+        where = squares(boxes)
+        return confirmed(self.net_ema.refiner(sampled(picture[None], where[None])), where, scores)
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """The pictures with the boxes found."""

@@ -1,0 +1,95 @@
+"""The second stage of the face detector: looks at every candidate again, larger and with its surroundings.
+
+As in Faster R-CNN (Ren et al. 2015) a small network tells faces from what only resembles them, and corrects the box; as
+in R-CNN (Girshick et al. 2014) it sees pixels, not features of the first stage, so that small faces are seen at a size
+at which they can be told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kyara.files import pictures
+from kyara.nn.constants import constant
+from kyara.perception.landmarks import Block
+
+SIDE = 64  # pixels of a crop
+CONTEXT = 2.0  # side of a crop, in longer sides of the box
+LARGEST = 3.0  # maximum absolute logarithm of a side relative to half of the crop
+OUTPUTS = 5  # the logit, the middle and the logarithms of the sides
+
+
+class Refiner(nn.Module):
+    """Down to 1/16 of the size, and two linear layers."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        """Channels at 1/2, 1/4, 1/8 and 1/16 of the size."""
+        super().__init__()
+        first, *_, last = widths
+        self.stem = nn.Conv2d(3, first, 5, stride=2, padding=2)
+        self.blocks = nn.Sequential(*(Block(i, o, down=True) for i, o in itertools.pairwise(widths)))
+        self.squeeze = nn.Conv2d(last, last // 2, 1)
+        cells = (SIDE // 2 ** len(widths)) ** 2
+        self.hidden = nn.Linear(last // 2 * cells, last)
+        self.out = nn.Linear(last, OUTPUTS)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Raw predictions (N, 5) for crops (N, 3, SIDE, SIDE) in [-1, 1]: see `decode`."""
+        x = F.relu(self.stem(crops.contiguous(memory_format=torch.channels_last)))
+        x = F.relu(self.squeeze(self.blocks(x))).flatten(1)
+        return self.out(F.relu(self.hidden(x))).float()
+
+
+def squares(boxes: Tensor) -> Tensor:
+    """The middle and the side (..., 3) of the crop of each of the boxes (..., 4), in pixels."""
+    middle = (boxes[..., :2] + boxes[..., 2:]) / 2
+    side = (boxes[..., 2:] - boxes[..., :2]).amax(-1, keepdim=True).clamp_min(1) * CONTEXT
+    return torch.cat([middle, side], -1)
+
+
+def decode(raw: Tensor, where: Tensor) -> Tensor:
+    """The boxes (N, 4), x0 y0 x1 y1 in pixels, of raw predictions (N, 5) for crops at `where` (N, 3), see `squares`.
+    The first prediction is the logit of the score."""
+    side = where[:, 2:]
+    middle = where[:, :2] + raw[:, 1:3] * side / CONTEXT
+    half = raw[:, 3:].clamp(-LARGEST, LARGEST).exp() * side / (2 * CONTEXT)
+    return torch.cat([middle - half, middle + half], 1)
+
+
+def confirmed(raw: Tensor, where: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The corrected boxes (N, 4), and the scores (N,) of both stages together: the log odds are added."""
+    odds = scores.clamp(1e-6, 1 - 1e-6).logit() + raw[:, 0]
+    return decode(raw, where), odds.sigmoid()
+
+
+def sampled(batch: Tensor, where: Tensor) -> Tensor:
+    """Crops (B * K, 3, SIDE, SIDE) of pictures (B, 3, H, W) at `where` (B, K, 3), with the border repeated outside.
+    Each pixel is the mean of 2 x 2 samples."""
+    count, each = where.shape[:2]
+    steps = (torch.arange(2 * SIDE, device=batch.device) + 0.5) / (2 * SIDE) - 0.5
+    x, y = (where[..., k, None] + steps * where[..., 2, None] for k in (0, 1))  # (B, K, 2 SIDE)
+    places = torch.stack(torch.broadcast_tensors(x[:, :, None], y[..., None]), 4).flatten(1, 2)  # (B, K 2 SIDE, ...)
+    grid = places * (2 / constant((batch.shape[3], batch.shape[2]), batch)) - 1
+    found = F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+    found = found.unflatten(2, (each, 2 * SIDE)).transpose(1, 2).flatten(0, 1)
+    return F.avg_pool2d(found, 2) if count else found.new_zeros(0, 3, SIDE, SIDE)
+
+
+def cut(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Crops (N, SIDE, SIDE, 3) uint8 of a picture (H, W, 3) at `where` (N, 3), with the border repeated outside."""
+    found = np.empty((len(where), SIDE, SIDE, 3), np.uint8)
+    height, width = picture.shape[:2]
+    for crop, (x, y, side) in zip(found, where.tolist(), strict=True):
+        size = max(1, round(side))
+        columns, rows = (
+            np.clip(round(at - size / 2) + np.arange(size), 0, most - 1) for at, most in ((x, width), (y, height))
+        )
+        crop[:] = pictures.resize(picture[rows[:, None], columns], SIDE, SIDE, by="box" if size > SIDE else "bicubic")
+    return found
