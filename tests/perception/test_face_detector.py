@@ -162,11 +162,13 @@ def test_crops_of_the_second_stage_are_those_of_training() -> None:
 def test_the_second_stage_confirms_and_corrects(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.full((320, 320, 3), 255, np.uint8)
     picture[100:180, 60:140] = (255, 0, 0)
+    picture[100:180, 160:] = 0  # so that the crop and its mirror image differ
     detect = FaceDetector(untrained, threshold=0.3)
 
     def refine(crops: Tensor) -> Tensor:
         raw = torch.zeros(len(crops), 5)
-        raw[:, 0], raw[:, 1], raw[:, 3] = logit, 0.25, float(torch.tensor(0.5).log())
+        mirrored = crops[:, :, :, :8].mean() < crops[:, :, :, -8:].mean()  # the right of the picture is black
+        raw[:, 0], raw[:, 1], raw[:, 3] = logit, -0.25 if mirrored else 0.25, float(torch.tensor(0.5).log())
         return raw
 
     logit = 1.0
@@ -175,7 +177,7 @@ def test_the_second_stage_confirms_and_corrects(untrained: Path, monkeypatch: py
     assert len(faces) == 1 and np.allclose(faces.boxes[0], [100, 100, 140, 180], atol=2)  # 80 px to the right by 1/4
     first = float(torch.tensor(4.0).sigmoid())
     assert first < faces.scores[0] < 1
-    logit = -8.0
+    logit = -12.0
     assert len(detect(picture)) == 0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from kyara.files import checkpoint, pictures
 from kyara.files.errors import CheckpointError
 from kyara.perception.face_network import Network, cells, decode
-from kyara.perception.face_refiner import Refiner, confirmed, cut, squares
+from kyara.perception.face_refiner import Refiner, confirm, cut, squares
 
 BUILTIN = "builtin:face-detector"
 SIZES = (320, 640, 1024)  # longer sides, in pixels, to which a picture is resized
@@ -87,7 +87,8 @@ class FaceDetector:
         """Boxes and scores after the second stage."""
         where = squares(boxes)
         crops = pictures.to_float(cut(picture, where.numpy())).to(self.device)
-        return confirmed(refiner(crops).cpu(), where, scores)
+        boxes, scores = confirm(refiner, crops, where.to(self.device), scores.to(self.device))
+        return boxes.cpu(), scores.cpu()
 
     def _search(self, copy: np.ndarray, scale: np.ndarray, offset: int) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and points, in pixels of the picture, of a copy (H, W, 3) that is `scale` (2,) times as large

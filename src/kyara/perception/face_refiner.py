@@ -21,6 +21,7 @@ from kyara.perception.landmarks import Block
 SIDE = 64  # pixels of a crop
 CONTEXT = 2.0  # side of a crop, in longer sides of the box
 LARGEST = 3.0  # maximum absolute logarithm of a side relative to half of the crop
+WEIGHT = 0.5  # of the log odds of the second stage: they are larger than those of the first
 OUTPUTS = 5  # the logit, the middle and the logarithms of the sides
 
 
@@ -63,9 +64,13 @@ def decode(raw: Tensor, where: Tensor) -> Tensor:
     return torch.cat([middle - half, middle + half], 1)
 
 
-def confirmed(raw: Tensor, where: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The corrected boxes (N, 4), and the scores (N,) of both stages together: the log odds are added."""
-    odds = scores.clamp(1e-6, 1 - 1e-6).logit() + raw[:, 0]
+def confirm(refiner: Refiner, crops: Tensor, where: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Corrected boxes (N, 4), and the scores (N,) of both stages together, of candidates with `scores` (N,) by the
+    first stage: the log odds are added, those of the second stage weighted. `crops` (N, 3, SIDE, SIDE) are at `where` (N, 3).
+    The predictions are means over the crops and their mirror images."""
+    mirrored = refiner(crops.flip(3)) * constant((1, -1, 1, 1, 1), crops)
+    raw = (refiner(crops) + mirrored) / 2
+    odds = scores.clamp(1e-6, 1 - 1e-6).logit() + WEIGHT * raw[:, 0]
     return decode(raw, where), odds.sigmoid()
 
 

@@ -18,7 +18,7 @@ from kyara.models.detector.views import Targets, targets, vary
 from kyara.nn.constants import constant
 from kyara.perception.detector import MIRRORED, iou, suppress
 from kyara.perception.face_network import Network, cells, decode
-from kyara.perception.face_refiner import confirmed, sampled, squares
+from kyara.perception.face_refiner import confirm, sampled, squares
 
 RECALL_AT = 0.95  # precision at which `measure` reports the recall
 
@@ -138,7 +138,7 @@ class Model(base.Detector):
         if self.net_ema.refiner is None:
             return boxes, scores
         where = squares(boxes)
-        return confirmed(self.net_ema.refiner(sampled(picture[None], where[None])), where, scores)
+        return confirm(self.net_ema.refiner, sampled(picture[None], where[None]), where, scores)
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """The pictures with the boxes found."""
