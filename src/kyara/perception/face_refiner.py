@@ -66,8 +66,8 @@ def decode(raw: Tensor, where: Tensor) -> Tensor:
 
 def confirm(refiner: Refiner, crops: Tensor, where: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Corrected boxes (N, 4), and the scores (N,) of both stages together, of candidates with `scores` (N,) by the
-    first stage: the log odds are added, those of the second stage weighted. `crops` (N, 3, SIDE, SIDE) are at `where` (N, 3).
-    The predictions are means over the crops and their mirror images."""
+    first stage: the log odds are added, those of the second stage weighted. The crops (N, 3, SIDE, SIDE) are at `where`
+    (N, 3). The predictions are means over the crops and their mirror images."""
     mirrored = refiner(crops.flip(3)) * constant((1, -1, 1, 1, 1), crops)
     raw = (refiner(crops) + mirrored) / 2
     odds = scores.clamp(1e-6, 1 - 1e-6).logit() + WEIGHT * raw[:, 0]
