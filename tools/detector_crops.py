@@ -4,7 +4,8 @@
 
 A folder LABELLED has the pictures in `pictures` and a row for each face in `boxes.csv`, see
 `benchmarks/face_detector.py`; pictures without a row have no face. Each picture gives several crops of 320 px at random
-sizes and places. Doubtful faces (`ignore` is 1), and those that a crop cuts off, are blurred: they are neither faces nor background.
+sizes and places. Doubtful faces (`ignore` is 1), and those that a crop cuts off, are blurred: they are neither faces
+nor background.
 """
 
 from __future__ import annotations
