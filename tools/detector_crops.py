@@ -4,26 +4,29 @@
 
 A folder LABELLED has the pictures in `pictures` and a row for each face in `boxes.csv`, see
 `benchmarks/face_detector.py`; pictures without a row have no face. Each picture gives several crops of 320 px at random
-sizes and places. Doubtful faces (`ignore` is 1), and those that a crop cuts off, are blurred: they are neither faces
-nor background.
+sizes and places. Doubtful faces (`ignore` is 1), and those that a crop cuts off, are blurred, so that nothing is
+learned from them; labelled faces are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
+import itertools
 import json
 import math
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from kyara.files import pictures
+from kyara.files import face_boxes, pictures
+from kyara.files.atomic import write_atomic
 from kyara.files.dataset import open_dataset
 
 SIDE = 320  # pixels of a crop
@@ -33,7 +36,7 @@ SEEN, CUT = 0.6, 0.02  # shares of a face inside a crop: with at least SEEN it i
 TRIALS = 12  # random crops until none cuts a face off
 
 Random = np.random.RandomState
-Made = tuple[bytes, list[list[float]]]  # an encoded crop, and x, y, width, height of its faces
+Made = tuple[bytes, list[list[float]], str]  # an encoded picture, the numbers of its faces, and its extension
 
 
 def read(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -71,13 +74,16 @@ def shares(boxes: np.ndarray) -> np.ndarray:
     return (inside[:, 2:] - inside[:, :2]).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
-def blur(canvas: Image.Image, box: np.ndarray) -> None:
-    """Blurs a box and its surroundings until no face is left."""
+def blur(canvas: Image.Image, box: np.ndarray, faces: np.ndarray) -> None:
+    """Blurs a box and its surroundings until no face is left, without the `faces` (N, 4)."""
+    kept = [(canvas.crop(place), place) for place in faces.round().astype(int).clip(0, SIDE).tolist()]
     margin = 0.25 * (box[2:] - box[:2])
     left, top, right, bottom = np.concatenate([box[:2] - margin, box[2:] + margin]).clip(0, SIDE).astype(int).tolist()
     if right > left and bottom > top:
         part = canvas.crop((left, top, right, bottom))
         canvas.paste(part.filter(ImageFilter.GaussianBlur(max(part.size) / 4)), (left, top))
+    for face, place in kept:
+        canvas.paste(face, place[:2])
 
 
 def cut(random: Random, picture: Image.Image, faces: np.ndarray, doubtful: np.ndarray) -> Made:
@@ -88,18 +94,20 @@ def cut(random: Random, picture: Image.Image, faces: np.ndarray, doubtful: np.nd
         seen = shares(there)
         if not ((seen > CUT) & (seen < SEEN)).any():
             break
-    small = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
-        Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS,
-    )
     canvas = Image.new("RGB", (SIDE, SIDE), tuple(random.randint(0, 256, 3).tolist()))
-    canvas.paste(small, tuple((-corner).astype(int).tolist()))
+    start, stop = (
+        np.array(n, float) for n in (np.maximum(corner, 0), np.minimum(corner + SIDE, np.array(picture.size) * scale))
+    )
+    width, height = np.maximum((stop - start).round(), 1).astype(int).tolist()
+    by = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
+    shown = tuple(np.concatenate([start, stop]) / scale)
+    canvas.paste(picture.resize((width, height), by, shown), tuple((start - corner).astype(int).tolist()))
     for box in (*(doubtful * scale - np.tile(corner, 2)), *there[(seen > CUT) & (seen < SEEN)]):
-        blur(canvas, box)
+        blur(canvas, box, there[seen >= SEEN])
     data = io.BytesIO()
     canvas.save(data, "WEBP", quality=92, method=2)
     kept = there[seen >= SEEN]
-    return data.getvalue(), np.concatenate([kept[:, :2], kept[:, 2:] - kept[:, :2]], 1).round(2).tolist()
+    return data.getvalue(), np.concatenate([kept[:, :2], kept[:, 2:] - kept[:, :2]], 1).round(2).tolist(), ".webp"
 
 
 def crops(folder: Path, each: int, seed: int) -> Iterator[Made]:
@@ -116,8 +124,13 @@ def crops(folder: Path, each: int, seed: int) -> Iterator[Made]:
 def added(path: Path, limit: int) -> Iterator[Made]:
     """The first pictures of another dataset with the column `boxes`."""
     dataset = open_dataset(path)
+    if not any(dataset.box_cells):
+        raise SystemExit(
+            f"{path}: the metadata has no column `boxes`; give a dataset such as detector_pictures.py makes"
+        )
     for i in range(min(limit, len(dataset))):
-        yield dataset.read(i), json.loads(dataset.box_cells[i])
+        face_boxes.parse(dataset.box_cells[i], dataset.location(i))  # or an error that names the row
+        yield dataset.read(i), json.loads(dataset.box_cells[i]), Path(dataset.names[i]).suffix
 
 
 def main() -> None:
@@ -129,20 +142,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="the .zip to write")
     options = parser.parse_args()
+    if options.out.exists():
+        raise SystemExit(f"--out {options.out}: exists already; give another name")
+    sources = [crops(folder, options.each, options.seed) for folder in options.labelled]
+    sources += [added(path, options.limit) for path in options.add]
+    write_atomic(options.out, functools.partial(write, itertools.chain(*sources)))
+    print(f"{options.out}: {len(open_dataset(options.out))} pictures")
+
+
+def write(made: Iterable[Made], path: Path) -> None:
+    """Writes the pictures and their table to a .zip."""
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file_name", "boxes"])
-    sources = [crops(folder, options.each, options.seed) for folder in options.labelled]
-    sources += [added(path, options.limit) for path in options.add]
-    with zipfile.ZipFile(options.out, "w") as archive:
-        count = 0
-        for source in sources:
-            for data, faces in source:
-                archive.writestr(name := f"images/{count:06d}.webp", data)
-                rows.writerow([name, json.dumps(faces)])
-                count += 1
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (data, faces, extension) in enumerate(made):
+            archive.writestr(name := f"images/{number:06d}{extension}", data)
+            rows.writerow([name, json.dumps(faces)])
         archive.writestr("metadata.csv", table.getvalue())
-    print(f"{options.out}: {count} pictures")
 
 
 if __name__ == "__main__":

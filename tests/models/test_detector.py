@@ -16,6 +16,7 @@ from kyara.models.detector.config import PRESETS, AugmentConfig
 from kyara.models.detector.views import Targets
 from kyara.perception import face_network, face_refiner
 from kyara.perception.detector import iou
+from kyara.training import transfer
 
 PLAIN = AugmentConfig(crop=1.0, mosaic=0.0, restyle=0.0, degrees=0.0, upside=0.0, smallest_face=4.0, faintest=0.0)
 
@@ -241,9 +242,32 @@ def test_the_first_stage_can_stay_as_it_is() -> None:
     net = detector.Model(PRESETS["tiny"].replace(augment=vars(PLAIN), losses={"first": 0.0})).train()
     pictures, faces = squares(4)
     losses = net.losses("train", Batch(pictures, faces=faces))
-    assert all(float(losses[name].detach()) == 0 for name in ("score", "box", "points"))
+    assert set(losses) == {"second/score", "second/box"}
     sum(losses.values()).backward()
     assert net.net.refiner is not None and net.net.refiner.out.weight.grad is not None
     assert net.net.out.weight.grad is None
     alone = detector.Model(PRESETS["tiny"].replace(augment=vars(PLAIN), network={"refiner": ()})).train()
     assert set(alone.losses("train", Batch(pictures, faces=faces))) == {"score", "box", "points"}
+    with pytest.raises(ValueError, match=r"losses\.first=0 needs a second stage"):
+        detector.Model(PRESETS["tiny"].replace(losses={"first": 0.0}, network={"refiner": ()}))
+    for widths in ((8,), (8, 12), (8,) * 7):
+        with pytest.raises(ValueError, match=r"network\.refiner: .* multiples of 8"):
+            PRESETS["tiny"].replace(network={"refiner": widths})
+
+
+def test_the_second_stage_changes_nothing_in_the_first() -> None:
+    torch.manual_seed(0)
+    both = detector.Model(PRESETS["tiny"])
+    torch.manual_seed(0)
+    alone = detector.Model(PRESETS["tiny"].replace(network={"refiner": ()}))
+    weights = alone.state_dict()
+    assert all(torch.equal(both.state_dict()[name], tensor) for name, tensor in weights.items())
+    assert len(weights) < len(both.state_dict())
+
+
+def test_a_detector_of_one_stage_gets_a_second_one() -> None:
+    parent = detector.Model(PRESETS["tiny"].replace(network={"refiner": ()}))
+    child = detector.Model(PRESETS["tiny"])
+    fresh, unused = transfer.initialise(child, parent)
+    assert fresh and all(name.startswith("net.refiner") for name in fresh) and not unused
+    assert torch.equal(child.net.out.weight, parent.net.out.weight)

@@ -147,15 +147,28 @@ def test_the_best_come_first_and_the_threshold_counts(untrained: Path) -> None:
 def test_crops_of_the_second_stage_are_those_of_training() -> None:
     """`cut` and `sampled` differ only in how they resize; both repeat the border."""
     random = np.random.RandomState(0)
-    picture = pictures.resize(random.randint(0, 256, (9, 7, 3), dtype=np.uint8), 140, 180)
-    boxes = torch.tensor([[20.0, 30, 70, 90], [100, 100, 150, 170], [-10, -5, 30, 30], [60, 60, 76, 80]])
-    where = face_refiner.squares(boxes)
+    picture = pictures.resize(random.randint(0, 256, (45, 35, 3), dtype=np.uint8), 140, 180)
+    boxes = [[20.3, 30.6, 70, 90], [100, 100, 150, 170], [-10, -5, 30, 30], [60.4, 60.7, 76, 80], [3, 5, 140, 180]]
+    where = face_refiner.squares(torch.tensor(boxes))
     exact = pictures.to_float(face_refiner.cut(picture, where.numpy()))
     sampled = face_refiner.sampled(pictures.to_float(picture[None]), where[None])
-    assert exact.shape == sampled.shape == (4, 3, 64, 64)
-    assert (exact - sampled).abs().mean() < 0.02 and (exact - sampled).abs().max() < 0.4
-    far = face_refiner.cut(picture, np.array([[-500.0, 900, 40]]))
-    assert (far == picture[-1, 0]).all()
+    assert exact.shape == sampled.shape == (5, 3, 64, 64)
+    assert (exact - sampled).abs().mean((1, 2, 3)).max() < 0.06
+    moved = face_refiner.sampled(pictures.to_float(picture[None]), where[None] + torch.tensor([1.0, 0, 0]))
+    assert (exact - moved).abs().mean() > 2 * (exact - sampled).abs().mean()
+    noise = random.randint(0, 256, (400, 400, 3), dtype=np.uint8)
+    whole = face_refiner.squares(torch.tensor([[110.0, 110, 290, 290]]))
+    reduced = pictures.to_float(face_refiner.cut(noise, whole.numpy()))[:, :, 16:-16, 16:-16]
+    trained = face_refiner.sampled(pictures.to_float(noise[None]), whole[None])[:, :, 16:-16, 16:-16]
+    assert trained.std() < 1.6 * reduced.std()
+
+
+def test_crops_far_outside_or_of_any_size_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.RandomState(0).randint(0, 256, (18, 14, 3), dtype=np.uint8)
+    far = face_refiner.cut(picture, np.array([[-500.0, 900, 40], [7, 9, 1e6], [3, 4, 0.5]]))
+    assert np.abs(far[0].astype(int) - picture[-1, 0]).max() <= 1
+    assert far.shape == (3, 64, 64, 3)
+    assert (face_refiner.cut(picture[:1, :1], np.array([[0.5, 0.5, 2.0]])) == picture[0, 0]).all()
     assert face_refiner.sampled(torch.zeros(1, 3, 9, 9), torch.zeros(1, 0, 3)).shape == (0, 3, 64, 64)
 
 
@@ -175,8 +188,7 @@ def test_the_second_stage_confirms_and_corrects(untrained: Path, monkeypatch: py
     monkeypatch.setattr(detect, "network", one_stage(blob, refine))
     faces = detect(picture)
     assert len(faces) == 1 and np.allclose(faces.boxes[0], [100, 100, 140, 180], atol=2)  # 80 px to the right by 1/4
-    first = float(torch.tensor(4.0).sigmoid())
-    assert first < faces.scores[0] < 1
+    assert faces.scores[0] == pytest.approx(float(torch.tensor(4.0 + face_refiner.WEIGHT * logit).sigmoid()), abs=1e-4)
     logit = -12.0
     assert len(detect(picture)) == 0
 

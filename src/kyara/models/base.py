@@ -339,7 +339,8 @@ class Detector(Model):
 
     def detect(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The predictions of all A cells of pictures (B, 3, H, W) in [-1, 1], not reduced to one per face: boxes (B, A,
-        4), x0 y0 x1 y1, scores (B, A) in [0, 1] and points (B, A, 5, 2), in pixels."""
+        4), x0 y0 x1 y1, scores (B, A) in [0, 1] and points (B, A, 5, 2), in pixels. Of a detector with two stages these
+        are the first stage's; `perception.detector.FaceDetector` applies both."""
         raise NotImplementedError
 
 

@@ -48,8 +48,8 @@ class FaceDetector:
         threshold: float = THRESHOLD,
         flip: bool = False,
     ) -> None:
-        """`threshold` is the minimum score. With `flip` mirrored copies are searched too, in twice the time. Raises
-        CheckpointError if `name` is no face detector."""
+        """`threshold` is the minimum score. With `flip` the first stage searches mirrored copies too, in twice the
+        time; the second always sees both. Raises CheckpointError if `name` is no face detector."""
         self.device, self.threshold, self.flip = torch.device(device), threshold, flip
         found = checkpoint.read(name)
         if found.model != "detector":
@@ -72,16 +72,16 @@ class FaceDetector:
         boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
         kept = suppress(boxes, scores)
         shares = votes(boxes, scores, kept)
-        boxes, scores = shares @ boxes, scores[kept]
+        height, width = picture.shape[:2]
+        limits = boxes.new_tensor([width, height, width, height])
+        boxes, scores = (shares @ boxes).clamp_min(0).minimum(limits), scores[kept]
         points = (shares @ points.flatten(1)).view(-1, *points.shape[1:])
         if self.network.refiner is not None and len(boxes):
             boxes, scores = self._confirm(self.network.refiner, picture, boxes, scores)
             kept = suppress(boxes, scores)  # the boxes of two candidates can be corrected to the same face
             kept = kept[scores[kept] >= self.threshold]
-            boxes, scores, points = boxes[kept], scores[kept], points[kept]
-        height, width = picture.shape[:2]
-        limits = boxes.new_tensor([width, height, width, height])
-        return Faces(boxes.clamp_min(0).minimum(limits).numpy(), scores.numpy(), points.numpy())
+            boxes, scores, points = boxes[kept].clamp_min(0).minimum(limits), scores[kept], points[kept]
+        return Faces(boxes.numpy(), scores.numpy(), points.numpy())
 
     def _confirm(self, refiner: Refiner, picture: np.ndarray, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes and scores after the second stage."""

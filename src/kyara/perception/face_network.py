@@ -54,7 +54,6 @@ class Network(nn.Module):
         """Channels and blocks at strides 4, 8, 16 and 32; channels of the pyramid; blocks of the head; channels of the
         second stage, () without one."""
         super().__init__()
-        self.refiner = Refiner(refiner) if refiner else None
         self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
         kernels = (3, 3, 5, 5)  # at the fine levels larger kernels take long on CPUs
         self.stages = nn.ModuleList(
@@ -70,6 +69,7 @@ class Network(nn.Module):
         bias = torch.zeros(OUTPUTS)
         bias[0] = -4.6  # a score of 0.01 before training (Lin et al. 2017, "Focal loss")
         self.out.bias = nn.Parameter(bias)
+        self.refiner = Refiner(refiner) if refiner else None
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Raw predictions (B, A, 15) of all cells for pictures (B, 3, H, W) in [-1, 1]: see `decode`."""

@@ -14,7 +14,12 @@ class NetworkConfig(configs.NetworkConfig):
     depths: tuple[int, ...] = (1, 2, 4, 2)  # blocks at each of these strides
     neck: int = 64  # channels of the feature pyramid and of the head
     head: int = 1  # blocks of the head
-    refiner: tuple[int, ...] = ()  # channels of the second stage at 1/2, 1/4, ... of its crops of 64 px; () without it
+    refiner: tuple[int, ...] = ()
+    """Channels of the second stage at 1/2, 1/4 and so on of its crops of 64 px: 2 to 6 multiples of 8; () for none."""
+
+    def __post_init__(self) -> None:
+        if self.refiner and not (2 <= len(self.refiner) <= 6 and all(n > 0 and n % 8 == 0 for n in self.refiner)):
+            raise ValueError(f"network.refiner: {self.refiner}; give 2 to 6 multiples of 8, or none")
 
 
 @dataclass(frozen=True)

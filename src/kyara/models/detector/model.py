@@ -16,7 +16,7 @@ from kyara.models.detector.config import PRESETS, Config
 from kyara.models.detector.matching import Match, assign, giou
 from kyara.models.detector.views import Targets, targets, vary
 from kyara.nn.constants import constant
-from kyara.perception.detector import MIRRORED, iou, suppress
+from kyara.perception.detector import CANDIDATE, MIRRORED, iou, suppress
 from kyara.perception.face_network import Network, cells, decode
 from kyara.perception.face_refiner import confirm, sampled, squares
 
@@ -35,6 +35,8 @@ class Model(base.Detector):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config: Config = config
+        if not config.losses.first and not (config.losses.second and config.network.refiner):
+            raise ValueError("losses.first=0 needs a second stage to train: losses.second and network.refiner")
         self.net = Network(**vars(config.network))
         self.net_ema = self.average(self.net)
 
@@ -42,18 +44,20 @@ class Model(base.Detector):
         with torch.no_grad(), torch.autocast(batch.real.device.type, enabled=False):
             pictures, found = vary(batch.real, unmirrored(batch), self.config.augment)
         centres, strides = cells(pictures.shape[2], pictures.shape[3], pictures.device)
-        weights = self.config.losses
-        with torch.set_grad_enabled(weights.first > 0):
+        weights, losses = self.config.losses, dict[str, Tensor]()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and weights.first > 0):
             raw = self.net(pictures)
         with torch.autocast(pictures.device.type, enabled=False):
             boxes, points = decode(raw, centres, strides)
             logits = raw[..., 0]
-            with torch.no_grad():
-                match = assign(boxes, logits, found, centres, strides)
+            if weights.first:
+                with torch.no_grad():
+                    match = assign(boxes, logits, found, centres, strides)
                 batch.log["positives"] = match.positive.sum() / found.learned.sum().clamp_min(1)
-                chosen = second.choose(boxes, logits, found)
-            losses = self._compare(boxes, points, logits, found, match, centres)
+                losses |= self._compare(boxes, points, logits, found, match, centres)
         if self.net.refiner is not None and weights.second:
+            with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
+                chosen = second.choose(boxes, logits, found)
             score, box = second.compare(self.net.refiner, pictures, chosen)
             losses |= {"second/score": score * weights.second, "second/box": box * weights.second}
         return losses
@@ -116,12 +120,12 @@ class Model(base.Detector):
         scores, right = [], []
         for i in range(len(pictures)):
             boxes, score, _ = (x[0].float() for x in self.detect(pictures[i : i + 1]))
-            likely = (score > 0.05).nonzero().flatten()
+            likely = (score > CANDIDATE).nonzero().flatten()
             best = likely[suppress(boxes[likely], score[likely])]
             found, certain = self._confirm(pictures[i], boxes[best], score[best])
             overlaps = iou(found[:, None], known.boxes[i][None])
             free = known.learned[i].clone()
-            for k in certain.argsort(descending=True).tolist():
+            for k in suppress(found, certain).tolist():
                 overlap = overlaps[k]
                 if not (overlap * free > 0.5).any() and ((overlap > 0.3) & known.ignored[i]).any():
                     continue
@@ -145,8 +149,10 @@ class Model(base.Detector):
         pictures = batch.real.clone()
         for i in range(len(pictures)):
             boxes, scores, _ = (x[0].float() for x in self.detect(pictures[i : i + 1]))
-            likely = (scores > 0.5).nonzero().flatten()
-            for x0, y0, x1, y1 in boxes[likely[suppress(boxes[likely], scores[likely])]].round().int().tolist():
+            likely = (scores > CANDIDATE).nonzero().flatten()
+            best = likely[suppress(boxes[likely], scores[likely])]
+            boxes, scores = self._confirm(pictures[i], boxes[best], scores[best])
+            for x0, y0, x1, y1 in boxes[scores > 0.5].round().int().tolist():
                 x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, pictures.shape[3] - 1), min(y1, pictures.shape[2] - 1)
                 colour = constant((1.0, -1.0, -1.0), pictures)[:, None]
                 pictures[i, :, [y0, y1], x0 : x1 + 1] = colour[..., None]

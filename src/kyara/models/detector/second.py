@@ -16,7 +16,8 @@ from kyara.perception.face_refiner import Refiner, decode, sampled, squares
 FACES, OTHERS, MOVED = 3, 5, 2  # candidates per picture: faces, false alarms, and faces moved at random
 SAME, OTHER = 0.5, 0.35  # minimum and maximum overlap of candidates with a face that are one, and that are none
 SPREAD = 1.5  # of the random choice among false alarms, in units of the logit; 0 takes the highest ones
-SHIFT, SCALE = 0.25, 0.35  # maximum shift of faces moved at random, in sides, and logarithm of their scale
+SHIFT, SCALE = 0.25, 0.35
+"""Of faces moved at random: maximum shift, in sides, and logarithm of the scale. A few overlap too little to be one."""
 
 
 class Candidates(NamedTuple):
@@ -29,8 +30,8 @@ class Candidates(NamedTuple):
 
 
 def choose(boxes: Tensor, logits: Tensor, found: Targets) -> Candidates:
-    """Candidates among the predictions of all cells, `boxes` (B, A, 4) and `logits` (B, A), and moved faces. Nothing in
-    or near an ignored face is used."""
+    """Candidates among the predictions of all cells, `boxes` (B, A, 4) and `logits` (B, A), and moved faces. No
+    prediction in or near an ignored face is used."""
     overlap = iou(boxes[:, :, None], found.boxes[:, None])  # (B, A, M)
     best = (overlap * found.learned[:, None]).amax(2)
     middle = (boxes[..., :2] + boxes[..., 2:]) / 2
@@ -41,8 +42,8 @@ def choose(boxes: Tensor, logits: Tensor, found: Targets) -> Candidates:
     faces = _top(torch.rand_like(best), (best >= SAME) & free, FACES)
     gumbel = -torch.rand_like(best).clamp_min(1e-9).log().neg().log() * SPREAD
     others = _top(logits + gumbel, (best < OTHER) & free, OTHERS)
-    cells = torch.cat([faces[0], others[0]], 1)
-    chosen = boxes.gather(1, cells[..., None].expand(-1, -1, 4))
+    index = torch.cat([faces[0], others[0]], 1)
+    chosen = boxes.gather(1, index[..., None].expand(-1, -1, 4))
     moved = _moved(found)
     everything = torch.cat([chosen, moved[0]], 1)
     shares = iou(everything[:, :, None], found.boxes[:, None]) * found.learned[:, None]
@@ -75,8 +76,8 @@ def compare(refiner: Refiner, pictures: Tensor, chosen: Candidates) -> tuple[Ten
     raw = refiner(sampled(pictures, where))
     overlap, used = chosen.overlap.flatten(), chosen.used.flatten()
     face = overlap >= SAME
-    told = used & (face | (overlap < OTHER))
+    labelled = used & (face | (overlap < OTHER))
     score = F.binary_cross_entropy_with_logits(raw[:, 0], face.float(), reduction="none")
     near = used & (overlap >= OTHER)
     box = 1 - giou(decode(raw, where.flatten(0, 1)), chosen.target.flatten(0, 1))
-    return (score * told).sum() / told.sum().clamp_min(1), (box * near).sum() / near.sum().clamp_min(1)
+    return (score * labelled).sum() / labelled.sum().clamp_min(1), (box * near).sum() / near.sum().clamp_min(1)
