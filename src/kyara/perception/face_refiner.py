@@ -23,7 +23,7 @@ from kyara.perception.landmarks import Block
 SIDE = 64  # pixels of a crop
 CONTEXT = 2.0  # side of a crop, in longer sides of the box
 STEP = 1.4  # pixels between samples from which on they are taken from a picture of half the size
-MOST = 256  # pixels on a side of what a crop is resized from
+MOST = 128  # pixels a side: larger crops are cut from a reduced picture
 WEIGHT = 0.5  # of the log odds of the second stage: they are larger than those of the first
 LARGEST_CORRECTION = 3.0  # maximum absolute logarithm of a side relative to half of the crop
 PREDICTIONS = 5  # the logit, the middle and the logarithms of the sides
@@ -97,15 +97,15 @@ def _samples(batch: Tensor, places: Tensor) -> Tensor:
 
 
 def cut(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Crops (N, SIDE, SIDE, 3) uint8 of a picture (H, W, 3) at `where` (N, 3), with the border repeated outside. Of a
-    picture that is reduced first where a crop has more than MOST pixels on a side."""
-    whole = Image.fromarray(picture)
+    """Crops (N, SIDE, SIDE, 3) uint8 of a picture (H, W, 3) at `where` (N, 3), with the border repeated outside. Large
+    crops are cut from copies of half the size, a quarter and so on, where they have fewer than 2 MOST pixels a side."""
     found = np.empty((len(where), SIDE, SIDE, 3), np.uint8)
-    factors = np.maximum(where[:, 2] // MOST, 1).astype(int)
-    for factor in set(factors.tolist()):
-        copy = np.array(whole.reduce(factor))
-        for i in np.flatnonzero(factors == factor):
-            found[i] = _crop(copy, *(where[i] / factor).tolist())
+    halvings = np.log2(np.maximum(where[:, 2] / MOST, 1)).astype(int)
+    copy = picture
+    for step in range(halvings.max(initial=-1) + 1):
+        copy = np.array(Image.fromarray(copy).reduce(2)) if step else picture
+        for i in np.flatnonzero(halvings == step):
+            found[i] = _crop(copy, *(where[i] / 2**step).tolist())
     return found
 
 
