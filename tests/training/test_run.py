@@ -15,7 +15,7 @@ from kyara.files import checkpoint
 from kyara.models import dcgan
 from kyara.models.base import Batch
 from kyara.perception.features import builtin_hash
-from kyara.training.run import Run
+from kyara.training.run import LOCK, Run, locked
 from kyara.training.train import train
 
 TINY: dict[str, Any] = {"preset": "tiny", "workers": 0, "precision": "32"}
@@ -32,6 +32,24 @@ def test_snapshots_have_names_of_their_own(faces: Path, tmp_path: Path) -> None:
     assert Run(run, "mlp", {}).snapshot_name(504) == "000000.504"
     assert Run(run, "mlp", {}).snapshot_name(1000) == "000001"
     assert Run(run, "mlp", {}).snapshot_name(2040) == "000002"
+
+
+def test_two_processes_do_not_train_one_run(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"preset": "tiny", "out": run, "workers": 0}
+    with locked(run):
+        with pytest.raises(FileExistsError, match=r"--out .*run: another process is training this run; wait"):
+            train("mlp", faces, kimg=0.032, **options)
+        assert [path.name for path in run.iterdir()] == [LOCK]
+    assert not run.exists()  # nothing was written
+    result = train("mlp", faces, kimg=0.032, **options)
+    assert result.finished and not (run / LOCK).exists()
+    before = (run / "training.pt").read_bytes()
+    with locked(run), pytest.raises(FileExistsError, match="another process"):
+        train("mlp", faces, kimg=0.064, **options)
+    assert (run / "training.pt").read_bytes() == before
+    (run / LOCK).touch()  # as left by a process that was killed
+    assert train("mlp", faces, kimg=0.064, **options).kimg == 0.064
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: dict[int, float]) -> None:

@@ -7,18 +7,21 @@ snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pict
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
 trace.json           with --profile
+.lock                while a process trains
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from kyara import __version__
@@ -29,6 +32,7 @@ from kyara.models import stored
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
+LOCK = ".lock"  # exists while a process trains the run
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
 LONGEST = 200  # characters of a setting in a message
@@ -86,11 +90,35 @@ class Run:
         write_atomic(self.folder / STATE, lambda temporary: torch.save(dict(state), temporary))
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training the run of this folder, which is created. The system releases the lock of a
+    process that was killed. Raises FileExistsError if another process has it."""
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        advice = "wait until it has ended, or choose another folder"
+        raise FileExistsError(f"--out {folder}: another process is training this run; {advice}") from error
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing was written
+
+
 def find_run(out: Path | None, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: `out`, or the newest folder in runs/ with the same settings that can be resumed, or a new
     numbered one. Raises FileExistsError if `out` contains another run or other files."""
     if out is not None:
-        if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file()):
+        others = out.is_dir() and any(path.name != LOCK for path in out.iterdir())
+        if out.is_file() or (others and not (out / CONFIG).is_file()):
             raise FileExistsError(f"--out {out}: contains files that are not a run; choose another folder")
         if (out / CONFIG).is_file() and (problem := _problem(out, settings)):
             raise FileExistsError(f"--out {out}: contains {problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -211,9 +212,14 @@ def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, 
     from kyara.training.batches import Batches
     from kyara.training.trainer import Trainer
 
-    with peers.watched(fabric):
+    with peers.watched(fabric), contextlib.ExitStack() as lock:
         distributed.require_same(fabric, run.identity(plan.settings))
-        folder, resume = distributed.on_rank_zero(fabric, lambda: (folder, (folder / run.STATE).is_file()))
+
+        def start() -> tuple[Path, bool]:
+            lock.enter_context(run.locked(folder))
+            return folder, (folder / run.STATE).is_file()
+
+        folder, resume = distributed.on_rank_zero(fabric, start)
         if plan.dataset is not None and fabric.is_global_zero:
             small_sets.report(plan.model, len(plan.dataset), plan.init, plan.few)
         init = None if resume else plan.init
