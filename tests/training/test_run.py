@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from kyara import models
@@ -38,7 +43,7 @@ def test_two_processes_do_not_train_one_run(faces: Path, tmp_path: Path) -> None
     run = tmp_path / "run"
     options: dict[str, Any] = {"preset": "tiny", "out": run, "workers": 0}
     with locked(run):
-        with pytest.raises(FileExistsError, match=r"--out .*run: another process is training this run; wait"):
+        with pytest.raises(FileExistsError, match=r"run: another process is training this run; wait .* with --out"):
             train("mlp", faces, kimg=0.032, **options)
         assert [path.name for path in run.iterdir()] == [LOCK]
     assert not run.exists()  # nothing was written
@@ -50,6 +55,36 @@ def test_two_processes_do_not_train_one_run(faces: Path, tmp_path: Path) -> None
     assert (run / "training.pt").read_bytes() == before
     (run / LOCK).touch()  # as left by a process that was killed
     assert train("mlp", faces, kimg=0.064, **options).kimg == 0.064
+
+
+def test_a_killed_process_locks_nobody_out(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    hold = "lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('locked', flush=True); time.sleep(99)"
+    code = f"import sys, time, filelock; {hold}"
+    with subprocess.Popen([sys.executable, "-c", code, str(run / LOCK)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+        with pytest.raises(FileExistsError, match="another process"), locked(run):
+            pass
+        other.kill()
+    assert (run / LOCK).exists()
+    with locked(run):
+        pass
+
+
+def test_file_systems_without_locks_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(code: int) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(code, "no locks")
+
+        return fail
+
+    monkeypatch.setattr(FileLock, "acquire", acquire(errno.ENOLCK))
+    with locked(tmp_path / "run"):
+        pass
+    monkeypatch.setattr(FileLock, "acquire", acquire(errno.EACCES))
+    with pytest.raises(OSError, match="run"), locked(tmp_path / "run"):
+        pass
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, scores: dict[int, float]) -> None:

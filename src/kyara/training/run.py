@@ -7,13 +7,14 @@ snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pict
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
 trace.json           with --profile
-.lock                while a process trains
+.lock                locked while a process trains
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,8 @@ from kyara.models import stored
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
-LOCK = ".lock"  # exists while a process trains the run
+LOCK = ".lock"  # locked while a process trains the run
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}  # errors of file systems without locks
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
 LONGEST = 200  # characters of a setting in a message
@@ -93,21 +95,27 @@ class Run:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from training the run of this folder, which is created. The system releases the lock of a
-    process that was killed. Raises FileExistsError if another process has it."""
+    process that was killed. Raises FileExistsError if another process has it. File systems without locks have none."""
+    lock, taken = FileLock(folder / LOCK, fallback_to_soft=False), False
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        advice = "wait until it has ended, or choose another folder"
-        raise FileExistsError(f"--out {folder}: another process is training this run; {advice}") from error
-    except NotImplementedError:  # a file system without locks
-        pass
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            taken = True
+        except NotImplementedError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+    if taken:
+        advice = "wait until it has ended, stop it, or give another folder with --out"
+        raise FileExistsError(f"{folder}: another process is training this run; {advice}")
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()  # before the lock is released: afterwards it can be another process's
         lock.release()
         with contextlib.suppress(OSError):
             folder.rmdir()  # if nothing was written

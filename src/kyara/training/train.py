@@ -217,6 +217,7 @@ def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, 
 
         def start() -> tuple[Path, bool]:
             lock.enter_context(run.locked(folder))
+            run.find_run(folder, "", plan.settings)  # another process may have trained it since the first check
             return folder, (folder / run.STATE).is_file()
 
         folder, resume = distributed.on_rank_zero(fabric, start)
