@@ -4,8 +4,8 @@
 
 A folder LABELLED has the pictures in `pictures` and a row for each face in `boxes.csv`, see
 `benchmarks/face_detector.py`; pictures without a row have no face. Each picture gives several crops of 320 px at random
-sizes and places. Doubtful faces (`ignore` is 1), and those that a crop cuts off, are blurred, so that nothing is
-learned from them; labelled faces are not.
+sizes and places. Doubtful faces (`ignore` is 1) and faces that a crop cuts off are blurred, so that nothing is learned
+from them; the other faces stay sharp.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kyara.files.atomic import write_atomic
 from kyara.files.dataset import open_dataset
 
 SIDE = 320  # pixels of a crop
-SMALLEST, LARGEST = 16, 220  # longer side of the face that a crop shows, in pixels of the crop
+SMALLEST, LARGEST = 16, 220  # longer side of the face that a crop shows, in its pixels, before limits
 ENLARGED = 2.2  # maximum scale of a picture
 SEEN, CUT = 0.6, 0.02  # shares of a face inside a crop: with at least SEEN it is one, with less than CUT it is outside
 TRIALS = 12  # random crops until none cuts a face off
@@ -75,7 +75,7 @@ def shares(boxes: np.ndarray) -> np.ndarray:
 
 
 def blur(canvas: Image.Image, box: np.ndarray, faces: np.ndarray) -> None:
-    """Blurs a box and its surroundings until no face is left, without the `faces` (N, 4)."""
+    """Blurs a box and its surroundings, except `faces` (N, 4)."""
     kept = [(canvas.crop(place), place) for place in faces.round().astype(int).clip(0, SIDE).tolist()]
     margin = 0.25 * (box[2:] - box[:2])
     left, top, right, bottom = np.concatenate([box[:2] - margin, box[2:] + margin]).clip(0, SIDE).astype(int).tolist()

@@ -22,8 +22,8 @@ from kyara.perception.landmarks import Block
 
 SIDE = 64  # pixels of a crop
 CONTEXT = 2.0  # side of a crop, in longer sides of the box
-STEP = 1.4  # pixels between samples from which on they are taken from a picture of half the size
-MOST = 128  # pixels a side: larger crops are cut from a reduced picture
+STEP = 1.4  # spacing of samples in pixels above which they are taken from the picture at half the size
+MAX_SIDE = 128  # pixels: crops of at least twice as many a side are cut from a reduced picture
 WEIGHT = 0.5  # of the log odds of the second stage: they are larger than those of the first
 LARGEST_CORRECTION = 3.0  # maximum absolute logarithm of a side relative to half of the crop
 PREDICTIONS = 5  # the logit, the middle and the logarithms of the sides
@@ -98,9 +98,10 @@ def _samples(batch: Tensor, places: Tensor) -> Tensor:
 
 def cut(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Crops (N, SIDE, SIDE, 3) uint8 of a picture (H, W, 3) at `where` (N, 3), with the border repeated outside. Large
-    crops are cut from copies of half the size, a quarter and so on, where they have fewer than 2 MOST pixels a side."""
+    crops are cut from copies of half the size, a quarter and so on, in which they have fewer than 2 MAX_SIDE pixels
+    a side."""
     found = np.empty((len(where), SIDE, SIDE, 3), np.uint8)
-    halvings = np.log2(np.maximum(where[:, 2] / MOST, 1)).astype(int)
+    halvings = np.log2(np.maximum(where[:, 2] / MAX_SIDE, 1)).astype(int)
     copy = picture
     for step in range(halvings.max(initial=-1) + 1):
         copy = np.array(Image.fromarray(copy).reduce(2)) if step else picture

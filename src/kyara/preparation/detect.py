@@ -30,10 +30,10 @@ APART = 0.22  # Minimum distance between the eyes, in widths of the box: with le
 SAME_FACE = 0.7
 """Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye,
 or the same face in another size."""
-LEAST = 0.3  # Minimum score by the detector alone; with less, no evidence makes a face possible
+MIN_SCORE = 0.3  # Minimum score by the detector alone; candidates below it are dropped
 WEIGHT, EXPECTED = 0.25, 15.9
-"""Of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores from 0.5 on have a precision
-of 0.9 on validation pictures, which are harder than most."""
+"""Weight and reference value of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores from
+0.5 on have a precision of 0.9 on validation pictures, which are harder than most."""
 POSSIBLE = 0.25  # Minimum score of what may be a face
 
 
@@ -75,7 +75,7 @@ def _network(model: str) -> FaceDetector:
 
     if multiprocessing.parent_process() is not None:  # there are as many worker processes as cores
         torch.set_num_threads(1)
-    return FaceDetector(model, threshold=LEAST)
+    return FaceDetector(model, threshold=MIN_SCORE)
 
 
 def _box(sides: np.ndarray, score: float) -> Box:
