@@ -32,8 +32,8 @@ SAME_FACE = 0.7
 or the same face in another size."""
 MIN_SCORE = 0.3  # Minimum score by the detector alone; candidates below it are dropped
 WEIGHT, EXPECTED = 0.25, 15.9
-"""Weight and reference value of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores from
-0.5 on have a precision of 0.9 on validation pictures, which are harder than most."""
+"""Weight and reference value of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores
+from 0.5 on have a precision of 0.9 on validation pictures, which are harder than most."""
 POSSIBLE = 0.25  # Minimum score of what may be a face
 
 
