@@ -119,17 +119,12 @@ class Model(base.Detector):
         )
         scores, right = [], []
         for i in range(len(pictures)):
-            boxes, score, _ = (x[0].float() for x in self.detect(pictures[i : i + 1]))
-            likely = (score > CANDIDATE).nonzero().flatten()
-            best = likely[suppress(boxes[likely], score[likely])]
-            found, certain = self._confirm(pictures[i], boxes[best], score[best])
-            overlaps = iou(found[:, None], known.boxes[i][None])
+            boxes, certain = self._found(pictures[i])
             free = known.learned[i].clone()
-            for k in suppress(found, certain).tolist():
-                overlap = overlaps[k]
+            for score, overlap in zip(certain, iou(boxes[:, None], known.boxes[i][None]), strict=True):
                 if not (overlap * free > 0.5).any() and ((overlap > 0.3) & known.ignored[i]).any():
                     continue
-                scores.append(certain[k])
+                scores.append(score)
                 right.append((overlap * free).max() > 0.5)
                 free[(overlap * free).argmax()] &= ~right[-1]
         total = int(known.learned.sum())
@@ -137,21 +132,23 @@ class Model(base.Detector):
             return torch.zeros(0), torch.zeros(0, dtype=torch.bool), total
         return torch.stack(scores).cpu(), torch.stack(right).cpu(), total
 
-    def _confirm(self, picture: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """The boxes (N, 4) and scores (N,) of candidates in a picture (3, H, W) after the second stage."""
-        if self.net_ema.refiner is None:
-            return boxes, scores
-        where = squares(boxes)
-        return confirm(self.net_ema.refiner, sampled(picture[None], where[None]), where, scores)
+    def _found(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """The boxes (N, 4) and scores (N,) of both stages in a picture (3, H, W), best first."""
+        boxes, scores, _ = (x[0].float() for x in self.detect(picture[None]))
+        likely = (scores > CANDIDATE).nonzero().flatten()
+        best = likely[suppress(boxes[likely], scores[likely])]
+        boxes, scores = boxes[best], scores[best]
+        if self.net_ema.refiner is not None:
+            where = squares(boxes)
+            boxes, scores = confirm(self.net_ema.refiner, sampled(picture[None], where[None]), where, scores)
+        kept = suppress(boxes, scores)
+        return boxes[kept], scores[kept]
 
     def preview(self, batch: base.Batch) -> Tensor | None:
         """The pictures with the boxes found."""
         pictures = batch.real.clone()
         for i in range(len(pictures)):
-            boxes, scores, _ = (x[0].float() for x in self.detect(pictures[i : i + 1]))
-            likely = (scores > CANDIDATE).nonzero().flatten()
-            best = likely[suppress(boxes[likely], scores[likely])]
-            boxes, scores = self._confirm(pictures[i], boxes[best], scores[best])
+            boxes, scores = self._found(pictures[i])
             for x0, y0, x1, y1 in boxes[scores > 0.5].round().int().tolist():
                 x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, pictures.shape[3] - 1), min(y1, pictures.shape[2] - 1)
                 colour = constant((1.0, -1.0, -1.0), pictures)[:, None]
