@@ -59,6 +59,18 @@ def test_blur_of_a_point_is_a_gaussian() -> None:
     assert torch.allclose(blurred[1, 0, 7] / blurred[1, 0, 7, 7], expected, atol=1e-4)
 
 
+def test_light_is_dimmer_coloured_and_keeps_the_shapes() -> None:
+    torch.manual_seed(0)
+    plain = torch.full((64, 3, 32, 32), 0.5)
+    made = restyle.lit(plain)
+    assert (made.mean((1, 2, 3)) < 0.5).float().mean() > 0.8
+    sides = torch.stack([made[..., 0], made[..., -1], made[:, :, 0], made[:, :, -1]]).mean(3)  # (4, B, 3)
+    assert ((sides.amax(0) - sides.amin(0)).amax(1) > 0.05).float().mean() > 0.5  # changes from side to side
+    assert (made.mean((2, 3)).std(1) > 0.05).float().mean() > 0.7
+    drawn = restyle.lit(drawing(16)).mean(1)
+    assert (drawn[:, 20, 24] < drawn[:, 2, 2]).float().mean() > 0.8  # the disc is still the darker one
+
+
 def test_compression_keeps_flat_blocks_and_loses_detail() -> None:
     torch.manual_seed(0)
     flat = torch.full((4, 3, 20, 20), 0.25)

@@ -133,6 +133,20 @@ def recoloured(pictures: Tensor) -> Tensor:
     return ((mixed.clamp(-1, 1) + 1) / 2).clamp_min(1e-4) ** gamma * 2 - 1
 
 
+def lit(pictures: Tensor) -> Tensor:
+    """Under coloured light, mostly dim, that changes from one side to the other: as at dusk or beside a neon sign."""
+    height, width = pictures.shape[2:]
+    x, y = (torch.linspace(-0.5, 0.5, n, device=pictures.device) for n in (width, height))
+    angle = between(pictures, 0, 2 * math.pi)
+    side = torch.sigmoid(
+        (x * torch.cos(angle) + y[:, None] * torch.sin(angle)) * between(pictures, 0, 12)
+    )  # (B, 1, H, W)
+    one, other = ((uniform(pictures, 3, 1, 1) + 1) / 2 for _ in range(2))
+    light = (one + (other - one) * side) * between(pictures, 0.3, 1.1) + between(pictures, 0, 0.25)
+    mist = (uniform(pictures, 3, 1, 1) + 1) / 2 * between(pictures, -0.3, 0.3).clamp_min(0)
+    return ((pictures + 1) / 2 * light * (1 - mist) + mist) * 2 - 1
+
+
 def inverted(pictures: Tensor) -> Tensor:
     """White on black, mostly without colour."""
     return -torch.where(between(pictures, 0, 1) < 0.6, grey(pictures), pictures)
@@ -213,6 +227,7 @@ STYLES: Mapping[str, Effect] = {
     "posterised": posterised,
     "odd colours": recoloured,
     "odder colours": lambda pictures: recoloured(posterised(pictures)),
+    "lit": lit,
     "inverted": inverted,
     "painted": painted,
 }
