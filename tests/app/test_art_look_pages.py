@@ -121,6 +121,25 @@ def test_a_double_click_starts_one_job(tab: Any, project: Path) -> None:
     tab.wait_for_selector("#prepare:not([disabled])")
 
 
+def test_an_answer_that_comes_late_is_not_shown(tab: Any, project: Path) -> None:
+    asked: list[Any] = []
+    tab.route("**/api/mine/sources", lambda route: asked.append(route) if len(asked) < 2 else route.continue_())
+    enter(tab, "My art")
+    another = project / "art/another"
+    another.mkdir()
+    (another / "1.png").write_bytes(encode_png(drawn_picture(1, 96)))
+    try:
+        while len(asked) < 2:  # once as the room opens, once as the project has changed
+            tab.wait_for_timeout(50)
+        asked[1].fulfill(json=["art/another"])
+        tab.wait_for_selector("#prepare:not([disabled])")
+        asked[0].fulfill(json=[])
+        tab.wait_for_timeout(200)
+        assert tab.locator("#prepare:not([disabled])").count() == 1
+    finally:
+        shutil.rmtree(another)
+
+
 def test_a_refused_drop_is_one_message(tab: Any, project: Path, tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i:02d}.png").write_bytes(b"x")

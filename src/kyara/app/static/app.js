@@ -1,5 +1,5 @@
 // The frame: rooms, the project, jobs, and the events of the server.
-import { $, api, command, h, refill, say } from "./dom.js";
+import { $, api, command, h, inOrder, refill, say } from "./dom.js";
 import * as art from "./art.js";
 import * as fill from "./fill.js";
 import * as look from "./look.js";
@@ -16,6 +16,7 @@ export const project = { found: [], builtin: [], jobs: [] };
 let current = null;
 /** @type {EventSource} */
 let events;
+const newProject = inOrder();
 
 function openRoom() {
   const id = location.hash.slice(1).split("/")[0];
@@ -36,8 +37,10 @@ function openRoom() {
 }
 
 export async function refresh() {
+  const inTurn = newProject(), found = await api("project");
+  if (!inTurn()) return;
   const before = new Map(project.jobs.map((/** @type {any} */ job) => [job.number, job.state]));
-  Object.assign(project, await api("project"));
+  Object.assign(project, found);
   const changed = project.jobs.filter((/** @type {any} */ job) => before.has(job.number) && before.get(job.number) !== job.state);
   $("project-name").textContent = project.name;
   $("project-name").title = project.folder;
@@ -91,7 +94,8 @@ function onEvent(kind, data) {
     if (before !== data.job.state && data.job.state === "done") refresh();
     showJobs();
   } else if (kind === "project") {
-    refresh();
+    refresh();  // tells the rooms when it knows what changed
+    return;
   } else if (kind === "problem") {
     say(data.text, "error");
   }

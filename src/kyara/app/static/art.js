@@ -1,7 +1,7 @@
 // The room My art: a folder becomes a dataset, is weeded and labelled, and trains a generator.
 import { project } from "./app.js";
 import { action, field, fill, option, wasShown } from "./controls.js";
-import { api, command, h, say } from "./dom.js";
+import { api, command, h, inOrder, say } from "./dom.js";
 import { copy, filesOf } from "./drop.js";
 import { ask } from "./questions.js";
 import { trainCard } from "./training.js";
@@ -15,6 +15,7 @@ let data = { path: "", report: null };
 let known = [];
 /** Numbers of the jobs that were started in this tab. @type {Set<number>} */
 const mine = new Set();
+const newLists = inOrder();
 
 const found = (/** @type {(one: any) => boolean} */ test) => project.found.filter(test).map((/** @type {any} */ one) => one.path);
 const datasets = () => found((one) => one.kind === "dataset");
@@ -37,7 +38,8 @@ function follow() {
 }
 
 async function lists() {
-  const sources = await api("mine/sources");
+  const inTurn = newLists(), sources = await api("mine/sources");
+  if (!inTurn()) return;
   fill(page.source, sources, "no pictures yet");
   fill(page.data, datasets(), "no dataset yet", data.path);
   page.train.list(runs());

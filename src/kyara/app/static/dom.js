@@ -85,6 +85,27 @@ export async function loaded(image) {
   return image.naturalWidth > 0;
 }
 
+/** Numbers requests, so that an answer that comes after a later request is recognised. */
+export function latest() {
+  let number = 0;
+  return () => {
+    const mine = ++number;
+    return () => mine === number;
+  };
+}
+
+/** Numbers requests, so that an answer that comes after the answer of a later request is recognised. */
+export function inOrder() {
+  let asked = 0, answered = 0;
+  return () => {
+    const mine = ++asked;
+    return () => {
+      answered = Math.max(answered, mine);
+      return mine === answered;
+    };
+  };
+}
+
 /** `function` at most every `wait` ms, with the last arguments. @param {(...a: any[]) => void} run @param {number} wait */
 export function later(run, wait) {
   /** @type {number | undefined} */

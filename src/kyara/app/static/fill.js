@@ -2,9 +2,9 @@
 import { project } from "./app.js";
 import { brushTools, Brush } from "./brush.js";
 import { fill as fillSelect } from "./controls.js";
-import { api, command, h, loaded, say } from "./dom.js";
+import { api, command, h, latest, loaded, say } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
-import { fileButton, latest, madeNumber, pictureFile, receive, upload } from "./receive.js";
+import { fileButton, madeNumber, pictureFile, receive, upload } from "./receive.js";
 
 const EXAMPLES = "builtin:anime", SEEDS = 24, SHOWN = 200;
 

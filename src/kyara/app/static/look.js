@@ -1,7 +1,7 @@
 // The room Look: galleries, ranking, scores of generators.
 import { project } from "./app.js";
 import { action, field, fill } from "./controls.js";
-import { api, command, h, later, refill, say } from "./dom.js";
+import { api, command, h, inOrder, later, latest, refill, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { showLarge } from "./large.js";
 
@@ -18,6 +18,7 @@ let shown = { path: "", rows: [] };
 let known = [];
 /** Paths of the results that are unfolded. @type {Set<string>} */
 const unfolded = new Set();
+const newGallery = latest(), newResults = inOrder();
 
 const of = (/** @type {string[]} */ ...kinds) => project.found.filter((/** @type {any} */ one) => kinds.includes(one.kind));
 const paths = (/** @type {string[]} */ ...kinds) => of(...kinds).map((/** @type {any} */ one) => one.path);
@@ -50,8 +51,9 @@ function forget() {
 
 /** @param {string} path */
 async function show(path) {
-  shown = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
-  if (!page.list.isConnected) return;
+  const newest = newGallery(), found = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
+  if (!newest() || !page.list.isConnected) return;
+  shown = found;
   lists();
   if (shown.path) page.source.value = path;  // what is looked at is what is ranked
   draw();
@@ -114,13 +116,10 @@ function enlarge() {
 /** @param {string[][]} rows */
 const table = (rows) => h("table", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((text) => h("td", {}, text)))));
 
-/** How often results were asked for: only the newest answer is shown. */
-let asked = 0;
-
 /** Lists the comparisons and evaluations of the project. */
 async function results() {
-  const turn = ++asked, found = await api("look/results");
-  if (turn !== asked) return;
+  const inTurn = newResults(), found = await api("look/results");
+  if (!inTurn()) return;
   refill(page.results, found, () => found.map((/** @type {any} */ one) => (one.kind === "comparison" ? comparison(one) : evaluation(one))));
   page.noResults.hidden = found.length > 0;
 }

@@ -1,9 +1,9 @@
 // The room Me: a photo of a person becomes a character, a photo or a film a cartoon.
 import { project } from "./app.js";
 import { action, field, figure, fill, option, wasShown } from "./controls.js";
-import { api, command, h, say, slider } from "./dom.js";
+import { api, command, h, latest, say, slider } from "./dom.js";
 import { chips } from "./chips.js";
-import { fileButton, isFilm, latest, mediaFile, receive, upload } from "./receive.js";
+import { fileButton, isFilm, mediaFile, receive, upload } from "./receive.js";
 import { takePhoto } from "./webcam.js";
 
 /** The generators of the verb, and others that are offered, by how a character is drawn. */

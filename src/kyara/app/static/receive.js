@@ -45,12 +45,3 @@ export function receive(element, take) {
   };
   addEventListener("paste", paste);
 }
-
-/** Numbers requests, so that an answer that comes after a later request is recognised. */
-export function latest() {
-  let number = 0;
-  return () => {
-    const mine = ++number;
-    return () => mine === number;
-  };
-}
