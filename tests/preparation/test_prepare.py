@@ -244,9 +244,15 @@ def test_prepared_can_be_prepared_again(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sides", "expected"),
-    [([100] * 9 + [40], 96), ([100] * 8 + [40] * 2, 32), ([300] * 10, 256), ([20] * 10, 32)],
+    [
+        ([100] * 9 + [40], 96),
+        ([100] * 8 + [40] * 2, 64),
+        ([100] * 4 + [40] * 6, 32),
+        ([300] * 10, 256),
+        ([20] * 10, 32),
+    ],
 )
-def test_size_that_nine_of_ten_reach(tmp_path: Path, sides: list[int], expected: int) -> None:
+def test_the_size_suits_most(tmp_path: Path, sides: list[int], expected: int) -> None:
     for i, side in enumerate(sides):
         save(tmp_path / "art" / f"{i}.png", art(i, side, side + 5))
     prepare(tmp_path / "art", tmp_path / "out", min_size=1)

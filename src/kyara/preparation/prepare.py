@@ -41,6 +41,7 @@ from kyara.preparation.target import REPORT, REPORT_PAGE, Target
 FEW = 0.1
 """If a smaller share of the pictures shows a face, `--detect auto` cuts none: they are of something else."""
 SEARCHED, MANY = 16, 200  # From these numbers of pictures on, with and without a search for faces, there are workers
+SMALL = 64  # pixels: the size is reduced below this only if most pictures are smaller
 UNREPORTED = ("report", "page", "dry_run")  # Fields of the result that are not in report.json
 
 
@@ -63,7 +64,7 @@ class PrepareResult(verbs.Result):
 
     def __str__(self) -> str:
         height, width = self.size
-        chosen = " (the largest size that nine of ten pictures have; --size changes it)" if self.chosen else ""
+        chosen = " (a size that suits most of them; --size changes it)" if self.chosen else ""
         total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         for reason, files in self.left_out.items():
@@ -103,7 +104,7 @@ def prepare(
             is used (extra `video`).
         out: The output, instead of the last SOURCE.
         size: Size of the pictures: 96 for a square, or HEIGHTxWIDTH such as 512x256. By default the largest that nine
-            of ten pictures have, a multiple of 32 and at most 256.
+            of ten pictures have, a multiple of 32, at most 256; less than 64 only if half of them are smaller.
         detect: How faces are found. auto cuts pictures to their faces unless they are a face already; drawn cuts all;
             photo cuts all and frames faces by their eyes and mouth, as the built-in networks for photos expect;
             mediapipe is photo with another detector (extra `photo`); none looks for no faces and crops the middle.
@@ -233,8 +234,8 @@ def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int, int | None]]) -> 
 def _common_size(
     dataset: Dataset, found: Sequence[Found | None], detect: Detect, frame: Frame, workers: int
 ) -> tuple[int, int]:
-    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. Of the faces in a picture,
-    the largest counts."""
+    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. If that is less than SMALL, the
+    largest that half of them have, up to SMALL. Of the faces in a picture, the largest counts."""
     if any(found):
         sides = [side(one, detect, frame) for one in found if one]
     else:
@@ -243,5 +244,6 @@ def _common_size(
     if not sides:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
     sides.sort(reverse=True)
-    common = max(min(sides[-(-9 * len(sides) // 10) - 1], 256) // 32 * 32, 32)
+    most, half = sides[-(-9 * len(sides) // 10) - 1], sides[-(-len(sides) // 2) - 1]
+    common = max(min(most if most >= SMALL else min(half, SMALL), 256) // 32 * 32, 32)
     return common, common
