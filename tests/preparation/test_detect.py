@@ -170,6 +170,25 @@ def test_only_the_largest_face(folder: Folder) -> None:
     assert [face.reason for face in faces] == ["not the largest face", ""] and set(folder.pictures()) == {"a.png#2"}
 
 
+def test_a_picture_with_another_large_face_is_not_one_face(folder: Folder) -> None:
+    folder.add("two.png", 400, 400, ((200, 160), 230, 0, 0.9), ((60, 345), 80, 0, 0.8))
+    folder.add("one.png", 400, 400, ((200, 190), 230, 0, 0.9), ((50, 350), 20, 0, 0.8))
+    entries = folder.prepare()
+    assert [bool(face.kept) for face in entries["two.png"].faces] == [True, True]
+    assert entries["one.png"].kept and not entries["one.png"].cut
+
+
+def test_of_copies_the_largest_is_kept(folder: Folder) -> None:
+    large = folder.add("large.png", 320, 320, ((165, 160), 200, 4, 0.9))
+    small = pictures.resize(large, 160, 160)
+    (folder.root / "art/a.png").write_bytes(pictures.encode_png(small))
+    folder.known[small.tobytes()] = outputs([((82, 80), 100, 4, 0.9)], (160, 160))
+    entries = folder.prepare()
+    assert [*entries] == ["a.png", "large.png"]  # in the order of the sources
+    assert entries["large.png"].kept and entries["a.png"].reason == "near duplicate"
+    assert entries["a.png"].detail == "of large.png"
+
+
 def test_faces_that_fill_their_picture_stay(folder: Folder) -> None:
     before = folder.add("face.png", 320, 320, ((165, 160), 200, 4, 0.9))
     tilted = folder.add("tilted.png", 320, 320, ((165, 160), 200, 30, 0.9))

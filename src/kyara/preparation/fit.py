@@ -21,6 +21,7 @@ Faces = Literal["all", "largest"]
 Pad = Literal["mirror", "white"]
 
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
+OTHER = 0.25  # Side of a second face, relative to the largest, from which a picture is more than one face
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
 CROPPED = 256
 """Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they
@@ -109,7 +110,9 @@ def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
     certain = [face for face in found.faces if not uncertain(face)]
     if not certain:
         return min(found.size) <= CROPPED
-    return fills(max(certain, key=lambda face: face.area), frame, found.size, aspect)
+    largest = max(certain, key=lambda face: face.area)
+    others = [face for face in certain if face is not largest and face.area > OTHER**2 * largest.area]
+    return not others and fills(largest, frame, found.size, aspect)
 
 
 def _whole(source: np.ndarray, options: Options) -> Made:

@@ -132,12 +132,10 @@ def prepare(
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
-    n = len(dataset)
-    # With a limit, use a random order; otherwise one folder could exhaust it.
-    order = list(range(n)) if limit is None else np.random.RandomState(0).permutation(n).tolist()
     with target.open(dry_run) as (write, progress):
         found = _search(dataset, detect, workers, progress)
-        cut = found if _are_cut(found, detect) else [None] * n
+        cut = found if _are_cut(found, detect) else [None] * len(dataset)
+        order = _order(found, detect, frame, limit)
         width, height = wanted or _common_size(dataset, cut, detect, frame, workers)
         least = min(width, height) // 2 if min_size is None else min_size
         options = Options(width, height, least, detect, faces, frame, pad)
@@ -190,6 +188,14 @@ def _are_cut(found: Sequence[Found | None], detect: Detect) -> bool:
     return detect not in ("auto", "none") or sum(with_faces) > FEW * len(with_faces)
 
 
+def _order(found: Sequence[Found | None], detect: Detect, frame: Frame, limit: int | None) -> list[int]:
+    """The order in which pictures are processed: the largest first, since of copies the first is kept. With a limit it
+    is random; otherwise one folder could exhaust it."""
+    if limit is not None:
+        return np.random.RandomState(0).permutation(len(found)).tolist()
+    return sorted(range(len(found)), key=lambda i: -side(one, detect, frame) if (one := found[i]) else 0)
+
+
 def _cut(
     dataset: Dataset, found: Sequence[Found | None], order: Sequence[int], options: Options, workers: int,
     progress: Progress,
@@ -234,8 +240,8 @@ def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int, int | None]]) -> 
 def _common_size(
     dataset: Dataset, found: Sequence[Found | None], detect: Detect, frame: Frame, workers: int
 ) -> tuple[int, int]:
-    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. If that is less than SMALL, the
-    largest that half of them have, up to SMALL. Of the faces in a picture, the largest counts."""
+    """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. If that is less than SMALL,
+    the largest that half of them have, up to SMALL. Of the faces in a picture, the largest counts."""
     if any(found):
         sides = [side(one, detect, frame) for one in found if one]
     else:

@@ -75,8 +75,8 @@ class Selection:
         self._entries[i] = entry
 
     def entries(self) -> list[Entry]:
-        """One of each file: the pictures in the order in which they were processed, then what was passed over."""
-        return [*map(self._with_nearest, self._entries.values()), *self.passed_over]
+        """One of each file: the pictures in the order of the sources, then what was passed over."""
+        return [*(self._with_nearest(self._entries[i]) for i in sorted(self._entries)), *self.passed_over]
 
     def _with_nearest(self, entry: Entry) -> Entry:
         faces = [self._near(face_name(entry.file, i), face) for i, face in enumerate(entry.faces)]
