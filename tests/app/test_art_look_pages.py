@@ -129,11 +129,15 @@ def test_an_answer_that_comes_late_is_not_shown(tab: Any, project: Path) -> None
     another.mkdir()
     (another / "1.png").write_bytes(encode_png(drawn_picture(1, 96)))
     try:
-        while len(asked) < 2:  # once as the room opens, once as the project has changed
+        for _ in range(1200):
+            if len(asked) == 2:  # asked again when the project changed
+                break
             tab.wait_for_timeout(50)
+        assert len(asked) == 2
         asked[1].fulfill(json=["art/another"])
         tab.wait_for_selector("#prepare:not([disabled])")
-        asked[0].fulfill(json=[])
+        with tab.expect_response("**/api/mine/sources"):
+            asked[0].fulfill(json=[])
         tab.wait_for_timeout(200)
         assert tab.locator("#prepare:not([disabled])").count() == 1
     finally:

@@ -17,6 +17,7 @@ from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.perception import landmarks
 from kyara.preparation import align, detect
+from kyara.preparation import prepare as module
 from kyara.preparation.faces import Box, Face
 from kyara.preparation.frames import cut_off, fills, place
 from kyara.preparation.prepare import PrepareResult, prepare
@@ -176,6 +177,37 @@ def test_a_picture_with_another_large_face_is_not_one_face(folder: Folder) -> No
     entries = folder.prepare()
     assert [bool(face.kept) for face in entries["two.png"].faces] == [True, True]
     assert entries["one.png"].kept and not entries["one.png"].cut
+
+
+def test_scenes_without_a_face_do_not_decide_the_size(folder: Folder) -> None:
+    for i in range(4):
+        folder.add(f"small{i}.png", 400, 400, ((100 + 40 * i, 120), 20, 0, 0.9))
+    for i in range(6):
+        folder.add(f"scene{i}.png", 700 + i, 700)
+    result = folder.run(size=None)
+    assert result.size == (32, 32) and result.kept == 4
+
+
+def test_another_face_that_is_cut_off_does_not_count(folder: Folder) -> None:
+    folder.add("face.png", 400, 400, ((200, 190), 230, 0, 0.9), ((395, 360), 90, 0, 0.8))
+    assert folder.prepare()["face.png"].kept
+
+
+def test_what_was_cut_by_another_detector_is_cut_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = folder.add("a.png", 600, 800, ((200, 250), 150, 0, 0.9), ((500, 300), 120, 0, 0.8))
+    folder.add("b.png", 600, 800, ((300, 250), 150, 0, 0.9))
+
+    def stopped(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_select", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            folder.run()
+    folder.known[picture.tobytes()] = outputs([((200, 250), 150, 0, 0.9)], (600, 800))
+    monkeypatch.setattr(detect, "identity", lambda name: "another")
+    entries = folder.prepare()
+    assert len(entries["a.png"].faces) == 1 and entries["a.png"].faces[0].kept
 
 
 def test_of_copies_the_largest_is_kept(folder: Folder) -> None:

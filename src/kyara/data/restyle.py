@@ -134,17 +134,18 @@ def recoloured(pictures: Tensor) -> Tensor:
 
 
 def lit(pictures: Tensor) -> Tensor:
-    """Under coloured light, mostly dim, that changes from one side to the other: as at dusk or beside a neon sign."""
+    """Under coloured light, mostly dim, that changes from one side to the other: as at dusk or beside a neon sign; half
+    of the pictures with haze."""
     height, width = pictures.shape[2:]
-    x, y = (torch.linspace(-0.5, 0.5, n, device=pictures.device) for n in (width, height))
+    x, y = (torch.linspace(-0.5, 0.5, n, device=pictures.device, dtype=pictures.dtype) for n in (width, height))
     angle = between(pictures, 0, 2 * math.pi)
     side = torch.sigmoid(
         (x * torch.cos(angle) + y[:, None] * torch.sin(angle)) * between(pictures, 0, 12)
     )  # (B, 1, H, W)
-    one, other = ((uniform(pictures, 3, 1, 1) + 1) / 2 for _ in range(2))
-    light = (one + (other - one) * side) * between(pictures, 0.3, 1.1) + between(pictures, 0, 0.25)
-    mist = (uniform(pictures, 3, 1, 1) + 1) / 2 * between(pictures, -0.3, 0.3).clamp_min(0)
-    return ((pictures + 1) / 2 * light * (1 - mist) + mist) * 2 - 1
+    left, right = ((uniform(pictures, 3, 1, 1) + 1) / 2 for _ in range(2))
+    light = (left + (right - left) * side) * between(pictures, 0.3, 1.1) + between(pictures, 0, 0.25)
+    haze = (uniform(pictures, 3, 1, 1) + 1) / 2 * between(pictures, -0.3, 0.3).clamp_min(0)
+    return ((pictures + 1) / 2 * light * (1 - haze) + haze) * 2 - 1
 
 
 def inverted(pictures: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ Faces = Literal["all", "largest"]
 Pad = Literal["mirror", "white"]
 
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
-OTHER = 0.25  # Side of a second face, relative to the largest, from which a picture is more than one face
+SECOND_FACE = 0.25  # Side of another face, relative to the largest, above which a picture is not one face already
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
 CROPPED = 256
 """Pictures whose shorter side has at most this many pixels, and in which `auto` finds no certain face, stay as they
@@ -95,24 +95,26 @@ def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fit
     return size, list(_faces(source, found, options))
 
 
-def side(found: Found, detect: Detect, frame: Frame) -> int:
-    """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut."""
-    if frame == "whole" or not found.faces or _stays(found, detect, frame, 1.0):
+def side(found: Found, detect: Detect, frame: Frame, aspect: float = 1.0) -> int:
+    """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut; 0 if it
+    has no certain face and is left out."""
+    if (frame == "whole" and found.faces) or _stays(found, detect, frame, aspect):
         return min(found.size)
-    certain = [face for face in found.faces if not uncertain(face)] or found.faces
-    return max(shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in certain)
+    certain = [face for face in found.faces if not uncertain(face)]
+    return max((shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in certain), default=0)
 
 
 def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
-    """Whether a picture is one face already."""
+    """Whether a picture is one face already, and shows no other large one that would be kept."""
     if detect != "auto" or frame == "whole":
         return False
     certain = [face for face in found.faces if not uncertain(face)]
     if not certain:
         return min(found.size) <= CROPPED
     largest = max(certain, key=lambda face: face.area)
-    others = [face for face in certain if face is not largest and face.area > OTHER**2 * largest.area]
-    return not others and fills(largest, frame, found.size, aspect)
+    others = [face for face in certain if face is not largest and not cut_off(face, found.size)]
+    alone = all(face.area <= SECOND_FACE**2 * largest.area for face in others)
+    return alone and fills(largest, frame, found.size, aspect)
 
 
 def _whole(source: np.ndarray, options: Options) -> Made:

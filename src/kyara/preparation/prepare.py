@@ -6,10 +6,11 @@ the pictures, and hardly on their number. What is done is stored, so that an int
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -41,7 +42,7 @@ from kyara.preparation.target import REPORT, REPORT_PAGE, Target
 FEW = 0.1
 """If a smaller share of the pictures shows a face, `--detect auto` cuts none: they are of something else."""
 SEARCHED, MANY = 16, 200  # From these numbers of pictures on, with and without a search for faces, there are workers
-SMALL = 64  # pixels: the size is reduced below this only if most pictures are smaller
+SMALL = 64  # pixels: the size is reduced below this only if more than half of the pictures are smaller
 UNREPORTED = ("report", "page", "dry_run")  # Fields of the result that are not in report.json
 
 
@@ -64,7 +65,7 @@ class PrepareResult(verbs.Result):
 
     def __str__(self) -> str:
         height, width = self.size
-        chosen = " (a size that suits most of them; --size changes it)" if self.chosen else ""
+        chosen = " (chosen from the sizes of the pictures; --size changes it)" if self.chosen else ""
         total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         for reason, files in self.left_out.items():
@@ -104,7 +105,7 @@ def prepare(
             is used (extra `video`).
         out: The output, instead of the last SOURCE.
         size: Size of the pictures: 96 for a square, or HEIGHTxWIDTH such as 512x256. By default the largest that nine
-            of ten pictures have, a multiple of 32, at most 256; less than 64 only if half of them are smaller.
+            of ten pictures have, a multiple of 32, at most 256; less than 64 only if more than half are smaller.
         detect: How faces are found. auto cuts pictures to their faces unless they are a face already; drawn cuts all;
             photo cuts all and frames faces by their eyes and mouth, as the built-in networks for photos expect;
             mediapipe is photo with another detector (extra `photo`); none looks for no faces and crops the middle.
@@ -135,13 +136,17 @@ def prepare(
     with target.open(dry_run) as (write, progress):
         found = _search(dataset, detect, workers, progress)
         cut = found if _are_cut(found, detect) else [None] * len(dataset)
-        order = _order(found, detect, frame, limit)
         width, height = wanted or _common_size(dataset, cut, detect, frame, workers)
         least = min(width, height) // 2 if min_size is None else min_size
         options = Options(width, height, least, detect, faces, frame, pad)
+        order = _order(found, cut, options, limit)
         selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write, limit)
-        made = _cut(dataset, cut, order, options, workers, progress)
-        _select(selection, order, made, [one.faces if one else () for one in found])
+        made = _cut(dataset, cut, sorted(order) if limit is None else order, options, workers, progress)
+        if limit is None:
+            collections.deque(made, maxlen=0)  # in the order of the sources: films are read fastest like this
+            made = (progress.get("pictures", i) for i in order)
+        with closing(made):
+            _select(selection, order, made, [one.faces if one else () for one in found])
         entries = selection.entries()
         result = PrepareResult(
             out, [str(path) for path in sources], (height, width), not wanted, detect, frame, duplicates,
@@ -188,12 +193,21 @@ def _are_cut(found: Sequence[Found | None], detect: Detect) -> bool:
     return detect not in ("auto", "none") or sum(with_faces) > FEW * len(with_faces)
 
 
-def _order(found: Sequence[Found | None], detect: Detect, frame: Frame, limit: int | None) -> list[int]:
-    """The order in which pictures are processed: the largest first, since of copies the first is kept. With a limit it
-    is random; otherwise one folder could exhaust it."""
+def _order(
+    found: Sequence[Found | None], cut: Sequence[Found | None], options: Options, limit: int | None
+) -> list[int]:
+    """The order in which pictures are selected: the largest first, since of copies the first is kept. With a limit it
+    is random; otherwise one folder could exhaust it. Without a detector sizes are unknown, and it is that of the
+    sources."""
     if limit is not None:
         return np.random.RandomState(0).permutation(len(found)).tolist()
-    return sorted(range(len(found)), key=lambda i: -side(one, detect, frame) if (one := found[i]) else 0)
+
+    def size(i: int) -> int:
+        if one := cut[i]:
+            return side(one, options.detect, options.frame, options.aspect)
+        return min(one.size) if (one := found[i]) else 0
+
+    return sorted(range(len(found)), key=size, reverse=True)
 
 
 def _cut(
@@ -201,26 +215,26 @@ def _cut(
     progress: Progress,
 ) -> Generator[Fitted | PictureError]:  # fmt: skip
     """What is made from each picture, in this order."""
-    progress.start("pictures", [dataset.fingerprint, options, any(found)])
+    detector = None if options.detect == "none" else detectors.identity(options.detect)
+    progress.start("pictures", [dataset.fingerprint, options, any(found), detector])
     done = progress.done("pictures")
     missing = [i for i in order if i not in done]
     made = dataset.map(functools.partial(fit, options=options), missing, workers, (found[i] for i in missing))
-    with closing(made):
-        for i in order:
+    with closing(made), tqdm(order, "pictures", unit="picture", disable=None) as bar:
+        for i in bar:
             if i not in done:
                 progress.add("pictures", i, fitted := next(made))
             yield fitted if i not in done else progress.get("pictures", i)
 
 
 def _select(
-    selection: Selection, order: Sequence[int], made: Generator[Fitted | PictureError], faces: Sequence[Sequence[Box]]
+    selection: Selection, order: Sequence[int], made: Iterable[Fitted | PictureError], faces: Sequence[Sequence[Box]]
 ) -> None:
     """Adds the pictures until the limit is reached."""
-    with closing(made), tqdm(made, "pictures", len(order), unit="picture", disable=None) as bar:
-        for i, fitted in zip(order, bar, strict=False):
-            selection.add(i, fitted, faces[i])
-            if len(selection.kept) == selection.limit:
-                break
+    for i, fitted in zip(order, made, strict=False):
+        selection.add(i, fitted, faces[i])
+        if len(selection.kept) == selection.limit:
+            break
     selection.thumbnails.finish()
 
 
@@ -243,7 +257,8 @@ def _common_size(
     """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. If that is less than SMALL,
     the largest that half of them have, up to SMALL. Of the faces in a picture, the largest counts."""
     if any(found):
-        sides = [side(one, detect, frame) for one in found if one]
+        sides = [pixels for one in found if one and (pixels := side(one, detect, frame))]
+        sides = sides or [min(one.size) for one in found if one]
     else:
         sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
         sides = [min(size) for size in sizes if not isinstance(size, PictureError)]

@@ -16,7 +16,7 @@ export const project = { found: [], builtin: [], jobs: [] };
 let current = null;
 /** @type {EventSource} */
 let events;
-const newProject = inOrder();
+const projectRequest = inOrder();
 
 function openRoom() {
   const id = location.hash.slice(1).split("/")[0];
@@ -37,7 +37,7 @@ function openRoom() {
 }
 
 export async function refresh() {
-  const inTurn = newProject(), found = await api("project");
+  const inTurn = projectRequest(), found = await api("project");
   if (!inTurn()) return;
   const before = new Map(project.jobs.map((/** @type {any} */ job) => [job.number, job.state]));
   Object.assign(project, found);
@@ -91,7 +91,7 @@ function onEvent(kind, data) {
     if (place >= 0) project.jobs[place] = data.job;
     else project.jobs.push(data.job);
     if (before !== data.job.state && data.job.state === "failed") say(`${data.job.title}: ${data.job.error}`, "error");
-    if (before !== data.job.state && data.job.state === "done") refresh();
+    if (before !== data.job.state && !["running", "waiting"].includes(data.job.state)) refresh();
     showJobs();
   } else if (kind === "project") {
     refresh();  // tells the rooms when it knows what changed

@@ -15,7 +15,7 @@ let data = { path: "", report: null };
 let known = [];
 /** Numbers of the jobs that were started in this tab. @type {Set<number>} */
 const mine = new Set();
-const newLists = inOrder();
+const listsRequest = inOrder();
 
 const found = (/** @type {(one: any) => boolean} */ test) => project.found.filter(test).map((/** @type {any} */ one) => one.path);
 const datasets = () => found((one) => one.kind === "dataset");
@@ -38,7 +38,7 @@ function follow() {
 }
 
 async function lists() {
-  const inTurn = newLists(), sources = await api("mine/sources");
+  const inTurn = listsRequest(), sources = await api("mine/sources");
   if (!inTurn()) return;
   fill(page.source, sources, "no pictures yet");
   fill(page.data, datasets(), "no dataset yet", data.path);

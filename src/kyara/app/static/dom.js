@@ -85,7 +85,8 @@ export async function loaded(image) {
   return image.naturalWidth > 0;
 }
 
-/** Numbers requests, so that an answer that comes after a later request is recognised. */
+/** Guards requests: call the result before a request, and what it returns once with the answer. That is true if no later
+ * request was made. */
 export function latest() {
   let number = 0;
   return () => {
@@ -94,7 +95,7 @@ export function latest() {
   };
 }
 
-/** Numbers requests, so that an answer that comes after the answer of a later request is recognised. */
+/** The same, but true unless a later request was answered before. */
 export function inOrder() {
   let asked = 0, answered = 0;
   return () => {

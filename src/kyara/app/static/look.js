@@ -18,7 +18,7 @@ let shown = { path: "", rows: [] };
 let known = [];
 /** Paths of the results that are unfolded. @type {Set<string>} */
 const unfolded = new Set();
-const newGallery = latest(), newResults = inOrder();
+const galleryRequest = latest(), resultsRequest = inOrder();
 
 const of = (/** @type {string[]} */ ...kinds) => project.found.filter((/** @type {any} */ one) => kinds.includes(one.kind));
 const paths = (/** @type {string[]} */ ...kinds) => of(...kinds).map((/** @type {any} */ one) => one.path);
@@ -51,7 +51,7 @@ function forget() {
 
 /** @param {string} path */
 async function show(path) {
-  const newest = newGallery(), found = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
+  const newest = galleryRequest(), found = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
   if (!newest() || !page.list.isConnected) return;
   shown = found;
   lists();
@@ -118,7 +118,7 @@ const table = (rows) => h("table", {}, ...rows.map((cells) => h("tr", {}, ...cel
 
 /** Lists the comparisons and evaluations of the project. */
 async function results() {
-  const inTurn = newResults(), found = await api("look/results");
+  const inTurn = resultsRequest(), found = await api("look/results");
   if (!inTurn()) return;
   refill(page.results, found, () => found.map((/** @type {any} */ one) => (one.kind === "comparison" ? comparison(one) : evaluation(one))));
   page.noResults.hidden = found.length > 0;

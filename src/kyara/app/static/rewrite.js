@@ -1,5 +1,5 @@
 // The room Rewrite: paint a mask, paste a pattern, learn the rule, try its strength.
-import { project } from "./app.js";
+import { project, refresh } from "./app.js";
 import { brushTools } from "./brush.js";
 import { fill } from "./controls.js";
 import { api, command, h, later, loaded, say, slider } from "./dom.js";
@@ -232,7 +232,7 @@ const compareSoon = later(compare, 60);
 
 /** Shows the model of a rule that is learned, or offers it if that would lose something. @param {string} out */
 async function arrived(out) {
-  Object.assign(project, await api("project"));
+  await refresh();
   fillModels();
   page.offer.hidden = !touched && page.model.isConnected;
   page.offer.textContent = `Show ${out}`;
