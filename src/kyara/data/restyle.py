@@ -139,9 +139,8 @@ def lit(pictures: Tensor) -> Tensor:
     height, width = pictures.shape[2:]
     x, y = (torch.linspace(-0.5, 0.5, n, device=pictures.device, dtype=pictures.dtype) for n in (width, height))
     angle = between(pictures, 0, 2 * math.pi)
-    side = torch.sigmoid(
-        (x * torch.cos(angle) + y[:, None] * torch.sin(angle)) * between(pictures, 0, 12)
-    )  # (B, 1, H, W)
+    along = x * torch.cos(angle) + y[:, None] * torch.sin(angle)  # (B, 1, H, W)
+    side = torch.sigmoid(along * between(pictures, 0, 12))
     left, right = ((uniform(pictures, 3, 1, 1) + 1) / 2 for _ in range(2))
     light = (left + (right - left) * side) * between(pictures, 0.3, 1.1) + between(pictures, 0, 0.25)
     haze = (uniform(pictures, 3, 1, 1) + 1) / 2 * between(pictures, -0.3, 0.3).clamp_min(0)

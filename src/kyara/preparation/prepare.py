@@ -6,7 +6,6 @@ the pictures, and hardly on their number. What is done is stored, so that an int
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import json
@@ -142,11 +141,7 @@ def prepare(
         options = Options(width, height, least, detect, faces, frame, pad)
         order = _order(found, cut, options, limit)
         selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write, limit)
-        made = _cut(dataset, cut, sorted(order) if limit is None else order, options, workers, progress)
-        if limit is None:
-            collections.deque(made, maxlen=0)  # in the order of the sources: films are read fastest like this
-            made = (progress.get("pictures", i) for i in order)
-        with closing(made):
+        with closing(_cut(dataset, cut, order, options, workers, progress, limit)) as made:
             _select(selection, order, made, [one.faces if one else () for one in found])
         entries = selection.entries()
         result = PrepareResult(
@@ -213,19 +208,24 @@ def _order(
 
 def _cut(
     dataset: Dataset, found: Sequence[Found | None], order: Sequence[int], options: Options, workers: int,
-    progress: Progress,
+    progress: Progress, limit: int | None,
 ) -> Generator[Fitted | PictureError]:  # fmt: skip
-    """What is made from each picture, in this order."""
+    """What is made from each picture, in this order. Without a limit, under which not all are needed, pictures are read
+    in the order of the sources: films are read fastest in that order."""
     detector = None if options.detect == "none" else detectors.identity(options.detect)
     progress.start("pictures", [dataset.fingerprint, options, any(found), detector])
     done = progress.done("pictures")
-    missing = [i for i in order if i not in done]
+    missing = [i for i in (sorted(order) if limit is None else order) if i not in done]
     made = dataset.map(functools.partial(fit, options=options), missing, workers, (found[i] for i in missing))
-    with closing(made), tqdm(order, "pictures", unit="picture", disable=None) as bar:
-        for i in bar:
-            if i not in done:
-                progress.add("pictures", i, fitted := next(made))
-            yield fitted if i not in done else progress.get("pictures", i)
+    bar = tqdm(made, "pictures", len(order), initial=len(done), unit="picture", disable=None)
+    with closing(made), bar:
+        fitted = zip(missing, bar, strict=True)
+        for i in order:
+            while i not in done:
+                j, result = next(fitted)
+                progress.add("pictures", j, result)
+                done.add(j)
+            yield progress.get("pictures", i)
 
 
 def _select(
