@@ -45,12 +45,14 @@ def watched(fabric: Fabric) -> Iterator[None]:
         yield
     except SystemExit:  # rank 0 has failed, and says why
         peers.over.set()
+        _end_threads()
         raise
     except KeyboardInterrupt:
         peers.leave("was interrupted")
         raise
     except ERRORS as error:
         peers.leave(str(error))
+        _end_threads()
         if fabric.is_global_zero:
             raise
         raise SystemExit(1) from None
@@ -60,6 +62,12 @@ def watched(fabric: Fabric) -> Iterator[None]:
         raise
     peers.finish()
     torch.distributed.destroy_process_group()  # its threads may abort a process that ends while they run
+
+
+def _end_threads() -> None:
+    """Destroys the process group of ranks that agree on an error, for the reason above. NCCL would wait for the rest."""
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def connect(fabric: Fabric) -> RankZero | Other:
