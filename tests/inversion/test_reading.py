@@ -101,6 +101,14 @@ def test_a_mouth_of_its_own_is_kept_beside_the_expression() -> None:
     assert sad.labels["mouth"] == found.labels["mouth"] and sad.mouth_open == found.mouth_open
 
 
+def test_short_hair_has_no_strands_beside_the_face() -> None:
+    locks = {**GENERATOR, "sidelocks": ("long", "none")}
+    found = reading(locks)
+    assert set(found.labels["sidelocks"]) == {"none"} and not found.unread
+    assert [trait.name for trait in found.traits].count("hair_length") == 1
+    assert reading(locks, sidelocks="long").labels["sidelocks"] == {"long": 1.0}
+
+
 def test_a_generator_with_the_values_of_the_reader_is_given_them() -> None:
     found = reading({"gender": ("man", "woman"), "beard": ("beard", "none")})
     assert {*found.labels["gender"]} == {"man"} and {*found.labels["beard"]} == {"beard"}

@@ -24,13 +24,17 @@ MEASURED = "measured"  # note of a trait that has no probability
 
 Attributes = Mapping[str, Sequence[str]]
 
-ATTRIBUTES = {"mouth": ("mouth", "expression")}
+ATTRIBUTES = {"mouth": ("mouth", "expression"), "hair_length": ("hair_length", "sidelocks")}
 """Attribute of a photo -> attributes of drawings that keep it, if not only the one of the same name."""
 VALUES: Mapping[tuple[str, str], Sequence[str]] = {
     ("gender", "woman"): ("female",),
     ("gender", "man"): ("male",),
     ("hair", "red"): ("orange", "red"),
     ("hair_length", "bald"): ("short",),
+    ("sidelocks", "bald"): ("none",),
+    ("sidelocks", "short"): ("none",),
+    ("sidelocks", "medium"): ("none", "long"),
+    ("sidelocks", "long"): ("long", "none"),
     ("glasses", "glasses"): ("black", "round"),
     ("glasses", "sunglasses"): ("black",),
     ("mouth", "closed"): ("neutral",),
