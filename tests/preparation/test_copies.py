@@ -69,6 +69,7 @@ COPIES: dict[str, Change] = {
     "jpeg": lambda p: recompressed(p, 30),
     "shifted": lambda p: shifted(p, 15, -12),
     "cropped": lambda p: p.crop((20, 6, 500, 486)),
+    "rotated": lambda p: p.rotate(2.5, Image.Resampling.BICUBIC, fillcolor="white"),
     "mirrored": lambda p: recompressed(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
     "brighter": lambda p: ImageEnhance.Brightness(p).enhance(1.15),
     "darker": lambda p: ImageEnhance.Brightness(p).enhance(0.8),

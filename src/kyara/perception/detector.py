@@ -20,7 +20,11 @@ PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a co
 CANDIDATE = 0.08  # minimum score by the first stage of what the second stage looks at
 THRESHOLD = 0.84  # default of `FaceDetector.threshold`: a precision of 0.87 on validation pictures
 SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
-PART = 0.7  # and of two that share more of the smaller one: a part of a face is no face
+PART = (
+    0.7  # with a larger share of the smaller one in the larger one, the smaller is a part of a face if it scores lower
+)
+WHOLE = 0.84
+"""Minimum score of the larger one if it scores lower: it is a face behind that of another figure, otherwise not."""
 CANDIDATES = 400  # maximum number of boxes before that
 MIRRORED = (1, 0, 2, 4, 3)  # index of each point after mirroring
 
@@ -78,7 +82,7 @@ class FaceDetector:
         points = (shares @ points.flatten(1)).view(-1, *points.shape[1:])
         if self.network.refiner is not None and len(boxes):
             boxes, scores = self._confirm(self.network.refiner, picture, boxes, scores)
-            kept = suppress(boxes, scores)  # the boxes of two candidates can be corrected to the same face
+            kept = suppress(boxes, scores, WHOLE)  # the boxes of two candidates can be corrected to the same face
             kept = kept[scores[kept] >= self.threshold]
             boxes, scores, points = boxes[kept].clamp_min(0).minimum(limits), scores[kept], points[kept]
         return Faces(boxes.numpy(), scores.numpy(), points.numpy())
@@ -137,13 +141,15 @@ def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return np.array([copy.shape[1] / picture.shape[1], copy.shape[0] / picture.shape[0]])
 
 
-def suppress(boxes: Tensor, scores: Tensor) -> Tensor:
-    """Non-maximum suppression: indices of the boxes (N, 4) that overlap no box with a higher score (N,), best first."""
+def suppress(boxes: Tensor, scores: Tensor, whole: float = 0.0) -> Tensor:
+    """Non-maximum suppression: indices of the boxes (N, 4) that overlap no box with a higher score (N,), best first.
+    Boxes around another one with a higher score are kept from a score of `whole` on."""
     order = scores.argsort(descending=True, stable=True)[:CANDIDATES]
     one, other = boxes[order][:, None], boxes[order][None]
     both, areas = shared(one, other), (boxes[order][:, 2:] - boxes[order][:, :2]).prod(1)
-    part = both > PART * torch.minimum(areas[:, None], areas)
-    same = ((iou(one, other) > SAME_FACE) | part).cpu().numpy()
+    inside = both > PART * areas[:, None]  # in the other one
+    around = (both > PART * areas) & (scores[order] < whole)[:, None]
+    same = ((iou(one, other) > SAME_FACE) | inside | around).cpu().numpy()
     kept: list[int] = []
     for i in range(len(order)):
         if not same[i, kept].any():

@@ -27,9 +27,6 @@ AGREEMENT = 0.35
 """Maximum distance of the eyes and of the mouth by the detector from those of builtin:landmarks, in distances between
 the eyes."""
 APART = 0.22  # Minimum distance between the eyes, in widths of the box: with less, it is a profile
-SAME_FACE = 0.7
-"""Of two boxes, one with a larger share inside the other, the one with the lower score is no face of its own: an eye,
-or the same face in another size."""
 MIN_SCORE = 0.3  # Minimum score by the detector alone; candidates below it are dropped
 WEIGHT, EXPECTED = 0.25, 17.1
 """Weight and reference value of the evidence of builtin:landmarks in the score, see `confirmed`: with these, scores
@@ -56,11 +53,7 @@ class Builtin:
             Face(**vars(_box(box, score)), eyes=points[:2], mouth=points[3:], nose=points[2], zoom=self.zoom)
             for box, score, points in zip(found.boxes, found.scores, found.points.astype(np.float64), strict=True)
         ]
-        distinct: list[Face] = []
-        for face in faces:
-            if not any(face.contained(other) > SAME_FACE for other in distinct):
-                distinct.append(face)
-        return _refined(picture, distinct, least)
+        return _refined(picture, faces, least)
 
     def guess(self, picture: np.ndarray) -> Box | None:
         """The box with the highest score, even if low; None if there is none."""
@@ -141,7 +134,7 @@ def plausible(face: Face) -> bool:
     right = align.direction(face.eyes, face.mouth)
     right = right / max(np.hypot(*right), 1e-6)
     width, height = face.right - face.left, face.bottom - face.top
-    middle = np.array([face.left + face.right, face.top + face.bottom]) / 2
+    middle = face.middle
     size = max(width, height, 1)
     axes = np.stack([right, align.turned(right)], 1) / size
     eyes, mouth = (face.eyes - middle) @ axes, (face.mouth - middle) @ axes  # in sizes of the box, x and y

@@ -28,17 +28,16 @@ class Box:
     def area(self) -> int:
         return max(self.right - self.left, 0) * max(self.bottom - self.top, 0)
 
+    @property
+    def middle(self) -> np.ndarray:
+        """Its middle (x, y)."""
+        return np.array([self.left + self.right, self.top + self.bottom]) / 2
+
     def overlap(self, other: Box) -> float:
         """Intersection over union, in [0, 1]."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         both = Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
         return both / max(self.area + other.area - both, 1)
-
-    def contained(self, other: Box) -> float:
-        """Intersection over the smaller of both areas, in [0, 1]."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        both = Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
-        return both / max(min(self.area, other.area), 1)
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The part of the picture (H, W, 3) inside the box; empty if they do not overlap."""
@@ -63,6 +62,11 @@ class Face(Box):
     nose: np.ndarray = field(default_factory=lambda: np.zeros(2))  # Tip (x, y) of the nose
     zoom: float = align.PORTRAIT  # Size of the frame, relative to FFHQ's
     trusted: bool = True  # Whether the landmarks are consistent; if not, the face is framed by its box
+
+    @property
+    def features(self) -> np.ndarray:
+        """Eyes and corners of the mouth, (4, 2)."""
+        return np.concatenate([self.eyes, self.mouth])
 
     @property
     def turn(self) -> float:

@@ -14,7 +14,7 @@ from kyara.preparation import align
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 from kyara.preparation.faces import Box
-from kyara.preparation.frames import Frame, cut_off, fills, place, shorter_side, uncertain
+from kyara.preparation.frames import Frame, cut_off, fills, place, repeated, shorter_side, uncertain
 
 Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
@@ -147,6 +147,8 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
             reason = _too_small(side, f"its frame has {side} pixels", options)
         outside = WHITE if options.pad == "white" else None
         centre, right = place(face, options.frame, aspect=options.aspect, by_eyes=options.by_eyes)
+        if reason is None and outside is None and repeated(face, (centre, right), found.size, options.aspect):
+            reason = "cut off", "mirrored at the edge, its eyes or mouth would show twice; --pad white keeps it"
         twice = 2 * max(options.width, options.height)  # rotated at this size, a picture stays sharp
         cut = align.upright(
             source, centre, right, aspect=options.aspect, outside=outside, largest=min(twice, align.LARGEST)

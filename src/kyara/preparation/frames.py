@@ -21,7 +21,8 @@ FLAT = 0.8  # Boxes lower than this share of their width count as that high
 ALREADY = (0.8, 1.5)
 """Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
 the picture that `center_crop` takes."""
-ASIDE = 0.22  # Maximum distance of the centres of both, in the same unit
+ASIDE = 0.22
+"""Maximum distance of the centres of both, in the same unit. It is reduced by a third of what the frame is smaller."""
 TILTED = 0.35  # Maximum tilt of such a face in radians
 
 Place = tuple[np.ndarray, np.ndarray]
@@ -62,7 +63,8 @@ def fills(face: Box, frame: Frame, size: tuple[int, int], aspect: float) -> bool
     scale = 2 * np.hypot(*right) / part[0]
     aside = np.abs(centre - np.array([width, height]) / 2) / part
     tilt = abs(np.arctan2(right[1], right[0]))
-    return bool(ALREADY[0] <= scale <= ALREADY[1] and aside.max() <= ASIDE and tilt <= TILTED)
+    near = aside.max() <= ASIDE - max(1 - scale, 0) / 3
+    return bool(ALREADY[0] <= scale <= ALREADY[1] and near and tilt <= TILTED)
 
 
 def uncertain(face: Box) -> bool:
@@ -75,8 +77,20 @@ def cut_off(face: Box, size: tuple[int, int]) -> bool:
     or its box ends at the edge and is much too narrow or low."""
     height, width = size
     if isinstance(face, Face) and face.trusted:
-        points = np.concatenate([face.eyes, face.mouth])
-        return bool((points < 0).any() or (points > [width, height]).any())
+        return bool((face.features < 0).any() or (face.features > [width, height]).any())
     wide, high = max(face.right - face.left, 1), max(face.bottom - face.top, 1)
     across, down = face.left <= 1 or face.right >= width - 1, face.top <= 1 or face.bottom >= height - 1
     return (across and wide < 0.6 * high) or (down and high < 0.6 * wide)
+
+
+def repeated(face: Box, frame: Place, size: tuple[int, int], aspect: float) -> bool:
+    """Whether mirroring a picture of that size (height, width) at its edges shows an eye or the mouth of the face again
+    inside the frame."""
+    points = face.features if isinstance(face, Face) and face.trusted else face.middle[None]
+    height, width = size
+    across, down = points * [-1, 1], points * [1, -1]  # at the left and the upper edge
+    right_lower = across + np.array([2 * width, 0]), down + np.array([0, 2 * height])
+    mirrored = np.concatenate([across, down, *right_lower])
+    centre, right = frame
+    axes = np.stack([right, align.turned(right) * aspect], 1) / (right @ right)
+    return bool((np.abs((mirrored - centre) @ axes) < 1).all(1).any())

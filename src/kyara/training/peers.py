@@ -65,7 +65,7 @@ def watched(fabric: Fabric) -> Iterator[None]:
 
 
 def _end_threads() -> None:
-    """Destroys the process group of ranks that agree on an error, for the reason above. NCCL would wait for the rest."""
+    """Destroys the process group of ranks that agree on an error, for the same reason. NCCL would wait for the rest."""
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
