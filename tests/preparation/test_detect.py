@@ -317,6 +317,14 @@ def test_the_eyes_and_the_mouth_frame_a_photo() -> None:
     assert boxed.tolist() == [100, 115]
 
 
+def test_a_face_behind_another_is_left_out(folder: Folder) -> None:
+    folder.add("a.png", 600, 800, ((400, 300), 200, 0, 0.9), ((440, 350), 60, 0, 0.9))
+    folder.add("b.png", 600, 800, ((400, 300), 200, 0, 0.9), ((440, 350), 60, 0, 0.3))  # it may be a hand
+    folder.add("c.png", 600, 800, ((400, 300), 200, 0, 0.9), ((520, 400), 60, 0, 0.9))  # beside it
+    found = {name: [face.reason for face in entry.faces] for name, entry in folder.prepare().items()}
+    assert found == {"a.png": ["covered", ""], "b.png": ["", "uncertain"], "c.png": ["", ""]}
+
+
 def test_a_face_that_mirroring_would_repeat_is_left_out(folder: Folder) -> None:
     folder.add("a.png", 600, 600, ((38, 300), 100, 0, 0.9))  # its left eye is close to the edge
     folder.add("b.png", 600, 600, ((75, 300), 100, 0, 0.9))

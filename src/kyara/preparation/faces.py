@@ -33,10 +33,14 @@ class Box:
         """Its middle (x, y)."""
         return np.array([self.left + self.right, self.top + self.bottom]) / 2
 
+    def shared(self, other: Box) -> int:
+        """Area of the intersection."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        return Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
+
     def overlap(self, other: Box) -> float:
         """Intersection over union, in [0, 1]."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        both = Box(left, top, min(self.right, other.right), min(self.bottom, other.bottom)).area
+        both = self.shared(other)
         return both / max(self.area + other.area - both, 1)
 
     def cut(self, picture: np.ndarray) -> np.ndarray:

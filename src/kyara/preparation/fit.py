@@ -14,7 +14,7 @@ from kyara.preparation import align
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 from kyara.preparation.faces import Box
-from kyara.preparation.frames import Frame, cut_off, fills, place, repeated, shorter_side, uncertain
+from kyara.preparation.frames import Frame, covered, cut_off, fills, place, repeated, shorter_side, uncertain
 
 Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
@@ -143,6 +143,8 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
             reason = "uncertain", f"certainty {face.score:.2f}; it may be something else"
         elif cut_off(face, found.size):
             reason = "cut off", "the face ends at the edge of the picture"
+        elif covered(face, found.faces):
+            reason = "covered", "another face is in front of it"
         else:
             reason = _too_small(side, f"its frame has {side} pixels", options)
         outside = WHITE if options.pad == "white" else None

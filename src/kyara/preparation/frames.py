@@ -5,6 +5,7 @@ mouth. A face in a photo is framed by its eyes and mouth as in `align`, as the b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -81,6 +82,12 @@ def cut_off(face: Box, size: tuple[int, int]) -> bool:
     wide, high = max(face.right - face.left, 1), max(face.bottom - face.top, 1)
     across, down = face.left <= 1 or face.right >= width - 1, face.top <= 1 or face.bottom >= height - 1
     return (across and wide < 0.6 * high) or (down and high < 0.6 * wide)
+
+
+def covered(face: Box, faces: Sequence[Box]) -> bool:
+    """Whether a smaller one of `faces`, a certain one, is in front of it: more than half of that is inside its box."""
+    smaller = (other for other in faces if other.area < face.area and not uncertain(other))
+    return any(face.shared(other) > other.area / 2 for other in smaller)
 
 
 def repeated(face: Box, frame: Place, size: tuple[int, int], aspect: float) -> bool:

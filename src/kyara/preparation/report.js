@@ -156,8 +156,10 @@ function newCell(at) {
   cell.ariaLabel = [picture.file, picture.reason || "kept", picture.detail].filter(Boolean).join(", ");
   const measured = value && key(picture) !== null ? value(picture) : "";
   const text = [measured, picture.reason].filter(Boolean).join(" · ") || SORTS.size.show(picture);
-  const name = picture.file.slice(picture.file.lastIndexOf("/") + 1);
-  cell.append(thumbnail(picture, width - EDGE), element("p", "", name), element("p", "value", text));
+  const [, name, face] = /^(.*?)(#\d+)?$/s.exec(picture.file.slice(picture.file.lastIndexOf("/") + 1));
+  const title = element("p", "name");
+  title.append(element("span", "", name), face || "");  // a long name is shortened before the number of the face
+  cell.append(thumbnail(picture, width - EDGE), title, element("p", "value", text));
   return cell;
 }
 
