@@ -102,11 +102,12 @@ def test_a_mouth_of_its_own_is_kept_beside_the_expression() -> None:
 
 
 def test_short_hair_has_no_strands_beside_the_face() -> None:
-    locks = {**GENERATOR, "sidelocks": ("long", "none")}
+    locks, random = {**GENERATOR, "sidelocks": ("long", "none")}, np.random.RandomState(0)
     found = reading(locks)
-    assert set(found.labels["sidelocks"]) == {"none"} and not found.unread
-    assert [trait.name for trait in found.traits].count("hair_length") == 1
-    assert reading(locks, sidelocks="long").labels["sidelocks"] == {"long": 1.0}
+    assert found.unread == ("sidelocks",) and found.draw(random)["sidelocks"] == "none"
+    assert "sidelocks" not in reading(locks, hair_length="long").draw(random)  # then any
+    assert reading(locks, sidelocks="long").draw(random)["sidelocks"] == "long"
+    assert "sidelocks" not in reading().draw(random)  # of a generator without it
 
 
 def test_a_generator_with_the_values_of_the_reader_is_given_them() -> None:

@@ -64,6 +64,7 @@ def test_suppression_keeps_the_best_of_each_face() -> None:
     boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 0, 5, 5], [20, 0, 30, 11.0]])
     scores = torch.tensor([0.5, 0.9, 0.6, 0.3, 0.7])
     assert suppress(boxes, scores).tolist() == [1, 4]  # the fourth is a part of the second
+    assert suppress(boxes[[0, 2, 3]], -scores[[0, 2, 3]]).tolist() == [2, 1]  # the best part hides the whole
     assert suppress(boxes[:0], scores[:0]).tolist() == []
     assert float(iou(boxes[0], boxes[1])) == pytest.approx(90 / 110)
     assert float(iou(boxes[0], boxes[2])) == 0
@@ -72,9 +73,9 @@ def test_suppression_keeps_the_best_of_each_face() -> None:
 def test_a_face_behind_another_figure_is_kept_if_it_is_certain() -> None:
     """A smaller face in front of it scores higher, and is almost all inside its box."""
     boxes = torch.tensor([[0, 0, 20, 20], [8, 12, 18, 22.0]])
-    assert suppress(boxes, torch.tensor([0.9, 0.95]), 0.84).tolist() == [1, 0]
-    assert suppress(boxes, torch.tensor([0.7, 0.95]), 0.84).tolist() == [1]  # more likely hair and face in one box
-    assert suppress(boxes, torch.tensor([0.95, 0.9]), 0.84).tolist() == [0]  # a part of the face
+    assert suppress(boxes, torch.tensor([0.9, 0.95])).tolist() == [1, 0]
+    assert suppress(boxes, torch.tensor([0.7, 0.95])).tolist() == [1]  # more likely hair and face in one box
+    assert suppress(boxes, torch.tensor([0.95, 0.9])).tolist() == [0]  # a part of the face
 
 
 def test_boxes_of_one_face_are_averaged() -> None:

@@ -99,6 +99,15 @@ def test_copies_of_a_drawing(kind: str) -> None:
     assert is_copy(sprite(), COPIES[kind](sprite()))  # in any order
 
 
+@pytest.mark.parametrize("shape", [(256, 384), (384, 256)])
+def test_turned_copies_of_any_shape(shape: tuple[int, int]) -> None:
+    both = [np.array(COPIES["rotated"](sprite())), np.array(sprite())]
+    one, other = (impression(np.ascontiguousarray(pictures.center_crop(p, *shape))) for p in both)
+    seen = Seen("near")
+    seen.add(one, 0)
+    assert seen.find(other) == ("near duplicate", 0)
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("size", [128, 256])
 def test_another_expression_or_colour_is_no_copy(kind: str, size: int) -> None:

@@ -323,6 +323,8 @@ def test_a_face_behind_another_is_left_out(folder: Folder) -> None:
     folder.add("c.png", 600, 800, ((400, 300), 200, 0, 0.9), ((520, 400), 60, 0, 0.9))  # beside it
     found = {name: [face.reason for face in entry.faces] for name, entry in folder.prepare().items()}
     assert found == {"a.png": ["covered", ""], "b.png": ["", "uncertain"], "c.png": ["", ""]}
+    largest = folder.prepare(faces="largest", force=True)["a.png"].faces
+    assert [face.reason for face in largest] == ["not the largest face", ""]  # of those that are whole
 
 
 def test_a_face_that_mirroring_would_repeat_is_left_out(folder: Folder) -> None:

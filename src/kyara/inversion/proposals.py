@@ -84,7 +84,7 @@ class Proposer:
     def _complete(self, labels: dict[str, str], unread: Sequence[str], seed: int) -> dict[str, str]:
         """The labels, and any for the attributes that the reader does not know, so that drawings vary."""
         random = np.random.RandomState([seed, UNREAD])
-        return labels | {name: str(random.choice(self.attributes[name])) for name in unread}
+        return {name: str(random.choice(self.attributes[name])) for name in unread} | labels
 
     def _styles(self, seeds: Sequence[int], labels: Sequence[Mapping[str, str]]) -> Tensor:
         """Styles (B, layers, w_dim), without truncation."""

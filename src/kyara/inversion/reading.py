@@ -24,17 +24,13 @@ MEASURED = "measured"  # note of a trait that has no probability
 
 Attributes = Mapping[str, Sequence[str]]
 
-ATTRIBUTES = {"mouth": ("mouth", "expression"), "hair_length": ("hair_length", "sidelocks")}
+ATTRIBUTES = {"mouth": ("mouth", "expression")}
 """Attribute of a photo -> attributes of drawings that keep it, if not only the one of the same name."""
 VALUES: Mapping[tuple[str, str], Sequence[str]] = {
     ("gender", "woman"): ("female",),
     ("gender", "man"): ("male",),
     ("hair", "red"): ("orange", "red"),
     ("hair_length", "bald"): ("short",),
-    ("sidelocks", "bald"): ("none",),
-    ("sidelocks", "short"): ("none",),
-    ("sidelocks", "medium"): ("none", "long"),
-    ("sidelocks", "long"): ("long", "none"),
     ("glasses", "glasses"): ("black", "round"),
     ("glasses", "sunglasses"): ("black",),
     ("mouth", "closed"): ("neutral",),
@@ -47,6 +43,8 @@ VALUES: Mapping[tuple[str, str], Sequence[str]] = {
 }
 """Attribute of drawings and value of a photo -> values of drawings that keep it, the best first, if they have different
 names."""
+FOLLOWS = {("hair_length", "short"): ("sidelocks", "none")}
+"""Attribute and label of a drawing -> another attribute, which the reader does not know, and its label."""
 REPLACED = {("hair_length", "bald"), ("glasses", "sunglasses")}  # what they keep only roughly
 OPEN_MOUTHS = ("smile_teeth", "open")
 MOST_KEPT = 20.0  # largest angle in degrees that drawings take over
@@ -88,7 +86,8 @@ class Reading:
         for name, weights in self.labels.items():
             shares = np.array([*weights.values()])
             drawn[name] = str(random.choice([*weights], p=shares / shares.sum()))
-        return drawn
+        following = [FOLLOWS[one] for one in drawn.items() if one in FOLLOWS]
+        return drawn | {name: label for name, label in following if name in self.unread}
 
 
 def read(

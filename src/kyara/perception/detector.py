@@ -20,11 +20,10 @@ PADDED = 0.5  # and the size, relative to a canvas of the first of them, of a co
 CANDIDATE = 0.08  # minimum score by the first stage of what the second stage looks at
 THRESHOLD = 0.84  # default of `FaceDetector.threshold`: a precision of 0.87 on validation pictures
 SAME_FACE = 0.45  # of two boxes with a larger intersection over union, the one with the lower score is removed
-PART = (
-    0.7  # with a larger share of the smaller one in the larger one, the smaller is a part of a face if it scores lower
-)
+PART = 0.7
+"""Of two boxes, one with a larger share inside the other: the inner one, if it scores lower, is a part of a face."""
 WHOLE = 0.84
-"""Minimum score of the larger one if it scores lower: it is a face behind that of another figure, otherwise not."""
+"""The outer one, if it scores lower, is kept from this score on, as a face behind another figure."""
 CANDIDATES = 400  # maximum number of boxes before that
 MIRRORED = (1, 0, 2, 4, 3)  # index of each point after mirroring
 
@@ -74,7 +73,7 @@ class FaceDetector:
     def _faces(self, picture: np.ndarray) -> Faces:
         found = [self._search(copy, scale, offset) for copy, scale, offset in _copies(picture)]
         boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
-        kept = suppress(boxes, scores)
+        kept = suppress(boxes, scores, WHOLE if self.network.refiner is None else 0.0)  # the second stage decides
         shares = votes(boxes, scores, kept)
         height, width = picture.shape[:2]
         limits = boxes.new_tensor([width, height, width, height])
@@ -82,7 +81,7 @@ class FaceDetector:
         points = (shares @ points.flatten(1)).view(-1, *points.shape[1:])
         if self.network.refiner is not None and len(boxes):
             boxes, scores = self._confirm(self.network.refiner, picture, boxes, scores)
-            kept = suppress(boxes, scores, WHOLE)  # the boxes of two candidates can be corrected to the same face
+            kept = suppress(boxes, scores)  # the boxes of two candidates can be corrected to the same face
             kept = kept[scores[kept] >= self.threshold]
             boxes, scores, points = boxes[kept].clamp_min(0).minimum(limits), scores[kept], points[kept]
         return Faces(boxes.numpy(), scores.numpy(), points.numpy())
@@ -141,7 +140,7 @@ def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return np.array([copy.shape[1] / picture.shape[1], copy.shape[0] / picture.shape[0]])
 
 
-def suppress(boxes: Tensor, scores: Tensor, whole: float = 0.0) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, whole: float = WHOLE) -> Tensor:
     """Non-maximum suppression: indices of the boxes (N, 4) that overlap no box with a higher score (N,), best first.
     Boxes around another one with a higher score are kept from a score of `whole` on."""
     order = scores.argsort(descending=True, stable=True)[:CANDIDATES]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 LARGEST, USUAL = 34.0, 17.0
 """Differences of copies are smaller, the largest and the typical one, in levels of 255. With another colour of the hair
-the typical one is larger."""
+the typical one is mostly larger."""
 TYPICAL, OFFSET = 12.0, 0.15
 """Maximum ratio of the largest difference to a typical one plus an offset. Typical is the upper quartile over blocks
 that are not plain."""
@@ -30,7 +30,7 @@ RELATED = 0.93
 TOLERANCE = 0.5  # Error of the registration in pixels that is no difference
 BLOCK = 8  # Side of a block in pixels
 PLAIN = 12  # Range of grey levels in a plain block
-MAX_MOVE = 0.15  # Maximum translation and change of scale, as shares of the side, and rotation in radians
+MAX_MOVE = 0.15  # Maximum translation, change of scale and shear, as shares of the side
 OUTLIER = 20.0  # Differences in levels of 255 from which pixels count less in the registration
 TONE_STEPS = (60.0, 40.0, 25.0, 15.0, 12.0)  # The same for the fit of colours, decreasing from step to step
 TONE_PRIOR = np.array([0.0002, 0.0002, 0.001, 0.0003], np.float32)  # Weights of the identity, as shares of all pixels
@@ -84,11 +84,12 @@ def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray
 
 
 def _registered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Translation x, y, change of scale x, y, and rotation that register b to a, (K, S, S) grey: (K, 5), the first two
-    as shares of the side, the last in radians: the same face is not found at quite the same angle in a copy.
-    Gauss-Newton steps on two coarser levels, with a gain and an offset; outliers have small weights."""
-    moved = np.zeros((len(a), 5), np.float32)
-    prior = np.diag(np.array([50, 50, 50, 50, 50, 500, 20], np.float32))
+    """Translation x, y, change of scale x, y and shear x, y that register b to a, (K, S, S) grey: (K, 6), as shares of
+    the side. The same face is not found at quite the same angle in a copy, and a rotation of a picture whose sides were
+    not equal is two different shears. Gauss-Newton steps on two coarser levels, with a gain and an offset; outliers
+    have small weights."""
+    moved = np.zeros((len(a), 6), np.float32)
+    prior = np.diag(np.array([50, 50, 50, 50, 50, 50, 500, 20], np.float32))
     for factor, steps in ((4, 6), (2, 4)):
         target, source = _shrunk(a[..., None], factor)[..., 0], _shrunk(b[..., None], factor)
         side = target.shape[1]
@@ -96,12 +97,12 @@ def _registered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         for _ in range(steps):
             warped = _warped(source, moved)[..., 0]  # (K, s, s)
             down, across = (slope * side for slope in np.gradient(warped, axis=(1, 2)))
-            columns = [across, down, across * x, down * y, down * x - across * y, warped / 255, np.ones_like(warped)]
-            jacobian = np.stack(columns, -1).reshape(len(a), -1, 7)
+            columns = [across, down, across * x, down * y, across * y, down * x, warped / 255, np.ones_like(warped)]
+            jacobian = np.stack(columns, -1).reshape(len(a), -1, 8)
             error = (target - warped).reshape(len(a), -1)
             weight = _overlap(moved, side).reshape(len(a), -1) / (1 + (error / OUTLIER) ** 2)
             weighted = (jacobian * weight[..., None]).transpose(0, 2, 1)
-            step = np.linalg.solve(weighted @ jacobian + prior, weighted @ error[..., None])[:, :5, 0]
+            step = np.linalg.solve(weighted @ jacobian + prior, weighted @ error[..., None])[:, :6, 0]
             moved = np.clip(moved + np.clip(step, -0.06, 0.06), -MAX_MOVE, MAX_MOVE)
     return moved
 
@@ -115,8 +116,8 @@ def _places(side: int) -> tuple[np.ndarray, np.ndarray]:
 def _warped(pictures: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """Pictures (K, S, S, C), moved by `_registered`: bilinear, and repeated at the edges."""
     x, y = _places(pictures.shape[1])
-    right, below, wider, higher, angle = moved.T[..., None, None]
-    grid = np.stack([x * (1 + wider) - angle * y + right, y * (1 + higher) + angle * x + below], -1) * 2
+    right, below, wider, higher, across, down = moved.T[..., None, None]
+    grid = np.stack([x * (1 + wider) + across * y + right, y * (1 + higher) + down * x + below], -1) * 2
     source = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
     found = F.grid_sample(source, torch.from_numpy(grid), padding_mode="border", align_corners=False)
     return np.ascontiguousarray(found.numpy().transpose(0, 2, 3, 1))

@@ -14,7 +14,7 @@ from kyara.preparation import align
 from kyara.preparation import detect as detectors
 from kyara.preparation.duplicates import Impression, impression
 from kyara.preparation.faces import Box
-from kyara.preparation.frames import Frame, covered, cut_off, fills, place, repeated, shorter_side, uncertain
+from kyara.preparation.frames import Frame, covered, cut_off, fills, place, repeated, shorter_side, uncertain, whole
 
 Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
@@ -97,11 +97,11 @@ def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fit
 
 def side(found: Found, detect: Detect, frame: Frame, aspect: float = 1.0) -> int:
     """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut; 0 if it
-    has no certain face and is left out."""
+    has no certain, whole face and is left out."""
     if (frame == "whole" and found.faces) or _stays(found, detect, frame, aspect):
         return min(found.size)
-    certain = [face for face in found.faces if not uncertain(face)]
-    return max((shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in certain), default=0)
+    seen = [face for face in found.faces if whole(face, found.faces, found.size)]
+    return max((shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in seen), default=0)
 
 
 def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
@@ -112,7 +112,7 @@ def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
     if not certain:
         return min(found.size) <= CROPPED
     largest = max(certain, key=lambda face: face.area)
-    others = [face for face in certain if face is not largest and not cut_off(face, found.size)]
+    others = [face for face in certain if face is not largest and whole(face, found.faces, found.size)]
     alone = all(face.area <= SECOND_FACE**2 * largest.area for face in others)
     return alone and fills(largest, frame, found.size, aspect)
 
@@ -133,7 +133,8 @@ def _whole(source: np.ndarray, options: Options) -> Made:
 
 def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]:
     """A picture of each face, or why there is none."""
-    largest = max(range(len(found.faces)), key=lambda i: (not uncertain(found.faces[i]), found.faces[i].area))
+    seen = [whole(face, found.faces, found.size) for face in found.faces]
+    largest = max(range(len(seen)), key=lambda i: (seen[i], not uncertain(found.faces[i]), found.faces[i].area))
     for i, face in enumerate(found.faces):
         side = shorter_side(face, options.frame, by_eyes=options.by_eyes)
         reason = None

@@ -23,7 +23,8 @@ ALREADY = (0.8, 1.5)
 """Of a picture that is a face already: the least and the largest side of the frame of its face, in sides of the part of
 the picture that `center_crop` takes."""
 ASIDE = 0.22
-"""Maximum distance of the centres of both, in the same unit. It is reduced by a third of what the frame is smaller."""
+"""Maximum distance of the centres of both, in the same unit. For a frame smaller than that part, it is reduced by a
+third of the difference."""
 TILTED = 0.35  # Maximum tilt of such a face in radians
 
 Place = tuple[np.ndarray, np.ndarray]
@@ -90,10 +91,19 @@ def covered(face: Box, faces: Sequence[Box]) -> bool:
     return any(face.shared(other) > other.area / 2 for other in smaller)
 
 
+def whole(face: Box, faces: Sequence[Box], size: tuple[int, int]) -> bool:
+    """Whether one of the `faces` of a picture of that size (height, width) is certain, and seen as a whole."""
+    return not (uncertain(face) or cut_off(face, size) or covered(face, faces))
+
+
 def repeated(face: Box, frame: Place, size: tuple[int, int], aspect: float) -> bool:
     """Whether mirroring a picture of that size (height, width) at its edges shows an eye or the mouth of the face again
     inside the frame."""
-    points = face.features if isinstance(face, Face) and face.trusted else face.middle[None]
+    if isinstance(face, Face) and face.trusted:
+        points = face.features
+    else:  # where they may be
+        quarter = np.array([face.right - face.left, face.bottom - face.top]) / 4
+        points = face.middle + np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
     height, width = size
     across, down = points * [-1, 1], points * [1, -1]  # at the left and the upper edge
     right_lower = across + np.array([2 * width, 0]), down + np.array([0, 2 * height])

@@ -113,8 +113,8 @@ def prepare(
         pad: What continues a picture at its edges if the frame is larger: mirror repeats it mirrored, white is white.
         min_size: Leave out faces and pictures that have fewer pixels, measured on the shorter side of what is cut out.
             By default half the shorter side of --size, so that they are enlarged about twice at most.
-        duplicates: near removes copies, including resized, recompressed, shifted, mirrored or slightly recoloured
-            ones, and keeps other expressions and hair or eye colours of a drawing; exact removes only those with
+        duplicates: near removes copies, including resized, recompressed, shifted, slightly turned, mirrored or
+            slightly recoloured ones, and keeps other expressions and hair or eye colours of a drawing; exact removes only those with
             identical pixels; keep removes none. Of copies the largest is kept; with a limit or without a detector, the
             first.
         limit: Keep at most this many pictures, chosen at random from all sources.

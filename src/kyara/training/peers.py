@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from kyara.training.distributed import ERRORS, tell
 
 GRACE = 3.0  # seconds in which rank 0 may meet the error that another rank reports
+PATIENCE = 60.0  # seconds that rank 0 may take to end after it has reported an error
 DONE, REPORTED = b"done", b"reported"  # messages: all is well; rank 0 reports an error. Any other is an error to report
 LONGEST = 2**16  # bytes of a message
 LOCAL = ("localhost", "127.0.0.1")
@@ -65,7 +66,7 @@ def watched(fabric: Fabric) -> Iterator[None]:
 
 
 def _end_threads() -> None:
-    """Destroys the process group of ranks that agree on an error, for the same reason. NCCL would wait for the rest."""
+    """Destroys the process group before an error ends this process, for the same reason. NCCL would wait for others."""
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
@@ -161,6 +162,7 @@ class Other:
     def __init__(self, fabric: Fabric, connected: threading.Event) -> None:
         self.rank, self.world = fabric.global_rank, fabric.world_size
         self.over = threading.Event()  # this process ends by itself
+        self.reported = False  # rank 0 reports an error, and ends
         port, key = fabric.broadcast((0, b""))
         self.connection = Client((os.environ["MASTER_ADDR"], port), authkey=key)
         keep_alive(self.connection)
@@ -172,6 +174,7 @@ class Other:
     def _watch(self) -> None:
         message = self._receive()
         if message == REPORTED:
+            self.reported = True
             self._receive()  # until rank 0 has ended: a launcher may kill it when this process ends
         elif not message and self.rank == 1 and not self.over.is_set():
             tell(f"kyara train: {DIED.format(0, self.world)}")
@@ -191,6 +194,8 @@ class Other:
 
     def leave(self, why: str) -> None:
         """Called before an error is raised. Rank 0 reports it, and ends first."""
+        if self.reported:  # this error is that rank 0 is gone: `_watch` ends this process after it
+            self.thread.join(PATIENCE)
         self.over.set()
         self._send(why.encode())
         self.thread.join(2 * GRACE)
