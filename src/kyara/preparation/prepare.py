@@ -115,8 +115,8 @@ def prepare(
             By default half the shorter side of --size, so that they are enlarged about twice at most.
         duplicates: near removes copies, including resized, recompressed, shifted, slightly turned, mirrored or
             slightly recoloured ones, and keeps other expressions and hair or eye colours of a drawing; exact removes
-            only those with identical pixels; keep removes none. Of copies the largest is kept; with a limit or without a detector, the
-            first.
+            only those with identical pixels; keep removes none. Of copies the largest is kept; with a limit or without
+            a detector, the first.
         limit: Keep at most this many pictures, chosen at random from all sources.
         drop: Leave out the pictures and faces in this list, a .csv with the column file_name that the page report.html
             of an earlier run saves.
