@@ -64,3 +64,12 @@ def test_what_is_made_from_a_turned_picture_is_turned(generator: StyledGenerator
     assert angle_of(mix(left, right, generator, (0.7, 0.7), 4)) == -20  # pose is that of the coarse layers
     assert [angle_of(shot) for shot in walk([left, right], generator, [0.7, 0.7], 4)] == [-20, -10, 0, 10]
     assert [angle_of(shot) for shot in walk([left, B], generator, [0.7, 0.7], 3)] == [-20, -10, 0]
+
+
+@pytest.mark.parametrize("name", ["builtin:photo", "builtin:character"])  # without attributes, and with
+def test_truncation_under_autocast(name: str) -> None:
+    """As when a scorer is trained on pictures of generators, on a processor with bfloat16."""
+    generator = load_styled(name, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        pictures = generator.sample(torch.zeros(2, generator.z_dim), truncation=0.5)
+    assert torch.isfinite(pictures).all()

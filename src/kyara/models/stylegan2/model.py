@@ -132,7 +132,8 @@ class Model(base.StyledGenerator):
     def sample(self, z: Tensor, *, truncation: float = 1.0, labels: Mapping[str, Tensor] | None = None) -> Tensor:
         ws = self.styles(z, labels)
         if truncation != 1:
-            ws = self.mean_w(len(z), labels).lerp(ws, truncation)
+            mean = self.mean_w(len(z), labels).float()  # under autocast, either can be in bfloat16
+            ws = mean.lerp(ws.float(), truncation)
         return self.synthesise(ws)
 
     def styles(self, z: Tensor, labels: Mapping[str, Tensor] | None = None) -> Tensor:
