@@ -18,6 +18,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.launchers import subprocess_script
 
 from kyara.training.distributed import ERRORS, tell
 
@@ -77,6 +78,8 @@ def connect(fabric: Fabric) -> RankZero | Other:
     if not torch.distributed.is_torchelastic_launched():  # torchrun has started all processes, and watches them
         parent = int(os.environ.setdefault(PARENT, str(os.getpid())))  # rank 0, which may have ended already
         threading.Thread(target=_guard, args=(fabric, connected, parent), daemon=True).start()
+        # Its own watch kills rank 0 too, at times before `_guard` can say why.
+        subprocess_script._launch_process_observer = lambda child_processes: None
     try:
         fabric.launch()
         return RankZero(fabric, connected) if fabric.is_global_zero else Other(fabric, connected)
