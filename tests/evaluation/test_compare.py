@@ -15,6 +15,7 @@ from standins import small_networks  # noqa: F401
 from kyara import models
 from kyara.evaluation.chart import Curve, Interval, interval_chart, line_chart, thin, ticks
 from kyara.evaluation.compare import compare, rank, verdict
+from kyara.evaluation.groups import groups
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.page import duration
 from kyara.evaluation.runs import ModelReport, read_stats, short_names, training_speed
@@ -222,21 +223,77 @@ def test_no_label_of_a_chart_is_cut() -> None:
         assert float(x) >= 6.6 * len(text)
 
 
-def scored(name: str, kid: float, kimg: float) -> ModelReport:
-    score = {"value": kid, "low": kid - 0.1, "high": kid + 0.1, "draws": [kid]}
-    training = {"kimg": kimg, "trained_kimg": max(kimg, 1.0)}
-    return ModelReport(name, name, model="dcgan", scores={"kid": score}, training=training, untrained=kimg == 0)
+def scored(name: str, kid: float, kimg: float, model: str = "dcgan", **settings: Any) -> ModelReport:
+    score = {"value": kid, "low": kid - 0.1, "high": kid + 0.1, "draws": [kid], "range": (None, None)}
+    training = {"kimg": kimg, "trained_kimg": max(kimg, 1.0), "seconds": 60 * kid}
+    about = {"training": settings} if settings else {}
+    return ModelReport(
+        name, name, model=model, scores={"kid": score}, training=training, untrained=kimg == 0, about=about
+    )
+
+
+def test_trainings_that_differ_only_in_their_seed_are_one_group() -> None:
+    found = groups(
+        [
+            scored("b1", 3, 1, seed=1, batch=8),
+            scored("a", 1, 1),  # its seed is unknown
+            scored("b0", 2, 1, seed=0, batch=8),
+            scored("other batch", 2, 1, seed=2, batch=16),
+            scored("b0 again", 2, 1, seed=0, batch=8),
+            scored("longer", 2, 5, seed=3, batch=8),
+            scored("v", 9, 1, model="vae", seed=0, batch=8),
+            ModelReport("broken", "broken", error="no", about={"training": {"seed": 4, "batch": 8}}),
+            scored("b2", 7, 1, seed=2, batch=8),
+        ]
+    )
+    assert [group.runs for group in found] == [
+        ["b0", "b1", "b2"],
+        ["a"],
+        ["other batch"],
+        ["b0 again"],
+        ["longer"],
+        ["v"],
+    ]
+    group = found[0]
+    assert group.name == "dcgan (3 seeds)" and group.training["seconds"] == 240
+    kid, deviation = group.scores["kid"], 7.0**0.5  # of 2, 3 and 7
+    assert kid["runs"] == [2, 3, 7] and kid["value"] == 4
+    assert kid["high"] - 4 == pytest.approx(4.303 * deviation / 3**0.5)
+    assert found[1].scores["kid"]["high"] == 1.1  # of the draws
+
+    two = groups(
+        [scored(name, 1, 1, seed=seed, batch=b) for b in (1, 2) for seed, name in ((0, f"x{b}"), (1, f"y{b}"))]
+    )
+    assert [group.name for group in two] == ["x1 (2 seeds)", "x2 (2 seeds)"]
+
+
+def test_seeds_share_a_row_of_the_page(runs: Path, faces: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(runs / "run0", again)
+    described = json.loads((again / "config.json").read_text())
+    described["training"]["seed"] = 7
+    (again / "config.json").write_text(json.dumps(described))
+    paths = (str(again), str(runs / "run0"), str(runs / "run1"))
+    result = compare(paths, data=faces, out=tmp_path / "out", **{**FEW, "draws": 1})
+    group = next(group for group in result.groups if len(group.runs) == 2)
+    assert group.runs == ["run0", "again"] and len(result.groups) == 2 and len(result.models) == 3
+    kid = group.scores["kid"]
+    assert kid["runs"] == [kid["value"]] * 2 and kid["low"] == kid["high"] == kid["value"]  # equal weights
+    assert "dcgan (2 seeds): " in str(result) and str(result).count("run0") == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert f"<small>run0 {kid['value']:.4g}, again {kid['value']:.4g}</small>" in html
+    assert html.count('<tr><td class="place">') == 2 and html.count('<section class="model">') == 3
 
 
 def test_an_untrained_model_is_never_the_best() -> None:
-    models = rank(
-        [scored("new", 0.2, 0), scored("a", 3, 1), scored("b", 2, 1), ModelReport("c", "c", error="no")], "kid"
-    )
-    assert [model.name for model in models] == ["b", "a", "new", "c"]
-    text = verdict(models, "kid")
+    broken = ModelReport("c", "c", error="no")
+    ranked = rank(groups([scored("new", 0.2, 0), scored("a", 3, 1), scored("b", 2, 1), broken]), "kid")
+    assert [group.name for group in ranked] == ["b", "a", "new"]
+    models = [scored("b", 2, 1), scored("a", 3, 1), scored("new", 0.2, 0), broken]
+    text = verdict(ranked, models, "kid")
     assert text.startswith("dcgan (b) is the best: KID 2 ") and "followed by dcgan (a)" in text
     assert "dcgan (new) is untrained (0 kimg) and does not take part in the ranking. 1 of 4 could not" in text
-    assert verdict(models[2:], "kid").startswith("No model that could be measured is trained.")
+    assert verdict(ranked[2:], models[2:], "kid").startswith("No model that could be measured is trained.")
 
 
 def test_a_run_of_no_length_is_marked_untrained(runs: Path, faces: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
 if TYPE_CHECKING:
+    from kyara.evaluation.groups import Group
     from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
@@ -40,16 +41,20 @@ class CompareResult(verbs.Result):
     verdict: str = ""
     real: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Scores of one part of the real pictures against the others: the best score that a model can expect."""
-    models: tuple[ModelReport, ...] = ()  # Best first; then untrained ones; then those that could not be measured
+    groups: tuple[Group, ...] = ()  # Best first, then untrained ones. Trainings that differ only in their seed are one
+    models: tuple[ModelReport, ...] = ()  # In the order of their groups; then those that could not be measured
     dry_run: bool = False
 
     def __str__(self) -> str:
         lines = [printable(self.verdict)]
-        for i, model in enumerate(self.models, 1):
-            rank = "-" if model.untrained or model.error or self.dry_run else f"{i}."
-            score = model.scores.get(self.ranked_by)
-            about = printable(model.error or "") or (with_interval(score) if score else "can be measured")
-            lines.append(f"  {rank} {'(untrained) ' * model.untrained}{printable(model.name)}: {about}")
+        for i, group in enumerate(self.groups, 1):
+            rank = "-" if group.untrained else f"{i}."
+            about = with_interval(group.scores[self.ranked_by])
+            lines.append(f"  {rank} {'(untrained) ' * group.untrained}{printable(group.name)}: {about}")
+        for model in self.models:
+            if model.error or self.dry_run:
+                about = printable(model.error or "") or "can be measured"
+                lines.append(f"  - {'(untrained) ' * model.untrained}{printable(model.name)}: {about}")
         return "\n".join(lines if self.dry_run else [*lines, f"look at {self.out and self.out / PAGE}"])
 
 
@@ -74,8 +79,9 @@ def compare(
 ) -> CompareResult:
     """Compare trained models on one page and determine the best one.
 
-    The page is a single file; comparison.json contains the same numbers. A model that cannot be measured does
-    not stop the others: the page shows its error.
+    Runs that differ only in their --seed are ranked together, by their mean. The page is a single file;
+    comparison.json contains the same numbers. A model that cannot be measured does not stop the others: the page
+    shows its error.
 
     Args:
         runs: Run folders or other generators: Checkpoint folders, builtin:NAME or hf-hub:OWNER/NAME.
@@ -90,6 +96,7 @@ def compare(
     common = None if size is None else parse_size(size)
     out = result_folder(out, f"comparisons/compare-{data.stem}", TABLE, force=force, sources=[*runs, data])
 
+    from kyara.evaluation.groups import groups
     from kyara.evaluation.page import page
     from kyara.evaluation.runs import ModelReport, attempt, describe, largest_size, measure, real_scores, short_names
     from kyara.evaluation.scores import load_networks
@@ -122,36 +129,43 @@ def compare(
         return dataclasses.replace(result, verdict=plan, models=tuple(models))
     scores_of_reals = real_scores(real, count)
     sheets = measure(models, networks, real, count=count, draws=draws, truncation=truncation)
-    ranked = rank(models, by)
-    result = dataclasses.replace(result, verdict=verdict(ranked, by), real=scores_of_reals, models=tuple(ranked))
+    ranked = rank(groups(models), by)
+    ordered = in_order(models, ranked)
+    text = verdict(ranked, ordered, by)
+    result = dataclasses.replace(result, verdict=text, real=scores_of_reals, groups=tuple(ranked), models=ordered)
     free_folder(out, TABLE, force=True)  # checked above; an earlier result is kept until here
     shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
     shared.write_text(out / TABLE, shared.to_json(result))
     return result
 
 
-def rank(models: Sequence[ModelReport], by: str) -> list[ModelReport]:
-    """Best first; untrained ones follow, then those with an error."""
-    measured = [model for model in models if not model.error]
-    measured.sort(key=lambda model: (model.untrained, model.scores[by]["value"]))
-    return [*measured, *(model for model in models if model.error)]
+def rank(found: Sequence[Group], by: str) -> list[Group]:
+    """Best first; untrained ones follow."""
+    return sorted(found, key=lambda group: (group.untrained, group.scores[by]["value"]))
 
 
-def verdict(models: Sequence[ModelReport], by: str) -> str:
-    """A summary in a few sentences of which ranked model is the best."""
-    measured = [model for model in models if not model.error]
-    trained = [model for model in measured if not model.untrained]
-    none = "No model that could be measured is trained." if measured else "No model could be measured."
-    sentences = [_best(trained, by), *_differences(trained)] if trained else [none]
-    if untrained := [title(model) for model in measured if model.untrained]:
+def in_order(models: Sequence[ModelReport], ranked: Sequence[Group]) -> tuple[ModelReport, ...]:
+    """The models in the order of their groups; those that could not be measured follow."""
+    named = {model.name: model for model in models}
+    measured = [named[name] for group in ranked for name in group.runs]
+    return (*measured, *(model for model in models if model.error))
+
+
+def verdict(ranked: Sequence[Group], models: Sequence[ModelReport], by: str) -> str:
+    """A summary in a few sentences of which of the ranked groups is the best."""
+    trained = [group for group in ranked if not group.untrained]
+    none = "No model that could be measured is trained." if ranked else "No model could be measured."
+    sentences = [_best(trained, by), *_differences(models)] if trained else [none]
+    if untrained := [title(group) for group in ranked if group.untrained]:
         are = "is untrained (0 kimg) and does" if len(untrained) == 1 else "are untrained (0 kimg) and do"
         sentences.append(f"{' and '.join(untrained)} {are} not take part in the ranking.")
-    if measured and len(measured) < len(models):
-        sentences.append(f"{len(models) - len(measured)} of {len(models)} could not be measured.")
+    failed = sum(bool(model.error) for model in models)
+    if ranked and failed:
+        sentences.append(f"{failed} of {len(models)} could not be measured.")
     return " ".join(sentences)
 
 
-def _best(ranked: Sequence[ModelReport], by: str) -> str:
+def _best(ranked: Sequence[Group], by: str) -> str:
     text = f"{title(ranked[0])} is the best: {METRICS[by]} {with_interval(ranked[0].scores[by])}"
     if len(ranked) == 1:
         return f"{text}."
@@ -162,9 +176,10 @@ def _best(ranked: Sequence[ModelReport], by: str) -> str:
     return f"{text} The intervals {'overlap: the difference may be random' if low <= high else 'do not overlap'}."
 
 
-def _differences(ranked: Sequence[ModelReport]) -> list[str]:
-    lengths = {round(m.training["trained_kimg"], 1) for m in ranked if "trained_kimg" in m.training}
-    sets = {str(m.about["data"].get("fingerprint")) for m in ranked if isinstance(m.about.get("data"), dict)}
+def _differences(models: Sequence[ModelReport]) -> list[str]:
+    trained = [model for model in models if not model.error and not model.untrained]
+    lengths = {round(m.training["trained_kimg"], 1) for m in trained if "trained_kimg" in m.training}
+    sets = {str(m.about["data"].get("fingerprint")) for m in trained if isinstance(m.about.get("data"), dict)}
     found = []
     if len(lengths) > 1:
         found.append(f"Their training lengths differ: {min(lengths):g} to {max(lengths):g} kimg.")
@@ -173,8 +188,8 @@ def _differences(ranked: Sequence[ModelReport]) -> list[str]:
     return found
 
 
-def title(model: ModelReport) -> str:
-    return model.name if model.model in model.name else f"{model.model} ({model.name})"
+def title(group: Group) -> str:
+    return group.name if group.model in group.name else f"{group.model} ({group.name})"
 
 
 def with_interval(score: Mapping[str, Any]) -> str:

@@ -34,9 +34,11 @@ Table = Mapping[str, Any]
 
 def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]]) -> str:
     """The page as HTML. `table` is the content of comparison.json, `sheets` model -> seed -> picture (H, W, 3)."""
+    groups = [{**group, "colour": i} for i, group in enumerate(table["groups"])]
+    colours = {name: group["colour"] for group in groups for name in group["runs"]}
     models = [
-        {**model, "colour": i, "images": {seed: _uri(image) for seed, image in sheets.get(model["name"], {}).items()}}
-        for i, model in enumerate(table["models"])
+        {**model, "colour": colours.get(model["name"], len(groups)), "images": _images(sheets.get(model["name"], {}))}
+        for model in table["models"]
     ]
     measured, data = [model for model in models if not model["error"]], table["data"]
     real = f"{data['path'].replace(chr(92), '/').rpartition('/')[2]} ({data['count']:,})"
@@ -46,9 +48,9 @@ def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]
     method = "".join(f"<p>{escape(line.format(**table))}</p>" for line in METHOD.splitlines())
     body = [
         f'<p class="verdict">{escape(table["verdict"])}</p>',
-        _section("Ranking", _ranking(table, measured)) if measured else "",
+        _section("Ranking", _ranking(table, groups)) if groups else "",
         _section("The same seeds", "".join(strips)),
-        _section("Scores", _matrix(table, measured)) if measured else "",
+        _section("Scores", _matrix(table, groups)) if groups else "",
         _section("Training", _charts(curves)),
         *map(_model, models),
         _section("How this was measured", method),
@@ -61,6 +63,10 @@ def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]
         style=STYLE,
         body="\n".join(filter(None, body)),
     )
+
+
+def _images(pictures: Mapping[int, np.ndarray]) -> dict[int, str]:
+    return {seed: _uri(picture) for seed, picture in pictures.items()}
 
 
 def _uri(picture: np.ndarray) -> str:
@@ -93,25 +99,28 @@ def _charts(charts: Iterable[tuple[str, Sequence[Curve]]]) -> str:
     return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
-def _ranking(table: Table, measured: Sequence[Table]) -> str:
+def _ranking(table: Table, groups: Sequence[Table]) -> str:
     by, what = table["ranked_by"], METRICS[table["ranked_by"]]
     rows = []
-    for place, model in enumerate(measured, 1):
-        training = model["training"]
+    for place, group in enumerate(groups, 1):
+        training, score = group["training"], group["scores"][by]
         timed = "seconds" in training
         cells = [
-            model["model"],
+            group["model"],
             _length(training) if "kimg" in training else "–",
             duration(training["seconds"]) if timed else "–",
             f"{training['images_per_second']:.0f}" if timed else "–",
-            f"{model['parameters'] / 1e6:.2f} M",
+            f"{group['parameters'] / 1e6:.2f} M",
         ]
         architecture, *others = (f"<td>{escape(cell)}</td>" for cell in cells)
-        first = f'<td class="place">{"–" if model["untrained"] else place}</td><th>{_label(model)}</th>{architecture}'
-        rows.append(f'<tr>{first}<td class="main">{_value(model["scores"][by])}</td>{"".join(others)}</tr>')
+        each = zip(group["runs"], score.get("runs", ()), strict=False)
+        trainings = ", ".join(f"{escape(run)} {format_number(value)}" for run, value in each)
+        name = _label(group) + (f"<small>{trainings}</small>" if trainings else "")
+        first = f'<td class="place">{"–" if group["untrained"] else place}</td><th>{name}</th>{architecture}'
+        rows.append(f'<tr>{first}<td class="main">{_value(score)}</td>{"".join(others)}</tr>')
     heads = ["", "model", "architecture", f"{what} ↓", "kimg", "training time", "images/s", "parameters"]
     head = "".join(f"<th>{text}</th>" for text in heads)
-    intervals = [_interval(model["name"], model["scores"][by], model["colour"]) for model in measured]
+    intervals = [_interval(group["name"], group["scores"][by], group["colour"]) for group in groups]
     intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
     chart = interval_chart(intervals, what, "lower is better; the line is the 95% confidence interval")
     return f'<div class="scroll"><table class="ranking"><tr>{head}</tr>{"".join(rows)}</table></div>{chart}'
@@ -143,17 +152,17 @@ def _pictures(model: Table, seeds: Iterable[int], scores: Mapping[int, float] | 
     return "".join(items)
 
 
-def _matrix(table: Table, measured: Sequence[Table]) -> str:
-    head = "".join(f'<th scope="col">{_label(model)}</th>' for model in measured)
+def _matrix(table: Table, groups: Sequence[Table]) -> str:
+    head = "".join(f'<th scope="col">{_label(group)}</th>' for group in groups)
     lines = [f'<tr><th></th>{head}<th scope="col">real pictures</th></tr>']
-    for name in dict.fromkeys(name for model in measured for name in model["scores"]):
-        scores = [model["scores"].get(name) for model in measured]
+    for name in dict.fromkeys(name for group in groups for name in group["scores"]):
+        scores = [group["scores"].get(name) for group in groups]
         found = [score for score in scores if score]
-        trained = [score for score, model in zip(scores, measured, strict=True) if score and not model["untrained"]]
+        trained = [score for score, group in zip(scores, groups, strict=True) if score and not group["untrained"]]
         best = _best(trained) if len(found) > 1 and trained else None
         cells = []
-        for model, score in zip(measured, scores, strict=True):
-            wins = best is not None and score and score["value"] == best and not model["untrained"]
+        for group, score in zip(groups, scores, strict=True):
+            wins = best is not None and score and score["value"] == best and not group["untrained"]
             opening = '<td class="best">' if wins else "<td>"
             cells.append(f"{opening}{_value(score) if score else '–'}</td>")
         real, score = table["real"].get(name), found[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from kyara.files.workers import processors, thread_map
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
+KEPT = 2**28  # bytes of decoded real pictures that are kept for the next draw or model
 Labelled = tuple[np.ndarray, Mapping[str, str]]  # A picture (H, W, 3) uint8 with its labels, attribute -> value
 
 
@@ -154,6 +155,7 @@ class RealSet(RealFeatures):
         self, dataset: Dataset, extractor: FeatureExtractor, size: Size, workers: int = 0, batch: int = 64
     ) -> None:
         self.dataset, self.extractor, self.size, self.workers, self.batch = dataset, extractor, size, workers, batch
+        self._kept: tuple[Size, list[np.ndarray]] | None = None
         network = {"features": extractor.name, "hash": extractor.hash}
         self.key = {"data": identity(dataset), **network, "resizer": extractor.resizer(size)}
 
@@ -165,9 +167,15 @@ class RealSet(RealFeatures):
         """(M, F) float32, of the pictures that can be read."""
         return cached("features", self.key, self._extract)["features"]
 
-    def pictures(self, size: Size) -> Iterator[np.ndarray]:
-        """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time."""
-        return (np.stack(group) for group in batches(self._decode(size), ROWS))
+    def pictures(self, size: Size) -> Iterable[np.ndarray]:
+        """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time. They are decoded only once if all take
+        up to KEPT bytes."""
+        if self._kept is None or self._kept[0] != size:
+            blocks = (np.stack(group) for group in batches(self._decode(size), ROWS))
+            if len(self.dataset) * size[0] * size[1] * 3 > KEPT:
+                return blocks
+            self._kept = size, [*blocks]
+        return self._kept[1]
 
     def _extract(self) -> Arrays:
         sizes = [self.size] if self.extractor.size is None else [self.size, self.extractor.size]
