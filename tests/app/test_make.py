@@ -19,7 +19,6 @@ import kyara
 from kyara.app.collection import Collection, Item
 from kyara.app.context import Context
 from kyara.app.jobs import Job
-from kyara.app.make import seed_text
 from kyara.app.words import in_words
 from kyara.files.gallery import GalleryWriter, read_gallery
 from kyara.files.pictures import decode, read_recipe
@@ -147,7 +146,7 @@ def test_export_is_a_gallery_and_its_command_makes_the_same(
 
 def test_pictures_of_twice_the_size_are_those_of_generate(client: TestClient, context: Context, tmp_path: Path) -> None:
     (row,) = post(client, "new", model="builtin:anime", seeds="40", where={"hair": "pink"})["rows"]
-    done = post(client, "export", numbers=[row[0]], name="large", large=True)
+    done = post(client, "export", numbers=[row[0]], name="large", large=[row[0]])
     out = context.project.folder / done["path"]
     exported = decode(out / read_gallery(out)[0]["file_name"])
     assert exported.shape == (128, 128, 3) and "--upscale builtin:upscaler" in done["command"]
@@ -384,7 +383,3 @@ def test_messages_are_in_the_words_of_the_page(context: Context) -> None:
     assert in_words("--seeds 5-2: '5-2' must be ascending", folder) == "Seeds 5-2: '5-2' must be ascending"
     assert in_words(f"--like {folder}/a/b.png: has no recipe", folder) == "b.png: has no recipe"
     assert in_words(f"{folder}/runs/x: no such file", folder) == "runs/x: no such file"
-
-
-def test_seed_text() -> None:
-    assert seed_text([0, 1, 2, 7, 9, 10]) == "0-2,7,9-10"

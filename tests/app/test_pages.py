@@ -20,6 +20,7 @@ from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode
 
 ROOT = Path(__file__).parents[2]
+UPSCALER = "builtin:upscaler"
 Server = tuple[str, Path]
 
 
@@ -27,6 +28,11 @@ def pictures(tab: Any) -> int:
     """How many cells of the grid show a picture."""
     script = "() => [...document.querySelectorAll('.cell img')].filter((i) => i.naturalWidth > 1).length"
     return int(tab.evaluate(script))
+
+
+def grid_sizes(tab: Any) -> list[int]:
+    """The widths of the pictures in the grid, in pixels."""
+    return list(tab.evaluate("() => [...document.querySelectorAll('.cell img')].map((i) => i.naturalWidth)"))
 
 
 def enlarged(tab: Any) -> str:
@@ -39,7 +45,10 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
     tab.fill("#seeds", "5,6,7")
     tab.click("#make-new")
     wait(lambda: pictures(tab) == 3)
-    assert wait(lambda: tab.inner_text("#command")) == "kyara generate --seeds 5,6,7 --where hair=pink"
+    assert (
+        wait(lambda: tab.inner_text("#command"))
+        == f"kyara generate --seeds 5,6,7 --where hair=pink --upscale {UPSCALER}"
+    )
     before = enlarged(tab)
     tab.click("#change fieldset:has-text('hair') button:text-is('blue')")
     wait(lambda: total(tab) == 4 and enlarged(tab) != before)
@@ -51,21 +60,40 @@ def test_make(tab: Any, server: Server, tmp_path: Path) -> None:
     tab.wait_for_selector("#toasts p:has-text('galleries/chosen')")
     rows = read_gallery(folder / "galleries/chosen")
     assert [(row["seed"], row["hair"]) for row in rows] == [("7", "pink")]
-    kyara.generate(seeds="7", where="hair=pink", rank="none", out=tmp_path / "cli", device="cpu")
+    options: dict[str, Any] = {"seeds": "7", "where": "hair=pink", "rank": "none", "device": "cpu"}
+    kyara.generate(**options, upscale=UPSCALER, out=tmp_path / "cli")
     exported = decode(folder / "galleries/chosen" / rows[0]["file_name"])
     assert np.array_equal(exported, decode(tmp_path / "cli/seed0007.png"))
     with tab.expect_download() as download:
         tab.click("text=Download")
     download.value.save_as(tmp_path / "mine.png")
     assert np.array_equal(decode(tmp_path / "mine.png"), exported)
-    tab.check("#large")
-    with tab.expect_download() as download:
-        tab.click("text=Download")
-    download.value.save_as(tmp_path / "large.png")
-    assert decode(tmp_path / "large.png").shape == (2 * exported.shape[0], 2 * exported.shape[1], 3)
     tab.click("#enlarge")
     tab.wait_for_function("() => document.querySelector('dialog.large img')?.naturalWidth === 256")
     tab.keyboard.press("Escape")
+    assert tab.is_checked("#large") and grid_sizes(tab) == [256] * 3
+    tab.uncheck("#large")
+    wait(lambda: grid_sizes(tab) == [128] * 3)
+    assert wait(lambda: "upscale" not in tab.inner_text("#command"))
+    with tab.expect_download() as download:
+        tab.click("text=Download")
+    download.value.save_as(tmp_path / "small.png")
+    kyara.generate(**options, out=tmp_path / "small")
+    assert np.array_equal(decode(tmp_path / "small.png"), decode(tmp_path / "small/seed0007.png"))
+
+
+def test_only_pictures_that_the_upscaler_is_made_for_are_enlarged_by_default(tab: Any) -> None:
+    tab.wait_for_selector("#make-new:not([disabled])")
+    for seed, model in enumerate(("builtin:character", "builtin:anime")):
+        count = total(tab) + 1
+        tab.select_option("form[aria-label='New pictures'] select >> nth=0", model)
+        tab.fill("#seeds", f"{300 + seed}")
+        tab.click("#make-new:not([disabled])")
+        wait(lambda expected=count: total(tab) == expected)
+    wait(lambda: grid_sizes(tab)[:2] == [64, 256])  # the newest first
+    assert tab.evaluate("document.querySelector('#large').indeterminate") and not tab.is_checked("#large")
+    tab.click("#large")
+    wait(lambda: grid_sizes(tab)[:2] == [128, 256])  # clicked, it is for all
 
 
 def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kyara.generation.shots import interpolation, parse_seeds
+from kyara.generation.shots import interpolation, parse_seeds, seed_text
 
 
 def test_an_interpolation_touches_every_key_seed() -> None:
@@ -28,3 +28,9 @@ def test_seeds_are_parsed() -> None:
     for text in ("1,1", "0-5,3", "7,0-9"):
         with pytest.raises(ValueError, match="given twice"):
             parse_seeds(text)
+
+
+def test_seed_text_is_the_inverse_of_parse_seeds() -> None:
+    seeds = [0, 1, 2, 7, 9, 10]
+    assert seed_text(seeds) == "0-2,7,9-10"
+    assert [seed for part in parse_seeds(seed_text(seeds)) for seed in part] == seeds

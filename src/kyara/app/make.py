@@ -7,7 +7,8 @@ import inspect
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from kyara.generation.shots import (
     choose_seeds,
     file_name,
     from_seeds,
+    seed_text,
     turned,
 )
 from kyara.generation.variations import mix, vary, walk
@@ -273,12 +275,12 @@ class Maker:
 
     def png(self, number: int, large: bool = False) -> bytes:
         """The PNG of a picture, with its recipe; `large` is enlarged by `painter.UPSCALER`."""
-        return self.pngs([number], large)[0]
+        return self.pngs([number], {number} if large else frozenset())[0]
 
-    def pngs(self, numbers: Sequence[int], large: bool = False) -> list[bytes]:
-        """The same for several pictures, which are computed together."""
-        items = [self.collection.item(number) for number in numbers]
-        started = [self.painter.start(sheet_of(i, large), i.shot, ("make", i.number, large)) for i in items]
+    def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> list[bytes]:
+        """The same for several pictures, which are computed together; those of the numbers `large` are enlarged."""
+        items = [(self.collection.item(number), number in large) for number in numbers]
+        started = [self.painter.start(sheet_of(i, big), i.shot, ("make", i.number, big)) for i, big in items]
         return [future.result() for future in started]
 
     def file(self, item: Item) -> str:
@@ -323,9 +325,10 @@ class Maker:
         return True
 
     def export(
-        self, numbers: Sequence[int], name: str, large: bool, progress: Callable[[float], None]
+        self, numbers: Sequence[int], name: str, large: AbstractSet[int], progress: Callable[[float], None]
     ) -> dict[str, Any]:
-        """Writes pictures as a Gallery with sheet and page, and a walk also as an animation."""
+        """Writes pictures, those of the numbers `large` enlarged, as a Gallery with sheet and page, and a walk also as
+        an animation."""
         items = [self.collection.item(number) for number in numbers]
         if not items:
             raise ProjectError("nothing is selected; select or star pictures first")
@@ -342,7 +345,7 @@ class Maker:
         with GalleryWriter(out, columns) as gallery:
             for i, item in enumerate(items):
                 row = {key: value for key, value in cells(item.shot).items() if key in columns}
-                png, score = self.png(item.number, large), None if film else item.score
+                png, score = self.png(item.number, item.number in large), None if film else item.score
                 gallery.add(f"{number_name(item)}.png", png, score=score, **row)
                 progress((i + 1) / len(items))
             if film:
@@ -352,14 +355,15 @@ class Maker:
             gallery.finish(command=command, about="chosen in kyara studio", films=["walk.webp"] * film)
         return {"path": path, "pictures": len(items), "command": command}
 
-    def export_command(self, items: Sequence[Item], out: str, large: bool) -> str:
+    def export_command(self, items: Sequence[Item], out: str, large: AbstractSet[int]) -> str:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
-        first, alike = items[0], [(sheet_of(i), i.fixed, angle_of(i.shot)) for i in items if "seed" in i.shot]
+        first, sheets = items[0], [sheet_of(item, item.number in large) for item in items]
+        alike = [(sheet, i.fixed, angle_of(i.shot)) for i, sheet in zip(items, sheets, strict=True) if "seed" in i.shot]
         same = len(alike) == len(items) and all(one == alike[0] for one in alike)
         seeds = sorted({item.shot["seed"] for item in items}) if same else []
         if len(seeds) == len(items):
             given = {"where": verbs.where_text(first.fixed), "turn": angle_of(first.shot) or None, "out": Path(out)}
-            upscale = UPSCALER if large else None
+            upscale = UPSCALER if sheets[0].large else None
             return _command(first.truncation, model=first.model, seeds=seed_text(seeds), upscale=upscale, **given)
         return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
 
@@ -381,17 +385,6 @@ def number_name(item: Item) -> str:
 def _named(item: Item) -> str:
     """A picture, as the page calls it."""
     return f"seed {item.shot['seed']}" if "seed" in item.shot else f"picture {item.number}"
-
-
-def seed_text(seeds: Iterable[int]) -> str:
-    """Ascending seeds as text: 0-3,7."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and parts[-1][1] == seed - 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
 def _command(truncation: float, **given: Any) -> str:

@@ -21,6 +21,7 @@ from kyara.files.names import counted, slug
 
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
+REWRITTEN = "rewritten"  # in config.json of a checkpoint with rules; importing kyara.rewriting would load torch
 MOST = 2000  # folders that are searched
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file
 QUOTA = 4 * 2**30  # bytes of everything that was uploaded
@@ -40,6 +41,7 @@ class Found:
     path: str  # relative to the project, with forward slashes
     detail: str = ""
     changed: float = 0.0  # seconds since 1970
+    root: str = ""  # of a rewritten checkpoint, the hash of the one that the rules belong to
 
 
 class Project:
@@ -160,7 +162,8 @@ class Project:
         if TABLE in names:
             return Found("gallery", name, _rows(folder / TABLE), _time(folder / TABLE))
         if checkpoint.CONFIG in names and (checkpoint.WEIGHTS in names or "stats.jsonl" in names):
-            return Found("checkpoint", name, _model(folder / checkpoint.CONFIG), _time(folder / checkpoint.CONFIG))
+            config = folder / checkpoint.CONFIG
+            return Found("checkpoint", name, _model(config), _time(config), _root(config))
         if "metadata.csv" in names and "report.json" in names:
             return Found("dataset", name, _kept(folder / "report.json"), _time(folder / "metadata.csv"))
         if folder.parent.name == "art" and folder.parent.parent == self.folder:
@@ -191,6 +194,12 @@ def _kept(report: Path) -> str:
 def _model(config: Path) -> str:
     model = _json(config).get("model")
     return model if isinstance(model, str) else ""
+
+
+def _root(config: Path) -> str:
+    rewritten = _json(config).get(REWRITTEN)
+    root = rewritten.get("root") if isinstance(rewritten, dict) else None
+    return root if isinstance(root, str) else ""
 
 
 def _rows(table: Path) -> str:

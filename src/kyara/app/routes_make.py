@@ -78,10 +78,12 @@ class Numbers(Body):
     numbers: list[int]
 
 
-class Export(Body):
-    numbers: list[int]
+class Pictures(Numbers):
+    large: list[int] = []  # those of the numbers that are enlarged
+
+
+class Export(Pictures):
     name: str = ""
-    large: bool = False
 
 
 class Load(Body):
@@ -204,7 +206,7 @@ def export(context: Shared, body: Export) -> dict[str, Any]:
             said = percent
             context.events.publish("export", share=share)
 
-    return context.maker.export(body.numbers, body.name, body.large, progress)
+    return context.maker.export(body.numbers, body.name, {*body.large}, progress)
 
 
 @router.post("/load")
@@ -245,10 +247,10 @@ def details(context: Shared, number: int) -> dict[str, Any]:
 
 
 @router.post("/pictures")
-def pictures(context: Shared, body: Numbers) -> dict[int, str]:
+def pictures(context: Shared, body: Pictures) -> dict[int, str]:
     """Several pictures at once, as PNG in base64: a browser makes only six requests at a time."""
     numbers = [number for number in body.numbers[:MOST_TOGETHER] if number in context.collection.items]
-    pngs = context.maker.pngs(numbers)
+    pngs = context.maker.pngs(numbers, {*body.large})
     return {number: base64.b64encode(png).decode() for number, png in zip(numbers, pngs, strict=True)}
 
 

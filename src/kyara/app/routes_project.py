@@ -17,6 +17,7 @@ from kyara.files import checkpoint
 from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import read_gallery, thumbnail
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
+from kyara.generation.recipe import BUILTIN
 
 router = APIRouter(prefix="/api")
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everything else is a download
@@ -36,13 +37,16 @@ async def read_body(request: Request) -> bytes:
 
 @router.get("/project")
 def project(context: Shared) -> dict[str, Any]:
+    """All that the page knows of the project. `enlarged` are the generators whose pictures `builtin:upscaler` was made
+    for."""
     found = [dataclasses.asdict(one) for one in context.project.contents()]
     builtin = [{"name": f"builtin:{name}", "model": _kind(f"builtin:{name}")} for name in checkpoint.builtin_names()]
     jobs = [job.as_json() for job in context.jobs.jobs]
     folder = context.project.folder
-    return {"name": folder.name, "folder": str(folder), "version": __version__, "found": found, "builtin": builtin} | {
-        "jobs": jobs
-    }
+    root = checkpoint.read(BUILTIN).hash
+    enlarged = [BUILTIN, *(one["path"] for one in found if one["root"] == root)]
+    about = {"name": folder.name, "folder": str(folder), "version": __version__}
+    return about | {"found": found, "builtin": builtin, "jobs": jobs, "enlarged": enlarged}
 
 
 def _kind(name: str) -> str:

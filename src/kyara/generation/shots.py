@@ -48,6 +48,17 @@ def parse_seeds(text: str) -> list[range]:
     return ranges
 
 
+def seed_text(seeds: Iterable[int]) -> str:
+    """Ascending seeds as text: 0-3,7."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and parts[-1][1] == seed - 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
 def from_seeds(ranges: Iterable[range]) -> Iterator[Shot]:
     """Yields a shot for each seed, lazily."""
     return ({"seed": number} for number in chain(*ranges))

@@ -2,7 +2,7 @@
 import { chips } from "./chips.js";
 import { api, h, later, loaded, say, slider } from "./dom.js";
 import { dragSection, stopDrag } from "./drag.js";
-import { act, busy, enlarge, finished, focusGrid, picture, showCommand, state, title, toggle } from "./make.js";
+import { act, busy, enlarge, finished, focusGrid, picture, showCommand, sized, state, title, toggle } from "./make.js";
 import { modelOf } from "./new.js";
 import { copy } from "./take.js";
 
@@ -59,7 +59,7 @@ export const inspector = {
 /** The command of a picture, once the selection rests: that of a derived one has to be written first. */
 const commandOf = later(async (/** @type {number} */ number) => {
   const found = number && await api("make/details/" + number).catch(() => null);
-  if (found && panel.isConnected && selected.length === 1 && selected[0] === number) showCommand(found.command);
+  if (found && panel.isConnected && selected.length === 1 && selected[0] === number) showCommand(sized(found.command, item(number)));
 }, 200);
 
 /** @param {string} key @param {any} model */

@@ -1,4 +1,5 @@
 // The room Make: the pictures that were made, and what happens to them.
+import { project } from "./app.js";
 import { $, api, h, later, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { about, inspector } from "./inspect.js";
@@ -45,12 +46,19 @@ let tools;
 let size = 128;
 let changes = 0;  // that this page made
 let exporting = false;
+let clicked = false;  // "Twice the size" was, so that it is for all pictures
 
 /** @param {Item} item */
 export const picture = (item) => `/api/make/picture/${item.number}.png?v=${state.id}`;
 
-/** The same at the size that is wanted outside the page. @param {Item} item */
-export const finished = (item) => picture(item) + (tools.large.checked ? "&large=true" : "");
+/** Whether a picture is enlarged: by default if the upscaler is made for its generator. @param {Item} item */
+const enlarged = (item) => (clicked ? tools.large.checked : project.enlarged.includes(item.model));
+
+/** The same at the size that is wanted. @param {Item} item */
+export const finished = (item) => picture(item) + (enlarged(item) ? "&large=true" : "");
+
+/** A command that makes a picture, at the size that is wanted. @param {string} command @param {Item | undefined} item */
+export const sized = (command, item) => command + (item && enlarged(item) ? " --upscale builtin:upscaler" : "");
 
 /** @param {Item} item */
 export const title = (item) => (typeof item.seed === "number" ? `seed ${item.seed}` : item.origin || `picture ${item.number}`);
@@ -89,7 +97,7 @@ async function send(path, body, { all = false }) {
   show();
   const numbers = answer.rows.map((/** @type {any[]} */ row) => row[0]);
   if (numbers.length) grid.choose(all ? numbers : numbers.slice(0, 1));
-  if (answer.command) inspector.showAction(answer.command);
+  if (answer.command) inspector.showAction(sized(answer.command, state.items.get(numbers[0])));
   loadSoon();
   return answer;
 }
@@ -125,8 +133,18 @@ function chosen() {
   return sort(found, tools.sort.value).map((item) => item.number);
 }
 
+/** Whether all, some or none of the pictures are enlarged. */
+function showTick() {
+  if (clicked) return;
+  const models = new Set([...state.items.values()].map((item) => item.model));
+  const suited = [...models].filter((model) => project.enlarged.includes(model)).length;
+  tools.large.checked = suited === models.size;
+  tools.large.indeterminate = suited > 0 && suited < models.size;
+}
+
 function show() {
   const numbers = chosen();
+  showTick();
   grid.setItems(numbers);
   grid.refresh();
   tools.count.textContent = `${numbers.length.toLocaleString()} of ${state.order.length.toLocaleString()}`;
@@ -203,9 +221,10 @@ function fillCell(cell, number) {
   const item = state.items.get(number);
   if (!item) return;
   const [image, below] = cell.children, [text, score, star] = below.children;
-  if (cell.number !== number || !image.src) {
-    cell.number = number;
-    showPicture(image, number);
+  const large = enlarged(item);
+  if (cell.number !== number || cell.large !== large || !image.src) {
+    Object.assign(cell, { number, large });
+    showPicture(image, { number, large });
   }
   const words = Object.entries(item.labels).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
   image.alt = title(item);
@@ -228,8 +247,8 @@ function toolbar() {
   const larger = h("button", { "aria-label": "Larger pictures", title: "Larger pictures", onclick: () => resize(1.25) }, "+");
   const count = h("span", { class: "count", role: "status" });
   const out = h("button", { id: "export", title: "Write the selected pictures to a gallery; without a selection (Esc), the starred ones", onclick: exportChosen }, "Export");
-  const large = h("input", { type: "checkbox", id: "large", onchange: () => inspector.update() });
-  const tick = h("label", { class: "row check", title: "Double the size, clean lines and areas: in the views of selected pictures, downloads and exports. Made for pictures of builtin:character" }, large, "Twice the size");
+  const large = h("input", { type: "checkbox", id: "large", onchange: () => { clicked = true; show(); inspector.select([...grid.selected]); } });
+  const tick = h("label", { class: "row check", title: "Double the size, clean lines and areas, here, in downloads and exports. Made for builtin:character and models rewritten from it: until you click here, only their pictures are enlarged" }, large, "Twice the size");
   const emptyText = h("p", {});
   const empty = h("div", { class: "empty", hidden: true }, emptyText);
   tools = { search: field, filter, sort: order, undo, redo, count, empty, emptyText, out, large };
@@ -264,7 +283,8 @@ async function exportChosen() {
   exporting = tools.out.disabled = true;
   tools.out.textContent = "Exporting …";
   try {
-    const done = await api("make/export", { numbers: toExport().numbers, name: "chosen", large: tools.large.checked });
+    const { numbers } = toExport(), large = numbers.filter((number) => enlarged(/** @type {Item} */ (state.items.get(number))));
+    const done = await api("make/export", { numbers, name: "chosen", large });
     showCommand(done.command);
     say(`${done.pictures === 1 ? "The picture is" : `${done.pictures.toLocaleString()} pictures are`} in ${done.path}, with a sheet and a page.`);
   } catch { /* the message is shown */ } finally {

@@ -5,19 +5,23 @@ const TOGETHER = 8;  // what the generator computes at once
 const KEPT = 3000;
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
-/** Number -> address of the picture in this browser. @type {Map<number, string>} */
+/** @typedef {{number: number, large: boolean}} Wanted */
+
+/** Key of a picture -> its address in this browser. @type {Map<string, string>} */
 const urls = new Map();
-/** The images that wait for a picture, the newest last. @type {Map<any, number>} */
+/** The images that wait for a picture, the newest last. @type {Map<any, Wanted>} */
 const waiting = new Map();
+/** @param {Wanted} wanted */
+const key = ({ number, large }) => `${number}${large ? " large" : ""}`;
 let busy = false;
 
-/** Shows a picture, now or when it is there. @param {any} image @param {number} number */
-export function showPicture(image, number) {
+/** Shows a picture, now or when it is there. @param {any} image @param {Wanted} wanted */
+export function showPicture(image, wanted) {
   waiting.delete(image);
-  const url = urls.get(number);
+  const url = urls.get(key(wanted));
   image.src = url || BLANK;
   if (url) return;
-  waiting.set(image, number);
+  waiting.set(image, wanted);
   if (!busy) {
     busy = true;
     setTimeout(fetchSome);
@@ -32,27 +36,28 @@ export function forget() {
 
 async function fetchSome() {
   for (const image of waiting.keys()) if (!image.isConnected) waiting.delete(image);
-  const numbers = [...new Set([...waiting.values()].reverse())].slice(0, TOGETHER);
-  if (!numbers.length) {
+  const wanted = [...new Map([...waiting.values()].reverse().map((one) => [one.number, one])).values()].slice(0, TOGETHER);
+  if (!wanted.length) {
     busy = false;
     return;
   }
   try {
-    const found = await api("make/pictures", { numbers });
-    for (const number of numbers) if (found[number]) keep(number, found[number]);
+    const numbers = wanted.map((one) => one.number), large = wanted.filter((one) => one.large).map((one) => one.number);
+    const found = await api("make/pictures", { numbers, large });
+    for (const one of wanted) if (found[one.number]) keep(key(one), found[one.number]);
   } catch { /* the message is shown; what is still in view is asked for again when it is drawn anew */ }
-  for (const [image, number] of waiting) {
-    const url = urls.get(number);
+  for (const [image, one] of waiting) {
+    const url = urls.get(key(one));
     if (url) image.src = url;
-    if (url || numbers.includes(number)) waiting.delete(image);
+    if (url || wanted.some((asked) => key(asked) === key(one))) waiting.delete(image);
   }
   fetchSome();
 }
 
-/** @param {number} number @param {string} base64 */
-function keep(number, base64) {
+/** @param {string} name @param {string} base64 */
+function keep(name, base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  urls.set(number, URL.createObjectURL(new Blob([bytes], { type: "image/png" })));
+  urls.set(name, URL.createObjectURL(new Blob([bytes], { type: "image/png" })));
   for (const [old, url] of urls) {
     if (urls.size <= KEPT) break;
     urls.delete(old);
