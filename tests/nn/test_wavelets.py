@@ -78,6 +78,34 @@ def test_a_smaller_network_grows() -> None:
     assert torch.equal(weight(small), weight(large))
 
 
+@pytest.mark.parametrize("levels", [0, 1])
+def test_a_network_grows_by_a_level_of_wavelets(levels: int) -> None:
+    """It starts with about the pictures of the smaller one, enlarged, and with the same logits."""
+    small = model((16, 16), levels)
+    with torch.no_grad():
+        for parameter in small.parameters():  # also those that start at 0
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    small.g_ema.load_state_dict(small.g.state_dict())
+    large = model((32, 32), levels + 1)
+    assert initialise(large, small) == ([], [])
+    real = torch.rand(4, 3, 16, 16) * 2 - 1
+    enlarged = real.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(large.d(enlarged), small.d(real), atol=1e-4)
+    noise = torch.randn(4, 3, 32, 32)  # of which the mean of each 2x2 pixels is 0
+    noise -= torch.nn.functional.avg_pool2d(noise, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(large.d(enlarged + noise), small.d(real), atol=1e-4)
+
+    z = torch.randn(4, 16)
+    one, other = (net.sample(z) for net in (small, large))
+    pooled = torch.nn.functional.avg_pool2d(other, 2)
+    assert other.shape == (4, 3, 32, 32)
+    assert torch.corrcoef(torch.stack([pooled.flatten(), one.flatten()]))[0, 1] > 0.95
+    block = large.g_ema.synthesis.blocks[0]  # of one block alone, exactly
+    x, w = torch.randn(2, block.to_rgb.conv.weight.shape[1], 4, 4), torch.randn(2, 16)  # type: ignore[union-attr]
+    pictures = [net.g_ema.synthesis.blocks[0].to_rgb(x, w) for net in (small, large)]  # type: ignore[union-attr,operator]
+    assert torch.allclose(pictures[0].repeat_interleave(2, 2).repeat_interleave(2, 3), pictures[1], atol=1e-5)
+
+
 def test_a_run_with_wavelets(faces: Path, tmp_path: Path) -> None:
     options = {"preset": "tiny", "workers": 0, "set": "network.wavelets=1", "snap": 0.016}
     assert train("stylegan2", faces, out=tmp_path / "run", kimg=0.016, **options).finished  # type: ignore[arg-type]

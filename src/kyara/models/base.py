@@ -87,6 +87,11 @@ class Model(nn.Module):
         layer. Empty if layers cannot be frozen separately."""
         return {}
 
+    def adopt(self, parent: Model) -> set[str]:
+        """Copies tensors of a parent of the same architecture whose shapes differ, where that has a meaning. Returns
+        their names; a model that cannot do this copies none."""
+        return set()
+
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         """Excludes parameters from training."""
         for parameter in parameters:

@@ -12,6 +12,7 @@ from kyara.models import base
 from kyara.models.stylegan2.config import PRESETS, Config
 from kyara.models.stylegan2.discriminator import Discriminator
 from kyara.models.stylegan2.generator import GeneratorNet, StyledConv
+from kyara.models.stylegan2.growing import grow_bands
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
@@ -54,6 +55,11 @@ class Model(base.StyledGenerator):
         d = [_parameters(self.d.from_rgb)]
         d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
         return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
+
+    def adopt(self, parent: base.Model) -> set[str]:
+        assert isinstance(parent, Model)
+        pairs = {"g": (self.g, parent.g), "g_ema": (self.g_ema, parent.g_ema), "d": (self.d, parent.d)}
+        return {f"{part}.{name}" for part, pair in pairs.items() for name in grow_bands(*pair)}
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)
