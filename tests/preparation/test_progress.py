@@ -70,6 +70,19 @@ def test_what_was_there_stays_until_the_new_result_is_complete(
     assert sorted(tmp_path.iterdir()) == before and open_dataset(out).picture(0).shape[0] == 48
 
 
+def test_a_run_that_is_stopped_before_it_did_anything_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "start", stop)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt, match="before a picture was done"):
+        prepare(folder, tmp_path / "out", size="32", workers=1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_no_picture_is_done_twice(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(folder, tmp_path / "whole", size="32")
     decoded: list[str] = []

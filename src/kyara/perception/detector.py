@@ -73,7 +73,7 @@ class FaceDetector:
     def _faces(self, picture: np.ndarray) -> Faces:
         found = [self._search(copy, scale, offset) for copy, scale, offset in _copies(picture)]
         boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
-        kept = suppress(boxes, scores, WHOLE if self.network.refiner is None else 0.0)  # the second stage decides
+        kept = candidates(self.network, boxes, scores)
         shares = votes(boxes, scores, kept)
         height, width = picture.shape[:2]
         limits = boxes.new_tensor([width, height, width, height])
@@ -138,6 +138,12 @@ def _resized(picture: np.ndarray, longest: int) -> np.ndarray:
 
 def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return np.array([copy.shape[1] / picture.shape[1], copy.shape[0] / picture.shape[0]])
+
+
+def candidates(network: Network, boxes: Tensor, scores: Tensor) -> Tensor:
+    """`suppress` after the first stage. Boxes around others remain for the second stage, which decides, if there is
+    one."""
+    return suppress(boxes, scores, WHOLE if network.refiner is None else 0.0)
 
 
 def suppress(boxes: Tensor, scores: Tensor, whole: float = WHOLE) -> Tensor:

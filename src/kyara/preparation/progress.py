@@ -50,6 +50,10 @@ class Progress:
         """The indices of the pictures that have a result."""
         return {number for (number,) in self._file.execute("SELECT number FROM results WHERE stage = ?", [stage])}
 
+    def begun(self) -> bool:
+        """Whether any picture has a result."""
+        return self._file.execute("SELECT 1 FROM results LIMIT 1").fetchone() is not None
+
     def add(self, stage: str, number: int, result: Any) -> None:
         """Stores a result: a Found, a Fitted or a PictureError."""
         row = stage, number, json.dumps(_encoded(result))

@@ -92,7 +92,11 @@ class Target:
             shutil.rmtree(folder / "new", ignore_errors=True)  # of a killed run
             yield progress
         except KeyboardInterrupt as stopped:
+            begun = progress.begun()
             progress.close()
+            if not begun:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise KeyboardInterrupt("stopped before a picture was done") from stopped
             raise KeyboardInterrupt(f"stopped; the same command goes on, and {folder} has what is done") from stopped
         except OSError:
             progress.close()

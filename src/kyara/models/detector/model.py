@@ -16,7 +16,7 @@ from kyara.models.detector.config import PRESETS, Config
 from kyara.models.detector.matching import Match, assign, giou
 from kyara.models.detector.views import Targets, targets, vary
 from kyara.nn.constants import constant
-from kyara.perception.detector import CANDIDATE, MIRRORED, WHOLE, iou, suppress
+from kyara.perception.detector import CANDIDATE, MIRRORED, candidates, iou, suppress
 from kyara.perception.face_network import Network, cells, decode
 from kyara.perception.face_refiner import confirm, sampled, squares
 
@@ -136,8 +136,7 @@ class Model(base.Detector):
         """The boxes (N, 4) and scores (N,) of both stages in a picture (3, H, W), best first."""
         boxes, scores, _ = (x[0].float() for x in self.detect(picture[None]))
         likely = (scores > CANDIDATE).nonzero().flatten()
-        whole = WHOLE if self.net_ema.refiner is None else 0.0  # the second stage decides
-        best = likely[suppress(boxes[likely], scores[likely], whole)]
+        best = likely[candidates(self.net_ema, boxes[likely], scores[likely])]
         boxes, scores = boxes[best], scores[best]
         if self.net_ema.refiner is not None:
             where = squares(boxes)
