@@ -332,3 +332,20 @@ def test_a_hostile_picture_is_a_message(tab: Any) -> None:
     tab.wait_for_selector("#make-new")
     tab.evaluate(script, list(file.getvalue()))
     assert "<img src=x onerror=alert(1)>.png has no recipe" in tab.wait_for_selector("#find").inner_text()
+
+
+def test_no_room_is_longer_than_the_window(tab: Any) -> None:
+    tab.wait_for_selector("#make-new:not([disabled])")
+    if not total(tab):
+        tab.click("#make-new")
+    wait(lambda: total(tab) > 0)
+    sides = "() => [document.scrollingElement.scrollHeight, innerHeight]"
+    for room in ("Me", "Rewrite", "Fill", "My art", "Look", "Make"):
+        tab.click(f"nav a:text-is('{room}')")
+        tab.wait_for_load_state("networkidle")
+        height, window = tab.evaluate(sides)
+        assert height <= window, room
+    tab.click("#cell-0")
+    tab.wait_for_selector("#change fieldset")
+    height, window = tab.evaluate(sides)
+    assert height <= window
