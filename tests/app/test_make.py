@@ -20,8 +20,10 @@ from kyara.app.collection import Collection, Item
 from kyara.app.context import Context
 from kyara.app.jobs import Job
 from kyara.app.words import in_words
+from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter, read_gallery
 from kyara.files.pictures import decode, read_recipe
+from kyara.rewriting import rules
 
 
 def post(client: TestClient, path: str, /, **body: Any) -> dict[str, Any]:
@@ -142,6 +144,15 @@ def test_export_is_a_gallery_and_its_command_makes_the_same(
     assert words[words.index("--seeds") + 1] == "40-42"
     found = client.get("/api/project").json()["found"]
     assert any(one["path"] == done["path"] and one["kind"] == "gallery" for one in found)
+
+
+def test_models_rewritten_from_the_default_are_enlarged_as_it_is(client: TestClient, context: Context) -> None:
+    for name, root in (("mine", checkpoint.read("builtin:character").hash), ("other", "0" * 64)):
+        folder = context.project.folder / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / checkpoint.WEIGHTS).write_bytes(b"")
+        (folder / checkpoint.CONFIG).write_text(json.dumps({"model": "stylegan2", rules.KEY: {"root": root}}))
+    assert client.get("/api/project").json()["enlarged"] == ["builtin:character", "runs/mine"]
 
 
 def test_pictures_of_twice_the_size_are_those_of_generate(client: TestClient, context: Context, tmp_path: Path) -> None:

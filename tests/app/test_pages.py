@@ -94,6 +94,10 @@ def test_only_pictures_that_the_upscaler_is_made_for_are_enlarged_by_default(tab
     assert tab.evaluate("document.querySelector('#large').indeterminate") and not tab.is_checked("#large")
     tab.click("#large")
     wait(lambda: grid_sizes(tab)[:2] == [128, 256])  # clicked, it is for all
+    tab.click("nav a:text-is('Look')")
+    tab.click("nav a:text-is('Make')")
+    wait(lambda: grid_sizes(tab)[:2] == [128, 256])
+    assert tab.is_checked("#large")
 
 
 def test_dragging_mixing_and_walking(tab: Any, server: Server) -> None:
@@ -340,11 +344,20 @@ def test_no_room_is_longer_than_the_window(tab: Any) -> None:
         tab.click("#make-new")
     wait(lambda: total(tab) > 0)
     sides = "() => [document.scrollingElement.scrollHeight, innerHeight]"
-    for room in ("Me", "Rewrite", "Fill", "My art", "Look", "Make"):
+    rooms = {
+        "Me": "#propose",
+        "Rewrite": ".strip img",
+        "Fill": "#fill",
+        "My art": "#art-folder",
+        "Look": "#search, input[type=search]",
+    }
+    for room, part in rooms.items():
         tab.click(f"nav a:text-is('{room}')")
-        tab.wait_for_load_state("networkidle")
+        tab.wait_for_selector(part, state="attached")
+        tab.wait_for_timeout(300)
         height, window = tab.evaluate(sides)
         assert height <= window, room
+    tab.click("nav a:text-is('Make')")
     tab.click("#cell-0")
     tab.wait_for_selector("#change fieldset")
     height, window = tab.evaluate(sides)

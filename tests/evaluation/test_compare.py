@@ -187,6 +187,8 @@ def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
 def test_short_names_are_unique() -> None:
     assert short_names(["runs/a", "runs/b/", "runs/a/snapshots/000200"]) == ["a", "b", "a/000200"]
     assert short_names(["x/a", "y/a", "builtin:anime"]) == ["x/a", "y/a", "builtin:anime"]
+    runs = ["a/snapshots/c", "a/c", "x/c"]  # their short names would be a/c, a/c and x/c
+    assert short_names(runs) == runs
     with pytest.raises(ValueError, match="given twice"):
         short_names(["a", "a"])
 
@@ -257,7 +259,7 @@ def test_trainings_that_differ_only_in_their_seed_are_one_group() -> None:
     group = found[0]
     assert group.name == "dcgan (3 seeds)" and group.training["seconds"] == 240
     kid, deviation = group.scores["kid"], 7.0**0.5  # of 2, 3 and 7
-    assert kid["runs"] == [2, 3, 7] and kid["value"] == 4
+    assert kid["runs"] == {"b0": 2, "b1": 3, "b2": 7} and kid["value"] == 4
     assert kid["high"] - 4 == pytest.approx(4.303 * deviation / 3**0.5)
     assert found[1].scores["kid"]["high"] == 1.1  # of the draws
 
@@ -265,6 +267,22 @@ def test_trainings_that_differ_only_in_their_seed_are_one_group() -> None:
         [scored(name, 1, 1, seed=seed, batch=b) for b in (1, 2) for seed, name in ((0, f"x{b}"), (1, f"y{b}"))]
     )
     assert [group.name for group in two] == ["x1 (2 seeds)", "x2 (2 seeds)"]
+
+
+def test_only_equal_settings_are_a_group() -> None:
+    run, snapshot, rewritten = (scored(name, 1, 1, seed=seed) for seed, name in enumerate(("run", "snap", "rules")))
+    run.curves["img/s"] = [(1.0, 1.0)]  # a snapshot has none
+    rewritten.about["rewritten"] = {"root": "x"}
+    other, same = scored("other", 1, 1, seed=3), scored("same", 1, 1, seed=4)
+    other.about["data"], same.about["data"] = ({"name": name, "fingerprint": "f"} for name in ("a.zip", "b.zip"))
+    found = groups([run, snapshot, rewritten, other, same])
+    assert [group.runs for group in found] == [["run"], ["snap"], ["rules"], ["other", "same"]]
+
+
+def test_the_verdict_says_what_an_interval_covers() -> None:
+    seeds = [scored(f"s{seed}", 2 + seed, 1, seed=seed) for seed in (0, 1)]
+    ranked = rank(groups([*seeds, scored("alone", 9, 1, model="vae")]), "kid")
+    assert verdict(ranked, seeds, "kid").endswith("Only one of them covers the variation between trainings.")
 
 
 def test_seeds_share_a_row_of_the_page(runs: Path, faces: Path, tmp_path: Path) -> None:
@@ -278,7 +296,7 @@ def test_seeds_share_a_row_of_the_page(runs: Path, faces: Path, tmp_path: Path) 
     group = next(group for group in result.groups if len(group.runs) == 2)
     assert group.runs == ["run0", "again"] and len(result.groups) == 2 and len(result.models) == 3
     kid = group.scores["kid"]
-    assert kid["runs"] == [kid["value"]] * 2 and kid["low"] == kid["high"] == kid["value"]  # equal weights
+    assert {*kid["runs"].values()} == {kid["value"]} and kid["low"] == kid["high"] == kid["value"]  # equal weights
     assert "dcgan (2 seeds): " in str(result) and str(result).count("run0") == 0
     html = (tmp_path / "out" / "index.html").read_text()
     assert f"<small>run0 {kid['value']:.4g}, again {kid['value']:.4g}</small>" in html

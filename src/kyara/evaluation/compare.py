@@ -173,7 +173,9 @@ def _best(ranked: Sequence[Group], by: str) -> str:
     low, high = ranked[1].scores[by]["low"], ranked[0].scores[by]["high"]
     if low is None or high is None:
         return f"{text} One draw cannot show whether the difference is significant; use --draws 3."
-    return f"{text} The intervals {'overlap: the difference may be random' if low <= high else 'do not overlap'}."
+    text += f" The intervals {'overlap: the difference may be random' if low <= high else 'do not overlap'}."
+    repeated = ["runs" in group.scores[by] for group in ranked[:2]]
+    return f"{text} Only one of them covers the variation between trainings." if len({*repeated}) > 1 else text
 
 
 def _differences(models: Sequence[ModelReport]) -> list[str]:

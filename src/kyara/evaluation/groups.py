@@ -10,7 +10,13 @@ from typing import Any
 
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.runs import ModelReport
-from kyara.training.run import SETTINGS
+from kyara.training.run import identity
+
+RESULTS = {
+    "kimg",
+    "snapshot",
+    "training.seed",
+}  # entries of config.json that differ between trainings with equal settings
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Group:
     training: dict[str, float]  # As in ModelReport, the mean over the trainings
     scores: dict[str, dict[str, Any]]
     """Name -> a Score as a mapping: of a single model, its own; otherwise the mean over the trainings with Student's
-    95% interval, and `runs`, the value of each."""
+    95% interval, and `runs`, name -> value."""
 
 
 def groups(models: Sequence[ModelReport]) -> list[Group]:
@@ -44,13 +50,14 @@ def groups(models: Sequence[ModelReport]) -> list[Group]:
 
 
 def _settings(model: ModelReport) -> str:
-    """All that defines a training except its seed, as text. Models whose seed is unknown are equal to no other."""
+    """Everything that defines a model except its training seed, as text. If its seed is unknown, it equals no other."""
     if _seed(model) is None:
         return f"path: {model.path}"
-    known = {name: model.about.get(name) for name in SETTINGS}
-    known |= {"model": model.model, "config": model.config, "training": {**model.about["training"], "seed": None}}
+    about = identity({**model.about, "model": model.model, "config": model.config})
+    known = {key: value for key, value in about.items() if key not in RESULTS and not key.startswith("scores.")}
+    # A run folder has the best snapshot, chosen by its score; a snapshot has no curves.
     length = round(model.training.get("trained_kimg", 0.0), 1)
-    return json.dumps([known, length, model.untrained], sort_keys=True, default=str)
+    return json.dumps([known, length, bool(model.curves), model.untrained], sort_keys=True, default=str)
 
 
 def _seed(model: ModelReport) -> int | None:
@@ -67,8 +74,8 @@ def _merge(members: Sequence[ModelReport], *, unique: bool) -> Group:
     training = {key: _mean([one.training[key] for one in members if key in one.training]) for key in first.training}
     scores = {}
     for key, score in first.scores.items():
-        values = [one.scores[key]["value"] for one in members if key in one.scores]
-        estimate = mean_of_draws(values).clipped(*score["range"])
+        values = {one.name: one.scores[key]["value"] for one in members if key in one.scores}
+        estimate = mean_of_draws([*values.values()]).clipped(*score["range"])
         scores[key] = {**score, **estimate._asdict(), "draws": [], "runs": values}
     return Group(name, first.model, runs, first.untrained, first.parameters, training, scores)
 

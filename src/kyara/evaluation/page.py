@@ -45,13 +45,15 @@ def page(title: str, table: Table, sheets: Mapping[str, Mapping[int, np.ndarray]
     about = counted(len(measured), "model"), f"{table['draws']} × {table['count']:,} pictures each", f"against {real}"
     curves = [(what, [_curve(m["name"], m["colour"], m, key) for m in models]) for key, what in CURVES.items()]
     strips = (f'<div class="strip"><p>{_label(m)}</p><div>{_pictures(m, range(STRIP))}</div></div>' for m in measured)
+    several = any(len(group["runs"]) > 1 for group in groups)
+    shared = "<p>Runs that differ only in their seed have the same colour.</p>" if several else ""
     method = "".join(f"<p>{escape(line.format(**table))}</p>" for line in METHOD.splitlines())
     body = [
         f'<p class="verdict">{escape(table["verdict"])}</p>',
         _section("Ranking", _ranking(table, groups)) if groups else "",
         _section("The same seeds", "".join(strips)),
         _section("Scores", _matrix(table, groups)) if groups else "",
-        _section("Training", _charts(curves)),
+        _section("Training", _charts(curves) + shared),
         *map(_model, models),
         _section("How this was measured", method),
     ]
@@ -113,7 +115,7 @@ def _ranking(table: Table, groups: Sequence[Table]) -> str:
             f"{group['parameters'] / 1e6:.2f} M",
         ]
         architecture, *others = (f"<td>{escape(cell)}</td>" for cell in cells)
-        each = zip(group["runs"], score.get("runs", ()), strict=False)
+        each = score.get("runs", {}).items()
         trainings = ", ".join(f"{escape(run)} {format_number(value)}" for run, value in each)
         name = _label(group) + (f"<small>{trainings}</small>" if trainings else "")
         first = f'<td class="place">{"–" if group["untrained"] else place}</td><th>{name}</th>{architecture}'

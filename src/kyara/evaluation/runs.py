@@ -61,7 +61,8 @@ def short_names(runs: Sequence[str]) -> list[str]:
         raise ValueError("RUNS: a run is given twice; give each once")
     parts = [Path(run).parts for run in runs]
     short = ["/".join([*p[-3:-2], p[-1]]) if p[-2:-1] == ("snapshots",) else p[-1] if p else "." for p in parts]
-    return [run if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+    names = [run if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+    return names if len(set(names)) == len(names) else [*runs]
 
 
 def describe(report: ModelReport) -> None:

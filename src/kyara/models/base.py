@@ -87,9 +87,9 @@ class Model(nn.Module):
         layer. Empty if layers cannot be frozen separately."""
         return {}
 
-    def adopt(self, parent: Model) -> set[str]:
-        """Copies tensors of a parent of the same architecture whose shapes differ, where that has a meaning. Returns
-        their names; a model that cannot do this copies none."""
+    def copy_from_smaller(self, parent: Model) -> set[str]:
+        """Copies tensors whose shapes differ from a model of the same architecture for smaller pictures, where this is
+        possible. Returns their names."""
         return set()
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -51,8 +51,11 @@ class Progress:
         return {number for (number,) in self._file.execute("SELECT number FROM results WHERE stage = ?", [stage])}
 
     def begun(self) -> bool:
-        """Whether any picture has a result."""
-        return self._file.execute("SELECT 1 FROM results LIMIT 1").fetchone() is not None
+        """Whether any picture has a result, or may have."""
+        try:
+            return self._file.execute("SELECT 1 FROM results LIMIT 1").fetchone() is not None
+        except sqlite3.Error:
+            return True
 
     def add(self, stage: str, number: int, result: Any) -> None:
         """Stores a result: a Found, a Fitted or a PictureError."""

@@ -95,7 +95,9 @@ class Target:
             begun = progress.begun()
             progress.close()
             if not begun:
-                shutil.rmtree(folder, ignore_errors=True)
+                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not empty: an output that a killed run was replacing
+                    folder.rmdir()
                 raise KeyboardInterrupt("stopped before a picture was done") from stopped
             raise KeyboardInterrupt(f"stopped; the same command goes on, and {folder} has what is done") from stopped
         except OSError:

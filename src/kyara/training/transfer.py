@@ -57,11 +57,11 @@ def inherited(model: str, parent: str) -> Config:
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
-    """Copies the tensors of `parent` that have the same name and shape in `model`, and those that the model can adopt
-    although their shapes differ. If the attributes differ, the rows of the labels that both have are copied. Returns
-    the modules of `model` that were not loaded, or only in part (such as the new levels of a larger size), and the
-    modules of `parent` that were not used. Raises ValueError if no tensor matches, if a module that was not loaded is
-    frozen, or if the attributes differ and the model requires attributes."""
+    """Copies the tensors of `parent` that have the same name and shape in `model`, and what `model.copy_from_smaller`
+    can. If the attributes differ, the rows of the labels that both have are copied. Returns the modules of `model` that
+    were not loaded, or only in part (such as the new levels of a larger size), and the modules of `parent` that were
+    not used. Raises ValueError if no tensor matches, if a module that was not loaded is frozen, or if the attributes
+    differ and the model requires attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
     old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))
     differ = bool(old) and [*old.items()] != [*new.items()]
@@ -72,7 +72,7 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} has no tensors in common with it")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    shared |= model.adopt(parent)
+    shared |= model.copy_from_smaller(parent)
     rows = {name: _copy_rows(name, ours[name], theirs[name], new, old) for name in by_row & ours.keys()}
     whole = {name for name, copied in rows.items() if copied == len(ours[name])}
     fresh = _modules(model, set(ours) - shared - whole)

@@ -45,7 +45,7 @@ export const inspector = {
     if (!panel) return;
     selected = selected.filter((number) => state.items.has(number));
     const model = selected.length ? modelOf(item(selected[0]), inspector.update) : null;
-    const key = JSON.stringify([state.id, selected.slice(0, 13), selected.length, model?.hash, selected.length && finished(item(selected[0]))]);
+    const key = JSON.stringify([state.id, selected.slice(0, 13), selected.length, model?.hash, ...selected.slice(0, 2).map((number) => finished(item(number)))]);
     if (key !== shown) draw(key, model);
     const line = panel.querySelector("#about-one");
     if (line && selected.length === 1) line.textContent = about(item(selected[0]));
@@ -163,7 +163,7 @@ function walkSection(numbers) {
   const go = h("button", { id: "walk", onclick: busy(async () => {
     const answer = await act("walk", { numbers, frames: many.value }, { all: true });
     say("The walk is selected: Export writes it with an animation.");
-    play(answer.rows.map((/** @type {any[]} */ row) => picture(item(row[0]))));
+    play(answer.rows.map((/** @type {any[]} */ row) => finished(item(row[0]))));
   }) }, "Walk between them");
   return h("div", { class: "section" }, h("h2", {}, "Walk"), many.element, go);
 }

@@ -46,13 +46,14 @@ let tools;
 let size = 128;
 let changes = 0;  // that this page made
 let exporting = false;
-let clicked = false;  // "Twice the size" was, so that it is for all pictures
+/** "Twice the size" as it was clicked, for all pictures; null before. @type {boolean | null} */
+let doubled = null;
 
 /** @param {Item} item */
 export const picture = (item) => `/api/make/picture/${item.number}.png?v=${state.id}`;
 
 /** Whether a picture is enlarged: by default if the upscaler is made for its generator. @param {Item} item */
-const enlarged = (item) => (clicked ? tools.large.checked : project.enlarged.includes(item.model));
+const enlarged = (item) => doubled ?? project.enlarged.includes(item.model);
 
 /** The same at the size that is wanted. @param {Item} item */
 export const finished = (item) => picture(item) + (enlarged(item) ? "&large=true" : "");
@@ -135,7 +136,8 @@ function chosen() {
 
 /** Whether all, some or none of the pictures are enlarged. */
 function showTick() {
-  if (clicked) return;
+  if (doubled !== null) tools.large.checked = doubled;
+  if (doubled !== null) return;
   const models = new Set([...state.items.values()].map((item) => item.model));
   const suited = [...models].filter((model) => project.enlarged.includes(model)).length;
   tools.large.checked = suited === models.size;
@@ -247,7 +249,7 @@ function toolbar() {
   const larger = h("button", { "aria-label": "Larger pictures", title: "Larger pictures", onclick: () => resize(1.25) }, "+");
   const count = h("span", { class: "count", role: "status" });
   const out = h("button", { id: "export", title: "Write the selected pictures to a gallery; without a selection (Esc), the starred ones", onclick: exportChosen }, "Export");
-  const large = h("input", { type: "checkbox", id: "large", onchange: () => { clicked = true; show(); inspector.select([...grid.selected]); } });
+  const large = h("input", { type: "checkbox", id: "large", onchange: () => { doubled = large.checked; show(); inspector.select([...grid.selected]); } });
   const tick = h("label", { class: "row check", title: "Double the size, clean lines and areas, here, in downloads and exports. Made for builtin:character and models rewritten from it: until you click here, only their pictures are enlarged" }, large, "Twice the size");
   const emptyText = h("p", {});
   const empty = h("div", { class: "empty", hidden: true }, emptyText);

@@ -2,13 +2,16 @@
 import { api } from "./dom.js";
 
 const TOGETHER = 8;  // what the generator computes at once
-const KEPT = 3000;
+const KEPT = 192 * 2 ** 20;  // bytes
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
 /** @typedef {{number: number, large: boolean}} Wanted */
 
 /** Key of a picture -> its address in this browser. @type {Map<string, string>} */
 const urls = new Map();
+/** Key of a picture -> its bytes. @type {Map<string, number>} */
+const sizes = new Map();
+let kept = 0;
 /** The images that wait for a picture, the newest last. @type {Map<any, Wanted>} */
 const waiting = new Map();
 /** @param {Wanted} wanted */
@@ -32,11 +35,15 @@ export function showPicture(image, wanted) {
 export function forget() {
   for (const url of urls.values()) URL.revokeObjectURL(url);
   urls.clear();
+  sizes.clear();
+  kept = 0;
 }
 
 async function fetchSome() {
   for (const image of waiting.keys()) if (!image.isConnected) waiting.delete(image);
-  const wanted = [...new Map([...waiting.values()].reverse().map((one) => [one.number, one])).values()].slice(0, TOGETHER);
+  const newest = new Map();
+  for (const one of [...waiting.values()].reverse()) if (!newest.has(one.number)) newest.set(one.number, one);
+  const wanted = [...newest.values()].slice(0, TOGETHER);
   if (!wanted.length) {
     busy = false;
     return;
@@ -58,9 +65,13 @@ async function fetchSome() {
 function keep(name, base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   urls.set(name, URL.createObjectURL(new Blob([bytes], { type: "image/png" })));
+  kept += bytes.length - (sizes.get(name) || 0);
+  sizes.set(name, bytes.length);
   for (const [old, url] of urls) {
-    if (urls.size <= KEPT) break;
+    if (kept <= KEPT) break;
     urls.delete(old);
+    kept -= sizes.get(old) || 0;
+    sizes.delete(old);
     URL.revokeObjectURL(url);
   }
 }

@@ -1,6 +1,6 @@
 // How pictures come into Make and leave it: files, drops, the clipboard, and the search in a generator.
 import { api, h, say } from "./dom.js";
-import { act, picture, showCommand, title } from "./make.js";
+import { act, finished, showCommand, title } from "./make.js";
 import { madeNumber } from "./receive.js";
 import { project } from "./app.js";
 
@@ -53,7 +53,7 @@ async function find(path, model) {
 /** Copies a picture. Browsers remove the recipe from a PNG on the clipboard, so it is also in a page beside it. @param {import("./make.js").Item} item */
 export async function copy(item) {
   try {
-    const png = fetch(picture(item)).then((answer) => answer.blob());
+    const png = fetch(finished(item)).then((answer) => answer.blob());
     const page = png.then(dataUrl).then((url) => new Blob([`<img src="${url}">`], { type: "text/html" }));
     await navigator.clipboard.write([new ClipboardItem({ "image/png": png, "text/html": page })]);
     say(`${title(item)} is copied. Pasted into Make, it keeps its recipe.`);

@@ -1,51 +1,57 @@
-"""Initialisation of a network with more wavelet levels from one with fewer, for pictures of twice the size or more."""
+"""Initialisation of a network from one for pictures of half the size, with one level of wavelets less."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kyara.models.stylegan2.generator import ToRGB
+from kyara.nn.layers import Conv, ModulatedConv
 
 
 @torch.no_grad()
-def grow_bands(child: nn.Module, parent: nn.Module) -> set[str]:
-    """Copies the layers of a generator or discriminator that make or read wavelet bands, if `child` has more levels of
-    wavelets. The bands of a picture are among those of a picture of twice the size, as the transform of its mean band,
-    there with twice the values; weights of the others are set to 0. The child starts with the same logits, and with the
-    parent's pictures, enlarged: exactly those of each block, and about their sum, since the skip connections filter
-    them at twice the size. Returns the names of the tensors that were copied."""
-    theirs, found = dict(parent.named_modules()), set()
+def grow_bands(child: nn.Module, parent: nn.Module, levels: int) -> set[str]:
+    """Copies the layers of a generator or discriminator that make or read wavelet bands to a child with `levels` more
+    levels of wavelets, for pictures of 2^levels times the size. Returns the names of the tensors that were copied.
+
+    The low-pass band of the larger picture is the smaller picture, scaled by 2 per level, so the bands of the smaller
+    one are among those of the larger one. The weights of all other bands are set to 0. The child starts with the same
+    logits, and with the parent's pictures, enlarged: exactly for the output of each block, and approximately for their
+    sum, because the skip connections filter at twice the size."""
+    modules, copied = dict(parent.named_modules()), set()
     for name, layer in child.named_modules():
-        kind = name.rpartition(".")[2]
-        if kind not in ("to_rgb", "from_rgb") or name not in theirs or name.startswith("parts."):
-            continue
-        mine, its = (layer.conv, theirs[name].conv) if kind == "to_rgb" else (layer, theirs[name])
-        axis = 0 if kind == "to_rgb" else 1
-        times = mine.weight.shape[axis] // its.weight.shape[axis]  # 4 for each additional level
-        if times < 4 or mine.weight.shape[1 - axis] != its.weight.shape[1 - axis]:
-            continue
-        values = times**0.5 if kind == "to_rgb" else times**-0.5
-        gain: float = its.weight_gain / mine.weight_gain * values
-        mine.weight.copy_(_first_bands(_centred(its.weight * gain, mine.weight.shape[-1]), times, axis))
-        if kind == "to_rgb":
-            bias: Any = theirs[name].bias
-            layer.bias.copy_(_first_bands(bias * values, times, 0))
-        else:
-            mine.bias.copy_(its.bias)
-        found |= {f"{name}.conv.weight" if kind == "to_rgb" else f"{name}.weight", f"{name}.bias"}
-    return found
+        if isinstance(layer, ToRGB):
+            source = cast("ToRGB", modules[name])
+            _copy_kernels(
+                layer.conv.weight, source.conv.weight, 2.0**levels * _gain(layer.conv, source.conv), levels, 0
+            )
+            layer.bias.copy_(_low_pass(source.bias * 2.0**levels, levels, 0))
+            copied |= {f"{name}.conv.weight", f"{name}.bias"}
+        elif name == "from_rgb":
+            first, source_conv = cast("Conv", layer), cast("Conv", modules[name])
+            scale = 0.5**levels * _gain(first, source_conv)
+            _copy_kernels(first.weight, source_conv.weight, scale, levels, 1)
+            copied.add(f"{name}.weight")  # the bias has the same shape
+    return copied
 
 
-def _first_bands(weights: Tensor, times: int, axis: int) -> Tensor:
-    """Weights of `times` as many bands along an axis, of which the first ones of each colour are given, the others 0.
-    In `haar`, the bands of the last level change fastest."""
-    colours = weights.unflatten(axis, (3, 1, -1))
-    others = torch.zeros_like(colours).repeat_interleave(times - 1, axis + 1)
+def _gain(layer: Conv | ModulatedConv, source: Conv | ModulatedConv) -> float:
+    """Equalised learning rate: the factor of a weight of `source` that has the same effect in `layer`."""
+    return source.weight_gain / layer.weight_gain
+
+
+def _copy_kernels(weight: Tensor, source: Tensor, scale: float, levels: int, axis: int) -> None:
+    """Copies kernels (out, in, K, K), with the bands along an axis, into the middle of possibly larger ones."""
+    margin = (weight.shape[-1] - source.shape[-1]) // 2
+    weight.copy_(_low_pass(F.pad(source * scale, (margin,) * 4), levels, axis))
+
+
+def _low_pass(bands: Tensor, levels: int, axis: int) -> Tensor:
+    """4^levels times as many bands along an axis, of which the first ones of each colour are given, the others 0. In
+    `haar`, the bands of the last level change fastest."""
+    colours = bands.unflatten(axis, (3, 1, -1))
+    others = torch.zeros_like(colours).repeat_interleave(4**levels - 1, axis + 1)
     return torch.cat([colours, others], axis + 1).flatten(axis, axis + 2)
-
-
-def _centred(kernels: Tensor, side: int) -> Tensor:
-    """Kernels (out, in, K, K) padded with zeros to (out, in, side, side)."""
-    margin = (side - kernels.shape[-1]) // 2
-    return torch.nn.functional.pad(kernels, (margin,) * 4)

@@ -56,10 +56,15 @@ class Model(base.StyledGenerator):
         d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
         return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
 
-    def adopt(self, parent: base.Model) -> set[str]:
+    def copy_from_smaller(self, parent: base.Model) -> set[str]:
         assert isinstance(parent, Model)
+        ours, theirs = self.config, parent.config
+        levels = ours.network.wavelets - theirs.network.wavelets
+        grown = theirs.data.width << max(levels, 0), theirs.data.height << max(levels, 0)
+        if levels < 1 or grown != (ours.data.width, ours.data.height):
+            return set()
         pairs = {"g": (self.g, parent.g), "g_ema": (self.g_ema, parent.g_ema), "d": (self.d, parent.d)}
-        return {f"{part}.{name}" for part, pair in pairs.items() for name in grow_bands(*pair)}
+        return {f"{part}.{name}" for part, pair in pairs.items() for name in grow_bands(*pair, levels)}
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)
