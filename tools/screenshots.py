@@ -166,6 +166,7 @@ def look(page: Page, take: Camera) -> None:
     page.wait_for_selector("text=seed 223", timeout=LONG)
     page.keyboard.press("Control+a")
     page.click("#export")
+    page.wait_for_selector("#toasts p:has-text('galleries/')", timeout=LONG)
     page.click("nav a:text-is('Look')")
     page.click("#rank")
     page.wait_for_selector(".cell b:has-text('%')", timeout=LONG)
