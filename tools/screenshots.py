@@ -70,7 +70,7 @@ def stroke(page: Page, selector: str, *points: tuple[float, float]) -> None:
 def rewrite(page: Page, take: Camera) -> None:
     """A flower in the hair of three pictures, and the rule that they teach."""
     page.click("nav a:text-is('Rewrite')")
-    page.wait_for_function("() => [...document.querySelectorAll('.strip img')].every((image) => image.naturalWidth > 1)")
+    page.wait_for_timeout(5000)  # until the pictures to choose from are there
     for i, (seed, x, y) in enumerate([(10, 0.26, 0.35), (4, 0.24, 0.34), (17, 0.27, 0.34)], 1):
         page.click(f".strip button[aria-label='seed {seed}']")
         drop(page, ".painting", ROOT / "docs/edits/flower.png")
