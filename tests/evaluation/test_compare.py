@@ -181,6 +181,7 @@ def test_curves_survive_a_log_that_was_cut_off(tmp_path: Path) -> None:
     assert [row["nimg"] for row in rows] == [0, 1000, 3000]
     assert "loss/d" not in rows[1] and "text" not in rows[2]
     assert training_speed(rows) == {"seconds": 40, "images_per_second": 75, "trained_kimg": 3}
+    assert training_speed([*rows, {"nimg": 3200, "score/diversity": 1}])["trained_kimg"] == 3.2  # of the last snapshot
     assert read_stats(tmp_path / "none") == [] and training_speed([]) == {}
 
 

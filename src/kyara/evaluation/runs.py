@@ -113,7 +113,10 @@ def training_speed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for row in rows:
         if (speed := row.get("img/s", 0)) > 0:
             seconds, images, last = seconds + (row["nimg"] - last) / speed, images + row["nimg"] - last, row["nimg"]
-    return {"seconds": seconds, "images_per_second": images / seconds, "trained_kimg": last / 1000} if seconds else {}
+    trained = (
+        max((row["nimg"] for row in rows), default=0) / 1000
+    )  # the last lines can be of a snapshot, without a speed
+    return {"seconds": seconds, "images_per_second": images / seconds, "trained_kimg": trained} if seconds else {}
 
 
 def largest_size(reports: Sequence[ModelReport]) -> Size:
