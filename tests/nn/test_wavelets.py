@@ -109,6 +109,13 @@ def test_a_network_grows_by_levels_of_wavelets(levels: int, more: int) -> None:
     assert torch.allclose(enlarged(pictures[0]), pictures[1], atol=1e-4)
 
 
+def test_layers_of_other_widths_begin_at_random() -> None:
+    data = {"height": 32, "width": 32}
+    wider = stylegan2.PRESETS["tiny"].replace(data=data, network={"wavelets": 1, "channel_max": 8})
+    fresh, _ = initialise(stylegan2.Model(wider), model((16, 16), 0))
+    assert any("from_rgb" in name for name in fresh)
+
+
 def test_bands_are_copied_only_for_the_size_that_they_belong_to() -> None:
     fresh, _ = initialise(model((32, 32), 1), model((32, 32), 0))
     assert "d.from_rgb.weight" in fresh and any("to_rgb" in name or "blocks.0" in name for name in fresh)

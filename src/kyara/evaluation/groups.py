@@ -12,11 +12,8 @@ from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.runs import ModelReport
 from kyara.training.run import identity
 
-RESULTS = {
-    "kimg",
-    "snapshot",
-    "training.seed",
-}  # entries of config.json that differ between trainings with equal settings
+RESULTS = {"kimg", "snapshot", "training.seed"}
+"""Entries of config.json, beside the scores, that differ between trainings with equal settings."""
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,8 @@ def training_speed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for row in rows:
         if (speed := row.get("img/s", 0)) > 0:
             seconds, images, last = seconds + (row["nimg"] - last) / speed, images + row["nimg"] - last, row["nimg"]
-    trained = (
-        max((row["nimg"] for row in rows), default=0) / 1000
-    )  # the last lines can be of a snapshot, without a speed
+    # The last line can be that of a snapshot, which has no speed.
+    trained = max((row["nimg"] for row in rows), default=0) / 1000
     return {"seconds": seconds, "images_per_second": images / seconds, "trained_kimg": trained} if seconds else {}
 
 

@@ -25,28 +25,27 @@ def grow_bands(child: nn.Module, parent: nn.Module, levels: int) -> set[str]:
     for name, layer in child.named_modules():
         if isinstance(layer, ToRGB):
             source = cast("ToRGB", modules[name])
-            _copy_kernels(
-                layer.conv.weight, source.conv.weight, 2.0**levels * _gain(layer.conv, source.conv), levels, 0
-            )
-            layer.bias.copy_(_low_pass(source.bias * 2.0**levels, levels, 0))
-            copied |= {f"{name}.conv.weight", f"{name}.bias"}
+            if _copy_kernels(layer.conv, source.conv, 2.0**levels, levels, 0):
+                layer.bias.copy_(_low_pass(source.bias * 2.0**levels, levels, 0))
+                copied |= {f"{name}.conv.weight", f"{name}.bias"}
         elif name == "from_rgb":
             first, source_conv = cast("Conv", layer), cast("Conv", modules[name])
-            scale = 0.5**levels * _gain(first, source_conv)
-            _copy_kernels(first.weight, source_conv.weight, scale, levels, 1)
-            copied.add(f"{name}.weight")  # the bias has the same shape
+            if _copy_kernels(first, source_conv, 0.5**levels, levels, 1):
+                copied.add(f"{name}.weight")  # the bias has the same shape
     return copied
 
 
-def _gain(layer: Conv | ModulatedConv, source: Conv | ModulatedConv) -> float:
-    """Equalised learning rate: the factor of a weight of `source` that has the same effect in `layer`."""
-    return source.weight_gain / layer.weight_gain
-
-
-def _copy_kernels(weight: Tensor, source: Tensor, scale: float, levels: int, axis: int) -> None:
-    """Copies kernels (out, in, K, K), with the bands along an axis, into the middle of possibly larger ones."""
-    margin = (weight.shape[-1] - source.shape[-1]) // 2
-    weight.copy_(_low_pass(F.pad(source * scale, (margin,) * 4), levels, axis))
+def _copy_kernels(
+    layer: Conv | ModulatedConv, source: Conv | ModulatedConv, scale: float, levels: int, axis: int
+) -> bool:
+    """Copies kernels (out, in, K, K), scaled, with the bands along an axis, into the middle of possibly larger ones.
+    Returns False, and copies nothing, if the numbers of other channels differ."""
+    if layer.weight.shape[1 - axis] != source.weight.shape[1 - axis]:
+        return False
+    margin = (layer.weight.shape[-1] - source.weight.shape[-1]) // 2
+    gain = scale * source.weight_gain / layer.weight_gain  # equalised learning rate
+    layer.weight.copy_(_low_pass(F.pad(source.weight * gain, (margin,) * 4), levels, axis))
+    return True
 
 
 def _low_pass(bands: Tensor, levels: int, axis: int) -> Tensor:
