@@ -192,3 +192,15 @@ def test_a_full_disk_is_a_sentence(client: TestClient, monkeypatch: pytest.Monke
     answer = client.post("/api/upload", params={"name": "a.png"}, content=file.getvalue())
     assert answer.status_code == 507
     assert "No space left" in answer.json()["error"]
+
+
+def test_a_picture_that_is_deleted_while_it_is_read_is_no_lack_of_space(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (context.project.folder / "a.png").write_bytes(b"x")
+
+    def gone(path: Any) -> Any:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr("kyara.app.routes_project.decode", gone)
+    assert client.get("/api/file", params={"path": "a.png", "side": 64}).status_code == 400

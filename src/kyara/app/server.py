@@ -58,8 +58,9 @@ def make_app(folder: Path, token: str, *, device: torch.device, hosts: Collectio
 
 
 async def _sentence(_: Request, error: Exception) -> Response:
-    """An error that the user can correct, as the command line prints it."""
-    return JSONResponse({"error": str(error)}, 507 if isinstance(error, OSError) else 400)
+    """An error that the user can correct, as the command line prints it. A file that is gone is no lack of space."""
+    storage = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return JSONResponse({"error": str(error)}, 507 if storage else 400)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

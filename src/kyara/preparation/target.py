@@ -96,6 +96,7 @@ class Target:
             progress.close()
             if not begun:
                 file.unlink(missing_ok=True)
+                shutil.rmtree(folder / "new", ignore_errors=True)
                 with contextlib.suppress(OSError):  # not empty: an output that a killed run was replacing
                     folder.rmdir()
                 raise KeyboardInterrupt("stopped before a picture was done") from stopped
