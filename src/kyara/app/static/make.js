@@ -134,10 +134,12 @@ function chosen() {
   return sort(found, tools.sort.value).map((item) => item.number);
 }
 
-/** Whether all, some or none of the pictures are enlarged. */
+/** Shows whether all, some or none of the pictures are enlarged. */
 function showTick() {
-  if (doubled !== null) tools.large.checked = doubled;
-  if (doubled !== null) return;
+  if (doubled !== null) {
+    tools.large.checked = doubled;
+    return;
+  }
   const models = new Set([...state.items.values()].map((item) => item.model));
   const suited = [...models].filter((model) => project.enlarged.includes(model)).length;
   tools.large.checked = suited === models.size;
