@@ -17,7 +17,7 @@ from standins import small_networks  # noqa: F401
 from kyara import models
 from kyara.evaluation.evaluate import EvaluateResult, evaluate
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.scores import FRECHET, KID, WHOLE
+from kyara.evaluation.scores import FRECHET, KID, RANK
 from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
@@ -186,7 +186,7 @@ def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
 
 def test_intervals_stay_in_the_range_of_the_score() -> None:
     note = "pixels", "8x8", 10
-    whole = WHOLE.score(Estimate(0.98, 0.93, 1.03), *note)
-    assert (whole.value, whole.low, whole.high, whole.range) == (0.98, 0.93, 1, (0, 1))
+    rank = RANK.score(Estimate(0.98, 0.93, 1.03), *note)
+    assert (rank.value, rank.low, rank.high, rank.range) == (0.98, 0.93, 1, (0, 1))
     assert FRECHET.score(Estimate(1, -2, 4), *note).low == 0 and FRECHET.score(3.0, *note).low is None
     assert KID.score(Estimate(0.1, -0.2, 0.4), *note).low == -0.2  # the estimator may be negative

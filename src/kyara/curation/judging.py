@@ -129,16 +129,30 @@ def coordinates(pictures: Tensor, judge: Judge) -> dict[str, Tensor]:
 def learn_style(art: Dataset, scorer: Scorer, *, batch: int | None, workers: int) -> Judge:
     """The Judge that compares with the owner's own clean pictures. Raises
     ValueError if fewer than `content.LEAST` of them can be read."""
+    rows = measure_all(art, scorer, measure_style(scorer), batch=batch, workers=workers, failed={})
+    readable = rows[~np.isnan(rows[:, 0])]
+    if len(readable) < content.LEAST:
+        raise ValueError(
+            f"--like {art.path}: {len(readable)} readable pictures; give {content.LEAST} or more clean ones"
+        )
+    return learned(readable, scorer)
+
+
+def measure_style(scorer: Scorer) -> Measure:
+    """What `learned` needs of pictures."""
     known = content.builtin(device_of(scorer))
 
     def measure(pictures: Tensor) -> Tensor:
         found = coordinates(pictures, known)
         return torch.cat([*(found[part] for part in CONTENT), score(pictures, scorer)[:, None]], 1)
 
-    rows = measure_all(art, scorer, measure, batch=batch, workers=workers, failed={})
-    table = torch.from_numpy(rows[~np.isnan(rows[:, 0])])
-    if len(table) < content.LEAST:
-        raise ValueError(f"--like {art.path}: {len(table)} readable pictures; give {content.LEAST} or more clean ones")
+    return measure
+
+
+def learned(rows: np.ndarray, scorer: Scorer) -> Judge:
+    """The Judge that compares with clean pictures, of which there are `content.LEAST` rows of `measure_style` or
+    more."""
+    known = content.builtin(device_of(scorer))
     widths = [known.basis.whiten[part].shape[1] for part in CONTENT]
-    *parts, quality = table.split([*widths, 1], 1)
+    *parts, quality = torch.from_numpy(rows).split([*widths, 1], 1)
     return content.of_owner(dict(zip(CONTENT, parts, strict=True)), quality[:, 0], known)

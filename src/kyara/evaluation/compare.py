@@ -110,7 +110,7 @@ def compare(
         attempt(model, describe)
     common = common or largest_size(models)
     attributes = [name for model in models if not model.error for name in model.config["data"].get("attributes", ())]
-    networks = load_networks(features, tagger, where, attributes=attributes, reals=dataset)
+    networks = load_networks(features, tagger, where, size=common, attributes=attributes, reals=dataset)
     batch = batch or networks.extractor.batch_size(common)
     real = RealSet(dataset, networks.extractor, common, workers, batch)
 
@@ -127,7 +127,7 @@ def compare(
         each = f"{draws} × {counted(count, 'picture')} each"
         plan = f"would compare {counted(len(models), 'model')}, {each}, with {total:,} real ones, into {out}"
         return dataclasses.replace(result, verdict=plan, models=tuple(models))
-    scores_of_reals = real_scores(real, count)
+    scores_of_reals = real_scores(real, networks.ranker, count)
     sheets = measure(models, networks, real, count=count, draws=draws, truncation=truncation)
     ranked = rank(groups(models), by)
     ordered = in_order(models, ranked)

@@ -18,6 +18,8 @@ from kyara.files.pictures import parse_size
 if TYPE_CHECKING:
     from kyara.evaluation.scores import Score
 
+UNFAMILIAR = "unfamiliar style: the score of kyara rank is too low; compare with 40 real pictures or more"
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateResult(verbs.Result):
@@ -93,23 +95,25 @@ def evaluate(
     where = pick_device(device)
     dataset = None if b is None else open_reals(b, reals)
     pictures = open_set(a, where, count=count, truncation=truncation)
-    networks = load_networks(features, tagger, where, attributes=pictures.attributes(), reals=dataset)
     common = common or pictures.size()
+    networks = load_networks(features, tagger, where, size=common, attributes=pictures.attributes(), reals=dataset)
     batch = batch or networks.extractor.batch_size(common)
     real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)
 
-    def result(n: int, m: int, scores: tuple[Score, ...] = ()) -> EvaluateResult:
+    def result(n: int, m: int, scores: tuple[Score, ...] = (), *, unfamiliar: bool = False) -> EvaluateResult:
         about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
         few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
         warning = f"{few}: the Fréchet distance is strongly biased for so few; use KID"
-        warnings = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
+        warnings: tuple[str, ...] = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
+        warnings += (UNFAMILIAR,) if unfamiliar else ()
         return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
 
     if dry_run:
         return result(pictures.total(), 0 if dataset is None else len(dataset))
     outputs = run_networks(pictures, networks, common, batch=batch, name=a)
     scores = tuple(all_scores(outputs, networks, common, real))
-    found = result(len(outputs.features), 0 if real is None else len(real.features), scores)
+    compared = 0 if real is None else len(real.features)
+    found = result(len(outputs.features), compared, scores, unfamiliar=outputs.unfamiliar)
     if out is not None:
         shared.write_text(out, shared.to_json(found))
     return found

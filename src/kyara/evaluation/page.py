@@ -149,7 +149,7 @@ def _pictures(model: Table, seeds: Iterable[int], scores: Mapping[int, float] | 
     items = []
     for seed in seeds:
         if image := model["images"].get(seed):
-            hint = f"seed {seed}" + (f", whole {scores[seed]:.0%}" if scores else "")
+            hint = f"seed {seed}" + (f", score {scores[seed]:.2f}" if scores else "")
             items.append(f'<img src="{image}" alt="{hint}" title="{hint}">')
     return "".join(items)
 
@@ -192,10 +192,10 @@ def _model(model: Table) -> str:
     figures = _figure("sheet", f"seeds 0 to {SHEET - 1}", _pictures(model, range(SHEET)))
     for what in ("best", "worst"):
         if scores := dict(model[what]):
-            whole = model["scores"]["whole"]
-            judged = f"{what} of {whole['pictures'] * len(whole['draws']):,} by builtin:distortion"
-            low, high = f"{min(scores.values()):.0%}", f"{max(scores.values()):.0%}"
-            caption = f"{judged}, whole with {low if low == high else f'{low} to {high}'}"
+            score = model["scores"]["rank_score"]
+            judged = f"{what} of {score['pictures'] * len(score['draws']):,} by kyara rank"
+            low, high = f"{min(scores.values()):.2f}", f"{max(scores.values()):.2f}"
+            caption = f"{judged}, score {low if low == high else f'{low} to {high}'}"
             figures += _figure("row", caption, _pictures(model, scores, scores))
     losses = [name for name in sorted(model["curves"]) if name.startswith("loss/")]
     own = [("losses", [_curve(name.removeprefix("loss/"), i, model, name) for i, name in enumerate(losses)])]

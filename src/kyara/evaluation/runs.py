@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from kyara.evaluation.features import Size
 from kyara.evaluation.metrics import mean_of_draws
-from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, run_networks
+from kyara.evaluation.ranking import RankScore
+from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, rank_score, run_networks
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
@@ -47,7 +48,7 @@ class ModelReport:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> a Score as a mapping, with `draws`, the value of each draw."""
     best: list[tuple[int, float]] = field(default_factory=list)
-    worst: list[tuple[int, float]] = field(default_factory=list)  # (seed, score by builtin:distortion)
+    worst: list[tuple[int, float]] = field(default_factory=list)  # (seed, score by `RankScore`)
 
     @property
     def size(self) -> Size:
@@ -164,7 +165,7 @@ def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, 
         some, name = replace(pictures, first=draw * pictures.count), f"{model.name}, draw {draw + 1} of {draws}"
         outputs = run_networks(some, networks, real.size, batch=real.batch, name=name)
         found.append({score.name: score for score in all_scores(outputs, networks, real.size, real)})
-        judged += [(some.first + i, float(value)) for i, value in enumerate(outputs.whole)]
+        judged += [(some.first + i, float(value)) for i, value in enumerate(outputs.ranked)]
     for name, score in found[0].items():
         values = [one[name].value for one in found if name in one]
         estimate = mean_of_draws(values).clipped(*score.range)._asdict() if draws > 1 else {}
@@ -182,10 +183,13 @@ def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.n
     return shown
 
 
-def real_scores(real: RealSet, count: int) -> dict[str, dict[str, Any]]:
+def real_scores(real: RealSet, ranker: RankScore, count: int) -> dict[str, dict[str, Any]]:
     """Scores of one part of the real pictures against the others."""
     features = real.features
     order = np.random.RandomState(0).permutation(len(features))
     n = min(count, len(features) // 2)
     others = RealFeatures(real.extractor, real.size, features[order[n:]])
-    return {score.name: asdict(score) for score in distribution_scores(features[order[:n]], others)}
+    found = distribution_scores(features[order[:n]], others)
+    if ranker.of_reals is not None:
+        found.append(rank_score(ranker.of_reals, ranker, real.extractor.resizer(real.size)))
+    return {score.name: asdict(score) for score in found}

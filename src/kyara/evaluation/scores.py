@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from kyara.curation import copies
 from kyara.curation.copies import Index
-from kyara.curation.scoring import crop, fitted, load_scorer, score
+from kyara.curation.scoring import crop, fitted, load_scorer
 from kyara.evaluation import metrics
 from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
 from kyara.evaluation.metrics import Estimate
+from kyara.evaluation.ranking import RankScore
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
@@ -25,7 +26,6 @@ from kyara.files.names import counted
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import processors, thread_map
 from kyara.labels.tagger import load_tagger
-from kyara.models.base import Scorer
 from kyara.training.inference import move
 
 DISTORTION = "builtin:distortion"
@@ -77,7 +77,7 @@ NEAREST_MSE = Metric("nearest_mse", "squared error to the nearest real, grey lev
 ENTROPY = Metric("entropy_similarity", "entropy, relative to the nearest real's", "higher", 1.0)
 DIVERSITY = Metric("diversity", "diversity: distance of two pictures", "higher")
 LPIPS = Metric("lpips", "LPIPS of two pictures", "higher")
-WHOLE = Metric("whole", "whole, undistorted", "higher", 1.0)
+RANK = Metric("rank_score", "score of kyara rank: whole and typical", "higher", 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,27 @@ class Networks:
     """The networks used for scores."""
 
     extractor: FeatureExtractor
-    recogniser: Scorer
+    ranker: RankScore
     tagger: Any  # None skips the scores of attributes
     tagger_name: str
     originals: Index | None = None  # The real pictures that others may be copies of
 
 
 def load_networks(
-    features: str, tagger: str, device: torch.device, *, attributes: Sequence[str], reals: Dataset | None = None
+    features: str,
+    tagger: str,
+    device: torch.device,
+    *,
+    size: Size,
+    attributes: Sequence[str],
+    reals: Dataset | None = None,
 ) -> Networks:
     """Loads extractor, distortion scorer, the tagger if `attributes` is not empty or its features are used, and the
-    copy descriptor if there are real pictures."""
-    extractor, recogniser = load_extractor(features, device), load_scorer(DISTORTION, device)
+    copy descriptor if there are real pictures. `size` is that to which all pictures are resized first."""
+    extractor, ranker = load_extractor(features, device), RankScore(load_scorer(DISTORTION, device), size, reals)
     wanted = tagger != "none" and (bool(attributes) or features in ("builtin", tagger))
     originals = None if reals is None else Index(reals, str(device), workers=processors())
-    return Networks(extractor, recogniser, load_tagger(tagger, device) if wanted else None, tagger, originals)
+    return Networks(extractor, ranker, load_tagger(tagger, device) if wanted else None, tagger, originals)
 
 
 @dataclass
@@ -108,7 +114,8 @@ class Outputs:
 
     features: np.ndarray  # (N, F) float32
     small: np.ndarray  # The first PIXEL_COUNT pictures, downsampled: (n, h, w, 3) uint8
-    whole: np.ndarray  # Probabilities of being undistorted, (N,)
+    ranked: np.ndarray  # Scores by `RankScore`, (N,)
+    unfamiliar: bool  # Whether these scores are not calibrated
     probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
     labels: dict[str, np.ndarray]
     """Attribute -> index of the value that the picture should show, (N,) int64; -1 where it is unknown."""
@@ -118,7 +125,7 @@ class Outputs:
 def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: int, name: str) -> Outputs:
     """Runs all networks over a set, `batch` pictures at a time. ValueError for fewer than 4 readable pictures."""
     total, tagger = source.total(), networks.tagger
-    features, small, whole = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
+    features, small, ranked = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
     originals, queried = networks.originals, (RowBuffer(total), RowBuffer(total))
     known: Mapping[str, Sequence[str]] = tagger.attributes if tagger else {}
     tagged = {attribute: RowBuffer(total) for attribute in known}
@@ -128,8 +135,7 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         features.add(networks.extractor(np.stack([inputs.extractor for inputs, _ in group])))
         if first := group[: PIXEL_COUNT - small.count]:
             small.add(np.stack([center_crop(inputs.picture, *small_size(size)) for inputs, _ in first]))
-        seen = to_float(fitted([inputs.recogniser for inputs, _ in group], networks.recogniser))
-        whole.add(score(seen, networks.recogniser).cpu().numpy())
+        ranked.add(networks.ranker([inputs.ranker for inputs, _ in group]))
         if originals:
             fitting = fitted([inputs.picture for inputs, _ in group], originals.model)
             for buffer, part in zip(queried, copies.describe(originals.model, to_float(fitting)), strict=True):
@@ -145,7 +151,9 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
     predicted = {attribute: rows.array for attribute, rows in tagged.items()}
     expected = {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()}
     queries = copies.Queries(*(buffer.array for buffer in queried)) if originals else None
-    return Outputs(features.array, small.array, whole.array, predicted, expected, queries)
+    scores, styles = ranked.array.T
+    unfamiliar = networks.ranker.unfamiliar(styles)
+    return Outputs(features.array, small.array, scores, unfamiliar, predicted, expected, queries)
 
 
 def small_size(size: Size) -> Size:
@@ -159,7 +167,7 @@ class Inputs(NamedTuple):
 
     picture: np.ndarray  # At the size at which sets are compared
     extractor: np.ndarray
-    recogniser: np.ndarray
+    ranker: np.ndarray
     tagger: np.ndarray | None
 
 
@@ -169,7 +177,7 @@ def _inputs(pictures: Iterable[Labelled], networks: Networks, size: Size) -> Ite
     def resized(labelled: Labelled) -> Inputs:
         picture = center_crop(labelled[0], *size)
         tagged = networks.tagger.fit(picture) if networks.tagger else None
-        return Inputs(picture, networks.extractor.resize(picture, size), crop(picture, networks.recogniser), tagged)
+        return Inputs(picture, networks.extractor.resize(picture, size), crop(picture, networks.ranker.scorer), tagged)
 
     threads = processors()
     for (_, labels), inputs in thread_map(resized, pictures, threads, 4 * threads):
@@ -243,13 +251,19 @@ def single_set_scores(outputs: Outputs, networks: Networks, size: Size) -> list[
     if extractor.distance is not None:
         note = extractor.label, _small_resizer(outputs.small), len(outputs.small)
         found.append(LPIPS.score(lpips(outputs.small, extractor), *note))
-    found.append(WHOLE.score(metrics.mean(outputs.whole), DISTORTION, resizer, n))
+    found.append(rank_score(outputs.ranked, networks.ranker, resizer))
     for attribute, probabilities in outputs.probabilities.items():
         what, classes = f"inception-style score of {attribute}", float(probabilities.shape[1])
         metric = Metric(f"inception/{attribute}", what, "higher", classes, lowest=1.0)
         value = metrics.inception_score(probabilities, splits=max(1, min(10, n // 100)))
         found.append(metric.score(value, networks.tagger_name, resizer, n))
     return found + label_scores(outputs, networks, resizer)
+
+
+def rank_score(ranked: np.ndarray, ranker: RankScore, resizer: str) -> Score:
+    """The mean of scores (N,) by `RankScore`."""
+    compared = "" if ranker.judge is None else ", like the real pictures"
+    return RANK.score(metrics.mean(ranked), f"{DISTORTION} and content{compared}", resizer, len(ranked))
 
 
 def label_scores(outputs: Outputs, networks: Networks, resizer: str) -> list[Score]:
