@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 import kyara
 from kyara.app.context import Context
 from kyara.files.checkpoint import read
-from kyara.files.pictures import decode
+from kyara.files.pictures import decode, resize
 from kyara.rewriting.edit import read_edit
 from kyara.rewriting.rules import rules_of
 
@@ -42,6 +42,15 @@ def ruled(context: Context) -> str:
     out = context.project.folder / "runs/ruled"
     kyara.rewrite("builtin:anime", [GLASSES], steps=4, extra_images=0, out=out, device="cpu")
     return "runs/ruled"
+
+
+def test_the_picture_to_paint_on_may_be_enlarged(client: TestClient) -> None:
+    about = {"model": "builtin:anime", "seed": 3}
+    small, large = (
+        decode(client.get("/api/rewrite/picture", params=about | {"large": big}).content) for big in (False, True)
+    )
+    assert small.shape == (64, 64, 3) and large.shape == (128, 128, 3)
+    assert np.abs(resize(large, 64, 64).astype(int) - small).mean() < 8
 
 
 def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context) -> None:

@@ -59,12 +59,12 @@ class Rewrites:
         shot: Shot = {"seed": seed, "labels": {}}
         return next(labelled([shot], generator, {}, film=False)) if generator.config.data.attributes else shot
 
-    def picture(self, model: str, seed: int) -> bytes:
-        """The PNG of a seed."""
+    def picture(self, model: str, seed: int, large: bool = False) -> bytes:
+        """The PNG of a seed; `large` is enlarged by `painter.UPSCALER`."""
         name = self.project.model(model)
         shot = self.painter.call(lambda: self.shot(name, seed))
         hashed = checkpoint.read(self.project.absolute(name)).hash
-        return self.painter.png(Sheet(name, TRUNCATION), shot, ("seed", hashed, seed))
+        return self.painter.png(Sheet(name, TRUNCATION, large=large), shot, ("seed", hashed, seed, large))
 
     def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Writes an edit file and its pictures. Each example has a seed or the number of a picture of Make; a mask, the

@@ -49,9 +49,9 @@ def model(context: Shared, name: str) -> dict[str, Any]:
 
 
 @router.get("/picture")
-def picture(context: Shared, model: str, seed: int, hash: str = "") -> Response:
+def picture(context: Shared, model: str, seed: int, hash: str = "", large: bool = False) -> Response:
     """The picture of a seed; with the hash of the Checkpoint in the address, browsers may keep it."""
-    png = Rewrites(context.maker).picture(model, seed)
+    png = Rewrites(context.maker).picture(model, seed, large)
     return Response(png, media_type="image/png", headers={"Cache-Control": FOREVER} if hash else {})
 
 

@@ -64,6 +64,9 @@ function url(one) {
   return item ? picture(item) : seedUrl(/** @type {number} */ (one.seed));
 }
 
+/** The same to paint on: enlarged, lines and areas cleaned, if the upscaler is made for the generator. @param {{seed?: number, number?: number}} one */
+const canvasUrl = (one) => url(one) + (project.enlarged.includes(model.model) ? "&large=true" : "");
+
 function drawStrip() {
   const own = [...made.items.values()].filter((item) => item.star && item.model === model.model).map((item) => ({ number: item.number, name: title(item) }));
   const seeds = Array.from({ length: SEEDS }, (_, seed) => ({ seed, name: `seed ${seed}` }));
@@ -73,7 +76,7 @@ function drawStrip() {
 /** @param {{seed?: number, number?: number}} one */
 function pick(one) {
   target = one;
-  painting.show(url(one), model.width, model.height);
+  painting.show(canvasUrl(one), model.width, model.height);
   page.brush.resize();
   page.brush.choose("brush");
 }
