@@ -190,3 +190,27 @@ def test_intervals_stay_in_the_range_of_the_score() -> None:
     assert (rank.value, rank.low, rank.high, rank.range) == (0.98, 0.93, 1, (0, 1))
     assert FRECHET.score(Estimate(1, -2, 4), *note).low == 0 and FRECHET.score(3.0, *note).low is None
     assert KID.score(Estimate(0.1, -0.2, 0.4), *note).low == -0.2  # the estimator may be negative
+
+
+def test_options_without_an_effect_are_refused(faces: Path) -> None:
+    with pytest.raises(ValueError, match=r"--truncation 0\.2: is for generators"):
+        evaluate(str(faces), faces, truncation=0.2)
+    with pytest.raises(ValueError, match="--reals 50: needs real pictures"):
+        evaluate(str(faces), reals=50)
+
+
+def test_real_pictures_of_a_gallery_are_those_of_its_table(faces: Path, tmp_path: Path) -> None:
+    """`kyara avatar` keeps other pictures in sub-folders of its gallery."""
+    from kyara.evaluation.sets import open_reals
+
+    (tmp_path / "steps").mkdir()
+    for name in ("a.png", "b.png", "steps/c.png"):
+        (tmp_path / name).write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "gallery.csv").write_text("file_name,seed\na.png,1\nb.png,2\n")
+    assert open_reals(tmp_path, 10).names == ["a.png", "b.png"]
+
+
+def test_each_score_says_what_its_network_saw(faces: Path) -> None:
+    found = scores(evaluate(str(faces), faces, size="40", workers=0))
+    assert found["rank_score"]["resizer"] == "40x40 -> 16x16, cropped, Lanczos"  # that of the stand-ins
+    assert found["inception/tone"]["resizer"] == "40x40 -> 16x16, cropped, Lanczos"

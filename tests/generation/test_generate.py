@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import weakref
@@ -442,3 +443,22 @@ def test_a_recogniser_is_no_generator(tmp_path: Path, model: str, monkeypatch: p
     monkeypatch.setattr(sampler, "load", lambda name, device: nn.Identity())
     with pytest.raises(ValueError, match="does not generate pictures"):
         gallery(model, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"like": Path("x.png"), "mirror": True}, "--mirror: is taken from the recipe of --like x.png"),
+        ({"like": Path("x.png"), "truncation": 0.3}, "--truncation: is taken from the recipe"),
+        ({"frames": 99}, "--frames 99: needs --interpolate"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(
+    model: str, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    if "like" in options:
+        options = options | {"like": gallery(model, seeds="7", out=tmp_path / "old").joinpath("seed0007.png")}
+        message = message.replace("x.png", str(options["like"]))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        generate(model, out=tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()

@@ -468,3 +468,15 @@ def test_masks_that_do_not_fit(inpainting: Path, folder: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="is a film"):
         translate(str(inpainting), film(tmp_path / "f.mp4"), mask=tmp_path / "mask.png", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_of_a_gallery_only_the_pictures_of_its_table_are_translated(
+    cartoon: Path, folder: Path, tmp_path: Path
+) -> None:
+    gallery = tmp_path / "gallery"
+    (gallery / "steps").mkdir(parents=True)
+    for name in ("a.png", "steps/b.png"):
+        write_png(gallery / name, drawn_picture(4))
+    (gallery / "gallery.csv").write_text("file_name,seed\na.png,1\n")
+    rows = read_gallery(translate(str(cartoon), gallery, out=tmp_path / "out").out)
+    assert [row["source"] for row in rows] == ["a.png"]

@@ -477,3 +477,8 @@ def test_names_on_the_page_are_escaped(tmp_path: Path) -> None:
     write_page(tmp_path, [chain], command="kyara avatar '<x>'", about="1 photo")
     page = (tmp_path / "index.html").read_text()
     assert "<b>" not in page and "<i>blurred" not in page and "&lt;x&gt;" in page
+
+
+def test_proposals_need_a_scorer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--rank none: proposals are chosen by their scores"):
+        avatar([tmp_path], rank="none", out=tmp_path / "out")

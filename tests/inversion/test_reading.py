@@ -127,3 +127,10 @@ def test_the_turn_is_measured_and_kept_up_to_a_limit(monkeypatch: pytest.MonkeyP
         traits = {trait.name: trait for trait in found.traits}
         assert found.turn == kept and (traits["turn"].value, traits["turn"].note) == (text, "measured")
     assert read(np.zeros((32, 32, 3), np.uint8), Fake(READ), {}, {}, "x", turn=7).turn == 7
+
+
+def test_a_reader_that_knows_eyes_is_believed() -> None:
+    photo = np.random.RandomState(0).randint(0, 256, (32, 32, 3), np.uint8)
+    known = READ | {"eyes": {"blue": 0.97, "brown": 0.03}}
+    found = read(photo, Fake(known), GENERATOR, {}, "builtin:character")
+    assert found.labels["eyes"] == {"blue": pytest.approx(0.97)}

@@ -139,3 +139,10 @@ def test_the_built_in_distance(made: Tensor) -> None:
 def test_unknown_features_are_named() -> None:
     with pytest.raises(ValueError, match="--features inception: give builtin, or vgg16"):
         load_perceptual("inception", torch.device("cpu"))
+
+
+def test_the_encoder_is_fitted_only_if_it_is_used(space: LatentSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = LatentSpace(space.generator)
+    monkeypatch.setattr(own.generator, "synthesise", None)
+    torch.testing.assert_close(own.root, space.root)
+    assert "_encoder" not in vars(own)

@@ -255,3 +255,13 @@ def test_colours_see_shade_and_place() -> None:
     assert np.abs(one - other).max() > 0.5  # elsewhere
     found = lab(np.array([[[1.0, 0, 0], [1, 1, 1], [0, 0, 0]]]))
     assert np.allclose(found, [[[53.24, 80.09, 67.20], [100, 0, 0], [0, 0, 0]]], atol=0.05)  # published values
+
+
+def test_what_is_no_longer_sure_enough_is_taken_back(dataset: Dataset) -> None:
+    first = run(dataset, ask=Knows(), target=0.5)
+    assert sum(first.filled.values()) == len(dataset) - START
+    report = run(open_dataset(dataset.path), ask=Knows(0), target=0.999999)
+    origins, written = by(dataset), open_dataset(dataset.path)
+    filled = len(origins.get("committee", ()))
+    assert filled == sum(report.filled.values()) < len(dataset) - START
+    assert report.unknown == written.attributes["shade"].count("") == len(dataset) - START - filled

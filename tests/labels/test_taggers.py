@@ -271,3 +271,13 @@ def test_a_checkpoint_that_tells_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="builtin:distortion: a distortion, but a tagger is needed"):
         load_tagger("builtin:distortion")
     assert CheckpointTagger.__doc__
+
+
+def test_embeddings_are_of_all_tags_and_have_length_one(tmp_path: Path) -> None:
+    need("onnxruntime", "onnx")
+    tags = WD_TAGS.replace("3,red_hair", "3,umbrella")  # belongs to no attribute
+    tagger: Any = load_tagger(wd(tmp_path, tags=tags))
+    picture = torch.from_numpy(noise(16, 16)).permute(2, 0, 1)[None] / 127.5 - 1
+    expected = np.sqrt(tagger.tags(noise(16, 16)[None]))
+    assert tagger.embed(picture).shape == (1, 3) and tagger.attributes == {"hair": ("blue", "green")}
+    assert np.allclose(tagger.embed(picture), expected / np.linalg.norm(expected), atol=1e-6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from kyara.files.dataset import Dataset
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery_page import COPY, COPY_OF, MARK
 from kyara.files.shards import Rows, Runner
+from kyara.files.workers import processors, thread_map
 from kyara.models import load
 from kyara.models.base import Descriptor
 from kyara.nn.filters import resize
@@ -258,10 +260,10 @@ def verified(found: Nearest, pictures: np.ndarray, originals: Dataset) -> tuple[
     the evidence is `THRESHOLD`, 1 for an identical picture. `pictures` (N, 3, S, S) uint8 are searched for."""
     count, near, others = min(VERIFIED, found.indices.shape[1]), found.similarity, _others(found.similarity)
     fits = np.empty((len(near), count), np.float32)
-    for begin in range(0, len(near), GROUP):
-        some = slice(begin, begin + GROUP)
-        candidates = np.stack([[small_of(originals, i) for i in row] for row in found.indices[some, :count]])
-        fits[some] = correlations(torch.from_numpy(pictures[some]), torch.from_numpy(candidates)).numpy()
+    candidates = _candidates(found.indices[:, :count], originals)
+    for begin, some in zip(range(0, len(near), GROUP), candidates, strict=True):
+        part = slice(begin, begin + GROUP)
+        fits[part] = correlations(torch.from_numpy(pictures[part]), torch.from_numpy(some)).numpy()
     evidence = fits + SHARE * margins(near[:, :count], others)
     place = np.tile(np.arange(near.shape[1]), (len(near), 1))
     place[np.arange(len(near)), evidence.argmax(1)] = -1
@@ -270,6 +272,22 @@ def verified(found: Nearest, pictures: np.ndarray, originals: Dataset) -> tuple[
     share = (evidence.max(1) - THRESHOLD) / np.maximum(best - THRESHOLD, 1e-3)
     score = np.where(near[:, 0] > NONE, np.clip(MARK + (1 - MARK) * share, 0, 1), 0)
     return Nearest(*(np.take_along_axis(part, order, 1) for part in found)), score
+
+
+def _candidates(indices: np.ndarray, originals: Dataset) -> Iterator[np.ndarray]:
+    """Small pictures (B, K, 3, S, S) of the originals with these indices (N, K), `GROUP` rows at a time, decoded by
+    threads."""
+    groups = [indices[begin : begin + GROUP] for begin in range(0, len(indices), GROUP)]
+    distinct = [np.unique(group) for group in groups]
+    threads = processors()
+    decoded = thread_map(functools.partial(small_of, originals), itertools.chain(*distinct), threads, 4 * threads)
+    for group, some in zip(groups, distinct, strict=True):
+        found = {}
+        for i, picture in itertools.islice(decoded, len(some)):
+            if isinstance(picture, Exception):
+                raise picture
+            found[i] = picture
+        yield np.stack([[found[i] for i in row] for row in group])
 
 
 def margins(similarity: np.ndarray, others: np.ndarray) -> np.ndarray:

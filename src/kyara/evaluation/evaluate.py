@@ -85,16 +85,20 @@ def evaluate(
         count: Number of pictures of A; by default all, or seeds 0 to 2047 for a generator.
     """
     common = None if size is None else parse_size(size)
+    if b is None and reals != shared.REALS:
+        raise ValueError(f"--reals {reals}: needs real pictures; give them as B")
     if out is not None:
         check_report(out, force)
 
     from kyara.evaluation.scores import all_scores, load_networks, run_networks
-    from kyara.evaluation.sets import RealSet, open_reals, open_set
+    from kyara.evaluation.sets import FileSet, RealSet, open_reals, open_set
     from kyara.training.runtime import pick_device
 
     where = pick_device(device)
     dataset = None if b is None else open_reals(b, reals)
     pictures = open_set(a, where, count=count, truncation=truncation)
+    if truncation != 1.0 and isinstance(pictures, FileSet):
+        raise ValueError(f"--truncation {truncation:g}: is for generators, but {a} has pictures; leave it out")
     common = common or pictures.size()
     networks = load_networks(features, tagger, where, size=common, attributes=pictures.attributes(), reals=dataset)
     batch = batch or networks.extractor.batch_size(common)

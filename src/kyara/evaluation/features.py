@@ -70,8 +70,7 @@ class FeatureExtractor:
 
     def resizer(self, size: Size) -> str:
         """Describes `resize`."""
-        steps = dict.fromkeys([size, self.size or size])
-        return " -> ".join(f"{width}x{height}" for width, height in steps) + ", cropped, Lanczos"
+        return resized(size, self.size or size)
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
@@ -201,6 +200,11 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def resized(first: Size, seen: Size) -> str:
+    """Describes how pictures are resized: first to a size common to all, then to that which a network sees."""
+    return " -> ".join(f"{width}x{height}" for width, height in dict.fromkeys([first, seen])) + ", cropped, Lanczos"
 
 
 class RowBuffer:

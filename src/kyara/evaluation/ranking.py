@@ -12,7 +12,7 @@ import torch
 from kyara.curation.content import LEAST, Judge
 from kyara.curation.judging import FEW, SCORE, STYLE, By, learned, measure_of, measure_style
 from kyara.curation.scoring import BATCH, Measure, crop, fitted
-from kyara.evaluation.features import Size, batches
+from kyara.evaluation.features import Size, batches, resized
 from kyara.evaluation.sets import evenly_spaced
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
@@ -31,6 +31,12 @@ class RankScore:
     scorer: Scorer
     size: Size  # to which all pictures are resized first, so that their resolution says nothing
     reals: Dataset | None = None
+
+    @property
+    def resizer(self) -> str:
+        """Describes how pictures are resized."""
+        data = self.scorer.config.data
+        return resized(self.size, (data.width, data.height))
 
     @cached_property
     def judge(self) -> Judge | None:

@@ -191,5 +191,5 @@ def real_scores(real: RealSet, ranker: RankScore, count: int) -> dict[str, dict[
     others = RealFeatures(real.extractor, real.size, features[order[n:]])
     found = distribution_scores(features[order[:n]], others)
     if ranker.of_reals is not None:
-        found.append(rank_score(ranker.of_reals, ranker, real.extractor.resizer(real.size)))
+        found.append(rank_score(ranker.of_reals, ranker))
     return {score.name: asdict(score) for score in found}

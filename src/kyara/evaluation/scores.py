@@ -14,7 +14,7 @@ from kyara.curation import copies
 from kyara.curation.copies import Index
 from kyara.curation.scoring import crop, fitted, load_scorer
 from kyara.evaluation import metrics
-from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor, resized
 from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.ranking import RankScore
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
@@ -209,8 +209,7 @@ def copy_scores(outputs: Outputs, networks: Networks, size: Size) -> list[Score]
     if originals is None or outputs.queries is None:
         return []
     marked, model = originals.scores(outputs.queries) >= MARK, originals.model
-    data, (width, height) = model.config.data, size
-    resizer = f"{width}x{height} -> {data.width}x{data.height}, cropped, Lanczos"
+    resizer = resized(size, (model.config.data.width, model.config.data.height))
     label = f"{copies.MODEL} {model.checkpoint.hash[:8]}"
     return [COPIES.score(metrics.share(marked), label, resizer, len(marked), len(originals.dataset))]
 
@@ -251,19 +250,20 @@ def single_set_scores(outputs: Outputs, networks: Networks, size: Size) -> list[
     if extractor.distance is not None:
         note = extractor.label, _small_resizer(outputs.small), len(outputs.small)
         found.append(LPIPS.score(lpips(outputs.small, extractor), *note))
-    found.append(rank_score(outputs.ranked, networks.ranker, resizer))
+    found.append(rank_score(outputs.ranked, networks.ranker))
+    seen = resized(size, networks.tagger.size) if networks.tagger else ""
     for attribute, probabilities in outputs.probabilities.items():
         what, classes = f"inception-style score of {attribute}", float(probabilities.shape[1])
         metric = Metric(f"inception/{attribute}", what, "higher", classes, lowest=1.0)
         value = metrics.inception_score(probabilities, splits=max(1, min(10, n // 100)))
-        found.append(metric.score(value, networks.tagger_name, resizer, n))
-    return found + label_scores(outputs, networks, resizer)
+        found.append(metric.score(value, networks.tagger_name, seen, n))
+    return found + label_scores(outputs, networks, seen)
 
 
-def rank_score(ranked: np.ndarray, ranker: RankScore, resizer: str) -> Score:
+def rank_score(ranked: np.ndarray, ranker: RankScore) -> Score:
     """The mean of scores (N,) by `RankScore`."""
     compared = "" if ranker.judge is None else ", like the real pictures"
-    return RANK.score(metrics.mean(ranked), f"{DISTORTION} and content{compared}", resizer, len(ranked))
+    return RANK.score(metrics.mean(ranked), f"{DISTORTION} and content{compared}", ranker.resizer, len(ranked))
 
 
 def label_scores(outputs: Outputs, networks: Networks, resizer: str) -> list[Score]:

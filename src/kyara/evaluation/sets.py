@@ -19,7 +19,7 @@ from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import NEIGHBOURS, ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
 from kyara.files.cache import Arrays, cached, identity
-from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED
 from kyara.files.pictures import center_crop, decode, to_uint8
@@ -116,8 +116,8 @@ def open_set(name: str, device: torch.device, *, count: int | None, truncation: 
 
 
 def open_reals(path: Path, count: int) -> Dataset:
-    """The real pictures of a Dataset, or `count` of them, evenly spaced."""
-    dataset = open_dataset(path)
+    """The real pictures of a Dataset or Gallery, or `count` of them, evenly spaced."""
+    dataset = open_pictures(path)
     return dataset.subset(evenly_spaced(len(dataset), count))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FILM, FPS = "interpolation.webp", 30.0
 LONGEST = 10_000  # Maximum number of frames of an interpolation: the animation is encoded in memory
+TRUNCATION, FRAMES = 0.7, 60  # the defaults
 TRIES = 10  # Maximum number of pictures generated for each requested one with --confirm
 
 
@@ -103,11 +104,11 @@ def generate(
     seeds: verbs.Seeds = None,
     seed: verbs.Seed | None = None,
     where: verbs.Where = "",
-    truncation: Annotated[float, verbs.Range(-2, 2, hint="usually 0.5 to 1")] = 0.7,
+    truncation: Annotated[float, verbs.Range(-2, 2, hint="usually 0.5 to 1")] = TRUNCATION,
     mirror: bool = False,
     turn: Annotated[float | None, verbs.Range(-MOST_TURN, MOST_TURN, hint="in degrees, positive to the right")] = None,
     interpolate: str | None = None,
-    frames: Annotated[int, verbs.Range(2, LONGEST)] = 60,
+    frames: Annotated[int, verbs.Range(2, LONGEST)] = FRAMES,
     keep: verbs.Keep = None,
     confirm: str | None = None,
     rank: str = "builtin:distortion",
@@ -205,11 +206,16 @@ def _plan(
         raise ValueError("--seeds, --seed, --interpolate and --like are mutually exclusive; give one of them")
     if count is not None and (interpolate is not None or like is not None):
         raise ValueError("--count: an interpolation has --frames instead, and --like makes one picture")
+    if frames != FRAMES and interpolate is None:
+        raise ValueError(f"--frames {frames}: needs --interpolate")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
     if confirm is not None and (not wanted or seeds is not None or interpolate is not None):
         raise ValueError("--confirm: needs --where, and cannot be combined with --seeds or --interpolate")
     if like is not None:
+        for name, given in (("--truncation", truncation != TRUNCATION), ("--mirror", mirror)):
+            if given:
+                raise ValueError(f"{name}: is taken from the recipe of --like {like}; leave it out")
         recipe = read_like(like)
         return Plan(recipe.find(model), [recipe.shot], 1, recipe.truncation, recipe.mirror, False, recipe)
     if interpolate is not None:

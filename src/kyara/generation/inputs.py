@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from kyara.curation.sources import open_pictures
 from kyara.files import formats
-from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
 from kyara.files.formats import SUFFIXES
 from kyara.files.masks import MARKED, Masks
@@ -93,7 +93,7 @@ def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
         return
     if source.is_file() and (hint := formats.by_name(source)):
         raise PictureError(f"{source}: {hint}")
-    dataset = open_dataset(source)
+    dataset = open_pictures(source)
     for i, name in enumerate(dataset.names):
         shown = name if alone else (source / name).as_posix()
         yield _Entry(name.removeprefix(dataset.base), shown, functools.partial(dataset.picture, i))

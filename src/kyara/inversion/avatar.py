@@ -148,6 +148,8 @@ def avatar(
         default if name is None else name
         for name, default in ((child, CHILDREN[method]), (reader, READER), (parent, PARENT))
     )
+    if rank == "none":
+        raise ValueError("--rank none: proposals are chosen by their scores; give a scorer, such as builtin:distortion")
     name = f"galleries/avatar-{short_name(sources[0])}"
     networks = [parent if method == "reverse" else reader, child, rank, *([upscaler] if upscaler else [])]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])

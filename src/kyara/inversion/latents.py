@@ -8,6 +8,7 @@ coordinates, and the length of u says how unusual a face is."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -38,13 +39,6 @@ class LatentSpace:
             std = values.clamp_min(values[-1] * MIN_STD**2).sqrt()
             self.root, self.inverse = (axes * std).T, axes / std  # both (w_dim, w_dim)
             self.shape = ws.shape[1:]
-            with autocast(ws):
-                thumbnails = torch.cat([_thumbnails(generator.synthesise(part)) for part in ws.split(64)])
-            target = self.whiten(ws).flatten(1).double()
-            self._thumbnail_mean, self._latent_mean = thumbnails.mean(0), target.mean(0)
-            x = thumbnails - self._thumbnail_mean
-            ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            self._weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - self._latent_mean))
 
     def styles(self, u: Tensor) -> Tensor:
         """ws (B, layers, w_dim) of latents u of the same shape."""
@@ -56,8 +50,22 @@ class LatentSpace:
 
     def encode(self, pictures: Tensor) -> Tensor:
         """The encoder's latents (B, layers, w_dim) of pictures (B, 3, H, W) in [-1, 1]."""
-        centred = _thumbnails(pictures) - self._thumbnail_mean
-        return (centred @ self._weights + self._latent_mean).float().view(-1, *self.shape)
+        weights, thumbnail_mean, latent_mean = self._encoder
+        return ((_thumbnails(pictures) - thumbnail_mean) @ weights + latent_mean).float().view(-1, *self.shape)
+
+    @cached_property
+    def _encoder(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, and the means of thumbnails and latents; fitted at first use, which takes thousands of pictures."""
+        with torch.inference_mode(False), torch.no_grad():
+            ws = styles_of_seeds(self.generator, range(SAMPLES))
+            with autocast(ws):
+                thumbnails = torch.cat([_thumbnails(self.generator.synthesise(part)) for part in ws.split(64)])
+            target = self.whiten(ws).flatten(1).double()
+            thumbnail_mean, latent_mean = thumbnails.mean(0), target.mean(0)
+            x = thumbnails - thumbnail_mean
+            ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (target - latent_mean))
+        return weights, thumbnail_mean, latent_mean
 
 
 def styles_of_seeds(generator: StyledGenerator, seeds: Sequence[int]) -> Tensor:

@@ -102,7 +102,7 @@ def read(
     `fixed` labels and `turn` replace what is read."""
     found = reader.probabilities(to_float(reader.fit(photo)[None]))
     seen = {name: dict(zip(reader.attributes[name], p[0].tolist(), strict=True)) for name, p in found.items()}
-    seen["eyes"] = _eyes(photo)
+    seen.setdefault("eyes", _eyes(photo))
     shown, labels, unread = list[Trait](), dict[str, dict[str, float]](), {*attributes} - fixed.keys()
     for name, probabilities in seen.items():
         value = max(probabilities, key=probabilities.__getitem__)

@@ -179,7 +179,7 @@ def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray
 
 
 def _fill(state: _State, target: float, asked: int, files: tuple[Path, Path] | None) -> CompletionResult:
-    """Writes the committee's confident predictions, and updates those of an earlier committee."""
+    """Writes the committee's confident predictions, and removes those of an earlier committee that are not."""
     dataset, attribute, open_ = state.dataset, state.attribute, state.open
     counts = len(dataset), len(open_), len(state.answered), asked
     result = CompletionResult(dataset.path, attribute, state.values, *counts, left_out=state.left_out, questions=files)
@@ -188,12 +188,12 @@ def _fill(state: _State, target: float, asked: int, files: tuple[Path, Path] | N
         return result
     confidence = committee.confidence[open_]
     sure = open_[confidence >= committee.threshold(open_, target)].tolist()
-    stale = {i for i, label in state.labels.items() if label.by == COMMITTEE}
-    written = sorted({*sure, *stale.intersection(open_.tolist())})
-    values = {i: state.values[committee.chosen[i]] for i in written}
-    labels = [Label(dataset.names[i], attribute, values[i], float(committee.confidence[i]), COMMITTEE) for i in written]
-    if labels:
-        write_labels(dataset, labels)
+    stale = {i for i, label in state.labels.items() if label.by == COMMITTEE}.intersection(open_.tolist())
+    values = {i: state.values[committee.chosen[i]] for i in sure}
+    labels = [Label(dataset.names[i], attribute, values[i], float(committee.confidence[i]), COMMITTEE) for i in sure]
+    withdrawn = {(dataset.names[i], attribute) for i in stale.difference(sure)}
+    if labels or withdrawn:
+        write_labels(dataset, labels, withdrawn=withdrawn)
     return dataclasses.replace(
         result,
         unknown=len(open_) - len(sure),

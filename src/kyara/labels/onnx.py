@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.files.extras import install_hint
@@ -116,9 +117,8 @@ class OnnxTagger:
         return found
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """See `Tagger.embed`: the square roots of all tag probabilities."""
-        probabilities = [np.sqrt(np.asarray(p, np.float32)) for p in self.probabilities(pictures).values()]
-        return torch.from_numpy(np.concatenate(probabilities, 1))
+        """See `Tagger.embed`: the square roots of all tag probabilities, scaled to length 1."""
+        return F.normalize(torch.from_numpy(np.sqrt(self.tags(to_uint8(pictures)))))
 
     def tags(self, pictures: np.ndarray) -> np.ndarray:
         """The probability of every tag, (B, T) float32, of pictures (B, H, W, 3) uint8."""
