@@ -104,12 +104,14 @@ def rewrite(
     Args:
         model: The model: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
         edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
-            of its folder `edits`. Rules add up. Without any, --strength and --undo change the rules of the model.
+            of its folder `edits`. Rules add up; known ones are skipped. Without any, --strength and --undo change
+            the rules of the model.
         projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime and
             builtin:character have a built-in one.
         data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
             the new rule.
-        strength: Factor on the rules, usually 0 to 1; 0 gives the original model.
+        strength: Factor on the rules that are added, usually 0 to 1; without any, the strength of those of the model.
+            At 0, a rule changes nothing.
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
         layers: Layers of a nonlinear memory; by default 3, 5 for features of 64 pixels, or fewer in a small network.
