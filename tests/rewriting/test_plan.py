@@ -1,15 +1,19 @@
-"""Which rules a call of `rewrite` keeps and adds, at what strengths."""
+"""Which rules a call of `rewrite` keeps and adds, at what strengths, and what it must not replace."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from networks import edit, generator
+from networks import edit, generator, projector_of
+from safetensors.torch import save_file
 
 from kyara import rewrite
 from kyara.files import checkpoint
+from kyara.rewriting import plan
 from kyara.rewriting.edit import read_edit
 from kyara.rewriting.rules import Rule, root_of, rules_of, write
 
@@ -77,3 +81,46 @@ def test_strength_is_a_factor_on_the_rules_of_a_given_checkpoint(small: str, tmp
     assert strengths(half.out) == [("glasses", 0.25), ("cat", 2.0)]
     with pytest.raises(ValueError, match="--strength 3: rule cat would have strength 12"):
         rewrite(small, given, strength=3.0, out=tmp_path / "x")
+
+
+@pytest.mark.parametrize("trace", ["training.pt", "snapshots/000000/config.json", ".lock"])
+def test_a_training_run_is_never_replaced(small: str, tmp_path: Path, trace: str) -> None:
+    run = Path(generator(tmp_path / "run"))
+    (run / trace).parent.mkdir(parents=True, exist_ok=True)
+    (run / trace).write_bytes(b"hours of work")
+    given = ruled(tmp_path / "given", small, random_rule(small, "glasses"))
+    for dry_run in (True, False):
+        with pytest.raises(FileExistsError, match="contains a training run, which --force does not replace"):
+            rewrite(small, given, out=run, force=True, dry_run=dry_run)
+    assert (run / trace).read_bytes() == b"hours of work"
+
+
+def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning may be stopped, and a rule may not fit."""
+    projector, earlier = projector_of(tmp_path / "p", small), ruled(tmp_path / "out", small, random_rule(small, "cat"))
+    before, misfit = checkpoint.read(earlier).hash, tmp_path / "misfit.safetensors"
+    header = {"name": "misfit", "root": root_of(checkpoint.read(small)), "about": {}}
+    save_file({"strange": torch.zeros(3)}, misfit, {"kyara": json.dumps(header)})
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "learn_rule", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(small, edit("hat"), projector=projector, out=earlier, force=True)
+    assert checkpoint.read(earlier).hash == before
+    with pytest.raises(ValueError, match="strange does not fit"):
+        rewrite(small, misfit, out=earlier, force=True)
+    assert checkpoint.read(earlier).hash == before
+
+
+@pytest.mark.parametrize("option", ["projector", "data"])
+def test_inputs_are_not_replaced(small: str, tmp_path: Path, option: str) -> None:
+    out = ruled(tmp_path / "out", small, random_rule(small, "cat"))
+    given = Path(projector_of(out / "input", small))
+    options: dict[str, Any] = {"projector": str(given)} if option == "projector" else {"data": given}
+    with pytest.raises(FileExistsError, match="contains the input"):
+        rewrite(small, edit("hat"), out=out, force=True, **options)
+    assert (given / "config.json").is_file()
