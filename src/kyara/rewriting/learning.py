@@ -80,8 +80,8 @@ class RuleTrainer:
         pictures: these are where the rule must be learned."""
         holes = None if edit is None else self.samples.holes([example.target for example in edit.examples])
         fns = (
-            self.samples.random(min(BATCH, count - start), seed + start, holes if start % (2 * BATCH) else None)
-            for start in range(0, count, BATCH)
+            self.samples.random(min(BATCH, count - i), batch_seed(seed, i), holes if i % (2 * BATCH) else None)
+            for i in range(0, count, BATCH)
         )
         return [capture(self.model, layers, sample_fn) for sample_fn in fns]
 
@@ -99,8 +99,14 @@ class LearnedRule:
     difference: WeightDifference
     seconds: float
     measured: dict[str, float]
-    """`inside_error` and `outside_error`, as `measure` gives them, and `found`, the share of the random pictures in
+    """`inside_error` and `outside_error`, where `measure` gives them, and `found`, the share of the random pictures in
     which the masked place was found."""
+
+
+def batch_seed(first: int, start: int) -> int:
+    """The seed of the batch that begins at random picture `start`. Training skips the seeds that are measured on."""
+    seed = first + start
+    return seed + TEST_PICTURES if first < TEST_SEED <= seed else seed
 
 
 def overlays_of(edit: Edit, samples: Samples) -> list[Tensor | None]:
@@ -201,7 +207,8 @@ def measure(
 ) -> dict[str, float]:
     """Errors on pictures that were not trained on, of pixels in [-1, 1]. `inside_error`: the distance to the pasted
     pattern as a share of the distance before, 0 if it is shown as pasted and 1 if nothing changed; missing if its place
-    is found in no picture. `outside_error`: the mean absolute change everywhere else."""
+    is found in no picture. `outside_error`: the mean absolute change everywhere else; missing if the pattern and its
+    border cover every pixel."""
     after_inside, before_inside, outside, area, everywhere = 0.0, 0.0, 0.0, 0.0, list[float]()
     for cache in caches:
         with added(model, difference), torch.no_grad():
@@ -220,7 +227,8 @@ def measure(
         outside, area = outside + float((changed * rest).sum()), area + float(rest.sum())
     if not before_inside:  # erased, or found nowhere: what the inside should be is not known
         return {"outside_error": float(np.mean(everywhere))}
-    return {"outside_error": outside / area, "inside_error": after_inside / before_inside}
+    errors = {"outside_error": outside / area} if area else {}
+    return {**errors, "inside_error": after_inside / before_inside}
 
 
 @contextmanager

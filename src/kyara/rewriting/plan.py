@@ -21,6 +21,7 @@ from kyara.rewriting.edit import Edit, read_edit
 from kyara.rewriting.learning import RuleTrainer, learn_rule
 from kyara.rewriting.rules import Rule, apply_rules, check_root, file_name, read_rule, root_of, rules_of
 from kyara.rewriting.samples import Samples
+from kyara.rewriting.settings import MAX_STRENGTH
 from kyara.training.runtime import pick_device
 
 Given = str | os.PathLike[str] | Mapping[str, Any]
@@ -38,19 +39,21 @@ class Plan:
 
 
 def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: float) -> Plan:
-    """What `given` adds to a Checkpoint and `undo` removes. Without anything to add, `strength` applies to the rules
-    that it has. ValueError if a rule does not fit or is not there."""
+    """What `given` adds to a Checkpoint and `undo` removes. The rules that it has keep their strengths; only if nothing
+    is given, `strength` is theirs. ValueError if a rule does not fit or is not there."""
     found = checkpoint.read(model)
-    rules = without(rules_of(found), undo)
-    read, ready = _read(given, found)
-    edits = _new_edits(read, [*rules, *ready])
-    if not (edits or ready or rules) and undo is None:
+    kept = _once(without(rules_of(found), undo))
+    if not (given or kept) and undo is None:
         raise ValueError(f"{model}: has no rules; name an edit file")
-    if not (edits or ready) and (strength != 1 or undo is None):
-        rules = [dataclasses.replace(rule, strength=strength) for rule in rules]
-    names = {rule.name for rule in rules}
-    ready = [dataclasses.replace(rule, strength=strength) for rule in ready if rule.name not in names]
-    return Plan(model, found, [*rules, *ready], edits)
+    if not given and (strength != 1 or undo is None):
+        kept = [dataclasses.replace(rule, strength=strength) for rule in kept]
+    read, ready = _read(given, found)
+    rules = _once([*kept, *ready])
+    edits, added = _new_edits(read, rules), [_scaled(rule, strength) for rule in rules[len(kept) :]]
+    if given and strength != 1 and not (edits or added):
+        hint = "name no EDITS to set the strength of all its rules, or --undo a rule and give its file again"
+        raise ValueError(f"--strength {strength:g}: {model} has these rules and keeps their strengths; {hint}")
+    return Plan(model, found, [*kept, *added], edits)
 
 
 def is_edit(given: Given) -> bool:
@@ -86,6 +89,27 @@ def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[R
     for rule in ready:
         check_root(rule, found)
     return edits, ready
+
+
+def _scaled(rule: Rule, factor: float) -> Rule:
+    """A rule to be added, at `factor` times its strength. ValueError if that is too much."""
+    strength = rule.strength * factor
+    if strength > MAX_STRENGTH:
+        limit = f"the most is {MAX_STRENGTH:g}; lower it"
+        raise ValueError(f"--strength {factor:g}: rule {rule.name} would have strength {strength:g}, {limit}")
+    return dataclasses.replace(rule, strength=strength)
+
+
+def _once(rules: Sequence[Rule]) -> list[Rule]:
+    """Each rule as it comes first, since Checkpoints may share one. ValueError if two different ones share a file."""
+    found = dict[str, Rule]()
+    for rule in rules:
+        first = found.setdefault(file_name(rule.name), rule)
+        same = first.weights.keys() == rule.weights.keys()
+        if not same or not all(torch.equal(first.weights[name], weight) for name, weight in rule.weights.items()):
+            hint = f"--undo {first.name} if the model has it, or give only one of them"
+            raise ValueError(f"rule {rule.name}: there is another rule of that name with other weights; {hint}")
+    return [*found.values()]
 
 
 def _new_edits(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files.atomic import free_folder, result_folder, write_atomic
+from kyara.files.atomic import result_folder, write_atomic, write_errors
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -104,12 +104,14 @@ def rewrite(
     Args:
         model: The model: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
         edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
-            of its folder `edits`. Rules add up. Without any, --strength and --undo change the rules of the model.
+            of its folder `edits`. Rules add up; known ones are skipped. Without any, --strength and --undo change
+            the rules of the model.
         projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime and
             builtin:character have a built-in one.
         data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
             the new rule.
-        strength: Factor on the rules, usually 0 to 1; 0 gives the original model.
+        strength: Factor on the rules that are added, usually 0 to 1; without any, the strength of those of the model.
+            At 0, a rule changes nothing.
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
         layers: Layers of a nonlinear memory; by default 3, 5 for features of 64 pixels, or fewer in a small network.
@@ -124,19 +126,22 @@ def rewrite(
     options, start = locals(), time.perf_counter()
     given = [edits] if isinstance(edits, str | os.PathLike | Mapping) else [*edits]
     paths = [one for one in given if not isinstance(one, Mapping)]
+    sources = [one for one in (model, *paths, projector, data) if one is not None]
     command = verbs.command_line(rewrite, {**options, "edits": paths})
     if memory == "linear":
         _refuse(options, ("layers", "p", "q", "steps"), "a linear memory has one layer and is solved")
     else:
         _refuse(options, ("rank",), "only applies to --memory linear")
     stem = re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))  # without number and verb of a run folder
-    out = result_folder(out, f"runs/rewrite-{stem}", MARKER, force=force, sources=[model, *paths])
+    out = result_folder(out, f"runs/rewrite-{stem}", MARKER, force=force, sources=sources)
 
     from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
     from kyara.rewriting.learning import RuleTrainer
     from kyara.rewriting.plan import find_projector, is_edit, learn_edits, load_samples, make_plan
     from kyara.rewriting.preview import preview_html
+    from kyara.training.run import check_no_run
 
+    check_no_run(out)
     plan = make_plan(model, given, undo, strength)
     if not any(map(is_edit, given)):
         _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
@@ -149,12 +154,13 @@ def rewrite(
     if dry_run:
         reports = (*map(_report, plan.rules), *(RuleReport(edit.name, strength, True) for edit in plan.edits))
         return RewriteResult(out, model, plan.parent.hash, reports, None, time.perf_counter() - start, True)
-    free_folder(out, MARKER, force=force)
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
     learned = learn_edits(trainer, plan, strength) if trainer else {}
     rules = [*plan.rules, *learned]
-    storage.write(out, plan.parent, rules, model)
-    if samples and preview:
-        page = preview_html(samples, plan.parent, rules, command)
+    page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
+    storage.write(out, plan.parent, rules, model, force=force)
+    if page is not None:
         write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start

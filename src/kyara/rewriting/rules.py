@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kyara import __version__
 from kyara.files import checkpoint
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
 
@@ -117,11 +117,13 @@ def _original(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Ten
     return original
 
 
-def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str) -> None:
+def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str, *, force: bool = False) -> None:
     """Writes the Checkpoint `found`, which messages call `name`, with exactly these rules into the folder `out`. The
-    result names its parent and the parent's hash; the parent itself is not changed."""
+    result names its parent and the parent's hash; the parent itself is not changed. With `force`, an earlier Checkpoint
+    in `out` is deleted, but not before the rules are known to fit."""
     weights, original = apply_rules(found, rules)
-    (out / EDITS).mkdir(parents=True, exist_ok=True)
+    free_folder(out, checkpoint.CONFIG, force=force)
+    (out / EDITS).mkdir()
     for rule in rules:
         header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
         _write(out / EDITS / file_name(rule.name), rule.weights, header)

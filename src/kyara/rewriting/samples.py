@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kyara.files import checkpoint
 from kyara.files.dataset import Dataset
+from kyara.files.masks import MARKED
 from kyara.files.pictures import center_crop, read_recipe, to_float
 from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
@@ -82,11 +83,16 @@ class Samples:
         raise ValueError(f"{self.name}: an edit cannot name pictures of such a model")
 
     def mask(self, mask: np.ndarray | tuple[int, int, int, int], target: Picture, label: str) -> np.ndarray:
-        """A mask of a target at the network's size, (H, W) in [0, 1]. ValueError if it does not fit the target."""
+        """A mask of a target at the network's size, (H, W) in [0, 1]. ValueError if it does not fit the target, or if
+        nothing of it is left at that size."""
         if target.rgba is None or isinstance(self.model, Generator):
             return as_mask(mask, self.size[1], self.size[0], label)
         height, width = target.rgba.shape[:2]
-        return self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
+        fitted = self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
+        if not (fitted >= MARKED).any():
+            size = f"{self.size[0]}x{self.size[1]}, the size of {self.name}"
+            raise ValueError(f"{label}, mask: nothing is left of it at {size}; make the mask larger")
+        return fitted
 
     def styles(self, target: Picture) -> Tensor:
         """The styles ws (1, layers, w_dim) of a picture of a generator. ValueError if the generator did not make it."""

@@ -121,6 +121,12 @@ def locked(folder: Path) -> Iterator[None]:
             folder.rmdir()  # if nothing was written
 
 
+def check_no_run(out: Path) -> None:
+    """FileExistsError if `out` contains a training run, which other verbs do not replace, not even with --force."""
+    if any((out / name).exists() for name in (STATE, SNAPSHOTS, LOCK)):
+        raise FileExistsError(f"{out}: contains a training run, which --force does not replace; choose another folder")
+
+
 def find_run(out: Path | None, name: str, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: `out`, or the newest folder in runs/ with the same settings that can be resumed, or a new
     numbered one. Raises FileExistsError if `out` contains another run or other files."""

@@ -67,10 +67,9 @@ def import_(
     if out.resolve() in file.resolve().parents:
         raise ValueError(f"{out}: contains the input {file.name}; choose another folder")
     from kyara.files import checkpoint  # imports torch
-    from kyara.training.run import STATE
+    from kyara.training.run import check_no_run
 
-    if (out / STATE).is_file():
-        raise FileExistsError(f"{out}: contains a training run, which --force does not replace; choose another folder")
+    check_no_run(out)
     check_free(out, checkpoint.CONFIG, force=force)
 
     found = _convert(file, generator_only)

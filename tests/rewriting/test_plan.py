@@ -1,0 +1,126 @@
+"""Which rules a call of `rewrite` keeps and adds, at what strengths, and what it must not replace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import edit, generator, projector_of
+from safetensors.torch import save_file
+
+from kyara import rewrite
+from kyara.files import checkpoint
+from kyara.rewriting import plan
+from kyara.rewriting.edit import read_edit
+from kyara.rewriting.rules import Rule, root_of, rules_of, write
+
+CHANGED = "g_ema.synthesis.constant"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.set_num_threads(1)  # the fixture that does this runs later
+    return generator(tmp_path_factory.mktemp("small") / "g")
+
+
+def random_rule(small: str, name: str, strength: float = 1.0, *, seed: int = 0) -> Rule:
+    """A rule as if it were learned from the edit of that name."""
+    found = checkpoint.read(small)
+    change = torch.randn(found.weights()[CHANGED].shape, generator=torch.Generator().manual_seed(seed))
+    return Rule(name, root_of(found), {CHANGED: change}, strength, {"edit": read_edit(edit(name)).description})
+
+
+def ruled(path: Path, small: str, *rules: Rule) -> Path:
+    write(path, checkpoint.read(small), rules, "small")
+    return path
+
+
+def strengths(path: Path | None) -> list[tuple[str, float]]:
+    assert path is not None
+    return [(rule.name, rule.strength) for rule in rules_of(checkpoint.read(path))]
+
+
+def test_a_rule_that_two_checkpoints_share_counts_once(small: str, tmp_path: Path) -> None:
+    glasses, cat = random_rule(small, "glasses"), random_rule(small, "cat", seed=1)
+    a, b = ruled(tmp_path / "a", small, glasses), ruled(tmp_path / "b", small, glasses, cat)
+    both = rewrite(small, [a, b, a / "edits" / "glasses.safetensors"], out=tmp_path / "both")
+    assert [rule.name for rule in both.rules] == ["glasses", "cat"]
+    assert checkpoint.read(tmp_path / "both").hash == checkpoint.read(b).hash
+
+
+def test_another_rule_of_the_same_name_is_refused(small: str, tmp_path: Path) -> None:
+    """Among the given ones, and of the model. `--undo` makes room for it."""
+    a = ruled(tmp_path / "a", small, random_rule(small, "glasses"))
+    b = ruled(tmp_path / "b", small, random_rule(small, "glasses", seed=1))
+    for model, given in ((small, [a, b]), (str(a), [b / "edits" / "glasses.safetensors"])):
+        with pytest.raises(ValueError, match=r"rule glasses: there is another rule of that name .* --undo"):
+            rewrite(model, given, out=tmp_path / "x")
+    rewrite(str(a), b, undo="glasses", out=tmp_path / "x")
+    assert checkpoint.read(tmp_path / "x").hash == checkpoint.read(b).hash
+
+
+def test_what_the_model_has_is_skipped_and_keeps_its_strength(small: str, tmp_path: Path) -> None:
+    rules = random_rule(small, "glasses", 0.5), random_rule(small, "cat", 0.25, seed=1)
+    model = ruled(tmp_path / "model", small, *rules)
+    for i, given in enumerate(([edit("glasses")], [model / "edits" / "glasses.safetensors"], [edit("cat"), model])):
+        assert strengths(rewrite(str(model), given, out=tmp_path / f"{i}").out) == [("glasses", 0.5), ("cat", 0.25)]
+        with pytest.raises(ValueError, match=r"--strength 0.7: .* has these rules .* --undo"):
+            rewrite(str(model), given, strength=0.7, out=tmp_path / "x")
+    hat = ruled(tmp_path / "hat", small, random_rule(small, "hat", seed=2))
+    more = rewrite(str(model), [edit("glasses"), hat], strength=0.7, out=tmp_path / "more")
+    assert strengths(more.out) == [("glasses", 0.5), ("cat", 0.25), ("hat", 0.7)]
+
+
+def test_strength_is_a_factor_on_the_rules_of_a_given_checkpoint(small: str, tmp_path: Path) -> None:
+    given = ruled(tmp_path / "given", small, random_rule(small, "glasses", 0.5), random_rule(small, "cat", 4.0))
+    assert strengths(rewrite(small, given, out=tmp_path / "same").out) == [("glasses", 0.5), ("cat", 4.0)]
+    half = rewrite(small, given, strength=0.5, out=tmp_path / "half")
+    assert strengths(half.out) == [("glasses", 0.25), ("cat", 2.0)]
+    with pytest.raises(ValueError, match="--strength 3: rule cat would have strength 12"):
+        rewrite(small, given, strength=3.0, out=tmp_path / "x")
+
+
+@pytest.mark.parametrize("trace", ["training.pt", "snapshots/000000/config.json", ".lock"])
+def test_a_training_run_is_never_replaced(small: str, tmp_path: Path, trace: str) -> None:
+    run = Path(generator(tmp_path / "run"))
+    (run / trace).parent.mkdir(parents=True, exist_ok=True)
+    (run / trace).write_bytes(b"hours of work")
+    given = ruled(tmp_path / "given", small, random_rule(small, "glasses"))
+    for dry_run in (True, False):
+        with pytest.raises(FileExistsError, match="contains a training run, which --force does not replace"):
+            rewrite(small, given, out=run, force=True, dry_run=dry_run)
+    assert (run / trace).read_bytes() == b"hours of work"
+
+
+def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning may be stopped, and a rule may not fit."""
+    projector, earlier = projector_of(tmp_path / "p", small), ruled(tmp_path / "out", small, random_rule(small, "cat"))
+    before, misfit = checkpoint.read(earlier).hash, tmp_path / "misfit.safetensors"
+    header = {"name": "misfit", "root": root_of(checkpoint.read(small)), "about": {}}
+    save_file({"strange": torch.zeros(3)}, misfit, {"kyara": json.dumps(header)})
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "learn_rule", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(small, edit("hat"), projector=projector, out=earlier, force=True)
+    assert checkpoint.read(earlier).hash == before
+    with pytest.raises(ValueError, match="strange does not fit"):
+        rewrite(small, misfit, out=earlier, force=True)
+    assert checkpoint.read(earlier).hash == before
+
+
+@pytest.mark.parametrize("option", ["projector", "data"])
+def test_inputs_are_not_replaced(small: str, tmp_path: Path, option: str) -> None:
+    out = ruled(tmp_path / "out", small, random_rule(small, "cat"))
+    given = Path(projector_of(out / "input", small))
+    options: dict[str, Any] = {"projector": str(given)} if option == "projector" else {"data": given}
+    with pytest.raises(FileExistsError, match="contains the input"):
+        rewrite(small, edit("hat"), out=out, force=True, **options)
+    assert (given / "config.json").is_file()
