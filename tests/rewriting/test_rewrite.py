@@ -342,7 +342,8 @@ def test_translators_and_inpainters_can_be_rewritten(kind: str, faces: Path, tmp
     fast = {"steps": 2, "extra_images": 8, "preview": True}
     out = new(run, tmp_path / "e.json", projector=projector, data=faces, out=tmp_path / "x", **fast)
     assert not same(out, run) and (out / "preview.html").is_file()
-    assert same(new(out, out=tmp_path / "off", strength=0.0), run)
+    off = rewrite(str(out), out=tmp_path / "off", strength=0.0, device="cpu")
+    assert same(off.out, run) and str(off).endswith(f"make pictures with: kyara translate {off.out} PICTURES")
 
 
 def test_variants_of_an_inpainter_have_other_colours_and_the_holes_of_the_edit(faces: Path) -> None:

@@ -65,6 +65,7 @@ class RewriteResult(verbs.Result):
     preview: Path | None  # the page
     seconds: float
     dry_run: bool
+    use: str = ""  # the command that makes pictures with it
 
     def __str__(self) -> str:
         names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
@@ -73,7 +74,7 @@ class RewriteResult(verbs.Result):
             new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
             return f"would write {self.out}: {model} with {names}; to learn: {new}"
         lines = [f"{self.out}: {model} with {names}", *(str(rule) for rule in self.rules if rule.learned)]
-        lines.append(f"look at {self.preview}" if self.preview else f"make pictures with: kyara generate {self.out}")
+        lines.append(f"look at {self.preview}" if self.preview else f"make pictures with: {self.use}")
         return "\n".join(lines)
 
 
@@ -135,11 +136,12 @@ def rewrite(
     stem = re.sub(r"^[0-9]{5,9}-(rewrite-)?", "", short_name(model))  # without number and verb of a run folder
     out = result_folder(out, f"runs/rewrite-{stem}", MARKER, force=force, sources=sources)
 
-    from kyara.rewriting import rules as storage  # not before the options are checked: torch takes seconds
+    from kyara.models import architecture  # not before the options are checked: torch takes seconds
+    from kyara.rewriting import rules as storage
     from kyara.rewriting.learning import RuleTrainer
     from kyara.rewriting.plan import find_projector, is_edit, learn_edits, load_samples, make_plan
     from kyara.rewriting.preview import preview_html
-    from kyara.training.run import check_no_run
+    from kyara.training.run import check_no_run, next_command
 
     check_no_run(out)
     plan = make_plan(model, given, undo, strength)
@@ -164,7 +166,8 @@ def rewrite(
         write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start
-    return RewriteResult(out, model, plan.parent.hash, reports, out / PREVIEW if preview else None, seconds, False)
+    shown, use = out / PREVIEW if preview else None, next_command(architecture(plan.parent.model), out)
+    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use)
 
 
 def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:

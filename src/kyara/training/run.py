@@ -194,10 +194,10 @@ def card(model_name: str, about: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def next_command(network: Model, folder: Path) -> str:
-    """The command that uses the trained network in `folder`, or ""."""
-    if isinstance(network, Generator):
+def next_command(architecture: type[Model], folder: Path) -> str:
+    """The command that uses the model in `folder`, or ""."""
+    if issubclass(architecture, Generator):
         return shlex.join(["kyara", "generate", str(folder)])
-    if isinstance(network, Translator | Inpainter):
+    if issubclass(architecture, Translator | Inpainter):
         return f"{shlex.join(['kyara', 'translate', str(folder)])} PICTURES"
     return ""

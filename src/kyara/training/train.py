@@ -231,5 +231,5 @@ def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, 
         finished = loop.fit(trainer, batches, writer, **plan.schedule)
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
-    use = run.next_command(network, folder)
+    use = run.next_command(type(network), folder)
     return TrainResult(folder, plan.settings, False, finished, trainer.nimg / 1000, use, fresh, unused)
