@@ -34,7 +34,7 @@ $(READY): $(BASE)
 	@touch $@
 
 demo: $(BASE)
-	$(BIN)/kyara generate --count 48 --keep 16 --upscale builtin:upscaler --out avatars --force
+	$(BIN)/kyara generate --count 48 --keep 16 --out avatars --force
 
 studio: $(BASE)
 	$(BIN)/kyara studio my-project

@@ -462,3 +462,16 @@ def test_an_option_that_would_have_no_effect_is_refused(
     with pytest.raises(ValueError, match=re.escape(message)):
         generate(model, out=tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_upscaler_is_the_default_for_the_generators_that_it_was_made_for(model: str, tmp_path: Path) -> None:
+    from kyara.generation.upscaling import UPSCALER, chosen
+    from kyara.rewriting import rules
+
+    rules.write(tmp_path / "ruled", checkpoint.read("builtin:character"), [], "builtin:character")
+    assert chosen(None, "builtin:character") == chosen(None, str(tmp_path / "ruled")) == UPSCALER
+    assert chosen(None, model) is chosen(None, "builtin:anime") is chosen("none", "builtin:character") is None
+    large, small = (generate(count=1, rank="none", upscale=one, out=tmp_path / f"{one}").out for one in (None, "none"))
+    assert decode(large / "seed0000.png").shape == (256, 256, 3)
+    assert decode(small / "seed0000.png").shape == (128, 128, 3)
+    assert (read_recipe(large / "seed0000.png") or {})["upscaled_by"]["model"] == UPSCALER

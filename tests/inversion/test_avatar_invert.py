@@ -361,7 +361,8 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
         stem = Path(row["file_name"]).stem
         assert all(f"steps/{stem}-{kind}.png" in page for kind in ("photo", "other1", "other7"))
         assert len([*out.glob(f"steps/{stem}-other?.png")]) == 7
-        assert decode(out / row["file_name"]).shape == decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
+        assert decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
+        assert decode(out / row["file_name"]).shape == (256, 256, 3)  # enlarged
     labels = (read_recipe(out / rows[0]["file_name"]) or {})["labels"]  # for those who change one of them
     assert labels == {name: rows[0][name] for name in labels} and labels["hair"] == "blue"
     other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"

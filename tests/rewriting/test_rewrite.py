@@ -23,8 +23,9 @@ from kyara import generate, models, rewrite
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import CheckpointError
+from kyara.files.masks import MARKED
 from kyara.rewriting import lessons
-from kyara.rewriting.edit import Picture
+from kyara.rewriting.edit import Picture, read_edit
 from kyara.rewriting.rules import Rule, model_card, read_rule, root_of, rules_of
 from kyara.rewriting.samples import Samples, shift_hole
 
@@ -184,8 +185,22 @@ def test_a_picture_that_was_changed_after_it_was_made_is_refused(
     Image.fromarray(pattern()).save(tmp_path / "disc.png")
     example = {"picture": "seven.png", "mask": MASK, "source": {"picture": "disc.png"}}
     (tmp_path / "e.json").write_text(json.dumps({"name": "e", "examples": [example]}))
-    with pytest.raises(ValueError, match="mirrored, blended, upscaled or turned"):
+    with pytest.raises(ValueError, match="mirrored, blended or turned"):
         rewrite(small[0], tmp_path / "e.json", projector=small[1], out=tmp_path / "x", **FAST)
+
+
+def test_an_enlarged_picture_is_painted_on_at_its_own_size(small: tuple[str, str], tmp_path: Path) -> None:
+    samples, masks, styles = Samples(models.load(small[0]), small[0]), [], []
+    Image.fromarray(pattern()).save(tmp_path / "disc.png")
+    for upscale, scale in (("none", 1), ("builtin:upscaler", 2)):
+        made = generate(small[0], seeds="7", rank="none", upscale=upscale, out=tmp_path / upscale[:4]).out
+        mask = [scale * side for side in MASK]
+        example = {"picture": f"{made.name}/seed0007.png", "mask": mask, "source": {"picture": "disc.png"}}
+        (tmp_path / "e.json").write_text(json.dumps({"name": "e", "examples": [example]}))
+        (found,) = read_edit(tmp_path / "e.json").examples
+        masks.append(samples.mask(found.mask, found.target, found.label) >= MARKED)
+        styles.append(samples.styles(found.target))
+    assert masks[0].sum() == MASK[2] * MASK[3] and np.array_equal(*masks) and torch.equal(*styles)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -9,9 +9,26 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.names import printable
 from kyara.files.pictures import quantise, to_float
+from kyara.generation.recipe import BUILTIN
 from kyara.models.base import Translator
+from kyara.rewriting.rules import root_of
 from kyara.training.inference import reproducible
 from kyara.training.runtime import has_bfloat16
+
+UPSCALER = "builtin:upscaler"
+
+
+def chosen(given: str | None, generator: str) -> str | None:
+    """The model that enlarges the pictures of a generator, given the option --upscale: None chooses `UPSCALER` for the
+    generators whose pictures it was made for, and "none" none."""
+    if given is None:
+        return UPSCALER if is_made_for(generator) else None
+    return None if given == "none" else given
+
+
+def is_made_for(generator: str) -> bool:
+    """Whether `UPSCALER` was made for the pictures of this Checkpoint: builtin:character, or it with rules."""
+    return root_of(checkpoint.read(generator)) == checkpoint.read(BUILTIN).hash
 
 
 class Upscaling:
@@ -21,7 +38,7 @@ class Upscaling:
         """Raises ValueError if the model `name` does not enlarge pictures."""
         found, network = checkpoint.read(name), models.load(name, device).requires_grad_(False)
         if not isinstance(network, Translator) or network.scale == 1:
-            hint = "builtin:upscaler does"
+            hint = f"{UPSCALER} does"
             raise ValueError(f"--upscale {printable(name)}: {found.model} does not enlarge pictures; {hint}")
         self.network, self.device = network, device
         self.recipe = {"upscaled_by": {"model": name, "checkpoint": found.hash}}  # added to those of the pictures

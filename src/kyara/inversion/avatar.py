@@ -108,8 +108,9 @@ def avatar(
         face: Number of the face if there are several; by default the largest, 1.
         keep_photos: Keep the cropped photos in the result.
         rank: Model that scores whether a drawing is undistorted.
-        upscale: With --method labels, enlarge the drawings to twice their size with this model, such as
-            builtin:upscaler, which also cleans lines and areas; or none, the default.
+        upscale: With --method labels, enlarge the drawings to twice their size with this model, and clean lines and
+            areas; or none. The default is builtin:upscaler for the generators that it was made for: builtin:character
+            and models rewritten from it.
         parent: With --method reverse, the generator of photos, by default builtin:photo. The child was trained with
             --init from it, or the other way round.
         colours: With --method reverse, the source of the colours: photo (the photo's latent, including its lighting),
@@ -133,8 +134,7 @@ def avatar(
     """
     sources, wanted = verbs.paths("PHOTO", photos), verbs.parse_where(where)
     command = verbs.command_line(avatar, {**locals(), "photos": sources, "where": verbs.where_text(wanted)})
-    upscaler = None if upscale == "none" else upscale
-    of_labels = {"--reader": reader, "--turn": turn, "--upscale": upscaler}
+    of_labels = {"--reader": reader, "--turn": turn, "--upscale": None if upscale == "none" else upscale}
     of_reverse = {"--parent": parent, "--colours": colours, "--pose": "" if pose else None, "--blend": blend}
     of_reverse |= {"--blend-width": blend_width, "--sweep": "" if sweep else None, "--space": space, "--start": start}
     of_reverse |= {"--steps": steps, "--batch": batch, "--features": features}
@@ -151,15 +151,16 @@ def avatar(
     if rank == "none":
         raise ValueError("--rank none: proposals are chosen by their scores; give a scorer, such as builtin:distortion")
     name = f"galleries/avatar-{short_name(sources[0])}"
-    networks = [parent if method == "reverse" else reader, child, rank, *([upscaler] if upscaler else [])]
+    networks = [parent if method == "reverse" else reader, child, rank, *([upscale] if upscale else [])]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()
     drawn, seconds, warnings = 0, 0.0, list[str]()
 
     if method == "labels":
-        from kyara.inversion.portraits import Portraits  # imports torch
+        from kyara.generation.upscaling import chosen  # imports torch
+        from kyara.inversion.portraits import Portraits
 
-        portraits = Portraits(child, reader, rank, wanted, turn, upscaler, device)
+        portraits = Portraits(child, reader, rank, wanted, turn, chosen(upscale, child), device)
         found = portraits.open_photos(sources, frame, face)
         if not dry_run:
             written = portraits.write(found, out, keep_photos, command, force)

@@ -85,9 +85,9 @@ class Samples:
     def mask(self, mask: np.ndarray | tuple[int, int, int, int], target: Picture, label: str) -> np.ndarray:
         """A mask of a target at the network's size, (H, W) in [0, 1]. ValueError if it does not fit the target, or if
         nothing of it is left at that size."""
-        if target.rgba is None or isinstance(self.model, Generator):
-            return as_mask(mask, self.size[1], self.size[0], label)
-        height, width = target.rgba.shape[:2]
+        height, width = self.size[::-1] if target.rgba is None else target.rgba.shape[:2]
+        if (width, height) == self.size:
+            return as_mask(mask, height, width, label)
         fitted = self._fit_gray(np.round(as_mask(mask, height, width, label) * 255)) / np.float32(255)
         if not (fitted >= MARKED).any():
             size = f"{self.size[0]}x{self.size[1]}, the size of {self.name}"
@@ -117,10 +117,10 @@ class Samples:
             hint = "kyara invert finds its latent and writes a picture that can be named"
             raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
         recipe, found = read_like(target.path), checkpoint.read(self.name)
-        changed = recipe.mirror or recipe.blend or recipe.upscaler or angle_of(recipe.shot)
+        changed = recipe.mirror or recipe.blend or angle_of(recipe.shot)  # enlarged ones show the same
         if recipe.checkpoint not in (found.hash, root_of(found)) or changed:
-            made = f"made by another checkpoint than {self.name}, mirrored, blended, upscaled or turned"
-            hint = "kyara generate --like PICTURE --upscale none --turn 0 makes it again without the last two"
+            made = f"made by another checkpoint than {self.name}, mirrored, blended or turned"
+            hint = "kyara generate --like PICTURE --turn 0 makes it again, not turned"
             raise ValueError(f"{target.label}: {target.path} was {made}; {hint}")
         return recipe
 
