@@ -5,11 +5,12 @@ to the bit: the same sampler, with the same batches."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -36,6 +37,8 @@ GENERATORS = 3  # kept in memory
 CACHE = 192 * 2**20  # bytes of encoded pictures kept in memory
 AT_ONCE = 8  # pictures of one batch
 QUIET = 0.3  # seconds without a request after which the painter is idle
+ENDS = 10.0  # seconds that the thread has to end what it does
+STOPPED = "kyara studio was stopped; start it again"
 SCORER, UPSCALER = "builtin:distortion", "builtin:upscaler"
 
 
@@ -88,6 +91,7 @@ class Painter:
         self._cached_bytes = 0
         self._tasks: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._requests: OrderedDict[Hashable, _Request] = OrderedDict()
+        self._awaited: set[Future[Any]] = set()  # results that somebody may wait for
         self._wake, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._work, name="painter", daemon=True)
         self._thread.start()
@@ -98,6 +102,7 @@ class Painter:
             return function()
         future: Future[T] = Future()
         with self._wake:
+            self._expect(future)
             self._tasks.append((function, future))
             self._wake.notify()
         return future.result()
@@ -113,6 +118,7 @@ class Painter:
             future.set_result(png)
             return future
         with self._wake:
+            self._expect(future)
             request = self._requests.setdefault(key, _Request(key, sheet, shot))
             request.futures.append(future)
             self._requests.move_to_end(key)  # the newest request is served first
@@ -186,10 +192,24 @@ class Painter:
         return bool(self._tasks or self._requests)
 
     def close(self) -> None:
+        """Ends the thread. Whoever waits for a result gets an error: a server with such a thread would never end."""
         with self._wake:
             self._closed = True
+            waiting = [future for _, future in self._tasks]
+            waiting += [future for request in self._requests.values() for future in request.futures]
+            self._tasks.clear()
+            self._requests.clear()
             self._wake.notify()
-        self._thread.join(10)
+        _fail(waiting)
+        self._thread.join(ENDS)
+        _fail([*self._awaited])  # what the thread has not ended
+
+    def _expect(self, future: Future[Any]) -> None:
+        """Notes that somebody will wait for a result. ValueError if there will be none."""
+        if self._closed:
+            raise ValueError(STOPPED)
+        self._awaited.add(future)
+        future.add_done_callback(self._awaited.discard)
 
     def _cached(self, key: Hashable) -> bytes | None:
         with self._wake:
@@ -245,16 +265,28 @@ class Painter:
                     self._paint([one])
                 return
             for future in batch[0].futures:
-                future.set_exception(error)
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(error)
             return
         for one, png in zip(batch, pngs, strict=True):
             self._keep(one.key, png)
             for future in one.futures:
-                future.set_result(png)
+                with contextlib.suppress(InvalidStateError):  # failed by `close`
+                    future.set_result(png)
+
+
+def _fail(futures: Iterable[Future[Any]]) -> None:
+    for future in futures:
+        with contextlib.suppress(InvalidStateError):  # it has ended meanwhile
+            future.set_exception(ValueError(STOPPED))
 
 
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:
     try:
-        future.set_result(function())
+        result = function()
     except BaseException as error:  # likewise; without a result, the caller would wait forever
-        future.set_exception(error)
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(error)
+        return
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(result)
