@@ -18,6 +18,7 @@ from typing import Any
 from kyara.files import checkpoint
 from kyara.files.gallery_page import TABLE
 from kyara.files.names import counted, slug
+from kyara.preparation.report import encodable
 
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
@@ -50,6 +51,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self.unusable = set[str]()  # names that are no text, escaped, which were left out of the contents
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
 
@@ -127,10 +129,20 @@ class Project:
         return sum(file.lstat().st_size for file in files if file.is_file())
 
     def contents(self) -> list[Found]:
-        """Everything in the project, newest first."""
-        return sorted(self._search(), key=lambda one: -one.changed)
+        """Everything in the project, newest first. `unusable` has the names that are left out."""
+        unusable = set[str]()
+        found = sorted(self._search(unusable), key=lambda one: -one.changed)
+        self.unusable = unusable
+        return found
 
-    def _search(self) -> Iterator[Found]:
+    def problem(self) -> str:
+        """What the user must know about the contents, or ""."""
+        if not self.unusable:
+            return ""
+        names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
+        return f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them."
+
+    def _search(self, unusable: set[str]) -> Iterator[Found]:
         seen, waiting = 0, [(self.folder, 0)]
         while waiting and seen < MOST:
             folder, depth = waiting.pop(0)
@@ -146,6 +158,10 @@ class Project:
             for entry in entries:
                 path = Path(entry.path)
                 if entry.name.startswith(".") or entry.is_symlink():
+                    continue
+                listed = entry.is_dir() or entry.name.endswith((".zip", ".json"))
+                if listed and not usable(entry.name):
+                    unusable.add(encodable(self.relative(path)))
                     continue
                 if entry.is_dir():
                     if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
@@ -171,6 +187,12 @@ class Project:
         return None
 
 
+def usable(name: str) -> bool:
+    """Whether a name can be sent, and be a word of a command. Those of an archive that was unpacked with the wrong
+    encoding are bytes that are no text."""
+    return encodable(name) == name
+
+
 def _time(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -193,13 +215,13 @@ def _kept(report: Path) -> str:
 
 def _model(config: Path) -> str:
     model = _json(config).get("model")
-    return model if isinstance(model, str) else ""
+    return encodable(model) if isinstance(model, str) else ""
 
 
 def _root(config: Path) -> str:
     rewritten = _json(config).get(REWRITTEN)
     root = rewritten.get("root") if isinstance(rewritten, dict) else None
-    return root if isinstance(root, str) else ""
+    return encodable(root) if isinstance(root, str) else ""
 
 
 def _rows(table: Path) -> str:
