@@ -168,6 +168,8 @@ class Jobs:
             text=True, encoding="utf-8", errors="replace", start_new_session=True,
         )  # fmt: skip
         self._process = process
+        if job.state == "cancelled":  # while the process was created, when there was none to stop
+            self._stop()
         output: list[str] = []
         assert process.stdout is not None
         reader = threading.Thread(target=lambda: output.append(process.stdout.read()), daemon=True)  # type: ignore[union-attr]
