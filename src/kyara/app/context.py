@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import torch
 from fastapi import Depends, Request
 
 from kyara.app.art import Art
+from kyara.app.cleaning import clean
 from kyara.app.collection import Collection
 from kyara.app.dragging import Dragging
 from kyara.app.events import Events
@@ -42,7 +45,12 @@ class Context:
         self.art = Art(self.project)
         self.fills = Fills(self.maker)
         self.me = Me(self.maker)
+        threading.Thread(target=self._clean, name="cleaning", daemon=True).start()
         self._reported, self._idle_problem = "", ""  # the problems of the last save, and of the last work when idle
+
+    def _clean(self) -> None:
+        with contextlib.suppress(OSError):  # at the next start
+            clean(self.project, self.collection)
 
     def _job_changed(self, job: Job) -> None:
         if job.state == "done" and job.about.get("step") == FIND:

@@ -18,7 +18,7 @@ from kyara import verbs
 from kyara.app.collection import Collection, Item
 from kyara.app.items import describes, generator_of, named, number_name, origin_of, sheet_of
 from kyara.app.painter import UPSCALER, Loaded, Painter, Sheet
-from kyara.app.project import ProjectError
+from kyara.app.project import PICTURES, ProjectError
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import counted
@@ -329,7 +329,7 @@ class Maker:
 
     def _like(self, item: Item) -> list[str]:
         """The words that repeat a picture from its recipe, which is written to the project for that."""
-        path = self.project.state("pictures", self.collection.id, self.file(item))
+        path = self.project.state(PICTURES, self.collection.id, self.file(item))
         if not describes(path, item, self._names(item)):
             png = self.png(item.number)
             write_atomic(path, lambda temporary: temporary.write_bytes(png))

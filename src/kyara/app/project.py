@@ -27,7 +27,7 @@ MOST = 2000  # folders that are searched
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file
 QUOTA = 4 * 2**30  # bytes of everything that was uploaded
 EDITABLE = ("stylegan2",)
-UPLOADS = "uploads"
+UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
 
 
 class ProjectError(ValueError):
