@@ -24,8 +24,9 @@ STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
 REWRITTEN = "rewritten"  # in config.json of a checkpoint with rules; importing kyara.rewriting would load torch
 MOST = 2000  # folders that are searched
-MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file
-QUOTA = 4 * 2**30  # bytes of everything that was uploaded
+MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
+MAX_FILM = 2 * 2**30  # bytes of one film, which is not
+QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
 EDITABLE = ("stylegan2",)
 UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
 
@@ -105,28 +106,31 @@ class Project:
         from kyara.files.atomic import write_atomic
 
         if len(data) > MAX_UPLOAD:
-            raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+            raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB")
         target = self.path(name)
-        self._take(len(data))
+        if target.is_relative_to(self._uploads):
+            self.take(len(data))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, lambda temporary: temporary.write_bytes(data))
         return self.relative(target)
 
-    def _take(self, size: int) -> None:
-        """Counts an upload of `size` bytes. The files are looked through at first, and again when there seems to be no
-        room: some may have been deleted."""
+    @property
+    def _uploads(self) -> Path:
+        return self.folder / STATE / UPLOADS
+
+    def take(self, size: int) -> None:
+        """Counts an upload of `size` bytes. ProjectError if there is no room. The files are looked through at first,
+        and again when there seems to be no room: some may have been deleted."""
         with self._lock:
             if self._used is None or self._used + size > QUOTA:
                 self._used = self.uploaded()
             if self._used + size > QUOTA:
-                raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self.folder}")
+                raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self._uploads}")
             self._used += size
 
     def uploaded(self) -> int:
         """Bytes of all uploads."""
-        folders = (self.folder / STATE / UPLOADS, self.folder / "art")
-        files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
-        return sum(file.lstat().st_size for file in files if file.is_file())
+        return sum(file.lstat().st_size for file in self._uploads.rglob("*") if file.is_file())
 
     def contents(self) -> list[Found]:
         """Everything in the project, newest first. `unusable` has the names that are left out."""

@@ -25,13 +25,13 @@ SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everythi
 MOST_ROWS = 100_000
 
 
-async def read_body(request: Request) -> bytes:
-    """The body of an upload. ProjectError as soon as it is too large."""
+async def read_body(request: Request, advice: str = "save it with fewer pixels") -> bytes:
+    """The body of an upload. ProjectError with this advice as soon as it is too large."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MAX_UPLOAD:
-            raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+            raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; {advice}")
         parts.append(part)
     return b"".join(parts)
 
@@ -106,7 +106,7 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
         return {"path": None, "skipped": name}
     if ".." in PurePosixPath(name).parts:
         raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
-    data = await read_body(request)
+    data = await read_body(request, f"copy {name} into the folder art of the project instead")
     return {"path": await run_in_threadpool(context.project.save_upload, f"art/{name}", data)}
 
 
