@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from typing import Any
 
 import pytest
@@ -106,3 +108,33 @@ def test_a_job_of_questions_says_what_it_asks(client: TestClient, context: Conte
     client.post(f"/api/jobs/{started['job']}/cancel", json={})
     about = context.jobs.jobs[-1].about
     assert (about["attribute"], about["values"]) == ("mood", "glad,sad")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names that are not UTF-8 exist on Linux only")
+def test_names_that_are_not_utf_8_are_left_out_and_named(client: TestClient, context: Context) -> None:
+    folder, bad = context.project.folder, b"\x93\xfa\x96{"  # as a Japanese archive unpacked with the wrong encoding
+    made = [folder / os.fsdecode(name) for name in (b"art/" + bad, bad, bad + b".zip", b"art/" + bad + b".zip")]
+    (folder / "art/good").mkdir(parents=True, exist_ok=True)
+    for path in made:
+        path.touch() if path.suffix else path.mkdir()
+    try:
+        found = client.get("/api/project")
+        assert found.status_code == 200 and "art/good" in [one["path"] for one in found.json()["found"]]
+        sources = client.get("/api/mine/sources")
+        assert sources.status_code == 200 and "art/good" in sources.json()
+        named = "art/\\udc93\\udcfa\\udc96{"
+        assert named in context.project.problem() and "Rename them" in context.project.problem()
+    finally:
+        for path in made:
+            path.unlink() if path.suffix else path.rmdir()
+    client.get("/api/project")
+    assert context.project.problem() == ""
+
+
+def test_a_config_of_someone_else_cannot_close_the_project(client: TestClient, context: Context) -> None:
+    run = context.project.folder / "runs/odd"
+    run.mkdir(parents=True)
+    (run / "stats.jsonl").touch()
+    (run / "config.json").write_text('{"model": "\\ud800", "config": {}}')
+    found = client.get("/api/project")
+    assert found.status_code == 200 and "\\ud800" in [one["detail"] for one in found.json()["found"]]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +75,28 @@ else:
     assert (stopped.state, waiting.state, quick.state) == ("cancelled", "cancelled", "done")
     with pytest.raises(ValueError, match="there is no job 99"):
         jobs.cancel(99)
+
+
+@pytest.mark.parametrize("command", [0, 1])
+def test_a_cancellation_while_the_process_is_created_is_not_lost(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, command: int
+) -> None:
+    monkeypatch.setattr("kyara.app.jobs.RUN", "import sys, time; time.sleep(60 * (sys.argv[1] == 'long')); print('{}')")
+    made: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def slow(words: list[str], **options: Any) -> subprocess.Popen[str]:
+        made.append(words)
+        process: subprocess.Popen[str] = popen(words, **options)
+        if len(made) == command + 1:
+            jobs.cancel(job.number)
+        return process
+
+    monkeypatch.setattr("kyara.app.jobs.subprocess.Popen", slow)
+    with jobs._lock:  # the job begins when its number is known
+        job = jobs.add("two", [["quick"]] * command + [["long"], ["never"]])
+    wait(lambda: job.seconds > 0, 30)
+    assert job.state == "cancelled" and len(made) == command + 1
 
 
 def test_an_output_is_made_by_one_job_at_a_time(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

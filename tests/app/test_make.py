@@ -197,7 +197,7 @@ def test_mistakes_are_sentences(client: TestClient, path: str, body: dict[str, A
 
 def test_scores_come_by_themselves(client: TestClient, context: Context, tmp_path: Path) -> None:
     number = post(client, "new", model="builtin:character", seeds="12")["rows"][0][0]
-    while context.painter.call(context.maker.score_some):
+    while context.painter.call(context.scoring.score_some):
         pass
     result = kyara.generate(seeds="12", out=tmp_path / "cli", device="cpu")
     assert context.collection.item(number).score == pytest.approx(float(result.best[0]["score"]), abs=1e-3)
@@ -349,7 +349,7 @@ def test_export_tells_its_progress(client: TestClient, context: Context, monkeyp
 
 
 def test_no_scores_while_a_job_runs(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context.maker, "score_some", lambda: True)
+    monkeypatch.setattr(context.scoring, "score_some", lambda: True)
     assert context._idle()
     monkeypatch.setattr(context.jobs, "active", lambda: ["a job"])
     assert not context._idle()

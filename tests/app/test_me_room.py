@@ -133,13 +133,30 @@ def test_films_need_the_extra(client: TestClient, monkeypatch: pytest.MonkeyPatc
     assert answer.status_code == 400 and "films need PyAV" in answer.json()["error"]
 
 
+def test_films_are_written_part_by_part(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.app.me.load_av", lambda: None)
+    monkeypatch.setattr("kyara.app.project.MAX_UPLOAD", 10)
+    monkeypatch.setattr("kyara.app.routes_project.MAX_UPLOAD", 10)
+    monkeypatch.setattr("kyara.app.me.video.read", lambda file: (None, iter([(0.0, np.zeros((6, 8, 3), np.uint8))])))
+    parts = [b"x" * 600, b"y" * 600]
+    saved = client.post("/api/me/film", params={"name": "long.mp4"}, content=iter(parts)).json()
+    assert (saved["path"], saved["width"]) == (".studio/uploads/long.mp4", 8)
+    assert (context.project.folder / saved["path"]).read_bytes() == b"".join(parts)
+    monkeypatch.setattr("kyara.app.routes_me.MAX_FILM", 1000)
+    refused = client.post("/api/me/film", params={"name": "longer.mp4"}, content=iter(parts))
+    assert refused.status_code == 400
+    assert "run there: kyara translate builtin:cartoon longer.mp4 --side 384" in refused.json()["error"]
+    uploads = context.project.folder / ".studio/uploads"
+    assert not [*uploads.glob("longer*"), *uploads.glob(".*")]
+
+
 def test_a_film_becomes_a_cartoon(client: TestClient, context: Context, tmp_path: Path) -> None:
     av = need("av", "video")
     uploads = context.project.folder / ".studio/uploads"
     for name, reason in {"me.txt": "not a film", "bad.mp4": "bad.mp4: not a readable film"}.items():
         answer = client.post("/api/me/film", params={"name": name}, content=b"no film")
         assert answer.status_code == 400 and reason in answer.json()["error"] and str(uploads) not in answer.text
-    assert not [*uploads.glob("bad*")]
+    assert not [*uploads.glob("bad*"), *uploads.glob(".*")]
     with av.open(str(tmp_path / "me.mp4"), "w") as film:
         stream = film.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

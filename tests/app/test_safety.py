@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from kyara.app.context import Context
-from kyara.app.project import MAX_UPLOAD, Project, ProjectError
+from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
 from kyara.app.safety import hostname
 
 HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
@@ -138,20 +138,27 @@ def test_an_upload_does_not_stop_other_requests(client: TestClient, monkeypatch:
     assert answers == [200]
 
 
-def test_a_large_upload_is_stopped(client: TestClient) -> None:
-    answer = client.post("/api/upload", params={"name": "x.png"}, content=b"\0" * (MAX_UPLOAD + 1))
+@pytest.mark.parametrize(
+    ("path", "name", "advice"),
+    [("upload", "x.png", "save it with fewer pixels"), ("art", "a/x.zip", "copy a/x.zip into the folder art of the")],
+)
+def test_a_large_upload_is_stopped(client: TestClient, path: str, name: str, advice: str) -> None:
+    answer = client.post(f"/api/{path}", params={"name": name}, content=b"\0" * (MAX_UPLOAD + 1))
     assert answer.status_code == 400
-    assert "64 MiB" in answer.json()["error"]
+    assert answer.json()["error"].startswith(f"larger than 64 MiB; {advice}")
 
 
-def test_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quota_is_of_uploads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kyara.app.project.QUOTA", 10)
     project = Project(tmp_path)
-    assert project.save_upload("art/a/1.png", b"12345678") == "art/a/1.png"
-    with pytest.raises(ProjectError, match="uploads already take"):
-        project.save_upload("art/a/2.png", b"12345678")
-    (tmp_path / "art/a/1.png").unlink()
-    project.save_upload("art/a/2.png", b"12345678")  # there is room again
+    for i in range(2):  # what is in art belongs to the user, who may have copied it there
+        assert project.save_upload(f"art/a/{i}.png", b"12345678") == f"art/a/{i}.png"
+    first, second = (f"{STATE}/{UPLOADS}/{i}.png" for i in range(2))
+    project.save_upload(first, b"12345678")
+    with pytest.raises(ProjectError, match=r"uploads already take .*; delete some in .*\.studio/uploads$"):
+        project.save_upload(second, b"12345678")
+    (tmp_path / first).unlink()
+    project.save_upload(second, b"12345678")  # there is room again
 
 
 def test_uploads_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +166,7 @@ def test_uploads_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     count = project.uploaded
     monkeypatch.setattr(project, "uploaded", lambda: counted.append(1) or count())
     for i in range(5):
-        project.save_upload(f"art/a/{i}.png", b"12345678")
+        project.save_upload(f"{STATE}/{UPLOADS}/{i}.png", b"12345678")
     assert len(counted) == 1
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kyara.app.project import Project, ProjectError
+from kyara.app.project import Project, ProjectError, usable
 from kyara.app.weeding import Weeding
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
@@ -37,11 +37,11 @@ class Art:
         contents, art = self.project.contents(), self.project.folder / "art"
         known = {one.path for one in contents if one.kind != "art"}
         found = [one.path for one in contents if one.kind == "art"]
-        found += [self.project.relative(path) for path in sorted(art.glob("*.zip"))]
+        found += [self.project.relative(path) for path in sorted(art.glob("*.zip")) if usable(path.name)]
         for entry in sorted(self.project.folder.iterdir()):
             name = entry.name
-            usable = entry.is_dir() or entry.suffix.lower() == ".zip"
-            if usable and not name.startswith(".") and name not in {*known, "art", "runs", "galleries", "edits"}:
+            is_source = (entry.is_dir() or entry.suffix.lower() == ".zip") and usable(name)
+            if is_source and not name.startswith(".") and name not in {*known, "art", "runs", "galleries", "edits"}:
                 found.append(name)
         return [name for name in found if not name.endswith(".report.thumbnails")]
 

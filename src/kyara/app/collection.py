@@ -38,6 +38,7 @@ class Item:
     rejected: bool = False
     fixed: Mapping[str, str] = field(default_factory=dict)  # labels that were chosen, not drawn
     blend: dict[str, Any] | None = None  # as in a recipe, of a model that is blended with its parent
+    checkpoint: str = ""  # hash of the model's weights; "" in lists of earlier versions
 
     def row(self) -> list[Any]:
         """What the grid needs: number, seed, labels, score, star, rejected, model, origin, parent, truncation,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import torch
 from fastapi import Depends, Request
 
 from kyara.app.art import Art
+from kyara.app.cleaning import clean
 from kyara.app.collection import Collection
 from kyara.app.dragging import Dragging
 from kyara.app.events import Events
@@ -18,6 +21,7 @@ from kyara.app.make import FIND, Maker
 from kyara.app.me import Me
 from kyara.app.painter import Painter
 from kyara.app.project import Project
+from kyara.app.scoring import Scoring
 from kyara.app.words import in_words
 from kyara.files.workers import processors
 
@@ -34,12 +38,19 @@ class Context:
         self.collection = Collection(self.project.state("make.json"))
         self.painter = Painter(self.project, device)
         self.maker = Maker(self.painter, self.collection, self.events.publish)
+        self.maker.adopt()
+        self.scoring = Scoring(self.maker)
         self.dragging = Dragging(self.maker)
         self.painter.idle = self._idle
         self.art = Art(self.project)
         self.fills = Fills(self.maker)
         self.me = Me(self.maker)
-        self._reported = ""  # the problem of the last save
+        threading.Thread(target=self._clean, name="cleaning", daemon=True).start()
+        self._reported, self._idle_problem = "", ""  # the problems of the last save, and of the last work when idle
+
+    def _clean(self) -> None:
+        with contextlib.suppress(OSError):  # at the next start
+            clean(self.project, self.collection)
 
     def _job_changed(self, job: Job) -> None:
         if job.state == "done" and job.about.get("step") == FIND:
@@ -59,9 +70,11 @@ class Context:
         if self.jobs.active():  # which needs the processors
             return False
         try:
-            return self.maker.score_some()
+            return self.scoring.score_some()
         except Exception as error:  # the painter's thread must go on
-            self.events.publish("problem", text=str(error))
+            if str(error) != self._idle_problem:  # which would be the same every second
+                self.events.publish("problem", text=str(error))
+            self._idle_problem = str(error)
             return False
 
     def save(self) -> None:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from kyara.app.make import Maker, sheet_of
+from kyara.app.make import Maker
 from kyara.files.pictures import encode_webp, to_uint8
 from kyara.generation.drag import Drag, Point
 from kyara.generation.shots import Shot, angle_of
@@ -30,7 +30,7 @@ class Dragging:
     def start(self, number: int, handles: Sequence[Point], targets: Sequence[Point]) -> dict[str, Any]:
         """Starts to move points of a picture. ValueError for impossible points."""
         item = self.maker.collection.item(number)
-        loaded = self.painter.load(item.model, sheet_of(item).blend)
+        loaded = self.maker.loaded(item)
         if loaded.styled is None:
             raise ValueError(f"{item.model}: has no styles, so its points cannot be dragged")
         if angle_of(item.shot):

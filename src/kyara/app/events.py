@@ -11,6 +11,11 @@ WAITING = 1000  # events that a tab may not have read yet; a tab that reads none
 HEARTBEAT = 15.0  # seconds between comments, by which the server notices a closed tab
 
 
+def message(kind: str, **content: Any) -> str:
+    """A server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps(content)}\n\n"
+
+
 class Events:
     """Sends every event to every tab. `publish` may be called from any thread."""
 
@@ -29,8 +34,7 @@ class Events:
 
     def publish(self, kind: str, **content: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            text = f"event: {kind}\ndata: {json.dumps(content)}\n\n"
-            self._loop.call_soon_threadsafe(self._send, text)
+            self._loop.call_soon_threadsafe(self._send, message(kind, **content))
 
     def close(self) -> None:
         """Ends the streams of all tabs, so that the server can stop."""
@@ -44,12 +48,12 @@ class Events:
                 text = None
             queue.put_nowait(text)
 
-    async def stream(self) -> AsyncIterator[str]:
-        """The events from now on, for one tab."""
+    async def stream(self, problem: str = "") -> AsyncIterator[str]:
+        """The events from now on, for one tab; `problem` is what it must know at first."""
         queue: asyncio.Queue[str | None] = asyncio.Queue(WAITING)
         self._tabs.add(queue)
         try:
-            yield "event: hello\ndata: {}\n\n"
+            yield message("hello") + (message("problem", text=problem) if problem else "")
             while True:
                 try:
                     text = await asyncio.wait_for(queue.get(), HEARTBEAT)

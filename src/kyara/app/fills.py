@@ -8,7 +8,8 @@ import numpy as np
 
 from kyara import models
 from kyara.app.data_urls import read_url
-from kyara.app.make import Maker, number_name
+from kyara.app.items import number_name
+from kyara.app.make import Maker
 from kyara.app.project import STATE, UPLOADS, ProjectError
 from kyara.app.rewrites import Rewrites
 from kyara.files import checkpoint

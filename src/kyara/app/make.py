@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import shlex
@@ -9,20 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from kyara import verbs
 from kyara.app.collection import Collection, Item
+from kyara.app.items import describes, generator_of, named, number_name, origin_of, sheet_of
 from kyara.app.painter import UPSCALER, Loaded, Painter, Sheet
-from kyara.app.project import ProjectError
+from kyara.app.project import PICTURES, ProjectError
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
-from kyara.files.names import counted, slug
+from kyara.files.names import counted
 from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, write_animation
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
-from kyara.generation.recipe import Blend, read_like
+from kyara.generation.recipe import read_like
 from kyara.generation.shots import (
     COUNT,
     MOST_TURN,
@@ -30,7 +33,6 @@ from kyara.generation.shots import (
     angle_of,
     cells,
     choose_seeds,
-    file_name,
     from_seeds,
     seed_text,
     turned,
@@ -41,7 +43,6 @@ from kyara.nn import conditioning
 
 MOST_AT_ONCE = 25_000  # new pictures of one request
 VARIATIONS = 64
-SCORED = 2  # pictures at once: a click must not wait for more
 FRAMES = 240
 FPS = 12.0
 FIND = "find"  # step of a job that searches a picture in a generator
@@ -56,6 +57,14 @@ class Maker:
         self.project = painter.project
         self.seeds = int(time.time()) % 2**31  # of variations
         self._exporting = threading.Lock()
+
+    def adopt(self) -> None:
+        """Notes the weights of pictures in a list that an earlier version wrote: those that their models have now."""
+        for item in self.collection.visible():
+            if not item.checkpoint:
+                with contextlib.suppress(OSError, ValueError):  # gone; its pictures say so
+                    item.checkpoint = self.painter.versions.hash(item.model)
+                    self.collection.unsaved = True
 
     def about(self, model: str) -> dict[str, Any]:
         """What the controls of a generator need. ValueError if the model is not a generator."""
@@ -84,10 +93,10 @@ class Maker:
         if (total := sum(map(len, ranges))) > MOST_AT_ONCE:
             raise ValueError(f"{total:,} pictures at once; the maximum is {MOST_AT_ONCE:,}")
         verbs.check_number("--truncation", psi, least=-2, most=2)
-        generator = self.painter.call(lambda: self.painter.load(name).generator)
-        fixed, shots, notes = self._new_shots(generator, name, ranges, wanted)
+        loaded = self.painter.call(lambda: self.painter.load(name))
+        fixed, shots, notes = self._new_shots(loaded.generator, name, ranges, wanted)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
-        items = [Item(0, name, shot, psi, origin=origin, fixed=fixed) for shot in shots]
+        items = [Item(0, name, shot, psi, origin=origin, fixed=fixed, checkpoint=loaded.hash) for shot in shots]
         given = {
             "model": name,
             "seeds": seeds or None,
@@ -116,7 +125,7 @@ class Maker:
         item, wanted = self.collection.item(number), verbs.parse_where(where)
 
         def changed() -> tuple[Shot, list[str]]:
-            generator = self._load(item).generator
+            generator = self.loaded(item).generator
             fixed = conditioning.find(wanted, generator.config.data.attributes, item.model)
             shot, notes = change_labels(item.shot, generator, fixed, item.model, f"picture {number}")
             if "latent" in shot:
@@ -144,14 +153,14 @@ class Maker:
             generator = self._styled(item)
             return [vary(item.shot, generator, item.truncation, seed=seed, strength=strength) for seed in seeds]
 
-        origin = f"variation of {_named(item)}, {strength:.0%}"
+        origin = f"variation of {named(item)}, {strength:.0%}"
         return self.collection.add([self._child(item, shot, origin) for shot in self.painter.call(made)], "variations")
 
     def mix(self, coarse: int, fine: int, layer: int) -> list[Item]:
         """Pose and shape of one picture, colours and details of another."""
         shot = self._mix(coarse, fine, layer)
         a, b = self.collection.item(coarse), self.collection.item(fine)
-        origin = f"shape of {_named(a)}, colours of {_named(b)}, layer {layer}"
+        origin = f"shape of {named(a)}, colours of {named(b)}, layer {layer}"
         return self.collection.add([self._child(a, shot, origin)], "mix")
 
     def mixed(self, coarse: int, fine: int, layer: int) -> bytes:
@@ -161,12 +170,16 @@ class Maker:
 
     def _mix(self, coarse: int, fine: int, layer: int) -> Shot:
         a, b = self.collection.item(coarse), self.collection.item(fine)
-        if (a.model, a.blend) != (b.model, b.blend):
+        if generator_of(a) != generator_of(b):
             raise ValueError("the two pictures are from different generators; only pictures of one can be mixed")
-        layers = self.about(a.model)["layers"]
-        verbs.check_number("Layers", layer, least=0, most=layers, whole=True)
         psis = a.truncation, b.truncation
-        return self.painter.call(lambda: mix(a.shot, b.shot, self._styled(a), psis, layer))
+
+        def mixed() -> Shot:
+            generator = self._styled(a)
+            verbs.check_number("Layers", layer, least=0, most=generator.mean_w(1).shape[1], whole=True)
+            return mix(a.shot, b.shot, generator, psis, layer)
+
+        return self.painter.call(mixed)
 
     def turn(self, number: int, degrees: float) -> tuple[list[Item], str]:
         """The same picture with the head turned."""
@@ -195,37 +208,37 @@ class Maker:
     def walk(self, numbers: Sequence[int], frames: int) -> tuple[list[Item], str]:
         """Pictures from each of the given ones to the next. The command is empty if none does the same."""
         items = [self.collection.item(number) for number in numbers]
-        if len(items) < 2 or any((item.model, item.blend) != (items[0].model, items[0].blend) for item in items):
+        if len(items) < 2 or any(generator_of(item) != generator_of(items[0]) for item in items):
             raise ValueError("a walk needs two or more pictures of one generator; select them first")
         verbs.check_number("Pictures of the walk", frames, least=len(items), most=FRAMES, whole=True)
         psis = [item.truncation for item in items]
         shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0]), psis, frames))
-        name = f"from {_named(items[0])} to {_named(items[-1])}"
+        name = f"from {named(items[0])} to {named(items[-1])}"
         new = [self._child(items[0], shot, f"walk {i + 1} of {frames}, {name}") for i, shot in enumerate(shots)]
         command = ""
         if "seeds" in shots[0]:
             path = "-".join(str(item.shot["seed"]) for item in items)
             labels = verbs.where_text(items[0].shot["labels"])
-            command = _command(psis[0], model=items[0].model, interpolate=path, frames=frames, where=labels)
+            command = _command(psis[0], model=self._names(items[0])[0], interpolate=path, frames=frames, where=labels)
         return self.collection.add(new, "walk"), command
 
     def keep(self, number: int, shot: Shot) -> list[Item]:
         """Adds a picture that was made by dragging points of another one."""
         item = self.collection.item(number)
-        return self.collection.add([self._child(item, shot, f"dragged from {_named(item)}")], "drag")
+        return self.collection.add([self._child(item, shot, f"dragged from {named(item)}")], "drag")
 
     def load(self, path: Path) -> list[Item]:
         """Adds the picture that a PNG of Kyara describes. ValueError if its recipe cannot be followed."""
-        recipe = read_like(path)
-        model, blend = self._find_model(recipe.model, recipe.checkpoint), None
+        recipe, search = read_like(path), self.painter.versions.search
+        model, blend = search(recipe.model, recipe.checkpoint), None
         if recipe.blend is not None:
-            parent = self._find_model(recipe.blend.parent, recipe.blend.checkpoint)
+            parent = search(recipe.blend.parent, recipe.blend.checkpoint)
             blend = dataclasses.asdict(recipe.blend) | {"parent": parent}
-        origin = f"from {path.name}"
-        item = Item(0, model, recipe.shot, recipe.truncation, recipe.mirror, origin, blend=blend)
+        item = Item(0, model, recipe.shot, recipe.truncation, recipe.mirror, f"from {path.name}", blend=blend)
+        item.checkpoint = recipe.checkpoint
 
         def checked() -> Shot:
-            return change_labels(recipe.shot, self._load(item).generator, {}, model, path.name)[0]
+            return change_labels(recipe.shot, self.loaded(item).generator, {}, model, path.name)[0]
 
         item.shot = self.painter.call(checked)
         return self.collection.add([item], f"load {path.name}")
@@ -242,27 +255,20 @@ class Maker:
         out = self.project.free("galleries", f"found-{Path(path).stem}")
         return ["invert", self.project.model(model), path, "--out", out], out
 
-    def _find_model(self, name: str, wanted: str) -> str:
-        """The generator of the project, or the built-in one, with that hash."""
-        from kyara.files import checkpoint
-
-        names = [name] if name.startswith("builtin:") else []
-        names += [one.path for one in self.project.contents() if one.kind == "checkpoint"]
-        for one in names:
-            try:
-                if checkpoint.read(self.project.absolute(one)).hash == wanted:
-                    return one
-            except (OSError, ValueError):
-                continue
-        raise ValueError(f"its generator ({name}, checkpoint {wanted}) is not in this project; copy its folder into it")
-
-    def _load(self, item: Item) -> Loaded:
+    def loaded(self, item: Item) -> Loaded:
         """The generator of a picture; on the painter's thread only."""
-        return self.painter.load(item.model, sheet_of(item).blend)
+        return self.painter.load(item.model, sheet_of(item).blend, item.checkpoint)
+
+    def _names(self, item: Item) -> list[str]:
+        """The generator of a picture, and the parent that it is blended with: snapshots, if they were trained further
+        since. Commands and recipes name them."""
+        find, blend = self.painter.versions.find, item.blend
+        parents = [find(blend["parent"], blend["checkpoint"])] if blend else []
+        return [find(item.model, item.checkpoint), *parents]
 
     def _styled(self, item: Item) -> StyledGenerator:
         """The same. ValueError if it has no styles."""
-        loaded = self._load(item)
+        loaded = self.loaded(item)
         if loaded.styled is None:
             raise ValueError(f"{item.model}: has no styles, so its pictures cannot be varied, mixed or dragged")
         return loaded.styled
@@ -271,17 +277,34 @@ class Maker:
         latent = "latent" in shot
         psi, mirror = (1.0, False) if latent else (parent.truncation, parent.mirror)
         labels = parent.fixed if fixed is None else fixed
-        return Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels, blend=parent.blend)
+        child = Item(0, parent.model, shot, psi, mirror, origin, parent.number, fixed=labels, blend=parent.blend)
+        return dataclasses.replace(child, checkpoint=parent.checkpoint)
 
     def png(self, number: int, large: bool = False) -> bytes:
         """The PNG of a picture, with its recipe; `large` is enlarged by `painter.UPSCALER`."""
-        return self.pngs([number], {number} if large else frozenset())[0]
+        return self._start(number, large).result()
 
-    def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> list[bytes]:
-        """The same for several pictures, which are computed together; those of the numbers `large` are enlarged."""
-        items = [(self.collection.item(number), number in large) for number in numbers]
-        started = [self.painter.start(sheet_of(i, big), i.shot, ("make", i.number, big)) for i, big in items]
-        return [future.result() for future in started]
+    def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> dict[int, bytes | Exception]:
+        """The same for several pictures, which are computed together, or why one cannot be made; those of the numbers
+        `large` are enlarged."""
+        started = {number: self._start(number, number in large) for number in numbers}
+        found: dict[int, bytes | Exception] = {}
+        for number, future in started.items():
+            try:
+                found[number] = future.result()
+            except Exception as error:  # the others can be shown
+                found[number] = error
+        return found
+
+    def _start(self, number: int, large: bool) -> Future[bytes]:
+        item = self.collection.item(number)
+        try:
+            key = ("make", number, item.checkpoint, *self._names(item), large)
+        except ValueError as error:  # its generator is gone
+            lost: Future[bytes] = Future()
+            lost.set_exception(error)
+            return lost
+        return self.painter.start(sheet_of(item, large), item.shot, key)
 
     def file(self, item: Item) -> str:
         """The name under which a picture is downloaded."""
@@ -290,7 +313,10 @@ class Maker:
     def details(self, number: int) -> dict[str, Any]:
         """Everything about a picture, with a command that makes it."""
         item = self.collection.item(number)
-        command = self._seed_command(item) if "seed" in item.shot else shlex.join(["kyara", *self._like(item)])
+        try:
+            command = self._seed_command(item) if "seed" in item.shot else shlex.join(["kyara", *self._like(item)])
+        except ValueError:  # its generator is gone; the picture says so
+            command = ""
         return {"row": item.row(), "command": command, "file": self.file(item), "mirror": item.mirror}
 
     def _seed_command(self, item: Item) -> str:
@@ -299,30 +325,15 @@ class Maker:
             return shlex.join(["kyara", *self._like(item)])
         labels, seed = verbs.where_text(item.shot["labels"]), str(item.shot["seed"])
         given = {"where": labels, "mirror": item.mirror, "turn": angle_of(item.shot) or None}
-        return _command(item.truncation, model=item.model, seeds=seed, **given)
+        return _command(item.truncation, model=self._names(item)[0], seeds=seed, **given)
 
     def _like(self, item: Item) -> list[str]:
         """The words that repeat a picture from its recipe, which is written to the project for that."""
-        path = self.project.state("pictures", self.collection.id, self.file(item))
-        if not path.exists():
+        path = self.project.state(PICTURES, self.collection.id, self.file(item))
+        if not describes(path, item, self._names(item)):
             png = self.png(item.number)
             write_atomic(path, lambda temporary: temporary.write_bytes(png))
         return ["generate", "--like", self.project.relative(path)]
-
-    def score_some(self) -> bool:
-        """Scores a few pictures that have no score yet. Returns whether there were any."""
-        missing: list[Item] = []
-        for item in self.collection.visible():
-            if item.score is None and (not missing or _alike(item, missing[0])):
-                missing.append(item)
-            if len(missing) == SCORED:
-                break
-        if not missing:
-            return False
-        scores = self.painter.scores(sheet_of(missing[0]), [item.shot for item in missing])
-        self.collection.set_scores({item.number: score for item, score in zip(missing, scores, strict=True)})
-        self.changed("scores", scores=[[item.number, round(item.score or 0, 4)] for item in missing])
-        return True
 
     def export(
         self, numbers: Sequence[int], name: str, large: AbstractSet[int], progress: Callable[[float], None]
@@ -335,6 +346,8 @@ class Maker:
         film = all(item.origin.startswith("walk ") for item in items)
         if film:
             items.sort(key=lambda item: item.number)  # the page shows the newest first
+        for item in items:
+            self._names(item)  # raises if a generator is gone, before anything is written
         with self._exporting:  # so that a second export does not take the same folder
             path = self.project.free("galleries", name or "studio")
             out = self.project.path(path)
@@ -352,7 +365,7 @@ class Maker:
                 gallery.flush()
                 frames = (decode(out / f"{number_name(item)}.png") for item in items)
                 write_animation(out / "walk.webp", frames, FPS)
-            gallery.finish(command=command, about="chosen in kyara studio", films=["walk.webp"] * film)
+            gallery.finish(command=command, about=origin_of(items), films=["walk.webp"] * film)
         return {"path": path, "pictures": len(items), "command": command}
 
     def export_command(self, items: Sequence[Item], out: str, large: AbstractSet[int]) -> str:
@@ -364,27 +377,10 @@ class Maker:
         if len(seeds) == len(items):
             given = {"where": verbs.where_text(first.fixed), "turn": angle_of(first.shot) or None, "out": Path(out)}
             upscale = UPSCALER if sheets[0].large else None
-            return _command(first.truncation, model=first.model, seeds=seed_text(seeds), upscale=upscale, **given)
+            return _command(
+                first.truncation, model=self._names(first)[0], seeds=seed_text(seeds), upscale=upscale, **given
+            )
         return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
-
-
-def sheet_of(item: Item, large: bool = False) -> Sheet:
-    return Sheet(item.model, item.truncation, item.mirror, Blend(**item.blend) if item.blend else None, large)
-
-
-def _alike(a: Item, b: Item) -> bool:
-    """Whether two pictures can be made in one batch."""
-    return sheet_of(a) == sheet_of(b) and a.shot.keys() == b.shot.keys()
-
-
-def number_name(item: Item) -> str:
-    """A file name that no other picture of the collection has."""
-    return f"{slug(Path(file_name(item.shot, item.number)).stem)}-{item.number}"
-
-
-def _named(item: Item) -> str:
-    """A picture, as the page calls it."""
-    return f"seed {item.shot['seed']}" if "seed" in item.shot else f"picture {item.number}"
 
 
 def _command(truncation: float, **given: Any) -> str:

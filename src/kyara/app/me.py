@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,20 +88,24 @@ class Me:
         out = self.project.free("galleries", f"cartoon-{Path(path).stem}")
         return ["translate", CARTOON, path, "--side", side, "--out", out], out
 
-    def save_film(self, name: str, data: bytes) -> dict[str, Any]:
-        """Saves an uploaded film, after reading its first frame: its path and size. ValueError if the extra `video` is
-        missing, ProjectError if it is no film."""
+    def film_file(self, name: str) -> Path:
+        """A new file for an uploaded film, hidden until it is complete. ProjectError if it is none by its name,
+        ValueError if the extra `video` is missing."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise ProjectError(f"{name}: not a film, by its ending; {', '.join(sorted(SUFFIXES))} are")
         load_av()
-        path = self.project.save_upload(self.project.free(f"{STATE}/{UPLOADS}", Path(name).stem, suffix), data)
-        file = self.project.path(path)
+        return self.project.state(UPLOADS, f".{secrets.token_hex(8)}{suffix}")
+
+    def save_film(self, name: str, file: Path) -> dict[str, Any]:
+        """Keeps a film that is complete, after reading its first frame: its path and size. ProjectError if it is no
+        film."""
         try:
             height, width = next(video.read(file)[1])[1].shape[:2]
         except PictureError as error:
-            file.unlink()
             raise ProjectError(str(error).replace(str(file), name)) from error
+        path = self.project.free(f"{STATE}/{UPLOADS}", Path(name).stem, file.suffix)
+        file.rename(self.project.path(path))
         return {"path": path, "width": width, "height": height}
 
     def film(self, path: str) -> Path:

@@ -5,11 +5,12 @@ to the bit: the same sampler, with the same batches."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from kyara import __version__
 from kyara.app.project import Project
+from kyara.app.versions import Versions
 from kyara.curation.scoring import Scorer, load_scorer, score_pictures
-from kyara.files import checkpoint
 from kyara.files.pictures import encode_png, quantise, to_uint8
 from kyara.generation.pipeline import Pipeline
 from kyara.generation.recipe import Blend
@@ -36,6 +37,8 @@ GENERATORS = 3  # kept in memory
 CACHE = 192 * 2**20  # bytes of encoded pictures kept in memory
 AT_ONCE = 8  # pictures of one batch
 QUIET = 0.3  # seconds without a request after which the painter is idle
+ENDS = 10.0  # seconds that the thread has to end what it does
+STOPPED = "kyara studio was stopped; start it again"
 SCORER, UPSCALER = "builtin:distortion", "builtin:upscaler"
 
 
@@ -48,6 +51,7 @@ class Sheet:
     mirror: bool = False
     blend: Blend | None = None  # the model's parent, from which its coarse layers are
     large: bool = False  # whether the pictures are enlarged
+    checkpoint: str = ""  # hash of the model's weights; "" takes those that it has now
 
 
 @dataclass
@@ -55,6 +59,8 @@ class Loaded:
     """A generator in memory."""
 
     generator: Generator
+    name: str  # the model, or the snapshot of it that was wanted
+    blend: Blend | None  # with the parent or the snapshot of it
     hash: str
     stamp: float  # when its weights were written
 
@@ -76,7 +82,7 @@ class Painter:
     whether it did something, and must not raise."""
 
     def __init__(self, project: Project, device: torch.device) -> None:
-        self.project, self.device = project, device
+        self.project, self.device, self.versions = project, device, Versions(project)
         self.idle: Callable[[], bool] | None = None
         self._generators: OrderedDict[tuple[str, Blend | None], Loaded] = OrderedDict()
         self._scorer: Scorer | None = None
@@ -85,6 +91,7 @@ class Painter:
         self._cached_bytes = 0
         self._tasks: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._requests: OrderedDict[Hashable, _Request] = OrderedDict()
+        self._awaited: set[Future[Any]] = set()  # results that somebody may wait for
         self._wake, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._work, name="painter", daemon=True)
         self._thread.start()
@@ -95,6 +102,7 @@ class Painter:
             return function()
         future: Future[T] = Future()
         with self._wake:
+            self._expect(future)
             self._tasks.append((function, future))
             self._wake.notify()
         return future.result()
@@ -110,30 +118,37 @@ class Painter:
             future.set_result(png)
             return future
         with self._wake:
+            self._expect(future)
             request = self._requests.setdefault(key, _Request(key, sheet, shot))
             request.futures.append(future)
             self._requests.move_to_end(key)  # the newest request is served first
             self._wake.notify()
         return future
 
-    def load(self, model: str, blend: Blend | None = None) -> Loaded:
-        """The generator of that name, or its blend with a parent; on the painter's thread only."""
-        name = self.project.absolute(model)
-        stamp = (checkpoint.read(name).path / checkpoint.WEIGHTS).stat().st_mtime
-        found = self._generators.pop((model, blend), None)
+    def load(self, model: str, blend: Blend | None = None, wanted: str = "") -> Loaded:
+        """The generator of that name and that hash, or its blend with a parent; on the painter's thread only."""
+        name = self.versions.find(model, wanted)
+        stamp = self.versions.weights(name).stat().st_mtime
+        found = self._generators.pop((name, blend), None)
         if found is None or found.stamp != stamp:
-            generator: Generator = load_generator(name, self.device)
-            hash_ = generator.checkpoint.hash
-            if blend is not None:
-                if not isinstance(generator, StyledGenerator):
-                    raise ValueError(f"{model}: has no styles, so it cannot be blended with its parent")
-                parent = load_styled(self.project.absolute(blend.parent), self.device)
-                generator = blended(parent, generator, blend.position, blend.width)
-            found = Loaded(generator.requires_grad_(False), hash_, stamp)
-        self._generators[model, blend] = found
+            found = self._load(name, blend, stamp)
+        if wanted and found.hash != wanted:
+            raise ValueError(f"{name}: was replaced while it was read; try again")
+        self._generators[name, blend] = found
         while len(self._generators) > GENERATORS:
             self._generators.popitem(last=False)
         return found
+
+    def _load(self, name: str, blend: Blend | None, stamp: float) -> Loaded:
+        generator: Generator = load_generator(self.project.absolute(name), self.device)
+        hash_ = generator.checkpoint.hash
+        if blend is not None:
+            if not isinstance(generator, StyledGenerator):
+                raise ValueError(f"{name}: has no styles, so it cannot be blended with its parent")
+            blend = dataclasses.replace(blend, parent=self.versions.find(blend.parent, blend.checkpoint))
+            parent = load_styled(self.project.absolute(blend.parent), self.device)
+            generator = blended(parent, generator, blend.position, blend.width)
+        return Loaded(generator.requires_grad_(False), name, blend, hash_, stamp)
 
     def pictures(self, sheet: Sheet, shots: list[Shot]) -> Tensor:
         """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
@@ -147,19 +162,22 @@ class Painter:
         return self._upscaling
 
     def _pipeline(self, sheet: Sheet) -> Pipeline:
-        return Pipeline(self.load(sheet.model, sheet.blend).generator, sheet.truncation, sheet.mirror)
+        return Pipeline(self._loaded(sheet).generator, sheet.truncation, sheet.mirror)
+
+    def _loaded(self, sheet: Sheet) -> Loaded:
+        return self.load(sheet.model, sheet.blend, sheet.checkpoint)
 
     def recipe(self, sheet: Sheet, shot: Shot) -> dict[str, Any]:
         """The recipe of a shot, as `kyara generate` writes it."""
-        loaded = self.load(sheet.model, sheet.blend)
-        recipe: dict[str, Any] = {"kyara": __version__, "model": sheet.model, "checkpoint": loaded.hash}
+        loaded = self._loaded(sheet)
+        recipe: dict[str, Any] = {"kyara": __version__, "model": loaded.name, "checkpoint": loaded.hash}
         recipe |= {
             "computed": self._pipeline(sheet).about(),
             "truncation": sheet.truncation,
             "mirror": sheet.mirror,
             "labels": {},
         }
-        recipe |= {"blend": dataclasses.asdict(sheet.blend)} if sheet.blend else {}
+        recipe |= {"blend": dataclasses.asdict(loaded.blend)} if loaded.blend else {}
         recipe |= self.upscaling.recipe if sheet.large else {}
         return recipe | shot
 
@@ -174,10 +192,24 @@ class Painter:
         return bool(self._tasks or self._requests)
 
     def close(self) -> None:
+        """Ends the thread. Whoever waits for a result gets an error: a server with such a thread would never end."""
         with self._wake:
             self._closed = True
+            waiting = [future for _, future in self._tasks]
+            waiting += [future for request in self._requests.values() for future in request.futures]
+            self._tasks.clear()
+            self._requests.clear()
             self._wake.notify()
-        self._thread.join(10)
+        _fail(waiting)
+        self._thread.join(ENDS)
+        _fail([*self._awaited])  # what the thread has not ended
+
+    def _expect(self, future: Future[Any]) -> None:
+        """Notes that somebody will wait for a result. ValueError if there will be none."""
+        if self._closed:
+            raise ValueError(STOPPED)
+        self._awaited.add(future)
+        future.add_done_callback(self._awaited.discard)
 
     def _cached(self, key: Hashable) -> bytes | None:
         with self._wake:
@@ -228,17 +260,33 @@ class Painter:
             drawn = (self.upscaling(pictures) if sheet.large else pictures).cpu().numpy()
             pngs = [encode_png(p, self.recipe(sheet, one.shot)) for p, one in zip(drawn, batch, strict=True)]
         except Exception as error:  # raised where the result is awaited; this thread must not end
-            for future in (future for one in batch for future in one.futures):
-                future.set_exception(error)
+            if len(batch) > 1:  # the others may be all right
+                for one in batch:
+                    self._paint([one])
+                return
+            for future in batch[0].futures:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(error)
             return
         for one, png in zip(batch, pngs, strict=True):
             self._keep(one.key, png)
             for future in one.futures:
-                future.set_result(png)
+                with contextlib.suppress(InvalidStateError):  # failed by `close`
+                    future.set_result(png)
+
+
+def _fail(futures: Iterable[Future[Any]]) -> None:
+    for future in futures:
+        with contextlib.suppress(InvalidStateError):  # it has ended meanwhile
+            future.set_exception(ValueError(STOPPED))
 
 
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:
     try:
-        future.set_result(function())
+        result = function()
     except BaseException as error:  # likewise; without a result, the caller would wait forever
-        future.set_exception(error)
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(error)
+        return
+    with contextlib.suppress(InvalidStateError):
+        future.set_result(result)

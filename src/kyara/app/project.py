@@ -18,15 +18,17 @@ from typing import Any
 from kyara.files import checkpoint
 from kyara.files.gallery_page import TABLE
 from kyara.files.names import counted, slug
+from kyara.preparation.report import encodable
 
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
 REWRITTEN = "rewritten"  # in config.json of a checkpoint with rules; importing kyara.rewriting would load torch
 MOST = 2000  # folders that are searched
-MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file
-QUOTA = 4 * 2**30  # bytes of everything that was uploaded
+MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
+MAX_FILM = 2 * 2**30  # bytes of one film, which is not
+QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
 EDITABLE = ("stylegan2",)
-UPLOADS = "uploads"
+UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
 
 
 class ProjectError(ValueError):
@@ -50,6 +52,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self.unusable = set[str]()  # names that are no text, escaped, which were left out of the contents
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
 
@@ -103,34 +106,47 @@ class Project:
         from kyara.files.atomic import write_atomic
 
         if len(data) > MAX_UPLOAD:
-            raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+            raise ProjectError(f"{name}: larger than {MAX_UPLOAD >> 20} MiB")
         target = self.path(name)
-        self._take(len(data))
+        if target.is_relative_to(self._uploads):
+            self.take(len(data))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, lambda temporary: temporary.write_bytes(data))
         return self.relative(target)
 
-    def _take(self, size: int) -> None:
-        """Counts an upload of `size` bytes. The files are looked through at first, and again when there seems to be no
-        room: some may have been deleted."""
+    @property
+    def _uploads(self) -> Path:
+        return self.folder / STATE / UPLOADS
+
+    def take(self, size: int) -> None:
+        """Counts an upload of `size` bytes. ProjectError if there is no room. The files are looked through at first,
+        and again when there seems to be no room: some may have been deleted."""
         with self._lock:
             if self._used is None or self._used + size > QUOTA:
                 self._used = self.uploaded()
             if self._used + size > QUOTA:
-                raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self.folder}")
+                raise ProjectError(f"uploads already take {QUOTA >> 30} GiB; delete some in {self._uploads}")
             self._used += size
 
     def uploaded(self) -> int:
         """Bytes of all uploads."""
-        folders = (self.folder / STATE / UPLOADS, self.folder / "art")
-        files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
-        return sum(file.lstat().st_size for file in files if file.is_file())
+        return sum(file.lstat().st_size for file in self._uploads.rglob("*") if file.is_file())
 
     def contents(self) -> list[Found]:
-        """Everything in the project, newest first."""
-        return sorted(self._search(), key=lambda one: -one.changed)
+        """Everything in the project, newest first. `unusable` has the names that are left out."""
+        unusable = set[str]()
+        found = sorted(self._search(unusable), key=lambda one: -one.changed)
+        self.unusable = unusable
+        return found
 
-    def _search(self) -> Iterator[Found]:
+    def problem(self) -> str:
+        """What the user must know about the contents, or ""."""
+        if not self.unusable:
+            return ""
+        names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
+        return f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them."
+
+    def _search(self, unusable: set[str]) -> Iterator[Found]:
         seen, waiting = 0, [(self.folder, 0)]
         while waiting and seen < MOST:
             folder, depth = waiting.pop(0)
@@ -146,6 +162,10 @@ class Project:
             for entry in entries:
                 path = Path(entry.path)
                 if entry.name.startswith(".") or entry.is_symlink():
+                    continue
+                listed = entry.is_dir() or entry.name.endswith((".zip", ".json"))
+                if listed and not usable(entry.name):
+                    unusable.add(encodable(self.relative(path)))
                     continue
                 if entry.is_dir():
                     if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
@@ -171,6 +191,12 @@ class Project:
         return None
 
 
+def usable(name: str) -> bool:
+    """Whether a name can be sent, and be a word of a command. Those of an archive that was unpacked with the wrong
+    encoding are bytes that are no text."""
+    return encodable(name) == name
+
+
 def _time(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -193,13 +219,13 @@ def _kept(report: Path) -> str:
 
 def _model(config: Path) -> str:
     model = _json(config).get("model")
-    return model if isinstance(model, str) else ""
+    return encodable(model) if isinstance(model, str) else ""
 
 
 def _root(config: Path) -> str:
     rewritten = _json(config).get(REWRITTEN)
     root = rewritten.get("root") if isinstance(rewritten, dict) else None
-    return root if isinstance(root, str) else ""
+    return encodable(root) if isinstance(root, str) else ""
 
 
 def _rows(table: Path) -> str:

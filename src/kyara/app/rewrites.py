@@ -15,7 +15,7 @@ import torch
 from kyara.app.data_urls import read_url, to_url
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
-from kyara.app.project import ProjectError
+from kyara.app.project import RULES, STATE, ProjectError
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
@@ -178,7 +178,7 @@ class Rewrites:
 
     def strength_commands(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[list[str]], str]:
         """The commands that write a Checkpoint with these strengths, and its folder. All but the last write
-        intermediate Checkpoints to the app's own folder."""
+        intermediate Checkpoints to the app's own folder; see `intermediate`."""
         found = checkpoint.read(self.project.absolute(self.project.model(model)))
         rules = storage.rules_of(found)
         if not rules:
@@ -190,15 +190,20 @@ class Rewrites:
             file = f"{model}/{storage.EDITS}/{storage.file_name(rule.name)}"
             strength = f"{strengths.get(rule.name, rule.strength):g}"
             commands.append(["rewrite", "?", file, "--strength", strength, "--out", "?"])
-        folders = [f".studio/rules/{Path(out).name}-{i}" for i in range(len(commands) - 1)] + [out]
+        folders = [f"{STATE}/{RULES}/{Path(out).name}-{i}" for i in range(len(commands) - 1)] + [out]
         for i, words in enumerate(commands):
             words[-1] = folders[i]
             if i:
                 words[1] = folders[i - 1]
             if i + 1 < len(commands):
                 words.append("--force")
-        self.project.state("rules", "x")
+        self.project.state(RULES, "x")
         return commands, out
+
+    @staticmethod
+    def intermediate(commands: Sequence[Sequence[str]]) -> list[str]:
+        """The folders that only the next of these commands reads."""
+        return [words[words.index("--out") + 1] for words in commands[:-1]]
 
     @staticmethod
     def shown(commands: Sequence[Sequence[str]]) -> str:

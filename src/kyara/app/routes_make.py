@@ -16,7 +16,7 @@ from kyara.app.collection import Item
 from kyara.app.context import Context, Shared
 from kyara.app.make import FIND
 from kyara.app.routes_project import read_body, save_picture
-from kyara.app.words import Worded
+from kyara.app.words import Worded, in_words
 from kyara.files.pictures import read_recipe
 
 router = APIRouter(prefix="/api/make", route_class=Worded)
@@ -247,11 +247,14 @@ def details(context: Shared, number: int) -> dict[str, Any]:
 
 
 @router.post("/pictures")
-def pictures(context: Shared, body: Pictures) -> dict[int, str]:
-    """Several pictures at once, as PNG in base64: a browser makes only six requests at a time."""
+def pictures(context: Shared, body: Pictures) -> dict[str, dict[int, str]]:
+    """Several pictures at once, as PNG in base64: a browser makes only six requests at a time. `errors` says why some
+    cannot be made."""
     numbers = [number for number in body.numbers[:MOST_TOGETHER] if number in context.collection.items]
-    pngs = context.maker.pngs(numbers, {*body.large})
-    return {number: base64.b64encode(png).decode() for number, png in zip(numbers, pngs, strict=True)}
+    found, folder = context.maker.pngs(numbers, {*body.large}), context.project.folder
+    pngs = {number: base64.b64encode(png).decode() for number, png in found.items() if isinstance(png, bytes)}
+    errors = {number: in_words(str(error), folder) for number, error in found.items() if isinstance(error, Exception)}
+    return {"pictures": pngs, "errors": errors}
 
 
 @router.get("/picture/{number}.png")

@@ -18,19 +18,20 @@ from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import read_gallery, thumbnail
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.generation.recipe import BUILTIN
+from kyara.preparation.report import encodable
 
 router = APIRouter(prefix="/api")
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif")  # sent as pictures; everything else is a download
 MOST_ROWS = 100_000
 
 
-async def read_body(request: Request) -> bytes:
-    """The body of an upload. ProjectError as soon as it is too large."""
+async def read_body(request: Request, advice: str = "save it with fewer pixels") -> bytes:
+    """The body of an upload. ProjectError with this advice as soon as it is too large."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MAX_UPLOAD:
-            raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; copy it into the project's folder instead")
+            raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; {advice}")
         parts.append(part)
     return b"".join(parts)
 
@@ -42,10 +43,10 @@ def project(context: Shared) -> dict[str, Any]:
     found = [dataclasses.asdict(one) for one in context.project.contents()]
     builtin = [{"name": f"builtin:{name}", "model": _kind(f"builtin:{name}")} for name in checkpoint.builtin_names()]
     jobs = [job.as_json() for job in context.jobs.jobs]
-    folder = context.project.folder
+    folder = encodable(context.project.folder.name), encodable(str(context.project.folder))
     root = checkpoint.read(BUILTIN).hash
     enlarged = [BUILTIN, *(one["path"] for one in found if one["root"] == root)]
-    about = {"name": folder.name, "folder": str(folder), "version": __version__}
+    about = {"name": folder[0], "folder": folder[1], "version": __version__}
     return about | {"found": found, "builtin": builtin, "jobs": jobs, "enlarged": enlarged}
 
 
@@ -56,7 +57,9 @@ def _kind(name: str) -> str:
 @router.get("/events")
 async def events(context: Shared) -> StreamingResponse:
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(context.events.stream(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        context.events.stream(context.project.problem()), media_type="text/event-stream", headers=headers
+    )
 
 
 @router.get("/file")
@@ -103,7 +106,7 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
         return {"path": None, "skipped": name}
     if ".." in PurePosixPath(name).parts:
         raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
-    data = await read_body(request)
+    data = await read_body(request, f"copy {name} into the folder art of the project instead")
     return {"path": await run_in_threadpool(context.project.save_upload, f"art/{name}", data)}
 
 

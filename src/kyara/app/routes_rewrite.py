@@ -86,5 +86,6 @@ def compare(context: Shared, body: Strengths) -> dict[str, Any]:
 def save(context: Shared, body: Strengths) -> dict[str, Any]:
     """Starts the job that writes a Checkpoint with other strengths."""
     commands, out = Rewrites(context.maker).strength_commands(body.model, body.strengths, body.name)
-    job = context.jobs.add(f"save {out}", commands, {"room": "rewrite", "out": out})
+    about, between = {"room": "rewrite", "out": out}, Rewrites.intermediate(commands)
+    job = context.jobs.add(f"save {out}", commands, about, temporary=between)
     return {"job": job.number, "out": out, "command": Rewrites.shown(commands)}

@@ -72,12 +72,15 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _watch(context: Context) -> None:
     """Publishes an event when a verb, in this app or in a terminal, changed the project."""
-    before = b""
+    before, said = b"", ""
     while True:
         await asyncio.to_thread(context.save)
         if context.events.tabs:
             found = await asyncio.to_thread(context.project.contents)
-            now = hashlib.sha256(repr(found).encode()).digest()
+            now, problem = hashlib.sha256(repr(found).encode()).digest(), context.project.problem()
+            if problem and problem != said:
+                context.events.publish("problem", text=problem)
+            said = problem
             if now != before:  # so also at first: a tab may have read the project before this
                 context.events.publish("project")
             before = now

@@ -51,7 +51,8 @@ def studio(
     everyone who has it can read and change the project. Needs the extra `studio`.
 
     Args:
-        folder: The project's folder. Datasets, runs and galleries in it are shown, new ones are written to it.
+        folder: The project's folder. Datasets, runs and galleries in it are shown, new ones are written to it. What the
+            page keeps for itself is in .studio; uploads that no file of the project names are deleted after a week.
         host: The network address to listen on. Others than 127.0.0.1 let other machines in, unencrypted.
         port: The port; by default 8642, or the next free one. 0 takes any.
         allow_host: Names of this machine that browsers on other machines use, such as atelier.local,192.168.0.7.

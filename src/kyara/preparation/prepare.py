@@ -23,17 +23,17 @@ from kyara.files import pictures
 from kyara.files.archive import THUMBNAILS
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
-from kyara.files.metadata import csv_text
-from kyara.files.names import listed, printable
+from kyara.files.names import counted, listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
+from kyara.preparation.carry import read_earlier, tables
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.faces import Box
 from kyara.preparation.fit import Detect, Faces, Fitted, Found, Options, Pad, find, fit, side
 from kyara.preparation.frames import Frame
 from kyara.preparation.progress import Progress
-from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, face_name, left_out
+from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, left_out
 from kyara.preparation.report_page import page
 from kyara.preparation.selection import Selection
 from kyara.preparation.target import REPORT, REPORT_PAGE, Target
@@ -58,6 +58,7 @@ class PrepareResult(verbs.Result):
     kept: int
     left_out: LeftOut
     pictures: Sequence[Entry]  # Every file of the sources, kept or left out
+    carried: int  # Labels that were taken over from the earlier result that this one replaces
     report: Path
     page: Path  # The same as a web page, with thumbnails, to choose pictures for --drop
     dry_run: bool = False
@@ -67,6 +68,7 @@ class PrepareResult(verbs.Result):
         chosen = " (chosen from the sizes of the pictures; --size changes it)" if self.chosen else ""
         total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
+        lines += [f"{counted(self.carried, 'label')} taken over from the earlier {self.out}"] if self.carried else []
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
             lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report lists all of them
@@ -96,7 +98,7 @@ def prepare(
 
     A report lists every file and face that was left out. Attributes of the sources (metadata.csv, metadata.jsonl,
     dataset.json, names of sub-folders) are kept. The sources are not changed. If it is interrupted, the same command
-    goes on.
+    goes on. With --force, labels of the earlier result are taken over to the same pictures.
 
     Args:
         sources: Folders (with all sub-folders), .zip files, films or single pictures, and finally the output OUT:
@@ -129,6 +131,7 @@ def prepare(
     _check(detect, faces, frame)
     wanted = pictures.parse_size(size) if size is not None else None
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
+    earlier = read_earlier(out, target.report)
     dataset = open_datasets(sources)
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
@@ -146,12 +149,15 @@ def prepare(
         entries = selection.entries()
         result = PrepareResult(
             out, [str(path) for path in sources], (height, width), not wanted, detect, frame, duplicates,
-            len(selection.kept), left_out(entries), entries, target.report, target.page, dry_run,
+            len(selection.kept), left_out(entries), entries, 0, target.report, target.page, dry_run,
         )  # fmt: skip
         if not selection.kept:
             raise _nothing_left(result)
+        labels, carried = tables(dataset, selection.kept, result.as_json(), earlier)
+        result = dataclasses.replace(result, carried=carried)
         report = {name: value for name, value in result.as_json().items() if name not in UNREPORTED}
-        write("metadata.csv", _metadata(dataset, selection.kept))
+        for name, table in labels.items():
+            write(name, table)
         write(REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
         folder = target.beside(THUMBNAILS).name
         write(REPORT_PAGE, page(report, selection.places, folder, f"{command} --force").encode())
@@ -243,13 +249,6 @@ def _nothing_left(result: PrepareResult) -> DatasetError:
     counts = ", ".join(f"{len(files)} {reason}" for reason, files in result.left_out.items())
     first = printable("{file}: {detail}".format(**next(iter(result.left_out.values()))[0]))
     return DatasetError(f"{', '.join(result.sources)}: no picture was left ({counts}); the first is {first}")
-
-
-def _metadata(dataset: Dataset, kept: Sequence[tuple[str, int, int | None]]) -> bytes:
-    """metadata.csv: the attributes of each picture, and its name in the sources. Faces have those of their picture."""
-    columns = list(dataset.attributes.values())
-    rows = [[name, *(c[i] for c in columns), face_name(dataset.names[i], face)] for name, i, face in sorted(kept)]
-    return csv_text([["file_name", *dataset.attributes, "source"], *rows]).encode("utf-8", "backslashreplace")
 
 
 def _common_size(

@@ -1,5 +1,5 @@
 // Pictures of Make for the grid: fetched several at a time, what is in view first, and kept for a while.
-import { api } from "./dom.js";
+import { api, say } from "./dom.js";
 
 const TOGETHER = 8;  // what the generator computes at once
 const KEPT = 192 * 2 ** 20;  // bytes
@@ -16,6 +16,8 @@ let kept = 0;
 const waiting = new Map();
 /** @param {Wanted} wanted */
 const key = ({ number, large }) => `${number}${large ? " large" : ""}`;
+/** Messages that were shown: those about a generator that is gone are the same for all of its pictures. @type {Set<string>} */
+const said = new Set();
 let busy = false;
 
 /** Shows a picture, now or when it is there. @param {any} image @param {Wanted} wanted */
@@ -36,6 +38,7 @@ export function forget() {
   for (const url of urls.values()) URL.revokeObjectURL(url);
   urls.clear();
   sizes.clear();
+  said.clear();
   kept = 0;
 }
 
@@ -50,8 +53,10 @@ async function fetchSome() {
   }
   try {
     const numbers = wanted.map((one) => one.number), large = wanted.filter((one) => one.large).map((one) => one.number);
-    const found = await api("make/pictures", { numbers, large });
-    for (const one of wanted) if (found[one.number]) keep(key(one), found[one.number]);
+    const { pictures, errors } = await api("make/pictures", { numbers, large });
+    for (const one of wanted) if (pictures[one.number]) keep(key(one), pictures[one.number]);
+    for (const [image, { number }] of waiting) if (errors[number]) image.title = errors[number];
+    for (const text of new Set(Object.values(errors))) complain(text);
   } catch { /* the message is shown; what is still in view is asked for again when it is drawn anew */ }
   for (const [image, one] of waiting) {
     const url = urls.get(key(one));
@@ -59,6 +64,12 @@ async function fetchSome() {
     if (url || wanted.some((asked) => key(asked) === key(one))) waiting.delete(image);
   }
   fetchSome();
+}
+
+/** Shows a message, once. @param {string} text */
+function complain(text) {
+  if (!said.has(text)) say(text, "error");
+  said.add(text);
 }
 
 /** @param {string} name @param {string} base64 */

@@ -1,0 +1,97 @@
+"""Labels of an earlier result, which prepare --force takes over."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kyara.files import pictures
+from kyara.files.dataset import open_dataset
+from kyara.files.errors import DatasetError
+from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.preparation.carry import Cut
+from kyara.preparation.prepare import prepare
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "art").mkdir()
+    for i in range(5):
+        random = np.random.RandomState(i).randint(0, 256, (6, 6, 3), dtype=np.uint8)
+        (tmp_path / "art" / f"{i}.png").write_bytes(pictures.encode_png(pictures.resize(random, 64, 64)))
+    (tmp_path / "art" / "metadata.csv").write_text("file_name,hair\n0.png,red\n1.png,red\n")
+    return tmp_path / "art"
+
+
+def by_source(path: Path) -> dict[str, str]:
+    """Name in the sources -> name in the Dataset."""
+    dataset = open_dataset(path)
+    rows = csv.DictReader(io.StringIO(dataset.text("metadata.csv"), newline=""))
+    return {row["source"]: row["file_name"] for row in rows}
+
+
+def labels(path: Path) -> dict[tuple[str, str], tuple[str, float | None, str]]:
+    """(Name in the sources, attribute) -> value, probability and origin."""
+    sources = {name: source for source, name in by_source(path).items()}
+    found = read_labels(open_dataset(path))
+    return {(sources[one.file_name], one.attribute): (one.value, one.probability, one.by) for one in found}
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_labels_survive_another_preparation(folder: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    assert prepare(folder, out, size="64", detect="none").carried == 0
+    names = by_source(out)
+    answers = [
+        Label(names["1.png"], "hair", "blue", None, "person"),
+        Label(names["2.png"], "hair", "", None, "person"),
+        Label(names["2.png"], "eyes", "green", 0.75, "tagger:x"),
+        Label(names["3.png"], "hair", "pink", None, "person"),
+        Label(names["4.png"], "hair", "black", 0.5, "committee"),
+    ]
+    write_labels(open_dataset(out), answers)
+    (folder / "metadata.csv").write_text("file_name,hair\n0.png,white\n1.png,red\n4.png,gray\n")
+    drop = tmp_path / "drop.csv"
+    drop.write_text("file_name\n3.png\n")
+    result = prepare(folder, out, size="32", detect="none", drop=drop, force=True)
+    assert result.carried == 3 and "\n3 labels taken over from the earlier" in str(result)
+    assert labels(out) == {
+        ("0.png", "hair"): ("white", None, "source"),  # newer than the one that was copied
+        ("1.png", "hair"): ("blue", None, "person"),
+        ("2.png", "hair"): ("", None, "person"),
+        ("2.png", "eyes"): ("green", 0.75, "tagger:x"),
+        ("4.png", "hair"): ("gray", None, "source"),
+    }
+    assert prepare(folder, out, size="32", detect="none", force=True, dry_run=True).carried == 3
+
+
+def test_another_picture_of_the_same_name_has_none_of_them(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    name = by_source(tmp_path / "out")["2.png"]
+    write_labels(open_dataset(tmp_path / "out"), [Label(name, "hair", "blue", None, "person")])
+    random = np.random.RandomState(9).randint(0, 256, (80, 64, 3), dtype=np.uint8)
+    (folder / "2.png").write_bytes(pictures.encode_png(random))
+    assert prepare(folder, tmp_path / "out", size="32", detect="none", force=True).carried == 0
+
+
+def test_faces_are_known_by_their_places() -> None:
+    face = Cut("a.png", (96, 96), (10, 20, 30, 40), False)
+    moved, other = (dataclasses.replace(face, box=box) for box in ((12, 22, 30, 40), (60, 20, 30, 40)))
+    assert face.same(moved) and not face.same(other)
+    whole = dataclasses.replace(face, box=None)
+    assert whole.same(whole) and not whole.same(face)
+    assert dataclasses.replace(whole, alone=True).same(dataclasses.replace(face, alone=True))
+    assert not face.same(dataclasses.replace(face, source="b.png"))
+
+
+def test_labels_that_cannot_be_read_are_not_replaced(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    (tmp_path / "out" / "labels.csv").write_text("file_name\na,b\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv, line 2.*; correct that file, or delete the result"):
+        prepare(folder, tmp_path / "out", size="32", detect="none", force=True)
+    assert (tmp_path / "out" / "labels.csv").is_file()
