@@ -5,6 +5,7 @@ resolved, symbolic links included, and refused if it leaves the folder."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -50,6 +51,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self._making: set[str] = set()  # galleries that this process writes
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
 
@@ -126,9 +128,21 @@ class Project:
         files = (file for folder in folders if folder.is_dir() for file in folder.rglob("*"))
         return sum(file.lstat().st_size for file in files if file.is_file())
 
+    @contextlib.contextmanager
+    def making(self, path: str) -> Iterator[None]:
+        """While the gallery at `path` is written."""
+        self._making.add(path)
+        try:
+            yield
+        finally:
+            self._making.discard(path)
+
     def contents(self) -> list[Found]:
-        """Everything in the project, newest first."""
-        return sorted(self._search(), key=lambda one: -one.changed)
+        """Everything in the project, newest first, without the galleries that are still being written: ranking one
+        would miss pictures."""
+        written = self._making | self.promised()
+        found = (one for one in self._search() if one.kind != "gallery" or one.path not in written)
+        return sorted(found, key=lambda one: -one.changed)
 
     def _search(self) -> Iterator[Found]:
         seen, waiting = 0, [(self.folder, 0)]
