@@ -118,7 +118,8 @@ def test_curves_follow_a_run_that_never_pauses(tab: Any, project: Path) -> None:
             room.event("job", { job });
             await new Promise((done) => setTimeout(done, 100));
         }
-        return performance.getEntriesByType("resource").slice(before).filter((one) => one.name.includes("mine/run")).length;
+        const asked = performance.getEntriesByType("resource").slice(before);
+        return asked.filter((one) => one.name.includes("mine/run")).length;
     }"""
     assert tab.evaluate(script, running) >= 1  # while the events came
 
