@@ -123,6 +123,14 @@ def test_a_rule_is_learned_again_with_one_more_example(room: Any) -> None:
     with room.expect_request("**/api/rewrite/learn") as request:
         room.click("#learn")
     assert request.value.post_data_json["model"] == "builtin:character"
+    for _ in range(2):
+        room.click("#examples figure:first-child button")
+    assert room.locator("#again").is_hidden()  # without examples, another rule begins by itself
+    add(room, 4, 1)
+    with room.expect_request("**/api/rewrite/learn") as request:
+        room.click("#learn")
+    assert request.value.post_data_json["model"] == "builtin:anime"
+    room.evaluate(SEND, finished(about={"room": "rewrite", "out": "builtin:anime"}))
     room.click("#another-rule")
     room.wait_for_selector("#examples figure", state="detached")
     add(room, 5, 1)

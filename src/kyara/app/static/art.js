@@ -143,7 +143,7 @@ async function answer(job) {
   ask({
     title: attribute, names, values: values.split(",").map((/** @type {string} */ value) => value.trim()).filter(Boolean),
     picture: (name) => `/api/mine/picture?path=${encodeURIComponent(out)}&name=${encodeURIComponent(name)}`,
-    done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }); },
+    done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }).catch(wasShown); },
   });
 }
 
@@ -196,7 +196,7 @@ function event(kind, given) {
   allowPrepare();
   if (job.state !== "done" || !["prepare", "tag", "ask"].includes(step)) return;
   if (here || !data.path || out === data.path) show(out);
-  if (here && step === "ask") answer(job);
+  if (here && step === "ask") answer(job).catch(wasShown);
 }
 
 export const room = { id: "art", name: "My art", open, event };

@@ -26,9 +26,10 @@ export function exampleList(changed, another) {
     changed(lesson);
   }
 
-  /** @param {Lesson} from @param {Example} one */
-  function remove(from, one) {
-    from.examples = from.examples.filter((other) => other !== one);
+  /** @param {Lesson} of @param {Example} one */
+  function remove(of, one) {
+    of.examples = of.examples.filter((other) => other !== one);
+    if (!of.examples.length) of.from = "";  // what is added now is another rule
     show(lesson);
   }
 

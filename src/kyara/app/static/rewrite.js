@@ -101,7 +101,7 @@ function painted() {
     page.size.value = Math.round(painting.at.size * /** @type {HTMLImageElement} */ (painting.pattern).naturalWidth);
     page.turn.value = ((Math.round(painting.at.turn) + 180) % 360 + 360) % 360 - 180;
   }
-  page.add.disabled = painting.empty;
+  page.add.disabled = painting.empty || !model;
   page.add.textContent = pattern ? "Add this example" : "Add: erase the painted area";
 }
 
