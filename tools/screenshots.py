@@ -184,7 +184,7 @@ def look(page: Page, take: Camera) -> None:
     page.click("nav a:text-is('Look')")
     page.click(".list button:has-text('chosen')")
     page.click("#rank:not([disabled])")
-    until(page, "[...document.querySelectorAll('.cell b')].some((one) => one.textContent.includes('%'))")
+    until(page, "document.querySelector('.list [aria-pressed=true]')?.textContent.startsWith('rank-')")
     page.wait_for_timeout(5500)
     page.click("#cell-0")
     take("look", "a ranked gallery")

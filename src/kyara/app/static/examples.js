@@ -22,7 +22,7 @@ export function exampleList(changed, another) {
       h("button", { "aria-label": `Remove example ${i + 1}`, onclick: () => remove(lesson, one) }, "×"))));
     none.hidden = lesson.examples.length > 0;
     again.hidden = !lesson.from || !lesson.examples.length;
-    said.textContent = `A rule was learned from these. Add an example and learn it again, from ${lesson.from}, or`;
+    said.textContent = `A rule was learned from these. Add an example and learn it again from ${lesson.from}, or`;
     changed(lesson);
   }
 
