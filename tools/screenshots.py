@@ -43,6 +43,19 @@ class Camera:
         picture.convert("RGB").save(self.folder / f"studio-{name}.jpg", quality=QUALITY, optimize=True)
 
 
+def until(page: Page, condition: str) -> None:
+    """Waits for a condition in JavaScript, or for an error that the page shows, also of a job: RuntimeError."""
+    script = f"() => document.querySelector('#toasts .error')?.textContent || Boolean({condition})"
+    found = page.wait_for_function(script, timeout=LONG).json_value()
+    if isinstance(found, str):
+        raise RuntimeError(found.removesuffix("×"))
+
+
+def until_there(page: Page, selector: str) -> None:
+    """The same for an element."""
+    until(page, f'document.querySelector("{selector}")')
+
+
 def drop(page: Page, selector: str, file: Path) -> None:
     """Drops a file on an element, as from the file manager."""
     data = page.evaluate_handle(
@@ -84,11 +97,12 @@ def rewrite(page: Page, take: Camera) -> None:
         if i == 1:
             take("rewrite", "a flower is dropped, moved, made smaller, and painted over")
         page.click("#add-example:not([disabled])")
+        until_there(page, f"#examples figure:nth-child({i})")
     take("rewrite-examples", "three examples are added")
     page.click("#learn")
-    page.wait_for_function("() => document.querySelector('#learning progress')?.value > 0.3", timeout=LONG)
+    until(page, "document.querySelector('#learning progress')?.value > 0.3")
     take("rewrite-learning", "the rule is being learned")
-    page.wait_for_selector("#compare .pair", timeout=LONG)
+    until_there(page, "#compare:not([hidden]) .pair")
     page.wait_for_timeout(5500)  # until the messages are gone
     take("rules", "it is learned")
 
@@ -97,11 +111,11 @@ def make(page: Page, take: Camera) -> None:
     """Characters with blue hair, and one of them with another colour."""
     page.fill("#count", "24")
     page.click("#make-new")
-    page.wait_for_function("() => document.querySelectorAll('.cell img').length >= 12", timeout=LONG)
+    until(page, "document.querySelectorAll('.cell img').length >= 12")
     page.wait_for_timeout(1500)
     page.click("#cell-1")
     page.click("#change fieldset:has-text('hair') button:text-is('pink')")
-    page.wait_for_function("() => document.querySelector('.count').textContent.includes('25')", timeout=LONG)
+    until(page, "document.querySelector('.count').textContent.includes('25')")
     page.click("#cell-4")
     page.keyboard.press("s")
     page.wait_for_timeout(4000)  # scores come by themselves
@@ -123,8 +137,8 @@ def me(page: Page, take: Camera) -> None:
         page.wait_for_selector("#face-2")
     page.click("#propose:not([disabled])")
     page.click("#cartoon:not([disabled])")
-    page.wait_for_selector("#proposals button:nth-child(8)", timeout=LONG)
-    page.wait_for_selector("#cartoon-result:not([hidden])", timeout=LONG)
+    until_there(page, "#proposals button:nth-child(8)")
+    until_there(page, "#cartoon-result:not([hidden])")
     page.wait_for_timeout(5500)  # until the messages are gone
     take("me", "eight proposals and a cartoon are drawn")
 
@@ -133,10 +147,10 @@ def fill(page: Page, take: Camera) -> None:
     """A hole in the hair of an example."""
     page.click("nav a:text-is('Fill')")
     page.wait_for_selector("#fill")
-    page.wait_for_function("() => document.querySelector('.painting img').naturalWidth > 1", timeout=LONG)
+    until(page, "document.querySelector('.painting img').naturalWidth > 1")
     stroke(page, ".painting", (0.3, 0.25), (0.6, 0.3))
     page.click("#fill:not([disabled])")
-    page.wait_for_selector("#filled:not([hidden])", timeout=LONG)
+    until_there(page, "#filled:not([hidden])")
     take("fill", "a hole is filled")
 
 
@@ -152,7 +166,7 @@ def art(page: Page, take: Camera) -> None:
         page.set_input_files("#art-folder", str(folder))
         page.wait_for_selector("#toasts p")
     page.click("#prepare:not([disabled])")
-    page.wait_for_selector(".weed .cell", timeout=LONG)
+    until_there(page, ".weed .cell")
     page.dblclick("#cell-7")
     page.click("#cell-1")
     page.wait_for_timeout(8000)  # until the messages are gone, and all pictures are there
@@ -163,13 +177,14 @@ def look(page: Page, take: Camera) -> None:
     """A gallery, ranked."""
     page.fill("#seeds", "200-223")
     page.click("#make-new")
-    page.wait_for_selector("text=seed 223", timeout=LONG)
+    until(page, "document.querySelector('.grid').textContent.includes('seed 223')")
     page.keyboard.press("Control+a")
     page.click("#export")
-    page.wait_for_selector("#toasts p:has-text('galleries/')", timeout=LONG)
+    until(page, "document.querySelector('#toasts').textContent.includes('galleries/chosen')")
     page.click("nav a:text-is('Look')")
-    page.click("#rank")
-    page.wait_for_selector(".cell b:has-text('%')", timeout=LONG)
+    page.click(".list button:has-text('chosen')")
+    page.click("#rank:not([disabled])")
+    until(page, "document.querySelector('.list [aria-pressed=true]')?.textContent.startsWith('rank-')")
     page.wait_for_timeout(5500)
     page.click("#cell-0")
     take("look", "a ranked gallery")

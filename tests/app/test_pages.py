@@ -305,13 +305,27 @@ def test_look(tab: Any, server: Server) -> None:
     tab.wait_for_selector("#make-new")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 760, 1280])
 @pytest.mark.parametrize("room", ["make", "me", "rewrite", "fill", "art", "look"])
 def test_nothing_overflows(tab: Any, width: int, room: str) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     tab.evaluate("(room) => { location.hash = room; }", room)
     tab.wait_for_selector(f"main.{room} section")
     assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("room", "button"), [("Rewrite", "#undo-stroke"), ("Fill", "#fill")])
+@pytest.mark.parametrize(("width", "height"), [(760, 900), (900, 700)])
+def test_the_picture_and_its_tools_are_in_view(tab: Any, room: str, button: str, width: int, height: int) -> None:
+    tab.set_viewport_size({"width": width, "height": height})
+    tab.click(f"nav a:text-is('{room}')")
+    tab.wait_for_function("() => document.querySelector('.painting img')?.naturalWidth > 1")
+    foot = tab.locator("footer").bounding_box()["y"]
+    boxes = [tab.locator(one).bounding_box() for one in (".painting", button)]
+    assert all(box["y"] + box["height"] <= foot for box in boxes) and boxes[0]["width"] >= 250
+    assert tab.evaluate(
+        "() => [...document.querySelectorAll('.panel')].every((one) => one.scrollWidth <= one.clientWidth)"
+    )
 
 
 def test_a_page_of_another_site_gets_nothing(server: Server) -> None:

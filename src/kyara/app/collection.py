@@ -109,8 +109,7 @@ class Collection:
             raise ValueError(f"{name}: must be one of {', '.join(FLAGS)}")
         with self._lock:
             changed = tuple((n, name, value) for n in numbers if getattr(self.item(n), name) != value)
-            if changed:
-                self._do(Action(name, flags=changed))
+            self._do(Action(name, flags=changed))
 
     def set_scores(self, scores: Mapping[int, float]) -> None:
         """Scores pictures by their numbers. That cannot be undone."""
@@ -134,6 +133,8 @@ class Collection:
                 self._apply(action)
 
     def _do(self, action: Action) -> None:
+        if not (action.added or action.removed or action.flags):  # it would only be an undo that does nothing
+            return
         self.done.append(action)
         self.undone.clear()
         dropped = self.done[:-UNDOABLE]

@@ -355,7 +355,7 @@ class Maker:
         attributes = dict.fromkeys(key for item in items for key in item.shot["labels"])
         columns = ["seed", *attributes, "score"]
         command = self.export_command(items, path, large)
-        with GalleryWriter(out, columns) as gallery:
+        with self.project.making(path), GalleryWriter(out, columns) as gallery:
             for i, item in enumerate(items):
                 row = {key: value for key, value in cells(item.shot).items() if key in columns}
                 png, score = self.png(item.number, item.number in large), None if film else item.score

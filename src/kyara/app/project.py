@@ -5,6 +5,7 @@ resolved, symbolic links included, and refused if it leaves the folder."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -53,6 +54,7 @@ class Project:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
         self.unusable = set[str]()  # names that are no text, escaped, which were left out of the contents
+        self._making: set[str] = set()  # galleries that this process writes
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
 
@@ -132,12 +134,22 @@ class Project:
         """Bytes of all uploads."""
         return sum(file.lstat().st_size for file in self._uploads.rglob("*") if file.is_file())
 
+    @contextlib.contextmanager
+    def making(self, path: str) -> Iterator[None]:
+        """While the gallery at `path` is written."""
+        self._making.add(path)
+        try:
+            yield
+        finally:
+            self._making.discard(path)
+
     def contents(self) -> list[Found]:
-        """Everything in the project, newest first. `unusable` has the names that are left out."""
-        unusable = set[str]()
-        found = sorted(self._search(unusable), key=lambda one: -one.changed)
+        """Everything in the project, newest first, without the galleries that are still being written: ranking one
+        would miss pictures. `unusable` has the names that are left out."""
+        unusable, written = set[str](), self._making | self.promised()
+        found = [one for one in self._search(unusable) if one.kind != "gallery" or one.path not in written]
         self.unusable = unusable
-        return found
+        return sorted(found, key=lambda one: -one.changed)
 
     def problem(self) -> str:
         """What the user must know about the contents, or ""."""

@@ -48,10 +48,9 @@ class Rewrites:
         ]
         roots = [checkpoint.read(f"builtin:{one}") for one in checkpoint.builtin_names()]
         known = {one.config["generator"]["hash"] for one in roots if one.model == "projector"}
-        problem = (
-            "" if storage.root_of(found) in known else f"train a projector first: kyara train projector --of {name}"
-        )
-        return {"model": name, "rules": rules, "problem": problem} | self.maker.about(name)
+        root = storage.root_of(found)
+        problem = "" if root in known else f"train a projector first: kyara train projector --of {name}"
+        return {"model": name, "root": root, "rules": rules, "problem": problem} | self.maker.about(name)
 
     def shot(self, model: str, seed: int) -> Shot:
         """The shot of a seed; on the painter's thread only."""

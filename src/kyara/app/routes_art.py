@@ -76,7 +76,7 @@ def drop(context: Shared, body: Drop) -> dict[str, Any]:
 @router.post("/prepare")
 def prepare(context: Shared, body: Prepare) -> dict[str, Any]:
     words, out = context.art.prepare(body.sources, body.out, body.size, body.drop)
-    return start(context, f"prepare {out}", words, step="prepare", out=out)
+    return start(context, f"prepare {out}", words, step="prepare", out=out, sources=body.sources)
 
 
 @router.get("/report")

@@ -63,7 +63,7 @@ def rank(context: Shared, body: Rank) -> dict[str, Any]:
         if path:
             context.project.existing(path)
             words += [option, path]
-    return start(context, f"rank {body.path}", words, step="rank", out=out)
+    return start(context, f"rank {body.path}", words, step="rank", path=body.path, out=out)
 
 
 @router.post("/evaluate")

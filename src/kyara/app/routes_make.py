@@ -206,7 +206,9 @@ def export(context: Shared, body: Export) -> dict[str, Any]:
             said = percent
             context.events.publish("export", share=share)
 
-    return context.maker.export(body.numbers, body.name, {*body.large}, progress)
+    done = context.maker.export(body.numbers, body.name, {*body.large}, progress)
+    context.events.publish("project")  # in which the gallery is from now on
+    return done
 
 
 @router.post("/load")

@@ -24,7 +24,7 @@ function openRoom() {
   if (room === current) return;
   current = room;
   $("command").textContent = "";
-  for (const image of $("room").querySelectorAll("img")) if (!image.complete) image.removeAttribute("src");  // ends requests that run
+  for (const image of $("room").querySelectorAll("img:not(.painting img)")) if (!image.complete) image.removeAttribute("src");  // ends requests that run
   const element = $("room").cloneNode(false);  // without the listeners of the last room
   $("room").replaceWith(element);
   element.className = room.id;

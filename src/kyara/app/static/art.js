@@ -1,6 +1,6 @@
 // The room My art: a folder becomes a dataset, is weeded and labelled, and trains a generator.
-import { project } from "./app.js";
-import { action, field, fill, option, wasShown } from "./controls.js";
+import { project, refresh } from "./app.js";
+import { action, field, fill, isActive, jobRow, option, wasShown } from "./controls.js";
 import { api, command, h, inOrder, say } from "./dom.js";
 import { copy, filesOf } from "./drop.js";
 import { ask } from "./questions.js";
@@ -15,6 +15,8 @@ let data = { path: "", report: null };
 let known = [];
 /** Numbers of the jobs that were started in this tab. @type {Set<number>} */
 const mine = new Set();
+/** Pictures that jobs ask about, by the numbers of the jobs. @type {Map<number, Promise<string[]>>} */
+const asked = new Map();
 const listsRequest = inOrder();
 
 const found = (/** @type {(one: any) => boolean} */ test) => project.found.filter(test).map((/** @type {any} */ one) => one.path);
@@ -26,6 +28,18 @@ async function start(step, body) {
   const started = await api(`mine/${step}`, body);
   mine.add(started.job);
   command(started.command);
+  await refresh();  // so that the job is known before the button is enabled
+}
+
+/** Jobs of this room that do a step. @param {string} step @param {(about: any) => boolean} test */
+const jobsOf = (step, test) => project.jobs.filter((/** @type {any} */ { about }) => about.room === "art" && about.step === step && test(about));
+
+/** One dataset of a source at a time. */
+function allowPrepare() {
+  const source = page.source.value, now = jobsOf("prepare", (about) => about.sources?.includes(source) || about.out === data.path).filter(isActive);
+  page.prepare.allow(source && !now.some((/** @type {any} */ job) => job.about.sources?.includes(source)));
+  page.weed.allow(!now.some((/** @type {any} */ job) => job.about.out === data.path));
+  page.preparing.replaceChildren(...now.map(jobRow));
 }
 
 /** Shows another dataset if the one that is shown was deleted, or the first of the project. One that was just made may
@@ -43,7 +57,7 @@ async function lists() {
   fill(page.source, sources, "no pictures yet");
   fill(page.data, datasets(), "no dataset yet", data.path);
   page.train.list(runs());
-  page.prepare.allow(sources.length);
+  allowPrepare();
   page.first.textContent = sources.length ? "The pictures are in the project: press Prepare." : "Drop a folder of drawings here, or anywhere on this page.";
 }
 
@@ -74,6 +88,8 @@ async function show(path) {
   page.weed.show(report);
   drawLabels(labels);
   page.train.show(Object.keys(labels.attributes));
+  allowPrepare();
+  offer();
 }
 
 /** @param {{pictures: number, attributes: Record<string, Record<string, number>>}} labels */
@@ -92,38 +108,62 @@ async function askAbout() {
   else say("Name what to ask about, such as gender.");
 }
 
+/** The file of the questions that a job wrote, if any. @param {any} job @returns {string} */
+function tableOf(job) {
+  const table = job.results.at(-1)?.questions?.[1] ?? "";
+  return table.startsWith(`${project.folder}/`) ? table.slice(project.folder.length + 1) : table;
+}
+
+/** The pictures that a job asks about, read once. @param {any} job @returns {Promise<string[]>} */
+function questionsOf(job) {
+  const names = asked.get(job.number) ?? api("mine/questions?path=" + encodeURIComponent(tableOf(job)));
+  asked.set(job.number, names);
+  return names;
+}
+
+/** Offers the questions about the dataset that nobody has answered: the room was left while they were written, or the page
+ * was read anew. Answers begin another job. */
+async function offer() {
+  const [path, last] = [data.path, jobsOf("ask", (about) => about.out === data.path).at(-1)];
+  const names = last?.state === "done" && tableOf(last) ? await questionsOf(last).catch(() => []) : [];
+  if (path !== data.path) return;
+  page.offer.hidden = !names.length;
+  page.offer.textContent = `Answer the ${names.length === 1 ? "question" : `${names.length} questions`} about ${last?.about.attribute}`;
+  page.offer.onclick = () => answer(last).catch(wasShown);
+}
+
 /** Asks the questions that a job wrote, or says that there are none left. @param {any} job */
 async function answer(job) {
-  const { out, attribute, values } = job.about, result = job.results.at(-1) || {}, table = result.questions?.[1];
-  if (!table) {
-    say(`${attribute} is filled in: ${(result.unknown ?? 0).toLocaleString()} stay unknown.`);
+  const { out, attribute, values } = job.about;
+  if (!tableOf(job)) {
+    say(`${attribute} is filled in: ${(job.results.at(-1)?.unknown ?? 0).toLocaleString()} stay unknown.`);
     return;
   }
-  const inside = table.startsWith(`${project.folder}/`) ? table.slice(project.folder.length + 1) : table;
-  const names = await api("mine/questions?path=" + encodeURIComponent(inside));
+  const names = await questionsOf(job);
   ask({
     title: attribute, names, values: values.split(",").map((/** @type {string} */ value) => value.trim()).filter(Boolean),
     picture: (name) => `/api/mine/picture?path=${encodeURIComponent(out)}&name=${encodeURIComponent(name)}`,
-    done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }); },
+    done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }).catch(wasShown); },
   });
 }
 
 function pictures() {
-  const source = h("select", { "aria-label": "Folder of pictures" }), size = h("select", {}, ...["64", "96", "128"].map((side) => option(side, `${side} pixels`)), option("", "as large as possible"));
+  const source = h("select", { "aria-label": "Folder of pictures", onchange: allowPrepare }), preparing = h("div", { class: "field" }), size = h("select", {}, ...["64", "96", "128"].map((side) => option(side, `${side} pixels`)), option("", "as large as possible"));
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => { receive([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])).catch(wasShown); folder.value = ""; } });
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Copying" });
   const button = action("Prepare", prepare, { class: "main", id: "prepare", disabled: true });
   const chosen = h("select", { "aria-label": "Dataset", onchange: () => show(chosen.value) });
-  Object.assign(page, { source, size, progress, prepare: button, data: chosen });
+  Object.assign(page, { source, size, progress, prepare: button, preparing, data: chosen });
   return h("section", { class: "card" }, h("h2", {}, "1. Pictures"), h("p", { class: "quiet" }, "Kyara finds the faces in your drawings and cuts them out."), h("label", { class: "button file" }, "Choose a folder", folder), progress,
-    field("Pictures of this project", source), field("Size of the faces", size), button, field("Datasets of this project", chosen));
+    field("Pictures of this project", source), field("Size of the faces", size), button, preparing, field("Datasets of this project", chosen));
 }
 
 function labelling() {
   const labels = h("div", { class: "field" }), attribute = h("input", { type: "text", placeholder: "gender", autocomplete: "off" }), values = h("input", { type: "text", placeholder: "female,male", autocomplete: "off" });
+  const questions = h("button", { id: "answer", hidden: true });
   const element = h("section", { class: "card label", hidden: true }, h("h2", {}, "3. Label"), labels, action("Fill in hair and eyes", () => start("tag", { path: data.path }), { id: "tag" }),
-    h("h3", {}, "Or answer questions, and Kyara fills in the rest"), h("div", { class: "two" }, field("Attribute", attribute), field("Values", values)), action("Ask me", askAbout, { id: "ask" }));
-  Object.assign(page, { labels, attribute, values, label: element });
+    h("h3", {}, "Or answer questions, and Kyara fills in the rest"), h("div", { class: "two" }, field("Attribute", attribute), field("Values", values)), action("Ask me", askAbout, { id: "ask" }), questions);
+  Object.assign(page, { labels, attribute, values, label: element, offer: questions });
   return element;
 }
 
@@ -148,13 +188,15 @@ function event(kind, given) {
   if (kind === "project") {
     follow();
     lists();
+    offer();
   }
   if (kind !== "job" || given.job.about.room !== "art") return;
   const { job } = given, { step, out } = job.about, here = mine.has(job.number);
   page.train.event(job);
+  allowPrepare();
   if (job.state !== "done" || !["prepare", "tag", "ask"].includes(step)) return;
   if (here || !data.path || out === data.path) show(out);
-  if (here && step === "ask") answer(job);
+  if (here && step === "ask") answer(job).catch(wasShown);
 }
 
 export const room = { id: "art", name: "My art", open, event };

@@ -39,6 +39,7 @@ export class Brush {
     this.scale = Math.min(FINEST, LONGEST / Math.max(width, height));
     this.image.src = url;
     Object.assign(this.image, { width, height });
+    this.element.style.setProperty("--shape", String(width / height));  // the height is limited as well
     for (const canvas of [this.layer, this.mask]) {
       canvas.width = Math.max(1, Math.round(width * this.scale));
       canvas.height = Math.max(1, Math.round(height * this.scale));

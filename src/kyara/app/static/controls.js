@@ -27,6 +27,12 @@ export function action(text, run, properties = {}) {
   return element;
 }
 
+/** Whether a job runs or waits. @param {any} job */
+export const isActive = (job) => ["running", "waiting"].includes(job.state);
+
+/** How far a job is. @param {any} job */
+export const jobRow = (job) => h("label", { class: "field" }, h("span", { class: "quiet" }, `${job.title}: ${job.state}${job.left ? `, ${job.left} left` : ""}`), h("progress", { max: 1, value: job.progress ?? 0 }));
+
 /** Fills a select, and keeps what is chosen in it. Without entries it says `none` and is disabled.
  * @param {any} select @param {(string | [string, string])[]} entries  values, or values and their texts @param {string} none @param {string} [chosen] */
 export function fill(select, entries, none, chosen) {

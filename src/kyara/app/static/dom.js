@@ -107,13 +107,23 @@ export function inOrder() {
   };
 }
 
-/** `function` at most every `wait` ms, with the last arguments. @param {(...a: any[]) => void} run @param {number} wait */
+/** `run` after `wait` ms in which it was not called again, with the last arguments. @param {(...a: any[]) => void} run @param {number} wait */
 export function later(run, wait) {
   /** @type {number | undefined} */
   let timer;
   return (/** @type {any[]} */ ...given) => {
     clearTimeout(timer);
     timer = setTimeout(() => run(...given), wait);
+  };
+}
+
+/** `run` every `wait` ms while it is called, with the last arguments: also if the calls never pause. @param {(...a: any[]) => void} run @param {number} wait */
+export function throttled(run, wait) {
+  /** @type {any[] | null} */
+  let last = null;
+  return (/** @type {any[]} */ ...given) => {
+    if (!last) setTimeout(() => { const now = last || []; last = null; run(...now); }, wait);
+    last = given;
   };
 }
 

@@ -1,6 +1,6 @@
 // The room Look: galleries, ranking, scores of generators.
-import { project } from "./app.js";
-import { action, field, fill } from "./controls.js";
+import { project, refresh } from "./app.js";
+import { action, field, fill, isActive, jobRow } from "./controls.js";
 import { api, command, h, inOrder, later, latest, refill, say } from "./dom.js";
 import { Grid } from "./grid.js";
 import { showLarge } from "./large.js";
@@ -14,6 +14,8 @@ let page;
 let grid;
 /** @type {{path: string, rows: Record<string, string>[]}} */
 let shown = { path: "", rows: [] };
+/** When the gallery that is shown was changed, as far as was known when it was read. */
+let stamp = "";
 /** Galleries of the project when it was last read. @type {string[]} */
 let known = [];
 /** Paths of the results that are unfolded. @type {Set<string>} */
@@ -34,7 +36,7 @@ function lists() {
   fill(page.copies, [["", "no search for copies"], ...paths("dataset")], "");
   fill(page.data, paths("dataset"), "no dataset yet");
   fill(page.model, [...own, ...BUILTIN], "");
-  page.rank.allow(page.source.value);
+  allowRank();
   allowEvaluate();
   results();
 }
@@ -49,15 +51,20 @@ function forget() {
   page.details.replaceChildren();
 }
 
-/** @param {string} path */
-async function show(path) {
-  const newest = galleryRequest(), found = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
-  if (!newest() || !page.list.isConnected) return;
+const stampOf = (/** @type {string} */ path) => JSON.stringify(of("gallery").find((/** @type {any} */ one) => one.path === path) ?? "");
+
+/** @param {string} path @param {boolean} [again]  because it changed: the place in it is kept */
+async function show(path, again = false) {
+  const newest = galleryRequest(), now = stampOf(path), found = await api("gallery?path=" + encodeURIComponent(path)).catch(() => ({ path: "", rows: [] }));
+  if (!newest() || !page.list.isConnected || (again && !found.path)) return;
   shown = found;
+  stamp = now;
   lists();
-  if (shown.path) page.source.value = path;  // what is looked at is what is ranked
+  if (shown.path && !again) page.source.value = path;  // what is looked at is what is ranked
+  allowRank();
   draw();
-  if (grid.items.length) grid.go(0);
+  if (again) details(grid.items[grid.cursor]);
+  else if (grid.items.length) grid.go(0);
 }
 
 function draw() {
@@ -136,11 +143,21 @@ function evaluation(one) {
 }
 
 function ranking() {
-  const source = h("select", { "aria-label": "What to rank" }), like = h("select"), copies = h("select");
-  const rank = action("Rank", async () => command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command), { id: "rank" });
-  Object.assign(page, { source, like, copies, rank });
+  const source = h("select", { "aria-label": "What to rank", onchange: allowRank }), running = h("div", { class: "field" }), like = h("select"), copies = h("select");
+  const rank = action("Rank", async () => {
+    command((await api("look/rank", { path: source.value, like: like.value, copies_of: copies.value })).command);
+    await refresh();  // so that the job is known before the button is enabled
+  }, { id: "rank" });
+  Object.assign(page, { source, like, copies, rank, running });
   return h("div", { class: "section" }, h("h2", {}, "Rank"), h("p", { class: "quiet" }, "Sorts pictures by quality, and by whether eyes, mouth and face look as in clean pictures."),
-    source, field("Compare with", like), field("Copies of", copies), rank);
+    source, field("Compare with", like), field("Copies of", copies), rank, running);
+}
+
+/** One ranking of a source at a time. */
+function allowRank() {
+  const now = project.jobs.filter((/** @type {any} */ job) => isActive(job) && job.about.step === "rank" && job.about.path === page.source.value);
+  page.rank.allow(page.source.value && !now.length);
+  page.running.replaceChildren(...now.map(jobRow));
 }
 
 function scoring() {
@@ -188,7 +205,9 @@ function event(kind, given) {
   if (kind === "project") {
     forget();
     lists();
+    if (shown.path && stampOf(shown.path) !== stamp) show(shown.path, true);
   }
+  if (kind === "job") allowRank();
   if (kind !== "job" || given.job.about.room !== "look" || given.job.state !== "done") return;
   const { step, out } = given.job.about;
   if (step === "rank") show(out);

@@ -1,6 +1,6 @@
 // The room Make: the pictures that were made, and what happens to them.
 import { project } from "./app.js";
-import { $, api, h, later, say } from "./dom.js";
+import { $, api, h, later, say, throttled } from "./dom.js";
 import { Grid } from "./grid.js";
 import { about, inspector } from "./inspect.js";
 import { showLarge } from "./large.js";
@@ -45,7 +45,7 @@ let grid;
 let tools;
 let size = 128;
 let changes = 0;  // that this page made
-let exporting = false;
+let exporting = "";  // how far the export is, as the button says it
 /** "Twice the size" as it was clicked, for all pictures; null before. @type {boolean | null} */
 let doubled = null;
 
@@ -194,7 +194,7 @@ function onkey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "s") toggle("star", numbers);
   else if (event.key === "x") toggle("rejected", numbers);
-  else if (event.key === "Delete") act("remove", { numbers }).catch(() => undefined);
+  else if (event.key === "Delete" && numbers.length) act("remove", { numbers }).catch(() => undefined);
 }
 
 /** Opens the selected picture or the two selected ones as large as they fit. */
@@ -278,21 +278,21 @@ function toExport() {
 
 function showExport() {
   const { numbers, what } = toExport();
-  if (exporting) return;
-  tools.out.textContent = numbers.length ? `Export ${numbers.length.toLocaleString()} ${what}` : "Export";
-  tools.out.disabled = !numbers.length;
+  tools.out.textContent = exporting || (numbers.length ? `Export ${numbers.length.toLocaleString()} ${what}` : "Export");
+  tools.out.disabled = Boolean(exporting) || !numbers.length;
 }
 
 async function exportChosen() {
-  exporting = tools.out.disabled = true;
-  tools.out.textContent = "Exporting …";
+  const { numbers } = toExport();
+  exporting = "Exporting …";
+  showExport();
   try {
-    const { numbers } = toExport(), large = numbers.filter((number) => enlarged(/** @type {Item} */ (state.items.get(number))));
+    const large = numbers.filter((number) => enlarged(/** @type {Item} */ (state.items.get(number))));
     const done = await api("make/export", { numbers, name: "chosen", large });
     showCommand(done.command);
     say(`${done.pictures === 1 ? "The picture is" : `${done.pictures.toLocaleString()} pictures are`} in ${done.path}, with a sheet and a page.`);
   } catch { /* the message is shown */ } finally {
-    exporting = false;
+    exporting = "";
     showExport();
   }
 }
@@ -318,7 +318,10 @@ function event(kind, data) {
   if (!grid?.element.isConnected) return;
   if (kind === "made" && data.version !== state.version) loadSoon();
   if (kind === "project") fillModels();
-  if (kind === "export" && exporting) tools.out.textContent = `Exporting, ${Math.round(data.share * 100)} %`;
+  if (kind === "export" && exporting) {
+    exporting = `Exporting, ${Math.round(data.share * 100)} %`;
+    showExport();
+  }
   if (kind === "job" && data.job.state === "done" && data.job.about.step === "find") showFound();
   if (kind === "scores") {
     for (const [number, score] of data.scores) {
@@ -330,7 +333,7 @@ function event(kind, data) {
     inspector.update();
   }
 }
-const showSoon = later(() => show(), 1000);
+const showSoon = throttled(() => show(), 1000);
 
 async function showFound() {
   await load();

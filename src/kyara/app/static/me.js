@@ -1,6 +1,6 @@
 // The room Me: a photo of a person becomes a character, a photo or a film a cartoon.
-import { project } from "./app.js";
-import { action, field, figure, fill, option, wasShown } from "./controls.js";
+import { project, refresh } from "./app.js";
+import { action, field, figure, fill, isActive, jobRow, option, wasShown } from "./controls.js";
 import { api, command, h, latest, say, slider } from "./dom.js";
 import { chips } from "./chips.js";
 import { fileButton, isFilm, mediaFile, receive, upload } from "./receive.js";
@@ -80,8 +80,7 @@ function show(found) {
 function draw() {
   page.start.hidden = Boolean(photo);
   page.stage.hidden = !photo;
-  page.draw.allow(photo && !photo.film && (aligned || photo.faces.length > 0));
-  page.cartoon.allow(photo);
+  allow();
   page.problem.textContent = photo && !aligned ? photo.problem : "";
   if (!photo) return;
   const { path, width, height, faces, film } = photo;
@@ -93,6 +92,15 @@ function draw() {
   page.stage.style.setProperty("width", `min(100%, 34rem, ${60 * width / height}vh)`);
   page.boxes.replaceChildren(...(aligned ? [] : faces.map((box, i) => faceButton(box, i + 1, width, height))));
   page.found.textContent = film ? "A film can be drawn as a cartoon, which takes seconds for each frame." : aligned || !faces.length ? "" : faces.length === 1 ? "One face was found." : `${faces.length} faces were found: click the one to draw.`;
+}
+
+const ofPhoto = () => project.jobs.filter((/** @type {any} */ job) => photo && job.about.room === "me" && job.about.path === photo.path);
+
+/** One drawing and one cartoon of a photo at a time. */
+function allow() {
+  const steps = ofPhoto().filter(isActive).map((/** @type {any} */ job) => job.about.step);
+  page.draw.allow(photo && !photo.film && (aligned || photo.faces.length > 0) && !steps.includes("avatar"));
+  page.cartoon.allow(photo && !steps.includes("cartoon"));
 }
 
 /** @param {number[]} box @param {number} number @param {number} width @param {number} height */
@@ -126,18 +134,21 @@ async function propose() {
   const child = page.model.value === CHILDREN[how.by][0] ? "" : page.model.value;
   const body = { path: photo.path, face: aligned ? 0 : face, aligned, where, child, ...(how.by === "photo" ? { stays: how.stays, pose: how.pose } : {}) };
   command((await api("me/draw", body)).command);
+  await refresh();  // so that the job is known before the button is enabled
 }
 
 async function cartoon() {
-  if (photo) command((await api("me/cartoon", { path: photo.path })).command);
+  if (!photo) return;
+  command((await api("me/cartoon", { path: photo.path })).command);
+  await refresh();
 }
 
 /** Shows the newest results for the photo, and what is running for it. The list of jobs is the truth: it does not matter
  * in which order answers come, or whether the room was closed meanwhile. */
 function sync() {
-  const mine = project.jobs.filter((/** @type {any} */ job) => photo && job.about.room === "me" && job.about.path === photo.path);
-  const running = mine.filter((/** @type {any} */ job) => ["waiting", "running"].includes(job.state));
-  page.running.replaceChildren(...running.map((/** @type {any} */ job) => h("label", { class: "field" }, h("span", { class: "quiet" }, `${job.title}: ${job.state}${job.left ? `, ${job.left} left` : ""}`), h("progress", { max: 1, value: job.progress ?? 0 }))));
+  const mine = ofPhoto();
+  page.running.replaceChildren(...mine.filter(isActive).map(jobRow));
+  allow();
   const last = (/** @type {string} */ step) => mine.findLast((/** @type {any} */ job) => job.about.step === step);
   const failed = [last("avatar"), last("cartoon")].find((job) => job?.state === "failed");
   page.failed.textContent = failed ? failed.error : "";

@@ -101,6 +101,16 @@ export class Painting extends Brush {
     return true;
   }
 
+  /** What is laid over the picture: the pattern, or the painted area. */
+  above() {
+    const above = document.createElement("canvas");
+    Object.assign(above, { width: this.layer.width, height: this.layer.height });
+    const context = /** @type {CanvasRenderingContext2D} */ (above.getContext("2d"));
+    if (this.pattern) this.drawPattern(context);
+    else context.drawImage(this.layer, 0, 0);
+    return above;
+  }
+
   /** Whether there is neither a mask nor a pattern that needs none. */
   get empty() {
     return (!this.pattern || this.whole) && !this.painted();

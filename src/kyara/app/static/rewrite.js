@@ -1,8 +1,9 @@
 // The room Rewrite: paint a mask, paste a pattern, learn the rule, try its strength.
 import { project, refresh } from "./app.js";
 import { brushTools } from "./brush.js";
-import { fill } from "./controls.js";
-import { api, command, h, later, loaded, say, slider } from "./dom.js";
+import { fill, isActive, wasShown } from "./controls.js";
+import { api, command, h, later, latest, say, slider } from "./dom.js";
+import { exampleList, newLesson } from "./examples.js";
 import { load, picture, state as made, title } from "./make.js";
 import { Painting } from "./paint.js";
 
@@ -13,8 +14,12 @@ let model = null;
 let page;
 /** @type {Painting} */
 let painting;
-/** The examples that were added. @type {{seed?: number, number?: number, model: string, mask: string, pattern: string | null, shown: string}[]} */
-let examples = [];
+/** What the generators of a root were last taught: a rewritten one has the seeds of its root, so examples stay usable.
+ * @type {Map<string, import("./examples.js").Lesson>} */
+const lessons = new Map();
+let lesson = newLesson();
+/** The generators from which rules are learned, by the folders of the results. @type {Map<string, string>} */
+const origins = new Map();
 /** @type {{seed?: number, number?: number} | null} */
 let target = null;
 /** @type {Record<string, number>} */
@@ -23,8 +28,9 @@ let strengths = {};
 let taking = false;
 /** Whether something was painted since a rule was begun, which showing its model would lose. */
 let touched = false;
-/** The name of a rule that gets none: that of its first pattern. */
-let suggested = "";
+const choice = latest();
+/** Whether a comparison is computed, and whether it is out of date already. */
+let comparing = false, outdated = false;
 
 function editable() {
   const own = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && one.detail === "stylegan2").map((/** @type {any} */ one) => one.path);
@@ -36,20 +42,25 @@ function fillModels() {
   fill(page.model, names, "", now);
 }
 
-/** @param {string} name @param {boolean} [show]  scroll to what its rules do */
-async function choose(name, show) {
-  model = await api("rewrite/model?name=" + encodeURIComponent(name));
+/** @param {string} name @param {string} [from]  where the rule of its examples was learned @param {boolean} [show]  scroll to what its rules do */
+async function choose(name, from, show) {
+  const newest = choice(), found = await api("rewrite/model?name=" + encodeURIComponent(name)).catch(wasShown);
+  if (!newest()) return;
+  if (found) model = found;
   fillModels();
+  if (!found) return;
   page.problem.textContent = model.problem;
-  page.learn.disabled = Boolean(model.problem);
   strengths = Object.fromEntries(model.rules.map((/** @type {any} */ rule) => [rule.name, rule.strength]));
-  examples = [];
-  suggest("");
+  lesson = lessons.get(model.root) ?? newLesson();
+  lessons.set(model.root, lesson);
+  if (from !== undefined) lesson.from = from;
+  suggest(lesson.name);
   takeFrom(false);
   drawStrip();
   drawRules();
-  drawExamples();
+  page.list.show(lesson);
   pick({ seed: 10 });
+  page.pairs.replaceChildren();
   page.compare.hidden = !model.rules.length;
   if (model.rules.length) await compare();
   if (show) page.compare.scrollIntoView();
@@ -90,7 +101,7 @@ function painted() {
     page.size.value = Math.round(painting.at.size * /** @type {HTMLImageElement} */ (painting.pattern).naturalWidth);
     page.turn.value = ((Math.round(painting.at.turn) + 180) % 360 + 360) % 360 - 180;
   }
-  page.add.disabled = painting.empty;
+  page.add.disabled = painting.empty || !model;
   page.add.textContent = pattern ? "Add this example" : "Add: erase the painted area";
 }
 
@@ -100,12 +111,12 @@ function usePattern(source, name, whole = false) {
   image.onload = () => { painting.setPattern(image, whole); page.brush.choose(painting.tool); };
   image.onerror = () => say("This is not a picture that the browser can show.", "error");
   image.src = source;
-  if (!examples.length) suggest(name);
+  if (!lesson.examples.length) suggest(name);
 }
 
-/** @param {string} name */
+/** The name of a rule that gets none: that of its first pattern. @param {string} name */
 function suggest(name) {
-  suggested = name;
+  lesson.name = name;
   page.name.placeholder = name || "rule";
 }
 
@@ -136,51 +147,52 @@ function take(source) {
   say("Paint where the other picture should show.");
 }
 
-async function addExample() {
-  if (!await loaded(painting.image)) {  // it may still be on its way
-    say("This picture cannot be shown.", "error");
-    return;
-  }
-  const { mask, pattern } = painting.example();
-  const composite = document.createElement("canvas");
-  composite.width = painting.layer.width;
-  composite.height = painting.layer.height;
-  const context = /** @type {CanvasRenderingContext2D} */ (composite.getContext("2d"));
-  context.drawImage(painting.image, 0, 0, composite.width, composite.height);
-  painting.drawPattern(context);
-  if (!painting.pattern) context.drawImage(painting.layer, 0, 0);
-  examples.push({ ...(target?.number === undefined ? { seed: target?.seed } : { number: target.number }), model: model.model, mask, pattern, shown: composite.toDataURL() });
-  drawExamples();
-  const next = examples.length < 3 ? " One or two more, on other pictures, make the rule work better." : "";
-  say(`Example ${examples.length} is added.${next}`);
+const addExample = () => page.list.add(painting, { ...(target?.number === undefined ? { seed: target?.seed } : { number: target.number }), model: model.model });
+
+/** The rule can be learned if there is an example. */
+function allowLearn() {
+  page.learn.disabled = Boolean(model?.problem) || !lesson.examples.length;
 }
 
-function drawExamples() {
-  page.examples.replaceChildren(...examples.map((one, i) => h("figure", {}, h("img", { src: one.shown, alt: `example ${i + 1}`, width: 64, height: 64 }),
-    h("button", { "aria-label": `Remove example ${i + 1}`, onclick: () => { examples.splice(i, 1); drawExamples(); } }, "×"))));
-  page.noExamples.hidden = examples.length > 0;
-  page.learn.disabled = Boolean(model?.problem) || !examples.length;
+function another() {
+  lesson = newLesson();
+  lessons.set(model.root, lesson);
+  page.name.value = "";
+  suggest("");
+  page.list.show(lesson);
+}
+
+/** Says why a rule was not learned, until the next attempt. @param {string} text */
+function explain(text) {
+  page.reason.textContent = text;
+  page.reason.hidden = !text;
 }
 
 async function learn() {
-  const name = page.name.value.trim() || suggested || "rule";
+  const name = page.name.value.trim() || lesson.name || "rule", from = lesson.from || model.model;
   page.learn.disabled = true;
+  explain("");
   try {
-    const sent = examples.map(({ shown, ...rest }) => rest);
+    const sent = lesson.examples.map(({ shown, ...rest }) => rest);
     const edit = await api("rewrite/edit", { name, examples: sent });
-    const started = await api("rewrite/learn", { model: model.model, edit: edit.path, name, quick: !page.careful.checked });
+    const started = await api("rewrite/learn", { model: from, edit: edit.path, name, quick: !page.careful.checked });
     command(started.command);
+    origins.set(started.out, from);
     touched = false;
     page.progress.hidden = false;
     page.progress.scrollIntoView({ block: "nearest" });
+  } catch (error) {
+    wasShown(error);
+    explain(/** @type {Error} */ (error).message);
   } finally {
-    drawExamples();
+    allowLearn();
   }
 }
 
 /** Shows how far the job of a rule is. @param {any} job */
 function showProgress(job) {
-  page.progress.hidden = !["running", "waiting"].includes(job.state);
+  page.progress.hidden = !isActive(job);
+  if (job.state === "failed") explain(`${job.title}: ${job.error}`);
   page.progress.firstChild.value = job.progress ?? 0;
   const state = job.state === "waiting" ? "waits for other tasks" : job.progress === null ? "begins" : `${Math.round(job.progress * 100)} %${job.left ? `, ${job.left} left` : ""}`;
   page.progress.lastChild.textContent = `${job.title}: ${state}`;
@@ -210,19 +222,32 @@ function resetStrengths() {
 
 /** Adds a rule that somebody shared. @param {File} file */
 async function addRule(file) {
-  touched = Boolean(examples.length);
+  touched = !painting.empty;
   command((await api(`rewrite/rule?model=${encodeURIComponent(model.model)}&name=${encodeURIComponent(file.name)}`, file)).command);
 }
 
 async function saveStrengths() {
-  touched = Boolean(examples.length);
+  touched = !painting.empty;
   const started = await api("rewrite/save", { model: model.model, strengths, name: "rules" });
   command(started.command);
 }
 
+/** Shows what the rules do, one request at a time: each takes seconds. */
 async function compare() {
-  const found = await api("rewrite/compare", { model: model.model, strengths });
-  page.compare.hidden = false;
+  outdated = true;
+  if (comparing) return;
+  comparing = true;
+  while (outdated) {
+    const asked = model;
+    outdated = false;
+    const found = await api("rewrite/compare", { model: asked.model, strengths }).catch(() => null);
+    if (found && asked === model) showPairs(found);
+  }
+  comparing = false;
+}
+
+/** @param {{before: string[], after: string[]}} found */
+function showPairs(found) {
   const old = page.pairs.children;
   if (old.length === found.before.length) {
     found.after.forEach((/** @type {string} */ source, /** @type {number} */ i) => { old[i].children[0].src = found.before[i]; old[i].children[1].src = source; });
@@ -239,14 +264,14 @@ async function arrived(out) {
   fillModels();
   page.offer.hidden = !touched && page.model.isConnected;
   page.offer.textContent = `Show ${out}`;
-  page.offer.onclick = () => { page.offer.hidden = true; choose(out, true); };
-  if (page.offer.hidden) choose(out, true);
+  page.offer.onclick = () => { page.offer.hidden = true; choose(out, origins.get(out), true); };
+  if (page.offer.hidden) choose(out, origins.get(out), true);
 }
 
 /** The room's parts, made once: leaving the room loses nothing. */
 function build() {
   painting = new Painting(() => page && painted());
-  const select = h("select", { onchange: () => choose(select.value) });
+  const select = h("select", { onchange: () => { explain(""); choose(select.value, ""); } });
   const problem = h("p", { class: "error-text" });
   const rules = h("div", { class: "section" });
   const left = h("section", { class: "panel left", "aria-label": "Model and rules" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), select), problem, rules);
@@ -265,8 +290,7 @@ function build() {
   const file = h("input", { type: "file", accept: "image/*", id: "pattern-file", class: "sr-only", onchange: () => { if (file.files[0]) usePatternFile(file.files[0]); file.value = ""; } });
   const take = h("button", { id: "take", "aria-pressed": "false", onclick: () => takeFrom(!taking) }, "Take from another picture");
   const add = h("button", { id: "add-example", disabled: true, onclick: addExample }, "Add this example");
-  const list = h("div", { class: "examples", id: "examples" });
-  const noExamples = h("p", { class: "quiet" }, "No example yet. One to three are enough.");
+  const list = exampleList(allowLearn, another), reason = h("p", { class: "error-text", id: "why-not", role: "alert", hidden: true });
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
   const careful = h("input", { type: "checkbox", id: "careful" });
@@ -275,16 +299,20 @@ function build() {
   const progress = h("div", { class: "field", id: "learning", hidden: true }, h("progress", { max: 1, value: 0, "aria-label": "Learning" }), h("p", { class: "quiet" }, ""));
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
     h("div", { class: "section" }, h("h2", {}, "Pattern"), h("p", { class: "quiet" }, "A PNG with a transparent background works best. Drop it on the picture, paste it, or choose a file. Without a pattern, the painted area is erased."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a file", file), take), sizeOf),
-    h("div", { class: "section" }, h("h2", {}, "3. Examples"), noExamples, list, add),
-    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), h("label", { class: "row check" }, careful, "Take twice the time, for a clearer pattern"), start, progress, offer));
+    h("div", { class: "section" }, h("h2", {}, "3. Examples"), ...list.elements, add),
+    h("div", { class: "section" }, h("h2", {}, "4. Learn"), h("label", { class: "field" }, h("span", { class: "caption" }, "Name of the rule"), name), h("label", { class: "row check" }, careful, "Take twice the time, for a clearer pattern"), start, reason, progress, offer));
 
-  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, examples: list, noExamples, name, learn: start, careful, take, progress, offer, shared, parts: [left, middle, right] };
+  page = { model: select, problem, rules, strip, compare: compareBox, pairs, brush, size, turn, sizeOf, add, list, name, learn: start, careful, take, reason, progress, offer, shared, parts: [left, middle, right] };
   painting.element.addEventListener("drop", (/** @type {DragEvent} */ e) => { e.preventDefault(); e.stopPropagation(); drop(e.dataTransfer); });
 }
 
 /** @param {HTMLElement} room */
 function open(room) {
-  if (!page) build();
+  if (!page) {
+    build();
+    const last = project.jobs.findLast((/** @type {any} */ job) => job.about.room === "rewrite");
+    if (last) showProgress(last);
+  }
   room.append(...page.parts);
   fillModels();
   if (!model || !editable().includes(model.model)) choose(BUILT_IN[0]);

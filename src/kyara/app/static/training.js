@@ -1,7 +1,7 @@
 // The card Train of My art: a generator is trained, and its curves and pictures are shown.
 import { action, field, fill } from "./controls.js";
 import { curve } from "./curve.js";
-import { api, command, h, later, say } from "./dom.js";
+import { api, command, h, latest, say, throttled } from "./dom.js";
 
 /** Numbers that a run writes and that are shown, the most telling first, in words. */
 const CURVES = /** @type {Record<string, string>} */ ({
@@ -45,10 +45,11 @@ export function trainCard(dataset) {
     watch(started.out);
   }
 
-  const watch = later(async (/** @type {string} */ path) => {
+  const request = latest();
+  const watch = throttled(async (/** @type {string} */ path) => {
     if (!path || !curves.isConnected) return;
-    const found = await api("mine/run?path=" + encodeURIComponent(path)).catch(() => null);
-    if (!found) return;
+    const newest = request(), found = await api("mine/run?path=" + encodeURIComponent(path)).catch(() => null);
+    if (!found || !newest()) return;
     if (![...run.options].some((one) => one.value === path)) fill(run, [path, ...[...run.options].map((one) => one.value).filter(Boolean)], "", path);
     run.value = path;
     resume.allow(true);

@@ -130,9 +130,10 @@ export function weedCard(again) {
   const filter = h("select", { "aria-label": "Filter", onchange: order }, option("all", "all files"), option("kept", "kept"), option("left", "left out"), option("ticked", "ticked"));
   const total = h("span", { class: "count", role: "status" }), about = h("div", { class: "field", id: "weed-one" });
   const tickButton = action("Tick the selected", () => tick(files()), { disabled: true }), undoButton = action("Undo", undo, { id: "undo-tick", disabled: true });
+  const againButton = action("Prepare again without the ticked", () => again([...ticked]), { id: "prepare-again" });
   const element = h("section", { class: "card weed", hidden: true }, h("div", { class: "row spread" }, h("h2", {}, "2. Weed"), h("div", { class: "row" }, sort, filter)),
     h("p", { class: "quiet" }, "Select what does not belong, and press x (or double click). Then prepare again."), h("div", { class: "weeding" }, grid.element, about),
-    h("div", { class: "row spread" }, total, h("div", { class: "row" }, tickButton, undoButton, action("Prepare again without the ticked", () => again([...ticked]), { id: "prepare-again" }))));
+    h("div", { class: "row spread" }, total, h("div", { class: "row" }, tickButton, undoButton, againButton)));
 
   /** @param {any} found  a report */
   function show(found) {
@@ -142,5 +143,5 @@ export function weedCard(again) {
     before = [];
     order();
   }
-  return { element, show };
+  return { element, show, allow: againButton.allow };
 }
