@@ -42,7 +42,9 @@ def test_pictures_are_those_of_generate(client: TestClient, tmp_path: Path) -> N
     made = post(client, "new", model="builtin:character", seeds="3-4,9", where={"hair": "silver"}, truncation=0.6)
     assert made["command"] == "kyara generate --seeds 3-4,9 --where hair=silver --truncation 0.6"
     assert [row[1] for row in made["rows"]] == [3, 4, 9] and made["rows"][0][2]["hair"] == "gray"
-    kyara.generate(seeds="3-4,9", where="hair=silver", truncation=0.6, rank="none", out=tmp_path / "cli", device="cpu")
+    kyara.generate(
+        seeds="3-4,9", where="hair=silver", truncation=0.6, rank="none", upscale="none", out=tmp_path / "cli"
+    )
     for row in made["rows"]:
         saved = save(client, row[0], tmp_path / f"{row[0]}.png")
         there = tmp_path / f"cli/seed{row[1]:04d}.png"
@@ -162,6 +164,10 @@ def test_pictures_of_twice_the_size_are_those_of_generate(client: TestClient, co
     out = context.project.folder / done["path"]
     exported = decode(out / read_gallery(out)[0]["file_name"])
     assert exported.shape == (128, 128, 3) and "--upscale builtin:upscaler" in done["command"]
+    for size, words in (([], "--upscale none"), ("large", "")):  # of the generator that the upscaler was made for
+        (other,) = post(client, "new", model="builtin:character", seeds="40")["rows"]
+        made = post(client, "export", numbers=[other[0]], name="other", large=[other[0]] if size else [])
+        assert ("--upscale" in made["command"]) == bool(words) and words in made["command"]
     kyara.generate("builtin:anime", seeds="40", where="hair=pink", upscale="builtin:upscaler", out=tmp_path / "cli")
     assert np.array_equal(exported, decode(tmp_path / "cli/seed0040.png"))
     (tmp_path / "mine.png").write_bytes(client.get(f"/api/make/picture/{row[0]}.png?large=true&download=true").content)

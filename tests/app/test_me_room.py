@@ -49,14 +49,10 @@ def test_faces_are_numbered_as_the_command_numbers_them(client: TestClient, cont
     second = post(client, "draw", path=path, face=2, where={"hair": "pink"})
     client.post(f"/api/jobs/{second['job']}/cancel", json={})
     options = ["--face", "2", "--where", "hair=pink", "--out", second["out"]]
-    upscaled = ["--upscale", "builtin:upscaler"]
-    assert shlex.split(second["command"]) == ["kyara", "avatar", path, *upscaled, *options]
+    assert shlex.split(second["command"]) == ["kyara", "avatar", path, *options]
     aligned = post(client, "draw", path=path, aligned=True)
     client.post(f"/api/jobs/{aligned['job']}/cancel", json={})
-    assert shlex.split(aligned["command"]) == ["kyara", "avatar", path, *upscaled, "--aligned", "--out", aligned["out"]]
-    other = post(client, "draw", path=path, child="builtin:anime", aligned=True)  # another style
-    client.post(f"/api/jobs/{other['job']}/cancel", json={})
-    assert "--upscale" not in other["command"]
+    assert shlex.split(aligned["command"]) == ["kyara", "avatar", path, "--aligned", "--out", aligned["out"]]
 
 
 def test_a_photo_without_a_face_is_a_sentence(client: TestClient) -> None:

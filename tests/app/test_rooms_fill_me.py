@@ -119,8 +119,7 @@ def test_me(tab: Any, server: Server, person: Path, tmp_path: Path, monkeypatch:
     words = command.split()
     out = folder / words[words.index("--out") + 1]
     monkeypatch.chdir(folder)
-    upscale = "builtin:upscaler"
-    kyara.avatar(words[2], where="hair=pink", upscale=upscale, out=tmp_path / "cli", device="cpu")
+    kyara.avatar(words[2], where="hair=pink", out=tmp_path / "cli", device="cpu")
     row = read_gallery(out)[0]
     assert row["hair"] == "pink"
     assert "gender" in tab.inner_text("#read") and "chosen" in tab.inner_text("#read")

@@ -17,7 +17,7 @@ from typing import Any
 from kyara import verbs
 from kyara.app.collection import Collection, Item
 from kyara.app.items import describes, generator_of, named, number_name, origin_of, sheet_of
-from kyara.app.painter import UPSCALER, Loaded, Painter, Sheet
+from kyara.app.painter import Loaded, Painter, Sheet
 from kyara.app.project import PICTURES, ProjectError
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
@@ -37,6 +37,7 @@ from kyara.generation.shots import (
     seed_text,
     turned,
 )
+from kyara.generation.upscaling import option
 from kyara.generation.variations import mix, vary, walk
 from kyara.models.base import Generator, StyledGenerator
 from kyara.nn import conditioning
@@ -281,7 +282,7 @@ class Maker:
         return dataclasses.replace(child, checkpoint=parent.checkpoint)
 
     def png(self, number: int, large: bool = False) -> bytes:
-        """The PNG of a picture, with its recipe; `large` is enlarged by `painter.UPSCALER`."""
+        """The PNG of a picture, with its recipe; `large` is enlarged by `upscaling.UPSCALER`."""
         return self._start(number, large).result()
 
     def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> dict[int, bytes | Exception]:
@@ -376,7 +377,7 @@ class Maker:
         seeds = sorted({item.shot["seed"] for item in items}) if same else []
         if len(seeds) == len(items):
             given = {"where": verbs.where_text(first.fixed), "turn": angle_of(first.shot) or None, "out": Path(out)}
-            upscale = UPSCALER if sheets[0].large else None
+            upscale = option(sheets[0].large, self.project.absolute(first.model))
             return _command(
                 first.truncation, model=self._names(first)[0], seeds=seed_text(seeds), upscale=upscale, **given
             )

@@ -10,7 +10,6 @@ from typing import Any
 
 from kyara import verbs
 from kyara.app.make import Maker
-from kyara.app.painter import UPSCALER
 from kyara.app.project import STATE, UPLOADS, ProjectError
 from kyara.app.rewrites import Rewrites
 from kyara.files.errors import PictureError
@@ -18,7 +17,6 @@ from kyara.files.film import SUFFIXES, load_av
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode
 from kyara.generation import video
-from kyara.generation.recipe import BUILTIN
 from kyara.generation.translate import is_film
 from kyara.inversion.avatar import REPORT
 from kyara.preparation import detect
@@ -70,7 +68,6 @@ class Me:
         out = self.project.free("galleries", f"avatar-{Path(path).stem}")
         words = ["avatar", path, *(self._reverse(child, stays, pose) if stays is not None else [])]
         words += ["--child", self.project.model(child)] if child else []
-        words += ["--upscale", UPSCALER] if stays is None and child in ("", BUILTIN) else []  # it knows their style
         words += ["--aligned"] if aligned else ["--face", str(face)] if face > 1 else []
         words += ["--where", verbs.where_text(verbs.parse_where(where))] if where else []
         return [*words, "--out", out], out

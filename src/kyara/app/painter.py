@@ -28,7 +28,7 @@ from kyara.generation.sampler import load_generator
 from kyara.generation.shots import Shot
 from kyara.generation.styles import blend as blended
 from kyara.generation.styles import load_styled
-from kyara.generation.upscaling import Upscaling
+from kyara.generation.upscaling import UPSCALER, Upscaling
 from kyara.models.base import Generator, StyledGenerator
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ AT_ONCE = 8  # pictures of one batch
 QUIET = 0.3  # seconds without a request after which the painter is idle
 ENDS = 10.0  # seconds that the thread has to end what it does
 STOPPED = "kyara studio was stopped; start it again"
-SCORER, UPSCALER = "builtin:distortion", "builtin:upscaler"
+SCORER = "builtin:distortion"
 
 
 @dataclass(frozen=True)

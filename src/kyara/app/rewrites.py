@@ -59,7 +59,7 @@ class Rewrites:
         return next(labelled([shot], generator, {}, film=False)) if generator.config.data.attributes else shot
 
     def picture(self, model: str, seed: int, large: bool = False) -> bytes:
-        """The PNG of a seed; `large` is enlarged by `painter.UPSCALER`."""
+        """The PNG of a seed; `large` is enlarged by `upscaling.UPSCALER`."""
         name = self.project.model(model)
         shot = self.painter.call(lambda: self.shot(name, seed))
         hashed = checkpoint.read(self.project.absolute(name)).hash

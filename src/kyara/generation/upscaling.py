@@ -26,6 +26,11 @@ def chosen(given: str | None, generator: str) -> str | None:
     return None if given == "none" else given
 
 
+def option(large: bool, generator: str) -> str | None:
+    """The value of --upscale with which pictures of a generator are enlarged by `UPSCALER`, or not; None by default."""
+    return None if large == is_made_for(generator) else UPSCALER if large else "none"
+
+
 def is_made_for(generator: str) -> bool:
     """Whether `UPSCALER` was made for the pictures of this Checkpoint: builtin:character, or it with rules."""
     return root_of(checkpoint.read(generator)) == checkpoint.read(BUILTIN).hash

@@ -58,8 +58,13 @@ const enlarged = (item) => doubled ?? project.enlarged.includes(item.model);
 /** The same at the size that is wanted. @param {Item} item */
 export const finished = (item) => picture(item) + (enlarged(item) ? "&large=true" : "");
 
-/** A command that makes a picture, at the size that is wanted. @param {string} command @param {Item | undefined} item */
-export const sized = (command, item) => command + (item && enlarged(item) ? " --upscale builtin:upscaler" : "");
+/** A command that makes a picture, at the size that is wanted: by default, and with --like as in the file, which is small.
+ * @param {string} command @param {Item | undefined} item */
+export function sized(command, item) {
+  if (!item) return command;
+  const usual = project.enlarged.includes(item.model) && !command.includes(" --like ");
+  return enlarged(item) === usual ? command : `${command} --upscale ${usual ? "none" : "builtin:upscaler"}`;
+}
 
 /** @param {Item} item */
 export const title = (item) => (typeof item.seed === "number" ? `seed ${item.seed}` : item.origin || `picture ${item.number}`);
