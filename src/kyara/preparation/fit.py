@@ -20,7 +20,8 @@ Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
 Pad = Literal["mirror", "white"]
 
-RULES = 2  # Increased when `fit` makes something else of a picture, so that no interrupted run mixes both
+RULES = 2
+"""Increased when `fit` makes something else of a picture, or more, so that no interrupted run mixes both."""
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 SECOND_FACE = 0.25  # Side of another face, relative to the largest, above which a picture is not one face already
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
@@ -70,7 +71,7 @@ class Made(NamedTuple):
     reason: str  # Empty if it was made
     detail: str
     sharpness: float  # `align.sharpness` of the prepared picture, or of the part of the source if it was not made
-    thumbnail: np.ndarray  # (h, w, 3) uint8, of the same
+    thumbnail: bytes  # Lossless WebP, of the same
     data: bytes = b""  # Lossless WebP
     impression: Impression | None = None  # None if it was not made
 
@@ -182,9 +183,13 @@ def _too_small(side: int, what: str, options: Options) -> tuple[str, str] | None
 
 def _made(picture: np.ndarray, face: int | None) -> Made:
     picture = np.ascontiguousarray(picture)
-    sharpness, small = align.sharpness(picture), thumbnail(picture, THUMBNAIL)
+    sharpness, small = align.sharpness(picture), _thumbnail(picture)
     return Made(face, "", "", sharpness, small, pictures.encode_webp(picture), impression(picture))
 
 
 def _left_out(part: np.ndarray, face: int | None, reason: str, detail: str) -> Made:
-    return Made(face, reason, detail, align.sharpness(part), thumbnail(part, THUMBNAIL))
+    return Made(face, reason, detail, align.sharpness(part), _thumbnail(part))
+
+
+def _thumbnail(picture: np.ndarray) -> bytes:
+    return pictures.encode_webp(thumbnail(picture, THUMBNAIL))
