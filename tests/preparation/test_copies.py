@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from kyara.files import pictures
-from kyara.preparation.duplicates import Seen, impression
+from kyara.preparation import duplicates
+from kyara.preparation.duplicates import COMPARED, OUTLINE, SIMILAR, Impression, Seen, impression, outline_distance
 
 SIZE, HAIR, EYES = 512, (110, 70, 55), (60, 90, 200)
 
@@ -135,3 +137,60 @@ def test_other_shapes_and_sizes() -> None:
         seen.add(impression(make(sprite())), 0)
         assert seen.find(impression(make(recompressed(sprite(), 90)))) == ("near duplicate", 0)
         assert seen.find(impression(make(sprite(hair=(90, 60, 150))))) is None
+
+
+# Speed
+
+
+def outlines(random: np.random.RandomState, count: int) -> list[Impression]:
+    """Impressions in groups of similar ones, a third of them with exactly the outline of another, or its mirror."""
+    shape = OUTLINE, OUTLINE, 3
+    groups, made = random.normal(size=(4, *shape)), []
+    for i in range(count):
+        outline = groups[random.randint(4)] + random.normal(size=shape) * 0.4
+        if i and random.rand() < 0.33:
+            outline = made[random.randint(i)].outline[:, :: random.choice([1, -1])]
+        outline = (outline / np.linalg.norm(outline)).astype(np.float32)
+        made.append(Impression(bytes([i // 256, i % 256]), outline, b""))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_compared_is_what_sorting_all_would_give(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    *known, one = outlines(np.random.RandomState(seed), 501)
+    seen, compared, sorted_ = Seen("near"), [], []
+    for i, other in enumerate(known):
+        seen.add(other, i)
+
+    def argsort(values: np.ndarray, kind: Literal["stable"]) -> np.ndarray:
+        sorted_.append(len(values))
+        return values.argsort(kind=kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "argsort", argsort)
+        patch.setattr(pictures, "decode", lambda data: np.zeros((32, 32, 3), np.uint8))
+        patch.setattr(Seen, "_detail", lambda self, position: compared.append(position))
+        patch.setattr(duplicates, "are_copies", lambda picture, others: np.zeros(len(others), bool))
+        assert seen.find(one) is None
+    expected: list[int] = []
+    for step in (1, -1):
+        cosines = seen.outlines[:500] @ one.outline[:, ::step].ravel()
+        likely = np.argsort(-cosines, kind="stable")[:COMPARED]
+        expected += likely[cosines[likely] >= SIMILAR].tolist()
+    assert compared == expected and len(expected) >= COMPARED and max(sorted_) < 300
+    distances = outline_distance(one.outline, seen.outlines[:500])
+    assert seen.nearest(one) == (distances.argmin(), distances.min())
+
+
+def test_find_and_nearest_share_what_they_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    computed: list[int] = []
+    cosines = duplicates._cosines
+    monkeypatch.setattr(duplicates, "_cosines", lambda *given: computed.append(len(given[1])) or cosines(*given))
+    seen = Seen("near")
+    for i, one in enumerate(map(impression, noise)):
+        assert seen.find(one) is None
+        nearest = seen.nearest(one)
+        seen.add(one, i)
+        assert nearest != seen.nearest(one) == (i, pytest.approx(0, abs=1e-6))  # also of what was just added
+    assert computed == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]

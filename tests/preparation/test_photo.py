@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.errors import PictureError
-from kyara.preparation import detect, mesh
+from kyara.preparation import align, detect, mesh
 from kyara.preparation.faces import Box, DetectorError, Face
+from kyara.preparation.frames import SIDE, Frame, place
 from kyara.preparation.photo import FaceError, portrait
 
 
@@ -65,8 +67,27 @@ def test_a_face_comes_out_upright_at_the_size(finds: Any) -> None:
     made = portrait(PHOTO, "me.png", size=64)
     assert made.picture.shape == (64, 64, 3) and made.picture.dtype == np.uint8
     assert made.faces == 1 and made.warnings == [] and made.box.left == 160
-    expected = pictures.resize(face(200, 120, 40).cut(pictures.decode(PHOTO)), 64, 64)
-    assert np.array_equal(made.picture, expected)
+    assert np.array_equal(made.picture, by_eyes(face(200, 120, 40), align.PORTRAIT))
+    finds(dataclasses.replace(face(200, 120, 40), zoom=align.FFHQ))
+    assert np.array_equal(portrait(PHOTO, size=64).picture, by_eyes(face(200, 120, 40), align.FFHQ))
+
+
+def by_eyes(face: Face, zoom: float) -> np.ndarray:
+    cut = align.upright(pictures.decode(PHOTO), *align.square(face.eyes, face.mouth, zoom))
+    return pictures.resize(cut, 64, 64)
+
+
+@pytest.mark.parametrize(("zoom", "frame"), [(align.PORTRAIT, "face"), (align.FFHQ, "bust")])
+def test_a_face_with_uncertain_eyes_is_cut_by_its_box(finds: Any, zoom: float, frame: Frame) -> None:
+    """As by `kyara prepare --detect photo`; the points may be anywhere."""
+    near = np.array([[200.0, 150], [204, 150]])
+    profile = Face(150, 100, 250, 200, eyes=near, mouth=near + 6, nose=near[0], zoom=zoom, trusted=False)
+    finds(profile)
+    made = portrait(PHOTO, "me.png", size=64)
+    cut = align.upright(pictures.decode(PHOTO), *place(profile, frame, by_eyes=True))
+    assert len(cut) == round(SIDE[frame] * 100) and np.array_equal(made.picture, pictures.resize(cut, 64, 64))
+    (warning,) = made.warnings
+    assert warning.startswith("me.png: the positions of eyes and mouth are uncertain")
 
 
 def test_the_photo_is_turned_as_its_exif_says(finds: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import PictureError
 from kyara.preparation import fit as fitting
-from kyara.preparation.duplicates import Seen
+from kyara.preparation import prepare as module
+from kyara.preparation.duplicates import Seen, impression
 from kyara.preparation.faces import Box, Face
-from kyara.preparation.fit import Found
+from kyara.preparation.fit import Found, Made
 from kyara.preparation.prepare import prepare
 from kyara.preparation.progress import IN_MEMORY, Progress
 
@@ -146,6 +150,40 @@ def test_results_are_read_back_as_they_were() -> None:
     assert progress.done("faces") == {0, 1}
     progress.start("faces", ["b"])
     assert progress.done("faces") == set()
+
+
+def test_what_a_worker_made_is_not_made_again() -> None:
+    """The impression is that of another picture here, so it was not derived from the data."""
+    random, progress = np.random.RandomState(0), Progress(IN_MEMORY)
+    picture, other = random.randint(0, 256, (2, 40, 48, 3), dtype=np.uint8)
+    encoded, seen = pictures.encode_webp(picture), impression(other)
+    kept, doubtful = Made(None, "", "", 0.5, b"small", encoded, seen), Made(1, "uncertain", "why", 0.1, b"s")
+    progress.add("pictures", 0, ((40, 48), [kept, doubtful]))
+    size, (made, left_out) = progress.get("pictures", 0)
+    assert size == (40, 48) and (made.thumbnail, made.data, made.sharpness) == (b"small", encoded, 0.5)
+    assert (made.impression.digest, made.impression.detail) == (seen.digest, seen.detail)
+    assert np.array_equal(made.impression.outline, seen.outline) and made.impression.outline.dtype == np.float32
+    assert left_out == doubtful
+
+
+def test_pictures_of_an_older_version_are_made_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(folder, tmp_path / "whole", size="32")
+    stop_after(monkeypatch, 5)
+    monkeypatch.setattr(module, "RULES", 1)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "out", size="32", workers=0)
+    monkeypatch.undo()
+    with closing(sqlite3.connect(tmp_path / "out.unfinished" / "progress.sqlite")) as file, file:
+        rows = file.execute("SELECT result FROM results WHERE stage = 'pictures'").fetchall()
+        for (row,) in rows:  # as it was stored before the impressions were
+            result = json.loads(row)
+            result["made"] = [{**made, "impression": None} for made in result["made"]]
+            file.execute("UPDATE results SET result = ? WHERE result = ?", [json.dumps(result), row])
+    assert len(rows) >= 5
+    prepare(folder, tmp_path / "out", size="32", workers=0)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -70,8 +70,8 @@ def test_a_zip_and_what_is_beside_it_are_replaced_together(folder: Path, tmp_pat
     for name in ("report.json", "report.html", "report.thumbnails"):
         place = tmp_path / f"out.zip.{name}"
         place.mkdir()
-        with pytest.raises(FileExistsError, match=f"{name}: already exists; add --force"):
-            prepare(folder, out, size="64")
+        with pytest.raises(FileExistsError, match=f"{name}: exists, but .*report.json is no report"):
+            prepare(folder, out, size="64", force=True)
         place.rmdir()
     prepare(folder, out, size="64")
     (tmp_path / "out.zip.report.thumbnails" / "007.jpg").write_bytes(b"old")

@@ -46,9 +46,24 @@ def impression(picture: np.ndarray) -> Impression:
 def outline_distance(outline: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Distances of an outline to others (K, 3 * OUTLINE**2), mirrored or not: (K,), 0 for identical and about 1 for
     unrelated pictures."""
-    cosines = np.maximum(*(others @ outline[:, ::step].ravel() for step in (1, -1)))
-    distances: np.ndarray = np.maximum(1 - cosines, 0)
+    return _distances(_cosines(outline, others))
+
+
+def _cosines(outline: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """With each of the others, as it is and mirrored: (K,) each."""
+    return others @ outline.ravel(), others @ outline[:, ::-1].ravel()
+
+
+def _distances(cosines: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    distances: np.ndarray = np.maximum(1 - np.maximum(*cosines), 0)
     return distances
+
+
+def most_similar(cosines: np.ndarray) -> np.ndarray:
+    """Positions of the first COMPARED cosines of at least SIMILAR, the largest first, of equal ones the first."""
+    similar = np.flatnonzero(cosines >= SIMILAR)  # few of many: sorting all would take most of the time
+    found: np.ndarray = similar[np.argsort(-cosines[similar], kind="stable")[:COMPARED]]
+    return found
 
 
 class Seen:
@@ -61,6 +76,7 @@ class Seen:
         self.outlines = np.empty((1024, 3 * OUTLINE**2), np.float32)
         self._details = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the index
         self._ends = [0]  # positions in it
+        self._compared: tuple[Impression, int, tuple[np.ndarray, np.ndarray]] | None = None
 
     def find(self, seen: Impression) -> tuple[str, int] | None:
         """(kind of duplicate, index of the original); None if it is not a duplicate."""
@@ -72,14 +88,19 @@ class Seen:
     def _copies(self, seen: Impression) -> Iterator[int]:
         """Positions of the pictures of which it is a copy, first those that are not mirrored."""
         picture = None
-        for step in (1, -1):
-            cosines = self.outlines[: len(self.indices)] @ seen.outline[:, ::step].ravel()
-            likely = np.argsort(-cosines, kind="stable")[:COMPARED]
-            likely = likely[cosines[likely] >= SIMILAR]
+        for step, cosines in zip((1, -1), self._cosines(seen), strict=True):
+            likely = most_similar(cosines)
             if len(likely):
                 picture = pictures.decode(seen.detail) if picture is None else picture
                 others = np.stack([pictures.decode(self._detail(int(i))) for i in likely])
                 yield from likely[are_copies(picture[:, ::step], others)].tolist()
+
+    def _cosines(self, seen: Impression) -> tuple[np.ndarray, np.ndarray]:
+        """Those with all pictures, kept because `nearest` follows `find`."""
+        known = len(self.indices)
+        if self._compared is None or self._compared[0] is not seen or self._compared[1] != known:
+            self._compared = seen, known, _cosines(seen.outline, self.outlines[:known])
+        return self._compared[2]
 
     def _detail(self, position: int) -> bytes:
         self._details.seek(self._ends[position])
@@ -89,7 +110,7 @@ class Seen:
         """(index, `outline_distance`) of the most similar picture; None if there is no other."""
         if not self.indices:
             return None
-        distances = outline_distance(seen.outline, self.outlines[: len(self.indices)])
+        distances = _distances(self._cosines(seen))
         best = int(distances.argmin())
         return self.indices[best], float(distances[best])
 

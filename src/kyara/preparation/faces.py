@@ -78,7 +78,3 @@ class Face(Box):
         their distance: 0 for a frontal face, positive to the right."""
         between = self.eyes[1] - self.eyes[0]
         return float((self.nose - self.eyes.mean(0)) @ between / max(between @ between, 1e-6))
-
-    def cut(self, picture: np.ndarray) -> np.ndarray:
-        """The face aligned to its frame (`align.square`): (S, S, 3) at its own resolution."""
-        return align.upright(picture, *align.square(self.eyes, self.mouth, self.zoom))

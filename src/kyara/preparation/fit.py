@@ -20,6 +20,8 @@ Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
 Pad = Literal["mirror", "white"]
 
+RULES = 2
+"""Increased when `fit` makes something else of a picture, or more, so that no interrupted run mixes both."""
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 SECOND_FACE = 0.25  # Side of another face, relative to the largest, above which a picture is not one face already
 THUMBNAIL = 96  # Maximum length of the longer side of a thumbnail in the report, in pixels
@@ -54,7 +56,12 @@ class Found(NamedTuple):
     """A source picture and its faces."""
 
     size: tuple[int, int]  # Height and width of the upright picture in pixels
-    faces: Sequence[Box]
+    faces: Sequence[Box]  # Also what may be one
+
+    @property
+    def certain(self) -> list[Box]:
+        """Those that are faces for certain."""
+        return [face for face in self.faces if not uncertain(face)]
 
 
 class Made(NamedTuple):
@@ -64,7 +71,7 @@ class Made(NamedTuple):
     reason: str  # Empty if it was made
     detail: str
     sharpness: float  # `align.sharpness` of the prepared picture, or of the part of the source if it was not made
-    thumbnail: np.ndarray  # (h, w, 3) uint8, of the same
+    thumbnail: bytes  # Lossless WebP, of the same
     data: bytes = b""  # Lossless WebP
     impression: Impression | None = None  # None if it was not made
 
@@ -91,14 +98,17 @@ def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fit
         detail = "crop it to the face yourself, or keep it whole in a run with --detect none"
         return size, [_left_out(source, None, "no face found", detail)]
     if options.frame == "whole":
-        return size, [_whole(source, options)]
+        if found.certain:
+            return size, [_whole(source, options)]
+        reason, detail = _uncertain(max(found.faces, key=lambda face: face.score))
+        return size, [_left_out(source, None, reason, f"{detail}; --detect none keeps all pictures")]
     return size, list(_faces(source, found, options))
 
 
 def side(found: Found, detect: Detect, frame: Frame, aspect: float = 1.0) -> int:
     """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut; 0 if it
     has no certain, whole face and is left out."""
-    if (frame == "whole" and found.faces) or _stays(found, detect, frame, aspect):
+    if (frame == "whole" and found.certain) or _stays(found, detect, frame, aspect):
         return min(found.size)
     seen = [face for face in found.faces if whole(face, found.faces, found.size)]
     return max((shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in seen), default=0)
@@ -108,11 +118,10 @@ def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
     """Whether a picture is one face already, and shows no other large one that would be kept."""
     if detect != "auto" or frame == "whole":
         return False
-    certain = [face for face in found.faces if not uncertain(face)]
-    if not certain:
+    if not found.certain:
         return min(found.size) <= CROPPED
-    largest = max(certain, key=lambda face: face.area)
-    others = [face for face in certain if face is not largest and whole(face, found.faces, found.size)]
+    largest = max(found.certain, key=lambda face: face.area)
+    others = [face for face in found.certain if face is not largest and whole(face, found.faces, found.size)]
     alone = all(face.area <= SECOND_FACE**2 * largest.area for face in others)
     return alone and fills(largest, frame, found.size, aspect)
 
@@ -141,7 +150,7 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
         if options.faces == "largest" and i != largest:
             reason = "not the largest face", "--faces all keeps all faces"
         elif uncertain(face):
-            reason = "uncertain", f"certainty {face.score:.2f}; it may be something else"
+            reason = _uncertain(face)
         elif cut_off(face, found.size):
             reason = "cut off", "the face ends at the edge of the picture"
         elif covered(face, found.faces):
@@ -162,6 +171,10 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
             yield _left_out(cut, i, *reason)
 
 
+def _uncertain(face: Box) -> tuple[str, str]:
+    return "uncertain", f"certainty {face.score:.2f}; it may be something else"
+
+
 def _too_small(side: int, what: str, options: Options) -> tuple[str, str] | None:
     if side >= max(options.min_size, 1):
         return None
@@ -170,9 +183,13 @@ def _too_small(side: int, what: str, options: Options) -> tuple[str, str] | None
 
 def _made(picture: np.ndarray, face: int | None) -> Made:
     picture = np.ascontiguousarray(picture)
-    sharpness, small = align.sharpness(picture), thumbnail(picture, THUMBNAIL)
+    sharpness, small = align.sharpness(picture), _thumbnail(picture)
     return Made(face, "", "", sharpness, small, pictures.encode_webp(picture), impression(picture))
 
 
 def _left_out(part: np.ndarray, face: int | None, reason: str, detail: str) -> Made:
-    return Made(face, reason, detail, align.sharpness(part), thumbnail(part, THUMBNAIL))
+    return Made(face, reason, detail, align.sharpness(part), _thumbnail(part))
+
+
+def _thumbnail(picture: np.ndarray) -> bytes:
+    return pictures.encode_webp(thumbnail(picture, THUMBNAIL))

@@ -12,6 +12,7 @@ from kyara.files import pictures
 from kyara.files.names import counted
 from kyara.preparation import align, detect
 from kyara.preparation.faces import Box, Face
+from kyara.preparation.frames import ZOOM, Frame, place
 
 BLURRED = 0.035
 """Faces with a lower `align.sharpness` get a warning: none of 1,750 sharp faces of about 200 pixels (minimum 0.048,
@@ -65,11 +66,19 @@ def portrait(
         each = "; ".join(f"{i}: {_place(box)}" for i, box in enumerate(found, 1))
         raise FaceError(f"--face {face}: {name} has {counted(len(found), 'face')}, the largest first ({each})", picture)
     box = found[number - 1]
-    cut = box.cut(picture)
-    side = min(cut.shape[:2])
-    cut = pictures.center_crop(cut, side, side)
+    cut = _cut(picture, box)
     warnings = [f"{name}: {warning}" for warning in _warnings(cut, size, box)]
     return Portrait(pictures.resize(cut, size, size), warnings, len(found), box)
+
+
+def _cut(picture: np.ndarray, box: Box) -> np.ndarray:
+    """A face in its frame, as `kyara prepare --detect photo` cuts it, or the middle of a box: (S, S, 3)."""
+    if isinstance(box, Face):
+        frame: Frame = "bust" if box.zoom == ZOOM["bust"] else "face"
+        return align.upright(picture, *place(box, frame, by_eyes=True))
+    part = box.cut(picture)
+    side = min(part.shape[:2])
+    return pictures.center_crop(part, side, side)
 
 
 def _warnings(face: np.ndarray, size: int, box: Box) -> Iterator[str]:
@@ -78,7 +87,10 @@ def _warnings(face: np.ndarray, size: int, box: Box) -> Iterator[str]:
         yield f"{small}; a larger photo would help"
     if align.sharpness(face) < BLURRED:
         yield "the face is blurred, so the result resembles it less; a sharper photo would help"
-    if isinstance(box, Face) and abs(box.turn) > TURNED:
+    if isinstance(box, Face) and not box.trusted:
+        why = "the positions of eyes and mouth are uncertain, as in a profile, so the face is not rotated"
+        yield f"{why}; a photo from the front would help"
+    elif isinstance(box, Face) and abs(box.turn) > TURNED:
         yield "the head is turned far to the side and aligns badly; a photo from the front would help"
 
 

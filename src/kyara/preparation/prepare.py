@@ -30,7 +30,7 @@ from kyara.preparation.carry import read_earlier, tables
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.faces import Box
-from kyara.preparation.fit import Detect, Faces, Fitted, Found, Options, Pad, find, fit, side
+from kyara.preparation.fit import RULES, Detect, Faces, Fitted, Found, Options, Pad, find, fit, side
 from kyara.preparation.frames import Frame
 from kyara.preparation.progress import Progress
 from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, left_out
@@ -191,7 +191,7 @@ def _search(dataset: Dataset, detect: Detect, workers: int, progress: Progress) 
 
 def _are_cut(found: Sequence[Found | None], detect: Detect) -> bool:
     """Whether pictures are cut to their faces."""
-    with_faces = [bool(one.faces) for one in found if one]
+    with_faces = [bool(one.certain) for one in found if one]
     return detect not in ("auto", "none") or sum(with_faces) > FEW * len(with_faces)
 
 
@@ -219,7 +219,7 @@ def _cut(
     """What is made from each picture, in this order. Without a limit, under which not all are needed, pictures are read
     in the order of the sources: films are read fastest in that order."""
     detector = None if options.detect == "none" else detectors.identity(options.detect)
-    progress.start("pictures", [dataset.fingerprint, options, any(found), detector])
+    progress.start("pictures", [RULES, dataset.fingerprint, options, any(found), detector])
     done = progress.done("pictures")
     missing = [i for i in (sorted(order) if limit is None else order) if i not in done]
     made = dataset.map(functools.partial(fit, options=options), missing, workers, (found[i] for i in missing))

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kyara.files import pictures
 from kyara.files.errors import PictureError
-from kyara.preparation.duplicates import impression
+from kyara.preparation.duplicates import OUTLINE, Impression
 from kyara.preparation.faces import Box, Face
 from kyara.preparation.fit import Fitted, Found, Made
 
@@ -105,14 +104,20 @@ def _read_face(stored: dict[str, Any]) -> Box:
 
 
 def _made(made: Made) -> dict[str, Any]:
-    small = base64.b64encode(pictures.encode_webp(made.thumbnail)).decode()
-    stored = {**made._asdict(), "thumbnail": small, "data": base64.b64encode(made.data).decode()}
-    del stored["impression"]
+    stored = {**made._asdict(), "thumbnail": _text(made.thumbnail), "data": _text(made.data)}
+    if made.impression is not None:  # the workers' work: to derive it again would take longer than all else here
+        digest, outline, detail = made.impression.digest, made.impression.outline.tobytes(), made.impression.detail
+        stored["impression"] = [_text(digest), _text(outline), _text(detail)]
     return stored
 
 
 def _read_made(stored: dict[str, Any]) -> Made:
-    data = base64.b64decode(stored["data"])
-    small = pictures.decode(base64.b64decode(stored["thumbnail"]))
-    again = impression(pictures.decode(data)) if data else None
-    return Made(**{**stored, "data": data, "thumbnail": small}, impression=again)
+    thumbnail, data, seen = base64.b64decode(stored["thumbnail"]), base64.b64decode(stored["data"]), None
+    if stored["impression"] is not None:
+        digest, outline, detail = (base64.b64decode(part) for part in stored["impression"])
+        seen = Impression(digest, np.frombuffer(outline, np.float32).reshape(OUTLINE, OUTLINE, 3), detail)
+    return Made(**{**stored, "thumbnail": thumbnail, "data": data, "impression": seen})
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from kyara.files import formats
+from kyara.files import formats, pictures
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
 from kyara.preparation.drop import Dropped
@@ -92,7 +92,7 @@ class Selection:
 
     def _decide(self, i: int, made: Made) -> Outcome:
         name = face_name(self.names[i], made.face)
-        self.places[name] = self.thumbnails.add(made.thumbnail)
+        self.places[name] = self.thumbnails.add(pictures.decode(made.thumbnail))
         sharpness = round(made.sharpness, 4)
         reason, detail = self._reason(i, made.face) or (made.reason, made.detail)
         if not reason and len(self.kept) == self.limit:

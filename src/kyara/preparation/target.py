@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from kyara.preparation.progress import IN_MEMORY, Progress
 
 REPORT, REPORT_PAGE = "report.json", "report.html"
 BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
+REPORTED = {"sources", "size", "kept", "pictures"}  # Keys by which REPORT is known; other verbs write such a file too
 Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
 
@@ -35,13 +37,22 @@ class Target:
         if not self.is_zip:
             if out.is_file():
                 raise FileExistsError(f"{out}: exists and is not a folder; give NAME.zip to write a zip")
-            check_free(out, REPORT, force=force)
+            check_free(out, REPORT, force=True)
+        self._check_existing(force)
+
+    def _check_existing(self, force: bool) -> None:
+        """FileExistsError if there is something that is not an earlier result, or that is one without `force`."""
+        existing = next((path for path in (self.out, *map(self.beside, BESIDE)) if path.exists()), None)
+        if existing is None or (not self.is_zip and not any(self.out.iterdir())):
             return
-        existing = next((path for path in (out, *map(self.beside, BESIDE)) if path.exists()), None)
-        if existing and not force:
+        if self.is_zip and self.out.exists() and not zipfile.is_zipfile(self.out):
+            raise FileExistsError(f"{self.out}: exists and is not a .zip; choose another name")
+        if not is_report(self.report):
+            why = f"exists, but {self.report} is no report of kyara prepare, so it is not replaced"
+            hint = "choose another name or delete it; if it is a source, give the output after it"
+            raise FileExistsError(f"{existing}: {why}; {hint}")
+        if not force:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
-        if out.exists() and not zipfile.is_zipfile(out):
-            raise FileExistsError(f"{out}: exists and is not a .zip; choose another name")
 
     def beside(self, name: str) -> Path:
         """The place of one of the files `BESIDE`."""
@@ -73,12 +84,12 @@ class Target:
                 yield write, progress
             if self.out.is_dir():
                 self.out.rename(folder / "old")
-            (new / "zip" if self.is_zip else new).replace(self.out)
-            for name in BESIDE if self.is_zip else ():
+            for name in BESIDE if self.is_zip else ():  # first, as --force replaces no .zip without its report
                 if self.beside(name).is_dir():
                     self.beside(name).rename(folder / f"old.{name}")
                 if (new / name).exists():
                     (new / name).replace(self.beside(name))
+            (new / "zip" if self.is_zip else new).replace(self.out)
 
     @contextlib.contextmanager
     def _unfinished(self, folder: Path) -> Iterator[Progress]:
@@ -111,3 +122,11 @@ class Target:
             raise
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_report(path: Path) -> bool:
+    """Whether the file is a report that `kyara prepare` wrote."""
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8"))) >= REPORTED
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
