@@ -214,3 +214,11 @@ def test_each_score_says_what_its_network_saw(faces: Path) -> None:
     found = scores(evaluate(str(faces), faces, size="40", workers=0))
     assert found["rank_score"]["resizer"] == "40x40 -> 16x16, cropped, Lanczos"  # that of the stand-ins
     assert found["inception/tone"]["resizer"] == "40x40 -> 16x16, cropped, Lanczos"
+
+
+def test_smaller_real_pictures_are_said(faces: Path, tmp_path: Path) -> None:
+    """Enlarged, they look blurred beside those that are scored."""
+    large = write(tmp_path / "large", [drawn_picture(seed, 96) for seed in range(8)])
+    warning = "the real pictures (48x48) are enlarged to 96x96, which blurs them; give --size 48"
+    assert warning in evaluate(str(large), faces, workers=0).warnings
+    assert warning not in evaluate(str(large), faces, size="48", workers=0).warnings

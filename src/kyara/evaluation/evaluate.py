@@ -91,7 +91,7 @@ def evaluate(
         check_report(out, force)
 
     from kyara.evaluation.scores import all_scores, load_networks, run_networks
-    from kyara.evaluation.sets import FileSet, RealSet, open_reals, open_set
+    from kyara.evaluation.sets import FileSet, RealSet, first_size, open_reals, open_set
     from kyara.training.runtime import pick_device
 
     where = pick_device(device)
@@ -104,12 +104,15 @@ def evaluate(
     batch = batch or networks.extractor.batch_size(common)
     real = None if dataset is None else RealSet(dataset, networks.extractor, common, workers, batch)
 
+    smaller = None if dataset is None else enlarged(first_size(dataset), common)
+
     def result(n: int, m: int, scores: tuple[Score, ...] = (), *, unfamiliar: bool = False) -> EvaluateResult:
         about, compared = {**pictures.about(), "count": n}, None if real is None else {**real.about(), "count": m}
         few = f"{counted(min(n, m), 'picture')} are fewer than {FRECHET_COUNT:,}"
         warning = f"{few}: the Fréchet distance is strongly biased for so few; use KID"
         warnings: tuple[str, ...] = (warning,) if real is not None and min(n, m) < FRECHET_COUNT else ()
         warnings += (UNFAMILIAR,) if unfamiliar else ()
+        warnings += (smaller,) if smaller else ()
         return EvaluateResult(out, __version__, about, compared, scores, warnings, dry_run)
 
     if dry_run:
@@ -121,6 +124,15 @@ def evaluate(
     if out is not None:
         shared.write_text(out, shared.to_json(found))
     return found
+
+
+def enlarged(real: tuple[int, int], common: tuple[int, int]) -> str | None:
+    """A warning if real pictures of this width and height are smaller than the size at which sets are compared."""
+    if min(real) >= min(common):
+        return None
+    (width, height), (wide, high) = real, common
+    size = f"{height}" if width == height else f"{height}x{width}"
+    return f"the real pictures ({width}x{height}) are enlarged to {wide}x{high}, which blurs them; give --size {size}"
 
 
 def check_report(path: Path, force: bool) -> None:

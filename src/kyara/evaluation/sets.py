@@ -57,11 +57,7 @@ class FileSet:
         return min(len(self.pictures.names), self.count or len(self.pictures.names))
 
     def size(self) -> Size:
-        for i in evenly_spaced(len(self.pictures.names), self.count):
-            with contextlib.suppress(PictureError, OSError):
-                height, width = self.pictures.picture(i).shape[:2]
-                return width, height
-        raise ValueError(f"{self.path}: no picture can be read")
+        return first_size(self.pictures, self.count)
 
     def __iter__(self) -> Iterator[Labelled]:
         self.left_out.clear()
@@ -119,6 +115,15 @@ def open_reals(path: Path, count: int) -> Dataset:
     """The real pictures of a Dataset or Gallery, or `count` of them, evenly spaced."""
     dataset = open_pictures(path)
     return dataset.subset(evenly_spaced(len(dataset), count))
+
+
+def first_size(dataset: Dataset, count: int | None = None) -> Size:
+    """Width and height of the first readable one of `count` pictures, evenly spaced. ValueError if there is none."""
+    for i in evenly_spaced(len(dataset), count):
+        with contextlib.suppress(PictureError, OSError):
+            height, width = dataset.picture(i).shape[:2]
+            return width, height
+    raise ValueError(f"{dataset.path}: no picture can be read")
 
 
 def evenly_spaced(total: int, count: int | None) -> list[int]:
