@@ -83,3 +83,16 @@ def test_intermediate_models_are_deleted_after_the_job(
     jobs.close()
     assert job.state == ("failed" if failing else "done")
     assert not (tmp_path / ".studio/rules/b-0").exists() and (tmp_path / "runs/b").exists() != failing
+
+
+def test_nothing_is_deleted_in_a_folder_with_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a home folder, which would take minutes to read."""
+    project = Project(tmp_path)
+    file = project.state("uploads/old.png")
+    file.touch()
+    os.utime(file, (0, 0))
+    (tmp_path / "notes.txt").write_text("x" * 100)
+    monkeypatch.setattr("kyara.app.cleaning.MOST", 2**14)
+    with pytest.raises(OSError, match="too many files"):
+        clean(project, Collection(project.state("make.json")))
+    assert file.exists()

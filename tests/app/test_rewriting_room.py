@@ -16,9 +16,11 @@ from starlette.testclient import TestClient
 import kyara
 from kyara.app.context import Context
 from kyara.files.checkpoint import read
-from kyara.files.pictures import decode, resize
-from kyara.rewriting.edit import read_edit
+from kyara.files.pictures import decode, read_recipe, resize
+from kyara.models import load
+from kyara.rewriting.edit import Picture, read_edit
 from kyara.rewriting.rules import rules_of
+from kyara.rewriting.samples import Samples
 
 GLASSES = Path(__file__).parents[2] / "docs/edits/glasses.json"
 
@@ -94,6 +96,23 @@ def test_impossible_examples(client: TestClient, context: Context, changes: dict
     answer = client.post("/api/rewrite/edit", json={"name": "x", "examples": [example(**changes)]})
     assert answer.status_code == 400 and message in answer.json()["error"], answer.text
     assert sorted(context.project.folder.glob("edits/*")) == before
+
+
+def test_a_picture_of_a_rewritten_model_can_be_learned_from_by_its_root(
+    client: TestClient, context: Context, ruled: str
+) -> None:
+    """Examples are kept for a root generator; the picture is made again by that from which the rule is learned."""
+    new = client.post("/api/make/new", json={"model": ruled, "seeds": "6", "truncation": 0.7})
+    number = new.json()["rows"][0][0]
+    one = example(number=number, model=ruled)
+    del one["seed"]
+    for model, expected in (("builtin:anime", "builtin:anime"), (ruled, ruled), ("", ruled)):
+        saved = client.post("/api/rewrite/edit", json={"name": "x", "model": model, "examples": [one]})
+        assert saved.status_code == 200, saved.text
+        picture = read_edit(context.project.folder / saved.json()["path"]).examples[0].target.path
+        assert picture is not None and (read_recipe(picture) or {})["model"] == expected
+        name = context.project.absolute(expected)
+        assert Samples(load(name), name).styles(Picture(path=picture)).shape[0] == 1
 
 
 def test_strengths_are_tried_without_writing(client: TestClient, context: Context, ruled: str) -> None:

@@ -109,7 +109,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     # A single file.
     shown = Reader(html)
     assert shown.open == []
-    assert shown.sources and all(source.startswith("data:image/webp;base64,") for source in shown.sources)
+    assert shown.sources and all(source.startswith("data:image/jpeg;base64,") for source in shown.sources)
     assert "default-src 'none'; img-src data:" in html and "prefers-color-scheme: dark" in html
     assert "url(" not in html and "@import" not in html
     assert html.count("<img") == 2 * (12 + 36 + 8 + 8) and "<polyline" in html and "<circle" in html
@@ -164,7 +164,7 @@ def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_p
     out = tmp_path / "out"
     compare(runs_, data=faces, out=out, **{**FEW, "draws": 1})
     shown = Reader((out / "index.html").read_text())
-    assert all(source.startswith("data:image/webp") for source in shown.sources)
+    assert all(source.startswith("data:image/jpeg") for source in shown.sources)
     assert json.loads((out / "comparison.json").read_text())["models"][-1]["error"]
 
 

@@ -475,3 +475,26 @@ def test_the_upscaler_is_the_default_for_the_generators_that_it_was_made_for(mod
     assert decode(large / "seed0000.png").shape == (256, 256, 3)
     assert decode(small / "seed0000.png").shape == (128, 128, 3)
     assert (read_recipe(large / "seed0000.png") or {})["upscaled_by"]["model"] == UPSCALER
+
+
+def test_only_confirmed_pictures_are_enlarged(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    asked: list[int] = []
+
+    class Doubled:
+        def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+            asked.append(len(pictures))
+            return pictures.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+    generator = sampler.load_generator(model, torch.device("cpu"))
+    shots: list[Any] = [{"seed": seed, "labels": {}} for seed in range(4)]
+    for confirmed, enlarged in (([True, False, False, True], [2]), ([True] * 4, [4]), ([False] * 4, [])):
+        asked.clear()
+        made = [
+            *pipeline.Pipeline(generator, 0.7, False, judge=lambda _, c=confirmed: c, upscaling=Doubled()).run(shots)  # type: ignore[arg-type]
+        ]
+        plain = [*pipeline.Pipeline(generator, 0.7, False).run(shots)]
+        assert asked == enlarged
+        for one, small in zip(made, plain, strict=True):
+            if one.confirmed:
+                assert np.array_equal(one.picture[::2, ::2], small.picture)

@@ -21,6 +21,7 @@ from kyara.app.project import PICTURES, RULES, STATE, UPLOADS, Project
 from kyara.files.names import normalized
 
 AGE = 7 * 24 * 3600  # seconds
+MOST, PER_FILE = 2**30, 2**14  # bytes to read at most: with more, as in a home folder, nothing is deleted
 TEXTS = frozenset({".html", ".json", ".jsonl", ".csv", ".md", ".txt", ".sh"})  # files that may name others
 NAMED = re.compile(rf"\.studio[/\\]+((?:{UPLOADS}|{PICTURES})/[\w./-]+)")
 
@@ -53,13 +54,21 @@ def _old(folder: Path, pattern: str) -> Iterator[Path]:
             yield path
 
 
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def _named(project: Path) -> set[str]:
     """The uploads and pictures that files of the project name, as paths in `.studio`."""
     found = set[str]()
     own = {str(project / name) for name in ("art", *(f"{STATE}/{one}" for one in (UPLOADS, PICTURES, RULES)))}
-    for folder, folders, names in os.walk(project):
+    seen = 0
+    for folder, folders, names in os.walk(project, onerror=_refuse):
         folders[:] = [name for name in folders if os.path.join(folder, name) not in own]  # noqa: PTH118
         for path in (Path(folder, name) for name in names if Path(name).suffix.lower() in TEXTS):
+            seen += path.stat().st_size + PER_FILE
+            if seen > MOST:
+                raise OSError(f"{project}: has too many files to look at")
             text = path.read_bytes().decode("utf-8", "replace")
             if STATE in text:
                 text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)

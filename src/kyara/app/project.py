@@ -23,7 +23,6 @@ from kyara.preparation.report import encodable
 
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
-REWRITTEN = "rewritten"  # in config.json of a checkpoint with rules; importing kyara.rewriting would load torch
 MOST = 2000  # folders that are searched
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
 MAX_FILM = 2 * 2**30  # bytes of one film, which is not
@@ -235,7 +234,7 @@ def _model(config: Path) -> str:
 
 
 def _root(config: Path) -> str:
-    rewritten = _json(config).get(REWRITTEN)
+    rewritten = _json(config).get(checkpoint.REWRITTEN)
     root = rewritten.get("root") if isinstance(rewritten, dict) else None
     return encodable(root) if isinstance(root, str) else ""
 

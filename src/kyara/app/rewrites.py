@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from kyara.app.data_urls import read_url, to_url
+from kyara.app.items import sheet_of
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
 from kyara.app.project import RULES, STATE, ProjectError
@@ -65,10 +66,11 @@ class Rewrites:
         hashed = checkpoint.read(self.project.absolute(name)).hash
         return self.painter.png(Sheet(name, TRUNCATION, large=large), shot, ("seed", hashed, seed, large))
 
-    def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Writes an edit file and its pictures. Each example has a seed or the number of a picture of Make; a mask, the
-        data URL of a PNG of the picture's size; and a pattern, an image of the same shape on a transparent background,
-        or none to erase. Returns its path and the pasted examples. ValueError if `rewrite` would refuse it."""
+    def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]], model: str = "") -> dict[str, Any]:
+        """Writes an edit file and its pictures, to be learned from `model`, if it is named. Each example has a seed or
+        the number of a picture of Make; a mask, the data URL of a PNG of the picture's size; and a pattern, an image of
+        the same shape on a transparent background, or none to erase. Returns its path and the pasted examples.
+        ValueError if `rewrite` would refuse it."""
         if not 0 < len(examples) <= MAX_EXAMPLES:
             raise ValueError("an edit needs one or more examples; paint a mask or drop a pattern")
         path = self.project.free(EDITS, name or "rule", ".json")
@@ -77,7 +79,7 @@ class Rewrites:
         stem, written, rows, pasted = file.stem, list[Path](), list[dict[str, Any]](), list[str]()
         try:
             for i, example in enumerate(examples, 1):
-                row, target = self._target(example, file.with_name(f"{stem}-{i}-picture.png"), written)
+                row, target = self._target(example, model, file.with_name(f"{stem}-{i}-picture.png"), written)
                 mask = _picture(decode, example["mask"], f"the mask of example {i}")[:, :, 0]
                 if mask.shape != target.shape[:2]:
                     raise ValueError(f"the mask of example {i} has another size than the picture")
@@ -102,12 +104,19 @@ class Rewrites:
             raise
         return {"path": path, "pasted": pasted}
 
-    def _target(self, example: Mapping[str, Any], file: Path, written: list[Path]) -> tuple[dict[str, Any], np.ndarray]:
-        """The picture that an example changes: for the edit file, and its pixels."""
+    def _target(
+        self, example: Mapping[str, Any], model: str, file: Path, written: list[Path]
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """The picture that an example changes: for the edit file, and its pixels. A picture of Make is made again by
+        the model from which the edit is learned: one of the same root has the same latents, but other weights."""
         if example.get("number") is None:
             seed = int(example["seed"])
             return {"seed": seed}, decode(self.picture(str(example["model"]), seed))
-        png = self.maker.png(int(example["number"]))
+        item = self.maker.collection.item(int(example["number"]))
+        sheet = sheet_of(item)
+        if model and self.project.model(model) != item.model:
+            sheet = replace(sheet, model=self.project.model(model), checkpoint="")
+        png = self.painter.png(sheet, item.shot, ("example", item.number, sheet))
         write_atomic(file, lambda temporary: temporary.write_bytes(png))
         written.append(file)
         return {"picture": file.name}, decode(png)

@@ -27,6 +27,7 @@ class Example(Body):
 
 class Edit(Body):
     name: str = ""
+    model: str = ""  # from which it is learned
     examples: list[Example]
 
 
@@ -57,7 +58,7 @@ def picture(context: Shared, model: str, seed: int, hash: str = "", large: bool 
 
 @router.post("/edit")
 def edit(context: Shared, body: Edit) -> dict[str, Any]:
-    return Rewrites(context.maker).save_edit(body.name, [example.model_dump() for example in body.examples])
+    return Rewrites(context.maker).save_edit(body.name, [example.model_dump() for example in body.examples], body.model)
 
 
 @router.post("/learn")

@@ -50,9 +50,9 @@ class EvaluateResult(verbs.Result):
 
 
 def _line(score: Score) -> str:
-    better = "1 is best" if score.better == "near 1" else f"{score.better} is better"
+    better = {"near 1": "1 is best", "neither": ""}.get(score.better, f"{score.better} is better")
     interval = format_interval(score.low, score.high)
-    return f"  {score.what:<52} {format_number(score.value):>9}  {interval:<22} {better}"
+    return f"  {score.what:<52} {format_number(score.value):>9}  {interval:<22} {better}".rstrip()
 
 
 @verbs.checked

@@ -15,9 +15,10 @@ from kyara.evaluation.runs import SHEET
 from kyara.evaluation.shared import METRICS, format_interval, format_number
 from kyara.files.gallery_page import HEAD
 from kyara.files.names import counted
-from kyara.files.pictures import encode_webp, resize
+from kyara.files.pictures import encode_jpeg, resize
 
 SIDE = 128  # Maximum length of the longer side of a picture on the page, in pixels
+QUALITY = 90  # of their JPEG files: they are looked at, not measured, and a page of many models is sent
 STRIP = 12  # Number of seeds shown of each model in one row
 STYLE, REST, METHOD = (
     Path(__file__).with_name(name).read_text("utf-8") for name in ("compare.css", "compare.html", "method.txt")
@@ -75,7 +76,7 @@ def _uri(picture: np.ndarray) -> str:
     height, width = picture.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     small = resize(picture, max(1, round(width * scale)), max(1, round(height * scale)))
-    return "data:image/webp;base64," + base64.b64encode(encode_webp(small)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, QUALITY)).decode()
 
 
 def _section(title: str, body: str) -> str:
@@ -161,7 +162,7 @@ def _matrix(table: Table, groups: Sequence[Table]) -> str:
         scores = [group["scores"].get(name) for group in groups]
         found = [score for score in scores if score]
         trained = [score for score, group in zip(scores, groups, strict=True) if score and not group["untrained"]]
-        best = _best(trained) if len(found) > 1 and trained else None
+        best = _best(trained) if len(found) > 1 and trained and found[0]["better"] != "neither" else None
         cells = []
         for group, score in zip(groups, scores, strict=True):
             wins = best is not None and score and score["value"] == best and not group["untrained"]
@@ -169,7 +170,7 @@ def _matrix(table: Table, groups: Sequence[Table]) -> str:
             cells.append(f"{opening}{_value(score) if score else '–'}</td>")
         real, score = table["real"].get(name), found[0]
         cells.append(f'<td class="quiet">{format_number(real["value"]) if real else "–"}</td>')
-        arrow = {"lower": "↓", "higher": "↑", "near 1": "→ 1"}[score["better"]]
+        arrow = {"lower": "↓", "higher": "↑", "near 1": "→ 1", "neither": ""}[score["better"]]
         hint = f"{score['features']}, {score['resizer']}, {score['pictures']:,} pictures"
         hint += f" against {score['reals']:,}" if score["reals"] else ""
         sub = ' class="sub"' if score["what"].startswith(" ") else ""

@@ -32,7 +32,8 @@ DISTORTION = "builtin:distortion"
 PIXEL_COUNT, PIXEL_SIDE = 512, 64
 """Maximum number of pictures compared by pixels, and maximum length of their shorter side."""
 LPIPS_PAIRS = 1000
-Better = Literal["higher", "lower", "near 1"]
+Better = Literal["higher", "lower", "near 1", "neither"]
+"""Which values are better. The scores of pixels say neither: blurred pictures have small errors, noise has entropy."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ PRECISION = Metric("precision", "precision: pictures that look real", "higher", 
 RECALL = Metric("recall", "recall: real pictures that are covered", "higher", 1.0)
 UNIQUENESS = Metric("uniqueness", "uniqueness: relative distance to the nearest real", "near 1")
 COPIES = Metric("copies", "copies of a real picture", "lower", 1.0)
-NEAREST_MSE = Metric("nearest_mse", "squared error to the nearest real, grey levels", "lower", 255.0**2)
-ENTROPY = Metric("entropy_similarity", "entropy, relative to the nearest real's", "higher", 1.0)
+NEAREST_MSE = Metric("nearest_mse", "squared error to the nearest real, grey levels", "neither", 255.0**2)
+ENTROPY = Metric("entropy_similarity", "entropy, relative to the nearest real's", "neither", 1.0)
 DIVERSITY = Metric("diversity", "diversity: distance of two pictures", "higher")
 LPIPS = Metric("lpips", "LPIPS of two pictures", "higher")
 RANK = Metric("rank_score", "score of kyara rank: whole and typical", "higher", 1.0)

@@ -29,6 +29,7 @@ from kyara.files.atomic import write_atomic
 from kyara.files.errors import CheckpointError
 from kyara.files.names import did_you_mean
 
+REWRITTEN = "rewritten"  # Key of config.json in a Checkpoint with rules, see `kyara.rewriting.rules`
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
 NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")  # in indented JSON, a list of numbers; no string contains a line break
@@ -49,6 +50,12 @@ class Checkpoint:
         """First 16 hexadecimal digits of the SHA-256 of the weights' file. Recipes identify a model by it."""
         with (self.path / WEIGHTS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    @property
+    def root(self) -> str:
+        """Hash of the Checkpoint to which `kyara rewrite` added rules; "" if it has none."""
+        table = self.about.get(REWRITTEN)
+        return str(table.get("root", "")) if isinstance(table, Mapping) else ""
 
     def weights(self) -> dict[str, Tensor]:
         """State dict in float32 on the CPU (built-in Checkpoints are stored in half precision)."""

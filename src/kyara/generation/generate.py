@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kyara.generation.pipeline import Made, Pipeline
 
 FILM, FPS = "interpolation.webp", 30.0
-LONGEST = 10_000  # Maximum number of frames of an interpolation: the animation is encoded in memory
+LONGEST = 5_000  # Maximum number of frames of an interpolation: the animation is encoded in memory
 TRUNCATION, FRAMES = 0.7, 60  # the defaults
 TRIES = 10  # Maximum number of pictures generated for each requested one with --confirm
 
@@ -153,10 +153,14 @@ def generate(
     where = verbs.where_text(wanted)
     command = verbs.command_line(generate, locals())
     plan = _plan(model, count, seeds, seed, wanted, truncation, mirror, interpolate, frames, keep, confirm, rank, like)
-    enlarger = _find_upscaler(upscale, plan)
-    sources: list[str | Path] = [plan.model, rank, *(name for name in (like, confirm, enlarger) if name)]
+    sources: list[str | Path] = [
+        plan.model,
+        rank,
+        *(name for name in (like, confirm, upscale) if name not in (None, "none")),
+    ]
     out = result_folder(out, f"galleries/generate-{short_name(plan.model)}", TABLE, force=force, sources=sources)
 
+    enlarger = _find_upscaler(upscale, plan)
     shots, pipeline, made_by, notes = _load(plan, wanted, rank, confirm, enlarger, device)
     if turn is not None:
         shots = (turned(shot, turn) for shot in shots)
@@ -279,7 +283,7 @@ def _fill(
     recipe |= {"truncation": plan.truncation, "mirror": plan.mirror, "labels": {}}
     if plan.like is not None and plan.like.blend is not None:
         recipe["blend"] = dataclasses.asdict(plan.like.blend)
-    tried, kept = 0, []
+    tried, kept = 0, list[np.ndarray]()
     with tqdm(total=plan.total, unit="picture", disable=None) as bar:
         for made in pictures:
             tried += 1

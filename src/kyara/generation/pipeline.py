@@ -83,11 +83,11 @@ class Pipeline:
         drawn = self.straight(group)
         pictures = quantise(drawn)  # (B, H, W, 3) uint8, on the device
         scores = [score(to_float(fitted(pictures, self.scorer)), self.scorer)] if self.scorer else []
-        confirmed = self.judge(pictures) if self.judge else repeat(True, len(group))
+        confirmed = self.judge(pictures) if self.judge else [True] * len(group)
         if any(map(angle_of, group)):
             pictures = quantise(turn_heads(drawn, group))
         if self.upscaling:
-            pictures = self.upscaling(pictures)
+            pictures = self._enlarged(pictures, confirmed)
         wait = start_copy(pictures, *scores)
 
         def finish() -> Iterator[Made]:
@@ -95,6 +95,15 @@ class Pipeline:
             return map(Made, group, made.numpy(), scored[0].tolist() if scored else repeat(None), confirmed)
 
         return finish
+
+    def _enlarged(self, pictures: Tensor, confirmed: list[bool]) -> Tensor:
+        """Enlarged pictures (B, H, W, 3) uint8; those that are not confirmed, which nobody sees, are black."""
+        assert self.upscaling is not None
+        if all(confirmed) or not any(confirmed):
+            return self.upscaling(pictures) if all(confirmed) else pictures
+        chosen = torch.tensor(confirmed, device=pictures.device)
+        large = self.upscaling(pictures[chosen])
+        return large.new_zeros(len(pictures), *large.shape[1:]).masked_scatter_(chosen[:, None, None, None], large)
 
     def pictures(self, shots: list[Shot]) -> Tensor:
         """Pictures (B, 3, H, W) of shots, which must all have the same keys."""

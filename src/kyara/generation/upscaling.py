@@ -11,7 +11,6 @@ from kyara.files.names import printable
 from kyara.files.pictures import quantise, to_float
 from kyara.generation.recipe import BUILTIN
 from kyara.models.base import Translator
-from kyara.rewriting.rules import root_of
 from kyara.training.inference import reproducible
 from kyara.training.runtime import has_bfloat16
 
@@ -33,7 +32,7 @@ def option(large: bool, generator: str) -> str | None:
 
 def is_made_for(generator: str) -> bool:
     """Whether `UPSCALER` was made for the pictures of this Checkpoint: builtin:character, or it with rules."""
-    return root_of(checkpoint.read(generator)) == checkpoint.read(BUILTIN).hash
+    return generator == BUILTIN or checkpoint.read(generator).root == checkpoint.read(BUILTIN).hash
 
 
 class Upscaling:

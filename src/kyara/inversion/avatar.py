@@ -151,7 +151,12 @@ def avatar(
     if rank == "none":
         raise ValueError("--rank none: proposals are chosen by their scores; give a scorer, such as builtin:distortion")
     name = f"galleries/avatar-{short_name(sources[0])}"
-    networks = [parent if method == "reverse" else reader, child, rank, *([upscale] if upscale else [])]
+    networks = [
+        parent if method == "reverse" else reader,
+        child,
+        rank,
+        *([] if upscale in (None, "none") else [upscale]),
+    ]
     out = result_folder(out, name, TABLE, force=force, sources=[*sources, *networks])
     frame, people = None if aligned else detect, dict[str, Any]()
     drawn, seconds, warnings = 0, 0.0, list[str]()

@@ -26,7 +26,7 @@ from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
 
 ORIGINAL, EDITS = "original.safetensors", "edits"
-KEY = "rewritten"  # in config.json
+KEY = checkpoint.REWRITTEN
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -137,7 +137,7 @@ const comparison = (one) => h("a", { class: "button", target: "_blank", href: `/
 /** @param {any} one */
 function evaluation(one) {
   const number = (/** @type {any} */ value) => (value === null ? "–" : value.toPrecision(4));
-  const rows = one.scores.map((/** @type {any} */ { name, value, better }) => [`${name} (${better === "near 1" ? "1 is best" : `${better} is better`})`, number(value)]);
+  const rows = one.scores.map((/** @type {any} */ { name, value, better }) => [name + ({ "near 1": " (1 is best)", neither: "" }[better] ?? ` (${better} is better)`), number(value)]);
   const element = h("details", { open: unfolded.has(one.path), title: one.path, ontoggle: () => unfolded[element.open ? "add" : "delete"](one.path) }, h("summary", {}, one.title), table(rows));
   return element;
 }

@@ -61,7 +61,7 @@ export const finished = (item) => picture(item) + (enlarged(item) ? "&large=true
 /** A command that makes a picture, at the size that is wanted: by default, and with --like as in the file, which is small.
  * @param {string} command @param {Item | undefined} item */
 export function sized(command, item) {
-  if (!item) return command;
+  if (!item || !command) return command;
   const usual = project.enlarged.includes(item.model) && !command.includes(" --like ");
   return enlarged(item) === usual ? command : `${command} --upscale ${usual ? "none" : "builtin:upscaler"}`;
 }

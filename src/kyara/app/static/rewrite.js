@@ -174,7 +174,7 @@ async function learn() {
   explain("");
   try {
     const sent = lesson.examples.map(({ shown, ...rest }) => rest);
-    const edit = await api("rewrite/edit", { name, examples: sent });
+    const edit = await api("rewrite/edit", { name, model: from, examples: sent });
     const started = await api("rewrite/learn", { model: from, edit: edit.path, name, quick: !page.careful.checked });
     command(started.command);
     origins.set(started.out, from);
