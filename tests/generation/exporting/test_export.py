@@ -160,6 +160,8 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         export("builtin:anime", out=tmp_path / "a.onnx" / "faces")
     with pytest.raises(ValueError, match=r"--out .*page\.html: --to onnx writes a \.onnx file"):
         export("builtin:anime", out=Path("page.html"))
+    with pytest.raises(FileExistsError, match=r"a\.onnx: was not written by kyara export"):
+        export("builtin:anime", out=tmp_path / "a.onnx", force=True)
     assert (tmp_path / "a.onnx").read_text() == "old"
 
 
@@ -209,3 +211,9 @@ def test_every_built_in_generator_states_its_licence() -> None:
     for name in ("anime", "character", "photo"):
         found = checkpoint.read(f"builtin:{name}")
         assert any("licence" in part for part in read_card(found).rights), name
+
+
+def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
+    need_exporter()
+    first = export("builtin:landmarks", out=tmp_path / "a.onnx")
+    assert export("builtin:landmarks", out=tmp_path / "a.onnx", force=True).size == first.size

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kyara.generation.exporting.graphs import Graph
     from kyara.models.base import Model
 
+MARK = b"kyara"  # in the metadata of every ONNX file and the script of every page
 SUFFIXES = {"onnx": ".onnx", "page": ".html"}
 
 
@@ -105,7 +106,22 @@ def output_file(out: Path | None, name: str, to: str, force: bool) -> Path:
         raise FileExistsError(f"--out {path}: is a folder; choose another name")
     if path.exists() and not force:
         raise FileExistsError(f"--out {path}: already exists; add --force to replace it, or choose another name")
+    if path.exists() and not _is_export(path):
+        raise FileExistsError(
+            f"--out {path}: was not written by kyara export, so it is not replaced; choose another name"
+        )
     return path
+
+
+def _is_export(path: Path) -> bool:
+    """Whether `kyara export` can have written the file."""
+    with path.open("rb") as file:
+        overlap = b""
+        while block := file.read(2**20):
+            if MARK in overlap + block:
+                return True
+            overlap = block[-len(MARK) :]
+    return False
 
 
 def _load(name: str, to: str) -> tuple[Model, Graph, Card, dict[str, str]]:
