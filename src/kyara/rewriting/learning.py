@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kyara.files.pictures import to_uint8
-from kyara.models.base import Model
+from kyara.models.base import Inpainter, Model
 from kyara.models.projector import Model as Projector
 from kyara.nn.activations import ActivationCache, LayerRange, capture, restored
 from kyara.rewriting import lessons
@@ -118,6 +118,9 @@ def _overlay(example: Example, samples: Samples) -> Tensor | None:
     mask = samples.mask(example.mask, example.target, example.label)
     samples.variants(example.target, 0)
     if example.source is None:
+        if isinstance(samples.model, Inpainter):
+            hint = "its layers have several convolutions; paste what should be there instead, as a source"
+            raise ValueError(f"{example.label}: {samples.name} cannot be taught to erase: {hint}")
         return None
     rgba = example.source.rgba
     if rgba is None:  # a seed
