@@ -80,13 +80,15 @@ def test_every_proposal_opens_in_make(client: TestClient, context: Context, monk
     assert {"gender", "hair", "glasses", "skin", "eyes"} <= {*read} and 0 < read["gender"]["certainty"] <= 1
     for file in (found["drawings"][0], found["drawings"][7]):
         row = client.post("/api/make/load", json={"path": file}).json()["rows"][0]
-        png = client.get(f"/api/make/picture/{row[0]}.png").content
+        png = client.get(f"/api/make/picture/{row[0]}.png?large=true").content
         assert np.array_equal(decode(png), decode(Path(file))), file
         Path("saved.png").write_bytes(png)
         assert kyara.generate(like=Path("saved.png"), rank="none", out=Path(f"again{row[0]}"), device="cpu").identical
     changed = client.post("/api/make/change", json={"number": row[0], "where": {"hair": "pink"}}).json()
     vary = client.post("/api/make/vary", json={"number": changed["rows"][0][0], "count": 1}).json()
-    assert not np.array_equal(decode(client.get(f"/api/make/picture/{vary['rows'][0][0]}.png").content), decode(png))
+    assert not np.array_equal(
+        decode(client.get(f"/api/make/picture/{vary['rows'][0][0]}.png?large=true").content), decode(png)
+    )
 
 
 def test_mixing_a_blend_with_another_generator_is_refused(

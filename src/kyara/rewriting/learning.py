@@ -115,8 +115,8 @@ def overlays_of(edit: Edit, samples: Samples) -> list[Tensor | None]:
 
 
 def _overlay(example: Example, samples: Samples) -> Tensor | None:
-    mask = samples.mask(example.mask, example.target, example.label)
     samples.variants(example.target, 0)
+    mask = samples.mask(example.mask, example.target, example.label)
     if example.source is None:
         if isinstance(samples.model, Inpainter):
             hint = "its layers have several convolutions; paste what should be there instead, as a source"
