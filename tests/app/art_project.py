@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from conftest import drawn_picture
 
+from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import encode_png
 from kyara.preparation.report import Entry, FaceEntry
 
@@ -33,3 +36,27 @@ def dataset(project: Path, name: str) -> None:
     ]
     report = {"sources": [f"art/{name}"], "size": [64, 64], "kept": 2, "pictures": [*map(dataclasses.asdict, pictures)]}
     (project / name / "report.json").write_text(json.dumps(report))
+
+
+def dataset_and_run(project: Path) -> None:
+    """The dataset `scenes`, and a run, if they are not there yet."""
+    if (project / "scenes").exists():
+        return
+    dataset(project, "scenes")
+    run = project / "runs/mine"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text('{"model": "stylegan2"}')
+    rows = [{"nimg": i, "loss/g": 1.0, "loss/d": 2.0, "score/frechet": 3.0} for i in (0, 1000)]
+    (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def gallery(project: Path, name: str, seeds: Sequence[int] = (1,)) -> None:
+    """A gallery of drawn pictures."""
+    with GalleryWriter(project / "galleries" / name, ["seed"]) as writer:
+        for seed in seeds:
+            writer.add(f"seed{seed:04d}.png", drawn_picture(seed), {}, seed=seed)
+        writer.finish(command="kyara generate", about="drawn")
+
+
+def enter(tab: Any, room: str) -> None:
+    tab.click(f"nav a:text-is('{room}')")

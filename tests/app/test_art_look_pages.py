@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from art_project import dataset
+from art_project import dataset_and_run, enter, gallery
 from conftest import drawn_picture
 
-from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import encode_png
 
 Server = tuple[str, Path]
@@ -22,25 +21,9 @@ Server = tuple[str, Path]
 def project(server: Server) -> Iterator[Path]:
     """A project with a dataset and a run; the galleries are removed afterwards."""
     _, folder = server
-    if not (folder / "scenes").exists():
-        dataset(folder, "scenes")
-        run = folder / "runs/mine"
-        run.mkdir(parents=True)
-        (run / "config.json").write_text('{"model": "stylegan2"}')
-        rows = [{"nimg": i, "loss/g": 1.0, "loss/d": 2.0, "score/frechet": 3.0} for i in (0, 1000)]
-        (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset_and_run(folder)
     yield folder
     shutil.rmtree(folder / "galleries", ignore_errors=True)
-
-
-def gallery(project: Path, name: str) -> None:
-    with GalleryWriter(project / "galleries" / name, ["seed"]) as writer:
-        writer.add("seed0001.png", drawn_picture(1), {}, seed=1)
-        writer.finish(command="kyara generate", about="drawn")
-
-
-def enter(tab: Any, room: str) -> None:
-    tab.click(f"nav a:text-is('{room}')")
 
 
 def texts(tab: Any, selector: str) -> list[str]:

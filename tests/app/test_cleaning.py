@@ -38,6 +38,7 @@ def test_only_what_nobody_names_is_deleted(tmp_path: Path) -> None:
         f"kyara generate --like &#x27;.studio/{gone}/named-2.png&#x27;</code>",
         encoding="utf-8",
     )
+    (tmp_path / "link.txt").symlink_to("nowhere")
     (tmp_path / "data").mkdir()
     named = [str(tmp_path / ".studio/uploads/film.mp4"), ".studio/uploads/絵-1.png"]
     (tmp_path / "data/report.json").write_text(json.dumps({"sources": named}))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from art_project import dataset
+from art_project import dataset_and_run, enter, gallery
 from conftest import drawn_picture
 from starlette.testclient import TestClient
 
 from kyara.app.context import Context
-from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import encode_png
 
 Server = tuple[str, Path]
@@ -24,25 +22,9 @@ Server = tuple[str, Path]
 def project(server: Server) -> Iterator[Path]:
     """A project with a dataset and a run; the galleries are removed afterwards."""
     _, folder = server
-    if not (folder / "scenes").exists():
-        dataset(folder, "scenes")
-        run = folder / "runs/mine"
-        run.mkdir(parents=True)
-        (run / "config.json").write_text('{"model": "stylegan2"}')
-        (run / "stats.jsonl").write_text("\n".join(json.dumps({"nimg": i, "loss/g": 1.0}) for i in (0, 1000)))
+    dataset_and_run(folder)
     yield folder
     shutil.rmtree(folder / "galleries", ignore_errors=True)
-
-
-def gallery(project: Path, name: str, count: int = 1) -> None:
-    with GalleryWriter(project / "galleries" / name, ["seed"]) as writer:
-        for seed in range(count):
-            writer.add(f"seed{seed:04d}.png", drawn_picture(seed), {}, seed=seed)
-        writer.finish(command="kyara generate", about="drawn")
-
-
-def enter(tab: Any, room: str) -> None:
-    tab.click(f"nav a:text-is('{room}')")
 
 
 def job(**about: Any) -> dict[str, Any]:
@@ -95,7 +77,7 @@ def test_export_is_disabled_while_it_runs(tab: Any) -> None:
 
 
 def test_a_gallery_that_changes_is_read_again(tab: Any, project: Path) -> None:
-    gallery(project, "grows", 3)
+    gallery(project, "grows", range(3))
     table = project / "galleries/grows/gallery.csv"
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(lines[:3]))  # as while it is written in a terminal

@@ -71,6 +71,13 @@ def test_unreadable_real_pictures_do_not_count(ranker: RankScore, tmp_path: Path
     assert RankScore(ranker.scorer, SIZE, open_dataset(tmp_path)).judge is None
 
 
+def test_without_readable_others_real_pictures_have_no_score(ranker: RankScore, tmp_path: Path) -> None:
+    for i in range(60):
+        (tmp_path / f"{i:02}.png").write_bytes(open_dataset(EXAMPLES).read(i) if i % 2 == 0 else b"not a picture")
+    some = RankScore(ranker.scorer, SIZE, open_dataset(tmp_path))
+    assert some.judge is not None and some.of_reals is None
+
+
 def test_the_resolution_of_real_pictures_says_nothing(ranker: RankScore, others: list[np.ndarray]) -> None:
     """Real pictures of 128 pixels are compared with at the size of the others."""
     small, large = ranker.judge, RankScore(ranker.scorer, (128, 128), ranker.reals).judge

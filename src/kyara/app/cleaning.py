@@ -66,6 +66,8 @@ def _named(project: Path) -> set[str]:
     for folder, folders, names in os.walk(project, onerror=_refuse):
         folders[:] = [name for name in folders if os.path.join(folder, name) not in own]  # noqa: PTH118
         for path in (Path(folder, name) for name in names if Path(name).suffix.lower() in TEXTS):
+            if not path.is_file():  # such as a link to nothing
+                continue
             seen += path.stat().st_size + PER_FILE
             if seen > MOST:
                 raise OSError(f"{project}: has too many files to look at")

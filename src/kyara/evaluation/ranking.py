@@ -49,7 +49,8 @@ class RankScore:
     @cached_property
     def of_reals(self) -> np.ndarray | None:
         """Scores (n,) of real pictures with which no others are compared; None without a Judge of real pictures."""
-        return None if self.judge is None else self._reals(1, self._measure)[:, SCORE[BY]]
+        rows = None if self.judge is None else self._reals(1, self._measure)
+        return None if rows is None or not len(rows) else rows[:, SCORE[BY]]
 
     @cached_property
     def _measure(self) -> Measure:
@@ -69,8 +70,10 @@ class RankScore:
         return self.judge is None and float((styles > 1).mean()) > FEW
 
     def _reals(self, first: int, measure: Measure) -> np.ndarray:
-        """Rows of `measure` for every second real picture from `first` on, at most KNOWN."""
-        return np.concatenate([self._rows(group, measure) for group in batches(self._decode(first), BATCH)])
+        """Rows of `measure` for every second real picture from `first` on, at most KNOWN; unreadable ones are left
+        out."""
+        rows = [self._rows(group, measure) for group in batches(self._decode(first), BATCH)]
+        return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
     def _decode(self, first: int) -> Iterator[np.ndarray]:
         assert self.reals is not None
