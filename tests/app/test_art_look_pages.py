@@ -71,6 +71,22 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
         tab.click("#undo-tick")
 
 
+def test_a_run_goes_on_as_it_began(tab: Any, project: Path) -> None:
+    """Whatever the page shows as attributes and as the start: they are of the next run."""
+    (project / "runs/mine/command.txt").write_text("kyara train stylegan2 weeded --kimg 3 --seed 4\n")
+    enter(tab, "My art")
+    tab.wait_for_selector(".curve")
+    tab.fill("#kimg", "0")
+    tab.click("#resume")
+    tab.wait_for_selector("#toasts p:has-text('give a number above 0')")
+    tab.fill("#kimg", "7")
+    with tab.expect_response("**/api/mine/resume") as answer:
+        tab.click("#resume")
+    started = answer.value.json()
+    tab.evaluate("(job) => fetch(`/api/jobs/${job}/cancel`, { method: 'POST', body: '{}' })", started["job"])
+    assert started["command"] == "kyara train stylegan2 weeded --seed 4 --out runs/mine --kimg 7"
+
+
 def test_questions_of_another_tab_say_nothing_here(tab: Any, project: Path) -> None:
     enter(tab, "My art")
     tab.wait_for_selector(".weed .cell")

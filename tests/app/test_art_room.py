@@ -85,7 +85,7 @@ def test_ticks_survive(client: TestClient, context: Context) -> None:
 def test_the_length_of_training_is_a_positive_number(client: TestClient, context: Context, kimg: str) -> None:
     before = len(context.jobs.jobs)
     body = f'{{"path": "any", "kimg": {kimg}}}'
-    for step in ("train", "forecast"):
+    for step in ("train", "forecast", "resume"):
         answer = client.post(f"/api/mine/{step}", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422 and answer.json()["error"].startswith("kimg")
     assert len(context.jobs.jobs) == before
@@ -99,6 +99,28 @@ def test_own_runs_are_trained_further(client: TestClient, context: Context) -> N
     client.post(f"/api/jobs/{started['job']}/cancel", json={})
     options = ["--init", "runs/mine", "--kimg", "2.5", "--out", "runs/stylegan2-more"]
     assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
+
+
+def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: Context) -> None:
+    """Not with what the page shows, which a reload or new labels change."""
+    run = context.project.folder / "runs/older"
+    run.mkdir(parents=True)
+    refused = client.post("/api/mine/resume", json={"path": "runs/older", "kimg": 9})
+    assert refused.status_code == 400 and "command.txt" in refused.json()["error"]
+    (run / "command.txt").write_text("kyara train dcgan 'my art.zip' --kimg 2 --out elsewhere --seed 4\n")
+    started = post(client, "resume", path="runs/older", kimg=9)
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    expected = ["kyara", "train", "dcgan", "my art.zip", "--seed", "4", "--out", "runs/older", "--kimg", "9"]
+    assert shlex.split(started["command"]) == expected and started["out"] == "runs/older"
+
+
+@pytest.mark.parametrize("text", ["rm -rf kyara train", "kyara rank x", "", "kyara 'train"])
+def test_only_commands_that_train_are_run(client: TestClient, context: Context, text: str) -> None:
+    run = context.project.folder / "runs/hostile"
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "command.txt").write_text(text)
+    refused = client.post("/api/mine/resume", json={"path": "runs/hostile", "kimg": 9})
+    assert refused.status_code == 400 and "command.txt" in refused.json()["error"]
 
 
 def test_a_job_of_questions_says_what_it_asks(client: TestClient, context: Context) -> None:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from kyara import models
 from kyara.files import checkpoint
+from kyara.files.checkpoint import CONFIG
 from kyara.models import dcgan
 from kyara.models.base import Batch
 from kyara.perception.features import builtin_hash
-from kyara.training.run import LOCK, Run, locked
+from kyara.training.run import LOCK, Run, locked, recorded_command
 from kyara.training.train import train
 
 TINY: dict[str, Any] = {"preset": "tiny", "workers": 0, "precision": "32"}
@@ -37,6 +38,16 @@ def test_snapshots_have_names_of_their_own(faces: Path, tmp_path: Path) -> None:
     assert Run(run, "mlp", {}).snapshot_name(504) == "000000.504"
     assert Run(run, "mlp", {}).snapshot_name(1000) == "000001"
     assert Run(run, "mlp", {}).snapshot_name(2040) == "000002"
+
+
+def test_a_run_remembers_how_it_was_last_called(faces: Path, tmp_path: Path) -> None:
+    """Beside config.json, which is published with the weights."""
+    run = tmp_path / "a run"
+    for kimg in (0, 0.008):  # the second continues the first
+        train("mlp", faces, out=run, kimg=kimg, mirror=False, **TINY)
+    words = ["train", "mlp", str(faces), "--out", str(run), "--preset", "tiny", "--kimg", "0.008", "--no-mirror"]
+    assert recorded_command(run) == [*words, "--precision", "32", "--workers", "0"]
+    assert str(tmp_path) not in (run / CONFIG).read_text()
 
 
 def test_two_processes_do_not_train_one_run(faces: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kyara.files.metadata import csv_text
 from kyara.files.names import slug
 from kyara.files.pictures import encode_webp
 from kyara.preparation.report import encodable
+from kyara.training.run import COMMAND, recorded_command
 
 SIDE, LARGEST = 160, 768  # of a thumbnail and of the picture that is looked at, in pixels
 OPENED = 4  # datasets kept open
@@ -124,16 +126,24 @@ class Art:
         write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return [*self.ask(data, attribute, values), "--answers", self.project.relative(table)]
 
-    def train(self, data: str, init: str, attributes: str, kimg: float | None, out: str) -> tuple[Words, str]:
-        """The command that trains a generator, or resumes the run `out`, and its folder."""
+    def train(self, data: str, init: str, attributes: str, kimg: float | None) -> tuple[Words, str]:
+        """The command that trains a generator, and the folder of its run."""
         self.project.existing(data)
         words = ["train", "stylegan2", data]
         words += ["--init", self.project.model(init)] if init else []
         words += ["--attributes", attributes] if attributes else []
         words += ["--kimg", f"{kimg:g}"] if kimg else []
-        out = out or self.project.free("runs", f"stylegan2-{Path(data).stem}")
-        self.project.path(out)
+        out = self.project.free("runs", f"stylegan2-{Path(data).stem}")
         return [*words, "--out", out], out
+
+    def resume(self, run: str, kimg: float | None) -> Words:
+        """The command that trained a run, with another length."""
+        words = recorded_command(self.project.existing(run))
+        if not words:
+            raise ProjectError(f"{run}: has no {COMMAND}, so its settings are unknown; continue it from a terminal")
+        changed = {"--out": run, **({"--kimg": f"{kimg:g}"} if kimg else {})}
+        kept = [word for before, word in pairwise(["", *words]) if not {before, word} & {*changed}]
+        return [*kept, *(word for pair in changed.items() for word in pair)]
 
     def run(self, path: str) -> dict[str, Any]:
         """The curves and the sheets of a run."""

@@ -49,12 +49,19 @@ class Answers(Ask):
     answers: dict[str, str]
 
 
+Kimg = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None  # None is what the model's preset says
+
+
 class Train(Body):
     path: str
     init: str = ""
     attributes: str = ""
-    kimg: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # None is what the model's preset says
-    out: str = ""
+    kimg: Kimg = None
+
+
+class Resume(Body):
+    path: str
+    kimg: Kimg = None
 
 
 def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
@@ -134,13 +141,20 @@ def answers(context: Shared, body: Answers) -> dict[str, Any]:
 
 @router.post("/train")
 def train(context: Shared, body: Train) -> dict[str, Any]:
-    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg, body.out)
+    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg)
     return start(context, f"train {out}", words, step="train", out=out)
+
+
+@router.post("/resume")
+def resume(context: Shared, body: Resume) -> dict[str, Any]:
+    """Continues a run, with the settings that it was begun with."""
+    words = context.art.resume(body.path, body.kimg)
+    return start(context, f"train {body.path}", words, step="train", out=body.path)
 
 
 @router.post("/forecast")
 def forecast(context: Shared, body: Train) -> dict[str, Any]:
-    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg, body.out)
+    words, out = context.art.train(body.path, body.init, body.attributes, body.kimg)
     return start(context, f"forecast of {out}", [*words, "--forecast"], step="forecast", out=out)
 
 

@@ -6,6 +6,7 @@ training.pt          state to resume from, as of the last snapshot
 snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures (or 000200.512)
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
+command.txt          the command that trains it, as it was last given
 trace.json           with --profile
 .lock                locked while a process trains
 """
@@ -34,6 +35,7 @@ from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
 LOCK = ".lock"  # locked while a process trains the run
+COMMAND = "command.txt"  # not in config.json, which is published: paths may be private
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}  # errors of file systems without locks
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
@@ -51,6 +53,7 @@ class Run:
     description: dict[str, Any]  # fields of config.json other than the architecture
     resume: bool = False  # whether the folder has a state to resume from
     profile: bool = False  # whether a trace of some steps is written
+    command: str = ""  # the command that trains it
 
     def begin(self, config: Config) -> None:
         """Creates the folder, and removes temporary files of an interrupted process."""
@@ -62,6 +65,8 @@ class Run:
             content = {"model": self.model_name, "config": dataclasses.asdict(config), **self.description}
             text = checkpoint.config_text(content)
             write_atomic(self.folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        line = f"{self.command}\n".encode(errors="surrogateescape")
+        write_atomic(self.folder / COMMAND, lambda temporary: temporary.write_bytes(line))
 
     def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
         """Writes pictures (N, 3, H, W) in [-1, 1] as one PNG."""
@@ -182,6 +187,15 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
+
+
+def recorded_command(run: Path) -> list[str]:
+    """The words of the command that trained a run, without `kyara`; empty if there is no record of it."""
+    try:
+        program, *words = shlex.split((run / COMMAND).read_bytes().decode(errors="surrogateescape"))
+    except (OSError, ValueError):  # older runs have none; a file that was changed may have an open quotation mark
+        return []
+    return words if program == "kyara" and words[:1] == ["train"] else []
 
 
 def card(model_name: str, about: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ class Plan:
     photos: Dataset | None
     schedule: Mapping[str, Any]  # what `loop.fit` takes
     few: Mapping[str, Mapping[str, Any]]  # what was chosen for few pictures; see `small_sets.choose`
+    command: str  # that repeats it
 
     @property
     def about(self) -> dict[str, Any]:

@@ -137,6 +137,7 @@ def train(
         forecast: Take three steps, print how long the whole run would take, and write nothing.
         profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
+    command = verbs.command_line(train, locals())
     _check(model, layer, of, augment, augment_target)
     augment = "ada" if augment_target is not None else augment
     freeze = "" if freeze == "none" else freeze
@@ -170,7 +171,7 @@ def train(
         augment_target=TARGET if augment_target is None else augment_target,
         precision=runtime.pick_precision(precision, target),
     )  # fmt: skip
-    plan = settings.Plan(model, config, options, tuning, init, dataset, photo_set, chosen.schedule, few)
+    plan = settings.Plan(model, config, options, tuning, init, dataset, photo_set, chosen.schedule, few, command)
     fabric = runtime.make_fabric(target, devices=devices, machines=machines, precision=options.precision)
     folder = Path()
     if distributed.is_rank_zero():
@@ -227,7 +228,7 @@ def _fit(plan: Plan, fabric: Fabric, folder: Path, workers: int, profile: bool, 
         network, fresh, unused = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, init)
         trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
         batches = Batches(network, plan.dataset, plan.photos, workers=workers)
-        writer = run.Run(folder, plan.model, plan.about, resume, profile)
+        writer = run.Run(folder, plan.model, plan.about, resume, profile, plan.command)
         finished = loop.fit(trainer, batches, writer, **plan.schedule)
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)

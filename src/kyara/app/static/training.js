@@ -19,28 +19,29 @@ export function trainCard(dataset) {
   const state = h("span", { class: "quiet", id: "train-state", role: "status" }), curves = h("div", { class: "curves" });
   const sheet = h("img", { class: "sheet", alt: "", hidden: true });
 
-  /** The request with what is chosen, or null if the length is not a number above 0. */
-  function choices() {
-    if (kimg.value === "" || !(Number(kimg.value) > 0)) {
+  /** Whether the length is a number above 0. */
+  function valid() {
+    const good = kimg.value !== "" && Number(kimg.value) > 0;
+    if (!good) {
       say("Length of training: give a number above 0.", "error");
       kimg.focus();
-      return null;
     }
-    return { path: dataset(), init: init.value, attributes: attributes.value.trim(), kimg: Number(kimg.value), out: "" };
+    return good;
   }
 
+  const choices = () => ({ path: dataset(), init: init.value, attributes: attributes.value.trim(), kimg: Number(kimg.value) });
+
   async function forecast() {
-    const body = choices();
-    if (!body) return;
-    command((await api("mine/forecast", body)).command);
+    if (!valid()) return;
+    command((await api("mine/forecast", choices())).command);
     state.textContent = "measuring the speed";
   }
 
-  /** @param {string} out  a run to continue, or "" */
-  async function train(out) {
-    const body = choices();
-    if (!body) return;
-    const started = await api("mine/train", { ...body, out });
+  /** @param {string} verb  train or resume
+   *  @param {any} body */
+  async function train(verb, body) {
+    if (!valid()) return;
+    const started = await api(`mine/${verb}`, body);
     command(started.command);
     watch(started.out);
   }
@@ -63,10 +64,10 @@ export function trainCard(dataset) {
     }
   }, 300);
 
-  const resume = action("Continue the chosen run", () => train(run.value), { id: "resume", disabled: true });
+  const resume = action("Continue the chosen run", () => train("resume", { path: run.value, kimg: Number(kimg.value) }), { id: "resume", disabled: true });
   const element = h("section", { class: "card wide", hidden: true }, h("h2", {}, "4. Train"),
     h("div", { class: "four" }, field("Start from", init), field("Attributes to learn", attributes), field("Length of training, in thousands of pictures shown", kimg), field("Runs", run)),
-    h("div", { class: "row" }, action("Start a run", () => train(""), { class: "main", id: "train" }), resume, action("How long will it take?", forecast, { id: "forecast" }), state), curves, sheet);
+    h("div", { class: "row" }, action("Start a run", () => train("train", choices()), { class: "main", id: "train" }), resume, action("How long will it take?", forecast, { id: "forecast" }), state), curves, sheet);
 
   return {
     element,
