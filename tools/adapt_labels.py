@@ -1,13 +1,12 @@
 """Adapts the mapping network of a StyleGAN2, so that its pictures show more often what is asked for.
 
-    python tools/adapt_labels.py builtin:character characters-128.zip --weights gender=2,mouth=3 --out runs/adapted
+    kyara train views characters-128.zip --attributes gender,eyes,mouth --kimg 100 --out runs/tagger
+    python tools/adapt_labels.py builtin:character runs/tagger --weights gender=2,mouth=3 --out runs/adapted
 
-A classifier is trained on labelled pictures in the frame of the generator. Then the mapping network is optimised, with
-its label rows, until the classifier reads the labels in generated pictures. The synthesis network stays as it is, so it
-cannot learn textures that deceive the classifier; the discriminator, and a penalty on the distribution of the styles,
-keep the pictures realistic. The labels of the classifier are better than those of the discriminator, which has to see
-eyes and mouths in the features of whole faces: here, networks of their own look at them. Judge the result with another
-tagger.
+The mapping network is optimised, with its label rows, until a tagger reads the labels in generated pictures. The
+synthesis network stays as it is, so it cannot learn textures that deceive the tagger; the discriminator, and a penalty
+on the distribution of the styles, keep the pictures realistic. The labels of the model `views` are better than those of
+the discriminator, which has to see eyes and mouths in the features of whole faces. Judge the result with another tagger.
 
 To add an attribute, begin with `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0`: the rows of its
 labels are initialised with zeros. With `--only NEW`, only they are optimised, and other pictures stay as they are."""
@@ -15,7 +14,6 @@ labels are initialised with zeros. With `--only NEW`, only they are optimised, a
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,114 +21,39 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import trange
 
 from kyara import models
-from kyara.data import variation
 from kyara.files import checkpoint
-from kyara.files.dataset import Dataset, open_dataset
-from kyara.files.pictures import to_float
+from kyara.models.base import Tagger
 from kyara.models.stylegan2.model import Model
+from kyara.models.views import AugmentConfig, vary
 from kyara.nn import conditioning
-from kyara.nn.conditioning import Attributes
 from kyara.nn.losses import nonsaturating_g
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the sides
-
-EYES: tuple[Box, Box] = ((0.17, 0.375, 0.485, 0.655), (0.515, 0.375, 0.83, 0.655))
-LOWER: Box = (0.155, 0.34, 0.845, 0.845)  # brows to chin
-MOUTH: Box = (0.265, 0.595, 0.735, 0.875)
-PARTS = {"eyes": EYES, "expression": (LOWER,), "mouth": (MOUTH,)}
-"""Where attributes are read in faces as `prepare` frames them; others in the whole picture, at half the size."""
-WIDTHS = (3, 24, 48, 64, 64)
-FINE = {"mouth"}  # views whose first layer keeps the size: the lines of a mouth have one or two pixels
-DROPOUT = 0.3
-BATCH, CLASSIFIER_LR = 64, 2e-3
 LR, ROW_LR = 0.1, 0.4  # of the whole mapping network, and of rows alone
 REALISM = 0.5  # weight of the discriminator's loss
 ANCHOR = 8.0  # weight of the distance between the distributions of whitened styles, before and after
 STYLES, HIDDEN = 256, 0.2  # styles for that distance, and the share of them with hidden labels, see `dropped`
 RIDGE = 0.01  # what is added to the eigenvalues of the covariance of styles, as a share of the largest
+AUGMENT = AugmentConfig()  # of the pictures that the tagger sees
+LEAST = 1e-6  # minimum probability
 POOL, SEEDS = 4096, 10**6  # number of labels to draw from, and the first of their seeds
 
 
-class Classifier(nn.Module):
-    """A small convolutional network for each view. (B, 3, H, W) in [-1, 1] -> attribute -> logits (B, V)."""
-
-    def __init__(self, attributes: Attributes, height: int, width: int) -> None:
-        super().__init__()
-        self.views = {name: name if name in PARTS else "face" for name in attributes}
-        self.bodies, self.heads = nn.ModuleDict(), nn.ModuleDict()
-        for view in dict.fromkeys(self.views.values()):
-            layers: list[nn.Module] = []
-            for i, (inputs, outputs) in enumerate(itertools.pairwise(WIDTHS)):
-                stride = 1 if view in FINE and not i else 2
-                layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-            self.bodies[view] = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(DROPOUT))
-            cells = self.bodies[view].eval()(look(torch.zeros(1, 3, height, width), view)[0]).shape[1]
-            named = {name: values for name, values in attributes.items() if self.views[name] == view}
-            self.heads.update({name: nn.Linear(cells, len(values)) for name, values in named.items()})
-        self.train()
-
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        seen = {
-            view: torch.stack([body(part) for part in look(pictures, view)]).mean(0)
-            for view, body in self.bodies.items()
-        }
-        return {name: head(seen[self.views[name]]) for name, head in self.heads.items()}
-
-
-def look(pictures: Tensor, view: str) -> list[Tensor]:
-    """The parts of pictures (B, 3, H, W) that a view shows; the right eye is mirrored."""
-    if view not in PARTS:
-        return [F.avg_pool2d(pictures, 2)]
-    height, width = pictures.shape[2:]
-    first, *rest = (
-        pictures[:, :, round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
-        for left, top, right, bottom in PARTS[view]
-    )
-    return [first, *(F.interpolate(part.flip(3), first.shape[2:]) for part in rest)]
-
-
-def vary(pictures: Tensor) -> Tensor:
-    """Augmented pictures: moved by up to a fortieth of the size, lighter, darker, and with noise."""
-    theta = variation.random_affine(pictures, degrees=2, scale=0.03, translate=0.025)
-    moved = variation.jitter(variation.warp(pictures, theta, "border"), 0.15, channels=1)
-    return moved + 0.05 * torch.randn_like(moved)
-
-
-def cross_entropies(logits: dict[str, Tensor], labels: dict[str, Tensor], smoothing: float = 0.0) -> dict[str, Tensor]:
-    """The cross entropy of each attribute, over the pictures whose label is known."""
+def cross_entropies(probabilities: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The cross entropy of each attribute that the tagger reads, over the pictures whose label is known."""
     return {
-        name: F.cross_entropy(logit, labels[name], ignore_index=-1, label_smoothing=smoothing)
-        for name, logit in logits.items()
-        if (labels[name] >= 0).any()
+        name: F.nll_loss(found.clamp_min(LEAST).log(), labels[name], ignore_index=-1)
+        for name, found in probabilities.items()
+        if (labels.get(name, torch.tensor(-1)) >= 0).any()
     }
-
-
-def train_classifier(data: Dataset, attributes: Attributes, size: tuple[int, int], epochs: int) -> Classifier:
-    """A classifier of labelled pictures of that size (height, width)."""
-    height, width = size
-    pictures = torch.from_numpy(np.stack([*data.decode(range(len(data)), width, height)]))  # (N, H, W, 3) uint8
-    labels = {name: torch.from_numpy(data.labels(name, values)) for name, values in attributes.items()}
-    network = Classifier(attributes, height, width)
-    optimizer = torch.optim.AdamW(network.parameters(), CLASSIFIER_LR, weight_decay=0.05)
-    steps = epochs * (len(data) // BATCH or 1)
-    for step in trange(steps, desc="classifier"):
-        optimizer.param_groups[0]["lr"] = CLASSIFIER_LR * (1 - step / steps)
-        chosen = torch.randint(len(data), (BATCH,))
-        logits = network(vary(to_float(pictures[chosen].numpy())))
-        loss = sum(cross_entropies(logits, {n: y[chosen] for n, y in labels.items()}, 0.05).values(), torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network.eval().requires_grad_(False)
 
 
 def adapt(
     generator: Model,
-    classifier: Classifier,
+    tagger: Tagger,
     weights: dict[str, float],
     steps: int,
     batch: int,
@@ -158,7 +81,7 @@ def adapt(
         wanted = dict(zip(names, labels[:batch].unbind(1), strict=True))
         pictures = generator.synthesise(generator.styles(z[:batch], wanted))
         real = nonsaturating_g(generator.d(pictures, labels[:batch]))
-        found = cross_entropies(classifier(vary(pictures.clamp(-1, 1))), wanted)
+        found = cross_entropies(tagger.probabilities(vary(pictures.clamp(-1, 1), AUGMENT)), wanted)
         loss = sum((weights.get(name, 1.0) * one for name, one in found.items()), torch.zeros(()))
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
@@ -190,12 +113,11 @@ def drawn(generator: Model, count: int) -> Tensor:
 
 def main(
     model: tyro.conf.Positional[str],
-    data: tyro.conf.Positional[Path],
+    tagger: tyro.conf.Positional[str],
     *,
     out: Path,
     weights: str = "",
     only: str = "",
-    epochs: int = 10,
     steps: int = 1000,
     batch: int = 12,
 ) -> None:
@@ -203,12 +125,11 @@ def main(
 
     Args:
         model: A StyleGAN2 with attributes.
-        data: Labelled pictures in the same frame.
+        tagger: A tagger of the same attributes and values, and of pictures in the same frame.
         out: Folder of the new checkpoint.
         weights: Weights of attributes in the loss other than 1, such as gender=3,eyes=2.
         only: Attributes, such as mouth,bangs, of which nothing but the label rows is optimised. Pictures without such
             labels stay as they are.
-        epochs: Training length of the classifier.
         steps: Steps of the optimisation of the mapping network.
         batch: Pictures of a step.
     """
@@ -216,10 +137,12 @@ def main(
     found, generator = checkpoint.read(model), models.load(model)
     if not isinstance(generator, Model) or not generator.config.data.attributes:
         raise SystemExit(f"{model}: not a StyleGAN2 with attributes")
-    attributes, size = generator.config.data.attributes, (generator.config.data.height, generator.config.data.width)
-    classifier = train_classifier(open_dataset(data), attributes, size, epochs)
+    reader, attributes = models.load(tagger), generator.config.data.attributes
+    if not isinstance(reader, Tagger) or any(attributes.get(name, v) != v for name, v in reader.attributes.items()):
+        raise SystemExit(f"{tagger}: not a tagger of the same attributes and values")
+    reader.requires_grad_(False)
     chosen = {name: float(weight) for name, weight in (pair.split("=") for pair in weights.split(",") if pair)}
-    losses = adapt(generator, classifier, chosen, steps, batch, [*filter(None, only.split(","))])
+    losses = adapt(generator, reader, chosen, steps, batch, [*filter(None, only.split(","))])
     print(f"loss {np.mean(losses[: steps // 10 or 1]):.3f} -> {np.mean(losses[-(steps // 10 or 1) :]):.3f}")
     tensors, card = models.stored(generator), (found.path / checkpoint.CARD).read_text("utf-8")
     checkpoint.write(out, model="stylegan2", config=found.config, weights=tensors, card=card, about=found.about)

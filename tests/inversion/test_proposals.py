@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pair
 import pytest
+import torch
 from pair import few_samples  # noqa: F401
 from test_reading import Fake
+from torch import Tensor
 
 from kyara import models
 from kyara.inversion import proposals
@@ -66,7 +68,7 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Proposer:
     scorer = models.build(
         "distortion", {"data": {"width": 32, "height": 32}, "network": {"depths": (1, 1), "widths": (8, 8)}}
     )
-    return Proposer(models.load(child), scorer.eval(), Fake({}))  # type: ignore[arg-type]
+    return Proposer(models.load(child), scorer.eval(), Fake({}), None)  # type: ignore[arg-type]
 
 
 def test_proposals_have_the_labels_and_are_the_same_again(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +103,24 @@ def test_broken_drawings_are_left_out(proposer: Proposer, monkeypatch: pytest.Mo
     scores[:] = [0.1] * 47 + [0.9]  # too few whole ones: the best of the others follow
     found = proposer.propose(np.zeros((32, 32, 3), np.uint8), Reading((), {}, None), 3, 4)
     assert len(found.scores) == len(found.shots) == 4 and np.isfinite(found.scores).all()
+
+
+class Bright(Fake):
+    """A tagger that takes bright drawings for women."""
+
+    def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
+        bright = (pictures.mean((1, 2, 3)) > 0).float() * 0.98 + 0.01
+        return {"gender": torch.stack([bright, 1 - bright], 1)}
+
+
+def test_drawings_that_do_not_show_their_labels_come_later(proposer: Proposer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = np.stack([np.full((32, 32, 3), grey, np.uint8) for grey in (220, 40, 40, 40)])
+    labels = [{"gender": "female"}, {"gender": "female"}, {"gender": "male"}, {"hair": "pink"}]
+    assert not proposer._shown(made, labels).any()  # no judge
+    monkeypatch.setattr(proposer, "judge", Bright({"gender": {"female": 0.5, "male": 0.5}}))
+    monkeypatch.setattr(proposals, "JUDGED", ("gender",))
+    expected = [np.log(0.99), np.log(0.02), np.log(0.99), 0]
+    assert proposer._shown(made, labels).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_page_escapes_names(tmp_path: Path) -> None:

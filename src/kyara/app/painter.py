@@ -22,13 +22,14 @@ from kyara.app.project import Project
 from kyara.app.versions import Versions
 from kyara.curation.scoring import Scorer, load_scorer, score_pictures
 from kyara.files.pictures import encode_png, quantise, to_uint8
+from kyara.generation.character import UPSCALER
 from kyara.generation.pipeline import Pipeline
 from kyara.generation.recipe import Blend
 from kyara.generation.sampler import load_generator
 from kyara.generation.shots import Shot
 from kyara.generation.styles import blend as blended
 from kyara.generation.styles import load_styled
-from kyara.generation.upscaling import UPSCALER, Upscaling
+from kyara.generation.upscaling import Upscaling
 from kyara.models.base import Generator, StyledGenerator
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from kyara.files.atomic import result_folder
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
 from kyara.files.pictures import decode, write_animation
+from kyara.generation.character import confirmer
 from kyara.generation.recipe import BUILTIN, Recipe, read_like
 from kyara.generation.shots import (
     MOST_TURN,
@@ -94,6 +95,7 @@ class Plan:
     mirror: bool
     film: bool  # Whether the pictures are the frames of an interpolation
     like: Recipe | None = None
+    confirm: str | None = None  # The tagger that confirms attributes
 
 
 @verbs.checked
@@ -137,7 +139,9 @@ def generate(
         interpolate: Interpolate from seed to seed, such as 3-8 or 3-8-12; also writes an animation, interpolation.webp.
         frames: Number of pictures of an interpolation, both ends included.
         confirm: A tagger, such as builtin:tagger: keep only pictures for which it predicts the attributes of --where,
-            and generate more until there are enough, at most 10 for each.
+            and generate more until there are enough, at most 10 for each; or none. The default is
+            builtin:character-tagger for the generators that it was made for, builtin:character and models rewritten
+            from it, unless --seeds, --interpolate or --like say which pictures to make.
         rank: The model that scores and sorts the pictures, or none. An interpolation keeps its own order.
         upscale: Enlarge the pictures to twice their size with this model, and clean lines and areas; or none. Scores
             are of the pictures before. The default is builtin:upscaler for the generators that it was made for,
@@ -161,12 +165,12 @@ def generate(
     out = result_folder(out, f"galleries/generate-{short_name(plan.model)}", TABLE, force=force, sources=sources)
 
     enlarger = _find_upscaler(upscale, plan)
-    shots, pipeline, made_by, notes = _load(plan, wanted, rank, confirm, enlarger, device)
+    shots, pipeline, made_by, notes = _load(plan, wanted, rank, enlarger, device)
     if turn is not None:
         shots = (turned(shot, turn) for shot in shots)
     result = GenerateResult(
-        out, plan.model, made_by["checkpoint"], plan.total, 0, plan.truncation, plan.mirror, wanted, confirm, like=like,
-        notes=tuple(notes),
+        out, plan.model, made_by["checkpoint"], plan.total, 0, plan.truncation, plan.mirror, wanted, plan.confirm,
+        like=like, notes=tuple(notes),
     )  # fmt: skip
     if dry_run:
         return dataclasses.replace(result, dry_run=True)
@@ -178,12 +182,12 @@ def generate(
         made = len(gallery)
         if plan.film:
             write_animation(out / FILM, kept, FPS)
-        about += [f"confirmed by {confirm}: {made} of {tried}"] * (confirm is not None)
+        about += [f"confirmed by {plan.confirm}: {made} of {tried}"] * (plan.confirm is not None)
         about += [f"best first by {rank}"] * (pipeline.scorer is not None) + [f"upscaled by {enlarger}"] * bool(
             enlarger
         )
         first = gallery.finish(command=command, about=", ".join(about), keep=keep, films=[FILM] * plan.film)
-    if confirm is not None:
+    if plan.confirm is not None:
         result = dataclasses.replace(result, confirmed=made, tried=tried)
     if plan.like is not None and not wanted and turn is None and upscale is None:
         result = dataclasses.replace(result, **_compared(plan.like, kept[0], pipeline.about()["device"]))
@@ -214,8 +218,8 @@ def _plan(
         raise ValueError(f"--frames {frames}: needs --interpolate")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
-    if confirm is not None and (not wanted or seeds is not None or interpolate is not None):
-        raise ValueError("--confirm: needs --where, and cannot be combined with --seeds or --interpolate")
+    if confirm not in (None, "none") and not (wanted and seeds is interpolate is like is None):
+        raise ValueError("--confirm: needs --where, and cannot be combined with --seeds, --interpolate or --like")
     if like is not None:
         for name, given in (("--truncation", truncation != TRUNCATION), ("--mirror", mirror)):
             if given:
@@ -226,9 +230,10 @@ def _plan(
         return Plan(model, interpolation(interpolate, frames), frames, truncation, mirror, True)
     ranges = choose_seeds(count, seeds, seed)
     total = sum(map(len, ranges))
-    if confirm is not None:
+    tagger = confirmer(confirm, model, wanted) if wanted and seeds is None else None
+    if tagger is not None:
         ranges = [range(ranges[0].start, min(ranges[0].start + total * TRIES, verbs.LAST_SEED + 1))]
-    return Plan(model, from_seeds(ranges), total, truncation, mirror, False)
+    return Plan(model, from_seeds(ranges), total, truncation, mirror, False, confirm=tagger)
 
 
 def _find_upscaler(given: str | None, plan: Plan) -> str | None:
@@ -241,7 +246,7 @@ def _find_upscaler(given: str | None, plan: Plan) -> str | None:
 
 
 def _load(
-    plan: Plan, wanted: Mapping[str, str], rank: str, confirm: str | None, upscaler: str | None, device: str
+    plan: Plan, wanted: Mapping[str, str], rank: str, upscaler: str | None, device: str
 ) -> tuple[Iterable[Shot], Pipeline, dict[str, Any], list[str]]:
     """The shots with their labels, the networks, what recipes say of them, and notes on the labels. Raises ValueError
     for an option that the networks do not support."""
@@ -266,7 +271,7 @@ def _load(
         notes = generator.label_table.doubts(fixed)
         if generator.config.data.attributes:
             shots = pipeline.labelled(shots, generator, fixed, film=plan.film)
-    judge = load_judge(confirm, wanted, target) if confirm is not None else None
+    judge = load_judge(plan.confirm, wanted, target) if plan.confirm is not None else None
     scorer = None if rank == "none" or plan.film else load_scorer(rank, target)
     at_once = plan.like.batch_on(device_name(target)) if plan.like is not None and target.type == "cuda" else None
     upscaling = Upscaling(upscaler, target) if upscaler else None

@@ -9,30 +9,23 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.names import printable
 from kyara.files.pictures import quantise, to_float
-from kyara.generation.recipe import BUILTIN
+from kyara.generation.character import UPSCALER, is_character
 from kyara.models.base import Translator
 from kyara.training.inference import reproducible
 from kyara.training.runtime import has_bfloat16
-
-UPSCALER = "builtin:upscaler"
 
 
 def chosen(given: str | None, generator: str) -> str | None:
     """The model that enlarges the pictures of a generator, given the option --upscale: None chooses `UPSCALER` for the
     generators whose pictures it was made for, and "none" none."""
     if given is None:
-        return UPSCALER if is_made_for(generator) else None
+        return UPSCALER if is_character(generator) else None
     return None if given == "none" else given
 
 
 def option(large: bool, generator: str) -> str | None:
     """The value of --upscale with which pictures of a generator are enlarged by `UPSCALER`, or not; None by default."""
-    return None if large == is_made_for(generator) else UPSCALER if large else "none"
-
-
-def is_made_for(generator: str) -> bool:
-    """Whether `UPSCALER` was made for the pictures of this Checkpoint: builtin:character, or it with rules."""
-    return generator == BUILTIN or checkpoint.read(generator).root == checkpoint.read(BUILTIN).hash
+    return None if large == is_character(generator) else UPSCALER if large else "none"
 
 
 class Upscaling:

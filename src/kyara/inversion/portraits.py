@@ -17,6 +17,7 @@ from kyara.files.gallery import GalleryWriter
 from kyara.files.names import counted, printable
 from kyara.files.pictures import encode_png
 from kyara.generation import styles
+from kyara.generation.character import TAGGER, is_character
 from kyara.generation.upscaling import Upscaling
 from kyara.inversion.inverter import recipe_of, square_side
 from kyara.inversion.photos import Photo, Photos
@@ -64,7 +65,8 @@ class Portraits:
         self.side = square_side(self.child, child)
         conditioning.find(where, self.attributes, printable(child))  # an error if there is no such value
         self.where, self.turn, self.reader = where, turn, load_tagger(reader, place)
-        self.proposer = Proposer(self.child, load_scorer(rank, place), self.reader)
+        judge = load_tagger(TAGGER, place) if is_character(child) else None
+        self.proposer = Proposer(self.child, load_scorer(rank, place), self.reader, judge)
         self.upscaling = Upscaling(upscaler, place) if upscaler else None
         self.recipe = recipe_of(child, checkpoint.read(child).hash, place)
         if self.upscaling:

@@ -1,0 +1,25 @@
+"""The default generator, and the networks that were made for its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kyara.files import checkpoint
+from kyara.generation.recipe import BUILTIN
+
+UPSCALER = "builtin:upscaler"  # enlarges them
+TAGGER = "builtin:character-tagger"  # reads their attributes
+
+
+def is_character(generator: str) -> bool:
+    """Whether a Checkpoint is builtin:character, or it with rules."""
+    return generator == BUILTIN or checkpoint.read(generator).root == checkpoint.read(BUILTIN).hash
+
+
+def confirmer(given: str | None, generator: str, attributes: Iterable[str]) -> str | None:
+    """The tagger that confirms attributes in the pictures of a generator, given the option --confirm: None chooses
+    `TAGGER` if it knows both, and "none" none."""
+    if given is not None:
+        return None if given == "none" else given
+    known = checkpoint.read(TAGGER).config["data"]["attributes"]
+    return TAGGER if {*attributes} <= {*known} and is_character(generator) else None
