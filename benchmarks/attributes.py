@@ -1,13 +1,15 @@
 """How often a conditional generator shows its labels, and what else changes when one attribute changes.
 
     python benchmarks/attributes.py builtin:character --tagger runs/judge
+    python benchmarks/attributes.py builtin:character --tagger runs/judge --confirm builtin:character-tagger
 
 The tagger must have been trained on other pictures than the generator and than the tagger that labelled those. Labels
 are drawn as they occur in the training data. Prints for each attribute the share of pictures that show it, with its 95%
 interval and for each value; then, for the same seeds with that attribute alone changed: how often the new value shows,
 how often the tagger's answer for each other attribute stays the same, and LPIPS (VGG16) of the two pictures, whole and
 outside the region of the attribute, beside that of two seeds. Outside the eyes is everything but a box around them;
-outside the hair is a box of the lower face, which bangs and strands also cross.
+outside the hair is a box of the lower face, which bangs and strands also cross. With --confirm, the second number of an
+attribute is of the pictures in which that tagger sees its label, as `kyara generate --where` keeps them.
 """
 
 from __future__ import annotations
@@ -38,33 +40,45 @@ LOWER_FACE: Box = (0.62, 0.92, 0.3, 0.7)
 
 
 def measure(
-    checkpoint: tyro.conf.Positional[str], tagger: str, count: int = 2048, changed: int = 256, truncation: float = 1.0
+    checkpoint: tyro.conf.Positional[str],
+    tagger: str,
+    confirm: str | None = None,
+    count: int = 2048,
+    changed: int = 256,
+    truncation: float = 1.0,
 ) -> None:
     """Prints all shares and distances.
 
     Args:
         checkpoint: The generator.
         tagger: The tagger that judges.
+        confirm: A tagger that confirms the attributes, other than the one that judges.
         count: Number of pictures.
-        changed: For how many of them each attribute is changed.
+        changed: For how many of them each attribute is changed; 0 for none.
         truncation: 1 is none.
     """
-    generator, judge, network = load_generator(checkpoint, torch.device("cpu")), load_tagger(tagger), load_vgg16()
+    generator, judge = load_generator(checkpoint, torch.device("cpu")), load_tagger(tagger)
     drawn = generator.draw(range(count))
     labels = [{name: int(values[seed]) for name, values in drawn.items()} for seed in range(count)]
     pictures = pictures_of(generator, range(count), labels, truncation)
     tagged = tag(judge, pictures)
+    confirmed = None if confirm is None else (confirmer := load_tagger(confirm), tag(confirmer, pictures))
     print(f"{checkpoint}, {count} seeds, truncation {truncation:g}, judged by {tagger}")
     attributes = {name: values for name, values in generator.config.data.attributes.items() if name in tagged}
     for name, values in attributes.items():
         print(f"{name}: shown by {share(tagged, labels, name, values, judge)}")
+        if confirmed is not None and name in confirmed[1]:
+            chosen = agreeing(*confirmed, labels, name, values)
+            part = {name: tagged[name][chosen]}
+            shown = share(part, [labels[n] for n in chosen], name, values, judge)
+            print(f"    confirmed {len(chosen)}, of these {shown}")
         for i, value in enumerate(values):
             chosen = [n for n, each in enumerate(labels) if each[name] == i]
             if chosen:
                 part = {name: tagged[name][chosen]}
                 print(f"    {value:8} {share(part, [labels[n] for n in chosen], name, values, judge)} of {len(chosen)}")
-    few = min(changed, count)
-    for name in attributes:
+    few, network = min(changed, count), load_vgg16() if changed else None
+    for name in attributes if network is not None else ():
         pairs = change(labels, name, generator)[:few]
         seeds = [seed for seed, _ in pairs]
         before = {each: tagged[each][seeds] for each in tagged}, [labels[seed] for seed in seeds]
@@ -128,6 +142,14 @@ def tag(judge: Tagger, pictures: Tensor) -> dict[str, Tensor]:
     fitted = np.stack([center_crop(picture, *judge.size) for picture in to_uint8(pictures)])
     parts = [judge.probabilities(to_float(fitted[i : i + BATCH])) for i in range(0, len(fitted), BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def agreeing(
+    confirmer: Tagger, tagged: Mapping[str, Tensor], labels: Labels, name: str, values: Sequence[str]
+) -> list[int]:
+    """Indices of the pictures for which a tagger's most likely value is the label."""
+    seen, known = tagged[name].argmax(1).tolist(), confirmer.attributes[name]
+    return [n for n, each in enumerate(labels) if each[name] != UNKNOWN and known[seen[n]] == values[each[name]]]
 
 
 def share(tagged: Mapping[str, Tensor], labels: Labels, name: str, values: Sequence[str], judge: Tagger) -> str:

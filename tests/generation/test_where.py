@@ -17,10 +17,13 @@ from kyara import models
 from kyara.files import checkpoint
 from kyara.files.errors import CheckpointError
 from kyara.files.gallery import read_gallery
-from kyara.files.pictures import decode, encode_png, read_recipe
+from kyara.files.pictures import decode, encode_png, read_recipe, to_float
 from kyara.generation import confirm, pipeline
+from kyara.generation.character import TAGGER, confirmer
 from kyara.generation.generate import TRIES, generate
+from kyara.labels.tagger import load_tagger
 from kyara.nn.label_table import count_labels
+from kyara.rewriting import rules
 
 ATTRIBUTES = {"hair": ["black", "blonde", "silver"], "eyes": ["green", "red"]}
 COUNTS = [[0, 0, 6], [1, 0, 3], [2, 1, 1]]
@@ -307,6 +310,7 @@ def test_a_tagger_understands_other_names_of_values(tagger: Redness, monkeypatch
         ({}, "needs --where"),
         ({"where": "hair=silver", "seeds": "1-3"}, "cannot be combined with --seeds"),
         ({"where": "hair=silver", "interpolate": "1-3"}, "cannot be combined with --seeds"),
+        ({"where": "hair=silver", "like": Path(__file__)}, "cannot be combined with --seeds, --interpolate or --like"),
     ],
 )
 def test_what_cannot_be_confirmed_is_told(
@@ -315,3 +319,26 @@ def test_what_cannot_be_confirmed_is_told(
     with pytest.raises(ValueError, match=f"--confirm.*{told}"):
         gallery(model, confirm="builtin:tagger", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_built_in_tagger_confirms_by_default_where_it_knows_the_pictures(model: str, tmp_path: Path) -> None:
+    rules.write(tmp_path / "ruled", checkpoint.read("builtin:character"), [], "builtin:character")
+    for generator in ("builtin:character", str(tmp_path / "ruled")):
+        assert confirmer(None, generator, ["gender"]) == TAGGER
+        assert confirmer(None, generator, ["gender", "mood"]) is confirmer("none", generator, ["gender"]) is None
+    assert confirmer(None, "builtin:anime", ["hair"]) is confirmer(None, model, ["hair"]) is None
+    assert confirmer("builtin:tagger", "builtin:anime", ["hair"]) == "builtin:tagger"
+    options: dict[str, Any] = {"where": "gender=male", "rank": "none", "upscale": "none", "dry_run": True}
+    expected = (TAGGER, {"count": 1}), (None, {"seeds": "3"}), (None, {"count": 1, "confirm": "none"})
+    for name, given in expected:
+        assert generate(out=tmp_path / "out", **options, **given).confirm == name
+
+
+def test_the_built_in_generator_and_tagger_agree(tmp_path: Path) -> None:
+    where = "gender=male,glasses=round,mouth=laugh"
+    result = generate(count=2, where=where, rank="none", upscale="none", out=tmp_path / "out")
+    assert (result.kept, result.confirm) == (2, TAGGER) and result.tried is not None and 2 <= result.tried < 12
+    read = load_tagger(TAGGER).probabilities(to_float(np.stack([decode(p) for p in result.out.glob("seed*.png")])))
+    for name, value in (one.split("=") for one in where.split(",")):
+        values = models.read_config(TAGGER).data.attributes[name]
+        assert read[name].argmax(1).tolist() == [values.index(value)] * 2

@@ -18,7 +18,6 @@ from kyara.files.atomic import result_folder
 from kyara.files.gallery import PAGE, TABLE, GalleryWriter
 from kyara.files.names import counted, printable, short_name
 from kyara.files.pictures import decode, write_animation
-from kyara.generation.character import confirmer
 from kyara.generation.recipe import BUILTIN, Recipe, read_like
 from kyara.generation.shots import (
     MOST_TURN,
@@ -230,10 +229,17 @@ def _plan(
         return Plan(model, interpolation(interpolate, frames), frames, truncation, mirror, True)
     ranges = choose_seeds(count, seeds, seed)
     total = sum(map(len, ranges))
-    tagger = confirmer(confirm, model, wanted) if wanted and seeds is None else None
+    tagger = _find_confirmer(confirm, model, wanted) if wanted and seeds is None else None
     if tagger is not None:
         ranges = [range(ranges[0].start, min(ranges[0].start + total * TRIES, verbs.LAST_SEED + 1))]
     return Plan(model, from_seeds(ranges), total, truncation, mirror, False, confirm=tagger)
+
+
+def _find_confirmer(given: str | None, model: str, wanted: Mapping[str, str]) -> str | None:
+    """The name of the tagger that confirms the attributes, if one does."""
+    from kyara.generation.character import confirmer  # imports torch
+
+    return confirmer(given, model, wanted)
 
 
 def _find_upscaler(given: str | None, plan: Plan) -> str | None:
