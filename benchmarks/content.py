@@ -33,6 +33,7 @@ from kyara.curation.scoring import half_precision, load_scorer, measure_all, sco
 from kyara.data.distortions import frozen
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.models.base import Scorer
+from kyara.perception import face_parts
 
 SIZES = {"eyes": 60, "mouth": 60, "face": 60, "shape": 22}  # coordinates of each part
 HUMAN = 3  # weight of the pairs of labelled pictures, relative to the distorted ones
@@ -51,7 +52,7 @@ def describe(dataset: Dataset, scorer: Scorer, *, distorted: bool = False) -> De
             pictures = frozen(pictures, range(len(pictures)))
         quality = score(pictures, scorer)
         with torch.inference_mode(), half_precision(CPU):
-            found = content.describe(pictures)
+            found = face_parts.describe(pictures)
         widths[:] = [found[part].shape[1] for part in CONTENT]
         return torch.cat([*(found[part].float() for part in CONTENT), quality[:, None]], 1)
 

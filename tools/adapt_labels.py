@@ -6,7 +6,7 @@
 The mapping network is optimised, with its label rows, until a tagger reads the labels in generated pictures. The
 synthesis network stays as it is, so it cannot learn textures that deceive the tagger; the discriminator, and a penalty
 on the distribution of the styles, keep the pictures realistic. The labels of the model `views` are better than those of
-the discriminator, which has to see eyes and mouths in the features of whole faces. Judge the result with another tagger.
+the discriminator, which has to see eyes and mouths in the features of whole faces. Let another tagger judge.
 
 To add an attribute, begin with `kyara train stylegan2 DATA --init MODEL --attributes OLD,NEW --kimg 0`: the rows of its
 labels are initialised with zeros. With `--only NEW`, only they are optimised, and other pictures stay as they are."""

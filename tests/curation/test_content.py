@@ -13,6 +13,7 @@ from kyara.curation.content import CONTENT, PARTS
 from kyara.curation.judging import coordinates
 from kyara.files.gallery_page import PART_COLUMNS
 from kyara.models.base import Generator, latents
+from kyara.perception import landmarks
 
 JUDGE = content.builtin(torch.device("cpu"))
 
@@ -66,7 +67,7 @@ def test_another_style_is_unfamiliar_and_broken_pictures_are_low() -> None:
 
 
 def test_without_an_eye_the_eyes_are_worse(faces: Tensor) -> None:
-    points = content.landmarks.find(faces)[:, :4].mean(1) * torch.tensor([faces.shape[3], faces.shape[2]])
+    points = landmarks.find(faces)[:, :4].mean(1) * torch.tensor([faces.shape[3], faces.shape[2]])
     blind = faces.clone()
     for picture, (x, y) in zip(blind, points.round().int().tolist(), strict=True):
         area = picture[:, max(y - 9, 0) : y + 9, max(x - 11, 0) : x + 11]

@@ -43,7 +43,7 @@ def test_neighbours_follow_the_near_ones() -> None:
 def test_twenty_answers_complete_what_is_easy() -> None:
     first, second, y = clouds(400, spread=0.3)
     answered, open_ = np.arange(20), np.arange(20, 400)
-    found = Committee(committee_of(first, second), answered, y[:20], 3)
+    found = Committee(committee_of([first, second]), answered, y[:20], 3)
     assert (found.chosen == y)[open_].all()
     sure = found.confidence[open_] >= found.threshold(open_, 0.9)
     assert sure.mean() > 0.9
@@ -53,7 +53,7 @@ def test_twenty_answers_complete_what_is_easy() -> None:
 def test_what_it_fills_is_as_right_as_it_says(seed: int) -> None:
     first, second, y = clouds(4000, spread=2.5, seed=seed)
     answered, open_ = np.arange(200), np.arange(200, 4000)
-    found = Committee(committee_of(first, second), answered, y[:200], 3)
+    found = Committee(committee_of([first, second]), answered, y[:200], 3)
     right = found.chosen == y
     assert 0.6 < right[open_].mean() < 0.95  # hard enough to say something
     assert abs(found.confidence[open_].mean() - right[open_].mean()) < 0.05
@@ -65,7 +65,7 @@ def test_what_it_fills_is_as_right_as_it_says(seed: int) -> None:
 def test_labels_without_meaning_are_not_filled() -> None:
     first, second, _ = clouds(1000)
     y = np.random.RandomState(3).randint(0, 3, 100)
-    found = Committee(committee_of(first, second), np.arange(100), y, 3)
+    found = Committee(committee_of([first, second]), np.arange(100), y, 3)
     open_ = np.arange(100, 1000)
     assert found.confidence[open_].mean() < 0.6
     assert (found.confidence[open_] >= found.threshold(open_, 0.95)).mean() < 0.01
@@ -74,21 +74,21 @@ def test_labels_without_meaning_are_not_filled() -> None:
 def test_a_member_that_knows_nothing_does_not_spoil_it() -> None:
     first, _, y = clouds(600, spread=0.5)
     noise = np.random.RandomState(1).randn(600, 6)
-    found = Committee(committee_of(first, noise), np.arange(60), y[:60], 3)
+    found = Committee(committee_of([first, noise]), np.arange(60), y[:60], 3)
     assert (found.chosen == y)[60:].mean() > 0.97
 
 
 def test_same_answers_same_opinion_whatever_their_scale() -> None:
     first, second, y = clouds(200)
-    one = Committee(committee_of(first, second), np.arange(40), y[:40], 3)
-    two = Committee(committee_of(first * 1000 + 7, second), np.arange(40), y[:40], 3)
+    one = Committee(committee_of([first, second]), np.arange(40), y[:40], 3)
+    two = Committee(committee_of([first * 1000 + 7, second]), np.arange(40), y[:40], 3)
     assert np.abs(one.probabilities - two.probabilities).max() < 0.02
 
 
 def test_a_value_with_one_answer_and_one_with_none() -> None:
     first, second, y = clouds(100)
     labels = np.where(np.arange(30) == 0, 2, y[:30] % 2)
-    found = Committee(committee_of(first, second), np.arange(30), labels, 5)
+    found = Committee(committee_of([first, second]), np.arange(30), labels, 5)
     assert np.isfinite(found.probabilities).all() and np.isfinite(found.confidence).all()
     assert found.probabilities[:, 3:].max() < 0.2
 
@@ -96,9 +96,9 @@ def test_a_value_with_one_answer_and_one_with_none() -> None:
 def test_answers_that_teach_nothing_are_refused() -> None:
     first, second, _ = clouds(50)
     with pytest.raises(ValueError, match="two different values"):
-        Committee(committee_of(first, second), np.arange(20), np.zeros(20, dtype=np.int64), 2)
+        Committee(committee_of([first, second]), np.arange(20), np.zeros(20, dtype=np.int64), 2)
     with pytest.raises(ValueError, match="finite"):
-        committee_of(np.full((3, 2), np.nan), second)
+        committee_of([np.full((3, 2), np.nan), second])
 
 
 def test_folds_spread_every_value() -> None:
@@ -109,13 +109,13 @@ def test_folds_spread_every_value() -> None:
 
 def test_first_questions_show_every_kind() -> None:
     first, _, y = clouds(300, values=6, spread=0.1)
-    asked = questions_worth_asking(committee_of(first, first)[0].features, np.arange(300), 6)
+    asked = questions_worth_asking(committee_of([first, first])[0].features, np.arange(300), 6)
     assert sorted(y[asked]) == list(range(6))
 
 
 def test_questions_are_open_different_and_more_disputed_than_most() -> None:
     first, second, y = clouds(600, spread=2.0)
-    members = committee_of(first, second)
+    members = committee_of([first, second])
     found = Committee(members, np.arange(50), y[:50], 3)
     open_ = np.arange(50, 600)
     asked = questions_worth_asking(members[0].features, open_, 30, found)
@@ -130,5 +130,5 @@ def test_more_features_than_pictures() -> None:
     y = np.arange(72) % 3
     features = np.concatenate([np.repeat(np.eye(3)[y], 60, 1), np.zeros((72, 320))], 1) + 1e-3 * random.rand(72, 500)
     features[5] = features.mean(0)
-    found = Committee(committee_of(features, features), np.arange(20), y[:20], 3)
+    found = Committee(committee_of([features, features]), np.arange(20), y[:20], 3)
     assert np.isfinite(found.confidence).all()

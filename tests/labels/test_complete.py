@@ -21,7 +21,9 @@ from kyara.labels import complete as module
 from kyara.labels.ask import StopAsking, in_files, read_answers
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.colours import colours, lab
-from kyara.labels.complete import START, complete
+from kyara.labels.committee import Committee
+from kyara.labels.complete import START, committee_members, complete
+from kyara.labels.tagger import load_tagger
 
 SHADES = {"red": (200, 40, 30), "green": (40, 180, 60), "blue": (30, 60, 200)}
 
@@ -265,3 +267,16 @@ def test_what_is_no_longer_sure_enough_is_taken_back(dataset: Dataset) -> None:
     filled = len(origins.get("committee", ()))
     assert filled == sum(report.filled.values()) < len(dataset) - START
     assert report.unknown == written.attributes["shade"].count("") == len(dataset) - START - filled
+
+
+def test_shapes_that_no_tagger_knows_are_learned_from_eighty_answers() -> None:
+    """`builtin:tagger` knows colours only; gender is read from eyes, mouth and face."""
+    dataset = open_dataset(Path(__file__).parents[2] / "examples/characters.zip")
+    y = dataset.labels("gender", ["female", "male"])
+    answered, hidden = np.arange(80), np.arange(80, len(dataset))
+    right = []
+    for tagger in (None, load_tagger("builtin:tagger")):
+        members = committee_members(dataset, tagger, {}, workers=1)
+        found = Committee(members, answered, y[answered], 2)
+        right.append(float((found.chosen == y)[hidden].mean()))
+    assert right[1] > 0.85 and right[1] > right[0] + 0.1

@@ -14,20 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
-
-from kyara.perception import landmarks
 
 FILE = Path(__file__).with_name("content.safetensors")  # written by benchmarks/content.py
 CONTENT = ("eyes", "mouth", "face", "shape")
 PARTS = ("quality", *CONTENT)
 FACE = CONTENT.index("face")
 GROUPS = ("mean", "whiten", "known")  # of tensors in FILE, one for each part
-AROUND = {"left": (0.42, 0.38), "right": (0.42, 0.38), "mouth": (0.4, 0.3)}
-"""Half the width and height of the regions around an eye and around nose and mouth, in distances between the eyes."""
-GRID = 6  # samples in each direction of a region
 SURE = math.log(19)  # logit of 0.95
 LOWEST, HIGHEST = -6.0, 1.5  # limits of a deviation: beyond them one part alone decides nothing more
 NEIGHBOURS = 3  # clean pictures that a picture is compared with
@@ -43,7 +37,7 @@ class Basis:
     whiten: Mapping[str, Tensor]  # part -> (D, k)
 
     def coordinates(self, descriptors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Part -> (B, k), of `describe`."""
+        """Part -> (B, k), of `perception.face_parts.describe`."""
         return {part: (descriptors[part] - self.mean[part]) @ self.whiten[part] for part in CONTENT}
 
 
@@ -73,32 +67,6 @@ def nearest(rows: Tensor, known: Tensor, *, skip_itself: bool = False) -> Tensor
     if skip_itself:
         apart.fill_diagonal_(math.inf)
     return apart.topk(NEIGHBOURS, largest=False).values.mean(1)
-
-
-def describe(pictures: Tensor) -> dict[str, Tensor]:
-    """The descriptors of faces (B, 3, H, W) in [-1, 1] that fill the picture: part -> (B, D)."""
-    points, levels = landmarks.find_with_levels(pictures)
-    centres = {"left": points[:, landmarks.LEFT].mean(1), "right": points[:, landmarks.RIGHT].mean(1)}
-    across = (centres["right"] - centres["left"]).norm(dim=1, keepdim=True).clamp(0.1, 0.6)  # (B, 1)
-    centres["mouth"] = points[:, 8:11].mean(1)
-    found = {name: _around(levels, centres[name], across, size) for name, size in AROUND.items()}
-    middle = (centres["left"] + centres["right"]) / 2
-    shape = (points - middle[:, None]) / across[:, :, None]  # (B, K, 2), in distances between the eyes
-    return {
-        "eyes": torch.cat([found["left"], found["right"]], 1),
-        "mouth": found["mouth"],
-        "face": torch.cat([level.float().mean((2, 3)) for level in levels], 1),
-        "shape": shape.flatten(1),
-    }
-
-
-def _around(levels: list[Tensor], centre: Tensor, across: Tensor, size: tuple[float, float]) -> Tensor:
-    """Means (B, F) of feature maps in regions around `centre` (B, 2) of the given size relative to `across` (B, 1)."""
-    steps = torch.linspace(-1, 1, GRID, device=centre.device)
-    offsets = torch.stack(torch.meshgrid(steps * size[0], steps * size[1], indexing="xy"), 2)  # (GRID, GRID, 2)
-    places = (centre[:, None, None] + across[:, :, None, None] * offsets) * 2 - 1  # (B, GRID, GRID, 2)
-    sampled = [F.grid_sample(m.float(), places, align_corners=False, padding_mode="border") for m in levels]
-    return torch.cat([m.mean((2, 3)) for m in sampled], 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from kyara.curation.scoring import Measure, half_precision, measure_all, score
 from kyara.files.dataset import Dataset
 from kyara.files.gallery_page import PART_COLUMNS, UNFAMILIAR
 from kyara.models.base import Scorer
+from kyara.perception.face_parts import describe
 
 By = Literal["both", "quality", "content"]
 SCORE = {"quality": 0, "content": len(PARTS), "both": len(PARTS) + 1}  # columns of `Judge`
@@ -122,7 +123,7 @@ def _quality(scorer: Scorer, judge: Judge, check_style: bool) -> Measure:
 def coordinates(pictures: Tensor, judge: Judge) -> dict[str, Tensor]:
     """Coordinates (B, k) of the parts of the content, for pictures (B, 3, H, W) in [-1, 1]."""
     with half_precision(pictures.device):
-        descriptors = content.describe(pictures)
+        descriptors = describe(pictures)
     return judge.basis.coordinates({part: found.float() for part, found in descriptors.items()})
 
 

@@ -38,9 +38,7 @@ found in photos of people by `builtin:landmarks`."""
 LENGTH, LARGEST = 0.15, 2.0  # weight of the lengths of a face; their maximum, in standard deviations
 DIFFERENCE = 1.0  # weight of the difference from the proposals before against the logarithm of the quality
 LIKELY = 1.0  # weight of the logarithm of how probable labels are
-SHOWN, LEAST = 0.5, 0.02  # weight of the logarithm of the probability that a drawing shows a label; its minimum
-JUDGED = ("gender", "hair_length", "glasses", "expression", "skin", "mouth")
-"""Attributes that the judge reads in drawings. Generators show colours of hair and eyes reliably."""
+LEAST = 0.02  # minimum probability that a drawing shows a label
 UNREAD = 2  # separates the random numbers of unread labels from those of the latent of the same seed
 LABEL = 0.3  # difference of two drawings in which one label differs, against the median of their features
 
@@ -77,7 +75,7 @@ class Proposer:
         skins = [labels[i].get("skin", "") for i in whole]
         quality = self._quality(photo, made[whole], scores[whole], reading.mouth_open, skins)
         quality += LIKELY * np.array([reading.likely(labels[i]) for i in whole])
-        quality += SHOWN * self._shown(made[whole], [labels[i] for i in whole])
+        quality += self._shown(made[whole], [labels[i] for i in whole])
         chosen = whole[choose(quality, self._differences(made[whole], [labels[i] for i in whole]), count)]
         # A batch may compute in another order: the drawings are as `generate --like` makes them again.
         shots = [turned({"latent": pack(styles[i]), "labels": labels[i]}, reading.turn) for i in chosen]
@@ -123,8 +121,7 @@ class Proposer:
         fitted = to_float(np.stack([self.judge.fit(picture) for picture in made]))
         read = [self.judge.probabilities(part) for part in fitted.split(64)]
         found = np.zeros(len(made))
-        for name in JUDGED:
-            values = self.judge.attributes[name]
+        for name, values in self.judge.attributes.items():
             index = np.array([values.index(one[name]) if name in one else -1 for one in labels])
             shown = torch.cat([part[name] for part in read]).numpy()[np.arange(len(made)), index]
             found += np.where(index >= 0, np.log(np.maximum(shown, LEAST)), 0)

@@ -1,11 +1,11 @@
 """A committee of classifiers that predicts missing labels and selects pictures for active learning.
 
-After Li and Han 2019, where three different classifiers vote and fill in missing labels. Here they use frozen features,
-so that training on a few answers takes a second. Everything in this file is a pure function of arrays.
+After Li and Han 2019, where different classifiers vote and fill in missing labels. Here they use frozen features, so
+that training on a few answers takes a second. Everything in this file is a pure function of arrays.
 
-The members make different errors: `logistic` on one kind of features, `neighbours` on the same, `logistic` on another
-kind. Their weights and the committee's calibration are learned from the answers by cross-validation: every answer is
-predicted by members that were not trained on it."""
+The members make different errors: `logistic` on each kind of features, and `neighbours` on the first. Their weights and
+the committee's calibration are learned from the answers by cross-validation: every answer is predicted by members that
+were not trained on it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Member(NamedTuple):
     strengths: Sequence[float]
 
 
-def committee_of(embedding: np.ndarray, colours: np.ndarray) -> list[Member]:
-    """The three members, for embeddings (N, F) and colour features (N, G)."""
-    first, second = _scaled(embedding), _scaled(colours)
-    return [Member(first, logistic, L2), Member(first, neighbours, NEAREST), Member(second, logistic, L2)]
+def committee_of(kinds: Sequence[np.ndarray]) -> list[Member]:
+    """The members, for several kinds of features (N, F)."""
+    scaled = [_scaled(features) for features in kinds]
+    return [Member(scaled[0], neighbours, NEAREST), *(Member(one, logistic, L2) for one in scaled)]
 
 
 def _scaled(features: np.ndarray) -> Tensor:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
-from kyara.files.pictures import to_float
+from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
 from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_terminal, read_answers
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
@@ -24,8 +25,11 @@ from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
 from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
+from kyara.perception.face_parts import describe
 from kyara.training.runtime import pick_device
 
+PARTS, FACE = ("eyes", "mouth", "face"), 96  # parts of a face that are looked at, in pictures of this side
+CELLS, PROJECTED = 3, 512  # cells in each direction of a part, and features of each part
 BATCH = START  # Number of questions per contact sheet
 COMMITTEE = "committee"
 NO_TAGGER = "none"
@@ -149,26 +153,51 @@ def _ask(state: _State, ask: Asker, questions: int, target: float) -> tuple[int,
 def committee_members(
     dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int
 ) -> list[Member]:
-    """The members of a committee, with features of all pictures: the tagger's embeddings and colours, or colours alone.
+    """The members of a committee, with features of all pictures: the tagger's embeddings, colours, and what
+    `builtin:landmarks` sees around eyes and mouth and in the face; without a tagger, colours alone.
     Unreadable pictures are added to `left_out`, name -> reason."""
-    embeddings, palettes, rows = list[np.ndarray](), list[np.ndarray](), list[int]()
-    failed: dict[int, Exception] = {}
+    kinds, rows, failed = dict[str, list[np.ndarray]](), list[int](), dict[int, Exception]()
 
-    def load(i: int) -> tuple[np.ndarray, np.ndarray]:
-        picture = dataset.picture(i, 2 * max(tagger.size) if tagger else 64)
-        return colours(picture), tagger.fit(picture) if tagger else picture[:0]
+    def load(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        picture = dataset.picture(i, 2 * max(*tagger.size, FACE) if tagger else 64)
+        return colours(picture), *(
+            (tagger.fit(picture), center_crop(picture, FACE, FACE)) if tagger else [picture[:0]] * 2
+        )
 
     for indices, loaded in batches(load, range(len(dataset)), batch=64, workers=workers, failed=failed):
         rows += indices
-        palettes += [palette for palette, _ in loaded]
+        palettes, fitted, faces = zip(*loaded, strict=True)
+        found = {"colours": np.stack(palettes)}
         if tagger:
-            pictures = torch.from_numpy(np.stack([picture for _, picture in loaded])).to(tagger.device)
-            embeddings.append(tagger.embed(to_float(pictures)).numpy())
+            found = {
+                "embedding": tagger.embed(_to_device(fitted, tagger)).numpy(),
+                **found,
+                **_parts(_to_device(faces, tagger)),
+            }
+        for kind, features in found.items():
+            kinds.setdefault(kind, []).append(features)
     left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
     if not rows:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
-    palette = _spread(np.stack(palettes), rows, len(dataset))
-    return committee_of(_spread(np.concatenate(embeddings), rows, len(dataset)) if tagger else palette, palette)
+    return committee_of([_spread(np.concatenate(some), rows, len(dataset)) for some in kinds.values()])
+
+
+def _to_device(pictures: Sequence[np.ndarray], tagger: Tagger) -> Tensor:
+    return to_float(torch.from_numpy(np.stack(pictures)).to(tagger.device))
+
+
+@torch.inference_mode()
+def _parts(faces: Tensor) -> dict[str, np.ndarray]:
+    """What `builtin:landmarks` sees in faces (B, 3, H, W): part -> features (B, PROJECTED). Random projections keep the
+    distances (Johnson and Lindenstrauss 1984), and the thousands of numbers of each picture out of memory."""
+    found = describe(faces, cells=CELLS)
+    return {part: (found[part] @ _projection(found[part].shape[1]).to(faces)).cpu().numpy() for part in PARTS}
+
+
+@functools.cache
+def _projection(count: int) -> Tensor:
+    """Random directions (count, PROJECTED)."""
+    return torch.randn(count, PROJECTED, generator=torch.Generator().manual_seed(0)) / count**0.5
 
 
 def _spread(features: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray:
