@@ -28,10 +28,9 @@ from kyara.files import hub
 from kyara.files.atomic import write_atomic
 from kyara.files.errors import CheckpointError
 from kyara.files.names import did_you_mean
+from kyara.files.ownership import CARD, CONFIG, FILES, WEIGHTS  # The files of a Checkpoint required for inference
 
 REWRITTEN = "rewritten"  # Key of config.json in a Checkpoint with rules, see `kyara.rewriting.rules`
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
 NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")  # in indented JSON, a list of numbers; no string contains a line break
 BUILTIN = Path(__file__).parents[1] / "weights"
 

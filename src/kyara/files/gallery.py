@@ -27,6 +27,7 @@ from kyara.files.atomic import check_free, free_folder, write_atomic, write_erro
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
+from kyara.files.ownership import JOURNAL
 from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.workers import processors
@@ -94,6 +95,7 @@ class GalleryWriter:
             self._table = (path / TABLE).open("w+b")
             self._end = self._table.write(_line(self.columns))
             self._table.flush()
+            self._journal = (path / JOURNAL).open("wb", buffering=0)
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -105,6 +107,7 @@ class GalleryWriter:
         finally:
             self._pool.shutdown(cancel_futures=True)
             self._table.close()
+            self._journal.close()
 
     def __len__(self) -> int:
         return len(self._starts) + len(self._waiting)
@@ -136,9 +139,15 @@ class GalleryWriter:
                 self._beside[file_name].append(encode_jpeg(strip(beside[1:]), 80))
         shown = not isinstance(picture, bytes) and (not math.isnan(number) or len(self) < ON_SHEET)
         file = self.path / file_name
+        self.announce(file_name)
         self._waiting.append((self._pool.submit(_write_picture, file, picture, recipe, shown), row, number))
         if len(self._waiting) > self._most_waiting:
             self._write_row()
+
+    def announce(self, file_name: str) -> None:
+        """Notes that a file of that name is about to be written, so that --force knows what a killed run has left."""
+        with write_errors(self.path / JOURNAL):
+            self._journal.write(f"{file_name}\n".encode("utf-8", "surrogateescape"))
 
     def flush(self) -> None:
         """Waits until all pictures and their rows are written. Raises OSError if one cannot be."""
@@ -210,6 +219,8 @@ class GalleryWriter:
             beside=self._beside,
         )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
+        self._journal.close()
+        (self.path / JOURNAL).unlink(missing_ok=True)
         return first
 
     def _sheet(self, order: Sequence[int], files: Sequence[Path]) -> bytes:

@@ -265,5 +265,6 @@ def _translate_film(
             yield time, made
 
     file = gallery.path / f"{stem}.mp4"
+    gallery.announce(file.name)
     with write_errors(file):
         return file.name, *video.write(file, info, source, translated())
