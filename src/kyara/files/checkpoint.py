@@ -96,7 +96,7 @@ def read(name: str | os.PathLike[str]) -> Checkpoint:
         model, config = about.pop("model"), about.pop("config")
         if not isinstance(model, str) or not isinstance(config, dict):
             raise TypeError("'model' must be a string and 'config' an object")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path / CONFIG}: not a valid Kyara config ({error!r})") from error
     if not (path / WEIGHTS).is_file():
         raise CheckpointError(f"{path}: has no {WEIGHTS} yet; training writes it with the first snapshot")
