@@ -50,7 +50,7 @@ def read_gallery(path: Path) -> list[dict[str, str]]:
     try:
         # File names may not be valid UTF-8; surrogateescape restores their bytes.
         with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            header, *cells = csv.reader(file)
+            header, *cells = [*csv.reader(file)] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise GalleryError(f"{table}: not a readable table ({error})") from error
     if "file_name" not in header:
