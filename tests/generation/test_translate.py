@@ -59,6 +59,15 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def test_files_that_are_no_pictures_are_named(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "b.kra").write_text("layers")
+    result = translate(str(cartoon), folder, out=tmp_path / "out")
+    assert dict(result.left_out)["b.kra"] == "a file of a drawing program; export it as PNG"
+    assert (result.pictures, result.made) == (5, 4) and "  b.kra: a file of a drawing program" in str(result)
+    both = translate(str(cartoon), (folder, folder / "a.png"), out=tmp_path / "both")
+    assert f"{(folder / 'b.kra').as_posix()}" in dict(both.left_out)
+
+
 def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = translate(str(cartoon), folder, out=tmp_path / "out")
     out = result.out

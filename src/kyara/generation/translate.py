@@ -211,7 +211,7 @@ def _opened(pictures: Pictures | None) -> Iterator[Picture]:
     if pictures is None or len(pictures) > 1:
         return waiting
     if not (first := list(itertools.islice(waiting, 1))):
-        raise PictureError(pictures.left_out[0][1])
+        raise PictureError(pictures.left_out[-1][1])
     return itertools.chain(first, waiting)
 
 
