@@ -103,6 +103,13 @@ def test_an_index_is_kept_until_its_dataset_changes(
     assert len(list(own_cache.iterdir())) == 2
 
 
+def test_a_picture_that_a_gallery_has_lost_stops_nothing(data: Path) -> None:
+    names = [f"{i:02d}.png" for i in range(30)]
+    (data / "gallery.csv").write_text("\n".join(["file_name", *names, "lost.png"]))
+    rows = Index(open_pictures(data), "cpu", workers=1).rows
+    assert len(rows) == 31 and not rows[30].any() and rows[:30].any(1).all()
+
+
 def test_a_damaged_index_is_computed_again(data: Path, own_cache: Path) -> None:
     first = np.array(Index(open_pictures(data), "cpu", workers=1).rows)
     (file,) = own_cache.iterdir()
