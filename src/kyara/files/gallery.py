@@ -13,7 +13,6 @@ import contextlib
 import csv
 import io
 import math
-import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,9 +27,9 @@ from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
 from kyara.files.ownership import JOURNAL
-from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize
+from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, measure, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
-from kyara.files.workers import processors
+from kyara.files.workers import processors, thread_map
 
 ON_SHEET, ON_PAGE, PAIRS = 256, 1000, 100
 """Maximum number of pictures on the sheet and on the page, and of those on the page with a picture before them, so that
@@ -256,10 +255,9 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _aspect(png: Path) -> float:
-    """Aspect ratio width / height, from the PNG header."""
-    with png.open("rb") as file:
-        width, height = struct.unpack(">II", file.read(24)[16:])
-    return float(width / height)
+    """Aspect ratio width / height, from the header."""
+    width, height = measure(png)
+    return width / height
 
 
 def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
@@ -276,6 +274,14 @@ def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 def contact_sheet(files: Sequence[Path]) -> bytes:
     """A PNG with the pictures of `files` in a grid, each padded to the aspect ratio of the first."""
-    first = decode(files[0])
-    height, width = thumbnail(first).shape[:2]
-    return encode_png(side_by_side([pad_to(picture, width, height) for picture in (first, *map(decode, files[1:]))]))
+    height, width = thumbnail(decode(files[0])).shape[:2]
+
+    def small(file: Path) -> np.ndarray:  # a thread has one picture of full size at a time
+        return pad_to(decode(file), width, height)
+
+    threads, found = processors(), list[np.ndarray]()
+    for _, picture in thread_map(small, files, threads, 2 * threads):
+        if isinstance(picture, Exception):
+            raise picture
+        found.append(picture)
+    return encode_png(side_by_side(found))
