@@ -181,7 +181,7 @@ def test_correlations_are_those_of_every_window() -> None:
 
 
 def test_rank_marks_copies_and_leaves_their_order(data: Path, pictures: Path, tmp_path: Path) -> None:
-    plain = rank(pictures, by="quality", out=tmp_path / "plain", any_style=True)
+    plain = rank(pictures, by="quality", out=tmp_path / "plain")
     result = rank(pictures, by="quality", copies_of=data, out=tmp_path / "out")
     rows = {row["source"].rpartition("/")[2]: row for row in read_gallery(tmp_path / "out")}
     assert list(rows) == [row["source"].rpartition("/")[2] for row in read_gallery(plain.out or Path())]

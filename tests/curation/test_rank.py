@@ -314,6 +314,15 @@ def test_nothing_is_overwritten(tmp_path: Path, scorer: Brightness) -> None:
     assert (ranked / "0001-a.png").exists()
 
 
+def test_into_the_folder_where_one_is(tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 1})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for force in (False, True):
+        assert rank(faces, out=Path(), force=force).kept == 1
+    assert (tmp_path / "here" / "gallery.csv").is_file()
+
+
 def test_by_default_a_numbered_gallery(
     tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,6 +361,8 @@ def test_invalid_places_are_named(tmp_path: Path) -> None:
         rank(faces, tmp_path / "gone", out=tmp_path / "out")
     with pytest.raises(OSError, match="a file of that name"):
         rank(faces, out=faces / "a.png")
+    with pytest.raises(ValueError, match="--any-style: only applies to --threshold"):
+        rank(faces, out=tmp_path / "out", any_style=True)
     with pytest.raises(ValueError, match="builtin:tagger: a tagger, but a scorer is needed"):
         rank(faces, model="builtin:tagger", out=tmp_path / "out")
 

@@ -23,6 +23,7 @@ from kyara.files import checkpoint
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe, write_png
+from kyara.inversion import photos as photos_module
 from kyara.inversion import sheet_rows
 from kyara.inversion.avatar import AvatarResult
 from kyara.inversion.chain import Chain
@@ -146,6 +147,12 @@ def test_tuning_writes_a_checkpoint_that_makes_the_picture(parent: str, tmp_path
     assert (results[1].distance or 1) < (results[0].distance or 0)
     again = generate(like=tmp_path / "30" / "unusual.png", rank="none", out=tmp_path / "again")
     assert again.identical and again.model == str(tmp_path / "30" / "tuned")
+    (tmp_path / "30").rename(tmp_path / "moved")
+    again = generate(like=tmp_path / "moved" / "unusual.png", rank="none", out=tmp_path / "third")
+    assert again.identical and again.model == str(tmp_path / "moved" / "tuned")
+    shutil.copytree(parent, tmp_path / "moved" / "tuned", dirs_exist_ok=True)  # another checkpoint
+    with pytest.raises(ValueError, match="its model cannot be opened"):
+        generate(like=tmp_path / "moved" / "unusual.png", rank="none", out=tmp_path / "fourth")
 
 
 def test_avatar_draws_every_photo(drawn: AvatarResult, tmp_path: Path) -> None:
@@ -425,6 +432,15 @@ else:
     sys.exit(1)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_searched_picture_is_saved_beside_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    hint = photos_module._save_seen(FaceError("no face", np.zeros((8, 8, 3), np.uint8)), Path())
+    assert (tmp_path / "here-seen.png").is_file() and "here-seen.png" in hint
 
 
 def test_faces_are_detected_unless_aligned(
