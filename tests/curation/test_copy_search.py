@@ -20,7 +20,7 @@ from kyara.curation.copies import NONE, DescribeTask, Index, Nearest, SearchTask
 from kyara.curation.placement import SIDE, SIZES, correlations, small_of
 from kyara.curation.rank import rank
 from kyara.curation.sources import open_pictures
-from kyara.files import cache, shards
+from kyara.files import cache, ownership, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
@@ -190,6 +190,7 @@ def test_rank_marks_copies_and_leaves_their_order(data: Path, pictures: Path, tm
     assert result.copies == 3 and "copies of" in str(result) and ": 3 pictures" in str(result)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["copies"] == 3
 
+    assert ownership.foreign(tmp_path / "out", "gallery.csv") is None  # --force can replace it
     nearest = list(csv.DictReader((tmp_path / "out" / "nearest.csv").open()))
     mine = [row for row in nearest if row["file_name"] == rows["small.png"]["file_name"]]
     assert len(nearest) == 50 and len(mine) == 10 and mine[0]["nearest"] == "11.png"

@@ -150,7 +150,9 @@ def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
     compare(run, out=out, force=True, **few)
 
 
-def test_two_at_once_keep_both_results(runs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once_keep_both_results(
+    runs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other one is done first, and has written into the folder that both saw free at the start."""
     monkeypatch.chdir(tmp_path)
     first = tmp_path / "comparisons" / "00000-compare-faces"

@@ -41,6 +41,6 @@ def _add_labels(columns: dict[str, list[str]], names: Sequence[str], labelled: D
     added = [name for name in labelled.attributes if name not in UNTAGGED]
     columns |= {name: [""] * len(names) for name in added if name not in columns}
     for _, file_name, values in labelled.rows():
-        i = places.get(normalized(labelled.base + file_name))
-        for name in added if i is not None else ():
-            columns[name][i] = values.get(name, "")
+        if (i := places.get(normalized(labelled.base + file_name))) is not None:
+            for name in added:
+                columns[name][i] = values.get(name, "")

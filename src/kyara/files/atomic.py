@@ -72,7 +72,8 @@ def numbered_folder(base: Path, stem: str) -> Path:
 def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Checks that `path` can be used as an output folder, without changing anything. Raises FileExistsError unless it
     is missing, empty, or (with `force`) holds an earlier result of the same kind, which contains the file `marker`, and
-    nothing else: neither files of the user nor one of the `sources`. NotADirectoryError or PermissionError if the folder cannot be created."""
+    nothing else: neither files of the user nor one of the `sources`. NotADirectoryError or PermissionError if the
+    folder cannot be created."""
     parent = next((one for one in path.parents if one.exists()), path)
     if parent.exists() and not parent.is_dir():
         raise NotADirectoryError(f"--out {path}: {parent} is a file, not a folder; choose another folder")

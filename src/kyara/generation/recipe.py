@@ -97,7 +97,6 @@ class Recipe:
             raise ValueError(f"--like {self.source}: {made}, but {printable(name)} is checkpoint {found}; {hint}")
         return name
 
-
     def _tuned(self, wanted: str) -> str | None:
         """The fine-tuned copy that `kyara invert` wrote beside the picture, if it is the wanted checkpoint: its gallery
         may have been moved."""

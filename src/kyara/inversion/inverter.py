@@ -27,7 +27,6 @@ from kyara.perception.lpips import PerceptualDistance, load_perceptual
 from kyara.training.runtime import pick_device
 
 
-
 def square_side(generator: StyledGenerator, name: str) -> int:
     """The side of the generator's pictures in pixels. ValueError if they are not square, as aligned faces are."""
     width, height = generator.config.data.width, generator.config.data.height
