@@ -149,7 +149,7 @@ def free_now(out: Path, *, force: bool) -> Path:
         free_folder(out, TABLE, force=force)
         return out
     except FileExistsError:
-        folder = out.resolve()
+        folder = out if out.name not in ("", "..") else out.resolve()
         new = numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
         free_folder(new, TABLE)
         return new

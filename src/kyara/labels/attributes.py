@@ -187,8 +187,8 @@ def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
 
 
 def _csv(dataset: Dataset, file: str, as_: Layout, rows: Sequence[Mapping[str, str]]) -> bytes:
-    """The table as CSV in the layout `as_`. Raises DatasetError if it would not be read back unchanged: names and values
-    are untrusted."""
+    """The table as CSV in the layout `as_`. Raises DatasetError if it would not be read back unchanged: names and
+    values are untrusted."""
     where = f"{dataset.path / dataset.base / file}"
     columns = as_.columns
     table = csv_text([columns, *([row.get(column, "") for column in columns] for row in rows)], as_.separator)
