@@ -65,7 +65,7 @@ def costs(dataset: Dataset, count: int, commands: Sequence[str]) -> dict[str, Co
         path = repeated(dataset, count, folder / "pictures.zip")
         for command in commands:
             verb, *options = command.split()
-            given: dict[str, Any] = {"out": str(folder / command), "any_style": True} if verb == "rank" else {}
+            given: dict[str, Any] = {"out": str(folder / command)} if verb == "rank" else {}
             if "copies" in options:
                 given["copies_of"] = str(path)
             if "both" not in options and verb == "rank":

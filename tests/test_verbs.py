@@ -146,6 +146,23 @@ def test_sources_are_paths(tmp_path: Path) -> None:
             verbs.paths("SOURCES", sources)
 
 
+def test_many_sources_are_checked_in_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell expands photos/*.jpg to thousands."""
+    compared, equal = 0, Path.__eq__
+
+    def counted(self: Path, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(self, other)
+
+    monkeypatch.setattr(verbs, "check_exists", lambda option, path: None)
+    monkeypatch.setattr(type(tmp_path), "__eq__", counted)
+    names = [f"{i}.png" for i in range(2000)]
+    assert len(verbs.paths("PICTURES", names)) == 2000 and compared < 10_000
+    with pytest.raises(ValueError, match=r"PICTURES 7\.png: is named twice"):
+        verbs.paths("PICTURES", [*names, "7.png"])
+
+
 def test_a_result_is_json() -> None:
     @dataclasses.dataclass(frozen=True)
     class Made(verbs.Result):

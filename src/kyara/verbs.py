@@ -162,10 +162,12 @@ def paths(option: str, sources: Sources) -> list[Path]:
     for one in given:
         check_text(option, one)
     found = [Path(one) for one in given]
-    for i, path in enumerate(found):
+    seen = set[Path]()
+    for path in found:
         check_exists(option, path)
-        if path in found[:i]:
+        if path in seen:
             raise ValueError(f"{option} {path}: is named twice; name it once")
+        seen.add(path)
     return found
 
 

@@ -20,7 +20,7 @@ from kyara.curation.copies import NONE, DescribeTask, Index, Nearest, SearchTask
 from kyara.curation.placement import SIDE, SIZES, correlations, small_of
 from kyara.curation.rank import rank
 from kyara.curation.sources import open_pictures
-from kyara.files import cache, shards
+from kyara.files import cache, ownership, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
@@ -103,6 +103,13 @@ def test_an_index_is_kept_until_its_dataset_changes(
     assert len(list(own_cache.iterdir())) == 2
 
 
+def test_a_picture_that_a_gallery_has_lost_stops_nothing(data: Path) -> None:
+    names = [f"{i:02d}.png" for i in range(30)]
+    (data / "gallery.csv").write_text("\n".join(["file_name", *names, "lost.png"]))
+    rows = Index(open_pictures(data), "cpu", workers=1).rows
+    assert len(rows) == 31 and not rows[30].any() and rows[:30].any(1).all()
+
+
 def test_a_damaged_index_is_computed_again(data: Path, own_cache: Path) -> None:
     first = np.array(Index(open_pictures(data), "cpu", workers=1).rows)
     (file,) = own_cache.iterdir()
@@ -174,7 +181,7 @@ def test_correlations_are_those_of_every_window() -> None:
 
 
 def test_rank_marks_copies_and_leaves_their_order(data: Path, pictures: Path, tmp_path: Path) -> None:
-    plain = rank(pictures, by="quality", out=tmp_path / "plain", any_style=True)
+    plain = rank(pictures, by="quality", out=tmp_path / "plain")
     result = rank(pictures, by="quality", copies_of=data, out=tmp_path / "out")
     rows = {row["source"].rpartition("/")[2]: row for row in read_gallery(tmp_path / "out")}
     assert list(rows) == [row["source"].rpartition("/")[2] for row in read_gallery(plain.out or Path())]
@@ -183,6 +190,7 @@ def test_rank_marks_copies_and_leaves_their_order(data: Path, pictures: Path, tm
     assert result.copies == 3 and "copies of" in str(result) and ": 3 pictures" in str(result)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["copies"] == 3
 
+    assert ownership.foreign(tmp_path / "out", "gallery.csv") is None  # --force can replace it
     nearest = list(csv.DictReader((tmp_path / "out" / "nearest.csv").open()))
     mine = [row for row in nearest if row["file_name"] == rows["small.png"]["file_name"]]
     assert len(nearest) == 50 and len(mine) == 10 and mine[0]["nearest"] == "11.png"

@@ -25,9 +25,11 @@ from kyara.curation import scoring
 from kyara.curation.rank import BUILTIN, RankResult, best
 from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint, shards
-from kyara.files.errors import DatasetError
+from kyara.files.dataset import open_dataset
+from kyara.files.errors import DatasetError, GalleryError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
+from kyara.labels.attributes import Label, write_labels
 from kyara.models.base import Config, DataConfig, Scorer
 
 
@@ -177,6 +179,27 @@ def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, score
     assert open_pictures(out).attributes["hair"] == ["", "blue"]
 
 
+def test_labels_given_to_a_gallery_are_seen(tmp_path: Path, scorer: Brightness) -> None:
+    """`kyara tag` writes metadata.csv beside the gallery's own table."""
+    rank(fill(tmp_path / "faces", {"a.png": 51, "b.png": 102}), out=tmp_path / "g")
+    dataset = open_dataset(tmp_path / "g")
+    write_labels(dataset, [Label("0002-a.png", "hair", "red", None, "person")])
+    found = open_pictures(tmp_path / "g")
+    assert found.names == ["0001-b.png", "0002-a.png"] and found.attributes["score"] == ["0.4000", "0.2000"]
+    assert found.attributes["hair"] == ["", "red"]
+    (tmp_path / "g" / "metadata.csv").write_text("file_name,hair,score\n0001-b.png,blue,9\nlost.png,green,9\n")
+    found = open_pictures(tmp_path / "g")
+    assert found.attributes["hair"] == ["blue", ""] and found.attributes["score"] == ["0.4000", "0.2000"]
+
+
+@pytest.mark.parametrize("table", ["", "file_name,seed\n"])
+def test_an_empty_gallery_is_named(tmp_path: Path, scorer: Brightness, table: str) -> None:
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "gallery.csv").write_text(table)
+    with pytest.raises((DatasetError, GalleryError), match=r"g: has no pictures|gallery\.csv: has no column file_name"):
+        rank(tmp_path / "g", out=tmp_path / "out")
+
+
 def test_a_zip_with_other_formats_and_sizes(tmp_path: Path, scorer: Brightness) -> None:
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         archive.writestr("x/tall.webp", encode_webp(grey(255, (40, 10))))
@@ -231,7 +254,7 @@ def test_memory_does_not_grow_with_the_number(
 def test_every_file_is_read_once_if_memory_suffices(
     tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, memory: int, reads: int
 ) -> None:
-    faces = fill(tmp_path / "faces", {f"{i}.png": 20 * i for i in range(6)})
+    faces = fill(tmp_path / "faces", {f"{i}.png": 20 * i + 1 for i in range(6)})
     (faces / "jpeg.jpg").write_bytes(encode_webp(grey(9)))
     opened: list[str] = []
     open_ = Path.open
@@ -291,6 +314,15 @@ def test_nothing_is_overwritten(tmp_path: Path, scorer: Brightness) -> None:
     assert (ranked / "0001-a.png").exists()
 
 
+def test_into_the_folder_where_one_is(tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 1})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for force in (False, True):
+        assert rank(faces, out=Path(), force=force).kept == 1
+    assert (tmp_path / "here" / "gallery.csv").is_file()
+
+
 def test_by_default_a_numbered_gallery(
     tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,6 +361,8 @@ def test_invalid_places_are_named(tmp_path: Path) -> None:
         rank(faces, tmp_path / "gone", out=tmp_path / "out")
     with pytest.raises(OSError, match="a file of that name"):
         rank(faces, out=faces / "a.png")
+    with pytest.raises(ValueError, match="--any-style: only applies to --threshold"):
+        rank(faces, out=tmp_path / "out", any_style=True)
     with pytest.raises(ValueError, match="builtin:tagger: a tagger, but a scorer is needed"):
         rank(faces, model="builtin:tagger", out=tmp_path / "out")
 
@@ -465,6 +499,31 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
     assert [path.name for path in (tmp_path / "galleries").iterdir()] == ["00000-rank-many"]
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_changed_picture_is_scored_again(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    """One of the same size, after an interruption."""
+    monkeypatch.setattr(shards, "SHARD", 2)
+    folder = fill(tmp_path / "many", {f"{i}.png": 20 * i for i in range(6)})
+    (folder / "0.png").write_bytes(encode_png(grey(9)).ljust(200, b"\0"))
+    sources = [folder, fill(tmp_path / "more", {"a.png": 3})] if several else [folder]
+    kept, calls = scorer.scores, iter(range(100))
+
+    def dies(pictures: Tensor) -> Tensor:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return kept(pictures)
+
+    monkeypatch.setattr(scorer, "scores", dies)
+    with pytest.raises(KeyboardInterrupt):
+        rank(*sources, out=tmp_path / "out", batch=2)
+    monkeypatch.setattr(scorer, "scores", kept)
+    (folder / "0.png").write_bytes(encode_png(grey(204)).ljust(200, b"\0"))
+    rank(*sources, out=tmp_path / "out", batch=2)
+    assert read_gallery(tmp_path / "out")[0]["score"] == "0.8000"
 
 
 def test_ray_writes_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_dry_run_names_what_cannot_be_measured_and_writes_nothing(runs: Path, 
     assert not (tmp_path / "out").exists() and result.dry_run and result.data["count"] == 64
     assert [bool(model.error) for model in result.models] == [False, True, True]
     text = str(result)
-    assert text.startswith("would compare 3 models, 2 × 12 pictures each, with 64 real ones, into")
+    assert text.startswith("would compare 1 model, 2 × 12 pictures each, with 64 real ones, into")
     assert "run0: can be measured" in text and "safetensors" in text and "look at" not in text
     with pytest.raises(ValueError, match="no run could be read"):
         compare((str(runs / "empty"),), data=faces, dry_run=True, **FEW)
@@ -148,6 +148,25 @@ def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
         compare((str(runs / "empty"),), out=out, force=True, **few)
     assert (out / "comparison.json").read_text() == before  # what fails takes nothing away
     compare(run, out=out, force=True, **few)
+
+
+def test_two_at_once_keep_both_results(
+    runs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done first, and has written into the folder that both saw free at the start."""
+    monkeypatch.chdir(tmp_path)
+    first = tmp_path / "comparisons" / "00000-compare-faces"
+
+    def late(found: Any, by: str) -> Any:
+        first.mkdir(parents=True)
+        (first / "comparison.json").write_text('{"models": []}')
+        return rank(found, by)
+
+    monkeypatch.setattr("kyara.evaluation.compare.rank", late)
+    result = compare((str(runs / "run0"),), data=faces, **{**FEW, "draws": 1})
+    assert (first / "comparison.json").read_text() == '{"models": []}'
+    assert result.out.name == "00001-compare-faces" and f"look at {result.out}" in str(result)
+    assert (result.out / "comparison.json").is_file()
 
 
 def test_hostile_names_and_settings_are_only_text(runs: Path, faces: Path, tmp_path: Path) -> None:

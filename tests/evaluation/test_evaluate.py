@@ -139,6 +139,11 @@ def test_the_report_is_written_whole_and_only_over_a_report(generator: str, tmp_
         evaluate(generator, count=4, out=out)
     evaluate(generator, count=5, out=out, force=True)
     assert json.loads(out.read_text())["a"]["count"] == 5
+    with pytest.raises(ValueError, match="--force: needs --out"):
+        evaluate(generator, count=4, force=True)
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    with pytest.raises(FileExistsError, match="contains other data"):
+        evaluate(generator, count=4, out=tmp_path / "nested.json", force=True)
     (tmp_path / "thesis.json").write_text('{"chapter": 1}')
     with pytest.raises(FileExistsError, match="contains other data"):
         evaluate(generator, count=4, out=tmp_path / "thesis.json", force=True)

@@ -114,6 +114,14 @@ def test_mmd_is_unbiased_and_the_interval_of_kid_contains_the_truth() -> None:
     assert held >= 24
 
 
+@pytest.mark.parametrize(("count", "splits"), [(40, 2), (60, 3), (200, 10)])
+def test_the_interval_of_the_inception_score_holds_what_it_promises(count: int, splits: int) -> None:
+    random = np.random.RandomState(0)
+    scores = [metrics.inception_score(random.dirichlet([0.3] * 5, count), splits=splits) for _ in range(300)]
+    expected = np.mean([score.value for score in scores])
+    assert np.mean([score.low <= expected <= score.high for score in scores]) > 0.9
+
+
 def test_inception_score_counts_the_classes_that_occur() -> None:
     sure = np.eye(5)[np.arange(400) % 5]
     assert metrics.inception_score(sure, splits=1).value == pytest.approx(5)

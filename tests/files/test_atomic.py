@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kyara.files.atomic import check_free, free_folder, numbered_folder, result_folder, write_atomic, write_errors
+from kyara.files.gallery import GalleryWriter
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -69,6 +71,85 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
     assert result_folder(None, f"{base}/rank-faces", **how) == base / "00008-rank-faces"
     assert result_folder(tmp_path / "mine", f"{base}/rank-faces", **how) == tmp_path / "mine"
     assert not (base / "00008-rank-faces").exists()
+
+
+def gallery_at(path: Path, *names: str, finished: bool = True) -> Path:
+    with GalleryWriter(path, ["seed"]) as made:
+        for name in names:
+            (path / name).parent.mkdir(exist_ok=True)
+            made.add(name, np.zeros((8, 8, 3), np.uint8))
+        if finished:
+            made.finish(command="kyara generate")
+    return path
+
+
+@pytest.mark.parametrize("mine", ["notes.txt", "picked/0001.png", "labels.csv", "given/mine.png", "steps/mine.png"])
+def test_force_deletes_nothing_of_the_user(tmp_path: Path, mine: str) -> None:
+    path = gallery_at(tmp_path / "g", "0001.png", "given/0001.png")
+    (path / mine).parent.mkdir(exist_ok=True)
+    (path / mine).write_text("mine")
+    before = sorted(path.rglob("*"))
+    with pytest.raises(FileExistsError, match=rf"contains {mine}, which is no part .* move {mine} to another place"):
+        free_folder(path, "gallery.csv", force=True)
+    assert sorted(path.rglob("*")) == before
+
+
+def test_force_deletes_all_that_a_gallery_has(tmp_path: Path) -> None:
+    path = gallery_at(tmp_path / "g", "0001.png", "given/0001.png")
+    for name in ("sheet.png", "report.json", "nearest.csv", "tuned/config.json", "tuned/model.safetensors"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("")
+    for name in ("steps/me-photo.png", "steps/me-other12.png", "steps/me-blend4-wide.png", ".DS_Store", "Thumbs.db"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("")
+    with (path / "index.html").open("a") as page:
+        page.write('<video src="my%20film.mp4">')
+    (path / "my film.mp4").write_text("")
+    (path / ".gallery.csv.abcd1234.tmp").write_text("")  # of a killed run
+    (path / "empty").mkdir()
+    free_folder(path, "gallery.csv", force=True)
+    assert not list(path.iterdir())
+
+
+def test_force_replaces_what_a_killed_run_left(tmp_path: Path) -> None:
+    """Pictures are written before their rows: those are in the journal only."""
+    path = gallery_at(tmp_path / "g", "0001.png", "0002.png", finished=False)
+    (path / "gallery.csv").write_text("file_name,seed\n")
+    free_folder(path, "gallery.csv", force=True)
+    assert not list(path.iterdir())
+
+
+def test_a_marker_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    for marker, text in (("config.json", '{"name": "app"}'), ("comparison.json", "[]"), ("gallery.csv", "a,b\n1,2\n")):
+        path = tmp_path / marker
+        path.mkdir()
+        (path / marker).write_text(text)
+        with pytest.raises(FileExistsError, match=rf"its {marker} is not of an earlier result"):
+            check_free(path, marker, force=True)
+
+
+def test_force_keeps_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = gallery_at(tmp_path / "g", "0001.png")
+    monkeypatch.chdir(path)
+    free_folder(Path(), "gallery.csv", force=True)
+    assert path.is_dir() and not list(path.iterdir())
+    gallery_at(Path(), "0001.png")
+    (tmp_path / "link").symlink_to(path)
+    free_folder(tmp_path / "link", "gallery.csv", force=True)
+    assert (tmp_path / "link").is_symlink() and not list(path.iterdir())
+    (tmp_path / "to-come").symlink_to(tmp_path / "new")
+    free_folder(tmp_path / "to-come", "gallery.csv")
+    assert (tmp_path / "new").is_dir()
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+    path = gallery_at(tmp_path / "g", "0001.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0001.png").write_text("mine")
+    (path / "given").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="contains given"):
+        free_folder(path, "gallery.csv", force=True)
+    assert (tmp_path / "elsewhere" / "0001.png").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def test_builtin_checkpoints_are_small_and_honest() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"model": 3, "config": {}}', '{"model": "dcgan", "config": []}', "null"]
+    "content",
+    ["", "{", "[]", "{}", '{"model": 3, "config": {}}', '{"model": "dcgan", "config": []}', "null", "[" * 100_000],
+    ids=range(8),
 )
 def test_garbled_descriptions(tmp_path: Path, content: str) -> None:
     written(tmp_path / "c")

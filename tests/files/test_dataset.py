@@ -45,6 +45,22 @@ def test_plain(make) -> None:
     assert dataset.ignored == [("notes.txt", "not a picture, by its suffix")]
 
 
+def test_a_column_is_made_once(make) -> None:
+    """One for each cell would take quadratic time."""
+    rows = "".join(f"{i}.png,red,blue\n" for i in range(20))
+    dataset, asked = make({"metadata.csv": "file_name,hair,eyes\n" + rows} | {f"{i}.png": png(i) for i in range(20)}), 0
+
+    class Counted(list[str]):
+        def __len__(self) -> int:
+            nonlocal asked
+            asked += 1
+            return super().__len__()
+
+    dataset.names, dataset.attributes = Counted(dataset.names), {}
+    dataset._read_metadata()
+    assert dataset.attributes == {"hair": ["red"] * 20, "eyes": ["blue"] * 20} and asked == 2
+
+
 def test_class_folders(make) -> None:
     dataset = make(THREE)
     assert dataset.names == ["a/1.png", "a/3.PNG", "b/2.png"] and dataset.attributes == {"class": ["a", "a", "b"]}

@@ -66,7 +66,11 @@ def test_a_stream_mirrors_faces(tmp_path: Path) -> None:
     assert again.faces is None
 
 
-@pytest.mark.parametrize("wrong", ["", "[[1, 2, 3]]", "[[1, 2, 0, 4]]", "[[1, 2, null, 4]]", "1 2 3 4", "[1, 2, 3, 4]"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "[[1, 2, 3]]", "[[1, 2, 0, 4]]", "[[1, 2, null, 4]]", "1 2 3 4", "[1, 2, 3, 4]", "[" * 99_999],
+    ids=range(7),
+)
 def test_a_malformed_cell_is_named(tmp_path: Path, wrong: str) -> None:
     path = boxed(tmp_path / "d.zip", ["[]", wrong])
     with pytest.raises(DatasetError, match=r"1\.jpg: its `boxes` must be"):

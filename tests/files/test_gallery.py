@@ -6,7 +6,10 @@ import base64
 import hashlib
 import math
 import re
+import struct
 import threading
+import weakref
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -293,3 +296,39 @@ def test_a_slider_between_a_picture_and_what_it_was_made_from(tmp_path: Path) ->
     (embedded,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert np.abs(decode(base64.b64decode(embedded), "a.jpg").astype(int) - photo).max() < 4
     assert read_gallery(tmp_path / "pairs")[0]["before"] == "a column"
+
+
+def test_a_contact_sheet_holds_few_pictures_of_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "processors", lambda: 2)
+    files = [tmp_path / f"{i}.png" for i in range(40)]
+    for i, file in enumerate(files):
+        file.write_bytes(encode_png(np.full((40, 60, 3), 6 * i, np.uint8)))
+    alive, most, lock = 0, 0, threading.Lock()
+
+    def count(change: int) -> None:
+        nonlocal alive, most
+        with lock:
+            alive, most = alive + change, max(most, alive + change)
+
+    def counted(file: Path) -> np.ndarray:
+        picture = decode(file)
+        count(1)
+        weakref.finalize(picture, count, -1)
+        return picture
+
+    monkeypatch.setattr(gallery, "decode", counted)
+    made = decode(gallery.contact_sheet(files))
+    assert made.shape == (6 * 42 + 2, 7 * 62 + 2, 3)
+    assert [made[20, 62 * i + 30, 0] for i in range(7)] == [*range(0, 42, 6)]
+    assert most <= 4
+
+
+def test_a_png_whose_first_chunk_is_another(tmp_path: Path) -> None:
+    """Those of iPhone programs begin with CgBI."""
+    png = encode_png(np.zeros((8, 12, 3), np.uint8))
+    note = b"tEXta\0b"
+    chunk = struct.pack(">I", len(note) - 4) + note + struct.pack(">I", zlib.crc32(note))
+    with GalleryWriter(tmp_path / "g", []) as made:
+        made.add("a.png", png[:8] + chunk + png[8:])
+        made.finish(command="", sheet=gallery.contact_sheet)
+    assert "1.5000" in (tmp_path / "g" / "index.html").read_text()

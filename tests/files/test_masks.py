@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kyara.files import masks as masks_module
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.masks import MARKED, Masks, read_mask
 
@@ -51,6 +52,16 @@ def test_palettes_one_bit_and_16_bits(tmp_path: Path) -> None:
 def test_a_mask_that_marks_nothing(tmp_path: Path, channels: tuple[np.ndarray, ...], message: str) -> None:
     with pytest.raises(PictureError, match=rf"m\.png: the mask .*{message}.*paint"):
         read_mask(save(tmp_path / "m.png", *channels))
+
+
+def test_each_mask_is_found_without_looking_at_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(20):
+        save(tmp_path / "masks" / f"{i}.png", HOLE)
+    masks, keys, seen = Masks(tmp_path / "masks"), masks_module._keys, list[str]()
+    monkeypatch.setattr(masks_module, "_keys", lambda name: (seen.append(name), keys(name))[1])
+    for i in range(20):
+        masks.read(f"{i}.jpg")
+    assert len(seen) == 20
 
 
 def test_masks_of_a_folder(tmp_path: Path) -> None:

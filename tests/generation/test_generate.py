@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kyara import __version__, models
 from kyara.curation import scoring
 from kyara.curation.rank import rank
-from kyara.files import checkpoint
+from kyara.files import checkpoint, ownership
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
 from kyara.generation import pipeline, sampler
@@ -312,6 +312,7 @@ def test_an_interpolation_runs_from_seed_to_seed(model: str, tmp_path: Path) -> 
     for frame, seed in ((0, 3), (4, 8)):
         end = decode(tmp_path / "ends" / f"seed000{seed}.png")
         np.testing.assert_array_equal(decode(out / f"frame000{frame}.png"), end)
+    assert ownership.foreign(out, "gallery.csv") is None  # --force can replace it
     with Image.open(out / "interpolation.webp") as film:
         assert 1 < film.n_frames <= 5  # type: ignore[attr-defined]  # equal ones are one
     assert "interpolation.webp" in (out / "index.html").read_text()

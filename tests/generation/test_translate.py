@@ -16,7 +16,7 @@ from conftest import drawn_picture
 from needs import need
 
 from kyara import models
-from kyara.files import checkpoint, pictures
+from kyara.files import checkpoint, ownership, pictures
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, to_float, to_uint8, write_png
@@ -57,6 +57,15 @@ def folder(tmp_path: Path) -> Path:
     write_png(path / "one.png", drawn_picture(3)[:1, :1])
     (path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     return path
+
+
+def test_files_that_are_no_pictures_are_named(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "b.kra").write_text("layers")
+    result = translate(str(cartoon), folder, out=tmp_path / "out")
+    assert dict(result.left_out)["b.kra"] == "a file of a drawing program; export it as PNG"
+    assert (result.pictures, result.made) == (5, 4) and "  b.kra: a file of a drawing program" in str(result)
+    both = translate(str(cartoon), (folder, folder / "a.png"), out=tmp_path / "both")
+    assert f"{(folder / 'b.kra').as_posix()}" in dict(both.left_out)
 
 
 def test_a_folder(cartoon: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +234,7 @@ def test_films_and_pictures_together(cartoon: Path, folder: Path, tmp_path: Path
     films = [film(tmp_path / "a.mp4", 4), film(folder / "more" / "a.mp4", 4)]
     result = translate(str(cartoon), [folder / "a.png", *films], out=tmp_path / "out")
     assert (result.pictures, result.made, result.films, result.frames) == (1, 3, ["a.mp4", "a-2.mp4"], 8)
+    assert ownership.foreign(result.out, "gallery.csv") is None  # --force can replace it
     assert (result.out / "index.html").read_text().count("<video") == 2
     assert str(result).startswith(
         f"{result.out}: 3 pictures by {cartoon}, from 1 picture and 2 films\n{result.out / 'a.mp4'}: a film\n"
@@ -386,6 +396,22 @@ def test_a_broken_film(cartoon: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.mp4").write_bytes(bytes(damaged))
     out = translate(str(cartoon), tmp_path / "damaged.mp4", out=tmp_path / "out").out
     assert len([*video.read(out / "damaged.mp4")[1]]) > 9
+
+
+def test_what_an_interrupted_film_leaves_is_replaced(
+    cartoon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, *_: Any) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    source = film(tmp_path / "a.mp4", 4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(video, "write", interrupted)
+        translate(str(cartoon), source, out=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".unfinished", "a.mp4", "gallery.csv"]
+    translate(str(cartoon), source, out=tmp_path / "out", force=True)
+    assert not (tmp_path / "out" / ".unfinished").exists()
 
 
 def test_without_the_extra_films_say_what_to_install(

@@ -19,10 +19,11 @@ from pair import few_samples  # noqa: F401
 from PIL import Image
 
 from kyara import avatar, generate, invert, models
-from kyara.files import checkpoint
+from kyara.files import checkpoint, ownership
 from kyara.files.errors import PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, read_recipe, write_png
+from kyara.inversion import photos as photos_module
 from kyara.inversion import sheet_rows
 from kyara.inversion.avatar import AvatarResult
 from kyara.inversion.chain import Chain
@@ -146,11 +147,19 @@ def test_tuning_writes_a_checkpoint_that_makes_the_picture(parent: str, tmp_path
     assert (results[1].distance or 1) < (results[0].distance or 0)
     again = generate(like=tmp_path / "30" / "unusual.png", rank="none", out=tmp_path / "again")
     assert again.identical and again.model == str(tmp_path / "30" / "tuned")
+    assert ownership.foreign(tmp_path / "30", "gallery.csv") is None  # --force can replace it
+    (tmp_path / "30").rename(tmp_path / "moved")
+    again = generate(like=tmp_path / "moved" / "unusual.png", rank="none", out=tmp_path / "third")
+    assert again.identical and again.model == str(tmp_path / "moved" / "tuned")
+    shutil.copytree(parent, tmp_path / "moved" / "tuned", dirs_exist_ok=True)  # another checkpoint
+    with pytest.raises(ValueError, match="its model cannot be opened"):
+        generate(like=tmp_path / "moved" / "unusual.png", rank="none", out=tmp_path / "fourth")
 
 
 def test_avatar_draws_every_photo(drawn: AvatarResult, tmp_path: Path) -> None:
     out = drawn.out
     assert out is not None and (drawn.photos, drawn.drawn) == (4, 3)
+    assert ownership.foreign(out, "gallery.csv") is None  # --force can replace it
     assert "3 of 4 photos drawn" in str(drawn) and "broken.png" in str(drawn)
     rows = read_gallery(out)
     assert len(rows) == 3 and {row["source"] for row in rows} == {"0.png", "1.png", "b/1.png"}
@@ -356,6 +365,7 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert {(row["hair"], row["glasses"]) for row in rows} == {("blue", "round")} and len(rows) == 3
     report = json.loads((out / "report.json").read_text())
     assert report == result.as_json() and {*report["people"]} == {row["file_name"] for row in rows}
+    assert ownership.foreign(out, "gallery.csv") is None  # --force can replace it
     page = (out / "index.html").read_text()
     for row in rows:
         stem = Path(row["file_name"]).stem
@@ -425,6 +435,15 @@ else:
     sys.exit(1)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_searched_picture_is_saved_beside_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    hint = photos_module._save_seen(FaceError("no face", np.zeros((8, 8, 3), np.uint8)), Path())
+    assert (tmp_path / "here-seen.png").is_file() and "here-seen.png" in hint
 
 
 def test_faces_are_detected_unless_aligned(

@@ -60,6 +60,26 @@ def label(dataset: Dataset, i: int, value: str, by: str, attribute: str = "hair"
 TWO = {"metadata.csv": "file_name,hair\na.png,red\n", "a.png": png(1), "b.png": png(2)}
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file_name;hair\na.png;red, dark\n",
+        "file_name\thair\r\na.png\tred, dark\r\n",
+        'sep=;\nfile_name;hair\na.png;"red, dark"\n',
+        "hair;file_name;;\nred, dark;a.png;;\n",
+    ],
+)
+def test_the_table_of_any_spreadsheet_is_written_as_it_was(make, table: str) -> None:
+    dataset = make({"metadata.csv": table, "a.png": png(1), "b.png": png(2)})
+    write_labels(dataset, [label(dataset, 1, "blue", "person"), label(dataset, 0, "no; or yes", "person", "hat")])
+    again = open_dataset(dataset.path)
+    assert again.attributes == {"hair": ["red, dark", "blue"], "hat": ["no; or yes", ""]}
+    written = stored(dataset.path)[f"{again.base}metadata.csv"].decode()
+    assert written.startswith("sep=;\n") == table.startswith("sep=;\n")
+    separator = "\t" if "\t" in table else ";"
+    assert written.splitlines()[-1].count(separator) == 2  # of three columns
+
+
 def test_labels_come_back_with_their_origin(make) -> None:
     dataset = make({"metadata.csv": "file_name,hair,eyes\na.png,red,\n", "a.png": png(1), "b.png": png(2)})
     before = stored(dataset.path)

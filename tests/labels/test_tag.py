@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dataset_files import fill
 
 import kyara
 from kyara import models
@@ -203,6 +204,21 @@ def test_another_tagger_begins_anew(faces: Path, tagger: Path, monkeypatch: pyte
     loaded.hash = "another"
     with pytest.raises(AssertionError, match="tagged again"):
         dict(predicted(task(dataset, tagger, batch=2, workers=1), runner, loaded, {}))
+
+
+def test_a_changed_picture_is_tagged_again(tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the same size in a folder, where nothing but its time tells."""
+    monkeypatch.setattr(shards, "SHARD", 2)
+    fill(tmp_path / "faces", {f"{i}.png": png(20).ljust(999, b"\0") for i in range(4)})
+    runner, loaded = shards.Runner(tmp_path / "pieces"), load_tagger(tagger)
+
+    def tones() -> list[str]:
+        found = predicted(task(open_dataset(tmp_path / "faces"), tagger, batch=2, workers=1), runner, loaded, {})
+        return [prediction["tone"][0] for _, prediction in found]
+
+    assert tones() == ["dark"] * 4
+    fill(tmp_path / "faces", {"1.png": png(230).ljust(999, b"\0")})
+    assert tones() == ["dark", "light", "dark", "dark"]
 
 
 def test_ray_writes_the_same_tables(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kyara import generate, models, rewrite
-from kyara.files import checkpoint
+from kyara.files import checkpoint, ownership
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import CheckpointError
 from kyara.files.masks import MARKED
@@ -108,6 +108,7 @@ def test_the_result_is_a_checkpoint(small: tuple[str, str], written: Path, tmp_p
     generate(str(written), count=2, rank="none", out=tmp_path / "made")
     card = (written / "README.md").read_text()
     assert "| blue | 1 | red |" in card and "# small" in card
+    assert ownership.foreign(written, "config.json") is None  # --force can replace it
     page = (written / "preview.html").read_text()
     assert page.count("<img") == 3 * 16 and "http" not in page.replace("http-equiv", "")
 

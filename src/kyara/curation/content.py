@@ -25,6 +25,7 @@ GROUPS = ("mean", "whiten", "known")  # of tensors in FILE, one for each part
 SURE = math.log(19)  # logit of 0.95
 LOWEST, HIGHEST = -6.0, 1.5  # limits of a deviation: beyond them one part alone decides nothing more
 NEIGHBOURS = 3  # clean pictures that a picture is compared with
+AT_ONCE = 1024  # rows that are compared with all clean pictures
 LEAST = 20  # pictures of the owner
 
 
@@ -63,10 +64,13 @@ class Reference:
 def nearest(rows: Tensor, known: Tensor, *, skip_itself: bool = False) -> Tensor:
     """Mean distances (B,) of rows (B, k) to their nearest in `known` (N, k), where each is itself one of them if
     `skip_itself`."""
-    apart = torch.cdist(rows, known)
-    if skip_itself:
-        apart.fill_diagonal_(math.inf)
-    return apart.topk(NEIGHBOURS, largest=False).values.mean(1)
+    found = []
+    for begin in range(0, max(len(rows), 1), AT_ONCE):  # all distances of many pictures would fill the memory
+        apart = torch.cdist(rows[begin : begin + AT_ONCE], known)
+        if skip_itself:
+            apart.diagonal(begin).fill_(math.inf)
+        found.append(apart.topk(NEIGHBOURS, largest=False).values.mean(1))
+    return torch.cat(found)
 
 
 @dataclasses.dataclass(frozen=True)

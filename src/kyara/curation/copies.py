@@ -187,7 +187,7 @@ class Index:
         task = SearchTask(
             dataclasses.replace(self._task, dataset=searched), self.dataset, self.rows.view(np.ndarray), count
         )
-        key = self._settings | {"pictures": searched.fingerprint}
+        key = self._settings | {"pictures": identity(searched)}
         for indices, found in self.runner.run(task, len(searched), name="copies", key=key, loaded=self.model):
             where = np.array(chosen)[indices.start : indices.stop]
             values = found.values

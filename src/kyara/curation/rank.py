@@ -120,12 +120,15 @@ def rank(
     name = f"galleries/rank-{short_name(pictures[0])}"
     if copy_threshold is not None and copies_of is None:
         raise ValueError(f"--copy-threshold {copy_threshold}: needs --copies-of DATA")
+    if any_style and threshold is None:
+        raise ValueError("--any-style: only applies to --threshold; add --threshold, or leave it out")
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
     dataset = open_pictures(*pictures)
     known = open_pictures(copies_of) if copies_of else None
     # Its name begins with no number: the same command takes the same folder.
-    runner = Runner(out.with_name(f"shards-{out.name}"), engine, processes)
+    place = out.resolve()  # --out . has no name
+    runner = Runner(place.with_name(f"shards-{place.name}"), engine, processes)
 
     from kyara.curation.copies import Index
     from kyara.curation.judging import FEW, learn_style

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from kyara.files.archive import Folder
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
+from kyara.files.errors import DatasetError
 from kyara.files.gallery import TABLE, read_gallery
+from kyara.files.gallery_page import UNTAGGED
+from kyara.files.metadata import READERS
+from kyara.files.names import normalized
 
 
 def open_pictures(*paths: Path) -> Dataset:
@@ -21,5 +25,22 @@ def _open_folder_or_zip(path: Path) -> Dataset:
     if not (path / TABLE).is_file():
         return open_dataset(path)
     rows: Sequence[dict[str, str]] = read_gallery(path)
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    return Dataset(path, Folder(path), columns.pop("file_name", []), columns)
+    if not rows:
+        raise DatasetError(f"{path}: has no pictures: its {TABLE} lists none; give another gallery or folder")
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    names = columns.pop("file_name")
+    if any((path / name).is_file() for name in READERS if name != TABLE):
+        _add_labels(columns, names, open_dataset(path))
+    return Dataset(path, Folder(path), names, columns)
+
+
+def _add_labels(columns: dict[str, list[str]], names: Sequence[str], labelled: Dataset) -> None:
+    """Adds the attributes that `kyara tag` or a person gave the pictures of a gallery afterwards. For a picture that
+    both tables list, they take precedence."""
+    places = {normalized(name): i for i, name in enumerate(names)}
+    added = [name for name in labelled.attributes if name not in UNTAGGED]
+    columns |= {name: [""] * len(names) for name in added if name not in columns}
+    for _, file_name, values in labelled.rows():
+        if (i := places.get(normalized(labelled.base + file_name))) is not None:
+            for name in added:
+                columns[name][i] = values.get(name, "")

@@ -15,6 +15,7 @@ from kyara.curation.content import Judge
 from kyara.curation.judging import By, Judged, judged, measure_of
 from kyara.curation.scoring import load_scorer, measure_all
 from kyara.files import shards
+from kyara.files.cache import identity
 from kyara.files.dataset import Dataset
 from kyara.files.shards import Rows, Runner
 from kyara.models.base import Scorer
@@ -60,7 +61,7 @@ class JudgeTask:
 def judged_in_shards(task: JudgeTask, runner: Runner, loaded: Loaded) -> tuple[Judged, dict[int, str]]:
     """The scores of a dataset, and the reasons why pictures have none."""
     key = {
-        "data": task.dataset.fingerprint, "scorer": loaded.scorer.checkpoint.hash, "by": task.by, "batch": task.batch,
+        "data": identity(task.dataset), "scorer": loaded.scorer.checkpoint.hash, "by": task.by, "batch": task.batch,
         "judge": None if task.judge is None else digest(task.judge), "version": kyara.__version__,
     }  # fmt: skip
     found = shards.joined(runner.run(task, len(task.dataset), name="scores", key=key, loaded=loaded))

@@ -89,6 +89,8 @@ def evaluate(
         raise ValueError(f"--reals {reals}: needs real pictures; give them as B")
     if out is not None:
         check_report(out, force)
+    elif force:
+        raise ValueError("--force: needs --out, the report that it replaces; leave it out")
 
     from kyara.evaluation.scores import all_scores, load_networks, run_networks
     from kyara.evaluation.sets import FileSet, RealSet, first_size, open_reals, open_set
@@ -145,7 +147,7 @@ def check_report(path: Path, force: bool) -> None:
         return
     try:
         ours = {"kyara", "a", "scores"} <= set(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         ours = False
     if not ours:
         raise FileExistsError(f"--out {path}: contains other data; choose another name")

@@ -74,13 +74,14 @@ def _kernel_mean(a: np.ndarray) -> float:
 
 def inception_score(probabilities: np.ndarray, *, splits: int = 10) -> Estimate:
     """exp of the mean KL divergence of class probabilities (N, C) from their mean, 1 to C (Salimans et al. 2016).
-    Higher: each picture is clearly of one class, and all classes occur. The mean over random `splits`."""
+    Higher: each picture is clearly of one class, and all classes occur. The mean over random `splits`, which share no
+    picture, with Student's interval: they are few."""
     order = np.random.RandomState(SEED).permutation(len(probabilities))
     splits, values = min(splits, len(order)), []
     for i in range(splits):
         p = probabilities[order[i * len(order) // splits : (i + 1) * len(order) // splits]].astype(np.float64)
         values.append(np.exp(_entropy(p.mean(axis=0)) - _entropy(p).mean()))
-    return mean(np.array(values)) if splits > 1 else Estimate(float(values[0]))
+    return mean_of_draws(values)
 
 
 def random_pairs(count: int, pairs: int) -> np.ndarray:

@@ -31,6 +31,9 @@ class Files(Protocol):
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises PictureError if it cannot be read."""
 
+    def changed(self, name: str) -> int:
+        """When a file was modified, in nanoseconds; 0 if its checksum is known, or if it is not there."""
+
 
 class Folder:
     """The files of a folder and its sub-folders. Links to folders are not followed."""
@@ -69,6 +72,9 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         return _read(self.root / name, name)
+
+    def changed(self, name: str) -> int:
+        return changed(self.root / name)
 
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Writes files one by one, each atomically; existing ones are replaced."""
@@ -121,6 +127,9 @@ class Zip:
         except Exception as error:  # zipfile and its decompressors raise various exceptions
             raise PictureError(f"{name}: cannot be read from {self.path.name} ({error})") from error
 
+    def changed(self, name: str) -> int:
+        return 0
+
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Adds or replaces files in one atomic step. All other entries keep their exact bytes."""
 
@@ -154,6 +163,9 @@ class SingleFiles:
     def read(self, name: str) -> bytes:
         return _read(Path(name), name)
 
+    def changed(self, name: str) -> int:
+        return changed(Path(name))
+
 
 class Several:
     """Files of several sources merged into one; entries are (name, source, name in that source)."""
@@ -169,6 +181,18 @@ class Several:
             return files.read(inner)
         except PictureError as error:
             raise PictureError(f"{name}: {str(error).removeprefix(f'{inner}: ')}") from error
+
+    def changed(self, name: str) -> int:
+        files, inner = self._entries[name]
+        return files.changed(inner)
+
+
+def changed(path: Path) -> int:
+    """When a file was modified, in nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(path: Path, name: str) -> bytes:

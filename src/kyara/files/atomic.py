@@ -6,11 +6,13 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from kyara.files import ownership
+from kyara.files.names import printable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, exceeded file size limit
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
@@ -70,7 +72,8 @@ def numbered_folder(base: Path, stem: str) -> Path:
 def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Checks that `path` can be used as an output folder, without changing anything. Raises FileExistsError unless it
     is missing, empty, or (with `force`) holds an earlier result of the same kind, which contains the file `marker`, and
-    none of the `sources`. NotADirectoryError or PermissionError if the folder cannot be created."""
+    nothing else: neither files of the user nor one of the `sources`. NotADirectoryError or PermissionError if the
+    folder cannot be created."""
     parent = next((one for one in path.parents if one.exists()), path)
     if parent.exists() and not parent.is_dir():
         raise NotADirectoryError(f"--out {path}: {parent} is a file, not a folder; choose another folder")
@@ -86,6 +89,23 @@ def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterabl
             raise FileExistsError(f"--out {path}: contains other files; choose an empty or new folder")
         if not force:
             raise FileExistsError(f"--out {path}: already exists; add --force to replace it, or choose another folder")
+        if marker in ownership.KINDS:
+            _check_ours(path, marker)
+
+
+def _check_ours(path: Path, marker: str) -> None:
+    """FileExistsError if the folder has anything that the earlier result did not."""
+    name = ownership.foreign(path, marker)
+    if name is not None and ownership.is_run(path, marker):
+        why = "contains a training run, which --force does not replace"
+        raise FileExistsError(f"--out {path}: {why}; choose another folder")
+    if name == marker:
+        why = f"its {marker} is not of an earlier result, so it is not replaced"
+        raise FileExistsError(f"--out {path}: {why}; choose another folder")
+    if name is not None:
+        shown = printable(name)
+        why = f"contains {shown}, which is no part of the earlier result, so --force does not replace it"
+        raise FileExistsError(f"--out {path}: {why}; move {shown} to another place, or choose another folder")
 
 
 def result_folder(
@@ -99,12 +119,16 @@ def result_folder(
 
 
 def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
-    """Creates the output folder `path`, or empties it after `check_free`."""
+    """Creates the output folder `path`, or empties it after `check_free`. The folder itself stays: it may be the
+    working folder, or `path` a link to it."""
     check_free(path, marker, force=force)
+    folder = path.resolve()  # the target of a link, also of one to a folder that does not exist yet
     with write_errors(path):
-        if path.is_dir() and any(path.iterdir()):
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in [*ownership.entries(folder)]:
+            (folder / name).unlink()
+        for inside, *_ in [*os.walk(folder, topdown=False)][:-1]:
+            Path(inside).rmdir()
 
 
 def _umask() -> int:

@@ -91,8 +91,9 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def identity(dataset: Dataset) -> str:
-    """A cache key of a dataset: its fingerprint, and for a folder, which has no checksums, its modification times."""
-    if dataset.path.is_file():
+    """A key of what is computed from the pictures of a dataset: its fingerprint, and the modification times of files
+    without a checksum, which may be edited at the same size."""
+    changed = [dataset.files.changed(name) for name in dataset.names]
+    if not any(changed):
         return dataset.fingerprint
-    changed = [(dataset.path / name).stat().st_mtime_ns for name in dataset.names]
     return f"{dataset.fingerprint}-{hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:16]}"

@@ -28,10 +28,9 @@ from kyara.files import hub
 from kyara.files.atomic import write_atomic
 from kyara.files.errors import CheckpointError
 from kyara.files.names import did_you_mean
+from kyara.files.ownership import CARD, CONFIG, FILES, WEIGHTS  # The files of a Checkpoint required for inference
 
 REWRITTEN = "rewritten"  # Key of config.json in a Checkpoint with rules, see `kyara.rewriting.rules`
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FILES = (CONFIG, WEIGHTS, CARD)  # The files of a Checkpoint required for inference
 NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")  # in indented JSON, a list of numbers; no string contains a line break
 BUILTIN = Path(__file__).parents[1] / "weights"
 
@@ -97,7 +96,7 @@ def read(name: str | os.PathLike[str]) -> Checkpoint:
         model, config = about.pop("model"), about.pop("config")
         if not isinstance(model, str) or not isinstance(config, dict):
             raise TypeError("'model' must be a string and 'config' an object")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path / CONFIG}: not a valid Kyara config ({error!r})") from error
     if not (path / WEIGHTS).is_file():
         raise CheckpointError(f"{path}: has no {WEIGHTS} yet; training writes it with the first snapshot")

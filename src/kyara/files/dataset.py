@@ -219,7 +219,9 @@ class Dataset:
                     self.box_cells = self.box_cells or [""] * len(self.names)
                     self.box_cells[i] = value
                 elif attribute not in ABOUT_THE_FILE:
-                    self.attributes.setdefault(attribute, [""] * len(self.names))[i] = value
+                    if attribute not in self.attributes:  # a new column for each cell would take quadratic time
+                        self.attributes[attribute] = [""] * len(self.names)
+                    self.attributes[attribute][i] = value
         if not any(self.point_cells):
             self.point_cells = []
 

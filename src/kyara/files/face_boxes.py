@@ -39,7 +39,7 @@ def parse(cell: str, name: str) -> np.ndarray:
     how = f"its `{BOXES}` must be a list such as [[x, y, width, height], ...], [] without faces"
     try:
         rows = [[math.nan if number is None else float(number) for number in row] for row in json.loads(cell)]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DatasetError(f"{name}: {how}; it is {cell[:60]!r}") from error
     found = np.full((len(rows), 2 * PLACES), np.nan, np.float32)
     for i, row in enumerate(rows):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kyara.files.archive import changed
 from kyara.files.errors import PictureError
 from kyara.files.extras import install_hint
 from kyara.files.pictures import MAX_PIXELS
@@ -56,6 +57,9 @@ class Film:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({**state, "_lock": threading.Lock()})
+
+    def changed(self, name: str) -> int:
+        return changed(self.path)
 
     def read(self, name: str) -> bytes:
         with self._lock:

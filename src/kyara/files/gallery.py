@@ -13,7 +13,6 @@ import contextlib
 import csv
 import io
 import math
-import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,9 +26,10 @@ from kyara.files.atomic import check_free, free_folder, write_atomic, write_erro
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
-from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize
+from kyara.files.ownership import JOURNAL
+from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, measure, pad_to, resize
 from kyara.files.pictures import sheet as side_by_side
-from kyara.files.workers import processors
+from kyara.files.workers import processors, thread_map
 
 ON_SHEET, ON_PAGE, PAIRS = 256, 1000, 100
 """Maximum number of pictures on the sheet and on the page, and of those on the page with a picture before them, so that
@@ -49,7 +49,7 @@ def read_gallery(path: Path) -> list[dict[str, str]]:
     try:
         # File names may not be valid UTF-8; surrogateescape restores their bytes.
         with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            header, *cells = csv.reader(file)
+            header, *cells = [*csv.reader(file)] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise GalleryError(f"{table}: not a readable table ({error})") from error
     if "file_name" not in header:
@@ -94,6 +94,7 @@ class GalleryWriter:
             self._table = (path / TABLE).open("w+b")
             self._end = self._table.write(_line(self.columns))
             self._table.flush()
+            self._journal = (path / JOURNAL).open("wb", buffering=0)
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -105,6 +106,7 @@ class GalleryWriter:
         finally:
             self._pool.shutdown(cancel_futures=True)
             self._table.close()
+            self._journal.close()
 
     def __len__(self) -> int:
         return len(self._starts) + len(self._waiting)
@@ -136,9 +138,15 @@ class GalleryWriter:
                 self._beside[file_name].append(encode_jpeg(strip(beside[1:]), 80))
         shown = not isinstance(picture, bytes) and (not math.isnan(number) or len(self) < ON_SHEET)
         file = self.path / file_name
+        self.announce(file_name)
         self._waiting.append((self._pool.submit(_write_picture, file, picture, recipe, shown), row, number))
         if len(self._waiting) > self._most_waiting:
             self._write_row()
+
+    def announce(self, file_name: str) -> None:
+        """Notes that a file of that name is about to be written, so that --force knows what a killed run has left."""
+        with write_errors(self.path / JOURNAL):
+            self._journal.write(f"{file_name}\n".encode("utf-8", "surrogateescape"))
 
     def flush(self) -> None:
         """Waits until all pictures and their rows are written. Raises OSError if one cannot be."""
@@ -210,6 +218,8 @@ class GalleryWriter:
             beside=self._beside,
         )
         self._write(PAGE, html.encode("utf-8", errors="replace"))
+        self._journal.close()
+        (self.path / JOURNAL).unlink(missing_ok=True)
         return first
 
     def _sheet(self, order: Sequence[int], files: Sequence[Path]) -> bytes:
@@ -245,10 +255,9 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _aspect(png: Path) -> float:
-    """Aspect ratio width / height, from the PNG header."""
-    with png.open("rb") as file:
-        width, height = struct.unpack(">II", file.read(24)[16:])
-    return float(width / height)
+    """Aspect ratio width / height, from the header."""
+    width, height = measure(png)
+    return width / height
 
 
 def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
@@ -265,6 +274,14 @@ def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 def contact_sheet(files: Sequence[Path]) -> bytes:
     """A PNG with the pictures of `files` in a grid, each padded to the aspect ratio of the first."""
-    first = decode(files[0])
-    height, width = thumbnail(first).shape[:2]
-    return encode_png(side_by_side([pad_to(picture, width, height) for picture in (first, *map(decode, files[1:]))]))
+    height, width = thumbnail(decode(files[0])).shape[:2]
+
+    def small(file: Path) -> np.ndarray:  # a thread has one picture of full size at a time
+        return pad_to(decode(file), width, height)
+
+    threads, found = processors(), list[np.ndarray]()
+    for _, picture in thread_map(small, files, threads, 2 * threads):
+        if isinstance(picture, Exception):
+            raise picture
+        found.append(picture)
+    return encode_png(side_by_side(found))

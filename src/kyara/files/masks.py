@@ -39,29 +39,41 @@ class Masks:
         """Raises DatasetError if the folder or .zip has no pictures. Other files in it are ignored."""
         self.path = path
         self.is_folder = path.is_dir() or path.suffix.lower() == ".zip"
-        self._dataset = open_dataset(path) if self.is_folder else None
+        self._index = _Index(open_dataset(path)) if self.is_folder else None
 
     def read(self, name: str) -> np.ndarray:
         """The mask of a picture, as `read_mask`. `name` is relative to its folder, such as "a/1.jpg". Raises
         DatasetError if there is none, or several."""
-        if self._dataset is None:
+        if self._index is None:
             return read_mask(self.path)
-        i = _find(self._dataset, normalized(name))
-        return read_mask(self._dataset.read(i), str(self._dataset.location(i)))
+        dataset, i = self._index.dataset, self._index.find(normalized(name))
+        return read_mask(dataset.read(i), str(dataset.location(i)))
 
 
-def _find(dataset: Dataset, name: str) -> int:
-    """Index of the mask of the picture `name`: with the same path, or else the only one with the same file name, in
-    both cases with any suffix."""
-    names = [normalized(other.removeprefix(dataset.base)) for other in dataset.names]
-    stem = str(PurePosixPath(name).with_suffix(""))
-    whole = [i for i, other in enumerate(names) if str(PurePosixPath(other).with_suffix("")) == stem]
-    same = [i for i in whole if names[i] == name]
-    alike = [i for i, other in enumerate(names) if PurePosixPath(other).stem == PurePosixPath(name).stem]
-    found = same or whole or alike
-    if len(found) == 1:
-        return found[0]
-    if found:
-        listed = " and ".join(dataset.names[i] for i in found[:2])
-        raise DatasetError(f"{dataset.path}: contains several masks for {name}: {listed}; keep one")
-    raise DatasetError(f"{dataset.path}: contains no mask named {stem}; name masks as the pictures")
+class _Index:
+    """The masks by their names."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._by: tuple[dict[str, list[int]], ...] = ({}, {}, {})
+        for i, name in enumerate(dataset.names):
+            for places, key in zip(self._by, _keys(normalized(name.removeprefix(dataset.base))), strict=True):
+                places.setdefault(key, []).append(i)
+
+    def find(self, name: str) -> int:
+        """Index of the mask of the picture `name`: with the same path, or else the only one with the same file name, in
+        both cases with any suffix."""
+        _, stem, _ = keys = _keys(name)
+        found = next(filter(None, (places.get(key) for places, key in zip(self._by, keys, strict=True))), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = " and ".join(self.dataset.names[i] for i in found[:2])
+            raise DatasetError(f"{self.dataset.path}: contains several masks for {name}: {listed}; keep one")
+        raise DatasetError(f"{self.dataset.path}: contains no mask named {stem}; name masks as the pictures")
+
+
+def _keys(name: str) -> tuple[str, str, str]:
+    """A relative path, the same without suffix, and the file name without suffix."""
+    path = PurePosixPath(name)
+    return name, str(path.with_suffix("")), path.stem

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kyara.files.errors import DatasetError
 from kyara.files.gallery_page import TABLE, UNTAGGED
@@ -16,10 +16,10 @@ MEASUREMENTS = ("shows", "kept", "distance", "style")  # columns of a Gallery th
 Row = tuple[str, str, dict[str, str]]  # (line or item for messages, file name of the picture, attribute -> value)
 
 
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
+def csv_text(rows: Iterable[Iterable[object]], separator: str = ",") -> str:
     """The rows as CSV with Unix line endings."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n", delimiter=separator).writerows(rows)
     return text.getvalue()
 
 
@@ -27,9 +27,7 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
     """Rows of a table separated by commas, semicolons or tabs, as spreadsheets of several languages write it."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
-        header = [column.strip() for column in next(reader, [])]
-        if header and header[0].startswith("sep="):  # Excel's own first line
-            header = [column.strip() for column in next(reader, [])]
+        header = _header(reader)
         _check_header(header, f"{where}, line {reader.line_num or 1}")
         while not header[-1]:  # trailing separators
             header.pop()
@@ -47,6 +45,29 @@ def rows_csv(text: str, where: str) -> Iterator[Row]:
             yield line, dict(pairs)["file_name"], dict(pairs)
     except csv.Error as error:
         raise DatasetError(f"{where}, line {reader.line_num}: {error}; save it as plain CSV") from error
+
+
+class Layout(NamedTuple):
+    """How a table is written."""
+
+    columns: Sequence[str]  # with names, also those without cells
+    separator: str = ","
+    first_line: str = ""  # Excel's line `sep=;`, if there is one
+
+
+def layout(text: str) -> Layout:
+    """The layout of a table that `rows_csv` can read."""
+    separator = _separator(text)
+    columns = _header(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    declared = text.lstrip().removeprefix('"').startswith("sep=")
+    return Layout([*filter(None, columns)], separator, f"sep={separator}\n" if declared else "")
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    header = [column.strip() for column in next(reader, [])]
+    if header and header[0].startswith("sep="):  # Excel's own first line
+        header = [column.strip() for column in next(reader, [])]
+    return header
 
 
 def _separator(text: str) -> str:

@@ -41,15 +41,15 @@ class _Entry:
 
 
 class Pictures:
-    """The pictures of `sources`, read by threads, at most `AHEAD` in advance. Iteration skips unusable ones and appends
-    (source, reason) to `left_out`."""
+    """The pictures of `sources`, read by threads, at most `AHEAD` in advance. `left_out` lists files that are not used,
+    as (source, reason): at first those that are no pictures; iteration adds those that cannot be read."""
 
     def __init__(self, sources: Sequence[Path], mask: Path | None, side: int | None) -> None:
         """`side` is the length of the shorter side, in pixels. Raises ValueError if a source cannot be opened, or if
         `mask` is a single picture for several sources, or a folder for a single picture."""
         self.side = side
         self.left_out: list[tuple[str, str]] = []
-        self._entries = [entry for source in sources for entry in _entries(source, alone=len(sources) == 1)]
+        self._entries = [e for one in sources for e in _entries(one, self.left_out, alone=len(sources) == 1)]
         one = len(sources) == 1 and is_picture(sources[0])
         self._masks = None if mask is None else Masks(mask)
         if self._masks and one and self._masks.is_folder:
@@ -86,17 +86,23 @@ class Pictures:
         return Picture(PurePosixPath(entry.name).stem, entry.source, pixels, hole)
 
 
-def _entries(source: Path, *, alone: bool) -> Iterator[_Entry]:
-    """The pictures of a source, with the folder's or .zip's name as prefix unless it is the only source (`alone`)."""
+def _entries(source: Path, left_out: list[tuple[str, str]], *, alone: bool) -> Iterator[_Entry]:
+    """The pictures of a source, with the folder's or .zip's name as prefix unless it is the only source (`alone`). Its
+    other files, but for those that Kyara writes, are added to `left_out`."""
     if is_picture(source):
         yield _Entry(source.name, source.name if alone else source.as_posix(), functools.partial(decode, source))
         return
     if source.is_file() and (hint := formats.by_name(source)):
         raise PictureError(f"{source}: {hint}")
     dataset = open_pictures(source)
+    left_out += [(_shown(source, name, alone), reason) for name, reason in dataset.ignored]
     for i, name in enumerate(dataset.names):
-        shown = name if alone else (source / name).as_posix()
-        yield _Entry(name.removeprefix(dataset.base), shown, functools.partial(dataset.picture, i))
+        read = functools.partial(dataset.picture, i)
+        yield _Entry(name.removeprefix(dataset.base), _shown(source, name, alone), read)
+
+
+def _shown(source: Path, name: str, alone: bool) -> str:
+    return name if alone else (source / name).as_posix()
 
 
 def is_picture(source: Path) -> bool:

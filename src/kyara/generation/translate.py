@@ -211,7 +211,7 @@ def _opened(pictures: Pictures | None) -> Iterator[Picture]:
     if pictures is None or len(pictures) > 1:
         return waiting
     if not (first := list(itertools.islice(waiting, 1))):
-        raise PictureError(pictures.left_out[0][1])
+        raise PictureError(pictures.left_out[-1][1])
     return itertools.chain(first, waiting)
 
 
@@ -265,5 +265,6 @@ def _translate_film(
             yield time, made
 
     file = gallery.path / f"{stem}.mp4"
+    gallery.announce(file.name)
     with write_errors(file):
         return file.name, *video.write(file, info, source, translated())

@@ -16,6 +16,7 @@ from kyara import __version__, models
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import to_float, to_uint8
+from kyara.generation.recipe import TUNED
 from kyara.generation.sampler import computed, synthesise
 from kyara.generation.styles import load_styled, pack
 from kyara.inversion.latents import LatentSpace
@@ -24,8 +25,6 @@ from kyara.inversion.search import SearchResult, SearchSettings, search, tune
 from kyara.models.base import StyledGenerator
 from kyara.perception.lpips import PerceptualDistance, load_perceptual
 from kyara.training.runtime import pick_device
-
-TUNED = "tuned"  # folder, inside the result, of the generator fine-tuned by pivotal tuning
 
 
 def square_side(generator: StyledGenerator, name: str) -> int:

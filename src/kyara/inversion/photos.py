@@ -95,7 +95,8 @@ def _unique_stem(source: str, used: set[str]) -> str:
 
 def _save_seen(error: FaceError, out: Path) -> str:
     """Saves the picture in which no face was found beside `out`. Returns a hint where it is, if it can be saved."""
-    path = out.with_name(f"{out.name}-seen.png")
+    place = out if out.name not in ("", "..") else out.resolve()
+    path = place.with_name(f"{place.name}-seen.png")
     if error.picture is None or path.exists():
         return ""
     try:

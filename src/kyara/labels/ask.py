@@ -108,11 +108,16 @@ def in_files(dataset: Dataset, attribute: str, pictures: Sequence[int], values: 
     yield  # makes this a generator, like every Asker
 
 
-def write_sheet(dataset: Dataset, attribute: str, pictures: Sequence[int]) -> Path:
-    """Writes the numbered contact sheet of these pictures as a new PNG."""
+def questions_folder(dataset: Dataset, attribute: str) -> Path:
+    """Where the questions about an attribute are, next to the dataset."""
     path = dataset.path.resolve()
     name = path.stem if path.suffix.lower() == ".zip" else path.name
-    folder = path.with_name(f"{name}-{slug(attribute)}-questions")
+    return path.with_name(f"{name}-{slug(attribute)}-questions")
+
+
+def write_sheet(dataset: Dataset, attribute: str, pictures: Sequence[int]) -> Path:
+    """Writes the numbered contact sheet of these pictures as a new PNG."""
+    folder = questions_folder(dataset, attribute)
     folder.mkdir(exist_ok=True)
     new = (folder / f"{number:04d}.png" for number in itertools.count(1))
     path = next(path for path in new if not path.exists() and not path.with_suffix(".csv").exists())

@@ -13,8 +13,6 @@ over a tagger. An empty value by a person means that it cannot be determined: it
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from dataclasses import dataclass
 from kyara.files.archive import Folder, Zip
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, open_dataset
 from kyara.files.errors import DatasetError
-from kyara.files.metadata import csv_text, rows_csv
+from kyara.files.metadata import Layout, csv_text, layout, rows_csv
 
 METADATA, LABELS = "metadata.csv", "labels.csv"
 COLUMNS = ("file_name", "attribute", "value", "probability", "by")
@@ -163,15 +161,15 @@ def _table(dataset: Dataset, labels: Mapping[Key, Label], withdrawn: Collection[
             of[label.file_name] = rows[-1]
         of[label.file_name][label.attribute] = label.value
     ours = dataset.metadata == dataset.base + METADATA
-    header = next(csv.reader(io.StringIO(dataset.text(METADATA), newline=""))) if ours else ["file_name"]
-    columns = dict.fromkeys(column.strip() for column in header)  # including empty columns
+    found = layout(dataset.text(METADATA)) if ours else Layout(["file_name"])
+    columns = dict.fromkeys(found.columns)  # including empty columns
     for row in rows:
         columns |= dict.fromkeys(row)
     for name, row in of.items():
         i = dataset.find(row["file_name"])
         if i is None or dataset.names[i] != name:
             raise DatasetError(f"{dataset.path / name}: this name cannot be stored in metadata.csv; rename the file")
-    content = _csv(dataset, METADATA, [*columns], rows)
+    content = _csv(dataset, METADATA, found._replace(columns=[*columns]), rows)
     # Some spreadsheets need a byte order mark to read UTF-8.
     marked = ours and dataset.files.read(dataset.base + METADATA).startswith(codecs.BOM_UTF8)
     return codecs.BOM_UTF8 + content if marked else content
@@ -185,15 +183,17 @@ def _origins(dataset: Dataset, labels: Iterable[Label]) -> bytes:
         cells = label.file_name.removeprefix(dataset.base), label.attribute, label.value, probability, label.by
         if label.by != SOURCE:
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
-    return _csv(dataset, LABELS, COLUMNS, rows)
+    return _csv(dataset, LABELS, Layout(COLUMNS), rows)
 
 
-def _csv(dataset: Dataset, file: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
-    """The table as CSV. Raises DatasetError if it would not be read back unchanged: names and values are untrusted."""
+def _csv(dataset: Dataset, file: str, as_: Layout, rows: Sequence[Mapping[str, str]]) -> bytes:
+    """The table as CSV in the layout `as_`. Raises DatasetError if it would not be read back unchanged: names and
+    values are untrusted."""
     where = f"{dataset.path / dataset.base / file}"
-    table = csv_text([columns, *([row.get(column, "") for column in columns] for row in rows)])
+    columns = as_.columns
+    table = csv_text([columns, *([row.get(column, "") for column in columns] for row in rows)], as_.separator)
     try:
-        content = table.encode("utf-8")
+        content = (as_.first_line + table).encode("utf-8")
         again = [(name, values) for _, name, values in rows_csv(content.decode("utf-8"), where)]
     except ValueError as error:
         raise DatasetError(f"{where}: cannot be written ({error}); rename that file or shorten that value") from error

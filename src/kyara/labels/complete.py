@@ -1,6 +1,6 @@
 """Active label completion (after Li and Han 2019): a committee fills in confident predictions and asks about others.
 
-It also works for an attribute without labels. Every answer is written to disk before the next question."""
+It also works for an attribute without labels. Every answer is on disk before the next question, see `pending`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_termin
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
+from kyara.labels.pending import Pending
 from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.perception.face_parts import describe
@@ -71,6 +72,8 @@ def complete(
         raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {CANNOT_TELL}")
     given = [] if answers is None else read_answers(answers, dataset, stripped)
     network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
+    pending = Pending(dataset, attribute)
+    pending.write()  # what a killed run has left
     if given:
         write_labels(dataset, [_answer(dataset, attribute, i, value) for i, value in given])
     if ask is None:
@@ -78,7 +81,7 @@ def complete(
         ask = functools.partial(on_terminal, fixed=bool(values)) if terminal else in_files
     left_out: dict[str, str] = {}
     members = committee_members(dataset, network, left_out, workers=workers or processors())
-    state = _State(dataset, attribute, stripped, members, left_out)
+    state = _State(dataset, attribute, stripped, members, left_out, pending)
     asked, written = _ask(state, ask, questions, target)
     return _fill(state, target, len(given) + asked, written)
 
@@ -91,10 +94,11 @@ class _State:
     """The known labels of the attribute, reread from the dataset after every batch of questions."""
 
     def __init__(
-        self, dataset: Dataset, attribute: str, values: list[str], members: Sequence[Member], left_out: dict[str, str]
-    ) -> None:
+        self, dataset: Dataset, attribute: str, values: list[str], members: Sequence[Member], left_out: dict[str, str],
+        pending: Pending,
+    ) -> None:  # fmt: skip
         self.dataset, self.attribute, self.values = dataset, attribute, values
-        self.members, self.left_out = members, left_out
+        self.members, self.left_out, self.pending = members, left_out, pending
         self.refresh()
 
     def refresh(self) -> None:
@@ -116,10 +120,10 @@ class _State:
         return Committee(self.members, self.answered, self.targets, len(self.values))
 
     def answer(self, i: int, value: str | None) -> None:
-        """Writes one answer; None undoes it and restores the previous label."""
+        """Keeps one answer; None undoes it and restores the previous label."""
         if value is not None:
-            write_labels(self.dataset, [_answer(self.dataset, self.attribute, i, value)])
-        else:
+            self.pending.add(i, value)
+        elif not self.pending.undo(i):  # it is in the dataset already
             before = [self.labels[i]] if i in self.labels else []
             write_labels(self.dataset, before, withdrawn={(self.dataset.names[i], self.attribute)})
 
@@ -145,6 +149,8 @@ def _ask(state: _State, ask: Asker, questions: int, target: float) -> tuple[int,
                 (asked.discard if value is None else asked.add)(i)
         except StopAsking as stop:
             stopped = stop
+        finally:  # also after Ctrl-C
+            state.pending.write()
         state.refresh()
         if stopped:
             return len(asked), stopped.questions

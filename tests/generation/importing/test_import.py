@@ -257,6 +257,22 @@ def test_training_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.d.parameters())
 
 
+def test_a_folder_of_another_program_is_never_replaced(tmp_path: Path) -> None:
+    """Many programs have a config.json."""
+    file, app = paper.nvidia_file(tmp_path / "a.pkl", *paper.networks()), tmp_path / "app"
+    app.mkdir()
+    (app / "config.json").write_text('{"model": "BertModel", "hidden_size": 768}')
+    (app / "novel.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"its config\.json is not of an earlier result"):
+        kyara.import_(file, app, force=True)
+    assert (app / "novel.txt").read_text() == "mine"
+    out = kyara.import_(file, tmp_path / "out").out
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"contains notes\.txt, which is no part"):
+        kyara.import_(file, out, force=True)
+    assert (out / "model.safetensors").is_file() and (out / "notes.txt").read_text() == "mine"
+
+
 def test_a_training_run_is_never_replaced(tmp_path: Path) -> None:
     file = paper.nvidia_file(tmp_path / "a.pkl", *paper.networks())
     out = kyara.import_(file, tmp_path / "out").out

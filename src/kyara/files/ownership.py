@@ -1,0 +1,120 @@
+"""What --force may delete: the files that a verb wrote into a result folder. Everything else there is the user's.
+
+Each kind of result is recognised by its marker, a file that it always has. Results are untrusted: a table may list what
+it likes, but only files inside the folder are ever looked at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from kyara.files.gallery_page import PAGE, SHEET, TABLE
+from kyara.files.names import normalized
+
+FILES = CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"  # of a Checkpoint
+JOURNAL = ".unfinished"  # in a Gallery that is not finished: the names of its files, also of those not in the table yet
+COMPARISON = "comparison.json"
+
+GALLERY = frozenset(
+    {TABLE, PAGE, SHEET, JOURNAL, "report.json", "nearest.csv", "interpolation.webp", "walk.webp"}
+    | {f"tuned/{name}" for name in FILES}
+)
+REWRITTEN = frozenset({*FILES, "original.safetensors", "preview.html"})
+OF_RUN = ("training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl")  # see `kyara.training.run`
+STEPS = re.compile(r"steps/[^/]+-(photo|found|other\d+|blend\d+(-wide)?)\.png")  # of `avatar`
+LINK = re.compile(r'(?:src|href)="([^":#]+)"')  # of a page to a file beside it, not to a picture within the page
+OF_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]+)", re.IGNORECASE)
+TEMPORARY = re.compile(r"(.*/)?\..+\.[a-z0-9_]{8}\.tmp")  # of a killed `atomic.write_atomic`
+LARGEST = 2**28  # bytes of a table or a page that is read
+
+
+def foreign(folder: Path, marker: str) -> str | None:
+    """Name of the first file in a result folder that the verb did not write, None if there is none. The marker itself
+    is foreign if it is not what its kind of result has."""
+    owns = KINDS[marker](folder)
+    return marker if owns is None else next((name for name in entries(folder) if not owns(normalized(name))), None)
+
+
+def is_run(folder: Path, marker: str) -> bool:
+    """Whether a folder with a Checkpoint is that of a training run, of whose files none should be moved."""
+    return marker == CONFIG and any((folder / name).exists() for name in OF_RUN)
+
+
+def entries(folder: Path) -> Iterator[str]:
+    """The names of all files in a folder, relative to it; a link is a file, also one to a folder."""
+    for here, folders, files in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if (Path(here) / name).is_symlink()]
+        folders.sort()
+        for name in sorted([*files, *links]):
+            yield (Path(here) / name).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _of_gallery(folder: Path) -> Callable[[str], bool] | None:
+    try:
+        rows = [*csv.reader(io.StringIO(_text(folder / TABLE), newline=""))]
+        at = rows[0].index("file_name") if rows else 0
+    except (ValueError, csv.Error):
+        return None
+    listed = {row[at] for row in rows[1:] if len(row) > at}
+    listed |= {*_text(folder / JOURNAL).split("\n")}
+    listed |= {unquote(link, errors="surrogateescape") for link in LINK.findall(_text(folder / PAGE))}
+    return _among(GALLERY | listed, STEPS)
+
+
+def _of_checkpoint(folder: Path) -> Callable[[str], bool] | None:
+    about = _json(folder / CONFIG)
+    if not isinstance(about.get("model"), str) or not isinstance(about.get("config"), dict):
+        return None
+    try:
+        rules = {f"edits/{rule['file']}" for rule in about.get("rewritten", {}).get("rules", ())}
+    except (AttributeError, LookupError, TypeError):
+        rules = set()
+    return _among(REWRITTEN | rules) if (folder / WEIGHTS).is_file() else None
+
+
+def _of_comparison(folder: Path) -> Callable[[str], bool] | None:
+    return _among(frozenset({COMPARISON, PAGE})) if "models" in _json(folder / COMPARISON) else None
+
+
+def _among(names: frozenset[str], *patterns: re.Pattern[str]) -> Callable[[str], bool]:
+    known, also = {normalized(name) for name in names}, (OF_SYSTEM, TEMPORARY, *patterns)
+    return lambda name: name in known or any(pattern.fullmatch(name) for pattern in also)
+
+
+def _text(path: Path) -> str:
+    """A table or a page; empty if it cannot be read, so that it owns nothing."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return ""
+        # File names may not be valid UTF-8; surrogateescape restores their bytes.
+        return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+KINDS: Mapping[str, Callable[[Path], Callable[[str], bool] | None]] = {
+    TABLE: _of_gallery,
+    CONFIG: _of_checkpoint,
+    COMPARISON: _of_comparison,
+}
+"""Marker -> a function of the folder, which returns whether a name in it belongs to the result; None if the marker is
+not of that kind of result."""

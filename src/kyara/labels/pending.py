@@ -1,0 +1,65 @@
+"""Answers that are not in the dataset yet: to rewrite a large .zip takes seconds, which nobody should wait after each.
+
+Each is appended to the file `unwritten.csv` in the folder of the questions, and all of them are written to the dataset
+at the end of a batch. What a killed run has left there is written when the next one begins."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+
+from kyara.files.atomic import write_errors
+from kyara.files.dataset import Dataset
+from kyara.files.metadata import csv_text
+from kyara.labels.ask import CANNOT_TELL, questions_folder
+from kyara.labels.attributes import PERSON, Label, write_labels
+
+FILE = "unwritten.csv"
+
+
+class Pending:
+    """The answers about one attribute by a person; the file has those of a killed run too."""
+
+    def __init__(self, dataset: Dataset, attribute: str) -> None:
+        self.dataset, self.attribute = dataset, attribute
+        self.path = questions_folder(dataset, attribute) / FILE
+        self._values = self._left()
+
+    def add(self, i: int, value: str) -> None:
+        """Keeps an answer; an empty value cannot be determined."""
+        self._append(i, value or CANNOT_TELL)
+        self._values[self.dataset.names[i]] = value
+
+    def undo(self, i: int) -> bool:
+        """Forgets an answer, so that the picture keeps the label it has. False if there is none."""
+        if self.dataset.names[i] not in self._values:
+            return False
+        self._append(i, "")
+        del self._values[self.dataset.names[i]]
+        return True
+
+    def write(self) -> None:
+        """Writes the answers to the dataset, and removes the file."""
+        if self._values:
+            write_labels(self.dataset, [Label(n, self.attribute, v, None, PERSON) for n, v in self._values.items()])
+        self._values.clear()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+            self.path.parent.rmdir()  # unless it has questions
+
+    def _append(self, i: int, cell: str) -> None:
+        with write_errors(self.path):
+            self.path.parent.mkdir(exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(csv_text([(self.dataset.names[i], cell)]).encode("utf-8", "surrogateescape"))
+
+    def _left(self) -> dict[str, str]:
+        """Name -> value of the answers in the file about pictures that are still there."""
+        found: dict[str, str] = {}
+        with contextlib.suppress(FileNotFoundError), self.path.open(encoding="utf-8", errors="surrogateescape") as file:
+            for name, cell in (row for row in csv.reader(file) if len(row) == 2):  # the last line may be incomplete
+                found.pop(name, None)
+                if cell:
+                    found[name] = "" if cell == CANNOT_TELL else cell
+        there = set(self.dataset.names)
+        return {name: value for name, value in found.items() if name in there}
