@@ -25,6 +25,7 @@ from kyara.files import checkpoint, pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
+from kyara.labels.attributes import Label, write_labels
 from kyara.models import distortion
 from kyara.preparation.duplicates import Seen, impression
 from kyara.preparation.prepare import prepare
@@ -299,6 +300,18 @@ def test_existing_results_need_force(folder: Path, tmp_path: Path, name: str) ->
     assert report_of(out)["size"] == [32, 32]
     prepare(folder, out, size="48", force=True)
     assert report_of(out)["size"] == [48, 48] and open_dataset(out).picture(0).shape == (48, 48, 3)
+
+
+def test_files_that_were_added_to_a_result_stop_force(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(folder, out, size="32")
+    write_labels(open_dataset(out), [Label(open_dataset(out).names[0], "hair", "red", None, "person")])
+    prepare(folder, out, size="48", force=True)  # labels are taken over
+    (out / "images" / "mine.png").write_bytes(b"drawn by me")
+    (out / ".DS_Store").touch()
+    with pytest.raises(FileExistsError, match=r"out: contains images/mine\.png, which kyara prepare did not write"):
+        prepare(folder, out, size="32", force=True)
+    assert (out / "images" / "mine.png").exists() and report_of(out)["size"] == [48, 48]
 
 
 def test_what_is_not_ours_is_never_replaced(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,12 @@ def foreign(folder: Path, marker: str) -> str | None:
     """Name of the first file in a result folder that the verb did not write, None if there is none. The marker itself
     is foreign if it is not what its kind of result has."""
     owns = KINDS[marker](folder)
-    return marker if owns is None else next((name for name in entries(folder) if not owns(normalized(name))), None)
+    return marker if owns is None else unknown(folder, owns)
+
+
+def unknown(folder: Path, owns: Callable[[str], bool]) -> str | None:
+    """Name of the first file in a folder that does not belong to it by `owns`, None if there is none."""
+    return next((name for name in entries(folder) if not owns(normalized(name))), None)
 
 
 def is_run(folder: Path, marker: str) -> bool:
@@ -69,7 +74,7 @@ def _of_gallery(folder: Path) -> Callable[[str], bool] | None:
     listed = {row[at] for row in rows[1:] if len(row) > at}
     listed |= {*_text(folder / JOURNAL).split("\n")}
     listed |= {unquote(link, errors="surrogateescape") for link in LINK.findall(_text(folder / PAGE))}
-    return _among(GALLERY | listed, STEPS)
+    return among(GALLERY | listed, STEPS)
 
 
 def _of_checkpoint(folder: Path) -> Callable[[str], bool] | None:
@@ -80,14 +85,15 @@ def _of_checkpoint(folder: Path) -> Callable[[str], bool] | None:
         rules = {f"edits/{rule['file']}" for rule in about.get("rewritten", {}).get("rules", ())}
     except (AttributeError, LookupError, TypeError):
         rules = set()
-    return _among(REWRITTEN | rules) if (folder / WEIGHTS).is_file() else None
+    return among(REWRITTEN | rules) if (folder / WEIGHTS).is_file() else None
 
 
 def _of_comparison(folder: Path) -> Callable[[str], bool] | None:
-    return _among(frozenset({COMPARISON, PAGE})) if "models" in _json(folder / COMPARISON) else None
+    return among(frozenset({COMPARISON, PAGE})) if "models" in _json(folder / COMPARISON) else None
 
 
-def _among(names: frozenset[str], *patterns: re.Pattern[str]) -> Callable[[str], bool]:
+def among(names: frozenset[str], *patterns: re.Pattern[str]) -> Callable[[str], bool]:
+    """Whether a file has one of these names or matches a pattern, or is one that systems and killed writes leave."""
     known, also = {normalized(name) for name in names}, (OF_SYSTEM, TEMPORARY, *patterns)
     return lambda name: name in known or any(pattern.fullmatch(name) for pattern in also)
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from kyara.files import ownership
 from kyara.files.archive import THUMBNAILS, UNFINISHED
 from kyara.files.atomic import check_free, write_errors
+from kyara.files.names import printable
+from kyara.preparation.carry import LABELS, METADATA
 from kyara.preparation.progress import IN_MEMORY, Progress
 
 REPORT, REPORT_PAGE = "report.json", "report.html"
 BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
+THUMBNAIL = re.compile(re.escape(THUMBNAILS) + "/.*")
 REPORTED = {"sources", "size", "kept", "pictures"}  # Keys by which REPORT is known; other verbs write such a file too
 Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
@@ -53,6 +59,9 @@ class Target:
             raise FileExistsError(f"{existing}: {why}; {hint}")
         if not force:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
+        if not self.is_zip and (name := ownership.unknown(self.out, _owned(self.report))):
+            why = f"contains {printable(name)}, which kyara prepare did not write, so it is not replaced"
+            raise FileExistsError(f"{self.out}: {why}; move that file to another place, or choose another name")
 
     def beside(self, name: str) -> Path:
         """The place of one of the files `BESIDE`."""
@@ -122,6 +131,19 @@ class Target:
             raise
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _owned(report: Path) -> Callable[[str], bool]:
+    """Whether a name belongs to the folder with this report: a picture that it lists, a table of labels, or a page."""
+    entries = _objects(json.loads(report.read_text(encoding="utf-8"))["pictures"])
+    faces = [face for entry in entries for face in _objects(entry.get("faces"))]
+    kept = {str(one["kept"]) for one in (*entries, *faces) if one.get("kept")}
+    return ownership.among(frozenset({REPORT, REPORT_PAGE, METADATA, LABELS} | kept), THUMBNAIL)
+
+
+def _objects(rows: Any) -> list[dict[str, Any]]:
+    """The rows of a report, which is untrusted."""
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def is_report(path: Path) -> bool:
