@@ -191,7 +191,8 @@ class Model(base.Descriptor):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """Of each picture, a copy of it, and copies of some with another colour. Negatives are those of the
         micro-batch."""
-        views, shows = self._views(batch.real)
+        with torch.autocast(batch.real.device.type, enabled=False):  # the alterations are of pictures, in float32
+            views, shows = self._views(batch.real)
         descriptors, weights = self.net(views), self.config.losses
         info, entropy = contrast(descriptors, shows, weights.temperature)
         count = len(batch.real)

@@ -29,6 +29,7 @@ from kyara.nn.configs import DataConfig
 from kyara.nn.filters import pad_even
 from kyara.nn.layers import ACTIVATION, Conv, FromRGB, Linear, ResidualBlock, compute_dtype, leaky_relu
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, r1_penalty, weighted
+from kyara.nn.precision import affine_grid
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.styled import StyledDecoder
 
@@ -267,7 +268,7 @@ def random_patches(pictures: Tensor, config: Config) -> Tensor:
     x, y = ((2 * random[i + 1] - 1) * (1 - shares[i]) for i in (0, 1))
     zero, mirror = torch.zeros_like(x), torch.where(random[3] < 0.5, -1.0, 1.0)
     theta = torch.stack([shares[0] * mirror, zero, x, zero, shares[1], y], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [batch * count, 3, side, side], align_corners=False).view(batch, count * side, side, 2)
+    grid = affine_grid(theta, [batch * count, 3, side, side]).view(batch, count * side, side, 2)
     found = F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
     return found.unflatten(2, (count, side)).transpose(1, 2)
 

@@ -24,7 +24,6 @@ from kyara.nn.losses import nonsaturating_d, nonsaturating_g
 from kyara.nn.wavelets import haar
 
 SCALE = 2
-DETAILS = 4.0  # factor of the detail bands for the discriminator, whose values are much smaller than the means
 SHOWN = 16  # pictures on the sample sheet
 SMALLEST = 8  # least `losses.crop`
 
@@ -131,8 +130,7 @@ class Discriminator(nn.Sequential):
         super().__init__(*layers, normal(nn.Conv2d(widths[-1], 1, 3, 1, 1)))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        means, details = haar(pictures, 1).split([3, 9], 1)
-        logits: Tensor = super().forward(torch.cat([means, details * DETAILS], 1))
+        logits: Tensor = super().forward(haar(pictures))
         return logits
 
 

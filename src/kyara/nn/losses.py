@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.precision import full_precision
+
 
 def weighted(losses: Mapping[str, Callable[[Any], Tensor]], step: Any, weights: object) -> dict[str, Tensor]:
     """The losses of a step that have a weight, an attribute of `weights` of the same name, times their weights."""
@@ -81,6 +83,7 @@ def fidelity(filled: Tensor, real: Tensor, holes: Tensor) -> tuple[Tensor, Tenso
     return error.sum((1, 2, 3)) / holes.sum((1, 2, 3)).clamp_min(1), 10 * torch.log10(4 / squares.clamp_min(1e-10))
 
 
+@full_precision
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of pictures (B, 3, H, W) in [-1, 1], (B,): a window of 11 pixels, Gaussian, deviation 1.5
     (Wang et al. 2004, equation 13), where it fits; smaller pictures have a smaller window."""

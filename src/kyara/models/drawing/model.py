@@ -15,7 +15,7 @@ from kyara.models import base
 from kyara.models.drawing import sketch
 from kyara.models.drawing.config import PRESETS, Config
 from kyara.models.drawing.finding import find_faces
-from kyara.models.drawing.layout import COUNT, anchors, crop, find_place, frames, mirrored
+from kyara.models.drawing.layout import COUNT, anchors, compose, crop, find_place, frames, mirrored
 from kyara.models.drawing.memory import Memory
 from kyara.models.drawing.networks import Regions
 from kyara.nn.constants import constant
@@ -99,8 +99,7 @@ class Model(base.Translator):
         given = self.config.augment
         square = maps.new_zeros(len(maps), 1, 1, 1)
         theta = variation.random_affine(square, degrees=given.degrees, scale=given.scale, translate=given.translate)
-        linear = maps[:, :, :2]
-        return torch.cat([linear @ theta[:, :, :2], linear @ theta[:, :, 2:] + maps[:, :, 2:]], 2)
+        return compose(maps, theta)
 
     def recoloured(self, seen: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) with random colours, a third of them grey and a quarter blurred."""
