@@ -1,7 +1,8 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
 
 Differences from the paper: the constant has the aspect ratio of the pictures, for any width and height; the
-discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels.
+discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels. As in the
+paper, the learning rate and the decay rates of Adam are those of k / (k + 1) steps where every k-th regularises.
 
 With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
 concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
