@@ -126,10 +126,8 @@ class Model(base.Scorer):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
-        if self.config.generator.checkpoints:
-            made, classes = self.generated_pairs(
-                max(round(len(batch.real) * self.config.augment.generated), 2), batch.real
-            )
+        if self.config.generator.checkpoints and (share := self.config.augment.generated):
+            made, classes = self.generated_pairs(max(round(len(batch.real) * share), 2), batch.real)
             pictures, labels = torch.cat([pictures, made]), torch.cat([labels, classes])
         logits = self.net(pictures).float()
         clear = labels != UNCLEAR

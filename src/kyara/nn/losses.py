@@ -39,6 +39,12 @@ def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3)).mean()
 
 
+def counted_once(logits: Tensor) -> Tensor:
+    """Logits (B, ...) of patches for `r1_penalty`, (N,): those of a picture overlap little, and divided by the root of
+    their number, they count as one. The penalty of their mean would nearly vanish."""
+    return logits.flatten() * (len(logits) / logits.numel()) ** 0.5
+
+
 def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
     """Norm (B,) of J^T y, y noise, of pictures (B, C, H, W) by styles (B, L, D) (Karras et al. 2020, section 3.2)."""
     noise = torch.randn_like(pictures) / (pictures.shape[2] * pictures.shape[3]) ** 0.5
