@@ -209,3 +209,25 @@ def test_a_step_is_timed(faces: Path) -> None:
     batch = next(Batches(model, open_dataset(faces), None, workers=0).stream(trainer.options, trainer.fabric, 0))
     assert isinstance(batch, Batch) and 0 < estimate.time_step(trainer, batch) < 10
     assert trainer.nimg == trainer.steps == 0 and not trainer.optimizers[model.d].state  # type: ignore[index]
+
+
+def test_every_phase_counts_in_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that the phases move: main phases by 1, regularisations by 8 and 32 every 4 and 16 steps."""
+    model = models.architecture("mlp")(models.architecture("mlp").presets["tiny"])
+    trainer, now, seen = Trainer(model, Options(batch=8, micro_batch=8)), [0.0], set[int]()
+    costs, intervals = {"d": 1, "g_a": 8, "g_b": 32}, {"d": 1, "g_a": 4, "g_b": 16}
+
+    def work(phase: str, batch: Batch) -> dict[str, torch.Tensor]:
+        seen.add(batch.step)
+        now[0] += costs[phase] if batch.step * 8 > 60_000 else 0  # as CartoonGAN's first steps, which cost less
+        return {}
+
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(model, "phases", tuple(costs))
+    monkeypatch.setattr(model, "reg_interval", intervals.get)
+    monkeypatch.setattr(trainer, "players", {"d": model.d, "g_a": model.g, "g_b": model.g})
+    monkeypatch.setattr(trainer, "losses", work)
+    monkeypatch.setattr(model, "losses", work)
+    batch = Batch(torch.zeros(8, 3, model.config.data.height, model.config.data.width))
+    assert estimate.time_step(trainer, batch) == pytest.approx(1 + 8 / 4 + 32 / 16)
+    assert {tuple(step % k == 0 for k in (4, 16)) for step in seen} == {(False, False), (True, False), (True, True)}

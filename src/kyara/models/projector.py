@@ -175,7 +175,7 @@ class Model(base.Projector):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config
         host, pictures, altered = self._given(batch.real)
-        self._first = batch.step if self._first is None else self._first
+        self._first = batch.step if self._first is None else min(self._first, batch.step)
         if batch.step <= self._first:  # later it is known, and a GPU need not be asked
             for buffer, measured in zip((self.mean, self.deviation), self._scale(batch.real), strict=True):
                 buffer.copy_(measured)

@@ -134,7 +134,7 @@ def train(
         seed: Random seed.
         compile: Compile the model with torch.compile: takes minutes at the start, and then speeds up training.
         graphs: On a GPU, run the phases of a step as CUDA graphs, for models that allow it. Speeds up training.
-        forecast: Take three steps, print how long the whole run would take, and write nothing.
+        forecast: Take a few steps, print how long the whole run would take, and write nothing.
         profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
     command = verbs.command_line(train, locals())
