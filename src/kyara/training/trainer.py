@@ -140,7 +140,7 @@ class Trainer:
     def read(self) -> dict[str, float]:
         """Means of losses and logged values since the last call, over all ranks. Adapts the augmentation.
         Synchronises with the device."""
-        distributed.average(self.fabric, [*self.means.sums.values()])
+        distributed.average(self.fabric, self.means.tensors())
         means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
@@ -150,7 +150,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from, as tensors and plain containers. Must be called on every rank."""
-        distributed.average(self.fabric, [*self.means.sums.values()])
+        distributed.average(self.fabric, self.means.tensors())
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
