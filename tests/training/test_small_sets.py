@@ -58,6 +58,7 @@ def test_few_pictures_have_other_defaults(faces: Path, parent: str) -> None:
         ({"freeze": "none"}, {"freeze"}),
         ({"tune_layers": 2}, {"freeze"}),
         ({"set": "optimizer.lr=0.0005"}, {"lr"}),
+        ({"set": "optimizer.ema_kimg=5, optimizer.lr =0.0005"}, {"lr"}),
         ({"augment": "ada", "augment_colour": True}, {"augment", "augment_colour"}),
         ({"kimg": 1000.0, "snap": 50.0, "patience": 0}, {"kimg", "snap", "patience"}),
     ],

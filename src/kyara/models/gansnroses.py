@@ -63,6 +63,10 @@ class NetworkConfig(configs.NetworkConfig):
     d_features: int = 64  # features of a picture whose standard deviation over a group is judged
     d_style_width: int = 64  # width of the discriminator of styles
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.d_patch_level <= self.d_levels:
+            raise ValueError(f"network.d_patch_level={self.d_patch_level}: must be from 1 to network.d_levels")
+
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
@@ -79,6 +83,10 @@ class LossConfig(configs.LossConfig):
     r1_gamma: float = 0.3  # weight of the R1 penalty on real pictures
     r1_interval: int = 16  # interval of the R1 penalty, in steps
     default_style_prob: float = 0.1  # probability of the default style (zeros), which is rare otherwise
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError("losses.copies=0: must be 1 or more")
 
 
 @dataclass(frozen=True)

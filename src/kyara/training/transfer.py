@@ -44,14 +44,12 @@ def build(
 
 
 def inherited(model: str, parent: str) -> Config:
-    """The Config of the Checkpoint `parent`, without what --attributes and --of set, and with a moving average that
-    begins with the parent's. Raises ValueError if its architecture differs."""
+    """The Config of the Checkpoint `parent`, without what --attributes and --of set. Raises ValueError if its
+    architecture differs."""
     found = models.load(parent)
     if (its := found.checkpoint.model) != model:
         raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
-    config = found.config.replace(
-        data={"attributes": {}, "label_counts": (), "unlabelled": ()}, optimizer={"ema_start_kimg": SEEN}
-    )
+    config = found.config.replace(data={"attributes": {}, "label_counts": (), "unlabelled": ()})
     source = getattr(type(config)(), "generator", None)
     return config.replace(generator=dataclasses.asdict(source)) if source is not None else config
 
