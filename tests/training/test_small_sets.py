@@ -20,6 +20,7 @@ from kyara.training import estimate, loop, small_sets
 from kyara.training.batches import Batches
 from kyara.training.stopping import EarlyStop
 from kyara.training.train import train
+from kyara.training.settings import choose_data
 from kyara.training.trainer import Options, Trainer
 
 TINY: dict[str, Any] = {"workers": 0, "precision": "32"}
@@ -70,6 +71,13 @@ def test_options_win(faces: Path, parent: str, options: dict[str, Any], changed:
         assert found.get("tuning", {}).get("freeze", "") == {"g=1": "g=1"}.get(options.get("freeze", ""), "")
     assert found["config"]["optimizer"]["lr"] == (0.0005 if "lr" in changed else 0.001)
     assert (found["training"]["augment"] == "ada") == ("augment" in changed)
+
+
+def test_a_plan_needs_no_weights(faces: Path, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a parent before its weights are copied is in its config.json."""
+    monkeypatch.delattr(models, "load")
+    assert settings(faces, init=parent)["few_pictures"] == DEFAULTS
+    assert choose_data("projector", None, None, None, parent) == (None, None)
 
 
 def test_what_the_parent_lacks_is_not_frozen(faces: Path, tagged_faces: Path, parent: str, tmp_path: Path) -> None:

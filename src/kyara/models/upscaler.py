@@ -21,6 +21,7 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
+from kyara.nn.seeding import fixed_seed
 from kyara.nn.wavelets import haar
 
 SCALE = 2
@@ -203,8 +204,7 @@ class Model(base.Translator):
     @staticmethod
     def frozen(clean: Tensor) -> Tensor:
         """`degrade` with random numbers that are always the same."""
-        with torch.random.fork_rng(devices=[clean.device] if clean.is_cuda else []):
-            torch.manual_seed(0)
+        with fixed_seed(0, clean.device):
             return degrade(clean)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kyara import models
+from kyara.files import checkpoint
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
@@ -78,7 +79,8 @@ def choose_data(
         raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
     if spec.of_model != "must" or of is None:
         return (drawings, photos) if spec.photos else (data, None)
-    if (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+    kind = models.architecture(checkpoint.read(of).model)
+    if (from_latents := issubclass(kind, Generator)) != (data is None):
         hint = "generates pictures from latents; leave DATA out" if from_latents else "translates pictures; give DATA"
         raise ValueError(f"--of {of}: {hint}")
     return data, None

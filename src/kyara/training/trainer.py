@@ -113,7 +113,8 @@ class Trainer:
             work = functools.partial(self._differentiate, phase, losses, 1 / shares.count)
             if self.graphs:
                 trained = [parameter for parameter in player.parameters() if parameter.requires_grad]
-                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part))
+                alone = shares.count == 1
+                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part, alone=alone))
             else:
                 self.means.add(work(part))
 
@@ -174,8 +175,10 @@ class Trainer:
 
 
 class Shares:
-    """The micro-batches of one step. As on separate devices, each one has its own random state and
-    float buffers (statistics), which are averaged at the end: the result does not depend on the micro-batch size."""
+    """The micro-batches of one step. As on separate devices, each one has its own random state and float buffers
+    (statistics), which are averaged at the end. So N micro-batches on one device do what N devices do; another size
+    draws other random numbers, and changes what compares the pictures of a micro-batch (statistics of groups, negatives
+    of a contrast)."""
 
     def __init__(self, trainer: Trainer, count: int) -> None:
         self.trainer, self.count = trainer, count
