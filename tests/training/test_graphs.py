@@ -51,8 +51,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     original = Graphs._capture
     monkeypatch.setattr(Graphs, "_capture", recorded)
+    stream = SimpleNamespace(wait_stream=lambda _: None)
     for name, value in {
-        "CUDAGraph": Graph, "graph": capture, "Stream": lambda *_: SimpleNamespace(wait_stream=lambda _: None), "set_stream": lambda *_: None,
+        "CUDAGraph": Graph, "graph": capture, "Stream": lambda *_: stream, "set_stream": lambda *_: None,
         "current_stream": lambda *_: None, "graph_pool_handle": lambda: None, "synchronize": lambda *_: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)

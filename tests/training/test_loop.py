@@ -164,7 +164,7 @@ def test_labels_must_enter_at_a_layer_that_there_is() -> None:
     tiny = models.architecture("stylegan2").presets["tiny"]
     data = {"attributes": {"hair": ("black", "blonde")}}
     assert tiny.replace(data=data, network={"labels_from": 7}) and tiny.replace(network={"labels_from": 8})
-    with pytest.raises(ValueError, match="network.labels_from=8: must be below 8"):
+    with pytest.raises(ValueError, match=r"network\.labels_from=8: must be below 8"):
         tiny.replace(data=data, network={"labels_from": 8})
 
 
@@ -172,7 +172,7 @@ def test_labels_must_enter_at_a_layer_that_there_is() -> None:
 def test_booleans_have_several_names(text: str, value: bool) -> None:
     config = models.architecture("distortion").presets["tiny"]
     assert parse_changes(f"augment.pairs={text}", config) == {"augment": {"pairs": value}}
-    with pytest.raises(ValueError, match="--set augment.pairs=ture: must be of type bool"):
+    with pytest.raises(ValueError, match=r"--set augment\.pairs=ture: must be of type bool"):
         parse_changes("augment.pairs=ture", config)
 
 

@@ -18,9 +18,9 @@ from kyara.models.base import Batch
 from kyara.perception.features import nearest_ratio
 from kyara.training import estimate, loop, small_sets
 from kyara.training.batches import Batches
+from kyara.training.settings import choose_data
 from kyara.training.stopping import EarlyStop
 from kyara.training.train import train
-from kyara.training.settings import choose_data
 from kyara.training.trainer import Options, Trainer
 
 TINY: dict[str, Any] = {"workers": 0, "precision": "32"}

@@ -29,7 +29,16 @@ from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
-from kyara.nn.losses import counted_once, fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness, weighted
+from kyara.nn.losses import (
+    counted_once,
+    fidelity,
+    masked_l1,
+    nonsaturating_d,
+    nonsaturating_g,
+    r1_penalty,
+    roughness,
+    weighted,
+)
 from kyara.perception.features import difference, even, gram, load_features
 
 

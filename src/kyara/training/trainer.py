@@ -244,9 +244,9 @@ def lazy_share(model: Model, players: Mapping[str, nn.Module], player: nn.Module
 
 
 def slow(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Adapts Adam to steps of which only a `share` are of the main phases (Karras et al. 2020, appendix B): its learning
-    rate, and the decay rates, of which each step counts for less. Kept in the groups, so that a run from before this
-    continues as it began."""
+    """Adapts Adam to steps of which only a `share` are of the main phases (Karras et al. 2020, appendix B): its
+    learning rate, and the decay rates, of which each step counts for less. Kept in the groups, so that a run from
+    before this continues as it began."""
     for group in optimizer.param_groups if share < 1 else ():
         group["lazy"], group["betas"] = share, tuple(beta**share for beta in group["betas"])
 
