@@ -84,10 +84,6 @@ class LossConfig(configs.LossConfig):
     r1_interval: int = 16  # interval of the R1 penalty, in steps
     default_style_prob: float = 0.1  # probability of the default style (zeros), which is rare otherwise
 
-    def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise ValueError("losses.copies=0: must be 1 or more")
-
 
 @dataclass(frozen=True)
 class AugmentConfig:
