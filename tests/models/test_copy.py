@@ -89,3 +89,16 @@ def test_it_learns_to_recognise_copies(faces: Path) -> None:
     for _ in range(60):
         trainer.step(Batch(real[:32]))
     assert loss() < 0.95 * before
+
+
+def test_pictures_are_altered_alike_under_autocast() -> None:
+    """In bfloat16 a GPU cannot put altered pictures beside others, and positions are too coarse."""
+    torch.manual_seed(0)
+    model, real = Model(PRESETS["tiny"]), torch.rand(16, 3, 32, 32) * 2 - 1
+    seen: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model.losses("train", Batch(real))
+    assert seen[0].dtype == seen[1].dtype == torch.float32 and torch.equal(*seen)

@@ -96,6 +96,12 @@ def test_unclear_pictures_have_no_loss() -> None:
     assert torch.isfinite(loss) and 0 <= batch.log["accuracy"] <= 1
 
 
+def test_no_pairs_are_generated_without_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(PRESETS["tiny"].replace(augment={"generated": 0.0}, **OF_ANIME))
+    monkeypatch.delattr(Model, "generated_pairs")
+    assert torch.isfinite(model.losses("train", base.Batch(smooth(2)))["cross_entropy"])
+
+
 def test_it_is_measured_on_both_kinds() -> None:
     model = Model(PRESETS["tiny"].replace(**OF_ANIME))
     found = model.measure(base.Batch(smooth(16)), lambda a, b: 0.0)

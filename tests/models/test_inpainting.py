@@ -224,6 +224,19 @@ def test_what_has_no_weight_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert model_with(r1_gamma=0.0).reg_interval("d_reg") == 0
 
 
+def test_patches_count_as_one_in_r1() -> None:
+    """The penalty does not fall with the number of patches, as that of their mean would; and it is in float32."""
+    torch.manual_seed(0)
+    model = model_with(d_widths=(8,), r1_gamma=2.0, r1_interval=1)
+    weight = torch.randn(1, 3, 4, 4)
+    model.d = torch.nn.Conv2d(3, 1, 4, 4, bias=False)
+    model.d.weight.data = weight
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            penalty = model.losses("d_reg", Batch(some_pictures()))["r1"]
+        assert float(penalty.detach()) == pytest.approx(float(weight.square().sum()), rel=1e-5)
+
+
 def test_gram_and_even() -> None:
     maps = torch.tensor([[[[3.0, 0.0]], [[4.0, 2.0]]]])  # two channels, two places
     assert torch.allclose(gram(maps), torch.tensor([[[9.0, 12.0], [12.0, 20.0]]]) / 4)

@@ -60,6 +60,19 @@ def test_each_loss_is_there_only_with_a_weight() -> None:
         assert (model.d is None) == (left_out == "adversarial") and model.reg_interval("d") == int(model.d is not None)
 
 
+def test_features_are_measured_again_after_an_estimate() -> None:
+    """It takes late steps, and undoes them."""
+    model, pictures = tiny(), torch.zeros(4, 3, 64, 64)
+    model.losses("g", Batch(pictures, step=10**6))
+    measured = model.deviation.clone()
+    model.deviation.zero_()
+    model.losses("g", Batch(pictures, step=0))
+    assert torch.equal(model.deviation, measured)
+    model.deviation.zero_()
+    model.losses("g", Batch(pictures, step=1))  # a GPU is not asked
+    assert not model.deviation.any()
+
+
 def test_the_true_features_restore_the_picture() -> None:
     """With them nothing is lost but what is lost to the discriminator; with others something is."""
     model = tiny(altered=0.0, adversarial=0.0)

@@ -168,6 +168,16 @@ def test_all_pictures_that_a_discriminator_sees_are_augmented() -> None:
         assert seen == calls, phase
 
 
+def test_weights_of_zero_cost_nothing() -> None:
+    """Neither the patches nor second derivatives are computed."""
+    net = model(losses={"patches": 0.0, "r1_gamma": 0.0})
+    assert net.reg_interval("d_reg") == 0 and model(losses={"r1_gamma": 0.0}).reg_interval("d_reg") == 2
+    del net.d.patches
+    assert list(net.losses("d", some_batch())) == ["d"]
+    assert list(model(losses={"r1_gamma": 0.0}).losses("d_reg", some_batch())) == ["d_patches_reg"]
+    assert list(model(losses={"patches": 0.0}).losses("d_reg", some_batch())) == ["d_reg"]
+
+
 # --- what it is for
 
 

@@ -146,3 +146,12 @@ def test_translate_enlarges_pictures_of_any_size(checkpoint_of: str, tmp_path: P
     result = kyara.translate(checkpoint_of, tmp_path / "mine.png", out=tmp_path / "large")
     assert result.made == 1
     assert decode(tmp_path / "large" / "mine.png").shape == (90, 90, 3)
+
+
+def test_the_discriminator_sees_the_bands_of_every_colour_alike() -> None:
+    critic, seen = upscaler.Discriminator((4, 8)), []
+    critic[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    pictures = torch.rand(2, 1, 16, 16).expand(-1, 3, -1, -1)  # grey
+    critic(pictures)
+    red, green, blue = seen[0].unflatten(1, (3, 4)).unbind(1)
+    assert torch.equal(red, green) and torch.equal(red, blue)

@@ -27,6 +27,8 @@ def test_ada_follows_the_discriminator() -> None:
     for _ in range(5):
         ada.adapt(0.9, 1000)
     assert ada.p == pytest.approx(0.5)
+    ada.adapt(math.nan, 1000)
+    assert ada.p == pytest.approx(0.5)
     for _ in range(100):
         ada.adapt(0.1, 1000)
     assert ada.p == 0.0
@@ -89,3 +91,16 @@ def test_diffaugment_moves_whole_pixels() -> None:
     moved = DiffAugment(colour=False)._shift(x)
     inside = moved[0, 0][moved[0, 0] > 0]
     assert torch.isin(inside, x.unique()).all()
+
+
+def test_flips_are_half_of_what_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Karras et al. 2020, appendix B: i ~ U{0, 1}. At p = 1, so that all would be mirrored, and all dark and light
+    exchanged."""
+    chances: list[float] = []
+    pick = augment.pick
+    monkeypatch.setattr(augment, "pick", lambda change, p: (chances.append(float(p)), pick(change, p))[1])
+    ada = Ada()
+    ada.p = 1.0
+    ada(torch.zeros(4, 3, 8, 8))
+    mirror, *others = chances
+    assert mirror == 0.5 and sorted(others) == [0.5, *[1.0] * 11]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,8 +51,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     original = Graphs._capture
     monkeypatch.setattr(Graphs, "_capture", recorded)
+    stream = SimpleNamespace(wait_stream=lambda _: None)
     for name, value in {
-        "CUDAGraph": Graph, "graph": capture, "Stream": lambda *_: None, "set_stream": lambda *_: None,
+        "CUDAGraph": Graph, "graph": capture, "Stream": lambda *_: stream, "set_stream": lambda *_: None,
         "current_stream": lambda *_: None, "graph_pool_handle": lambda: None, "synchronize": lambda *_: None,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
@@ -71,6 +73,18 @@ def test_a_replay_reads_the_new_batch_and_adds_gradients(stand_in: Callable[[], 
             assert float(outputs["loss/g"]) == pytest.approx(3 * value)
         assert weight.grad is not None and weight.grad.tolist() == pytest.approx([10 + 2 * step] * 3)
     assert stand_in() == 2 * (WARM_UP + 3) - WARM_UP
+
+
+def test_the_gradients_of_one_micro_batch_are_not_copied(
+    stand_in: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Graphs(torch.device("cpu"))
+    for step in range(WARM_UP + 3):
+        weight.grad = None
+        runner.run("g", False, [weight], work, batch(step), alone=True)
+        assert weight.grad is not None and weight.grad.tolist() == pytest.approx([step] * 3)
+    (graph,) = runner.graphs.values()
+    assert graph is not None and weight.grad is graph.gradients[0][1] and stand_in() == 3
 
 
 def test_another_size_or_augmentation_has_a_graph_of_its_own(stand_in: Callable[[], int]) -> None:

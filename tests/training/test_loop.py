@@ -6,6 +6,7 @@ import json
 import random
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,7 @@ def test_repeated_failure_goes_back_and_then_gives_up(
     with pytest.raises(FloatingPointError, match="lower lr"):
         train("dcgan", faces, out=tmp_path / "run", kimg=2, snap=0.5, **TINY)
     assert capsys.readouterr().err.count("returning to the last snapshot") == 3
+    assert [row["nimg"] for row in stats(tmp_path / "run") if "dropped" in row] == [256, 512, 768]  # none twice
     state = checkpoint.load_training(tmp_path / "run" / "training.pt")
     assert state["nimg"] == 504  # the snapshot before the trouble is still there
 
@@ -140,6 +142,66 @@ def test_settings_from_the_command_line() -> None:
         parse_changes("network.z_dim=many", config)
     with pytest.raises(ValueError, match="--preset huge"):
         configure("dcgan", preset="huge", size=None, batch=None, changes="")
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("stylegan2", "network.mapping_layers=0,network.z_dim=8", "network.mapping_layers=0: "),
+        ("gansnroses", "network.d_patch_level=0", "network.d_patch_level=0: must be from 1"),
+        ("gansnroses", "network.d_patch_level=9", "network.d_patch_level=9: must be from 1"),
+        ("munit", "network.d_scales=0", "network.d_scales=0: must be"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_named(model: str, changes: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        configure(model, preset="tiny", size=None, batch=None, changes=changes)
+
+
+def test_labels_must_enter_at_a_layer_that_there_is() -> None:
+    """They would be ignored without a word."""
+    tiny = models.architecture("stylegan2").presets["tiny"]
+    data = {"attributes": {"hair": ("black", "blonde")}}
+    assert tiny.replace(data=data, network={"labels_from": 7}) and tiny.replace(network={"labels_from": 8})
+    with pytest.raises(ValueError, match=r"network\.labels_from=8: must be below 8"):
+        tiny.replace(data=data, network={"labels_from": 8})
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("ON", True), ("no", False), ("off", False)])
+def test_booleans_have_several_names(text: str, value: bool) -> None:
+    config = models.architecture("distortion").presets["tiny"]
+    assert parse_changes(f"augment.pairs={text}", config) == {"augment": {"pairs": value}}
+    with pytest.raises(ValueError, match=r"--set augment\.pairs=ture: must be of type bool"):
+        parse_changes("augment.pairs=ture", config)
+
+
+def test_the_parent_stays_in_the_average_with_any_preset() -> None:
+    how: dict[str, Any] = {"size": None, "batch": None, "preset": "tiny"}
+    assert configure("stylegan2", changes="", **how).optimizer.ema_start_kimg == 0
+    assert configure("stylegan2", changes="", seen=20.0, **how).optimizer.ema_start_kimg == 20
+    assert configure("stylegan2", changes="optimizer.ema_start_kimg=3", seen=20.0, **how).optimizer.ema_start_kimg == 3
+
+
+def test_what_is_not_finite_is_not_logged(tmp_path: Path) -> None:
+    """One bad step must not hide a whole tick, and the log must stay JSON."""
+    means = Means()
+    for bad in (float("nan"), float("inf")):
+        for value in (1.0, bad, 3.0):
+            means.add({"a": torch.tensor(value), "b": torch.tensor(bad)})
+    assert means.take() == {"a": 2.0}
+    log = Log(tmp_path, 0)
+    log.write(8, {"x": float("nan"), "y": 1.0, "features": "0ab"})
+    log.close()
+    assert stats(tmp_path) == [{"nimg": 8, "y": 1.0, "features": "0ab"}]
+
+
+def test_means_of_a_run_from_before_are_continued() -> None:
+    means = Means()
+    means.load_state_dict({"sums": {"a": torch.tensor(3.0)}, "counts": {"a": 2}}, torch.device("cpu"))
+    means.add({"a": torch.tensor(6.0), "b": torch.tensor(1.0)})
+    other = Means()
+    other.load_state_dict(means.state_dict(), torch.device("cpu"))
+    assert means.take() == other.take() == {"a": 3.0, "b": 1.0}
 
 
 def test_curves_forget_what_came_after_the_snapshot(tmp_path: Path) -> None:

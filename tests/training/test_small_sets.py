@@ -18,6 +18,7 @@ from kyara.models.base import Batch
 from kyara.perception.features import nearest_ratio
 from kyara.training import estimate, loop, small_sets
 from kyara.training.batches import Batches
+from kyara.training.settings import choose_data
 from kyara.training.stopping import EarlyStop
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
@@ -58,6 +59,7 @@ def test_few_pictures_have_other_defaults(faces: Path, parent: str) -> None:
         ({"freeze": "none"}, {"freeze"}),
         ({"tune_layers": 2}, {"freeze"}),
         ({"set": "optimizer.lr=0.0005"}, {"lr"}),
+        ({"set": "optimizer.ema_kimg=5, optimizer.lr =0.0005"}, {"lr"}),
         ({"augment": "ada", "augment_colour": True}, {"augment", "augment_colour"}),
         ({"kimg": 1000.0, "snap": 50.0, "patience": 0}, {"kimg", "snap", "patience"}),
     ],
@@ -69,6 +71,13 @@ def test_options_win(faces: Path, parent: str, options: dict[str, Any], changed:
         assert found.get("tuning", {}).get("freeze", "") == {"g=1": "g=1"}.get(options.get("freeze", ""), "")
     assert found["config"]["optimizer"]["lr"] == (0.0005 if "lr" in changed else 0.001)
     assert (found["training"]["augment"] == "ada") == ("augment" in changed)
+
+
+def test_a_plan_needs_no_weights(faces: Path, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a parent before its weights are copied is in its config.json."""
+    monkeypatch.delattr(models, "load")
+    assert settings(faces, init=parent)["few_pictures"] == DEFAULTS
+    assert choose_data("projector", None, None, None, parent) == (None, None)
 
 
 def test_what_the_parent_lacks_is_not_frozen(faces: Path, tagged_faces: Path, parent: str, tmp_path: Path) -> None:
@@ -209,3 +218,25 @@ def test_a_step_is_timed(faces: Path) -> None:
     batch = next(Batches(model, open_dataset(faces), None, workers=0).stream(trainer.options, trainer.fabric, 0))
     assert isinstance(batch, Batch) and 0 < estimate.time_step(trainer, batch) < 10
     assert trainer.nimg == trainer.steps == 0 and not trainer.optimizers[model.d].state  # type: ignore[index]
+
+
+def test_every_phase_counts_in_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that the phases move: main phases by 1, regularisations by 8 and 32 every 4 and 16 steps."""
+    model = models.architecture("mlp")(models.architecture("mlp").presets["tiny"])
+    trainer, now, seen = Trainer(model, Options(batch=8, micro_batch=8)), [0.0], set[int]()
+    costs, intervals = {"d": 1, "g_a": 8, "g_b": 32}, {"d": 1, "g_a": 4, "g_b": 16}
+
+    def work(phase: str, batch: Batch) -> dict[str, torch.Tensor]:
+        seen.add(batch.step)
+        now[0] += costs[phase] if batch.step * 8 > 60_000 else 0  # as CartoonGAN's first steps, which cost less
+        return {}
+
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(model, "phases", tuple(costs))
+    monkeypatch.setattr(model, "reg_interval", intervals.get)
+    monkeypatch.setattr(trainer, "players", {"d": model.d, "g_a": model.g, "g_b": model.g})
+    monkeypatch.setattr(trainer, "losses", work)
+    monkeypatch.setattr(model, "losses", work)
+    batch = Batch(torch.zeros(8, 3, model.config.data.height, model.config.data.width))
+    assert estimate.time_step(trainer, batch) == pytest.approx(1 + 8 / 4 + 32 / 16)
+    assert {tuple(step % k == 0 for k in (4, 16)) for step in seen} == {(False, False), (True, False), (True, True)}

@@ -135,6 +135,46 @@ def test_the_average_of_a_parent_is_not_lost_in_the_first_steps(start: float, ha
     assert torch.allclose(model.d_ema[0].weight, expected, atol=1e-7)
 
 
+def test_statistics_of_batch_normalisation_are_averaged_as_the_weights_are() -> None:
+    model = build("dcgan")
+    names = [name for name, _ in model.g.named_buffers()]  # type: ignore[union-attr,operator]
+    before = {name: model.g_ema.get_buffer(name).clone() for name in names}  # type: ignore[union-attr,operator]
+    Trainer(model, Options(8, 8, augment="none")).step(Batch(pictures(model)))
+    half_life = min(model.config.optimizer.ema_kimg * 1000, 8 * model.config.optimizer.ema_ramp)
+    for name in names:
+        now, made = (part.get_buffer(name) for part in (model.g, model.g_ema))  # type: ignore[union-attr,operator]
+        moved = torch.lerp(before[name], now, 1 - 0.5 ** (8 / half_life)) if now.is_floating_point() else now
+        assert torch.allclose(made, moved, atol=1e-7) and not torch.equal(now, before[name])
+    assert any("running_var" in name for name in names)
+
+
+def test_lazy_regularisation_adapts_adam() -> None:
+    """k / (k + 1) of the learning rate, and powers of it of the decay rates (Karras et al. 2020, appendix B)."""
+    model = build("stylegan2", losses={"r1_interval": 16, "path_interval": 4}, optimizer={"betas": (0.5, 0.99)})
+    one, optimizer = Trainer(model, Options(8, 8)), model.config.optimizer
+    one.step(Batch(pictures(model)))
+    for phase, share in (("d", 16 / 17), ("g", 4 / 5)):
+        (group,) = one.optimizers[one.players[phase]].param_groups[-1:]
+        assert group["lr"] == pytest.approx(optimizer.lr * share * group["lr_multiplier"])
+        assert group["betas"] == pytest.approx((0.5**share, 0.99**share))
+    without = Trainer(build("stylegan2", losses={"r1_gamma": 0.0, "path_weight": 0.0}), Options(8, 8))
+    assert not any("lazy" in group for kept in without.optimizers.values() for group in kept.param_groups)
+
+
+def test_a_run_from_before_adam_was_adapted_continues_as_it_was() -> None:
+    one = Trainer(build("stylegan2"), Options(8, 8))
+    state = one.state_dict()
+    for kept in state["optimizers"]:
+        for group in kept["param_groups"]:
+            group["betas"] = one.model.config.optimizer.betas
+            del group["lazy"]
+    other = Trainer(build("stylegan2"), Options(8, 8))
+    other.load_state_dict(state)
+    other.step(Batch(pictures(other.model)))
+    groups = [group for kept in other.optimizers.values() for group in kept.param_groups]
+    assert {group["lr"] / group["lr_multiplier"] for group in groups} == {one.model.config.optimizer.lr}
+
+
 def test_a_state_continues_exactly() -> None:
     whole, parts, other = (Trainer(build("stylegan2"), Options(8, 4, augment_target=-1.0)) for _ in range(3))
     for step in range(4):

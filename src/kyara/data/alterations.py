@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kyara.data.variation import uniform, warp
 from kyara.nn.constants import cached, constant
+from kyara.nn.precision import affine_grid, full_precision
 
 Alteration = Callable[[Tensor], Tensor]
 STICKERS, STICKER_SIDE = 64, 48  # of each of the two kinds; pixels
@@ -116,6 +117,7 @@ def jpeg(pictures: Tensor, *, worst: float) -> Tensor:
     return made[..., :height, :width].clamp(-1, 1)
 
 
+@full_precision
 def cover(pictures: Tensor) -> Tensor:
     """Text or a sticker over a part of each picture, at any place, more or less transparent."""
     bank = _stickers(pictures.device)
@@ -124,7 +126,7 @@ def cover(pictures: Tensor) -> Tensor:
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
     rows = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)
     theta = torch.cat([rows, -rows @ (uniform(pictures, 2, 1) * 0.8)], 2)  # from the picture to the sticker
-    grid = F.affine_grid(theta, [len(pictures), 4, *pictures.shape[2:]], align_corners=False)
+    grid = affine_grid(theta, [len(pictures), 4, *pictures.shape[2:]])
     colour, opacity = F.grid_sample(chosen, grid, align_corners=False).split([3, 1], 1)
     share = 0.4 + 0.6 * _share(pictures)[:, None, None, None]
     return pictures * (1 - opacity * share) + (2 * colour - opacity) * share

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.precision import affine_grid, full_precision
+
 
 def uniform(pictures: Tensor, *shape: int) -> Tensor:
     """Random numbers (B, *shape) in [-1, 1), on the device of the pictures (B, ...)."""
@@ -26,10 +28,11 @@ def random_affine(pictures: Tensor, *, degrees: float, scale: float, translate: 
 
 def warp(pictures: Tensor, theta: Tensor, padding: str) -> Tensor:
     """Pictures (B, C, H, W) under affine maps (B, 2, 3); `padding` as `grid_sample` takes it."""
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
+    grid = affine_grid(theta, pictures.shape)
+    return F.grid_sample(pictures.float(), grid, padding_mode=padding, align_corners=False)
 
 
+@full_precision
 def warp_points(points: Tensor, theta: Tensor) -> Tensor:
     """Where points (B, K, 2), as fractions of the sides, are in pictures warped by `theta` (B, 2, 3)."""
     there = (2 * points - 1 - theta[:, None, :, 2]) @ torch.linalg.inv(theta[:, :, :2]).transpose(1, 2)  # in [-1, 1]

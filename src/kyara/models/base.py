@@ -63,7 +63,8 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def reg_interval(self, phase: str) -> int:
-        """Interval of a phase in steps, for lazy regularisation (Karras et al. 2020, section 3.1); 0 disables it."""
+        """Interval of a phase in steps, for lazy regularisation (Karras et al. 2020, section 3.1); 0 disables it. The
+        optimiser of its player is adapted."""
         return 1
 
     def optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -21,6 +21,7 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
+from kyara.nn.seeding import fixed_seed
 
 SHOWN = 8  # pictures of the preview
 FALSE_ALARMS = 0.01  # share of other pictures that `measure` allows to be taken for copies
@@ -191,7 +192,8 @@ class Model(base.Descriptor):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         """Of each picture, a copy of it, and copies of some with another colour. Negatives are those of the
         micro-batch."""
-        views, shows = self._views(batch.real)
+        with torch.autocast(batch.real.device.type, enabled=False):  # the alterations are of pictures, in float32
+            views, shows = self._views(batch.real)
         descriptors, weights = self.net(views), self.config.losses
         info, entropy = contrast(descriptors, shows, weights.temperature)
         count = len(batch.real)
@@ -223,8 +225,7 @@ class Model(base.Descriptor):
         """The share of altered copies of the first half of the pictures that are not recognised, at a threshold that
         one in a hundred pictures of the second half exceeds."""
         known, fresh = batch.real.chunk(2)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with fixed_seed(0, known.device):
             altered = torch.cat([copied(part, self.config.augment) for part in known.split(64)])
         rows, others, copies = (torch.cat([self.embed(p) for p in x.split(64)]) for x in (known, fresh, altered))
         threshold = (others @ rows.T).amax(1).quantile(1 - FALSE_ALARMS)

@@ -126,10 +126,8 @@ class Model(base.Scorer):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         pictures, labels = self._examples(batch.real)
-        if self.config.generator.checkpoints:
-            made, classes = self.generated_pairs(
-                max(round(len(batch.real) * self.config.augment.generated), 2), batch.real
-            )
+        if self.config.generator.checkpoints and (share := self.config.augment.generated):
+            made, classes = self.generated_pairs(max(round(len(batch.real) * share), 2), batch.real)
             pictures, labels = torch.cat([pictures, made]), torch.cat([labels, classes])
         logits = self.net(pictures).float()
         clear = labels != UNCLEAR
@@ -206,7 +204,7 @@ class Model(base.Scorer):
 
     def _generated_error(self, like: Tensor) -> Tensor:
         """Error rate on fixed whole and broken pictures of the generators."""
-        with fixed_seed(0):
+        with fixed_seed(0, like.device):
             drawn = [self.generated_pairs(8, like[:1]) for _ in range(MEASURED // 16)]
         pictures, classes = (torch.cat(part) for part in zip(*drawn, strict=True))
         wrong = (self.scores(pictures) < 0.5) != (classes == BROKEN)
@@ -220,6 +218,6 @@ class Model(base.Scorer):
         kinds = (torch.full((count,), kind) for kind in range(len(DISTORTIONS)))
         rows = [apply(batch.real[:count], kind, generator) for kind in kinds]
         if self.config.generator.checkpoints:
-            with fixed_seed(1):
+            with fixed_seed(1, batch.real.device):
                 rows += [self.generated_pairs(count, batch.real)[0] for _ in range(2)]
         return torch.cat(rows)

@@ -38,7 +38,7 @@ from kyara.nn.layers import (
     grouped,
     leaky_relu,
 )
-from kyara.nn.losses import nonsaturating_d, nonsaturating_g, r1_penalty, weighted
+from kyara.nn.losses import counted_once, nonsaturating_d, nonsaturating_g, r1_penalty, weighted
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.styled import StyledDecoder
 from kyara.perception.features import load_features, unit
@@ -62,6 +62,10 @@ class NetworkConfig(configs.NetworkConfig):
     d_patch_level: int = 2  # number of downsampling levels before its logits of small patches
     d_features: int = 64  # features of a picture whose standard deviation over a group is judged
     d_style_width: int = 64  # width of the discriminator of styles
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.d_patch_level <= self.d_levels:
+            raise ValueError(f"network.d_patch_level={self.d_patch_level}: must be from 1 to network.d_levels")
 
 
 @dataclass(frozen=True)
@@ -375,9 +379,8 @@ class Model(base.StyledTranslator):
             # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
             seen = batch.augment(step.target.pictures).detach().requires_grad_(True)
             with torch.autocast(seen.device.type, enabled=False):
-                # The logits of a picture overlap little: divided by the root of their number, they count as one.
-                logits = [x.flatten() * (len(x) / x.numel()) ** 0.5 for x in step.target.critic.pictures(seen)]
-                penalties += [r1_penalty(torch.cat(logits), seen)]
+                logits = torch.cat([counted_once(x) for x in step.target.critic.pictures(seen)])
+                penalties += [r1_penalty(logits, seen)]
         penalty = torch.stack(penalties).sum()
         batch.log["r1"] = penalty.detach()
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}

@@ -29,7 +29,16 @@ from kyara.nn.activations import LayerRange, SampleFn
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import upsample
 from kyara.nn.layers import PartialConv, PatchDiscriminator, spread
-from kyara.nn.losses import fidelity, masked_l1, nonsaturating_d, nonsaturating_g, r1_penalty, roughness, weighted
+from kyara.nn.losses import (
+    counted_once,
+    fidelity,
+    masked_l1,
+    nonsaturating_d,
+    nonsaturating_g,
+    r1_penalty,
+    roughness,
+    weighted,
+)
 from kyara.perception.features import difference, even, gram, load_features
 
 
@@ -72,7 +81,7 @@ class Config(configs.Config):
     holes: HoleConfig = HoleConfig()
 
 
-SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05)
+SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05, r1_gamma=0.3)
 PRESETS = {
     "two-core": Config(losses=SMALL, optimizer=replace(ADAM, lr=1e-3)),
     "rfr": Config(
@@ -295,8 +304,10 @@ class Model(base.Inpainter):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         real = batch.real
         if phase == "d_reg" and self.d is not None:
-            real = real.detach().requires_grad_()
-            penalty = r1_penalty(self.d(batch.augment(real)).float().mean((1, 2, 3)), real)
+            # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
+            seen = batch.augment(real).detach().requires_grad_()
+            with torch.autocast(seen.device.type, enabled=False):
+                penalty = r1_penalty(counted_once(self.d(seen)), seen)
             return {"r1": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
         holes = self._holes(real)
         if phase == "g" or self.d is None:

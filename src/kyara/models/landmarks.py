@@ -30,6 +30,7 @@ class NetworkConfig(configs.NetworkConfig):
 class LossConfig(configs.LossConfig):
     sigma: float = 0.02  # standard deviation of the target heatmaps, as a fraction of the size
     heatmap: float = 0.1  # weight of the cross entropy of the heatmaps
+    distance: float = 10.0  # weight of the L1 distance of the points
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,18 @@ def vary(pictures: Tensor, points: Tensor, config: AugmentConfig) -> tuple[Tenso
     return moved.clamp(-1, 1), variation.warp_points(points, theta)
 
 
+def compare(maps: Tensor, points: Tensor, known: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Heatmaps (B, K, h, w) compared with those of the points (B, K, 2), as fractions of the sides, that are `known`
+    (B, K): mean L1 distance of the points, and mean cross entropy with Gaussian heatmaps of deviation `sigma`."""
+    points, count = torch.where(known[..., None], points, 0.5), known.sum().clamp_min(1)
+    far = (places(maps) - points).abs().sum(2)
+    x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
+    off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
+    target = (-off / (2 * sigma**2)).flatten(2).softmax(2)
+    surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
+    return (far * known).sum() / count, (surprise * known).sum() / count
+
+
 class Model(base.LandmarkDetector):
     """Hourglass network (Sun et al. 2018) and its moving average."""
 
@@ -94,15 +107,9 @@ class Model(base.LandmarkDetector):
         given = unmirrored(batch)
         pictures, points = vary(batch.real, given, self.config.augment)
         seen = ((points > 0) & (points < 1)).all(2)  # (B, K); NaN is neither
-        points = torch.where(seen[..., None], points, 0.5)
-        maps = self.net(pictures)
-        far = (places(maps) - points).abs().sum(2)
-        x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
-        off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
-        target = (-off / (2 * self.config.losses.sigma**2)).flatten(2).softmax(2)
-        surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
-        count, weight = seen.sum().clamp_min(1), self.config.losses.heatmap
-        return {"distance": (far * seen).sum() / count * 10, "maps": (surprise * seen).sum() / count * weight}
+        weights = self.config.losses
+        distance, surprise = compare(self.net(pictures), points, seen, weights.sigma)
+        return {"distance": distance * weights.distance, "maps": surprise * weights.heatmap}
 
     def find(self, pictures: Tensor) -> Tensor:
         return find_points(self.net_ema, pictures, (self.config.data.height, self.config.data.width))

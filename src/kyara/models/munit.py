@@ -35,6 +35,10 @@ class NetworkConfig(configs.NetworkConfig):
     d_layers: int = 4  # downsampling levels of a discriminator
     d_scales: int = 3  # maximum number of scales with a discriminator; fewer for small pictures
 
+    def __post_init__(self) -> None:
+        if self.d_scales < 1:
+            raise ValueError("network.d_scales=0: must be 1 or more")
+
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):

@@ -175,7 +175,7 @@ class Model(base.Projector):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         config = self.config
         host, pictures, altered = self._given(batch.real)
-        self._first = batch.step if self._first is None else self._first
+        self._first = batch.step if self._first is None else min(self._first, batch.step)
         if batch.step <= self._first:  # later it is known, and a GPU need not be asked
             for buffer, measured in zip((self.mean, self.deviation), self._scale(batch.real), strict=True):
                 buffer.copy_(measured)
@@ -189,7 +189,7 @@ class Model(base.Projector):
             return {"d": least_squares(logits[0], 1.0) + least_squares(logits[1], 0.0)}
         found, losses = self.g(pictures, host.pictures), {}
         if config.losses.features:
-            losses["feature"] = config.losses.features * masked_l1(found, real, ~altered)
+            losses["feature"] = config.losses.features * known_l1(found, real, ~altered)
         if config.losses.adversarial and self.d is not None:
             losses["adversarial"] = config.losses.adversarial * least_squares(self.d(found), 1.0)
         if config.losses.pixels or config.losses.ssim:
@@ -206,7 +206,7 @@ class Model(base.Projector):
         Only training stores them: a snapshot is measured by one rank alone."""
         if self.deviation.any():
             return self.mean, self.deviation
-        with fixed_seed(0):
+        with fixed_seed(0, real.device):
             true = self._given(real[:1].expand(MEASURED, -1, -1, -1))[0].value.float()
         return true.mean((0, 2, 3))[:, None, None], true.std((0, 2, 3)).clamp_min(1e-4)[:, None, None]
 
@@ -230,7 +230,7 @@ class Model(base.Projector):
         """For fixed random hosts and altered pictures: L1 + 1 - SSIM of the reconstructions, and the L1 and sliced
         Wasserstein distances from the true features, in units of their standard deviation."""
         mean, scale = self._scale(batch.real)
-        with fixed_seed(0):
+        with fixed_seed(0, batch.real.device):
             host, pictures, altered = self._given(batch.real[:MEASURED])
         found = self.g_ema(pictures, host.pictures.float()) * scale + mean
         restored = host.decode(found).float()
@@ -238,13 +238,13 @@ class Model(base.Projector):
         far = (restored - pictures).abs().mean() + 1 - ssim(restored, pictures).mean()
         directions = torch.randn(DIRECTIONS, true.shape[1], generator=torch.Generator().manual_seed(0))
         apart = sliced_wasserstein(vectors(found / scale), vectors(true / scale), directions.to(true.device))
-        off = masked_l1(found / scale, true / scale, ~altered)
+        off = known_l1(found / scale, true / scale, ~altered)
         return {"restored": float(far), "features": float(off), "wasserstein": float(apart)}
 
     @torch.no_grad()
     def preview(self, batch: base.Batch) -> Tensor | None:
         """Hosts, pictures and reconstructions, side by side."""
-        with fixed_seed(1):
+        with fixed_seed(1, batch.real.device):
             host, pictures, _ = self._given(batch.real[:SHOWN])
         own, (mean, deviation) = host.pictures.float(), self._scale(batch.real)
         restored = host.decode(self.g_ema(pictures, own) * deviation + mean).float()
@@ -272,8 +272,9 @@ def choose_layer(layer: str, shapes: Sequence[tuple[int, ...]], height: int) -> 
     raise ValueError(f"--layer {layer}: no such layer; give auto or one of {there}")
 
 
-def masked_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """Mean absolute difference of features (B, C, h, w) in a mask (B, 1, h, w)."""
+def known_l1(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of features (B, C, h, w) where a mask (B, 1, h, w) is true, divided by its positions:
+    unlike `nn.losses.masked_l1`, it does not depend on how many are known."""
     return ((a - b).abs().mean(1, keepdim=True) * where).sum() / where.sum().clamp_min(1)
 
 

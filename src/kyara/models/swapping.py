@@ -29,6 +29,7 @@ from kyara.nn.configs import DataConfig
 from kyara.nn.filters import pad_even
 from kyara.nn.layers import ACTIVATION, Conv, FromRGB, Linear, ResidualBlock, compute_dtype, leaky_relu
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, r1_penalty, weighted
+from kyara.nn.precision import affine_grid
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.styled import StyledDecoder
 
@@ -267,7 +268,7 @@ def random_patches(pictures: Tensor, config: Config) -> Tensor:
     x, y = ((2 * random[i + 1] - 1) * (1 - shares[i]) for i in (0, 1))
     zero, mirror = torch.zeros_like(x), torch.where(random[3] < 0.5, -1.0, 1.0)
     theta = torch.stack([shares[0] * mirror, zero, x, zero, shares[1], y], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [batch * count, 3, side, side], align_corners=False).view(batch, count * side, side, 2)
+    grid = affine_grid(theta, [batch * count, 3, side, side]).view(batch, count * side, side, 2)
     found = F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
     return found.unflatten(2, (count, side)).transpose(1, 2)
 
@@ -338,7 +339,13 @@ class Model(base.StyledTranslator):
         self.g_ema = self.average(self.g)
 
     def reg_interval(self, phase: str) -> int:
-        return self.config.losses.r1_interval if phase == "d_reg" else 1
+        losses = self.config.losses
+        return 1 if phase != "d_reg" else losses.r1_interval if losses.r1_gamma or self._patch_gamma else 0
+
+    @property
+    def _patch_gamma(self) -> float:
+        """The weight of R1 of patches, which without their loss have none."""
+        return self.config.losses.patch_r1_gamma if self.config.losses.patches else 0.0
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         assert batch.photos is not None
@@ -350,21 +357,26 @@ class Model(base.StyledTranslator):
             reconstructed, hybrid = step.made
         real_logits, fake_logits = (step.judge(x) for x in (step.pictures, torch.cat([reconstructed, hybrid])))
         batch.log_signs(real_logits, fake_logits)
-        patches = nonsaturating_d(*(step.judge_patches(x) for x in (step.sources, hybrid)))
-        return {"d": nonsaturating_d(real_logits, fake_logits), "d_patches": patches * self.config.losses.patches}
+        losses = {"d": nonsaturating_d(real_logits, fake_logits)}
+        if weight := self.config.losses.patches:
+            patches = nonsaturating_d(*(step.judge_patches(x) for x in (step.sources, hybrid)))
+            losses["d_patches"] = patches * weight
+        return losses
 
     def _d_reg(self, step: Step, batch: base.Batch) -> dict[str, Tensor]:
+        weights, losses = self.config.losses, dict[str, Tensor]()
         # In float32: second derivatives are too inaccurate in bfloat16.
         with torch.autocast(step.pictures.device.type, enabled=False):
-            seen = batch.augment(step.pictures).detach().requires_grad_(True)
-            penalty = r1_penalty(self.d.pictures(seen), seen)
-            patches, references = (random_patches(step.pictures, self.config) for _ in range(2))
-            flat = patches.flatten(0, 1).requires_grad_(True)  # (2 B K, 3, S, S)
-            patch_penalty = r1_penalty(self.d.patches(flat.view_as(patches), references), flat)
-        losses = self.config.losses
-        batch.log["r1"], batch.log["r1_patches"] = penalty.detach(), patch_penalty.detach()
-        total = penalty * losses.r1_gamma + patch_penalty * losses.patch_r1_gamma
-        return {"d_reg": total * (losses.r1_interval / 2)}
+            if weights.r1_gamma:
+                seen = batch.augment(step.pictures).detach().requires_grad_(True)
+                penalty = r1_penalty(self.d.pictures(seen), seen)
+                losses["d_reg"], batch.log["r1"] = penalty * weights.r1_gamma, penalty.detach()
+            if self._patch_gamma:
+                patches, references = (random_patches(step.pictures, self.config) for _ in range(2))
+                flat = patches.flatten(0, 1).requires_grad_(True)  # (2 B K, 3, S, S)
+                penalty = r1_penalty(self.d.patches(flat.view_as(patches), references), flat)
+                losses["d_patches_reg"], batch.log["r1_patches"] = penalty * self._patch_gamma, penalty.detach()
+        return {name: loss * (weights.r1_interval / 2) for name, loss in losses.items()}
 
     def _g(self, step: Step, batch: base.Batch) -> dict[str, Tensor]:
         self.g.textures.track(step.codes[1][len(batch.real) :].detach())

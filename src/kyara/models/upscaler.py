@@ -21,10 +21,10 @@ from kyara.models import base
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g
+from kyara.nn.seeding import fixed_seed
 from kyara.nn.wavelets import haar
 
 SCALE = 2
-DETAILS = 4.0  # factor of the detail bands for the discriminator, whose values are much smaller than the means
 SHOWN = 16  # pictures on the sample sheet
 SMALLEST = 8  # least `losses.crop`
 
@@ -131,8 +131,7 @@ class Discriminator(nn.Sequential):
         super().__init__(*layers, normal(nn.Conv2d(widths[-1], 1, 3, 1, 1)))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        means, details = haar(pictures, 1).split([3, 9], 1)
-        logits: Tensor = super().forward(torch.cat([means, details * DETAILS], 1))
+        logits: Tensor = super().forward(haar(pictures))
         return logits
 
 
@@ -205,8 +204,7 @@ class Model(base.Translator):
     @staticmethod
     def frozen(clean: Tensor) -> Tensor:
         """`degrade` with random numbers that are always the same."""
-        with torch.random.fork_rng(devices=[clean.device] if clean.is_cuda else []):
-            torch.manual_seed(0)
+        with fixed_seed(0, clean.device):
             return degrade(clean)
 
 

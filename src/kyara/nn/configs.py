@@ -67,6 +67,10 @@ class OptimizerConfig:
     warmup: float = 0.0  # share of the run, at its start, over which the learning rate rises linearly
     decay: float = 0.0  # share of the run, at its end, over which the learning rate falls to zero along a cosine
 
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("optimizer.betas: must be two numbers from 0 to below 1, such as 0.5/0.99")
+
     def create(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Fused, so that a step with a NaN can be skipped without a host sync."""
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, fused=True)

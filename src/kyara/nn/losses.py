@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kyara.nn.precision import full_precision
+
 
 def weighted(losses: Mapping[str, Callable[[Any], Tensor]], step: Any, weights: object) -> dict[str, Tensor]:
     """The losses of a step that have a weight, an attribute of `weights` of the same name, times their weights."""
@@ -35,6 +37,12 @@ def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
     """Mean squared gradient norm of logits by pictures (B, C, H, W) (Mescheder et al. 2018, eq. 9 times 2 / gamma)."""
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
+
+
+def counted_once(logits: Tensor) -> Tensor:
+    """Logits (B, ...) of patches for `r1_penalty`, (N,): those of a picture overlap little, and divided by the root of
+    their number, they count as one. The penalty of their mean would nearly vanish."""
+    return logits.flatten() * (len(logits) / logits.numel()) ** 0.5
 
 
 def path_lengths(pictures: Tensor, w: Tensor) -> Tensor:
@@ -81,6 +89,7 @@ def fidelity(filled: Tensor, real: Tensor, holes: Tensor) -> tuple[Tensor, Tenso
     return error.sum((1, 2, 3)) / holes.sum((1, 2, 3)).clamp_min(1), 10 * torch.log10(4 / squares.clamp_min(1e-10))
 
 
+@full_precision
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of pictures (B, 3, H, W) in [-1, 1], (B,): a window of 11 pixels, Gaussian, deviation 1.5
     (Wang et al. 2004, equation 13), where it fits; smaller pictures have a smaller window."""

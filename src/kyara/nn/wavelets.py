@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.nn.constants import cached
+from kyara.nn.precision import full_precision
 
 DETAIL = 4.0
 """Factor of the detail bands. In drawings of 128 pixels their standard deviation is 0.05 to 0.17, and that of the means
@@ -23,6 +24,7 @@ def _bank(channels: int, detail: float, device: torch.device) -> Tensor:
     return bank.reshape(4 * channels, channels, 2, 2).to(device)
 
 
+@full_precision
 def haar(x: Tensor, levels: int = 1) -> Tensor:
     """Haar transform, orthonormal but for the factor DETAIL: (B, C, H, W) -> (B, 4^levels C, H / 2^levels, W /
     2^levels), float32. Every further level transforms all bands again. H and W must be divisible by 2^levels."""
@@ -31,6 +33,7 @@ def haar(x: Tensor, levels: int = 1) -> Tensor:
     return x
 
 
+@full_precision
 def inverse_haar(x: Tensor, levels: int = 1) -> Tensor:
     """The inverse: (B, 4^levels C, H, W) -> (B, C, 2^levels H, 2^levels W), float32."""
     for _ in range(levels):

@@ -17,6 +17,7 @@ from kyara.files import checkpoint
 from kyara.nn.convnext import ConvNeXt
 from kyara.nn.filters import resize
 from kyara.nn.losses import frechet
+from kyara.nn.precision import full_precision
 from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
@@ -173,6 +174,7 @@ def even(maps: Tensor) -> Tensor:
     return maps * torch.rsqrt(maps.square().mean(1, keepdim=True) + 1e-6)
 
 
+@full_precision
 def gram(maps: Tensor) -> Tensor:
     """Gram matrices (B, C, C) of maps (B, C, H, W), divided by H W C (Johnson et al. 2016, equation 3)."""
     channels, places = maps.shape[1], maps.shape[2] * maps.shape[3]

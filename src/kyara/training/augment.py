@@ -1,7 +1,9 @@
 """Augmentation of the discriminator's input, against overfitting on small datasets.
 
 `Ada` is adaptive discriminator augmentation (Karras et al. 2020, "Training generative adversarial networks with limited
-data"): each transform is applied with probability p, which is adapted to the discriminator's output on real pictures.
+data"): each transform is chosen with probability p, which is adapted to the discriminator's output on real pictures. As
+there, a flip that is chosen flips half of the pictures, and a quarter turn leaves a quarter as they are. Unlike there,
+pictures are sampled bilinearly, without the filters that keep a reduction free of aliasing.
 `DiffAugment` (Zhao et al. 2020) always applies colour, translation and cutout. Both take whole batches (B, 3, H, W) in
 [-1, 1] and are differentiable."""
 
@@ -45,7 +47,7 @@ class Ada(NoAugment):
 
     @property
     def p(self) -> float:
-        """The probability of each transform, in [0, 1]."""
+        """The probability with which each transform is chosen, in [0, 1]."""
         return self._p
 
     @p.setter
@@ -55,7 +57,10 @@ class Ada(NoAugment):
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """Increases p if `real_sign` is above `target`, else decreases it, by 1 per `kimg` thousand pictures."""
+        """Increases p if `real_sign` is above `target`, else decreases it, by 1 per `kimg` thousand pictures. A sign
+        that is not finite says nothing."""
+        if not math.isfinite(real_sign):
+            return
         self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ class Ada(NoAugment):
             turns = turns // 2 * 2
         shift = (symmetric(batch, 2, device=x.device) * 0.125 * span).round()
         p, p_rotation = self._strength
-        m = pick(scaling(-one, one), p)
+        m = pick(scaling(-one, one), p / 2)  # chosen with p, of both ways one flips: i ~ U{0, 1}
         m = m @ pick(rotation(turns * (math.pi / 2)), p)
         m = m @ pick(translation(shift), p)
         isotropic = torch.exp2(normal(0.2))
@@ -106,9 +111,10 @@ class Ada(NoAugment):
         flip = (eye - 2 * axis).expand(batch, -1, -1)
         hue = rotation_about_grey(symmetric(batch, device=x.device) * math.pi)
         saturation = axis + (eye - axis) @ (eye + (torch.exp2(draw(1.0)) - 1) * torch.diag(rgb))
-        m = pick(brightness, self._strength[0])
-        for change in (contrast, flip, hue, saturation):
-            m = pick(change, self._strength[0]) @ m
+        p = self._strength[0]
+        m = pick(brightness, p)
+        for change, chance in ((contrast, p), (flip, p / 2), (hue, p), (saturation, p)):
+            m = pick(change, chance) @ m
         return m
 
 

@@ -30,12 +30,16 @@ class Graph:
     outputs: dict[str, Tensor]
     gradients: list[tuple[nn.Parameter, Tensor]]
 
-    def replay(self, batch: Batch) -> dict[str, Tensor]:
+    def replay(self, batch: Batch, alone: bool) -> dict[str, Tensor]:
+        """The gradients are copied, since the next micro-batch overwrites them, unless there is none (`alone`)."""
         for mine, given in zip(self.batch.tensors(), batch.tensors(), strict=True):
             mine.copy_(given)
         self.graph.replay()
         parameters, gradients = zip(*self.gradients, strict=True)
-        if parameters[0].grad is None:
+        if alone:
+            for parameter, gradient in self.gradients:
+                parameter.grad = gradient
+        elif parameters[0].grad is None:
             for parameter, gradient in zip(parameters, torch._foreach_mul(gradients, 1.0), strict=True):
                 parameter.grad = gradient
         else:  # a second micro-batch
@@ -49,22 +53,32 @@ class Graphs:
     Everything runs on a stream of its own: gradients remember the stream on which they were first accumulated."""
 
     def __init__(self, device: torch.device) -> None:
-        torch.cuda.set_stream(torch.cuda.Stream(device))
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))  # which may still copy the weights
+        torch.cuda.set_stream(stream)
         self.pool = torch.cuda.graph_pool_handle()  # shared: no graph reads what another one computed
         self.graphs: dict[Hashable, Graph | None] = {}  # None: cannot be captured
         self.runs: Counter[Hashable] = Counter()
 
     def run(
-        self, name: str, key: Hashable, parameters: Sequence[nn.Parameter], work: Work, batch: Batch
+        self,
+        name: str,
+        key: Hashable,
+        parameters: Sequence[nn.Parameter],
+        work: Work,
+        batch: Batch,
+        *,
+        alone: bool = False,
     ) -> dict[str, Tensor]:
-        """Does `work` on a batch and adds the gradients of `parameters`. `key` is everything that decides which kernels
-        run, beside the shapes of the batch."""
+        """Does `work` on a batch and adds the gradients of `parameters`; `alone` if there are none yet, and none are
+        added before they are used. `key` is everything that decides which kernels run, beside the shapes of the
+        batch."""
         key = name, key, tuple((tensor.shape, tensor.dtype) for tensor in batch.tensors())
         self.runs[key] += 1
         if key not in self.graphs and self.runs[key] > WARM_UP:
             self.graphs[key] = self._capture(name, parameters, work, batch)
         graph = self.graphs.get(key)
-        return work(batch) if graph is None else graph.replay(batch)
+        return work(batch) if graph is None else graph.replay(batch, alone)
 
     def _capture(self, name: str, parameters: Sequence[nn.Parameter], work: Work, batch: Batch) -> Graph | None:
         before = [parameter.grad for parameter in parameters]

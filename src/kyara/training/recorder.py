@@ -102,6 +102,9 @@ class Recorder:
         if self.fabric.is_global_zero:
             warn(f"{FAILURES} consecutive steps were not finite: returning to the last snapshot")
         self.restore()
+        if self.fabric.is_global_zero:
+            self.log.close()
+            self.log = Log(self.run.folder, self.trainer.nimg)  # without what was logged after the snapshot
         self.trainer.retries = retries
         self._clock_nimg = self.bar.n = self.trainer.nimg
         self.bar.refresh()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kyara import models
+from kyara.files import checkpoint
 from kyara.files.dataset import Dataset, known_values
 from kyara.files.pictures import parse_size
 from kyara.models.base import Config, Generator
@@ -78,20 +79,31 @@ def choose_data(
         raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
     if spec.of_model != "must" or of is None:
         return (drawings, photos) if spec.photos else (data, None)
-    if (from_latents := isinstance(models.load(of), Generator)) != (data is None):
+    kind = models.architecture(checkpoint.read(of).model)
+    if (from_latents := issubclass(kind, Generator)) != (data is None):
         hint = "generates pictures from latents; leave DATA out" if from_latents else "translates pictures; give DATA"
         raise ValueError(f"--of {of}: {hint}")
     return data, None
 
 
 def configure(
-    model: str, *, preset: str | None, size: str | None, batch: int | None, changes: str, parent: Config | None = None
+    model: str,
+    *,
+    preset: str | None,
+    size: str | None,
+    batch: int | None,
+    changes: str,
+    parent: Config | None = None,
+    seen: float | None = None,
 ) -> Config:
-    """The Config of a preset or of the parent, with the given changes. Raises ValueError for invalid options."""
+    """The Config of a preset or of the parent, with the given changes. The moving average begins as after `seen` kimg,
+    so that the weights of --init stay in it for a while. Raises ValueError for invalid options."""
     presets = models.architecture(model).presets
     if preset is not None and preset not in presets:
         raise ValueError(f"--preset {preset}: {model} has {', '.join(presets)}")
     config = presets[preset] if preset else parent or next(iter(presets.values()))
+    if seen is not None:
+        config = config.replace(optimizer={"ema_start_kimg": seen})
     values = parse_changes(changes, config)
     if size is not None:
         width, height = parse_size(size)
@@ -170,6 +182,7 @@ def _unlabelled(values: Mapping[str, tuple[str, ...]], rows: np.ndarray, parent:
 
 FROM_DATA = ("data.attributes", "data.label_counts", "data.unlabelled", "generator.")
 """Prefixes of the fields that --attributes and --of set."""
+BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
 
 
 def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
@@ -186,11 +199,27 @@ def parse_changes(text: str, config: Config) -> dict[str, dict[str, Any]]:
         kind = hints[name]
         part, _, field = name.partition(".")
         try:
-            if typing.get_origin(kind) is tuple:  # optimizer.betas=0.5/0.999
-                read: Any = tuple(typing.get_args(kind)[0](piece) for piece in value.split("/") if value)
-            else:
-                read = value.lower() in ("true", "1", "yes") if kind is bool else kind(value)
+            values.setdefault(part, {})[field] = _read(value, kind)
         except ValueError as error:
-            raise ValueError(f"--set {change}: must be of type {getattr(kind, '__name__', kind)}") from error
-        values.setdefault(part, {})[field] = read
+            raise ValueError(f"--set {change}: must be of type {_name(kind)}") from error
     return values
+
+
+def _read(value: str, kind: Any) -> Any:
+    """The text of a value as its type, tuples with slashes between their elements. ValueError if it is of another."""
+    if kind is bool:
+        if value.lower() not in BOOLEANS:
+            raise ValueError(f"{value} is neither true nor false")
+        return BOOLEANS[value.lower()]
+    if typing.get_origin(kind) is not tuple:  # else optimizer.betas=0.5/0.999
+        return kind(value)
+    pieces, (each, *others) = value.split("/") if value else [], typing.get_args(kind)
+    kinds = [each] * len(pieces) if others == [...] else [each, *others]
+    return tuple(_read(piece, one) for piece, one in zip(pieces, kinds, strict=True))
+
+
+def _name(kind: Any) -> str:
+    """A type as people know it."""
+    if kind is bool:
+        return f"bool ({', '.join(BOOLEANS)})"
+    return str(kind) if typing.get_origin(kind) else getattr(kind, "__name__", str(kind))

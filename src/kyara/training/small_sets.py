@@ -102,9 +102,13 @@ def _option(name: str, value: object) -> str:
 
 def _frozen(config: Config, init: str) -> str:
     """--freeze for few pictures. What the parent does not have is not frozen: layers of another size, other labels."""
-    parent = models.load(init)
-    ours, its, parts = config.data, parent.config.data, parent.layers()
-    if not parts or parent.config.network != config.network or (ours.width, ours.height) != (its.width, its.height):
+    parent = models.read_config(init)
+    ours, its = config.data, parent.data
+    if parent.network != config.network or (ours.width, ours.height) != (its.width, its.height):
+        return ""
+    found = checkpoint.read(init)
+    parts = models.build(found.model, found.config).layers()
+    if not parts:
         return ""
     mapping = ["mapping"] * (not ours.attributes or dict(ours.attributes) == dict(its.attributes))
     count = len(parts["d"]) - TRAINED

@@ -134,7 +134,7 @@ def train(
         seed: Random seed.
         compile: Compile the model with torch.compile: takes minutes at the start, and then speeds up training.
         graphs: On a GPU, run the phases of a step as CUDA graphs, for models that allow it. Speeds up training.
-        forecast: Take three steps, print how long the whole run would take, and write nothing.
+        forecast: Take a few steps, print how long the whole run would take, and write nothing.
         profile: Write a trace of 20 steps to trace.json in the run folder, for chrome://tracing or ui.perfetto.dev.
     """
     command = verbs.command_line(train, locals())
@@ -153,12 +153,14 @@ def train(
         runtime.check_compiler(target)
     data, photos = settings.choose_data(model, data, photos, drawings, of)
     parent = transfer.inherited(model, init) if init is not None and preset is None else None
-    config = settings.configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent)
+    seen = None if init is None else transfer.SEEN
+    config = settings.configure(model, preset=preset, size=size, batch=batch, changes=set, parent=parent, seen=seen)
+    changed = settings.parse_changes(set, config)
     dataset, photo_set = (None if path is None else open_dataset(path) for path in (data, photos))
     config = settings.describe_data(model, config, dataset, attributes, of, layer, init)
     given = small_sets.Choices(
         "" if tuning != Tuning() and freeze is None else freeze,
-        config.optimizer.lr if preset is not None or "optimizer.lr=" in set else None,
+        config.optimizer.lr if preset is not None or "lr" in changed.get("optimizer", {}) else None,
         augment, augment_colour, kimg, snap, patience,
     )  # fmt: skip
     chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))

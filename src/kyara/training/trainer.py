@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kyara import verbs
@@ -66,6 +66,8 @@ class Trainer:
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
         players, colour, target = dict.fromkeys(self.players.values()), options.augment_colour, options.augment_target
         self.optimizers = {player: model.optimizer(groups([*player.parameters()])) for player in players}
+        for player, optimizer in self.optimizers.items():
+            slow(optimizer, lazy_share(model, self.players, player))
         self.augment = make(options.augment, colour=colour, target=target, device=self.device)
         self.losses: Losses = torch.compile(model.losses) if compile_losses else model.losses
         self.graphs = Graphs(self.device) if graphs and model.capturable and self.device.type == "cuda" else None
@@ -83,7 +85,7 @@ class Trainer:
         batch = dataclasses.replace(batch, step=self.steps, augment=self.augment).to(self.device)
         lr = self.model.config.optimizer.lr * self.model.lr_scale(progress)
         for group in (group for optimizer in self.optimizers.values() for group in optimizer.param_groups):
-            group["lr"] = lr * group.get("lr_multiplier", 1.0)
+            group["lr"] = lr * group.get("lr_multiplier", 1.0) * group.get("lazy", 1.0)
         shares = Shares(self, len(batch.real) // self.options.micro_batch)
         dropped = torch.zeros((), device=self.device)
         for phase in self.model.phases:
@@ -111,7 +113,8 @@ class Trainer:
             work = functools.partial(self._differentiate, phase, losses, 1 / shares.count)
             if self.graphs:
                 trained = [parameter for parameter in player.parameters() if parameter.requires_grad]
-                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part))
+                alone = shares.count == 1
+                self.means.add(self.graphs.run(phase, self.augment.active, trained, work, part, alone=alone))
             else:
                 self.means.add(work(part))
 
@@ -131,13 +134,14 @@ class Trainer:
         move = get_ema_multi_avg_fn(0.5 ** (self.options.batch / max(half_life, 1e-8)))
         for names in self.model.averages.items():
             source, average = (getattr(self.model, name) for name in names)
-            move(list(average.parameters()), list(source.parameters()), None)
-            copy([*average.buffers()], [*source.buffers()])
+            (ours, others), (theirs, values) = averaged(average), averaged(source)
+            move(ours, theirs, None)
+            copy(others, values)
 
     def read(self) -> dict[str, float]:
         """Means of losses and logged values since the last call, over all ranks. Adapts the augmentation.
         Synchronises with the device."""
-        distributed.average(self.fabric, [*self.means.sums.values()])
+        distributed.average(self.fabric, self.means.tensors())
         means = self.means.take()
         values = {**means, "augment/p": self.augment.p}
         if "real_sign" in means:
@@ -147,7 +151,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from, as tensors and plain containers. Must be called on every rank."""
-        distributed.average(self.fabric, [*self.means.sums.values()])
+        distributed.average(self.fabric, self.means.tensors())
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers.values()],
@@ -171,8 +175,10 @@ class Trainer:
 
 
 class Shares:
-    """The micro-batches of one step. As on separate devices, each one has its own random state and
-    float buffers (statistics), which are averaged at the end: the result does not depend on the micro-batch size."""
+    """The micro-batches of one step. As on separate devices, each one has its own random state and float buffers
+    (statistics), which are averaged at the end. So N micro-batches on one device do what N devices do; another size
+    draws other random numbers, and changes what compares the pictures of a micro-batch (statistics of groups, negatives
+    of a contrast)."""
 
     def __init__(self, trainer: Trainer, count: int) -> None:
         self.trainer, self.count = trainer, count
@@ -217,6 +223,32 @@ class Shares:
             now, before = (torch.cat([each[i].flatten() for i in floats]) for each in (buffers, self.before))
             kept = torch.where(dropped > 0, before, now).split([buffers[i].numel() for i in floats])
             copy([buffers[i] for i in floats], [part.view_as(buffers[i]) for i, part in zip(floats, kept, strict=True)])
+
+
+def averaged(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """What of a module is averaged, and what is copied. The statistics of batch normalisation are averaged with the
+    weights: those of the last weights are not those of their average. Other buffers are constants, or averages."""
+    norms = (part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    statistics = [x for norm in norms for x in (norm.running_mean, norm.running_var) if x is not None]
+    known = {id(x) for x in statistics}
+    return [*module.parameters(), *statistics], [x for x in module.buffers() if id(x) not in known]
+
+
+def lazy_share(model: Model, players: Mapping[str, nn.Module], player: nn.Module) -> float:
+    """Optimiser steps of the main phases of a player, as a share of all of its steps: k / (k + 1) with a regularisation
+    every k steps."""
+    intervals = [model.reg_interval(phase) for phase, its in players.items() if its is player]
+    lazy = sum(1 / interval for interval in intervals if interval > 1)
+    main = intervals.count(1)
+    return main / (main + lazy) if main else 1.0
+
+
+def slow(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Adapts Adam to steps of which only a `share` are of the main phases (Karras et al. 2020, appendix B): its
+    learning rate, and the decay rates, of which each step counts for less. Kept in the groups, so that a run from
+    before this continues as it began."""
+    for group in optimizer.param_groups if share < 1 else ():
+        group["lazy"], group["betas"] = share, tuple(beta**share for beta in group["betas"])
 
 
 def copy(targets: list[Tensor], values: list[Tensor]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from kyara import models
+from kyara.files import checkpoint
 from kyara.models.base import Config, Model
 from kyara.nn import conditioning
 from kyara.nn.conditioning import Attributes
@@ -44,14 +45,11 @@ def build(
 
 
 def inherited(model: str, parent: str) -> Config:
-    """The Config of the Checkpoint `parent`, without what --attributes and --of set, and with a moving average that
-    begins with the parent's. Raises ValueError if its architecture differs."""
-    found = models.load(parent)
-    if (its := found.checkpoint.model) != model:
+    """The Config of the Checkpoint `parent`, without what --attributes and --of set. Raises ValueError if its
+    architecture differs."""
+    if (its := checkpoint.read(parent).model) != model:
         raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
-    config = found.config.replace(
-        data={"attributes": {}, "label_counts": (), "unlabelled": ()}, optimizer={"ema_start_kimg": SEEN}
-    )
+    config = models.read_config(parent).replace(data={"attributes": {}, "label_counts": (), "unlabelled": ()})
     source = getattr(type(config)(), "generator", None)
     return config.replace(generator=dataclasses.asdict(source)) if source is not None else config
 

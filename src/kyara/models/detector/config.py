@@ -27,7 +27,8 @@ class LossConfig(configs.LossConfig):
     first: float = 1.0  # weight of all losses of the first stage; 0 trains only the second
     second: float = 1.0  # weight of all losses of the second stage
     box: float = 2.0  # weight of 1 - GIoU
-    points: float = 1.0  # weight of the error of the points, relative to the size of the face
+    points: float = 1.0  # weight of the error of the points, relative to the size of the face ...
+    points_scale: float = 10.0  # ... times this factor, which makes that error about as large as that of the boxes
     focus: float = 2.0  # exponent of the quality focal loss (Li et al. 2020)
 
 

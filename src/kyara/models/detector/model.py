@@ -16,6 +16,7 @@ from kyara.models.detector.config import PRESETS, Config
 from kyara.models.detector.matching import Match, assign, giou
 from kyara.models.detector.views import Targets, targets, vary
 from kyara.nn.constants import constant
+from kyara.nn.seeding import fixed_seed
 from kyara.perception.detector import CANDIDATE, MIRRORED, candidates, iou, suppress
 from kyara.perception.face_network import Network, cells, decode
 from kyara.perception.face_refiner import confirm, sampled, squares
@@ -82,7 +83,7 @@ class Model(base.Detector):
         return {
             "score": score.sum() / count * weights.first,
             "box": box.sum() / count * weights.box * weights.first,
-            "points": off.sum() / known.sum().clamp_min(1) * weights.points * weights.first * 10,
+            "points": off.sum() / known.sum().clamp_min(1) * weights.points * weights.first * weights.points_scale,
         }
 
     def detect(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,8 +94,7 @@ class Model(base.Detector):
     def measure(self, batch: base.Batch, distance: base.Distance) -> dict[str, float]:
         """1 - average precision at an IoU of 0.5, and the recall at a precision of 0.95, on the pictures as they are
         and restyled with a fixed seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with fixed_seed(0, batch.real.device):
             other = torch.cat([restyle(part, 1.0) for part in batch.real.split(16)])
         found: dict[str, float] = {}
         for name, pictures in (("", batch.real), ("/restyled", other)):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.nn.constants import constant
+from kyara.nn.precision import affine_grid, full_precision
 
 PARTS = {
     "oval": 18,
@@ -100,15 +101,24 @@ def crop(pictures: Tensor, maps: Tensor, side: int, mode: str = "bilinear", padd
     scale = constant((2 / width, 2 / height), maps)[:, None]
     theta = maps * scale
     theta = torch.cat([theta[:, :, :2], theta[:, :, 2:] - 1], 2)
-    grid = F.affine_grid(theta, [len(pictures), pictures.shape[1], side * finer, side * finer], align_corners=False)
+    grid = affine_grid(theta, [len(pictures), pictures.shape[1], side * finer, side * finer])
     return F.avg_pool2d(F.grid_sample(pictures, grid, mode=mode, padding_mode=padding, align_corners=False), finer)
 
 
+@full_precision
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """Affine maps (B, 2, 3) that apply `inner` and then `outer`."""
+    linear = outer[:, :, :2]
+    return torch.cat([linear @ inner[:, :, :2], linear @ inner[:, :, 2:] + outer[:, :, 2:]], 2)
+
+
+@full_precision
 def place(points: Tensor, maps: Tensor) -> Tensor:
     """Points (B, K, 2) of squares, as fractions of the side, in the coordinates that `maps` (B, 2, 3) lead to."""
     return (points * 2 - 1) @ maps[:, :, :2].transpose(1, 2) + maps[:, None, :, 2]
 
 
+@full_precision
 def find_place(points: Tensor, maps: Tensor) -> Tensor:
     """The inverse of `place`."""
     there = (points - maps[:, None, :, 2]) @ torch.linalg.inv(maps[:, :, :2]).transpose(1, 2)

@@ -15,11 +15,12 @@ from kyara.models import base
 from kyara.models.drawing import sketch
 from kyara.models.drawing.config import PRESETS, Config
 from kyara.models.drawing.finding import find_faces
-from kyara.models.drawing.layout import COUNT, anchors, crop, find_place, frames, mirrored
+from kyara.models.drawing.layout import COUNT, anchors, compose, crop, find_place, frames, mirrored
 from kyara.models.drawing.memory import Memory
 from kyara.models.drawing.networks import Regions
+from kyara.models.landmarks import compare
 from kyara.nn.constants import constant
-from kyara.perception.landmarks import Network, cell_centres, places
+from kyara.perception.landmarks import Network, places
 
 UNKNOWN = -100  # label of pixels outside the picture
 
@@ -81,26 +82,16 @@ class Model(base.Translator):
     def points_losses(self, seen: Tensor, points: Tensor, known: Tensor) -> dict[str, Tensor]:
         """L1 of the points and cross entropy of the heatmaps."""
         weights = self.config.losses
-        maps = self.points(seen)
         inside = ((points > 0) & (points < 1)).all(2) & known[:, None]
-        points = torch.where(inside[..., None], points, 0.5)
-        x, y = (cell_centres(n, maps.device) for n in (maps.shape[3], maps.shape[2]))
-        off = (y[:, None] - points[..., 1, None, None]).square() + (x - points[..., 0, None, None]).square()
-        target = (-off / (2 * weights.sigma**2)).flatten(2).softmax(2)
-        surprise = -(target * maps.flatten(2).log_softmax(2)).sum(2)
-        far, count = (places(maps) - points).abs().sum(2), inside.sum().clamp_min(1)
-        return {
-            "distance": (far * inside).sum() / count * weights.points,
-            "maps": (surprise * inside).sum() / count * weights.heatmap,
-        }
+        distance, surprise = compare(self.points(seen), points, inside, weights.sigma)
+        return {"distance": distance * weights.points, "maps": surprise * weights.heatmap}
 
     def varied(self, maps: Tensor) -> Tensor:
         """The squares, randomly moved, turned and scaled."""
         given = self.config.augment
         square = maps.new_zeros(len(maps), 1, 1, 1)
         theta = variation.random_affine(square, degrees=given.degrees, scale=given.scale, translate=given.translate)
-        linear = maps[:, :, :2]
-        return torch.cat([linear @ theta[:, :, :2], linear @ theta[:, :, 2:] + maps[:, :, 2:]], 2)
+        return compose(maps, theta)
 
     def recoloured(self, seen: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) with random colours, a third of them grey and a quarter blurred."""

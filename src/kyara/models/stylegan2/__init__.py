@@ -1,11 +1,13 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"), from the paper.
 
 Differences from the paper: the constant has the aspect ratio of the pictures, for any width and height; the
-discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels.
+discriminator's levels are numbered from coarse to fine, like the generator's, so that --init can add levels. As in the
+paper, the learning rate and the decay rates of Adam are those of k / (k + 1) steps where every k-th regularises.
 
-With attributes, the mapping network adds a learned row for each label to its first layer, equivalent to labels
-concatenated to the normalised z, and the discriminator is conditioned by projection. Both are initialised with zeros,
-so that adding attributes with --init does not change the initial output."""
+With attributes, the mapping network adds a learned row for each label to its first layer, as a layer on labels that are
+concatenated to the normalised z would, but without the layer's gain and its smaller learning rate: rows learn faster
+than layers. The discriminator is conditioned by projection. Both are initialised with zeros, so that adding attributes
+with --init does not change the initial output."""
 
 from kyara.models.stylegan2.config import PRESETS, Config
 from kyara.models.stylegan2.discriminator import Discriminator

@@ -60,6 +60,20 @@ class Config(configs.Config):
     losses: LossConfig = LossConfig()
     optimizer: configs.OptimizerConfig = ADAM
 
+    def __post_init__(self) -> None:
+        network = self.network
+        if not network.mapping_layers and network.z_dim != network.w_dim:
+            raise ValueError("network.mapping_layers=0: without layers, network.z_dim must be network.w_dim")
+        if self.data.attributes and network.labels_from >= self.layers:
+            raise ValueError(
+                f"network.labels_from={network.labels_from}: must be below {self.layers}, the number of style layers"
+            )
+
+    @property
+    def layers(self) -> int:
+        """Number of style layers."""
+        return 2 * self.levels + 2
+
     @property
     def levels(self) -> int:
         """Number of upsampling levels, from a shorter side of 4 to 7 pixels to that of the wavelet bands."""

@@ -122,7 +122,7 @@ class Synthesis(nn.Module):
         self.blocks = nn.ModuleList(
             SynthesisBlock(config, i, (height << i, width << i)) for i in range(config.levels + 1)
         )
-        self.layers = 2 * config.levels + 2
+        self.layers = config.layers
 
     def forward(self, ws: Tensor, noise: bool | Sequence[Tensor] = True) -> Tensor:
         """Noise is random (True), the constant noise (False), or maps in the format of `noise_maps`."""

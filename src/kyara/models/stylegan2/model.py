@@ -73,7 +73,9 @@ class Model(base.StyledGenerator):
 
     def reg_interval(self, phase: str) -> int:
         losses = self.config.losses
-        return {"d_reg": losses.r1_interval, "g_reg": losses.path_interval if losses.path_weight else 0}.get(phase, 1)
+        lazy = {"d_reg": (losses.r1_interval, losses.r1_gamma), "g_reg": (losses.path_interval, losses.path_weight)}
+        interval, weight = lazy.get(phase, (1, 1.0))
+        return interval if weight else 0
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
