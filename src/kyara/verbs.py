@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 else:  # the command line accepts one or more paths
     Sources = Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCES ...", help_behavior_hint="(required)")]
 
-REPEATED = ("force", "dry_run")  # Options omitted from the command that repeats a call
+REPEATED = ("force", "dry_run", "profile")  # Options omitted from the command that repeats a call
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
 
 def test_a_run_goes_on_as_it_began(tab: Any, project: Path) -> None:
     """Whatever the page shows as attributes and as the start: they are of the next run."""
-    (project / "runs/mine/command.txt").write_text("kyara train stylegan2 weeded --kimg 3 --seed 4\n")
+    (project / "runs/mine/command.txt").write_text("cd /\nkyara train stylegan2 weeded --kimg 3 --seed 4\n")
     enter(tab, "My art")
     tab.wait_for_selector(".curve")
     tab.fill("#kimg", "0")

@@ -101,20 +101,27 @@ def test_own_runs_are_trained_further(client: TestClient, context: Context) -> N
     assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
 
 
-def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: Context) -> None:
+def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: Context, tmp_path: Path) -> None:
     """Not with what the page shows, which a reload or new labels change."""
     run = context.project.folder / "runs/older"
     run.mkdir(parents=True)
     refused = client.post("/api/mine/resume", json={"path": "runs/older", "kimg": 9})
     assert refused.status_code == 400 and "command.txt" in refused.json()["error"]
-    (run / "command.txt").write_text("kyara train dcgan 'my art.zip' --kimg 2 --out elsewhere --seed 4\n")
+    (run / "command.txt").write_text(
+        f"cd {shlex.quote(str(tmp_path))}\n"
+        "kyara train dcgan 'my art.zip' --kimg 2 --out elsewhere --init there --seed 4\n"
+    )
+    (tmp_path / "there").mkdir()
     started = post(client, "resume", path="runs/older", kimg=9)
     client.post(f"/api/jobs/{started['job']}/cancel", json={})
-    expected = ["kyara", "train", "dcgan", "my art.zip", "--seed", "4", "--out", "runs/older", "--kimg", "9"]
-    assert shlex.split(started["command"]) == expected and started["out"] == "runs/older"
+    expected = ["kyara", "train", "dcgan", "my art.zip", "--init", str(tmp_path / "there"), "--seed", "4"]
+    assert (
+        shlex.split(started["command"]) == [*expected, "--out", "runs/older", "--kimg", "9"]
+        and started["out"] == "runs/older"
+    )
 
 
-@pytest.mark.parametrize("text", ["rm -rf kyara train", "kyara rank x", "", "kyara 'train"])
+@pytest.mark.parametrize("text", ["rm -rf kyara\nkyara train", "cd /\nkyara rank x", "cd /\n", "cd /\nkyara 'train"])
 def test_only_commands_that_train_are_run(client: TestClient, context: Context, text: str) -> None:
     run = context.project.folder / "runs/hostile"
     run.mkdir(parents=True, exist_ok=True)

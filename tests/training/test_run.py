@@ -46,7 +46,7 @@ def test_a_run_remembers_how_it_was_last_called(faces: Path, tmp_path: Path) -> 
     for kimg in (0, 0.008):  # the second continues the first
         train("mlp", faces, out=run, kimg=kimg, mirror=False, **TINY)
     words = ["train", "mlp", str(faces), "--out", str(run), "--preset", "tiny", "--kimg", "0.008", "--no-mirror"]
-    assert recorded_command(run) == [*words, "--precision", "32", "--workers", "0"]
+    assert recorded_command(run) == (Path.cwd(), [*words, "--precision", "32", "--workers", "0"])
     assert str(tmp_path) not in (run / CONFIG).read_text()
 
 

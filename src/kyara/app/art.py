@@ -138,12 +138,19 @@ class Art:
 
     def resume(self, run: str, kimg: float | None) -> Words:
         """The command that trained a run, with another length."""
-        words = recorded_command(self.project.existing(run))
+        folder, words = recorded_command(self.project.existing(run))
         if not words:
-            raise ProjectError(f"{run}: has no {COMMAND}, so its settings are unknown; continue it from a terminal")
+            why = f"has no {COMMAND}, since an earlier version of Kyara began it"
+            raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
         changed = {"--out": run, **({"--kimg": f"{kimg:g}"} if kimg else {})}
         kept = [word for before, word in pairwise(["", *words]) if not {before, word} & {*changed}]
-        return [*kept, *(word for pair in changed.items() for word in pair)]
+        there = [self._found(word, folder) for word in kept]
+        return [*there, *(word for pair in changed.items() for word in pair)]
+
+    def _found(self, word: str, folder: Path) -> str:
+        """A word of a command that was given in `folder`; a path that is there, but not in the project, is absolute."""
+        elsewhere = not (self.project.folder / word).exists() and (folder / word).exists()
+        return str(folder / word) if elsewhere else word
 
     def run(self, path: str) -> dict[str, Any]:
         """The curves and the sheets of a run."""

@@ -74,6 +74,8 @@ class GenerateResult(verbs.Result):
             fewer = f", fewer than the {self.pictures:,} wanted" if self.confirmed < self.pictures else ""
             seen = f"{self.confirmed:,} of {counted(self.tried or 0, 'picture')} made{fewer}"
             lines.append(f"{printable(self.confirm)} saw {wanted} in {seen}")
+            if fewer:
+                lines.append("for more, leave out a value, or add --confirm none")
         if self.identical:
             lines.append(f"identical to {self.like}, pixel for pixel")
         elif self.identical is False:

@@ -27,7 +27,7 @@ from kyara.labels.pending import Pending
 from kyara.labels.results import START, CompletionResult
 from kyara.labels.tagger import Tagger, load_tagger
 from kyara.perception.face_parts import describe
-from kyara.training.runtime import pick_device
+from kyara.training.runtime import has_bfloat16, pick_device
 
 PARTS, FACE = ("eyes", "mouth", "face"), 96  # parts of a face that are looked at, in pictures of this side
 CELLS, PROJECTED = 3, 512  # cells in each direction of a part, and features of each part
@@ -62,7 +62,8 @@ def complete(
         answers: A CSV with the columns file_name and value, which is read first.
         questions: Maximum number of questions.
         target: Precision of the filled-in values, 0.5 to 1. Asking ends when all pictures can be filled in with it.
-        tagger: The model whose embeddings the committee uses; "none" uses colours only.
+        tagger: The model whose embeddings the committee uses, with colours and the shapes of faces; "none" uses colours
+            only.
         ask: Source of the answers; by default the terminal if there is one, or files.
     """
     if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
@@ -196,7 +197,8 @@ def _to_device(pictures: Sequence[np.ndarray], tagger: Tagger) -> Tensor:
 def _parts(faces: Tensor) -> dict[str, np.ndarray]:
     """What `builtin:landmarks` sees in faces (B, 3, H, W): part -> features (B, PROJECTED). Random projections keep the
     distances (Johnson and Lindenstrauss 1984), and the thousands of numbers of each picture out of memory."""
-    found = describe(faces, cells=CELLS)
+    with torch.autocast(faces.device.type, torch.bfloat16, enabled=has_bfloat16(faces.device)):
+        found = describe(faces, cells=CELLS)
     return {part: (found[part] @ _projection(found[part].shape[1]).to(faces)).cpu().numpy() for part in PARTS}
 
 

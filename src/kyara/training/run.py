@@ -6,7 +6,7 @@ training.pt          state to resume from, as of the last snapshot
 snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures (or 000200.512)
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
-command.txt          the command that trains it, as it was last given
+command.txt          the command that trains it, as it was last given, and in which folder
 trace.json           with --profile
 .lock                locked while a process trains
 """
@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,8 +66,8 @@ class Run:
             content = {"model": self.model_name, "config": dataclasses.asdict(config), **self.description}
             text = checkpoint.config_text(content)
             write_atomic(self.folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        line = f"{self.command}\n".encode(errors="surrogateescape")
-        write_atomic(self.folder / COMMAND, lambda temporary: temporary.write_bytes(line))
+        lines = f"cd {shlex.quote(os.getcwd())}\n{self.command}\n".encode(errors="surrogateescape")
+        write_atomic(self.folder / COMMAND, lambda temporary: temporary.write_bytes(lines))
 
     def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
         """Writes pictures (N, 3, H, W) in [-1, 1] as one PNG."""
@@ -189,13 +190,15 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def recorded_command(run: Path) -> list[str]:
-    """The words of the command that trained a run, without `kyara`; empty if there is no record of it."""
+def recorded_command(run: Path) -> tuple[Path, list[str]]:
+    """The folder in which the command that trained a run was given, and its words without `kyara`; no words if there is
+    no record of it."""
     try:
-        program, *words = shlex.split((run / COMMAND).read_bytes().decode(errors="surrogateescape"))
+        text = (run / COMMAND).read_bytes().decode(errors="surrogateescape")
+        (change, folder), (program, *words) = map(shlex.split, text.strip().split("\n", 1))
     except (OSError, ValueError):  # older runs have none; a file that was changed may have an open quotation mark
-        return []
-    return words if program == "kyara" and words[:1] == ["train"] else []
+        return Path(), []
+    return Path(folder), words if (change, program, words[:1]) == ("cd", "kyara", ["train"]) else []
 
 
 def card(model_name: str, about: Mapping[str, Any]) -> str:
