@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -66,7 +65,7 @@ class Run:
             content = {"model": self.model_name, "config": dataclasses.asdict(config), **self.description}
             text = checkpoint.config_text(content)
             write_atomic(self.folder / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        lines = f"cd {shlex.quote(os.getcwd())}\n{self.command}\n".encode(errors="surrogateescape")
+        lines = f"cd {shlex.quote(str(Path.cwd()))}\n{self.command}\n".encode(errors="surrogateescape")
         write_atomic(self.folder / COMMAND, lambda temporary: temporary.write_bytes(lines))
 
     def sheet(self, name: str, batch: Tensor, columns: int | None = None) -> None:
