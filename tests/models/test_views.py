@@ -58,3 +58,27 @@ def test_both_eyes_are_seen_alike(size: tuple[int, int]) -> None:
     assert left.shape == right.shape and torch.equal(left, right)
     config = {"data": {"height": size[0], "width": size[1], "attributes": VALUES}}
     assert models.build("views", config).embed(half).shape[0] == 2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("part", "option", "wrong"),
+    [
+        ("network", "eye", (0.5, 0.4, 0.5, 0.7)),  # empty
+        ("network", "eye", (0.2, 0.4, 0.5)),
+        ("network", "lower", (0.2, 0.8, 0.5, 0.4)),
+        ("network", "lower", (-0.1, 0.4, 0.5, 0.8)),
+        ("network", "mouth", (0.2, 0.4, 0.5, 1.1)),
+        ("network", "mouth", (0.2, float("nan"), 0.5, 0.8)),
+        ("network", "dropout", 1.0),
+        ("losses", "label_smoothing", 1.0),
+        ("losses", "label_smoothing", -0.1),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(part: str, option: str, wrong: object) -> None:
+    with pytest.raises(ValueError, match=rf"{part}\.{option}"):
+        models.build("views", {"data": {"attributes": VALUES}, part: {option: wrong}})
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    views.NetworkConfig(dropout=0.0, eye=(0.0, 0.0, 1.0, 1.0))
+    views.LossConfig(label_smoothing=0.0)

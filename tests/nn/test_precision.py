@@ -49,3 +49,21 @@ def test_autocast_changes_nothing(name: str) -> None:
 
     plain, cast = made(False), made(True)
     assert cast.dtype == torch.float32 and torch.equal(cast, plain)
+
+
+def test_what_autocast_made_is_float32_again() -> None:
+    """Predictions are in bfloat16 there, and the maps that they are placed with are not."""
+    points, maps = POINTS.bfloat16(), MAPS.bfloat16()
+    cases: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "place": lambda points, _: layout.place(points, maps=MAPS),
+        "place, narrow maps": lambda points, maps: layout.place(points.float(), maps=maps),
+        "find_place": lambda points, _: layout.find_place(points, MAPS),
+        "compose": lambda _, maps: layout.compose(maps, THETA),
+        "warp_points": lambda points, _: variation.warp_points(points, THETA),
+        "affine_grid": lambda _, maps: affine_grid(maps, PICTURES.shape),
+    }
+    for name, case in cases.items():
+        expected = case(points.float(), maps.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            found = case(points, maps)
+        assert found.dtype == torch.float32 and torch.equal(found, expected), name

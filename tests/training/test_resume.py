@@ -63,6 +63,18 @@ def test_options_that_were_left_out_are_a_difference(tagged_faces: Path, tmp_pat
         train("mlp", tagged_faces, out=tmp_path / "run", kimg=0, **TINY)
 
 
+def test_fields_that_are_newer_than_a_run_are_no_difference(faces: Path, tmp_path: Path) -> None:
+    run = train("mlp", faces, out=tmp_path / "run", kimg=0.04, **TINY).out
+    file = run / "config.json"
+    table = json.loads(file.read_text())
+    del table["config"]["optimizer"]["ema_start_kimg"], table["config"]["losses"]
+    file.write_text(json.dumps(table))
+    assert train("mlp", faces, out=run, kimg=0.08, **TINY).kimg == 0.08
+    file.write_text(json.dumps(table))
+    with pytest.raises(FileExistsError, match=r"config\.optimizer\.ema_start_kimg was 0\.0, now 1\.0"):
+        train("mlp", faces, out=run, kimg=0.08, set="optimizer.ema_start_kimg=1", **TINY)
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -66,7 +66,7 @@ class LossConfig(configs.LossConfig):
     tv: float = 0.1  # total variation in the hole and at its border
     adversarial: float = 0.0  # GAN loss of filled pictures, for sharper results; not in the paper
     features: str = "builtin"  # frozen network of the perceptual and style losses: builtin, or vgg16:PATH
-    r1_gamma: float = 1.0  # weight of the R1 penalty on real pictures
+    r1_gamma: float = 1 / 16  # weight of the R1 penalty on real pictures, whose patches count as one
     r1_interval: int = 16  # interval of the R1 penalty, in steps
 
 
@@ -81,19 +81,20 @@ class Config(configs.Config):
     holes: HoleConfig = HoleConfig()
 
 
-SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05, r1_gamma=0.3)
+SMALL = LossConfig(perceptual=0.02, style=1.0, adversarial=0.05)
 PRESETS = {
     "two-core": Config(losses=SMALL, optimizer=replace(ADAM, lr=1e-3)),
     "rfr": Config(
         DataConfig(256, 256),
         NetworkConfig(widths=(64, 128, 256, 512), kernel_size=7, tail_channels=32),
-        optimizer=replace(ADAM, batch=6, lr=2e-4, betas=(0.9, 0.999)),
+        LossConfig(r1_gamma=1 / 256),
+        replace(ADAM, batch=6, lr=2e-4, betas=(0.9, 0.999)),
         holes=HoleConfig(eyes=0.0, mouth=0.0),
     ),
     "tiny": Config(
         DataConfig(32, 32),
         NetworkConfig(widths=(8, 16, 16), dilations=(2,), recurrences=3, tail_channels=8, d_widths=(8, 16)),
-        LossConfig(r1_interval=2, adversarial=0.1),
+        LossConfig(r1_gamma=1 / 64, r1_interval=2, adversarial=0.1),
         replace(ADAM, batch=8),
     ),
 }

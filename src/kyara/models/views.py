@@ -3,8 +3,9 @@ PANDA has one for each part of a body (Zhang et al. 2014, "Pose Aligned Networks
 
 The views are the whole face at half its size, the eyes (both by one network, the right one mirrored), the face from the
 brows to the chin, and the mouth. Their feature maps are not averaged, so the lines of an eye or a mouth keep their
-places: a `tagger` reads expressions of characters of 128 pixels in 0.41, these in 0.92. Every attribute is predicted
-from all views by one linear layer. Unknown labels are ignored in the loss."""
+places, and expressions of small characters are read far better than by a `tagger`
+(docs/reports/character-tagger.md). Every attribute is predicted from all views by one linear layer. Unknown labels are
+ignored in the loss."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
 
-Box = tuple[float, ...]  # left, top, right, bottom, as fractions of the sides
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the sides
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,24 @@ class NetworkConfig(configs.NetworkConfig):
     lower: Box = (0.155, 0.34, 0.845, 0.845)  # box from the brows to the chin
     mouth: Box = (0.265, 0.595, 0.735, 0.875)  # box of the mouth
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"network.dropout={self.dropout}: must be from 0 to below 1")
+        for name in ("eye", "lower", "mouth"):
+            box = getattr(self, name)
+            if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+                raise ValueError(
+                    f"network.{name}: {box}; give left, top, right and bottom, from 0 to 1 and in this order"
+                )
+
 
 @dataclass(frozen=True)
 class LossConfig(configs.LossConfig):
     label_smoothing: float = 0.05  # label smoothing
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"losses.label_smoothing={self.label_smoothing}: must be from 0 to below 1")
 
 
 @dataclass(frozen=True)

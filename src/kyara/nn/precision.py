@@ -16,7 +16,8 @@ R = TypeVar("R")
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: autocast is off in a function, for the device of the first tensor that it gets."""
+    """Decorator: autocast is off in a function, for the device of the first tensor that it gets, and what autocast has
+    made of its tensors before, such as bfloat16, is float32 again: without it, products of two types fail."""
 
     @functools.wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -24,9 +25,16 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         if not torch.is_autocast_enabled(device):
             return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
-            return function(*args, **kwargs)
+            again = {name: _widened(given) for name, given in kwargs.items()}
+            return function(*map(_widened, args), **again)  # type: ignore[arg-type]
 
     return inside
+
+
+def _widened(given: object) -> object:
+    """A tensor of half precision as float32; anything else as it is."""
+    narrow = isinstance(given, Tensor) and given.dtype in (torch.bfloat16, torch.float16)
+    return given.float() if narrow else given  # type: ignore[attr-defined]
 
 
 @full_precision

@@ -57,10 +57,7 @@ class Ada(NoAugment):
         self._strength.copy_(torch.tensor([value, 1 - math.sqrt(1 - value)]))
 
     def adapt(self, real_sign: float, images: int) -> None:
-        """Increases p if `real_sign` is above `target`, else decreases it, by 1 per `kimg` thousand pictures. A sign
-        that is not finite says nothing."""
-        if not math.isfinite(real_sign):
-            return
+        """Increases p if `real_sign` is above `target`, else decreases it, by 1 per `kimg` thousand pictures."""
         self.p = min(max(self.p + math.copysign(images / (self.kimg * 1000), real_sign - self.target), 0.0), 1.0)
 
     def __call__(self, pictures: Tensor) -> Tensor:

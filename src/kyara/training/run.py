@@ -30,7 +30,7 @@ from kyara import __version__
 from kyara.files import checkpoint, pictures
 from kyara.files.atomic import numbered_folder, write_atomic, write_errors
 from kyara.files.checkpoint import CONFIG
-from kyara.models import stored
+from kyara.models import architecture, stored
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
 RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
@@ -163,11 +163,19 @@ def changed_settings(run: Path, settings: Mapping[str, Any]) -> str:
     settings = json.loads(json.dumps(dict(settings)))
     try:
         there = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+        if there.get("model") == settings["model"] and "config" in there:
+            there["config"] = _completed(there["config"], architecture(there["model"]).default_config())
         was, now = (identity({key: one[key] for key in SETTINGS if key in one}) for one in (there, settings))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"its {CONFIG} cannot be read: {error}"
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return ", ".join(f"{key} was {_shortened(was.get(key))}, now {_shortened(now.get(key))}" for key in changed)
+
+
+def _completed(config: Mapping[str, Any], default: Config) -> dict[str, Any]:
+    """A run's config with the defaults of what is missing there: fields newer than the run have not changed."""
+    parts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(default)))
+    return {**config, **{name: {**values, **config.get(name, {})} for name, values in parts.items()}}
 
 
 def _shortened(value: Any) -> str:
