@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -118,7 +119,7 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(pending, "write_labels", killed)
         run(dataset, ask=first)
-    left = dataset.path.with_name("shades-shade-questions") / "unwritten.csv"
+    (left,) = dataset.path.with_name("shades-shade-questions").glob("unwritten-*.csv")
     assert "person" not in by(dataset) and left.read_text().count("\n") == 7
     with left.open("a") as file:
         file.write(f"{dataset.names[first.asked[0]]},\ngone.png,red\n{dataset.names[first.asked[1]]},?\n99-r")
@@ -127,6 +128,24 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
         dataset.names[i]: truth(dataset, i) if place else "" for place, i in enumerate(first.asked[1:])
     }
     assert report.answers == 5 and not left.parent.exists()
+
+
+def test_answers_of_a_killed_run_go_to_no_other_dataset_or_attribute(dataset: Dataset) -> None:
+    """faces/ and faces.zip share a folder of questions, as do attributes that differ in signs only."""
+    zipped = dataset.path.with_name("shades.zip")
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name in dataset.names:
+            archive.write(dataset.path / name, name)
+    of = [(dataset, "hair colour"), (dataset, "hair-colour"), (dataset, "♥"), (dataset, "★"),
+          (open_dataset(zipped), "hair colour")]  # fmt: skip
+    for i, (data, attribute) in enumerate(of):
+        pending.Pending(data, attribute).add(i, f"value {i}")
+    for i, (data, attribute) in reversed([*enumerate(of)]):
+        again = pending.Pending(open_dataset(data.path), attribute)
+        again.write()
+        column = again.dataset.attributes[attribute]
+        assert {n: value for n, value in enumerate(column) if value} == {i: f"value {i}"}
+    assert sorted(path.name for path in dataset.path.parent.iterdir()) == ["shades", "shades.zip"]
 
 
 def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:

@@ -1,20 +1,27 @@
 """Answers that are not in the dataset yet: to rewrite a large .zip takes seconds, which nobody should wait after each.
 
-Each is appended to the file `unwritten.csv` in the folder of the questions, and all of them are written to the dataset
-at the end of a batch. What a killed run has left there is written when the next one begins."""
+Each is appended to the file `unwritten-HASH.csv` in the folder of the questions, and all of them are written to the
+dataset at the end of a batch. What a killed run has left there is written when the next one begins."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 
 from kyara.files.atomic import write_errors
 from kyara.files.dataset import Dataset
 from kyara.files.metadata import csv_text
+from kyara.files.names import normalized
 from kyara.labels.ask import CANNOT_TELL, questions_folder
 from kyara.labels.attributes import PERSON, Label, write_labels
 
-FILE = "unwritten.csv"
+
+def file_name(dataset: Dataset, attribute: str) -> str:
+    """Name of the file. Datasets such as faces/ and faces.zip, and attributes such as `a b` and `a-b`, share a folder of
+    questions, but the answers about one are never written to another: HASH is of both."""
+    both = f"{normalized(dataset.path.resolve().name)}\0{attribute}"
+    return f"unwritten-{hashlib.sha256(both.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}.csv"
 
 
 class Pending:
@@ -22,7 +29,7 @@ class Pending:
 
     def __init__(self, dataset: Dataset, attribute: str) -> None:
         self.dataset, self.attribute = dataset, attribute
-        self.path = questions_folder(dataset, attribute) / FILE
+        self.path = questions_folder(dataset, attribute) / file_name(dataset, attribute)
         self._values = self._left()
 
     def add(self, i: int, value: str) -> None:
