@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import signal
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,26 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
         dataset.names[i]: truth(dataset, i) if place else "" for place, i in enumerate(first.asked[1:])
     }
     assert report.answers == 5 and not left.parent.exists()
+    assert report.recovered == 6 and "  6 answers of an interrupted run were written\n" in str(report)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_while_asking_loses_no_answer(dataset: Dataset, name: str) -> None:
+    number, asked = getattr(signal, name), list[int]()
+
+    def asks(_: Dataset, attribute: str, numbers: Sequence[int], values: Sequence[str]) -> Iterator[tuple[int, str]]:
+        for i in numbers[:3]:
+            asked.append(i)
+            yield i, "red"
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, ask=asks)
+    assert {label.file_name for label in by(dataset)["person"]} == {dataset.names[i] for i in asked}
+    assert signal.getsignal(number) is before
+    assert [path.name for path in dataset.path.parent.iterdir()] == ["shades"]
 
 
 def test_answers_of_a_killed_run_go_to_no_other_dataset_or_attribute(dataset: Dataset) -> None:

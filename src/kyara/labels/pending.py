@@ -18,8 +18,8 @@ from kyara.labels.attributes import PERSON, Label, write_labels
 
 
 def file_name(dataset: Dataset, attribute: str) -> str:
-    """Name of the file. Datasets such as faces/ and faces.zip, and attributes such as `a b` and `a-b`, share a folder of
-    questions, but the answers about one are never written to another: HASH is of both."""
+    """Name of the file. HASH is of dataset and attribute, so that answers about one are never written to another:
+    faces/ and faces.zip share a folder of questions, and so do the attributes `a b` and `a-b`."""
     both = f"{normalized(dataset.path.resolve().name)}\0{attribute}"
     return f"unwritten-{hashlib.sha256(both.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}.csv"
 
@@ -45,14 +45,16 @@ class Pending:
         del self._values[self.dataset.names[i]]
         return True
 
-    def write(self) -> None:
-        """Writes the answers to the dataset, and removes the file."""
-        if self._values:
+    def write(self) -> int:
+        """Writes the answers to the dataset, and removes the file. Returns their number."""
+        count = len(self._values)
+        if count:
             write_labels(self.dataset, [Label(n, self.attribute, v, None, PERSON) for n, v in self._values.items()])
         self._values.clear()
         with contextlib.suppress(OSError):
             self.path.unlink()
             self.path.parent.rmdir()  # unless it has questions
+        return count
 
     def _append(self, i: int, cell: str) -> None:
         with write_errors(self.path):
