@@ -104,7 +104,7 @@ def _check_ours(path: Path, marker: str) -> None:
         raise FileExistsError(f"--out {path}: {why}; choose another folder")
     if name is not None:
         shown = printable(name)
-        why = f"contains {shown}, which is no part of the earlier result, so --force does not replace it"
+        why = f"contains {shown}, no part of the earlier result, so --force does not replace it"
         raise FileExistsError(f"--out {path}: {why}; move {shown} to another place, or choose another folder")
 
 
