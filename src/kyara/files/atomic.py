@@ -96,7 +96,7 @@ def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterabl
 def _check_ours(path: Path, marker: str) -> None:
     """FileExistsError if the folder has anything that the earlier result did not."""
     name = ownership.foreign(path, marker)
-    if name is not None and ownership.is_run(path, marker):
+    if name is not None and marker == ownership.CONFIG and ownership.is_run(path):
         why = "contains a training run, which --force does not replace"
         raise FileExistsError(f"--out {path}: {why}; choose another folder")
     if name == marker:

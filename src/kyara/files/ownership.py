@@ -27,7 +27,8 @@ GALLERY = frozenset(
     | {f"tuned/{name}" for name in FILES}
 )
 REWRITTEN = frozenset({*FILES, "original.safetensors", "preview.html"})
-OF_RUN = ("training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl")  # see `kyara.training.run`
+OF_RUN = "training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl"
+"""Each of these marks the folder of a training run, see `kyara.training.run`."""
 STEPS = re.compile(r"steps/[^/]+-(photo|found|other\d+|blend\d+(-wide)?)\.png")  # of `avatar`
 LINK = re.compile(r'(?:src|href)="([^":#]+)"')  # of a page to a file beside it, not to a picture within the page
 OF_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]+)", re.IGNORECASE)
@@ -52,9 +53,9 @@ def unknown(folder: Path, owns: Callable[[str], bool]) -> str | None:
     return f"{first} and {counted(more, 'other file')}" if more else first
 
 
-def is_run(folder: Path, marker: str) -> bool:
-    """Whether a folder with a Checkpoint is that of a training run, of whose files none should be moved."""
-    return marker == CONFIG and any((folder / name).exists() for name in OF_RUN)
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run, of whose files none should be replaced or moved."""
+    return any((folder / name).exists() for name in OF_RUN)
 
 
 def entries(folder: Path) -> Iterator[str]:
