@@ -27,7 +27,7 @@ from kyara.curation.sources import open_pictures
 from kyara.files import checkpoint, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError, GalleryError
-from kyara.files.gallery import read_gallery
+from kyara.files.gallery import GalleryWriter, read_gallery
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
 from kyara.labels.attributes import Label, write_labels
 from kyara.models.base import Config, DataConfig, Scorer
@@ -190,6 +190,17 @@ def test_labels_given_to_a_gallery_are_seen(tmp_path: Path, scorer: Brightness) 
     (tmp_path / "g" / "metadata.csv").write_text("file_name,hair,score\n0001-b.png,blue,9\nlost.png,green,9\n")
     found = open_pictures(tmp_path / "g")
     assert found.attributes["hair"] == ["blue", ""] and found.attributes["score"] == ["0.4000", "0.2000"]
+
+
+def test_an_empty_cell_hides_the_value_of_a_gallery_only_if_nobody_can_tell(tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "g", ["seed", "hair", "eyes"]) as made:
+        for seed in range(3):
+            made.add(f"{seed}.png", np.zeros((8, 8, 3), np.uint8), seed=seed, hair="red", eyes="blue")
+        made.finish(command="kyara generate")
+    (tmp_path / "g" / "metadata.csv").write_text("file_name,hair,eyes\n0.png,silver,\n1.png,,green\n2.png,,\n")
+    (tmp_path / "g" / "labels.csv").write_text("file_name,attribute,value,probability,by\n2.png,hair,,,person\n")
+    found = open_pictures(tmp_path / "g")
+    assert found.attributes["hair"] == ["silver", "red", ""] and found.attributes["eyes"] == ["blue", "green", "blue"]
 
 
 @pytest.mark.parametrize("table", ["", "file_name,seed\n"])

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kyara.files import ownership
 from kyara.files.atomic import check_free, free_folder, numbered_folder, result_folder, write_atomic, write_errors
 from kyara.files.gallery import GalleryWriter
+from kyara.files.pictures import write_png
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -89,9 +91,18 @@ def test_force_deletes_nothing_of_the_user(tmp_path: Path, mine: str) -> None:
     (path / mine).parent.mkdir(exist_ok=True)
     (path / mine).write_text("mine")
     before = sorted(path.rglob("*"))
-    with pytest.raises(FileExistsError, match=rf"contains {mine}, which is no part .* move {mine} to another place"):
+    with pytest.raises(FileExistsError, match=rf"contains {mine}, no part .* move {mine} to another place"):
         free_folder(path, "gallery.csv", force=True)
     assert sorted(path.rglob("*")) == before
+
+
+def test_the_error_says_how_many_files_are_in_the_way(tmp_path: Path) -> None:
+    path = gallery_at(tmp_path / "g", "0001.png")
+    for name, text in (("notes.txt", "contains notes.txt, no"), ("o.txt", "contains notes.txt and 1 other file, no"),
+                       ("p.txt", "contains notes.txt and 2 other files, no")):  # fmt: skip
+        (path / name).write_text("mine")
+        with pytest.raises(FileExistsError, match=text):
+            free_folder(path, "gallery.csv", force=True)
 
 
 def test_force_deletes_all_that_a_gallery_has(tmp_path: Path) -> None:
@@ -115,6 +126,28 @@ def test_force_replaces_what_a_killed_run_left(tmp_path: Path) -> None:
     """Pictures are written before their rows: those are in the journal only."""
     path = gallery_at(tmp_path / "g", "0001.png", "0002.png", finished=False)
     (path / "gallery.csv").write_text("file_name,seed\n")
+    free_folder(path, "gallery.csv", force=True)
+    assert not list(path.iterdir())
+
+
+def test_force_replaces_what_a_killed_run_of_an_earlier_version_left(tmp_path: Path) -> None:
+    """Such a gallery has no journal: pictures without a row are known by their recipe."""
+    path = gallery_at(tmp_path / "g", "0001.png", finished=False)
+    (path / ".unfinished").unlink()
+    write_png(path / "0002.png", np.zeros((8, 8, 3), np.uint8), {"seed": 2})
+    assert ownership.foreign(path, "gallery.csv") is None
+    mine = path / "mine"
+    mine.mkdir()
+    (mine / "0002.png").write_bytes((path / "0002.png").read_bytes())  # somebody put it there
+    write_png(path / "drawn.png", np.zeros((8, 8, 3), np.uint8))
+    (path / "link.png").symlink_to(mine / "0002.png")
+    with pytest.raises(FileExistsError, match=r"contains drawn\.png and 2 other files"):
+        free_folder(path, "gallery.csv", force=True)
+    for name in ("drawn.png", "link.png", "mine/0002.png"):
+        (path / name).unlink()
+    (path / "index.html").write_text("")  # a finished gallery has a row for each of its pictures
+    assert ownership.foreign(path, "gallery.csv") == "0002.png"
+    (path / "index.html").unlink()
     free_folder(path, "gallery.csv", force=True)
     assert not list(path.iterdir())
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import signal
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -118,7 +120,7 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(pending, "write_labels", killed)
         run(dataset, ask=first)
-    left = dataset.path.with_name("shades-shade-questions") / "unwritten.csv"
+    (left,) = dataset.path.with_name("shades-shade-questions").glob("unwritten-*.csv")
     assert "person" not in by(dataset) and left.read_text().count("\n") == 7
     with left.open("a") as file:
         file.write(f"{dataset.names[first.asked[0]]},\ngone.png,red\n{dataset.names[first.asked[1]]},?\n99-r")
@@ -127,6 +129,44 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
         dataset.names[i]: truth(dataset, i) if place else "" for place, i in enumerate(first.asked[1:])
     }
     assert report.answers == 5 and not left.parent.exists()
+    assert report.recovered == 6 and "  6 answers of an interrupted run were written\n" in str(report)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_while_asking_loses_no_answer(dataset: Dataset, name: str) -> None:
+    number, asked = getattr(signal, name), list[int]()
+
+    def asks(_: Dataset, attribute: str, numbers: Sequence[int], values: Sequence[str]) -> Iterator[tuple[int, str]]:
+        for i in numbers[:3]:
+            asked.append(i)
+            yield i, "red"
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, ask=asks)
+    assert {label.file_name for label in by(dataset)["person"]} == {dataset.names[i] for i in asked}
+    assert signal.getsignal(number) is before
+    assert [path.name for path in dataset.path.parent.iterdir()] == ["shades"]
+
+
+def test_answers_of_a_killed_run_go_to_no_other_dataset_or_attribute(dataset: Dataset) -> None:
+    """faces/ and faces.zip share a folder of questions, as do attributes that differ in signs only."""
+    zipped = dataset.path.with_name("shades.zip")
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name in dataset.names:
+            archive.write(dataset.path / name, name)
+    of = [(dataset, "hair colour"), (dataset, "hair-colour"), (dataset, "♥"), (dataset, "★"),
+          (open_dataset(zipped), "hair colour")]  # fmt: skip
+    for i, (data, attribute) in enumerate(of):
+        pending.Pending(data, attribute).add(i, f"value {i}")
+    for i, (data, attribute) in reversed([*enumerate(of)]):
+        again = pending.Pending(open_dataset(data.path), attribute)
+        again.write()
+        column = again.dataset.attributes[attribute]
+        assert {n: value for n, value in enumerate(column) if value} == {i: f"value {i}"}
+    assert sorted(path.name for path in dataset.path.parent.iterdir()) == ["shades", "shades.zip"]
 
 
 def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:

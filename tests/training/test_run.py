@@ -17,11 +17,12 @@ from torch import Tensor
 
 from kyara import models
 from kyara.files import checkpoint
+from kyara.files.atomic import check_free
 from kyara.files.checkpoint import CONFIG
 from kyara.models import dcgan
 from kyara.models.base import Batch
 from kyara.perception.features import builtin_hash
-from kyara.training.run import LOCK, Run, locked, recorded_command
+from kyara.training.run import LOCK, Run, check_no_run, locked, recorded_command
 from kyara.training.train import train
 
 TINY: dict[str, Any] = {"preset": "tiny", "workers": 0, "precision": "32"}
@@ -38,6 +39,18 @@ def test_snapshots_have_names_of_their_own(faces: Path, tmp_path: Path) -> None:
     assert Run(run, "mlp", {}).snapshot_name(504) == "000000.504"
     assert Run(run, "mlp", {}).snapshot_name(1000) == "000001"
     assert Run(run, "mlp", {}).snapshot_name(2040) == "000002"
+
+
+@pytest.mark.parametrize("name", ["training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl"])
+def test_any_file_of_a_run_marks_it(tmp_path: Path, name: str) -> None:
+    """For `check_no_run` and for `check_free` alike."""
+    checkpoint.write(tmp_path, model="mlp", config={}, weights={"w": torch.zeros(1)}, card="", about={})
+    check_no_run(tmp_path)
+    check_free(tmp_path, CONFIG, force=True)
+    (tmp_path / name).write_text("")
+    for check in (check_no_run, lambda path: check_free(path, CONFIG, force=True)):
+        with pytest.raises(FileExistsError, match="contains a training run, which --force does not replace"):
+            check(tmp_path)
 
 
 def test_a_run_remembers_how_it_was_last_called(faces: Path, tmp_path: Path) -> None:

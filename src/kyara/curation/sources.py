@@ -12,6 +12,7 @@ from kyara.files.gallery import TABLE, read_gallery
 from kyara.files.gallery_page import UNTAGGED
 from kyara.files.metadata import READERS
 from kyara.files.names import normalized
+from kyara.labels.attributes import read_labels
 
 
 def open_pictures(*paths: Path) -> Dataset:
@@ -36,11 +37,15 @@ def _open_folder_or_zip(path: Path) -> Dataset:
 
 def _add_labels(columns: dict[str, list[str]], names: Sequence[str], labelled: Dataset) -> None:
     """Adds the attributes that `kyara tag` or a person gave the pictures of a gallery afterwards. For a picture that
-    both tables list, they take precedence."""
+    both tables list, they take precedence; an empty cell only if a person could not tell."""
     places = {normalized(name): i for i, name in enumerate(names)}
     added = [name for name in labelled.attributes if name not in UNTAGGED]
     columns |= {name: [""] * len(names) for name in added if name not in columns}
+    cannot_tell = {(label.file_name, label.attribute) for label in read_labels(labelled) if not label.value}
     for _, file_name, values in labelled.rows():
         if (i := places.get(normalized(labelled.base + file_name))) is not None:
+            at = labelled.find(file_name)
             for name in added:
-                columns[name][i] = values.get(name, "")
+                value = values.get(name, "")
+                if value or (at is not None and (labelled.names[at], name) in cannot_tell):
+                    columns[name][i] = value

@@ -96,7 +96,7 @@ def check_free(path: Path, marker: str, *, force: bool = False, sources: Iterabl
 def _check_ours(path: Path, marker: str) -> None:
     """FileExistsError if the folder has anything that the earlier result did not."""
     name = ownership.foreign(path, marker)
-    if name is not None and ownership.is_run(path, marker):
+    if name is not None and marker == ownership.CONFIG and ownership.is_run(path):
         why = "contains a training run, which --force does not replace"
         raise FileExistsError(f"--out {path}: {why}; choose another folder")
     if name == marker:
@@ -104,7 +104,7 @@ def _check_ours(path: Path, marker: str) -> None:
         raise FileExistsError(f"--out {path}: {why}; choose another folder")
     if name is not None:
         shown = printable(name)
-        why = f"contains {shown}, which is no part of the earlier result, so --force does not replace it"
+        why = f"contains {shown}, no part of the earlier result, so --force does not replace it"
         raise FileExistsError(f"--out {path}: {why}; move {shown} to another place, or choose another folder")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from kyara.files.gallery_page import PAGE, SHEET, TABLE
-from kyara.files.names import normalized
+from kyara.files.names import counted, normalized
 
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"  # of a Checkpoint
 JOURNAL = ".unfinished"  # in a Gallery that is not finished: the names of its files, also of those not in the table yet
@@ -27,29 +27,35 @@ GALLERY = frozenset(
     | {f"tuned/{name}" for name in FILES}
 )
 REWRITTEN = frozenset({*FILES, "original.safetensors", "preview.html"})
-OF_RUN = ("training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl")  # see `kyara.training.run`
+OF_RUN = "training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl"
+"""Each of these marks the folder of a training run, see `kyara.training.run`."""
 STEPS = re.compile(r"steps/[^/]+-(photo|found|other\d+|blend\d+(-wide)?)\.png")  # of `avatar`
 LINK = re.compile(r'(?:src|href)="([^":#]+)"')  # of a page to a file beside it, not to a picture within the page
 OF_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]+)", re.IGNORECASE)
 TEMPORARY = re.compile(r"(.*/)?\..+\.[a-z0-9_]{8}\.tmp")  # of a killed `atomic.write_atomic`
 LARGEST = 2**28  # bytes of a table or a page that is read
+RECIPE, START = b"tEXtkyara\0", 256  # the beginning of a recipe, among these bytes of a PNG: see `pictures.encode_png`
 
 
 def foreign(folder: Path, marker: str) -> str | None:
-    """Name of the first file in a result folder that the verb did not write, None if there is none. The marker itself
-    is foreign if it is not what its kind of result has."""
+    """The files in a result folder that the verb did not write, as in `unknown`. The marker itself is foreign if it is
+    not what its kind of result has."""
     owns = KINDS[marker](folder)
     return marker if owns is None else unknown(folder, owns)
 
 
 def unknown(folder: Path, owns: Callable[[str], bool]) -> str | None:
-    """Name of the first file in a folder that does not belong to it by `owns`, None if there is none."""
-    return next((name for name in entries(folder) if not owns(normalized(name))), None)
+    """The files in a folder that do not belong to it by `owns`, as text: the name of the first, and the number of the
+    others if there are any. None if all belong to it."""
+    others = (name for name in entries(folder) if not owns(normalized(name)))
+    first = next(others, None)
+    more = sum(1 for _ in others)
+    return f"{first} and {counted(more, 'other file')}" if more else first
 
 
-def is_run(folder: Path, marker: str) -> bool:
-    """Whether a folder with a Checkpoint is that of a training run, of whose files none should be moved."""
-    return marker == CONFIG and any((folder / name).exists() for name in OF_RUN)
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run, of whose files none should be replaced or moved."""
+    return any((folder / name).exists() for name in OF_RUN)
 
 
 def entries(folder: Path) -> Iterator[str]:
@@ -74,7 +80,24 @@ def _of_gallery(folder: Path) -> Callable[[str], bool] | None:
     listed = {row[at] for row in rows[1:] if len(row) > at}
     listed |= {*_text(folder / JOURNAL).split("\n")}
     listed |= {unquote(link, errors="surrogateescape") for link in LINK.findall(_text(folder / PAGE))}
+    if not (folder / PAGE).exists() and not (folder / JOURNAL).exists():
+        listed |= _unlisted_pictures(folder)
     return among(GALLERY | listed, STEPS)
+
+
+def _unlisted_pictures(folder: Path) -> set[str]:
+    """Pictures that Kyara made, by their recipe: earlier versions had no journal, so that the last pictures of a killed
+    run are in no table."""
+    found = [path for path in folder.iterdir() if path.suffix == ".png" and path.is_file() and not path.is_symlink()]
+    return {path.name for path in found if RECIPE in _start(path)}
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(START)
+    except OSError:
+        return b""
 
 
 def _of_checkpoint(folder: Path) -> Callable[[str], bool] | None:

@@ -5,10 +5,14 @@ DATA-ATTRIBUTE-questions/ next to the dataset; files are never overwritten."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +39,23 @@ class StopAsking(Exception):  # noqa: N818 (not an error)
     def __init__(self, questions: tuple[Path, Path] | None = None) -> None:
         super().__init__()
         self.questions = questions
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """While a person is asked, a request to end or a closed terminal raises KeyboardInterrupt, as Ctrl-C does, so that
+    the answers are written. Ignored signals stay ignored, as `nohup` wants it."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def on_terminal(

@@ -19,7 +19,7 @@ from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
-from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_terminal, read_answers
+from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_terminal, read_answers, stopped_by_signals
 from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
@@ -74,7 +74,7 @@ def complete(
     given = [] if answers is None else read_answers(answers, dataset, stripped)
     network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
     pending = Pending(dataset, attribute)
-    pending.write()  # what a killed run has left
+    recovered = pending.write()  # what a killed run has left
     if given:
         write_labels(dataset, [_answer(dataset, attribute, i, value) for i, value in given])
     if ask is None:
@@ -83,8 +83,9 @@ def complete(
     left_out: dict[str, str] = {}
     members = committee_members(dataset, network, left_out, workers=workers or processors())
     state = _State(dataset, attribute, stripped, members, left_out, pending)
-    asked, written = _ask(state, ask, questions, target)
-    return _fill(state, target, len(given) + asked, written)
+    with stopped_by_signals():
+        asked, written = _ask(state, ask, questions, target)
+    return dataclasses.replace(_fill(state, target, len(given) + asked, written), recovered=recovered)
 
 
 def _answer(dataset: Dataset, attribute: str, i: int, value: str) -> Label:
@@ -150,7 +151,7 @@ def _ask(state: _State, ask: Asker, questions: int, target: float) -> tuple[int,
                 (asked.discard if value is None else asked.add)(i)
         except StopAsking as stop:
             stopped = stop
-        finally:  # also after Ctrl-C
+        finally:  # also after Ctrl-C, or a signal
             state.pending.write()
         state.refresh()
         if stopped:

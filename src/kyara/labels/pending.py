@@ -1,20 +1,27 @@
 """Answers that are not in the dataset yet: to rewrite a large .zip takes seconds, which nobody should wait after each.
 
-Each is appended to the file `unwritten.csv` in the folder of the questions, and all of them are written to the dataset
-at the end of a batch. What a killed run has left there is written when the next one begins."""
+Each is appended to the file `unwritten-HASH.csv` in the folder of the questions, and all of them are written to the
+dataset at the end of a batch. What a killed run has left there is written when the next one begins."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 
 from kyara.files.atomic import write_errors
 from kyara.files.dataset import Dataset
 from kyara.files.metadata import csv_text
+from kyara.files.names import normalized
 from kyara.labels.ask import CANNOT_TELL, questions_folder
 from kyara.labels.attributes import PERSON, Label, write_labels
 
-FILE = "unwritten.csv"
+
+def file_name(dataset: Dataset, attribute: str) -> str:
+    """Name of the file. HASH is of dataset and attribute, so that answers about one are never written to another:
+    faces/ and faces.zip share a folder of questions, and so do the attributes `a b` and `a-b`."""
+    both = f"{normalized(dataset.path.resolve().name)}\0{attribute}"
+    return f"unwritten-{hashlib.sha256(both.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}.csv"
 
 
 class Pending:
@@ -22,7 +29,7 @@ class Pending:
 
     def __init__(self, dataset: Dataset, attribute: str) -> None:
         self.dataset, self.attribute = dataset, attribute
-        self.path = questions_folder(dataset, attribute) / FILE
+        self.path = questions_folder(dataset, attribute) / file_name(dataset, attribute)
         self._values = self._left()
 
     def add(self, i: int, value: str) -> None:
@@ -38,14 +45,16 @@ class Pending:
         del self._values[self.dataset.names[i]]
         return True
 
-    def write(self) -> None:
-        """Writes the answers to the dataset, and removes the file."""
-        if self._values:
+    def write(self) -> int:
+        """Writes the answers to the dataset, and removes the file. Returns their number."""
+        count = len(self._values)
+        if count:
             write_labels(self.dataset, [Label(n, self.attribute, v, None, PERSON) for n, v in self._values.items()])
         self._values.clear()
         with contextlib.suppress(OSError):
             self.path.unlink()
             self.path.parent.rmdir()  # unless it has questions
+        return count
 
     def _append(self, i: int, cell: str) -> None:
         with write_errors(self.path):

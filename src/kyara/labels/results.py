@@ -63,11 +63,15 @@ class CompletionResult(Result):
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # Name -> reason of each unreadable picture
     questions: tuple[Path, Path] | None = None  # The contact sheet and the CSV to fill in, if there was no terminal
     dry_run: bool = False
+    recovered: int = 0  # Number of answers of an interrupted run that this one wrote to the dataset
 
     def __str__(self) -> str:
         if self.dry_run:
             return f"would ask about {self.attribute}: {self.unknown:,} of {self.pictures:,} unknown"
         lines = [f"{self.attribute}: {counted(self.answers, 'answer')}, {self.asked:,} of them new"]
+        if self.recovered:
+            written = "was written" if self.recovered == 1 else "were written"
+            lines.append(f"  {counted(self.recovered, 'answer')} of an interrupted run {written}")
         if self.accuracy is None:
             lines.append(f"  nothing filled in yet: this needs {START} answers with at least two different values")
         else:

@@ -30,12 +30,14 @@ from kyara import __version__
 from kyara.files import checkpoint, pictures
 from kyara.files.atomic import numbered_folder, write_atomic, write_errors
 from kyara.files.checkpoint import CONFIG
+from kyara.files.ownership import OF_RUN, is_run
 from kyara.models import architecture, stored
 from kyara.models.base import Config, Generator, Inpainter, Model, Translator
 
-RUNS, STATE, SNAPSHOTS, UNTRAINED, TRACE = Path("runs"), "training.pt", "snapshots", "000000", "trace.json"
-LOCK = ".lock"  # locked while a process trains the run
-COMMAND = "command.txt"  # not in config.json, which is published: paths may be private
+RUNS, UNTRAINED, TRACE = Path("runs"), "000000", "trace.json"
+STATE, SNAPSHOTS, LOCK, COMMAND, _ = OF_RUN
+"""LOCK is locked while a process trains the run. COMMAND is not in config.json, which is published: paths may be
+private."""
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}  # errors of file systems without locks
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
@@ -128,7 +130,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def check_no_run(out: Path) -> None:
     """FileExistsError if `out` contains a training run, which other verbs do not replace, not even with --force."""
-    if any((out / name).exists() for name in (STATE, SNAPSHOTS, LOCK)):
+    if is_run(out):
         raise FileExistsError(f"{out}: contains a training run, which --force does not replace; choose another folder")
 
 
