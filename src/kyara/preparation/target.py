@@ -61,7 +61,7 @@ class Target:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
         if not self.is_zip and (name := ownership.unknown(self.out, _owned(self.report))):
             why = f"contains {printable(name)}, which kyara prepare did not write, so it is not replaced"
-            raise FileExistsError(f"{self.out}: {why}; move that file to another place, or choose another name")
+            raise FileExistsError(f"{self.out}: {why}; move that elsewhere, or choose another name")
 
     def beside(self, name: str) -> Path:
         """The place of one of the files `BESIDE`."""
