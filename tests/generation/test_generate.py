@@ -466,12 +466,12 @@ def test_an_option_that_would_have_no_effect_is_refused(
 
 
 def test_the_upscaler_is_the_default_for_the_generators_that_it_was_made_for(model: str, tmp_path: Path) -> None:
-    from kyara.generation.upscaling import UPSCALER, chosen
+    from kyara.generation.character import UPSCALER, enlarger
     from kyara.rewriting import rules
 
     rules.write(tmp_path / "ruled", checkpoint.read("builtin:character"), [], "builtin:character")
-    assert chosen(None, "builtin:character") == chosen(None, str(tmp_path / "ruled")) == UPSCALER
-    assert chosen(None, model) is chosen(None, "builtin:anime") is chosen("none", "builtin:character") is None
+    assert enlarger(None, "builtin:character") == enlarger(None, str(tmp_path / "ruled")) == UPSCALER
+    assert enlarger(None, model) is enlarger(None, "builtin:anime") is enlarger("none", "builtin:character") is None
     large, small = (generate(count=1, rank="none", upscale=one, out=tmp_path / f"{one}").out for one in (None, "none"))
     assert decode(large / "seed0000.png").shape == (256, 256, 3)
     assert decode(small / "seed0000.png").shape == (128, 128, 3)

@@ -54,7 +54,7 @@ def test_it_reads_lines_of_one_pixel_and_colours_and_ignores_unknown_labels() ->
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (31, 33)])
 def test_both_eyes_are_seen_alike(size: tuple[int, int]) -> None:
     half = torch.rand(2, 3, *size)
-    left, right = views.looks(torch.cat([half, half.flip(3)], 3), views.NetworkConfig())["eyes"]
+    left, right = views.view_parts(torch.cat([half, half.flip(3)], 3), views.NetworkConfig())["eyes"]
     assert left.shape == right.shape and torch.equal(left, right)
     config = {"data": {"height": size[0], "width": size[1], "attributes": VALUES}}
     assert models.build("views", config).embed(half).shape[0] == 2  # type: ignore[operator]

@@ -246,11 +246,11 @@ def _find_confirmer(given: str | None, model: str, wanted: Mapping[str, str]) ->
 
 def _find_upscaler(given: str | None, plan: Plan) -> str | None:
     """The name of the model that enlarges the pictures, if one does."""
-    from kyara.generation.upscaling import chosen  # imports torch
+    from kyara.generation.character import enlarger  # imports torch
 
     if given is None and plan.like is not None:
         return plan.like.find_upscaler()
-    return chosen(given, plan.model)
+    return enlarger(given, plan.model)
 
 
 def _load(

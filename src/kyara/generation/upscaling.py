@@ -15,14 +15,6 @@ from kyara.training.inference import reproducible
 from kyara.training.runtime import has_bfloat16
 
 
-def chosen(given: str | None, generator: str) -> str | None:
-    """The model that enlarges the pictures of a generator, given the option --upscale: None chooses `UPSCALER` for the
-    generators whose pictures it was made for, and "none" none."""
-    if given is None:
-        return UPSCALER if is_character(generator) else None
-    return None if given == "none" else given
-
-
 def option(large: bool, generator: str) -> str | None:
     """The value of --upscale with which pictures of a generator are enlarged by `UPSCALER`, or not; None by default."""
     return None if large == is_character(generator) else UPSCALER if large else "none"

@@ -162,10 +162,10 @@ def avatar(
     drawn, seconds, warnings = 0, 0.0, list[str]()
 
     if method == "labels":
-        from kyara.generation.upscaling import chosen  # imports torch
+        from kyara.generation.character import enlarger  # imports torch
         from kyara.inversion.portraits import Portraits
 
-        portraits = Portraits(child, reader, rank, wanted, turn, chosen(upscale, child), device)
+        portraits = Portraits(child, reader, rank, wanted, turn, enlarger(upscale, child), device)
         found = portraits.open_photos(sources, frame, face)
         if not dry_run:
             written = portraits.write(found, out, keep_photos, command, force)

@@ -141,16 +141,8 @@ class Model(base.Tagger):
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         cosines = self.net.cosines(self.net(vary(batch.real, self.config.augment)))
-        found = {}
-        for name, cosine in zip(self.attributes, cosines, strict=True):
-            labels = batch.labels[name]
-            known = labels >= 0
-            logits, smoothing = cosine * self.config.network.logit_scale, self.config.losses.label_smoothing
-            smooth = F.cross_entropy(logits, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
-            found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
-            right = (cosine.detach().argmax(1) == labels) & known
-            batch.log[f"accuracy/{name}"] = right.sum() / known.sum().clamp_min(1)
-        return found
+        logits = [cosine * self.config.network.logit_scale for cosine in cosines]
+        return label_losses(dict(zip(self.attributes, logits, strict=True)), batch, self.config.losses.label_smoothing)
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Resizes pictures to the training size."""
@@ -172,6 +164,19 @@ class Model(base.Tagger):
         embeddings = torch.cat([self.embed(part) for part in batch.real.split(64)])
         logits = [cosine * self.config.network.logit_scale for cosine in self.net_ema.cosines(embeddings)]
         return error_rates(dict(zip(self.attributes, logits, strict=True)), batch.labels, self.temperatures)
+
+
+def label_losses(logits: Mapping[str, Tensor], batch: base.Batch, smoothing: float) -> dict[str, Tensor]:
+    """Cross entropies with label smoothing of logits (B, V) and the known labels of each attribute. Logs accuracies."""
+    found = {}
+    for name, logit in logits.items():
+        labels = batch.labels[name]
+        known = labels >= 0
+        smooth = F.cross_entropy(logit, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
+        found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
+        right = (logit.detach().argmax(1) == labels) & known
+        batch.log[f"accuracy/{name}"] = right.sum() / known.sum().clamp_min(1)
+    return found
 
 
 def error_rates(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], temperatures: Tensor) -> dict[str, float]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kyara.data import variation
 from kyara.models import base
-from kyara.models.tagger import error_rates
+from kyara.models.tagger import error_rates, label_losses
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
@@ -85,7 +85,7 @@ PRESETS = {
 }
 
 
-def looks(pictures: Tensor, network: NetworkConfig) -> dict[str, list[Tensor]]:
+def view_parts(pictures: Tensor, network: NetworkConfig) -> dict[str, list[Tensor]]:
     """The parts (B, 3, h, w) of pictures (B, 3, H, W) that each view shows. Those of the eyes have the same size."""
     left = cut(pictures, network.eye)
     right = cut(pictures.flip(3), network.eye)
@@ -120,7 +120,7 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config, widths = config.network, config.network.widths
-        shown = looks(torch.zeros(1, 3, config.data.height, config.data.width, device="cpu"), self.config)
+        shown = view_parts(torch.zeros(1, 3, config.data.height, config.data.width, device="cpu"), self.config)
         self.views, count = nn.ModuleDict(), 0
         for name, (part, *_) in shown.items():
             self.views[name] = View(widths, fine=name == FINE)
@@ -132,7 +132,7 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Features (B, F) of all views of pictures (B, 3, H, W) in [-1, 1]."""
-        shown = looks(pictures, self.config)
+        shown = view_parts(pictures, self.config)
         found = [torch.stack([view(part) for part in shown[name]]).mean(0) for name, view in self.views.items()]
         return torch.cat(found, 1)
 
@@ -166,14 +166,8 @@ class Model(base.Tagger):
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         features = self.net(vary(batch.real, self.config.augment))
         logits = self.net.classify(F.dropout(features, self.config.network.dropout))
-        smoothing = self.config.losses.label_smoothing
-        found = {}
-        for name, logit in zip(self.attributes, logits, strict=True):
-            labels = batch.labels[name]
-            known = labels >= 0
-            smooth = F.cross_entropy(logit, labels.clamp_min(0), reduction="none", label_smoothing=smoothing)
-            found[name] = (smooth * known).sum() / known.sum().clamp_min(1)
-        return found
+        named = dict(zip(self.attributes, logits, strict=True))
+        return label_losses(named, batch, self.config.losses.label_smoothing)
 
     def embed(self, pictures: Tensor) -> Tensor:
         return F.normalize(self.stage_means(pictures).float())
