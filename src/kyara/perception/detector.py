@@ -123,17 +123,22 @@ def predict(network: Network, pixels: Tensor, centres: Tensor, strides: Tensor) 
 def _copies(picture: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """Resized copies (h, w, 3) of a picture, their sizes relative to it as (x, y), and their offsets."""
     longest, smallest = max(picture.shape[:2]), SIZES[0]
-    sizes = [size for size in SIZES if size == smallest or size <= 2 * longest]
-    found = [(copy := _resized(picture, size), _ratio(copy, picture), 0) for size in sizes]
-    small = _resized(picture, round(smallest * PADDED))
+    found, source = [], picture
+    for size in reversed([size for size in SIZES if size == smallest or size <= 2 * longest]):
+        copy = _resized(source, picture, size)
+        found.append((copy, _ratio(copy, picture), 0))
+        if size <= longest:  # a reduced copy is enough for the smaller ones, at a fraction of the time
+            source = copy
+    small = _resized(source, picture, round(smallest * PADDED))
     margin = (smallest - max(small.shape[:2])) // 2
     canvas = np.pad(small, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    return [*found, (canvas, _ratio(small, picture), margin)]
+    return [*reversed(found), (canvas, _ratio(small, picture), margin)]
 
 
-def _resized(picture: np.ndarray, longest: int) -> np.ndarray:
+def _resized(source: np.ndarray, picture: np.ndarray, longest: int) -> np.ndarray:
+    """A copy of `picture` with a longer side of `longest`, from `source`, which is the same at this size or larger."""
     height, width = (max(1, round(side * longest / max(picture.shape[:2]))) for side in picture.shape[:2])
-    return pictures.resize(picture, width, height, by="box" if longest < max(picture.shape[:2]) else "lanczos")
+    return pictures.resize(source, width, height, by="box" if longest < max(source.shape[:2]) else "lanczos")
 
 
 def _ratio(copy: np.ndarray, picture: np.ndarray) -> np.ndarray:
