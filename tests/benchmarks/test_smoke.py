@@ -295,6 +295,15 @@ def ranking(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def figure3(folder: Path, request: Any) -> list[list[str]]:
+    from kyara.curation.rank import rank
+
+    faces = str(request.getfixturevalue("faces"))
+    ranked = rank(Path(folder_of(folder / "made", range(6))), copies_of=Path(faces), out=folder / "ranked").out
+    return [[str(ranked), faces, "--out", str(folder / "figure3.png"), "--columns", "2", "--side", "32"]]
+
+
+@case
 def scale(folder: Path, request: Any) -> list[list[str]]:
     return [["--pictures", folder_of(folder / "faces", range(3)), "--counts", "2", "4"]]
 
