@@ -26,7 +26,7 @@ from kyara.files.errors import DatasetError, PictureError
 from kyara.files.names import counted, listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
-from kyara.preparation.carry import read_earlier, tables
+from kyara.preparation.carry import check_sources, read_earlier, tables
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.faces import Box
@@ -59,6 +59,7 @@ class PrepareResult(verbs.Result):
     left_out: LeftOut
     pictures: Sequence[Entry]  # Every file of the sources, kept or left out
     carried: int  # Labels that were taken over from the earlier result that this one replaces
+    lost: int  # Labels of the earlier result that were not, as this one does not have their pictures
     report: Path
     page: Path  # The same as a web page, with thumbnails, to choose pictures for --drop
     dry_run: bool = False
@@ -69,6 +70,8 @@ class PrepareResult(verbs.Result):
         total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         lines += [f"{counted(self.carried, 'label')} taken over from the earlier {self.out}"] if self.carried else []
+        if self.lost:
+            lines.append(f"{counted(self.lost, 'label')} not taken over, as their pictures are not in the new one")
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
             lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report lists all of them
@@ -131,8 +134,9 @@ def prepare(
     _check(detect, faces, frame)
     wanted = pictures.parse_size(size) if size is not None else None
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
-    earlier = read_earlier(out, target.report)
+    earlier = read_earlier(out, target.report, len(sources))
     dataset = open_datasets(sources)
+    check_sources(dataset, sources, earlier)
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
@@ -149,14 +153,14 @@ def prepare(
         entries = selection.entries()
         result = PrepareResult(
             out, [str(path) for path in sources], (height, width), not wanted, detect, frame, duplicates,
-            len(selection.kept), left_out(entries), entries, 0, target.report, target.page, dry_run,
+            len(selection.kept), left_out(entries), entries, 0, 0, target.report, target.page, dry_run,
         )  # fmt: skip
         if not selection.kept:
             raise _nothing_left(result)
-        labels, carried = tables(dataset, selection.kept, result.as_json(), earlier)
-        result = dataclasses.replace(result, carried=carried)
+        labels = tables(dataset, selection.kept, result.as_json(), earlier)
+        result = dataclasses.replace(result, carried=labels.carried, lost=labels.lost)
         report = {name: value for name, value in result.as_json().items() if name not in UNREPORTED}
-        for name, table in labels.items():
+        for name, table in labels.files.items():
             write(name, table)
         write(REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
         folder = target.beside(THUMBNAILS).name
