@@ -16,7 +16,7 @@ from kyara.preparation.duplicates import OUTLINE, Impression
 from kyara.preparation.faces import Box, Face
 from kyara.preparation.fit import Fitted, Found, Made
 
-IN_MEMORY = ":memory:"
+TEMPORARY = ""  # A file that SQLite deletes, in memory as long as it is small
 
 
 class Progress:

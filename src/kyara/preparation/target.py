@@ -16,7 +16,7 @@ from kyara.files.archive import THUMBNAILS, UNFINISHED
 from kyara.files.atomic import check_free, write_errors
 from kyara.files.names import printable
 from kyara.preparation.carry import LABELS, METADATA
-from kyara.preparation.progress import IN_MEMORY, Progress
+from kyara.preparation.progress import TEMPORARY, Progress
 
 REPORT, REPORT_PAGE = "report.json", "report.html"
 BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
@@ -88,7 +88,7 @@ class Target:
         """Context manager: a function that adds a file, and the progress of an interrupted run. OUT is only created if
         the block ends without an error."""
         if dry_run:
-            yield (lambda name, data: None), Progress(IN_MEMORY)
+            yield (lambda name, data: None), Progress(TEMPORARY)
             return
         new = self._unfinished / "new"
         with write_errors(self.out), self._progress() as progress:
