@@ -19,7 +19,7 @@ from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
-from kyara.files.errors import PictureError
+from kyara.files.errors import DatasetError, PictureError
 from kyara.preparation import fit as fitting
 from kyara.preparation import prepare as module
 from kyara.preparation.duplicates import Seen, impression
@@ -152,6 +152,24 @@ def test_two_runs_do_not_write_the_same_output(folder: Path, tmp_path: Path) -> 
         prepare(folder, tmp_path / "out", size="32")
     first.close()
     assert prepare(folder, tmp_path / "out", size="32").kept == COUNT
+
+
+@pytest.mark.parametrize("damage", ["file", "page", "row"])
+def test_a_damaged_file_is_named_with_what_to_do(folder: Path, tmp_path: Path, damage: str) -> None:
+    unfinished = tmp_path / "out.unfinished"
+    with pytest.raises(DatasetError, match="no picture was left"):
+        prepare(folder, tmp_path / "out", size="32", min_size=1000, detect="none")
+    file = unfinished / "progress.sqlite"
+    if damage == "row":
+        with closing(sqlite3.connect(file)) as opened, opened:
+            opened.execute("UPDATE results SET result = '{'")
+    else:
+        begin = 0 if damage == "file" else 4096
+        file.write_bytes(file.read_bytes()[:begin] + b"x" * 20_000)
+    kept = file.read_bytes()
+    with pytest.raises(OSError, match=r"damaged, as after a power failure; delete .*out\.unfinished to begin again"):
+        prepare(folder, tmp_path / "out", size="32", min_size=1000, detect="none")
+    assert file.read_bytes() == kept
 
 
 def test_results_are_read_back_as_they_were() -> None:
