@@ -359,7 +359,5 @@ def test_shapes_that_no_tagger_knows_are_learned_from_eighty_answers() -> None:
 
 @pytest.mark.parametrize("value", ["?", "-", "q", "", "red"])
 def test_values_that_are_commands_of_the_terminal_are_refused(dataset: Dataset, value: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"^--values red,.*: give two or more different values, none of them \?, -, q$"
-    ):
+    with pytest.raises(ValueError, match=r"^--values red,.*: give two .*, none of them \?, -, q$"):
         run(dataset, values=("red", value))

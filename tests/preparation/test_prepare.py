@@ -235,6 +235,15 @@ def test_attributes_of_a_gallery_are_kept(tmp_path: Path) -> None:
     assert set(found["0.png"]) == {"file_name", "hair", "mood", "source"}
 
 
+def test_whatever_the_metadata_has_the_result_can_be_opened(folder: Path, tmp_path: Path) -> None:
+    row = {"file_name": "00.png", "hair": "red", " hair": "blue", "": "x", "mask": "1" * 200_000, "note": "a\rb"}
+    (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    prepare(folder, tmp_path / "out", size="32")
+    dataset = open_dataset(tmp_path / "out")
+    i = dataset.names.index(rows(tmp_path / "out")["00.png"]["file_name"])
+    assert {name: column[i] for name, column in dataset.attributes.items()} == {"hair": "blue", "note": "a\rb"}
+
+
 def test_prepared_can_be_prepared_again(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "a.zip", size="32")
     prepare(tmp_path / "a.zip", tmp_path / "b.zip", size="32")

@@ -184,6 +184,9 @@ def tables(
     metadata += [[name, *(row.get(column, "") for column in columns), row["source"]] for name, row in rows.items()]
     found = {METADATA: metadata} | ({LABELS: [ORIGINS, *origins]} if origins else {})
     files = {name: csv_text(table).encode("utf-8", "backslashreplace") for name, table in found.items()}
+    for name, content in files.items():
+        for _ in rows_csv(content.decode(), f"{earlier.out / name}"):  # DatasetError if it could not be read again
+            pass
     return Tables(files, carried, sum(known.labels for known in left.values()))
 
 
