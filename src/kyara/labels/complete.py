@@ -20,7 +20,7 @@ from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
 from kyara.labels.ask import COMMANDS, Asker, StopAsking, in_files, on_terminal, read_answers, stopped_by_signals
-from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
+from kyara.labels.attributes import PERSON, Label, check_writable, read_labels, unstorable, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
 from kyara.labels.pending import Pending
@@ -74,6 +74,7 @@ def complete(
         raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {none}")
     given = [] if answers is None else read_answers(answers, dataset, stripped)
     network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
+    check_writable(dataset)
     pending = Pending(dataset, attribute)
     recovered = pending.write()  # what a killed run has left
     if given:
@@ -81,7 +82,7 @@ def complete(
     if ask is None:
         terminal = sys.stdin and sys.stdin.isatty()
         ask = functools.partial(on_terminal, fixed=bool(values)) if terminal else in_files
-    left_out: dict[str, str] = {}
+    left_out = {dataset.names[i]: why for i, why in unstorable(dataset).items()}
     members = committee_members(dataset, network, left_out, workers=workers or processors())
     state = _State(dataset, attribute, stripped, members, left_out, pending)
     with stopped_by_signals():
