@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -550,3 +551,32 @@ def test_ray_writes_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         out = verb.rank(folder, out=tmp_path / engine, engine=engine, batch=2, workers=1).out
         tables[engine] = (out / "gallery.csv").read_text(), json.loads((out / "report.json").read_text())["left_out"]
     assert tables["local"] == tables["ray"]
+
+
+def test_a_result_inside_a_source_is_refused(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run would rank its copies."""
+    faces = fill(tmp_path / "faces", {"a.png": 1})
+    monkeypatch.chdir(faces)
+    for options in ({}, {"out": Path("best")}, {"out": faces / "a" / "best", "dry_run": True}):
+        with pytest.raises(ValueError, match=r"^--out .*: is inside \., which is read; choose a folder elsewhere"):
+            rank(Path(), **options)
+    assert [path.name for path in faces.iterdir()] == ["a.png"]
+
+
+def test_few_large_pictures_are_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, held, most = open_dataset(fill(tmp_path, {f"{i:02d}.png": i for i in range(40)})), 0, 0
+
+    def encode(picture: np.ndarray) -> bytes:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        return b""
+
+    monkeypatch.setattr(verb, "PNG_SIGNATURE", b"none")
+    monkeypatch.setattr(verb, "encode_png", encode)
+    for _ in verb._pngs(dataset, range(40), {}, 2):
+        held -= 1
+        time.sleep(0.002)
+    assert most <= 2 * 2 + 2

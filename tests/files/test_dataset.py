@@ -411,3 +411,12 @@ def test_points_change_the_fingerprint(tmp_path: Path) -> None:
 def test_malformed_points(tmp_path: Path, cells: tuple[str, ...], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         _ = pointed(tmp_path, *cells).points
+
+
+def test_names_that_differ_only_in_how_accents_are_composed(tmp_path: Path) -> None:
+    csv = {"metadata.csv": "file_name,hair\ne\u0301.png,red\n\xe9.png,blue\n".encode()}
+    dataset = open_dataset(zipped(tmp_path / "a.zip", {"\xe9.png": png(1), "e\u0301.png": png(2), **csv}))
+    assert dict(zip(dataset.names, dataset.attributes["hair"], strict=True)) == {
+        "e\u0301.png": "red",
+        "\xe9.png": "blue",
+    }

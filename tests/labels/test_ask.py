@@ -69,6 +69,11 @@ def test_terminal_with_fixed_values_takes_no_other(answers, capsys: pytest.Captu
     assert "'teal' is not a known value" in shown and "'r' is ambiguous: red or rose" in shown
 
 
+def test_values_that_are_numbers_have_no_places(answers, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answers("1 2 3 q", ["2", "1"], fixed=True) == [(0, "1"), (1, "2"), (-1, "stopped")]
+    assert "shade of picture 1?  [2  1] " in capsys.readouterr().err
+
+
 def test_a_csv_stays_valid_after_the_tables_have_gone_to_the_root(dataset: Dataset) -> None:
     with pytest.raises(StopAsking) as stop:
         next(in_files(dataset, "shade", [2, 5], ["red"]))

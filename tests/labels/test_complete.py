@@ -355,3 +355,9 @@ def test_shapes_that_no_tagger_knows_are_learned_from_eighty_answers() -> None:
         found = Committee(members, answered, y[answered], 2)
         right.append(float((found.chosen == y)[hidden].mean()))
     assert right[1] > 0.85 and right[1] > right[0] + 0.1
+
+
+@pytest.mark.parametrize("value", ["?", "-", "q", "", "red"])
+def test_values_that_are_commands_of_the_terminal_are_refused(dataset: Dataset, value: str) -> None:
+    with pytest.raises(ValueError, match=r"^--values red,.*: give two .*, none of them \?, -, q$"):
+        run(dataset, values=("red", value))

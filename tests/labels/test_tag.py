@@ -339,3 +339,28 @@ def test_mistakes_are_refused_before_torch_is_imported(faces: Path) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code, faces], capture_output=True, text=True)
     assert shown.stdout.startswith("--threshold 2: ") and shown.stdout.endswith(" False\n"), shown.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names that are not UTF-8 exist on Linux only")
+def test_a_name_that_cannot_be_stored_is_left_out(tmp_path: Path, tagger: Path) -> None:
+    for name in ("a.png", " b.png", "caf\udce9.png"):
+        (tmp_path / name).write_bytes(png(240))
+    report = run(tmp_path, model=str(tagger), attributes="tone", threshold=0.6, workers=1)
+    assert open_dataset(tmp_path).attributes["tone"].count("light") == 1 == report["attributes"]["tone"]["filled"]
+    assert {one["file_name"] for one in report["left_out"]} == {" b.png", "caf\udce9.png"}
+    assert {one["reason"] for one in report["left_out"]} == {
+        "this name cannot be stored in metadata.csv; rename the file"
+    }
+    result = kyara.tag(tmp_path, complete="hat", values="yes,no", model="none", workers=1)
+    assert isinstance(result, CompletionResult) and result.questions is not None
+    assert set(result.left_out) == {" b.png", "caf\udce9.png"} and "\n1,a.png,\n" in result.questions[1].read_text()
+
+
+def test_what_cannot_be_written_is_refused_before_pictures_are_read(
+    faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces.write_bytes(b"data before the .zip" + faces.read_bytes())
+    monkeypatch.setattr(Dataset, "read", lambda *_: pytest.fail("a picture was read"))
+    for options in ({"model": str(tagger)}, {"complete": "hat", "model": "none"}):
+        with pytest.raises(ValueError, match=r"faces\.zip: there is data before the \.zip; pack it again"):
+            kyara.tag(faces, workers=1, **options)

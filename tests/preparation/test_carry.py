@@ -95,3 +95,52 @@ def test_labels_that_cannot_be_read_are_not_replaced(folder: Path, tmp_path: Pat
     with pytest.raises(DatasetError, match=r"labels\.csv, line 2.*; correct that file, or delete the result"):
         prepare(folder, tmp_path / "out", size="32", detect="none", force=True)
     assert (tmp_path / "out" / "labels.csv").is_file()
+
+
+def test_labels_are_found_in_a_moved_source(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    name = by_source(tmp_path / "out")["2.png"]
+    write_labels(open_dataset(tmp_path / "out"), [Label(name, "hair", "blue", None, "person")])
+    (tmp_path / "moved").mkdir()
+    folder = folder.rename(tmp_path / "moved" / "pictures")
+    assert prepare(folder, tmp_path / "out", size="48", detect="none", force=True).carried == 1
+    assert labels(tmp_path / "out")["2.png", "hair"] == ("blue", None, "person")
+
+
+def test_other_sources_do_not_replace_labels(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "9.png").write_bytes((folder / "0.png").read_bytes())
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    for sources in ([other], [other, other / "9.png"]):
+        with pytest.raises(DatasetError, match=r"out: the sources have none of .*0\.png; give the sources"):
+            prepare(*sources, tmp_path / "out", size="32", detect="none", force=True)
+    assert len(labels(tmp_path / "out")) == 2
+
+
+def test_labels_of_pictures_that_are_gone_are_counted(folder: Path, tmp_path: Path) -> None:
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    name = by_source(tmp_path / "out")["2.png"]
+    write_labels(open_dataset(tmp_path / "out"), [Label(name, "hair", "", None, "person")])
+    (folder / "1.png").unlink()
+    (folder / "2.png").unlink()
+    result = prepare(folder, tmp_path / "out", size="32", detect="none", force=True)
+    assert result.lost == 2 and "\n2 labels not taken over, as their pictures are not in the new one\n" in str(result)
+
+
+def test_places_are_taken_over_to_the_same_pixels_only(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(folder, out, size="32", detect="none")
+    name = by_source(out)["2.png"]
+    table = (out / "metadata.csv").read_text().replace("file_name,hair,source", "file_name,hair,source,points,boxes")
+    lines = [line + (',0.1 0.2,"[[1, 2, 3, 4]]"' if name in line else ",,") for line in table.splitlines()[1:]]
+    (out / "metadata.csv").write_text("\n".join([table.splitlines()[0], *lines, ""]))
+    before = (out / "metadata.csv").read_bytes()
+    with pytest.raises(DatasetError, match=r"out: its column `points` has places in .*; give the options of before"):
+        prepare(folder, out, size="48", detect="none", force=True)
+    assert (out / "metadata.csv").read_bytes() == before
+    (folder / "0.png").unlink()
+    prepare(folder, out, size="32", detect="none", force=True)
+    dataset = open_dataset(out)
+    i = dataset.names.index(name)
+    assert (dataset.point_cells[i], dataset.box_cells[i]) == ("0.1 0.2", "[[1, 2, 3, 4]]")

@@ -27,7 +27,9 @@ from kyara.files.errors import DatasetError
 from kyara.files.gallery import read_gallery
 from kyara.labels.attributes import Label, write_labels
 from kyara.models import distortion
+from kyara.preparation import detect
 from kyara.preparation.duplicates import Seen, impression
+from kyara.preparation.faces import Box
 from kyara.preparation.prepare import prepare
 
 
@@ -233,6 +235,15 @@ def test_attributes_of_a_gallery_are_kept(tmp_path: Path) -> None:
     assert set(found["0.png"]) == {"file_name", "hair", "mood", "source"}
 
 
+def test_whatever_the_metadata_has_the_result_can_be_opened(folder: Path, tmp_path: Path) -> None:
+    row = {"file_name": "00.png", "hair": "red", " hair": "blue", "": "x", "mask": "1" * 200_000, "note": "a\rb"}
+    (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    prepare(folder, tmp_path / "out", size="32")
+    dataset = open_dataset(tmp_path / "out")
+    i = dataset.names.index(rows(tmp_path / "out")["00.png"]["file_name"])
+    assert {name: column[i] for name, column in dataset.attributes.items()} == {"hair": "blue", "note": "a\rb"}
+
+
 def test_prepared_can_be_prepared_again(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "a.zip", size="32")
     prepare(tmp_path / "a.zip", tmp_path / "b.zip", size="32")
@@ -275,6 +286,13 @@ def test_whole_pictures_get_white_sides(tmp_path: Path) -> None:
     assert (result[:16] == 255).all() and (result[16:48] == 0).all() and (result[48:] == 255).all()
 
 
+def test_a_large_size_is_not_enlarged_from_a_smaller_one(tmp_path: Path) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (1100, 1100, 3), dtype=np.uint8)
+    save(tmp_path / "art" / "a.bmp", noise, "BMP")
+    prepare(tmp_path / "art", tmp_path / "out", size="1100", frame="whole", detect="none")
+    assert np.array_equal(open_dataset(tmp_path / "out").picture(0), noise)
+
+
 def test_min_size_and_limit(folder: Path, tmp_path: Path) -> None:
     save(folder / "small.png", art(50, 30, 30))
     prepare(folder, tmp_path / "a", size="64")
@@ -283,6 +301,8 @@ def test_min_size_and_limit(folder: Path, tmp_path: Path) -> None:
     assert report_of(tmp_path / "b")["kept"] == 13
     prepare(folder, tmp_path / "c", size="64", limit=5)
     assert len(open_dataset(tmp_path / "c")) == 5
+    reasons = [entry["reason"] for entry in report_of(tmp_path / "c")["pictures"]]
+    assert len(reasons) == 13 and reasons.count("over the limit") in (7, 8) and reasons.count("") == 5
     with pytest.raises(DatasetError, match=r"no picture was left \(13 too small\); the first is 00\.png: 64x64"):
         prepare(folder, tmp_path / "d", size="64", min_size=1000)
     assert not (tmp_path / "d").exists()
@@ -457,10 +477,10 @@ def test_copies_are_found_and_others_kept(tmp_path: Path) -> None:
 
 def test_plain_colours_are_no_copies_of_each_other() -> None:
     seen = Seen("near")
-    for i, colour in enumerate([(200, 100, 50), (160, 80, 40), (90, 90, 90), (200, 200, 200), (0, 0, 255)]):
+    for colour in [(200, 100, 50), (160, 80, 40), (90, 90, 90), (200, 200, 200), (0, 0, 255)]:
         one = impression(np.full((64, 64, 3), colour, np.uint8))
         assert seen.find(one) is None, colour
-        seen.add(one, i)
+        seen.add(one)
 
 
 def test_many_pictures_are_searched(tmp_path: Path) -> None:
@@ -468,11 +488,62 @@ def test_many_pictures_are_searched(tmp_path: Path) -> None:
     for i in range(3000):  # more than the first array holds
         one = impression(np.random.RandomState(i).randint(0, 256, (32, 32, 3), dtype=np.uint8))
         assert seen.find(one) is None
-        seen.add(one, i)
+        seen.add(one)
     assert seen.find(impression(np.random.RandomState(1234).randint(0, 256, (32, 32, 3), dtype=np.uint8))) == (
         "exact duplicate",
         1234,
     )
+
+
+def faces_of(monkeypatch: pytest.MonkeyPatch, faces: dict[int, list[Box]]) -> None:
+    """The faces that the detector finds, by the width of the picture."""
+    monkeypatch.setattr(detect, "load", lambda name: lambda picture: faces[picture.shape[1]])
+
+
+def test_of_copies_in_pictures_with_several_faces_the_largest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, crop, one = np.full((500, 900, 3), 255, np.uint8), np.full((400, 400, 3), 255, np.uint8), art(1, 220, 220)
+    scene[50:450, 50:450], scene[200:310, 650:760] = art(0, 400, 400), pictures.resize(one, 110, 110)
+    crop[90:310, 90:310] = one
+    save(tmp_path / "art" / "scene.png", scene)
+    save(tmp_path / "art" / "crop.png", crop)
+    small = Box(680, 230, 730, 280)  # of the same part of the face as in the crop
+    faces_of(monkeypatch, {900: [Box(150, 150, 350, 350), small], 400: [Box(150, 150, 250, 250)]})
+    prepare(tmp_path / "art", tmp_path / "out", size="64", min_size=1, detect="drawn", workers=0)
+    assert set(rows(tmp_path / "out")) == {"scene.png#1", "crop.png#1"}
+    assert left_out(tmp_path / "out") == {"scene.png#2": "near duplicate: of crop.png#1"}
+
+
+def test_faces_in_the_list_of_drop_that_there_are_not_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "art" / "a.png", art(0, 300, 300))
+    save(tmp_path / "art" / "b.png", art(1, 310, 310))
+    faces_of(monkeypatch, {300: [Box(50, 50, 120, 120), Box(180, 180, 250, 250)], 310: [Box(100, 100, 200, 200)]})
+    (tmp_path / "drop.csv").write_text("file_name\na.png#2\na.png#3\n")
+    options: dict[str, Any] = {"size": "64", "min_size": 1, "workers": 0, "drop": tmp_path / "drop.csv"}
+    prepare(tmp_path / "art", tmp_path / "cut", detect="drawn", **options)
+    gone = left_out(tmp_path / "cut")
+    assert set(gone) == {"a.png#2", "a.png#3"} and gone["a.png#2"].startswith("dropped")
+    assert gone["a.png#3"] == "passed over: listed in drop.csv, line 3, but no such face was cut out"
+    prepare(tmp_path / "art", tmp_path / "whole", detect="none", **options)
+    assert set(left_out(tmp_path / "whole")) == {"a.png#2", "a.png#3"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"detect": "none", "pad": "white"},
+        {"frame": "whole", "faces": "largest"},
+        {"detect": "none", "faces": "largest"},
+        {"detect": "none", "frame": "bust"},
+    ],
+)
+def test_options_without_effect_are_refused(folder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^--(pad white|faces largest|frame bust): "):
+        prepare(folder, tmp_path / "out", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["art"]
 
 
 # Detection and the command line

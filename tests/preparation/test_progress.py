@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
-from kyara.files.errors import PictureError
+from kyara.files.errors import DatasetError, PictureError
 from kyara.preparation import fit as fitting
 from kyara.preparation import prepare as module
 from kyara.preparation.duplicates import Seen, impression
 from kyara.preparation.faces import Box, Face
 from kyara.preparation.fit import Found, Made
 from kyara.preparation.prepare import prepare
-from kyara.preparation.progress import IN_MEMORY, Progress
+from kyara.preparation.progress import TEMPORARY, Progress
 
 COUNT = 12
 
@@ -50,7 +51,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     find = Seen.find
 
     def stop(self: Seen, seen: Any) -> Any:
-        if len(self.indices) == count:
+        if self.count == count:
             raise KeyboardInterrupt
         return find(self, seen)
 
@@ -118,6 +119,24 @@ def test_other_options_begin_again(folder: Path, tmp_path: Path, monkeypatch: py
     assert {open_dataset(tmp_path / "out").picture(i).shape for i in range(COUNT)} == {(48, 48, 3)}
 
 
+def test_a_picture_that_was_changed_meanwhile_is_read_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folder / "00.bmp"
+    for seed in (50, 51):
+        noise = np.random.RandomState(seed).randint(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(first)  # of the same number of bytes
+        os.utime(first, (seed, seed))
+        if seed == 50:
+            stop_after(monkeypatch, 5)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(folder, tmp_path / "out", size="32", workers=0)
+            monkeypatch.undo()
+    prepare(folder, tmp_path / "out", size="32", workers=0)
+    prepare(folder, tmp_path / "fresh", size="32", workers=0)
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
 def test_a_folder_that_is_not_ours_is_not_touched(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out.unfinished").mkdir()
     (tmp_path / "out.unfinished" / "letter.txt").write_text("mine")
@@ -135,8 +154,26 @@ def test_two_runs_do_not_write_the_same_output(folder: Path, tmp_path: Path) -> 
     assert prepare(folder, tmp_path / "out", size="32").kept == COUNT
 
 
+@pytest.mark.parametrize("damage", ["file", "page", "row"])
+def test_a_damaged_file_is_named_with_what_to_do(folder: Path, tmp_path: Path, damage: str) -> None:
+    unfinished = tmp_path / "out.unfinished"
+    with pytest.raises(DatasetError, match="no picture was left"):
+        prepare(folder, tmp_path / "out", size="32", min_size=1000, detect="none")
+    file = unfinished / "progress.sqlite"
+    if damage == "row":
+        with closing(sqlite3.connect(file)) as opened, opened:
+            opened.execute("UPDATE results SET result = '{'")
+    else:
+        begin = 0 if damage == "file" else 4096
+        file.write_bytes(file.read_bytes()[:begin] + b"x" * 20_000)
+    kept = file.read_bytes()
+    with pytest.raises(OSError, match=r"damaged, as after a power failure; delete .*out\.unfinished to begin again"):
+        prepare(folder, tmp_path / "out", size="32", min_size=1000, detect="none")
+    assert file.read_bytes() == kept
+
+
 def test_results_are_read_back_as_they_were() -> None:
-    progress = Progress(IN_MEMORY)
+    progress = Progress(TEMPORARY)
     progress.start("faces", ["a"])
     points = np.arange(4.0).reshape(2, 2)
     face = Face(1, 2, 30, 40, 0.75, eyes=points, mouth=points + 5, nose=points[0], trusted=False)
@@ -154,7 +191,7 @@ def test_results_are_read_back_as_they_were() -> None:
 
 def test_what_a_worker_made_is_not_made_again() -> None:
     """The impression is that of another picture here, so it was not derived from the data."""
-    random, progress = np.random.RandomState(0), Progress(IN_MEMORY)
+    random, progress = np.random.RandomState(0), Progress(TEMPORARY)
     picture, other = random.randint(0, 256, (2, 40, 48, 3), dtype=np.uint8)
     encoded, seen = pictures.encode_webp(picture), impression(other)
     kept, doubtful = Made(None, "", "", 0.5, b"small", encoded, seen), Made(1, "uncertain", "why", 0.1, b"s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from kyara.files import pictures
+from kyara.files.dataset import open_dataset
+from kyara.files.errors import DatasetError
 from kyara.preparation.prepare import prepare
 
 
@@ -56,3 +59,80 @@ def test_a_zip_never_lacks_its_report(folder: Path, tmp_path: Path, monkeypatch:
     prepare(folder, out, size="32")
     prepare(folder, out, size="32", force=True)
     assert not missing and out.is_file()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_that_were_added_to_a_zip_stop_force(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zip"
+    prepare(folder, out, size="32")
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.writestr("mine/extra.png", b"drawn by me")
+        archive.writestr("notes.txt", "mine")
+    before = out.read_bytes()
+    with pytest.raises(FileExistsError, match=r"out\.zip: contains mine/extra\.png and 1 other file, which"):
+        prepare(folder, out, size="48", force=True)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_what_was_there_is_put_back_if_it_cannot_be_replaced(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / name, Path.replace
+    prepare(folder, out, size="32")
+    before = content(tmp_path)
+
+    def failing(self: Path, target: Path) -> Path:
+        if target == out and self.name in ("new", "zip"):
+            raise OSError(5, "Input/output error", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="cannot be written"):
+        prepare(folder, out, size="48", force=True)
+    after = content(tmp_path)
+    assert {file for file in after if file not in before} == {f"{name}.unfinished/progress.sqlite"}
+    assert {file: after[file] for file in before} == before
+
+
+def test_what_a_killed_run_moved_away_is_put_back(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(folder, out, size="32")
+    (tmp_path / "out.unfinished").mkdir()
+    (tmp_path / "out.unfinished" / "progress.sqlite").touch()
+    out.rename(tmp_path / "out.unfinished" / "old.out")  # killed before the new one was in its place
+    with pytest.raises(FileExistsError, match="already exists; add --force"):
+        prepare(folder, out, size="48")
+    assert len(open_dataset(out)) == 3
+    (tmp_path / "out.unfinished" / "old.out").mkdir()  # killed after that
+    (tmp_path / "out.unfinished" / "old.out" / "report.json").touch()
+    assert prepare(folder, out, size="48", force=True).kept == 3 and not (tmp_path / "out.unfinished").exists()
+
+
+def test_an_error_keeps_what_was_done(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no picture was left"):
+        prepare(folder, tmp_path / "out", size="32", min_size=1000)
+    assert (tmp_path / "out.unfinished" / "progress.sqlite").is_file()
+    assert prepare(folder, tmp_path / "out", size="32").kept == 3 and not (tmp_path / "out.unfinished").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_a_link_is_written_through(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    for size in (32, 48):
+        prepare(folder, tmp_path / name, size=str(size), force=size == 48)
+        assert (tmp_path / name).is_symlink() and open_dataset(tmp_path / "disk" / name).picture(0).shape[0] == size
+
+
+def test_an_output_without_a_name_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = folder.parent / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for out in (".", ".."):
+        with pytest.raises(ValueError, match=r"\.: has no name; give that of the folder, such as \.\./"):
+            prepare(folder, Path(out), size="32")

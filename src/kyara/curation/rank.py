@@ -22,7 +22,7 @@ from kyara.files.metadata import csv_text
 from kyara.files.names import counted, listed, short_name, slug
 from kyara.files.pictures import PNG_SIGNATURE, decode, encode_png
 from kyara.files.shards import Runner
-from kyara.files.workers import CHUNK, processors, thread_map
+from kyara.files.workers import processors, thread_map
 
 if TYPE_CHECKING:  # they import torch
     from kyara.curation.copies import Originals
@@ -124,6 +124,7 @@ def rank(
         raise ValueError("--any-style: only applies to --threshold; add --threshold, or leave it out")
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     out = result_folder(out, name, TABLE, force=force, sources=sources)
+    _check_outside(out, [*pictures, *filter(None, [like, copies_of])])
     dataset = open_pictures(*pictures)
     known = open_pictures(copies_of) if copies_of else None
     # Its name begins with no number: the same command takes the same folder.
@@ -179,6 +180,13 @@ def rank(
     return result
 
 
+def _check_outside(out: Path, sources: Sequence[Path]) -> None:
+    """ValueError if `out` is inside a source: the next run would rank its copies as well."""
+    for source in map(Path, sources):
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise ValueError(f"--out {out}: is inside {source}, which is read; choose a folder elsewhere")
+
+
 def _write(path: Path, text: str) -> None:
     write_atomic(path, functools.partial(Path.write_text, data=text, encoding="utf-8", errors="surrogateescape"))
 
@@ -231,4 +239,4 @@ def _pngs(
         content = contents.pop(i, None) or dataset.read(i)
         return content if content.startswith(PNG_SIGNATURE) else encode_png(decode(content, f"{dataset.location(i)}"))
 
-    return thread_map(png, order, threads, depth=4 * CHUNK * threads, chunk=CHUNK)
+    return thread_map(png, order, threads, depth=2 * threads)  # pictures may have many megabytes

@@ -15,7 +15,7 @@ from kyara.files.atomic import write_atomic
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.pictures import MAX_BYTES
 from kyara.files.zip_names import entry_names
-from kyara.files.zip_update import rewrite
+from kyara.files.zip_update import check, rewrite
 
 THUMBNAILS = "report.thumbnails"  # The folder beside a report.html, also as NAME.zip.report.thumbnails
 UNFINISHED = ".unfinished"  # Suffix of the folder of an interrupted `kyara prepare`
@@ -76,6 +76,10 @@ class Folder:
     def changed(self, name: str) -> int:
         return changed(self.root / name)
 
+    def check_writable(self) -> None:
+        """Raises PermissionError if no file can be written."""
+        _check_writable(self.root)
+
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Writes files one by one, each atomically; existing ones are replaced."""
         for name, content in contents.items():
@@ -129,6 +133,11 @@ class Zip:
 
     def changed(self, name: str) -> int:
         return 0
+
+    def check_writable(self) -> None:
+        """Raises PermissionError or DatasetError if no file can be added."""
+        _check_writable(self.path.resolve().parent)
+        check(self.path)
 
     def write(self, contents: Mapping[str, bytes]) -> None:
         """Adds or replaces files in one atomic step. All other entries keep their exact bytes."""
@@ -193,6 +202,11 @@ def changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _check_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder}: not writable; check the permissions, or copy the dataset to another place")
 
 
 def _read(path: Path, name: str) -> bytes:

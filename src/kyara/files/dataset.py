@@ -170,11 +170,12 @@ class Dataset:
     def find(self, file_name: str) -> int | None:
         """Index of the picture with this name in the metadata, with forward or backward slashes and composed or
         decomposed accents; None if there is none."""
-        return self._indices.get(normalized(self.base + str(PurePosixPath(file_name.replace("\\", "/")))))
+        name = self.base + str(PurePosixPath(file_name.replace("\\", "/")))
+        return self._indices.get(name, self._indices.get(normalized(name)))
 
     @functools.cached_property
     def _indices(self) -> dict[str, int]:
-        return {normalized(name): i for i, name in enumerate(self.names)}
+        return {normalized(name): i for i, name in enumerate(self.names)} | {n: i for i, n in enumerate(self.names)}
 
     def rows(self) -> list[Row]:
         """All rows of the metadata file, including those of missing pictures; empty if there is no such file. Raises

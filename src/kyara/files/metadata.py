@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from kyara.files.errors import DatasetError
@@ -18,9 +19,10 @@ Row = tuple[str, str, dict[str, str]]  # (line or item for messages, file name o
 
 def csv_text(rows: Iterable[Iterable[object]], separator: str = ",") -> str:
     """The rows as CSV with Unix line endings."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", delimiter=separator).writerows(rows)
-    return text.getvalue()
+    lines: list[str] = []
+    file = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    csv.writer(file, lineterminator="\r\n", delimiter=separator).writerows(rows)  # so that cells with \r are quoted
+    return "".join(lines)
 
 
 def rows_csv(text: str, where: str) -> Iterator[Row]:
@@ -93,8 +95,9 @@ def rows_jsonl(text: str, where: str) -> Iterator[Row]:
         row = _json(line, f"{where}, line {number}")
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
             raise DatasetError(f'{where}, line {number}: not an object with "file_name"; write one per line')
-        # Nested values, such as boxes or captions in several languages, are not attributes.
-        values = {key: _text(value) for key, value in row.items() if not isinstance(value, dict | list)}
+        # Nested values, such as boxes or captions in several languages, are not attributes; nor are masks as text.
+        texts = {key.strip(): _text(value) for key, value in row.items() if not isinstance(value, dict | list)}
+        values = {key: text for key, text in texts.items() if key and len(text) <= csv.field_size_limit()}
         yield f"line {number}", row["file_name"], values
 
 

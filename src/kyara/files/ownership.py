@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -41,13 +41,13 @@ def foreign(folder: Path, marker: str) -> str | None:
     """The files in a result folder that the verb did not write, as in `unknown`. The marker itself is foreign if it is
     not what its kind of result has."""
     owns = KINDS[marker](folder)
-    return marker if owns is None else unknown(folder, owns)
+    return marker if owns is None else unknown(entries(folder), owns)
 
 
-def unknown(folder: Path, owns: Callable[[str], bool]) -> str | None:
-    """The files in a folder that do not belong to it by `owns`, as text: the name of the first, and the number of the
+def unknown(names: Iterable[str], owns: Callable[[str], bool]) -> str | None:
+    """The files of a result that do not belong to it by `owns`, as text: the name of the first, and the number of the
     others if there are any. None if all belong to it."""
-    others = (name for name in entries(folder) if not owns(normalized(name)))
+    others = (name for name in names if not owns(normalized(name)))
     first = next(others, None)
     more = sum(1 for _ in others)
     return f"{first} and {counted(more, 'other file')}" if more else first

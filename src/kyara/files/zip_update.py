@@ -42,6 +42,13 @@ def rewrite(source: Path, target: Path, contents: Mapping[str, bytes]) -> None:
         _finish(new, kept, archive.comment)
 
 
+def check(source: Path) -> None:
+    """Raises DatasetError if `rewrite` does not support the archive's layout."""
+    with zipfile.ZipFile(source) as archive, source.open("rb") as file:
+        for _ in _directory(file, archive):
+            pass
+
+
 def _directory(file: BinaryIO, archive: zipfile.ZipFile) -> Iterator[bytes]:
     """Raw central directory records, in the order of `infolist()`."""
     file.seek(archive.start_dir)

@@ -24,7 +24,7 @@ from kyara.files.names import printable, slug
 from kyara.files.pictures import center_crop, numbered, pad_to, sheet, write_png
 
 CELL = 128  # Longest side of a picture on the sheet, in pixels
-CANNOT_TELL = "?"  # The answer if the value cannot be determined
+COMMANDS = CANNOT_TELL, UNDO, STOP = "?", "-", "q"  # The answer if the value cannot be determined, and no answers
 
 Answer = tuple[int, str | None]
 """(index of the picture, value); the value is empty if it cannot be determined, None to undo an earlier answer."""
@@ -63,15 +63,16 @@ def on_terminal(
 ) -> Iterator[Answer]:
     """Asks line by line, on stderr. With `fixed`, only `values` are accepted. An `Asker`."""
     known, answered = list(values), set[int]()
-    help_ = f"answer by number or word; {CANNOT_TELL} cannot tell, Enter skip, - undo the last answer, q stop"
+    help_ = f"answer by number or word; {CANNOT_TELL} cannot tell, Enter skip, {UNDO} undo the last answer, {STOP} stop"
     _show(f"\nlook at {write_sheet(dataset, attribute, pictures)}\n{help_}\n")
     at = 0
     while at < len(pictures):
-        choices = "  ".join(f"{i} {printable(value)}" for i, value in enumerate(known, 1))
+        shown = map(printable, known)
+        choices = "  ".join(f"{i} {value}" if _numbered(known) else value for i, value in enumerate(shown, 1))
         word = _prompt(f"{attribute} of picture {at + 1}?  [{choices}] ")
-        if word == "q":
+        if word == STOP:
             raise StopAsking
-        if word == "-":
+        if word == UNDO:
             at = max(at - 1, 0)
             if at in answered:
                 answered.remove(at)
@@ -92,12 +93,12 @@ def _value(word: str, known: list[str], fixed: bool) -> str | None:
         return ""
     if word in known:
         return word
-    if word.isdecimal() and 1 <= int(word) <= len(known):
+    if _numbered(known) and word.isdecimal() and 1 <= int(word) <= len(known):
         return known[int(word) - 1]
     matches = [value for value in known if value.startswith(word)]
     if len(matches) == 1:
         return matches[0]
-    if fixed or matches or word.isdecimal():
+    if fixed or matches or (word.isdecimal() and _numbered(known)):
         meant = " or ".join(map(printable, matches))
         _show(f"  {word!r} is ambiguous: {meant}\n" if matches else f"  {word!r} is not a known value\n")
         return None
@@ -105,6 +106,11 @@ def _value(word: str, known: list[str], fixed: bool) -> str | None:
         return None
     known.append(word)
     return word
+
+
+def _numbered(values: Sequence[str]) -> bool:
+    """Whether values can be given by their places, as none of them is a number itself."""
+    return not any(value.isdecimal() for value in values)
 
 
 def _show(text: str) -> None:
@@ -121,10 +127,11 @@ def _prompt(text: str) -> str:
 
 def in_files(dataset: Dataset, attribute: str, pictures: Sequence[int], values: Sequence[str]) -> Iterator[Answer]:
     """Writes the sheet and a CSV to fill in, instead of asking. An `Asker`."""
-    picture = write_sheet(dataset, attribute, pictures)
     rows = [(number, dataset.names[i], "") for number, i in enumerate(pictures, 1)]
-    table, text = picture.with_suffix(".csv"), csv_text([("number", "file_name", "value"), *rows])
-    write_atomic(table, lambda temporary: temporary.write_bytes(text.encode()))
+    content = csv_text([("number", "file_name", "value"), *rows]).encode()
+    picture = write_sheet(dataset, attribute, pictures)
+    table = picture.with_suffix(".csv")
+    write_atomic(table, lambda temporary: temporary.write_bytes(content))
     raise StopAsking((picture, table))
     yield  # makes this a generator, like every Asker
 

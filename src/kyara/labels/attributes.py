@@ -25,6 +25,7 @@ from kyara.files.metadata import Layout, csv_text, layout, rows_csv
 METADATA, LABELS = "metadata.csv", "labels.csv"
 COLUMNS = ("file_name", "attribute", "value", "probability", "by")
 PERSON, SOURCE = "person", "source"
+UNSTORABLE = "this name cannot be stored in metadata.csv; rename the file"
 AUTHOR = re.compile(r"person|committee|tagger:.+", re.DOTALL)
 
 
@@ -62,7 +63,26 @@ def read_labels(dataset: Dataset) -> list[Label]:
     return found
 
 
-def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[Key] = ()) -> None:
+def unstorable(dataset: Dataset) -> dict[int, str]:
+    """The pictures that can have no labels, as a table cannot have their names: index -> why."""
+    names = enumerate(dataset.names)
+    return {i: UNSTORABLE for i, name in names if not _is_storable(dataset, name.removeprefix(dataset.base), name)}
+
+
+def _is_storable(dataset: Dataset, stored: str, name: str) -> bool:
+    """Whether `stored` in a table is read as the name of that picture."""
+    i = dataset.find(stored.strip())
+    return i is not None and dataset.names[i] == name and not any("\ud800" <= c <= "\udfff" for c in stored)
+
+
+def check_writable(dataset: Dataset) -> None:
+    """Raises DatasetError or OSError if no labels can be written, before time is spent on them."""
+    write_labels(dataset, (), dry_run=True)
+
+
+def write_labels(
+    dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collection[Key] = (), dry_run: bool = False
+) -> None:
     """Merges `labels` into those on disk, and writes metadata.csv and labels.csv into the folder or .zip.
 
     A label replaces the one on disk unless that one takes precedence; labels in `withdrawn` are removed first. Rereads
@@ -87,6 +107,10 @@ def write_labels(dataset: Dataset, labels: Iterable[Label], *, withdrawn: Collec
     elsewhere = [label for label in _read_origins(whole) if label.file_name not in names]
     after = [*elsewhere, *merged.values()]
     table = _table(whole, merged, withdrawn)
+    if dry_run:
+        _origins(whole, after)
+        whole.files.check_writable()
+        return
     if isinstance(whole.files, Folder):
         # An interruption between the two writes must leave the origins of both the old and the new values.
         before = [label for key, label in known.items() if merged.get(key) != label]
@@ -166,9 +190,8 @@ def _table(dataset: Dataset, labels: Mapping[Key, Label], withdrawn: Collection[
     for row in rows:
         columns |= dict.fromkeys(row)
     for name, row in of.items():
-        i = dataset.find(row["file_name"])
-        if i is None or dataset.names[i] != name:
-            raise DatasetError(f"{dataset.path / name}: this name cannot be stored in metadata.csv; rename the file")
+        if not _is_storable(dataset, row["file_name"], name):
+            raise DatasetError(f"{dataset.path / name}: {UNSTORABLE}")
     content = _csv(dataset, METADATA, found._replace(columns=[*columns]), rows)
     # Some spreadsheets need a byte order mark to read UTF-8.
     marked = ours and dataset.files.read(dataset.base + METADATA).startswith(codecs.BOM_UTF8)

@@ -146,7 +146,7 @@ class Committee:
         """The lowest confidence threshold at which the selected `open_` pictures (K,) have an expected precision (mean
         confidence) of at least `target`; inf if there is none."""
         order = np.sort(self.confidence[open_])[::-1]
-        enough = np.flatnonzero(np.cumsum(order) / np.arange(1, len(order) + 1) >= target)
+        enough = np.flatnonzero(np.cumsum(order, dtype=np.float64) / np.arange(1, len(order) + 1) >= target)
         return float(order[enough[-1]]) if len(enough) else float("inf")
 
 

@@ -19,8 +19,8 @@ from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
-from kyara.labels.ask import CANNOT_TELL, Asker, StopAsking, in_files, on_terminal, read_answers, stopped_by_signals
-from kyara.labels.attributes import PERSON, Label, read_labels, write_labels
+from kyara.labels.ask import COMMANDS, Asker, StopAsking, in_files, on_terminal, read_answers, stopped_by_signals
+from kyara.labels.attributes import PERSON, Label, check_writable, read_labels, unstorable, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
 from kyara.labels.pending import Pending
@@ -69,10 +69,12 @@ def complete(
     if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
         raise ValueError(f"--complete {attribute!r}: not a valid attribute name; give one such as gender")
     stripped = [value.strip() for value in values]
-    if len(set(stripped)) < len(stripped) or "" in stripped or CANNOT_TELL in stripped or len(stripped) == 1:
-        raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {CANNOT_TELL}")
+    if len(set(stripped)) < len(stripped) or len(stripped) == 1 or not {"", *COMMANDS}.isdisjoint(stripped):
+        none = ", ".join(COMMANDS)
+        raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {none}")
     given = [] if answers is None else read_answers(answers, dataset, stripped)
     network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
+    check_writable(dataset)
     pending = Pending(dataset, attribute)
     recovered = pending.write()  # what a killed run has left
     if given:
@@ -80,7 +82,7 @@ def complete(
     if ask is None:
         terminal = sys.stdin and sys.stdin.isatty()
         ask = functools.partial(on_terminal, fixed=bool(values)) if terminal else in_files
-    left_out: dict[str, str] = {}
+    left_out = {dataset.names[i]: why for i, why in unstorable(dataset).items()}
     members = committee_members(dataset, network, left_out, workers=workers or processors())
     state = _State(dataset, attribute, stripped, members, left_out, pending)
     with stopped_by_signals():

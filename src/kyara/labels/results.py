@@ -23,7 +23,7 @@ class TagResult(Result):
     attributes: Mapping[str, Mapping[str, Any]]
     """Attribute -> `unknown`: number of pictures without a value; and except in a dry run, `filled`: number of pictures
     filled in, and `values`: value -> number."""
-    left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each picture that could not be read
+    left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each picture that cannot be read or stored
     dry_run: bool = False
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class TagResult(Result):
             lines.append(f"  {name}: filled in {about['filled']:,}, left unknown {about['unknown']:,}")
             lines += [f"    {values}{more}"] if values else []
         if self.left_out:
-            lines.append(f"could not be read: {len(self.left_out):,}")
+            lines.append(f"left out: {len(self.left_out):,}")
             lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)
         return "\n".join(lines)
 
@@ -60,7 +60,9 @@ class CompletionResult(Result):
     filled: Mapping[str, int] = dataclasses.field(default_factory=dict)  # Value -> number of pictures filled in with it
     reach: Mapping[float, float] = dataclasses.field(default_factory=dict)
     """Precision -> share of the open pictures that could be filled in at this precision."""
-    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # Name -> reason of each unreadable picture
+    left_out: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # Name -> reason, if unreadable or not storable
     questions: tuple[Path, Path] | None = None  # The contact sheet and the CSV to fill in, if there was no terminal
     dry_run: bool = False
     recovered: int = 0  # Number of answers of an interrupted run that this one wrote to the dataset
@@ -81,7 +83,7 @@ class CompletionResult(Result):
             could = ", ".join(f"{share:.0%} at precision {target:g}" for target, share in self.reach.items())
             lines.append(f"  of all open pictures, {self.accuracy:.1%} would be correct; could fill in {could}")
         if self.left_out:
-            lines += [f"  could not be read: {len(self.left_out):,}", *listed(self.left_out.items())]
+            lines += [f"  left out: {len(self.left_out):,}", *listed(self.left_out.items())]
         if self.questions:
             picture, table = self.questions
             lines.append(f"  look at {picture}, fill in {table}, then run this again with --answers {table}")

@@ -14,7 +14,7 @@ from kyara import verbs
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.shards import Runner
 from kyara.files.workers import processors
-from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.labels.attributes import Label, check_writable, read_labels, unstorable, write_labels
 from kyara.labels.kinds import Kind
 from kyara.labels.results import CompletionResult, TagResult
 
@@ -119,11 +119,14 @@ def _fill_in(
         if name not in tagger.attributes:
             known = ", ".join(tagger.attributes)
             raise ValueError(f"--attributes {name}: {model} only has {known}; --complete learns other attributes")
-    unknown = unknown_pictures(dataset, attributes or list(tagger.attributes), again=again)
+    odd = unstorable(dataset)
+    every = unknown_pictures(dataset, attributes or list(tagger.attributes), again=again)
+    unknown = {name: found - odd.keys() for name, found in every.items()}
     open_ = {name: {"unknown": len(found)} for name, found in unknown.items()}
     result = TagResult(dataset.path, len(dataset), model, open_, dry_run=dry_run)
     if dry_run:
         return result
+    check_writable(dataset)
     asked = sorted(set().union(*unknown.values()))
     focus = detect == "auto" or (detect is None and isinstance(tagger, CheckpointTagger))
     size, threads = batch or batch_size(tagger), workers or processors()
@@ -134,7 +137,8 @@ def _fill_in(
     if labels:
         write_labels(dataset, labels)
     runner.remove()
-    left_out = [{"file_name": dataset.names[asked[i]], "reason": reason} for i, reason in sorted(failed.items())]
+    reasons = odd | {asked[i]: reason for i, reason in failed.items()}
+    left_out = [{"file_name": dataset.names[i], "reason": reason} for i, reason in sorted(reasons.items())]
     filled = {name: _summary(dataset, labels, name) for name in unknown}
     return dataclasses.replace(result, attributes=filled, left_out=left_out)
 

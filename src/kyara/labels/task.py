@@ -62,7 +62,7 @@ def predicted(
 ) -> Iterator[tuple[int, Prediction]]:
     """Yields the prediction for each readable picture, in order; the reasons of the others are added to `failed`."""
     key = {
-        "data": identity(task.dataset), "tagger": tagger.hash, "attributes": dict(tagger.attributes),
+        "data": identity(task.dataset), "tagger": tagger.hash, "kind": task.kind, "attributes": dict(tagger.attributes),
         "focus": task.focus, "batch": task.batch, "version": kyara.__version__,
     }  # fmt: skip
     found = [*runner.run(task, len(task.dataset), name="tags", key=key, loaded=tagger)]

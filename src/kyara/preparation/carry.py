@@ -1,7 +1,8 @@
 """Labels of an earlier result that `kyara prepare --force` replaces: they are taken over to the same pictures.
 
 A picture is the same if its source has the same name and the same size and, if it was cut to a face, that face is at
-the same place: with other options, the faces of a picture may have other numbers."""
+the same place: with other options, the faces of a picture may have other numbers. `points` and `boxes` are places in
+the picture, so they are only taken over if all pixels are the same."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from kyara.files.dataset import Dataset, open_dataset
+from kyara.files.dataset import BOXES, POINTS, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.metadata import csv_text, rows_csv
-from kyara.preparation.report import face_name
+from kyara.preparation.report import encodable, face_name
 
 METADATA, LABELS = "metadata.csv", "labels.csv"
 ORIGINS = ("file_name", "attribute", "value", "probability", "by")  # Columns of labels.csv, see `kyara.labels`
@@ -44,12 +45,39 @@ class Cut:
 class Known:
     """The labels of a picture of the earlier result."""
 
+    name: str  # In the Dataset, by the hash of its pixels
     cut: Cut
     values: Mapping[str, str]  # Attribute -> value, "" if unknown
+    places: Mapping[str, str]  # POINTS and BOXES -> its cell, if it has one
     origins: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # Attribute -> probability and `by`
 
+    @property
+    def labels(self) -> int:
+        """The number of its labels."""
+        origins = {attribute for attribute, (_, by) in self.origins.items() if by == PERSON}
+        return len({attribute for attribute, value in self.values.items() if value} | origins)
 
-Earlier = Mapping[str, Sequence[Known]]  # By the name of the source
+
+@dataclass(frozen=True)
+class Earlier:
+    """The labels of the earlier result."""
+
+    out: Path
+    known: Mapping[str, Sequence[Known]]  # By the name of the source
+    inside: bool = False  # Whether these are names inside the only source, which may have been moved
+
+    def best(self, cut: Cut) -> Known | None:
+        """The picture that shows the same."""
+        same = [known for known in self.known.get(cut.source, ()) if known.cut.same(cut)]
+        return max(same, key=lambda known: overlap(known.cut.box, cut.box), default=None)
+
+
+class Tables(NamedTuple):
+    """The tables of a result."""
+
+    files: Mapping[str, bytes]  # metadata.csv, and labels.csv if there are labels for it
+    carried: int  # Labels from the earlier result
+    lost: int  # Labels of the earlier result whose pictures this one does not have
 
 
 def overlap(a: Sequence[int] | None, b: Sequence[int] | None) -> float:
@@ -61,13 +89,14 @@ def overlap(a: Sequence[int] | None, b: Sequence[int] | None) -> float:
     return shared / (a[2] * a[3] + b[2] * b[3] - shared) if shared else 0.0
 
 
-def cuts(report: Mapping[str, Any]) -> Iterator[tuple[str, Cut]]:
-    """(Name in the Dataset, what it was made from) of each picture, from the content of report.json."""
+def cuts(report: Mapping[str, Any], inside: bool) -> Iterator[tuple[str, Cut]]:
+    """(Name in the Dataset, what it was made from) of each picture, from the content of report.json. The names of the
+    sources are those `inside` the only one, or begin with it."""
     sources = report["sources"]
     for one in report["pictures"]:
         whole, faces = one["file"], one["faces"]
-        if len(sources) == 1 and whole != sources[0]:  # with several sources, names begin with them
-            whole = f"{sources[0]}/{whole}"
+        if len(sources) == 1 and not inside and whole != sources[0]:  # with several sources, names begin with them
+            whole = f"{Path(sources[0]).as_posix()}/{whole}"
         alone = len(faces) < 2
         if not one["cut"] and one["kept"]:
             yield one["kept"], Cut(whole, one["size"], faces[0]["box"] if len(faces) == 1 else None, alone)
@@ -76,17 +105,18 @@ def cuts(report: Mapping[str, Any]) -> Iterator[tuple[str, Cut]]:
                 yield face["kept"], Cut(whole, one["size"], face["box"], alone)
 
 
-def read_earlier(out: Path, report: Path) -> Earlier:
-    """The labels of the result at `out`; empty if there is none. DatasetError if they cannot be read, before they are
-    replaced."""
+def read_earlier(out: Path, report: Path, sources: int) -> Earlier:
+    """The labels of the result at `out`; empty if there is none. `sources` is the number of sources of the new result.
+    DatasetError if they cannot be read, before they are replaced."""
     if not (out.exists() and report.is_file()):
-        return {}
+        return Earlier(out, {})
     try:
         dataset = open_dataset(out)
-        if dataset.metadata != METADATA or not dataset.attributes:  # a Gallery, or nothing to take over
-            return {}
-        made = dict(cuts(json.loads(report.read_text(encoding="utf-8"))))
-        origins = _origins(dataset)
+        if dataset.metadata != METADATA:  # a Gallery, or nothing to take over
+            return Earlier(out, {})
+        content = json.loads(report.read_text(encoding="utf-8"))
+        inside = sources == len(content["sources"]) == 1
+        made, origins = dict(cuts(content, inside)), _origins(dataset)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "correct that file, or delete the result to prepare it without its labels"
         raise DatasetError(f"{out}: the labels of this earlier result cannot be read ({error}); {hint}") from error
@@ -94,9 +124,22 @@ def read_earlier(out: Path, report: Path) -> Earlier:
     for i, name in enumerate(dataset.names):
         if cut := made.get(name):
             values = {attribute: column[i] for attribute, column in dataset.attributes.items()}
-            known = Known(cut, values, origins.get(i, {}))
-            earlier.setdefault(cut.source, []).append(known)
-    return earlier
+            cells = {POINTS: dataset.point_cells, BOXES: dataset.box_cells}
+            places = {column: of[i] for column, of in cells.items() if of and of[i]}
+            known = Known(name, cut, values, places, origins.get(i, {}))
+            if known.labels or places:
+                earlier.setdefault(cut.source, []).append(known)
+    return Earlier(out, earlier, inside)
+
+
+def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -> None:
+    """DatasetError if the sources, opened as `dataset`, have none of the pictures that have labels."""
+    whole = len(sources) > 1 or earlier.inside
+    names = {encodable(name if whole else dataset.location(i).as_posix()) for i, name in enumerate(dataset.names)}
+    if earlier.known and names.isdisjoint(earlier.known):
+        why = f"the sources have none of the pictures that have labels in it, such as {next(iter(earlier.known))}"
+        hint = "give the sources in the same way as before, or delete the result to prepare it without its labels"
+        raise DatasetError(f"{earlier.out}: {why}; {hint}")
 
 
 def _origins(dataset: Dataset) -> dict[int, dict[str, tuple[str, str]]]:
@@ -113,21 +156,26 @@ def _origins(dataset: Dataset) -> dict[int, dict[str, tuple[str, str]]]:
 
 def tables(
     dataset: Dataset, kept: Sequence[tuple[str, int, int | None]], report: Mapping[str, Any], earlier: Earlier
-) -> tuple[dict[str, bytes], int]:
-    """metadata.csv, and labels.csv if there are labels for it; and how many labels are from the earlier result.
-    `kept` is (name in the Dataset, index of the source, index of its face or None) of each picture.
+) -> Tables:
+    """The tables of the new result. `kept` is (name in the Dataset, index of the source, index of its face or None) of
+    each picture. DatasetError if `points` or `boxes` of the earlier one do not fit.
 
     Pictures have the attributes of their source, and its name. An earlier label is taken over where the source has
     none; that of a person also where it has another one, as everywhere."""
-    made, columns, carried = dict(cuts(report)), dict.fromkeys(dataset.attributes), 0
+    made, columns, carried = dict(cuts(report, earlier.inside)), dict.fromkeys(dataset.attributes), 0
     rows: dict[str, dict[str, str]] = {}
     origins = list[tuple[str, ...]]()
+    left = {known.name: known for some in earlier.known.values() for known in some}
     for name, i, face in sorted(kept):
         row = rows[name] = {attribute: column[i] for attribute, column in dataset.attributes.items()}
         row["source"] = face_name(dataset.names[i], face)
-        known = _best(earlier.get(made[name].source, ()), made[name])
-        for attribute, value in known.values.items() if known else ():
-            probability, by = known.origins.get(attribute, ("", "")) if known else ("", "")
+        if (known := earlier.best(made[name])) is None:
+            continue
+        left.pop(known.name, None)
+        columns |= dict.fromkeys(_checked(known, name, earlier.out))
+        row |= known.places
+        for attribute, value in known.values.items():
+            probability, by = known.origins.get(attribute, ("", ""))
             if by == PERSON or (value and not row.get(attribute)):
                 columns[attribute], row[attribute] = None, value
                 carried += 1
@@ -135,10 +183,18 @@ def tables(
     metadata = [["file_name", *columns, "source"]]
     metadata += [[name, *(row.get(column, "") for column in columns), row["source"]] for name, row in rows.items()]
     found = {METADATA: metadata} | ({LABELS: [ORIGINS, *origins]} if origins else {})
-    return {name: csv_text(table).encode("utf-8", "backslashreplace") for name, table in found.items()}, carried
+    files = {name: csv_text(table).encode("utf-8", "backslashreplace") for name, table in found.items()}
+    for name, content in files.items():
+        for _ in rows_csv(content.decode(), f"{earlier.out / name}"):  # DatasetError if it could not be read again
+            pass
+    return Tables(files, carried, sum(known.labels for known in left.values()))
 
 
-def _best(earlier: Sequence[Known], cut: Cut) -> Known | None:
-    """The picture of the earlier result that shows the same."""
-    same = [known for known in earlier if known.cut.same(cut)]
-    return max(same, key=lambda known: overlap(known.cut.box, cut.box), default=None)
+def _checked(known: Known, name: str, out: Path) -> Mapping[str, str]:
+    """The places in a picture. DatasetError if it has other pixels now."""
+    if known.places and known.name != name:
+        column = next(iter(known.places))
+        why = f"its column `{column}` has places in {known.name}, which these options make another picture of"
+        hint = "give the options of before, or another output, or remove the column from its metadata.csv"
+        raise DatasetError(f"{out}: {why}; {hint}")
+    return known.places

@@ -72,21 +72,21 @@ class Seen:
     def __init__(self, duplicates: str) -> None:
         self.duplicates = duplicates
         self.exact: dict[bytes, int] = {}
-        self.indices: list[int] = []
+        self.count = 0  # of the pictures
         self.outlines = np.empty((1024, 3 * OUTLINE**2), np.float32)
         self._details = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the index
         self._ends = [0]  # positions in it
         self._compared: tuple[Impression, int, tuple[np.ndarray, np.ndarray]] | None = None
 
     def find(self, seen: Impression) -> tuple[str, int] | None:
-        """(kind of duplicate, index of the original); None if it is not a duplicate."""
+        """(kind of duplicate, number of the original); None if it is not a duplicate."""
         if self.duplicates != "keep" and seen.digest in self.exact:
             return "exact duplicate", self.exact[seen.digest]
         found = next(self._copies(seen), None) if self.duplicates == "near" else None
-        return None if found is None else ("near duplicate", self.indices[found])
+        return None if found is None else ("near duplicate", found)
 
     def _copies(self, seen: Impression) -> Iterator[int]:
-        """Positions of the pictures of which it is a copy, first those that are not mirrored."""
+        """Numbers of the pictures of which it is a copy, first those that are not mirrored."""
         picture = None
         for step, cosines in zip((1, -1), self._cosines(seen), strict=True):
             likely = most_similar(cosines)
@@ -97,34 +97,33 @@ class Seen:
 
     def _cosines(self, seen: Impression) -> tuple[np.ndarray, np.ndarray]:
         """Those with all pictures, kept because `nearest` follows `find`."""
-        known = len(self.indices)
-        if self._compared is None or self._compared[0] is not seen or self._compared[1] != known:
-            self._compared = seen, known, _cosines(seen.outline, self.outlines[:known])
+        if self._compared is None or self._compared[0] is not seen or self._compared[1] != self.count:
+            self._compared = seen, self.count, _cosines(seen.outline, self.outlines[: self.count])
         return self._compared[2]
 
-    def _detail(self, position: int) -> bytes:
-        self._details.seek(self._ends[position])
-        return self._details.read(self._ends[position + 1] - self._ends[position])
+    def _detail(self, i: int) -> bytes:
+        self._details.seek(self._ends[i])
+        return self._details.read(self._ends[i + 1] - self._ends[i])
 
     def nearest(self, seen: Impression) -> tuple[int, float] | None:
-        """(index, `outline_distance`) of the most similar picture; None if there is no other."""
-        if not self.indices:
+        """(number, `outline_distance`) of the most similar picture; None if there is no other."""
+        if not self.count:
             return None
         distances = _distances(self._cosines(seen))
         best = int(distances.argmin())
-        return self.indices[best], float(distances[best])
+        return best, float(distances[best])
 
-    def distance(self, seen: Impression, index: int) -> float:
-        """`outline_distance` to the picture of that index."""
-        return float(outline_distance(seen.outline, self.outlines[self.indices.index(index)][None])[0])
+    def distance(self, seen: Impression, i: int) -> float:
+        """`outline_distance` to the picture of that number."""
+        return float(outline_distance(seen.outline, self.outlines[i][None])[0])
 
-    def add(self, seen: Impression, index: int) -> None:
-        self.exact[seen.digest] = index
-        n = len(self.indices)
-        if n == len(self.outlines):
+    def add(self, seen: Impression) -> None:
+        """Adds a picture. They are numbered in this order."""
+        self.exact[seen.digest] = self.count
+        if self.count == len(self.outlines):
             self.outlines = np.concatenate([self.outlines, np.empty_like(self.outlines)])
-        self.outlines[n] = seen.outline.ravel()
-        self.indices.append(index)
+        self.outlines[self.count] = seen.outline.ravel()
+        self.count += 1
         if self.duplicates == "near":
             self._details.seek(self._ends[-1])
             self._details.write(seen.detail)

@@ -20,7 +20,7 @@ Detect = Literal["auto", "drawn", "photo", "mediapipe", "none"]
 Faces = Literal["all", "largest"]
 Pad = Literal["mirror", "white"]
 
-RULES = 2
+RULES = 3
 """Increased when `fit` makes something else of a picture, or more, so that no interrupted run mixes both."""
 BY_EYES = ("photo", "mediapipe")  # Detectors whose faces are framed by their eyes and mouth
 SECOND_FACE = 0.25  # Side of another face, relative to the largest, above which a picture is not one face already
@@ -108,10 +108,19 @@ def fit(data: bytes, name: str, found: Found | None, *, options: Options) -> Fit
 def side(found: Found, detect: Detect, frame: Frame, aspect: float = 1.0) -> int:
     """The shorter side in pixels of what a picture gives: the largest face, or the picture if it is not cut; 0 if it
     has no certain, whole face and is left out."""
-    if (frame == "whole" and found.certain) or _stays(found, detect, frame, aspect):
-        return min(found.size)
-    seen = [face for face in found.faces if whole(face, found.faces, found.size)]
-    return max((shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in seen), default=0)
+    return max(sides(found, detect, frame, aspect).values())
+
+
+def sides(found: Found, detect: Detect, frame: Frame, aspect: float) -> dict[int | None, int]:
+    """What `fit` makes of a picture: index of a face, or None for the picture -> its shorter side in pixels, 0 if it is
+    not certain or not whole."""
+    if _stays(found, detect, frame, aspect) or (frame == "whole" and found.certain):
+        return {None: min(found.size)}
+    if frame == "whole" or not found.faces:
+        return {None: 0}
+    pixels = [shorter_side(face, frame, by_eyes=detect in BY_EYES) for face in found.faces]
+    seen = [whole(face, found.faces, found.size) for face in found.faces]
+    return {i: pixels[i] if seen[i] else 0 for i in range(len(pixels))}
 
 
 def _stays(found: Found, detect: Detect, frame: Frame, aspect: float) -> bool:
@@ -136,7 +145,9 @@ def _whole(source: np.ndarray, options: Options) -> Made:
     if options.pad == "white":
         return _made(pictures.pad_to(source, options.width, options.height), None)
     half = max(w, h * options.aspect) / 2
-    whole = align.upright(source, np.array([w / 2, h / 2]), np.array([half, 0.0]), aspect=options.aspect)
+    largest = max(align.LARGEST, options.width, options.height)
+    middle, right = np.array([w / 2, h / 2]), np.array([half, 0.0])
+    whole = align.upright(source, middle, right, aspect=options.aspect, largest=largest)
     return _made(pictures.resize(whole, options.width, options.height), None)
 
 
@@ -162,9 +173,7 @@ def _faces(source: np.ndarray, found: Found, options: Options) -> Iterator[Made]
         if reason is None and outside is None and repeated(face, (centre, right), found.size, options.aspect):
             reason = "cut off", "mirrored at the edge, its eyes or mouth would show twice; --pad white keeps it"
         twice = 2 * max(options.width, options.height)  # rotated at this size, a picture stays sharp
-        cut = align.upright(
-            source, centre, right, aspect=options.aspect, outside=outside, largest=min(twice, align.LARGEST)
-        )
+        cut = align.upright(source, centre, right, aspect=options.aspect, outside=outside, largest=twice)
         if reason is None:
             yield _made(pictures.resize(cut, options.width, options.height), i)
         else:

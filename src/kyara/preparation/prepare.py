@@ -21,16 +21,16 @@ from tyro.conf import Positional, arg
 from kyara import verbs
 from kyara.files import pictures
 from kyara.files.archive import THUMBNAILS
+from kyara.files.cache import identity
 from kyara.files.dataset import Dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.names import counted, listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
-from kyara.preparation.carry import read_earlier, tables
+from kyara.preparation.carry import check_sources, read_earlier, tables
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
-from kyara.preparation.faces import Box
-from kyara.preparation.fit import RULES, Detect, Faces, Fitted, Found, Options, Pad, find, fit, side
+from kyara.preparation.fit import RULES, Detect, Faces, Fitted, Found, Options, Pad, find, fit, side, sides
 from kyara.preparation.frames import Frame
 from kyara.preparation.progress import Progress
 from kyara.preparation.report import PASSED_OVER, Entry, LeftOut, left_out
@@ -42,6 +42,7 @@ FEW = 0.1
 """If a smaller share of the pictures shows a face, `--detect auto` cuts none: they are of something else."""
 SEARCHED, MANY = 16, 200  # From these numbers of pictures on, with and without a search for faces, there are workers
 SMALL = 64  # pixels: the size is reduced below this only if more than half of the pictures are smaller
+Part = tuple[int, int | None]  # Index of a picture, and of a face in it; None for all of it
 UNREPORTED = ("report", "page", "dry_run")  # Fields of the result that are not in report.json
 
 
@@ -59,6 +60,7 @@ class PrepareResult(verbs.Result):
     left_out: LeftOut
     pictures: Sequence[Entry]  # Every file of the sources, kept or left out
     carried: int  # Labels that were taken over from the earlier result that this one replaces
+    lost: int  # Labels of the earlier result that were not, as this one does not have their pictures
     report: Path
     page: Path  # The same as a web page, with thumbnails, to choose pictures for --drop
     dry_run: bool = False
@@ -69,6 +71,8 @@ class PrepareResult(verbs.Result):
         total = self.kept + sum(len(files) for reason, files in self.left_out.items() if reason != PASSED_OVER)
         lines = [f"{self.kept} of {total} kept, {height}x{width} pixels{chosen}"]
         lines += [f"{counted(self.carried, 'label')} taken over from the earlier {self.out}"] if self.carried else []
+        if self.lost:
+            lines.append(f"{counted(self.lost, 'label')} not taken over, as their pictures are not in the new one")
         for reason, files in self.left_out.items():
             entries = [(file["file"], file["detail"]) for file in files]
             lines += [f"{len(files)} {reason}", *listed(entries, 20)]  # the report lists all of them
@@ -113,6 +117,7 @@ def prepare(
         faces: all makes a picture of every face, largest only of the largest in each picture.
         frame: What is cut out: the face with its hair, the bust (head and shoulders), or the whole picture.
         pad: What continues a picture at its edges if the frame is larger: mirror repeats it mirrored, white is white.
+            Pictures that are neither cut to a face nor kept whole are cropped.
         min_size: Leave out faces and pictures that have fewer pixels, measured on the shorter side of what is cut out.
             By default half the shorter side of --size, so that they are enlarged about twice at most.
         duplicates: near removes copies, including resized, recompressed, shifted, slightly turned, mirrored or
@@ -128,35 +133,36 @@ def prepare(
     if len(sources) < (2 if out is None else 1):
         raise ValueError("give one or more sources and then the output: SOURCE... OUT")
     sources, out = (sources, out) if out else (sources[:-1], sources[-1])
-    _check(detect, faces, frame)
+    _check(detect, faces, frame, pad)
     wanted = pictures.parse_size(size) if size is not None else None
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
-    earlier = read_earlier(out, target.report)
+    earlier = read_earlier(out, target.report, len(sources))
     dataset = open_datasets(sources)
+    check_sources(dataset, sources, earlier)
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
     with target.open(dry_run) as (write, progress):
         found = _search(dataset, detect, workers, progress)
         cut = found if _are_cut(found, detect) else [None] * len(dataset)
-        width, height = wanted or _common_size(dataset, cut, detect, frame, workers)
+        width, height = wanted or _common_size(dataset, found, cut, detect, frame, workers)
         least = min(width, height) // 2 if min_size is None else min_size
         options = Options(width, height, least, detect, faces, frame, pad)
         order = _order(found, cut, options, limit)
-        selection = Selection(dataset, dropped, [*dataset.ignored, *missing], Seen(duplicates), write, limit)
+        selection = Selection(dataset, found, dropped, [*dataset.ignored, *missing], Seen(duplicates), write, limit)
         with closing(_cut(dataset, cut, order, options, workers, progress, limit)) as made:
-            _select(selection, order, made, [one.faces if one else () for one in found])
+            _select(selection, order, made)
         entries = selection.entries()
         result = PrepareResult(
             out, [str(path) for path in sources], (height, width), not wanted, detect, frame, duplicates,
-            len(selection.kept), left_out(entries), entries, 0, target.report, target.page, dry_run,
+            len(selection.kept), left_out(entries), entries, 0, 0, target.report, target.page, dry_run,
         )  # fmt: skip
         if not selection.kept:
             raise _nothing_left(result)
-        labels, carried = tables(dataset, selection.kept, result.as_json(), earlier)
-        result = dataclasses.replace(result, carried=carried)
+        labels = tables(dataset, selection.kept, result.as_json(), earlier)
+        result = dataclasses.replace(result, carried=labels.carried, lost=labels.lost)
         report = {name: value for name, value in result.as_json().items() if name not in UNREPORTED}
-        for name, table in labels.items():
+        for name, table in labels.files.items():
             write(name, table)
         write(REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
         folder = target.beside(THUMBNAILS).name
@@ -164,7 +170,11 @@ def prepare(
     return result
 
 
-def _check(detect: Detect, faces: Faces, frame: Frame) -> None:
+def _check(detect: Detect, faces: Faces, frame: Frame, pad: Pad) -> None:
+    if faces == "largest" and frame == "whole":
+        raise ValueError("--faces largest: --frame whole cuts out no faces; leave one out")
+    if pad == "white" and detect == "none" and frame != "whole":
+        raise ValueError("--pad white: --detect none crops pictures, so that none is continued; add --frame whole")
     if detect == "none":
         for option, value in (("faces", faces != "all" and faces), ("frame", frame == "bust" and frame)):
             if value:
@@ -177,7 +187,7 @@ def _search(dataset: Dataset, detect: Detect, workers: int, progress: Progress) 
     """The faces in each picture; None for pictures that cannot be decoded, and for all without a detector."""
     if detect == "none":
         return [None] * len(dataset)
-    progress.start("faces", [dataset.fingerprint, detectors.identity(detect)])
+    progress.start("faces", [identity(dataset), detectors.identity(detect)])
     done = progress.done("faces")
     missing = [i for i in range(len(dataset)) if i not in done]
     searched = dataset.map(functools.partial(find, detect=detect), missing, workers)
@@ -197,36 +207,36 @@ def _are_cut(found: Sequence[Found | None], detect: Detect) -> bool:
 
 def _order(
     found: Sequence[Found | None], cut: Sequence[Found | None], options: Options, limit: int | None
-) -> list[int]:
-    """The order in which pictures are selected: the largest first, since of copies the first is kept. With a limit it
-    is random; otherwise one folder could exhaust it. Without a detector sizes are unknown, and it is that of the
-    sources."""
-    if limit is not None:
-        return np.random.RandomState(0).permutation(len(found)).tolist()
-
-    def size(i: int) -> int:
+) -> list[Part]:
+    """The order in which pictures and faces are selected: the largest first, since of copies the first is kept. With a
+    limit it is random; otherwise one folder could exhaust it. Without a detector sizes are unknown, and it is that of
+    the sources."""
+    numbers = range(len(found)) if limit is None else np.random.RandomState(0).permutation(len(found)).tolist()
+    sizes: dict[Part, int] = {}
+    for i in numbers:
         if one := cut[i]:
-            return side(one, options.detect, options.frame, options.aspect)
-        return min(one.size) if (one := found[i]) else 0
-
-    return sorted(range(len(found)), key=size, reverse=True)
+            sizes |= {(i, face): n for face, n in sides(one, options.detect, options.frame, options.aspect).items()}
+        else:
+            sizes[i, None] = min(one.size) if (one := found[i]) else 0
+    return sorted(sizes, key=sizes.__getitem__, reverse=True) if limit is None else [*sizes]
 
 
 def _cut(
-    dataset: Dataset, found: Sequence[Found | None], order: Sequence[int], options: Options, workers: int,
+    dataset: Dataset, found: Sequence[Found | None], order: Sequence[Part], options: Options, workers: int,
     progress: Progress, limit: int | None,
 ) -> Generator[Fitted | PictureError]:  # fmt: skip
-    """What is made from each picture, in this order. Without a limit, under which not all are needed, pictures are read
-    in the order of the sources: films are read fastest in that order."""
+    """What is made from the picture of each part, in this order. Without a limit, under which not all are needed,
+    pictures are read in the order of the sources: films are read fastest in that order."""
     detector = None if options.detect == "none" else detectors.identity(options.detect)
-    progress.start("pictures", [RULES, dataset.fingerprint, options, any(found), detector])
+    progress.start("pictures", [RULES, identity(dataset), options, any(found), detector])
     done = progress.done("pictures")
-    missing = [i for i in (sorted(order) if limit is None else order) if i not in done]
+    numbers = range(len(dataset)) if limit is None else dict.fromkeys(i for i, _ in order)
+    missing = [i for i in numbers if i not in done]
     made = dataset.map(functools.partial(fit, options=options), missing, workers, (found[i] for i in missing))
-    bar = tqdm(made, "pictures", len(order), initial=len(done), unit="picture", disable=None)
+    bar = tqdm(made, "pictures", len(dataset), initial=len(done), unit="picture", disable=None)
     with closing(made), bar:
         fitted = zip(missing, bar, strict=True)
-        for i in order:
+        for i, _ in order:
             while i not in done:
                 j, result = next(fitted)
                 progress.add("pictures", j, result)
@@ -234,12 +244,10 @@ def _cut(
             yield progress.get("pictures", i)
 
 
-def _select(
-    selection: Selection, order: Sequence[int], made: Iterable[Fitted | PictureError], faces: Sequence[Sequence[Box]]
-) -> None:
-    """Adds the pictures until the limit is reached."""
-    for i, fitted in zip(order, made, strict=False):
-        selection.add(i, fitted, faces[i])
+def _select(selection: Selection, order: Sequence[Part], made: Iterable[Fitted | PictureError]) -> None:
+    """Adds pictures and faces until the limit is reached."""
+    for (i, face), fitted in zip(order, made, strict=False):
+        selection.add(i, face, fitted)
         if len(selection.kept) == selection.limit:
             break
     selection.thumbnails.finish()
@@ -252,19 +260,20 @@ def _nothing_left(result: PrepareResult) -> DatasetError:
 
 
 def _common_size(
-    dataset: Dataset, found: Sequence[Found | None], detect: Detect, frame: Frame, workers: int
-) -> tuple[int, int]:
+    dataset: Dataset, found: Sequence[Found | None], cut: Sequence[Found | None], detect: Detect, frame: Frame,
+    workers: int,
+) -> tuple[int, int]:  # fmt: skip
     """The largest square that nine of ten pictures have, a multiple of 32 from 32 to 256. If that is less than SMALL,
     the largest that half of them have, up to SMALL. Of the faces in a picture, the largest counts."""
-    if any(found):
-        sides = [pixels for one in found if one and (pixels := side(one, detect, frame))]
-        sides = sides or [min(one.size) for one in found if one]
-    else:
+    pixels = [shorter for one in cut if one and (shorter := side(one, detect, frame))]
+    if not pixels and any(found):
+        pixels = [min(one.size) for one in found if one]
+    elif not pixels:
         sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
-        sides = [min(size) for size in sizes if not isinstance(size, PictureError)]
-    if not sides:
+        pixels = [min(size) for size in sizes if not isinstance(size, PictureError)]
+    if not pixels:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
-    sides.sort(reverse=True)
-    most, half = sides[-(-9 * len(sides) // 10) - 1], sides[-(-len(sides) // 2) - 1]
+    pixels.sort(reverse=True)
+    most, half = pixels[-(-9 * len(pixels) // 10) - 1], pixels[-(-len(pixels) // 2) - 1]
     common = max(min(most if most >= SMALL else min(half, SMALL), 256) // 32 * 32, 32)
     return common, common

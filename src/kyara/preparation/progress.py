@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,20 @@ from kyara.preparation.duplicates import OUTLINE, Impression
 from kyara.preparation.faces import Box, Face
 from kyara.preparation.fit import Fitted, Found, Made
 
-IN_MEMORY = ":memory:"
+TEMPORARY = ""  # A file that SQLite deletes, in memory as long as it is small
+
+
+IN_USE = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED
+DAMAGED = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
 
 
 class Progress:
     """The results of pictures by their index, written at once, so they outlive a killed process. Raises OSError if the
-    file is in use or cannot be written."""
+    file is in use, damaged or cannot be written."""
 
     def __init__(self, path: Path | str) -> None:
-        try:
+        self.path = path
+        with self._errors():
             self._file = sqlite3.connect(path, timeout=1, isolation_level=None)
             # The system keeps what was written when the process is killed; nothing needs to wait for the disk.
             self._file.execute("PRAGMA synchronous = OFF")
@@ -34,20 +40,19 @@ class Progress:
             columns = "stage TEXT, number INTEGER, result TEXT, PRIMARY KEY (stage, number)"
             self._file.execute(f"CREATE TABLE IF NOT EXISTS results ({columns})")
             self._file.execute("COMMIT")
-        except sqlite3.Error as error:
-            hint = "another `kyara prepare` may be writing the same output"
-            raise OSError(f"{path}: cannot be opened ({error}); {hint}") from error
 
     def start(self, stage: str, key: Sequence[object]) -> None:
         """Begins a stage. Results of an earlier run are removed if its key, what they depend on, was another."""
         text = json.dumps([str(value) for value in key])
-        if self._file.execute("SELECT key FROM keys WHERE stage = ?", [stage]).fetchone() != (text,):
-            self._file.execute("DELETE FROM results WHERE stage = ?", [stage])
-            self._file.execute("REPLACE INTO keys VALUES (?, ?)", [stage, text])
+        with self._errors():
+            if self._file.execute("SELECT key FROM keys WHERE stage = ?", [stage]).fetchone() != (text,):
+                self._file.execute("DELETE FROM results WHERE stage = ?", [stage])
+                self._file.execute("REPLACE INTO keys VALUES (?, ?)", [stage, text])
 
     def done(self, stage: str) -> set[int]:
         """The indices of the pictures that have a result."""
-        return {number for (number,) in self._file.execute("SELECT number FROM results WHERE stage = ?", [stage])}
+        with self._errors():
+            return {number for (number,) in self._file.execute("SELECT number FROM results WHERE stage = ?", [stage])}
 
     def begun(self) -> bool:
         """Whether any picture has a result, or may have."""
@@ -59,18 +64,31 @@ class Progress:
     def add(self, stage: str, number: int, result: Any) -> None:
         """Stores a result: a Found, a Fitted or a PictureError."""
         row = stage, number, json.dumps(_encoded(result))
-        try:
+        with self._errors():
             self._file.execute("REPLACE INTO results VALUES (?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise OSError(f"progress cannot be written ({error}); free some space") from error
 
     def get(self, stage: str, number: int) -> Any:
         """The result of a picture in `done`."""
         query = "SELECT result FROM results WHERE stage = ? AND number = ?"
-        return _decoded(json.loads(self._file.execute(query, [stage, number]).fetchone()[0]))
+        with self._errors():
+            return _decoded(json.loads(self._file.execute(query, [stage, number]).fetchone()[0]))
 
     def close(self) -> None:
         self._file.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raises errors of SQLite as an OSError with a hint."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            hint = "free some space, or check the permissions"
+            if code in IN_USE:
+                hint = "another `kyara prepare` may be writing the same output"
+            elif code in DAMAGED or not isinstance(error, sqlite3.Error):
+                hint = f"it is damaged, as after a power failure; delete {Path(self.path).parent} to begin again"
+            raise OSError(f"{self.path}: cannot be used ({error}); {hint}") from error
 
 
 def _encoded(result: Found | Fitted | PictureError) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 LeftOut = dict[str, list[dict[str, str]]]  # Reason -> file and detail of each file or face that was left out
 PASSED_OVER = "passed over"  # Reason of files that are not pictures
 DROPPED = "dropped"  # Reason of the pictures in the list of --drop
+OVER_LIMIT = "over the limit"  # Reason of the pictures that were not looked at as --limit was reached
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,38 +5,37 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from kyara.files import formats, pictures
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
 from kyara.preparation.drop import Dropped
 from kyara.preparation.duplicates import Seen
-from kyara.preparation.faces import Box
-from kyara.preparation.fit import Fitted, Made
-from kyara.preparation.report import DROPPED, PASSED_OVER, Entry, FaceEntry, Outcome, encodable, face_name
+from kyara.preparation.fit import Fitted, Found, Made
+from kyara.preparation.report import DROPPED, OVER_LIMIT, PASSED_OVER, Entry, FaceEntry, Outcome, encodable, face_name
 from kyara.preparation.target import Write
 from kyara.preparation.thumbnails import Place, Thumbnails
 
-T = TypeVar("T", bound=Outcome)
-
 
 class Selection:
-    """Keeps or leaves out one picture after the other. Writes those kept, and the thumbnails of all."""
+    """Keeps or leaves out one picture or face after the other. Writes those kept, and the thumbnails of all."""
 
     def __init__(
         self,
         dataset: Dataset,
+        found: Sequence[Found | None],
         dropped: Dropped,
         passed_over: Iterable[tuple[str, str]],
         seen: Seen,
         write: Write,
         limit: int | None = None,
     ) -> None:
-        """`passed_over`: (name, reason) of files that are not pictures. At most `limit` are kept."""
+        """`found`: the faces in each picture. `passed_over`: (name, reason) of files that are not pictures. `limit`:
+        for the report."""
         self.names = [encodable(name) for name in dataset.names]
-        self.dropped, self.seen, self.write, self.limit = dropped, seen, write, limit
+        self.found, self.dropped, self.seen, self.write, self.limit = found, dropped, seen, write, limit
         self.passed_over = [
             Entry(None, "unreadable" if formats.by_name(name) else PASSED_OVER, encodable(why), file=encodable(name))
             for name, why in passed_over
@@ -45,62 +44,71 @@ class Selection:
         """(Name in the Dataset, index of the source, index of the face or None) of each picture."""
         self.thumbnails = Thumbnails(write)
         self.places: dict[str, Place] = {}  # Name of a file or face -> place of its thumbnail
-        self._entries: dict[int, Entry] = {}
-        self._names: list[str] = []  # Of the pictures in the order of `add`, by their index in `seen`
+        self._sizes = {i: one.size for i, one in enumerate(found) if one}
+        self._outcomes: dict[int, dict[int | None, Outcome]] = {}  # Index of a picture -> face or None -> outcome
+        self._names: list[str] = []  # Of the pictures in the order of `add`, by their number in `seen`
         self._nearest: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
 
-    def add(self, i: int, fitted: Fitted | PictureError, faces: Sequence[Box] = ()) -> None:
-        """Adds the i-th picture: what was made from it, and its `faces`."""
-        file = self.names[i]
-        boxes = [
-            FaceEntry(
-                box=[face.left, face.top, face.right - face.left, face.bottom - face.top], score=round(face.score, 4)
-            )
-            for face in faces
-        ]
+    def add(self, i: int, face: int | None, fitted: Fitted | PictureError) -> None:
+        """Adds a face of the i-th picture, or the picture itself. `fitted`: what was made from the picture."""
         if isinstance(fitted, PictureError):
-            reason = "unreadable", encodable(str(fitted)).removeprefix(f"{file}: ")
-            self._entries[i] = Entry(None, *(self._reason(i, None) or reason), file=file)
+            why = str(fitted).removeprefix(f"{self.names[i]}: ")
+            self._outcomes[i] = {None: self._left_out(i, None, "unreadable", encodable(why))}
             return
-        size, made = fitted
-        cut = any(one.face is not None for one in made)
-        entry = Entry(file=file, size=size, cut=cut, faces=boxes)
-        for one in made:
-            outcome = self._decide(i, one)
-            if one.face is None:
-                entry = dataclasses.replace(entry, **vars(outcome))
-            else:
-                boxes[one.face] = dataclasses.replace(boxes[one.face], **vars(outcome))
-        self._entries[i] = entry
+        self._sizes[i], made = fitted
+        outcome = self._decide(i, next(one for one in made if one.face == face))
+        self._outcomes.setdefault(i, {})[face] = outcome
 
     def entries(self) -> list[Entry]:
         """One of each file: the pictures in the order of the sources, then what was passed over."""
-        return [*(self._with_nearest(self._entries[i]) for i in sorted(self._entries)), *self.passed_over]
+        return [*map(self._entry, range(len(self.names))), *self.passed_over, *self._not_cut_out()]
 
-    def _with_nearest(self, entry: Entry) -> Entry:
-        faces = [self._near(face_name(entry.file, i), face) for i, face in enumerate(entry.faces)]
-        return self._near(entry.file, dataclasses.replace(entry, faces=faces))
+    def _entry(self, i: int) -> Entry:
+        known, file, found = self._outcomes.get(i, {}), self.names[i], self.found[i]
 
-    def _near(self, name: str, outcome: T) -> T:
+        def outcome(face: int | None) -> dict[str, Any]:
+            made = known.get(face) or self._left_out(i, face, OVER_LIMIT, f"--limit {self.limit}")
+            return vars(self._near(face_name(file, face), made))
+
+        cut = bool(known) and None not in known
+        faces = [
+            FaceEntry(
+                **outcome(k) if cut else {},
+                box=[face.left, face.top, face.right - face.left, face.bottom - face.top],
+                score=round(face.score, 4),
+            )
+            for k, face in enumerate(found.faces if found else ())
+        ]
+        whole = {} if cut else outcome(None)
+        return Entry(**whole, file=file, size=self._sizes.get(i), cut=cut, faces=faces)
+
+    def _not_cut_out(self) -> Iterator[Entry]:
+        """The faces in the list of `--drop` that there are not, as with other options."""
+        for (i, face), why in self.dropped.items():
+            known, found = self._outcomes.get(i, {}), self.found[i]
+            if face is not None and known and (None in known or not found or face >= len(found.faces)):
+                why = encodable(f"{why}, but no such face was cut out")
+                yield Entry(None, PASSED_OVER, why, file=face_name(self.names[i], face))
+
+    def _near(self, name: str, outcome: Outcome) -> Outcome:
         nearest, distance = self._nearest.get(name, (None, None))
         return dataclasses.replace(outcome, nearest=nearest, distance=distance and round(distance, 4))
 
-    def _reason(self, i: int, face: int | None) -> tuple[str, str] | None:
+    def _left_out(self, i: int, face: int | None, reason: str, detail: str, sharpness: float | None = None) -> Outcome:
+        """The outcome of what is not kept; that it is in the list of `--drop` comes before other reasons."""
         why = self.dropped.get((i, None)) or self.dropped.get((i, face))
-        return None if why is None else (DROPPED, why)
+        return Outcome(None, *((DROPPED, encodable(why)) if why else (reason, encodable(detail))), sharpness)
 
     def _decide(self, i: int, made: Made) -> Outcome:
         name = face_name(self.names[i], made.face)
         self.places[name] = self.thumbnails.add(pictures.decode(made.thumbnail))
         sharpness = round(made.sharpness, 4)
-        reason, detail = self._reason(i, made.face) or (made.reason, made.detail)
-        if not reason and len(self.kept) == self.limit:
-            reason, detail = "over the limit", f"--limit {self.limit}"
-        if not reason:
-            reason, detail = self._duplicate(name, made)
-        if reason:
-            return Outcome(None, reason, encodable(detail), sharpness)
+        outcome = self._left_out(i, made.face, made.reason, made.detail, sharpness)
+        if not outcome.reason:
+            outcome = self._left_out(i, made.face, *self._duplicate(name, made), sharpness)
+        if outcome.reason:
+            return outcome
         assert made.impression is not None
         kept = self._file_name(made.impression.digest)
         self.kept.append((kept, i, made.face))
@@ -119,7 +127,7 @@ class Selection:
             self._nearest[name] = other, distance
             if distance < self._nearest.get(other, (other, math.inf))[1]:
                 self._nearest[other] = name, distance
-        self.seen.add(made.impression, len(self._names))
+        self.seen.add(made.impression)
         self._names.append(name)
         return "", ""
 

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from kyara.files.archive import THUMBNAILS, UNFINISHED
 from kyara.files.atomic import check_free, write_errors
 from kyara.files.names import printable
 from kyara.preparation.carry import LABELS, METADATA
-from kyara.preparation.progress import IN_MEMORY, Progress
+from kyara.preparation.progress import TEMPORARY, Progress
 
 REPORT, REPORT_PAGE = "report.json", "report.html"
 BESIDE = (REPORT, REPORT_PAGE, THUMBNAILS)  # Beside a .zip, not in it
@@ -31,7 +31,12 @@ class Target:
     Raises OSError or ValueError if it cannot be written, or exists and is not an earlier result (with `force`)."""
 
     def __init__(self, out: Path, sources: Sequence[Path], force: bool) -> None:
+        if out.name in ("", ".."):
+            raise ValueError(f"{out}: has no name; give that of the folder, such as ../{out.resolve().name}")
+        out = out.resolve() if out.is_symlink() else out  # the link stays, and the data is where it leads
         self.out, self.is_zip = out, out.suffix.lower() == ".zip"
+        self._unfinished = out.with_name(f"{out.name}{UNFINISHED}")
+        self._old = self._unfinished / f"old.{out.name}"  # where an earlier result is while it is replaced
         self.report, self.page = self.beside(REPORT), self.beside(REPORT_PAGE)
         here = out.resolve()
         for source in sources:
@@ -44,6 +49,8 @@ class Target:
             if out.is_file():
                 raise FileExistsError(f"{out}: exists and is not a folder; give NAME.zip to write a zip")
             check_free(out, REPORT, force=True)
+        if self._old.exists() and not out.exists():  # a run was killed while it replaced it
+            self._old.rename(out)
         self._check_existing(force)
 
     def _check_existing(self, force: bool) -> None:
@@ -51,17 +58,26 @@ class Target:
         existing = next((path for path in (self.out, *map(self.beside, BESIDE)) if path.exists()), None)
         if existing is None or (not self.is_zip and not any(self.out.iterdir())):
             return
-        if self.is_zip and self.out.exists() and not zipfile.is_zipfile(self.out):
-            raise FileExistsError(f"{self.out}: exists and is not a .zip; choose another name")
+        names = self._names()
         if not is_report(self.report):
             why = f"exists, but {self.report} is no report of kyara prepare, so it is not replaced"
             hint = "choose another name or delete it; if it is a source, give the output after it"
             raise FileExistsError(f"{existing}: {why}; {hint}")
         if not force:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
-        if not self.is_zip and (name := ownership.unknown(self.out, _owned(self.report))):
+        if name := ownership.unknown(names, _owned(self.report)):
             why = f"contains {printable(name)}, which kyara prepare did not write, so it is not replaced"
             raise FileExistsError(f"{self.out}: {why}; move that elsewhere, or choose another name")
+
+    def _names(self) -> Iterable[str]:
+        """The files in OUT. FileExistsError if it should be a .zip and is none."""
+        if not self.is_zip or not self.out.exists():
+            return [] if self.is_zip else ownership.entries(self.out)
+        try:
+            with zipfile.ZipFile(self.out) as archive:
+                return [name for name in archive.namelist() if not name.endswith("/")]
+        except (zipfile.BadZipFile, OSError) as error:
+            raise FileExistsError(f"{self.out}: exists and is not a .zip ({error}); choose another name") from error
 
     def beside(self, name: str) -> Path:
         """The place of one of the files `BESIDE`."""
@@ -72,11 +88,10 @@ class Target:
         """Context manager: a function that adds a file, and the progress of an interrupted run. OUT is only created if
         the block ends without an error."""
         if dry_run:
-            yield (lambda name, data: None), Progress(IN_MEMORY)
+            yield (lambda name, data: None), Progress(TEMPORARY)
             return
-        folder = self.out.with_name(f"{self.out.name}{UNFINISHED}")
-        with write_errors(self.out), self._unfinished(folder) as progress:
-            new = folder / "new"
+        new = self._unfinished / "new"
+        with write_errors(self.out), self._progress() as progress:
             new.mkdir()
             with zipfile.ZipFile(new / "zip", "w") if self.is_zip else contextlib.nullcontext() as archive:
 
@@ -91,19 +106,32 @@ class Target:
                         archive.writestr(entry, data)
 
                 yield write, progress
-            if self.out.is_dir():
-                self.out.rename(folder / "old")
-            for name in BESIDE if self.is_zip else ():  # first, as --force replaces no .zip without its report
-                if self.beside(name).is_dir():
-                    self.beside(name).rename(folder / f"old.{name}")
-                if (new / name).exists():
-                    (new / name).replace(self.beside(name))
-            (new / "zip" if self.is_zip else new).replace(self.out)
+            self._replace(new)
+
+    def _replace(self, new: Path) -> None:
+        """Replaces OUT, and what is beside it. If that fails, all of the earlier result is as before."""
+        places = [(new / "zip" if self.is_zip else new, self.out)]
+        if self.is_zip:  # what is beside it first, as --force replaces no .zip without its report
+            places = [(new / name, self.beside(name)) for name in BESIDE if (new / name).exists()] + places
+        with contextlib.ExitStack() as undo:
+            for made, place in places:
+                old = self._unfinished / f"old.{place.name}"
+                if place.is_dir():  # no folder can be replaced
+                    shutil.rmtree(old, ignore_errors=True)  # of a run that was killed after this
+                    place.rename(old)
+                    undo.callback(_restore, old, place)
+                elif place != self.out:
+                    if place.exists():
+                        shutil.copy2(place, old)
+                    undo.callback(_restore, old, place)
+                made.replace(place)
+            undo.pop_all()
 
     @contextlib.contextmanager
-    def _unfinished(self, folder: Path) -> Iterator[Progress]:
-        """The progress in `folder`, which is removed at the end. It remains if the run is stopped or the disk full."""
-        file = folder / "progress.sqlite"
+    def _progress(self) -> Iterator[Progress]:
+        """The progress in the folder beside OUT, which is removed at the end. It remains if the run is stopped or
+        fails after any picture is done."""
+        folder, file = self._unfinished, self._unfinished / "progress.sqlite"
         if folder.exists() and not file.is_file() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder}: exists and is not what an interrupted run left; rename it")
         folder.mkdir(exist_ok=True)
@@ -111,26 +139,30 @@ class Target:
         try:
             shutil.rmtree(folder / "new", ignore_errors=True)  # of a killed run
             yield progress
-        except KeyboardInterrupt as stopped:
+        except BaseException as error:
             begun = progress.begun()
             progress.close()
+            shutil.rmtree(folder / "new", ignore_errors=True)
             if not begun:
                 file.unlink(missing_ok=True)
-                shutil.rmtree(folder / "new", ignore_errors=True)
                 with contextlib.suppress(OSError):  # not empty: an output that a killed run was replacing
                     folder.rmdir()
-                raise KeyboardInterrupt("stopped before a picture was done") from stopped
-            raise KeyboardInterrupt(f"stopped; the same command goes on, and {folder} has what is done") from stopped
-        except OSError:
-            progress.close()
-            shutil.rmtree(folder / "new", ignore_errors=True)
-            raise
-        except BaseException:
-            progress.close()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            done = f"stopped; the same command goes on, and {folder} has what is done"
+            raise KeyboardInterrupt(done if begun else "stopped before a picture was done") from error
         progress.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _restore(old: Path, place: Path) -> None:
+    """Puts back what was at a place, or removes what is there now."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    if old.exists():
+        old.replace(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _owned(report: Path) -> Callable[[str], bool]:
