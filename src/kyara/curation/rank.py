@@ -53,6 +53,7 @@ class RankResult(verbs.Result):
     by: str = "both"  # quality, content or both
     kept: int = 0  # Number of pictures in the Gallery
     unfamiliar: int = 0  # Number of pictures in an unfamiliar style, for which scores are not calibrated
+    like: Path | None = None  # The clean pictures with which they were compared
     copies_of: Path | None = None  # The dataset in which originals were searched
     copies: int = 0  # Number of pictures marked as copies, those that were left out included
     left_out: Sequence[Mapping[str, str]] = ()  # file_name and reason of each skipped file
@@ -66,7 +67,8 @@ class RankResult(verbs.Result):
         lines = [f"{self.out}: {of}, best first by {self.model}{ALSO[self.by]}"]
         if self.unfamiliar:
             those = counted(self.unfamiliar, "picture")
-            lines.append(f"unfamiliar style: {those}; use the order, not the scores. For scores, see --like")
+            hint = f"They are unlike those of {self.like}" if self.like else "For scores, see --like"
+            lines.append(f"unfamiliar style: {those}; use the order, not the scores. {hint}")
         if self.copies_of is not None:
             lines.append(f"copies of {self.copies_of}: {counted(self.copies, 'picture')}")
         if self.left_out:
@@ -138,7 +140,9 @@ def rank(
     from kyara.training.runtime import pick_device
 
     scorer = load_scorer(model, pick_device(device))
-    result = RankResult(out, len(dataset), model, scorer.checkpoint.hash, by=by, copies_of=copies_of, dry_run=dry_run)
+    result = RankResult(
+        out, len(dataset), model, scorer.checkpoint.hash, by=by, like=like, copies_of=copies_of, dry_run=dry_run
+    )
     if dry_run:
         return result
     threads = workers or processors()
