@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
-from kyara.files.atomic import free_folder, numbered_folder, result_folder
+from kyara.files.atomic import free_folder, result_folder, still_free, write_text
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -135,24 +134,12 @@ def compare(
     ordered = in_order(models, ranked)
     text = verdict(ranked, ordered, by)
     result = dataclasses.replace(result, verdict=text, real=scores_of_reals, groups=tuple(ranked), models=ordered)
-    out = free_now(out, force=force)
+    out = still_free(out, TABLE, force=force)
+    free_folder(out, TABLE, force=force)
     result = dataclasses.replace(result, out=out)
-    shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
-    shared.write_text(out / TABLE, shared.to_json(result))
+    write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
+    write_text(out / TABLE, shared.to_json(result))
     return result
-
-
-def free_now(out: Path, *, force: bool) -> Path:
-    """Creates or empties the folder `out`, which was free at the start: an earlier result is kept until now. If another
-    command has written there meanwhile, a new numbered folder beside it, so that the result of hours is not lost."""
-    try:
-        free_folder(out, TABLE, force=force)
-        return out
-    except FileExistsError:
-        folder = out if out.name not in ("", "..") else out.resolve()
-        new = numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
-        free_folder(new, TABLE)
-        return new
 
 
 def rank(found: Sequence[Group], by: str) -> list[Group]:

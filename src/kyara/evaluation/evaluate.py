@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, format_interval, format_number
+from kyara.files.atomic import write_text
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -124,7 +125,7 @@ def evaluate(
     compared = 0 if real is None else len(real.features)
     found = result(len(outputs.features), compared, scores, unfamiliar=outputs.unfamiliar)
     if out is not None:
-        shared.write_text(out, shared.to_json(found))
+        write_text(out, shared.to_json(found))
     return found
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kyara import __version__
 from kyara.files import checkpoint
-from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.atomic import replaced_folder, write_atomic
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
 
@@ -120,18 +120,18 @@ def _original(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Ten
 def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str, *, force: bool = False) -> None:
     """Writes the Checkpoint `found`, which messages call `name`, with exactly these rules into the folder `out`. The
     result names its parent and the parent's hash; the parent itself is not changed. With `force`, an earlier Checkpoint
-    in `out` is deleted, but not before the rules are known to fit."""
+    in `out` is deleted, but not before the new one is complete."""
     weights, original = apply_rules(found, rules)
-    free_folder(out, checkpoint.CONFIG, force=force)
-    (out / EDITS).mkdir()
-    for rule in rules:
-        header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
-        _write(out / EDITS / file_name(rule.name), rule.weights, header)
-    _write(out / ORIGINAL, original)
     rows = [{"file": file_name(r.name), "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
     about = {**found.about, KEY: {"root": root_of(found), "parent": name, "kyara": __version__, "rules": rows}}
     card = model_card(found, name, rules)
-    checkpoint.write(out, model=found.model, config=found.config, weights=weights, card=card, about=about)
+    with replaced_folder(out, checkpoint.CONFIG, force=force) as new:
+        (new / EDITS).mkdir()
+        for rule in rules:
+            header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
+            _write(new / EDITS / file_name(rule.name), rule.weights, header)
+        _write(new / ORIGINAL, original)
+        checkpoint.write(new, model=found.model, config=found.config, weights=weights, card=card, about=about)
 
 
 def _write(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
