@@ -65,8 +65,10 @@ class EarlyStopping:
         self.best, self.waited = math.inf, 0
 
     def __call__(self, distance: float) -> bool:
-        self.waited = 0 if distance < self.best * (1 - self.min_gain) else self.waited + CHECK_INTERVAL
-        self.best = min(self.best, distance)
+        if distance < self.best * (1 - self.min_gain):
+            self.best, self.waited = distance, 0  # only here, so that small gains add up
+        else:
+            self.waited += CHECK_INTERVAL
         return self.waited >= self.patience
 
 
