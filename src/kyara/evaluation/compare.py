@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
+FEWEST = 8  # real pictures: one half of them is compared with the other
 Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...", help_behavior_hint="(required)")]
 
 
@@ -92,7 +93,7 @@ def compare(
     command = verbs.command_line(compare, locals())
     if not runs:
         raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
-    verbs.check_number("--reals", reals, least=8, most=shared.MOST_PICTURES)  # one half is compared with the other
+    verbs.check_number("--reals", reals, least=FEWEST, most=shared.MOST_PICTURES)
     common = None if size is None else parse_size(size)
     out = result_folder(out, f"comparisons/compare-{data.stem}", TABLE, force=force, sources=[*runs, data])
 
@@ -105,6 +106,8 @@ def compare(
     from kyara.training.runtime import pick_device
 
     where, dataset = pick_device(device), open_reals(data, reals)
+    if len(dataset) < FEWEST:
+        raise ValueError(f"--data {data}: has {counted(len(dataset), 'picture')}; give {FEWEST} or more")
     models = [ModelReport(name, run) for name, run in zip(short_names(runs), runs, strict=True)]
     for model in models:
         attempt(model, describe)

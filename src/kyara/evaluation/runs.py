@@ -17,7 +17,7 @@ from tqdm import tqdm
 from kyara.evaluation.features import Size
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.ranking import RankScore
-from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, rank_score, run_networks
+from kyara.evaluation.scores import KID, Networks, Score, all_scores, distribution_scores, rank_score, run_networks
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
@@ -26,6 +26,7 @@ from kyara.perception.features import builtin_hash
 from kyara.training.log import FEATURES, STATS
 
 SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
+ENOUGH_REALS = 4  # times the pictures of a model: a part of that size leaves at least three quarters of the real ones
 
 
 @dataclass
@@ -184,12 +185,14 @@ def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.n
 
 
 def real_scores(real: RealSet, ranker: RankScore, count: int) -> dict[str, dict[str, Any]]:
-    """Scores of one part of the real pictures against the others."""
+    """Scores of one part of the real pictures against the others. Of those between two sets, all but KID depend on
+    their sizes: they are left out unless the parts are about as large as the sets of the models."""
     features = real.features
     order = np.random.RandomState(0).permutation(len(features))
     n = min(count, len(features) // 2)
     others = RealFeatures(real.extractor, real.size, features[order[n:]])
-    found = distribution_scores(features[order[:n]], others)
+    comparable = len(features) >= ENOUGH_REALS * count
+    found = [s for s in distribution_scores(features[order[:n]], others) if comparable or s.name == KID.name]
     if ranker.of_reals is not None:
         found.append(rank_score(ranker.of_reals, ranker))
     return {score.name: asdict(score) for score in found}
