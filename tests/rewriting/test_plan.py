@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from kyara import rewrite
 from kyara.files import checkpoint, ownership
+from kyara.files.errors import CheckpointError
 from kyara.rewriting import plan
 from kyara.rewriting.edit import read_edit
 from kyara.rewriting.rules import Rule, root_of, rules_of, write
@@ -124,6 +126,32 @@ def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
     with pytest.raises(ValueError, match="strange does not fit"):
         rewrite(small, misfit, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf, 1e30, -1.0])
+def test_a_rule_of_an_impossible_strength_is_refused(small: str, tmp_path: Path, strength: float) -> None:
+    """A Checkpoint may come from anybody."""
+    model = ruled(tmp_path / "model", small, random_rule(small, "cat"))
+    table = json.loads((model / "config.json").read_text())
+    table["rewritten"]["rules"][0]["strength"] = strength
+    (model / "config.json").write_text(json.dumps(table))
+    given = ruled(tmp_path / "hat", small, random_rule(small, "hat"))
+    with pytest.raises(CheckpointError, match=r"strength .* is not from 0 to 10"):
+        rewrite(str(model), given, out=tmp_path / "x")
+
+
+def test_strange_files_of_rules(small: str, tmp_path: Path) -> None:
+    found, path = checkpoint.read(small), tmp_path / "strange.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"kyara": "[" * 100_000})
+    with pytest.raises(ValueError, match="not a rule that kyara rewrite wrote"):
+        rewrite(small, path, out=tmp_path / "x")
+    header = {"kyara": json.dumps({"name": "large", "root": root_of(found), "about": {}})}
+    save_file({CHANGED: torch.full_like(found.weights()[CHANGED], 3e38)}, path, header)
+    with pytest.raises(ValueError, match="does not fit this network"):
+        rewrite(small, path, out=tmp_path / "x", strength=10)  # to infinity
+    noise = next(name for name in found.weights() if name.endswith("noise"))
+    save_file({noise: torch.ones_like(found.weights()[noise])}, path, header)
+    assert rewrite(small, path, out=tmp_path / "noise", preview=True).preview  # not only parameters have weights
 
 
 def test_a_full_disk_leaves_the_earlier_result(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
