@@ -9,7 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from conftest import drawn_picture
 from standins import small_networks  # noqa: F401
 
@@ -19,9 +21,12 @@ from kyara.evaluation.compare import compare, rank, verdict
 from kyara.evaluation.groups import groups
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.page import duration, page
-from kyara.evaluation.runs import ModelReport, read_stats, short_names, training_speed
+from kyara.evaluation.runs import SHEET, ModelReport, read_stats, short_names, shown_pictures, training_speed
+from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint
 from kyara.files.pictures import write_png
+from kyara.generation import sampler
+from kyara.generation.sampler import load_generator
 from kyara.perception.features import builtin_hash
 from kyara.training.train import train
 
@@ -125,6 +130,18 @@ def test_real_pictures_are_measured_like_models_or_not_at_all(runs: Path, faces:
     assert {*result.real} == {"kid", "rank_score"}
     table = {**result.as_json(), "ranked_by": "frechet"}
     assert "real pictures" in page("x", table, {"run0": {}})
+
+
+def test_the_best_and_worst_pictures_are_made_together(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(runs / "run0")
+    pictures = GeneratedSet(path, load_generator(path, torch.device("cpu")), 4)
+    model, calls = ModelReport("run0", path, best=[(70, 0.9), (3, 0.8)], worst=[(99, 0.1)]), []
+    sample = sampler.sample
+    monkeypatch.setattr(sampler, "sample", lambda *a, **k: calls.append(1) or sample(*a, **k))
+    shown = shown_pictures(model, pictures)
+    assert [*shown] == [*range(SHEET), 70, 99] and len(calls) == 5  # batches of 8
+    [(alone, _)] = GeneratedSet(path, pictures.generator, 1, first=99)
+    assert np.array_equal(shown[99], alone)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -21,7 +21,8 @@ from kyara.evaluation.scores import KID, Networks, Score, all_scores, distributi
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
-from kyara.generation.sampler import load_generator
+from kyara.files.pictures import to_uint8
+from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.perception.features import builtin_hash
 from kyara.training.log import FEATURES, STATS
 
@@ -177,11 +178,9 @@ def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, 
 
 def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:
     """The pictures of a model for the page, by seed."""
-    shown = {seed: picture for seed, (picture, _) in enumerate(replace(pictures, first=0, count=SHEET))}
-    for seed, _ in model.best + model.worst:
-        if seed not in shown:
-            [(shown[seed], _)] = replace(pictures, first=seed, count=1)
-    return shown
+    seeds = dict.fromkeys([*range(SHEET), *(seed for seed, _ in model.best + model.worst)])
+    made = sample_seeds(pictures.generator, seeds, truncation=pictures.truncation)
+    return dict(zip(seeds, (picture for batch, _ in made for picture in to_uint8(batch)), strict=True))
 
 
 def real_scores(real: RealSet, ranker: RankScore, count: int) -> dict[str, dict[str, Any]]:
