@@ -134,7 +134,8 @@ def lr_multiplier(progress: float, warm_up: float, decay: float) -> float:
 
 def noise_regularisation(noise: Tensor) -> Tensor:
     """Squared autocorrelation of noise maps (B, 1, H, W) at a shift of one pixel each way, summed over resolutions down
-    to 8 (Karras et al. 2020, appendix D); about zero for white noise. (B,)"""
+    to 8 (Karras et al. 2020, appendix D); about zero for white noise. (B,) As in NVIDIA's code, and unlike the paper,
+    averages of 2x2 pixels are not multiplied by 2, so that coarse resolutions count less."""
     total = noise.new_zeros(len(noise))
     while True:
         for axis in (2, 3):
