@@ -1,4 +1,4 @@
-"""Attributes that data may have, and schedules of the learning rate."""
+"""Schedules of the learning rate."""
 
 from __future__ import annotations
 
@@ -6,18 +6,11 @@ import math
 
 import pytest
 
-from kyara.nn.configs import AdamWConfig, CosineConfig, DataConfig, OptimizerConfig
+from kyara.nn.configs import AdamWConfig, CosineConfig, OptimizerConfig
 
 
 def test_the_learning_rate_is_constant_by_default() -> None:
     assert {OptimizerConfig().lr_scale(progress) for progress in (0.0, 0.3, 1.0, 2.0)} == {1.0}
-
-
-@pytest.mark.parametrize("name", ["score", "shows", "kept", "distance", "style"])
-def test_an_attribute_is_not_named_like_a_column_that_galleries_add(name: str) -> None:
-    """Readers of galleries would take it for a measurement."""
-    with pytest.raises(ValueError, match=f"attribute '{name}': galleries have a column of that name"):
-        DataConfig(attributes={"hair": ("red", "blue"), name: ("a", "b")})
 
 
 def test_it_falls_over_the_last_share_of_the_run() -> None:

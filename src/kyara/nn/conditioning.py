@@ -24,7 +24,7 @@ def check(attributes: Attributes, label_counts: LabelCounts, reserved: Sequence[
         raise ValueError(f"attributes: must be a table of names and values, not {attributes!r}")
     for name, values in attributes.items():
         if name in reserved:
-            raise ValueError(f"attribute {name!r}: galleries have a column of that name; call it something else")
+            raise ValueError(f"attribute {name!r}: every gallery has a column of that name; call it something else")
         if isinstance(values, str) or not values or not all(isinstance(value, str) and value for value in values):
             raise ValueError(f"attribute {name!r}: its values must be texts, one or more")
         if len(set(values)) < len(values):

@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 import torch
 
 from kyara.files.gallery_page import UNTAGGED
-from kyara.files.metadata import MEASUREMENTS
 from kyara.nn import conditioning
 
 
@@ -42,7 +41,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.unlabelled if name not in self.attributes]:
             raise ValueError(f"unlabelled: {', '.join(unknown)} is not one of the attributes")
-        conditioning.check(self.attributes, self.label_counts, reserved=(*UNTAGGED, *MEASUREMENTS))
+        conditioning.check(self.attributes, self.label_counts, reserved=UNTAGGED)
 
 
 @dataclasses.dataclass(frozen=True)
