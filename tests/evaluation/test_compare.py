@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from conftest import drawn_picture
 from standins import small_networks  # noqa: F401
 
 from kyara import models
@@ -17,9 +20,13 @@ from kyara.evaluation.chart import Curve, Interval, interval_chart, line_chart, 
 from kyara.evaluation.compare import compare, rank, verdict
 from kyara.evaluation.groups import groups
 from kyara.evaluation.metrics import mean_of_draws
-from kyara.evaluation.page import duration
-from kyara.evaluation.runs import ModelReport, read_stats, short_names, training_speed
+from kyara.evaluation.page import duration, page
+from kyara.evaluation.runs import SHEET, ModelReport, read_stats, short_names, shown_pictures, training_speed
+from kyara.evaluation.sets import GeneratedSet
 from kyara.files import checkpoint
+from kyara.files.pictures import write_png
+from kyara.generation import sampler
+from kyara.generation.sampler import load_generator
 from kyara.perception.features import builtin_hash
 from kyara.training.train import train
 
@@ -114,6 +121,37 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert "url(" not in html and "@import" not in html
     assert html.count("<img") == 2 * (12 + 36 + 8 + 8) and "<polyline" in html and "<circle" in html
     assert [p.name for p in sorted(out.iterdir())] == ["comparison.json", "index.html"]
+
+
+def test_real_pictures_are_measured_like_models_or_not_at_all(runs: Path, faces: Path, tmp_path: Path) -> None:
+    """The Fréchet distance, precision and recall depend on the numbers of pictures."""
+    few = {**FEW, "draws": 1, "count": 17}  # more than a quarter of 64
+    result = compare((str(runs / "run0"),), data=faces, out=tmp_path / "out", **few)
+    assert {*result.real} == {"kid", "rank_score"}
+    table = {**result.as_json(), "ranked_by": "frechet"}
+    assert "real pictures" in page("x", table, {"run0": {}})
+
+
+def test_the_best_and_worst_pictures_are_made_together(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(runs / "run0")
+    pictures = GeneratedSet(path, load_generator(path, torch.device("cpu")), 4)
+    model, calls = ModelReport("run0", path, best=[(70, 0.9), (3, 0.8)], worst=[(99, 0.1)]), []
+    sample = sampler.sample
+    monkeypatch.setattr(sampler, "sample", lambda *a, **k: calls.append(1) or sample(*a, **k))
+    shown = shown_pictures(model, pictures)
+    assert [*shown] == [*range(SHEET), 70, 99] and len(calls) == 5  # batches of 8
+    [(alone, _)] = GeneratedSet(path, pictures.generator, 1, first=99)
+    assert np.array_equal(shown[99], alone)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_too_few_real_pictures(runs: Path, tmp_path: Path, dry_run: bool) -> None:
+    data = tmp_path / "few"
+    data.mkdir()
+    for seed in range(7):
+        write_png(data / f"{seed}.png", drawn_picture(seed))
+    with pytest.raises(ValueError, match=r"--data .*few: has 7 pictures; give 8 or more"):
+        compare((str(runs / "run0"),), data=data, out=tmp_path / "out", dry_run=dry_run, **FEW)
 
 
 def test_a_dry_run_names_what_cannot_be_measured_and_writes_nothing(runs: Path, faces: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,19 @@ def test_a_dry_run_checks_everything_and_writes_nothing(generator: str, faces: P
             evaluate(**{"a": generator, "dry_run": True, **options})  # type: ignore[arg-type]
 
 
+def test_scores_that_cannot_be_written_are_shown(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(f"{tmp_path}: cannot be written")
+
+    out = tmp_path / "report.json"
+    with monkeypatch.context() as patch, pytest.raises(PermissionError, match=r"--out .*not writable"):
+        patch.setattr(os, "access", lambda path, mode: False)
+        evaluate(str(faces), out=out, dry_run=True)
+    monkeypatch.setattr("kyara.evaluation.evaluate.write_text", full)
+    with pytest.raises(OSError, match=r"(?s)cannot be written\n.*diversity"):
+        evaluate(str(faces), out=out)
+
+
 def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
     few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
     with pytest.raises(ValueError, match="3 pictures can be read, too few"):
@@ -202,6 +216,9 @@ def test_options_without_an_effect_are_refused(faces: Path) -> None:
         evaluate(str(faces), faces, truncation=0.2)
     with pytest.raises(ValueError, match="--reals 50: needs real pictures"):
         evaluate(str(faces), reals=50)
+    with pytest.raises(ValueError, match="--workers 8: they decode real pictures"):
+        evaluate(str(faces), workers=8)
+    assert "inception/tone" in scores(evaluate(str(faces), features="other", tagger="my-tagger"))
 
 
 def test_real_pictures_of_a_gallery_are_those_of_its_table(faces: Path, tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from kyara.files import ownership
-from kyara.files.atomic import check_free, free_folder, numbered_folder, result_folder, write_atomic, write_errors
+from kyara.files.atomic import (
+    check_free,
+    free_folder,
+    numbered_folder,
+    result_folder,
+    write_atomic,
+    write_errors,
+    write_text,
+)
 from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import write_png
 
@@ -29,6 +37,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomic(target, fail)
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_any_name_that_the_file_system_allows_can_be_written(tmp_path: Path) -> None:
+    target = tmp_path / ("\u3042" * 81 + ".json")  # 248 of 255 bytes
+    write_text(target, "a \udc8a name that is not UTF-8")
+    assert target.read_text("utf-8") == "a ? name that is not UTF-8"
 
 
 def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:

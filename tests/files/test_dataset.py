@@ -328,6 +328,17 @@ def test_fingerprint_tells_sets_apart(tmp_path: Path) -> None:
     assert a != open_dataset(zipped(tmp_path / "d.zip", {**THREE, **csv})).fingerprint
 
 
+def test_attributes_of_a_generator_may_be_called_like_measurements(tmp_path: Path) -> None:
+    """`translate` adds its styles to a gallery, `generate` what the generator knows."""
+    for header, known in (
+        ("file_name,style,source", []),
+        ("file_name,seed,hair,style,kept,score", ["hair", "style", "kept"]),
+    ):
+        row = ",".join(["0001.png", *["1"] * header.count(",")])
+        fill(tmp_path, {"0001.png": png(), "gallery.csv": f"{header}\n{row}\n"})
+        assert [*open_dataset(tmp_path).attributes] == known
+
+
 def test_a_gallery_opens_without_its_sheet(tmp_path: Path) -> None:
     fill(
         tmp_path,

@@ -241,6 +241,27 @@ def test_films_and_pictures_together(cartoon: Path, folder: Path, tmp_path: Path
     )
 
 
+def test_stills_of_a_film_replace_no_picture(tmp_path: Path) -> None:
+    for taken, stem in (("b-0001.png", "a"), ("a-0001.png", "a-2"), ("a-2.mp4", "a-3"), ("a-3-00.png", "a-3")):
+        (tmp_path / taken).write_bytes(b"")
+        assert verb._free_stem(tmp_path, "a") == stem
+    assert verb._free_stem(tmp_path, "[a]") == "[a]"
+
+
+def test_a_gallery_is_not_replaced_if_nothing_can_be_translated(cartoon: Path, folder: Path, tmp_path: Path) -> None:
+    out = translate(str(cartoon), folder / "a.png", out=tmp_path / "out").out
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (tmp_path / "two").mkdir()
+    for name in ("x.png", "y.png"):
+        (tmp_path / "two" / name).write_bytes((folder / "broken.png").read_bytes())
+    for dry_run in (True, False):
+        with pytest.raises(PictureError, match=r"nothing could be translated .*x\.png.*y\.png"):
+            translate(str(cartoon), tmp_path / "two", out=out, force=True, dry_run=dry_run)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    unusable = verb.Pictures([tmp_path / "two"], None, None)
+    assert not [*verb._opened(unusable, True)] and len(unusable.left_out) == 2  # films beside them can be
+
+
 def test_without_out_galleries_are_numbered(cartoon: Path, folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     result = translate(str(cartoon), folder / "one.png", dry_run=True)

@@ -357,12 +357,12 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
     from kyara.inversion import proposals
 
     monkeypatch.setattr(proposals, "CANDIDATES", 32)
-    result = avatar(photos, out=tmp_path / "out", aligned=True, where="glasses=round,hair=blue")
+    result = avatar(photos, out=tmp_path / "out", aligned=True, where="glasses=round,hair=silver")
     out = result.out
     assert (result.photos, result.drawn) == (4, 3) and result.left_out[0][0] == "broken.png"
     assert "glasses round (chosen)" in str(result) and "age" in str(result)
     rows = read_gallery(out)
-    assert {(row["hair"], row["glasses"]) for row in rows} == {("blue", "round")} and len(rows) == 3
+    assert {(row["hair"], row["glasses"]) for row in rows} == {("gray", "round")} and len(rows) == 3
     report = json.loads((out / "report.json").read_text())
     assert report == result.as_json() and {*report["people"]} == {row["file_name"] for row in rows}
     assert ownership.foreign(out, "gallery.csv") is None  # --force can replace it
@@ -374,7 +374,7 @@ def test_avatar_by_labels(photos: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert decode(out / f"steps/{stem}-photo.png").shape == (128, 128, 3)
         assert decode(out / row["file_name"]).shape == (256, 256, 3)  # enlarged
     labels = (read_recipe(out / rows[0]["file_name"]) or {})["labels"]  # for those who change one of them
-    assert labels == {name: rows[0][name] for name in labels} and labels["hair"] == "blue"
+    assert labels == {name: rows[0][name] for name in labels} and labels["hair"] == "gray"  # silver is its synonym
     other = out / "steps" / f"{Path(rows[0]['file_name']).stem}-other3.png"
     assert generate(like=other, rank="none", out=tmp_path / "again").identical
     assert decode(out / "sheet.png").shape[0] > 128

@@ -132,3 +132,15 @@ def test_the_page_escapes_names(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     assert not any(mark in page for mark in ("<a>", "<c>", "<i>unknown", "<u>blurred", "'<x>'"))
     assert "hair length" in page and "40%, varied" in page and "b%20c.png" in page and "chosen" in page
+
+
+def test_the_pages_of_pictures_with_undecodable_names_are_written(tmp_path: Path) -> None:
+    from kyara.inversion import chain, proposals_page
+
+    name = "\udc8a\udce7"  # Shift-JIS, as in old zips
+    person = proposals_page.Person("me", None, [("me.png", "a")], [], [name])
+    proposals_page.write_page(tmp_path, [person], command=f"kyara avatar {name}.png", about=name)
+    assert "kyara avatar ??.png" in (tmp_path / "index.html").read_text()
+    one = chain.Chain("me", name, None, "me.png", "me.png", [], [], [name])
+    chain.write_page(tmp_path, [one], command=f"kyara avatar {name}.png --method reverse", about=name)
+    assert "kyara avatar ??.png --method" in (tmp_path / "index.html").read_text()

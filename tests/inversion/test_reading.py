@@ -77,6 +77,8 @@ def test_what_the_generator_lacks_is_said() -> None:
     assert notes["hat"] == notes["gender"] == notes["skin"] == ""  # nobody needs a hat that is not there
     notes = {trait.name: trait.note for trait in reading({"eyes": ("brown",)}).traits}
     assert notes["hair_length"] == "builtin:character knows no hair length"
+    notes = {trait.name: trait.note for trait in reading({"hair_length": ("long",), "expression": ("sad",)}).traits}
+    assert notes["hair_length"] == notes["mouth"] == "builtin:character knows no such value"  # but other ones
 
 
 def test_what_is_chosen_replaces_what_was_read() -> None:

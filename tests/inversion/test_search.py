@@ -13,7 +13,15 @@ from torch import Tensor
 
 from kyara import models
 from kyara.inversion.latents import LatentSpace
-from kyara.inversion.search import RANDOM_SEED, SearchSettings, lr_multiplier, noise_regularisation, search, tune
+from kyara.inversion.search import (
+    RANDOM_SEED,
+    EarlyStopping,
+    SearchSettings,
+    lr_multiplier,
+    noise_regularisation,
+    search,
+    tune,
+)
 from kyara.models.base import latents
 from kyara.perception.lpips import load_perceptual
 
@@ -88,6 +96,12 @@ def test_it_stops_early(space: LatentSpace, made: Tensor) -> None:
     found = search(made, space, Pixels(), SearchSettings(steps=5000, lr=1e-9, patience=30))
     assert found.steps <= 50
     assert found.seconds > 0
+
+
+def test_small_gains_add_up() -> None:
+    falling, flat = EarlyStopping(40, 0.01), EarlyStopping(40, 0.01)
+    assert not any(falling(0.995**check) for check in range(100))  # 1% in two checks
+    assert [flat(1 - 1e-4 * check) for check in range(5)] == [False] * 4 + [True]
 
 
 def test_noise_maps_bring_any_picture_nearer_and_stay_normalised(space: LatentSpace) -> None:

@@ -72,6 +72,27 @@ def test_a_file_only_names_files_beside_it(tmp_path: Path, name: str) -> None:
         read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": name}}))
 
 
+@pytest.mark.parametrize("name", ["", ".", "./"])
+def test_a_folder_is_no_picture(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"example 1, source: .* is not the name of a picture"):
+        read_edit(written(tmp_path, {"seed": 3, "mask": [1, 2, 3, 4], "source": {"picture": name}}))
+
+
+def test_an_edit_is_known_by_its_pixels(tmp_path: Path) -> None:
+    """Also if its files keep their names, or arrays have none."""
+    example = {"seed": 3, "mask": "mask.png", "source": {"picture": "red.png"}}
+    found = []
+    for red, marked in ((255, 5), (255, 5), (200, 5), (255, 6)):
+        Image.new("RGB", (4, 4), (red, 0, 0)).save(tmp_path / "red.png")
+        mask = np.zeros((8, 10), np.uint8)
+        mask[2:marked] = 255
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        found.append(read_edit(written(tmp_path, example)).description)
+    assert found[0] == found[1] and found[2] != found[0] != found[3] != found[2]
+    one, other = ({"examples": [{**GOOD, "source": {"picture": RED + np.uint8(i)}}]} for i in (0, 1))
+    assert read_edit(one).description != read_edit(other).description
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"examples": []}', '{"examples": {}}', "[" * 100000])
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "edit.json").write_text(text, encoding="utf-8")

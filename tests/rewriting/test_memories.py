@@ -235,6 +235,20 @@ def test_two_eyes_are_two_parts() -> None:
     assert [int(part[3].sum()) for part in parts] == [30, 20]
 
 
+def test_no_part_of_many_is_lost() -> None:
+    """Specks above the main shape, and a line with many turns."""
+    laid = torch.zeros(4, 32, 32)
+    laid[3, 2, 1:28:3] = 1
+    laid[3, 14:20, 8:24] = 1
+    parts = connected_parts(laid)
+    assert [int(part[3].sum()) for part in parts] == [96, 9]
+    assert torch.equal(torch.stack(parts)[:, 3].sum(0), laid[3])
+    snake = torch.zeros(4, 32, 32)
+    snake[3, ::2] = 1
+    snake[3, 1::4, -1], snake[3, 3::4, 0] = 1, 1
+    assert len(connected_parts(snake)) == 1
+
+
 def test_erased_eyes_come_back() -> None:
     """In the built-in generator: erasing is visible, and inserting the old values restores the pictures."""
     samples = Samples(models.load("builtin:anime").requires_grad_(False), "builtin:anime")

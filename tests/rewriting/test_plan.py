@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from networks import edit, generator, projector_of
 from safetensors.torch import save_file
 
 from kyara import rewrite
-from kyara.files import checkpoint
+from kyara.files import checkpoint, ownership
+from kyara.files.errors import CheckpointError
 from kyara.rewriting import plan
 from kyara.rewriting.edit import read_edit
 from kyara.rewriting.rules import Rule, root_of, rules_of, write
@@ -60,6 +63,15 @@ def test_another_rule_of_the_same_name_is_refused(small: str, tmp_path: Path) ->
             rewrite(model, given, out=tmp_path / "x")
     rewrite(str(a), b, undo="glasses", out=tmp_path / "x")
     assert checkpoint.read(tmp_path / "x").hash == checkpoint.read(b).hash
+
+
+def test_a_corrected_edit_is_not_taken_for_the_known_one(small: str, tmp_path: Path) -> None:
+    """Edits as dicts have the same name; only their pixels differ."""
+    model = ruled(tmp_path / "model", small, random_rule(small, "disc"))
+    green = edit(colour=(10, 250, 10))
+    for given, name in (([green], str(model)), ([edit(), green], small)):
+        with pytest.raises(ValueError, match=r"disc: there is another rule of that name; rename it, or --undo"):
+            plan.make_plan(name, given, None, 1.0)
 
 
 def test_what_the_model_has_is_skipped_and_keeps_its_strength(small: str, tmp_path: Path) -> None:
@@ -114,6 +126,61 @@ def test_an_earlier_result_is_kept_until_the_new_one_is_complete(
     with pytest.raises(ValueError, match="strange does not fit"):
         rewrite(small, misfit, out=earlier, force=True)
     assert checkpoint.read(earlier).hash == before
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf, 1e30, -1.0])
+def test_a_rule_of_an_impossible_strength_is_refused(small: str, tmp_path: Path, strength: float) -> None:
+    """A Checkpoint may come from anybody."""
+    model = ruled(tmp_path / "model", small, random_rule(small, "cat"))
+    table = json.loads((model / "config.json").read_text())
+    table["rewritten"]["rules"][0]["strength"] = strength
+    (model / "config.json").write_text(json.dumps(table))
+    given = ruled(tmp_path / "hat", small, random_rule(small, "hat"))
+    with pytest.raises(CheckpointError, match=r"strength .* is not from 0 to 10"):
+        rewrite(str(model), given, out=tmp_path / "x")
+
+
+def test_strange_files_of_rules(small: str, tmp_path: Path) -> None:
+    found, path = checkpoint.read(small), tmp_path / "strange.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"kyara": "[" * 100_000})
+    with pytest.raises(ValueError, match="not a rule that kyara rewrite wrote"):
+        rewrite(small, path, out=tmp_path / "x")
+    header = {"kyara": json.dumps({"name": "large", "root": root_of(found), "about": {}})}
+    save_file({CHANGED: torch.full_like(found.weights()[CHANGED], 3e38)}, path, header)
+    with pytest.raises(ValueError, match="does not fit this network"):
+        rewrite(small, path, out=tmp_path / "x", strength=10)  # to infinity
+    noise = next(name for name in found.weights() if name.endswith("noise"))
+    save_file({noise: torch.ones_like(found.weights()[noise])}, path, header)
+    assert rewrite(small, path, out=tmp_path / "noise", preview=True).preview  # not only parameters have weights
+
+
+def test_a_full_disk_leaves_the_earlier_result(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, given = (ruled(tmp_path / name, small, random_rule(small, name)) for name in ("cat", "hat"))
+    before = checkpoint.read(earlier).hash
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("new", "cat"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="free some space"):
+            patch.setattr(checkpoint, "write", full)
+            rewrite(small, given, out=tmp_path / name, force=True)
+        assert checkpoint.read(earlier).hash == before and strengths(earlier) == [("cat", 1.0)]
+        assert strengths(rewrite(small, given, out=tmp_path / name, force=True).out) == [("hat", 1.0)]
+        assert ownership.foreign(tmp_path / name, "config.json") is None
+
+
+def test_a_folder_that_was_taken_meanwhile_is_kept(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, given = tmp_path / "00004-hat", ruled(tmp_path / "hat", small, random_rule(small, "hat"))
+    apply = plan.make_plan
+
+    def taken(*args: Any) -> plan.Plan:
+        ruled(out, small, random_rule(small, "cat"))
+        return apply(*args)
+
+    monkeypatch.setattr(plan, "make_plan", taken)
+    assert strengths(rewrite(small, given, out=out).out) == [("hat", 1.0)]
+    assert strengths(out) == [("cat", 1.0)] and (tmp_path / "00005-hat" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("option", ["projector", "data"])

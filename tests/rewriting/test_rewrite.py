@@ -135,8 +135,9 @@ def test_rules_add_up_wherever_they_come_from(small: tuple[str, str], written: P
 
 
 def test_a_known_edit_changes_nothing(small: tuple[str, str], written: Path, tmp_path: Path) -> None:
-    again = new(written, edit("red"), projector=small[1], out=tmp_path / "again", **FAST)
-    assert same(again, written)
+    again = rewrite(str(written), edit("red"), out=tmp_path / "again")
+    assert again.out is not None and same(again.out, written) and again.skipped == ("red",)
+    assert f"{written} already has the rule red: skipped" in str(again)
     own = edit("own", source={"seed": 3, "box": MASK})
     assert same(new(small[0], own, projector=small[1], out=tmp_path / "own", **FAST), small[0])
 
@@ -287,12 +288,13 @@ def test_rules_of_another_checkpoint_are_refused(small: tuple[str, str], written
 @pytest.mark.parametrize("ignored", [{"steps": 5}, {"p": 2.0}, {"memory": "linear"}, {"projector": "x"}, {"data": "."}])
 def test_options_of_learning_need_a_new_edit(written: Path, tmp_path: Path, ignored: dict[str, Any]) -> None:
     rule = written / "edits" / "red.safetensors"
-    for model, given in ((written, []), (checkpoint.read(written).about["rewritten"]["parent"], [rule])):
+    parent = checkpoint.read(written).about["rewritten"]["parent"]
+    for model, given, strength in ((written, [], 0.5), (parent, [rule], 0.5), (written, [edit("red")], 1.0)):
         for dry_run in (True, False):
             with pytest.raises(
                 ValueError, match=f"--{next(iter(ignored))}: there is no new edit to learn; leave it out"
             ):
-                rewrite(str(model), given, out=tmp_path / "x", strength=0.5, dry_run=dry_run, **ignored)
+                rewrite(str(model), given, out=tmp_path / "x", strength=strength, dry_run=dry_run, **ignored)
     assert not (tmp_path / "x").exists()
 
 

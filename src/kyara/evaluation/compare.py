@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
-from kyara.files.atomic import free_folder, numbered_folder, result_folder
+from kyara.files.atomic import free_folder, result_folder, still_free, write_text
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from kyara.evaluation.runs import ModelReport
 
 TABLE, PAGE = "comparison.json", "index.html"
+FEWEST = 8  # real pictures: one half of them is compared with the other
 Runs = Annotated[Positional[tuple[str, ...]], arg(metavar="RUNS ...", help_behavior_hint="(required)")]
 
 
@@ -93,7 +93,7 @@ def compare(
     command = verbs.command_line(compare, locals())
     if not runs:
         raise ValueError("RUNS: give at least one run: kyara compare runs/* --data faces.zip")
-    verbs.check_number("--reals", reals, least=8, most=shared.MOST_PICTURES)  # one half is compared with the other
+    verbs.check_number("--reals", reals, least=FEWEST, most=shared.MOST_PICTURES)
     common = None if size is None else parse_size(size)
     out = result_folder(out, f"comparisons/compare-{data.stem}", TABLE, force=force, sources=[*runs, data])
 
@@ -106,6 +106,8 @@ def compare(
     from kyara.training.runtime import pick_device
 
     where, dataset = pick_device(device), open_reals(data, reals)
+    if len(dataset) < FEWEST:
+        raise ValueError(f"--data {data}: has {counted(len(dataset), 'picture')}; give {FEWEST} or more")
     models = [ModelReport(name, run) for name, run in zip(short_names(runs), runs, strict=True)]
     for model in models:
         attempt(model, describe)
@@ -135,24 +137,12 @@ def compare(
     ordered = in_order(models, ranked)
     text = verdict(ranked, ordered, by)
     result = dataclasses.replace(result, verdict=text, real=scores_of_reals, groups=tuple(ranked), models=ordered)
-    out = free_now(out, force=force)
+    out = still_free(out, TABLE, force=force)
+    free_folder(out, TABLE, force=force)
     result = dataclasses.replace(result, out=out)
-    shared.write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
-    shared.write_text(out / TABLE, shared.to_json(result))
+    write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
+    write_text(out / TABLE, shared.to_json(result))
     return result
-
-
-def free_now(out: Path, *, force: bool) -> Path:
-    """Creates or empties the folder `out`, which was free at the start: an earlier result is kept until now. If another
-    command has written there meanwhile, a new numbered folder beside it, so that the result of hours is not lost."""
-    try:
-        free_folder(out, TABLE, force=force)
-        return out
-    except FileExistsError:
-        folder = out if out.name not in ("", "..") else out.resolve()
-        new = numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
-        free_folder(new, TABLE)
-        return new
 
 
 def rank(found: Sequence[Group], by: str) -> list[Group]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,14 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, format_interval, format_number
+from kyara.files.atomic import write_text
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
 if TYPE_CHECKING:
     from kyara.evaluation.scores import Score
 
+WORKERS = 2
 UNFAMILIAR = "unfamiliar style: the score of kyara rank is too low; compare with 40 real pictures or more"
 
 
@@ -67,7 +70,7 @@ def evaluate(
     truncation: shared.Truncation = 1.0,
     size: shared.Size = None,
     batch: shared.Batch = None,
-    workers: verbs.Workers = 2,
+    workers: verbs.Workers = WORKERS,
     device: verbs.Device = "auto",
     out: Annotated[Path | None, arg(help="Also write the scores to this JSON file.")] = None,
     force: verbs.Force = False,
@@ -87,6 +90,8 @@ def evaluate(
     common = None if size is None else parse_size(size)
     if b is None and reals != shared.REALS:
         raise ValueError(f"--reals {reals}: needs real pictures; give them as B")
+    if b is None and workers != WORKERS:
+        raise ValueError(f"--workers {workers}: they decode real pictures; give them as B")
     if out is not None:
         check_report(out, force)
     elif force:
@@ -124,7 +129,10 @@ def evaluate(
     compared = 0 if real is None else len(real.features)
     found = result(len(outputs.features), compared, scores, unfamiliar=outputs.unfamiliar)
     if out is not None:
-        shared.write_text(out, shared.to_json(found))
+        try:
+            write_text(out, shared.to_json(found))
+        except OSError as error:  # the scores may have taken hours
+            raise OSError(f"{error}\n{dataclasses.replace(found, out=None)}") from error
     return found
 
 
@@ -138,11 +146,13 @@ def enlarged(real: tuple[int, int], common: tuple[int, int]) -> str | None:
 
 
 def check_report(path: Path, force: bool) -> None:
-    """Raises FileExistsError if `path` exists, unless it is an earlier report and `force` is set."""
+    """Raises OSError if `path` cannot be written, or exists, unless it is an earlier report and `force` is set."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
         raise FileExistsError(f"--out {path}: is a folder; give the name of a file")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"--out {path}: {path.parent} is not writable; choose another folder")
     if not path.exists():
         return
     try:

@@ -124,7 +124,8 @@ def _ranking(table: Table, groups: Sequence[Table]) -> str:
     heads = ["", "model", "architecture", f"{what} ↓", "kimg", "training time", "images/s", "parameters"]
     head = "".join(f"<th>{text}</th>" for text in heads)
     intervals = [_interval(group["name"], group["scores"][by], group["colour"]) for group in groups]
-    intervals.append(_interval("real pictures", table["real"][by], COLOURS - 1))
+    if real := table["real"].get(by):
+        intervals.append(_interval("real pictures", real, COLOURS - 1))
     chart = interval_chart(intervals, what, "lower is better; the line is the 95% confidence interval")
     return f'<div class="scroll"><table class="ranking"><tr>{head}</tr>{"".join(rows)}</table></div>{chart}'
 

@@ -17,15 +17,17 @@ from tqdm import tqdm
 from kyara.evaluation.features import Size
 from kyara.evaluation.metrics import mean_of_draws
 from kyara.evaluation.ranking import RankScore
-from kyara.evaluation.scores import Networks, Score, all_scores, distribution_scores, rank_score, run_networks
+from kyara.evaluation.scores import KID, Networks, Score, all_scores, distribution_scores, rank_score, run_networks
 from kyara.evaluation.sets import GeneratedSet, RealFeatures, RealSet
 from kyara.files import checkpoint
 from kyara.files.names import printable
-from kyara.generation.sampler import load_generator
+from kyara.files.pictures import to_uint8
+from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.perception.features import builtin_hash
 from kyara.training.log import FEATURES, STATS
 
 SHEET, EXTREMES = 36, 8  # Number of pictures of a model on the page: of seeds 0 to 35, and of the best and of the worst
+ENOUGH_REALS = 4  # times the pictures of a model: a part of that size leaves at least three quarters of the real ones
 
 
 @dataclass
@@ -176,20 +178,20 @@ def score_draws(model: ModelReport, pictures: GeneratedSet, networks: Networks, 
 
 def shown_pictures(model: ModelReport, pictures: GeneratedSet) -> dict[int, np.ndarray]:
     """The pictures of a model for the page, by seed."""
-    shown = {seed: picture for seed, (picture, _) in enumerate(replace(pictures, first=0, count=SHEET))}
-    for seed, _ in model.best + model.worst:
-        if seed not in shown:
-            [(shown[seed], _)] = replace(pictures, first=seed, count=1)
-    return shown
+    seeds = dict.fromkeys([*range(SHEET), *(seed for seed, _ in model.best + model.worst)])
+    made = sample_seeds(pictures.generator, seeds, truncation=pictures.truncation)
+    return dict(zip(seeds, (picture for batch, _ in made for picture in to_uint8(batch)), strict=True))
 
 
 def real_scores(real: RealSet, ranker: RankScore, count: int) -> dict[str, dict[str, Any]]:
-    """Scores of one part of the real pictures against the others."""
+    """Scores of one part of the real pictures against the others. Of those between two sets, all but KID depend on
+    their sizes: they are left out unless the parts are about as large as the sets of the models."""
     features = real.features
     order = np.random.RandomState(0).permutation(len(features))
     n = min(count, len(features) // 2)
     others = RealFeatures(real.extractor, real.size, features[order[n:]])
-    found = distribution_scores(features[order[:n]], others)
+    comparable = len(features) >= ENOUGH_REALS * count
+    found = [s for s in distribution_scores(features[order[:n]], others) if comparable or s.name == KID.name]
     if ranker.of_reals is not None:
         found.append(rank_score(ranker.of_reals, ranker))
     return {score.name: asdict(score) for score in found}

@@ -18,7 +18,7 @@ from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
 from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.ranking import RankScore
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
-from kyara.evaluation.shared import FRECHET_COUNT
+from kyara.evaluation.shared import FEATURES, FRECHET_COUNT, TAGGER
 from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
 from kyara.files.dataset import Dataset
 from kyara.files.gallery_page import MARK
@@ -101,10 +101,11 @@ def load_networks(
     attributes: Sequence[str],
     reals: Dataset | None = None,
 ) -> Networks:
-    """Loads extractor, distortion scorer, the tagger if `attributes` is not empty or its features are used, and the
-    copy descriptor if there are real pictures. `size` is that to which all pictures are resized first."""
+    """Loads extractor, distortion scorer, the tagger if `attributes` is not empty, its features are used or it is not
+    the default, and the copy descriptor if there are real pictures. `size` is that to which all pictures are resized
+    first."""
     extractor, ranker = load_extractor(features, device), RankScore(load_scorer(DISTORTION, device), size, reals)
-    wanted = tagger != "none" and (bool(attributes) or features in ("builtin", tagger))
+    wanted = tagger != "none" and (bool(attributes) or features in (FEATURES, tagger) or tagger != TAGGER)
     originals = None if reals is None else Index(reals, str(device), workers=processors())
     return Networks(extractor, ranker, load_tagger(tagger, device) if wanted else None, tagger, originals)
 

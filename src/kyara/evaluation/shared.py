@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from kyara.files.atomic import write_atomic
 from kyara.verbs import Range, Result
 
 FEATURES, TAGGER = "builtin", "builtin:tagger"
@@ -49,7 +46,3 @@ def to_json(result: Result) -> str:
     """The content of the JSON file of a result."""
     table = {name: value for name, value in result.as_json().items() if name not in ("out", "dry_run")}
     return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8", errors="replace"))

@@ -24,7 +24,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     the complete old file or the complete new one. Keeps the permissions of the old file. Raises OSError with the file's
     name if it cannot be written, whichever library writes it."""
     with write_errors(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".kyara.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
         try:
@@ -35,6 +35,11 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text atomically, as UTF-8. Names of files may not be valid text: what is not is replaced by ?."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))
 
 
 @contextlib.contextmanager
@@ -118,6 +123,17 @@ def result_folder(
     return folder
 
 
+def still_free(path: Path, marker: str, *, force: bool = False) -> Path:
+    """`path`, or a new numbered folder beside it if another command has written there since it was checked, so that the
+    result of hours is not lost. The folder is not created."""
+    try:
+        check_free(path, marker, force=force)
+        return path
+    except FileExistsError:
+        folder = path if path.name not in ("", "..") else path.resolve()
+        return numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
+
+
 def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
     """Creates the output folder `path`, or empties it after `check_free`. The folder itself stays: it may be the
     working folder, or `path` a link to it."""
@@ -125,9 +141,32 @@ def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
     folder = path.resolve()  # the target of a link, also of one to a folder that does not exist yet
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in [*ownership.entries(folder)]:
+        _empty(folder)
+
+
+@contextlib.contextmanager
+def replaced_folder(path: Path, marker: str, *, force: bool = False) -> Iterator[Path]:
+    """A temporary folder for the files of a result. At the end they move into `path`, which is emptied as by
+    `free_folder`; after an error it keeps what it had."""
+    check_free(path, marker, force=force)
+    folder = path.resolve()
+    with write_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".kyara.", suffix=".tmp") as name:
+            temporary = Path(name)  # inside, since the folder around may be read-only or another disk
+            yield temporary
+            _empty(folder, but=temporary.name)
+            for one in sorted(temporary.iterdir(), key=lambda one: one.name == marker):
+                one.rename(folder / one.name)
+
+
+def _empty(folder: Path, but: str = "") -> None:
+    """Deletes everything in a folder except what is named `but`."""
+    for name in [*ownership.entries(folder)]:
+        if Path(name).parts[0] != but:
             (folder / name).unlink()
-        for inside, *_ in [*os.walk(folder, topdown=False)][:-1]:
+    for inside, *_ in [*os.walk(folder, topdown=False)][:-1]:
+        if Path(inside).relative_to(folder).parts[0] != but:
             Path(inside).rmdir()
 
 

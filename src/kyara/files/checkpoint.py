@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kyara.files import hub
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import write_atomic, write_text
 from kyara.files.errors import CheckpointError
 from kyara.files.names import did_you_mean
 from kyara.files.ownership import CARD, CONFIG, FILES, WEIGHTS  # The files of a Checkpoint required for inference
@@ -116,9 +116,8 @@ def write(
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     write_atomic(path / WEIGHTS, lambda temporary: save_file(tensors, temporary))
-    write_atomic(path / CARD, lambda temporary: temporary.write_text(card, encoding="utf-8"))
-    text = config_text({"model": model, "config": dict(config), **about})
-    write_atomic(path / CONFIG, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path / CARD, card)
+    write_text(path / CONFIG, config_text({"model": model, "config": dict(config), **about}))
 
 
 def config_text(content: Mapping[str, Any]) -> str:

@@ -141,7 +141,9 @@ def _text(value: Any) -> str:
 def rows_gallery(text: str, where: str) -> Iterator[Row]:
     """The attributes of a Gallery, without seeds, scores and other columns about how the pictures were made."""
     for line, name, values in rows_csv(text, where):
-        yield line, name, {k: v for k, v in values.items() if k not in UNTAGGED and k not in MEASUREMENTS}
+        # Only `generate` writes seeds, and it adds no measurements: columns named like one are attributes.
+        others = UNTAGGED if "seed" in values else (*UNTAGGED, *MEASUREMENTS)
+        yield line, name, {k: v for k, v in values.items() if k not in others}
 
 
 READERS = {

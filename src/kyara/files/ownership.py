@@ -32,7 +32,7 @@ OF_RUN = "training.pt", "snapshots", ".lock", "command.txt", "stats.jsonl"
 STEPS = re.compile(r"steps/[^/]+-(photo|found|other\d+|blend\d+(-wide)?)\.png")  # of `avatar`
 LINK = re.compile(r'(?:src|href)="([^":#]+)"')  # of a page to a file beside it, not to a picture within the page
 OF_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\._[^/]+)", re.IGNORECASE)
-TEMPORARY = re.compile(r"(.*/)?\..+\.[a-z0-9_]{8}\.tmp")  # of a killed `atomic.write_atomic`
+TEMPORARY = re.compile(r"(.*/)?\..+\.[a-z0-9_]{8}\.tmp(/.*)?")  # of a killed `atomic.write_atomic` or `replaced_folder`
 LARGEST = 2**28  # bytes of a table or a page that is read
 RECIPE, START = b"tEXtkyara\0", 256  # the beginning of a recipe, among these bytes of a PNG: see `pictures.encode_png`
 

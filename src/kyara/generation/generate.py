@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FILM, FPS = "interpolation.webp", 30.0
 LONGEST = 5_000  # Maximum number of frames of an interpolation: the animation is encoded in memory
-TRUNCATION, FRAMES = 0.7, 60  # the defaults
+TRUNCATION, FRAMES, RANK = 0.7, 60, "builtin:distortion"  # the defaults
 TRIES = 10  # Maximum number of pictures generated for each requested one with --confirm
 
 
@@ -101,7 +101,7 @@ class Plan:
 
 @verbs.checked
 def generate(
-    model: Positional[str] = BUILTIN,
+    model: Positional[str | None] = None,
     *,
     count: Annotated[int | None, verbs.Range(1)] = None,
     seeds: verbs.Seeds = None,
@@ -114,7 +114,7 @@ def generate(
     frames: Annotated[int, verbs.Range(2, LONGEST)] = FRAMES,
     keep: verbs.Keep = None,
     confirm: str | None = None,
-    rank: str = "builtin:distortion",
+    rank: str = RANK,
     upscale: str | None = None,
     like: verbs.ExistingFile | None = None,
     out: verbs.Out = None,
@@ -129,7 +129,8 @@ def generate(
     --like reproduces it. Attributes not set by --where are sampled from their distribution in the training data.
 
     Args:
-        model: The generator: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.
+        model: The generator: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME; by default builtin:character,
+            with --like that of the recipe.
         count: Number of pictures, with consecutive seeds starting at --seed; by default 16.
         seed: The first seed, by default 0.
         truncation: 1 samples the full distribution, 0 gives the mean face; smaller values give cleaner pictures with
@@ -196,7 +197,7 @@ def generate(
 
 
 def _plan(
-    model: str,
+    model: str | None,
     count: int | None,
     seeds: str | None,
     seed: int | None,
@@ -219,6 +220,8 @@ def _plan(
         raise ValueError(f"--frames {frames}: needs --interpolate")
     if keep is not None and (rank == "none" or interpolate is not None):
         raise ValueError("--keep: needs a ranking; leave out --rank none and --interpolate")
+    if interpolate is not None and rank not in (RANK, "none"):
+        raise ValueError(f"--rank {rank}: an interpolation keeps its own order; leave it out")
     if confirm not in (None, "none") and not (wanted and seeds is interpolate is like is None):
         raise ValueError("--confirm: needs --where, and cannot be combined with --seeds, --interpolate or --like")
     if like is not None:
@@ -227,6 +230,7 @@ def _plan(
                 raise ValueError(f"{name}: is taken from the recipe of --like {like}; leave it out")
         recipe = read_like(like)
         return Plan(recipe.find(model), [recipe.shot], 1, recipe.truncation, recipe.mirror, False, recipe)
+    model = model or BUILTIN
     if interpolate is not None:
         return Plan(model, interpolation(interpolate, frames), frames, truncation, mirror, True)
     ranges = choose_seeds(count, seeds, seed)

@@ -51,10 +51,10 @@ class Recipe:
     device: str | None = None  # The GPU, or the kind of device, that computed the picture; None if not recorded
     batch: int | None = None  # The number of pictures that it computed at once
 
-    def find(self, given: str) -> str:
-        """The name of the model that generated the picture: `given`, or the recipe's if `given` is the default. Raises
-        ValueError if its checkpoint differs from the recipe's."""
-        return self._check(self.model if given == BUILTIN else given, self.checkpoint, given=given != BUILTIN)
+    def find(self, given: str | None) -> str:
+        """The name of the model that generated the picture: `given`, by default the recipe's. Raises ValueError if its
+        checkpoint differs from the recipe's."""
+        return self._check(given or self.model, self.checkpoint, given=given is not None)
 
     def find_parent(self) -> str:
         """The name of the parent in the blend. Raises ValueError if its checkpoint differs from the recipe's."""

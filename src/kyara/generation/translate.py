@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -114,7 +115,7 @@ def translate(
     network, checkpoint = _load(model, device, mask, styles, style, between, seed)
     result = TranslateResult(out, model, 0 if pictures is None else len(pictures))
     opened = [(film, *video.read(film)) for film in films]  # raises for broken films before anything is written
-    waiting = _opened(pictures)
+    waiting = _opened(pictures, bool(films))
     if dry_run:
         return dataclasses.replace(result, films=[str(film) for film in films], dry_run=True)
 
@@ -122,15 +123,11 @@ def translate(
     with GalleryWriter(out, ["style", "source"], sources=kept, force=force) as gallery:
         _translate_pictures(gallery, waiting, result.pictures, network, about)
         written = [_translate_film(gallery, *film, side, network, about) for film in opened]
-        left_out = [] if pictures is None else pictures.left_out
-        if not len(gallery):
-            reasons = "; ".join(f"{name}: {why}" for name, why in left_out[:3])
-            raise PictureError(f"nothing could be translated ({reasons})")
         names = [name for name, *_ in written]
         gallery.finish(command=command, about=f"by {model}", films=names)
     frames, warnings = sum(count for _, count, _ in written), [one for *_, several in written for one in several]
     result = dataclasses.replace(result, made=len(gallery), films=names, frames=frames)
-    return dataclasses.replace(result, left_out=left_out, warnings=warnings)
+    return dataclasses.replace(result, left_out=[] if pictures is None else pictures.left_out, warnings=warnings)
 
 
 def is_film(path: Path) -> bool:
@@ -205,13 +202,15 @@ def _load(
     return Network(functools.partial(translated, choices), film, gpu and len(choices) == 1), found.hash
 
 
-def _opened(pictures: Pictures | None) -> Iterator[Picture]:
-    """Iterates over the pictures. Raises PictureError immediately if there is only one and it cannot be used."""
+def _opened(pictures: Pictures | None, films: bool) -> Iterator[Picture]:
+    """Iterates over the pictures. Raises PictureError immediately if none can be used, unless there are films too."""
     waiting = iter(pictures or ())
-    if pictures is None or len(pictures) > 1:
-        return waiting
-    if not (first := list(itertools.islice(waiting, 1))):
-        raise PictureError(pictures.left_out[-1][1])
+    first = list(itertools.islice(waiting, 1))
+    if pictures is not None and not (first or films):
+        if len(pictures) == 1:
+            raise PictureError(pictures.left_out[-1][1])
+        reasons = "; ".join(f"{name}: {why}" for name, why in pictures.left_out[:3])
+        raise PictureError(f"nothing could be translated ({reasons})")
     return itertools.chain(first, waiting)
 
 
@@ -229,6 +228,14 @@ def _translate_pictures(
                 gallery.add(name, made, recipe, picture.pixels, style=style, source=picture.source)
 
 
+def _free_stem(folder: Path, stem: str) -> str:
+    """`stem`, or with a number, so that no file of the folder has a name that its film or one of its stills may get."""
+    taken = [path.name for path in folder.iterdir()]
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+    ours = r"{}(\.mp4|-[0-9]{{4}}\.png)"
+    return next(one for one in names if not any(re.fullmatch(ours.format(re.escape(one)), name) for name in taken))
+
+
 def _translate_film(
     gallery: GalleryWriter,
     source: Path,
@@ -243,8 +250,7 @@ def _translate_film(
     from kyara.generation.tiles import same_size
 
     gallery.flush()  # the names of its files are not free
-    names = itertools.chain([source.stem], (f"{source.stem}-{i}" for i in itertools.count(2)))
-    stem = next(s for s in names if not any((gallery.path / f"{s}{end}").exists() for end in (".mp4", "-0000.png")))
+    stem = _free_stem(gallery.path, source.stem)
 
     waiting: deque[tuple[float, np.ndarray]] = deque()  # times and pictures of the frames that were read in advance
 

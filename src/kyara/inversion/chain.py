@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import write_text
 from kyara.files.gallery_page import HEAD, LOCAL, PAGE, SHEET, TABLE
 
 STYLE, ROW = (Path(__file__).with_name(name).read_text("utf-8") for name in ("chain.css", "chain.html"))
@@ -33,7 +33,7 @@ def write_page(out: Path, chains: Sequence[Chain], *, command: str, about: str) 
     links = " ".join(f'<a href="{name}">{label}</a>' for name, label in ((SHEET, "sheet"), (TABLE, "table")))
     head = HEAD.format(images=LOCAL, title=escape(out.resolve().name), about=escape(about), style=f"\n{STYLE}")
     body = f"<p><code>$ {escape(command)}</code></p><p>{links}</p></header>\n{''.join(map(_row, chains))}</html>\n"
-    write_atomic(out / PAGE, lambda temporary: temporary.write_text(head + body, encoding="utf-8"))
+    write_text(out / PAGE, head + body)
 
 
 def _row(chain: Chain) -> str:

@@ -169,11 +169,10 @@ class Characters:
             order = sorted(range(len(tried)), key=lambda v: -min(scores[v], MAX_SCORE) * kept[v] ** 2)
             best = order[0]
             ws = ws_of[i, [best]]
-            with torch.inference_mode():
-                swept = [to_uint8(one.synthesise(ws))[0] for one in generators.sweep]
+            swept = [to_uint8(synthesise(one, ws))[0] for one in generators.sweep]
             names = {name: self.attributes[name][label] for name, label in labels[i].items()}
             # A batch may compute in another order: the drawings are as `generate --like` makes them again.
-            redrawn = np.stack([to_uint8(synthesise(blend, ws_of[i, [v]]))[0] for v in order])
+            redrawn = to_uint8(synthesise(blend, ws_of[i, order]))
             result = float(found.distance[i]), redrawn, ws_of[i, order], scores[best], kept[best]
             drawings.append(Drawing(picture, *result, names, swept))
         return drawings

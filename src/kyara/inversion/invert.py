@@ -62,7 +62,8 @@ def invert(
 ) -> InvertResult:
     """Find the latents of pictures in a generator, and write a Gallery of the reconstructions.
 
-    Each PNG contains its latent: kyara generate --like reproduces it, and with --where changes it.
+    Each PNG of a reconstruction contains its latent, except with --noise: kyara generate --like reproduces it, and
+    with --where changes it.
 
     Args:
         model: A model with styles (stylegan2): a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME.

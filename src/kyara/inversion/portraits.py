@@ -63,8 +63,9 @@ class Portraits:
             hint = "give a generator trained with --attributes, or --method reverse"
             raise ValueError(f"--child {printable(child)}: is not conditioned on attributes; {hint}")
         self.side = square_side(self.child, child)
-        conditioning.find(where, self.attributes, printable(child))  # an error if there is no such value
-        self.where, self.turn, self.reader = where, turn, load_tagger(reader, place)
+        found = conditioning.find(where, self.attributes, printable(child))
+        self.where = {name: self.attributes[name][i] for name, i in found.items()}  # without synonyms
+        self.turn, self.reader = turn, load_tagger(reader, place)
         judge = load_tagger(TAGGER, place) if is_character(child) else None
         self.proposer = Proposer(self.child, load_scorer(rank, place), self.reader, judge)
         self.upscaling = Upscaling(upscaler, place) if upscaler else None

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import write_text
 from kyara.files.gallery_page import BASE_STYLE, GALLERY_STYLE, HEAD, LOCAL, PAGE, SHEET, TABLE
 from kyara.inversion.reading import CHOSEN, MEASURED, Trait
 
@@ -41,7 +41,7 @@ def write_page(out: Path, people: Sequence[Person], *, command: str, about: str)
         links=links,
         people="\n".join(_section(i, person) for i, person in enumerate(people, 1)),
     )
-    write_atomic(out / PAGE, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    write_text(out / PAGE, html)
 
 
 def _section(number: int, person: Person) -> str:

@@ -111,7 +111,8 @@ def read(
         labels |= {own: some for own, some in weights.items() if some}
         unread -= weights.keys()
         if weights and name not in fixed:
-            note = _note(name, value, any(weights.values()), generator)
+            has = any(own in attributes for own in owns)
+            note = _note(name, value, has, any(weights.values()), generator)
             shown.append(Trait(name, value, probabilities[value], note))
     shown += [Trait(name, value, 1.0, CHOSEN) for name, value in fixed.items()]
     labels |= {name: {value: 1.0} for name, value in fixed.items()}
@@ -137,10 +138,11 @@ def _weights(name: str, own: str, probabilities: Mapping[str, float], known: Seq
     return weights
 
 
-def _note(name: str, value: str, kept: bool, generator: str) -> str:
-    if (name, value) in REPLACED and kept:
-        return f"{generator} knows no such value"
-    return "" if kept or value in ABSENT else f"{generator} knows no {name.replace('_', ' ')}"
+def _note(name: str, value: str, has: bool, kept: bool, generator: str) -> str:
+    """What a drawing does not keep: `has` is whether the generator has the attribute."""
+    if (name, value) not in REPLACED if kept else value in ABSENT:
+        return ""
+    return f"{generator} knows no {'such value' if has else name.replace('_', ' ')}"
 
 
 def _turn(photo: np.ndarray) -> tuple[float, Trait]:

@@ -65,8 +65,10 @@ class EarlyStopping:
         self.best, self.waited = math.inf, 0
 
     def __call__(self, distance: float) -> bool:
-        self.waited = 0 if distance < self.best * (1 - self.min_gain) else self.waited + CHECK_INTERVAL
-        self.best = min(self.best, distance)
+        if distance < self.best * (1 - self.min_gain):
+            self.best, self.waited = distance, 0  # only here, so that small gains add up
+        else:
+            self.waited += CHECK_INTERVAL
         return self.waited >= self.patience
 
 
@@ -132,7 +134,8 @@ def lr_multiplier(progress: float, warm_up: float, decay: float) -> float:
 
 def noise_regularisation(noise: Tensor) -> Tensor:
     """Squared autocorrelation of noise maps (B, 1, H, W) at a shift of one pixel each way, summed over resolutions down
-    to 8 (Karras et al. 2020, appendix D); about zero for white noise. (B,)"""
+    to 8 (Karras et al. 2020, appendix D); about zero for white noise. (B,) As in NVIDIA's code, and unlike the paper,
+    averages of 2x2 pixels are not multiplied by 2, so that coarse resolutions count less."""
     total = noise.new_zeros(len(noise))
     while True:
         for axis in (2, 3):

@@ -14,9 +14,10 @@ replace picture files and masks."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,7 +63,8 @@ class Edit:
     name: str
     examples: tuple[Example, ...]
     checkpoint: str | None  # hash of the Checkpoint it was made for, if given
-    description: dict[str, Any]  # the edit as JSON, without arrays; stored with the rule
+    description: dict[str, Any]
+    """The edit as JSON, with a hash of all pixels in place of arrays; stored with the rule, which is known by it."""
 
 
 def read_edit(given: str | os.PathLike[str] | Mapping[str, Any]) -> Edit:
@@ -92,7 +94,19 @@ def _edit(table: Mapping[str, Any], folder: Path | None, stem: str) -> Edit:
     if not isinstance(made_for := table.get("checkpoint"), str | None):
         raise ValueError(f"{name}: 'checkpoint' must be the hash of a checkpoint")
     read = tuple(_example(one, folder, f"{name}, example {i}") for i, one in enumerate(examples, 1))
-    return Edit(name, read, made_for, json.loads(json.dumps(dict(table), default=lambda value: type(value).__name__)))
+    described = json.loads(json.dumps(dict(table), default=lambda value: type(value).__name__))
+    return Edit(name, read, made_for, {**described, "pixels": _hash(read)})
+
+
+def _hash(examples: Sequence[Example]) -> str:
+    """SHA-256 of all pictures and masks: a corrected picture makes another edit, whatever its file is called."""
+    digest = hashlib.sha256()
+    for one in examples:
+        source = None if one.source is None else one.source.rgba
+        for pixels in (one.target.rgba, one.target.hole, one.mask, source):
+            if isinstance(pixels, np.ndarray):
+                digest.update(f"{pixels.dtype} {pixels.shape}".encode() + pixels.tobytes())
+    return digest.hexdigest()
 
 
 def _example(table: Any, folder: Path | None, label: str) -> Example:
@@ -160,11 +174,11 @@ def _box(given: Any, label: str) -> Box:
 
 
 def _path(given: Any, folder: Path | None, label: str) -> Path:
-    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+    name = PurePosixPath(os.fspath(given).replace("\\", "/") if isinstance(given, str | os.PathLike) else "")
+    if not name.parts:
         raise ValueError(f"{label}: {given!r} is not the name of a picture")
     if folder is None:
         return Path(given)
-    name = PurePosixPath(os.fspath(given).replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:  # an edit file may come from anybody
         raise ValueError(f"{label}: {given} is in another folder; put the picture beside the edit file")
     return folder / name

@@ -26,6 +26,7 @@ BORDER, BORDER_WEIGHT = 2, 0.5
 """Pixels around a pattern that may blend with it, and their weight in the loss: without it, thin lines become thick."""
 DILATION = 1  # cells of the value around a pattern that are trained with it, so that it blends in
 CONTEXT = 2  # cells of the value around a pattern that are part of the template it is found by
+MAX_PARTS = 8  # of a pattern that are searched for one by one
 MIN_SIMILARITY = 0.6  # a place counts as found if the cosine similarity of its keys to an example's is at least this
 
 
@@ -91,19 +92,25 @@ def _dilate(where: Tensor) -> Tensor:
 
 
 def connected_parts(overlay: Tensor) -> list[Tensor]:
-    """An overlay (4, H, W) as one for each connected part, the largest 8: two eyes are found one by one."""
-    remaining, parts = overlay[3] > MIN_ALPHA, list[Tensor]()
-    while remaining.any() and len(parts) < 8:
-        part = torch.zeros_like(remaining)
-        part.view(-1)[remaining.flatten().nonzero()[0]] = True
-        for _ in range(sum(remaining.shape)):
-            grown = (F.max_pool2d(part[None, None].float(), 3, 1, 1)[0, 0] > 0) & remaining
-            if torch.equal(grown, part):
-                break
-            part = grown
-        parts.append(torch.cat([overlay[:3], overlay[3:] * part]))
-        remaining = remaining & ~part
+    """An overlay (4, H, W) as one for each connected part, the largest first: two eyes are found one by one. With more
+    than `MAX_PARTS`, such as freckles, pixels further and further apart count as connected."""
+    visible, gap = overlay[3] > MIN_ALPHA, 1
+    while len(numbers := (found := _components(visible, gap))[visible].unique()) > MAX_PARTS:
+        gap *= 2
+    parts = [torch.cat([overlay[:3], overlay[3:] * (found == number)]) for number in numbers]
     return sorted(parts, key=lambda part: -float(part[3].sum()))
+
+
+def _components(where: Tensor, gap: int) -> Tensor:
+    """The largest number of a pixel in the connected component of each, for the pixels `where` (H, W) bool, numbered
+    from 1; 0 elsewhere. Pixels up to `gap` apart are connected."""
+    numbers = torch.arange(1, where.numel() + 1, device=where.device, dtype=torch.double).view_as(where) * where
+    while True:
+        grown = F.max_pool2d(numbers[None], 2 * gap + 1, 1, gap)[0]
+        grown = grown.flatten()[grown.long() - 1] * where  # what the pixel of that number has found: far fewer rounds
+        if torch.equal(grown, numbers):
+            return numbers
+        numbers = grown
 
 
 class Template(NamedTuple):

@@ -36,6 +36,7 @@ class Plan:
     parent: Checkpoint
     rules: list[Rule]  # that need no training
     edits: list[Edit]  # to be learned, in this order
+    skipped: tuple[str, ...]  # names of given rules that the model has
 
 
 def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: float) -> Plan:
@@ -53,12 +54,9 @@ def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: fl
     if given and strength != 1 and not (edits or added):
         hint = "name no EDITS to set the strength of all its rules, or --undo a rule and give its file again"
         raise ValueError(f"--strength {strength:g}: {model} has these rules and keeps their strengths; {hint}")
-    return Plan(model, found, [*kept, *added], edits)
-
-
-def is_edit(given: Given) -> bool:
-    """Whether something is an edit to be learned, and not rules: a file of one, or a Checkpoint."""
-    return isinstance(given, Mapping) or not (Path(given).is_dir() or Path(given).suffix == ".safetensors")
+    had = {file_name(rule.name) for rule in kept}
+    names = dict.fromkeys([*(edit.name for edit in read), *(rule.name for rule in ready)])
+    return Plan(model, found, [*kept, *added], edits, tuple(name for name in names if file_name(name) in had))
 
 
 def without(rules: list[Rule], undo: str | None) -> list[Rule]:
@@ -75,7 +73,7 @@ def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[R
     """Edits to be learned, and rules that are ready. ValueError if one belongs to another Checkpoint."""
     edits, ready = list[Edit](), list[Rule]()
     for one in given:
-        if isinstance(one, Mapping) or is_edit(one):
+        if isinstance(one, Mapping) or not (Path(one).is_dir() or Path(one).suffix == ".safetensors"):
             edits.append(read_edit(one))
         elif (path := Path(one)).is_file():
             ready.append(read_rule(path))

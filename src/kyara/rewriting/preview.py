@@ -31,8 +31,7 @@ def preview_html(samples: Samples, found: Checkpoint, rules: Sequence[Rule], com
     with_rules, original = apply_rules(found, rules)
     pictures = []
     for weights in (original, with_rules):
-        for name in original:
-            network.get_parameter(name).copy_(weights[name])
+        network.load_state_dict({name: weights[name] for name in original}, strict=False)
         pictures.append(torch.cat([sample_fn() for sample_fn in sample_fns]).float().clamp(-1, 1))
     before, after = pictures  # (N, 3, H, W) each
     change = (after - before).abs().mean(1, keepdim=True)  # (N, 1, H, W)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.files.atomic import result_folder, write_atomic, write_errors
+from kyara.files.atomic import result_folder, still_free, write_errors, write_text
 from kyara.files.names import printable, short_name
 from kyara.rewriting.settings import EXTRA_IMAGES, MAX_STRENGTH, Memory, Settings
 
@@ -66,14 +66,16 @@ class RewriteResult(verbs.Result):
     seconds: float
     dry_run: bool
     use: str = ""  # the command that makes pictures with it
+    skipped: tuple[str, ...] = ()  # given rules that the model has already
 
     def __str__(self) -> str:
         names = ", ".join(printable(rule.name) for rule in self.rules) or "no rule"
         model = printable(self.model)
+        skipped = [f"{model} already has the rule {printable(name)}: skipped" for name in self.skipped]
         if self.dry_run:
             new = ", ".join(printable(rule.name) for rule in self.rules if rule.learned) or "nothing"
-            return f"would write {self.out}: {model} with {names}; to learn: {new}"
-        lines = [f"{self.out}: {model} with {names}", *(str(rule) for rule in self.rules if rule.learned)]
+            return "\n".join([f"would write {self.out}: {model} with {names}; to learn: {new}", *skipped])
+        lines = [f"{self.out}: {model} with {names}", *(str(rule) for rule in self.rules if rule.learned), *skipped]
         lines.append(f"look at {self.preview}" if self.preview else f"make pictures with: {self.use}")
         return "\n".join(lines)
 
@@ -139,13 +141,13 @@ def rewrite(
     from kyara.models import architecture  # not before the options are checked: torch takes seconds
     from kyara.rewriting import rules as storage
     from kyara.rewriting.learning import RuleTrainer
-    from kyara.rewriting.plan import find_projector, is_edit, learn_edits, load_samples, make_plan
+    from kyara.rewriting.plan import find_projector, learn_edits, load_samples, make_plan
     from kyara.rewriting.preview import preview_html
     from kyara.training.run import check_no_run, next_command
 
     check_no_run(out)
     plan = make_plan(model, given, undo, strength)
-    if not any(map(is_edit, given)):
+    if not plan.edits:
         _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
     samples = load_samples(plan, data, device) if plan.edits or preview else None
     trainer = None
@@ -155,19 +157,21 @@ def rewrite(
         trainer.check(plan.edits)
     if dry_run:
         reports = (*map(_report, plan.rules), *(RuleReport(edit.name, strength, True) for edit in plan.edits))
-        return RewriteResult(out, model, plan.parent.hash, reports, None, time.perf_counter() - start, True)
+        seconds = time.perf_counter() - start
+        return RewriteResult(out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped)
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
     learned = learn_edits(trainer, plan, strength) if trainer else {}
     rules = [*plan.rules, *learned]
     page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
+    out = still_free(out, MARKER, force=force)
     storage.write(out, plan.parent, rules, model, force=force)
     if page is not None:
-        write_atomic(out / PREVIEW, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+        write_text(out / PREVIEW, page)
     reports = tuple(_report(rule, learned.get(rule)) for rule in rules)
     seconds = time.perf_counter() - start
     shown, use = out / PREVIEW if preview else None, next_command(architecture(plan.parent.model), out)
-    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use)
+    return RewriteResult(out, model, plan.parent.hash, reports, shown, seconds, False, use, plan.skipped)
 
 
 def _refuse(options: Mapping[str, Any], names: Sequence[str], why: str) -> None:

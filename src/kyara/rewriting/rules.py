@@ -21,9 +21,10 @@ from torch import Tensor
 
 from kyara import __version__
 from kyara.files import checkpoint
-from kyara.files.atomic import free_folder, write_atomic
+from kyara.files.atomic import replaced_folder, write_atomic
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.errors import CheckpointError
+from kyara.rewriting.settings import MAX_STRENGTH
 
 ORIGINAL, EDITS = "original.safetensors", "edits"
 KEY = checkpoint.REWRITTEN
@@ -56,7 +57,10 @@ def _listed(found: Checkpoint) -> tuple[str, list[tuple[str, float]]]:
         return found.hash, []
     try:
         table = found.about[KEY]
-        return str(table["root"]), [(str(row["file"]), float(row["strength"])) for row in table["rules"]]
+        rows = [(str(row["file"]), float(row["strength"])) for row in table["rules"]]
+        if wrong := [strength for _, strength in rows if not 0 <= strength <= MAX_STRENGTH]:
+            raise ValueError(f"strength {wrong[0]:g} is not from 0 to {MAX_STRENGTH:g}")
+        return str(table["root"]), rows
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{found.path}: its list of rules cannot be read ({error!r})") from error
 
@@ -77,7 +81,7 @@ def read_rule(path: Path) -> Rule:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["kyara"])
         return Rule(str(header["name"]), str(header["root"]), load_file(path), about=dict(header["about"]))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: not a rule that kyara rewrite wrote ({error})") from error
 
 
@@ -91,11 +95,12 @@ def apply_rules(found: Checkpoint, rules: Sequence[Rule]) -> tuple[dict[str, Ten
     for rule in rules:
         check_root(rule, found)
         for name, difference in rule.weights.items():
-            if name not in weights or weights[name].shape != difference.shape or not difference.isfinite().all():
+            change, own = rule.strength * difference.float(), weights.get(name)
+            if own is None or not own.is_floating_point() or own.shape != change.shape or not change.isfinite().all():
                 raise ValueError(f"rule {rule.name}: {name} does not fit this network")
-            original.setdefault(name, weights[name])
+            original.setdefault(name, own)
             if rule.strength:
-                total[name] = total.get(name, 0) + rule.strength * difference.float()
+                total[name] = total.get(name, 0) + change
     return weights | {name: weights[name] + t for name, t in total.items()}, original
 
 
@@ -120,18 +125,18 @@ def _original(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Ten
 def write(out: Path, found: Checkpoint, rules: Sequence[Rule], name: str, *, force: bool = False) -> None:
     """Writes the Checkpoint `found`, which messages call `name`, with exactly these rules into the folder `out`. The
     result names its parent and the parent's hash; the parent itself is not changed. With `force`, an earlier Checkpoint
-    in `out` is deleted, but not before the rules are known to fit."""
+    in `out` is deleted, but not before the new one is complete."""
     weights, original = apply_rules(found, rules)
-    free_folder(out, checkpoint.CONFIG, force=force)
-    (out / EDITS).mkdir()
-    for rule in rules:
-        header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
-        _write(out / EDITS / file_name(rule.name), rule.weights, header)
-    _write(out / ORIGINAL, original)
     rows = [{"file": file_name(r.name), "name": r.name, "strength": r.strength, "about": dict(r.about)} for r in rules]
     about = {**found.about, KEY: {"root": root_of(found), "parent": name, "kyara": __version__, "rules": rows}}
     card = model_card(found, name, rules)
-    checkpoint.write(out, model=found.model, config=found.config, weights=weights, card=card, about=about)
+    with replaced_folder(out, checkpoint.CONFIG, force=force) as new:
+        (new / EDITS).mkdir()
+        for rule in rules:
+            header = {"kyara": json.dumps({"name": rule.name, "root": rule.root, "about": dict(rule.about)})}
+            _write(new / EDITS / file_name(rule.name), rule.weights, header)
+        _write(new / ORIGINAL, original)
+        checkpoint.write(new, model=found.model, config=found.config, weights=weights, card=card, about=about)
 
 
 def _write(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kyara import export
 from kyara.generation.exporting.card import read_card
 from kyara.generation.exporting.convert import write_onnx
+from kyara.generation.exporting.export import output_file
 from kyara.generation.exporting.graphs import Graph, graph
 from kyara.labels.onnx import open_session
 
@@ -162,6 +163,9 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         export("builtin:anime", out=Path("page.html"))
     with pytest.raises(FileExistsError, match=r"a\.onnx: was not written by kyara export"):
         export("builtin:anime", out=tmp_path / "a.onnx", force=True)
+    (tmp_path / "notes.html").write_text("my diary: kyara export made a page\n<code>kyara export x</code>")
+    with pytest.raises(FileExistsError, match=r"notes\.html: was not written by kyara export"):
+        output_file(tmp_path / "notes.html", "anime", "page", True)
     assert (tmp_path / "a.onnx").read_text() == "old"
 
 

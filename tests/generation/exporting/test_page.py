@@ -19,6 +19,7 @@ from small import ATTRIBUTES, CARD, COUNTS, Exported, export_once, need_exporter
 from kyara.files import pictures
 from kyara.files.checkpoint import WEIGHTS, Checkpoint
 from kyara.generation.exporting.card import Card, read_card
+from kyara.generation.exporting.export import MARKS
 from kyara.generation.exporting.page import RECIPE, SEEDS, page
 from kyara.generation.exporting.runtime import ARCHIVE, Runtime, read_runtime
 from kyara.generation.recipe import read_like
@@ -91,6 +92,7 @@ def test_the_page_is_one_file_and_escapes_the_card(tmp_path: Path) -> None:
         "<i>faces", generator, b"model", Card(CARD, "x</ul>", ("<script>alert(1)</script>",)), Runtime(b"", b"")
     )
     assert "<title>&lt;i&gt;faces</title>" in text and "<script>alert" not in text and "<b>generator" not in text
+    assert MARKS[".html"].search(text.encode())  # by which --force knows it
     assert "default-src 'none'; img-src 'none'; script-src 'sha256-" in text
     assert "http" not in text.replace("http-equiv", "").replace("https://www.apache.org/licenses/LICENSE-2.0", "")
 

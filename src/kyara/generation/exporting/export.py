@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from kyara.generation.exporting.graphs import Graph
     from kyara.models.base import Model
 
-MARK = b"kyara"  # in the metadata of every ONNX file and the script of every page
+MARKS = {
+    ".onnx": re.compile(rb"made_by\x12.{1,3}kyara export ", re.DOTALL),  # metadata; a length is between
+    ".html": re.compile(rb'<script type="text/plain" id="runtime-wasm">'),
+}
+"""By these, the files that `export` wrote are recognised."""
 SUFFIXES = {"onnx": ".onnx", "page": ".html"}
 
 
@@ -118,9 +123,9 @@ def _is_export(path: Path) -> bool:
     with path.open("rb") as file:
         overlap = b""
         while block := file.read(2**20):
-            if MARK in overlap + block:
+            if MARKS[path.suffix.lower()].search(overlap + block):
                 return True
-            overlap = block[-len(MARK) :]
+            overlap = block[-64:]  # longer than any of them
     return False
 
 
