@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -134,7 +135,19 @@ def test_odd_files_are_named_and_stop_nothing(tmp_path: Path, scorer: Brightness
     out = tmp_path / "out"
     result = rank(faces, out=out)
     report = json.loads((out / "report.json").read_text())
-    columns = ["out", "pictures", "model", "checkpoint", "by", "kept", "unfamiliar", "copies_of", "copies", "left_out"]
+    columns = [
+        "out",
+        "pictures",
+        "model",
+        "checkpoint",
+        "by",
+        "kept",
+        "unfamiliar",
+        "like",
+        "copies_of",
+        "copies",
+        "left_out",
+    ]
     assert list(report) == columns
     assert report == {key: result.as_json()[key] for key in report}
     assert [row["file_name"] for row in read_gallery(out)] == ["0001-good.png"]
@@ -450,7 +463,9 @@ def stripes(tmp_path: Path) -> Path:
 def test_parts_of_the_score_and_an_unfamiliar_style(tmp_path: Path, stripes: Path) -> None:
     result = rank(stripes, out=tmp_path / "out", by="both", model=BUILTIN)
     rows = read_gallery(tmp_path / "out")
-    assert result.unfamiliar == 6 and "unfamiliar style: 6 pictures" in str(result)
+    assert result.unfamiliar == 6 and "unfamiliar style: 6 pictures" in str(result) and "see --like" in str(result)
+    compared = str(dataclasses.replace(result, like=Path("art")))
+    assert "They are unlike those of art" in compared and "see --like" not in compared
     assert all(row["unfamiliar"] == "yes" and row["score_eyes"] and row["score_mouth"] for row in rows)
     page = (tmp_path / "out" / "index.html").read_text()
     assert "unfamiliar style" in page and "%</b>" not in page
