@@ -18,6 +18,7 @@ import torch
 
 from kyara import models
 from kyara.files import checkpoint
+from kyara.models import dcgan
 from kyara.training.train import train
 from kyara.training.trainer import Trainer
 
@@ -123,6 +124,32 @@ def test_a_signal_saves_and_stops(
     train("dcgan", faces, out=stopped.out, kimg=0.08, snap=0.03, **TINY)
     whole = train("dcgan", faces, out=tmp_path / "whole", kimg=0.08, snap=0.03, **TINY).out
     a, b = state(stopped.out)["model"], state(whole)["model"]
+    assert all(torch.equal(a[key], b[key]) for key in b)
+
+
+def test_a_run_that_is_killed_while_it_is_scored_was_saved_before(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores take up to minutes, and who stopped a run may not wait."""
+    step, measure = Trainer.step, dcgan.Model.measure
+
+    def signalled(self: Trainer, *arguments: Any, **options: Any) -> None:
+        step(self, *arguments, **options)
+        if self.steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            patch.setattr(dcgan.Model, "measure", killed)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train("dcgan", faces, out=tmp_path / "run", kimg=0.08, snap=0.03, **TINY)
+    assert dcgan.Model.measure is measure and state(tmp_path / "run")["nimg"] == 40
+    run = train("dcgan", faces, out=tmp_path / "run", kimg=0.08, snap=0.03, **TINY).out
+    whole = train("dcgan", faces, out=tmp_path / "whole", kimg=0.08, snap=0.03, **TINY).out
+    a, b = state(run)["model"], state(whole)["model"]
     assert all(torch.equal(a[key], b[key]) for key in b)
 
 

@@ -53,5 +53,5 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
 
         # Save the final state, whether training finished or was stopped.
         if recorder.saved != trainer.nimg:
-            recorder.snapshot()
+            recorder.snapshot(stopped=trainer.nimg < total)
     return trainer.nimg >= total or bool(recorder.ended)

@@ -2,7 +2,7 @@
 
 config.json          architecture, hyperparameters, data, options; scores of the best snapshot
 model.safetensors    weights of the best snapshot (README.md is their card)
-training.pt          state to resume from, as of the last snapshot
+training.pt          state to resume from, as of the last snapshot, or of where the run was stopped
 snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures (or 000200.512)
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*

@@ -88,7 +88,7 @@ export function trainCard(dataset) {
       if (step === "forecast" && job.state === "done") state.textContent = job.results.at(-1)?.forecast ?? "";
       if (step !== "train") return;
       const last = job.lines.at(-1);
-      state.textContent = job.state === "running" ? [job.left ? `${job.left} left` : "starting", last].filter(Boolean).join(" · ") : job.state;
+      state.textContent = ["running", "stopping"].includes(job.state) ? [job.state === "stopping" ? "saving the run" : job.left ? `${job.left} left` : "starting", last].filter(Boolean).join(" · ") : job.state;
       if (job.state === "running" || job.state === "done") watch(out);
     },
   };
