@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -120,6 +121,53 @@ def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: C
         shlex.split(started["command"]) == [*expected, "--out", "runs/older", "--kimg", "9"]
         and started["out"] == "runs/older"
     )
+
+
+def test_a_run_goes_on_to_its_own_length(client: TestClient, context: Context) -> None:
+    """Unless another one is written: a reload shows the length of the next run."""
+    run = context.project.folder / "runs/long"
+    run.mkdir(parents=True)
+    assert client.get("/api/mine/run", params={"path": "runs/long"}).json()["kimg"] is None
+    (run / "command.txt").write_text("cd /\nkyara train stylegan2 a.zip --kimg 3000\n")
+    assert client.get("/api/mine/run", params={"path": "runs/long"}).json()["kimg"] == 3000
+    started = post(client, "resume", path="runs/long", kimg=None)
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    assert started["command"] == "kyara train stylegan2 a.zip --kimg 3000 --out runs/long"
+
+
+def test_only_paths_of_a_command_are_made_absolute(client: TestClient, context: Context, tmp_path: Path) -> None:
+    for name in ("train", "stylegan2", "hair", "64", "a.zip", "p.zip"):
+        (tmp_path / name).mkdir()
+    run = context.project.folder / "runs/words"
+    run.mkdir(parents=True)
+    options = "--attributes hair --size 64"
+    there = shlex.quote(str(tmp_path))
+    (run / "command.txt").write_text(f"cd {there}\nkyara train stylegan2 a.zip {options} --init p.zip\n")
+    words = context.art.resume("runs/words", None)
+    paths = [str(tmp_path / name) for name in ("a.zip", "p.zip")]
+    assert words == ["train", "stylegan2", paths[0], *options.split(), "--init", paths[1], "--out", "runs/words"]
+
+
+def test_scores_of_a_long_run_are_all_shown(client: TestClient, context: Context) -> None:
+    """They are lines of their own, which are few."""
+    run = context.project.folder / "runs/scored"
+    run.mkdir(parents=True)
+    rows = [{"nimg": i * 1000, "score/frechet" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
+    (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
+    curves = client.get("/api/mine/run", params={"path": "runs/scored"}).json()["curves"]
+    assert [x for x, _ in curves["score/frechet"]] == [*range(19, 4001, 20)]
+    assert curves["loss/g"][-1] == [4000, 4000] and 400 <= len(curves["loss/g"]) < 800
+
+
+def test_results_are_not_offered_as_pictures(client: TestClient, context: Context) -> None:
+    folder = context.project.folder
+    for name in ("evaluations/a.json", "comparisons/models/1.png", "notes/a.txt", "-old/more/1.png", "drawn/1.jpg"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"x")
+    sources = client.get("/api/mine/sources").json()
+    assert {"-old", "drawn"} <= {*sources} and not {"evaluations", "comparisons", "notes"} & {*sources}
+    words, out = context.art.prepare(["-old"], "", "64", [])
+    assert words == ["prepare", "./-old", "old.zip", "--size", "64"] and out == "old.zip"
 
 
 @pytest.mark.parametrize("text", ["rm -rf kyara\nkyara train", "cd /\nkyara rank x", "cd /\n", "cd /\nkyara 'train"])

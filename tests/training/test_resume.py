@@ -30,14 +30,16 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def test_the_same_command_resumes_and_others_do_not_mix(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = train("dcgan", faces, kimg=0.1, **TINY)
     assert str(first.out) == "runs/00000-dcgan-faces" and first.finished and first.kimg == 0.104
     again = train("dcgan", faces, kimg=0.2, **TINY)
     assert again.out == first.out and again.kimg == 0.2
+    capsys.readouterr()
     assert train("dcgan", faces, kimg=0.1, **TINY).kimg == 0.2  # nothing left to do
+    assert "is trained for 0.2 kimg already, so nothing is done; a larger --kimg" in capsys.readouterr().err
     assert str(train("dcgan", faces, kimg=0.1, seed=1, **TINY).out) == "runs/00001-dcgan-faces"
     with pytest.raises(FileExistsError, match="seed was 0, now 2"):
         train("dcgan", faces, out=first.out, kimg=0.1, seed=2, **TINY)

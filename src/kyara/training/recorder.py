@@ -117,6 +117,12 @@ class Recorder:
             tell(estimate.sentence(rest, batch, seconds) + sooner)
         self._clock = time.perf_counter()
 
+    def announce_nothing(self) -> None:
+        """Prints that the run is long enough already. Why it ended early was printed."""
+        if self.fabric.is_global_zero and not self.ended:
+            kimg = f"{self.trainer.nimg / 1000:g} kimg"
+            tell(f"{self.run.folder} is trained for {kimg} already, so nothing is done; a larger --kimg trains on")
+
     def snapshot(self, *, scheduled: bool = False, stopped: bool = False) -> None:
         """Writes samples, scores, a snapshot of the weights, and the state to resume from: that also before the scores
         if the run was `stopped`, since they take up to minutes, and who stopped it may kill it meanwhile."""
