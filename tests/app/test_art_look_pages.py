@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from art_project import dataset_and_run, enter, gallery
 from conftest import drawn_picture
-from serving import wait
 
 from kyara.files.pictures import encode_png
 
@@ -86,8 +85,6 @@ def test_a_run_goes_on_as_it_began(tab: Any, project: Path) -> None:
     tab.click("#resume")
     tab.wait_for_selector("#toasts p:has-text('give a number above 0')")
     tab.fill("#kimg", "7")
-    stopping = "async () => (await import('/app.js')).project.jobs.some((one) => one.state === 'stopping')"
-    wait(lambda: not tab.evaluate(stopping))
     with tab.expect_response("**/api/mine/resume") as answer:
         tab.click("#resume")
     started = answer.value.json()

@@ -39,10 +39,12 @@ def test_a_drop_gets_a_folder_of_its_own(client: TestClient, context: Context) -
 
 def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> None:
     alone = post(client, "drop", names=["scans.zip"])
+    another = post(client, "drop", names=["scans.zip"])  # before the first is there
+    assert another["source"] == "art/scans-2.zip"
     assert (alone["source"], alone["files"]) == ("art/scans.zip", ["scans.zip"])
     client.post("/api/art", params={"name": "scans.zip"}, content=b"x")
     assert "art/scans.zip" in client.get("/api/mine/sources").json()
-    assert post(client, "drop", names=["scans.zip"])["source"] == "art/scans-2.zip"
+    assert post(client, "drop", names=["scans.zip"])["source"] == "art/scans-3.zip"
     inside = post(client, "drop", names=["book/1.png", "book/evil.zip", "book/notes.txt"])
     assert inside["files"] == ["book/1.png", "", ""]
     assert inside["left_out"].startswith("book/evil.zip: not opened. Drop a .zip by itself")

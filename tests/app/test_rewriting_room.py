@@ -98,6 +98,21 @@ def test_impossible_examples(client: TestClient, context: Context, changes: dict
     assert sorted(context.project.folder.glob("edits/*")) == before
 
 
+def test_files_that_are_there_stay(client: TestClient, context: Context) -> None:
+    """An edit file that was renamed names pictures that a new one of the old name would replace."""
+
+    def learn(**changes: Any) -> Any:
+        return client.post("/api/rewrite/edit", json={"name": "hat", "examples": [example(), example(**changes)]})
+
+    edits = context.project.folder / "edits"
+    assert learn().json()["path"] == "edits/hat.json"
+    (edits / "hat.json").rename(edits / "my hat.json")
+    before = {file: file.read_bytes() for file in edits.iterdir()}
+    assert learn(mask=url(np.full((64, 64, 3), 255, np.uint8))).json()["path"] == "edits/hat-2.json"
+    assert learn(mask=url(np.zeros((64, 64, 3), np.uint8))).status_code == 400
+    assert {file: file.read_bytes() for file in before} == before
+
+
 def test_a_picture_of_a_rewritten_model_can_be_learned_from_by_its_root(
     client: TestClient, context: Context, ruled: str
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from kyara.app import routes_project
 from kyara.app.context import Context
 from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
 from kyara.app.safety import hostname
@@ -136,6 +137,33 @@ def test_an_upload_does_not_stop_other_requests(client: TestClient, monkeypatch:
     goes_on.set()
     upload.join(30)
     assert answers == [200]
+
+
+def test_uploads_of_the_same_name_at_the_same_time_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all pasted pictures have: image.png."""
+    project, together, decode = Project(tmp_path), threading.Barrier(4), routes_project.decode
+
+    def slow(*given: Any) -> Any:
+        together.wait(30)
+        return decode(*given)
+
+    def upload(side: int) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (side, side)).save(file, "PNG")
+        path, width, _ = routes_project.save_picture(project, "image.png", file.getvalue())
+        assert decode(tmp_path / path).shape[1] == width == side
+        saved.append(path)
+
+    monkeypatch.setattr(routes_project, "decode", slow)
+    saved: list[str] = []
+    threads = [threading.Thread(target=upload, args=(side,)) for side in range(8, 12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len({*saved}) == 4
 
 
 @pytest.mark.parametrize(

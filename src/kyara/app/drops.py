@@ -22,7 +22,9 @@ def place_files(project: Project, names: Sequence[str]) -> dict[str, Any]:
     art/ for each name, "" for what is left out; and `left_out`, a sentence about those, or "". ProjectError if nothing
     is left."""
     if len(names) == 1 and _suffix(names[0]) == ".zip":
-        source = project.free("art", PurePosixPath(names[0]).stem, ".zip")
+        with project.naming:
+            source = project.free("art", PurePosixPath(names[0]).stem, ".zip")
+            project.planned.add(source)
         return {"source": source, "files": [source.removeprefix("art/")], "left_out": ""}
     used = [_suffix(name) in SUFFIXES | TABLES for name in names]
     left_out = _left_out([name for name, keep in zip(names, used, strict=True) if not keep])
@@ -30,8 +32,9 @@ def place_files(project: Project, names: Sequence[str]) -> dict[str, Any]:
         raise ProjectError(f"there is no picture among the dropped files. {left_out}".strip())
     tops = {name.partition("/")[0] if "/" in name else "" for name in names}
     folder = next(iter(tops)) if len(tops) == 1 else ""
-    source = project.free("art", folder or LOOSE)
-    project.path(source).mkdir(parents=True)  # so that the next drop gets another one
+    with project.naming:
+        source = project.free("art", folder or LOOSE)
+        project.path(source).mkdir(parents=True)  # so that the next drop gets another one
     below = f"{source.removeprefix('art/')}/"
     files = [below + name.removeprefix(f"{folder}/" if folder else "") if keep else ""
              for name, keep in zip(names, used, strict=True)]  # fmt: skip

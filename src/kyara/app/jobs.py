@@ -108,8 +108,9 @@ class Jobs:
         return [job for job in [*self.jobs] if job.state in ACTIVE]
 
     def outputs(self) -> set[str]:
-        """The outputs that these jobs create."""
-        return {path for job in self.active() for path in job.creates()}
+        """The outputs that jobs create, without one that is stopping: the run of a training can be continued then, by a
+        job that waits until it has ended."""
+        return {path for job in self.active() if job.state != "stopping" for path in job.creates()}
 
     def cancel(self, number: int) -> None:
         """Stops a running job, or removes a waiting one from the queue; kills one that is stopping already. ValueError

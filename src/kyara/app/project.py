@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import count
@@ -56,6 +56,8 @@ class Project:
         self._making: set[str] = set()  # galleries that this process writes
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
+        self.naming = threading.Lock()  # while a new name is chosen and its file written
+        self.planned: set[str] = set()  # paths of uploads that are still to come
 
     def path(self, text: str) -> Path:
         """The absolute path of something in the project. ProjectError if it is outside."""
@@ -93,13 +95,26 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def free(self, parent: str, name: str, suffix: str = "") -> str:
-        """A path that neither exists nor is promised by a job: PARENT/NAME, or with a number appended."""
-        stem, promised = slug(name), self.promised()
-        paths = (f"{parent}/{stem}{f'-{number}' if number > 1 else ''}{suffix}" for number in count(1))
+    def free(self, parent: str, name: str, suffix: str = "", *, beside: Sequence[str] = ()) -> str:
+        """A path that neither exists nor is promised by a job or another upload: PARENT/NAME, or with a number
+        appended. With `beside`, neither do the paths that have these endings instead of the suffix. Whoever writes it
+        at once does both under the lock `naming`."""
+        stem, taken = slug(name), self.promised() | self.planned
+        bases = (f"{parent}/{stem}{f'-{number}' if number > 1 else ''}" for number in count(1))
         return next(
-            path for path in paths if path.removeprefix("./") not in promised and not (self.folder / path).exists()
+            base + suffix
+            for base in bases
+            if not any(
+                path.removeprefix("./") in taken or (self.folder / path).exists()
+                for path in (base + ending for ending in (suffix, *beside))
+            )
         )
+
+    def save_new(self, parent: str, name: str, suffix: str, data: bytes) -> str:
+        """Writes an uploaded file to a path that is `free`. Two of the same name may come at the same time: all pasted
+        pictures have the same. Returns the path; errors as `save_upload`."""
+        with self.naming:
+            return self.save_upload(self.free(parent, name, suffix), data)
 
     def save_upload(self, name: str, data: bytes) -> str:
         """Writes an uploaded file to the folder of uploads, or to art/NAME for a path such as NAME/b/c.png. Returns its

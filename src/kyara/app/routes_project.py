@@ -92,10 +92,10 @@ async def upload(context: Shared, request: Request, name: str) -> dict[str, Any]
 
 def save_picture(project: Project, name: str, data: bytes) -> tuple[str, int, int]:
     """Saves a picture to the uploads as a PNG: its path, width and height. ValueError if it cannot be decoded."""
-    path = project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
     picture = decode(data, name)
     png = data if data[:8] == b"\x89PNG\r\n\x1a\n" else encode_png(picture)
-    return project.save_upload(path, png), picture.shape[1], picture.shape[0]
+    path = project.save_new(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png", png)
+    return path, picture.shape[1], picture.shape[0]
 
 
 @router.post("/art")
