@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 from kyara.app import routes_project
 from kyara.app.context import Context
 from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
-from kyara.app.safety import hostname
+from kyara.app.safety import Guard, hostname
+from kyara.app.studio import studio
+from kyara.training.run import locked
 
 HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
 
@@ -50,6 +52,26 @@ def test_this_machine_is_let_in(client: TestClient, host: str) -> None:
     assert client.get("/api/project", headers=headers).status_code == 200
 
 
+def test_cookies_of_other_servers_do_not_matter(client: TestClient) -> None:
+    """Those on other ports of this machine are sent too, whatever they hold."""
+    cookies = f'ui={{"theme": "dark"}}; a=b=c; kyara-8642={TOKEN}; kyara-8643=x'
+    assert client.get("/api/project", headers={"host": "localhost:8642", "cookie": cookies}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Annas-Mac.local", "annas-mac.local."])
+def test_names_of_this_machine_in_any_form(app: Any, name: str) -> None:
+    guard = Guard(app, token=TOKEN, hosts={name, "[fd00::1]"})
+    for host in ("annas-mac.local:8642", "Annas-Mac.local.:8642", "[fd00::1]:8642"):
+        answer = TestClient(guard, base_url=HOST).get("/", headers={"host": host})
+        assert answer.status_code == 401  # not 403: it answers for this host
+
+
+def test_a_project_is_open_once(tmp_path: Path) -> None:
+    """Two servers would overwrite each other's list of pictures."""
+    with locked(tmp_path / STATE), pytest.raises(FileExistsError, match="another kyara studio has this project open"):
+        studio(tmp_path, port=0, browser=False, device="cpu")
+
+
 @pytest.mark.parametrize("path", ["/", "/?token=wrong", "/?token=", "/api/project", "/api/events", "/app.js", "/../x"])
 def test_without_the_token_there_is_nothing(app: Any, path: str) -> None:
     stranger = TestClient(app, base_url=HOST)
@@ -76,6 +98,7 @@ def test_hostname() -> None:
     assert hostname("[::1]:80") == "::1"
     assert hostname("a:b:c") == "a"
     assert hostname("[::1") == ""
+    assert hostname("Annas-Mac.local.:80") == "annas-mac.local"
 
 
 OUTSIDE = ["../secret.png", "/etc/passwd", "a/../../secret.png", "link/secret.png", "..", ".", "", "a\0b", "a\\..\\b"]
