@@ -14,6 +14,7 @@ from art_project import dataset
 from starlette.testclient import TestClient
 
 from kyara.app.context import Context
+from kyara.app.project import Project
 from kyara.files.pictures import decode
 
 
@@ -159,6 +160,20 @@ def test_scores_of_a_long_run_are_all_shown(client: TestClient, context: Context
     curves = client.get("/api/mine/run", params={"path": "runs/scored"}).json()["curves"]
     assert [x for x, _ in curves["score/frechet"]] == [*range(19, 4001, 20)]
     assert curves["loss/g"][-1] == [4000, 4000] and 400 <= len(curves["loss/g"]) < 800
+
+
+def test_runs_are_found_among_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("art/mine/anna", "library/anna", "library/berta", "library/clara", "runs/r"):
+        (tmp_path / path).mkdir(parents=True)
+    for name in ("config.json", "stats.jsonl"):
+        (tmp_path / "runs/r" / name).write_text("{}")
+    project = Project(tmp_path)
+    monkeypatch.setattr("kyara.app.project.MOST", 9)
+    assert [one.path for one in project.contents() if one.kind == "checkpoint"] == ["runs/r"]
+    assert project.problem() == ""  # pictures in art are not looked at
+    monkeypatch.setattr("kyara.app.project.MOST", 7)
+    assert [one.path for one in project.contents() if one.kind == "checkpoint"] == ["runs/r"]
+    assert "more than 7 folders, so library/berta and the rest were not searched" in project.problem()
 
 
 def test_results_are_not_offered_as_pictures(client: TestClient, context: Context) -> None:

@@ -24,6 +24,7 @@ from kyara.preparation.report import encodable
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
 MOST = 2000  # folders that are searched
+FIRST = ("runs", "galleries", "comparisons", "edits")  # whatever else is in the project
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
 MAX_FILM = 2 * 2**30  # bytes of one film, which is not
 QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
@@ -52,6 +53,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self.unsearched = ""  # the first folder that was not searched for contents
         self.unusable = set[str]()  # names that are no text, escaped, which were left out of the contents
         self._making: set[str] = set()  # galleries that this process writes
         self._used: int | None = None  # bytes of uploads, at least
@@ -167,10 +169,16 @@ class Project:
 
     def problem(self) -> str:
         """What the user must know about the contents, or ""."""
-        if not self.unusable:
-            return ""
-        names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
-        return f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them."
+        sentences = []
+        if self.unusable:
+            names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
+            sentences.append(f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them.")
+        if self.unsearched:
+            sentences.append(
+                f"The project has more than {MOST:,} folders, so {self.unsearched} and the rest were not searched for "
+                "models and galleries. Move folders of pictures into the folder art of the project, or out of it."
+            )
+        return " ".join(sentences)
 
     def _search(self, unusable: set[str]) -> Iterator[Found]:
         seen, waiting = 0, [(self.folder, 0)]
@@ -185,6 +193,8 @@ class Project:
             found = self._kind(folder, names) if depth else None
             if found:
                 yield found
+            if not depth:
+                entries.sort(key=lambda entry: entry.name not in FIRST)
             for entry in entries:
                 path = Path(entry.path)
                 if entry.name.startswith(".") or entry.is_symlink():
@@ -194,7 +204,7 @@ class Project:
                     unusable.add(encodable(self.relative(path)))
                     continue
                 if entry.is_dir():
-                    if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
+                    if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset", "art")):
                         waiting.append((path, depth + 1))
                 elif entry.name.endswith(".zip") and f"{entry.name}.report.json" in names:
                     yield Found(
@@ -202,6 +212,7 @@ class Project:
                     )
                 elif entry.name.endswith(".json") and folder.name == "edits":
                     yield Found("edit", self.relative(path), path.stem, _time(path))
+        self.unsearched = encodable(self.relative(waiting[0][0])) if waiting else ""
 
     def _kind(self, folder: Path, names: set[str]) -> Found | None:
         name = self.relative(folder)
