@@ -38,6 +38,15 @@ def test_a_drop_gets_a_folder_of_its_own(client: TestClient, context: Context) -
     assert (context.project.folder / "art/faces/a.png").read_bytes() == b"faces/a.png"
 
 
+def test_names_that_are_too_long_here_are_shortened(client: TestClient, context: Context) -> None:
+    names = [f"long/{'絵' * 90}{i}.png" for i in range(2)] + ["long/a\\b.png", "long/c.png"]
+    files = post(client, "drop", names=names)["files"]
+    assert len({*files}) == 4 and files[3] == "long/c.png" and files[2].startswith("long/a-b-")
+    for path in files:
+        assert client.post("/api/art", params={"name": path}, content=b"x").status_code == 200
+    assert len([*(context.project.folder / "art/long").iterdir()]) == 4
+
+
 def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> None:
     alone = post(client, "drop", names=["scans.zip"])
     another = post(client, "drop", names=["scans.zip"])  # before the first is there

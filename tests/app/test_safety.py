@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from kyara.app import routes_project
@@ -189,14 +191,43 @@ def test_uploads_of_the_same_name_at_the_same_time_are_all_kept(
     assert len({*saved}) == 4
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "advice"),
-    [("upload", "x.png", "save it with fewer pixels"), ("art", "a/x.zip", "copy a/x.zip into the folder art of the")],
-)
-def test_a_large_upload_is_stopped(client: TestClient, path: str, name: str, advice: str) -> None:
-    answer = client.post(f"/api/{path}", params={"name": name}, content=b"\0" * (MAX_UPLOAD + 1))
+def test_a_large_upload_is_stopped(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = client.post("/api/upload", params={"name": "x.png"}, content=b"\0" * (MAX_UPLOAD + 1))
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith(f"larger than 64 MiB; {advice}")
+    assert answer.json()["error"] == "larger than 64 MiB; save it with fewer pixels"
+
+
+def test_files_of_my_art_may_be_larger_than_the_memory(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A .zip of drawings is."""
+    art, data = context.project.folder / "art/large", b"\0" * (MAX_UPLOAD + 1)
+    for name in ("x.zip", "y.zip"):
+        answer = client.post("/api/art", params={"name": f"large/{name}"}, content=data)
+        assert answer.json() == {"path": f"art/large/{name}"}, answer.text
+        monkeypatch.setattr(routes_project, "MAX_STREAM", len(data))
+    answer = client.post("/api/art", params={"name": "large/z.zip"}, content=data + b"\0")
+    assert answer.status_code == 400 and "copy it into the folder art of the project instead" in answer.text
+    assert {file.name: file.stat().st_size for file in art.iterdir()} == {"x.zip": len(data), "y.zip": len(data)}
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_refused_upload_is_read_to_its_end(streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that still sends does not see the answer."""
+    parts = [{"type": "http.request", "body": b"12345", "more_body": more} for more in (True, True, False)]
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    monkeypatch.setattr(routes_project, "MAX_STREAM", 3)
+    monkeypatch.setattr(routes_project, "MAX_UPLOAD", 3)
+    request = Request({"type": "http"}, receive)
+    with pytest.raises(ProjectError, match="larger than"):
+        if streamed:
+            asyncio.run(routes_project.save_body(request, tmp_path / "x.zip", "x.zip", "copy it"))
+        else:
+            asyncio.run(routes_project.read_body(request))
+    assert not parts
 
 
 def test_the_quota_is_of_uploads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -10,8 +11,10 @@ from typing import Any
 from kyara.app.project import Project, ProjectError
 from kyara.files.dataset import ARCHIVES
 from kyara.files.formats import SUFFIXES
+from kyara.files.names import slug
 
 LOOSE = "dropped"  # folder of files that were not dropped as one folder
+LONGEST = 255  # bytes of the name of a file
 TABLES = frozenset({".csv", ".json", ".jsonl"})
 
 
@@ -36,9 +39,22 @@ def place_files(project: Project, names: Sequence[str]) -> dict[str, Any]:
         source = project.free("art", folder or LOOSE)
         project.path(source).mkdir(parents=True)  # so that the next drop gets another one
     below = f"{source.removeprefix('art/')}/"
-    files = [below + name.removeprefix(f"{folder}/" if folder else "") if keep else ""
+    files = [below + _fitting(name.removeprefix(f"{folder}/" if folder else "")) if keep else ""
              for name, keep in zip(names, used, strict=True)]  # fmt: skip
     return {"source": source, "files": files, "left_out": left_out}
+
+
+def _fitting(name: str) -> str:
+    """A path whose parts can be names of files here: some systems allow longer ones, and a backslash."""
+    return "/".join(
+        part if "\\" not in part and len(part.encode(errors="replace")) <= LONGEST else _short(part)
+        for part in name.split("/")
+    )
+
+
+def _short(part: str) -> str:
+    unlike = hashlib.sha256(part.encode(errors="replace")).hexdigest()[:8]
+    return f"{slug(PurePosixPath(part).stem)}-{unlike}{_suffix(part)}"
 
 
 def _suffix(name: str) -> str:

@@ -26,7 +26,7 @@ DEEPEST = 4  # levels of folders that are searched
 MOST = 2000  # folders that are searched
 FIRST = ("runs", "galleries", "comparisons", "edits")  # whatever else is in the project
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
-MAX_FILM = 2 * 2**30  # bytes of one film, which is not
+MAX_STREAM = 2 * 2**30  # bytes of one film or file in art/, which is not
 QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
 EDITABLE = ("stylegan2",)
 UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
@@ -119,8 +119,7 @@ class Project:
             return self.save_upload(self.free(parent, name, suffix), data)
 
     def save_upload(self, name: str, data: bytes) -> str:
-        """Writes an uploaded file to the folder of uploads, or to art/NAME for a path such as NAME/b/c.png. Returns its
-        path. ProjectError if there is no room or the name is not usable."""
+        """Writes an uploaded file. Returns its path. ProjectError if there is no room or the name is not usable."""
         from kyara.files.atomic import write_atomic
 
         if len(data) > MAX_UPLOAD:
