@@ -91,8 +91,18 @@ def test_ticks_survive(client: TestClient, context: Context) -> None:
     text = report.read_text()
     report.write_text(text.replace("near copy", "dropped"))
     assert ticked() == ["1.png", "0.png#2"]
-    next((context.project.folder / ".studio/ticks").glob("weeded*")).unlink()
+    file = next((context.project.folder / ".studio/ticks").glob("weeded*"))
+    file.rename(file.with_name("weeded.json"))
+    assert ticked() == ["1.png", "0.png#2"]  # of an earlier version
+    file.with_name("weeded.json").unlink()
     assert ticked() == ["2.png"]  # those of --drop, as long as nothing was ticked here
+
+
+def test_ticks_of_similar_names_are_apart(client: TestClient, context: Context) -> None:
+    for name, names in (("my-faces", ["1.png"]), ("my faces", ["0.png#2"])):
+        dataset(context.project.folder, name)
+        post(client, "ticks", path=name, names=names)
+    assert context.art.weeding.ticked("my-faces") == ["1.png"]
 
 
 @pytest.mark.parametrize("kimg", ["-5", "0", "1e999", '"long"'])

@@ -55,6 +55,14 @@ def test_the_picture_to_paint_on_may_be_enlarged(client: TestClient) -> None:
     assert np.corrcoef(resize(large, 64, 64).ravel(), small.ravel())[0, 1] > 0.95
 
 
+def test_seeds_are_those_of_generate(client: TestClient) -> None:
+    for seed in (-1, 99999999999999999999):
+        answer = client.get("/api/rewrite/picture", params={"model": "builtin:anime", "seed": seed})
+        assert answer.status_code == 422 and answer.json()["error"].startswith("seed")
+        answer = client.post("/api/rewrite/edit", json={"examples": [example(seed=seed)]})
+        assert answer.status_code == 422 and "seed" in answer.json()["error"]
+
+
 def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context) -> None:
     saved = client.post(
         "/api/rewrite/edit", json={"name": "red bar", "examples": [example(), example(seed=3, pattern=None)]}
