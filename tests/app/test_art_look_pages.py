@@ -76,6 +76,11 @@ def test_a_run_goes_on_as_it_began(tab: Any, project: Path) -> None:
     (project / "runs/mine/command.txt").write_text("cd /\nkyara train stylegan2 weeded --kimg 3 --seed 4\n")
     enter(tab, "My art")
     tab.wait_for_selector(".curve")
+    with tab.expect_response("**/api/mine/resume") as answer:
+        tab.click("#resume")
+    started = answer.value.json()
+    tab.evaluate("(job) => fetch(`/api/jobs/${job}/cancel`, { method: 'POST', body: '{}' })", started["job"])
+    assert started["command"] == "kyara train stylegan2 weeded --kimg 3 --seed 4 --out runs/mine"
     tab.fill("#kimg", "0")
     tab.click("#resume")
     tab.wait_for_selector("#toasts p:has-text('give a number above 0')")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -13,6 +14,7 @@ from art_project import dataset
 from starlette.testclient import TestClient
 
 from kyara.app.context import Context
+from kyara.app.project import Project
 from kyara.files.pictures import decode
 
 
@@ -36,12 +38,23 @@ def test_a_drop_gets_a_folder_of_its_own(client: TestClient, context: Context) -
     assert (context.project.folder / "art/faces/a.png").read_bytes() == b"faces/a.png"
 
 
+def test_names_that_are_too_long_here_are_shortened(client: TestClient, context: Context) -> None:
+    names = [f"long/{'絵' * 90}{i}.png" for i in range(2)] + ["long/a\\b.png", "long/c.png"]
+    files = post(client, "drop", names=names)["files"]
+    assert len({*files}) == 4 and files[3] == "long/c.png" and files[2].startswith("long/a-b-")
+    for path in files:
+        assert client.post("/api/art", params={"name": path}, content=b"x").status_code == 200
+    assert len([*(context.project.folder / "art/long").iterdir()]) == 4
+
+
 def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> None:
     alone = post(client, "drop", names=["scans.zip"])
+    another = post(client, "drop", names=["scans.zip"])  # before the first is there
+    assert another["source"] == "art/scans-2.zip"
     assert (alone["source"], alone["files"]) == ("art/scans.zip", ["scans.zip"])
     client.post("/api/art", params={"name": "scans.zip"}, content=b"x")
     assert "art/scans.zip" in client.get("/api/mine/sources").json()
-    assert post(client, "drop", names=["scans.zip"])["source"] == "art/scans-2.zip"
+    assert post(client, "drop", names=["scans.zip"])["source"] == "art/scans-3.zip"
     inside = post(client, "drop", names=["book/1.png", "book/evil.zip", "book/notes.txt"])
     assert inside["files"] == ["book/1.png", "", ""]
     assert inside["left_out"].startswith("book/evil.zip: not opened. Drop a .zip by itself")
@@ -78,8 +91,18 @@ def test_ticks_survive(client: TestClient, context: Context) -> None:
     text = report.read_text()
     report.write_text(text.replace("near copy", "dropped"))
     assert ticked() == ["1.png", "0.png#2"]
-    next((context.project.folder / ".studio/ticks").glob("weeded*")).unlink()
+    file = next((context.project.folder / ".studio/ticks").glob("weeded*"))
+    file.rename(file.with_name("weeded.json"))
+    assert ticked() == ["1.png", "0.png#2"]  # of an earlier version
+    file.with_name("weeded.json").unlink()
     assert ticked() == ["2.png"]  # those of --drop, as long as nothing was ticked here
+
+
+def test_ticks_of_similar_names_are_apart(client: TestClient, context: Context) -> None:
+    for name, names in (("my-faces", ["1.png"]), ("my faces", ["0.png#2"])):
+        dataset(context.project.folder, name)
+        post(client, "ticks", path=name, names=names)
+    assert context.art.weeding.ticked("my-faces") == ["1.png"]
 
 
 @pytest.mark.parametrize("kimg", ["-5", "0", "1e999", '"long"'])
@@ -120,6 +143,67 @@ def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: C
         shlex.split(started["command"]) == [*expected, "--out", "runs/older", "--kimg", "9"]
         and started["out"] == "runs/older"
     )
+
+
+def test_a_run_goes_on_to_its_own_length(client: TestClient, context: Context) -> None:
+    """Unless another one is written: a reload shows the length of the next run."""
+    run = context.project.folder / "runs/long"
+    run.mkdir(parents=True)
+    assert client.get("/api/mine/run", params={"path": "runs/long"}).json()["kimg"] is None
+    (run / "command.txt").write_text("cd /\nkyara train stylegan2 a.zip --kimg 3000\n")
+    assert client.get("/api/mine/run", params={"path": "runs/long"}).json()["kimg"] == 3000
+    started = post(client, "resume", path="runs/long", kimg=None)
+    client.post(f"/api/jobs/{started['job']}/cancel", json={})
+    assert started["command"] == "kyara train stylegan2 a.zip --kimg 3000 --out runs/long"
+
+
+def test_only_paths_of_a_command_are_made_absolute(client: TestClient, context: Context, tmp_path: Path) -> None:
+    for name in ("train", "stylegan2", "hair", "64", "a.zip", "p.zip"):
+        (tmp_path / name).mkdir()
+    run = context.project.folder / "runs/words"
+    run.mkdir(parents=True)
+    options = "--attributes hair --size 64"
+    there = shlex.quote(str(tmp_path))
+    (run / "command.txt").write_text(f"cd {there}\nkyara train stylegan2 a.zip {options} --init p.zip\n")
+    words = context.art.resume("runs/words", None)
+    paths = [str(tmp_path / name) for name in ("a.zip", "p.zip")]
+    assert words == ["train", "stylegan2", paths[0], *options.split(), "--init", paths[1], "--out", "runs/words"]
+
+
+def test_scores_of_a_long_run_are_all_shown(client: TestClient, context: Context) -> None:
+    """They are lines of their own, which are few."""
+    run = context.project.folder / "runs/scored"
+    run.mkdir(parents=True)
+    rows = [{"nimg": i * 1000, "score/frechet" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
+    (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
+    curves = client.get("/api/mine/run", params={"path": "runs/scored"}).json()["curves"]
+    assert [x for x, _ in curves["score/frechet"]] == [*range(19, 4001, 20)]
+    assert curves["loss/g"][-1] == [4000, 4000] and 400 <= len(curves["loss/g"]) < 800
+
+
+def test_runs_are_found_among_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("art/mine/anna", "library/anna", "library/berta", "library/clara", "runs/r"):
+        (tmp_path / path).mkdir(parents=True)
+    for name in ("config.json", "stats.jsonl"):
+        (tmp_path / "runs/r" / name).write_text("{}")
+    project = Project(tmp_path)
+    monkeypatch.setattr("kyara.app.project.MOST", 9)
+    assert [one.path for one in project.contents() if one.kind == "checkpoint"] == ["runs/r"]
+    assert project.problem() == ""  # pictures in art are not looked at
+    monkeypatch.setattr("kyara.app.project.MOST", 7)
+    assert [one.path for one in project.contents() if one.kind == "checkpoint"] == ["runs/r"]
+    assert "more than 7 folders, so library/berta and the rest were not searched" in project.problem()
+
+
+def test_results_are_not_offered_as_pictures(client: TestClient, context: Context) -> None:
+    folder = context.project.folder
+    for name in ("evaluations/a.json", "comparisons/models/1.png", "notes/a.txt", "-old/more/1.png", "drawn/1.jpg"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"x")
+    sources = client.get("/api/mine/sources").json()
+    assert {"-old", "drawn"} <= {*sources} and not {"evaluations", "comparisons", "notes"} & {*sources}
+    words, out = context.art.prepare(["-old"], "", "64", [])
+    assert words == ["prepare", "./-old", "old.zip", "--size", "64"] and out == "old.zip"
 
 
 @pytest.mark.parametrize("text", ["rm -rf kyara\nkyara train", "cd /\nkyara rank x", "cd /\n", "cd /\nkyara 'train"])

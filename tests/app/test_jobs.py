@@ -118,6 +118,43 @@ def test_an_output_is_made_by_one_job_at_a_time(jobs: Jobs, tmp_path: Path, monk
     assert project.free("runs", "mine") == first
 
 
+SLOW = """
+import signal, time
+from pathlib import Path
+def save(*_):
+    time.sleep(1)
+    Path("saved").touch()
+    raise SystemExit
+signal.signal(signal.SIGINT, save)
+Path("begun").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("verb", "presses", "saved"), [("train", 1, True), ("train", 2, False), ("rank", 1, False)])
+def test_a_training_has_time_to_save_its_run(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, presses: int, saved: bool
+) -> None:
+    monkeypatch.setattr("kyara.app.jobs.RUN", SLOW)
+    monkeypatch.setattr("kyara.app.jobs.GRACE", 0.3)
+    job = jobs.add("slow", [[verb, "--out", "runs/slow"]])
+    wait((tmp_path / "begun").exists)
+    for _ in range(presses):
+        jobs.cancel(job.number)
+        assert job.state == "stopping" and "runs/slow" not in jobs.outputs()
+    wait(lambda: job.state != "stopping")
+    assert job.state == "cancelled" and (tmp_path / "saved").exists() == saved
+
+
+def test_closing_waits_for_a_training(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kyara.app.jobs.RUN", SLOW)
+    monkeypatch.setattr("kyara.app.jobs.GRACE", 0.3)
+    jobs.add("slow", [["train"]])
+    wait((tmp_path / "begun").exists)
+    jobs.close()
+    assert (tmp_path / "saved").exists()
+
+
 def test_progress_is_read_from_the_bar() -> None:
     found = BAR.search("learning:  45%|####5     | 271/600 [00:31<00:38,  8.61step/s]")
     assert found and (found[1], found[5]) == ("45", "00:38")

@@ -140,7 +140,7 @@ def test_films_are_written_part_by_part(client: TestClient, context: Context, mo
     saved = client.post("/api/me/film", params={"name": "long.mp4"}, content=iter(parts)).json()
     assert (saved["path"], saved["width"]) == (".studio/uploads/long.mp4", 8)
     assert (context.project.folder / saved["path"]).read_bytes() == b"".join(parts)
-    monkeypatch.setattr("kyara.app.routes_me.MAX_FILM", 1000)
+    monkeypatch.setattr("kyara.app.routes_project.MAX_STREAM", 1000)
     refused = client.post("/api/me/film", params={"name": "longer.mp4"}, content=iter(parts))
     assert refused.status_code == 400
     assert "run there: kyara translate builtin:cartoon longer.mp4 --side 384" in refused.json()["error"]

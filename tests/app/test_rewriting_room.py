@@ -55,6 +55,14 @@ def test_the_picture_to_paint_on_may_be_enlarged(client: TestClient) -> None:
     assert np.corrcoef(resize(large, 64, 64).ravel(), small.ravel())[0, 1] > 0.95
 
 
+def test_seeds_are_those_of_generate(client: TestClient) -> None:
+    for seed in (-1, 99999999999999999999):
+        answer = client.get("/api/rewrite/picture", params={"model": "builtin:anime", "seed": seed})
+        assert answer.status_code == 422 and answer.json()["error"].startswith("seed")
+        answer = client.post("/api/rewrite/edit", json={"examples": [example(seed=seed)]})
+        assert answer.status_code == 422 and "seed" in answer.json()["error"]
+
+
 def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context) -> None:
     saved = client.post(
         "/api/rewrite/edit", json={"name": "red bar", "examples": [example(), example(seed=3, pattern=None)]}
@@ -96,6 +104,21 @@ def test_impossible_examples(client: TestClient, context: Context, changes: dict
     answer = client.post("/api/rewrite/edit", json={"name": "x", "examples": [example(**changes)]})
     assert answer.status_code == 400 and message in answer.json()["error"], answer.text
     assert sorted(context.project.folder.glob("edits/*")) == before
+
+
+def test_files_that_are_there_stay(client: TestClient, context: Context) -> None:
+    """An edit file that was renamed names pictures that a new one of the old name would replace."""
+
+    def learn(**changes: Any) -> Any:
+        return client.post("/api/rewrite/edit", json={"name": "hat", "examples": [example(), example(**changes)]})
+
+    edits = context.project.folder / "edits"
+    assert learn().json()["path"] == "edits/hat.json"
+    (edits / "hat.json").rename(edits / "my hat.json")
+    before = {file: file.read_bytes() for file in edits.iterdir()}
+    assert learn(mask=url(np.full((64, 64, 3), 255, np.uint8))).json()["path"] == "edits/hat-2.json"
+    assert learn(mask=url(np.zeros((64, 64, 3), np.uint8))).status_code == 400
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_a_picture_of_a_rewritten_model_can_be_learned_from_by_its_root(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -10,11 +11,15 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from kyara.app import routes_project
 from kyara.app.context import Context
 from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
-from kyara.app.safety import hostname
+from kyara.app.safety import Guard, hostname
+from kyara.app.studio import studio
+from kyara.training.run import locked
 
 HOST, TOKEN = "http://127.0.0.1:8642", "a-token-for-tests"
 
@@ -49,6 +54,26 @@ def test_this_machine_is_let_in(client: TestClient, host: str) -> None:
     assert client.get("/api/project", headers=headers).status_code == 200
 
 
+def test_cookies_of_other_servers_do_not_matter(client: TestClient) -> None:
+    """Those on other ports of this machine are sent too, whatever they hold."""
+    cookies = f'ui={{"theme": "dark"}}; a=b=c; kyara-8642={TOKEN}; kyara-8643=x'
+    assert client.get("/api/project", headers={"host": "localhost:8642", "cookie": cookies}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Annas-Mac.local", "annas-mac.local."])
+def test_names_of_this_machine_in_any_form(app: Any, name: str) -> None:
+    guard = Guard(app, token=TOKEN, hosts={name, "[fd00::1]"})
+    for host in ("annas-mac.local:8642", "Annas-Mac.local.:8642", "[fd00::1]:8642"):
+        answer = TestClient(guard, base_url=HOST).get("/", headers={"host": host})
+        assert answer.status_code == 401  # not 403: it answers for this host
+
+
+def test_a_project_is_open_once(tmp_path: Path) -> None:
+    """Two servers would overwrite each other's list of pictures."""
+    with locked(tmp_path / STATE), pytest.raises(FileExistsError, match="another kyara studio has this project open"):
+        studio(tmp_path, port=0, browser=False, device="cpu")
+
+
 @pytest.mark.parametrize("path", ["/", "/?token=wrong", "/?token=", "/api/project", "/api/events", "/app.js", "/../x"])
 def test_without_the_token_there_is_nothing(app: Any, path: str) -> None:
     stranger = TestClient(app, base_url=HOST)
@@ -75,6 +100,7 @@ def test_hostname() -> None:
     assert hostname("[::1]:80") == "::1"
     assert hostname("a:b:c") == "a"
     assert hostname("[::1") == ""
+    assert hostname("Annas-Mac.local.:80") == "annas-mac.local"
 
 
 OUTSIDE = ["../secret.png", "/etc/passwd", "a/../../secret.png", "link/secret.png", "..", ".", "", "a\0b", "a\\..\\b"]
@@ -138,14 +164,70 @@ def test_an_upload_does_not_stop_other_requests(client: TestClient, monkeypatch:
     assert answers == [200]
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "advice"),
-    [("upload", "x.png", "save it with fewer pixels"), ("art", "a/x.zip", "copy a/x.zip into the folder art of the")],
-)
-def test_a_large_upload_is_stopped(client: TestClient, path: str, name: str, advice: str) -> None:
-    answer = client.post(f"/api/{path}", params={"name": name}, content=b"\0" * (MAX_UPLOAD + 1))
+def test_uploads_of_the_same_name_at_the_same_time_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all pasted pictures have: image.png."""
+    project, together, decode = Project(tmp_path), threading.Barrier(4), routes_project.decode
+
+    def slow(*given: Any) -> Any:
+        together.wait(30)
+        return decode(*given)
+
+    def upload(side: int) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (side, side)).save(file, "PNG")
+        path, width, _ = routes_project.save_picture(project, "image.png", file.getvalue())
+        assert decode(tmp_path / path).shape[1] == width == side
+        saved.append(path)
+
+    monkeypatch.setattr(routes_project, "decode", slow)
+    saved: list[str] = []
+    threads = [threading.Thread(target=upload, args=(side,)) for side in range(8, 12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len({*saved}) == 4
+
+
+def test_a_large_upload_is_stopped(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = client.post("/api/upload", params={"name": "x.png"}, content=b"\0" * (MAX_UPLOAD + 1))
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith(f"larger than 64 MiB; {advice}")
+    assert answer.json()["error"] == "larger than 64 MiB; save it with fewer pixels"
+
+
+def test_files_of_my_art_may_be_larger_than_the_memory(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A .zip of drawings is."""
+    art, data = context.project.folder / "art/large", b"\0" * (MAX_UPLOAD + 1)
+    for name in ("x.zip", "y.zip"):
+        answer = client.post("/api/art", params={"name": f"large/{name}"}, content=data)
+        assert answer.json() == {"path": f"art/large/{name}"}, answer.text
+        monkeypatch.setattr(routes_project, "MAX_STREAM", len(data))
+    answer = client.post("/api/art", params={"name": "large/z.zip"}, content=data + b"\0")
+    assert answer.status_code == 400 and "copy it into the folder art of the project instead" in answer.text
+    assert {file.name: file.stat().st_size for file in art.iterdir()} == {"x.zip": len(data), "y.zip": len(data)}
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_refused_upload_is_read_to_its_end(streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that still sends does not see the answer."""
+    parts = [{"type": "http.request", "body": b"12345", "more_body": more} for more in (True, True, False)]
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    monkeypatch.setattr(routes_project, "MAX_STREAM", 3)
+    monkeypatch.setattr(routes_project, "MAX_UPLOAD", 3)
+    request = Request({"type": "http"}, receive)
+    with pytest.raises(ProjectError, match="larger than"):
+        if streamed:
+            asyncio.run(routes_project.save_body(request, tmp_path / "x.zip", "x.zip", "copy it"))
+        else:
+            asyncio.run(routes_project.read_body(request))
+    assert not parts
 
 
 def test_the_quota_is_of_uploads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,9 +142,11 @@ def test_a_photo_is_drawn_once_at_a_time(tab: Any, tmp_path: Path) -> None:
     assert tab.is_disabled("#propose") and tab.is_enabled("#cartoon")
 
 
-def test_questions_that_nobody_answered_are_offered(tab: Any, project: Path) -> None:
-    about = {"room": "art", "step": "ask", "out": "scenes", "attribute": "mood", "values": "glad,sad"}
-    result = {"questions": ["x/sheet.png", "x/mood.csv"], "unknown": 1}
+@pytest.mark.parametrize(("typed", "known"), [("glad,sad", ["tired"]), ("", ["glad", "sad"])])
+def test_questions_that_nobody_answered_are_offered(tab: Any, project: Path, typed: str, known: list[str]) -> None:
+    """With the values that were typed, or else with those that the command found in the data."""
+    about = {"room": "art", "step": "ask", "out": "scenes", "attribute": "mood", "values": typed}
+    result = {"questions": ["x/sheet.png", "x/mood.csv"], "unknown": 1, "values": known}
     with_jobs(tab, [job(**about) | {"state": "done", "results": [result]}])
     tab.route("**/api/mine/questions?path=x%2Fmood.csv", lambda route: route.fulfill(json=["images/1.png"]))
     tab.route("**/api/mine/answers", lambda route: route.fulfill(status=400, json={"error": "no"}))
@@ -153,3 +155,14 @@ def test_questions_that_nobody_answered_are_offered(tab: Any, project: Path) -> 
     with tab.expect_request("**/api/mine/answers") as request:
         tab.keyboard.press("2")
     assert request.value.post_data_json["answers"] == {"images/1.png": "sad"}
+
+
+def test_a_question_without_answers_is_not_asked(tab: Any, project: Path) -> None:
+    about = {"room": "art", "step": "ask", "out": "scenes", "attribute": "mood", "values": ""}
+    result = {"questions": ["x/sheet.png", "x/mood.csv"], "unknown": 1, "values": []}
+    with_jobs(tab, [job(**about) | {"state": "done", "results": [result]}])
+    tab.route("**/api/mine/questions?path=x%2Fmood.csv", lambda route: route.fulfill(json=["images/1.png"]))
+    enter(tab, "My art")
+    tab.click("#answer")
+    tab.wait_for_selector("#toasts p:has-text('no values of mood yet')")
+    assert not tab.locator("dialog.ask").count()

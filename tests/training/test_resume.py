@@ -18,6 +18,7 @@ import torch
 
 from kyara import models
 from kyara.files import checkpoint
+from kyara.models import dcgan
 from kyara.training.train import train
 from kyara.training.trainer import Trainer
 
@@ -29,14 +30,16 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def test_the_same_command_resumes_and_others_do_not_mix(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = train("dcgan", faces, kimg=0.1, **TINY)
     assert str(first.out) == "runs/00000-dcgan-faces" and first.finished and first.kimg == 0.104
     again = train("dcgan", faces, kimg=0.2, **TINY)
     assert again.out == first.out and again.kimg == 0.2
+    capsys.readouterr()
     assert train("dcgan", faces, kimg=0.1, **TINY).kimg == 0.2  # nothing left to do
+    assert "is trained for 0.2 kimg already, so nothing is done; a larger --kimg" in capsys.readouterr().err
     assert str(train("dcgan", faces, kimg=0.1, seed=1, **TINY).out) == "runs/00001-dcgan-faces"
     with pytest.raises(FileExistsError, match="seed was 0, now 2"):
         train("dcgan", faces, out=first.out, kimg=0.1, seed=2, **TINY)
@@ -123,6 +126,32 @@ def test_a_signal_saves_and_stops(
     train("dcgan", faces, out=stopped.out, kimg=0.08, snap=0.03, **TINY)
     whole = train("dcgan", faces, out=tmp_path / "whole", kimg=0.08, snap=0.03, **TINY).out
     a, b = state(stopped.out)["model"], state(whole)["model"]
+    assert all(torch.equal(a[key], b[key]) for key in b)
+
+
+def test_a_run_that_is_killed_while_it_is_scored_was_saved_before(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores take up to minutes, and who stopped a run may not wait."""
+    step, measure = Trainer.step, dcgan.Model.measure
+
+    def signalled(self: Trainer, *arguments: Any, **options: Any) -> None:
+        step(self, *arguments, **options)
+        if self.steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            patch.setattr(dcgan.Model, "measure", killed)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train("dcgan", faces, out=tmp_path / "run", kimg=0.08, snap=0.03, **TINY)
+    assert dcgan.Model.measure is measure and state(tmp_path / "run")["nimg"] == 40
+    run = train("dcgan", faces, out=tmp_path / "run", kimg=0.08, snap=0.03, **TINY).out
+    whole = train("dcgan", faces, out=tmp_path / "whole", kimg=0.08, snap=0.03, **TINY).out
+    a, b = state(run)["model"], state(whole)["model"]
     assert all(torch.equal(a[key], b[key]) for key in b)
 
 

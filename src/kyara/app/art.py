@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from kyara.app.project import Project, ProjectError, usable
+from kyara.app.results import EVALUATIONS
 from kyara.app.weeding import Weeding
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
+from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import thumbnail
 from kyara.files.metadata import csv_text
 from kyara.files.names import slug
@@ -24,7 +28,11 @@ from kyara.training.run import COMMAND, recorded_command
 SIDE, LARGEST = 160, 768  # of a thumbnail and of the picture that is looked at, in pixels
 OPENED = 4  # datasets kept open
 POINTS = 400  # of a curve
+LOOKED = 10_000  # files of a folder
+NO_SOURCES = frozenset({"art", "runs", "galleries", "edits", "comparisons", EVALUATIONS})  # folders of the project
+PATHS = frozenset({"--photos", "--drawings", "--of", "--init"})  # options of `kyara train`
 Words = list[str]
+Curve = list[tuple[float, float]]
 
 
 class Art:
@@ -43,7 +51,7 @@ class Art:
         for entry in sorted(self.project.folder.iterdir()):
             name = entry.name
             is_source = (entry.is_dir() or entry.suffix.lower() == ".zip") and usable(name)
-            if is_source and not name.startswith(".") and name not in {*known, "art", "runs", "galleries", "edits"}:
+            if is_source and not name.startswith(".") and name not in {*known, *NO_SOURCES} and _has_pictures(entry):
                 found.append(name)
         return [name for name in found if not name.endswith(".report.thumbnails")]
 
@@ -54,7 +62,8 @@ class Art:
         if not sources:
             raise ProjectError("drop a folder with pictures first")
         target = out or self.project.free(".", Path(sources[0]).stem, ".zip").removeprefix("./")
-        words = ["prepare", *sources, target, *(["--size", size] if size else [])]
+        paths = [f"./{source}" if source.startswith("-") else source for source in sources]  # "-old" is an option
+        words = ["prepare", *paths, target, *(["--size", size] if size else [])]
         path = self.project.path(target)
         if path.exists():
             if self.weeding.path(target) is None:
@@ -137,39 +146,62 @@ class Art:
         return [*words, "--out", out], out
 
     def resume(self, run: str, kimg: float | None) -> Words:
-        """The command that trained a run, with another length."""
+        """The command that trained a run, with another length unless `kimg` is None."""
         folder, words = recorded_command(self.project.existing(run))
         if not words:
             why = f"has no {COMMAND}, since an earlier version of Kyara began it"
             raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
         changed = {"--out": run, **({"--kimg": f"{kimg:g}"} if kimg else {})}
-        kept = [word for before, word in pairwise(["", *words]) if not {before, word} & {*changed}]
-        there = [self._found(word, folder) for word in kept]
-        return [*there, *(word for pair in changed.items() for word in pair)]
+        there = [
+            self._found(word, folder) if before in PATHS or (i == 2 and not word.startswith("-")) else word
+            for i, (before, word) in enumerate(pairwise(["", *words]))
+        ]
+        kept = [word for before, word in pairwise(["", *there]) if not {before, word} & {*changed}]
+        return [*kept, *(word for pair in changed.items() for word in pair)]
 
     def _found(self, word: str, folder: Path) -> str:
-        """A word of a command that was given in `folder`; a path that is there, but not in the project, is absolute."""
+        """A path in a command that was given in `folder`: absolute if it is there, but not in the project."""
         elsewhere = not (self.project.folder / word).exists() and (folder / word).exists()
         return str(folder / word) if elsewhere else word
 
     def run(self, path: str) -> dict[str, Any]:
-        """The curves and the sheets of a run."""
-        folder, rows = self.project.path(path), list[dict[str, Any]]()  # which a run that begins has not made yet
+        """The curves, the sheets and the length of a run, in thousands of pictures, if its command names it."""
+        folder, curves = self.project.path(path), dict[str, Curve]()  # which a run that begins has not made yet
         stats = folder / "stats.jsonl"
         for line in stats.read_text(encoding="utf-8").splitlines() if stats.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # the line that is being written
-                continue
-        step = max(len(rows) // POINTS, 1)
-        names = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, int | float))
-        curves = {
-            name: [[row["nimg"] / 1000, row[name]] for row in rows[::step] if isinstance(row.get(name), int | float)]
-            for name in names
-            if name != "nimg"
+            with contextlib.suppress(ValueError):  # the line that is being written
+                row = json.loads(line)
+                for name in (name for name, value in row.items() if isinstance(value, int | float) and name != "nimg"):
+                    curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
+        sheets = [f"{path}/{name}" for name in sorted(file.name for file in folder.glob("fakes*.png"))]
+        return {
+            "path": path,
+            "curves": {name: _thinned(points) for name, points in curves.items()},
+            "sheets": sheets,
+            "kimg": _length(folder),
         }
-        sheets = sorted(file.name for file in folder.glob("fakes*.png"))
-        return {"path": path, "curves": curves, "sheets": [f"{path}/{name}" for name in sheets]}
+
+
+def _thinned(points: Curve) -> Curve:
+    """At most about POINTS of a curve, the last one among them. Each has its own: scores are seldom."""
+    step = max(len(points) // POINTS, 1)
+    return points[(len(points) - 1) % step :: step]
+
+
+def _length(run: Path) -> float | None:
+    """The --kimg of the command that trained a run, if it has one."""
+    found = [word for before, word in pairwise(recorded_command(run)[1]) if before == "--kimg"]
+    with contextlib.suppress(ValueError):
+        return float(found[-1]) if found else None
+    return None
+
+
+def _has_pictures(source: Path) -> bool:
+    """Whether a file in a folder is a picture, by its ending. A .zip, and a folder with a great many other files, is
+    not looked through."""
+    files = (name for _, _, names in os.walk(source) for name in names)
+    found = any(Path(name).suffix.lower() in SUFFIXES for name in islice(files, LOOKED))
+    return found or source.is_file() or next(files, None) is not None
 
 
 def _small(dataset: Dataset, i: int, side: int) -> bytes:

@@ -19,6 +19,7 @@ from kyara.verbs import LAST_SEED
 
 MOST = 100_000  # pictures
 UNDOABLE = 200  # actions
+PAUSE = 20  # times as long as the last save took
 FLAGS = ("star", "rejected")
 
 
@@ -74,7 +75,8 @@ class Collection:
         self.undone: list[Action] = []
         self.id = secrets.token_hex(4)  # of this list; browsers keep pictures by it and their number
         self.version = self.first = time.time_ns() // 10**6  # increases with every change, and from start to start
-        self.unsaved = False
+        self.unsaved = self.scored = False  # whether pictures changed since the last save, or at least scores
+        self._pause = 0.0  # when scores may be saved again
         self.problem = ""  # what the user must know about the file
         self._changed: dict[int, int] = {}  # number -> version of its last change
         self._next = 1
@@ -108,15 +110,18 @@ class Collection:
         if name not in FLAGS:
             raise ValueError(f"{name}: must be one of {', '.join(FLAGS)}")
         with self._lock:
-            changed = tuple((n, name, value) for n in numbers if getattr(self.item(n), name) != value)
+            if gone := [n for n in numbers if n not in self.shown]:
+                raise ValueError(f"picture {gone[0]}: no longer exists")
+            changed = tuple((n, name, value) for n in numbers if getattr(self.items[n], name) != value)
             self._do(Action(name, flags=changed))
 
     def set_scores(self, scores: Mapping[int, float]) -> None:
         """Scores pictures by their numbers. That cannot be undone."""
         with self._lock:
-            for number, score in scores.items():
-                self.item(number).score = score
-            self._mark(scores)
+            there = scores.keys() & self.items  # some may be gone since they were asked for
+            for number in there:
+                self.items[number].score = scores[number]
+            self._mark(there, urgent=False)
 
     def undo(self) -> None:
         with self._lock:
@@ -136,10 +141,10 @@ class Collection:
         if not (action.added or action.removed or action.flags):  # it would only be an undo that does nothing
             return
         self.done.append(action)
-        self.undone.clear()
-        dropped = self.done[:-UNDOABLE]
-        del self.done[:-UNDOABLE]
-        for number in (n for old in dropped for n in old.removed if n not in self.shown):
+        dropped, undone = self.done[:-UNDOABLE], [*self.undone]
+        del self.done[:-UNDOABLE], self.undone[:]
+        gone = [*(n for old in dropped for n in old.removed), *(n for old in undone for n in old.added)]
+        for number in (n for n in gone if n not in self.shown):
             self.items.pop(number, None)
         self._apply(action)
 
@@ -151,13 +156,15 @@ class Collection:
         if added and backward:
             self.shown = dict.fromkeys(sorted(self.shown))
         for number, name, value in action.flags:
-            setattr(self.item(number), name, value != backward)
+            if number in self.items:
+                setattr(self.items[number], name, value != backward)
         self._mark([*added, *removed, *(number for number, _, _ in action.flags)])
 
-    def _mark(self, numbers: Iterable[int]) -> None:
+    def _mark(self, numbers: Iterable[int], *, urgent: bool = True) -> None:
         self.version += 1
         self._changed.update(dict.fromkeys(numbers, self.version))
-        self.unsaved = True
+        self.scored = True
+        self.unsaved = self.unsaved or urgent
 
     def visible(self) -> list[Item]:
         with self._lock:
@@ -177,18 +184,22 @@ class Collection:
         gaps = [a + 1 for a, b in pairwise(bounds) if b - a > many]
         return gaps[-1] if gaps else 0
 
-    def save(self) -> None:
-        """Writes the pictures to disk if they changed. Raises OSError if the disk is full; those in memory stay."""
-        if not self.unsaved:
+    def save(self, *, last: bool = False) -> None:
+        """Writes the pictures to disk if they changed; if only scores did, and this is not the `last` time, after a
+        pause: they come one after the other for hours, and all pictures are written. Raises OSError if the disk is
+        full; those in memory stay."""
+        began = time.monotonic()
+        if not (self.unsaved or (self.scored and (last or began > self._pause))):
             return
-        self.unsaved = False  # before reading them: what changes meanwhile is saved the next time
-        rows = [dataclasses.asdict(item) for item in self.visible()]
+        self.unsaved = self.scored = False  # before reading them: what changes meanwhile is saved the next time
+        rows = [vars(item) for item in self.visible()]
         text = json.dumps({"id": self.id, "next": self._next, "items": rows}, separators=(",", ":"))
         try:
             write_atomic(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         except OSError:
             self.unsaved = True
             raise
+        self._pause = time.monotonic() + PAUSE * (time.monotonic() - began)
 
     def _read(self) -> None:
         if not self.path.exists():

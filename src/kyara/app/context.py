@@ -77,11 +77,11 @@ class Context:
             self._idle_problem = str(error)
             return False
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """Writes what changed. A full disk is reported once; what is in memory stays, and is tried again."""
         problem = ""
         try:
-            self.collection.save()
+            self.collection.save(last=last)
         except OSError as error:
             problem = f"The list of pictures cannot be saved: {error}"
         if problem and problem != self._reported:
@@ -95,7 +95,7 @@ class Context:
     def close(self) -> None:
         self.jobs.close()
         self.painter.close()
-        self.save()
+        self.save(last=True)
 
 
 def get_context(request: Request) -> Context:

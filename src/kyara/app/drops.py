@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -10,8 +11,10 @@ from typing import Any
 from kyara.app.project import Project, ProjectError
 from kyara.files.dataset import ARCHIVES
 from kyara.files.formats import SUFFIXES
+from kyara.files.names import slug
 
 LOOSE = "dropped"  # folder of files that were not dropped as one folder
+LONGEST = 255  # bytes of the name of a file
 TABLES = frozenset({".csv", ".json", ".jsonl"})
 
 
@@ -22,7 +25,9 @@ def place_files(project: Project, names: Sequence[str]) -> dict[str, Any]:
     art/ for each name, "" for what is left out; and `left_out`, a sentence about those, or "". ProjectError if nothing
     is left."""
     if len(names) == 1 and _suffix(names[0]) == ".zip":
-        source = project.free("art", PurePosixPath(names[0]).stem, ".zip")
+        with project.naming:
+            source = project.free("art", PurePosixPath(names[0]).stem, ".zip")
+            project.planned.add(source)
         return {"source": source, "files": [source.removeprefix("art/")], "left_out": ""}
     used = [_suffix(name) in SUFFIXES | TABLES for name in names]
     left_out = _left_out([name for name, keep in zip(names, used, strict=True) if not keep])
@@ -30,12 +35,26 @@ def place_files(project: Project, names: Sequence[str]) -> dict[str, Any]:
         raise ProjectError(f"there is no picture among the dropped files. {left_out}".strip())
     tops = {name.partition("/")[0] if "/" in name else "" for name in names}
     folder = next(iter(tops)) if len(tops) == 1 else ""
-    source = project.free("art", folder or LOOSE)
-    project.path(source).mkdir(parents=True)  # so that the next drop gets another one
+    with project.naming:
+        source = project.free("art", folder or LOOSE)
+        project.path(source).mkdir(parents=True)  # so that the next drop gets another one
     below = f"{source.removeprefix('art/')}/"
-    files = [below + name.removeprefix(f"{folder}/" if folder else "") if keep else ""
+    files = [below + _fitting(name.removeprefix(f"{folder}/" if folder else "")) if keep else ""
              for name, keep in zip(names, used, strict=True)]  # fmt: skip
     return {"source": source, "files": files, "left_out": left_out}
+
+
+def _fitting(name: str) -> str:
+    """A path whose parts can be names of files here: some systems allow longer ones, and a backslash."""
+    return "/".join(
+        part if "\\" not in part and len(part.encode(errors="replace")) <= LONGEST else _short(part)
+        for part in name.split("/")
+    )
+
+
+def _short(part: str) -> str:
+    unlike = hashlib.sha256(part.encode(errors="replace")).hexdigest()[:8]
+    return f"{slug(PurePosixPath(part).stem)}-{unlike}{_suffix(part)}"
 
 
 def _suffix(name: str) -> str:

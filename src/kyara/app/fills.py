@@ -85,4 +85,4 @@ class Fills:
         return self._loaded[2]
 
     def _upload(self, stem: str, png: bytes) -> str:
-        return self.project.save_upload(self.project.free(f"{STATE}/{UPLOADS}", stem, ".png"), png)
+        return self.project.save_new(f"{STATE}/{UPLOADS}", stem, ".png", png)

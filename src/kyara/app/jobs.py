@@ -22,11 +22,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
-ACTIVE = ("waiting", "running")
+State = Literal["waiting", "running", "stopping", "done", "failed", "cancelled"]
+ACTIVE = ("waiting", "running", "stopping")
+ENDING: dict[State, State] = {"waiting": "cancelled", "running": "stopping", "stopping": "stopping"}  # by Cancel
 KEPT = 100  # finished jobs in the list
 LINES = 40  # last lines of its messages
-GRACE = 10.0  # seconds between the request to stop and the kill
+GRACE, SAVING = 10.0, 600.0  # seconds between the request to stop and the kill; of a training, which saves its run
 BAR = re.compile(r"(\d+)%\|.*?\| *([\d.]+\w*)/([\d.]+\w*) \[([\d:?]+)<([\d:?]+)")
 
 RUN = """
@@ -75,6 +76,7 @@ class Jobs:
         self.jobs: list[Job] = []
         self._lock, self._wake, self._closed = threading.Lock(), threading.Condition(), False
         self._process: subprocess.Popen[str] | None = None
+        self._grace = GRACE  # of this process
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
@@ -102,43 +104,47 @@ class Jobs:
         return job
 
     def active(self) -> list[Job]:
-        """The jobs that run or wait."""
+        """The jobs that run, wait or end."""
         return [job for job in [*self.jobs] if job.state in ACTIVE]
 
     def outputs(self) -> set[str]:
-        """The outputs that these jobs create."""
-        return {path for job in self.active() for path in job.creates()}
+        """The outputs that jobs create, without one that is stopping: the run of a training can be continued then, by a
+        job that waits until it has ended."""
+        return {path for job in self.active() if job.state != "stopping" for path in job.creates()}
 
     def cancel(self, number: int) -> None:
-        """Stops a running job, or removes a waiting one from the queue. ValueError if there is none of that number."""
+        """Stops a running job, or removes a waiting one from the queue; kills one that is stopping already. ValueError
+        if there is none of that number."""
         job = next((one for one in self.jobs if one.number == number), None)
         if job is None:
             raise ValueError(f"there is no job {number}; it may have ended long ago")
         with self._lock:
             before = job.state
-            if before in ACTIVE:
-                job.state = "cancelled"
+            job.state = ENDING.get(before, before)
         if before == "running":
             self._stop()
+        elif before == "stopping" and (process := self._process):
+            _kill_after(process, 0)
         if before in ACTIVE:
             self.changed(job)
 
     def close(self) -> None:
-        """Stops the running job and the thread."""
+        """Stops the running job and the thread, and waits until a training has saved its run."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        for job in self.active():
-            job.state = "cancelled"
+        with self._lock:
+            for job in self.active():
+                job.state = ENDING[job.state]
         self._stop()
-        self._thread.join(GRACE + 1)
+        self._thread.join(self._grace + 1)
 
     def _stop(self) -> None:
         process = self._process
         if process is None or process.poll() is not None:
             return
         _send(process, signal.SIGINT)  # as Ctrl-C does: training stops at a step
-        threading.Thread(target=_kill_after, args=(process, GRACE), daemon=True).start()
+        threading.Thread(target=_kill_after, args=(process, self._grace), daemon=True).start()
 
     def _work(self) -> None:
         while True:
@@ -165,6 +171,8 @@ class Jobs:
             with self._lock:
                 if job.state == "running":
                     job.state = "failed" if job.error else "done"
+                elif job.state == "stopping":
+                    job.state = "cancelled"
             self.changed(job)
 
     def _next(self) -> Job | None:
@@ -179,8 +187,8 @@ class Jobs:
             cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, encoding="utf-8", errors="replace", start_new_session=True,
         )  # fmt: skip
-        self._process = process
-        if job.state == "cancelled":  # while the process was created, when there was none to stop
+        self._process, self._grace = process, SAVING if words[0] == "train" else GRACE
+        if job.state == "stopping":  # while the process was created, when there was none to stop
             self._stop()
         output: list[str] = []
         assert process.stdout is not None
@@ -190,7 +198,7 @@ class Jobs:
         code = process.wait()
         reader.join()
         self._process = None
-        if job.state == "cancelled":
+        if job.state == "stopping":
             return
         if code:
             job.error = _failure(words[0], code, job.lines).replace(f"{self.folder}{os.sep}", "")

@@ -101,8 +101,9 @@ class Me:
             height, width = next(video.read(file)[1])[1].shape[:2]
         except PictureError as error:
             raise ProjectError(str(error).replace(str(file), name)) from error
-        path = self.project.free(f"{STATE}/{UPLOADS}", Path(name).stem, file.suffix)
-        file.rename(self.project.path(path))
+        with self.project.naming:
+            path = self.project.free(f"{STATE}/{UPLOADS}", Path(name).stem, file.suffix)
+            file.rename(self.project.path(path))
         return {"path": path, "width": width, "height": height}
 
     def film(self, path: str) -> Path:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import count
@@ -24,8 +24,9 @@ from kyara.preparation.report import encodable
 STATE = ".studio"  # folder of what the browser app itself keeps
 DEEPEST = 4  # levels of folders that are searched
 MOST = 2000  # folders that are searched
+FIRST = ("runs", "galleries", "comparisons", "edits")  # whatever else is in the project
 MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
-MAX_FILM = 2 * 2**30  # bytes of one film, which is not
+MAX_STREAM = 2 * 2**30  # bytes of one film or file in art/, which is not
 QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
 EDITABLE = ("stylegan2",)
 UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
@@ -52,10 +53,13 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.promised: Callable[[], AbstractSet[str]] = frozenset  # paths that jobs will make
+        self.unsearched = ""  # the first folder that was not searched for contents
         self.unusable = set[str]()  # names that are no text, escaped, which were left out of the contents
         self._making: set[str] = set()  # galleries that this process writes
         self._used: int | None = None  # bytes of uploads, at least
         self._lock = threading.Lock()
+        self.naming = threading.Lock()  # while a new name is chosen and its file written
+        self.planned: set[str] = set()  # paths of uploads that are still to come
 
     def path(self, text: str) -> Path:
         """The absolute path of something in the project. ProjectError if it is outside."""
@@ -93,17 +97,29 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def free(self, parent: str, name: str, suffix: str = "") -> str:
-        """A path that neither exists nor is promised by a job: PARENT/NAME, or with a number appended."""
-        stem, promised = slug(name), self.promised()
-        paths = (f"{parent}/{stem}{f'-{number}' if number > 1 else ''}{suffix}" for number in count(1))
+    def free(self, parent: str, name: str, suffix: str = "", *, beside: Sequence[str] = ()) -> str:
+        """A path that neither exists nor is promised by a job or another upload: PARENT/NAME, or with a number
+        appended. With `beside`, neither do the paths that have these endings instead of the suffix. Whoever writes it
+        at once does both under the lock `naming`."""
+        stem, taken = slug(name), self.promised() | self.planned
+        bases = (f"{parent}/{stem}{f'-{number}' if number > 1 else ''}" for number in count(1))
         return next(
-            path for path in paths if path.removeprefix("./") not in promised and not (self.folder / path).exists()
+            base + suffix
+            for base in bases
+            if not any(
+                path.removeprefix("./") in taken or (self.folder / path).exists()
+                for path in (base + ending for ending in (suffix, *beside))
+            )
         )
 
+    def save_new(self, parent: str, name: str, suffix: str, data: bytes) -> str:
+        """Writes an uploaded file to a path that is `free`. Two of the same name may come at the same time: all pasted
+        pictures have the same. Returns the path; errors as `save_upload`."""
+        with self.naming:
+            return self.save_upload(self.free(parent, name, suffix), data)
+
     def save_upload(self, name: str, data: bytes) -> str:
-        """Writes an uploaded file to the folder of uploads, or to art/NAME for a path such as NAME/b/c.png. Returns its
-        path. ProjectError if there is no room or the name is not usable."""
+        """Writes an uploaded file. Returns its path. ProjectError if there is no room or the name is not usable."""
         from kyara.files.atomic import write_atomic
 
         if len(data) > MAX_UPLOAD:
@@ -152,10 +168,16 @@ class Project:
 
     def problem(self) -> str:
         """What the user must know about the contents, or ""."""
-        if not self.unusable:
-            return ""
-        names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
-        return f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them."
+        sentences = []
+        if self.unusable:
+            names = f"{', '.join(sorted(self.unusable)[:5])}{' and others' if len(self.unusable) > 5 else ''}"
+            sentences.append(f"Left out, because their names are not valid UTF-8: {names}. Rename them to use them.")
+        if self.unsearched:
+            sentences.append(
+                f"The project has more than {MOST:,} folders, so {self.unsearched} and the rest were not searched for "
+                "models and galleries. Move folders of pictures into the folder art of the project, or out of it."
+            )
+        return " ".join(sentences)
 
     def _search(self, unusable: set[str]) -> Iterator[Found]:
         seen, waiting = 0, [(self.folder, 0)]
@@ -170,6 +192,8 @@ class Project:
             found = self._kind(folder, names) if depth else None
             if found:
                 yield found
+            if not depth:
+                entries.sort(key=lambda entry: entry.name not in FIRST)
             for entry in entries:
                 path = Path(entry.path)
                 if entry.name.startswith(".") or entry.is_symlink():
@@ -179,7 +203,7 @@ class Project:
                     unusable.add(encodable(self.relative(path)))
                     continue
                 if entry.is_dir():
-                    if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset")):
+                    if depth < DEEPEST and not (found and found.kind in ("checkpoint", "gallery", "dataset", "art")):
                         waiting.append((path, depth + 1))
                 elif entry.name.endswith(".zip") and f"{entry.name}.report.json" in names:
                     yield Found(
@@ -187,6 +211,7 @@ class Project:
                     )
                 elif entry.name.endswith(".json") and folder.name == "edits":
                     yield Found("edit", self.relative(path), path.stem, _time(path))
+        self.unsearched = encodable(self.relative(waiting[0][0])) if waiting else ""
 
     def _kind(self, folder: Path, names: set[str]) -> Found | None:
         name = self.relative(folder)

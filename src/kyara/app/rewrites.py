@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,28 @@ from kyara.rewriting.samples import TRUNCATION
 SEEDS = 16  # pictures before and after
 QUICK = ("--steps", "400", "--extra-images", "192")  # half the time, for a pattern that is a little less clear
 EDITS = "edits"
+
+
+@dataclass(frozen=True)
+class Painted:
+    """An example of an edit, as it is written."""
+
+    ENDINGS: ClassVar = ("-picture.png", "-mask.png", ".png")
+    seed: int | None  # None for a picture that is written, as it has no seed
+    picture: bytes
+    mask: np.ndarray
+    source: np.ndarray | None  # None erases
+    pasted: np.ndarray
+
+    def named(self, stem: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The row of the edit file, and the files that it names, by name."""
+        picture, mask, source = (f"{stem}{ending}" for ending in self.ENDINGS)
+        files = {mask: encode_png(np.repeat(self.mask[..., None], 3, 2))}
+        files |= {picture: self.picture} if self.seed is None else {}
+        files |= {} if self.source is None else {source: encode_rgba_png(self.source)}
+        row = {"picture": picture} if self.seed is None else {"seed": self.seed}
+        changed = {"erase": True} if self.source is None else {"source": {"picture": source}}
+        return {**row, "mask": mask, **changed}, files
 
 
 class Rewrites:
@@ -73,60 +95,48 @@ class Rewrites:
         ValueError if `rewrite` would refuse it."""
         if not 0 < len(examples) <= MAX_EXAMPLES:
             raise ValueError("an edit needs one or more examples; paint a mask or drop a pattern")
-        path = self.project.free(EDITS, name or "rule", ".json")
-        file = self.project.path(path)
-        file.parent.mkdir(exist_ok=True)
-        stem, written, rows, pasted = file.stem, list[Path](), list[dict[str, Any]](), list[str]()
-        try:
-            for i, example in enumerate(examples, 1):
-                row, target = self._target(example, model, file.with_name(f"{stem}-{i}-picture.png"), written)
-                mask = _picture(decode, example["mask"], f"the mask of example {i}")[:, :, 0]
-                if mask.shape != target.shape[:2]:
-                    raise ValueError(f"the mask of example {i} has another size than the picture")
-                row["mask"] = self._write(
-                    file.with_name(f"{stem}-{i}-mask.png"), np.repeat(mask[..., None], 3, 2), written
-                )
-                if example.get("pattern") is None:
-                    row["erase"] = True
-                else:
-                    source = _cut(_picture(decode_rgba, example["pattern"], f"the pattern of example {i}"), mask)
-                    row["source"] = {"picture": self._write(file.with_name(f"{stem}-{i}.png"), source, written)}
-                    target = _paste(target, source, mask)
-                rows.append(row)
-                pasted.append(to_url(target))
-            text = json.dumps({"name": slug(stem), "examples": rows}, indent=1) + "\n"
-            write_atomic(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-            written.append(file)
-            read_edit(file)
-        except BaseException:
-            for one in written:
-                one.unlink(missing_ok=True)
-            raise
-        return {"path": path, "pasted": pasted}
+        painted = [self._painted(example, model, i) for i, example in enumerate(examples, 1)]
+        beside = [f"-{i}{ending}" for i in range(1, len(examples) + 1) for ending in Painted.ENDINGS]
+        written = list[Path]()
+        with self.project.naming:
+            path = self.project.free(EDITS, name or "rule", ".json", beside=beside)
+            file = self.project.path(path)
+            file.parent.mkdir(exist_ok=True)
+            rows, files = zip(*(example.named(f"{file.stem}-{i}") for i, example in enumerate(painted, 1)), strict=True)
+            text = json.dumps({"name": slug(file.stem), "examples": rows}, indent=1) + "\n"
+            try:
+                for one, data in [*(pair for some in files for pair in some.items()), (file.name, text.encode())]:
+                    written.append(_write(file.with_name(one), data))
+                read_edit(file)
+            except BaseException:
+                for ours in written:
+                    ours.unlink(missing_ok=True)
+                raise
+        return {"path": path, "pasted": [to_url(example.pasted) for example in painted]}
 
-    def _target(
-        self, example: Mapping[str, Any], model: str, file: Path, written: list[Path]
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """The picture that an example changes: for the edit file, and its pixels. A picture of Make is made again by
-        the model from which the edit is learned: one of the same root has the same latents, but other weights."""
+    def _painted(self, example: Mapping[str, Any], model: str, i: int) -> Painted:
+        seed, png = self._target(example, model)
+        target, mask = decode(png), _picture(decode, example["mask"], f"the mask of example {i}")[:, :, 0]
+        if mask.shape != target.shape[:2]:
+            raise ValueError(f"the mask of example {i} has another size than the picture")
+        source = None
+        if example.get("pattern") is not None:
+            source = _cut(_picture(decode_rgba, example["pattern"], f"the pattern of example {i}"), mask)
+            target = _paste(target, source, mask)
+        return Painted(seed, png, mask, source, target)
+
+    def _target(self, example: Mapping[str, Any], model: str) -> tuple[int | None, bytes]:
+        """The picture that an example changes: its seed, or None for one of Make, and its PNG. A picture of Make is
+        made again by the model from which the edit is learned: one of the same root has the same latents, but other
+        weights."""
         if example.get("number") is None:
             seed = int(example["seed"])
-            return {"seed": seed}, decode(self.picture(str(example["model"]), seed))
+            return seed, self.picture(str(example["model"]), seed)
         item = self.maker.collection.item(int(example["number"]))
         sheet = sheet_of(item)
         if model and self.project.model(model) != item.model:
             sheet = replace(sheet, model=self.project.model(model), checkpoint="")
-        png = self.painter.png(sheet, item.shot, ("example", item.number, sheet))
-        write_atomic(file, lambda temporary: temporary.write_bytes(png))
-        written.append(file)
-        return {"picture": file.name}, decode(png)
-
-    @staticmethod
-    def _write(file: Path, picture: np.ndarray, written: list[Path]) -> str:
-        png = encode_png(picture) if picture.shape[2] == 3 else encode_rgba_png(picture)
-        write_atomic(file, lambda temporary: temporary.write_bytes(png))
-        written.append(file)
-        return file.name
+        return None, self.painter.png(sheet, item.shot, ("example", item.number, sheet))
 
     def compare(self, model: str, strengths: Mapping[str, float]) -> dict[str, Any]:
         """The first seeds without rules, and with the rules of a Checkpoint at these strengths; nothing is written."""
@@ -170,7 +180,7 @@ class Rewrites:
         """Saves a rule that somebody shared, and returns the command that adds it to a model, and its output folder.
         ValueError if the file holds no rule, or one of another generator."""
         found = checkpoint.read(self.project.absolute(self.project.model(model)))
-        path = self.project.save_upload(self.project.free(EDITS, Path(name).stem or "rule", ".safetensors"), data)
+        path = self.project.save_new(EDITS, Path(name).stem or "rule", ".safetensors", data)
         try:
             storage.check_root(storage.read_rule(self.project.path(path)), found)
         except ValueError as error:
@@ -230,6 +240,11 @@ def _cut(layer: np.ndarray, mask: np.ndarray) -> np.ndarray:
     kx, ky = layer.shape[1] / mask.shape[1], layer.shape[0] / mask.shape[0]
     top, bottom, left, right = rows[0] * ky, (rows[-1] + 1) * ky, columns[0] * kx, (columns[-1] + 1) * kx
     return layer[round(top) : round(bottom), round(left) : round(right)]
+
+
+def _write(file: Path, data: bytes) -> Path:
+    write_atomic(file, lambda temporary: temporary.write_bytes(data))
+    return file
 
 
 def _paste(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pydantic import Field
 from kyara.app.art import LARGEST, SIDE
 from kyara.app.context import Context, Shared
 from kyara.app.drops import place_files
+from kyara.app.project import MAX_STREAM
 from kyara.app.routes_make import Body
 
 router = APIRouter(prefix="/api/mine")
@@ -76,8 +77,8 @@ def sources(context: Shared) -> list[str]:
 
 @router.post("/drop")
 def drop(context: Shared, body: Drop) -> dict[str, Any]:
-    """Where the files of a drop are to be sent."""
-    return place_files(context.project, body.names)
+    """Where the files of a drop are to be sent, and how many bytes one may have."""
+    return place_files(context.project, body.names) | {"limit": MAX_STREAM}
 
 
 @router.post("/prepare")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import shlex
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,8 +13,8 @@ from pydantic import Field
 
 from kyara.app.context import Context, Shared
 from kyara.app.me import CARTOON, FILM_SIDE, MOST_STAYS
-from kyara.app.project import MAX_FILM, ProjectError
 from kyara.app.routes_make import Body
+from kyara.app.routes_project import save_body
 
 router = APIRouter(prefix="/api/me")
 
@@ -70,21 +70,12 @@ async def save_film(context: Shared, request: Request, name: str) -> dict[str, A
     """Saves a film to the uploads, part by part: it may be larger than the memory."""
     file = await run_in_threadpool(context.me.film_file, name)
     try:
-        with file.open("wb") as opened:
-            async for part in request.stream():
-                await run_in_threadpool(_write, context, name, opened, part)
+        command = shlex.join(["kyara", "translate", CARTOON, name, "--side", FILM_SIDE])
+        advice = f"copy it into {context.project.folder} and run there: {command}"
+        await save_body(request, file, name, advice, context.project.take)
         return await run_in_threadpool(context.me.save_film, name, file)
     finally:
         file.unlink(missing_ok=True)
-
-
-def _write(context: Context, name: str, file: BinaryIO, part: bytes) -> None:
-    if file.tell() + len(part) > MAX_FILM:
-        command = shlex.join(["kyara", "translate", CARTOON, name, "--side", FILM_SIDE])
-        where = f"copy it into {context.project.folder} and run there: {command}"
-        raise ProjectError(f"{name}: larger than {MAX_FILM >> 30} GiB; {where}")
-    context.project.take(len(part))
-    file.write(part)
 
 
 @router.get("/film")

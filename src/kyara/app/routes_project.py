@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import PurePosixPath
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,8 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from kyara import __version__
 from kyara.app.context import Shared
-from kyara.app.project import MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
+from kyara.app.project import MAX_STREAM, MAX_UPLOAD, STATE, UPLOADS, Project, ProjectError
 from kyara.files import checkpoint
+from kyara.files.atomic import write_errors
 from kyara.files.formats import SUFFIXES
 from kyara.files.gallery import read_gallery, thumbnail
 from kyara.files.pictures import decode, encode_png, encode_webp, read_recipe
@@ -26,14 +29,43 @@ MOST_ROWS = 100_000
 
 
 async def read_body(request: Request, advice: str = "save it with fewer pixels") -> bytes:
-    """The body of an upload. ProjectError with this advice as soon as it is too large."""
-    parts, size = [], 0
-    async for part in request.stream():
+    """The body of an upload. ProjectError with this advice if it is too large."""
+    parts, size, stream = [], 0, request.stream()
+    async for part in stream:
         size += len(part)
         if size > MAX_UPLOAD:
+            await drain(stream)
             raise ProjectError(f"larger than {MAX_UPLOAD >> 20} MiB; {advice}")
         parts.append(part)
     return b"".join(parts)
+
+
+async def save_body(
+    request: Request, file: Path, name: str, advice: str, take: Callable[[int], object] = lambda size: None
+) -> None:
+    """Writes the body of an upload to a file, part by part: it may be larger than the memory. `take` gets the size of
+    every part, and may refuse it. ProjectError with this advice if it is too large."""
+
+    def write(part: bytes) -> None:
+        if opened.tell() + len(part) > MAX_STREAM:
+            raise ProjectError(f"{name}: larger than {MAX_STREAM >> 30} GiB; {advice}")
+        take(len(part))
+        opened.write(part)
+
+    stream = request.stream()
+    try:
+        with file.open("wb") as opened:
+            async for part in stream:
+                await run_in_threadpool(write, part)
+    except (ProjectError, OSError):
+        await drain(stream)
+        raise
+
+
+async def drain(stream: AsyncIterator[bytes]) -> None:
+    """Reads what is left of an upload that is refused: browsers lose the answer if it comes while they send."""
+    async for _ in stream:
+        pass
 
 
 @router.get("/project")
@@ -92,10 +124,10 @@ async def upload(context: Shared, request: Request, name: str) -> dict[str, Any]
 
 def save_picture(project: Project, name: str, data: bytes) -> tuple[str, int, int]:
     """Saves a picture to the uploads as a PNG: its path, width and height. ValueError if it cannot be decoded."""
-    path = project.free(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png")
     picture = decode(data, name)
     png = data if data[:8] == b"\x89PNG\r\n\x1a\n" else encode_png(picture)
-    return project.save_upload(path, png), picture.shape[1], picture.shape[0]
+    path = project.save_new(f"{STATE}/{UPLOADS}", name.rpartition(".")[0] or name, ".png", png)
+    return path, picture.shape[1], picture.shape[0]
 
 
 @router.post("/art")
@@ -106,8 +138,16 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
         return {"path": None, "skipped": name}
     if ".." in PurePosixPath(name).parts:
         raise ProjectError(f"{name!r}: not the name of a file in a dropped folder")
-    data = await read_body(request, f"copy {name} into the folder art of the project instead")
-    return {"path": await run_in_threadpool(context.project.save_upload, f"art/{name}", data)}
+    target = context.project.path(f"art/{name}")
+    with write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            await save_body(request, temporary, name, "copy it into the folder art of the project instead")
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return {"path": context.project.relative(target)}
 
 
 @router.post("/jobs/{number}/cancel")

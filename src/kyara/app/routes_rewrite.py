@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,13 +13,17 @@ from kyara.app.context import Shared
 from kyara.app.rewrites import Rewrites
 from kyara.app.routes_make import FOREVER, Body
 from kyara.app.routes_project import read_body
+from kyara.verbs import LAST_SEED
 
 router = APIRouter(prefix="/api/rewrite")
 
 
+Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
+
+
 class Example(Body):
     model: str
-    seed: int | None = None
+    seed: Seed | None = None
     number: int | None = None
     mask: str
     pattern: str | None = None
@@ -50,7 +54,7 @@ def model(context: Shared, name: str) -> dict[str, Any]:
 
 
 @router.get("/picture")
-def picture(context: Shared, model: str, seed: int, hash: str = "", large: bool = False) -> Response:
+def picture(context: Shared, model: str, seed: Seed, hash: str = "", large: bool = False) -> Response:
     """The picture of a seed; with the hash of the Checkpoint in the address, browsers may keep it."""
     png = Rewrites(context.maker).picture(model, seed, large)
     return Response(png, media_type="image/png", headers={"Cache-Control": FOREVER} if hash else {})

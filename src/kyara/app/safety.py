@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,7 +36,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, token: str, hosts: Collection[str] = ()) -> None:
         """`hosts` are names of this machine that are accepted beside the loopback ones."""
-        self.app, self.token, self.hosts = app, token, LOOPBACK | set(hosts)
+        self.app, self.token = app, token
+        self.hosts = LOOPBACK | {plain(name) for name in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -72,7 +73,7 @@ class Guard:
             answer = RedirectResponse("/" + (f"?{urlencode(query)}" if query else ""), 303)
             answer.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/")
             return answer
-        if self._right(_cookie(headers.get("cookie", ""), cookie)):
+        if self._right(cookie_parser(headers.get("cookie", "")).get(cookie, "")):  # others may hold JSON
             return None
         text = "The token is missing or wrong. Open the address that kyara studio printed, with its token."
         return PlainTextResponse(text, 401) if scope["path"] == "/" else _error(401, text)
@@ -81,21 +82,18 @@ class Guard:
         return secrets.compare_digest(token.encode(), self.token.encode())
 
 
-def _cookie(header: str, name: str) -> str:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
 def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status)
 
 
 def hostname(host: str) -> str:
-    """The name in a Host header, without the port and the brackets of IPv6; empty if it is malformed."""
+    """The name in a Host header as `plain`, without the port; empty if it is malformed."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return plain(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return ""
+
+
+def plain(name: str) -> str:
+    """The name of a host as browsers send it: in lower case; without the brackets of IPv6 and a dot at its end."""
+    return name.lower().rstrip(".").strip("[]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def make_app(folder: Path, token: str, *, device: torch.device, hosts: Collectio
         finally:
             watcher.cancel()
             context.events.close()
+            if any(job.state != "waiting" for job in context.jobs.active()):
+                print(
+                    "waiting until the running task has stopped; a training saves its run", file=sys.stderr, flush=True
+                )
             await asyncio.to_thread(context.close)
 
     app = FastAPI(title="kyara studio", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from kyara.files.extras import install_hint
 
 PORT = 8642
 ANY = ("0.0.0.0", "::")  # hosts that listen on all addresses
+TWICE = "another kyara studio has this project open; open the address that it printed, or stop it first"
 LATER = 50  # further ports that are tried if PORT is taken
 
 
@@ -60,12 +62,13 @@ def studio(
     """
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ValueError(f"kyara studio needs FastAPI and uvicorn ({error}); {install_hint('studio')}") from error
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"FOLDER {folder}: is a file; name a folder")
-    named = [name.strip() for name in (allow_host or "").split(",") if name.strip()]
+    host, *named = (name.strip().strip("[]") for name in [host, *(allow_host or "").split(",")])
+    named = [name for name in named if name]
     listener = _listen(host, port)
     token, number = secrets.token_urlsafe(24), listener.getsockname()[1]
     shown = host if host not in ANY else (named or ["127.0.0.1"])[0]
@@ -75,17 +78,29 @@ def studio(
         return StudioResult(folder, address, True)
     folder.mkdir(parents=True, exist_ok=True)
 
+    from kyara.app.project import STATE
+    from kyara.training.run import locked
+
+    with locked(folder / STATE, TWICE):
+        _serve(folder, address, listener, device, token, {*named, host}, browser)
+    return StudioResult(folder, address)
+
+
+def _serve(
+    folder: Path, address: str, listener: socket.socket, device: str, token: str, hosts: Collection[str], browser: bool
+) -> None:
+    import uvicorn
+
     from kyara.app.server import make_app
     from kyara.training.runtime import pick_device
 
-    app = make_app(folder, token, device=pick_device(device), hosts={*named, host})
+    app = make_app(folder, token, device=pick_device(device), hosts=hosts)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
     print(f"{folder.resolve()} is at\n\n    {address}\n\nCtrl-C stops it.", file=sys.stderr, flush=True)
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
-    return StudioResult(folder, address)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,8 +50,9 @@ class Weeding:
         """Names of pictures, and of faces as in `scene.png#2`, to leave out: those of the last `tick`, or, without it,
         those that were left out by --drop."""
         places = {name: outcome for one in self.read(data)["pictures"] for name, outcome in _names(one).items()}
-        file = self._ticks(data)
-        if not file.is_file():
+        before = self.project.state("ticks", f"{slug(data)}.json")  # of an earlier version of Kyara
+        file = next((one for one in (self._ticks(data), before) if one.is_file()), None)
+        if file is None:
             return [name for name, outcome in places.items() if outcome["reason"] == DROPPED]
         return [name for name in json.loads(file.read_text(encoding="utf-8")) if name in places]
 
@@ -61,7 +63,9 @@ class Weeding:
         write_atomic(self._ticks(data), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _ticks(self, data: str) -> Path:
-        return self.project.state("ticks", f"{slug(data)}.json")
+        """The file of a dataset's ticks. Others may have the same `slug`."""
+        unlike = hashlib.sha256(data.encode()).hexdigest()[:8]
+        return self.project.state("ticks", f"{slug(data)}-{unlike}.json")
 
 
 @functools.lru_cache(maxsize=2)

@@ -25,6 +25,7 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
     # Restore the state of an interrupted run.
     recorder = Recorder(trainer, run, patience)
     if run.resume and (trainer.nimg >= total or recorder.ended):
+        recorder.announce_nothing()
         return True
 
     # Load the training data, and the fixed batch for samples and scores.
@@ -53,5 +54,5 @@ def fit(trainer: Trainer, batches: Batches, run: Run, *, kimg: float, snap: floa
 
         # Save the final state, whether training finished or was stopped.
         if recorder.saved != trainer.nimg:
-            recorder.snapshot()
+            recorder.snapshot(stopped=trainer.nimg < total)
     return trainer.nimg >= total or bool(recorder.ended)

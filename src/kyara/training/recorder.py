@@ -117,11 +117,25 @@ class Recorder:
             tell(estimate.sentence(rest, batch, seconds) + sooner)
         self._clock = time.perf_counter()
 
-    def snapshot(self, *, scheduled: bool = False) -> None:
-        """Writes samples, scores, a snapshot of the weights, and the state to resume from."""
+    def announce_nothing(self) -> None:
+        """Prints that the run is long enough already. Why it ended early was printed."""
+        if self.fabric.is_global_zero and not self.ended:
+            kimg = f"{self.trainer.nimg / 1000:g} kimg"
+            tell(f"{self.run.folder} is trained for {kimg} already, so nothing is done; a larger --kimg trains on")
+
+    def snapshot(self, *, scheduled: bool = False, stopped: bool = False) -> None:
+        """Writes samples, scores, a snapshot of the weights, and the state to resume from: that also before the scores
+        if the run was `stopped`, since they take up to minutes, and who stopped it may kill it meanwhile."""
         state = self.trainer.state_dict()
+        if stopped:
+            on_rank_zero(self.fabric, lambda: self._save_state(state))
         self.ended = on_rank_zero(self.fabric, lambda: self._snapshot(state, scheduled))
         self.saved = self.trainer.nimg
+
+    def _save_state(self, state: dict[str, Any]) -> None:
+        monitor, stopping = dataclasses.asdict(self.monitor), dataclasses.asdict(self.stopping)
+        scored = {"best": self.best, "stopping": stopping, FEATURES: builtin_hash()}
+        self.run.save_state({**state, "monitor": monitor, **scored})
 
     def _snapshot(self, state: dict[str, Any], scheduled: bool) -> str | None:
         model, nimg = self.trainer.model, self.trainer.nimg
@@ -142,9 +156,7 @@ class Recorder:
             self.stopping.read(scores)
         self.run.snapshot(name, model, nimg, scores, best=self._is_best(scores))
         self.log.write(nimg, {**{f"score/{key}": value for key, value in scores.items()}, FEATURES: builtin_hash()})
-        monitor, stopping = dataclasses.asdict(self.monitor), dataclasses.asdict(self.stopping)
-        scored = {"best": self.best, "stopping": stopping, FEATURES: builtin_hash()}
-        self.run.save_state({**state, "monitor": monitor, **scored})
+        self._save_state(state)
         tell(f"{nimg / 1000:g} kimg: " + ", ".join(f"{key} {value:.4g}" for key, value in scores.items()))
         return self._reason()
 

@@ -2,7 +2,7 @@
 
 config.json          architecture, hyperparameters, data, options; scores of the best snapshot
 model.safetensors    weights of the best snapshot (README.md is their card)
-training.pt          state to resume from, as of the last snapshot
+training.pt          state to resume from, as of the last snapshot, or of where the run was stopped
 snapshots/000200/    a Checkpoint for every snapshot, named by thousands of pictures (or 000200.512)
 reals.png fakes000200.png   sheets; all fakes are from the same latents
 stats.jsonl, events.out.tfevents.*
@@ -39,6 +39,7 @@ STATE, SNAPSHOTS, LOCK, COMMAND, _ = OF_RUN
 """LOCK is locked while a process trains the run. COMMAND is not in config.json, which is published: paths may be
 private."""
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}  # errors of file systems without locks
+TRAINED = "another process is training this run; wait until it has ended, stop it, or give another folder with --out"
 CARD = Path(__file__).with_name("card.md")
 SETTINGS = ("model", "config", "data", "photos", "training", "init", "tuning")  # fields that define a run
 LONGEST = 200  # characters of a setting in a message
@@ -100,9 +101,10 @@ class Run:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training the run of this folder, which is created. The system releases the lock of a
-    process that was killed. Raises FileExistsError if another process has it. File systems without locks have none."""
+def locked(folder: Path, problem: str = TRAINED) -> Iterator[None]:
+    """Keeps other processes from writing to this folder, which is created. The system releases the lock of a process
+    that was killed. Raises FileExistsError with the `problem` if another process has it. File systems without locks
+    have none."""
     lock, taken = FileLock(folder / LOCK, fallback_to_soft=False), False
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,8 +118,7 @@ def locked(folder: Path) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
     if taken:
-        advice = "wait until it has ended, stop it, or give another folder with --out"
-        raise FileExistsError(f"{folder}: another process is training this run; {advice}")
+        raise FileExistsError(f"{folder}: {problem}")
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
 // The frame: rooms, the project, jobs, and the events of the server.
+import { isActive } from "./controls.js";
 import { $, api, command, h, inOrder, refill, say } from "./dom.js";
 import * as art from "./art.js";
 import * as fill from "./fill.js";
@@ -52,7 +53,7 @@ export async function refresh() {
 }
 
 function showJobs() {
-  const running = project.jobs.filter((/** @type {any} */ job) => ["running", "waiting"].includes(job.state));
+  const running = project.jobs.filter(isActive);
   const first = running[0];
   const parts = first ? [first.progress !== null && `${Math.round(first.progress * 100)} %`, first.left && `${first.left} left`, first.title, running.length > 1 && `${running.length - 1} waiting`] : ["nothing running"];
   $("jobs-label").textContent = parts.filter(Boolean).join(" · ");
@@ -74,8 +75,8 @@ function showJobList() {
 
 /** @param {any} job */
 function jobItem(job) {
-  const active = ["running", "waiting"].includes(job.state);
-  const stop = active && h("button", { onclick: () => api(`jobs/${job.number}/cancel`, {}) }, "Cancel");
+  const active = isActive(job);
+  const stop = active && h("button", { onclick: () => api(`jobs/${job.number}/cancel`, {}) }, job.state === "stopping" ? "Stop without waiting" : "Cancel");
   return h("li", { class: job.state },
     h("div", { class: "row spread" }, h("b", {}, job.title), h("span", { class: "quiet" }), stop),
     active && h("progress", { max: 1, value: 0, "aria-label": job.title }),
@@ -91,7 +92,7 @@ function onEvent(kind, data) {
     if (place >= 0) project.jobs[place] = data.job;
     else project.jobs.push(data.job);
     if (before !== data.job.state && data.job.state === "failed") say(`${data.job.title}: ${data.job.error}`, "error");
-    if (before !== data.job.state && !["running", "waiting"].includes(data.job.state)) refresh();
+    if (before !== data.job.state && !isActive(data.job)) refresh();
     showJobs();
   } else if (kind === "project") {
     refresh();  // tells the rooms when it knows what changed

@@ -139,9 +139,15 @@ async function answer(job) {
     say(`${attribute} is filled in: ${(job.results.at(-1)?.unknown ?? 0).toLocaleString()} stay unknown.`);
     return;
   }
+  const typed = values.split(",").map((/** @type {string} */ value) => value.trim()).filter(Boolean);
+  const offered = typed.length ? typed : job.results.at(-1).values ?? [];  // without any, the command takes those of the data
+  if (!offered.length) {
+    say(`The pictures have no values of ${attribute} yet: write some, such as a,b, and press Ask me again.`, "error");
+    return;
+  }
   const names = await questionsOf(job);
   ask({
-    title: attribute, names, values: values.split(",").map((/** @type {string} */ value) => value.trim()).filter(Boolean),
+    title: attribute, names, values: offered,
     picture: (name) => `/api/mine/picture?path=${encodeURIComponent(out)}&name=${encodeURIComponent(name)}`,
     done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }).catch(wasShown); },
   });

@@ -27,8 +27,8 @@ export function action(text, run, properties = {}) {
   return element;
 }
 
-/** Whether a job runs or waits. @param {any} job */
-export const isActive = (job) => ["running", "waiting"].includes(job.state);
+/** Whether a job has not ended yet. @param {any} job */
+export const isActive = (job) => ["running", "stopping", "waiting"].includes(job.state);
 
 /** How far a job is. @param {any} job */
 export const jobRow = (job) => h("label", { class: "field" }, h("span", { class: "quiet" }, `${job.title}: ${job.state}${job.left ? `, ${job.left} left` : ""}`), h("progress", { max: 1, value: job.progress ?? 0 }));

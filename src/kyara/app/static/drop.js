@@ -35,7 +35,7 @@ export async function copy(list, progress) {
   for (const [i, [name, file]] of list.entries()) {
     if (!plan.files[i]) continue;
     progress(i / list.length);
-    const reason = await send(plan.files[i], file);
+    const reason = file.size > plan.limit ? `larger than ${plan.limit / 2 ** 30} GiB; copy it into the folder art of the project instead` : await send(plan.files[i], file);
     if (reason) refused.push(`${name}: ${reason}`);
     else copied++;
     row = reason ? row + 1 : 0;

@@ -1,7 +1,7 @@
 // The room Fill: paint a hole into a picture, and have it filled.
 import { project } from "./app.js";
 import { brushTools, Brush } from "./brush.js";
-import { fill as fillSelect } from "./controls.js";
+import { fill as fillSelect, isActive } from "./controls.js";
 import { api, command, h, latest, loaded, say } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { fileButton, madeNumber, pictureFile, receive, upload } from "./receive.js";
@@ -122,7 +122,7 @@ async function keep() {
 /** What became of Keep: its job may be done before its number is here. */
 function showKept() {
   const job = kept && project.jobs.find((/** @type {any} */ one) => one.number === kept);
-  page.kept.textContent = !kept ? "" : !job || ["waiting", "running"].includes(job.state) ? "Writing…" : job.state === "done" ? `It is in ${job.about.out}.` : job.error || job.state;
+  page.kept.textContent = !kept ? "" : !job || isActive(job) ? "Writing…" : job.state === "done" ? `It is in ${job.about.out}.` : job.error || job.state;
 }
 
 /** Continues with the result, to fill another hole. */

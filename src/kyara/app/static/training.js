@@ -14,8 +14,10 @@ const FEW = "builtin:character";
 /** @param {() => string} dataset  the path of the dataset that is shown */
 export function trainCard(dataset) {
   const init = h("select", { id: "train-init" }), attributes = h("input", { type: "text", autocomplete: "off" });
-  const kimg = h("input", { type: "number", id: "kimg", min: 1, step: "any", value: 100 });
-  const run = h("select", { "aria-label": "Run", id: "train-run", onchange: () => watch(run.value) });
+  const kimg = h("input", { type: "number", id: "kimg", min: 1, step: "any", value: 100, oninput: () => { written = true; } });
+  let written = false;  // whether the length is meant for the chosen run too, which has its own
+  let chosen = false;  // whether another run was chosen, whose length is not shown yet
+  const run = h("select", { "aria-label": "Run", id: "train-run", onchange: () => { chosen = true; watch(run.value); } });
   const state = h("span", { class: "quiet", id: "train-state", role: "status" }), curves = h("div", { class: "curves" });
   const sheet = h("img", { class: "sheet", alt: "", hidden: true });
 
@@ -40,8 +42,8 @@ export function trainCard(dataset) {
   /** @param {string} verb  train or resume
    *  @param {any} body */
   async function train(verb, body) {
-    if (!valid()) return;
     const started = await api(`mine/${verb}`, body);
+    written = false;
     command(started.command);
     watch(started.out);
   }
@@ -53,6 +55,8 @@ export function trainCard(dataset) {
     if (!found || !newest()) return;
     if (![...run.options].some((one) => one.value === path)) fill(run, [path, ...[...run.options].map((one) => one.value).filter(Boolean)], "", path);
     run.value = path;
+    if (chosen && found.kimg) [kimg.value, written] = [found.kimg, false];
+    chosen = false;
     resume.allow(true);
     const shown = Object.keys(CURVES).filter((name) => found.curves[name]?.length > 1).slice(0, 6);
     curves.replaceChildren(...shown.map((name) => curve(CURVES[name], found.curves[name])));
@@ -64,10 +68,10 @@ export function trainCard(dataset) {
     }
   }, 300);
 
-  const resume = action("Continue the chosen run", () => train("resume", { path: run.value, kimg: Number(kimg.value) }), { id: "resume", disabled: true });
+  const resume = action("Continue the chosen run", () => (!written || valid()) && train("resume", { path: run.value, kimg: written ? Number(kimg.value) : null }), { id: "resume", disabled: true });
   const element = h("section", { class: "card wide", hidden: true }, h("h2", {}, "4. Train"),
     h("div", { class: "four" }, field("Start from", init), field("Attributes to learn", attributes), field("Length of training, in thousands of pictures shown", kimg), field("Runs", run)),
-    h("div", { class: "row" }, action("Start a run", () => train("train", choices()), { class: "main", id: "train" }), resume, action("How long will it take?", forecast, { id: "forecast" }), state), curves, sheet);
+    h("div", { class: "row" }, action("Start a run", () => valid() && train("train", choices()), { class: "main", id: "train" }), resume, action("How long will it take?", forecast, { id: "forecast" }), state), curves, sheet);
 
   return {
     element,
@@ -88,7 +92,7 @@ export function trainCard(dataset) {
       if (step === "forecast" && job.state === "done") state.textContent = job.results.at(-1)?.forecast ?? "";
       if (step !== "train") return;
       const last = job.lines.at(-1);
-      state.textContent = job.state === "running" ? [job.left ? `${job.left} left` : "starting", last].filter(Boolean).join(" · ") : job.state;
+      state.textContent = ["running", "stopping"].includes(job.state) ? [job.state === "stopping" ? "saving the run" : job.left ? `${job.left} left` : "starting", last].filter(Boolean).join(" · ") : [job.state, job.state !== "failed" && last].filter(Boolean).join(" · ");
       if (job.state === "running" || job.state === "done") watch(out);
     },
   };
