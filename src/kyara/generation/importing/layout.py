@@ -67,7 +67,7 @@ def config_of(network: Network, channels: list[int], first: str, layers: int, **
     sizes = {"z_dim": z_dim, "w_dim": w_dim, "mapping_layers": layers}
     sizes |= {"channel_base": base, "channel_max": max(channels)}
     config = PRESETS["paper256"].replace(data={"width": size, "height": size}, network={**sizes, **more})
-    if channels != [config.g_channels(level) for level in range(len(channels))]:
+    if channels != [config.channels(level) for level in range(len(channels))]:
         counts = ", ".join(map(str, channels))
         raise ForeignError(
             f"{network.label} has {counts} channels from 4 pixels on; only min(base / size, maximum) is supported"

@@ -20,7 +20,6 @@ class NetworkConfig(configs.NetworkConfig):
     mapping_lr_multiplier: float = 0.01  # learning rate of the mapping network, relative to the rest
     channel_base: int = 16384  # a level at resolution r has channel_base / r channels ...
     channel_max: int = 512  # ... but at most channel_max
-    g_channel_base: int = 0  # channel_base of the generator alone, for more details at little cost; 0 is channel_base
     mbstd_group_size: int = 4  # group size of the minibatch standard deviation
     w_avg_beta: float = 0.995  # decay of the moving average of w, which is used for truncation
     wavelets: int = 0
@@ -29,9 +28,6 @@ class NetworkConfig(configs.NetworkConfig):
     parts: tuple[float, ...] = ()
     """Boxes of parts of the picture, such as the mouth, each with a discriminator of its own, whose loss is added:
     left, top, right and bottom of each, as fractions of the sides. For data in which they keep their place."""
-    features: str = ""
-    """Fixed networks, "builtin" or "vgg16:PATH", whose maps are judged by further discriminators, one for each size
-    (Sauer et al. 2021; Kumari et al. 2022): they know of drawings what takes a discriminator long to learn."""
     labels_from: int = 0
     """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
     the pose and the shape of a face. Shape attributes need 0."""
@@ -66,8 +62,6 @@ class Config(configs.Config):
 
     def __post_init__(self) -> None:
         network = self.network
-        if not isinstance(network.features, str):
-            raise ValueError("network.features: must be a name")
         if not network.mapping_layers and network.z_dim != network.w_dim:
             raise ValueError("network.mapping_layers=0: without layers, network.z_dim must be network.w_dim")
         if self.data.attributes and network.labels_from >= self.layers:
@@ -109,13 +103,7 @@ class Config(configs.Config):
         return found
 
     def channels(self, level: int) -> int:
-        """Of the discriminator."""
         return min(self.network.channel_base // (4 << level), self.network.channel_max)
-
-    def g_channels(self, level: int) -> int:
-        """Of the generator."""
-        base = self.network.g_channel_base or self.network.channel_base
-        return min(base // (4 << level), self.network.channel_max)
 
 
 LARGE = replace(ADAM, batch=64, ema_kimg=20)

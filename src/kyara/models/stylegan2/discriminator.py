@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -9,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models.stylegan2.config import Config
-from kyara.models.stylegan2.towers import Part, Stage, Tower, seen, strides
 from kyara.nn import conditioning
 from kyara.nn.filters import pad_even
 from kyara.nn.layers import (
@@ -23,7 +24,8 @@ from kyara.nn.layers import (
 )
 from kyara.nn.scaling import Use, shared, uses
 from kyara.nn.wavelets import haar
-from kyara.perception.features import vgg16_path
+
+PART_CHANNELS, PART_CHANNEL_MAX = 32, 128  # at full resolution, doubled with each level; at most
 
 
 class Discriminator(nn.Module):
@@ -49,42 +51,29 @@ class Discriminator(nn.Module):
         self.heads = Linear(channels(0), classified) if classified else None
         # Named by their place: --init copies a part only to the same one.
         self.parts = nn.ModuleDict({"_".join(map(str, box)): Part(box, config) for box in config.boxes})
-        self.seen = config.network.features
-        if self.seen:
-            vgg16_path(self.seen, "network.features=")  # checks the name
-        self.stages = nn.ModuleList(Stage(stride, config) for stride in strides(config))
 
     def uses(self, dtype: torch.dtype) -> Iterator[Use]:
         """The weights of its layers, for maps of `dtype`."""
         yield from uses((self.from_rgb, *self.blocks, self.conv), dtype)
         yield from uses((self.hidden, self.output, self.heads), torch.float32)
-        for tower in [*self.parts.values(), *self.stages]:
-            yield from cast("Tower", tower).uses(dtype)
-
-    def maps(self, pictures: Tensor) -> list[Tensor]:
-        """What the fixed networks see in pictures (B, 3, H, W), for `judge`."""
-        return seen(self.seen, pictures, compute_dtype(pictures.device))
+        for part in self.parts.values():
+            yield from cast("Part", part).uses(dtype)
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.judge(pictures, labels)[0].sum(1)
 
-    def judge(
-        self, pictures: Tensor, labels: Tensor | None = None, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, 1 + parts + stages) of pictures (B, 3, H, W) with labels (B, A): of the picture, of each part, and
-        of each stage of `maps`, which are computed if they are not given. And label logits (B, V) if there is a label
-        loss, the sum of theirs."""
+    def judge(self, pictures: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, 1 + parts) of pictures (B, 3, H, W) with labels (B, A): of the picture, and of each part. And
+        label logits (B, V) if there is a label loss, the sum of theirs."""
         dtype = compute_dtype(pictures.device)
-        maps = self.maps(pictures) if maps is None else maps
         with torch.autocast(pictures.device.type, enabled=False), shared(self.uses(dtype)):
-            networks: list[Any] = [self, *self.parts.values(), *self.stages]
-            features = [self.features(pictures, dtype), *(part(pictures, dtype) for part in self.parts.values())]
-            features += [stage(x, dtype) for stage, x in zip(self.stages, maps, strict=True)]
-            judged = list(zip(networks, features, strict=True))
-            logits = torch.cat([network.output(x) for network, x in judged], 1)
+            networks: list[Any] = [self, *self.parts.values()]
+            features = [self.features(pictures, dtype), *(part(pictures, dtype) for part in networks[1:])]
+            seen = list(zip(networks, features, strict=True))
+            logits = torch.cat([network.output(x) for network, x in seen], 1)
             if labels is not None and self.labels is not None:
-                logits = logits + torch.stack([network.labels(x, labels) for network, x in judged], 1)
-            label_logits = [network.heads(x) for network, x in judged if network.heads is not None]
+                logits = logits + torch.stack([network.labels(x, labels) for network, x in seen], 1)
+            label_logits = [network.heads(x) for network, x in seen if network.heads is not None]
             return logits, sum(label_logits[1:], label_logits[0]) if label_logits else None
 
     def features(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
@@ -94,4 +83,39 @@ class Discriminator(nn.Module):
         for block in reversed(self.blocks):
             x = block(x)
         x = self.conv(minibatch_deviation(x, self.group))
+        return leaky_relu(self.hidden(x.float().flatten(1)))
+
+
+class Part(nn.Module):
+    """Features (B, C) of one part of pictures (B, 3, H, W), at full resolution, and the output layers on them. As the
+    discriminators of facial components of GFP-GAN (Wang et al. 2021), but in fixed places."""
+
+    def __init__(self, box: tuple[int, int, int, int], config: Config) -> None:
+        super().__init__()
+        left, top, right, bottom = box
+        self.rows, self.columns = slice(top, bottom), slice(left, right)
+        levels = max(int(math.log2(min(bottom - top, right - left) / 4)), 1)
+        widths = [min(PART_CHANNELS << level, PART_CHANNEL_MAX) for level in range(levels + 1)]
+        self.from_rgb = Conv(3, widths[0], 1, gain=ACTIVATION, active=True)
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
+        height, width = bottom - top, right - left
+        for _ in self.blocks:
+            height, width = -(-height // 2), -(-width // 2)
+        self.hidden = Linear(widths[-1] * height * width, widths[-1], gain=ACTIVATION)
+        self.output = Linear(widths[-1], 1)
+        attributes = config.data.attributes
+        self.labels = conditioning.Projection(attributes, widths[-1]) if attributes else None
+        classified = conditioning.width(attributes) if config.losses.label_weight else 0
+        self.heads = Linear(widths[-1], classified) if classified else None
+
+    def uses(self, dtype: torch.dtype) -> Iterator[Use]:
+        """The weights of its layers, for maps of `dtype`."""
+        yield from uses((self.from_rgb, *self.blocks), dtype)
+        yield from uses((self.hidden, self.output, self.heads), torch.float32)
+
+    def forward(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        part = pictures[:, :, self.rows, self.columns]
+        x = self.from_rgb(part.to(dtype, memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x)
         return leaky_relu(self.hidden(x.float().flatten(1)))

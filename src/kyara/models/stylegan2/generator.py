@@ -91,7 +91,7 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, config: Config, level: int, shape: tuple[int, int]) -> None:
         super().__init__()
-        inputs, outputs = config.g_channels(max(level - 1, 0)), config.g_channels(level)
+        inputs, outputs = config.channels(max(level - 1, 0)), config.channels(level)
         self.conv0 = StyledConv(inputs, outputs, config.network.w_dim, shape, up=True) if level else None
         self.conv1 = StyledConv(outputs, outputs, config.network.w_dim, shape)
         self.to_rgb = ToRGB(outputs, config)
@@ -118,7 +118,7 @@ class Synthesis(nn.Module):
         self.size = config.data.height, config.data.width
         doubled = config.levels + config.network.wavelets
         height, width = (-(-side >> doubled) for side in self.size)  # rounded up; forward crops
-        self.constant = nn.Parameter(torch.randn(config.g_channels(0), height, width))
+        self.constant = nn.Parameter(torch.randn(config.channels(0), height, width))
         self.blocks = nn.ModuleList(
             SynthesisBlock(config, i, (height << i, width << i)) for i in range(config.levels + 1)
         )

@@ -1,5 +1,4 @@
-"""Initialisation of a network from a smaller one, so that it starts with the same pictures: from one for pictures of
-half the size, with one level of wavelets less, or from a generator with fewer channels."""
+"""Initialisation of a network from one for pictures of half the size, with one level of wavelets less."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kyara.models.stylegan2.generator import StyledConv, ToRGB
+from kyara.models.stylegan2.generator import ToRGB
 from kyara.nn.layers import Conv, ModulatedConv
 
 
@@ -33,30 +32,6 @@ def grow_bands(child: nn.Module, parent: nn.Module, levels: int) -> set[str]:
             first, source_conv = cast("Conv", layer), cast("Conv", modules[name])
             if _copy_kernels(first, source_conv, 0.5**levels, levels, 1):
                 copied.add(f"{name}.weight")  # the bias has the same shape
-    return copied
-
-
-@torch.no_grad()
-def grow_channels(child: nn.Module, parent: nn.Module) -> set[str]:
-    """Copies the layers of a generator that have fewer channels to a child. Returns the names of the tensors that were
-    copied. The child starts with the same pictures: its further channels see everything, with random weights, but what
-    the parent has does not see them at first, as the weights for them are 0."""
-    modules, copied = dict(parent.named_modules()), set()
-    for name, layer in child.named_modules():
-        source = modules.get(name)
-        if not isinstance(layer, StyledConv | ToRGB) or not isinstance(source, StyledConv | ToRGB):
-            continue
-        outputs, inputs = source.conv.weight.shape[:2]
-        more = [a - b for a, b in zip(layer.conv.weight.shape, source.conv.weight.shape, strict=True)]
-        if min(more) < 0 or max(more) == 0 or any(more[2:]):
-            continue
-        gain = source.conv.weight_gain / layer.conv.weight_gain  # equalised learning rate
-        layer.conv.weight[:outputs, inputs:] = 0
-        layer.conv.weight[:outputs, :inputs] = source.conv.weight * gain
-        layer.bias[:outputs] = source.bias
-        layer.affine.weight[:inputs] = source.affine.weight
-        layer.affine.bias[:inputs] = source.affine.bias
-        copied |= {f"{name}.{part}" for part in ("conv.weight", "bias", "affine.weight", "affine.bias")}
     return copied
 
 

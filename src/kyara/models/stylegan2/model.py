@@ -12,7 +12,7 @@ from kyara.models import base
 from kyara.models.stylegan2.config import PRESETS, Config
 from kyara.models.stylegan2.discriminator import Discriminator
 from kyara.models.stylegan2.generator import GeneratorNet, StyledConv
-from kyara.models.stylegan2.growing import grow_bands, grow_channels
+from kyara.models.stylegan2.growing import grow_bands
 from kyara.nn import conditioning
 from kyara.nn.activations import LayerRange
 from kyara.nn.losses import nonsaturating_d, nonsaturating_g, path_lengths, r1_penalty
@@ -59,9 +59,6 @@ class Model(base.StyledGenerator):
     def copy_from_smaller(self, parent: base.Model) -> set[str]:
         assert isinstance(parent, Model)
         ours, theirs = self.config, parent.config
-        if ours.data.width == theirs.data.width and ours.network.wavelets == theirs.network.wavelets:
-            generators = {"g": (self.g, parent.g), "g_ema": (self.g_ema, parent.g_ema)}
-            return {f"{part}.{name}" for part, pair in generators.items() for name in grow_channels(*pair)}
         levels = ours.network.wavelets - theirs.network.wavelets
         grown = theirs.data.width << max(levels, 0), theirs.data.height << max(levels, 0)
         if levels < 1 or grown != (ours.data.width, ours.data.height):
@@ -123,12 +120,8 @@ class Model(base.StyledGenerator):
         # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
-            with torch.no_grad():
-                maps = self.d.maps(seen)
-            maps = [x.float().requires_grad_(True) for x in maps]  # the penalty of a stage is on what it judges
-            logits, _ = self.d.judge(seen, labels, maps)
-            inputs = [seen] * (logits.shape[1] - len(maps)) + maps
-            penalty = total(r1_penalty(one, x) for one, x in zip(logits.unbind(1), inputs, strict=True))
+            logits, _ = self.d.judge(seen, labels)
+            penalty = total(r1_penalty(one, seen) for one in logits.unbind(1))
         batch.log["r1"] = penalty.detach()
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
