@@ -41,6 +41,8 @@ def test_a_drop_gets_a_folder_of_its_own(client: TestClient, context: Context) -
 def test_names_that_are_too_long_here_are_shortened(client: TestClient, context: Context) -> None:
     names = [f"long/{'絵' * 90}{i}.png" for i in range(2)] + ["long/a\\b.png", "long/c.png"]
     files = post(client, "drop", names=names)["files"]
+    folder = f"a.{'b' * 300}"  # no suffix of a file
+    assert len(post(client, "drop", names=[f"{folder}/c.png"])["files"][0].split("/")[0]) < 100
     assert len({*files}) == 4 and files[3] == "long/c.png" and files[2].startswith("long/a-b-")
     for path in files:
         assert client.post("/api/art", params={"name": path}, content=b"x").status_code == 200

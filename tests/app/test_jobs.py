@@ -146,11 +146,17 @@ def test_a_training_has_time_to_save_its_run(
     assert job.state == "cancelled" and (tmp_path / "saved").exists() == saved
 
 
-def test_closing_waits_for_a_training(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_closing_waits_for_a_training(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
     monkeypatch.setattr("kyara.app.jobs.RUN", SLOW)
     monkeypatch.setattr("kyara.app.jobs.GRACE", 0.3)
-    jobs.add("slow", [["train"]])
+    job = jobs.add("slow", [["train"]])
     wait((tmp_path / "begun").exists)
+    if cancelled:  # it saves already, and a second signal would kill it
+        jobs.cancel(job.number)
+        time.sleep(0.2)
     jobs.close()
     assert (tmp_path / "saved").exists()
 

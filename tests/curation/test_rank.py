@@ -574,9 +574,11 @@ def test_a_result_inside_a_source_is_refused(
     """The next run would rank its copies."""
     faces = fill(tmp_path / "faces", {"a.png": 1})
     monkeypatch.chdir(faces)
-    for options in ({}, {"out": Path("best")}, {"out": faces / "a" / "best", "dry_run": True}):
-        with pytest.raises(ValueError, match=r"^--out .*: is inside \., which is read; choose a folder elsewhere"):
+    for options in ({"out": Path("best")}, {"out": faces / "a" / "best", "dry_run": True}):
+        with pytest.raises(ValueError, match=r"^--out .*: is inside \., which is ranked; choose a folder elsewhere"):
             rank(Path(), **options)
+    with pytest.raises(ValueError, match=r"^\.: the result would be inside of it; give --out with a folder elsewhere"):
+        rank(Path())
     assert [path.name for path in faces.iterdir()] == ["a.png"]
 
 

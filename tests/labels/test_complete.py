@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -358,6 +359,9 @@ def test_shapes_that_no_tagger_knows_are_learned_from_eighty_answers() -> None:
 
 
 @pytest.mark.parametrize("value", ["?", "-", "q", "", "red"])
-def test_values_that_are_commands_of_the_terminal_are_refused(dataset: Dataset, value: str) -> None:
+def test_values_that_are_commands_of_the_terminal_are_refused(
+    dataset: Dataset, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(ValueError, match=r"^--values red,.*: give two .*, none of them \?, -, q$"):
         run(dataset, values=("red", value))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import drawn_picture
 
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
@@ -103,8 +104,23 @@ def test_labels_are_found_in_a_moved_source(folder: Path, tmp_path: Path) -> Non
     write_labels(open_dataset(tmp_path / "out"), [Label(name, "hair", "blue", None, "person")])
     (tmp_path / "moved").mkdir()
     folder = folder.rename(tmp_path / "moved" / "pictures")
-    assert prepare(folder, tmp_path / "out", size="48", detect="none", force=True).carried == 1
+    assert prepare(folder, tmp_path / "out", size="32", detect="none", force=True).carried == 1
     assert labels(tmp_path / "out")["2.png", "hair"] == ("blue", None, "person")
+    assert prepare(folder, tmp_path / "out", size="48", detect="none", force=True).carried == 1
+
+
+def test_another_folder_with_the_same_names_gets_no_labels(folder: Path, tmp_path: Path) -> None:
+    """Nor is its result put in their place. The same if a folder was moved and the options are others."""
+    prepare(folder, tmp_path / "out", size="32", detect="none")
+    before = labels(tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    for i in range(5):
+        (tmp_path / "other" / f"{i}.png").write_bytes(pictures.encode_png(drawn_picture(i, 64)))
+    moved = folder.rename(tmp_path / "moved")
+    for source, size in ((tmp_path / "other", "32"), (moved, "48")):
+        with pytest.raises(DatasetError, match=r"out: none of the pictures that have labels .*; give the source and"):
+            prepare(source, tmp_path / "out", size=size, detect="none", duplicates="keep", force=True)
+        assert labels(tmp_path / "out") == before and before
 
 
 def test_other_sources_do_not_replace_labels(folder: Path, tmp_path: Path) -> None:

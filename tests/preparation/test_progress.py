@@ -172,6 +172,14 @@ def test_a_damaged_file_is_named_with_what_to_do(folder: Path, tmp_path: Path, d
     assert file.read_bytes() == kept
 
 
+def test_a_temporary_file_has_no_folder_to_delete() -> None:
+    progress = Progress(TEMPORARY)
+    progress.start("faces", ["a"])
+    progress._file.execute("INSERT INTO results VALUES ('faces', 0, '{')")
+    with pytest.raises(OSError, match=r"^the temporary file: cannot be used .* power failure; run the command again$"):
+        progress.get("faces", 0)
+
+
 def test_results_are_read_back_as_they_were() -> None:
     progress = Progress(TEMPORARY)
     progress.start("faces", ["a"])

@@ -129,6 +129,16 @@ def test_a_link_is_written_through(folder: Path, tmp_path: Path, name: str) -> N
         assert (tmp_path / name).is_symlink() and open_dataset(tmp_path / "disk" / name).picture(0).shape[0] == size
 
 
+def test_a_link_to_a_zip_may_lead_to_another_name(folder: Path, tmp_path: Path) -> None:
+    """As managers of large files keep them."""
+    prepare(folder, tmp_path / "out.zip", size="32")
+    content = (tmp_path / "out.zip").rename(tmp_path / "blob")
+    (tmp_path / "out.zip.report.json").rename(tmp_path / "blob.report.json")
+    (tmp_path / "out.zip").symlink_to(content)
+    prepare(folder, tmp_path / "out.zip", size="48", force=True)
+    assert (tmp_path / "out.zip").is_symlink() and open_dataset(tmp_path / "out.zip").picture(0).shape[0] == 48
+
+
 def test_an_output_without_a_name_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = folder.parent / "here"
     here.mkdir()

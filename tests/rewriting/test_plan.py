@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import math
@@ -17,7 +18,7 @@ from kyara import rewrite
 from kyara.files import checkpoint, ownership
 from kyara.files.errors import CheckpointError
 from kyara.rewriting import plan
-from kyara.rewriting.edit import read_edit
+from kyara.rewriting.edit import HASH, read_edit
 from kyara.rewriting.rules import Rule, root_of, rules_of, write
 
 CHANGED = "g_ema.synthesis.constant"
@@ -72,6 +73,13 @@ def test_a_corrected_edit_is_not_taken_for_the_known_one(small: str, tmp_path: P
     for given, name in (([green], str(model)), ([edit(), green], small)):
         with pytest.raises(ValueError, match=r"disc: there is another rule of that name; rename it, or --undo"):
             plan.make_plan(name, given, None, 1.0)
+
+
+def test_rules_from_before_edits_had_a_hash_are_known(small: str, tmp_path: Path) -> None:
+    description = {name: value for name, value in read_edit(edit()).description.items() if name != HASH}
+    rule = dataclasses.replace(random_rule(small, "disc"), about={"edit": description})
+    model = ruled(tmp_path / "model", small, rule)
+    assert plan.make_plan(str(model), [edit()], None, 1.0).skipped == ("disc",)
 
 
 def test_what_the_model_has_is_skipped_and_keeps_its_strength(small: str, tmp_path: Path) -> None:

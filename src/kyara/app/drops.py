@@ -54,7 +54,8 @@ def _fitting(name: str) -> str:
 
 def _short(part: str) -> str:
     unlike = hashlib.sha256(part.encode(errors="replace")).hexdigest()[:8]
-    return f"{slug(PurePosixPath(part).stem)}-{unlike}{_suffix(part)}"
+    suffix = _suffix(part) if _suffix(part) in SUFFIXES | TABLES | ARCHIVES else ""
+    return f"{slug(PurePosixPath(part).stem)}-{unlike}{suffix}"  # at most 60 characters of up to 3 bytes
 
 
 def _suffix(name: str) -> str:

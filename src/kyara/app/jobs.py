@@ -134,9 +134,11 @@ class Jobs:
             self._closed = True
             self._wake.notify()
         with self._lock:
+            running = any(job.state == "running" for job in self.jobs)
             for job in self.active():
                 job.state = ENDING[job.state]
-        self._stop()
+        if running:  # one that is stopping saves its run, which a second signal would end
+            self._stop()
         self._thread.join(self._grace + 1)
 
     def _stop(self) -> None:

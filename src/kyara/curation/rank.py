@@ -125,8 +125,8 @@ def rank(
     if any_style and threshold is None:
         raise ValueError("--any-style: only applies to --threshold; add --threshold, or leave it out")
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
-    out = result_folder(out, name, TABLE, force=force, sources=sources)
-    _check_outside(out, [*pictures, *filter(None, [like, copies_of])])
+    default, out = out is None, result_folder(out, name, TABLE, force=force, sources=sources)
+    _check_outside(out, pictures, default)
     dataset = open_pictures(*pictures)
     known = open_pictures(copies_of) if copies_of else None
     # Its name begins with no number: the same command takes the same folder.
@@ -184,11 +184,13 @@ def rank(
     return result
 
 
-def _check_outside(out: Path, sources: Sequence[Path]) -> None:
+def _check_outside(out: Path, sources: Sequence[Path], default: bool) -> None:
     """ValueError if `out` is inside a source: the next run would rank its copies as well."""
     for source in map(Path, sources):
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-            raise ValueError(f"--out {out}: is inside {source}, which is read; choose a folder elsewhere")
+            if default:
+                raise ValueError(f"{source}: the result would be inside of it; give --out with a folder elsewhere")
+            raise ValueError(f"--out {out}: is inside {source}, which is ranked; choose a folder elsewhere")
 
 
 def _write(path: Path, text: str) -> None:

@@ -19,7 +19,16 @@ from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
-from kyara.labels.ask import COMMANDS, Asker, StopAsking, in_files, on_terminal, read_answers, stopped_by_signals
+from kyara.labels.ask import (
+    CANNOT_TELL,
+    COMMANDS,
+    Asker,
+    StopAsking,
+    in_files,
+    on_terminal,
+    read_answers,
+    stopped_by_signals,
+)
 from kyara.labels.attributes import PERSON, Label, check_writable, read_labels, unstorable, write_labels
 from kyara.labels.colours import colours
 from kyara.labels.committee import Committee, Member, committee_of, questions_worth_asking
@@ -69,8 +78,10 @@ def complete(
     if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
         raise ValueError(f"--complete {attribute!r}: not a valid attribute name; give one such as gender")
     stripped = [value.strip() for value in values]
-    if len(set(stripped)) < len(stripped) or len(stripped) == 1 or not {"", *COMMANDS}.isdisjoint(stripped):
-        none = ", ".join(COMMANDS)
+    terminal = ask is None and sys.stdin and sys.stdin.isatty()
+    reserved = COMMANDS if terminal else (CANNOT_TELL,)
+    if len(set(stripped)) < len(stripped) or len(stripped) == 1 or not {"", *reserved}.isdisjoint(stripped):
+        none = ", ".join(reserved)
         raise ValueError(f"--values {','.join(values)}: give two or more different values, none of them {none}")
     given = [] if answers is None else read_answers(answers, dataset, stripped)
     network = None if tagger == NO_TAGGER else load_tagger(tagger, pick_device(device))
@@ -80,7 +91,6 @@ def complete(
     if given:
         write_labels(dataset, [_answer(dataset, attribute, i, value) for i, value in given])
     if ask is None:
-        terminal = sys.stdin and sys.stdin.isatty()
         ask = functools.partial(on_terminal, fixed=bool(values)) if terminal else in_files
     left_out = {dataset.names[i]: why for i, why in unstorable(dataset).items()}
     members = committee_members(dataset, network, left_out, workers=workers or processors())

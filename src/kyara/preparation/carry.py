@@ -64,11 +64,14 @@ class Earlier:
 
     out: Path
     known: Mapping[str, Sequence[Known]]  # By the name of the source
-    inside: bool = False  # Whether these are names inside the only source, which may have been moved
+    inside: bool = False  # Whether these are names inside the only source
+    moved: bool = False  # Whether that is another folder now: perhaps the same one moved, perhaps not
 
-    def best(self, cut: Cut) -> Known | None:
-        """The picture that shows the same."""
+    def best(self, name: str, cut: Cut) -> Known | None:
+        """The picture that shows the same as the new picture `name`. From another folder it must have the same pixels,
+        which its name says: such names as 0001.png are in many folders."""
         same = [known for known in self.known.get(cut.source, ()) if known.cut.same(cut)]
+        same = [known for known in same if known.name == name or not self.moved]
         return max(same, key=lambda known: overlap(known.cut.box, cut.box), default=None)
 
 
@@ -105,9 +108,9 @@ def cuts(report: Mapping[str, Any], inside: bool) -> Iterator[tuple[str, Cut]]:
                 yield face["kept"], Cut(whole, one["size"], face["box"], alone)
 
 
-def read_earlier(out: Path, report: Path, sources: int) -> Earlier:
-    """The labels of the result at `out`; empty if there is none. `sources` is the number of sources of the new result.
-    DatasetError if they cannot be read, before they are replaced."""
+def read_earlier(out: Path, report: Path, sources: Sequence[Path]) -> Earlier:
+    """The labels of the result at `out`; empty if there is none. `sources` are those of the new result. DatasetError if
+    they cannot be read, before they are replaced."""
     if not (out.exists() and report.is_file()):
         return Earlier(out, {})
     try:
@@ -115,7 +118,9 @@ def read_earlier(out: Path, report: Path, sources: int) -> Earlier:
         if dataset.metadata != METADATA:  # a Gallery, or nothing to take over
             return Earlier(out, {})
         content = json.loads(report.read_text(encoding="utf-8"))
-        inside = sources == len(content["sources"]) == 1
+        before = [Path(source).resolve() for source in content["sources"]]
+        inside = len(sources) == len(before) == 1
+        moved = inside and before != [sources[0].resolve()]
         made, origins = dict(cuts(content, inside)), _origins(dataset)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "correct that file, or delete the result to prepare it without its labels"
@@ -129,7 +134,7 @@ def read_earlier(out: Path, report: Path, sources: int) -> Earlier:
             known = Known(name, cut, values, places, origins.get(i, {}))
             if known.labels or places:
                 earlier.setdefault(cut.source, []).append(known)
-    return Earlier(out, earlier, inside)
+    return Earlier(out, earlier, inside, moved)
 
 
 def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -> None:
@@ -169,7 +174,7 @@ def tables(
     for name, i, face in sorted(kept):
         row = rows[name] = {attribute: column[i] for attribute, column in dataset.attributes.items()}
         row["source"] = face_name(dataset.names[i], face)
-        if (known := earlier.best(made[name])) is None:
+        if (known := earlier.best(name, made[name])) is None:
             continue
         left.pop(known.name, None)
         columns |= dict.fromkeys(_checked(known, name, earlier.out))
@@ -180,6 +185,10 @@ def tables(
                 columns[attribute], row[attribute] = None, value
                 carried += 1
                 origins += [(name, attribute, value, probability, by)] if by else []
+    if earlier.moved and left and len(left) == sum(map(len, earlier.known.values())):
+        why = "none of the pictures that have labels in it has the same pixels in the new one, whose source is another"
+        hint = "give the source and the options of before, or another output"
+        raise DatasetError(f"{earlier.out}: {why}; {hint}")
     metadata = [["file_name", *columns, "source"]]
     metadata += [[name, *(row.get(column, "") for column in columns), row["source"]] for name, row in rows.items()]
     found = {METADATA: metadata} | ({LABELS: [ORIGINS, *origins]} if origins else {})

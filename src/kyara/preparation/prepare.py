@@ -136,7 +136,7 @@ def prepare(
     _check(detect, faces, frame, pad)
     wanted = pictures.parse_size(size) if size is not None else None
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
-    earlier = read_earlier(out, target.report, len(sources))
+    earlier = read_earlier(out, target.report, sources)
     dataset = open_datasets(sources)
     check_sources(dataset, sources, earlier)
     dropped, missing = choose(dataset, drop) if drop else ({}, [])

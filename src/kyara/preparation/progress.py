@@ -18,8 +18,6 @@ from kyara.preparation.faces import Box, Face
 from kyara.preparation.fit import Fitted, Found, Made
 
 TEMPORARY = ""  # A file that SQLite deletes, in memory as long as it is small
-
-
 IN_USE = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED
 DAMAGED = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
 
@@ -71,7 +69,11 @@ class Progress:
         """The result of a picture in `done`."""
         query = "SELECT result FROM results WHERE stage = ? AND number = ?"
         with self._errors():
-            return _decoded(json.loads(self._file.execute(query, [stage, number]).fetchone()[0]))
+            (text,) = self._file.execute(query, [stage, number]).fetchone()
+        try:
+            return _decoded(json.loads(text))
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._unusable(error, self._damaged()) from error
 
     def close(self) -> None:
         self._file.close()
@@ -81,14 +83,21 @@ class Progress:
         """Raises errors of SQLite as an OSError with a hint."""
         try:
             yield
-        except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
+        except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
             hint = "free some space, or check the permissions"
             if code in IN_USE:
                 hint = "another `kyara prepare` may be writing the same output"
-            elif code in DAMAGED or not isinstance(error, sqlite3.Error):
-                hint = f"it is damaged, as after a power failure; delete {Path(self.path).parent} to begin again"
-            raise OSError(f"{self.path}: cannot be used ({error}); {hint}") from error
+            elif code in DAMAGED:
+                hint = self._damaged()
+            raise self._unusable(error, hint) from error
+
+    def _damaged(self) -> str:
+        advice = f"delete {Path(self.path).parent} to begin again" if self.path else "run the command again"
+        return f"it is damaged, as after a power failure; {advice}"
+
+    def _unusable(self, error: Exception, hint: str) -> OSError:
+        return OSError(f"{self.path or 'the temporary file'}: cannot be used ({error}); {hint}")
 
 
 def _encoded(result: Found | Fitted | PictureError) -> dict[str, Any]:

@@ -33,8 +33,9 @@ class Target:
     def __init__(self, out: Path, sources: Sequence[Path], force: bool) -> None:
         if out.name in ("", ".."):
             raise ValueError(f"{out}: has no name; give that of the folder, such as ../{out.resolve().name}")
+        self.is_zip = out.suffix.lower() == ".zip"
         out = out.resolve() if out.is_symlink() else out  # the link stays, and the data is where it leads
-        self.out, self.is_zip = out, out.suffix.lower() == ".zip"
+        self.out = out
         self._unfinished = out.with_name(f"{out.name}{UNFINISHED}")
         self._old = self._unfinished / f"old.{out.name}"  # where an earlier result is while it is replaced
         self.report, self.page = self.beside(REPORT), self.beside(REPORT_PAGE)

@@ -28,6 +28,7 @@ from kyara.files import pictures
 from kyara.files.errors import PictureError
 from kyara.files.masks import MARKED, read_mask
 
+HASH = "pixels"  # of an edit's description: the hash of all its pictures and masks
 MAX_EXAMPLES = 32
 MAX_BYTES = 1 << 20  # of an edit file
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
@@ -95,7 +96,7 @@ def _edit(table: Mapping[str, Any], folder: Path | None, stem: str) -> Edit:
         raise ValueError(f"{name}: 'checkpoint' must be the hash of a checkpoint")
     read = tuple(_example(one, folder, f"{name}, example {i}") for i, one in enumerate(examples, 1))
     described = json.loads(json.dumps(dict(table), default=lambda value: type(value).__name__))
-    return Edit(name, read, made_for, {**described, "pixels": _hash(read)})
+    return Edit(name, read, made_for, {**described, HASH: _hash(read)})
 
 
 def _hash(examples: Sequence[Example]) -> str:

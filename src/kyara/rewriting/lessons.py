@@ -94,17 +94,17 @@ def _dilate(where: Tensor) -> Tensor:
 def connected_parts(overlay: Tensor) -> list[Tensor]:
     """An overlay (4, H, W) as one for each connected part, the largest first: two eyes are found one by one. With more
     than `MAX_PARTS`, such as freckles, pixels further and further apart count as connected."""
-    visible, gap = overlay[3] > MIN_ALPHA, 1
+    visible, gap = (overlay[3] > MIN_ALPHA).cpu(), 1
     while len(numbers := (found := _components(visible, gap))[visible].unique()) > MAX_PARTS:
         gap *= 2
-    parts = [torch.cat([overlay[:3], overlay[3:] * (found == number)]) for number in numbers]
+    parts = [torch.cat([overlay[:3], overlay[3:] * (found == number).to(overlay.device)]) for number in numbers]
     return sorted(parts, key=lambda part: -float(part[3].sum()))
 
 
 def _components(where: Tensor, gap: int) -> Tensor:
     """The largest number of a pixel in the connected component of each, for the pixels `where` (H, W) bool, numbered
     from 1; 0 elsewhere. Pixels up to `gap` apart are connected."""
-    numbers = torch.arange(1, where.numel() + 1, device=where.device, dtype=torch.double).view_as(where) * where
+    numbers = torch.arange(1, where.numel() + 1, device="cpu", dtype=torch.double).view_as(where) * where
     while True:
         grown = F.max_pool2d(numbers[None], 2 * gap + 1, 1, gap)[0]
         grown = grown.flatten()[grown.long() - 1] * where  # what the pixel of that number has found: far fewer rounds

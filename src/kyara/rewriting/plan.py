@@ -17,7 +17,7 @@ from kyara.files import checkpoint
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.dataset import open_dataset
 from kyara.models.projector import Model as Projector
-from kyara.rewriting.edit import Edit, read_edit
+from kyara.rewriting.edit import HASH, Edit, read_edit
 from kyara.rewriting.learning import RuleTrainer, learn_rule
 from kyara.rewriting.rules import Rule, apply_rules, check_root, file_name, read_rule, root_of, rules_of
 from kyara.rewriting.samples import Samples
@@ -117,10 +117,17 @@ def _new_edits(edits: Sequence[Edit], rules: Sequence[Rule]) -> list[Edit]:
         name = file_name(edit.name)
         if name not in taken:
             new.append(edit)
-        elif taken[name] != edit.description:
+        elif not _same(taken[name], edit.description):
             raise ValueError(f"{edit.name}: there is another rule of that name; rename it, or --undo the other")
         taken[name] = edit.description
     return new
+
+
+def _same(learned: Any, given: Mapping[str, Any]) -> bool:
+    """Whether a rule was learned from this edit. What was learned before edits had a hash is known by the rest."""
+    if isinstance(learned, Mapping) and HASH not in learned:
+        given = {name: value for name, value in given.items() if name != HASH}
+    return bool(learned == given)
 
 
 def load_samples(plan: Plan, data: Path | None, device: str) -> Samples:
