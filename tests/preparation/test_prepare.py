@@ -224,7 +224,7 @@ def test_attributes_are_kept(tmp_path: Path) -> None:
 def test_attributes_of_a_gallery_are_kept(tmp_path: Path) -> None:
     for i in range(2):
         save(tmp_path / "made" / f"{i}.png", art(i))
-    table = b"file_name,seed,hair,mood,score,source,kept\n0.png,7,red,,0.9,b\xe4r.png,0.5\n1.png,8,blue,glad,0.8,,0.4\n"
+    table = b"file_name,hair,mood,score,source,kept\n0.png,red,,0.9,b\xe4r.png,0.5\n1.png,blue,glad,0.8,,0.4\n"
     (tmp_path / "made" / "gallery.csv").write_bytes(table)
     prepare(tmp_path / "made", tmp_path / "out", size="32")
     found = rows(tmp_path / "out")

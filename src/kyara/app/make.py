@@ -25,7 +25,7 @@ from kyara.files.names import counted
 from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, write_animation
 from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
-from kyara.generation.recipe import read_like
+from kyara.generation.recipe import BUILTIN, read_like
 from kyara.generation.shots import (
     COUNT,
     MOST_TURN,
@@ -386,5 +386,7 @@ class Maker:
 
 def _command(truncation: float, **given: Any) -> str:
     """The command line of `generate` with these options."""
+    if given["model"] == BUILTIN:  # which is what it takes by default
+        given["model"] = None
     defaults = {name: parameter.default for name, parameter in inspect.signature(generate).parameters.items()}
     return verbs.command_line(generate, defaults | {"truncation": truncation} | given)
