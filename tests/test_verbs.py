@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tyro.conf import Positional
 
-from kyara import verbs
+from kyara import __main__, verbs
 
 
 @pytest.mark.parametrize(
@@ -186,3 +186,43 @@ main.main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [rb"\u65e5\u672c", rb"\udcff"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["rank"]])
+def test_a_closed_output_ends_it_quietly(arguments: list[str], unbuffered: str) -> None:
+    """As in `kyara ... | head`."""
+    script = """
+import sys, kyara, kyara.__main__ as main
+def rank() -> str:
+    return "ranked"
+kyara.rank = rank
+sys.stdin.read()
+main.main()
+"""
+    command = [sys.executable, "-c", script, *arguments]
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_cannot_be_written_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "kyara"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("kyara: the output cannot be written: [Errno 28]")
+
+
+def test_a_broken_pipe_inside_a_verb_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise BrokenPipeError("a worker has ended")
+
+    monkeypatch.setattr("kyara.rank", broken, raising=False)
+    with pytest.raises(SystemExit, match="kyara rank: a worker has ended"):
+        __main__.run("rank", [])

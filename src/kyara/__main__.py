@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import io
@@ -24,11 +25,25 @@ begin with: kyara generate --count 16"""
 
 
 def main() -> None:
-    """Runs one verb. Errors that the user can correct are printed on one line, without a traceback."""
+    """Runs one verb. Errors that the user can correct are printed on one line, without a traceback. If the reader of
+    stdout has ended, as in `kyara ... | head`, the exit status is 141, as of a program that SIGPIPE ends."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot encode are escaped
             stream.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:]
+    try:
+        try:
+            dispatch(sys.argv[1:])
+        finally:  # also after SystemExit, which --help raises
+            if sys.stdout:  # None if it was closed before the start
+                sys.stdout.flush()
+    except OSError as error:  # of stdout; those of a verb are caught by `run`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again at its exit
+        closed = isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL  # EINVAL on Windows
+        sys.exit(141 if closed else f"kyara: the output cannot be written: {error}")
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Calls the verb that is the first of the arguments, or prints the usage or the version."""
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
         print(USAGE)
@@ -46,10 +61,11 @@ def run(verb: str, arguments: list[str]) -> None:
 
     import kyara
 
+    function = getattr(kyara, "import_" if verb == "import" else verb)
+    shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
+    call, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments, config=shown)
     try:
-        function = getattr(kyara, "import_" if verb == "import" else verb)
-        shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
-        result, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments, config=shown)
+        result = call()
     except (ValueError, OSError, FloatingPointError) as error:
         one_of_several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["LOCAL_RANK"] != "0"
         sys.exit(1 if one_of_several else f"kyara {verb}: {error}")  # torchrun: one speaks on each machine
@@ -59,10 +75,11 @@ def run(verb: str, arguments: list[str]) -> None:
     print(json.dumps(result.as_json()) if as_json else result)
 
 
-def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
-    """`verb` with an additional option --json, returned together with the result. `*paths: Path` becomes a tuple in
-    one positional argument, as tyro drops its metavar otherwise. Texts of arguments are one line each, as --help would
-    keep the line breaks of the source, and defaults that say nothing are not shown."""
+def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Callable[[], Any], bool]]:
+    """Parses a call of `verb` and an additional option --json: returns the call, and whether --json is given.
+    `*paths: Path` becomes a tuple in one positional argument, as tyro drops its metavar otherwise. Texts of arguments
+    are one line each, as --help would keep the line breaks of the source, and defaults that say nothing are not
+    shown."""
     from typing import get_type_hints
 
     from tyro.conf import arg
@@ -83,8 +100,8 @@ def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Any, bool]]:
         annotations[parameter.name] = _shown(annotations[parameter.name], parameter.default, parameter.name == several)
 
     @functools.wraps(verb)
-    def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Any, bool]:
-        return verb(*arguments, *options.pop(several, ()), **options), json
+    def wrapped(*arguments: Any, json: bool = False, **options: Any) -> tuple[Callable[[], Any], bool]:
+        return functools.partial(verb, *arguments, *options.pop(several, ()), **options), json
 
     wrapped.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(verb) or "")
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

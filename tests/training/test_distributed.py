@@ -20,7 +20,7 @@ import two_processes
 
 from kyara import models
 from kyara.files import checkpoint
-from kyara.training.distributed import on_rank_zero, require_same
+from kyara.training.distributed import on_rank_zero, require_same, tell
 from kyara.training.runtime import count_processes
 from kyara.training.train import train
 
@@ -223,3 +223,12 @@ def test_rank_zero_works_for_all() -> None:
     other.outcome = (True, None)
     with pytest.raises(SystemExit):
         on_rank_zero(other, lambda: called.append(1))  # type: ignore[arg-type]
+
+
+def test_a_training_goes_on_if_nobody_reads_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with pytest.raises(OSError), os.fdopen(write, "w") as closed:  # it writes again when it is closed
+        monkeypatch.setattr(sys, "stderr", closed)
+        tell("saving the run")
+        monkeypatch.undo()

@@ -110,8 +110,9 @@ def stop_signals(fabric: Fabric, interval: int) -> Iterator[Callable[[int], bool
 
 
 def tell(message: str) -> None:
-    """Prints a line to stderr without breaking the progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    """Prints a line to stderr without breaking the progress bar. A training goes on if nobody reads it any more."""
+    with contextlib.suppress(OSError):
+        tqdm.write(message, file=sys.stderr)
 
 
 def warn(message: str | None) -> None:
