@@ -193,6 +193,22 @@ def test_a_gallery_brings_its_seeds_attributes_and_recipes(tmp_path: Path, score
     assert open_pictures(out).attributes["hair"] == ["", "blue"]
 
 
+def test_attributes_named_like_columns_of_a_gallery_are_kept(tmp_path: Path, scorer: Brightness) -> None:
+    faces = fill(tmp_path / "faces", {"a.png": 51, "b.png": 102})
+    (faces / "metadata.csv").write_text("file_name,hair,style,score,copy\na.png,red,bold,7,x\nb.png,blue,soft,9,y\n")
+    rank(faces, out=tmp_path / "g")
+    kept = {"hair": ["blue", "red"], "given_style": ["soft", "bold"], "given_score": ["9", "7"]}
+    kept["given_copy"] = ["y", "x"]
+    assert open_dataset(tmp_path / "g").attributes == kept
+    assert open_pictures(tmp_path / "g").attributes["score"] == ["0.4000", "0.2000"]
+    rank(tmp_path / "g", out=tmp_path / "again")
+    assert open_dataset(tmp_path / "again").attributes == kept
+    (faces / "metadata.csv").write_text("file_name,style,given_style\na.png,bold,soft\n")
+    with pytest.raises(DatasetError, match="faces: in a gallery, the column style becomes given_style, which is there"):
+        rank(faces, out=tmp_path / "h")
+    assert not (tmp_path / "h").exists()
+
+
 def test_labels_given_to_a_gallery_are_seen(tmp_path: Path, scorer: Brightness) -> None:
     """`kyara tag` writes metadata.csv beside the gallery's own table."""
     rank(fill(tmp_path / "faces", {"a.png": 51, "b.png": 102}), out=tmp_path / "g")

@@ -13,7 +13,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from kyara import verbs
-from kyara.curation.sources import open_pictures
+from kyara.curation.sources import open_pictures, open_to_rank
 from kyara.files.atomic import result_folder, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import BESIDE, ON_PAGE, PAGE, PAIRS, TABLE, GalleryWriter, best_first, contact_sheet
@@ -127,7 +127,7 @@ def rank(
     sources: list[str | Path] = [*pictures, model, *filter(None, [like, copies_of])]
     default, out = out is None, result_folder(out, name, TABLE, force=force, sources=sources)
     _check_outside(out, pictures, default)
-    dataset = open_pictures(*pictures)
+    dataset = open_to_rank(*pictures)
     known = open_pictures(copies_of) if copies_of else None
     # Its name begins with no number: the same command takes the same folder.
     place = out.resolve()  # --out . has no name

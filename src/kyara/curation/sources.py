@@ -10,7 +10,7 @@ from kyara.files.dataset import Dataset, open_dataset, open_datasets
 from kyara.files.errors import DatasetError
 from kyara.files.gallery import TABLE, read_gallery
 from kyara.files.gallery_page import UNTAGGED
-from kyara.files.metadata import READERS
+from kyara.files.metadata import MEASUREMENTS, READERS
 from kyara.files.names import normalized
 from kyara.labels.attributes import read_labels
 
@@ -20,6 +20,26 @@ def open_pictures(*paths: Path) -> Dataset:
     table, such as seeds and attributes, become attributes. Raises DatasetError or GalleryError if a source cannot be
     opened."""
     return open_datasets(paths, _open_folder_or_zip)
+
+
+def open_to_rank(*paths: Path) -> Dataset:
+    """As `open_pictures`, but attributes of datasets that have the name of a column of a Gallery are renamed, as the
+    Gallery that lists them has such columns of its own: `style` becomes `given_style`. Raises DatasetError also if
+    there is an attribute of that name already."""
+    return open_datasets(paths, _open_renamed)
+
+
+def _open_renamed(path: Path) -> Dataset:
+    dataset = _open_folder_or_zip(path)
+    if (path / TABLE).is_file():
+        return dataset
+    taken = [name for name in dataset.attributes if name in (*UNTAGGED, *MEASUREMENTS)]
+    names = {name: f"given_{name}" for name in taken}
+    if twice := next((name for name in taken if names[name] in dataset.attributes), None):
+        why = f"in a gallery, the column {twice} becomes {names[twice]}, which is there already"
+        raise DatasetError(f"{path}: {why}; rename one of them")
+    dataset.attributes = {names.get(name, name): column for name, column in dataset.attributes.items()}
+    return dataset
 
 
 def _open_folder_or_zip(path: Path) -> Dataset:
