@@ -144,7 +144,9 @@ def test_labels_of_pictures_that_are_gone_are_counted(folder: Path, tmp_path: Pa
     assert result.lost == 2 and "\n2 labels not taken over, as their pictures are not in the new one\n" in str(result)
 
 
-def test_places_are_taken_over_to_the_same_pixels_only(folder: Path, tmp_path: Path) -> None:
+def test_places_are_taken_over_to_the_same_pixels_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     prepare(folder, out, size="32", detect="none")
     name = by_source(out)["2.png"]
@@ -152,8 +154,14 @@ def test_places_are_taken_over_to_the_same_pixels_only(folder: Path, tmp_path: P
     lines = [line + (',0.1 0.2,"[[1, 2, 3, 4]]"' if name in line else ",,") for line in table.splitlines()[1:]]
     (out / "metadata.csv").write_text("\n".join([table.splitlines()[0], *lines, ""]))
     before = (out / "metadata.csv").read_bytes()
-    with pytest.raises(DatasetError, match=r"out: its column `points` has places in .*; give the options of before"):
-        prepare(folder, out, size="48", detect="none", force=True)
+    with monkeypatch.context() as changed:
+        changed.delattr("kyara.preparation.prepare._cut")  # it is refused before any picture is cut
+        for size in ("48", None):
+            with pytest.raises(DatasetError, match=r"out: its column `points` has places in .*; give the options of"):
+                prepare(folder, out, size=size, detect="none", force=True)
+        changed.delattr("kyara.preparation.prepare._common_size")  # and before the faces are searched
+        with pytest.raises(DatasetError, match="out: its column `points` has places in"):
+            prepare(folder, out, size="32x48", detect="none", force=True)
     assert (out / "metadata.csv").read_bytes() == before
     (folder / "0.png").unlink()
     prepare(folder, out, size="32", detect="none", force=True)

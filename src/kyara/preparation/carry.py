@@ -66,6 +66,7 @@ class Earlier:
     known: Mapping[str, Sequence[Known]]  # By the name of the source
     inside: bool = False  # Whether these are names inside the only source
     moved: bool = False  # Whether that is another folder now: perhaps the same one moved, perhaps not
+    size: tuple[int, ...] = ()  # (H, W) of its pictures
 
     def best(self, name: str, cut: Cut) -> Known | None:
         """The picture that shows the same as the new picture `name`. From another folder it must have the same pixels,
@@ -121,7 +122,7 @@ def read_earlier(out: Path, report: Path, sources: Sequence[Path]) -> Earlier:
         before = [Path(source).resolve() for source in content["sources"]]
         inside = len(sources) == len(before) == 1
         moved = inside and before != [sources[0].resolve()]
-        made, origins = dict(cuts(content, inside)), _origins(dataset)
+        made, origins, size = dict(cuts(content, inside)), _origins(dataset), tuple(content["size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "correct that file, or delete the result to prepare it without its labels"
         raise DatasetError(f"{out}: the labels of this earlier result cannot be read ({error}); {hint}") from error
@@ -134,7 +135,7 @@ def read_earlier(out: Path, report: Path, sources: Sequence[Path]) -> Earlier:
             known = Known(name, cut, values, places, origins.get(i, {}))
             if known.labels or places:
                 earlier.setdefault(cut.source, []).append(known)
-    return Earlier(out, earlier, inside, moved)
+    return Earlier(out, earlier, inside, moved, size)
 
 
 def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -> None:
@@ -145,6 +146,13 @@ def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -
         why = f"the sources have none of the pictures that have labels in it, such as {next(iter(earlier.known))}"
         hint = "give the sources in the same way as before, or delete the result to prepare it without its labels"
         raise DatasetError(f"{earlier.out}: {why}; {hint}")
+
+
+def check_size(earlier: Earlier, size: tuple[int, int]) -> None:
+    """DatasetError if pictures of that size (H, W) cannot have the `points` and `boxes` of the earlier ones."""
+    known = next((known for some in earlier.known.values() for known in some if known.places), None)
+    if known and size != earlier.size:
+        raise _moved_places(known, earlier.out)
 
 
 def _origins(dataset: Dataset) -> dict[int, dict[str, tuple[str, str]]]:
@@ -202,8 +210,12 @@ def tables(
 def _checked(known: Known, name: str, out: Path) -> Mapping[str, str]:
     """The places in a picture. DatasetError if it has other pixels now."""
     if known.places and known.name != name:
-        column = next(iter(known.places))
-        why = f"its column `{column}` has places in {known.name}, which these options make another picture of"
-        hint = "give the options of before, or another output, or remove the column from its metadata.csv"
-        raise DatasetError(f"{out}: {why}; {hint}")
+        raise _moved_places(known, out)
     return known.places
+
+
+def _moved_places(known: Known, out: Path) -> DatasetError:
+    column = next(iter(known.places))
+    why = f"its column `{column}` has places in {known.name}, which these options make another picture of"
+    hint = "give the options of before, or another output, or remove the column from its metadata.csv"
+    return DatasetError(f"{out}: {why}; {hint}")

@@ -27,7 +27,7 @@ from kyara.files.errors import DatasetError, PictureError
 from kyara.files.names import counted, listed, printable
 from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
-from kyara.preparation.carry import check_sources, read_earlier, tables
+from kyara.preparation.carry import check_size, check_sources, read_earlier, tables
 from kyara.preparation.drop import LIST, choose
 from kyara.preparation.duplicates import Seen
 from kyara.preparation.fit import RULES, Detect, Faces, Fitted, Found, Options, Pad, find, fit, side, sides
@@ -139,6 +139,8 @@ def prepare(
     earlier = read_earlier(out, target.report, sources)
     dataset = open_datasets(sources)
     check_sources(dataset, sources, earlier)
+    if wanted:
+        check_size(earlier, (wanted[1], wanted[0]))
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
@@ -146,6 +148,7 @@ def prepare(
         found = _search(dataset, detect, workers, progress)
         cut = found if _are_cut(found, detect) else [None] * len(dataset)
         width, height = wanted or _common_size(dataset, found, cut, detect, frame, workers)
+        check_size(earlier, (height, width))
         least = min(width, height) // 2 if min_size is None else min_size
         options = Options(width, height, least, detect, faces, frame, pad)
         order = _order(found, cut, options, limit)
