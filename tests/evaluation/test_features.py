@@ -209,6 +209,8 @@ def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:
         pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))
     before = identity(open_dataset(tmp_path))
     assert identity(open_dataset(tmp_path)) == before
+    (tmp_path / "metadata.csv").write_text("file_name,hair,points\n1.png,red,0.1 0.2\n")
+    assert open_dataset(tmp_path).attributes and identity(open_dataset(tmp_path)) == before  # labels do not count
     os.utime(tmp_path / "1.png", ns=(1, 1))
     assert identity(open_dataset(tmp_path)) != before
 

@@ -90,6 +90,16 @@ def test_twenty_answers_complete_an_attribute_nobody_labelled(dataset: Dataset) 
     assert "20 answers" in str(report) and "%" in str(report)
 
 
+def test_features_are_computed_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after the answers have changed the tables, and with a picture that cannot be read."""
+    (dataset.path / "broken.png").write_bytes(b"no picture")
+    first = run(open_dataset(dataset.path), ask=Knows(7))
+    monkeypatch.delattr(module, "colours")
+    report = run(open_dataset(dataset.path), ask=Knows(13))
+    assert first.answers == 7 and report.answers == 20 and report.unknown == 0
+    assert report.left_out == first.left_out and [*report.left_out] == ["broken.png"]
+
+
 def test_interrupting_loses_no_answer_and_it_goes_on(dataset: Dataset) -> None:
     first = Knows(7, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +117,7 @@ def test_nobody_waits_while_the_dataset_is_written(dataset: Dataset, monkeypatch
     monkeypatch.setattr(pending, "write_labels", lambda d, labels: (calls.append(len(labels)), write_labels(d, labels)))
     run(dataset, ask=Knows())
     assert calls == [START]
-    assert [path.name for path in dataset.path.parent.iterdir()] == ["shades"]  # no file is left
+    assert {path.name for path in dataset.path.parent.iterdir()} == {"cache", "shades"}  # no other file is left
 
 
 def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +162,7 @@ def test_a_signal_while_asking_loses_no_answer(dataset: Dataset, name: str) -> N
     finally:
         signal.signal(number, before)
     assert {label.file_name for label in by(dataset)["person"]} == {dataset.names[i] for i in asked}
-    assert [path.name for path in dataset.path.parent.iterdir()] == ["shades"]
+    assert {path.name for path in dataset.path.parent.iterdir()} == {"cache", "shades"}
 
 
 def test_answers_of_a_killed_run_go_to_no_other_dataset_or_attribute(dataset: Dataset) -> None:
@@ -170,7 +180,7 @@ def test_answers_of_a_killed_run_go_to_no_other_dataset_or_attribute(dataset: Da
         again.write()
         column = again.dataset.attributes[attribute]
         assert {n: value for n, value in enumerate(column) if value} == {i: f"value {i}"}
-    assert sorted(path.name for path in dataset.path.parent.iterdir()) == ["shades", "shades.zip"]
+    assert {path.name for path in dataset.path.parent.iterdir()} == {"shades", "shades.zip"}
 
 
 def test_too_few_answers_fill_nothing(dataset: Dataset) -> None:
@@ -272,7 +282,7 @@ def test_damaged_pictures_are_named_and_left_out(dataset: Dataset) -> None:
 class Mean:
     """A tagger that embeds a picture as its mean colour."""
 
-    size, device = (8, 8), torch.device("cpu")
+    size, device, hash = (8, 8), torch.device("cpu"), "0" * 16
     attributes: ClassVar = {"dark": ("no", "yes")}
 
     def fit(self, picture: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -91,9 +92,11 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def identity(dataset: Dataset) -> str:
-    """A key of what is computed from the pictures of a dataset: its fingerprint, and the modification times of files
-    without a checksum, which may be edited at the same size."""
+    """A key of what is computed from the pictures of a dataset alone: the fingerprint without attributes, and the
+    modification times of files without a checksum, which may be edited at the same size."""
+    # Labels that are written to the root of a dataset whose pictures are in a sub-folder change its base.
+    fingerprint = dataclasses.replace(dataset, attributes={}, point_cells=[], box_cells=[], base="").fingerprint
     changed = [dataset.files.changed(name) for name in dataset.names]
     if not any(changed):
-        return dataset.fingerprint
-    return f"{dataset.fingerprint}-{hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:16]}"
+        return fingerprint
+    return f"{fingerprint}-{hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:16]}"

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import kyara
+from kyara.files import checkpoint
+from kyara.files.cache import cached, identity
 from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
@@ -174,8 +177,19 @@ def committee_members(
     dataset: Dataset, tagger: Tagger | None, left_out: dict[str, str], *, workers: int
 ) -> list[Member]:
     """The members of a committee, with features of all pictures: the tagger's embeddings, colours, and what
-    `builtin:landmarks` sees around eyes and mouth and in the face; without a tagger, colours alone.
-    Unreadable pictures are added to `left_out`, name -> reason."""
+    `builtin:landmarks` sees around eyes and mouth and in the face; without a tagger, colours alone. The features are
+    cached on disk. Unreadable pictures are added to `left_out`, name -> reason."""
+    networks = [tagger.hash, checkpoint.read("builtin:landmarks").hash] if tagger else []
+    key = {"data": identity(dataset), "networks": networks, "version": kyara.__version__}
+    found = cached("committee", key, lambda: _features(dataset, tagger, workers))
+    rows, failed, reasons = (found.pop(name).tolist() for name in ("rows", "failed", "reasons"))
+    left_out |= {dataset.names[i]: reason for i, reason in zip(failed, reasons, strict=True)}
+    return committee_of([_spread(features, rows, len(dataset)) for features in found.values()])
+
+
+def _features(dataset: Dataset, tagger: Tagger | None, workers: int) -> dict[str, np.ndarray]:
+    """Features (M, F) of each kind, and the indices of these pictures as `rows`; `failed` and `reasons` are of those
+    that cannot be read. Raises DatasetError if none can be read."""
     kinds, rows, failed = dict[str, list[np.ndarray]](), list[int](), dict[int, Exception]()
 
     def load(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -196,10 +210,11 @@ def committee_members(
             }
         for kind, features in found.items():
             kinds.setdefault(kind, []).append(features)
-    left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
     if not rows:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
-    return committee_of([_spread(np.concatenate(some), rows, len(dataset)) for some in kinds.values()])
+    about = {"rows": np.array(rows), "failed": np.array([*failed], np.int64)}
+    about["reasons"] = np.array([dataset.reason(i, error) for i, error in failed.items()], str)
+    return {kind: np.concatenate(some) for kind, some in kinds.items()} | about
 
 
 def _to_device(pictures: Sequence[np.ndarray], tagger: Tagger) -> Tensor:
