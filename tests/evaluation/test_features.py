@@ -20,7 +20,7 @@ from kyara import models
 from kyara.evaluation import features
 from kyara.evaluation.features import load_extractor
 from kyara.evaluation.sets import FileSet, RealSet
-from kyara.files import checkpoint, pictures
+from kyara.files import cache, checkpoint, pictures
 from kyara.files.cache import cached, folder, identity
 from kyara.files.dataset import open_dataset
 from kyara.models.base import Config, DataConfig, Scorer
@@ -202,6 +202,25 @@ def test_without_a_key_nothing_is_stored(own_cache: Path) -> None:
     for value in (1.0, 2.0):
         assert cached("test", None, lambda value=value: {"x": np.array(value)})["x"] == value
     assert not own_cache.exists() or not list(own_cache.iterdir())
+
+
+def test_the_least_recently_used_files_are_deleted(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(key: str) -> None:
+        cached("test", {"key": key}, lambda: {"x": np.zeros(1000)})
+
+    for i, key in enumerate("abc"):
+        fill(key)
+        (new,) = [path for path in own_cache.iterdir() if path.stat().st_mtime > 3]
+        os.utime(new, (i, i))
+    (own_cache / "mine.npy").write_bytes(bytes(10**6))
+    first = {path.stat().st_mtime: path for path in own_cache.glob("test-*")}
+    fill("a")  # used again
+    monkeypatch.setattr(cache, "LIMIT", 3 * new.stat().st_size)
+    rows = cache.mapped("rows", {}, (500, 8), lambda rows: None)
+    assert {*own_cache.glob("test-*")} == {first[0], first[2]} and rows.shape == (500, 8)
+    monkeypatch.setattr(cache, "LIMIT", 1)
+    fill("d")
+    assert len([*own_cache.iterdir()]) == 2 and (own_cache / "mine.npy").exists()
 
 
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A cache on disk for arrays that are slow to compute: ~/.cache/kyara, or the folder KYARA_CACHE."""
+"""A cache on disk for arrays that are slow to compute: ~/.cache/kyara, or the folder KYARA_CACHE. When the files exceed
+`LIMIT` together, those that have not been used for longest are deleted."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,6 +21,9 @@ from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset
 
 Arrays = dict[str, np.ndarray]
+
+LIMIT = 10 * 2**30  # bytes
+FILE = re.compile(r".+-[0-9a-f]{24}\.np[yz]")  # Other files in the folder are not of the cache
 
 
 def folder() -> Path:
@@ -37,11 +42,13 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
     with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as file:  # reading checks the checksums
         arrays = {name: file[name] for name in file.files}
         if str(arrays.pop("key")) == text:
+            _mark_used(path)
             return arrays
     arrays = compute()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda temporary: _save(temporary, {**arrays, "key": np.array(text)}))
+        _trim(path)
     return arrays
 
 
@@ -64,6 +71,7 @@ def mapped(
         compute(kept)
         return kept
     write_atomic(path, fill)
+    _trim(path)
     return _mapped(path, shape)
 
 
@@ -72,7 +80,25 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     rows: np.ndarray = np.load(path, "r", allow_pickle=False)
     if rows.shape != shape or rows.dtype != np.float16:
         raise ValueError(f"{path}: damaged")
+    _mark_used(path)
     return rows
+
+
+def _mark_used(path: Path) -> None:
+    """Sets the time of modification: many systems do not keep that of the last access."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def _trim(new: Path) -> None:
+    """Deletes the least recently used files while all together exceed `LIMIT`, but not the `new` one."""
+    with contextlib.suppress(OSError):  # another process trims it too, or Windows keeps a file that is mapped
+        files = {path: path.stat() for path in new.parent.iterdir() if FILE.fullmatch(path.name)}
+        total = sum(file.st_size for file in files.values())
+        for path, file in sorted(files.items(), key=lambda item: item[1].st_mtime):
+            if total > LIMIT and path != new:
+                path.unlink()
+                total -= file.st_size
 
 
 def _is_writable(path: Path) -> bool:
