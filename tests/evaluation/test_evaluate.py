@@ -218,7 +218,13 @@ def test_options_without_an_effect_are_refused(faces: Path) -> None:
         evaluate(str(faces), reals=50)
     with pytest.raises(ValueError, match="--workers 8: they decode real pictures"):
         evaluate(str(faces), workers=8)
-    assert "inception/tone" in scores(evaluate(str(faces), features="other", tagger="my-tagger"))
+
+
+@pytest.mark.parametrize("name", ["my-tagger", "builtin:tagger"])
+def test_a_tagger_that_is_named_is_used(faces: Path, name: str) -> None:
+    """Also if there are no attributes to check, and if it is the default one."""
+    assert scores(evaluate(str(faces), features="other", tagger=name))["inception/tone"]["features"] == name
+    assert "inception/tone" not in scores(evaluate(str(faces), features="other"))
 
 
 def test_real_pictures_of_a_gallery_are_those_of_its_table(faces: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def compare(
     data: Path,
     out: verbs.Out = None,
     features: shared.Features = shared.FEATURES,
-    tagger: shared.Tagger = shared.TAGGER,
+    tagger: shared.Tagger = None,
     count: Annotated[int, shared.Count] = 2048,
     draws: Annotated[int, verbs.Range(1, 1000)] = 3,
     reals: shared.Reals = shared.REALS,

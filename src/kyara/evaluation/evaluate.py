@@ -64,7 +64,7 @@ def evaluate(
     b: Positional[Path | None] = None,
     *,
     features: shared.Features = shared.FEATURES,
-    tagger: shared.Tagger = shared.TAGGER,
+    tagger: shared.Tagger = None,
     count: Annotated[int | None, shared.Count] = None,
     reals: shared.Reals = shared.REALS,
     truncation: shared.Truncation = 1.0,

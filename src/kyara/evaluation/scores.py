@@ -94,20 +94,21 @@ class Networks:
 
 def load_networks(
     features: str,
-    tagger: str,
+    tagger: str | None,
     device: torch.device,
     *,
     size: Size,
     attributes: Sequence[str],
     reals: Dataset | None = None,
 ) -> Networks:
-    """Loads extractor, distortion scorer, the tagger if `attributes` is not empty, its features are used or it is not
-    the default, and the copy descriptor if there are real pictures. `size` is that to which all pictures are resized
-    first."""
+    """Loads extractor, distortion scorer, the tagger, and the copy descriptor if there are real pictures. A `tagger` of
+    None is `TAGGER` if `attributes` is not empty or its features are used. `size` is that to which all pictures are
+    resized first."""
     extractor, ranker = load_extractor(features, device), RankScore(load_scorer(DISTORTION, device), size, reals)
-    wanted = tagger != "none" and (bool(attributes) or features in (FEATURES, tagger) or tagger != TAGGER)
+    if tagger is None:
+        tagger = TAGGER if attributes or features in (FEATURES, TAGGER) else "none"
     originals = None if reals is None else Index(reals, str(device), workers=processors())
-    return Networks(extractor, ranker, load_tagger(tagger, device) if wanted else None, tagger, originals)
+    return Networks(extractor, ranker, load_tagger(tagger, device) if tagger != "none" else None, tagger, originals)
 
 
 @dataclass

@@ -18,7 +18,11 @@ FEATURES_HELP = (
 )
 
 Features = Annotated[str, arg(help=FEATURES_HELP)]
-Tagger = Annotated[str, arg(help="The tagger that checks attributes, or none.")]
+TAGGER_HELP = (
+    f"The tagger that checks attributes, or none. By default {TAGGER}, if there are attributes to check or --features "
+    "uses it."
+)
+Tagger = Annotated[str | None, arg(help=TAGGER_HELP)]
 Count = Range(4, MOST_PICTURES)
 Reals = Annotated[int, arg(help="Number of real pictures, at most."), Count]
 Truncation = Annotated[float, arg(help="Truncation of the generator's latents; 1 is none."), Range(0, 10)]
