@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from kyara.data import restyle
 from kyara.data.restyle import DAMAGES, STYLES
@@ -31,6 +34,26 @@ def test_an_effect_keeps_the_shape_and_repeats(name: str) -> None:
     assert torch.equal(pictures, drawing())
     assert not torch.equal(made[0], pictures)
     assert EFFECTS[name](pictures[:, :, :9, :11]).shape == (4, 3, 9, 11)
+
+
+def test_the_host_does_not_wait_for_the_copies_of_what_it_draws() -> None:
+    class Copies(TorchFunctionMode):
+        count = 0
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            assert function is not torch.tensor or "device" not in kwargs
+            if function is torch.Tensor.to:
+                assert kwargs.get("non_blocking")
+                self.count += 1
+            return function(*args, **kwargs)
+
+    torch.manual_seed(0)
+    restyle.restyle(drawing(16), 1.0)  # its constants are cached from now on
+    torch.manual_seed(0)
+    with Copies() as copies:
+        restyle.restyle(drawing(16), 1.0)
+    assert copies.count > 5
 
 
 def test_lines_are_where_the_edges_are() -> None:

@@ -36,7 +36,7 @@ def restyle(pictures: Tensor, share: float) -> Tensor:
 
 def _apply(effect: Effect, pictures: Tensor, chosen: list[int]) -> None:
     if chosen:
-        index = torch.tensor(chosen, device=pictures.device)
+        index = torch.tensor(chosen).to(pictures.device, non_blocking=True)
         pictures[index] = effect(pictures[index]).clamp(-1, 1)
 
 
