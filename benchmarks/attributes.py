@@ -141,7 +141,7 @@ def tag(judge: Tagger, pictures: Tensor) -> dict[str, Tensor]:
     """The tagger's probabilities, (N, V) for each attribute."""
     fitted = np.stack([center_crop(picture, *judge.size) for picture in to_uint8(pictures)])
     parts = [judge.probabilities(to_float(fitted[i : i + BATCH])) for i in range(0, len(fitted), BATCH)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 def agreeing(

@@ -22,7 +22,7 @@ from kyara.curation.rank import rank
 from kyara.files import checkpoint, ownership
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import decode, encode_png, quantise, read_recipe
-from kyara.generation import pipeline, sampler
+from kyara.generation import confirm, pipeline, sampler
 from kyara.generation.generate import generate
 from kyara.generation.translate import translate
 from kyara.models.base import Config, DataConfig, Scorer
@@ -495,10 +495,29 @@ def test_only_confirmed_pictures_are_enlarged(model: str, monkeypatch: pytest.Mo
     for confirmed, enlarged in (([True, False, False, True], [2]), ([True] * 4, [4]), ([False] * 4, [])):
         asked.clear()
         made = [
-            *pipeline.Pipeline(generator, 0.7, False, judge=lambda _, c=confirmed: c, upscaling=Doubled()).run(shots)  # type: ignore[arg-type]
+            *pipeline.Pipeline(
+                generator,
+                0.7,
+                False,
+                judge=lambda _, c=confirmed: torch.tensor(c),
+                upscaling=Doubled(),  # type: ignore[arg-type]
+            ).run(shots)
         ]
         plain = [*pipeline.Pipeline(generator, 0.7, False).run(shots)]
         assert asked == enlarged
         for one, small in zip(made, plain, strict=True):
             if one.confirmed:
                 assert np.array_equal(one.picture[::2, ::2], small.picture)
+
+
+def test_a_batch_is_started_without_waiting_for_the_tagger(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise no batch could be computed ahead on a GPU."""
+    generator = sampler.load_generator(model, torch.device("cpu"))
+    unread = torch.empty(2, 2, device="meta")  # to read it is an error
+    tagger = SimpleNamespace(attributes={"tone": ("dark", "light")}, probabilities=lambda pictures: {"tone": unread})
+    monkeypatch.setattr(confirm, "load_tagger", lambda *_: tagger)
+    monkeypatch.setattr(pipeline, "start_copy", lambda *tensors: lambda: tensors)
+    judge = confirm.load_judge("a tagger", {"tone": "dark"}, torch.device("cpu"))
+    finish = pipeline.Pipeline(generator, 0.7, False, judge=judge)._start([{"seed": 0, "labels": {}}] * 2)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        finish()

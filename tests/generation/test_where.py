@@ -299,7 +299,7 @@ def test_a_tagger_understands_other_names_of_values(tagger: Redness, monkeypatch
     judge = confirm.load_judge("builtin:tagger", {"hair": "silver"}, torch.device("cpu"))
     pictures = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     pictures[1, ..., 0] = 255
-    assert judge(pictures) == [False, True]
+    assert judge(pictures).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

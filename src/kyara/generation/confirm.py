@@ -11,7 +11,7 @@ from kyara.files.pictures import to_float
 from kyara.labels.tagger import load_tagger
 from kyara.nn.conditioning import find
 
-Judge = Callable[[Tensor], list[bool]]  # Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes
+Judge = Callable[[Tensor], Tensor]  # Pictures (B, H, W, 3) uint8 -> whether each one shows the attributes, (B,) bool
 
 
 def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Judge:
@@ -21,8 +21,8 @@ def load_judge(name: str, wanted: Mapping[str, str], device: torch.device) -> Ju
     labels = find(wanted, tagger.attributes, name, f"--confirm {name}")
 
     @torch.inference_mode()
-    def judge(pictures: Tensor) -> list[bool]:
+    def judge(pictures: Tensor) -> Tensor:
         seen = tagger.probabilities(to_float(pictures))  # attribute -> (B, V)
-        return torch.stack([seen[name].argmax(1) == label for name, label in labels.items()]).all(0).tolist()
+        return torch.stack([seen[name].argmax(1) == label for name, label in labels.items()]).all(0)
 
     return judge

@@ -83,25 +83,26 @@ class Pipeline:
         drawn = self.straight(group)
         pictures = quantise(drawn)  # (B, H, W, 3) uint8, on the device
         scores = [score(to_float(fitted(pictures, self.scorer)), self.scorer)] if self.scorer else []
-        confirmed = self.judge(pictures) if self.judge else [True] * len(group)
+        confirmed = self.judge(pictures) if self.judge else torch.ones(len(group), dtype=torch.bool)  # (B,)
         if any(map(angle_of, group)):
             pictures = quantise(turn_heads(drawn, group))
         if self.upscaling:
             pictures = self._enlarged(pictures, confirmed)
-        wait = start_copy(pictures, *scores)
+        wait = start_copy(pictures, confirmed, *scores)
 
         def finish() -> Iterator[Made]:
-            made, *scored = wait()
-            return map(Made, group, made.numpy(), scored[0].tolist() if scored else repeat(None), confirmed)
+            made, shown, *scored = wait()
+            return map(Made, group, made.numpy(), scored[0].tolist() if scored else repeat(None), shown.tolist())
 
         return finish
 
-    def _enlarged(self, pictures: Tensor, confirmed: list[bool]) -> Tensor:
-        """Enlarged pictures (B, H, W, 3) uint8; those that are not confirmed, which nobody sees, are black."""
+    def _enlarged(self, pictures: Tensor, confirmed: Tensor) -> Tensor:
+        """Enlarged pictures (B, H, W, 3) uint8; those that are not `confirmed` (B,), which nobody sees, are black."""
         assert self.upscaling is not None
-        if all(confirmed) or not any(confirmed):
-            return self.upscaling(pictures) if all(confirmed) else pictures
-        chosen = torch.tensor(confirmed, device=pictures.device)
+        shown = confirmed.cpu()  # waits for the judge, as most of the time is spent on enlarging
+        if shown.all() or not shown.any():
+            return self.upscaling(pictures) if shown.all() else pictures
+        chosen = shown.to(pictures.device)
         large = self.upscaling(pictures[chosen])
         return large.new_zeros(len(pictures), *large.shape[1:]).masked_scatter_(chosen[:, None, None, None], large)
 

@@ -123,7 +123,7 @@ class Proposer:
         found = np.zeros(len(made))
         for name, values in self.judge.attributes.items():
             index = np.array([values.index(one[name]) if name in one else -1 for one in labels])
-            shown = torch.cat([part[name] for part in read]).numpy()[np.arange(len(made)), index]
+            shown = torch.cat([part[name] for part in read]).cpu().numpy()[np.arange(len(made)), index]
             found += np.where(index >= 0, np.log(np.maximum(shown, LEAST)), 0)
         return found
 

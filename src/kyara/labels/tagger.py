@@ -36,8 +36,9 @@ class Tagger(Protocol):
         """Resizes a picture (H, W, 3) uint8 to `size` with the preprocessing of this tagger."""
 
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
-        """For each attribute the probability of each value, (B, V) float32 on the CPU, for pictures (B, 3, H, W) in
-        [-1, 1]. A row may sum to less than 1: the rest is the probability that no value applies."""
+        """For each attribute the probability of each value, (B, V) float32, for pictures (B, 3, H, W) in [-1, 1]. A row
+        may sum to less than 1: the rest is the probability that no value applies. The values of a Checkpoint are on its
+        device, so that the caller decides when to wait for them."""
 
     def embed(self, pictures: Tensor) -> Tensor:
         """Features (B, F) float32 on the CPU, of pictures (B, 3, H, W) in [-1, 1]."""
@@ -62,7 +63,7 @@ class CheckpointTagger:
     def probabilities(self, pictures: Tensor) -> dict[str, Tensor]:
         with self._precision():
             found = self.model.probabilities(pictures.to(self.device))
-        return {name: values.float().cpu() for name, values in found.items()}
+        return {name: values.float() for name, values in found.items()}
 
     @torch.inference_mode()
     def embed(self, pictures: Tensor) -> Tensor:

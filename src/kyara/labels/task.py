@@ -51,7 +51,7 @@ class TagTask:
         for numbers, pictures in batches(load, indices, batch=self.batch, workers=self.threads, failed=failed):
             on_device = move(torch.from_numpy(np.stack(pictures)), loaded.device)  # (B, H, W, 3) uint8
             found = loaded.probabilities(to_float(on_device))
-            best = [found[name].max(1) for name in loaded.attributes]
+            best = [found[name].cpu().max(1) for name in loaded.attributes]
             columns = [column for one in best for column in (one.indices, one.values)]
             rows[np.array(numbers) - indices.start] = np.column_stack(columns)
         return Rows(rows, {i: self.dataset.reason(i, error) for i, error in failed.items()})
