@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kyara.app.jobs import BAR, Job, Jobs
+from kyara.app import jobs as module
+from kyara.app.jobs import BAR, RUN, Job, Jobs
 from kyara.app.project import Project
 
 
@@ -166,3 +169,40 @@ def test_progress_is_read_from_the_bar() -> None:
     assert found and (found[1], found[5]) == ("45", "00:38")
     found = BAR.search("  0%|          | 0/16 [00:00<?, ?picture/s]")
     assert found and (found[1], found[5]) == ("0", "?")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGUSR1 stands for the SIGBREAK of Windows")
+def test_the_request_of_windows_to_stop_is_an_interrupt() -> None:
+    """As training replaces the handler of SIGINT, and no other, while it runs."""
+    program = """
+import runpy, signal
+def verb(*_, **__):
+    signal.signal(signal.SIGINT, lambda *_: print("saved"))
+    signal.raise_signal(signal.SIGBREAK)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGBREAK)
+signal.SIGBREAK, runpy.run_module = signal.SIGUSR1, verb
+"""
+    done = subprocess.run([sys.executable, "-c", program + RUN], capture_output=True, text=True)
+    assert done.stdout == "saved\n" and done.stderr.strip().endswith("KeyboardInterrupt")
+
+
+def test_a_process_on_windows_is_asked_before_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    def waits(seconds: float) -> None:
+        raise subprocess.TimeoutExpired("kyara", seconds)
+
+    process: Any = SimpleNamespace(send_signal=done.append, kill=lambda: done.append("killed"), wait=waits)
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(signal, "CTRL_BREAK_EVENT", "CTRL_BREAK_EVENT", raising=False)
+    module._interrupt(process)
+    module._kill_after(process, 0)
+    assert done == ["CTRL_BREAK_EVENT", "killed"]
+
+    def refuses(_: object) -> None:
+        raise OSError("there is no console")
+
+    process.send_signal = refuses
+    module._interrupt(process)
+    assert done == ["CTRL_BREAK_EVENT", "killed", "killed"]

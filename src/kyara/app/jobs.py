@@ -27,12 +27,15 @@ ACTIVE = ("waiting", "running", "stopping")
 ENDING: dict[State, State] = {"waiting": "cancelled", "running": "stopping", "stopping": "stopping"}  # by Cancel
 KEPT = 100  # finished jobs in the list
 LINES = 40  # last lines of its messages
+GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # what `start_new_session` is elsewhere, on Windows
 GRACE, SAVING = 10.0, 600.0  # seconds between the request to stop and the kill; of a training, which saves its run
 BAR = re.compile(r"(\d+)%\|.*?\| *([\d.]+\w*)/([\d.]+\w*) \[([\d:?]+)<([\d:?]+)")
 
 RUN = """
-import runpy, sys
+import runpy, signal, sys
 sys.stderr.isatty = lambda: True  # progress bars are silent elsewhere
+if hasattr(signal, "SIGBREAK"):  # on Windows, the only signal that another process can send
+    signal.signal(signal.SIGBREAK, lambda *_: signal.raise_signal(signal.SIGINT))
 runpy.run_module("kyara", run_name="__main__", alter_sys=True)
 """
 """The program of the process."""
@@ -145,7 +148,7 @@ class Jobs:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        _send(process, signal.SIGINT)  # as Ctrl-C does: training stops at a step
+        _interrupt(process)
         threading.Thread(target=_kill_after, args=(process, self._grace), daemon=True).start()
 
     def _work(self) -> None:
@@ -187,7 +190,7 @@ class Jobs:
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, *words, "--json"],
             cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, encoding="utf-8", errors="replace", start_new_session=True,
+            text=True, encoding="utf-8", errors="replace", start_new_session=True, creationflags=GROUP,
         )  # fmt: skip
         self._process, self._grace = process, SAVING if words[0] == "train" else GRACE
         if job.state == "stopping":  # while the process was created, when there was none to stop
@@ -241,13 +244,28 @@ def _failure(verb: str, code: int, lines: Sequence[str]) -> str:
     )
 
 
-def _send(process: subprocess.Popen[str], number: int) -> None:
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """Asks a process to stop, as Ctrl-C does: a training saves its run after the step."""
+    if sys.platform == "win32":
+        try:
+            process.send_signal(signal.CTRL_BREAK_EVENT)  # `RUN` makes SIGINT of it
+        except OSError:  # there is no console to send it
+            _kill(process)
+    else:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGINT)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(OSError):
-        os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _kill_after(process: subprocess.Popen[str], seconds: float) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        _send(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        _kill(process)
