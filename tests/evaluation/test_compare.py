@@ -119,7 +119,7 @@ def test_one_page_says_which_model_serves_best(runs: Path, faces: Path, tmp_path
     assert shown.sources and all(source.startswith("data:image/jpeg;base64,") for source in shown.sources)
     assert "default-src 'none'; img-src data:" in html and "prefers-color-scheme: dark" in html
     assert "url(" not in html and "@import" not in html
-    assert html.count("<img") == 2 * (12 + 36 + 8 + 8) and "<polyline" in html and "<circle" in html
+    assert html.count("<img") == 2 * (36 + 8 + 8) and "<polyline" in html and "<circle" in html
     assert [p.name for p in sorted(out.iterdir())] == ["comparison.json", "index.html"]
 
 

@@ -19,7 +19,7 @@ from kyara.files.pictures import encode_jpeg, resize
 
 SIDE = 128  # Maximum length of the longer side of a picture on the page, in pixels
 QUALITY = 90  # of their JPEG files: they are looked at, not measured, and a page of many models is sent
-STRIP = 12  # Number of seeds shown of each model in one row
+STRIP = 12  # Number of seeds shown of each model in one row; its sheet has the others
 STYLE, REST, METHOD = (
     Path(__file__).with_name(name).read_text("utf-8") for name in ("compare.css", "compare.html", "method.txt")
 )
@@ -191,7 +191,7 @@ def _model(model: Table) -> str:
     head = f"<h2>{_label(model)} <i>{escape(model['model'])}</i></h2>"
     if model["error"]:
         head += f'<p class="broken"><b>Not measured.</b> {escape(model["error"])}</p>'
-    figures = _figure("sheet", f"seeds 0 to {SHEET - 1}", _pictures(model, range(SHEET)))
+    figures = _figure("sheet", f"seeds {STRIP} to {SHEET - 1}", _pictures(model, range(STRIP, SHEET)))
     for what in ("best", "worst"):
         if scores := dict(model[what]):
             score = model["scores"]["rank_score"]

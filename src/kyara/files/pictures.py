@@ -161,7 +161,7 @@ def encode_webp(picture: np.ndarray) -> bytes:
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
     """Encodes a picture (H, W, 3) uint8 as JPEG with a `quality` from 0 to 100 and colours at full resolution."""
-    return _encode(picture, "JPEG", quality=quality, subsampling=0)
+    return _encode(picture, "JPEG", quality=quality, subsampling=0, optimize=True)  # Huffman tables of its own
 
 
 def _encode(picture: np.ndarray, encoding: str, **options: Any) -> bytes:
