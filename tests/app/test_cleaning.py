@@ -12,9 +12,7 @@ import pytest
 from kyara.app.cleaning import AGE, clean
 from kyara.app.collection import Collection, Item
 from kyara.app.items import number_name
-from kyara.app.jobs import Job, Jobs
 from kyara.app.project import Project
-from kyara.app.rewrites import Rewrites
 
 
 def test_only_what_nobody_names_is_deleted(tmp_path: Path) -> None:
@@ -26,10 +24,10 @@ def test_only_what_nobody_names_is_deleted(tmp_path: Path) -> None:
             "uploads/new.png", "uploads/film.mp4"]  # fmt: skip
     unused = [f"{own}/removed-9.png", f"{gone}/other-3.png", "pictures/0b0b0b0b/x-1.png", "uploads/old.png",
               "uploads/photo.png.png"]  # fmt: skip
-    for name in [*kept, *unused, "rules/half-0/model.safetensors"]:
+    for name in [*kept, *unused]:
         project.state(name).write_bytes(b"x")
     long_ago = time.time() - AGE - 60
-    for name in [*kept, *unused, "rules/half-0"]:
+    for name in [*kept, *unused]:
         os.utime(project.state(name), (long_ago, long_ago))
     project.state("uploads/new.png").touch()
     (tmp_path / "galleries/a").mkdir(parents=True)
@@ -43,7 +41,7 @@ def test_only_what_nobody_names_is_deleted(tmp_path: Path) -> None:
     named = [str(tmp_path / ".studio/uploads/film.mp4"), ".studio/uploads/絵-1.png"]
     (tmp_path / "data/report.json").write_text(json.dumps({"sources": named}))
     deleted = clean(project, collection)
-    assert sorted(deleted) == sorted([*unused, "rules/half-0"])
+    assert sorted(deleted) == sorted(unused)
     left = {path.relative_to(tmp_path / ".studio").as_posix() for path in (tmp_path / ".studio").rglob("*.*")}
     assert left == set(kept)
     assert not project.state("pictures/0b0b0b0b").exists() and clean(project, collection) == []
@@ -63,27 +61,6 @@ def test_nothing_is_deleted_if_a_file_cannot_be_read(tmp_path: Path, monkeypatch
     with pytest.raises(PermissionError):
         clean(project, Collection(project.state("make.json")))
     assert file.exists()
-
-
-@pytest.mark.parametrize("failing", [False, True])
-def test_intermediate_models_are_deleted_after_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: bool
-) -> None:
-    def made(jobs: Jobs, job: Job, words: list[str]) -> None:
-        (tmp_path / words[-1]).mkdir(parents=True)
-        if failing:
-            raise RuntimeError("no space")
-
-    monkeypatch.setattr(Jobs, "_run", made)
-    commands = [["rewrite", "a", "--out", ".studio/rules/b-0"], ["rewrite", "c", "--out", "runs/b"]]
-    jobs = Jobs(tmp_path, lambda job: None)
-    job = jobs.add("save", commands, temporary=Rewrites.intermediate(commands))
-    until = time.monotonic() + 20
-    while job.state not in ("done", "failed") and time.monotonic() < until:
-        time.sleep(0.01)
-    jobs.close()
-    assert job.state == ("failed" if failing else "done")
-    assert not (tmp_path / ".studio/rules/b-0").exists() and (tmp_path / "runs/b").exists() != failing
 
 
 def test_nothing_is_deleted_in_a_folder_with_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,13 +177,15 @@ def test_a_shared_rule_is_added(client: TestClient, context: Context, ruled: str
     assert sorted(context.project.folder.glob("edits/*")) == kept
 
 
-def test_the_commands_write_these_strengths(context: Context, ruled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_command_writes_these_strengths(context: Context, ruled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the new model names the model that it was made from, and no folder between."""
     from kyara.app.rewrites import Rewrites
 
-    commands, out = Rewrites(context.maker).strength_commands(ruled, {"glasses": 0.5}, "half")
     monkeypatch.chdir(context.project.folder)
-    for words in commands:
-        options = {"undo": words[words.index("--undo") + 1]} if "--undo" in words else {"strength": float(words[4])}
-        edits = [] if "--undo" in words else [words[2]]
-        kyara.rewrite(words[1], edits, out=Path(words[words.index("--out") + 1]), force="--force" in words, **options)  # type: ignore[arg-type]
-    assert [(rule.name, rule.strength) for rule in rules_of(read(out))] == [("glasses", 0.5)]
+    for strength, kept in ((0.5, [("glasses", 0.5)]), (0, [])):
+        words, out = Rewrites(context.maker).strength_command(ruled, {"glasses": strength}, "half")
+        options: dict[str, Any] = {words[2].lstrip("-"): words[3]}
+        assert words[:2] + words[4:] == ["rewrite", ruled, "--out", out]
+        kyara.rewrite(words[1], **options, out=Path(out))
+        assert [(rule.name, rule.strength) for rule in rules_of(read(out))] == kept
+        assert read(out).about["rewritten"]["parent"] == ruled

@@ -94,6 +94,28 @@ def test_what_the_model_has_is_skipped_and_keeps_its_strength(small: str, tmp_pa
     assert strengths(more.out) == [("glasses", 0.5), ("cat", 0.25), ("hat", 0.7)]
 
 
+def test_strengths_of_single_rules_are_set(small: str, tmp_path: Path) -> None:
+    rules = [random_rule(small, name, 0.25, seed=i) for i, name in enumerate(("glasses", "cat", "my hat"))]
+    model = str(ruled(tmp_path / "model", small, *rules))
+    found = rewrite(model, strengths="my hat=2, glasses = 0", out=tmp_path / "a")
+    assert strengths(found.out) == [("glasses", 0.0), ("cat", 0.25), ("my hat", 2.0)]
+    found = rewrite(model, undo="glasses", strengths="cat=1", out=tmp_path / "b")
+    assert strengths(found.out) == [("cat", 1.0), ("my hat", 0.25)]
+    for wrong, why in {
+        "hair=1": "--strengths hair: there is no such rule; there is cat, my hat",
+        "glasses=1": "--strengths glasses: there is no such rule",  # it is removed
+        "cat": "--strengths cat: write NAME=NUMBER",
+        "cat=x": "--strengths cat=x: write NAME=NUMBER",
+        "cat=nan": "--strengths cat nan: must be a finite number",
+        "cat=11": "--strengths cat 11.0: must be from 0 to 10",
+    }.items():
+        with pytest.raises(ValueError, match=why):
+            rewrite(model, undo="glasses", strengths=wrong, out=tmp_path / "x")
+    with pytest.raises(ValueError, match=r"--strength 0\.5: there are no EDITS, and --strengths sets"):
+        rewrite(model, strength=0.5, strengths="cat=1", out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_strength_is_a_factor_on_the_rules_of_a_given_checkpoint(small: str, tmp_path: Path) -> None:
     given = ruled(tmp_path / "given", small, random_rule(small, "glasses", 0.5), random_rule(small, "cat", 4.0))
     assert strengths(rewrite(small, given, out=tmp_path / "same").out) == [("glasses", 0.5), ("cat", 4.0)]

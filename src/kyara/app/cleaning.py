@@ -9,7 +9,6 @@ import contextlib
 import html
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 
 from kyara.app.collection import Collection
 from kyara.app.items import number_name
-from kyara.app.project import PICTURES, RULES, STATE, UPLOADS, Project
+from kyara.app.project import PICTURES, STATE, UPLOADS, Project
 from kyara.files.names import normalized
 
 AGE = 7 * 24 * 3600  # seconds
@@ -41,10 +40,7 @@ def clean(project: Project, collection: Collection) -> list[str]:
     for folder in {file.parent for file in unused if file.parent.parent.name == PICTURES}:
         with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
-    left = [*_old(state / RULES, "*")]  # by a job of a server that was killed
-    for folder in left:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [path.relative_to(state).as_posix() for path in [*unused, *left]]
+    return [file.relative_to(state).as_posix() for file in unused]
 
 
 def _old(folder: Path, pattern: str) -> Iterator[Path]:
@@ -61,7 +57,7 @@ def _refuse(error: OSError) -> None:
 def _named(project: Path) -> set[str]:
     """The uploads and pictures that files of the project name, as paths in `.studio`."""
     found = set[str]()
-    own = {str(project / name) for name in ("art", *(f"{STATE}/{one}" for one in (UPLOADS, PICTURES, RULES)))}
+    own = {str(project / name) for name in ("art", *(f"{STATE}/{one}" for one in (UPLOADS, PICTURES)))}
     seen = 0
     for folder, folders, names in os.walk(project, onerror=_refuse):
         folders[:] = [name for name in folders if os.path.join(folder, name) not in own]  # noqa: PTH118

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +48,6 @@ class Job:
     title: str
     commands: Sequence[Sequence[str]]  # each without "kyara"
     about: Mapping[str, Any]  # for the page that started it
-    temporary: Sequence[str] = ()  # folders that its commands make for each other
     state: State = "waiting"
     progress: float | None = None  # 0 to 1
     left: str = ""  # time left, such as 01:20
@@ -83,19 +81,11 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
-    def add(
-        self,
-        title: str,
-        commands: Iterable[Sequence[str]],
-        about: Mapping[str, Any] | None = None,
-        *,
-        temporary: Sequence[str] = (),
-    ) -> Job:
-        """Appends a job to the queue, after which its `temporary` folders are deleted. ValueError if one that has not
-        ended yet creates the same output."""
+    def add(self, title: str, commands: Iterable[Sequence[str]], about: Mapping[str, Any] | None = None) -> Job:
+        """Appends a job to the queue. ValueError if one that has not ended yet creates the same output."""
         with self._wake:
             number = self.jobs[-1].number + 1 if self.jobs else 1
-            job = Job(number, title, [*commands], about or {}, temporary)
+            job = Job(number, title, [*commands], about or {})
             if twice := [*(job.creates() & self.outputs())]:
                 raise ValueError(f"{twice[0]}: another job is making it already; wait until it is done, or cancel it")
             finished = [one for one in self.jobs if one.state not in ACTIVE]
@@ -170,8 +160,6 @@ class Jobs:
                         self._run(job, words)
             except Exception as error:  # the thread must survive; the page shows the reason
                 job.error = job.error or str(error)
-            for path in job.temporary:
-                shutil.rmtree(self.folder / path, ignore_errors=True)
             job.seconds = time.monotonic() - began
             with self._lock:
                 if job.state == "running":

@@ -29,7 +29,7 @@ MAX_UPLOAD = 64 * 2**20  # bytes of one uploaded file, which is kept in memory
 MAX_STREAM = 2 * 2**30  # bytes of one film or file in art/, which is not
 QUOTA = 4 * 2**30  # bytes of all uploads; what is in art/ and edits/ belongs to the user
 EDITABLE = ("stylegan2",)
-UPLOADS, PICTURES, RULES = "uploads", "pictures", "rules"  # folders in STATE
+UPLOADS, PICTURES = "uploads", "pictures"  # folders in STATE
 
 
 class ProjectError(ValueError):

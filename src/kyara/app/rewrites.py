@@ -16,7 +16,7 @@ from kyara.app.data_urls import read_url, to_url
 from kyara.app.items import sheet_of
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
-from kyara.app.project import RULES, STATE, ProjectError
+from kyara.app.project import ProjectError
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
@@ -194,38 +194,23 @@ class Rewrites:
         self.project.existing(edit)
         return ["rewrite", self.project.model(model), edit, "--out", out, "--preview", *(QUICK if quick else ())], out
 
-    def strength_commands(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[list[str]], str]:
-        """The commands that write a Checkpoint with these strengths, and its folder. All but the last write
-        intermediate Checkpoints to the app's own folder; see `intermediate`."""
-        found = checkpoint.read(self.project.absolute(self.project.model(model)))
-        rules = storage.rules_of(found)
+    def strength_command(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[str], str]:
+        """The words of the command that writes a Checkpoint with these strengths, and its output folder. Rules without
+        a strength are removed."""
+        model = self.project.model(model)
+        rules = storage.rules_of(checkpoint.read(self.project.absolute(model)))
         if not rules:
             raise ProjectError(f"{model}: has no rules")
         out = self.project.free("runs", name or "rules")
-        kept = [rule for rule in rules if strengths.get(rule.name, rule.strength) > 0]
-        commands = [["rewrite", model, "--undo", ",".join(rule.name for rule in rules), "--out", "?"]]
-        for rule in kept:
-            file = f"{model}/{storage.EDITS}/{storage.file_name(rule.name)}"
-            strength = f"{strengths.get(rule.name, rule.strength):g}"
-            commands.append(["rewrite", "?", file, "--strength", strength, "--out", "?"])
-        folders = [f"{STATE}/{RULES}/{Path(out).name}-{i}" for i in range(len(commands) - 1)] + [out]
-        for i, words in enumerate(commands):
-            words[-1] = folders[i]
-            if i:
-                words[1] = folders[i - 1]
-            if i + 1 < len(commands):
-                words.append("--force")
-        self.project.state(RULES, "x")
-        return commands, out
+        wanted = {rule.name: strengths.get(rule.name, rule.strength) for rule in rules}
+        kept = ",".join(f"{rule}={strength:g}" for rule, strength in wanted.items() if strength > 0)
+        removed = ",".join(rule for rule, strength in wanted.items() if not strength > 0)
+        options = {"--strengths": kept, "--undo": removed, "--out": out}
+        return ["rewrite", model, *(word for pair in options.items() if pair[1] for word in pair)], out
 
     @staticmethod
-    def intermediate(commands: Sequence[Sequence[str]]) -> list[str]:
-        """The folders that only the next of these commands reads."""
-        return [words[words.index("--out") + 1] for words in commands[:-1]]
-
-    @staticmethod
-    def shown(commands: Sequence[Sequence[str]]) -> str:
-        return "; ".join(shlex.join(["kyara", *words]) for words in commands)
+    def shown(words: Sequence[str]) -> str:
+        return shlex.join(["kyara", *words])
 
 
 def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:

@@ -70,7 +70,7 @@ def learn(context: Shared, body: Learn) -> dict[str, Any]:
     """Starts the job that learns an edit."""
     words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name, quick=body.quick)
     job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
+    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
 
 
 @router.post("/rule")
@@ -79,7 +79,7 @@ async def rule(context: Shared, request: Request, model: str, name: str) -> dict
     data = await read_body(request)
     words, out = await run_in_threadpool(Rewrites(context.maker).add_rule, model, name, data)
     job = context.jobs.add(f"add {name}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown([words])}
+    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
 
 
 @router.post("/compare")
@@ -90,7 +90,6 @@ def compare(context: Shared, body: Strengths) -> dict[str, Any]:
 @router.post("/save")
 def save(context: Shared, body: Strengths) -> dict[str, Any]:
     """Starts the job that writes a Checkpoint with other strengths."""
-    commands, out = Rewrites(context.maker).strength_commands(body.model, body.strengths, body.name)
-    about, between = {"room": "rewrite", "out": out}, Rewrites.intermediate(commands)
-    job = context.jobs.add(f"save {out}", commands, about, temporary=between)
-    return {"job": job.number, "out": out, "command": Rewrites.shown(commands)}
+    words, out = Rewrites(context.maker).strength_command(body.model, body.strengths, body.name)
+    job = context.jobs.add(f"save {out}", [words], {"room": "rewrite", "out": out})
+    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kyara import models
+from kyara import models, verbs
 from kyara.files import checkpoint
 from kyara.files.checkpoint import Checkpoint
 from kyara.files.dataset import open_dataset
@@ -39,14 +39,20 @@ class Plan:
     skipped: tuple[str, ...]  # names of given rules that the model has
 
 
-def make_plan(model: str, given: Sequence[Given], undo: str | None, strength: float) -> Plan:
-    """What `given` adds to a Checkpoint and `undo` removes. The rules that it has keep their strengths; only if nothing
-    is given, `strength` is theirs. ValueError if a rule does not fit or is not there."""
+def make_plan(
+    model: str, given: Sequence[Given], undo: str | None, strength: float, strengths: str | None = None
+) -> Plan:
+    """What `given` adds to a Checkpoint and `undo` removes. The rules that it has keep their strengths, but for those
+    in `strengths`; if nothing is given, all get `strength`. ValueError if a rule does not fit or is not there."""
     found = checkpoint.read(model)
     kept = _once(without(rules_of(found), undo))
     if not (given or kept) and undo is None:
         raise ValueError(f"{model}: has no rules; name an edit file")
-    if not given and (strength != 1 or undo is None):
+    if strengths is not None:
+        if not given and strength != 1:
+            raise ValueError(f"--strength {strength:g}: there are no EDITS, and --strengths sets those of the rules")
+        kept = with_strengths(kept, strengths)
+    elif not given and (strength != 1 or undo is None):
         kept = [dataclasses.replace(rule, strength=strength) for rule in kept]
     read, ready = _read(given, found)
     rules = _once([*kept, *ready])
@@ -67,6 +73,22 @@ def without(rules: list[Rule], undo: str | None) -> list[Rule]:
         if name not in names:
             raise ValueError(f"--undo {name}: there is no such rule; there is {', '.join(names) or 'none'}")
     return [rule for rule in rules if rule.name not in removed]
+
+
+def with_strengths(rules: list[Rule], strengths: str) -> list[Rule]:
+    """The rules with the strengths in a text such as glasses=0.5,gears=2. ValueError if it is malformed, or there is no
+    such rule."""
+    wanted = dict[str, float]()
+    for part in filter(None, map(str.strip, strengths.split(","))):
+        name, _, number = (word.strip() for word in part.partition("="))
+        if name not in (names := [rule.name for rule in rules]):
+            raise ValueError(f"--strengths {name}: there is no such rule; there is {', '.join(names) or 'none'}")
+        try:
+            wanted[name] = float(number)
+        except ValueError as error:
+            raise ValueError(f"--strengths {part}: write NAME=NUMBER, such as glasses=0.5") from error
+        verbs.check_number(f"--strengths {name}", wanted[name], least=0, most=MAX_STRENGTH)
+    return [dataclasses.replace(rule, strength=wanted.get(rule.name, rule.strength)) for rule in rules]
 
 
 def _read(given: Sequence[Given], found: Checkpoint) -> tuple[list[Edit], list[Rule]]:

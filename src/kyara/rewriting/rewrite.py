@@ -89,6 +89,7 @@ def rewrite(
     projector: str | None = None,
     data: verbs.ExistingPath | None = None,
     strength: Annotated[float, verbs.Range(0, MAX_STRENGTH)] = 1.0,
+    strengths: str | None = None,
     undo: str | None = None,
     memory: Memory = "nonlinear",
     layers: Annotated[int | None, verbs.Range(1, 1000)] = None,
@@ -107,14 +108,15 @@ def rewrite(
     Args:
         model: The model: a Checkpoint's folder, builtin:NAME or hf-hub:OWNER/NAME. It is not changed.
         edits: Edit files (JSON), each a new rule; or existing rules: a rewritten Checkpoint, or one .safetensors file
-            of its folder `edits`. Rules add up; known ones are skipped. Without any, --strength and --undo change
-            the rules of the model.
+            of its folder `edits`. Rules add up; known ones are skipped. Without any, --strength, --strengths
+            and --undo change the rules of the model.
         projector: The projector of the model, from kyara train projector --of MODEL. builtin:anime and
             builtin:character have a built-in one.
         data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
             the new rule.
         strength: Factor on the rules that are added, usually 0 to 1; without any, the strength of those of the model.
             At 0, a rule changes nothing.
+        strengths: Strengths of single rules of the model, such as glasses=0.5,gears=2; the others keep theirs.
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
         layers: Layers of a nonlinear memory; by default 3, 5 for features of 64 pixels, or fewer in a small network.
@@ -146,7 +148,7 @@ def rewrite(
     from kyara.training.run import check_no_run, next_command
 
     check_no_run(out)
-    plan = make_plan(model, given, undo, strength)
+    plan = make_plan(model, given, undo, strength, strengths)
     if not plan.edits:
         _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
     samples = load_samples(plan, data, device) if plan.edits or preview else None
