@@ -1,4 +1,4 @@
-"""The discriminator of StyleGAN2."""
+"""The discriminator of StyleGAN2, and its convolutions, which the encoder has too."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from kyara.nn.wavelets import haar
 PART_CHANNELS, PART_CHANNEL_MAX = 32, 128  # at full resolution, doubled with each level; at most
 
 
-class Discriminator(nn.Module):
-    """Pictures (B, 3, H, W) -> logits (B,): the sum of those of the picture and of its parts."""
+class Trunk(nn.Module):
+    """The convolutions of the discriminator, and of the encoder, from the picture to the coarsest maps."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -41,9 +41,27 @@ class Discriminator(nn.Module):
         height, width = config.data.height, config.data.width
         for _ in range(self.wavelets + len(self.blocks)):
             height, width = -(-height // 2), -(-width // 2)
+        self.coarsest = channels(0) * height * width  # size of the last maps of a picture
+
+    def maps(self, pictures: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Maps (B, C, H, W) of `dtype` of pictures (B, 3, H, W): of the first layer, and of each block, from fine to
+        coarse."""
+        x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
+        found = [self.from_rgb(x.to(dtype, memory_format=torch.channels_last))]
+        for block in reversed(self.blocks):
+            found.append(block(found[-1]))
+        return found
+
+
+class Discriminator(Trunk):
+    """Pictures (B, 3, H, W) -> logits (B,): the sum of those of the picture and of its parts."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        channels = config.channels
         self.group = config.network.mbstd_group_size
         self.conv = Conv(channels(0) + 1, channels(0), 3, gain=ACTIVATION, active=True)
-        self.hidden = Linear(channels(0) * height * width, channels(0), gain=ACTIVATION)
+        self.hidden = Linear(self.coarsest, channels(0), gain=ACTIVATION)
         self.output = Linear(channels(0), 1)
         attributes = config.data.attributes
         self.labels = conditioning.Projection(attributes, channels(0)) if attributes else None
@@ -76,13 +94,15 @@ class Discriminator(nn.Module):
             label_logits = [network.heads(x) for network, x in seen if network.heads is not None]
             return logits, sum(label_logits[1:], label_logits[0]) if label_logits else None
 
+    def look(self, pictures: Tensor) -> list[Tensor]:
+        """The maps of pictures (B, 3, H, W), see `maps`, as features to compare pictures by."""
+        dtype = compute_dtype(pictures.device)
+        with torch.autocast(pictures.device.type, enabled=False), shared(uses((self.from_rgb, *self.blocks), dtype)):
+            return self.maps(pictures, dtype)
+
     def features(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
         """Features (B, C) of the whole picture."""
-        x = haar(pad_even(pictures, self.wavelets), self.wavelets) if self.wavelets else pictures
-        x = self.from_rgb(x.to(dtype, memory_format=torch.channels_last))
-        for block in reversed(self.blocks):
-            x = block(x)
-        x = self.conv(minibatch_deviation(x, self.group))
+        x = self.conv(minibatch_deviation(self.maps(pictures, dtype)[-1], self.group))
         return leaky_relu(self.hidden(x.float().flatten(1)))
 
 
