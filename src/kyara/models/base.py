@@ -85,12 +85,13 @@ class Model(nn.Module):
 
     def layers(self) -> Mapping[str, Sequence[list[nn.Parameter]]]:
         """Parameters by layer, to freeze some of them: "g" from coarse to fine, "d" from the input on, "mapping" as one
-        layer. Empty if layers cannot be frozen separately."""
+        layer, and "encoder" likewise, to whose latents the mapping network is fitted. Empty if layers cannot be frozen
+        separately."""
         return {}
 
     def copy_from_smaller(self, parent: Model) -> set[str]:
-        """Copies tensors whose shapes differ from a model of the same architecture for smaller pictures, where this is
-        possible. Returns their names."""
+        """Copies what has another shape or name in a model of the same architecture, such as one for smaller pictures,
+        where this is possible. The tensors of the same name and shape have been copied. Returns the names."""
         return set()
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:

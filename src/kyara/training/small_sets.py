@@ -2,7 +2,7 @@
 
 | option | regular | FEW pictures or fewer, with --init | source of the number |
 |---|---|---|---|
-| --freeze | nothing | mapping | UI2I via StyleGAN2 (Kwong et al. 2021) freezes the mapping network |
+| --freeze | nothing | mapping, unless it is fitted to an encoder | UI2I via StyleGAN2 (Kwong et al. 2021) freezes it |
 | | | d, all but 6 layers | FreezeD (Mo et al. 2020) trains the last three of seven levels |
 | optimizer.lr | the parent's | at most 0.001 | FreezeD |
 | --augment | ada | diffaugment | Zhao et al. 2020; ada needs some 500 kimg to adapt |
@@ -110,7 +110,8 @@ def _frozen(config: Config, init: str) -> str:
     parts = models.build(found.model, found.config).layers()
     if not parts:
         return ""
-    mapping = ["mapping"] * (not ours.attributes or dict(ours.attributes) == dict(its.attributes))
+    same_labels = not ours.attributes or dict(ours.attributes) == dict(its.attributes)
+    mapping = ["mapping"] * (same_labels and "encoder" not in parts)
     count = len(parts["d"]) - TRAINED
     return ",".join(mapping + [f"d={count}"] * (count > 0))
 

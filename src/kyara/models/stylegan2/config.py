@@ -31,6 +31,9 @@ class NetworkConfig(configs.NetworkConfig):
     labels_from: int = 0
     """First style layer that is conditioned on the labels; a resolution has two. At 4, colour attributes keep
     the pose and the shape of a face. Shape attributes need 0."""
+    encoder: int = 0
+    """At 1, an encoder of pictures to w is trained with the generator, which learns from reconstructions too. The
+    mapping network learns the encoder's distribution of w given the labels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class LossConfig(configs.LossConfig):
     label_drop_prob: float = 0.0
     """Share of pictures, real and fake, that hide a random number of their labels from the networks, so that a
     generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
+    adversarial: float = 1.0
+    """Weight of the generator's adversarial loss. At 0, which needs an encoder, the discriminator is not trained: its
+    feature maps are a fixed distance between pictures. There is no label loss then."""
+    encoded: float = 0.5
+    """With an encoder, share of the fakes of a batch that are reconstructions of real pictures; at least one is."""
+    matching: float = 10.0
+    """With an encoder, weight of the distance between the discriminator's feature maps of a picture and of its
+    reconstruction: L1 relative to the mean absolute value, averaged over the maps of all sizes."""
+    colour: float = 80.0  # with an encoder, weight of the L1 distance of chroma (BT.601) of every pixel
+    brightness: float = 15.0  # with an encoder, weight of the L1 distance of luma, averaged over 4 x 4 pixels
+    inverse: float = 0.1
+    """With an encoder, weight of its squared error on pictures of random latents, relative to the variance of w."""
+    prior: float = 1.0
+    """With an encoder, weight of the energy score of the mapping network: how well 8 random w given the labels of a
+    picture predict the w that the encoder finds."""
 
 
 ADAM = configs.OptimizerConfig(lr=2.5e-3)
@@ -67,6 +85,23 @@ class Config(configs.Config):
         if self.data.attributes and network.labels_from >= self.layers:
             raise ValueError(
                 f"network.labels_from={network.labels_from}: must be below {self.layers}, the number of style layers"
+            )
+        self._check_encoder()
+
+    def _check_encoder(self) -> None:
+        encoder, losses = self.network.encoder, self.losses
+        if encoder not in (0, 1):
+            raise ValueError(f"network.encoder={encoder}: must be 0 or 1")
+        for name in ("adversarial", "matching", "colour", "brightness", "inverse", "prior"):
+            if not 0 <= (weight := getattr(losses, name)) < math.inf:
+                raise ValueError(f"losses.{name}={weight}: must be 0 or more")
+        if not encoder and not losses.adversarial:
+            raise ValueError("losses.adversarial=0: only with network.encoder=1 does the generator learn without it")
+        if encoder and not 0 < losses.encoded <= 1:
+            raise ValueError(f"losses.encoded={losses.encoded}: must be above 0, and at most 1, with network.encoder=1")
+        if encoder and not (losses.matching or losses.colour or losses.brightness):
+            raise ValueError(
+                "losses.matching, losses.colour, losses.brightness: with network.encoder=1, one must be above 0"
             )
 
     @property

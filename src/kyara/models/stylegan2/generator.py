@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models.stylegan2.config import Config
+from kyara.models.stylegan2.encoder import Encoder
 from kyara.nn import conditioning
 from kyara.nn.filters import centre_crop, upsample
 from kyara.nn.layers import ACTIVATION, Linear, ModulatedConv, compute_dtype, leaky_relu
@@ -47,8 +48,9 @@ class MappingNet(nn.Module):
 
     @torch.no_grad()
     def track(self, w: Tensor) -> None:
-        """Updates the moving average of w from a batch (B, w_dim)."""
-        self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
+        """Updates the moving average of w from a batch (B, w_dim), which may be empty."""
+        if len(w):
+            self.w_average.lerp_(w.float().mean(0), 1 - self.decay)
 
 
 Noise = bool | Tensor  # random (True), the constant map of the layer (False), or a given map (1 or B, 1, H, W)
@@ -146,12 +148,14 @@ class Synthesis(nn.Module):
 
 
 class GeneratorNet(nn.Module):
-    """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W)."""
+    """Mapping and synthesis. z (B, z_dim), labels (B, A) -> pictures (B, 3, H, W). And the encoder, if there is one, so
+    that it is averaged too."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.mapping = MappingNet(config)
         self.synthesis = Synthesis(config)
+        self.encoder = Encoder(config) if config.network.encoder else None
         conditioned = torch.arange(self.synthesis.layers) >= config.network.labels_from
         self.conditioned = nn.Buffer(conditioned, persistent=False)
         self.all_conditioned = config.network.labels_from == 0
@@ -171,6 +175,12 @@ class GeneratorNet(nn.Module):
             return w.expand(-1, self.synthesis.layers, -1)
         plain = styles(torch.full_like(labels, conditioning.UNKNOWN))[:, None]
         return torch.where(self.conditioned[:, None], w, plain)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """ws (B, layers, w_dim), the same in every layer, of pictures (B, 3, H, W) in [-1, 1]. Needs an encoder."""
+        assert self.encoder is not None
+        w = self.mapping.w_average + self.encoder(pictures)
+        return w[:, None].expand(-1, self.synthesis.layers, -1)
 
     def mean_w(self, labels: Tensor) -> Tensor:
         """Mean ws (B, layers, w_dim) given the labels, for truncation: the mean over all labels, for example,

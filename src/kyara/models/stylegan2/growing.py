@@ -28,7 +28,7 @@ def grow_bands(child: nn.Module, parent: nn.Module, levels: int) -> set[str]:
             if _copy_kernels(layer.conv, source.conv, 2.0**levels, levels, 0):
                 layer.bias.copy_(_low_pass(source.bias * 2.0**levels, levels, 0))
                 copied |= {f"{name}.conv.weight", f"{name}.bias"}
-        elif name == "from_rgb":
+        elif name in ("from_rgb", "encoder.from_rgb") and name in modules:
             first, source_conv = cast("Conv", layer), cast("Conv", modules[name])
             if _copy_kernels(first, source_conv, 0.5**levels, levels, 1):
                 copied.add(f"{name}.weight")  # the bias has the same shape

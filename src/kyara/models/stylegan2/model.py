@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kyara.models import base
+from kyara.models.stylegan2 import reconstruction
 from kyara.models.stylegan2.config import PRESETS, Config
 from kyara.models.stylegan2.discriminator import Discriminator
 from kyara.models.stylegan2.generator import GeneratorNet, StyledConv
@@ -54,10 +55,16 @@ class Model(base.StyledGenerator):
             g += [_parameters(block.conv0), _parameters(block.conv1, block.to_rgb)]
         d = [_parameters(self.d.from_rgb)]
         d += [_parameters(part) for block in reversed(self.d.blocks) for part in (block.conv0, block.conv1, block.skip)]
-        return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d}
+        encoder = {} if self.g.encoder is None else {"encoder": [_parameters(self.g.encoder)]}
+        return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d, **encoder}
 
     def copy_from_smaller(self, parent: base.Model) -> set[str]:
         assert isinstance(parent, Model)
+        copied = self._copy_bands(parent)
+        return copied | (self._copy_trunk(parent, copied) if parent.g.encoder is None else set())
+
+    def _copy_bands(self, parent: Model) -> set[str]:
+        """Layers that make or read wavelet bands, from a parent for pictures of half the size."""
         ours, theirs = self.config, parent.config
         levels = ours.network.wavelets - theirs.network.wavelets
         grown = theirs.data.width << max(levels, 0), theirs.data.height << max(levels, 0)
@@ -66,6 +73,19 @@ class Model(base.StyledGenerator):
         pairs = {"g": (self.g, parent.g), "g_ema": (self.g_ema, parent.g_ema), "d": (self.d, parent.d)}
         return {f"{part}.{name}" for part, pair in pairs.items() for name in grow_bands(*pair, levels)}
 
+    def _copy_trunk(self, parent: Model, copied: set[str]) -> set[str]:
+        """The convolutions of a new encoder, from those of the discriminator that are the parent's, or were `copied`
+        from it. They have learned to look at such pictures."""
+        theirs, trunk = parent.d.state_dict(), {}
+        for name, tensor in self.d.state_dict().items():
+            known = f"d.{name}" in copied or (name in theirs and theirs[name].shape == tensor.shape)
+            if name.startswith(("from_rgb.", "blocks.")) and known:
+                trunk[name] = tensor
+        parts = {part: getattr(self, part).encoder for part in ("g", "g_ema")} if self.g.encoder is not None else {}
+        for encoder in parts.values():
+            encoder.load_state_dict(trunk, strict=False)
+        return {f"{part}.encoder.{name}" for part in parts for name in trunk}
+
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)
         if not any(parameter.requires_grad for parameter in self.g.mapping.parameters()):
@@ -73,6 +93,8 @@ class Model(base.StyledGenerator):
 
     def reg_interval(self, phase: str) -> int:
         losses = self.config.losses
+        if phase.startswith("d") and not losses.adversarial:
+            return 0
         lazy = {"d_reg": (losses.r1_interval, losses.r1_gamma), "g_reg": (losses.path_interval, losses.path_weight)}
         interval, weight = lazy.get(phase, (1, 1.0))
         return interval if weight else 0
@@ -83,26 +105,40 @@ class Model(base.StyledGenerator):
 
     def _fake_labels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (B, A) of fakes, for the discriminator and for the generator. Only the generator gets labels of
-        attributes that the data have none of: they would tell fakes from real pictures."""
-        losses = self.config.losses
-        shown = conditioning.dropped(conditioning.shuffled(labels, losses.label_mixing_prob), losses.label_drop_prob)
-        return shown, self._completed(shown)
+        attributes that the data have none of: they would tell fakes from real pictures. Reconstructions keep the labels
+        of their pictures."""
+        losses, count = self.config.losses, self._reconstructed(len(labels))
+        mixed = conditioning.shuffled(labels, losses.label_mixing_prob)
+        shown = conditioning.dropped(torch.cat([labels[:count], mixed[count:]]), losses.label_drop_prob)
+        return shown, torch.cat([shown[:count], self._completed(shown[count:])])
 
     def _completed(self, labels: Tensor) -> Tensor:
         return labels if self.drawn is None else self.drawn(labels)
 
-    def _fakes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures of random latents with labels (B, A), and their styles."""
-        z = torch.randn(len(labels), self.z_dim, device=labels.device)
-        ws = self.g.styles(z, labels, self.config.losses.style_mixing_prob)
+    def _reconstructed(self, batch: int) -> int:
+        """Number of fakes of a batch that are reconstructions of its first real pictures."""
+        return max(round(batch * self.config.losses.encoded), 1) if self.config.network.encoder else 0
+
+    def _fakes(self, labels: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pictures with labels (B, A), and their styles: reconstructions of `real` (n, 3, H, W), then pictures of
+        random latents."""
+        count = 0 if real is None else len(real)
+        z = torch.randn(len(labels) - count, self.z_dim, device=labels.device)
+        ws = self.g.styles(z, labels[count:], self.config.losses.style_mixing_prob)
+        if real is not None:
+            ws = torch.cat([self.g.encode(real), ws])
         if not ws.requires_grad and torch.is_grad_enabled():  # mapping network frozen; path lengths need gradients
             ws = ws.detach().requires_grad_(True)
         return self.g.synthesis(ws), ws
 
+    def _encoded(self, batch: base.Batch) -> Tensor | None:
+        """The pictures (n, 3, H, W) to reconstruct; None without an encoder."""
+        return batch.real[: self._reconstructed(len(batch.real))] if self.g.encoder is not None else None
+
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         fake_shown, fake_labels = self._fake_labels(labels)
         with torch.no_grad():
-            fake, _ = self._fakes(fake_labels)
+            fake, _ = self._fakes(fake_labels, self._encoded(batch))
         shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
         real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
         fake_logits, fake_label_logits = self.d.judge(batch.augment(fake), fake_shown)
@@ -126,11 +162,22 @@ class Model(base.StyledGenerator):
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
 
     def _g(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
-        fake_shown, fake_labels = self._fake_labels(labels)
-        fake, _ = self._fakes(fake_labels)
-        logits, label_logits = self.d.judge(batch.augment(fake), fake_shown)
-        loss = total(map(nonsaturating_g, logits.unbind(1)))
-        return {"g": loss, **conditioning.losses("g_labels", label_logits, fake_labels, self.config)}
+        real = self._encoded(batch)
+        shown, fake_labels = self._fake_labels(labels)
+        fake, ws = self._fakes(fake_labels, real)
+        found = self._adversarial(batch.augment(fake), shown, fake_labels) if self.config.losses.adversarial else {}
+        if real is not None and self.g.encoder is not None:
+            known = fake_labels[: len(real)]
+            step = reconstruction.Step(self.g, self.d, self.g.encoder, real, known, fake, ws)
+            found |= reconstruction.losses(step, self.config.losses)
+        return found
+
+    def _adversarial(self, seen: Tensor, shown: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The generator's losses on fakes (B, 3, H, W) as the discriminator sees them, which gets the labels `shown`
+        (B, A); `labels` are the generator's."""
+        logits, label_logits = self.d.judge(seen, shown)
+        loss = total(map(nonsaturating_g, logits.unbind(1))) * self.config.losses.adversarial
+        return {"g": loss, **conditioning.losses("g_labels", label_logits, labels, self.config)}
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
