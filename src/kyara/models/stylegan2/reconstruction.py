@@ -115,10 +115,10 @@ def prior(step: Step) -> Tensor:
 
 def random_w(mapping: MappingNet, labels: Tensor) -> Tensor:
     """w (n, SAMPLES, w_dim) of random latents given labels (n, A)."""
-    z = torch.randn(len(labels) * SAMPLES, mapping.z_dim, device=labels.device)
+    each = labels[:, None].expand(-1, SAMPLES, -1).flatten(0, 1)  # (n * SAMPLES, A)
+    z = torch.randn(len(each), mapping.z_dim, device=labels.device)
     with torch.autocast(z.device.type, enabled=False):
-        w = mapping(z, labels.repeat_interleave(SAMPLES, 0))
-    return w.unflatten(0, (-1, SAMPLES))
+        return mapping(z, each).unflatten(0, (-1, SAMPLES))
 
 
 def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
