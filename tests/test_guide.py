@@ -140,8 +140,8 @@ def test_small_sets(folder: Path, made: Path) -> None:
 
 def test_train(folder: Path, made: Path) -> None:
     shutil.copy(folder / "examples" / EXAMPLES.name, "faces.zip")
-    assert follow("train.md", made) == 13
-    assert {path.name for path in (folder / "runs").iterdir()} >= {"small", "large", "bands", "labelled"}
+    assert follow("train.md", made) == 15
+    assert {path.name for path in (folder / "runs").iterdir()} >= {"small", "large", "bands", "first", "labelled"}
 
 
 def test_tag(folder: Path, made: Path) -> None:

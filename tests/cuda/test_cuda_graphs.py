@@ -17,15 +17,17 @@ from kyara.training.trainer import Options, Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and PyTorch for CUDA")
 
 CAPTURABLE = [name for name in models.names() if models.architecture(name).capturable]
+ENCODER = "stylegan2 with an encoder"
 ATTRIBUTES = {"hair": ("black", "blonde", "blue"), "eyes": ("green", "red")}
 
 
 def trained(name: str, *, graphs: bool, micro_batch: int = 8, precision: Any = "32", augment: Any = "ada") -> Trainer:
     """After 24 steps: every phase is captured, and the augmentation begins in the middle."""
     torch.manual_seed(0)
-    kind = models.architecture(name)
-    data: Any = {"attributes": ATTRIBUTES} if kind.data_spec.attributes == "must" else {}
-    model: Model = kind(kind.presets["tiny"].replace(data=data))
+    kind = models.architecture(name.split(" ")[0])
+    data: Any = {"attributes": ATTRIBUTES} if kind.data_spec.attributes == "must" or name == ENCODER else {}
+    network: Any = {"encoder": 1, "labels_from": 2} if name == ENCODER else {}
+    model: Model = kind(kind.presets["tiny"].replace(data=data, network=network))
     options = Options(8, micro_batch, precision=precision, augment=augment)
     trainer = Trainer(model, options, fabric=make_fabric(torch.device("cuda"), precision=precision), graphs=graphs)
     random = torch.Generator().manual_seed(0)
@@ -40,7 +42,7 @@ def trained(name: str, *, graphs: bool, micro_batch: int = 8, precision: Any = "
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 @pytest.mark.parametrize("micro_batch", [8, 4])
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", [*CAPTURABLE, ENCODER])
 def test_graphs_change_nothing(name: str, micro_batch: int, precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit, with the deterministic algorithms of cuDNN."""
     if precision == "bf16" and not has_bfloat16(torch.device("cuda")):

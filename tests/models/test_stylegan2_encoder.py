@@ -142,7 +142,7 @@ def test_colour_and_brightness_are_those_of_the_standard() -> None:
     assert reconstruction.brightness(step).item() == pytest.approx(2 * 0.299, abs=1e-6)
     noise = torch.randn(4, 3, 30, 34)
     step.fake[:4] = batch.real[:4] + noise
-    assert reconstruction.brightness(step) < 0.4 * (reconstruction.brightness_of(noise)).abs().mean()
+    assert reconstruction.brightness(step) < 0.4 * (reconstruction.luma(noise)).abs().mean()
 
 
 def test_only_fakes_of_random_latents_have_mixed_styles() -> None:
@@ -237,7 +237,7 @@ def test_without_an_encoder_there_is_none() -> None:
         ({}, {"matching": 0.0, "colour": 0.0, "brightness": 0.0}, r"losses\.matching, .* must be above 0"),
         ({}, {"prior": -1.0}, r"losses\.prior=-1\.0"),
         ({}, {"matching": float("inf")}, r"losses\.matching=inf"),
-        ({"encoder": 0}, {"adversarial": 0.0}, r"losses\.adversarial=0: only with network\.encoder=1"),
+        ({"encoder": 0}, {"adversarial": 0.0}, r"losses\.adversarial=0: needs network\.encoder=1"),
     ],
 )
 def test_impossible_settings_are_refused(network: Any, losses: Any, message: str) -> None:

@@ -96,7 +96,7 @@ class Config(configs.Config):
             if not 0 <= (weight := getattr(losses, name)) < math.inf:
                 raise ValueError(f"losses.{name}={weight}: must be 0 or more")
         if not encoder and not losses.adversarial:
-            raise ValueError("losses.adversarial=0: only with network.encoder=1 does the generator learn without it")
+            raise ValueError("losses.adversarial=0: needs network.encoder=1, as the generator learns from nothing else")
         if encoder and not 0 < losses.encoded <= 1:
             raise ValueError(f"losses.encoded={losses.encoded}: must be above 0, and at most 1, with network.encoder=1")
         if encoder and not (losses.matching or losses.colour or losses.brightness):

@@ -94,8 +94,8 @@ class Discriminator(Trunk):
             label_logits = [network.heads(x) for network, x in seen if network.heads is not None]
             return logits, sum(label_logits[1:], label_logits[0]) if label_logits else None
 
-    def look(self, pictures: Tensor) -> list[Tensor]:
-        """The maps of pictures (B, 3, H, W), see `maps`, as features to compare pictures by."""
+    def feature_maps(self, pictures: Tensor) -> list[Tensor]:
+        """The `maps` of pictures (B, 3, H, W) in the dtype of the surrounding autocast, to compare pictures by."""
         dtype = compute_dtype(pictures.device)
         with torch.autocast(pictures.device.type, enabled=False), shared(uses((self.from_rgb, *self.blocks), dtype)):
             return self.maps(pictures, dtype)

@@ -62,8 +62,8 @@ def losses(step: Step, weights: LossConfig) -> dict[str, Tensor]:
 def matching(step: Step) -> Tensor:
     """Distance of the discriminator's feature maps of reconstructions and of real pictures."""
     with torch.no_grad():
-        real = step.d.look(step.real)
-    return relative_distance(step.d.look(step.made), real)
+        real = step.d.feature_maps(step.real)
+    return relative_distance(step.d.feature_maps(step.made), real)
 
 
 def relative_distance(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
@@ -76,17 +76,17 @@ def colour(step: Step) -> Tensor:
     """L1 of both chroma channels, in [-1, 1], of every pixel."""
     difference = step.made - step.real
     red, _, blue = difference.unbind(1)
-    luma = brightness_of(difference)
-    return (((blue - luma) / CB).abs().mean() + ((red - luma) / CR).abs().mean()) / 2
+    grey = luma(difference)
+    return (((blue - grey) / CB).abs().mean() + ((red - grey) / CR).abs().mean()) / 2
 
 
 def brightness(step: Step) -> Tensor:
     """L1 of luma, in [-1, 1], averaged over squares of POOLED pixels: lines are left to the feature maps."""
-    pooled = F.avg_pool2d(brightness_of(step.made - step.real)[:, None], POOLED, ceil_mode=True)
+    pooled = F.avg_pool2d(luma(step.made - step.real)[:, None], POOLED, ceil_mode=True)
     return pooled.abs().mean()
 
 
-def brightness_of(pictures: Tensor) -> Tensor:
+def luma(pictures: Tensor) -> Tensor:
     """Luma (B, H, W) of pictures (B, 3, H, W), or of differences between pictures."""
     return (pictures * constant(LUMA, pictures)[:, None, None]).sum(1)
 
