@@ -61,7 +61,7 @@ class Model(base.StyledGenerator):
     def copy_from_smaller(self, parent: base.Model) -> set[str]:
         assert isinstance(parent, Model)
         copied = self._copy_bands(parent)
-        return copied | (self._copy_trunk(parent, copied) if parent.g.encoder is None else set())
+        return copied | self._copy_trunk(parent, copied)
 
     def _copy_bands(self, parent: Model) -> set[str]:
         """Layers that make or read wavelet bands, from a parent for pictures of half the size."""
@@ -74,17 +74,18 @@ class Model(base.StyledGenerator):
         return {f"{part}.{name}" for part, pair in pairs.items() for name in grow_bands(*pair, levels)}
 
     def _copy_trunk(self, parent: Model, copied: set[str]) -> set[str]:
-        """The convolutions of a new encoder, from those of the discriminator that are the parent's, or were `copied`
-        from it. They have learned to look at such pictures."""
+        """The convolutions of an encoder, if the parent has none: those of the discriminator that are the parent's, or
+        were `copied` from it, which has learned to look at such pictures."""
+        if self.g.encoder is None or self.g_ema.encoder is None or parent.g.encoder is not None:
+            return set()
         theirs, trunk = parent.d.state_dict(), {}
         for name, tensor in self.d.state_dict().items():
             known = f"d.{name}" in copied or (name in theirs and theirs[name].shape == tensor.shape)
-            if name.startswith(("from_rgb.", "blocks.")) and known:
+            if known and name.startswith(("from_rgb.", "blocks.")):
                 trunk[name] = tensor
-        parts = {part: getattr(self, part).encoder for part in ("g", "g_ema")} if self.g.encoder is not None else {}
-        for encoder in parts.values():
+        for encoder in (self.g.encoder, self.g_ema.encoder):
             encoder.load_state_dict(trunk, strict=False)
-        return {f"{part}.encoder.{name}" for part in parts for name in trunk}
+        return {f"{part}.encoder.{name}" for part in ("g", "g_ema") for name in trunk}
 
     def freeze(self, parameters: Sequence[nn.Parameter]) -> None:
         super().freeze(parameters)

@@ -122,9 +122,9 @@ def random_w(mapping: MappingNet, labels: Tensor) -> Tensor:
 
 
 def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
-    """Energy score of samples (n, K, D) of n forecasts against what came (n, D), averaged, from K samples without bias
-    (Gneiting and Raftery 2007, eq. 21 with beta 1, negated): E|X - x| - E|X - X'| / 2. Lower is better; it is proper:
-    no forecast has a lower expectation than the distribution of what comes."""
+    """Energy score of n distributions, K samples of each (n, K, D), at their true values (n, D), averaged over n:
+    E|X - x| - E|X - X'| / 2 (Gneiting and Raftery 2007, eq. 21 with beta = 1, negated), unbiased for any K above 1.
+    Lower is better. It is a proper score: its expectation is lowest for the distribution of the true values."""
     count = samples.shape[1]
     error = torch.linalg.vector_norm(samples - truth[:, None], dim=2).mean()
     apart = torch.linalg.vector_norm(samples[:, :, None] - samples[:, None], dim=3)  # (n, K, K), 0 on the diagonal
