@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_options_win(faces: Path, parent: str, options: dict[str, Any], changed:
 
 def test_a_plan_needs_no_weights(faces: Path, parent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read of a parent before its weights are copied is in its config.json."""
+    importlib.import_module("kyara.models.projector")  # it imports `load`, if no test has imported it before
     monkeypatch.delattr(models, "load")
     assert settings(faces, init=parent)["few_pictures"] == DEFAULTS
     assert choose_data("projector", None, None, None, parent) == (None, None)
