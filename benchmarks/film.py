@@ -4,11 +4,11 @@
 
 Each photo becomes a film: the head moves, tilts and comes nearer as an affine motion, the light changes slowly, and
 every frame has noise of its own. Every drawn frame is moved back by the known motion, so that all that still changes
-from frame to frame is flicker: the mean absolute difference of consecutive frames, in 8-bit levels, inside the middle
-70 % of the picture; and the largest mean difference in a block of 16 x 16 pixels, which an eye would notice first. Of
-the film itself, whose noise that is; of one drawing that is moved and moved back, which is the error of
-interpolation; of frames drawn one by one; and of frames drawn as a film. The sheet shows a frame of each second, and
-below it five times its difference from the frame after it.
+from frame to frame, but for the light, is flicker: the mean absolute difference of consecutive frames, in 8-bit
+levels, inside the middle 70 % of the picture; and the largest mean difference in a block of 16 x 16 pixels, which an
+eye would notice first. Of the film itself, whose noise that is; of one drawing that is moved and moved back, which is
+the error of interpolation; of frames drawn one by one; and of frames drawn as a film. The sheet shows a frame of each
+second, and below it five times its difference from the frame after it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main(
     dataset = open_dataset(photos)
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ROWS}
     spent = 0.0
-    for index in range(count):
+    for index in range(min(count, len(dataset))):
         photo = F.interpolate(to_float(dataset.picture(index)[None]), (side, side), mode="bilinear", antialias=True)[0]
         film, made = model.film_fn(), {name: [] for name in rows}
         with torch.inference_mode():

@@ -211,6 +211,26 @@ main.main()
     assert process.returncode == 141
 
 
+def test_an_error_of_the_program_is_shown_also_with_a_closed_output() -> None:
+    script = """
+import sys, kyara, kyara.__main__ as main
+def rank() -> str:
+    print("ranking")
+    raise RuntimeError("a fault")
+kyara.rank = rank
+sys.stdin.read()
+main.main()
+"""
+    pipe, buffered = subprocess.PIPE, {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-c", script, "rank"]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=buffered) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert b"RuntimeError: a fault" in process.stderr.read()
+    assert process.returncode == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_an_output_that_cannot_be_written_is_an_error() -> None:
     with Path("/dev/full").open("w") as full:

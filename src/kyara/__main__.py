@@ -38,7 +38,9 @@ def main() -> None:
                 sys.stdout.flush()
     except OSError as error:  # of stdout; those of a verb are caught by `run`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again at its exit
-        closed = isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL  # EINVAL on Windows
+        if error.__context__ and not isinstance(error.__context__, SystemExit):
+            raise error.__context__ from None  # an error of the program comes first
+        closed = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
         sys.exit(141 if closed else f"kyara: the output cannot be written: {error}")
 
 
@@ -61,7 +63,10 @@ def run(verb: str, arguments: list[str]) -> None:
 
     import kyara
 
-    function = getattr(kyara, "import_" if verb == "import" else verb)
+    try:
+        function = getattr(kyara, "import_" if verb == "import" else verb)
+    except OSError as error:  # such as a shared library that cannot be loaded
+        sys.exit(f"kyara {verb}: {error}")
     shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
     call, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments, config=shown)
     try:

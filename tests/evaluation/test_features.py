@@ -223,6 +223,28 @@ def test_the_least_recently_used_files_are_deleted(own_cache: Path, monkeypatch:
     assert len([*own_cache.iterdir()]) == 2 and (own_cache / "mine.npy").exists()
 
 
+def test_a_file_that_cannot_be_deleted_does_not_keep_the_others(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, a file that is mapped."""
+    for i, key in enumerate("abc"):
+        cached("test", {"key": key}, lambda: {"x": np.zeros(1000)})
+        (new,) = [path for path in own_cache.iterdir() if path.stat().st_mtime > 3]
+        os.utime(new, (i, i))
+    oldest = min(own_cache.iterdir(), key=lambda path: path.stat().st_mtime)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == oldest:
+            raise PermissionError(str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(cache, "LIMIT", 2 * new.stat().st_size)
+    cache.mapped("rows", {}, (500, 8), lambda rows: None)
+    assert len([*own_cache.glob("test-*")]) == 1 and oldest.exists()
+
+
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:
     for seed in range(3):
         pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))

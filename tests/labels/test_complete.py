@@ -100,6 +100,21 @@ def test_features_are_computed_once(dataset: Dataset, monkeypatch: pytest.Monkey
     assert report.left_out == first.left_out and [*report.left_out] == ["broken.png"]
 
 
+def test_a_picture_that_can_be_read_again_is_not_left_out(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a network drive was away; the file has not changed."""
+    picture, name = Dataset.picture, dataset.names[3]
+
+    def away(self: Dataset, i: int, at_least: int | None = None) -> np.ndarray:
+        if self.names[i] == name:
+            raise OSError("the drive is away")
+        return picture(self, i, at_least)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Dataset, "picture", away)
+        assert [*run(open_dataset(dataset.path), ask=Knows(3)).left_out] == [name]
+    assert not run(open_dataset(dataset.path), ask=Knows(3)).left_out
+
+
 def test_interrupting_loses_no_answer_and_it_goes_on(dataset: Dataset) -> None:
     first = Knows(7, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -92,11 +92,16 @@ def _mark_used(path: Path) -> None:
 
 def _trim(new: Path) -> None:
     """Deletes the least recently used files while all together exceed `LIMIT`, but not the `new` one."""
-    with contextlib.suppress(OSError):  # another process trims it too, or Windows keeps a file that is mapped
-        files = {path: path.stat() for path in new.parent.iterdir() if FILE.fullmatch(path.name)}
-        total = sum(file.st_size for file in files.values())
-        for path, file in sorted(files.items(), key=lambda item: item[1].st_mtime):
-            if total > LIMIT and path != new:
+    files = {}
+    with contextlib.suppress(OSError):
+        for path in new.parent.iterdir():
+            with contextlib.suppress(OSError):  # another process has deleted it
+                if FILE.fullmatch(path.name):
+                    files[path] = path.stat()
+    total = sum(file.st_size for file in files.values())
+    for path, file in sorted(files.items(), key=lambda item: item[1].st_mtime):
+        if total > LIMIT and path != new:
+            with contextlib.suppress(OSError):  # deleted by another process, or mapped, which Windows forbids to delete
                 path.unlink()
                 total -= file.st_size
 

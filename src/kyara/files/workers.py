@@ -92,7 +92,9 @@ def _without_main() -> Iterator[None]:
 def _start_worker(files: Files) -> None:
     global _files
     _files = files
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    for name in ("SIGINT", "SIGBREAK"):  # the parent handles Ctrl-C, and on Windows the studio's Cancel
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

@@ -182,14 +182,29 @@ def committee_members(
     networks = [tagger.hash, checkpoint.read("builtin:landmarks").hash] if tagger else []
     key = {"data": identity(dataset), "networks": networks, "version": kyara.__version__}
     found = cached("committee", key, lambda: _features(dataset, tagger, workers))
-    rows, failed, reasons = (found.pop(name).tolist() for name in ("rows", "failed", "reasons"))
-    left_out |= {dataset.names[i]: reason for i, reason in zip(failed, reasons, strict=True)}
+    failed = _unreadable(dataset, found["rows"])
+    if len(failed) + len(found["rows"]) < len(dataset):  # one that could not be read before can be read now
+        found = _features(dataset, tagger, workers)
+        failed = _unreadable(dataset, found["rows"])
+    left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
+    rows = found.pop("rows").tolist()
     return committee_of([_spread(features, rows, len(dataset)) for features in found.values()])
 
 
+def _unreadable(dataset: Dataset, rows: np.ndarray) -> dict[int, Exception]:
+    """The pictures other than `rows` that cannot be read, index -> error. The reason may be gone in another run."""
+    failed = dict[int, Exception]()
+    for i in sorted({*range(len(dataset))} - {*rows.tolist()}):
+        try:
+            dataset.picture(i)
+        except Exception as error:
+            failed[i] = error
+    return failed
+
+
 def _features(dataset: Dataset, tagger: Tagger | None, workers: int) -> dict[str, np.ndarray]:
-    """Features (M, F) of each kind, and the indices of these pictures as `rows`; `failed` and `reasons` are of those
-    that cannot be read. Raises DatasetError if none can be read."""
+    """Features (M, F) of each kind, and the indices of these pictures as `rows`. Raises DatasetError if none can be
+    read."""
     kinds, rows, failed = dict[str, list[np.ndarray]](), list[int](), dict[int, Exception]()
 
     def load(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -212,9 +227,7 @@ def _features(dataset: Dataset, tagger: Tagger | None, workers: int) -> dict[str
             kinds.setdefault(kind, []).append(features)
     if not rows:
         raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
-    about = {"rows": np.array(rows), "failed": np.array([*failed], np.int64)}
-    about["reasons"] = np.array([dataset.reason(i, error) for i, error in failed.items()], str)
-    return {kind: np.concatenate(some) for kind, some in kinds.items()} | about
+    return {kind: np.concatenate(some) for kind, some in kinds.items()} | {"rows": np.array(rows)}
 
 
 def _to_device(pictures: Sequence[np.ndarray], tagger: Tagger) -> Tensor:

@@ -138,19 +138,23 @@ def read_earlier(out: Path, report: Path, sources: Sequence[Path]) -> Earlier:
     return Earlier(out, earlier, inside, moved, size)
 
 
-def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -> None:
-    """DatasetError if the sources, opened as `dataset`, have none of the pictures that have labels."""
+def check_sources(dataset: Dataset, sources: Sequence[Path], earlier: Earlier) -> set[str]:
+    """The names that the earlier result has for the pictures of the sources, opened as `dataset`. DatasetError if none
+    of them has labels, and others have."""
     whole = len(sources) > 1 or earlier.inside
     names = {encodable(name if whole else dataset.location(i).as_posix()) for i, name in enumerate(dataset.names)}
     if earlier.known and names.isdisjoint(earlier.known):
         why = f"the sources have none of the pictures that have labels in it, such as {next(iter(earlier.known))}"
         hint = "give the sources in the same way as before, or delete the result to prepare it without its labels"
         raise DatasetError(f"{earlier.out}: {why}; {hint}")
+    return names
 
 
-def check_size(earlier: Earlier, size: tuple[int, int]) -> None:
-    """DatasetError if pictures of that size (H, W) cannot have the `points` and `boxes` of the earlier ones."""
-    known = next((known for some in earlier.known.values() for known in some if known.places), None)
+def check_size(earlier: Earlier, names: set[str], size: tuple[int, int]) -> None:
+    """DatasetError if new pictures of the sources with these names cannot have their earlier `points` and `boxes`, as
+    their size (H, W) differs."""
+    again = (known for source, some in earlier.known.items() if source in names for known in some)
+    known = next((known for known in again if known.places), None)
     if known and size != earlier.size:
         raise _moved_places(known, earlier.out)
 

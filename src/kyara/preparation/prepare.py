@@ -138,9 +138,9 @@ def prepare(
     target = Target(out, [*sources, drop] if drop else sources, force)  # A list inside OUT would be deleted with it
     earlier = read_earlier(out, target.report, sources)
     dataset = open_datasets(sources)
-    check_sources(dataset, sources, earlier)
+    names = check_sources(dataset, sources, earlier)
     if wanted:
-        check_size(earlier, (wanted[1], wanted[0]))
+        check_size(earlier, names, (wanted[1], wanted[0]))
     dropped, missing = choose(dataset, drop) if drop else ({}, [])
     if workers is None:
         workers = processors() if len(dataset) > (MANY if detect == "none" else SEARCHED) else 0
@@ -148,7 +148,7 @@ def prepare(
         found = _search(dataset, detect, workers, progress)
         cut = found if _are_cut(found, detect) else [None] * len(dataset)
         width, height = wanted or _common_size(dataset, found, cut, detect, frame, workers)
-        check_size(earlier, (height, width))
+        check_size(earlier, names, (height, width))
         least = min(width, height) // 2 if min_size is None else min_size
         options = Options(width, height, least, detect, faces, frame, pad)
         order = _order(found, cut, options, limit)

@@ -128,7 +128,7 @@ def train(
         tune_layers: With --init, the number of generator layers to train; the others are frozen.
         tune_end: With --tune-layers, train the last layers (fine) or the first ones (coarse).
         freeze: With --init, the modules to freeze, such as mapping,g=2,d=4: the mapping network, the first 2 layers of
-            the generator, and the first 4 layers of the discriminator; none for no modules.
+            the generator, and the first 4 layers of the discriminator; also encoder; none for no modules.
         layer_lr_multiplier: With --init, the learning rate of each generator layer relative to that of the next finer
             layer.
         seed: Random seed.

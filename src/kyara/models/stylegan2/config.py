@@ -54,7 +54,8 @@ class LossConfig(configs.LossConfig):
     generator can be conditioned on some of its attributes only, even if every picture of the data has them all."""
     adversarial: float = 1.0
     """Weight of the generator's adversarial loss. At 0, which needs an encoder, the discriminator is not trained: its
-    feature maps are a fixed distance between pictures. There is no label loss then."""
+    feature maps are a fixed distance between pictures, so it must be a trained one, from --init. There is no label loss
+    then."""
     encoded: float = 0.5
     """With an encoder, share of the fakes of a batch that are reconstructions of real pictures; at least one is."""
     matching: float = 10.0

@@ -117,8 +117,13 @@ class Model(base.StyledGenerator):
         return labels if self.drawn is None else self.drawn(labels)
 
     def _reconstructed(self, batch: int) -> int:
-        """Number of fakes of a batch that are reconstructions of its first real pictures."""
-        return max(round(batch * self.config.losses.encoded), 1) if self.config.network.encoder else 0
+        """Number of fakes of a batch that are reconstructions of its first real pictures: one at least, and not all if
+        the share is below 1 and there are two or more."""
+        if not self.config.network.encoder:
+            return 0
+        share = self.config.losses.encoded
+        most = batch if share == 1 else max(batch - 1, 1)
+        return min(max(round(batch * share), 1), most)
 
     def _fakes(self, labels: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pictures with labels (B, A), and their styles: reconstructions of `real` (n, 3, H, W), then pictures of
