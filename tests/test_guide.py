@@ -227,7 +227,7 @@ def test_rewrite(folder: Path, made: Path) -> None:
     pictures.write_png(folder / "red.png", np.full((8, 8, 3), (255, 0, 0), np.uint8))
     example = {"picture": "face.png", "hole": "hole.png", "mask": "mask.png", "source": {"picture": "red.png"}}
     Path("edit.json").write_text(json.dumps({"examples": [example]}))
-    assert follow("rewrite.md", made) == 14
+    assert follow("rewrite.md", made) == 15
     assert {path.stem for path in Path("only-cat-eyes/edits").iterdir()} == {"cat-eyes"}
 
 
