@@ -83,7 +83,7 @@ def strip(drawn: list[Tensor]) -> Tensor:
     return torch.cat([torch.cat([a, b], 1) for a, b in zip(shown, changes, strict=True)], 2)
 
 
-def main(
+def measure(
     photos: tyro.conf.Positional[Path],
     checkpoint: tyro.conf.Positional[str] = "builtin:cartoon",
     *,
@@ -103,9 +103,10 @@ def main(
     if not isinstance(model, Translator):
         raise SystemExit(f"{checkpoint}: not a translator")
     dataset = open_dataset(photos)
+    count = min(count, len(dataset))
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ROWS}
     spent = 0.0
-    for index in range(min(count, len(dataset))):
+    for index in range(count):
         photo = F.interpolate(to_float(dataset.picture(index)[None]), (side, side), mode="bilinear", antialias=True)[0]
         film, made = model.film_fn(), {name: [] for name in rows}
         with torch.inference_mode():
@@ -130,9 +131,9 @@ def main(
     print_table({name: dict(zip(("mean", "largest block"), pair, strict=True)) for name, pair in means.items()})
 
 
-def _main(arguments: list[str] | None = None) -> None:
-    run(main, arguments)
+def main(arguments: list[str] | None = None) -> None:
+    run(measure, arguments)
 
 
 if __name__ == "__main__":
-    _main()
+    main()

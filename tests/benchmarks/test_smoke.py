@@ -340,6 +340,12 @@ def cartoon(folder: Path, request: Any) -> list[list[str]]:
 
 
 @case
+def film(folder: Path, request: Any) -> list[list[str]]:
+    options = ["--count", "1", "--seconds", "0.2", "--side", "64", "--sheet", str(folder / "a.png")]
+    return [[str(request.getfixturevalue("photos")), untrained(folder, "cartoongan"), *options]]
+
+
+@case
 def ablation(folder: Path, request: Any) -> list[list[str]]:
     without_mediapipe(request.getfixturevalue("monkeypatch"))
     pictures.write_png(
