@@ -89,7 +89,7 @@ class Model(nn.Module):
         separately."""
         return {}
 
-    def copy_from_smaller(self, parent: Model) -> set[str]:
+    def copy_from_parent(self, parent: Model) -> set[str]:
         """Copies what has another shape or name in a model of the same architecture, such as one for smaller pictures,
         where this is possible. The tensors of the same name and shape have been copied. Returns the names."""
         return set()

@@ -92,8 +92,8 @@ def train(
     """Train a model on a dataset. The same command again resumes an interrupted run, also with a larger --kimg.
 
     With --init and 500 pictures or fewer, a generator has other defaults, which are printed: --freeze for the mapping
-    network and all but the last six layers of the discriminator, optimizer.lr at most 0.001, --augment diffaugment
-    without colours, --kimg 300, --snap 10, --patience 5.
+    network, unless it is fitted to an encoder, and all but the last six layers of the discriminator, optimizer.lr at
+    most 0.001, --augment diffaugment without colours, --kimg 300, --snap 10, --patience 5.
 
     Args:
         model: An architecture; `kyara.models.names()` lists them.

@@ -55,7 +55,7 @@ def inherited(model: str, parent: str) -> Config:
 
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
-    """Copies the tensors of `parent` that have the same name and shape in `model`, and what `model.copy_from_smaller`
+    """Copies the tensors of `parent` that have the same name and shape in `model`, and what `model.copy_from_parent`
     can. If the attributes differ, the rows of the labels that both have are copied. Returns the modules of `model` that
     were not loaded, or only in part (such as the new levels of a larger size), and the modules of `parent` that were
     not used. Raises ValueError if no tensor matches, if a module that was not loaded is frozen, or if the attributes
@@ -70,7 +70,7 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     if not shared:
         raise ValueError(f"--init: a {type(parent).__module__.rsplit('.', 1)[1]} has no tensors in common with it")
     model.load_state_dict({name: theirs[name] for name in shared}, strict=False)
-    shared |= model.copy_from_smaller(parent)
+    shared |= model.copy_from_parent(parent)
     rows = {name: _copy_rows(name, ours[name], theirs[name], new, old) for name in by_row & ours.keys()}
     whole = {name for name, copied in rows.items() if copied == len(ours[name])}
     fresh = _modules(model, set(ours) - shared - whole)

@@ -58,7 +58,7 @@ class Model(base.StyledGenerator):
         encoder = {} if self.g.encoder is None else {"encoder": [_parameters(self.g.encoder)]}
         return {"mapping": [_parameters(self.g.mapping)], "g": g, "d": d, **encoder}
 
-    def copy_from_smaller(self, parent: base.Model) -> set[str]:
+    def copy_from_parent(self, parent: base.Model) -> set[str]:
         assert isinstance(parent, Model)
         copied = self._copy_bands(parent)
         return copied | self._copy_trunk(parent, copied)
