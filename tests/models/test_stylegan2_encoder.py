@@ -227,6 +227,18 @@ def test_without_an_encoder_there_is_none() -> None:
     assert "encoder" not in net.layers() and net.losses("g", batch_of(net)).keys() == {"g"}
 
 
+@pytest.mark.parametrize(("adversarial", "first"), [(0.0, "reconstruction"), (1.0, "frechet")])
+def test_the_error_of_reconstructions_is_a_score_and_chooses_the_best_without_adversarial_loss(
+    adversarial: float, first: str
+) -> None:
+    net, pictures = model(losses={"adversarial": adversarial}), faces_of(40)
+    net.eval()
+    with torch.no_grad():
+        scores = net.measure(Batch(pictures), lambda made, real: 7.0)
+    assert scores == {"frechet": 7.0, "reconstruction": pytest.approx(error(net, pictures), rel=1e-5)}
+    assert next(iter(scores)) == first
+
+
 @pytest.mark.parametrize(
     ("network", "losses", "message"),
     [
