@@ -150,7 +150,7 @@ def test_too_few_real_pictures(runs: Path, tmp_path: Path, dry_run: bool) -> Non
     data.mkdir()
     for seed in range(7):
         write_png(data / f"{seed}.png", drawn_picture(seed))
-    with pytest.raises(ValueError, match=r"--data .*few: has 7 pictures; give 8 or more"):
+    with pytest.raises(ValueError, match=r"few: has 7 real pictures; give 8 or more"):
         compare((str(runs / "run0"),), data=data, out=tmp_path / "out", dry_run=dry_run, **FEW)
 
 
@@ -166,7 +166,10 @@ def test_a_dry_run_names_what_cannot_be_measured_and_writes_nothing(runs: Path, 
         compare((str(runs / "empty"),), data=faces, dry_run=True, **FEW)
 
 
-def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
+def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError("the disk is full")
+
     run = (str(runs / "run0"),)
     few: dict[str, Any] = {**FEW, "draws": 1, "data": faces}
     (tmp_path / "other").mkdir()
@@ -184,6 +187,9 @@ def test_out_is_never_lost(runs: Path, faces: Path, tmp_path: Path) -> None:
         compare(run, out=out, **few)
     with pytest.raises(ValueError, match="no run could be read"):
         compare((str(runs / "empty"),), out=out, force=True, **few)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr("kyara.evaluation.compare.write_text", full)
+        compare(run, out=out, force=True, **few)
     assert (out / "comparison.json").read_text() == before  # what fails takes nothing away
     compare(run, out=out, force=True, **few)
 

@@ -203,6 +203,13 @@ def test_too_few_pictures(tmp_path: Path, faces: Path) -> None:
         evaluate(str(few), faces)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_too_few_real_pictures_are_reported_before_any_work(tmp_path: Path, faces: Path, dry_run: bool) -> None:
+    few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
+    with pytest.raises(ValueError, match="few: has 3 real pictures; give 4 or more"):
+        evaluate(str(faces), few, dry_run=dry_run)
+
+
 def test_intervals_stay_in_the_range_of_the_score() -> None:
     note = "pixels", "8x8", 10
     rank = RANK.score(Estimate(0.98, 0.93, 1.03), *note)
@@ -235,7 +242,7 @@ def test_real_pictures_of_a_gallery_are_those_of_its_table(faces: Path, tmp_path
     for name in ("a.png", "b.png", "steps/c.png"):
         (tmp_path / name).write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
     (tmp_path / "gallery.csv").write_text("file_name,seed\na.png,1\nb.png,2\n")
-    assert open_reals(tmp_path, 10).names == ["a.png", "b.png"]
+    assert open_reals(tmp_path, 10, 2).names == ["a.png", "b.png"]
 
 
 def test_each_score_says_what_its_network_saw(faces: Path) -> None:

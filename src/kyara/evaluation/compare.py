@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from kyara import __version__, verbs
 from kyara.evaluation import shared
 from kyara.evaluation.shared import FRECHET_COUNT, METRICS, format_interval, format_number
-from kyara.files.atomic import free_folder, result_folder, still_free, write_text
+from kyara.files.atomic import replaced_folder, result_folder, still_free, write_text
 from kyara.files.names import counted, printable
 from kyara.files.pictures import parse_size
 
@@ -105,9 +105,7 @@ def compare(
     from kyara.generation.sampler import load_generator
     from kyara.training.runtime import pick_device
 
-    where, dataset = pick_device(device), open_reals(data, reals)
-    if len(dataset) < FEWEST:
-        raise ValueError(f"--data {data}: has {counted(len(dataset), 'picture')}; give {FEWEST} or more")
+    where, dataset = pick_device(device), open_reals(data, reals, FEWEST)
     models = [ModelReport(name, run) for name, run in zip(short_names(runs), runs, strict=True)]
     for model in models:
         attempt(model, describe)
@@ -138,10 +136,10 @@ def compare(
     text = verdict(ranked, ordered, by)
     result = dataclasses.replace(result, verdict=text, real=scores_of_reals, groups=tuple(ranked), models=ordered)
     out = still_free(out, TABLE, force=force)
-    free_folder(out, TABLE, force=force)
     result = dataclasses.replace(result, out=out)
-    write_text(out / PAGE, page(out.resolve().name, result.as_json(), sheets))
-    write_text(out / TABLE, shared.to_json(result))
+    with replaced_folder(out, TABLE, force=force) as new:
+        write_text(new / PAGE, page(out.resolve().name, result.as_json(), sheets))
+        write_text(new / TABLE, shared.to_json(result))
     return result
 
 

@@ -97,12 +97,12 @@ def evaluate(
     elif force:
         raise ValueError("--force: needs --out, the report that it replaces; leave it out")
 
-    from kyara.evaluation.scores import all_scores, load_networks, run_networks
+    from kyara.evaluation.scores import FEWEST, all_scores, load_networks, run_networks
     from kyara.evaluation.sets import FileSet, RealSet, first_size, open_reals, open_set
     from kyara.training.runtime import pick_device
 
     where = pick_device(device)
-    dataset = None if b is None else open_reals(b, reals)
+    dataset = None if b is None else open_reals(b, reals, FEWEST)
     pictures = open_set(a, where, count=count, truncation=truncation)
     if truncation != 1.0 and isinstance(pictures, FileSet):
         raise ValueError(f"--truncation {truncation:g}: is for generators, but {a} has pictures; leave it out")

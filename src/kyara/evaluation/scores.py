@@ -19,7 +19,7 @@ from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.ranking import RankScore
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
 from kyara.evaluation.shared import FEATURES, FRECHET_COUNT, TAGGER
-from kyara.evaluation.statistics import fit_gaussian, neighbour_distances
+from kyara.evaluation.statistics import NEIGHBOURS, fit_gaussian, neighbour_distances
 from kyara.files.dataset import Dataset
 from kyara.files.gallery_page import MARK
 from kyara.files.names import counted
@@ -31,6 +31,7 @@ from kyara.training.inference import move
 DISTORTION = "builtin:distortion"
 PIXEL_COUNT, PIXEL_SIDE = 512, 64
 """Maximum number of pictures compared by pixels, and maximum length of their shorter side."""
+FEWEST = NEIGHBOURS + 1  # pictures of either set, for precision and recall
 LPIPS_PAIRS = 1000
 Better = Literal["higher", "lower", "near 1", "neither"]
 """Which values are better. The scores of pixels say neither: blurred pictures have small errors, noise has entropy."""
@@ -148,9 +149,9 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
         for attribute, indices in labels.items():
             index = {value: i for i, value in enumerate(known[attribute])}
             indices += [index.get(shown.get(attribute, ""), -1) for _, shown in group]
-    if features.count < 4:
+    if features.count < FEWEST:
         readable = counted(features.count, "picture")
-        raise ValueError(f"{name}: {readable} can be read, too few for scores; give 4 or more")
+        raise ValueError(f"{name}: {readable} can be read, too few for scores; give {FEWEST} or more")
     predicted = {attribute: rows.array for attribute, rows in tagged.items()}
     expected = {attribute: np.array(indices, dtype=np.int64) for attribute, indices in labels.items()}
     queries = copies.Queries(*(buffer.array for buffer in queried)) if originals else None
@@ -219,8 +220,8 @@ def copy_scores(outputs: Outputs, networks: Networks, size: Size) -> list[Score]
 
 def distribution_scores(fake: np.ndarray, real: RealFeatures) -> list[Score]:
     """Scores between the features of a set, (N, F), and those of the real pictures."""
-    if len(real.features) < 4:
-        raise ValueError(f"{len(real.features)} real pictures are too few; give 4 or more")
+    if len(real.features) < FEWEST:
+        raise ValueError(f"{counted(len(real.features), 'real picture')} can be read, too few; give {FEWEST} or more")
     found = metrics.manifolds(fake, real.features, neighbour_distances(fake), real.neighbours)
     uniqueness = metrics.uniqueness(found, real.neighbours)
     frechet, kid = metrics.frechet(fit_gaussian(fake), real.gaussian), metrics.kid(fake, real.features)

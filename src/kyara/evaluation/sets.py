@@ -22,6 +22,7 @@ from kyara.files.cache import Arrays, cached, identity
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
 from kyara.files.gallery_page import TABLE, UNTAGGED
+from kyara.files.names import counted
 from kyara.files.pictures import center_crop, decode, to_uint8
 from kyara.files.workers import processors, thread_map
 from kyara.generation.sampler import load_generator, sample_seeds
@@ -111,9 +112,12 @@ def open_set(name: str, device: torch.device, *, count: int | None, truncation: 
     return FileSet(Path(name), count)
 
 
-def open_reals(path: Path, count: int) -> Dataset:
-    """The real pictures of a Dataset or Gallery, or `count` of them, evenly spaced."""
+def open_reals(path: Path, count: int, least: int) -> Dataset:
+    """The real pictures of a Dataset or Gallery, or `count` of them, evenly spaced. ValueError if there are fewer than
+    `least`."""
     dataset = open_pictures(path)
+    if len(dataset) < least:
+        raise ValueError(f"{path}: has {counted(len(dataset), 'real picture')}; give {least} or more")
     return dataset.subset(evenly_spaced(len(dataset), count))
 
 

@@ -196,7 +196,10 @@ def test_other_files_are_refused(tmp_path: Path, content: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_what_is_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("the disk is full")
+
     file, out = rosinality_file(tmp_path / "a.pt"), tmp_path / "out"
     result = kyara.import_(file, out, dry_run=True)
     assert (
@@ -208,6 +211,11 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     kyara.import_(file, out)
     with pytest.raises(FileExistsError, match="--force"):
         kyara.import_(file, out)
+    before = [(path.name, path.read_bytes()) for path in sorted(out.iterdir())]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr("kyara.files.checkpoint.write", full)
+        kyara.import_(file, out, force=True)
+    assert before == [(path.name, path.read_bytes()) for path in sorted(out.iterdir())]
     kyara.import_(file, out, force=True)
     with pytest.raises(ValueError, match="contains the input"):
         kyara.import_(file, tmp_path, force=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from kyara import __version__
-from kyara.files.atomic import check_free, free_folder
+from kyara.files.atomic import check_free, replaced_folder
 from kyara.files.names import printable
 from kyara.verbs import DryRun, ExistingFile, Force, Result, checked
 
@@ -78,9 +78,9 @@ def import_(
     size = f"{found.config.data.width} x {found.config.data.height}"
     result = ImportResult(out, source, license, config, size, dry_run)
     if not dry_run:
-        free_folder(out, checkpoint.CONFIG, force=force)
         text, about = card(found.config, source, license), {"source": source, "license": license}
-        checkpoint.write(out, model="stylegan2", config=config, weights=found.weights, card=text, about=about)
+        with replaced_folder(out, checkpoint.CONFIG, force=force) as new:
+            checkpoint.write(new, model="stylegan2", config=config, weights=found.weights, card=text, about=about)
     return result
 
 
