@@ -154,6 +154,15 @@ def test_only_fakes_of_random_latents_have_mixed_styles() -> None:
     assert torch.equal(ws[:3], net.g.encode(real[:3]))
 
 
+def test_the_variety_of_reconstructions_does_not_hide_that_other_fakes_are_alike() -> None:
+    """The minibatch deviation of the discriminator is of one kind of fakes in each group."""
+    net, labels = model(losses={"encoded": 0.5}), torch.empty(8, 0, dtype=torch.int64)
+    alike, varied = torch.zeros(4, 3, 32, 32), torch.randn(4, 3, 32, 32)
+    logits = [net._judge(torch.cat([made, alike]), labels)[0] for made in (varied, alike)]
+    assert torch.allclose(logits[0][4:], logits[1][4:], atol=1e-5)
+    assert not torch.allclose(net.d.judge(torch.cat([varied, alike]))[0][4:], logits[1][4:], atol=1e-3)
+
+
 @pytest.mark.parametrize("unlabelled", [(), ("eyes",)])
 def test_reconstructions_have_the_labels_of_their_pictures(unlabelled: tuple[str, ...]) -> None:
     net = model(**LABELS, unlabelled=unlabelled)

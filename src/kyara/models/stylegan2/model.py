@@ -141,13 +141,21 @@ class Model(base.StyledGenerator):
         """The pictures (n, 3, H, W) to reconstruct; None without an encoder."""
         return batch.real[: self._reconstructed(len(batch.real))] if self.g.encoder is not None else None
 
+    def _judge(self, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `Discriminator.judge`, of reconstructions and of pictures of random latents apart: in a group of both, the
+        variety of the reconstructions would hide from the minibatch deviation that the others are alike."""
+        count = self._reconstructed(len(fake))
+        parts = [slice(count), slice(count, None)] if 0 < count < len(fake) else [slice(None)]
+        logits, label_logits = zip(*(self.d.judge(fake[part], labels[part]) for part in parts), strict=True)
+        return torch.cat(logits), None if label_logits[0] is None else torch.cat(label_logits)
+
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         fake_shown, fake_labels = self._fake_labels(labels)
         with torch.no_grad():
             fake, _ = self._fakes(fake_labels, self._encoded(batch))
         shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
         real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
-        fake_logits, fake_label_logits = self.d.judge(batch.augment(fake), fake_shown)
+        fake_logits, fake_label_logits = self._judge(batch.augment(fake), fake_shown)
         batch.log_signs(real_logits[:, 0], fake_logits[:, 0])
         if label_logits is not None:
             batch.log["label_accuracy"] = conditioning.accuracy(label_logits, labels, self.config.data.attributes)
@@ -181,7 +189,7 @@ class Model(base.StyledGenerator):
     def _adversarial(self, seen: Tensor, shown: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The generator's losses on fakes (B, 3, H, W) as the discriminator sees them, which gets the labels `shown`
         (B, A); `labels` are the generator's."""
-        logits, label_logits = self.d.judge(seen, shown)
+        logits, label_logits = self._judge(seen, shown)
         loss = total(map(nonsaturating_g, logits.unbind(1))) * self.config.losses.adversarial
         return {"g": loss, **conditioning.losses("g_labels", label_logits, labels, self.config)}
 
