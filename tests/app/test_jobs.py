@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,21 @@ else:
     assert (stopped.state, waiting.state, quick.state) == ("cancelled", "cancelled", "done")
     with pytest.raises(ValueError, match="there is no job 99"):
         jobs.cancel(99)
+
+
+def test_the_queue_goes_on_when_a_change_cannot_be_shown(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def changed(job: Job) -> None:
+        if threading.current_thread().name != "MainThread":
+            raise RuntimeError("no memory left")
+
+    monkeypatch.setattr("kyara.app.jobs.RUN", "import sys; print('working', file=sys.stderr); print('{}')")
+    jobs.changed = changed
+    first, second = (jobs.add(name, [["quick"]]) for name in ("first", "second"))
+    wait(ended(second))
+    assert (first.state, second.state, second.lines) == ("done", "done", ["working"])
+    assert "job 1, first: cannot be shown" in caplog.text and "no memory left" in caplog.text
 
 
 @pytest.mark.parametrize("command", [0, 1])

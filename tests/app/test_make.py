@@ -396,6 +396,16 @@ def test_a_picture_without_recipe_is_found_in_a_generator(
     assert post(client, "vary", number=item.number, count=1, strength=0.2)["rows"]
 
 
+def test_what_a_search_found_cannot_be_loaded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(context.maker, "load_gallery", load)
+    job = Job(1, "find", [], {"step": "find", "out": "galleries/found"}, "done")
+    context._job_changed(job)
+    assert (job.state, job.error) == ("failed", "no memory left")
+
+
 def test_messages_are_in_the_words_of_the_page(context: Context) -> None:
     folder = context.project.folder
     assert in_words("--seeds 5-2: '5-2' must be ascending", folder) == "Seeds 5-2: '5-2' must be ascending"

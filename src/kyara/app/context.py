@@ -62,7 +62,7 @@ class Context:
         try:
             self.maker.load_gallery(job.about["out"])
             self.made()
-        except (ValueError, OSError) as error:
+        except Exception as error:  # such as too little memory for the generator
             job.state, job.error = "failed", in_words(str(error), self.project.folder)
 
     def _idle(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -152,7 +153,7 @@ class Jobs:
                 if job.state != "waiting":
                     continue
                 job.state = "running"
-            self.changed(job)
+            self._tell(job)
             began = time.monotonic()
             try:
                 for words in job.commands:
@@ -166,7 +167,14 @@ class Jobs:
                     job.state = "failed" if job.error else "done"
                 elif job.state == "stopping":
                     job.state = "cancelled"
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        """Calls `changed` where nobody else catches its errors: the queue must go on."""
+        try:
             self.changed(job)
+        except Exception:
+            logging.getLogger(__name__).exception("job %d, %s: cannot be shown", job.number, job.title)
 
     def _next(self) -> Job | None:
         return next((job for job in self.jobs if job.state == "waiting"), None)
@@ -212,10 +220,10 @@ class Jobs:
                 job.progress, job.left = int(bar[1]) / 100, bar[5].replace("?", "")
                 if time.monotonic() - shown > 0.2:
                     shown = time.monotonic()
-                    self.changed(job)
+                    self._tell(job)
             elif line.strip():
                 job.lines.append(line.rstrip())
-                self.changed(job)
+                self._tell(job)
             line = ""
         if line.strip() and not BAR.search(line):
             job.lines.append(line.rstrip())
