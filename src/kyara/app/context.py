@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from fastapi import Depends, Request
@@ -51,6 +53,12 @@ class Context:
     def _clean(self) -> None:
         with contextlib.suppress(OSError):  # at the next start
             clean(self.project, self.collection)
+
+    def start(self, room: str, title: str, words: Sequence[str], **about: Any) -> dict[str, Any]:
+        """Adds a job of one command to the queue. Returns its number, the command, and `about`, which is part of the
+        job as well."""
+        job = self.jobs.add(title, [words], {"room": room, **about})
+        return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
 
     def _job_changed(self, job: Job) -> None:
         if job.state == "done" and job.about.get("step") == FIND:

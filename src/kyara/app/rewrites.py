@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,10 +206,6 @@ class Rewrites:
         removed = ",".join(rule for rule, strength in wanted.items() if not strength > 0)
         options = {"--strengths": kept, "--undo": removed, "--out": out}
         return ["rewrite", model, *(word for pair in options.items() if pair[1] for word in pair)], out
-
-    @staticmethod
-    def shown(words: Sequence[str]) -> str:
-        return shlex.join(["kyara", *words])
 
 
 def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:

@@ -69,8 +69,7 @@ def edit(context: Shared, body: Edit) -> dict[str, Any]:
 def learn(context: Shared, body: Learn) -> dict[str, Any]:
     """Starts the job that learns an edit."""
     words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name, quick=body.quick)
-    job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"learn {body.name or body.edit}", words, out=out)
 
 
 @router.post("/rule")
@@ -78,8 +77,7 @@ async def rule(context: Shared, request: Request, model: str, name: str) -> dict
     """Starts the job that adds a rule in a file to a model."""
     data = await read_body(request)
     words, out = await run_in_threadpool(Rewrites(context.maker).add_rule, model, name, data)
-    job = context.jobs.add(f"add {name}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"add {name}", words, out=out)
 
 
 @router.post("/compare")
@@ -91,5 +89,4 @@ def compare(context: Shared, body: Strengths) -> dict[str, Any]:
 def save(context: Shared, body: Strengths) -> dict[str, Any]:
     """Starts the job that writes a Checkpoint with other strengths."""
     words, out = Rewrites(context.maker).strength_command(body.model, body.strengths, body.name)
-    job = context.jobs.add(f"save {out}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"save {out}", words, out=out)
