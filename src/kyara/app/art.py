@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from kyara.app.project import Project, ProjectError, usable
+from kyara.app.project import Project, ProjectError, usable, word
 from kyara.app.results import EVALUATIONS
 from kyara.app.weeding import Weeding
 from kyara.files.atomic import write_atomic
@@ -62,8 +62,7 @@ class Art:
         if not sources:
             raise ProjectError("drop a folder with pictures first")
         target = out or self.project.free(".", Path(sources[0]).stem, ".zip").removeprefix("./")
-        paths = [f"./{source}" if source.startswith("-") else source for source in sources]  # "-old" is an option
-        words = ["prepare", *paths, target, *(["--size", size] if size else [])]
+        words = ["prepare", *map(word, sources), word(target), *(["--size", size] if size else [])]
         path = self.project.path(target)
         if path.exists():
             if self.weeding.path(target) is None:
@@ -73,7 +72,7 @@ class Art:
             table = path.with_name(f"{path.name}.drop.csv")
             text = csv_text([["file_name"], *([name] for name in drop)])
             write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-            words += ["--drop", self.project.relative(table)]
+            words += ["--drop", word(self.project.relative(table))]
         return words, target
 
     def source_picture(self, data: str, i: int, side: int) -> bytes:
@@ -120,7 +119,7 @@ class Art:
     def ask(self, data: str, attribute: str, values: str) -> Words:
         """The command that writes the next questions about an attribute."""
         self.project.existing(data)
-        return ["tag", data, "--complete", attribute, *(["--values", values] if values else [])]
+        return ["tag", word(data), "--complete", attribute, *(["--values", values] if values else [])]
 
     def questions(self, path: str) -> list[str]:
         """The names of the pictures in a file of questions."""
@@ -138,8 +137,8 @@ class Art:
     def train(self, data: str, init: str, attributes: str, kimg: float | None) -> tuple[Words, str]:
         """The command that trains a generator, and the folder of its run."""
         self.project.existing(data)
-        words = ["train", "stylegan2", data]
-        words += ["--init", self.project.model(init)] if init else []
+        words = ["train", "stylegan2", word(data)]
+        words += ["--init", word(self.project.model(init))] if init else []
         words += ["--attributes", attributes] if attributes else []
         words += ["--kimg", f"{kimg:g}"] if kimg else []
         out = self.project.free("runs", f"stylegan2-{Path(data).stem}")
@@ -151,7 +150,7 @@ class Art:
         if not words:
             why = f"has no {COMMAND}, since an earlier version of Kyara began it"
             raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
-        changed = {"--out": run, **({"--kimg": f"{kimg:g}"} if kimg else {})}
+        changed = {"--out": word(run), **({"--kimg": f"{kimg:g}"} if kimg else {})}
         there = [
             self._found(word, folder) if before in PATHS or (i == 2 and not word.startswith("-")) else word
             for i, (before, word) in enumerate(pairwise(["", *words]))

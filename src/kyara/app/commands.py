@@ -10,7 +10,7 @@ from typing import Any
 from kyara import models, verbs
 from kyara.app.collection import Item
 from kyara.app.items import sheet_of
-from kyara.app.project import Project
+from kyara.app.project import Project, word
 from kyara.generation.generate import generate
 from kyara.generation.recipe import BUILTIN
 from kyara.generation.shots import angle_of, seed_text
@@ -18,10 +18,9 @@ from kyara.nn import conditioning
 from kyara.nn.label_table import LabelTable
 
 
-def generate_command(truncation: float, **given: Any) -> str:
+def generate_command(truncation: float, model: str, **given: Any) -> str:
     """The command line of `generate` with these options."""
-    if given["model"] == BUILTIN:  # which is what it takes by default
-        given["model"] = None
+    given["model"] = None if model == BUILTIN else word(model)  # the former is what it takes by default
     defaults = {name: parameter.default for name, parameter in inspect.signature(generate).parameters.items()}
     return verbs.command_line(generate, defaults | {"truncation": truncation} | given)
 
@@ -36,7 +35,7 @@ def seeds_command(items: Sequence[Item], project: Project, model: str, **given: 
     if (where := _where(items, project, model)) is None:
         return ""
     given |= {"where": where, "mirror": first.mirror, "turn": angle_of(first.shot) or None}
-    return generate_command(first.truncation, model=model, seeds=seed_text(seeds), **given)
+    return generate_command(first.truncation, model, seeds=seed_text(seeds), **given)
 
 
 def walk_command(items: Sequence[Item], project: Project, model: str, frames: int) -> str:
@@ -46,7 +45,7 @@ def walk_command(items: Sequence[Item], project: Project, model: str, frames: in
         return ""
     path = "-".join(str(item.shot["seed"]) for item in items)
     given = {"interpolate": path, "frames": frames, "where": where, "mirror": first.mirror}
-    return generate_command(first.truncation, model=model, **given)
+    return generate_command(first.truncation, model, **given)
 
 
 def _where(items: Sequence[Item], project: Project, model: str) -> str | None:

@@ -19,7 +19,7 @@ from kyara.app.collection import Collection, Item
 from kyara.app.commands import generate_command, seeds_command, walk_command
 from kyara.app.items import describes, generator_of, named, number_name, origin_of, sheet_of
 from kyara.app.painter import Loaded, Painter, Sheet
-from kyara.app.project import PICTURES, ProjectError
+from kyara.app.project import PICTURES, ProjectError, word
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import counted
@@ -98,7 +98,7 @@ class Maker:
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
         items = [Item(0, name, shot, psi, origin=origin, fixed=fixed, checkpoint=loaded.hash) for shot in shots]
         given = {"seeds": seeds or seed_text(chain(*ranges)), "where": verbs.where_text(wanted)}
-        command = generate_command(psi, model=name, **given)
+        command = generate_command(psi, name, **given)
         return self.collection.add(items, f"make {counted(total, 'picture')}"), command, notes
 
     def _new_shots(
@@ -241,7 +241,7 @@ class Maker:
         """The command that searches a picture in a generator, and its Gallery."""
         self.project.existing(path)
         out = self.project.free("galleries", f"found-{Path(path).stem}")
-        return ["invert", self.project.model(model), path, "--out", out], out
+        return ["invert", word(self.project.model(model)), word(path), "--out", out], out
 
     def loaded(self, item: Item) -> Loaded:
         """The generator of a picture; on the painter's thread only."""

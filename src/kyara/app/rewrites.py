@@ -15,7 +15,7 @@ from kyara.app.data_urls import read_url, to_url
 from kyara.app.items import sheet_of
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
-from kyara.app.project import ProjectError
+from kyara.app.project import ProjectError, word
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
@@ -191,7 +191,8 @@ class Rewrites:
         """The words of the command that learns an edit or adds a rule, and its output folder."""
         out = self.project.free("runs", name or Path(edit).stem)
         self.project.existing(edit)
-        return ["rewrite", self.project.model(model), edit, "--out", out, "--preview", *(QUICK if quick else ())], out
+        words = ["rewrite", word(self.project.model(model)), word(edit), "--out", out, "--preview"]
+        return [*words, *(QUICK if quick else ())], out
 
     def strength_command(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[str], str]:
         """The words of the command that writes a Checkpoint with these strengths, and its output folder. Rules without
@@ -205,7 +206,7 @@ class Rewrites:
         kept = ",".join(f"{rule}={strength:g}" for rule, strength in wanted.items() if strength > 0)
         removed = ",".join(rule for rule, strength in wanted.items() if not strength > 0)
         options = {"--strengths": kept, "--undo": removed, "--out": out}
-        return ["rewrite", model, *(word for pair in options.items() if pair[1] for word in pair)], out
+        return ["rewrite", word(model), *(word for pair in options.items() if pair[1] for word in pair)], out
 
 
 def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:

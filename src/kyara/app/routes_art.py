@@ -11,7 +11,7 @@ from pydantic import Field
 from kyara.app.art import LARGEST, SIDE
 from kyara.app.context import Shared
 from kyara.app.drops import place_files
-from kyara.app.project import MAX_STREAM
+from kyara.app.project import MAX_STREAM, word
 from kyara.app.routes_make import Body
 
 router = APIRouter(prefix="/api/mine")
@@ -112,7 +112,7 @@ def labels(context: Shared, path: str) -> dict[str, Any]:
 @router.post("/tag")
 def tag(context: Shared, body: Tag) -> dict[str, Any]:
     context.project.existing(body.path)
-    return context.start("art", f"tag {body.path}", ["tag", body.path], step="tag", out=body.path)
+    return context.start("art", f"tag {body.path}", ["tag", word(body.path)], step="tag", out=body.path)
 
 
 @router.post("/ask")
