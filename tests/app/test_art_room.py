@@ -83,6 +83,20 @@ def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestCl
     assert damaged.status_code == 400 and "prepare it again" in damaged.json()["error"]
 
 
+def test_pictures_are_kept_by_the_version_of_the_report(client: TestClient, context: Context) -> None:
+    """After preparing again, a row or a name may be another picture."""
+    dataset(context.project.folder, "versions")
+    report = context.project.folder / "versions/report.json"
+    before = client.get("/api/mine/report", params={"path": "versions"}).json()["version"]
+    os.utime(report, (1, 1))
+    after = client.get("/api/mine/report", params={"path": "versions"}).json()["version"]
+    assert before != after == str(report.stat().st_mtime_ns)
+    for step, which in (("source", {"i": 1}), ("picture", {"name": "images/1.png"})):
+        for version in ({}, {"version": after}):
+            answer = client.get(f"/api/mine/{step}", params={"path": "versions", **which, **version})
+            assert answer.status_code == 200 and ("cache-control" in answer.headers) == bool(version)
+
+
 def test_ticks_survive(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "weeded")
     ticked = lambda: client.get("/api/mine/report", params={"path": "weeded"}).json()["ticked"]  # noqa: E731

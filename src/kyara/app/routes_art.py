@@ -94,14 +94,21 @@ def ticks(context: Shared, body: Ticks) -> dict[str, Any]:
 
 
 @router.get("/source")
-def source(context: Shared, path: str, i: int, side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE) -> Response:
-    """The i-th source picture of a report."""
-    return Response(context.art.source_picture(path, i, side), media_type="image/webp", headers=HOUR)
+def source(
+    context: Shared, path: str, i: int, side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE, version: str = ""
+) -> Response:
+    """The i-th source picture of a report; with the version of the report in the address, browsers may keep it."""
+    return _picture(context.art.source_picture(path, i, side), version)
 
 
 @router.get("/picture")
-def picture(context: Shared, path: str, name: str) -> Response:
-    return Response(context.art.picture(path, name), media_type="image/webp", headers=HOUR)
+def picture(context: Shared, path: str, name: str, version: str = "") -> Response:
+    """The same for a picture of a dataset, and when that changed."""
+    return _picture(context.art.picture(path, name), version)
+
+
+def _picture(webp: bytes, version: str) -> Response:
+    return Response(webp, media_type="image/webp", headers=HOUR if version else {})
 
 
 @router.get("/labels")
