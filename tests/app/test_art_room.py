@@ -97,6 +97,15 @@ def test_pictures_are_kept_by_the_version_of_the_report(client: TestClient, cont
             assert answer.status_code == 200 and ("cache-control" in answer.headers) == bool(version)
 
 
+def test_pictures_that_a_report_does_not_have(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "few")
+    get = lambda i: client.get("/api/mine/source", params={"path": "few", "i": i})  # noqa: E731
+    assert get(-1).status_code == 422 and get(4).json()["error"].startswith("few: its report has no picture 4;")
+    for text in ('{"sources": ["art/few"], "pictures": []}', "{}", "[]"):
+        (context.project.folder / "few/report.json").write_text(text)
+        assert get(0).status_code == 400 and "prepare it again" in get(0).json()["error"]
+
+
 def test_ticks_survive(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "weeded")
     ticked = lambda: client.get("/api/mine/report", params={"path": "weeded"}).json()["ticked"]  # noqa: E731
@@ -190,10 +199,10 @@ def test_scores_of_a_long_run_are_all_shown(client: TestClient, context: Context
     """They are lines of their own, which are few."""
     run = context.project.folder / "runs/scored"
     run.mkdir(parents=True)
-    rows = [{"nimg": i * 1000, "score/frechet" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
-    (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
+    rows = [{"nimg": i * 1000, "score/kid" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
+    (run / "stats.jsonl").write_text("[]\n3\n{}\n" + "\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
     curves = client.get("/api/mine/run", params={"path": "runs/scored"}).json()["curves"]
-    assert [x for x, _ in curves["score/frechet"]] == [*range(19, 4001, 20)]
+    assert [x for x, _ in curves["score/kid"]] == [*range(19, 4001, 20)]
     assert curves["loss/g"][-1] == [4000, 4000] and 400 <= len(curves["loss/g"]) < 800
 
 

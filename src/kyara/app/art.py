@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from kyara.app.project import Project, ProjectError, usable, word
 from kyara.app.results import EVALUATIONS
 from kyara.app.weeding import Weeding
+from kyara.evaluation.runs import read_stats
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
 from kyara.files.formats import SUFFIXES
@@ -23,6 +23,7 @@ from kyara.files.metadata import csv_text
 from kyara.files.names import slug
 from kyara.files.pictures import encode_webp
 from kyara.preparation.report import encodable
+from kyara.training.log import STATS
 from kyara.training.run import COMMAND, recorded_command
 
 SIDE, LARGEST = 160, 768  # of a thumbnail and of the picture that is looked at, in pixels
@@ -78,9 +79,12 @@ class Art:
     def source_picture(self, data: str, i: int, side: int) -> bytes:
         """The i-th picture of a report, as a WebP of at most `side` pixels."""
         report = self.weeding.read(data)
-        sources = [self.project.existing(self._inside(name)) for name in report["sources"]]
+        try:
+            names, file = report["sources"], report["pictures"][i]["file"]
+        except (LookupError, TypeError) as error:
+            raise ProjectError(f"{data}: its report has no picture {i}; prepare it again") from error
+        sources = [self.project.existing(self._inside(name)) for name in names]
         dataset, places = self._open(f"{data}/sources", self.project.existing(data).stat().st_mtime, sources)
-        file = report["pictures"][i]["file"]
         prefix = len(sources) > 1
         names = [file] if not prefix else [str(self.project.folder / file), file]
         for name in names:
@@ -166,12 +170,9 @@ class Art:
     def run(self, path: str) -> dict[str, Any]:
         """The curves, the sheets and the length of a run, in thousands of pictures, if its command names it."""
         folder, curves = self.project.path(path), dict[str, Curve]()  # which a run that begins has not made yet
-        stats = folder / "stats.jsonl"
-        for line in stats.read_text(encoding="utf-8").splitlines() if stats.is_file() else []:
-            with contextlib.suppress(ValueError):  # the line that is being written
-                row = json.loads(line)
-                for name in (name for name, value in row.items() if isinstance(value, int | float) and name != "nimg"):
-                    curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
+        for row in read_stats(folder / STATS):
+            for name in (name for name in row if name != "nimg"):
+                curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
         sheets = [f"{path}/{name}" for name in sorted(file.name for file in folder.glob("fakes*.png"))]
         return {
             "path": path,

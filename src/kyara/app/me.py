@@ -117,7 +117,9 @@ class Me:
         """The files of a Gallery of `draw`: all drawings, the best first; the cropped photo; what was read from it, as
         name, value, certainty and note; and what is known about the best drawing."""
         folder = self.project.existing(out)
-        row = read_gallery(folder)[0]
+        if not (rows := read_gallery(folder)):
+            raise ProjectError(f"{out}: has no drawings; draw the photo again")
+        row = rows[0]
         name = row["file_name"]
         others, photos = (
             [self.project.relative(file) for file in sorted(folder.glob(f"steps/{Path(name).stem}-{kind}.png"))]

@@ -95,7 +95,11 @@ def ticks(context: Shared, body: Ticks) -> dict[str, Any]:
 
 @router.get("/source")
 def source(
-    context: Shared, path: str, i: int, side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE, version: str = ""
+    context: Shared,
+    path: str,
+    i: Annotated[int, Query(ge=0)],
+    side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE,
+    version: str = "",
 ) -> Response:
     """The i-th source picture of a report; with the version of the report in the address, browsers may keep it."""
     return _picture(context.art.source_picture(path, i, side), version)
