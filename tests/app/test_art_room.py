@@ -106,6 +106,18 @@ def test_pictures_that_a_report_does_not_have(client: TestClient, context: Conte
         assert get(0).status_code == 400 and "prepare it again" in get(0).json()["error"]
 
 
+def test_answers_that_wait_are_not_overwritten(client: TestClient, context: Context) -> None:
+    """Datasets of the same name have answers of their own, and so has each request."""
+    tables = []
+    for i, data in enumerate(("kept/mine.zip", "other/mine.zip", "kept/mine.zip")):
+        path = context.project.folder / data
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        words = context.art.answer(data, "mood", "", {"a.png": str(i)})
+        tables.append(context.project.folder / words[-1])
+    assert [table.read_text().splitlines()[-1] for table in tables] == ["a.png,0", "a.png,1", "a.png,2"]
+
+
 def test_ticks_survive(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "weeded")
     ticked = lambda: client.get("/api/mine/report", params={"path": "weeded"}).json()["ticked"]  # noqa: E731

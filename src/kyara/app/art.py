@@ -11,7 +11,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from kyara.app.project import Project, ProjectError, usable, word
+from kyara.app.project import STATE, Project, ProjectError, usable, word
 from kyara.app.results import EVALUATIONS
 from kyara.app.weeding import Weeding
 from kyara.evaluation.runs import read_stats
@@ -132,11 +132,10 @@ class Art:
 
     def answer(self, data: str, attribute: str, values: str, answers: Mapping[str, str]) -> Words:
         """The command that takes answers, name -> value or ?, and writes the next questions."""
-        path = self.project.existing(data)
-        table = self.project.state("answers", f"{slug(path.stem)}-{slug(attribute)}.csv")
+        words = self.ask(data, attribute, values)
         text = csv_text([("file_name", "value"), *answers.items()])
-        write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        return [*self.ask(data, attribute, values), "--answers", self.project.relative(table)]
+        name = f"{slug(Path(data).stem)}-{slug(attribute)}"  # new, as an earlier one may still be waited for
+        return [*words, "--answers", self.project.save_new(f"{STATE}/answers", name, ".csv", text.encode())]
 
     def train(self, data: str, init: str, attributes: str, kimg: float | None) -> tuple[Words, str]:
         """The command that trains a generator, and the folder of its run."""
