@@ -156,10 +156,11 @@ def test_own_runs_are_trained_further(client: TestClient, context: Context) -> N
     dataset(context.project.folder, "more")
     run = context.project.folder / "runs/mine"
     run.mkdir(parents=True)
-    started = post(client, "train", path="more", init="runs/mine", kimg=2.5)
-    client.post(f"/api/jobs/{started['job']}/cancel", json={})
-    options = ["--init", "runs/mine", "--kimg", "2.5", "--out", "runs/stylegan2-more"]
-    assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
+    for kimg, text in ((2.5, "2.5"), (25000, "25000"), (1234567, "1234567")):
+        started = post(client, "train", path="more", init="runs/mine", kimg=kimg)
+        client.post(f"/api/jobs/{started['job']}/cancel", json={})
+        options = ["--init", "runs/mine", "--kimg", text, "--out", started["out"]]
+        assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
 
 
 def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: Context, tmp_path: Path) -> None:

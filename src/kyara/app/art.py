@@ -143,7 +143,7 @@ class Art:
         words = ["train", "stylegan2", word(data)]
         words += ["--init", word(self.project.model(init))] if init else []
         words += ["--attributes", attributes] if attributes else []
-        words += ["--kimg", f"{kimg:g}"] if kimg else []
+        words += ["--kimg", _plain(kimg)] if kimg else []
         out = self.project.free("runs", f"stylegan2-{Path(data).stem}")
         return [*words, "--out", out], out
 
@@ -153,7 +153,7 @@ class Art:
         if not words:
             why = f"has no {COMMAND}, since an earlier version of Kyara began it"
             raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
-        changed = {"--out": word(run), **({"--kimg": f"{kimg:g}"} if kimg else {})}
+        changed = {"--out": word(run), **({"--kimg": _plain(kimg)} if kimg else {})}
         there = [
             self._found(word, folder) if before in PATHS or (i == 2 and not word.startswith("-")) else word
             for i, (before, word) in enumerate(pairwise(["", *words]))
@@ -179,6 +179,11 @@ class Art:
             "sheets": sheets,
             "kimg": _length(folder),
         }
+
+
+def _plain(number: float) -> str:
+    """A number as it was typed: 1234567, not 1.23457e+06."""
+    return str(number).removesuffix(".0")
 
 
 def _thinned(points: Curve) -> Curve:
