@@ -66,6 +66,16 @@ def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> N
     assert refused.json()["error"].startswith("there is no picture among the dropped files. book/evil.zip: not opened.")
 
 
+def test_the_name_of_an_upload_that_failed_is_free(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post(client, "drop", names=["late.zip"])["source"] == "art/late.zip"
+    monkeypatch.setattr("kyara.app.routes_project.MAX_STREAM", 0)
+    refused = client.post("/api/art", params={"name": "late.zip"}, content=b"x")
+    assert refused.status_code == 400 and not (context.project.folder / "art/late.zip").exists()
+    assert post(client, "drop", names=["late.zip"])["source"] == "art/late.zip"
+
+
 def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "scenes")
     report = client.get("/api/mine/report", params={"path": "scenes"}).json()
