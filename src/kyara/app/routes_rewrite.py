@@ -54,9 +54,13 @@ def model(context: Shared, name: str) -> dict[str, Any]:
 
 
 @router.get("/picture")
-def picture(context: Shared, model: str, seed: Seed, hash: str = "", large: bool = False) -> Response:
-    """The picture of a seed; with the hash of the Checkpoint in the address, browsers may keep it."""
-    png = Rewrites(context.maker).picture(model, seed, large)
+def picture(
+    context: Shared, model: str, seed: Seed = 0, number: int | None = None, hash: str = "", large: bool = False
+) -> Response:
+    """The picture of a seed, or of Make by its number, as an edit names it; with the hash of the Checkpoint in the
+    address, browsers may keep it."""
+    rewrites = Rewrites(context.maker)
+    png = rewrites.picture(model, seed, large) if number is None else rewrites.made(number, model, large)
     return Response(png, media_type="image/png", headers={"Cache-Control": FOREVER} if hash else {})
 
 
