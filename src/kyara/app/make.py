@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from itertools import chain
@@ -275,7 +275,8 @@ class Maker:
     def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> dict[int, bytes | Exception]:
         """The same for several pictures, which are computed together, or why one cannot be made; those of the numbers
         `large` are enlarged."""
-        started = {number: self._start(number, number in large) for number in numbers}
+        with self.painter.together():
+            started = {number: self._start(number, number in large) for number in numbers}
         found: dict[int, bytes | Exception] = {}
         for number, future in started.items():
             try:
@@ -339,17 +340,28 @@ class Maker:
         columns = ["seed", *attributes, "score"]
         command = self.export_command(items, path, large)
         with self.project.making(path), GalleryWriter(out, columns) as gallery:
-            for i, item in enumerate(items):
+            for i, (item, png) in enumerate(self._batches(items, large), 1):
                 row = {key: value for key, value in cells(item.shot).items() if key in columns}
-                png, score = self.png(item.number, item.number in large), None if film else item.score
-                gallery.add(f"{number_name(item)}.png", png, score=score, **row)
-                progress((i + 1) / len(items))
+                gallery.add(f"{number_name(item)}.png", png, score=None if film else item.score, **row)
+                progress(i / len(items))
             if film:
                 gallery.flush()
                 frames = (decode(out / f"{number_name(item)}.png") for item in items)
                 write_animation(out / "walk.webp", frames, FPS)
             gallery.finish(command=command, about=origin_of(items), films=["walk.webp"] * film)
         return {"path": path, "pictures": len(items), "command": command}
+
+    def _batches(self, items: Sequence[Item], large: AbstractSet[int]) -> Iterator[tuple[Item, bytes]]:
+        """Pictures with their PNGs, of which as many are computed together as the generator computes at once."""
+        size = self.painter.call(lambda: self.painter.at_once(sheet_of(items[0])))
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            found = self.pngs([item.number for item in part], large)
+            for item in part:
+                png = found[item.number]
+                if isinstance(png, Exception):
+                    raise png
+                yield item, png
 
     def export_command(self, items: Sequence[Item], out: str, large: AbstractSet[int]) -> str:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
