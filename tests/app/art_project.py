@@ -12,7 +12,9 @@ from conftest import drawn_picture
 
 from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import encode_png
+from kyara.perception.features import builtin_hash
 from kyara.preparation.report import Entry, FaceEntry
+from kyara.training.log import FEATURES
 
 
 def dataset(project: Path, name: str) -> None:
@@ -46,7 +48,9 @@ def dataset_and_run(project: Path) -> None:
     run = project / "runs/mine"
     run.mkdir(parents=True)
     (run / "config.json").write_text('{"model": "stylegan2"}')
-    rows = [{"nimg": i, "loss/g": 1.0, "loss/d": 2.0, "score/frechet": 3.0} for i in (0, 1000)]
+    rows = [
+        {"nimg": i, "loss/g": 1.0, "loss/d": 2.0, "score/frechet": 3.0, FEATURES: builtin_hash()} for i in (0, 1000)
+    ]
     (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 

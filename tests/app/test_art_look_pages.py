@@ -52,6 +52,8 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
     tab.click("#cell-0")
     assert tab.locator("#weed-one .face").count() == 2
     assert "difference 0.20" in tab.inner_text("#weed-one")  # beside it is what is most like it
+    written = (project / "scenes/report.json").stat().st_mtime_ns
+    assert tab.locator(f"#weed-one img[src*='&version={written}']").count() == 2
     tab.click("#weed-one .face >> nth=1")
     tab.click("#cell-1")
     tab.keyboard.press("x")

@@ -66,6 +66,16 @@ def test_a_zip_is_used_by_itself_only(client: TestClient, context: Context) -> N
     assert refused.json()["error"].startswith("there is no picture among the dropped files. book/evil.zip: not opened.")
 
 
+def test_the_name_of_an_upload_that_failed_is_free(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post(client, "drop", names=["late.zip"])["source"] == "art/late.zip"
+    monkeypatch.setattr("kyara.app.routes_project.MAX_STREAM", 0)
+    refused = client.post("/api/art", params={"name": "late.zip"}, content=b"x")
+    assert refused.status_code == 400 and not (context.project.folder / "art/late.zip").exists()
+    assert post(client, "drop", names=["late.zip"])["source"] == "art/late.zip"
+
+
 def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "scenes")
     report = client.get("/api/mine/report", params={"path": "scenes"}).json()
@@ -81,6 +91,41 @@ def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestCl
     (context.project.folder / "scenes/report.json").write_text('{"pictures": [{"file": "0.png"}]}')
     damaged = client.get("/api/mine/report", params={"path": "scenes"})
     assert damaged.status_code == 400 and "prepare it again" in damaged.json()["error"]
+
+
+def test_pictures_are_kept_by_the_version_of_the_report(client: TestClient, context: Context) -> None:
+    """After preparing again, a row or a name may be another picture."""
+    dataset(context.project.folder, "versions")
+    report = context.project.folder / "versions/report.json"
+    before = client.get("/api/mine/report", params={"path": "versions"}).json()["version"]
+    os.utime(report, (1, 1))
+    after = client.get("/api/mine/report", params={"path": "versions"}).json()["version"]
+    assert before != after == str(report.stat().st_mtime_ns)
+    for step, which in (("source", {"i": 1}), ("picture", {"name": "images/1.png"})):
+        for version in ({}, {"version": after}):
+            answer = client.get(f"/api/mine/{step}", params={"path": "versions", **which, **version})
+            assert answer.status_code == 200 and ("cache-control" in answer.headers) == bool(version)
+
+
+def test_pictures_that_a_report_does_not_have(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "few")
+    get = lambda i: client.get("/api/mine/source", params={"path": "few", "i": i})  # noqa: E731
+    assert get(-1).status_code == 422 and get(4).json()["error"].startswith("few: its report has no picture 4;")
+    for text in ('{"sources": ["art/few"], "pictures": []}', "{}", "[]"):
+        (context.project.folder / "few/report.json").write_text(text)
+        assert get(0).status_code == 400 and "prepare it again" in get(0).json()["error"]
+
+
+def test_answers_that_wait_are_not_overwritten(client: TestClient, context: Context) -> None:
+    """Datasets of the same name have answers of their own, and so has each request."""
+    tables = []
+    for i, data in enumerate(("kept/mine.zip", "other/mine.zip", "kept/mine.zip")):
+        path = context.project.folder / data
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        words = context.art.answer(data, "mood", "", {"a.png": str(i)})
+        tables.append(context.project.folder / words[-1])
+    assert [table.read_text().splitlines()[-1] for table in tables] == ["a.png,0", "a.png,1", "a.png,2"]
 
 
 def test_ticks_survive(client: TestClient, context: Context) -> None:
@@ -121,10 +166,11 @@ def test_own_runs_are_trained_further(client: TestClient, context: Context) -> N
     dataset(context.project.folder, "more")
     run = context.project.folder / "runs/mine"
     run.mkdir(parents=True)
-    started = post(client, "train", path="more", init="runs/mine", kimg=2.5)
-    client.post(f"/api/jobs/{started['job']}/cancel", json={})
-    options = ["--init", "runs/mine", "--kimg", "2.5", "--out", "runs/stylegan2-more"]
-    assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
+    for kimg, text in ((2.5, "2.5"), (25000, "25000"), (1234567, "1234567")):
+        started = post(client, "train", path="more", init="runs/mine", kimg=kimg)
+        client.post(f"/api/jobs/{started['job']}/cancel", json={})
+        options = ["--init", "runs/mine", "--kimg", text, "--out", started["out"]]
+        assert shlex.split(started["command"]) == ["kyara", "train", "stylegan2", "more", *options]
 
 
 def test_a_run_is_continued_with_its_own_settings(client: TestClient, context: Context, tmp_path: Path) -> None:
@@ -176,10 +222,10 @@ def test_scores_of_a_long_run_are_all_shown(client: TestClient, context: Context
     """They are lines of their own, which are few."""
     run = context.project.folder / "runs/scored"
     run.mkdir(parents=True)
-    rows = [{"nimg": i * 1000, "score/frechet" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
-    (run / "stats.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
+    rows = [{"nimg": i * 1000, "score/kid" if i % 20 == 19 else "loss/g": float(i)} for i in range(4001)]
+    (run / "stats.jsonl").write_text("[]\n3\n{}\n" + "\n".join(map(json.dumps, rows)) + '\n{"nimg": 9')
     curves = client.get("/api/mine/run", params={"path": "runs/scored"}).json()["curves"]
-    assert [x for x, _ in curves["score/frechet"]] == [*range(19, 4001, 20)]
+    assert [x for x, _ in curves["score/kid"]] == [*range(19, 4001, 20)]
     assert curves["loss/g"][-1] == [4000, 4000] and 400 <= len(curves["loss/g"]) < 800
 
 

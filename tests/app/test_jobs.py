@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,48 @@ else:
     assert (stopped.state, waiting.state, quick.state) == ("cancelled", "cancelled", "done")
     with pytest.raises(ValueError, match="there is no job 99"):
         jobs.cancel(99)
+
+
+def test_the_queue_goes_on_when_a_change_cannot_be_shown(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def changed(job: Job) -> None:
+        if threading.current_thread().name != "MainThread":
+            raise RuntimeError("no memory left")
+
+    monkeypatch.setattr("kyara.app.jobs.RUN", "import sys; print('working', file=sys.stderr); print('{}')")
+    jobs.changed = changed
+    first, second = (jobs.add(name, [["quick"]]) for name in ("first", "second"))
+    wait(ended(second))
+    assert (first.state, second.state, second.lines) == ("done", "done", ["working"])
+    assert "job 1, first: cannot be shown" in caplog.text and "no memory left" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no groups of processes that can be killed")
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_job_ends_with_its_process(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detached: bool
+) -> None:
+    """Not with what it left behind, which has the same pipes, and is killed if it is in the same group."""
+    child = "import pathlib, time\nfor _ in range(600): pathlib.Path('alive').touch(); time.sleep(0.05)"
+    program = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {child!r}], start_new_session={detached})
+print(child.pid, file=sys.stderr)
+print('{{"made": 1}}')
+"""
+    monkeypatch.setattr("kyara.app.jobs.RUN", program)
+    monkeypatch.setattr("kyara.app.jobs.READING", 0.2)
+    job = jobs.add("leaves", [["quick"]])
+    wait(ended(job), 20)
+    assert (job.state, job.results) == ("done", [{"made": 1}])
+    if detached:
+        wait((tmp_path / "alive").exists)
+        os.kill(int(job.lines[0]), signal.SIGKILL)
+        return
+    (tmp_path / "alive").unlink(missing_ok=True)
+    time.sleep(0.3)
+    assert not (tmp_path / "alive").exists()
 
 
 @pytest.mark.parametrize("command", [0, 1])

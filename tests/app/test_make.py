@@ -19,10 +19,12 @@ import kyara
 from kyara.app.collection import Collection, Item
 from kyara.app.context import Context
 from kyara.app.jobs import Job
+from kyara.app.painter import Sheet
 from kyara.app.words import in_words
 from kyara.files import checkpoint
 from kyara.files.gallery import GalleryWriter, read_gallery
 from kyara.files.pictures import decode, read_recipe
+from kyara.generation.shots import Shot
 from kyara.rewriting import rules
 
 
@@ -81,7 +83,7 @@ def test_variations_mixtures_walks_and_drags_can_be_repeated(client: TestClient,
     turned = post(client, "turn", number=a, degrees=-12)
     assert "--turn=-12" in turned["command"] or "--turn -12" in turned["command"]
     preview = post(client, "turn", number=a, degrees=-12, keep=False)["picture"]
-    assert preview.startswith("data:image/webp") and turned["rows"][0][-1] == -12
+    assert preview.startswith("data:image/webp") and turned["rows"][0][10] == -12
     numbers.append(turned["rows"][0][0])
     numbers.append(post(client, "change", number=numbers[-1], where={"hair": "blue"})["rows"][0][0])
     numbers.append(post(client, "turn", number=numbers[2], degrees=12)["rows"][0][0])  # of a mixture
@@ -208,6 +210,33 @@ def test_scores_come_by_themselves(client: TestClient, context: Context, tmp_pat
         pass
     result = kyara.generate(seeds="12", out=tmp_path / "cli", device="cpu")
     assert context.collection.item(number).score == pytest.approx(float(result.best[0]["score"]), abs=1e-3)
+
+
+def test_a_batch_of_the_generator_is_never_wasted(
+    client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It computes 8 pictures at once, or many more on a GPU, however few are wanted."""
+    counts: dict[str, list[int]] = {"pictures": [], "scores": []}
+
+    def counted(name: str) -> None:
+        function = getattr(context.painter, name)
+
+        def run(sheet: Sheet, shots: list[Shot]) -> Any:
+            counts[name].append(len(shots))
+            return function(sheet, shots)
+
+        monkeypatch.setattr(context.painter, name, run)
+
+    counted("pictures")
+    counted("scores")
+    monkeypatch.setattr(context.painter, "idle", None)
+    monkeypatch.setattr("kyara.generation.sampler.BATCH", 4)
+    rows = post(client, "new", model="builtin:anime", seeds="700-705")["rows"]
+    post(client, "export", numbers=[row[0] for row in rows], name="batches")
+    assert counts["pictures"] == [4, 2]
+    while context.painter.call(context.scoring.score_some):
+        pass
+    assert max(counts["scores"]) == 4
 
 
 def test_the_collection_survives(tmp_path: Path) -> None:
@@ -394,6 +423,16 @@ def test_a_picture_without_recipe_is_found_in_a_generator(
     recipe = read_recipe(like)
     assert recipe and item.shot == {key: recipe[key] for key in item.shot} and item.origin.startswith("from ")
     assert post(client, "vary", number=item.number, count=1, strength=0.2)["rows"]
+
+
+def test_what_a_search_found_cannot_be_loaded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(context.maker, "load_gallery", load)
+    job = Job(1, "find", [], {"step": "find", "out": "galleries/found"}, "done")
+    context._job_changed(job)
+    assert (job.state, job.error) == ("failed", "no memory left")
 
 
 def test_messages_are_in_the_words_of_the_page(context: Context) -> None:

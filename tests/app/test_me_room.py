@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 import kyara
 from kyara.app.context import Context
+from kyara.files.gallery import GalleryWriter
 from kyara.files.pictures import decode, encode_png, resize
 
 
@@ -60,6 +61,13 @@ def test_a_photo_without_a_face_is_a_sentence(client: TestClient) -> None:
     Image.new("RGB", (200, 150), (40, 160, 90)).save(file, "JPEG")
     found = post(client, "faces", path=upload(client, "meadow.jpg", file.getvalue()))
     assert found["faces"] == [] and found["problem"].startswith("No face was found in this photo.")
+
+
+def test_an_empty_gallery_has_no_proposals(client: TestClient, context: Context) -> None:
+    with GalleryWriter(context.project.folder / "galleries/empty", ["seed"]):
+        pass
+    answer = client.get("/api/me/proposals", params={"path": "galleries/empty"})
+    assert answer.status_code == 400 and "galleries/empty: has no drawings" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("step", ["faces", "draw", "cartoon"])

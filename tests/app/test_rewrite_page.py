@@ -173,3 +173,20 @@ def test_late_answers_are_not_shown_and_one_comparison_runs(room: Any) -> None:
     compared[1].fulfill(json=pairs)
     room.wait_for_timeout(200)
     assert room.locator("#compare").is_hidden()
+
+
+def test_a_starred_picture_is_painted_on_as_the_generator_draws_it(tab: Any) -> None:
+    script = """async () => {
+        const { api } = await import("/dom.js");
+        const made = await api("make/new", { model: "builtin:character", seeds: "6" });
+        const turned = await api("make/turn", { number: made.rows[0][0], degrees: 9 });
+        await api("make/flag", { numbers: [turned.rows[0][0]], flag: "star", value: true });
+        return turned.rows[0][0];
+    }"""
+    number = tab.evaluate(script)
+    tab.click("nav a:text-is('Rewrite')")
+    tab.click(f".strip button:has(img[src*='/rewrite/picture?'][src*='number={number}&'])")
+    shown(tab, f"number={number}&")
+    tab.locator(".painting").click()
+    tab.click("#add-example:not([disabled])")
+    tab.wait_for_selector("#examples img")

@@ -87,6 +87,39 @@ def test_an_edit_is_one_that_rewrite_reads(client: TestClient, context: Context)
         client.post(f"/api/jobs/{started.json()['job']}/cancel", json={})
 
 
+def test_pictures_of_make_are_shown_and_saved_as_the_generator_draws_them(client: TestClient, context: Context) -> None:
+    """Others are refused by `kyara rewrite`, after somebody has painted on them."""
+    made = client.post("/api/make/new", json={"model": "builtin:anime", "seeds": "6", "truncation": 0.6}).json()
+    straight = made["rows"][0][0]
+    turned = client.post("/api/make/turn", json={"number": straight, "degrees": 9}).json()["rows"][0][0]
+    context.collection.item(turned).mirror = True
+    drawn = decode(client.get(f"/api/make/picture/{straight}.png").content)
+    about = {"model": "builtin:anime", "number": turned}
+    assert np.array_equal(decode(client.get("/api/rewrite/picture", params=about).content), drawn)
+    one = example(number=turned)
+    del one["seed"]
+    saved = client.post("/api/rewrite/edit", json={"name": "x", "examples": [one]}).json()
+    target = read_edit(context.project.folder / saved["path"]).examples[0].target
+    assert target.path is not None and np.array_equal(decode(target.path), drawn)
+    name = "builtin:anime"
+    assert Samples(load(name), name).styles(target).shape[0] == 1
+
+
+def test_blends_are_not_painted_on(client: TestClient, context: Context) -> None:
+    made = client.post("/api/make/new", json={"model": "builtin:anime", "seeds": "6"}).json()
+    number = made["rows"][0][0]
+    context.collection.item(number).blend = {
+        "parent": "builtin:photo", "checkpoint": "0" * 16, "position": 4.0, "width": 1.0
+    }  # fmt: skip
+    about = {"model": "builtin:anime", "number": number}
+    for answer in (
+        client.get("/api/rewrite/picture", params=about),
+        client.post("/api/rewrite/edit", json={"name": "x", "examples": [example(number=number)]}),
+    ):
+        assert answer.status_code == 400 and "two generators are blended" in answer.json()["error"]
+    assert context.collection.item(number).row()[-1] is True
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -178,16 +178,18 @@ def test_an_edit_file_may_name_a_generated_picture(small: tuple[str, str], tmp_p
     assert read_rule(tmp_path / "x" / "edits" / "e.safetensors").about["edit"]["examples"][0]["mask"] == MASK
 
 
-@pytest.mark.parametrize("option", [{"turn": 10}, {"mirror": True}])
+@pytest.mark.parametrize(
+    ("option", "cause"), [({"turn": 10}, "has a turned head"), ({"mirror": True}, "is mirrored; make its seed again")]
+)
 def test_a_picture_that_was_changed_after_it_was_made_is_refused(
-    small: tuple[str, str], tmp_path: Path, option: dict[str, Any]
+    small: tuple[str, str], tmp_path: Path, option: dict[str, Any], cause: str
 ) -> None:
     generate(small[0], seeds="7", rank="none", out=tmp_path / "made", **option)
     (tmp_path / "seven.png").write_bytes((tmp_path / "made" / "seed0007.png").read_bytes())
     Image.fromarray(pattern()).save(tmp_path / "disc.png")
     example = {"picture": "seven.png", "mask": MASK, "source": {"picture": "disc.png"}}
     (tmp_path / "e.json").write_text(json.dumps({"name": "e", "examples": [example]}))
-    with pytest.raises(ValueError, match="mirrored, blended or turned"):
+    with pytest.raises(ValueError, match=f"seven.png {cause}"):
         rewrite(small[0], tmp_path / "e.json", projector=small[1], out=tmp_path / "x", **FAST)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from kyara.app.project import Project, ProjectError, usable
+from kyara.app.project import STATE, Project, ProjectError, usable, word
 from kyara.app.results import EVALUATIONS
 from kyara.app.weeding import Weeding
+from kyara.evaluation.runs import read_stats
 from kyara.files.atomic import write_atomic
 from kyara.files.dataset import Dataset, open_dataset, open_datasets
 from kyara.files.formats import SUFFIXES
@@ -23,6 +23,7 @@ from kyara.files.metadata import csv_text
 from kyara.files.names import slug
 from kyara.files.pictures import encode_webp
 from kyara.preparation.report import encodable
+from kyara.training.log import STATS
 from kyara.training.run import COMMAND, recorded_command
 
 SIDE, LARGEST = 160, 768  # of a thumbnail and of the picture that is looked at, in pixels
@@ -62,8 +63,7 @@ class Art:
         if not sources:
             raise ProjectError("drop a folder with pictures first")
         target = out or self.project.free(".", Path(sources[0]).stem, ".zip").removeprefix("./")
-        paths = [f"./{source}" if source.startswith("-") else source for source in sources]  # "-old" is an option
-        words = ["prepare", *paths, target, *(["--size", size] if size else [])]
+        words = ["prepare", *map(word, sources), word(target), *(["--size", size] if size else [])]
         path = self.project.path(target)
         if path.exists():
             if self.weeding.path(target) is None:
@@ -73,15 +73,18 @@ class Art:
             table = path.with_name(f"{path.name}.drop.csv")
             text = csv_text([["file_name"], *([name] for name in drop)])
             write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-            words += ["--drop", self.project.relative(table)]
+            words += ["--drop", word(self.project.relative(table))]
         return words, target
 
     def source_picture(self, data: str, i: int, side: int) -> bytes:
         """The i-th picture of a report, as a WebP of at most `side` pixels."""
         report = self.weeding.read(data)
-        sources = [self.project.existing(self._inside(name)) for name in report["sources"]]
+        try:
+            names, file = report["sources"], report["pictures"][i]["file"]
+        except (LookupError, TypeError) as error:
+            raise ProjectError(f"{data}: its report has no picture {i}; prepare it again") from error
+        sources = [self.project.existing(self._inside(name)) for name in names]
         dataset, places = self._open(f"{data}/sources", self.project.existing(data).stat().st_mtime, sources)
-        file = report["pictures"][i]["file"]
         prefix = len(sources) > 1
         names = [file] if not prefix else [str(self.project.folder / file), file]
         for name in names:
@@ -120,7 +123,7 @@ class Art:
     def ask(self, data: str, attribute: str, values: str) -> Words:
         """The command that writes the next questions about an attribute."""
         self.project.existing(data)
-        return ["tag", data, "--complete", attribute, *(["--values", values] if values else [])]
+        return ["tag", word(data), "--complete", attribute, *(["--values", values] if values else [])]
 
     def questions(self, path: str) -> list[str]:
         """The names of the pictures in a file of questions."""
@@ -129,19 +132,18 @@ class Art:
 
     def answer(self, data: str, attribute: str, values: str, answers: Mapping[str, str]) -> Words:
         """The command that takes answers, name -> value or ?, and writes the next questions."""
-        path = self.project.existing(data)
-        table = self.project.state("answers", f"{slug(path.stem)}-{slug(attribute)}.csv")
+        words = self.ask(data, attribute, values)
         text = csv_text([("file_name", "value"), *answers.items()])
-        write_atomic(table, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        return [*self.ask(data, attribute, values), "--answers", self.project.relative(table)]
+        name = f"{slug(Path(data).stem)}-{slug(attribute)}"  # new, as an earlier one may still be waited for
+        return [*words, "--answers", self.project.save_new(f"{STATE}/answers", name, ".csv", text.encode())]
 
     def train(self, data: str, init: str, attributes: str, kimg: float | None) -> tuple[Words, str]:
         """The command that trains a generator, and the folder of its run."""
         self.project.existing(data)
-        words = ["train", "stylegan2", data]
-        words += ["--init", self.project.model(init)] if init else []
+        words = ["train", "stylegan2", word(data)]
+        words += ["--init", word(self.project.model(init))] if init else []
         words += ["--attributes", attributes] if attributes else []
-        words += ["--kimg", f"{kimg:g}"] if kimg else []
+        words += ["--kimg", _plain(kimg)] if kimg else []
         out = self.project.free("runs", f"stylegan2-{Path(data).stem}")
         return [*words, "--out", out], out
 
@@ -151,7 +153,7 @@ class Art:
         if not words:
             why = f"has no {COMMAND}, since an earlier version of Kyara began it"
             raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
-        changed = {"--out": run, **({"--kimg": f"{kimg:g}"} if kimg else {})}
+        changed = {"--out": word(run), **({"--kimg": _plain(kimg)} if kimg else {})}
         there = [
             self._found(word, folder) if before in PATHS or (i == 2 and not word.startswith("-")) else word
             for i, (before, word) in enumerate(pairwise(["", *words]))
@@ -167,12 +169,9 @@ class Art:
     def run(self, path: str) -> dict[str, Any]:
         """The curves, the sheets and the length of a run, in thousands of pictures, if its command names it."""
         folder, curves = self.project.path(path), dict[str, Curve]()  # which a run that begins has not made yet
-        stats = folder / "stats.jsonl"
-        for line in stats.read_text(encoding="utf-8").splitlines() if stats.is_file() else []:
-            with contextlib.suppress(ValueError):  # the line that is being written
-                row = json.loads(line)
-                for name in (name for name, value in row.items() if isinstance(value, int | float) and name != "nimg"):
-                    curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
+        for row in read_stats(folder / STATS):
+            for name in (name for name in row if name != "nimg"):
+                curves.setdefault(name, []).append((row["nimg"] / 1000, row[name]))
         sheets = [f"{path}/{name}" for name in sorted(file.name for file in folder.glob("fakes*.png"))]
         return {
             "path": path,
@@ -180,6 +179,11 @@ class Art:
             "sheets": sheets,
             "kimg": _length(folder),
         }
+
+
+def _plain(number: float) -> str:
+    """A number as it was typed: 1234567, not 1.23457e+06."""
+    return str(number).removesuffix(".0")
 
 
 def _thinned(points: Curve) -> Curve:

@@ -43,13 +43,13 @@ class Item:
 
     def row(self) -> list[Any]:
         """What the grid needs: number, seed, labels, score, star, rejected, model, origin, parent, truncation,
-        turn of the head in degrees."""
+        turn of the head in degrees, whether it is a blend of two generators."""
         shot = self.shot
         seed = shot["seed"] if "seed" in shot else "–".join(map(str, shot["seeds"])) if "seeds" in shot else ""
         score = None if self.score is None else round(self.score, 4)
         return [
             self.number, seed, shot["labels"], score, self.star, self.rejected, self.model, self.origin, self.parent,
-            self.truncation, angle_of(shot),
+            self.truncation, angle_of(shot), self.blend is not None,
         ]  # fmt: skip
 
 

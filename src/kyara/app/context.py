@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from fastapi import Depends, Request
@@ -52,6 +54,12 @@ class Context:
         with contextlib.suppress(OSError):  # at the next start
             clean(self.project, self.collection)
 
+    def start(self, room: str, title: str, words: Sequence[str], **about: Any) -> dict[str, Any]:
+        """Adds a job of one command to the queue. Returns its number, the command, and `about`, which is part of the
+        job as well."""
+        job = self.jobs.add(title, [words], {"room": room, **about})
+        return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
+
     def _job_changed(self, job: Job) -> None:
         if job.state == "done" and job.about.get("step") == FIND:
             self._load_found(job)
@@ -62,7 +70,7 @@ class Context:
         try:
             self.maker.load_gallery(job.about["out"])
             self.made()
-        except (ValueError, OSError) as error:
+        except Exception as error:  # such as too little memory for the generator
             job.state, job.error = "failed", in_words(str(error), self.project.folder)
 
     def _idle(self) -> bool:

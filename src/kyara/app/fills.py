@@ -10,7 +10,7 @@ from kyara import models
 from kyara.app.data_urls import read_url
 from kyara.app.items import number_name
 from kyara.app.make import Maker
-from kyara.app.project import STATE, UPLOADS, ProjectError
+from kyara.app.project import STATE, UPLOADS, ProjectError, word
 from kyara.app.rewrites import Rewrites
 from kyara.files import checkpoint
 from kyara.files.masks import MARKED, read_mask
@@ -46,7 +46,7 @@ class Fills:
             source = self._upload(stem, encode_png(pixels))
         saved = self._upload(f"{stem}-mask", read_url(mask, "the mask"))
         out = self.project.free("galleries", f"fill-{stem}")
-        return ["translate", name, source, "--mask", saved, "--out", out], out
+        return ["translate", word(name), word(source), "--mask", saved, "--out", out], out
 
     def _picture(self, seed: int | None, number: int | None, path: str) -> tuple[np.ndarray, str, str]:
         """The pixels, a name for files, and the path if there is one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 State = Literal["waiting", "running", "stopping", "done", "failed", "cancelled"]
 ACTIVE = ("waiting", "running", "stopping")
@@ -28,6 +29,7 @@ KEPT = 100  # finished jobs in the list
 LINES = 40  # last lines of its messages
 GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # what `start_new_session` is elsewhere, on Windows
 GRACE, SAVING = 10.0, 600.0  # seconds between the request to stop and the kill; of a training, which saves its run
+READING = 2.0  # seconds to read the last messages of a process that has ended
 BAR = re.compile(r"(\d+)%\|.*?\| *([\d.]+\w*)/([\d.]+\w*) \[([\d:?]+)<([\d:?]+)")
 
 RUN = """
@@ -152,7 +154,7 @@ class Jobs:
                 if job.state != "waiting":
                     continue
                 job.state = "running"
-            self.changed(job)
+            self._tell(job)
             began = time.monotonic()
             try:
                 for words in job.commands:
@@ -166,7 +168,14 @@ class Jobs:
                     job.state = "failed" if job.error else "done"
                 elif job.state == "stopping":
                     job.state = "cancelled"
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        """Calls `changed` where nobody else catches its errors: the queue must go on."""
+        try:
             self.changed(job)
+        except Exception:
+            logging.getLogger(__name__).exception("job %d, %s: cannot be shown", job.number, job.title)
 
     def _next(self) -> Job | None:
         return next((job for job in self.jobs if job.state == "waiting"), None)
@@ -184,27 +193,30 @@ class Jobs:
         if job.state == "stopping":  # while the process was created, when there was none to stop
             self._stop()
         output: list[str] = []
-        assert process.stdout is not None
-        reader = threading.Thread(target=lambda: output.append(process.stdout.read()), daemon=True)  # type: ignore[union-attr]
-        reader.start()
-        self._follow(job, process)
+        readers = [
+            threading.Thread(target=_collect, args=(process.stdout, output), daemon=True),
+            threading.Thread(target=self._follow, args=(job, process.stderr), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
         code = process.wait()
-        reader.join()
+        _kill(process)  # what it started and left behind, which would keep the pipes open
+        for reader in readers:
+            reader.join(READING)
         self._process = None
         if job.state == "stopping":
             return
         if code:
             job.error = _failure(words[0], code, job.lines).replace(f"{self.folder}{os.sep}", "")
             raise RuntimeError(job.error)
-        last = output[0].strip().splitlines()[-1:] if output else []
+        last = "".join(output).strip().splitlines()[-1:]
         with contextlib.suppress(ValueError):
             job.results.append(json.loads(last[0]) if last else {})
 
-    def _follow(self, job: Job, process: subprocess.Popen[str]) -> None:
-        """Reads the messages of a process until it ends."""
-        assert process.stderr is not None
+    def _follow(self, job: Job, messages: IO[str]) -> None:
+        """Reads the messages of a process until nothing writes any more."""
         line, shown = "", 0.0
-        while character := process.stderr.read(1):
+        while character := messages.read(1):
             if character not in "\r\n":
                 line += character
                 continue
@@ -212,13 +224,18 @@ class Jobs:
                 job.progress, job.left = int(bar[1]) / 100, bar[5].replace("?", "")
                 if time.monotonic() - shown > 0.2:
                     shown = time.monotonic()
-                    self.changed(job)
+                    self._tell(job)
             elif line.strip():
                 job.lines.append(line.rstrip())
-                self.changed(job)
+                self._tell(job)
             line = ""
         if line.strip() and not BAR.search(line):
             job.lines.append(line.rstrip())
+
+
+def _collect(output: IO[str], lines: list[str]) -> None:
+    for line in output:
+        lines.append(line)  # each at once: the end may never come
 
 
 def _failure(verb: str, code: int, lines: Sequence[str]) -> str:

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from kyara import verbs
 from kyara.app.collection import Collection, Item
+from kyara.app.commands import generate_command, seeds_command, walk_command
 from kyara.app.items import describes, generator_of, named, number_name, origin_of, sheet_of
 from kyara.app.painter import Loaded, Painter, Sheet
-from kyara.app.project import PICTURES, ProjectError
+from kyara.app.project import PICTURES, ProjectError, word
 from kyara.files.atomic import free_folder, write_atomic
 from kyara.files.gallery import TABLE, GalleryWriter, read_gallery
 from kyara.files.names import counted
 from kyara.files.pictures import decode, encode_webp, read_recipe, to_uint8, write_animation
-from kyara.generation.generate import generate
 from kyara.generation.pipeline import change_labels, labelled
-from kyara.generation.recipe import BUILTIN, read_like
+from kyara.generation.recipe import read_like
 from kyara.generation.shots import (
     COUNT,
     MOST_TURN,
     Shot,
-    angle_of,
     cells,
     choose_seeds,
     from_seeds,
@@ -98,14 +97,9 @@ class Maker:
         fixed, shots, notes = self._new_shots(loaded.generator, name, ranges, wanted)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items()) or "new"
         items = [Item(0, name, shot, psi, origin=origin, fixed=fixed, checkpoint=loaded.hash) for shot in shots]
-        given = {
-            "model": name,
-            "seeds": seeds or None,
-            "count": count,
-            "seed": first,
-            "where": verbs.where_text(wanted),
-        }
-        return self.collection.add(items, f"make {counted(total, 'picture')}"), _command(psi, **given), notes
+        given = {"seeds": seeds or seed_text(chain(*ranges)), "where": verbs.where_text(wanted)}
+        command = generate_command(psi, name, **given)
+        return self.collection.add(items, f"make {counted(total, 'picture')}"), command, notes
 
     def _new_shots(
         self, generator: Generator, name: str, ranges: Sequence[range], wanted: Mapping[str, str]
@@ -136,10 +130,8 @@ class Maker:
         shot, notes = self.painter.call(changed)
         origin = ", ".join(f"{key} {value}" for key, value in wanted.items())
         new = self._child(item, shot, origin, {**item.fixed, **wanted})
-        if "seed" in shot:
-            command = self._seed_command(new)  # which needs no file
-        else:
-            command = shlex.join(["kyara", *self._like(item), "--where", verbs.where_text(wanted)])
+        again = ["--where", verbs.where_text(wanted)]
+        command = self._seeds_command([new]) or shlex.join(["kyara", *self._like(item), *again])
         return self.collection.add([new], origin), command, notes
 
     def vary(self, number: int, count: int, strength: float) -> list[Item]:
@@ -187,10 +179,8 @@ class Maker:
         item = self.collection.item(number)
         side = f"{abs(degrees):g}° to the {'left' if degrees < 0 else 'right'}" if degrees else "to the front"
         new = self._child(item, self._turn(item, degrees), f"turned {side}")
-        if "seed" in item.shot:
-            command = self._seed_command(new)
-        else:
-            command = shlex.join(["kyara", *self._like(item), "--turn", f"{degrees:g}"])
+        again = ["--turn", f"{degrees:g}"]
+        command = self._seeds_command([new]) or shlex.join(["kyara", *self._like(item), *again])
         return self.collection.add([new], "turn"), command
 
     def turned(self, number: int, degrees: float) -> bytes:
@@ -216,11 +206,8 @@ class Maker:
         shots = self.painter.call(lambda: walk([i.shot for i in items], self._styled(items[0]), psis, frames))
         name = f"from {named(items[0])} to {named(items[-1])}"
         new = [self._child(items[0], shot, f"walk {i + 1} of {frames}, {name}") for i, shot in enumerate(shots)]
-        command = ""
-        if "seeds" in shots[0]:
-            path = "-".join(str(item.shot["seed"]) for item in items)
-            labels = verbs.where_text(items[0].shot["labels"])
-            command = _command(psis[0], model=self._names(items[0])[0], interpolate=path, frames=frames, where=labels)
+        seeds, name = "seeds" in shots[0], self._names(items[0])[0]
+        command = walk_command(items, self.project, name, frames) if seeds else ""
         return self.collection.add(new, "walk"), command
 
     def keep(self, number: int, shot: Shot) -> list[Item]:
@@ -254,7 +241,7 @@ class Maker:
         """The command that searches a picture in a generator, and its Gallery."""
         self.project.existing(path)
         out = self.project.free("galleries", f"found-{Path(path).stem}")
-        return ["invert", self.project.model(model), path, "--out", out], out
+        return ["invert", word(self.project.model(model)), word(path), "--out", out], out
 
     def loaded(self, item: Item) -> Loaded:
         """The generator of a picture; on the painter's thread only."""
@@ -288,7 +275,8 @@ class Maker:
     def pngs(self, numbers: Sequence[int], large: AbstractSet[int] = frozenset()) -> dict[int, bytes | Exception]:
         """The same for several pictures, which are computed together, or why one cannot be made; those of the numbers
         `large` are enlarged."""
-        started = {number: self._start(number, number in large) for number in numbers}
+        with self.painter.together():
+            started = {number: self._start(number, number in large) for number in numbers}
         found: dict[int, bytes | Exception] = {}
         for number, future in started.items():
             try:
@@ -315,18 +303,13 @@ class Maker:
         """Everything about a picture, with a command that makes it."""
         item = self.collection.item(number)
         try:
-            command = self._seed_command(item) if "seed" in item.shot else shlex.join(["kyara", *self._like(item)])
+            command = self._seeds_command([item]) or shlex.join(["kyara", *self._like(item)])
         except ValueError:  # its generator is gone; the picture says so
             command = ""
         return {"row": item.row(), "command": command, "file": self.file(item), "mirror": item.mirror}
 
-    def _seed_command(self, item: Item) -> str:
-        """The command that makes the picture of a seed; that of a blended model needs a recipe."""
-        if item.blend:
-            return shlex.join(["kyara", *self._like(item)])
-        labels, seed = verbs.where_text(item.shot["labels"]), str(item.shot["seed"])
-        given = {"where": labels, "mirror": item.mirror, "turn": angle_of(item.shot) or None}
-        return _command(item.truncation, model=self._names(item)[0], seeds=seed, **given)
+    def _seeds_command(self, items: Sequence[Item], **given: Any) -> str:
+        return seeds_command(items, self.project, self._names(items[0])[0], **given)
 
     def _like(self, item: Item) -> list[str]:
         """The words that repeat a picture from its recipe, which is written to the project for that."""
@@ -357,11 +340,10 @@ class Maker:
         columns = ["seed", *attributes, "score"]
         command = self.export_command(items, path, large)
         with self.project.making(path), GalleryWriter(out, columns) as gallery:
-            for i, item in enumerate(items):
+            for i, (item, png) in enumerate(self._batches(items, large), 1):
                 row = {key: value for key, value in cells(item.shot).items() if key in columns}
-                png, score = self.png(item.number, item.number in large), None if film else item.score
-                gallery.add(f"{number_name(item)}.png", png, score=score, **row)
-                progress((i + 1) / len(items))
+                gallery.add(f"{number_name(item)}.png", png, score=None if film else item.score, **row)
+                progress(i / len(items))
             if film:
                 gallery.flush()
                 frames = (decode(out / f"{number_name(item)}.png") for item in items)
@@ -369,24 +351,21 @@ class Maker:
             gallery.finish(command=command, about=origin_of(items), films=["walk.webp"] * film)
         return {"path": path, "pictures": len(items), "command": command}
 
+    def _batches(self, items: Sequence[Item], large: AbstractSet[int]) -> Iterator[tuple[Item, bytes]]:
+        """Pictures with their PNGs, of which as many are computed together as the generator computes at once."""
+        size = self.painter.call(lambda: self.painter.at_once(sheet_of(items[0])))
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            found = self.pngs([item.number for item in part], large)
+            for item in part:
+                png = found[item.number]
+                if isinstance(png, Exception):
+                    raise png
+                yield item, png
+
     def export_command(self, items: Sequence[Item], out: str, large: AbstractSet[int]) -> str:
         """The command that makes these pictures; of several models or by hand there is none, so it names the first."""
-        first, sheets = items[0], [sheet_of(item, item.number in large) for item in items]
-        alike = [(sheet, i.fixed, angle_of(i.shot)) for i, sheet in zip(items, sheets, strict=True) if "seed" in i.shot]
-        same = len(alike) == len(items) and all(one == alike[0] for one in alike)
-        seeds = sorted({item.shot["seed"] for item in items}) if same else []
-        if len(seeds) == len(items):
-            given = {"where": verbs.where_text(first.fixed), "turn": angle_of(first.shot) or None, "out": Path(out)}
-            upscale = option(sheets[0].large, self.project.absolute(first.model))
-            return _command(
-                first.truncation, model=self._names(first)[0], seeds=seed_text(seeds), upscale=upscale, **given
-            )
-        return shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])
-
-
-def _command(truncation: float, **given: Any) -> str:
-    """The command line of `generate` with these options."""
-    if given["model"] == BUILTIN:  # which is what it takes by default
-        given["model"] = None
-    defaults = {name: parameter.default for name, parameter in inspect.signature(generate).parameters.items()}
-    return verbs.command_line(generate, defaults | {"truncation": truncation} | given)
+        first, enlarged = items[0], {item.number in large for item in items}
+        upscale = option(first.number in large, self.project.absolute(first.model))
+        command = self._seeds_command(items, upscale=upscale, out=Path(out)) if len(enlarged) == 1 else ""
+        return command or shlex.join(["kyara", "generate", "--like", f"{out}/{self.file(first)}"])

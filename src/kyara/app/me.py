@@ -10,7 +10,7 @@ from typing import Any
 
 from kyara import verbs
 from kyara.app.make import Maker
-from kyara.app.project import STATE, UPLOADS, ProjectError
+from kyara.app.project import STATE, UPLOADS, ProjectError, word
 from kyara.app.rewrites import Rewrites
 from kyara.files.errors import PictureError
 from kyara.files.film import SUFFIXES, load_av
@@ -66,8 +66,8 @@ class Me:
         draws, and `pose` turns the head as in the photo; None draws a new character with what is read."""
         self.project.existing(path)
         out = self.project.free("galleries", f"avatar-{Path(path).stem}")
-        words = ["avatar", path, *(self._reverse(child, stays, pose) if stays is not None else [])]
-        words += ["--child", self.project.model(child)] if child else []
+        words = ["avatar", word(path), *(self._reverse(child, stays, pose) if stays is not None else [])]
+        words += ["--child", word(self.project.model(child))] if child else []
         words += ["--aligned"] if aligned else ["--face", str(face)] if face > 1 else []
         words += ["--where", verbs.where_text(verbs.parse_where(where))] if where else []
         return [*words, "--out", out], out
@@ -83,7 +83,7 @@ class Me:
         """The command that draws the whole photo or film as a cartoon, and its Gallery."""
         side = FILM_SIDE if is_film(self.project.existing(path)) else SIDE
         out = self.project.free("galleries", f"cartoon-{Path(path).stem}")
-        return ["translate", CARTOON, path, "--side", side, "--out", out], out
+        return ["translate", CARTOON, word(path), "--side", side, "--out", out], out
 
     def film_file(self, name: str) -> Path:
         """A new file for an uploaded film, hidden until it is complete. ProjectError if it is none by its name,
@@ -117,7 +117,9 @@ class Me:
         """The files of a Gallery of `draw`: all drawings, the best first; the cropped photo; what was read from it, as
         name, value, certainty and note; and what is known about the best drawing."""
         folder = self.project.existing(out)
-        row = read_gallery(folder)[0]
+        if not (rows := read_gallery(folder)):
+            raise ProjectError(f"{out}: has no drawings; draw the photo again")
+        row = rows[0]
         name = row["file_name"]
         others, photos = (
             [self.project.relative(file) for file in sorted(folder.glob(f"steps/{Path(name).stem}-{kind}.png"))]

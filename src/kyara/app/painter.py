@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,7 +36,6 @@ T = TypeVar("T")
 
 GENERATORS = 3  # kept in memory
 CACHE = 192 * 2**20  # bytes of encoded pictures kept in memory
-AT_ONCE = 8  # pictures of one batch
 QUIET = 0.3  # seconds without a request after which the painter is idle
 ENDS = 10.0  # seconds that the thread has to end what it does
 STOPPED = "kyara studio was stopped; start it again"
@@ -126,6 +125,12 @@ class Painter:
             self._wake.notify()
         return future
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Pictures that are started inside are computed together."""
+        with self._wake:
+            yield
+
     def load(self, model: str, blend: Blend | None = None, wanted: str = "") -> Loaded:
         """The generator of that name and that hash, or its blend with a parent; on the painter's thread only."""
         name = self.versions.find(model, wanted)
@@ -154,6 +159,11 @@ class Painter:
     def pictures(self, sheet: Sheet, shots: list[Shot]) -> Tensor:
         """Pictures (N, 3, H, W) of shots with the same keys; on the painter's thread only."""
         return self._pipeline(sheet).pictures(shots)
+
+    def at_once(self, sheet: Sheet) -> int:
+        """The number of pictures that the generator of a sheet computes at once, however few are wanted; on the
+        painter's thread only."""
+        return self._pipeline(sheet).at_once
 
     @property
     def upscaling(self) -> Upscaling:
@@ -234,27 +244,35 @@ class Painter:
                 if self._closed:
                     return
                 task = self._tasks.pop(0) if self._tasks else None
-                batch = [] if task else self._batch()
+                newest = None if task or not self._requests else next(reversed(self._requests.values()))
             if task:
                 _answer(*task)
-            elif batch:
-                self._paint(batch)
-            rest = QUIET if task or batch else 0.0 if self.idle and self.idle() else 1.0
+            elif newest:
+                self._paint(self._batch(self._most(newest.sheet)))
+            rest = QUIET if task or newest else 0.0 if self.idle and self.idle() else 1.0
 
-    def _batch(self) -> list[_Request]:
-        """The newest request, and others that can be made with it."""
+    def _most(self, sheet: Sheet) -> int:
+        try:
+            return self.at_once(sheet)
+        except Exception:  # raised again when its pictures are made
+            return 1
+
+    def _batch(self, most: int) -> list[_Request]:
+        """The newest request, and others that can be made with it. None after `close`."""
         batch: list[_Request] = []
-        for key in reversed(self._requests):
-            one = self._requests[key]
-            if not batch or (one.sheet == batch[0].sheet and one.shot.keys() == batch[0].shot.keys()):
-                batch.append(one)
-            if len(batch) == AT_ONCE:
-                break
-        for one in batch:
-            del self._requests[one.key]
+        with self._wake:
+            for one in reversed(self._requests.values()):
+                if not batch or (one.sheet == batch[0].sheet and one.shot.keys() == batch[0].shot.keys()):
+                    batch.append(one)
+                if len(batch) == most:
+                    break
+            for one in batch:
+                del self._requests[one.key]
         return batch
 
     def _paint(self, batch: list[_Request]) -> None:
+        if not batch:
+            return
         sheet = batch[0].sheet
         try:
             pictures = quantise(self.pictures(sheet, [one.shot for one in batch]))

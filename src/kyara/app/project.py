@@ -227,6 +227,11 @@ class Project:
         return None
 
 
+def word(path: str) -> str:
+    """A path, or the name of a model, as a word of a command: with a "-" at its beginning it would be an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
 def usable(name: str) -> bool:
     """Whether a name can be sent, and be a word of a command. Those of an archive that was unpacked with the wrong
     encoding are bytes that are no text."""

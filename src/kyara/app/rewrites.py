@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +12,16 @@ import numpy as np
 import torch
 
 from kyara.app.data_urls import read_url, to_url
-from kyara.app.items import sheet_of
+from kyara.app.items import named, sheet_of
 from kyara.app.make import Maker
 from kyara.app.painter import Sheet
-from kyara.app.project import ProjectError
+from kyara.app.project import ProjectError, word
 from kyara.files import checkpoint
 from kyara.files.atomic import write_atomic
 from kyara.files.names import slug
 from kyara.files.pictures import decode, decode_rgba, encode_png, encode_rgba_png, to_uint8
 from kyara.generation.pipeline import labelled
-from kyara.generation.shots import Shot
+from kyara.generation.shots import Shot, turned
 from kyara.models.base import Generator
 from kyara.rewriting import rules as storage
 from kyara.rewriting.edit import MAX_EXAMPLES, overlay, read_edit
@@ -88,6 +87,18 @@ class Rewrites:
         hashed = checkpoint.read(self.project.absolute(name)).hash
         return self.painter.png(Sheet(name, TRUNCATION, large=large), shot, ("seed", hashed, seed, large))
 
+    def made(self, number: int, model: str = "", large: bool = False) -> bytes:
+        """The PNG of a picture of Make as `model` makes it, by default its own: one of the same root has the same
+        latents, but other weights. An edit is learned from what a generator draws, so the head is not turned, and
+        nothing is mirrored. ValueError for a blend of two generators."""
+        item = self.maker.collection.item(number)
+        if item.blend:
+            raise ValueError(f"{named(item)}: two generators are blended in it; choose a picture of one of them")
+        name = self.project.model(model or item.model)
+        weights = self.painter.versions.hash(name)
+        sheet = replace(sheet_of(item, large), model=name, checkpoint=weights, mirror=False)
+        return self.painter.png(sheet, turned(item.shot, 0), ("example", self.maker.collection.id, number, sheet))
+
     def save_edit(self, name: str, examples: Sequence[Mapping[str, Any]], model: str = "") -> dict[str, Any]:
         """Writes an edit file and its pictures, to be learned from `model`, if it is named. Each example has a seed or
         the number of a picture of Make; a mask, the data URL of a PNG of the picture's size; and a pattern, an image of
@@ -126,17 +137,11 @@ class Rewrites:
         return Painted(seed, png, mask, source, target)
 
     def _target(self, example: Mapping[str, Any], model: str) -> tuple[int | None, bytes]:
-        """The picture that an example changes: its seed, or None for one of Make, and its PNG. A picture of Make is
-        made again by the model from which the edit is learned: one of the same root has the same latents, but other
-        weights."""
+        """The picture that an example changes: its seed, or None for one of Make, and its PNG."""
         if example.get("number") is None:
             seed = int(example["seed"])
             return seed, self.picture(str(example["model"]), seed)
-        item = self.maker.collection.item(int(example["number"]))
-        sheet = sheet_of(item)
-        if model and self.project.model(model) != item.model:
-            sheet = replace(sheet, model=self.project.model(model), checkpoint="")
-        return None, self.painter.png(sheet, item.shot, ("example", item.number, sheet))
+        return None, self.made(int(example["number"]), model)
 
     def compare(self, model: str, strengths: Mapping[str, float]) -> dict[str, Any]:
         """The first seeds without rules, and with the rules of a Checkpoint at these strengths; nothing is written."""
@@ -192,7 +197,8 @@ class Rewrites:
         """The words of the command that learns an edit or adds a rule, and its output folder."""
         out = self.project.free("runs", name or Path(edit).stem)
         self.project.existing(edit)
-        return ["rewrite", self.project.model(model), edit, "--out", out, "--preview", *(QUICK if quick else ())], out
+        words = ["rewrite", word(self.project.model(model)), word(edit), "--out", out, "--preview"]
+        return [*words, *(QUICK if quick else ())], out
 
     def strength_command(self, model: str, strengths: Mapping[str, float], name: str) -> tuple[list[str], str]:
         """The words of the command that writes a Checkpoint with these strengths, and its output folder. Rules without
@@ -206,11 +212,7 @@ class Rewrites:
         kept = ",".join(f"{rule}={strength:g}" for rule, strength in wanted.items() if strength > 0)
         removed = ",".join(rule for rule, strength in wanted.items() if not strength > 0)
         options = {"--strengths": kept, "--undo": removed, "--out": out}
-        return ["rewrite", model, *(word for pair in options.items() if pair[1] for word in pair)], out
-
-    @staticmethod
-    def shown(words: Sequence[str]) -> str:
-        return shlex.join(["kyara", *words])
+        return ["rewrite", word(model), *(word for pair in options.items() if pair[1] for word in pair)], out
 
 
 def _picture(read: Callable[[bytes, str], np.ndarray], url: Any, label: str) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,9 +9,9 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from kyara.app.art import LARGEST, SIDE
-from kyara.app.context import Context, Shared
+from kyara.app.context import Shared
 from kyara.app.drops import place_files
-from kyara.app.project import MAX_STREAM
+from kyara.app.project import MAX_STREAM, word
 from kyara.app.routes_make import Body
 
 router = APIRouter(prefix="/api/mine")
@@ -65,11 +64,6 @@ class Resume(Body):
     kimg: Kimg = None
 
 
-def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
-    job = context.jobs.add(title, [words], {"room": "art", **about})
-    return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
-
-
 @router.get("/sources")
 def sources(context: Shared) -> list[str]:
     return context.art.sources()
@@ -84,7 +78,7 @@ def drop(context: Shared, body: Drop) -> dict[str, Any]:
 @router.post("/prepare")
 def prepare(context: Shared, body: Prepare) -> dict[str, Any]:
     words, out = context.art.prepare(body.sources, body.out, body.size, body.drop)
-    return start(context, f"prepare {out}", words, step="prepare", out=out, sources=body.sources)
+    return context.start("art", f"prepare {out}", words, step="prepare", out=out, sources=body.sources)
 
 
 @router.get("/report")
@@ -100,14 +94,25 @@ def ticks(context: Shared, body: Ticks) -> dict[str, Any]:
 
 
 @router.get("/source")
-def source(context: Shared, path: str, i: int, side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE) -> Response:
-    """The i-th source picture of a report."""
-    return Response(context.art.source_picture(path, i, side), media_type="image/webp", headers=HOUR)
+def source(
+    context: Shared,
+    path: str,
+    i: Annotated[int, Query(ge=0)],
+    side: Annotated[int, Query(ge=16, le=LARGEST)] = SIDE,
+    version: str = "",
+) -> Response:
+    """The i-th source picture of a report; with the version of the report in the address, browsers may keep it."""
+    return _picture(context.art.source_picture(path, i, side), version)
 
 
 @router.get("/picture")
-def picture(context: Shared, path: str, name: str) -> Response:
-    return Response(context.art.picture(path, name), media_type="image/webp", headers=HOUR)
+def picture(context: Shared, path: str, name: str, version: str = "") -> Response:
+    """The same for a picture of a dataset, and when that changed."""
+    return _picture(context.art.picture(path, name), version)
+
+
+def _picture(webp: bytes, version: str) -> Response:
+    return Response(webp, media_type="image/webp", headers=HOUR if version else {})
 
 
 @router.get("/labels")
@@ -118,14 +123,14 @@ def labels(context: Shared, path: str) -> dict[str, Any]:
 @router.post("/tag")
 def tag(context: Shared, body: Tag) -> dict[str, Any]:
     context.project.existing(body.path)
-    return start(context, f"tag {body.path}", ["tag", body.path], step="tag", out=body.path)
+    return context.start("art", f"tag {body.path}", ["tag", word(body.path)], step="tag", out=body.path)
 
 
 @router.post("/ask")
 def ask(context: Shared, body: Ask) -> dict[str, Any]:
     words = context.art.ask(body.path, body.attribute, body.values)
     about = {"attribute": body.attribute, "values": body.values}
-    return start(context, f"questions about {body.attribute}", words, step="ask", out=body.path, **about)
+    return context.start("art", f"questions about {body.attribute}", words, step="ask", out=body.path, **about)
 
 
 @router.get("/questions")
@@ -137,26 +142,26 @@ def questions(context: Shared, path: str) -> list[str]:
 def answers(context: Shared, body: Answers) -> dict[str, Any]:
     words = context.art.answer(body.path, body.attribute, body.values, body.answers)
     about = {"attribute": body.attribute, "values": body.values}
-    return start(context, f"answers about {body.attribute}", words, step="ask", out=body.path, **about)
+    return context.start("art", f"answers about {body.attribute}", words, step="ask", out=body.path, **about)
 
 
 @router.post("/train")
 def train(context: Shared, body: Train) -> dict[str, Any]:
     words, out = context.art.train(body.path, body.init, body.attributes, body.kimg)
-    return start(context, f"train {out}", words, step="train", out=out)
+    return context.start("art", f"train {out}", words, step="train", out=out)
 
 
 @router.post("/resume")
 def resume(context: Shared, body: Resume) -> dict[str, Any]:
     """Continues a run, with the settings that it was begun with."""
     words = context.art.resume(body.path, body.kimg)
-    return start(context, f"train {body.path}", words, step="train", out=body.path)
+    return context.start("art", f"train {body.path}", words, step="train", out=body.path)
 
 
 @router.post("/forecast")
 def forecast(context: Shared, body: Train) -> dict[str, Any]:
     words, out = context.art.train(body.path, body.init, body.attributes, body.kimg)
-    return start(context, f"forecast of {out}", [*words, "--forecast"], step="forecast", out=out)
+    return context.start("art", f"forecast of {out}", [*words, "--forecast"], step="forecast", out=out)
 
 
 @router.get("/run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from fastapi import APIRouter
@@ -38,5 +37,4 @@ def attempt(context: Shared, body: Hole) -> dict[str, Any]:
 def keep(context: Shared, body: Hole) -> dict[str, Any]:
     """Starts the job that writes the Gallery."""
     words, out = context.fills.keep(body.model, body.mask, **body.source.model_dump())
-    job = context.jobs.add(f"fill {words[2].rpartition('/')[2]}", [words], {"room": "fill", "out": out})
-    return {"job": job.number, "out": out, "command": shlex.join(["kyara", *words])}
+    return context.start("fill", f"fill {words[2].rpartition('/')[2]}", words, out=out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
-from kyara.app.context import Context, Shared
-from kyara.app.project import ProjectError
+from kyara.app.context import Shared
+from kyara.app.project import ProjectError, word
 from kyara.app.results import EVALUATIONS, find_results
 from kyara.app.routes_make import Body
 from kyara.curation.rank import REPORT
@@ -49,21 +48,16 @@ class Compare(Body):
     count: Number = 2048
 
 
-def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
-    job = context.jobs.add(title, [words], {"room": "look", **about})
-    return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
-
-
 @router.post("/rank")
 def rank(context: Shared, body: Rank) -> dict[str, Any]:
     context.project.existing(body.path)
     out = context.project.free("galleries", f"rank-{short_name(body.path)}")
-    words = ["rank", body.path, "--out", out]
+    words = ["rank", word(body.path), "--out", out]
     for option, path in (("--like", body.like), ("--copies-of", body.copies_of)):
         if path:
             context.project.existing(path)
-            words += [option, path]
-    return start(context, f"rank {body.path}", words, step="rank", path=body.path, out=out)
+            words += [option, word(path)]
+    return context.start("look", f"rank {body.path}", words, step="rank", path=body.path, out=out)
 
 
 @router.post("/evaluate")
@@ -71,8 +65,9 @@ def evaluate(context: Shared, body: Evaluate) -> dict[str, Any]:
     context.project.existing(body.data)
     out = context.project.free(EVALUATIONS, f"{short_name(body.model)}-{short_name(body.data)}", ".json")
     context.project.path(out).parent.mkdir(exist_ok=True)
-    words = ["evaluate", context.project.model(body.model), body.data, "--count", str(body.count), "--out", out]
-    return start(context, f"evaluate {body.model}", words, step="evaluate", out=out)
+    name = word(context.project.model(body.model))
+    words = ["evaluate", name, word(body.data), "--count", str(body.count), "--out", out]
+    return context.start("look", f"evaluate {body.model}", words, step="evaluate", out=out)
 
 
 @router.post("/compare")
@@ -80,10 +75,10 @@ def compare(context: Shared, body: Compare) -> dict[str, Any]:
     context.project.existing(body.data)
     if len(body.models) < 2:
         raise ProjectError("choose two or more generators to compare")
-    models = [context.project.model(name) for name in body.models]
+    models = [word(context.project.model(name)) for name in body.models]
     out = context.project.free("comparisons", "models")
-    words = ["compare", *models, "--data", body.data, "--count", str(body.count), "--out", out]
-    return start(context, f"compare {len(models)} generators", words, step="compare", out=out)
+    words = ["compare", *models, "--data", word(body.data), "--count", str(body.count), "--out", out]
+    return context.start("look", f"compare {len(models)} generators", words, step="compare", out=out)
 
 
 @router.get("/results")

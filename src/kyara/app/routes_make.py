@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +238,7 @@ def _drop(context: Context, data: bytes, name: str) -> dict[str, Any]:
 def find(context: Shared, body: Find) -> dict[str, Any]:
     """Starts the job that searches a picture in a generator. What it finds is added when it is done."""
     words, out = context.maker.find(body.path, body.model)
-    job = context.jobs.add(f"find {Path(body.path).stem}", [words], {"room": "make", "step": FIND, "out": out})
-    return {"job": job.number, "command": shlex.join(["kyara", *words])}
+    return context.start("make", f"find {Path(body.path).stem}", words, step=FIND, out=out)
 
 
 @router.get("/details/{number}")

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import Field
 
-from kyara.app.context import Context, Shared
+from kyara.app.context import Shared
 from kyara.app.me import CARTOON, FILM_SIDE, MOST_STAYS
 from kyara.app.routes_make import Body
 from kyara.app.routes_project import save_body
@@ -36,11 +36,6 @@ class Draw(Photo):
     pose: bool = False
 
 
-def start(context: Context, title: str, words: list[str], **about: Any) -> dict[str, Any]:
-    job = context.jobs.add(title, [words], {"room": "me", **about})
-    return {"job": job.number, "command": shlex.join(["kyara", *words]), **about}
-
-
 @router.post("/example")
 def example(context: Shared, body: Example) -> dict[str, Any]:
     return context.me.example(body.seed)
@@ -55,14 +50,14 @@ def faces(context: Shared, body: Photo) -> dict[str, Any]:
 def draw(context: Shared, body: Draw) -> dict[str, Any]:
     """Starts the job that draws proposals."""
     words, out = context.me.draw(**body.model_dump())
-    return start(context, "draw characters", words, step="avatar", path=body.path, out=out)
+    return context.start("me", "draw characters", words, step="avatar", path=body.path, out=out)
 
 
 @router.post("/cartoon")
 def cartoon(context: Shared, body: Photo) -> dict[str, Any]:
     """Starts the job that draws a cartoon of a photo or a film."""
     words, out = context.me.cartoon(body.path)
-    return start(context, "draw a cartoon", words, step="cartoon", path=body.path, out=out)
+    return context.start("me", "draw a cartoon", words, step="cartoon", path=body.path, out=out)
 
 
 @router.post("/film")

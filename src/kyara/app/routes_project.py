@@ -147,6 +147,7 @@ async def art(context: Shared, request: Request, name: str) -> dict[str, Any]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+            context.project.planned.discard(f"art/{name}")  # the file has the name now, or nobody
     return {"path": context.project.relative(target)}
 
 

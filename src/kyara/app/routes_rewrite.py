@@ -54,9 +54,13 @@ def model(context: Shared, name: str) -> dict[str, Any]:
 
 
 @router.get("/picture")
-def picture(context: Shared, model: str, seed: Seed, hash: str = "", large: bool = False) -> Response:
-    """The picture of a seed; with the hash of the Checkpoint in the address, browsers may keep it."""
-    png = Rewrites(context.maker).picture(model, seed, large)
+def picture(
+    context: Shared, model: str, seed: Seed = 0, number: int | None = None, hash: str = "", large: bool = False
+) -> Response:
+    """The picture of a seed, or of Make by its number, as an edit names it; with the hash of the Checkpoint in the
+    address, browsers may keep it."""
+    rewrites = Rewrites(context.maker)
+    png = rewrites.picture(model, seed, large) if number is None else rewrites.made(number, model, large)
     return Response(png, media_type="image/png", headers={"Cache-Control": FOREVER} if hash else {})
 
 
@@ -69,8 +73,7 @@ def edit(context: Shared, body: Edit) -> dict[str, Any]:
 def learn(context: Shared, body: Learn) -> dict[str, Any]:
     """Starts the job that learns an edit."""
     words, out = Rewrites(context.maker).learn_command(body.model, body.edit, body.name, quick=body.quick)
-    job = context.jobs.add(f"learn {body.name or body.edit}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"learn {body.name or body.edit}", words, out=out)
 
 
 @router.post("/rule")
@@ -78,8 +81,7 @@ async def rule(context: Shared, request: Request, model: str, name: str) -> dict
     """Starts the job that adds a rule in a file to a model."""
     data = await read_body(request)
     words, out = await run_in_threadpool(Rewrites(context.maker).add_rule, model, name, data)
-    job = context.jobs.add(f"add {name}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"add {name}", words, out=out)
 
 
 @router.post("/compare")
@@ -91,5 +93,4 @@ def compare(context: Shared, body: Strengths) -> dict[str, Any]:
 def save(context: Shared, body: Strengths) -> dict[str, Any]:
     """Starts the job that writes a Checkpoint with other strengths."""
     words, out = Rewrites(context.maker).strength_command(body.model, body.strengths, body.name)
-    job = context.jobs.add(f"save {out}", [words], {"room": "rewrite", "out": out})
-    return {"job": job.number, "out": out, "command": Rewrites.shown(words)}
+    return context.start("rewrite", f"save {out}", words, out=out)

@@ -7,9 +7,9 @@ import time
 from kyara.app.collection import Item
 from kyara.app.items import sheet_of
 from kyara.app.make import Maker
+from kyara.generation.recipe import MOST_AT_ONCE
 
 Key = tuple[str, str, str]
-AT_ONCE = 2  # pictures: a click must not wait for more
 AGAIN = 60.0  # seconds after which a generator that failed is tried again: its folder may be back
 
 
@@ -24,12 +24,14 @@ class Scoring:
     def score_some(self) -> bool:
         """Scores a few pictures that have no score yet. Returns whether there were any. A generator that fails is
         reported once, and does not keep the pictures of others waiting."""
-        items = self._next()
-        if not items:
+        waiting = self._waiting()
+        if not waiting:
             return False
-        key, model = _key(items[0]), items[0].model
+        first, sheet = waiting[0], sheet_of(waiting[0])
+        key, model = _key(first), first.model
         try:
-            scores = self.painter.scores(sheet_of(items[0]), [item.shot for item in items])
+            items = waiting[: self.painter.at_once(sheet)]
+            scores = self.painter.scores(sheet, [item.shot for item in items])
         except Exception as error:  # whatever is wrong with it, the others can be scored
             if model not in self._reported:
                 self.maker.changed("problem", text=f"Pictures of {model} cannot be scored: {error}")
@@ -42,14 +44,14 @@ class Scoring:
         self.maker.changed("scores", scores=[[item.number, round(item.score or 0, 4)] for item in items])
         return True
 
-    def _next(self) -> list[Item]:
-        """The first pictures without a score that can be made in one batch."""
+    def _waiting(self) -> list[Item]:
+        """Pictures without a score that can be made in one batch."""
         found: list[Item] = []
         recent = {key for key, when in self._failed.items() if time.monotonic() - when < AGAIN}
         for item in self.collection.visible():
             if item.score is None and _key(item) not in recent and (not found or _alike(item, found[0])):
                 found.append(item)
-            if len(found) == AT_ONCE:
+            if len(found) == MOST_AT_ONCE:
                 break
         return found
 

@@ -31,20 +31,26 @@ class Weeding:
 
     def read(self, data: str) -> Report:
         """The report of a dataset. ProjectError if it has none."""
+        return self._versioned(data)[0]
+
+    def _versioned(self, data: str) -> tuple[Report, int]:
+        """The same, and when it was written."""
         if (path := self.path(data)) is None:
             raise ProjectError(f"{data}: has no report; prepare it first")
-        return _read(path, path.stat().st_mtime_ns)
+        changed = path.stat().st_mtime_ns
+        return _read(path, changed), changed
 
     def rows(self, data: str) -> dict[str, Any]:
-        """What became of every source picture, for the page, and the names that are ticked."""
-        report = self.read(data)
+        """What became of every source picture, for the page, and the names that are ticked. Pictures are known by their
+        rows, so browsers keep them by the report's `version` as well."""
+        report, version = self._versioned(data)
         try:
             places = {name: i for i, one in enumerate(report["pictures"]) for name in _names(one)}
             rows = [_row(one, places) for one in report["pictures"]]
             about = {key: report[key] for key in ("sources", "size", "kept")}
         except (LookupError, TypeError, AttributeError) as error:
             raise ProjectError(f"{data}: its report is of another version or damaged; prepare it again") from error
-        return {"path": data, **about, "rows": rows, "ticked": self.ticked(data)}
+        return {"path": data, "version": str(version), **about, "rows": rows, "ticked": self.ticked(data)}
 
     def ticked(self, data: str) -> list[str]:
         """Names of pictures, and of faces as in `scene.png#2`, to leave out: those of the last `tick`, or, without it,

@@ -14,6 +14,7 @@ from torch import Tensor
 from kyara.files import checkpoint
 from kyara.files.dataset import Dataset
 from kyara.files.masks import MARKED
+from kyara.files.names import printable
 from kyara.files.pictures import center_crop, read_recipe, to_float
 from kyara.generation.recipe import Recipe, read_like
 from kyara.generation.sampler import shot_latents
@@ -117,11 +118,18 @@ class Samples:
             hint = "kyara invert finds its latent and writes a picture that can be named"
             raise ValueError(f"{target.label}: the picture does not say how {self.name} made it; {hint}")
         recipe, found = read_like(target.path), checkpoint.read(self.name)
-        changed = recipe.mirror or recipe.blend or angle_of(recipe.shot)  # enlarged ones show the same
-        if recipe.checkpoint not in (found.hash, root_of(found)) or changed:
-            made = f"made by another checkpoint than {self.name}, mirrored, blended or turned"
-            hint = "kyara generate --like PICTURE --turn 0 makes it again, not turned"
-            raise ValueError(f"{target.label}: {target.path} was {made}; {hint}")
+        problem = ""
+        if recipe.checkpoint not in (found.hash, root_of(found)):
+            made_by = f"{recipe.checkpoint} ({printable(recipe.model)})"
+            problem = f"was made by checkpoint {made_by}, and {self.name} is {found.hash}; name a picture of that one"
+        elif recipe.blend:
+            problem = f"was made by a blend of two generators; name a picture that {self.name} made alone"
+        elif recipe.mirror:
+            problem = "is mirrored; make its seed again, without --mirror"
+        elif angle_of(recipe.shot):
+            problem = "has a turned head; kyara generate --like PICTURE --turn 0 makes it again, not turned"
+        if problem:  # enlarged ones show the same
+            raise ValueError(f"{target.label}: {target.path} {problem}")
         return recipe
 
     def _recoloured(self, model: StyledGenerator, ws: Tensor, count: int) -> Tensor:

@@ -145,10 +145,10 @@ async function answer(job) {
     say(`The pictures have no values of ${attribute} yet: write some, such as a,b, and press Ask me again.`, "error");
     return;
   }
-  const names = await questionsOf(job);
+  const names = await questionsOf(job), changed = project.found.find((/** @type {any} */ one) => one.path === out)?.changed ?? "";
   ask({
     title: attribute, names, values: offered,
-    picture: (name) => `/api/mine/picture?path=${encodeURIComponent(out)}&name=${encodeURIComponent(name)}`,
+    picture: (name) => `/api/mine/picture?path=${encodeURIComponent(out)}&name=${encodeURIComponent(name)}&version=${changed}`,
     done: (answers) => { if (Object.keys(answers).length) start("answers", { path: out, attribute, values, answers }).catch(wasShown); },
   });
 }

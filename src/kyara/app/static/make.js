@@ -23,6 +23,7 @@ import { take } from "./take.js";
  * @property {number | null} parent
  * @property {number} truncation
  * @property {number} turn  of the head, in degrees
+ * @property {boolean} blended  whether it is of two generators
  */
 
 /** Everything the room knows. The server's list is the truth; `version` is the last one of which all is known. */
@@ -76,9 +77,9 @@ function caption(item) {
 }
 
 /** @param {any[]} row */
-function put([number, seed, labels, score, star, rejected, model, origin, parent, truncation, turn]) {
+function put([number, seed, labels, score, star, rejected, model, origin, parent, truncation, turn, blended]) {
   if (!state.items.has(number)) state.order.push(number);
-  state.items.set(number, { number, seed, labels, score, star, rejected, model, origin, parent, truncation, turn });
+  state.items.set(number, { number, seed, labels, score, star, rejected, model, origin, parent, truncation, turn, blended });
   for (const [name, value] of Object.entries(labels)) {
     if (!state.labels.has(name)) state.labels.set(name, new Set());
     state.labels.get(name)?.add(/** @type {string} */ (value));

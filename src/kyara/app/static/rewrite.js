@@ -66,20 +66,17 @@ async function choose(name, from, show) {
   if (show) page.compare.scrollIntoView();
 }
 
-/** @param {number} seed */
-const seedUrl = (seed) => `/api/rewrite/picture?model=${encodeURIComponent(model.model)}&seed=${seed}&hash=${model.hash}`;
-
-/** The picture of a seed, or of Make. @param {{seed?: number, number?: number}} one */
+/** The picture of a seed, or of Make, as the generator draws it: neither turned nor mirrored. @param {{seed?: number, number?: number}} one */
 function url(one) {
-  const item = one.number === undefined ? undefined : made.items.get(one.number);
-  return item ? picture(item) : seedUrl(/** @type {number} */ (one.seed));
+  const which = one.number === undefined ? `seed=${one.seed}` : `number=${one.number}&list=${made.id}`;
+  return `/api/rewrite/picture?model=${encodeURIComponent(model.model)}&${which}&hash=${model.hash}`;
 }
 
 /** The same to paint on: enlarged, lines and areas cleaned, if the upscaler is made for the generator. @param {{seed?: number, number?: number}} one */
 const canvasUrl = (one) => url(one) + (project.enlarged.includes(model.model) ? "&large=true" : "");
 
 function drawStrip() {
-  const own = [...made.items.values()].filter((item) => item.star && item.model === model.model).map((item) => ({ number: item.number, name: title(item) }));
+  const own = [...made.items.values()].filter((item) => item.star && !item.blended && item.model === model.model).map((item) => ({ number: item.number, name: title(item) }));
   const seeds = Array.from({ length: SEEDS }, (_, seed) => ({ seed, name: `seed ${seed}` }));
   page.strip.replaceChildren(...[...own, ...seeds].map((one) => h("button", { title: one.name, "aria-label": one.name, onclick: () => (taking ? take(url(one)) : pick(one)) }, h("img", { src: url(one), alt: "", width: 64, height: 64, loading: "lazy" }))));
 }

@@ -27,15 +27,15 @@ const LARGE = 512;  // side of the picture that is selected, in pixels
 
 /** @param {(names: string[]) => any} again  prepares the dataset again without these pictures and faces */
 export function weedCard(again) {
-  /** @type {{path: string, kept: number, rows: Row[]}} */
-  let report = { path: "", kept: 0, rows: [] };
+  /** @type {{path: string, version: string, kept: number, rows: Row[]}} */
+  let report = { path: "", version: "", kept: 0, rows: [] };
   /** Names of pictures and faces. @type {Set<string>} */
   let ticked = new Set();
   /** What was ticked before. @type {Set<string>[]} */
   let before = [];
   let saving = Promise.resolve();
 
-  const source = (/** @type {number} */ i, side = 160) => `/api/mine/source?path=${encodeURIComponent(report.path)}&i=${i}&side=${side}`;
+  const source = (/** @type {number} */ i, side = 160) => `/api/mine/source?path=${encodeURIComponent(report.path)}&i=${i}&side=${side}&version=${report.version}`;
 
   const fillCell = (/** @type {any} */ cell, /** @type {number} */ i) => {
     const row = report.rows[i], [image, caption] = cell.children;
