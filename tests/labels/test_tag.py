@@ -250,6 +250,8 @@ def test_ray_writes_the_same_tables(faces: Path, tagger: Path, monkeypatch: pyte
         ({"complete": "hat", "again": True}, "--again: cannot be combined with --complete"),
         ({"complete": ""}, "--complete"),
         ({"complete": "source"}, "--complete"),
+        ({"complete": "points"}, "--complete 'points': not a valid attribute name"),
+        ({"complete": "boxes"}, "--complete 'boxes': not a valid attribute name"),
         ({"complete": "hat", "values": "yes"}, "--values"),
         ({"complete": "hat", "values": ","}, "--values"),
         ({"complete": "hat", "values": "yes,?"}, "--values"),

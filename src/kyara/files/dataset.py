@@ -40,6 +40,7 @@ T = TypeVar("T")
 ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 BOXES = "boxes"  # The column of faces, see `face_boxes`
+RESERVED = ABOUT_THE_FILE | {POINTS, BOXES}  # Names that no attribute can have
 NOT_PICTURES = frozenset(
     {
         "metadata.csv",

@@ -18,7 +18,7 @@ from torch import Tensor
 import kyara
 from kyara.files import checkpoint
 from kyara.files.cache import cached, identity
-from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
+from kyara.files.dataset import RESERVED, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
@@ -78,7 +78,7 @@ def complete(
             only.
         ask: Source of the answers; by default the terminal if there is one, or files.
     """
-    if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
+    if not attribute.strip() or attribute != attribute.strip() or attribute in RESERVED:
         raise ValueError(f"--complete {attribute!r}: not a valid attribute name; give one such as gender")
     stripped = [value.strip() for value in values]
     terminal = ask is None and sys.stdin and sys.stdin.isatty()
