@@ -173,7 +173,7 @@ def rank(
         about += f", beside the nearest of {copies_of}" if copies_of else ""
         first = written.finish(command=command, sheet=contact_sheet, about=about)
     result = dataclasses.replace(result, unfamiliar=sum(scores.unfamiliar[i] for i in order))
-    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)]
+    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)] + (originals.left_out() if originals else [])
     left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
     result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}

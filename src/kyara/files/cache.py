@@ -53,13 +53,19 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
 
 
 def mapped(
-    kind: str, key: Mapping[str, Any], shape: tuple[int, ...], compute: Callable[[np.ndarray], None]
+    kind: str,
+    key: Mapping[str, Any],
+    shape: tuple[int, ...],
+    compute: Callable[[np.ndarray], None],
+    usable: Callable[[np.ndarray], bool] = lambda rows: True,
 ) -> np.ndarray:
-    """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none,
-    `compute` fills it, which is all zeros before. It is kept in memory if the folder is not writable."""
+    """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none
+    that is `usable`, `compute` fills it, which is all zeros before. It is kept in memory if the folder is not
+    writable."""
     path = folder() / f"{kind}-{_digest(json.dumps(key, sort_keys=True))}.npy"
     with contextlib.suppress(OSError, ValueError):
-        return _mapped(path, shape)
+        if usable(_mapped(path, shape)):
+            return _mapped(path, shape)
 
     def fill(temporary: Path) -> None:
         rows = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)

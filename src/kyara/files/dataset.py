@@ -93,6 +93,16 @@ class Dataset:
         """The error message without the name of the i-th picture, which reports show in a separate column."""
         return str(error).removeprefix(f"{self.location(i)}: ").removeprefix(f"{self.names[i]}: ")
 
+    def unreadable(self, indices: Iterable[int]) -> dict[int, str]:
+        """Those of the pictures that cannot be read now, index -> reason. It may be gone in another run."""
+        failed = {}
+        for i in indices:
+            try:
+                self.picture(i)
+            except Exception as error:
+                failed[i] = self.reason(i, error)
+        return failed
+
     def map(
         self, function: Callable[..., T], indices: Iterable[int], workers: int = 0, *each: Iterable[Any]
     ) -> Generator[T | PictureError, None, None]:

@@ -182,24 +182,18 @@ def committee_members(
     networks = [tagger.hash, checkpoint.read("builtin:landmarks").hash] if tagger else []
     key = {"data": identity(dataset), "networks": networks, "version": kyara.__version__}
     found = cached("committee", key, lambda: _features(dataset, tagger, workers))
-    failed = _unreadable(dataset, found["rows"])
+    failed = dataset.unreadable(_without(dataset, found["rows"]))
     if len(failed) + len(found["rows"]) < len(dataset):  # one that could not be read before can be read now
         found = _features(dataset, tagger, workers)
-        failed = _unreadable(dataset, found["rows"])
-    left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
+        failed = dataset.unreadable(_without(dataset, found["rows"]))
+    left_out |= {dataset.names[i]: reason for i, reason in failed.items()}
     rows = found.pop("rows").tolist()
     return committee_of([_spread(features, rows, len(dataset)) for features in found.values()])
 
 
-def _unreadable(dataset: Dataset, rows: np.ndarray) -> dict[int, Exception]:
-    """The pictures other than `rows` that cannot be read, index -> error. The reason may be gone in another run."""
-    failed = dict[int, Exception]()
-    for i in sorted({*range(len(dataset))} - {*rows.tolist()}):
-        try:
-            dataset.picture(i)
-        except Exception as error:
-            failed[i] = error
-    return failed
+def _without(dataset: Dataset, rows: np.ndarray) -> list[int]:
+    """The pictures other than `rows`."""
+    return sorted({*range(len(dataset))} - {*rows.tolist()})
 
 
 def _features(dataset: Dataset, tagger: Tagger | None, workers: int) -> dict[str, np.ndarray]:
