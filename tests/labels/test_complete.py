@@ -154,8 +154,27 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
     assert {label.file_name: label.value for label in by(dataset)["person"]} == {
         dataset.names[i]: truth(dataset, i) if place else "" for place, i in enumerate(first.asked[1:])
     }
-    assert report.answers == 5 and not left.parent.exists()
+    assert report.answers == 5 and left.read_text() == "gone.png,red\n"  # that picture may come back
     assert report.recovered == 6 and "  6 answers of an interrupted run were written\n" in str(report)
+
+
+def test_answers_about_pictures_that_come_back_are_written(dataset: Dataset, tmp_path: Path) -> None:
+    given = pending.Pending(dataset, "shade")
+    for i, value in enumerate(("red", "green", "")):
+        given.add(i, value)
+    names, away = dataset.names[1:3], tmp_path / "away"
+    away.mkdir()
+    for name in names:
+        (dataset.path / name).rename(away / name)
+    part = pending.Pending(open_dataset(dataset.path), "shade")
+    part.add(5, "blue")
+    assert part.write() == 2 and given.path.exists()
+    for name in names:
+        (away / name).rename(dataset.path / name)
+    again = open_dataset(dataset.path)
+    assert pending.Pending(again, "shade").write() == 2 and not given.path.parent.exists()
+    assert again.attributes["shade"][:3] == ["red", "green", ""]
+    assert len(by(dataset)["person"]) == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
