@@ -37,6 +37,15 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def reserve(descriptor: int, size: int) -> None:
+    """Takes `size` bytes of the disk for an open file. Raises OSError if there is no room, of which a process dies that
+    writes to a mapped file without them."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text atomically, as UTF-8. Names of files may not be valid text: what is not is replaced by ?."""
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="replace"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import reserve, write_atomic
 from kyara.files.dataset import Dataset
 
 Arrays = dict[str, np.ndarray]
@@ -60,8 +60,8 @@ def mapped(
     usable: Callable[[np.ndarray], bool] = lambda rows: True,
 ) -> np.ndarray:
     """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none
-    that is `usable`, `compute` fills it, which is all zeros before. It is kept in memory if the folder is not
-    writable."""
+    that is `usable`, `compute` fills it, which is all zeros before. It is kept in memory if the folder is not writable
+    or the disk is full."""
     path = folder() / f"{kind}-{_digest(json.dumps(key, sort_keys=True))}.npy"
     with contextlib.suppress(OSError, ValueError):
         if usable(_mapped(path, shape)):
@@ -69,16 +69,31 @@ def mapped(
 
     def fill(temporary: Path) -> None:
         rows = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        _reserve(temporary)
         compute(rows)
         rows.flush()
 
-    if not _is_writable(path.parent):
-        kept = np.zeros(shape, np.float16)
-        compute(kept)
-        return kept
-    write_atomic(path, fill)
-    _trim(path)
-    return _mapped(path, shape)
+    if _is_writable(path.parent):
+        with contextlib.suppress(_FullError):
+            write_atomic(path, fill)
+            _trim(path)
+            return _mapped(path, shape)
+    kept = np.zeros(shape, np.float16)
+    compute(kept)
+    return kept
+
+
+class _FullError(Exception):
+    """There is no room for a file on the disk."""
+
+
+def _reserve(path: Path) -> None:
+    """Takes the disk for all of a file with holes."""
+    try:
+        with path.open("r+b") as file:
+            reserve(file.fileno(), path.stat().st_size)
+    except OSError as error:
+        raise _FullError from error
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
