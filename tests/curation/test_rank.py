@@ -544,6 +544,27 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
 
 
+def test_two_rankings_at_once_write_two_galleries(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --out both begin with the same number; nothing is scored in vain."""
+    folder = fill(tmp_path / "many", {f"{i}.png": 20 * i for i in range(3)})
+    monkeypatch.chdir(tmp_path)
+    kept, nested = scorer.scores, list[Path]()
+
+    def other_first(pictures: Tensor) -> Tensor:
+        if not nested:
+            nested.append(Path())
+            nested[0] = rank(folder).out
+        return kept(pictures)
+
+    monkeypatch.setattr(scorer, "scores", other_first)
+    second = rank(folder)
+    assert [nested[0].name, second.out.name] == ["00000-rank-many", "00001-rank-many"]
+    assert [len(read_gallery(out)) for out in (nested[0], second.out)] == [3, 3]
+    assert str(second.out) in json.loads((second.out / "report.json").read_text())["out"]
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_a_changed_picture_is_scored_again(
     tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch, several: bool

@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from kyara import verbs
 from kyara.curation.sources import open_pictures, open_to_rank
-from kyara.files.atomic import result_folder, write_atomic
+from kyara.files.atomic import result_folder, still_free, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import BESIDE, ON_PAGE, PAGE, PAIRS, TABLE, GalleryWriter, best_first, contact_sheet
 from kyara.files.gallery_page import COPY, COPY_OF, MARK, PART_COLUMNS, UNFAMILIAR
@@ -166,6 +166,8 @@ def rank(
     flag = (UNFAMILIAR,) if any(scores.unfamiliar) else ()
     copy = (COPY, COPY_OF) if originals else ()
     names = [*columns, "score", *parts, *flag, *copy, "source"]
+    out = still_free(out, TABLE, force=force)
+    result = dataclasses.replace(result, out=out)
     with GalleryWriter(out, names, sources=sources, force=force) as written:
         pngs, digits = _pngs(dataset, order, contents, threads), max(4, len(str(len(order))))
         nearest = _add(written, pngs, dataset, scores, originals, columns=columns, digits=digits, failed=failed)
