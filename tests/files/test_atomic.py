@@ -235,6 +235,11 @@ def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
         write_atomic(tmp_path / "missing" / "a", lambda temporary: temporary.write_text("x"))
 
 
+def test_errors_that_are_not_about_the_file_are_not_blamed_on_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] Too many open files: "), write_errors(tmp_path / "a"):
+        raise OSError(errno.EMFILE, "Too many open files", str(tmp_path / "a"))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX resource limits")
 def test_libraries_that_write_files_themselves(tmp_path: Path) -> None:
     script = f"""

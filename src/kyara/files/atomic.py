@@ -15,6 +15,7 @@ from kyara.files import ownership
 from kyara.files.names import printable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, exceeded file size limit
+NOT_OF_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # Too many open files, no memory
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """Messages of safetensors and torch for a failed write."""
 
@@ -59,8 +60,8 @@ def write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
-        if error.errno is None or (elsewhere and error.errno not in FULL):  # already converted, or about another file
-            raise
+        if error.errno is None or error.errno in NOT_OF_THE_FILE or (elsewhere and error.errno not in FULL):
+            raise  # already converted, or about something else
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:
