@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import signal
 import sys
 import zipfile
@@ -259,6 +260,19 @@ def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
     report = run(open_dataset(dataset.path), answers=table, ask=in_files)
     assert report.asked == START and report.unknown == 0 and report.questions is None
     assert table.read_bytes() == filled_in
+
+
+@pytest.mark.parametrize("place", ["read-only", "root"])
+def test_questions_that_can_be_written_nowhere_are_refused_early(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    parent, access = dataset.path.parent, os.access
+    if place == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != parent and access(path, mode))
+    else:
+        monkeypatch.setattr(Path, "resolve", lambda path: Path(path.absolute().anchor))  # a whole disk
+    with pytest.raises(DatasetError, match=r": the questions about it go to a folder beside it, .*; copy the dataset"):
+        pending.Pending(dataset, "shade")
 
 
 def test_files_are_never_written_over(dataset: Dataset) -> None:
