@@ -294,9 +294,9 @@ def test_an_interrupted_search_goes_on(
                 rank(pictures, out=tmp_path / "out", **options)
 
     until(DescribeTask, 7)
-    assert len([*(tmp_path / "shards-out" / "index").glob("*.npz")]) == 7
+    assert len([*(tmp_path / "shards-out").glob("index-*/*.npz")]) == 7
     until(SearchTask, 8)  # after one shard of two
-    assert len([*(tmp_path / "shards-out" / "copies").glob("*.npz")]) == 1
+    assert len([*(tmp_path / "shards-out").glob("copies-*/*.npz")]) == 1
     until(SearchTask, 100)
     assert made == ["DescribeTask"] * 7 + ["SearchTask"] * 2
     assert tables(tmp_path / "out") == tables(tmp_path / "whole") and not (tmp_path / "shards-out").exists()

@@ -175,6 +175,7 @@ class Index:
     def rows(self) -> np.ndarray:
         """(N, F) float16, those of pictures that cannot be read are zero. Raises DatasetError if these are all."""
         shape = len(self.dataset), self.model.descriptor_dim
+        self.runner.place("index", self._settings)  # an interrupted run may have left shards, although all is cached
         return mapped("copies", self._key, shape, self._fill, self._is_complete)
 
     def _is_complete(self, rows: np.ndarray) -> bool:

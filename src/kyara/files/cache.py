@@ -31,6 +31,11 @@ def folder() -> Path:
     return Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara")
 
 
+def subfolder(name: str) -> Path | None:
+    """A folder in the cache, for files that are removed by who writes them; None if the cache is not writable."""
+    return folder() / name if _is_writable(folder()) else None
+
+
 def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Arrays]) -> Arrays:
     """Returns the cached arrays of this `key`, or computes and caches them. Damaged files are recomputed. Nothing is
     cached if `key` is None or the folder is not writable."""
