@@ -21,8 +21,9 @@ from kyara.curation.placement import SIDE, SIZES, correlations, small_of
 from kyara.curation.rank import rank
 from kyara.curation.sources import open_pictures
 from kyara.files import cache, ownership, shards
+from kyara.files.archive import Folder
 from kyara.files.dataset import open_dataset
-from kyara.files.errors import DatasetError
+from kyara.files.errors import DatasetError, PictureError
 from kyara.files.gallery import read_gallery
 from kyara.files.pictures import center_crop, encode_jpeg, encode_png, resize
 
@@ -108,6 +109,29 @@ def test_a_picture_that_a_gallery_has_lost_stops_nothing(data: Path) -> None:
     (data / "gallery.csv").write_text("\n".join(["file_name", *names, "lost.png"]))
     rows = Index(open_pictures(data), "cpu", workers=1).rows
     assert len(rows) == 31 and not rows[30].any() and rows[:30].any(1).all()
+
+
+def test_an_original_that_can_be_read_again_is_searched(
+    data: Path, pictures: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a network drive was away; the file has not changed."""
+    read = Folder.read
+    options: dict[str, Any] = {"by": "quality", "copies_of": data, "batch": 3, "workers": 1}
+
+    def away(self: Folder, name: str) -> bytes:
+        if self.root == data and name == "11.png":
+            raise PictureError(f"{name}: the drive is away")
+        return read(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", away)
+        first = rank(pictures, out=tmp_path / "first", **options)
+    reason = "no copies of it are found: the drive is away"
+    assert first.copies == 2 and {"file_name": f"{data.as_posix()}/11.png", "reason": reason} in first.left_out
+    second = rank(pictures, out=tmp_path / "second", **options)
+    assert second.copies == 3 and [Path(entry["file_name"]).name for entry in second.left_out] == ["99.png"]
+    (file,) = own_cache.iterdir()
+    assert np.load(file)[:30].any(1).all()
 
 
 def test_a_damaged_index_is_computed_again(data: Path, own_cache: Path) -> None:
@@ -270,9 +294,9 @@ def test_an_interrupted_search_goes_on(
                 rank(pictures, out=tmp_path / "out", **options)
 
     until(DescribeTask, 7)
-    assert len([*(tmp_path / "shards-out" / "index").glob("*.npz")]) == 7
+    assert len([*(tmp_path / "shards-out").glob("index-*/*.npz")]) == 7
     until(SearchTask, 8)  # after one shard of two
-    assert len([*(tmp_path / "shards-out" / "copies").glob("*.npz")]) == 1
+    assert len([*(tmp_path / "shards-out").glob("copies-*/*.npz")]) == 1
     until(SearchTask, 100)
     assert made == ["DescribeTask"] * 7 + ["SearchTask"] * 2
     assert tables(tmp_path / "out") == tables(tmp_path / "whole") and not (tmp_path / "shards-out").exists()

@@ -535,13 +535,34 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     monkeypatch.chdir(tmp_path)  # without --out the folder is numbered
     with pytest.raises(KeyboardInterrupt):
         rank(folder, **options)
-    assert (tmp_path / "galleries/shards-00000-rank-many/scores/shard-000000.npz").is_file()
+    assert [*tmp_path.glob("galleries/shards-00000-rank-many/scores-*/shard-000000.npz")]
     monkeypatch.setattr(scorer, "scores", kept)
     scorer.batches.clear()
     parts = rank(folder, **options)
     assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
     assert [path.name for path in (tmp_path / "galleries").iterdir()] == ["00000-rank-many"]
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
+
+
+def test_two_rankings_at_once_write_two_galleries(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --out both begin with the same number; nothing is scored in vain."""
+    folder = fill(tmp_path / "many", {f"{i}.png": 20 * i for i in range(3)})
+    monkeypatch.chdir(tmp_path)
+    kept, nested = scorer.scores, list[Path]()
+
+    def other_first(pictures: Tensor) -> Tensor:
+        if not nested:
+            nested.append(Path())
+            nested[0] = rank(folder).out
+        return kept(pictures)
+
+    monkeypatch.setattr(scorer, "scores", other_first)
+    second = rank(folder)
+    assert [nested[0].name, second.out.name] == ["00000-rank-many", "00001-rank-many"]
+    assert [len(read_gallery(out)) for out in (nested[0], second.out)] == [3, 3]
+    assert str(second.out) in json.loads((second.out / "report.json").read_text())["out"]
 
 
 @pytest.mark.parametrize("several", [False, True])

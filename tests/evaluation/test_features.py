@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -243,6 +244,18 @@ def test_a_file_that_cannot_be_deleted_does_not_keep_the_others(
     monkeypatch.setattr(cache, "LIMIT", 2 * new.stat().st_size)
     cache.mapped("rows", {}, (500, 8), lambda rows: None)
     assert len([*own_cache.glob("test-*")]) == 1 and oldest.exists()
+
+
+def test_an_array_is_in_memory_if_the_disk_is_full(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to a mapped file that the disk has no room for ends the process."""
+
+    def full(descriptor: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    rows = cache.mapped("rows", {}, (500, 8), lambda rows: rows.fill(2))
+    assert not isinstance(rows, np.memmap) and rows.shape == (500, 8) and (rows == 2).all()
+    assert not [*own_cache.iterdir()]
 
 
 def test_a_picture_changed_in_a_folder_is_noticed(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_files_are_open_for_writing_when_they_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows flushes no others."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.write(descriptor, b"")))
+    write_text(tmp_path / "file", "new")
+    assert flushed == [0] and (tmp_path / "file").read_text() == "new"
+
+
 def test_any_name_that_the_file_system_allows_can_be_written(tmp_path: Path) -> None:
     target = tmp_path / ("\u3042" * 81 + ".json")  # 248 of 255 bytes
     write_text(target, "a \udc8a name that is not UTF-8")
@@ -225,6 +233,11 @@ def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
         raise OSError("explained")
     with pytest.raises(FileNotFoundError, match="cannot be written"):
         write_atomic(tmp_path / "missing" / "a", lambda temporary: temporary.write_text("x"))
+
+
+def test_errors_that_are_not_about_the_file_are_not_blamed_on_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] Too many open files: "), write_errors(tmp_path / "a"):
+        raise OSError(errno.EMFILE, "Too many open files", str(tmp_path / "a"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX resource limits")

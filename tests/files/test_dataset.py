@@ -158,6 +158,14 @@ def test_a_zipped_folder_is_looked_into(make) -> None:
     assert dataset.attributes == {"hair": ["blue", ""]}
 
 
+def test_hidden_pictures_are_named(make) -> None:
+    names = ["a.png", ".hack.png", "x/.b.JPG", "._a.png", "__MACOSX/._a.png", "__MACOSX/c.png", ".trash/d.png"]
+    dataset = make({**dict.fromkeys([*names, "__MACOSX_e.png"], png()), ".notes": "", "Thumbs.db": ""})
+    assert dataset.names == ["__MACOSX_e.png", "a.png"]
+    assert sorted(name for name, reason in dataset.ignored if reason.startswith("hidden")) == [".hack.png", "x/.b.JPG"]
+    assert len(dataset.ignored) == 2
+
+
 def test_metadata_csv(make) -> None:
     table = (
         "\ufefffile_name,hair,eyes,source\r\n"

@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 from needs import need
 
-from kyara.files import pictures
+from kyara.files import film, pictures
 from kyara.files.dataset import open_dataset, open_datasets
-from kyara.files.errors import DatasetError
+from kyara.files.errors import DatasetError, PictureError
 from kyara.files.film import Film
 from kyara.preparation.prepare import prepare
 
 
-def write_film(path: Path, seconds: float, fps: int = 10) -> None:
-    """Grey frames, 96 x 64; the level is 40 for the first second and 20 more for each that follows."""
+def write_film(path: Path, seconds: float, fps: int = 10, pixel: Fraction | None = None) -> None:
+    """Grey frames, 96 x 64; the level is 40 for the first second and 20 more for each that follows. `pixel` is the
+    aspect ratio of a pixel."""
     av = need("av", "video")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, "yuv420p", 3 * fps
+        if pixel is not None:
+            stream.codec_context.sample_aspect_ratio = pixel
         for i in range(round(seconds * fps)):
             level = 40 + 20 * (i // fps)
             frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), level, np.uint8), format="rgb24")
@@ -32,19 +35,36 @@ def write_film(path: Path, seconds: float, fps: int = 10) -> None:
         container.mux(stream.encode())
 
 
-def level(film: Film, name: str) -> int:
-    return round(float(pictures.decode(film.read(name)).mean()))
+def level(opened: Film, name: str) -> int:
+    return round(float(pictures.decode(opened.read(name)).mean()))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
 def test_one_frame_a_second_in_any_order(tmp_path: Path, suffix: str) -> None:
     write_film(tmp_path / f"film.{suffix}", 5.4)
-    film = Film(tmp_path / f"film.{suffix}")
-    assert list(film.sizes) == ["0:00:00", "0:00:01", "0:00:02", "0:00:03", "0:00:04", "0:00:05"]
+    opened = Film(tmp_path / f"film.{suffix}")
+    assert list(opened.sizes) == ["0:00:00", "0:00:01", "0:00:02", "0:00:03", "0:00:04", "0:00:05"]
     expected = [40 + 20 * i for i in range(6)]
-    assert np.abs(np.array([level(film, name) for name in film.sizes]) - expected).max() <= 2
-    again = pickle.loads(pickle.dumps(film))
-    assert np.abs(np.array([level(again, name) for name in reversed(film.sizes)]) - expected[::-1]).max() <= 2
+    assert np.abs(np.array([level(opened, name) for name in opened.sizes]) - expected).max() <= 2
+    again = pickle.loads(pickle.dumps(opened))
+    assert np.abs(np.array([level(again, name) for name in reversed(opened.sizes)]) - expected[::-1]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("pixel", "width"), [(Fraction(4, 3), 128), (Fraction(1, 2), 48), (Fraction(0), 96), (None, 96)]
+)
+def test_frames_are_as_wide_as_they_are_shown(tmp_path: Path, pixel: Fraction | None, width: int) -> None:
+    """The pixels of DVDs and of old cameras are no squares."""
+    write_film(tmp_path / "film.mkv", 1, pixel=pixel)
+    shown = pictures.decode(Film(tmp_path / "film.mkv").read("0:00:00"))
+    assert shown.shape == (64, width, 3) and abs(shown.mean() - 40) <= 2
+
+
+def test_the_width_that_is_shown_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_film(tmp_path / "film.mkv", 1, pixel=Fraction(2))
+    monkeypatch.setattr(film, "MAX_PIXELS", 2 * 96 * 64 - 1)
+    with pytest.raises(PictureError, match=r"film\.mkv: declares frames of 192x64 pixels"):
+        Film(tmp_path / "film.mkv")
 
 
 def test_a_film_is_a_source_of_prepare_without_its_copies(tmp_path: Path) -> None:

@@ -42,6 +42,21 @@ def write(path: Path, scores: list[float | None], keep: int | None = None) -> li
         return made.finish(command="kyara generate", keep=keep)
 
 
+def test_no_open_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses it."""
+    replace = Path.replace
+    with GalleryWriter(tmp_path / "g", ["seed"]) as made:
+
+        def closed(source: Path, target: Path) -> Path:
+            assert target.name != "gallery.csv" or made._table.closed
+            return replace(source, target)
+
+        monkeypatch.setattr(Path, "replace", closed)
+        made.add("a.png", PNG, seed=1)
+        made.finish(command="kyara generate")
+    assert [row["seed"] for row in read_gallery(tmp_path / "g")] == ["1"]
+
+
 def test_what_is_written_is_read_back_best_first(tmp_path: Path) -> None:
     first = write(tmp_path / "g", [0.2, 0.9, 0.5, 0.9])
     rows = read_gallery(tmp_path / "g")

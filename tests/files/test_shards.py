@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from kyara.files import shards
-from kyara.files.shards import KEY, Rows, Runner, joined
+from kyara.files.shards import ABANDONED, Rows, Runner, joined
 
 COUNT = 25
 
@@ -73,7 +75,7 @@ def test_few_pictures_leave_no_folder(run: Callable[..., Rows], tmp_path: Path) 
 
 
 def test_an_interrupted_run_goes_on(run: Callable[..., Rows], tmp_path: Path) -> None:
-    notes, folder = tmp_path / "notes", tmp_path / "pieces/squares"
+    notes = tmp_path / "notes"
     with pytest.raises(OSError, match="the power is gone"):
         run(Squares(notes, fails_at=12))
     assert measured(Squares(notes)) == [0]
@@ -81,26 +83,50 @@ def test_an_interrupted_run_goes_on(run: Callable[..., Rows], tmp_path: Path) ->
     assert measured(Squares(notes)) == [0, 10, 20]
     right(run(Squares(notes)))
     assert measured(Squares(notes)) == [0, 10, 20]  # everything is there
+    (folder,) = (tmp_path / "pieces").iterdir()
     (folder / "shard-000001.npz").write_bytes(b"PK damaged")
     right(run(Squares(notes)))
     assert measured(Squares(notes)) == [0, 10, 20, 10]
     right(run(Squares(notes), model="another"))
     assert measured(Squares(notes))[4:] == [0, 10, 20]
+    right(run(Squares(notes)))
+    assert len(measured(Squares(notes))) == 7  # those of the first one are still there
 
 
-def test_only_its_own_files_are_removed(run: Callable[..., Rows], tmp_path: Path) -> None:
-    folder = tmp_path / "pieces"
-    run(Squares(tmp_path / "notes"))
+def test_only_its_own_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run may be using the same folder, and may just have done the same."""
+    monkeypatch.setattr(shards, "SHARD", 10)
+    folder, task = tmp_path / "pieces", Squares(tmp_path / "notes")
+    first, second, third = (Runner(folder) for _ in range(3))
+    for runner, key in ((first, "a"), (second, "b")):
+        right(joined(runner.run(task, COUNT, name="squares", key={"model": key})))
+    again = third.run(Squares(tmp_path / "others"), COUNT + 10, name="squares", key={"model": "a"})
+    begun = next(again)
     (folder / "mine.txt").write_text("kept")
-    (folder / "squares" / "mine.txt").write_text("kept")
-    Runner(folder).remove()
-    assert sorted(path.name for path in folder.rglob("*")) == ["mine.txt", "mine.txt", "squares"]
-    for path in folder.rglob("mine.txt"):
-        path.unlink()
-    run(Squares(tmp_path / "notes"))
-    assert (folder / "squares" / KEY).is_file()
-    Runner(folder).remove()
+    mine = next(iter(first._own)) / "mine.txt"
+    mine.write_text("kept")
+    first.remove()
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
+    assert len([*next(iter(second._own)).glob("shard-*.npz")]) == 3
+    mine.unlink()
+    mine.parent.rmdir()
+    right(joined([begun, *again]), COUNT + 10)
+    (folder / "mine.txt").unlink()
+    third.remove()
+    second.remove()
     assert not folder.exists()
+
+
+def test_abandoned_shards_are_removed(run: Callable[..., Rows], tmp_path: Path) -> None:
+    for key in ("old", "new"):
+        run(Squares(tmp_path / "notes"), model=key)
+    (tmp_path / "pieces" / "mine").mkdir()
+    first = min((tmp_path / "pieces").glob("squares-*"), key=lambda path: path.stat().st_mtime_ns)
+    for path in (first, tmp_path / "pieces" / "mine"):
+        os.utime(path, (time.time() - ABANDONED - 60,) * 2)
+    Runner(tmp_path / "pieces").remove()
+    left = sorted(path.name for path in (tmp_path / "pieces").iterdir())
+    assert len(left) == 2 and left[0] == "mine" and left[1] != first.name
 
 
 def test_without_a_folder_nothing_is_kept(run: Callable[..., Rows], tmp_path: Path) -> None:

@@ -213,3 +213,20 @@ def test_memory_on_disk_if_there_is_no_room_in_memory(tmp_path: Path, monkeypatc
     with pytest.raises(OSError):
         stream._reserve(2**62)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_memory_on_disk_if_no_file_can_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /dev/shm is read-only."""
+    make = stream.tempfile.mkstemp
+
+    def refused(prefix: str, dir: str) -> tuple[int, str]:
+        if dir == str(tmp_path / "memory"):
+            raise PermissionError(13, "Permission denied", dir)
+        return make(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(stream.tempfile, "mkstemp", refused)
+    monkeypatch.setattr(stream.tempfile, "gettempdir", lambda: str(tmp_path / "disk"))
+    for name in ("memory", "disk"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(stream, "FOLDERS", (str(tmp_path / "memory"),))
+    assert Path(stream._reserve(1000)).parent == tmp_path / "disk"

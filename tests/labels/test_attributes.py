@@ -207,6 +207,8 @@ def test_names_of_every_kind(make) -> None:
     [
         (Label("gone.png", "hair", "red", None, "person"), "no picture gone.png"),
         (Label("a.png", "source", "red", None, "person"), "not an attribute"),
+        (Label("a.png", "points", "red", None, "person"), "'points' is a reserved column"),
+        (Label("a.png", "boxes", "red", None, "person"), "'boxes' is a reserved column"),
         (Label("a.png", " ", "red", None, "person"), "not an attribute"),
         (Label("a.png", "hair", "red", 1.5, "tagger:x"), "probability"),
         (Label("a.png", "hair", "red", float("nan"), "tagger:x"), "probability"),

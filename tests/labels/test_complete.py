@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import signal
 import sys
 import zipfile
@@ -154,8 +155,27 @@ def test_a_killed_run_loses_no_answer(dataset: Dataset, monkeypatch: pytest.Monk
     assert {label.file_name: label.value for label in by(dataset)["person"]} == {
         dataset.names[i]: truth(dataset, i) if place else "" for place, i in enumerate(first.asked[1:])
     }
-    assert report.answers == 5 and not left.parent.exists()
+    assert report.answers == 5 and left.read_text() == "gone.png,red\n"  # that picture may come back
     assert report.recovered == 6 and "  6 answers of an interrupted run were written\n" in str(report)
+
+
+def test_answers_about_pictures_that_come_back_are_written(dataset: Dataset, tmp_path: Path) -> None:
+    given = pending.Pending(dataset, "shade")
+    for i, value in enumerate(("red", "green", "")):
+        given.add(i, value)
+    names, away = dataset.names[1:3], tmp_path / "away"
+    away.mkdir()
+    for name in names:
+        (dataset.path / name).rename(away / name)
+    part = pending.Pending(open_dataset(dataset.path), "shade")
+    part.add(5, "blue")
+    assert part.write() == 2 and given.path.exists()
+    for name in names:
+        (away / name).rename(dataset.path / name)
+    again = open_dataset(dataset.path)
+    assert pending.Pending(again, "shade").write() == 2 and not given.path.parent.exists()
+    assert again.attributes["shade"][:3] == ["red", "green", ""]
+    assert len(by(dataset)["person"]) == 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
@@ -240,6 +260,19 @@ def test_files_to_fill_in_and_back(dataset: Dataset) -> None:
     report = run(open_dataset(dataset.path), answers=table, ask=in_files)
     assert report.asked == START and report.unknown == 0 and report.questions is None
     assert table.read_bytes() == filled_in
+
+
+@pytest.mark.parametrize("place", ["read-only", "root"])
+def test_questions_that_can_be_written_nowhere_are_refused_early(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    parent, access = dataset.path.parent, os.access
+    if place == "read-only":
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != parent and access(path, mode))
+    else:
+        monkeypatch.setattr(Path, "resolve", lambda path: Path(path.absolute().anchor))  # a whole disk
+    with pytest.raises(DatasetError, match=r": the questions about it go to a folder beside it, .*; copy the dataset"):
+        pending.Pending(dataset, "shade")
 
 
 def test_files_are_never_written_over(dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from dataset_files import fill
 
 import kyara
 from kyara import models
-from kyara.files import checkpoint, pictures, shards
+from kyara.files import cache, checkpoint, pictures, shards
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.labels.attributes import Label, read_labels, write_labels
 from kyara.labels.results import CompletionResult
@@ -182,11 +182,11 @@ def test_an_interrupted_run_goes_on(faces: Path, tagger: Path, tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         run(faces, model=str(tagger), batch=2)
     assert faces.read_bytes() == before  # nothing is written before all are tagged
-    kept = sorted(path.name for path in (tmp_path / "shards-faces.zip" / "tags").glob("*.npz"))
+    kept = sorted(path.name for path in cache.folder().glob("shards/tags-*/*.npz"))
     assert kept == ["shard-000000.npz", "shard-000001.npz"]
     tagged = 100
     assert run(faces, model=str(tagger), batch=2) == whole and tagged == 104  # the other two are unreadable
-    assert tables(faces) == expected and list(tmp_path.iterdir()) == [faces]
+    assert tables(faces) == expected and not (cache.folder() / "shards").exists()
 
 
 def test_another_tagger_begins_anew(faces: Path, tagger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +250,8 @@ def test_ray_writes_the_same_tables(faces: Path, tagger: Path, monkeypatch: pyte
         ({"complete": "hat", "again": True}, "--again: cannot be combined with --complete"),
         ({"complete": ""}, "--complete"),
         ({"complete": "source"}, "--complete"),
+        ({"complete": "points"}, "--complete 'points': not a valid attribute name"),
+        ({"complete": "boxes"}, "--complete 'boxes': not a valid attribute name"),
         ({"complete": "hat", "values": "yes"}, "--values"),
         ({"complete": "hat", "values": ","}, "--values"),
         ({"complete": "hat", "values": "yes,?"}, "--values"),

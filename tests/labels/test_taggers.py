@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from PIL import Image
 
 from kyara.files import hub
 from kyara.files.errors import CheckpointError
-from kyara.labels.onnx import MEAN, OnnxTagger, attributes_of, guess
+from kyara.files.pictures import resize
+from kyara.labels.onnx import MEAN, OnnxTagger, attributes_of, guess, on_white
 from kyara.labels.tagger import CheckpointTagger, load_tagger
 
 
@@ -281,3 +283,25 @@ def test_embeddings_are_of_all_tags_and_have_length_one(tmp_path: Path) -> None:
     expected = np.sqrt(tagger.tags(noise(16, 16)[None]))
     assert tagger.embed(picture).shape == (1, 3) and tagger.attributes == {"hair": ("blue", "green")}
     assert np.allclose(tagger.embed(picture), expected / np.linalg.norm(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(90, 61), (300, 211), (1000, 37), (37, 1000), (64, 64), (448, 448), (20, 448)])
+@pytest.mark.parametrize("size", [448, 64])
+def test_a_picture_on_white_is_a_resized_square(shape: tuple[int, int], size: int) -> None:
+    """WD taggers were trained with pictures that were padded and then resized."""
+    h, w = shape
+    picture = np.random.RandomState(0).randint(0, 256, (h, w, 3), dtype=np.uint8)
+    side = max(shape)
+    square = np.full((side, side, 3), 255, np.uint8)
+    square[(side - h) // 2 :, (side - w) // 2 :][:h, :w] = picture
+    np.testing.assert_array_equal(on_white(picture, size, size), resize(square, size, size, "bicubic"))
+
+
+@pytest.mark.parametrize("shape", [(12_000, 40, 3), (40, 12_000, 3)])
+def test_a_long_page_needs_no_square_of_its_side(shape: tuple[int, int, int]) -> None:
+    picture = np.zeros(shape, np.uint8)
+    tracemalloc.start()
+    on_white(picture, 448, 448)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**26  # the square has 432 MB

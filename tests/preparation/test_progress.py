@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from kyara.files import pictures
+from kyara.files.archive import Folder
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError, PictureError
 from kyara.preparation import fit as fitting
@@ -106,7 +107,7 @@ def test_no_picture_is_done_twice(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert len(decoded) == COUNT + 1 + 8
     decoded.clear()
     prepare(folder, tmp_path / "out", size="32", workers=0)
-    assert sorted(decoded) == [*(f"{i:02d}.png" for i in range(7, COUNT)), "text.png"]
+    assert sorted(decoded) == [*(f"{i:02d}.png" for i in range(7, COUNT)), "text.png", "text.png"]  # again
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
@@ -135,6 +136,30 @@ def test_a_picture_that_was_changed_meanwhile_is_read_again(
     prepare(folder, tmp_path / "out", size="32", workers=0)
     prepare(folder, tmp_path / "fresh", size="32", workers=0)
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_picture_that_can_be_read_again_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """As after a network drive was away while its faces were searched, or still when it was to be cut."""
+    read, tried = Folder.read, list[str]()
+
+    def away(self: Folder, name: str) -> bytes:
+        tried.append(name)
+        if name == "00.png" and tried.count(name) <= times:
+            raise PictureError(f"{name}: the drive is away")
+        return read(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", away)
+        stop_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(folder, tmp_path / "out", size="32", workers=0)
+    assert tried.count("00.png") == 2
+    assert prepare(folder, tmp_path / "out", size="32", workers=0).kept == COUNT
+    prepare(folder, tmp_path / "whole", size="32", workers=0)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_a_folder_that_is_not_ours_is_not_touched(folder: Path, tmp_path: Path) -> None:

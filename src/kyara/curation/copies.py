@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +77,12 @@ class Originals:
     dataset: Dataset
     nearest: Nearest
     scores: np.ndarray  # (N,) in [0, 1], of the others: `MARK` and more for copies
+    unreadable: Mapping[int, str]  # index of a picture that no copies are found of -> reason
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """(path, reason) of the pictures that cannot be read."""
+        reasons = self.unreadable.items()
+        return [(self.dataset.location(i).as_posix(), f"no copies of it are found: {why}") for i, why in reasons]
 
     def cells(self, i: int) -> dict[str, str]:
         """Columns of the Gallery for the i-th of the others."""
@@ -168,7 +174,14 @@ class Index:
     @functools.cached_property
     def rows(self) -> np.ndarray:
         """(N, F) float16, those of pictures that cannot be read are zero. Raises DatasetError if these are all."""
-        return mapped("copies", self._key, (len(self.dataset), self.model.descriptor_dim), self._fill)
+        shape = len(self.dataset), self.model.descriptor_dim
+        self.runner.place("index", self._settings)  # an interrupted run may have left shards, although all is cached
+        return mapped("copies", self._key, shape, self._fill, self._is_complete)
+
+    def _is_complete(self, rows: np.ndarray) -> bool:
+        """Whether no picture without a row can be read now."""
+        empty = _empty(rows)
+        return len(self.dataset.unreadable(empty)) == len(empty)
 
     def _fill(self, rows: np.ndarray) -> None:
         failed = 0
@@ -193,12 +206,18 @@ class Index:
             values = found.values
             nearest.indices[where], nearest.similarity[where] = np.hsplit(values[:, :-1], 2)
             score[where] = values[:, -1]
-        return Originals(self.dataset, nearest, score)
+        return Originals(self.dataset, nearest, score, self.dataset.unreadable(_empty(self.rows)))
 
     def scores(self, queries: Queries) -> np.ndarray:
         """Copy scores (Q,) in [0, 1], see `verified`."""
         found = search(queries.descriptors, self.rows, min(NEAREST, len(self.dataset)))
         return verified(found, queries.small, self.dataset)[1]
+
+
+def _empty(rows: np.ndarray) -> list[int]:
+    """The rows of zeros, which are no pictures."""
+    found: list[int] = np.flatnonzero(~rows.any(1)).tolist()
+    return found
 
 
 @torch.inference_mode()

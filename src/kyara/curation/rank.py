@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from kyara import verbs
 from kyara.curation.sources import open_pictures, open_to_rank
-from kyara.files.atomic import result_folder, write_atomic
+from kyara.files.atomic import result_folder, still_free, write_atomic
 from kyara.files.dataset import Dataset
 from kyara.files.gallery import BESIDE, ON_PAGE, PAGE, PAIRS, TABLE, GalleryWriter, best_first, contact_sheet
 from kyara.files.gallery_page import COPY, COPY_OF, MARK, PART_COLUMNS, UNFAMILIAR
@@ -166,6 +166,8 @@ def rank(
     flag = (UNFAMILIAR,) if any(scores.unfamiliar) else ()
     copy = (COPY, COPY_OF) if originals else ()
     names = [*columns, "score", *parts, *flag, *copy, "source"]
+    out = still_free(out, TABLE, force=force)
+    result = dataclasses.replace(result, out=out)
     with GalleryWriter(out, names, sources=sources, force=force) as written:
         pngs, digits = _pngs(dataset, order, contents, threads), max(4, len(str(len(order))))
         nearest = _add(written, pngs, dataset, scores, originals, columns=columns, digits=digits, failed=failed)
@@ -173,7 +175,7 @@ def rank(
         about += f", beside the nearest of {copies_of}" if copies_of else ""
         first = written.finish(command=command, sheet=contact_sheet, about=about)
     result = dataclasses.replace(result, unfamiliar=sum(scores.unfamiliar[i] for i in order))
-    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)]
+    unreadable = [(dataset.names[i], failed[i]) for i in sorted(failed)] + (originals.left_out() if originals else [])
     left_out = [{"file_name": name, "reason": reason} for name, reason in (*dataset.ignored, *unreadable)]
     result = dataclasses.replace(result, kept=len(written), left_out=left_out, best=first[:1])
     report = {name: value for name, value in result.as_json().items() if name not in ("best", "dry_run")}

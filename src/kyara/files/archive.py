@@ -8,17 +8,19 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from kyara.files.atomic import write_atomic
 from kyara.files.errors import DatasetError, PictureError
+from kyara.files.formats import SUFFIXES
 from kyara.files.pictures import MAX_BYTES
 from kyara.files.zip_names import entry_names
 from kyara.files.zip_update import check, rewrite
 
 THUMBNAILS = "report.thumbnails"  # The folder beside a report.html, also as NAME.zip.report.thumbnails
 UNFINISHED = ".unfinished"  # Suffix of the folder of an interrupted `kyara prepare`
+HIDDEN = "hidden, as its name begins with a dot; rename it to use it"
 SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -52,6 +54,8 @@ class Folder:
             for name in files:
                 if not _hidden(name):
                     self._add(here / name)
+                elif _is_hidden_picture(name):
+                    self.ignored.append((self._name(here / name), HIDDEN))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -109,7 +113,11 @@ class Zip:
             if reason := _unsafe(entry, name):
                 self.ignored.append((name, reason))
                 continue
-            if entry.is_dir() or any(map(_hidden, name.split("/"))):
+            *folders, file = name.split("/")
+            if entry.is_dir() or any(map(_hidden, folders)):
+                continue
+            if _hidden(file):
+                self.ignored += [(name, HIDDEN)] if _is_hidden_picture(file) else []
                 continue
             if name in self._entries:
                 self.ignored.append((name, "replaced by a later file of the same name in the .zip"))
@@ -220,7 +228,13 @@ def _read(path: Path, name: str) -> bytes:
 def _hidden(name: str) -> bool:
     """Whether it is a hidden or system file (.DS_Store, ._cat.png, __MACOSX, Thumbs.db), or the thumbnails of a report
     or an interrupted run, which are no pictures of a Dataset."""
-    return name.startswith((".", "__MACOSX")) or name.lower() in SYSTEM or name.endswith((THUMBNAILS, UNFINISHED))
+    system = name == "__MACOSX" or name.lower() in SYSTEM
+    return name.startswith(".") or system or name.endswith((THUMBNAILS, UNFINISHED))
+
+
+def _is_hidden_picture(name: str) -> bool:
+    """Whether it is a picture by its suffix. Those of ._cat.png are no pixels but what macOS knows of cat.png."""
+    return not name.startswith("._") and PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _unsafe(entry: zipfile.ZipInfo, name: str) -> str | None:

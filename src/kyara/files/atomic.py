@@ -15,6 +15,7 @@ from kyara.files import ownership
 from kyara.files.names import printable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, exceeded file size limit
+NOT_OF_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # Too many open files, no memory
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """Messages of safetensors and torch for a failed write."""
 
@@ -29,12 +30,21 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary = Path(name)
         try:
             write(temporary)
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:  # Windows flushes only files that are open for writing
                 os.fsync(file.fileno())
             temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Takes `size` bytes of the disk for an open file. Raises OSError if there is no room, of which a process dies that
+    writes to a mapped file without them."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,8 +60,8 @@ def write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         elsewhere = error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent
-        if error.errno is None or (elsewhere and error.errno not in FULL):  # already converted, or about another file
-            raise
+        if error.errno is None or error.errno in NOT_OF_THE_FILE or (elsewhere and error.errno not in FULL):
+            raise  # already converted, or about something else
         kind = type(error) if type(error).__module__ == "builtins" else OSError
         raise kind(_explained(path, error.errno, error.strerror or str(error))) from error
     except Exception as error:

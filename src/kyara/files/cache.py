@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kyara.files.atomic import write_atomic
+from kyara.files.atomic import reserve, write_atomic
 from kyara.files.dataset import Dataset
 
 Arrays = dict[str, np.ndarray]
@@ -29,6 +29,11 @@ FILE = re.compile(r".+-[0-9a-f]{24}\.np[yz]")  # Other files in the folder are n
 def folder() -> Path:
     """The folder of the cache. It can be deleted at any time."""
     return Path(os.environ.get("KYARA_CACHE") or Path.home() / ".cache" / "kyara")
+
+
+def subfolder(name: str) -> Path | None:
+    """A folder in the cache, for files that are removed by who writes them; None if the cache is not writable."""
+    return folder() / name if _is_writable(folder()) else None
 
 
 def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Arrays]) -> Arrays:
@@ -53,26 +58,47 @@ def cached(kind: str, key: Mapping[str, Any] | None, compute: Callable[[], Array
 
 
 def mapped(
-    kind: str, key: Mapping[str, Any], shape: tuple[int, ...], compute: Callable[[np.ndarray], None]
+    kind: str,
+    key: Mapping[str, Any],
+    shape: tuple[int, ...],
+    compute: Callable[[np.ndarray], None],
+    usable: Callable[[np.ndarray], bool] = lambda rows: True,
 ) -> np.ndarray:
-    """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none,
-    `compute` fills it, which is all zeros before. It is kept in memory if the folder is not writable."""
+    """The cached float16 array of this `key`, mapped into memory: it may be larger than the memory. If there is none
+    that is `usable`, `compute` fills it, which is all zeros before. It is kept in memory if the folder is not writable
+    or the disk is full."""
     path = folder() / f"{kind}-{_digest(json.dumps(key, sort_keys=True))}.npy"
     with contextlib.suppress(OSError, ValueError):
-        return _mapped(path, shape)
+        if usable(_mapped(path, shape)):
+            return _mapped(path, shape)
 
     def fill(temporary: Path) -> None:
         rows = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+        _reserve(temporary)
         compute(rows)
         rows.flush()
 
-    if not _is_writable(path.parent):
-        kept = np.zeros(shape, np.float16)
-        compute(kept)
-        return kept
-    write_atomic(path, fill)
-    _trim(path)
-    return _mapped(path, shape)
+    if _is_writable(path.parent):
+        with contextlib.suppress(_FullError):
+            write_atomic(path, fill)
+            _trim(path)
+            return _mapped(path, shape)
+    kept = np.zeros(shape, np.float16)
+    compute(kept)
+    return kept
+
+
+class _FullError(Exception):
+    """There is no room for a file on the disk."""
+
+
+def _reserve(path: Path) -> None:
+    """Takes the disk for all of a file with holes."""
+    try:
+        with path.open("r+b") as file:
+            reserve(file.fileno(), path.stat().st_size)
+    except OSError as error:
+        raise _FullError from error
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -40,6 +40,7 @@ T = TypeVar("T")
 ABOUT_THE_FILE = frozenset({"file_name", "source"})  # Metadata columns about the file, which are not attributes
 POINTS = "points"  # The column of landmarks: x and y of each as fractions of width and height, separated by spaces
 BOXES = "boxes"  # The column of faces, see `face_boxes`
+RESERVED = ABOUT_THE_FILE | {POINTS, BOXES}  # Names that no attribute can have
 NOT_PICTURES = frozenset(
     {
         "metadata.csv",
@@ -91,6 +92,16 @@ class Dataset:
     def reason(self, i: int, error: Exception) -> str:
         """The error message without the name of the i-th picture, which reports show in a separate column."""
         return str(error).removeprefix(f"{self.location(i)}: ").removeprefix(f"{self.names[i]}: ")
+
+    def unreadable(self, indices: Iterable[int]) -> dict[int, str]:
+        """Those of the pictures that cannot be read now, index -> reason. It may be gone in another run."""
+        failed = {}
+        for i in indices:
+            try:
+                self.picture(i)
+            except Exception as error:
+                failed[i] = self.reason(i, error)
+        return failed
 
     def map(
         self, function: Callable[..., T], indices: Iterable[int], workers: int = 0, *each: Iterable[Any]

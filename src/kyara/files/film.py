@@ -15,7 +15,7 @@ from PIL import Image
 from kyara.files.archive import changed
 from kyara.files.errors import PictureError
 from kyara.files.extras import install_hint
-from kyara.files.pictures import MAX_PIXELS
+from kyara.files.pictures import MAX_PIXELS, resize
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv"})
 """Suffixes of films, in lower case."""
@@ -88,8 +88,10 @@ class _Reader:
         if not self._container.streams.video:
             raise PictureError(f"{path}: has no video stream")
         self._stream = self._container.streams.video[0]
-        if not 0 < self._stream.width * self._stream.height <= MAX_PIXELS:
-            raise PictureError(f"{path}: declares frames of {self._stream.width}x{self._stream.height} pixels")
+        self._wide = float(self._stream.sample_aspect_ratio or 1)  # width of a pixel / height; unknown is square
+        width, height = round(self._stream.width * self._wide), self._stream.height
+        if not 0 < width * height <= MAX_PIXELS:
+            raise PictureError(f"{path}: declares frames of {width}x{height} pixels")
         self._begin = float((self._stream.start_time or 0) * self._stream.time_base)
         self._frames: Iterator[tuple[float, Any]] | None = None
         self._current: Any = None
@@ -109,7 +111,9 @@ class _Reader:
         if self._current is None:
             raise PictureError(f"{_name(second)}: the film has no frame there")
         frame = self._current[1]
-        upright: np.ndarray = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        stored = frame.to_ndarray(format="rgb24")
+        shown = resize(stored, max(1, round(stored.shape[1] * self._wide)), stored.shape[0])
+        upright: np.ndarray = np.rot90(shown, round(frame.rotation / 90))
         return upright
 
     @property

@@ -152,8 +152,9 @@ class GalleryWriter:
         """Waits until all pictures and their rows are written. Raises OSError if one cannot be."""
         while self._waiting:
             self._write_row()
-        with write_errors(self.path / TABLE):
-            self._table.flush()
+        if not self._table.closed:
+            with write_errors(self.path / TABLE):
+                self._table.flush()
 
     def _write_row(self) -> None:
         """Waits for the file of the first waiting picture, and writes its row."""
@@ -199,6 +200,7 @@ class GalleryWriter:
             with temporary.open("wb") as file:
                 file.write(_line(self.columns))
                 file.writelines(self._bytes(i) for i in order)
+            self._table.close()  # Windows replaces no open file
 
         first = [self._row(i) for i in order[:ON_PAGE]]
         write_atomic(self.path / TABLE, write_table)

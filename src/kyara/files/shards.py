@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +25,8 @@ from kyara.files.atomic import write_atomic
 from kyara.files.extras import install_hint
 
 SHARD = 4096  # pictures; batches do not cross the end of a shard, so its result depends on nothing else
-KEY = "shards.json"
+FOLDER = re.compile(r".+-[0-9a-f]{16}")  # The shards of a task, named with the hash of its key
+ABANDONED = 7 * 24 * 3600  # Seconds after the last shard of an interrupted run
 DAMAGED = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
 Engine = Literal["local", "ray"]
 T = TypeVar("T")
@@ -63,12 +65,13 @@ class Task(Protocol[T]):
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Where shards are measured, and the folder that keeps finished ones until `remove`; None keeps none. Raises
-    ValueError without Ray, if it is asked for."""
+    """Where shards are measured, and the folder that keeps finished ones until `remove`; None keeps none. Several runs
+    may share it. Raises ValueError without Ray, if it is asked for."""
 
     folder: Path | None = None
     engine: Engine = "local"
     processes: int | None = None  # of Ray, by default 2
+    _own: set[Path] = dataclasses.field(default_factory=set, init=False, repr=False)  # Folders inside, of its tasks
 
     def __post_init__(self) -> None:
         if self.processes is not None and self.engine == "local":
@@ -82,10 +85,9 @@ class Runner:
         """Measures `count` pictures and yields the shards in any order. Those of an earlier run with the same `name`
         and `key` are not measured again; a single shard is not kept. `loaded` is what this process has loaded."""
         shards = [range(begin, min(begin + SHARD, count)) for begin in range(0, count, SHARD)]
-        folder = None if self.folder is None or len(shards) < 2 else self.folder / name
+        folder = self.place(name, key) if len(shards) > 1 else None
         missing = dict(enumerate(shards))
         if folder:
-            _begin(folder, key)
             for i, indices in enumerate(shards):
                 if (rows := _read(folder, i, len(indices))) is not None:
                     del missing[i]
@@ -98,38 +100,43 @@ class Runner:
                 _write(_path(folder, i), content)
             yield shards[i], Rows.decode(content)
 
+    def place(self, name: str, key: Mapping[str, Any]) -> Path | None:
+        """The folder of the shards of a task, which `remove` removes."""
+        if self.folder is None:
+            return None
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        self._own.add(self.folder / f"{name}-{digest}")
+        return self.folder / f"{name}-{digest}"
+
     def remove(self) -> None:
-        """Removes the shards, and the folder if nothing else is in it."""
+        """Removes its shards and abandoned ones, and the folder if nothing else is in it."""
         if self.folder is not None:
-            for key in self.folder.glob(f"*/{KEY}"):
-                _remove(key.parent)
+            for folder in {*self._own, *filter(_is_abandoned, self.folder.glob("*"))}:
+                _remove(folder)
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 
 
+def _is_abandoned(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # another run has removed it
+        return bool(FOLDER.fullmatch(folder.name)) and time.time() - folder.stat().st_mtime > ABANDONED
+    return False
+
+
 def _remove(folder: Path) -> None:
-    for path in [*folder.glob("shard-*.npz"), folder / KEY]:
+    for path in folder.glob("shard-*.npz"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # the same command may have removed it, as it was done
     write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def _path(folder: Path, i: int) -> Path:
     return folder / f"shard-{i:06d}.npz"
-
-
-def _begin(folder: Path, key: Mapping[str, Any]) -> None:
-    """Makes the folder. Shards of another key are removed."""
-    text = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    marker = folder / KEY
-    if not marker.is_file() or marker.read_text(encoding="utf-8") != text:
-        _remove(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(marker, text.encode())
 
 
 def _read(folder: Path, i: int, count: int) -> Rows | None:

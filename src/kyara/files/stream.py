@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kyara.files import face_boxes
+from kyara.files.atomic import reserve
 from kyara.files.dataset import Dataset, check, crop, known_values
 from kyara.files.errors import DatasetError, PictureError
 
@@ -191,19 +192,23 @@ def _shared_memory(shape: tuple[int, ...], sharing: Sharing) -> np.ndarray:
 def _reserve(size: int) -> str:
     """A new file of `size` bytes, in memory if there is room, else on disk. OSError if there is none."""
     for folder in filter(os.path.isdir, (*FOLDERS, tempfile.gettempdir())):
-        descriptor, name = tempfile.mkstemp(prefix="kyara-", dir=folder)
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, size)  # unlike truncate, it fails if there is no room
-            else:
-                os.truncate(descriptor, size)
-            return name
+            return _reserve_in(folder, size)
         except OSError as error:
-            Path(name).unlink()
             problem = error
-        finally:
-            os.close(descriptor)
     raise problem
+
+
+def _reserve_in(folder: str, size: int) -> str:
+    descriptor, name = tempfile.mkstemp(prefix="kyara-", dir=folder)
+    try:
+        reserve(descriptor, size)
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return name
 
 
 @functools.lru_cache(maxsize=4)

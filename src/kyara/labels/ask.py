@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 import threading
@@ -137,10 +138,14 @@ def in_files(dataset: Dataset, attribute: str, pictures: Sequence[int], values: 
 
 
 def questions_folder(dataset: Dataset, attribute: str) -> Path:
-    """Where the questions about an attribute are, next to the dataset."""
+    """Where the questions about an attribute are, next to the dataset. DatasetError if nothing can be written there."""
     path = dataset.path.resolve()
     name = path.stem if path.suffix.lower() == ".zip" else path.name
-    return path.with_name(f"{name}-{slug(attribute)}-questions")
+    folder = path.parent / f"{name}-{slug(attribute)}-questions"
+    if not name or not os.access(folder if folder.exists() else path.parent, os.W_OK):  # such as a whole disk
+        where = f"{path}: the questions about it go to a folder beside it, where nothing can be written"
+        raise DatasetError(f"{where}; copy the dataset into a folder of your own")
+    return folder
 
 
 def write_sheet(dataset: Dataset, attribute: str, pictures: Sequence[int]) -> Path:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kyara.files.archive import Folder, Zip
-from kyara.files.dataset import ABOUT_THE_FILE, Dataset, open_dataset
+from kyara.files.dataset import RESERVED, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.metadata import Layout, csv_text, layout, rows_csv
 
@@ -146,7 +146,7 @@ def _read_origins(dataset: Dataset) -> list[Label]:
 
 def _valid(label: Label) -> Label:
     """Returns the label. Raises ValueError if its fields are invalid."""
-    if not label.attribute or label.attribute in ABOUT_THE_FILE:
+    if not label.attribute or label.attribute in RESERVED:
         raise ValueError(f"{label.attribute!r} is a reserved column, not an attribute")
     if label.by != SOURCE and not AUTHOR.fullmatch(label.by):
         raise ValueError(f"by {label.by!r}: must be person, committee or tagger:NAME")

@@ -18,7 +18,7 @@ from torch import Tensor
 import kyara
 from kyara.files import checkpoint
 from kyara.files.cache import cached, identity
-from kyara.files.dataset import ABOUT_THE_FILE, Dataset, known_values
+from kyara.files.dataset import RESERVED, Dataset, known_values
 from kyara.files.errors import DatasetError
 from kyara.files.pictures import center_crop, to_float
 from kyara.files.workers import batches, processors
@@ -78,7 +78,7 @@ def complete(
             only.
         ask: Source of the answers; by default the terminal if there is one, or files.
     """
-    if not attribute.strip() or attribute != attribute.strip() or attribute in ABOUT_THE_FILE:
+    if not attribute.strip() or attribute != attribute.strip() or attribute in RESERVED:
         raise ValueError(f"--complete {attribute!r}: not a valid attribute name; give one such as gender")
     stripped = [value.strip() for value in values]
     terminal = ask is None and sys.stdin and sys.stdin.isatty()
@@ -182,24 +182,18 @@ def committee_members(
     networks = [tagger.hash, checkpoint.read("builtin:landmarks").hash] if tagger else []
     key = {"data": identity(dataset), "networks": networks, "version": kyara.__version__}
     found = cached("committee", key, lambda: _features(dataset, tagger, workers))
-    failed = _unreadable(dataset, found["rows"])
+    failed = dataset.unreadable(_without(dataset, found["rows"]))
     if len(failed) + len(found["rows"]) < len(dataset):  # one that could not be read before can be read now
         found = _features(dataset, tagger, workers)
-        failed = _unreadable(dataset, found["rows"])
-    left_out |= {dataset.names[i]: dataset.reason(i, error) for i, error in failed.items()}
+        failed = dataset.unreadable(_without(dataset, found["rows"]))
+    left_out |= {dataset.names[i]: reason for i, reason in failed.items()}
     rows = found.pop("rows").tolist()
     return committee_of([_spread(features, rows, len(dataset)) for features in found.values()])
 
 
-def _unreadable(dataset: Dataset, rows: np.ndarray) -> dict[int, Exception]:
-    """The pictures other than `rows` that cannot be read, index -> error. The reason may be gone in another run."""
-    failed = dict[int, Exception]()
-    for i in sorted({*range(len(dataset))} - {*rows.tolist()}):
-        try:
-            dataset.picture(i)
-        except Exception as error:
-            failed[i] = error
-    return failed
+def _without(dataset: Dataset, rows: np.ndarray) -> list[int]:
+    """The pictures other than `rows`."""
+    return sorted({*range(len(dataset))} - {*rows.tolist()})
 
 
 def _features(dataset: Dataset, tagger: Tagger | None, workers: int) -> dict[str, np.ndarray]:

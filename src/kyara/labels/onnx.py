@@ -34,6 +34,7 @@ COLOURS = re.compile(
     r"(?:light_|dark_)?(aqua|black|blonde|blue|brown|gray|grey|silver|green|orange|pink|purple|red|white|yellow)"
     r"_(hair|eyes)"
 )
+ROWS = 256  # of a picture on white that are resized at once
 YES_NO = frozenset({"glasses", "hat", "smile", "open_mouth", "closed_eyes"})
 GENDER = {"1girl": "female", "1boy": "male"}
 
@@ -47,13 +48,18 @@ class Preprocessing(NamedTuple):
 
 
 def on_white(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Pads the picture with white to a square and resizes it."""
+    """Pads the picture with white to a square and resizes it: first the rows, some at a time, then the columns, with
+    the same result. The square of a page of 800 x 30,000 pixels would take gigabytes."""
     h, w = picture.shape[:2]
     side = max(h, w)
-    square = np.full((side, side, 3), 255, np.uint8)
     y, x = (side - h) // 2, (side - w) // 2
-    square[y : y + h, x : x + w] = picture
-    return resize(square, width, height, "bicubic")
+    narrow = np.full((side, width, 3), 255, np.uint8)
+    for top in range(0, h, ROWS):
+        some = picture[top : top + ROWS]
+        wide = np.full((len(some), side, 3), 255, np.uint8)
+        wide[:, x : x + w] = some
+        narrow[y + top : y + top + len(some)] = resize(wide, width, len(some), "bicubic")
+    return resize(narrow, width, height, "bicubic")
 
 
 def edge_padded(picture: np.ndarray, width: int, height: int) -> np.ndarray:

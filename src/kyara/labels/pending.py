@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+from collections.abc import Iterable
 
-from kyara.files.atomic import write_errors
+from kyara.files.atomic import write_atomic, write_errors
 from kyara.files.dataset import Dataset
 from kyara.files.metadata import csv_text
 from kyara.files.names import normalized
@@ -46,29 +47,41 @@ class Pending:
         return True
 
     def write(self) -> int:
-        """Writes the answers to the dataset, and removes the file. Returns their number."""
-        count = len(self._values)
-        if count:
-            write_labels(self.dataset, [Label(n, self.attribute, v, None, PERSON) for n, v in self._values.items()])
-        self._values.clear()
+        """Writes the answers to the dataset, and removes them from the file. Those about pictures that are not there,
+        as on a drive that is away, stay. Returns the number of the others."""
+        there = set(self.dataset.names)
+        labels = [Label(n, self.attribute, v, None, PERSON) for n, v in self._values.items() if n in there]
+        if labels:
+            write_labels(self.dataset, labels)
+        self._values = {name: value for name, value in self._values.items() if name not in there}
         with contextlib.suppress(OSError):
+            self._rewrite()
+        return len(labels)
+
+    def _rewrite(self) -> None:
+        if self._values:
+            content = _encoded((name, value or CANNOT_TELL) for name, value in self._values.items())
+            write_atomic(self.path, lambda temporary: temporary.write_bytes(content))
+        else:
             self.path.unlink()
             self.path.parent.rmdir()  # unless it has questions
-        return count
 
     def _append(self, i: int, cell: str) -> None:
         with write_errors(self.path):
             self.path.parent.mkdir(exist_ok=True)
             with self.path.open("ab") as file:
-                file.write(csv_text([(self.dataset.names[i], cell)]).encode("utf-8", "surrogateescape"))
+                file.write(_encoded([(self.dataset.names[i], cell)]))
 
     def _left(self) -> dict[str, str]:
-        """Name -> value of the answers in the file about pictures that are still there."""
+        """Name -> value of the answers in the file."""
         found: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError), self.path.open(encoding="utf-8", errors="surrogateescape") as file:
             for name, cell in (row for row in csv.reader(file) if len(row) == 2):  # the last line may be incomplete
                 found.pop(name, None)
                 if cell:
                     found[name] = "" if cell == CANNOT_TELL else cell
-        there = set(self.dataset.names)
-        return {name: value for name, value in found.items() if name in there}
+        return found
+
+
+def _encoded(rows: Iterable[tuple[str, str]]) -> bytes:
+    return csv_text(rows).encode("utf-8", "surrogateescape")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional
 
 from kyara import verbs
+from kyara.files.cache import subfolder
 from kyara.files.dataset import Dataset, open_dataset
 from kyara.files.shards import Runner
 from kyara.files.workers import processors
@@ -112,8 +113,7 @@ def _fill_in(
     from kyara.labels.task import TagTask, predicted
     from kyara.training.runtime import pick_device
 
-    whole = dataset.path.resolve()
-    runner = Runner(whole.with_name(f"shards-{whole.name}"), engine, processes)
+    runner = Runner(subfolder("shards"), engine, processes)
     tagger = load_tagger(model, pick_device(device), kind)
     for name in attributes:
         if name not in tagger.attributes:

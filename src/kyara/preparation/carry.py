@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from kyara.files.dataset import BOXES, POINTS, Dataset, open_dataset
 from kyara.files.errors import DatasetError
 from kyara.files.metadata import csv_text, rows_csv
+from kyara.preparation.faces import Box
 from kyara.preparation.report import encodable, face_name
 
 METADATA, LABELS = "metadata.csv", "labels.csv"
@@ -88,9 +89,8 @@ def overlap(a: Sequence[int] | None, b: Sequence[int] | None) -> float:
     """Intersection over union of two boxes [x, y, width, height]; 0 if one is missing."""
     if not (a and b):
         return 0.0
-    wide, high = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
-    shared = max(wide, 0) * max(high, 0)
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared) if shared else 0.0
+    one, other = (Box(left, top, left + wide, top + high) for left, top, wide, high in (a, b))
+    return one.overlap(other)
 
 
 def cuts(report: Mapping[str, Any], inside: bool) -> Iterator[tuple[str, Cut]]:

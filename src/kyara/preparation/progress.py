@@ -23,8 +23,9 @@ DAMAGED = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
 
 
 class Progress:
-    """The results of pictures by their index, written at once, so they outlive a killed process. Raises OSError if the
-    file is in use, damaged or cannot be written."""
+    """The results of pictures by their index, written at once, so they outlive a killed process. Pictures that could
+    not be read in an earlier run have none: the reason may be gone. Raises OSError if the file is in use, damaged or
+    cannot be written."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -37,6 +38,8 @@ class Progress:
             self._file.execute("CREATE TABLE IF NOT EXISTS keys (stage TEXT PRIMARY KEY, key TEXT)")
             columns = "stage TEXT, number INTEGER, result TEXT, PRIMARY KEY (stage, number)"
             self._file.execute(f"CREATE TABLE IF NOT EXISTS results ({columns})")
+            failed = """SELECT number FROM results WHERE result LIKE '{"error":%'"""
+            self._file.execute(f"DELETE FROM results WHERE number IN ({failed})")  # of all stages: they are related
             self._file.execute("COMMIT")
 
     def start(self, stage: str, key: Sequence[object]) -> None:
