@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
 import kyara
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, QUALITY = 1280, 800, 85
+SCRATCH = ((0.3, 0.66), (0.48, 0.74), (0.66, 0.7))  # points of a line, in shares of the picture
 LONG = 20 * 60 * 1000  # ms; learning takes minutes
 Room = Literal["make", "me", "rewrite", "fill", "art", "look"]
 
@@ -144,14 +145,29 @@ def me(page: Page, take: Camera) -> None:
 
 
 def fill(page: Page, take: Camera) -> None:
-    """A hole in the hair of an example."""
+    """A scratch across the face of an example."""
+    page.set_viewport_size({"width": WIDTH, "height": 960})  # the painted picture and the result
     page.click("nav a:text-is('Fill')")
-    page.wait_for_selector("#fill")
     until(page, "document.querySelector('.painting img').naturalWidth > 1")
-    stroke(page, ".painting", (0.3, 0.25), (0.6, 0.3))
+    with tempfile.TemporaryDirectory() as temporary:
+        drop(page, ".painting", scratched(page, Path(temporary) / "scratched.png"))
+        page.wait_for_timeout(2000)
+    stroke(page, ".painting", *SCRATCH)
     page.click("#fill:not([disabled])")
     until_there(page, "#filled:not([hidden])")
-    take("fill", "a hole is filled")
+    page.wait_for_timeout(1000)
+    page.evaluate("document.querySelector('.painting').parentElement.scrollIntoView()")
+    take("fill", "a scratch is filled")
+
+
+def scratched(page: Page, file: Path) -> Path:
+    """A copy of the example that is shown, with a scratch."""
+    address = page.evaluate("document.querySelector('.painting img').src")
+    picture = Image.open(io.BytesIO(page.request.get(address).body())).convert("RGB")
+    line = [(x * picture.width, y * picture.height) for x, y in SCRATCH]
+    ImageDraw.Draw(picture).line(line, fill=(250, 250, 245), width=max(picture.width // 40, 1))
+    picture.save(file)
+    return file
 
 
 def art(page: Page, take: Camera) -> None:

@@ -163,6 +163,19 @@ def test_the_variety_of_reconstructions_does_not_hide_that_other_fakes_are_alike
     assert not torch.allclose(net.d.judge(torch.cat([varied, alike]))[0][4:], logits[1][4:], atol=1e-3)
 
 
+@pytest.mark.parametrize(("encoded", "batch"), [(0.5, 2), (0.75, 4), (0.75, 8)])
+def test_real_pictures_are_judged_in_groups_of_the_same_sizes(
+    encoded: float, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deviation within a group depends on its size, and would tell fakes from real pictures."""
+    net, sizes = model(losses={"encoded": encoded}), list[int]()
+    judge = net.d.judge
+    monkeypatch.setattr(net.d, "judge", lambda pictures, labels: sizes.append(len(pictures)) or judge(pictures, labels))
+    net.losses("d", batch_of(net, batch))
+    count = net._reconstructed(batch)
+    assert sizes == [count, batch - count] * 2
+
+
 @pytest.mark.parametrize("unlabelled", [(), ("eyes",)])
 def test_reconstructions_have_the_labels_of_their_pictures(unlabelled: tuple[str, ...]) -> None:
     net = model(**LABELS, unlabelled=unlabelled)

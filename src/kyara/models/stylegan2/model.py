@@ -141,12 +141,13 @@ class Model(base.StyledGenerator):
         """The pictures (n, 3, H, W) to reconstruct; None without an encoder."""
         return batch.real[: self._reconstructed(len(batch.real))] if self.g.encoder is not None else None
 
-    def _judge(self, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As `Discriminator.judge`, of reconstructions and of pictures of random latents apart: in a group of both, the
-        variety of the reconstructions would hide from the minibatch deviation that the others are alike."""
-        count = self._reconstructed(len(fake))
-        parts = [slice(count), slice(count, None)] if 0 < count < len(fake) else [slice(None)]
-        logits, label_logits = zip(*(self.d.judge(fake[part], labels[part]) for part in parts), strict=True)
+    def _judge(self, pictures: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `Discriminator.judge`, of as many pictures as there are reconstructions, and of the others, apart: in a
+        group of both kinds of fakes, the variety of the reconstructions would hide from the minibatch deviation that
+        the others are alike. Real pictures have groups of the same sizes, on which the deviation depends."""
+        count = self._reconstructed(len(pictures))
+        parts = [slice(count), slice(count, None)] if 0 < count < len(pictures) else [slice(None)]
+        logits, label_logits = zip(*(self.d.judge(pictures[part], labels[part]) for part in parts), strict=True)
         return torch.cat(logits), None if label_logits[0] is None else torch.cat(label_logits)
 
     def _d(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -154,7 +155,7 @@ class Model(base.StyledGenerator):
         with torch.no_grad():
             fake, _ = self._fakes(fake_labels, self._encoded(batch))
         shown = conditioning.dropped(labels, self.config.losses.label_drop_prob)
-        real_logits, label_logits = self.d.judge(batch.augment(batch.real), shown)
+        real_logits, label_logits = self._judge(batch.augment(batch.real), shown)
         fake_logits, fake_label_logits = self._judge(batch.augment(fake), fake_shown)
         batch.log_signs(real_logits[:, 0], fake_logits[:, 0])
         if label_logits is not None:
