@@ -30,8 +30,8 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "characters.zip"
 STARTS = {  # Several pages start with these; what they make
     "kyara prepare examples/characters.zip faces.zip": "faces.zip",
-    "kyara train stylegan2 faces.zip --init builtin:character": "runs",
-    "kyara train stylegan2 faces.zip --init builtin:anime": "runs",
+    "kyara train stylegan2 faces.zip --init builtin:character --out runs/mine": "runs/mine",
+    "kyara train stylegan2 faces.zip --init builtin:anime --out runs/art": "runs/art",
 }
 USED = 60  # of the examples; test_readme.py prepares all of them
 FEW = 16  # pictures that a snapshot is scored with
@@ -134,14 +134,15 @@ def test_prepare(own: Path, made: Path) -> None:
 
 def test_small_sets(folder: Path, made: Path) -> None:
     assert follow("small-sets.md", made) == 4
-    described = json.loads((folder / "runs/00000-stylegan2-faces/config.json").read_text())
+    described = json.loads((folder / "runs/mine/config.json").read_text())
     assert described["few_pictures"]["patience"] == 5
 
 
 def test_train(folder: Path, made: Path) -> None:
     shutil.copy(folder / "examples" / EXAMPLES.name, "faces.zip")
     assert follow("train.md", made) == 15
-    assert {path.name for path in (folder / "runs").iterdir()} >= {"small", "large", "bands", "first", "labelled"}
+    runs = {path.name for path in (folder / "runs").iterdir()}
+    assert runs >= {"faces", "small", "large", "bands", "first", "labelled"}
 
 
 def test_tag(folder: Path, made: Path) -> None:
@@ -227,7 +228,10 @@ def test_rewrite(folder: Path, made: Path) -> None:
     pictures.write_png(folder / "red.png", np.full((8, 8, 3), (255, 0, 0), np.uint8))
     example = {"picture": "face.png", "hole": "hole.png", "mask": "mask.png", "source": {"picture": "red.png"}}
     Path("edit.json").write_text(json.dumps({"examples": [example]}))
-    assert follow("rewrite.md", made) == 15
+    page = (ROOT / "docs/guide/rewrite.md").read_text(encoding="utf-8")
+    Path("glasses.json").write_text(page.split("glasses on one face of `builtin:anime`:")[1].split("\n1.")[0])
+    shutil.copy(ROOT / "docs/edits/glasses-10.png", folder)
+    assert follow("rewrite.md", made) == 16
     assert {path.stem for path in Path("only-cat-eyes/edits").iterdir()} == {"cat-eyes"}
 
 

@@ -51,7 +51,7 @@ def test_your_own_art(tmp_path: Path) -> None:
     prepare, train, generate, rank = OWN
     assert kyara(prepare, tmp_path)["kept"] == 200
     kyara(f"{train.split('#')[0]} --kimg 0.01 --batch 8 --workers 0", tmp_path)
-    assert (tmp_path / "runs/00000-stylegan2-faces/model.safetensors").is_file()
+    assert (tmp_path / "runs/mine/model.safetensors").is_file()
     assert len(read_gallery(tmp_path / kyara(generate, tmp_path)["out"])) == 16
     assert len(read_gallery(tmp_path / kyara(rank, tmp_path)["out"])) == 200
 
