@@ -79,6 +79,14 @@ def test_the_command_with_two_devices(faces: Path, tmp_path: Path) -> None:
     assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
 
 
+def test_a_forecast_with_two_devices(faces: Path, tmp_path: Path) -> None:
+    more = ("--devices", "2", "--device", "cpu", "--forecast")
+    done = subprocess.run(command(faces, tmp_path / "run", *more), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("about ") and done.stdout.count("pictures a second") == 1
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("where", ["before", "snapshot"])
 def test_an_error_on_rank_zero_ends_every_process(where: str, faces: Path, tmp_path: Path) -> None:
     """One sentence, and nobody waits for the others."""

@@ -195,14 +195,15 @@ def _check(model: str, layer: str, of: str | None, augment: Policy | None, augme
 
 def _forecast(plan: Plan, fabric: Fabric, folder: Path, workers: int, **trainer_options: bool) -> TrainResult:
     """Measures some steps of a run that is not begun."""
-    from kyara.training import estimate, transfer
+    from kyara.training import estimate, peers, transfer
     from kyara.training.batches import Batches
     from kyara.training.trainer import Trainer
 
-    network, _, _ = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, plan.init)
-    trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
-    stream = Batches(network, plan.dataset, plan.photos, workers=workers).stream(plan.options, fabric, 0)
-    seconds = estimate.time_step(trainer, next(stream))
+    with peers.watched(fabric):
+        network, _, _ = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, plan.init)
+        trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
+        stream = Batches(network, plan.dataset, plan.photos, workers=workers).stream(plan.options, fabric, 0)
+        seconds = estimate.time_step(trainer, next(stream))
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
     took = estimate.sentence(plan.schedule["kimg"] * 1000, plan.options.batch, seconds)
