@@ -105,6 +105,22 @@ def test_a_misspelled_model_is_refused_before_torch_is_imported() -> None:
     assert shown.startswith("'stylgan2': no such model; did you mean stylegan2? there are: acgan, ")
 
 
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"micro_batch": 1}, "--micro-batch 1"),
+        ({"batch": 1}, "--batch 1"),
+        ({"batch": 2, "devices": 2, "device": "cpu"}, "--batch 2 --devices 2"),
+    ],
+)
+def test_a_model_that_needs_two_pictures_refuses_one(
+    options: dict[str, Any], given: str, faces: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"^{given}: this model cannot learn from 1 alone; it needs 2"):
+        train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, **options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_forecast_measures_and_writes_nothing(faces: Path, tmp_path: Path) -> None:
     made = train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, kimg=5000, forecast=True)
     assert re.fullmatch(r"about [\d.]+ (minutes|hours|days) for 5000 kimg, at [\d.e+]+ pictures a second", str(made))

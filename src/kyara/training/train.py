@@ -165,8 +165,9 @@ def train(
     )  # fmt: skip
     chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))
     tuning, config = small_sets.applied(chosen, tuning, config)
+    least = models.architecture(model).least_micro_batch
     options = Options(
-        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines),
+        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines, least),
         seed, mirror,
         augment=chosen.augment or "ada",
         augment_colour=settings.pick_augment_colour(chosen.augment_colour, chosen.augment or "ada", model, config),
