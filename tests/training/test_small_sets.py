@@ -123,6 +123,12 @@ def test_a_run_says_and_keeps_what_was_chosen(
     assert train("stylegan2", faces, out=run, init=parent, kimg=0.03, **TINY).kimg == 0.032
 
 
+def test_a_model_without_a_discriminator_is_not_said_to_augment(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = {"augment": "diffaugment", "augment_colour": False, "snap": 10.0}
+    small_sets.report("vae", 64, "PARENT", {"few_pictures": chosen})
+    assert capsys.readouterr().err == "64 pictures are few; options chosen for them: --snap 10\n"
+
+
 def test_too_few_pictures_are_said(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

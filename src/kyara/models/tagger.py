@@ -133,6 +133,7 @@ class Model(base.Tagger):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(attributes="must", holdout=0.05)
 

@@ -139,6 +139,7 @@ def train(
     """
     command = verbs.command_line(train, locals())
     _check(model, layer, of, augment, augment_target)
+    augmentation = {"augment": augment, "augment-colour": augment_colour, "augment-target": augment_target}
     augment = "ada" if augment_target is not None else augment
     freeze = "" if freeze == "none" else freeze
     tuning = Tuning(tune_layers, tune_end, freeze or "", layer_lr_multiplier)
@@ -179,6 +180,8 @@ def train(
     folder = Path()
     if distributed.is_rank_zero():
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
+        if not (folder / run.STATE).is_file():  # a run that was begun with these options goes on
+            settings.check_augment(model, augmentation)
     if dry_run:
         return TrainResult(folder, plan.settings, True)
     if forecast:
