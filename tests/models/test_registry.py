@@ -28,6 +28,7 @@ from kyara.models.base import (
     latents,
 )
 from kyara.training import batches, loop
+from kyara.training.augment import NoAugment
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
 
@@ -73,13 +74,16 @@ def _abstract(function: Any) -> bool:
     return "raise NotImplementedError" in inspect.getsource(function)
 
 
-def test_two_steps_of_training(variant: Variant) -> None:
-    """Every player moves, and what is stored is finite."""
+def test_two_steps_of_training(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every player moves, what is stored is finite, and what a discriminator sees is augmented if the model says so."""
     model = tiny(variant)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    batch, trainer = batch_of(model), Trainer(model, Options(batch=8, micro_batch=8))
+    batch, trainer = batch_of(model), Trainer(model, Options(batch=8, micro_batch=8, augment="none"))
+    augmented = list[torch.Tensor]()
+    monkeypatch.setattr(NoAugment, "__call__", lambda self, pictures: augmented.append(pictures) or pictures)
     for _ in range(2):
         trainer.step(batch)
+    assert bool(augmented) == model.augments
     after = model.state_dict()
     assert all(tensor.isfinite().all() for tensor in after.values() if tensor.is_floating_point())
     for player in {*model.players().values()}:

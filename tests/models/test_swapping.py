@@ -112,11 +112,20 @@ def test_hybrids_swap_textures_between_photos_and_drawings() -> None:
     (structure, texture), (reconstructed, hybrids) = step.codes, step.made
     assert torch.allclose(structure.norm(dim=1), torch.ones(6, 4, 4), atol=1e-5)
     assert torch.allclose(texture.norm(dim=1), torch.ones(6), atol=1e-5)
-    assert torch.allclose(reconstructed[1], net.g.decoder(structure[2:3], texture[2:3])[0], atol=1e-5)
+    assert len(reconstructed) == 4
+    assert torch.allclose(reconstructed[2], net.g.decoder(structure[3:4], texture[3:4])[0], atol=1e-5)
     for i in range(6):
         other = (i + 3) % 6
         assert torch.allclose(hybrids[i], net.g.decoder(structure[i : i + 1], texture[[other]])[0], atol=1e-5)
         assert torch.equal(step.sources[i], step.pictures[other])
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [0, 1]), (2, [0, 2]), (3, [0, 2, 3, 5]), (4, [0, 2, 4, 6])])
+def test_drawings_are_reconstructed_as_often_as_photos(count: int, chosen: list[int]) -> None:
+    """Also if a micro-batch is one picture."""
+    assert swapping.every_second(torch.arange(2 * count)).tolist() == chosen
+    step = step_of(model(), some_batch(count))
+    assert len(step.made[0]) == len(chosen) and len(step.made[1]) == 2 * count
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kyara import models
 from kyara.models import tagger
 from kyara.models.base import Batch
 
@@ -158,3 +159,10 @@ def test_it_learns_colours() -> None:
         pictures, labels = faces(200, seed=10_000)
         found = net.eval().measure(Batch(pictures, labels=labels), no_distance)
     assert found["error/hair"] < 0.05 and found["error/eyes"] < 0.1
+
+
+@pytest.mark.parametrize("name", ["tagger", "views", "hog", "traits"])
+def test_label_smoothing_that_makes_no_sense_is_refused(name: str) -> None:
+    for wrong in (-0.1, 1.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"losses\.label_smoothing={wrong}: must be from 0 to below 1"):
+            models.architecture(name).presets["tiny"].replace(losses={"label_smoothing": wrong})

@@ -60,8 +60,8 @@ def test_the_strength_of_augmentation_follows_all_signs(states: dict[str, Any]) 
     assert states["toy-2-0"]["augment"]["p"] == states["toy-2-1"]["augment"]["p"] == pytest.approx(expected)
 
 
-def command(data: Path, run: Path, *options: str) -> list[str]:
-    small = ["--preset", "tiny", "--workers", "0", "--kimg", "0.2", "--snap", "0.1", "--out", str(run)]
+def command(data: Path, run: Path, *options: str, kimg: str = "0.2") -> list[str]:
+    small = ["--preset", "tiny", "--workers", "0", "--kimg", kimg, "--snap", "0.1", "--out", str(run)]
     return [sys.executable, "-m", "kyara", "train", "mlp", str(data), *small, *options]
 
 
@@ -77,6 +77,14 @@ def test_the_command_with_two_devices(faces: Path, tmp_path: Path) -> None:
     two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("two", "one"))
     assert two["nimg"] == one["nimg"] == 200
     assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
+
+
+def test_a_forecast_with_two_devices(faces: Path, tmp_path: Path) -> None:
+    more = ("--devices", "2", "--device", "cpu", "--forecast")
+    done = subprocess.run(command(faces, tmp_path / "run", *more), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("about ") and done.stdout.count("pictures a second") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("where", ["before", "snapshot"])
@@ -161,28 +169,33 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def torchrun(machines: int, arguments: list[str], attempts: int = 3) -> None:
-    """Two processes on one machine, or one on each of two, here both this one. Another program may take the port that
-    was free; then with another port."""
+def torchrun(machines: int, arguments: list[str], folders: Path, attempts: int = 3) -> None:
+    """Two processes on one machine, or one on each of two, here both this one, but each in a folder of its own. Another
+    program may take the port that was free; then with another port."""
     each = ["--nnodes", str(machines), "--nproc_per_node", str(2 // machines), "--master_addr", "127.0.0.1"]
     launch = [sys.executable, "-m", "torch.distributed.run", *each, "--master_port", str(free_port())]
-    nodes = [
-        subprocess.Popen([*launch, "--node_rank", str(node), *arguments], stderr=subprocess.PIPE, text=True)
-        for node in range(machines)
-    ]
+    nodes = []
+    for node in range(machines):
+        (folder := folders / str(node)).mkdir(exist_ok=True)
+        rank = ["--node_rank", str(node)]
+        nodes.append(subprocess.Popen([*launch, *rank, *arguments], stderr=subprocess.PIPE, text=True, cwd=folder))
     shown = "\n".join(node.communicate()[1] for node in nodes)
     if any(node.returncode for node in nodes):
         assert attempts > 1 and "address already in use" in shown.lower(), shown
-        torchrun(machines, arguments, attempts - 1)
+        torchrun(machines, arguments, folders, attempts - 1)
 
 
 @pytest.mark.parametrize("machines", [1, 2])
 def test_torchrun(machines: int, faces: Path, tmp_path: Path) -> None:
-    """Two processes on one machine or on two train as one that accumulates."""
-    torchrun(machines, command(faces, tmp_path / "two", "--device", "cpu")[1:])
+    """Two processes on one machine or on two, of which only the first has the run, train as one that accumulates, also
+    if they resume."""
+    for kimg in ("0.1", "0.2"):
+        torchrun(machines, command(faces, Path("run"), "--device", "cpu", kimg=kimg)[1:], tmp_path)
     train("mlp", faces, out=tmp_path / "one", kimg=0.2, snap=0.1, preset="tiny", workers=0, micro_batch=4)
-    two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("two", "one"))
+    two, one = (checkpoint.load_training(tmp_path / run / "training.pt") for run in ("0/run", "one"))
+    assert two["nimg"] == one["nimg"] == 200
     assert all(torch.equal(two["model"][key], tensor) for key, tensor in one["model"].items())
+    assert machines == 1 or not [*(tmp_path / "1").iterdir()]
 
 
 def test_what_torchrun_and_the_command_must_agree_on(monkeypatch: pytest.MonkeyPatch) -> None:

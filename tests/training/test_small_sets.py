@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from kyara import models
 from kyara.files import checkpoint
 from kyara.files.dataset import open_dataset
+from kyara.files.pictures import to_float
 from kyara.models import dcgan
 from kyara.models.base import Batch
 from kyara.perception.features import nearest_ratio
@@ -123,6 +127,12 @@ def test_a_run_says_and_keeps_what_was_chosen(
     assert train("stylegan2", faces, out=run, init=parent, kimg=0.03, **TINY).kimg == 0.032
 
 
+def test_a_model_without_a_discriminator_is_not_said_to_augment(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = {"augment": "diffaugment", "augment_colour": False, "snap": 10.0}
+    small_sets.report("vae", 64, "PARENT", {"few_pictures": chosen})
+    assert capsys.readouterr().err == "64 pictures are few; options chosen for them: --snap 10\n"
+
+
 def test_too_few_pictures_are_said(
     faces: Path, parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,14 +185,25 @@ def test_copies_end_a_run() -> None:
     assert "copies of the data (nearest 0.40)" in str(stopping.reason(3)) and stopping.reason(0) is None
 
 
+def some_pictures(faces: Path, count: int) -> Tensor:
+    """Pictures (count, 3, 48, 48) of the data."""
+    return to_float(np.stack(list(open_dataset(faces).decode(range(count), 48, 48))))
+
+
 def test_copies_are_near(faces: Path) -> None:
-    dataset = open_dataset(faces)
-    pictures = torch.stack([torch.from_numpy(p) for p in dataset.decode(range(40), 48, 48)])
-    pictures = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-    data, others = pictures[:20], pictures[20:]
+    data, others = some_pictures(faces, 40).split(20)
     with torch.inference_mode():
         assert nearest_ratio(data.flip(3), data) == 0
         assert nearest_ratio(data + 0.02 * torch.randn_like(data), data) < 0.5 < 0.7 < nearest_ratio(others, data) < 1.5
+
+
+@pytest.mark.parametrize("again", [lambda x: x, lambda x: x.flip(3), lambda x: (x + 0.5 / 255).clamp(-1, 1)])
+def test_copies_are_near_if_the_data_have_each_picture_twice(again: Callable[[Tensor], Tensor], faces: Path) -> None:
+    """The copy of a real picture is no measure for how near others are."""
+    data = some_pictures(faces, 20)
+    made, both = data + 0.02 * torch.randn_like(data), torch.cat([data, again(data)])
+    with torch.inference_mode():
+        assert nearest_ratio(made, both) == pytest.approx(nearest_ratio(made, data), rel=0.1)
 
 
 def test_the_estimate_changes_nothing(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from kyara.files.dataset import open_dataset
+from kyara.models import vae
 from kyara.training.runtime import has_bfloat16, make_fabric, pick_device, pick_precision
 from kyara.training.train import TrainResult, train
 
@@ -103,6 +104,44 @@ def test_a_misspelled_model_is_refused_before_torch_is_imported() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("'stylgan2': no such model; did you mean stylegan2? there are: acgan, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"micro_batch": 1}, "--micro-batch 1"),
+        ({"batch": 1}, "--batch 1"),
+        ({"batch": 2, "devices": 2, "device": "cpu"}, "--batch 2 --devices 2"),
+    ],
+)
+def test_a_model_that_needs_two_pictures_refuses_one(
+    options: dict[str, Any], given: str, faces: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"^{given}: this model cannot learn from 1 alone; it needs 2"):
+        train("mlp", faces, out=tmp_path / "run", preset="tiny", workers=0, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"augment": "ada"}, "augment"),
+        ({"augment_colour": False}, "augment-colour"),
+        ({"augment_target": 0.5}, "augment-target"),
+    ],
+)
+def test_a_model_without_a_discriminator_has_no_augmentation_of_its_input(
+    options: dict[str, Any], given: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a run was begun with these options: their values are its settings."""
+    how: dict[str, Any] = {"out": tmp_path / "run", "preset": "tiny", "workers": 0, "kimg": 0, **options}
+    with pytest.raises(ValueError, match=f"^--{given}: vae has no discriminator whose input is augmented; leave"):
+        train("vae", faces, **how)
+    assert not (tmp_path / "run").exists()
+    with monkeypatch.context() as before:
+        before.setattr(vae.Model, "augments", True)
+        train("vae", faces, **how)
+    assert train("vae", faces, **how).finished
 
 
 def test_a_forecast_measures_and_writes_nothing(faces: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from kyara import models
 from kyara.models.base import Batch, latents
 from kyara.training.options import Tuning
 from kyara.training.train import train
-from kyara.training.transfer import SEEN, groups, tune
+from kyara.training.transfer import SEEN, build, groups, tune
 
 TINY: dict[str, Any] = {"batch": 8, "snap": 10, "workers": 0, "precision": "32"}
 
@@ -125,6 +125,15 @@ def test_what_cannot_be_tuned_is_told(
         train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
     with pytest.raises(ValueError, match=rf"not a dcgan|need --init|{told}"):
         train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
+
+
+def test_layers_with_another_noise_alone_are_those_of_the_parent(parent: str) -> None:
+    """With another aspect ratio, the first and the last layers are new. Others can be frozen."""
+    config = models.read_config(parent).replace(data={"width": 64})
+    _, fresh, unused = build("stylegan2", config, 0, Tuning(3, "coarse"), parent)
+    assert fresh == unused == ("d.hidden.weight", "g.synthesis.constant")
+    with pytest.raises(ValueError, match=r"newly initialised modules: g\.synthesis\.constant$"):
+        build("stylegan2", config, 0, Tuning(3), parent)
 
 
 def test_labels_that_the_parent_never_learned_are_not_held(tagged_faces: Path, parent: str, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class Model(nn.Module):
     computed or drawn on the host. Then a CUDA graph can repeat it."""
     averages: ClassVar[Mapping[str, str]] = {}  # trained submodule -> its moving average, which is stored and used
     data_spec: ClassVar[DataSpec] = DataSpec()
+    augments: ClassVar[bool] = True  # whether `losses` calls `Batch.augment`, for the input of a discriminator
+    least_micro_batch: ClassVar[int] = 1  # pictures that `losses` needs, such as 2 for the statistics of `BatchNorm1d`
 
     checkpoint: Checkpoint  # set by `models.load`; not defined for new models
 

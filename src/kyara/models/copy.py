@@ -179,6 +179,7 @@ class Model(base.Descriptor):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(holdout=0.03)
 

@@ -105,6 +105,7 @@ class Model(base.Scorer):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(holdout=0.05, of_model="may")
 

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.data import variation
-from kyara.models import base
-from kyara.models.tagger import error_rates, histogram
+from kyara.models import base, tagger
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
@@ -38,7 +37,7 @@ class NetworkConfig(configs.NetworkConfig):
 
 
 @dataclass(frozen=True)
-class LossConfig(configs.LossConfig):
+class LossConfig(tagger.LossConfig):
     label_smoothing: float = 0.02  # label smoothing
     balance: float = 0.5  # power of the inverse frequency of a value, with which it is weighted; 0 is off
 
@@ -109,7 +108,7 @@ class Features(Extractor):
             found.append(gradients(scaled, self.config.cell, self.config.orientations))
             scaled = F.avg_pool2d(scaled, 2, ceil_mode=True)
         found += [
-            histogram(pictures, COLOURS, self.config.rows),
+            tagger.histogram(pictures, COLOURS, self.config.rows),
             F.adaptive_avg_pool2d(pictures, self.config.thumbnail),
         ]
         return standardised(found)
@@ -146,6 +145,7 @@ class Model(base.Tagger):
 
     presets: ClassVar[Mapping[str, Config]] = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(attributes="must", holdout=0.1)
 
@@ -203,4 +203,4 @@ class Model(base.Tagger):
         """`error_rates`; calibrates the temperatures."""
         parts = zip(*(self._logits(part) for part in batch.real.split(64)), strict=True)
         logits = {name: torch.cat(found) for name, found in zip(self.attributes, parts, strict=True)}
-        return error_rates(logits, batch.labels, self.temperatures)
+        return tagger.error_rates(logits, batch.labels, self.temperatures)

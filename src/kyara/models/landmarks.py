@@ -93,6 +93,7 @@ class Model(base.LandmarkDetector):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(points=len(NAMES), holdout=0.05)
 

@@ -136,6 +136,7 @@ class Model(base.Projector):
 
     presets = PRESETS
     phases = ("d", "g")
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"g": "g_ema"}
     data_spec = base.DataSpec(of_model="must")
 

@@ -273,6 +273,11 @@ def random_patches(pictures: Tensor, config: Config) -> Tensor:
     return found.unflatten(2, (count, side)).transpose(1, 2)
 
 
+def every_second(both: Tensor) -> Tensor:
+    """Of photos and as many drawings (2 B, ...), every second photo and every second drawing."""
+    return torch.cat([half[::2] for half in both.chunk(2)])
+
+
 @dataclass
 class Step:
     """What the networks make of the pictures of a step, computed on demand."""
@@ -290,11 +295,11 @@ class Step:
 
     @functools.cached_property
     def made(self) -> tuple[Tensor, Tensor]:
-        """Reconstructions (B, 3, H, W) of every second picture, to save time, and hybrids (2 B, 3, H, W)."""
+        """Reconstructions of `every_second` picture, to save time, and hybrids (2 B, 3, H, W)."""
         structure, textures = self.codes
         swapped = textures.roll(len(textures) // 2, 0)
-        structures, (height, width) = torch.cat([structure[::2], structure]), self.pictures.shape[2:]
-        made = self.net.decoder(structures, torch.cat([textures[::2], swapped]))[:, :, :height, :width]
+        structures, (height, width) = torch.cat([every_second(structure), structure]), self.pictures.shape[2:]
+        made = self.net.decoder(structures, torch.cat([every_second(textures), swapped]))[:, :, :height, :width]
         return made[: -len(structure)], made[-len(structure) :]
 
     def judge(self, pictures: Tensor) -> Tensor:
@@ -313,7 +318,7 @@ class Step:
 
 
 LOSSES: dict[str, Callable[[Step], Tensor]] = {
-    "reconstruction": lambda s: (s.made[0] - s.pictures[::2]).abs().mean(),  # equation 1
+    "reconstruction": lambda s: (s.made[0] - every_second(s.pictures)).abs().mean(),  # equation 1
     "gan_reconstruction": lambda s: nonsaturating_g(s.judge(s.made[0])),  # equation 2
     "gan_hybrid": lambda s: nonsaturating_g(s.judge(s.made[1])),  # equation 3
     "patches": lambda s: nonsaturating_g(s.judge_patches(s.made[1])),  # equation 4

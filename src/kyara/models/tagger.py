@@ -40,6 +40,10 @@ class NetworkConfig(configs.NetworkConfig):
 class LossConfig(configs.LossConfig):
     label_smoothing: float = 0.1  # label smoothing, since tags are often wrong
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"losses.label_smoothing={self.label_smoothing}: must be from 0 to below 1")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -129,6 +133,7 @@ class Model(base.Tagger):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(attributes="must", holdout=0.05)
 

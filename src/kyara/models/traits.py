@@ -157,6 +157,7 @@ class Model(hog.Model):
     """Linear classifiers on feature maps and random Fourier features (Rahimi and Recht 2007)."""
 
     presets = PRESETS
+    least_micro_batch = 2
     features: Features
 
     def __init__(self, config: Config) -> None:

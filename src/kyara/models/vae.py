@@ -64,6 +64,7 @@ class Model(base.Generator):
 
     presets = PRESETS
     phases = ("vae",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
 
     def __init__(self, config: Config) -> None:

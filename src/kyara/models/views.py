@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kyara.data import variation
-from kyara.models import base
-from kyara.models.tagger import error_rates, label_losses
+from kyara.models import base, tagger
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 from kyara.nn.filters import resize
@@ -48,12 +47,8 @@ class NetworkConfig(configs.NetworkConfig):
 
 
 @dataclass(frozen=True)
-class LossConfig(configs.LossConfig):
+class LossConfig(tagger.LossConfig):
     label_smoothing: float = 0.05  # label smoothing
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"losses.label_smoothing={self.label_smoothing}: must be from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -153,6 +148,7 @@ class Model(base.Tagger):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(attributes="must", holdout=0.05)
 
@@ -167,7 +163,7 @@ class Model(base.Tagger):
         features = self.net(vary(batch.real, self.config.augment))
         logits = self.net.classify(F.dropout(features, self.config.network.dropout))
         named = dict(zip(self.attributes, logits, strict=True))
-        return label_losses(named, batch, self.config.losses.label_smoothing)
+        return tagger.label_losses(named, batch, self.config.losses.label_smoothing)
 
     def embed(self, pictures: Tensor) -> Tensor:
         return F.normalize(self.stage_means(pictures).float())
@@ -185,4 +181,4 @@ class Model(base.Tagger):
         """`error_rates`; calibrates the temperatures."""
         features = torch.cat([self.stage_means(part) for part in batch.real.split(64)])
         logits = self.net_ema.classify(features)
-        return error_rates(dict(zip(self.attributes, logits, strict=True)), batch.labels, self.temperatures)
+        return tagger.error_rates(dict(zip(self.attributes, logits, strict=True)), batch.labels, self.temperatures)

@@ -22,6 +22,7 @@ from kyara.perception.vgg16 import VGG16, read_weights
 
 BACKBONES = ("body", "convnext")  # names of the ConvNeXt in the architectures
 NETWORKS = "builtin:tagger", "builtin:distortion"
+SAME = 0.1  # share of the median distance, below which two pictures are the same one; JPEG copies have 0.02 to 0.07
 CONSTANTS = Path(__file__).with_name("features.safetensors")  # of `BuiltInFeatures`
 
 Features = Callable[[Tensor], list[Tensor]]
@@ -129,9 +130,11 @@ def builtin_features(pictures: Tensor) -> Tensor:
 def nearest_ratio(fakes: Tensor, reals: Tensor) -> float:
     """How far pictures (N, 3, H, W) in [-1, 1] are from the nearest of the real ones (M, 3, H, W) or of their mirror
     images, as a share of how far that one is from its own nearest neighbour: the median, in the features of
-    `builtin:tagger`. About 1 for new pictures, 0 for copies (after Alaa et al. 2022)."""
+    `builtin:tagger`. About 1 for new pictures, 0 for copies (after Alaa et al. 2022). Real pictures that are the SAME
+    are not neighbours: next to them, no picture would be near."""
     made, real = _builtin_means(fakes), torch.stack([_builtin_means(reals), _builtin_means(reals.flip(3))])  # (2, M, F)
     between = torch.cdist(real[0], real).amin(0).fill_diagonal_(float("inf"))  # (M, M)
+    between.masked_fill_(between < SAME * between.median(), float("inf"))
     distance, index = torch.cdist(made, real).amin(0).min(1)  # (N,)
     return float((distance / between.amin(1)[index].clamp_min(1e-6)).median())
 

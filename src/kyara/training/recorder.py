@@ -189,14 +189,17 @@ class Recorder:
         return ratio
 
     def restore(self) -> None:
-        """Restores the state of the last snapshot."""
-        state = load_training(self.run.folder / STATE)
+        """Restores the state of the last snapshot, which rank 0 reads: other machines may not have the folder."""
+        state = on_rank_zero(self.fabric, lambda: load_training(self.run.folder / STATE))
         self.trainer.load_state_dict(state)
-        self.monitor = CollapseMonitor(**state["monitor"])
         self.saved = self.trainer.nimg
+        self.ended = on_rank_zero(self.fabric, lambda: self._restore_scores(state))
+
+    def _restore_scores(self, state: dict[str, Any]) -> str | None:
+        self.monitor = CollapseMonitor(**state["monitor"])
         if state.get(FEATURES) == builtin_hash() or next(iter(self.run.scores()), None) != "frechet":
             self.best, self.stopping = state["best"], EarlyStop(**state.get("stopping", {}))
         else:  # of another version of Kyara: its distances are no measure for new ones
             self.best, self.stopping = float("inf"), EarlyStop()
             tell(f"{self.run.folder} was scored in other features: the best snapshot is chosen among new ones")
-        self.ended = on_rank_zero(self.fabric, self._reason)
+        return self._reason()

@@ -130,11 +130,19 @@ def describe_data(
     return config.replace(data=describe_attributes(model, dataset, attributes, parent))
 
 
+def check_augment(model: str, given: Mapping[str, object]) -> None:
+    """ValueError if an option of the augmentation is `given`, and `model` has no discriminator's input to augment."""
+    for name, value in given.items():
+        if value is not None and not models.architecture(model).augments:
+            raise ValueError(f"--{name}: {model} has no discriminator whose input is augmented; leave the option out")
+
+
 def pick_augment_colour(wanted: bool | None, augment: Policy, model: str, config: Config) -> bool:
     """Whether the augmentation includes colours: as `wanted`, by default unless the model is a conditional generator,
     since attributes may be colours. Prints a note if they are off by default."""
     attributes = config.data.attributes if issubclass(models.architecture(model), Generator) else {}
-    if wanted is None and attributes and augment != "none" and is_rank_zero():
+    augments = models.architecture(model).augments and augment != "none"
+    if wanted is None and attributes and augments and is_rank_zero():
         hint = f"the attributes {', '.join(attributes)} may be colours; --augment-colour enables them"
         tell(f"augmentation without colour transforms: {hint}")
     return not attributes if wanted is None else wanted

@@ -88,7 +88,8 @@ def report(model: str, pictures: int, init: str | None, few: Mapping[str, Mappin
     """Prints what was chosen for few pictures (see `choose`), as options, and a warning if they are too few."""
     warn(warning(model, pictures, init))
     for added in few.values():
-        options = " ".join(_option(name, value) for name, value in added.items())
+        unused = () if models.architecture(model).augments else ("augment", "augment_colour")
+        options = " ".join(_option(name, value) for name, value in added.items() if name not in unused)
         tell(f"{pictures} pictures are few; options chosen for them: {options or 'none'}")
 
 

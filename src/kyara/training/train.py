@@ -139,6 +139,7 @@ def train(
     """
     command = verbs.command_line(train, locals())
     _check(model, layer, of, augment, augment_target)
+    augmentation = {"augment": augment, "augment-colour": augment_colour, "augment-target": augment_target}
     augment = "ada" if augment_target is not None else augment
     freeze = "" if freeze == "none" else freeze
     tuning = Tuning(tune_layers, tune_end, freeze or "", layer_lr_multiplier)
@@ -165,8 +166,9 @@ def train(
     )  # fmt: skip
     chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))
     tuning, config = small_sets.applied(chosen, tuning, config)
+    least = models.architecture(model).least_micro_batch
     options = Options(
-        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines),
+        config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines, least),
         seed, mirror,
         augment=chosen.augment or "ada",
         augment_colour=settings.pick_augment_colour(chosen.augment_colour, chosen.augment or "ada", model, config),
@@ -178,6 +180,8 @@ def train(
     folder = Path()
     if distributed.is_rank_zero():
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
+        if not (folder / run.STATE).is_file():  # a run that was begun with these options goes on
+            settings.check_augment(model, augmentation)
     if dry_run:
         return TrainResult(folder, plan.settings, True)
     if forecast:
@@ -195,14 +199,15 @@ def _check(model: str, layer: str, of: str | None, augment: Policy | None, augme
 
 def _forecast(plan: Plan, fabric: Fabric, folder: Path, workers: int, **trainer_options: bool) -> TrainResult:
     """Measures some steps of a run that is not begun."""
-    from kyara.training import estimate, transfer
+    from kyara.training import estimate, peers, transfer
     from kyara.training.batches import Batches
     from kyara.training.trainer import Trainer
 
-    network, _, _ = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, plan.init)
-    trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
-    stream = Batches(network, plan.dataset, plan.photos, workers=workers).stream(plan.options, fabric, 0)
-    seconds = estimate.time_step(trainer, next(stream))
+    with peers.watched(fabric):
+        network, _, _ = transfer.build(plan.model, plan.config, plan.options.seed, plan.tuning, plan.init)
+        trainer = Trainer(network, plan.options, fabric=fabric, **trainer_options)
+        stream = Batches(network, plan.dataset, plan.photos, workers=workers).stream(plan.options, fabric, 0)
+        seconds = estimate.time_step(trainer, next(stream))
     if not fabric.is_global_zero:  # only rank 0 returns a result
         raise SystemExit(0)
     took = estimate.sentence(plan.schedule["kimg"] * 1000, plan.options.batch, seconds)

@@ -60,7 +60,7 @@ class Trainer:
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
-        split_batch(options.batch, options.micro_batch, self.fabric.world_size)
+        split_batch(options.batch, options.micro_batch, self.fabric.world_size, model.least_micro_batch)
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
@@ -257,8 +257,9 @@ def copy(targets: list[Tensor], values: list[Tensor]) -> None:
         torch._foreach_copy_(targets, values)
 
 
-def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
-    """The micro-batch size, by default the batch of a device. Raises ValueError if the batch is not divisible."""
+def split_batch(batch: int, micro_batch: int | None, devices: int, least: int = 1) -> int:
+    """The micro-batch size, by default the batch of a device. Raises ValueError if the batch is not divisible, or if
+    the model needs `least` pictures and has fewer."""
     verbs.check_number("--batch", batch, least=1, most=LARGEST_BATCH)
     verbs.check_number("--micro-batch", micro_batch, least=1)
     if batch % devices:
@@ -266,7 +267,11 @@ def split_batch(batch: int, micro_batch: int | None, devices: int) -> int:
     if micro_batch is not None and batch // devices % micro_batch:
         each = f"the {batch // devices} pictures of each device" if devices > 1 else f"--batch {batch}"
         raise ValueError(f"--micro-batch {micro_batch}: must divide {each}")
-    return micro_batch or batch // devices
+    if (size := micro_batch or batch // devices) < least:
+        given = f"--batch {batch}" + (f" --devices {devices}" if devices > 1 else "")
+        given = given if micro_batch is None else f"--micro-batch {micro_batch}"
+        raise ValueError(f"{given}: this model cannot learn from {size} alone; it needs {least} pictures at a time")
+    return size
 
 
 def random_state(device: torch.device) -> list[Tensor]:

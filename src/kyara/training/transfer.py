@@ -56,10 +56,10 @@ def inherited(model: str, parent: str) -> Config:
 
 def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     """Copies the tensors of `parent` that have the same name and shape in `model`, and what `model.copy_from_parent`
-    can. If the attributes differ, the rows of the labels that both have are copied. Returns the modules of `model` that
-    were not loaded, or only in part (such as the new levels of a larger size), and the modules of `parent` that were
-    not used. Raises ValueError if no tensor matches, if a module that was not loaded is frozen, or if the attributes
-    differ and the model requires attributes."""
+    can. If the attributes differ, the rows of the labels that both have are copied. Returns the modules of `model` with
+    parameters that were not loaded, or only in part (such as the new levels of a larger size), and the modules of
+    `parent` with parameters that were not used. Raises ValueError if no tensor matches, if a parameter that was not
+    loaded is frozen, or if the attributes differ and the model requires attributes."""
     ours, theirs = model.state_dict(), parent.state_dict()
     old, new = ({n: (*v,) for n, v in one.config.data.attributes.items()} for one in (parent, model))
     differ = bool(old) and [*old.items()] != [*new.items()]
@@ -73,14 +73,13 @@ def initialise(model: Model, parent: Model) -> tuple[list[str], list[str]]:
     shared |= model.copy_from_parent(parent)
     rows = {name: _copy_rows(name, ours[name], theirs[name], new, old) for name in by_row & ours.keys()}
     whole = {name for name, copied in rows.items() if copied == len(ours[name])}
-    fresh = _modules(model, set(ours) - shared - whole)
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if stuck := [module for module in fresh if any(name.startswith(module) for name in frozen)]:
+    random = {name: p for name, p in model.named_parameters() if name not in shared | whole}
+    if stuck := _modules(model, {name for name, parameter in random.items() if not parameter.requires_grad}):
         raise ValueError(f"--tune-layers, --freeze: would freeze newly initialised modules: {', '.join(stuck)}")
     used = {name for name, copied in rows.items() if copied}
     in_part = _modules(model, used - whole)
-    fresh = [f"{module} (new labels)" if module in in_part else module for module in fresh]
-    return fresh, _modules(parent, set(theirs) - shared - used)
+    fresh = [f"{module} (new labels)" if module in in_part else module for module in _modules(model, {*random})]
+    return fresh, _modules(parent, {name for name, _ in parent.named_parameters()} - shared - used)
 
 
 def _copy_rows(name: str, ours: Tensor, theirs: Tensor, attributes: Attributes, old: Attributes) -> int:

@@ -30,6 +30,7 @@ class Model(base.Detector):
 
     presets = PRESETS
     phases = ("train",)
+    augments = False
     averages: ClassVar[Mapping[str, str]] = {"net": "net_ema"}
     data_spec = base.DataSpec(boxes=True, holdout=0.03)
 

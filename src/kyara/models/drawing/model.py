@@ -32,6 +32,7 @@ class Model(base.Translator):
 
     presets = PRESETS
     phases = ("points", "regions")
+    augments = False
     traceable = False
     averages: ClassVar[Mapping[str, str]] = {"points": "points_ema", "regions": "regions_ema"}
     data_spec = base.DataSpec(points=COUNT, holdout=0.05)
