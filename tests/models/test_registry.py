@@ -218,7 +218,8 @@ def test_training_and_resuming_are_exact(
     spec = models.architecture(name).data_spec
     pointed = {0: data, 12: pointed_faces, 124: contoured_faces}[spec.points]
     data = () if spec.photos or spec.of_model == "must" else (boxed_faces if spec.boxes else pointed,)
-    arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, "augment": "ada", "augment_target": -1.0}
+    augment = {"augment": "ada", "augment_target": -1.0} if models.architecture(name).augments else {"augment": "none"}
+    arguments = {"preset": "tiny", "snap": 0.08, "workers": 0, **augment}
     arguments |= {"attributes": "hair,eyes"} if variant.told else {}
     arguments |= {"photos": photos, "drawings": faces} if spec.photos else {}
     arguments |= {"of": "builtin:anime"} if spec.of_model == "must" else {}

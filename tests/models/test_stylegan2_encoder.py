@@ -28,10 +28,7 @@ from kyara.training.transfer import initialise, tune
 
 FIRST: dict[str, Any] = {"adversarial": 0.0, "encoded": 0.75}
 """What learns from reconstructions alone."""
-NEW = [
-    *(f"g.encoder.{layer}.{part}" for layer in ("hidden", "output") for part in ("bias", "weight")),
-    "g.encoder.variance",
-]
+NEW = [f"g.encoder.{layer}.{part}" for layer in ("hidden", "output") for part in ("bias", "weight")]
 """What is initialised at random if the parent has a discriminator, but no encoder."""
 LABELS: dict[str, Any] = {"attributes": ATTRIBUTES, "label_counts": COUNTS}
 

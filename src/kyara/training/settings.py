@@ -131,9 +131,9 @@ def describe_data(
 
 
 def check_augment(model: str, given: Mapping[str, object]) -> None:
-    """ValueError if an option of the augmentation is `given`, and `model` has no discriminator's input to augment."""
+    """ValueError if an option is `given` that augments a discriminator's input, and `model` has none."""
     for name, value in given.items():
-        if value is not None and not models.architecture(model).augments:
+        if value not in (None, "none") and not models.architecture(model).augments:
             raise ValueError(f"--{name}: {model} has no discriminator whose input is augmented; leave the option out")
 
 
