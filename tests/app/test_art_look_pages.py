@@ -73,6 +73,25 @@ def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> N
         tab.click("#undo-tick")
 
 
+def test_ticks_stay_if_the_report_was_read_before_they_were_saved(tab: Any, project: Path) -> None:
+    """As when a job ends while somebody ticks, on a slow machine."""
+    enter(tab, "My art")
+    tab.wait_for_selector(".curve")
+    held: list[Any] = []
+    tab.route("**/api/mine/report*", lambda route: held.append((route, route.fetch())))
+    with tab.expect_response("**/api/mine/labels*"):
+        tab.dispatch_event("label:has-text('Dataset') select", "change")
+    tab.click("#cell-0")
+    with tab.expect_response("**/api/mine/ticks"):
+        tab.keyboard.press("x")
+    ticked = tab.inner_text(".card .count")
+    assert "1 ticked" in ticked
+    with tab.expect_response("**/api/mine/report*"):
+        held[0][0].fulfill(response=held[0][1])
+    tab.wait_for_timeout(300)
+    assert tab.inner_text(".card .count") == ticked
+
+
 def test_a_run_goes_on_as_it_began(tab: Any, project: Path) -> None:
     """Whatever the page shows as attributes and as the start: they are of the next run."""
     (project / "runs/mine/command.txt").write_text("cd /\nkyara train stylegan2 weeded --kimg 3 --seed 4\n")

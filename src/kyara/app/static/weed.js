@@ -137,10 +137,13 @@ export function weedCard(again) {
 
   /** @param {any} found  a report */
   function show(found) {
+    const same = found.path === report.path && found.version === report.version;
     if (found.path !== report.path) grid.selected.clear();
     report = found;
-    ticked = new Set(found.ticked);
-    before = [];
+    if (!same || !before.length) {  // otherwise it may have been read before the last ticks were saved
+      ticked = new Set(found.ticked);
+      before = [];
+    }
     order();
   }
   return { element, show, allow: againButton.allow };
