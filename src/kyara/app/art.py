@@ -155,8 +155,8 @@ class Art:
             raise ProjectError(f"{run}: {why}; continue it from a terminal, with the command that began it")
         changed = {"--out": word(run), **({"--kimg": _plain(kimg)} if kimg else {})}
         there = [
-            self._found(word, folder) if before in PATHS or (i == 2 and not word.startswith("-")) else word
-            for i, (before, word) in enumerate(pairwise(["", *words]))
+            self._found(now, folder) if before in PATHS or (i == 2 and not now.startswith("-")) else now
+            for i, (before, now) in enumerate(pairwise(["", *words]))
         ]
         kept = [word for before, word in pairwise(["", *there]) if not {before, word} & {*changed}]
         return [*kept, *(word for pair in changed.items() for word in pair)]

@@ -32,7 +32,7 @@ def folder() -> Path:
 
 
 def subfolder(name: str) -> Path | None:
-    """A folder in the cache, for files that are removed by who writes them; None if the cache is not writable."""
+    """A folder in the cache for other files, which their writer removes; None if the cache is not writable."""
     return folder() / name if _is_writable(folder()) else None
 
 

@@ -127,8 +127,8 @@ def train(
             hyperparameters are used as well.
         tune_layers: With --init, the number of generator layers to train; the others are frozen.
         tune_end: With --tune-layers, train the last layers (fine) or the first ones (coarse).
-        freeze: With --init, the modules to freeze, such as mapping,g=2,d=4: the mapping network, the first 2 layers of
-            the generator, and the first 4 layers of the discriminator; also encoder; none for no modules.
+        freeze: With --init, the modules to freeze, such as mapping,g=2,d=4,encoder: the mapping network, the first 2
+            layers of the generator, the first 4 layers of the discriminator, and the encoder; none for no modules.
         layer_lr_multiplier: With --init, the learning rate of each generator layer relative to that of the next finer
             layer.
         seed: Random seed.
