@@ -39,8 +39,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Sets the size of an open file in bytes, and takes the disk for it where the system can (not macOS). Raises OSError
-    if there is no room: without this, writing to a mapped file on a full disk kills the process."""
+    """Sets the size of an open file in bytes, and takes the disk for it where the system can (not macOS). Raises
+    OSError if there is no room: without this, writing to a mapped file on a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:
