@@ -42,7 +42,7 @@ class Block(nn.Module):
         self.reduce = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.reduce(F.relu(self.expand(self.norm(self.depthwise(x)))))
+        return self.reduce(F.relu(self.expand(self.norm(self.depthwise(x))), inplace=True)).add_(x)
 
 
 class Network(nn.Module):
@@ -73,8 +73,7 @@ class Network(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Raw predictions (B, A, 15) of all cells for pictures (B, 3, H, W) in [-1, 1]: see `decode`."""
-        pictures = pad_even(pictures, 5).contiguous(memory_format=torch.channels_last)
-        x = self.stages[0](self.stem(F.pixel_unshuffle(pictures, 4)))
+        x = self.stages[0](self.stem(_unshuffled(pad_even(pictures, 5))))
         levels = []
         for down, stage, lateral in zip(self.downs, self.stages[1:], self.laterals, strict=True):
             x = stage(down(x))
@@ -83,6 +82,11 @@ class Network(nn.Module):
             levels[i] = levels[i] + F.interpolate(levels[i + 1], scale_factor=2.0, mode="nearest")
         found = [self.out(self.head(smooth(x))) for smooth, x in zip(self.smooth, levels, strict=True)]
         return torch.cat([x.flatten(2) for x in found], 2).transpose(1, 2).float()
+
+
+def _unshuffled(x: Tensor) -> Tensor:
+    """`F.pixel_unshuffle(x, 4)` of (B, 3, H, W), but in channels last, which that does not keep."""
+    return x.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
 
 
 def cells(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
