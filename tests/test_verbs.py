@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import os
@@ -161,6 +162,17 @@ def test_many_sources_are_checked_in_no_time(tmp_path: Path, monkeypatch: pytest
     assert len(verbs.paths("PICTURES", names)) == 2000 and compared < 10_000
     with pytest.raises(ValueError, match=r"PICTURES 7\.png: is named twice"):
         verbs.paths("PICTURES", [*names, "7.png"])
+
+
+def test_options_may_be_between_the_sources() -> None:
+    def verb(*sources: Path, out: Path | None = None, force: bool = False, keep: bool = True) -> None: ...
+
+    signature = inspect.signature(verb)
+    given = ["--out", "x", "a", "--force", "b", "--no-keep", "c", "--out=y", "d"]
+    parsed = " ".join(__main__.positionals_first(given, signature))
+    assert parsed == "a b c d --out x --force --no-keep --out=y"
+    assert __main__.positionals_first(["a", "--force", "--", "-b"], signature) == ["a", "--force", "--", "-b"]
+    assert __main__.positionals_first(["a", "--out"], signature) == ["a", "--out"]
 
 
 def test_a_result_is_json() -> None:

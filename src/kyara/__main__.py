@@ -6,6 +6,7 @@ import errno
 import functools
 import inspect
 import io
+import itertools
 import json
 import os
 import re
@@ -68,7 +69,9 @@ def run(verb: str, arguments: list[str]) -> None:
     except OSError as error:  # such as a shared library that cannot be loaded
         sys.exit(f"kyara {verb}: {error}")
     shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
-    call, as_json = tyro.cli(with_json(function), prog=f"kyara {verb}", args=arguments, config=shown)
+    parsed = with_json(function)
+    arguments = positionals_first(arguments, inspect.signature(parsed))
+    call, as_json = tyro.cli(parsed, prog=f"kyara {verb}", args=arguments, config=shown)
     try:
         result = call()
     except (ValueError, OSError, FloatingPointError) as error:
@@ -78,6 +81,25 @@ def run(verb: str, arguments: list[str]) -> None:
         print(*stopped.args, file=sys.stderr)  # whether and how it can go on
         sys.exit(130)
     print(json.dumps(result.as_json()) if as_json else result)
+
+
+def positionals_first(arguments: list[str], signature: inspect.Signature) -> list[str]:
+    """The arguments with the options last, also those that were between or before the others: the parser would end a
+    list of sources at the first option. Options with a default of True or False have no value."""
+    names = [p.name.replace("_", "-") for p in signature.parameters.values() if isinstance(p.default, bool)]
+    alone = {"-h", "--help", *(f"--{no}{name}" for name in names for no in ("", "no-"))}
+    positionals, options = list[str](), list[str]()
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--":
+            return [*positionals, *options, word, *rest]
+        if not word.startswith("-") or word == "-":
+            positionals.append(word)
+            continue
+        options.append(word)
+        if word not in alone and "=" not in word:
+            options += itertools.islice(rest, 1)
+    return positionals + options
 
 
 def with_json(verb: Callable[..., Any]) -> Callable[..., tuple[Callable[[], Any], bool]]:

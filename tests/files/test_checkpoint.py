@@ -72,6 +72,11 @@ def test_a_misspelled_builtin_is_suggested() -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         read(tmp_path)
+    with pytest.raises(CheckpointError, match=r"runs.mine: does not exist"):
+        read(tmp_path / "runs" / "mine")
+    (tmp_path / "faces.zip").touch()
+    with pytest.raises(CheckpointError, match=r"not a checkpoint .* kyara train stylegan2 .*faces\.zip"):
+        read(tmp_path / "faces.zip")
     with pytest.raises(CheckpointError, match=r"builtin:nothing: no such built-in checkpoint; there are: anime, "):
         read("builtin:nothing")
     written(tmp_path / "c")

@@ -81,7 +81,7 @@ def test_films_inside_a_folder_and_damaged_ones_are_named(tmp_path: Path) -> Non
     (tmp_path / "art" / "one.png").write_bytes(pictures.encode_png(np.zeros((8, 8, 3), np.uint8)))
     (tmp_path / "art" / "film.mp4").write_bytes(b"no film")
     assert open_dataset(tmp_path / "art").ignored == [
-        ("film.mp4", "a film inside a folder; run prepare on it separately")
+        ("film.mp4", "a film inside a folder; give it as a source of its own")
     ]
     need("av", "video")
     with pytest.raises(DatasetError, match=r"film\.mp4: not a readable film"):

@@ -82,6 +82,17 @@ def test_a_combination_that_never_occurs_takes_the_rest_from_what_is_nearest() -
     assert smiles == {0, 1}  # as among those with the hair or the eyes
 
 
+def test_misspelled_attributes_and_values_are_suggested() -> None:
+    attributes = {"hair": ("black", "gray"), "eyes": ("green", "red")}
+    assert conditioning.find({"hair": "silver"}, attributes, "mine") == {"hair": 1}
+    with pytest.raises(
+        ValueError, match=r"--where hair=silber: did you mean silver\? the values of hair are black, gray"
+    ):
+        conditioning.find({"hair": "silber"}, attributes, "mine")
+    with pytest.raises(ValueError, match=r"--where hare=gray: did you mean hair\? mine has the attributes hair, eyes"):
+        conditioning.find({"hare": "gray"}, attributes, "mine")
+
+
 def test_fakes_are_asked_for_what_is_in_the_data() -> None:
     torch.manual_seed(0)
     labels = torch.stack([torch.arange(30) % 4 - 1, torch.arange(30) % 3 - 1], 1)

@@ -176,7 +176,7 @@ def test_hostile_folder(tmp_path: Path) -> None:
     for name in ("bad/truncated.png", "bad/cut.jpg", "bad/cut.webp", "bad/cut.bmp"):
         assert "truncated" in gone[name]
     assert "empty" in gone["bad/zero.png"] and "limit" in gone["bad/huge.png"]
-    assert "run prepare on it separately" in gone["bad/nested.zip"]
+    assert "give it as a source of its own" in gone["bad/nested.zip"]
     assert gone["bad/tiny.png"].startswith("too small: 1x1") and "not followed" in gone["loop"]
     assert gone["good/0/007.png"] == "exact duplicate: of copy.png"
     assert not list(tmp_path.rglob("escape.png")) and "\x1b" not in str(result)
@@ -419,6 +419,10 @@ def test_invalid_places_are_named(folder: Path, tmp_path: Path) -> None:
         prepare(folder)
     with pytest.raises(ValueError, match="gone: does not exist"):
         prepare(folder, tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(ValueError, match="art: is a source, too"):
+        prepare(tmp_path / "other", folder, folder)
+    with pytest.raises(ValueError, match=r"misspelled\.png: has the suffix of a picture"):
+        prepare(folder, tmp_path / "misspelled.png")
     with pytest.raises(ValueError, match="must not contain"):
         prepare(tmp_path, folder, out=folder / "out")
 

@@ -106,6 +106,12 @@ def test_a_misspelled_model_is_refused_before_torch_is_imported() -> None:
     assert shown.startswith("'stylgan2': no such model; did you mean stylegan2? there are: acgan, ")
 
 
+def test_data_without_a_model_are_named(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    with pytest.raises(ValueError, match=r"faces: is no model; give one before the data: kyara train stylegan2 "):
+        train(str(tmp_path / "faces"))
+
+
 @pytest.mark.parametrize(
     ("options", "given"),
     [

@@ -72,7 +72,7 @@ class RankResult(verbs.Result):
         if self.copies_of is not None:
             lines.append(f"copies of {self.copies_of}: {counted(self.copies, 'picture')}")
         if self.left_out:
-            lines.append(f"left out, see {self.out}/{REPORT}: {len(self.left_out):,}")
+            lines.append(f"left out or passed over, see {self.out}/{REPORT}: {len(self.left_out):,}")
             lines += listed((entry["file_name"], entry["reason"]) for entry in self.left_out)
         return "\n".join([*lines, f"look at {self.out}/{PAGE}"])
 
@@ -85,7 +85,7 @@ def rank(
     by: Literal["both", "quality", "content"] = "both",
     like: verbs.ExistingPath | None = None,
     keep: verbs.Keep = None,
-    threshold: Annotated[float | None, verbs.Range(0, 1, hint="scores are probabilities")] = None,
+    threshold: Annotated[float | None, verbs.Range(0, 1, hint="for 90 % write 0.9")] = None,
     any_style: bool = False,
     copies_of: verbs.ExistingPath | None = None,
     copy_threshold: Annotated[float | None, verbs.Range(0, 1)] = None,
@@ -100,9 +100,9 @@ def rank(
     """Score pictures and write a Gallery of copies, best first.
 
     The score, 0 to 1, is made of quality, the probability that a picture is undistorted, and content: whether eyes,
-    mouth and face look as in clean drawings. 0.5 is what 5 % of clean drawings fall below. Pictures that cannot be
-    read are listed in the summary and in report.json. The sources are not changed. With more than 4,096 pictures, an
-    interrupted run goes on where it stopped.
+    mouth and face look as in clean drawings. Of clean drawings, 95 % score above 0.5. Pictures that cannot be read are
+    listed in the summary and in report.json. The sources are not changed. With more than 4,096 pictures, an interrupted
+    run goes on where it stopped.
 
     Args:
         pictures: Pictures, folders, .zip files, Datasets or Galleries; several sources are ranked together.

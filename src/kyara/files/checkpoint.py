@@ -90,7 +90,10 @@ def read(name: str | os.PathLike[str]) -> Checkpoint:
     path = find(name)
     if not (path / CONFIG).is_file():
         hint = "give a folder that `kyara train` wrote, builtin:NAME or hf-hub:OWNER/NAME"
-        raise CheckpointError(f"{path}: not a checkpoint (it has no {CONFIG}); {hint}")
+        if path.suffix.lower() == ".zip" and path.is_file():
+            hint = f"if it is a dataset, train a model with it: kyara train stylegan2 {path}"
+        why = f"not a checkpoint (it has no {CONFIG})" if path.exists() else "does not exist"
+        raise CheckpointError(f"{path}: {why}; {hint}")
     try:
         about = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         model, config = about.pop("model"), about.pop("config")

@@ -350,9 +350,9 @@ def _not_a_picture(name: str, in_gallery: bool) -> str | None:
     """Why a file is skipped; None for pictures, and for files written by Kyara."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in ARCHIVES:
-        return "an archive inside a folder; run prepare on it separately"
+        return "an archive inside a folder; give it as a source of its own"
     if suffix in film.SUFFIXES:
-        return "a film inside a folder; run prepare on it separately"
+        return "a film inside a folder; give it as a source of its own"
     if in_gallery and name == SHEET:
         return "the contact sheet of a gallery"
     if suffix in formats.SUFFIXES or name in NOT_PICTURES:

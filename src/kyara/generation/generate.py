@@ -70,7 +70,7 @@ class GenerateResult(verbs.Result):
             return "\n".join([f"would generate {what}", *notes])
         lines = [f"{self.out}: {self.kept:,} of {counted(self.pictures, 'picture')} by {printable(self.model)}"]
         if self.confirm is not None and self.confirmed is not None:
-            wanted = ", ".join(f"{name} {value}" for name, value in self.labels.items())
+            wanted = ", ".join(f"{name}={value}" for name, value in self.labels.items())
             fewer = f", fewer than the {self.pictures:,} wanted" if self.confirmed < self.pictures else ""
             seen = f"{self.confirmed:,} of {counted(self.tried or 0, 'picture')} made{fewer}"
             lines.append(f"{printable(self.confirm)} saw {wanted} in {seen}")

@@ -28,6 +28,8 @@ def names() -> list[str]:
 def check_name(name: str) -> None:
     """Raises ValueError, with a suggestion and all names, if there is no architecture `name`."""
     if name not in names():
+        if Path(name).exists():
+            raise ValueError(f"{name}: is no model; give one before the data: kyara train stylegan2 {name}")
         raise ValueError(f"{name!r}: no such model; {did_you_mean(name, names())}there are: {', '.join(names())}")
 
 

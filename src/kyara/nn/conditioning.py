@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kyara.files.names import did_you_mean
+
 UNKNOWN = -1
 
 Attributes = Mapping[str, Sequence[str]]  # attribute -> its values in the order of their labels, as in `base.Config`
@@ -167,10 +169,12 @@ def find(asked: Mapping[str, str], attributes: Attributes, model: str, option: s
             hint = "train one with kyara train MODEL DATA --attributes NAMES"
             raise ValueError(f"{where}: {model} is not conditioned on attributes; {hint}")
         if name not in attributes:
-            raise ValueError(f"{where}: {model} has the attributes {', '.join(attributes)}")
+            hint = did_you_mean(name, attributes)
+            raise ValueError(f"{where}: {hint}{model} has the attributes {', '.join(attributes)}")
         known = list(attributes[name])
         meant = value if value in known else SYNONYMS.get(value, value)
         if meant not in known:
-            raise ValueError(f"{where}: the values of {name} are {', '.join(known)}")
+            words = [*known, *(word for word, value in SYNONYMS.items() if value in known)]
+            raise ValueError(f"{where}: {did_you_mean(value, words)}the values of {name} are {', '.join(known)}")
         found[name] = known.index(meant)
     return found

@@ -272,10 +272,10 @@ def _common_size(
     if not pixels and any(found):
         pixels = [min(one.size) for one in found if one]
     elif not pixels:
-        sizes = dataset.map(pictures.measure, range(len(dataset)), workers)
+        sizes = list(dataset.map(pictures.measure, range(len(dataset)), workers))
         pixels = [min(size) for size in sizes if not isinstance(size, PictureError)]
-    if not pixels:
-        raise DatasetError(f"{dataset.path}: none of the {len(dataset)} pictures can be read")
+        if not pixels:
+            raise DatasetError(f"none of {counted(len(dataset), 'picture')} can be read; the first is {sizes[0]}")
     pixels.sort(reverse=True)
     most, half = pixels[-(-9 * len(pixels) // 10) - 1], pixels[-(-len(pixels) // 2) - 1]
     common = max(min(most if most >= SMALL else min(half, SMALL), 256) // 32 * 32, 32)

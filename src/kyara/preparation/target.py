@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kyara.files import ownership
+from kyara.files import formats, ownership
 from kyara.files.archive import THUMBNAILS, UNFINISHED
 from kyara.files.atomic import check_free, write_errors
 from kyara.files.names import printable
@@ -42,13 +42,17 @@ class Target:
         here = out.resolve()
         for source in sources:
             there = source.resolve()
-            if here == there or here in there.parents or (there in here.parents and not self.is_zip):
+            if here == there:
+                raise ValueError(f"{out}: is a source, too; choose another name for the output, which comes last")
+            if here in there.parents or (there in here.parents and not self.is_zip):
                 raise ValueError(f"{out}: must not contain {source} or be inside it; choose another place")
         if not here.parent.is_dir():
             raise FileNotFoundError(f"{out}: there is no folder {out.parent}; create it first")
         if not self.is_zip:
             if out.is_file():
                 raise FileExistsError(f"{out}: exists and is not a folder; give NAME.zip to write a zip")
+            if out.suffix.lower() in formats.SUFFIXES and not out.exists():
+                raise ValueError(f"{out}: has the suffix of a picture; give the output, a folder or NAME.zip, last")
             check_free(out, REPORT, force=True)
         if self._old.exists() and not out.exists():  # a run was killed while it replaced it
             self._old.rename(out)

@@ -74,9 +74,10 @@ def choose_data(
     elif spec.of_model == "must":
         wrong, needs, how = of is None or photos or drawings, "another model", "--of CHECKPOINT"
     else:
-        wrong, needs, how = data is None or photos or drawings, "one dataset", "DATA, without --photos and --drawings"
+        but = ", without --photos and --drawings" if photos or drawings else ""
+        wrong, needs, how = data is None or photos or drawings, "one dataset", f"DATA{but}"
     if wrong:
-        raise ValueError(f"train {model}: needs {needs}: kyara train {model} {how}")
+        raise ValueError(f"{model}: needs {needs}: kyara train {model} {how}")
     if spec.of_model != "must" or of is None:
         return (drawings, photos) if spec.photos else (data, None)
     kind = models.architecture(checkpoint.read(of).model)

@@ -48,7 +48,7 @@ def inherited(model: str, parent: str) -> Config:
     """The Config of the Checkpoint `parent`, without what --attributes and --of set. Raises ValueError if its
     architecture differs."""
     if (its := checkpoint.read(parent).model) != model:
-        raise ValueError(f"--init {parent}: is a {its}, not a {model}; give a checkpoint of the same architecture")
+        raise ValueError(f"--init {parent}: a checkpoint of {its}, not of {model}; give one of the same architecture")
     config = models.read_config(parent).replace(data={"attributes": {}, "label_counts": (), "unlabelled": ()})
     source = getattr(type(config)(), "generator", None)
     return config.replace(generator=dataclasses.asdict(source)) if source is not None else config
