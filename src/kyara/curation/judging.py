@@ -128,13 +128,15 @@ def coordinates(pictures: Tensor, judge: Judge) -> dict[str, Tensor]:
 
 
 def learn_style(art: Dataset, scorer: Scorer, *, batch: int | None, workers: int) -> Judge:
-    """The Judge that compares with the owner's own clean pictures. Raises
-    ValueError if fewer than `content.LEAST` of them can be read."""
+    """The Judge that compares with the owner's own clean pictures. Raises ValueError if fewer than `content.LEAST` of
+    them, without copies, can be read."""
     rows = measure_all(art, scorer, measure_style(scorer), batch=batch, workers=workers, failed={})
     readable = rows[~np.isnan(rows[:, 0])]
+    alike = np.unique(readable.round(3), axis=0, return_index=True)[1]  # the distance of a copy to the others is 0
+    readable = readable[np.sort(alike)]
     if len(readable) < content.LEAST:
         raise ValueError(
-            f"--like {art.path}: {len(readable)} readable pictures; give {content.LEAST} or more clean ones"
+            f"--like {art.path}: {len(readable)} different readable pictures; give {content.LEAST} or more clean ones"
         )
     return learned(readable, scorer)
 

@@ -130,7 +130,7 @@ def _reason(error: Exception, data: bytes, name: str) -> str:
         return f"cannot be read ({error.strerror})"
     short_webp = data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") > len(data)
     if short_webp or isinstance(error, EOFError) or re.search("truncated|too short|not enough", text, re.I):
-        return f"truncated: the file ends too early ({text or 'end of file'})"
+        return "truncated: the file ends too early"
     return f"damaged ({text or type(error).__name__})"
 
 

@@ -41,13 +41,17 @@ class Model(nn.Module):
     averages: ClassVar[Mapping[str, str]] = {}  # trained submodule -> its moving average, which is stored and used
     data_spec: ClassVar[DataSpec] = DataSpec()
     augments: ClassVar[bool] = True  # whether `losses` calls `Batch.augment`, for the input of a discriminator
-    least_micro_batch: ClassVar[int] = 1  # pictures that `losses` needs, such as 2 for the statistics of `BatchNorm1d`
 
     checkpoint: Checkpoint  # set by `models.load`; not defined for new models
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+
+    @classmethod
+    def least_micro_batch(cls, config: Config) -> int:
+        """Number of pictures that `losses` needs, such as 2 for the statistics of `BatchNorm1d`."""
+        return 1
 
     @classmethod
     def default_config(cls) -> Config:

@@ -60,7 +60,10 @@ class Model(dcgan.Model):
     """Fully connected GAN (Goodfellow et al. 2014): generator, its moving average, discriminator."""
 
     presets = PRESETS
-    least_micro_batch = 2
+
+    @classmethod
+    def least_micro_batch(cls, config: configs.Config) -> int:
+        return 2
 
     def networks(self, config: Config) -> tuple[nn.Module, nn.Module]:
         widths = 3 * config.data.height * config.data.width, *config.network.d_widths

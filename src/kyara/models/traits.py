@@ -157,13 +157,16 @@ class Model(hog.Model):
     """Linear classifiers on feature maps and random Fourier features (Rahimi and Recht 2007)."""
 
     presets = PRESETS
-    least_micro_batch = 2
     features: Features
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, Features(config))
         self.source = config.network.source
         self.copied = nn.Buffer(torch.tensor(False))
+
+    @classmethod
+    def least_micro_batch(cls, config: base.Config) -> int:
+        return 2
 
     def losses(self, phase: str, batch: base.Batch) -> dict[str, Tensor]:
         if batch.step == 0 and self.source and not self.copied:

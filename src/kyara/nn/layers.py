@@ -215,10 +215,11 @@ class UpConv(nn.Conv2d):
 
 
 def grouped(x: Tensor, group: int) -> Tensor:
-    """A batch (B, ...) as groups (group, B / group, ...): every (B / group)-th belongs to the same. Groups of another
-    batch size are smaller."""
+    """A batch (B, ...) as groups (group, B / group, ...): every (B / group)-th belongs to the same. If the batch is not
+    a multiple, groups are as large as possible."""
     batch = x.shape[0]
-    return x.unflatten(0, (math.gcd(min(group, batch), batch), -1))
+    size = next(size for size in range(min(group, batch), 0, -1) if batch % size == 0)
+    return x.unflatten(0, (size, -1))
 
 
 def minibatch_deviation(x: Tensor, group: int) -> Tensor:

@@ -40,24 +40,28 @@ class Plan:
 
 
 def make_plan(
-    model: str, given: Sequence[Given], undo: str | None, strength: float, strengths: str | None = None
+    model: str, given: Sequence[Given], undo: str | None, strength: float | None, strengths: str | None = None
 ) -> Plan:
     """What `given` adds to a Checkpoint and `undo` removes. The rules that it has keep their strengths, but for those
-    in `strengths`; if nothing is given, all get `strength`. ValueError if a rule does not fit or is not there."""
+    in `strengths`; if nothing is given, all get `strength`, unless it is None. ValueError if a rule does not fit or is
+    not there."""
     found = checkpoint.read(model)
     kept = _once(without(rules_of(found), undo))
     if not (given or kept) and undo is None:
         raise ValueError(f"{model}: has no rules; name an edit file")
     if strengths is not None:
-        if not given and strength != 1:
+        if not given and strength is not None:
             raise ValueError(f"--strength {strength:g}: there are no EDITS, and --strengths sets those of the rules")
         kept = with_strengths(kept, strengths)
-    elif not given and (strength != 1 or undo is None):
+    elif not given and strength is not None:
         kept = [dataclasses.replace(rule, strength=strength) for rule in kept]
     read, ready = _read(given, found)
     rules = _once([*kept, *ready])
-    edits, added = _new_edits(read, rules), [_scaled(rule, strength) for rule in rules[len(kept) :]]
-    if given and strength != 1 and not (edits or added):
+    edits, added = (
+        _new_edits(read, rules),
+        [_scaled(rule, 1.0 if strength is None else strength) for rule in rules[len(kept) :]],
+    )
+    if given and strength not in (None, 1) and not (edits or added):
         hint = "name no EDITS to set the strength of all its rules, or --undo a rule and give its file again"
         raise ValueError(f"--strength {strength:g}: {model} has these rules and keeps their strengths; {hint}")
     had = {file_name(rule.name) for rule in kept}

@@ -88,7 +88,7 @@ def rewrite(
     out: verbs.Out = None,
     projector: str | None = None,
     data: verbs.ExistingPath | None = None,
-    strength: Annotated[float, verbs.Range(0, MAX_STRENGTH)] = 1.0,
+    strength: Annotated[float | None, verbs.Range(0, MAX_STRENGTH)] = None,
     strengths: str | None = None,
     undo: str | None = None,
     memory: Memory = "nonlinear",
@@ -114,8 +114,8 @@ def rewrite(
             builtin:character have a built-in one.
         data: Input pictures for a model that makes pictures from pictures. Their results should not change, except for
             the new rule.
-        strength: Factor on the rules that are added, usually 0 to 1; without any, the strength of those of the model.
-            At 0, a rule changes nothing.
+        strength: Factor on the rules that are added, usually 0 to 1, by default 1; without any, the strength of those
+            of the model, which keep theirs by default. At 0, a rule changes nothing.
         strengths: Strengths of single rules of the model, such as glasses=0.5,gears=2; the others keep theirs.
         undo: Names of rules to remove, such as glasses,gears.
         memory: nonlinear (several layers) or linear (one layer, Bau et al. 2020).
@@ -149,6 +149,7 @@ def rewrite(
 
     check_no_run(out)
     plan = make_plan(model, given, undo, strength, strengths)
+    factor = 1.0 if strength is None else strength
     if not plan.edits:
         _refuse(options, LEARNING + ("data",) * (not preview), "there is no new edit to learn")
     samples = load_samples(plan, data, device) if plan.edits or preview else None
@@ -158,12 +159,12 @@ def rewrite(
         trainer = RuleTrainer(samples, network, memory, layers, extra_images, rank, Settings(p=p, q=q, steps=steps))
         trainer.check(plan.edits)
     if dry_run:
-        reports = (*map(_report, plan.rules), *(RuleReport(edit.name, strength, True) for edit in plan.edits))
+        reports = (*map(_report, plan.rules), *(RuleReport(edit.name, factor, True) for edit in plan.edits))
         seconds = time.perf_counter() - start
         return RewriteResult(out, model, plan.parent.hash, reports, None, seconds, True, skipped=plan.skipped)
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)  # so that no other call takes the number while this one learns
-    learned = learn_edits(trainer, plan, strength) if trainer else {}
+    learned = learn_edits(trainer, plan, factor) if trainer else {}
     rules = [*plan.rules, *learned]
     page = preview_html(samples, plan.parent, rules, command) if samples and preview else None
     out = still_free(out, MARKER, force=force)

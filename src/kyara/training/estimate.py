@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from kyara.models.base import Batch
+from kyara.training.graphs import WARM_UP
 from kyara.training.trainer import Trainer, random_state, set_random_state
 
 WORTH = 100  # steps from which on an estimate is worth the three to nine steps that it costs
@@ -36,9 +37,10 @@ def late(intervals: Sequence[int], wanted: int = 1) -> int:
 
 
 def fastest(trainer: Trainer, batch: Batch, step: int, times: int) -> float:
-    """Seconds of the fastest of some repetitions of a step, after the first, which is slow."""
+    """Seconds of the fastest of some repetitions of a step, after the first, which is slow, or after those that CUDA
+    graphs are captured in."""
     took = []
-    for _ in range(times):
+    for _ in range(times + (WARM_UP if trainer.graphs else 0)):
         trainer.steps = step
         began = time.perf_counter()
         trainer.step(batch)

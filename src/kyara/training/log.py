@@ -69,7 +69,7 @@ class Log:
         self.path = folder / STATS
         if self.path.exists():
             self._drop_after(nimg)
-        self._board = SummaryWriter(str(folder), purge_step=nimg)
+        self._board = SummaryWriter(str(folder), purge_step=nimg + 1)  # the scores at nimg are kept
 
     def _drop_after(self, nimg: int) -> None:
         """Removes the lines that an interrupted run wrote after the snapshot from which it is resumed."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 WARM_UP = 20_000  # no reports before this many pictures: untrained networks look collapsed
@@ -14,6 +17,7 @@ COLLAPSED = 0.1  # samples have collapsed if their diversity relative to real pi
 QUANTILE, IGNORED = 0.99, 0.03
 """An attribute value has no effect if this quantile of the absolute change over pixels (eyes are small) is below this
 fraction of the standard deviation of real pictures."""
+COMPARED = 256  # longer side in pixels to which samples of values are reduced, at least
 
 
 @dataclasses.dataclass
@@ -64,14 +68,19 @@ class CollapseMonitor:
         problems = []
         if same := [name for name, share in spread.items() if share < COLLAPSED]:
             problems.append(f"the samples of {', '.join(same)} have collapsed: they are nearly identical")
-        if ignored := [names[i] for i in range(len(rows)) if _has_twin(rows, conditions, i)]:
+        if ignored := [names[i] for i in sorted(_twins(rows, conditions))]:
             problems.append(f"{', '.join(ignored)}: the same latents give the same pictures for another value")
         advice = ". Such values may be too rare in the data; train longer, or raise label_weight"
         return spread, "; ".join(problems) + advice if problems else None
 
 
-def _has_twin(rows: Tensor, conditions: Sequence[tuple[str, str]], i: int) -> bool:
-    """Whether another value of the same attribute gives the same pictures (K, 3, H, W) as the i-th condition."""
-    others = [j for j, (attribute, _) in enumerate(conditions) if attribute == conditions[i][0] and j != i]
-    changes = ((rows[i] - rows[j]).abs().mean((0, 1)).quantile(QUANTILE) for j in others)
-    return any(float(change) < IGNORED for change in changes)
+def _twins(rows: Tensor, conditions: Sequence[tuple[str, str]]) -> set[int]:
+    """The conditions for which another value of the same attribute gives the same pictures, of `rows` (V, K, 3, H,
+    W)."""
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(rows)), 2) if conditions[i][0] == conditions[j][0]]
+    if not pairs:
+        return set()
+    if (factor := max(rows.shape[3:]) // COMPARED) > 1:  # `quantile` takes at most 16 million numbers
+        rows = F.avg_pool2d(rows.flatten(1, 2), factor)[:, :, None]
+    changes = torch.stack([(rows[i] - rows[j]).abs().mean((0, 1)).quantile(QUANTILE) for i, j in pairs])
+    return {one for pair, change in zip(pairs, changes.tolist(), strict=True) if change < IGNORED for one in pair}

@@ -54,9 +54,11 @@ class Recorder:
 
     def _begin(self, measured: Batch, show_reals: bool) -> None:
         self.measured = measured.to(self.trainer.device)
+        spread = torch.linspace(0, len(measured.real) - 1, min(SHEET, len(measured.real))).long()  # in order of names
+        self.reals = self.measured.real[spread.to(self.trainer.device)]
         self.log = Log(self.run.folder, self.trainer.nimg)
         if show_reals and not self.trainer.nimg:
-            self.run.sheet("reals.png", self.measured.real[:SHEET])
+            self.run.sheet("reals.png", self.reals)
 
     def __enter__(self) -> Recorder:
         if self.profiler:
@@ -178,7 +180,7 @@ class Recorder:
 
     def _diversity(self, model: Generator, sheet: Tensor) -> float:
         """Diversity of the samples relative to real pictures; warns of mode collapse."""
-        nimg, reals, attributes = self.trainer.nimg, self.measured.real[:SHEET], model.config.data.attributes
+        nimg, reals, attributes = self.trainer.nimg, self.reals, model.config.data.attributes
         ratio, message = self.monitor.diversity(sheet, reals, nimg)
         warn(message)
         if attributes:

@@ -166,7 +166,7 @@ def train(
     )  # fmt: skip
     chosen, few = small_sets.choose(given, model, config, init, 0 if dataset is None else len(dataset))
     tuning, config = small_sets.applied(chosen, tuning, config)
-    least = models.architecture(model).least_micro_batch
+    least = models.architecture(model).least_micro_batch(config)
     options = Options(
         config.optimizer.batch, split_batch(config.optimizer.batch, micro_batch, devices * machines, least),
         seed, mirror,

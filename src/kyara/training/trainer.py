@@ -60,7 +60,7 @@ class Trainer:
     ) -> None:
         self.fabric = fabric or make_fabric(next(model.parameters()).device, precision=options.precision)
         self.device = self.fabric.device
-        split_batch(options.batch, options.micro_batch, self.fabric.world_size, model.least_micro_batch)
+        split_batch(options.batch, options.micro_batch, self.fabric.world_size, model.least_micro_batch(model.config))
         self.model, self.options = model.to(self.device).train(), options
         self.players = model.players()
         self.trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}

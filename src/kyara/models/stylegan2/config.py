@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from dataclasses import dataclass, replace
 
 from kyara.nn import configs
 from kyara.nn.configs import DataConfig
 
 MOST_PARTS, SMALLEST_PART = 16, 8  # number of parts; pixels of their sides
+SHARES = (  # must be from 0 to 1
+    "network.w_avg_beta",
+    "losses.path_decay",
+    "losses.style_mixing_prob",
+    "losses.label_mixing_prob",
+    "losses.label_drop_prob",
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,13 @@ class Config(configs.Config):
             raise ValueError(
                 f"network.labels_from={network.labels_from}: must be below {self.layers}, the number of style layers"
             )
+        for name in SHARES:
+            if not 0 <= (share := operator.attrgetter(name)(self)) <= 1:
+                raise ValueError(f"{name}={share}: must be from 0 to 1")
+        if network.mbstd_group_size < 1:
+            raise ValueError(f"network.mbstd_group_size={network.mbstd_group_size}: must be 1 or more")
+        if network.parts:
+            _ = self.boxes  # raises if they are none
         self._check_encoder()
 
     def _check_encoder(self) -> None:

@@ -104,6 +104,11 @@ class Model(base.StyledGenerator):
         labels = conditioning.table(batch.labels, self.config.data.attributes, batch.real)  # (B, A)
         return getattr(self, f"_{phase}")(batch, labels)
 
+    @classmethod
+    def least_micro_batch(cls, config: base.Config) -> int:
+        assert isinstance(config, Config)
+        return 2 if config.network.encoder and config.losses.encoded < 1 else 1
+
     def _fake_labels(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (B, A) of fakes, for the discriminator and for the generator. Only the generator gets labels of
         attributes that the data have none of: they would tell fakes from real pictures. Reconstructions keep the labels
@@ -118,12 +123,13 @@ class Model(base.StyledGenerator):
 
     def _reconstructed(self, batch: int) -> int:
         """Number of fakes of a batch that are reconstructions of its first real pictures: one at least, and not all if
-        the share is below 1 and there are two or more."""
+        the share is below 1. A multiple of the size of the groups of the minibatch deviation, if the batch is one."""
         if not self.config.network.encoder:
             return 0
-        share = self.config.losses.encoded
-        most = batch if share == 1 else max(batch - 1, 1)
-        return min(max(round(batch * share), 1), most)
+        share, group = self.config.losses.encoded, self.config.network.mbstd_group_size
+        step = group if batch % group == 0 and batch > group else 1
+        most = batch if share == 1 else max(batch - step, 1)
+        return min(max(round(batch * share / step) * step, step), most)
 
     def _fakes(self, labels: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pictures with labels (B, A), and their styles: reconstructions of `real` (n, 3, H, W), then pictures of
@@ -171,7 +177,7 @@ class Model(base.StyledGenerator):
         # On the augmented input, in float32: second derivatives are too inaccurate in bfloat16.
         seen = batch.augment(batch.real).detach().requires_grad_(True)
         with torch.autocast(seen.device.type, enabled=False):
-            logits, _ = self.d.judge(seen, labels)
+            logits, _ = self._judge(seen, conditioning.dropped(labels, self.config.losses.label_drop_prob))
             penalty = total(r1_penalty(one, seen) for one in logits.unbind(1))
         batch.log["r1"] = penalty.detach()
         return {"d_reg": penalty * (self.config.losses.r1_gamma / 2 * self.config.losses.r1_interval)}
@@ -196,7 +202,8 @@ class Model(base.StyledGenerator):
 
     def _g_reg(self, batch: base.Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.autocast(batch.real.device.type, enabled=False):
-            pictures, ws = self._fakes(self._completed(labels[: max(len(labels) // 2, 1)]))
+            shown = conditioning.dropped(labels[: max(len(labels) // 2, 1)], self.config.losses.label_drop_prob)
+            pictures, ws = self._fakes(self._completed(shown))
             lengths = path_lengths(pictures, ws)  # (B / 2,)
         average = self.path_average.lerp(lengths.detach().mean(), self.config.losses.path_decay)
         self.path_average.copy_(average)
