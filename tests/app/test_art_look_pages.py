@@ -275,6 +275,20 @@ def test_a_refused_drop_is_one_message(tab: Any, project: Path, tmp_path: Path) 
     assert tab.locator("#toasts p").count() == 1 and len(sent) == 10  # then it gives up
 
 
+def test_texts_of_selects_are_not_cut(tab: Any, project: Path) -> None:
+    tab.set_viewport_size({"width": 1024, "height": 800})
+    enter(tab, "Look")
+    script = """() => {
+        const select = [...document.querySelectorAll("select")].find((one) => one.options[0]?.text.startsWith("known"));
+        const style = getComputedStyle(select), context = document.createElement("canvas").getContext("2d");
+        context.font = style.font;
+        const room = select.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        return room - context.measureText(select.options[0].text).width;
+    }"""
+    tab.wait_for_selector("option:text-is('known drawing styles')", state="attached")
+    assert tab.evaluate(script) > 0
+
+
 def test_a_deleted_gallery_is_no_longer_shown(tab: Any, project: Path) -> None:
     gallery(project, "one")
     enter(tab, "Look")
@@ -315,6 +329,20 @@ def test_nothing_can_be_started_without_pictures(tab: Any, server: Server) -> No
     enter(tab, "Look")
     tab.wait_for_selector("#rank[disabled]")
     assert tab.is_disabled("#evaluate") and "no dataset yet" in tab.inner_text("main.look")
+
+
+def test_a_reload_keeps_the_photo(tab: Any, server: Server) -> None:
+    _, folder = server
+    (folder / ".studio/uploads").mkdir(parents=True, exist_ok=True)
+    (folder / ".studio/uploads/again.png").write_bytes(encode_png(drawn_picture(1, 96)))
+    job = {"number": 999, "title": "a job", "state": "failed", "error": "no memory", "progress": None, "left": ""}
+    job |= {"about": {"room": "me", "step": "avatar", "path": ".studio/uploads/again.png", "out": "x"}}
+    job |= {"results": [], "commands": [], "lines": [], "seconds": 1.0}
+    tab.route("**/api/project", lambda route: route.fulfill(json=route.fetch().json() | {"jobs": [job]}))
+    tab.reload()
+    enter(tab, "Me")
+    tab.wait_for_selector(".photo img[src*='again.png'][width='96']")
+    tab.wait_for_selector(".panel.right .error-text:text-is('no memory')")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
