@@ -194,7 +194,6 @@ def test_a_starred_picture_is_painted_on_as_the_generator_draws_it(tab: Any) -> 
 
 
 def test_a_wrong_file_is_a_message_and_examples_are_not_lost(room: Any, tmp_path: Path) -> None:
-    room.set_default_timeout(8000)
     leaves = "() => dispatchEvent(new Event('beforeunload', { cancelable: true }))"
     (tmp_path / "wrong.safetensors").write_text("no rule")
     room.set_input_files("#rule-file", str(tmp_path / "wrong.safetensors"))
