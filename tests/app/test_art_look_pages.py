@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from art_project import dataset_and_run, enter, gallery
+from art_project import dataset, dataset_and_run, enter, gallery
 from conftest import drawn_picture
 
 from kyara.files.pictures import encode_png
@@ -31,7 +31,8 @@ def texts(tab: Any, selector: str) -> list[str]:
     return found
 
 
-def test_esc_keeps_the_answers(tab: Any) -> None:
+@pytest.mark.parametrize("end", ["Stop and use the answers", "Discard"])
+def test_esc_asks_what_becomes_of_the_answers(tab: Any, end: str) -> None:
     script = """async () => {
         const { ask } = await import("/questions.js");
         window.given = [];
@@ -39,11 +40,98 @@ def test_esc_keeps_the_answers(tab: Any) -> None:
         ask({ title: "mood", values: ["glad", "sad"], names: ["a", "b", "c"], picture, done });
     }"""
     tab.evaluate(script)
-    tab.keyboard.press("2")
+    tab.keyboard.down("2")
+    tab.keyboard.down("2")  # it is held, which answers nothing more
+    tab.keyboard.up("2")
     tab.keyboard.press("?")
-    tab.keyboard.press("Escape")
+    for _ in range(2):
+        tab.keyboard.press("Escape")
+    tab.wait_for_selector("dialog.ask p:has-text('or discard them?')")
+    tab.click(f"dialog.ask button:text-is('{end}')")
     tab.wait_for_selector("dialog.ask", state="detached")
-    assert tab.evaluate("() => window.given") == [{"a": "sad", "b": "?"}]
+    assert tab.evaluate("() => window.given") == [{} if end == "Discard" else {"a": "sad", "b": "?"}]
+    tab.evaluate(script)
+    tab.keyboard.press("Escape")  # nothing was answered
+    tab.wait_for_selector("dialog.ask", state="detached")
+
+
+def test_a_damaged_report_is_said(tab: Any, project: Path) -> None:
+    dataset(project, "aa-damaged")
+    (project / "aa-damaged/report.json").write_text("")
+    sentence = "#no-report:text-is('aa-damaged: its report is of another version or damaged; prepare it again')"
+    try:
+        tab.reload()
+        enter(tab, "My art")  # which opens the first dataset
+        tab.wait_for_selector(sentence)
+        tab.select_option("select[aria-label='Dataset']", "scenes")
+        tab.wait_for_selector(".weed .cell")
+        assert tab.is_hidden("#no-report")
+        tab.reload()
+        tab.wait_for_selector(".weed .cell")  # the same one
+        tab.select_option("select[aria-label='Dataset']", "aa-damaged")
+        tab.wait_for_selector(sentence)
+        assert not tab.is_visible(".weed .cell") and not tab.is_visible(".label")
+        assert tab.is_disabled("#prepare-again")
+    finally:
+        shutil.rmtree(project / "aa-damaged")
+        shutil.rmtree(project / "art/aa-damaged")
+
+
+def test_two_tabs_tick_the_same_dataset(tab: Any, project: Path) -> None:
+    dataset(project, "two-tabs")
+    try:
+        other = tab.context.new_page()
+        other.goto(tab.url.partition("#")[0])
+        for one in (tab, other):
+            enter(one, "My art")
+            one.wait_for_selector("option[value='two-tabs']", state="attached")
+            one.select_option("select[aria-label='Dataset']", "two-tabs")
+            one.wait_for_selector("[role=status]:has-text('2 of 4 kept, 0 ticked')")
+        for one, cell in ((tab, 1), (other, 2)):
+            one.click(f"#cell-{cell}")
+            one.keyboard.press("x")
+        for one in (tab, other):
+            one.wait_for_selector("[role=status]:has-text('2 ticked')")
+        other.click("#undo-tick")  # its own
+        for one in (tab, other):
+            one.wait_for_selector("[role=status]:has-text('1 ticked')")
+        assert "leave out" in tab.inner_text("#cell-1") and "leave out" not in tab.inner_text("#cell-2")
+    finally:
+        shutil.rmtree(project / "two-tabs")
+        shutil.rmtree(project / "art/two-tabs")
+
+
+def test_folders_do_not_hide_the_names_of_pictures(tab: Any, project: Path) -> None:
+    enter(tab, "My art")
+    tab.wait_for_selector(".weed .cell")
+
+    def deeper(route: Any) -> None:
+        found = route.fetch().json()
+        route.fulfill(json=found | {"rows": [row | {"file": f"images/00/{row['file']}"} for row in found["rows"]]})
+
+    tab.route("**/api/mine/report*", deeper)
+    tab.dispatch_event("label:has-text('Dataset') select", "change")
+    tab.wait_for_selector("#cell-1[title^='images/00/1.png']")
+    assert tab.locator("#cell-1 .caption span").inner_text() == "1.png"
+
+
+def test_a_zip_can_be_chosen(tab: Any, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans.zip").write_bytes(b"x")
+    enter(tab, "My art")
+    tab.set_input_files("#art-files", [tmp_path / "scans.zip"])
+    tab.wait_for_selector("#toasts p:has-text('1 of 1 files were copied to art/scans.zip')")
+    (project / "art/scans.zip").unlink()
+
+
+def test_what_is_prepared_first_is_said(tab: Any, server: Server) -> None:
+    about = {"room": "art", "step": "prepare", "out": "new.zip", "sources": ["art/new"]}
+    fields = {"title": "a job", "state": "running", "progress": 0.5, "left": "", "error": "", "seconds": 1.0}
+    job = {"number": 999, "about": about, "results": [], "commands": [], "lines": [], **fields}
+    tab.route("**/api/project", lambda route: route.fulfill(json=route.fetch().json() | {"found": [], "jobs": [job]}))
+    tab.route("**/api/mine/sources", lambda route: route.fulfill(json=["art/new"]))
+    tab.reload()
+    enter(tab, "My art")
+    tab.wait_for_selector(".drop-here:has-text('The pictures are being prepared.')")
 
 
 def test_curves_and_ticks_are_there_after_a_reload(tab: Any, project: Path) -> None:
@@ -187,6 +275,20 @@ def test_a_refused_drop_is_one_message(tab: Any, project: Path, tmp_path: Path) 
     assert tab.locator("#toasts p").count() == 1 and len(sent) == 10  # then it gives up
 
 
+def test_texts_of_selects_are_not_cut(tab: Any, project: Path) -> None:
+    tab.set_viewport_size({"width": 1024, "height": 800})
+    enter(tab, "Look")
+    script = """() => {
+        const select = [...document.querySelectorAll("select")].find((one) => one.options[0]?.text.startsWith("known"));
+        const style = getComputedStyle(select), context = document.createElement("canvas").getContext("2d");
+        context.font = style.font;
+        const room = select.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        return room - context.measureText(select.options[0].text).width;
+    }"""
+    tab.wait_for_selector("option:text-is('known drawing styles')", state="attached")
+    assert tab.evaluate(script) > 0
+
+
 def test_a_deleted_gallery_is_no_longer_shown(tab: Any, project: Path) -> None:
     gallery(project, "one")
     enter(tab, "Look")
@@ -227,6 +329,20 @@ def test_nothing_can_be_started_without_pictures(tab: Any, server: Server) -> No
     enter(tab, "Look")
     tab.wait_for_selector("#rank[disabled]")
     assert tab.is_disabled("#evaluate") and "no dataset yet" in tab.inner_text("main.look")
+
+
+def test_a_reload_keeps_the_photo(tab: Any, server: Server) -> None:
+    _, folder = server
+    (folder / ".studio/uploads").mkdir(parents=True, exist_ok=True)
+    (folder / ".studio/uploads/again.png").write_bytes(encode_png(drawn_picture(1, 96)))
+    job = {"number": 999, "title": "a job", "state": "failed", "error": "no memory", "progress": None, "left": ""}
+    job |= {"about": {"room": "me", "step": "avatar", "path": ".studio/uploads/again.png", "out": "x"}}
+    job |= {"results": [], "commands": [], "lines": [], "seconds": 1.0}
+    tab.route("**/api/project", lambda route: route.fulfill(json=route.fetch().json() | {"jobs": [job]}))
+    tab.reload()
+    enter(tab, "Me")
+    tab.wait_for_selector(".photo img[src*='again.png'][width='96']")
+    tab.wait_for_selector(".panel.right .error-text:text-is('no memory')")
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -93,6 +93,22 @@ def test_a_report_has_the_faces_and_the_nearest_copy_of_a_drawing(client: TestCl
     assert damaged.status_code == 400 and "prepare it again" in damaged.json()["error"]
 
 
+def test_damaged_files_are_named(client: TestClient, context: Context) -> None:
+    dataset(context.project.folder, "broken")
+    post(client, "ticks", path="broken", added=["1.png"])
+    ticks = next((context.project.folder / ".studio/ticks").glob("broken*"))
+    asked = lambda: client.get("/api/mine/report", params={"path": "broken"})  # noqa: E731
+    for text in ("", "3", "[[]]"):
+        ticks.write_text(text)
+        assert asked().status_code == 400 and f"delete .studio/ticks/{ticks.name}" in asked().json()["error"]
+    for data in (b"", b"[]", b"\xff", b'{"pictures": [3]}'):
+        (context.project.folder / "broken/report.json").write_bytes(data)
+        expected = "broken: its report is of another version or damaged; prepare it again"
+        assert asked().status_code == 400 and asked().json()["error"] == expected
+        refused = client.post("/api/mine/ticks", json={"path": "broken", "added": ["1.png"]})
+        assert refused.status_code == 400 and refused.json()["error"] == expected
+
+
 def test_pictures_are_kept_by_the_version_of_the_report(client: TestClient, context: Context) -> None:
     """After preparing again, a row or a name may be another picture."""
     dataset(context.project.folder, "versions")
@@ -132,7 +148,7 @@ def test_ticks_survive(client: TestClient, context: Context) -> None:
     dataset(context.project.folder, "weeded")
     ticked = lambda: client.get("/api/mine/report", params={"path": "weeded"}).json()["ticked"]  # noqa: E731
     assert ticked() == []
-    post(client, "ticks", path="weeded", names=["1.png", "0.png#2", "gone.png"])
+    post(client, "ticks", path="weeded", added=["1.png", "0.png#2", "gone.png"])
     assert ticked() == ["1.png", "0.png#2"]  # only what the report has
     report = context.project.folder / "weeded/report.json"
     text = report.read_text()
@@ -145,10 +161,22 @@ def test_ticks_survive(client: TestClient, context: Context) -> None:
     assert ticked() == ["2.png"]  # those of --drop, as long as nothing was ticked here
 
 
+def test_two_tabs_tick_together(client: TestClient, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(context.project.folder, "shared")
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(context.events, "publish", lambda kind, **about: told.append({"kind": kind, **about}))
+    post(client, "ticks", path="shared", added=["1.png"], by="one")
+    post(client, "ticks", path="shared", added=["2.png"], by="two")
+    post(client, "ticks", path="shared", added=["0.png#2"], removed=["1.png"], by="one")
+    assert client.get("/api/mine/ticks", params={"path": "shared"}).json() == ["2.png", "0.png#2"]
+    about = {"kind": "ticks", "path": "shared"}
+    assert [one for one in told if one["kind"] == "ticks"] == [{**about, "by": by} for by in ("one", "two", "one")]
+
+
 def test_ticks_of_similar_names_are_apart(client: TestClient, context: Context) -> None:
     for name, names in (("my-faces", ["1.png"]), ("my faces", ["0.png#2"])):
         dataset(context.project.folder, name)
-        post(client, "ticks", path=name, names=names)
+        post(client, "ticks", path=name, added=names)
     assert context.art.weeding.ticked("my-faces") == ["1.png"]
 
 

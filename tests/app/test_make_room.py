@@ -214,3 +214,49 @@ def test_nothing_hides_behind_the_button(tab: Any, width: int) -> None:
     tab.wait_for_selector("#make-new:not([disabled])")
     boxes = [tab.locator(name).bounding_box() for name in ("#count", "#make-new")]
     assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+
+
+def test_what_was_chosen_stays_when_the_room_is_left(tab: Any) -> None:
+    tab.fill("#count", "9")
+    make(tab, "31-33")
+    tab.fill(".bar input[type=search]", "seed 31-33")
+    tab.select_option(".bar select[aria-label=Order]", "seed")
+    tab.locator(".panel.left input[type=range]").fill("0.5")
+    tab.select_option("#model", "builtin:anime")
+    tab.click("#cell-1")
+    tab.click("nav a:text-is('Look')")
+    tab.click("nav a:text-is('Make')")
+    tab.wait_for_selector("#cell-1[aria-selected=true]")
+    assert tab.input_value("#count") == "9" and tab.input_value("#seeds") == "31-33"
+    assert tab.input_value(".bar input[type=search]") == "seed 31-33" and tab.locator(".grid .cell").count() == 3
+    assert tab.input_value(".bar select[aria-label=Order]") == "seed"
+    assert tab.input_value(".panel.left input[type=range]") == "0.5"
+    assert tab.input_value("#model") == "builtin:anime"
+
+
+def test_seeds_say_how_many(tab: Any) -> None:
+    tab.fill("#count", "30000")
+    make(tab, "7")  # not refused by the browser
+    assert tab.is_disabled("#count")
+    tab.fill("#seeds", "")
+    assert tab.is_enabled("#count")
+
+
+def test_a_file_that_is_read_is_named(tab: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "large.png")
+    held: list[Any] = []
+    tab.route("**/api/make/drop*", lambda route: held.append(route))
+    tab.set_input_files("#load-file", str(tmp_path / "large.png"))
+    tab.wait_for_selector("#reading:text-is('Reading large.png…')")
+    assert tab.is_disabled("#load-file")
+    wait(lambda: tab.wait_for_timeout(20) or held)
+    held[0].fulfill(status=400, json={"error": "no"})
+    tab.wait_for_selector("#load-file:not([disabled])", state="attached")
+    assert not tab.inner_text("#reading")
+
+
+def test_the_end_of_a_search_is_said_in_other_rooms(tab: Any) -> None:
+    tab.click("nav a:text-is('Look')")
+    job = {"number": 999, "title": "find me", "state": "done", "about": {"room": "make", "step": "find"}}
+    tab.evaluate("async (job) => (await import('/make.js')).room.event('job', { job })", job)
+    tab.wait_for_selector("#toasts p:has-text('find me: done, see the room Make.')")

@@ -56,6 +56,13 @@ def test_faces_are_numbered_as_the_command_numbers_them(client: TestClient, cont
     assert shlex.split(aligned["command"]) == ["kyara", "avatar", path, "--aligned", "--out", aligned["out"]]
 
 
+def test_a_photo_is_found_again(client: TestClient) -> None:
+    path = upload(client, "wide.png", encode_png(np.zeros((6, 8, 3), np.uint8)))
+    found = client.get("/api/me/photo", params={"path": path}).json()
+    assert found == {"path": path, "width": 8, "height": 6, "film": False}
+    assert client.get("/api/me/photo", params={"path": "gone.png"}).status_code == 400
+
+
 def test_a_photo_without_a_face_is_a_sentence(client: TestClient) -> None:
     file = io.BytesIO()
     Image.new("RGB", (200, 150), (40, 160, 90)).save(file, "JPEG")
@@ -171,6 +178,7 @@ def test_a_film_becomes_a_cartoon(client: TestClient, context: Context, tmp_path
     data = (tmp_path / "me.mp4").read_bytes()
     saved = client.post("/api/me/film", params={"name": "me.mp4"}, content=data).json()
     assert (saved["width"], saved["height"]) == (64, 48)
+    assert client.get("/api/me/photo", params={"path": saved["path"]}).json() == {**saved, "film": True}
     part = client.get("/api/me/film", params={"path": saved["path"]}, headers={"Range": "bytes=0-9"})
     assert (part.status_code, part.content, part.headers["content-type"]) == (206, data[:10], "video/mp4")
     assert client.get("/api/me/film", params={"path": ".studio/make.json"}).status_code == 400

@@ -309,6 +309,9 @@ def test_nothing_overflows(tab: Any, width: int, room: str) -> None:
     tab.evaluate("(room) => { location.hash = room; }", room)
     tab.wait_for_selector(f"main.{room} section")
     assert tab.evaluate("() => document.documentElement.scrollWidth") <= width
+    assert (
+        tab.evaluate("() => document.querySelector('nav').scrollWidth - document.querySelector('nav').clientWidth") <= 0
+    )
 
 
 @pytest.mark.parametrize(("room", "button"), [("Rewrite", "#undo-stroke"), ("Fill", "#fill")])

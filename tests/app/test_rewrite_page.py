@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +191,18 @@ def test_a_starred_picture_is_painted_on_as_the_generator_draws_it(tab: Any) -> 
     tab.locator(".painting").click()
     tab.click("#add-example:not([disabled])")
     tab.wait_for_selector("#examples img")
+
+
+def test_a_wrong_file_is_a_message_and_examples_are_not_lost(room: Any, tmp_path: Path) -> None:
+    leaves = "() => dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    (tmp_path / "wrong.safetensors").write_text("no rule")
+    room.set_input_files("#rule-file", str(tmp_path / "wrong.safetensors"))
+    room.wait_for_selector("#toasts p.error")  # and no error of the page, which the tab would report
+    assert room.evaluate(leaves)
+    add(room, 3, 1)
+    room.click(".strip button[aria-label='seed 5']")
+    shown(room, "seed=5")
+    assert not room.evaluate(leaves)
+    room.click("#examples button")
+    room.wait_for_selector("#examples figure", state="detached")
+    assert room.evaluate(leaves)

@@ -153,3 +153,25 @@ def test_photos_without_a_face_and_a_webcam(tab: Any, tmp_path: Path) -> None:
     until(tab, "() => document.querySelector('.photo img')?.src.includes('webcam')")
     tab.wait_for_selector("dialog.webcam", state="detached")
     tab.wait_for_selector("#no-face:has-text('No face was found')")  # the browser's test picture
+
+
+def leaves(tab: Any) -> bool:
+    """Whether the page may be left without a warning."""
+    return bool(tab.evaluate("() => dispatchEvent(new Event('beforeunload', { cancelable: true }))"))
+
+
+def test_refused_files_are_messages_and_masks_are_not_lost(tab: Any, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    tab.click("nav a:text-is('Fill')")
+    until(tab, "() => document.querySelector('.painting canvas')?.width === 256")
+    tab.set_input_files("#fill-file", str(tmp_path / "text.png"))
+    tab.wait_for_selector("#toasts p.error")  # and no error of the page, which the tab would report
+    assert leaves(tab)
+    tab.focus(".painting")
+    tab.keyboard.press("Space")
+    tab.wait_for_selector("#fill:not([disabled])")
+    assert not leaves(tab)
+    tab.route("**/api/fill/try", lambda route: route.fulfill(status=400, json={"error": "no memory"}))
+    tab.click("#fill")
+    tab.wait_for_selector("#toasts p.error:has-text('no memory')")
+    tab.keyboard.press("Control+z")

@@ -25,6 +25,9 @@ def test_seeds_are_parsed() -> None:
     for text in ("", ",", "1,,2", "a", "-3", "5-2", "1.5", "4294967296", "1-2-3", "٣", "9" * 5000):
         with pytest.raises(ValueError, match="--seeds"):
             parse_seeds(text)
+    for text in ("99999999999999999999", "4294967296", "1-4294967296", "9" * 5000):
+        with pytest.raises(ValueError, match="is larger than 4294967295"):
+            parse_seeds(text)
     for text in ("1,1", "0-5,3", "7,0-9"):
         with pytest.raises(ValueError, match="given twice"):
             parse_seeds(text)

@@ -58,6 +58,13 @@ class Me:
         boxes = [[box.left, box.top, box.right, box.bottom] for box in found]
         return {"path": path, "faces": boxes, "problem": "" if boxes else NO_FACE}
 
+    def photo(self, path: str) -> dict[str, Any]:
+        """The path and size of a photo or a film that was used before."""
+        file = self.project.existing(path)
+        film = is_film(file)
+        picture = next(video.read(file)[1])[1] if film else decode(file, file.name)
+        return {"path": path, "width": picture.shape[1], "height": picture.shape[0], "film": film}
+
     def draw(
         self, path: str, child: str, face: int, aligned: bool, where: Mapping[str, str], stays: int | None, pose: bool
     ) -> tuple[list[str], str]:

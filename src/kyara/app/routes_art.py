@@ -32,7 +32,9 @@ class Drop(Body):
 
 class Ticks(Body):
     path: str
-    names: list[str]
+    added: list[str] = Field(default_factory=list)
+    removed: list[str] = Field(default_factory=list)
+    by: str = ""  # the tab, which knows it already
 
 
 class Tag(Body):
@@ -88,9 +90,15 @@ def report(context: Shared, path: str) -> dict[str, Any]:
 
 @router.post("/ticks")
 def ticks(context: Shared, body: Ticks) -> dict[str, Any]:
-    """Remembers what is ticked to be left out."""
-    context.art.weeding.tick(body.path, body.names)
+    """Remembers what is ticked to be left out, and tells the other tabs."""
+    context.art.weeding.tick(body.path, body.added, body.removed)
+    context.events.publish("ticks", path=body.path, by=body.by)
     return {}
+
+
+@router.get("/ticks")
+def ticked(context: Shared, path: str) -> list[str]:
+    return context.art.weeding.ticked(path)
 
 
 @router.get("/source")

@@ -41,6 +41,11 @@ def example(context: Shared, body: Example) -> dict[str, Any]:
     return context.me.example(body.seed)
 
 
+@router.get("/photo")
+def photo(context: Shared, path: str) -> dict[str, Any]:
+    return context.me.photo(path)
+
+
 @router.post("/faces")
 def faces(context: Shared, body: Photo) -> dict[str, Any]:
     return context.me.faces(body.path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Weeding:
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._ticking = threading.Lock()
 
     def path(self, data: str) -> Path | None:
         """The file of a dataset's report, if it has one."""
@@ -38,40 +41,55 @@ class Weeding:
         if (path := self.path(data)) is None:
             raise ProjectError(f"{data}: has no report; prepare it first")
         changed = path.stat().st_mtime_ns
-        return _read(path, changed), changed
+        with _undamaged(data):
+            return _read(path, changed), changed
 
     def rows(self, data: str) -> dict[str, Any]:
         """What became of every source picture, for the page, and the names that are ticked. Pictures are known by their
         rows, so browsers keep them by the report's `version` as well."""
         report, version = self._versioned(data)
-        try:
+        with _undamaged(data):
             places = {name: i for i, one in enumerate(report["pictures"]) for name in _names(one)}
             rows = [_row(one, places) for one in report["pictures"]]
             about = {key: report[key] for key in ("sources", "size", "kept")}
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ProjectError(f"{data}: its report is of another version or damaged; prepare it again") from error
         return {"path": data, "version": str(version), **about, "rows": rows, "ticked": self.ticked(data)}
 
     def ticked(self, data: str) -> list[str]:
         """Names of pictures, and of faces as in `scene.png#2`, to leave out: those of the last `tick`, or, without it,
         those that were left out by --drop."""
-        places = {name: outcome for one in self.read(data)["pictures"] for name, outcome in _names(one).items()}
+        report = self.read(data)
+        with _undamaged(data):
+            places = {name: outcome for one in report["pictures"] for name, outcome in _names(one).items()}
         before = self.project.state("ticks", f"{slug(data)}.json")  # of an earlier version of Kyara
         file = next((one for one in (self._ticks(data), before) if one.is_file()), None)
         if file is None:
             return [name for name, outcome in places.items() if outcome["reason"] == DROPPED]
-        return [name for name in json.loads(file.read_text(encoding="utf-8")) if name in places]
+        try:
+            return [name for name in json.loads(file.read_text(encoding="utf-8")) if name in places]
+        except (ValueError, TypeError) as error:
+            where = self.project.relative(file)
+            raise ProjectError(f"{data}: what was ticked cannot be read; delete {where} to tick anew") from error
 
-    def tick(self, data: str, names: Sequence[str]) -> None:
-        """Remembers what is ticked."""
-        self.read(data)
-        text = json.dumps([*names], ensure_ascii=False)
-        write_atomic(self._ticks(data), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    def tick(self, data: str, added: Sequence[str], removed: Sequence[str]) -> None:
+        """Remembers what is ticked from now on, and what no longer is: other tabs may have ticked other pictures."""
+        with self._ticking:
+            names = dict.fromkeys([*self.ticked(data), *added])
+            text = json.dumps([name for name in names if name not in {*removed}], ensure_ascii=False)
+            write_atomic(self._ticks(data), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _ticks(self, data: str) -> Path:
         """The file of a dataset's ticks. Others may have the same `slug`."""
         unlike = hashlib.sha256(data.encode()).hexdigest()[:8]
         return self.project.state("ticks", f"{slug(data)}-{unlike}.json")
+
+
+@contextmanager
+def _undamaged(data: str) -> Iterator[None]:
+    """While a dataset's report is read. ProjectError if it is not as expected."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ProjectError(f"{data}: its report is of another version or damaged; prepare it again") from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,6 +15,7 @@ Shot = dict[str, Any]
 is turned {"turn": 12.0}."""
 
 COUNT = 16
+DIGITS = 10  # of a seed at most
 TURN, MOST_TURN = "turn", 25  # key of the angle, and the largest one in degrees: with more, parts would be folded
 
 
@@ -35,12 +36,15 @@ def parse_seeds(text: str) -> list[range]:
     """Parses numbers and inclusive ranges such as "0-35,77". Raises ValueError if malformed."""
     ranges = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", part)
+        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
         if not match:
             raise ValueError(f"--seeds {text}: {part!r} is neither a number nor a range; write 0-35,77")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last <= LAST_SEED:
-            raise ValueError(f"--seeds {text}: {part!r} must be ascending and at most {LAST_SEED}")
+        numbers = match[1], match[2] or match[1]
+        if any(len(number) > DIGITS or int(number) > LAST_SEED for number in numbers):
+            raise ValueError(f"--seeds {text}: {part!r} is larger than {LAST_SEED}")
+        first, last = map(int, numbers)
+        if first > last:
+            raise ValueError(f"--seeds {text}: {part!r} must be ascending")
         ranges.append(range(first, last + 1))
     for before, after in pairwise(sorted(ranges, key=lambda r: r.start)):
         if after.start < before.stop:

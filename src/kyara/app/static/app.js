@@ -111,14 +111,14 @@ function listen(again = false) {
   events.addEventListener("hello", () => {
     $("lost").hidden = true;
     refresh();  // what changed before the connection was announced to nobody
-    if (lost) for (const room of ROOMS) room.event?.("made", { version: -1 });
+    if (lost) for (const room of ROOMS) { room.event?.("made", { version: -1 }); room.event?.("ticks", {}); }
     lost = false;
   });
   events.onerror = () => {
     lost = true;
     $("lost").hidden = false;
   };
-  for (const kind of ["job", "project", "problem", "made", "scores", "export"]) {
+  for (const kind of ["job", "project", "problem", "made", "scores", "export", "ticks"]) {
     events.addEventListener(kind, (event) => onEvent(kind, JSON.parse(/** @type {MessageEvent} */ (event).data)));
   }
 }

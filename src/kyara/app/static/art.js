@@ -9,8 +9,8 @@ import { weedCard } from "./weed.js";
 
 /** @type {any} */
 let page;
-/** The dataset that is shown, and its report. @type {any} */
-let data = { path: "", report: null };
+/** The dataset that is shown, which a reload does not change, and its report. @type {any} */
+let data = { path: sessionStorage.getItem("dataset") ?? "", report: null };
 /** Datasets of the project when it was last read. @type {string[]} */
 let known = [];
 /** Numbers of the jobs that were started in this tab. @type {Set<number>} */
@@ -37,9 +37,11 @@ const jobsOf = (step, test) => project.jobs.filter((/** @type {any} */ { about }
 /** One dataset of a source at a time. */
 function allowPrepare() {
   const source = page.source.value, now = jobsOf("prepare", (about) => about.sources?.includes(source) || about.out === data.path).filter(isActive);
-  page.prepare.allow(source && !now.some((/** @type {any} */ job) => job.about.sources?.includes(source)));
-  page.weed.allow(!now.some((/** @type {any} */ job) => job.about.out === data.path));
+  const preparing = now.some((/** @type {any} */ job) => job.about.sources?.includes(source));
+  page.prepare.allow(source && !preparing);
+  page.weed.allow(data.report && !now.some((/** @type {any} */ job) => job.about.out === data.path));
   page.preparing.replaceChildren(...now.map(jobRow));
+  page.first.textContent = preparing ? "The pictures are being prepared. What becomes of them appears here." : source ? "The pictures are in the project: press Prepare." : "Drop a folder of drawings here, or anywhere on this page.";
 }
 
 /** Shows another dataset if the one that is shown was deleted, or the first of the project. One that was just made may
@@ -48,7 +50,7 @@ function follow() {
   const before = known;
   known = datasets();
   const gone = before.includes(data.path) && !known.includes(data.path);
-  if (gone || (!data.path && known.length)) show(known[0] || "");
+  if (gone || (!data.path && known.length)) show(known[0] || "").catch(wasShown);
 }
 
 async function lists() {
@@ -58,7 +60,6 @@ async function lists() {
   fill(page.data, datasets(), "no dataset yet", data.path);
   page.train.list(runs());
   allowPrepare();
-  page.first.textContent = sources.length ? "The pictures are in the project: press Prepare." : "Drop a folder of drawings here, or anywhere on this page.";
 }
 
 /** @param {import("./drop.js").Dropped[]} files */
@@ -69,26 +70,45 @@ async function receive(files) {
   });
   await lists();
   if (source) page.source.value = source;
+  allowPrepare();
 }
 
 const prepare = () => start("prepare", { sources: [page.source.value], size: page.size.value });
 const prepareAgain = (/** @type {string[]} */ drop) => start("prepare", { sources: data.report.sources, out: data.path, size: data.report.size.join("x"), drop });
 
+/** Shows the cards of a dataset with this report, or, without one, why there is none. @param {any} report @param {string} [why] */
+function setReport(report, why = "") {
+  data.report = report;
+  for (const card of [page.weed.element, page.label, page.train.element]) card.hidden = !report;
+  page.why.hidden = !why;
+  page.why.textContent = why;
+  allowPrepare();
+}
+
 /** Shows a dataset, its labels and its training. @param {string} path */
 async function show(path) {
-  const some = Boolean(path), at = "?path=" + encodeURIComponent(path);
-  page.drop.hidden = some;
-  for (const card of [page.weed.element, page.label, page.train.element]) card.hidden = !some;
+  const at = "?path=" + encodeURIComponent(path), before = path === data.path ? data.report : null;  // not that of another one
+  page.drop.hidden = Boolean(path);
   data = { path, report: null };
-  if (!some) return;
-  const [report, labels] = await Promise.all([api("mine/report" + at), api("mine/labels" + at)]);
-  if (data.path !== path) return;  // another was chosen meanwhile
-  data.report = report;
-  fill(page.data, datasets(), "no dataset yet", path);
+  sessionStorage.setItem("dataset", path);
+  setReport(before);
+  if (!path) return;
+  try {
+    const [report, labels] = await Promise.all([api("mine/report" + at), api("mine/labels" + at)]);
+    if (data.path === path) showCards(report, labels);
+  } catch (error) {
+    wasShown(error);
+    if (data.path === path) setReport(null, /** @type {Error} */ (error).message);
+  }
+}
+
+/** @param {any} report @param {any} labels */
+function showCards(report, labels) {
+  setReport(report);
+  fill(page.data, datasets(), "no dataset yet", data.path);
   page.weed.show(report);
   drawLabels(labels);
   page.train.show(Object.keys(labels.attributes));
-  allowPrepare();
   offer();
 }
 
@@ -156,11 +176,12 @@ async function answer(job) {
 function pictures() {
   const source = h("select", { "aria-label": "Folder of pictures", onchange: allowPrepare }), preparing = h("div", { class: "field" }), size = h("select", {}, ...["64", "96", "128"].map((side) => option(side, `${side} pixels`)), option("", "as large as possible"));
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "sr-only", id: "art-folder", onchange: () => { receive([...folder.files].map((file) => [file.webkitRelativePath || file.name, file])).catch(wasShown); folder.value = ""; } });
+  const files = h("input", { type: "file", accept: ".zip,image/*", multiple: true, class: "sr-only", id: "art-files", onchange: () => { receive([...files.files].map((file) => [file.name, file])).catch(wasShown); files.value = ""; } });
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "Copying" });
   const button = action("Prepare", prepare, { class: "main", id: "prepare", disabled: true });
-  const chosen = h("select", { "aria-label": "Dataset", onchange: () => show(chosen.value) });
+  const chosen = h("select", { "aria-label": "Dataset", onchange: () => show(chosen.value).catch(wasShown) });
   Object.assign(page, { source, size, progress, prepare: button, preparing, data: chosen });
-  return h("section", { class: "card" }, h("h2", {}, "1. Pictures"), h("p", { class: "quiet" }, "Kyara finds the faces in your drawings and cuts them out."), h("label", { class: "button file" }, "Choose a folder", folder), progress,
+  return h("section", { class: "card" }, h("h2", {}, "1. Pictures"), h("p", { class: "quiet" }, "Kyara finds the faces in your drawings and cuts them out."), h("div", { class: "row" }, h("label", { class: "button file" }, "Choose a folder", folder), h("label", { class: "button file" }, "Choose pictures or a .zip", files)), progress,
     field("Pictures of this project", source), field("Size of the faces", size), button, preparing, field("Datasets of this project", chosen));
 }
 
@@ -178,14 +199,15 @@ function open(room) {
   page = { weed: weedCard(prepareAgain), train: trainCard(() => data.path) };
   page.first = h("p", {}, "Drop a folder of drawings here, or anywhere on this page.");
   page.drop = h("section", { class: "drop-here", "aria-label": "Drop pictures here", hidden: true }, page.first, h("p", { class: "quiet" }, "Pictures and a .zip of them work too. They are copied into the project and stay on this machine."));
-  room.append(h("div", { class: "cards" }, pictures(), page.drop, page.weed.element, labelling(), page.train.element));
+  page.why = h("p", { class: "card weed error-text", id: "no-report", role: "alert", hidden: true });
+  room.append(h("div", { class: "cards" }, pictures(), page.drop, page.why, page.weed.element, labelling(), page.train.element));
   room.addEventListener("drop", async (event) => {
     const entries = [...(event.dataTransfer?.items || [])].map((item) => item.webkitGetAsEntry()).filter(Boolean);
     receive((await Promise.all(entries.map(filesOf))).flat()).catch(wasShown);
   });
   known = datasets();
-  lists();
-  show(known.includes(data.path) ? data.path : known[0] || "");
+  lists().catch(wasShown);
+  show(known.includes(data.path) ? data.path : known[0] || "").catch(wasShown);
 }
 
 /** @param {string} kind @param {any} given */
@@ -193,15 +215,16 @@ function event(kind, given) {
   if (!page?.data.isConnected) return;
   if (kind === "project") {
     follow();
-    lists();
+    lists().catch(wasShown);
     offer();
   }
+  if (kind === "ticks") page.weed.follow(given).catch(wasShown);
   if (kind !== "job" || given.job.about.room !== "art") return;
   const { job } = given, { step, out } = job.about, here = mine.has(job.number);
   page.train.event(job);
   allowPrepare();
   if (job.state !== "done" || !["prepare", "tag", "ask"].includes(step)) return;
-  if (here || !data.path || out === data.path) show(out);
+  if (here || !data.path || out === data.path) show(out).catch(wasShown);
   if (here && step === "ask") answer(job).catch(wasShown);
 }
 

@@ -2,10 +2,11 @@
 import { h, loaded, say } from "./dom.js";
 
 /** @typedef {{seed?: number, number?: number, model: string, mask: string, pattern: string | null, shown: string}} Example */
-/** The examples of a rule, its name if none is given, and the generator that has learned it, or "". @typedef {{examples: Example[], name: string, from: string}} Lesson */
+/** The examples of a rule, its name if none is given, the generator that has learned it, or "", and whether an example was
+ * added since. @typedef {{examples: Example[], name: string, from: string, added: boolean}} Lesson */
 
 /** @returns {Lesson} */
-export const newLesson = () => ({ examples: [], name: "", from: "" });
+export const newLesson = () => ({ examples: [], name: "", from: "", added: false });
 
 /** The list of examples, and the button that adds one. @param {(lesson: Lesson) => void} changed  called after every change
  * @param {() => void} another  begins another rule */
@@ -29,7 +30,7 @@ export function exampleList(changed, another) {
   /** @param {Lesson} of @param {Example} one */
   function remove(of, one) {
     of.examples = of.examples.filter((other) => other !== one);
-    if (!of.examples.length) of.from = "";  // what is added now is another rule
+    if (!of.examples.length) Object.assign(of, { from: "", added: false });  // what is added now is another rule
     show(lesson);
   }
 
@@ -39,6 +40,7 @@ export function exampleList(changed, another) {
     const above = painting.above(), to = lesson, image = new Image();
     const one = { ...about, ...painting.example(), shown: above.toDataURL() };
     to.examples.push(one);
+    to.added = true;
     show(lesson);
     const next = to.examples.length < 3 ? " One or two more, on other pictures, make the rule work better." : "";
     say(`Example ${to.examples.length} is added.${next}`);

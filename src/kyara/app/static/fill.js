@@ -1,7 +1,7 @@
 // The room Fill: paint a hole into a picture, and have it filled.
 import { project } from "./app.js";
 import { brushTools, Brush } from "./brush.js";
-import { fill as fillSelect, isActive } from "./controls.js";
+import { fill as fillSelect, isActive, wasShown } from "./controls.js";
 import { api, command, h, latest, loaded, say } from "./dom.js";
 import { load, picture, state as made, title } from "./make.js";
 import { fileButton, madeNumber, pictureFile, receive, upload } from "./receive.js";
@@ -96,6 +96,8 @@ async function fill() {
     const found = await api("fill/try", asked);
     if (!isLast() || !page.result.isConnected) return;
     filled = asked;
+    kept = 0;
+    showKept();
     page.after.src = found.picture;
     page.before.src = painting.image.src;
     page.result.hidden = false;
@@ -136,8 +138,8 @@ async function goOn() {
 }
 
 /** @param {File} file */
-async function take(file) {
-  pick({ path: (await upload(file)).path });
+function take(file) {
+  upload(file).then((saved) => pick({ path: saved.path })).catch(wasShown);
 }
 
 /** @param {DataTransfer | null} data */
@@ -148,20 +150,25 @@ function receivePicture(data) {
   if (file) take(file);
 }
 
+/** Whether a reload would lose a mask, which is not the one of a result that is kept. */
+const unkept = () => page && painting.painted() && !(kept && filled?.mask === painting.result());
+
+addEventListener("beforeunload", (event) => { if (unkept()) event.preventDefault(); });
+
 /** The room's parts, made once: leaving the room loses nothing. */
 function build() {
   painting = new Brush(() => painted());
-  const from = h("select", { id: "fill-from", onchange: () => { shown = from.value; drawStrip(); } });
+  const from = h("select", { id: "fill-from", onchange: () => { shown = from.value; drawStrip().catch(wasShown); } });
   const strip = h("div", { class: "strip", "aria-label": "Pictures to choose from", role: "group" });
   const model = h("select", { id: "fill-model", onchange: () => { chosen = model.value; forget(); } });
   const brush = brushTools(painting), state = h("p", { class: "quiet", role: "status" });
-  const start = h("button", { class: "main", id: "fill", disabled: true, onclick: fill }, "Fill");
+  const start = h("button", { class: "main", id: "fill", disabled: true, onclick: () => fill().catch(wasShown) }, "Fill");
   const before = h("img", { alt: "the original", width: 64, height: 64 }), after = h("img", { alt: "the filled picture", width: 64, height: 64 });
-  const save = h("button", { class: "main", id: "keep-fill", onclick: keep }, "Keep");
+  const save = h("button", { class: "main", id: "keep-fill", onclick: () => keep().catch(wasShown) }, "Keep");
   const saved = h("p", { class: "quiet", role: "status", id: "kept" });
   const result = h("section", { class: "section", id: "filled", hidden: true }, h("h2", {}, "3. The result"), h("div", { class: "side-by-side" },
     h("figure", {}, before, h("figcaption", {}, "original")), h("figure", {}, after, h("figcaption", {}, "filled"))),
-    h("div", { class: "row" }, save, h("button", { id: "continue-fill", onclick: goOn }, "Go on with the result")), saved);
+    h("div", { class: "row" }, save, h("button", { id: "continue-fill", onclick: () => goOn().catch(wasShown) }, "Go on with the result")), saved);
   const left = h("section", { class: "panel left", "aria-label": "Picture" }, h("h2", {}, "1. Choose a picture"), h("label", { class: "field" }, h("span", { class: "caption" }, "Pictures"), from), fileButton("fill-file", "Choose a file", take), h("p", { class: "quiet" }, "Or drop or paste one on this page. The built-in model knows drawn faces that fill the picture."));
   const middle = h("section", { class: "middle scroll", "aria-label": "The picture" }, strip, h("h2", {}, "2. Paint what is to be filled"), h("div", { class: "easel" }, painting.element), result);
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements, h("p", { class: "quiet" }, "With the keyboard: arrow keys move the brush, Space paints, Shift and the arrow keys draw a line, Ctrl+Z undoes."),

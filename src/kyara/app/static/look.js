@@ -32,7 +32,7 @@ function lists() {
   refill(page.list, [galleries, shown.path], () => galleries.map((/** @type {any} */ one) => h("button", { "aria-pressed": String(one.path === shown.path), onclick: () => show(one.path) }, one.path.replace(/^galleries\//, ""), h("span", { class: "quiet" }, ` ${one.detail}`))));
   page.none.hidden = galleries.length > 0;
   fill(page.source, paths("gallery", "dataset", "art"), "no pictures yet");
-  fill(page.like, [["", "drawn faces in known styles"], ...paths("dataset", "art")], "");
+  fill(page.like, [["", "known drawing styles"], ...paths("dataset", "art")], "");
   fill(page.copies, [["", "no search for copies"], ...paths("dataset")], "");
   fill(page.data, paths("dataset"), "no dataset yet");
   fill(page.model, [...own, ...BUILTIN], "");

@@ -39,6 +39,8 @@ export const state = {
   model: null,
   /** @type {Record<string, string>} */
   where: {},
+  /** Names of the files that are read. @type {string[]} */
+  reading: [],
 };
 /** @type {Grid} */
 let grid;
@@ -245,7 +247,9 @@ function fillCell(cell, number) {
   cell.classList.toggle("rejected", item.rejected);
 }
 
+/** Filters are as they were when the room is opened again. */
 function toolbar() {
+  const before = tools;
   const filtered = later(show, 120);
   const field = h("input", { type: "search", placeholder: "red hair, seed 100-120, score > 90", "aria-label": "Search", oninput: filtered });
   const option = (/** @type {string} */ value, /** @type {string} */ text) => h("option", { value }, text);
@@ -255,6 +259,7 @@ function toolbar() {
   const redo = h("button", { "aria-label": "Redo", onclick: () => step("redo") }, "↷");
   const smaller = h("button", { "aria-label": "Smaller pictures", title: "Smaller pictures", onclick: () => resize(0.8) }, "−");
   const larger = h("button", { "aria-label": "Larger pictures", title: "Larger pictures", onclick: () => resize(1.25) }, "+");
+  if (before) for (const [now, one] of [[field, before.search], [filter, before.filter], [order, before.sort]]) now.value = one.value;
   const count = h("span", { class: "count", role: "status" });
   const out = h("button", { id: "export", title: "Write the selected pictures to a gallery; without a selection (Esc), the starred ones", onclick: exportChosen }, "Export");
   const large = h("input", { type: "checkbox", id: "large", onchange: () => { doubled = large.checked; show(); inspector.select([...grid.selected]); } });
@@ -305,6 +310,7 @@ async function exportChosen() {
 
 /** @param {HTMLElement} room */
 async function open(room) {
+  const before = { id: state.id, selected: grid ? [...grid.selected] : [] };
   const selected = (/** @type {number[]} */ numbers) => { inspector.select(numbers); showExport(); };
   grid = new Grid({ label: "Pictures", size: () => size, text: 26, make: makeCell, fill: fillCell, key: onkey, select: selected, open: enlarge });
   const left = newPanel(), bar = toolbar();
@@ -315,12 +321,15 @@ async function open(room) {
   const ready = await openPanel();
   state.version = -1;
   await load();
+  if (before.selected.length && before.id === state.id) grid.choose(before.selected);
   if (grid.items.length && !grid.selected.size) grid.go(0);
   ready();
 }
 
 /** @param {string} kind @param {any} data */
 function event(kind, data) {
+  const found = kind === "job" && data.job.state === "done" && data.job.about.step === "find";
+  if (found && !grid?.element.isConnected) say(`${data.job.title}: done, see the room Make.`);
   if (!grid?.element.isConnected) return;
   if (kind === "made" && data.version !== state.version) loadSoon();
   if (kind === "project") fillModels();
@@ -328,7 +337,7 @@ function event(kind, data) {
     exporting = `Exporting, ${Math.round(data.share * 100)} %`;
     showExport();
   }
-  if (kind === "job" && data.job.state === "done" && data.job.about.step === "find") showFound();
+  if (found) showFound();
   if (kind === "scores") {
     for (const [number, score] of data.scores) {
       const item = state.items.get(number);

@@ -65,6 +65,16 @@ async function use(saved) {
   }
 }
 
+/** Uses the photo or the film of the newest job: the page was read anew. */
+async function takeUp() {
+  const last = project.jobs.findLast((/** @type {any} */ job) => job.about.room === "me"), isLast = newPhoto();
+  if (!last) return;
+  const found = await api("me/photo?path=" + encodeURIComponent(last.about.path));
+  if (!isLast()) return;
+  if (found.film) show({ ...found, faces: [], problem: "" });
+  else await use(Promise.resolve(found));
+}
+
 /** @param {NonNullable<typeof photo>} found */
 function show(found) {
   if (photo?.path !== found.path) {
@@ -282,6 +292,7 @@ function open(room) {
   if (model) drawChips();
   draw();
   sync();
+  if (!photo) takeUp().catch(wasShown);
 }
 
 /** @param {string} kind @param {any} given */

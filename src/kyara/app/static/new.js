@@ -23,19 +23,37 @@ export function modelOf({ model }, then) {
   return known.get(model);
 }
 
+/** What is left as it was when the room is opened again. */
+function choices() {
+  const before = panel;
+  return before ? { model: before.model.value || before.last, truncation: before.truncation.value, count: before.count.value, seeds: before.seeds.value } : { model: "", truncation: 0.7, count: 16, seeds: "" };
+}
+
 export function newPanel() {
+  const before = choices();
   const model = h("select", { id: "model", onchange: () => chooseModel(model.value) });
-  const truncation = slider("Truncation", { min: 0, max: 1.2, step: 0.05, value: 0.7, show: (v) => v.toFixed(2) });
-  const count = h("input", { id: "count", type: "number", min: 1, max: 25000, required: true, value: 16 });
-  const seeds = h("input", { id: "seeds", type: "text", placeholder: "next ones", autocomplete: "off", oninput: () => { count.required = !seeds.value.trim(); } });
+  const truncation = slider("Truncation", { min: 0, max: 1.2, step: 0.05, value: before.truncation, show: (v) => v.toFixed(2) });
+  const count = h("input", { id: "count", type: "number", min: 1, max: 25000, required: true, value: before.count });
+  const allowCount = () => { count.disabled = Boolean(seeds.value.trim()); };  // the seeds say how many
+  const seeds = h("input", { id: "seeds", type: "text", placeholder: "next ones", autocomplete: "off", value: before.seeds, oninput: allowCount });
   const make = h("button", { class: "main", id: "make-new", type: "submit", disabled: true }, "Make pictures");
   const box = h("div", { class: "field", id: "new-chips" });
-  panel = { model, truncation, count, seeds, make, chips: box };
+  const load = fileButton("load-file", "Choose a file", (file) => takeFiles([file])), reading = h("p", { class: "quiet", id: "reading", role: "status" });
+  panel = { model, truncation, count, seeds, make, chips: box, load, reading, last: before.model };
+  allowCount();
+  showReading();
   return h("form", { class: "panel left", "aria-label": "New pictures", onsubmit: (/** @type {Event} */ e) => { e.preventDefault(); makeNew(); } },
     h("div", { class: "scrolled" }, h("label", { class: "field" }, h("span", { class: "caption" }, "Generator"), model), box, truncation.element,
-      h("p", { class: "quiet" }, "Drop or paste a picture to go on with it, or choose a file."), fileButton("load-file", "Choose a file", (file) => takeFiles([file]))),
+      h("p", { class: "quiet" }, "Drop or paste a picture to go on with it, or choose a file."), load, reading),
     h("div", { class: "foot" },
       h("div", { class: "two" }, h("label", { class: "field" }, h("span", { class: "caption" }, "How many"), count), h("label", { class: "field" }, h("span", { class: "caption" }, "Seeds"), seeds)), make));
+}
+
+/** Says which file is read: a large one takes a while. */
+export function showReading() {
+  const [name] = state.reading;
+  panel.reading.textContent = name ? `Reading ${name}…` : "";
+  panel.load.querySelector("input").disabled = Boolean(name);
 }
 
 /** Shows the generators. Returns what enables the button, for when the room knows its pictures. */
@@ -50,7 +68,7 @@ export async function openPanel() {
 export function fillModels() {
   const found = project.found.filter((/** @type {any} */ one) => one.kind === "checkpoint" && KINDS.includes(one.detail)).map((/** @type {any} */ one) => one.path);
   const names = [...found, ...project.builtin.filter((/** @type {any} */ one) => one.model === "stylegan2").map((/** @type {any} */ one) => one.name)];
-  const now = names.includes(panel.model.value) ? panel.model.value : names.find((name) => name === "builtin:character") || names[0];
+  const chosen = panel.model.value || panel.last, now = names.includes(chosen) ? chosen : names.find((name) => name === "builtin:character") || names[0];
   fill(panel.model, names, "", now);
 }
 

@@ -175,7 +175,7 @@ async function learn() {
     const started = await api("rewrite/learn", { model: from, edit: edit.path, name, quick: !page.careful.checked });
     command(started.command);
     origins.set(started.out, from);
-    touched = false;
+    touched = lesson.added = false;
     page.progress.hidden = false;
     page.progress.scrollIntoView({ block: "nearest" });
   } catch (error) {
@@ -208,7 +208,7 @@ function drawRules() {
     } }, "on");
     return h("div", { class: "rule" }, control.element, on, h("a", { class: "button", href: `/api/file?path=${encodeURIComponent(`${model.model}/edits/${rule.file}`)}`, download: rule.file, title: "The rule as a file, to share" }, "Share"));
   });
-  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("div", { class: "row" }, h("button", { id: "save-strengths", onclick: saveStrengths }, "Save as a new model"), h("button", { onclick: resetStrengths }, "Undo changes"))] : [h("p", { class: "quiet" }, "This model has no rules yet.")]), h("label", { class: "button file" }, "Add a shared rule", page.shared));
+  page.rules.replaceChildren(h("h2", {}, "Rules"), ...(rows.length ? [...rows, h("div", { class: "row" }, h("button", { id: "save-strengths", onclick: () => saveStrengths().catch(wasShown) }, "Save as a new model"), h("button", { onclick: resetStrengths }, "Undo changes"))] : [h("p", { class: "quiet" }, "This model has no rules yet.")]), h("label", { class: "button file" }, "Add a shared rule", page.shared));
 }
 
 function resetStrengths() {
@@ -291,7 +291,7 @@ function build() {
   const name = h("input", { type: "text", id: "rule-name", placeholder: "rule", maxlength: 40, autocomplete: "off" });
   const start = h("button", { class: "main", id: "learn", disabled: true, onclick: learn }, "Learn this rule");
   const careful = h("input", { type: "checkbox", id: "careful" });
-  const shared = h("input", { type: "file", accept: ".safetensors", id: "rule-file", class: "sr-only", onchange: () => { if (shared.files[0]) addRule(shared.files[0]); shared.value = ""; } });
+  const shared = h("input", { type: "file", accept: ".safetensors", id: "rule-file", class: "sr-only", onchange: () => { if (shared.files[0]) addRule(shared.files[0]).catch(wasShown); shared.value = ""; } });
   const offer = h("button", { id: "offer", hidden: true });
   const progress = h("div", { class: "field", id: "learning", hidden: true }, h("progress", { max: 1, value: 0, "aria-label": "Learning" }), h("p", { class: "quiet" }, ""));
   const right = h("section", { class: "panel right", "aria-label": "Tools" }, ...brush.elements,
@@ -317,6 +317,10 @@ function open(room) {
   load().then(() => model && drawStrip());  // the starred pictures of Make
 }
 
+/** Whether a reload would lose a mask or an example. */
+const unlearned = () => page && ((touched && !painting.empty) || [...lessons.values()].some((one) => one.added));
+
+addEventListener("beforeunload", (event) => { if (unlearned()) event.preventDefault(); });
 addEventListener("paste", (event) => { if (page?.model.isConnected) drop(/** @type {ClipboardEvent} */ (event).clipboardData); });
 
 /** @param {string} kind @param {any} data */

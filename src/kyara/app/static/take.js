@@ -1,6 +1,7 @@
 // How pictures come into Make and leave it: files, drops, the clipboard, and the search in a generator.
 import { api, h, say } from "./dom.js";
-import { act, finished, showCommand, title } from "./make.js";
+import { act, finished, showCommand, state, title } from "./make.js";
+import { showReading } from "./new.js";
 import { madeNumber } from "./receive.js";
 import { project } from "./app.js";
 
@@ -14,8 +15,12 @@ export async function take(data) {
 /** Loads pictures by their recipes; offers to search those without one. @param {File[]} files */
 export async function takeFiles(files) {
   const missing = [];
+  state.reading.push(...files.map((file) => file.name));
+  showReading();
   for (const file of files) {
     const answer = await act("drop?name=" + encodeURIComponent(file.name), file).catch(() => null);
+    state.reading.splice(state.reading.indexOf(file.name), 1);
+    showReading();
     if (answer?.searchable) missing.push({ name: file.name, path: answer.searchable });
   }
   if (missing.length) askToFind(missing);

@@ -23,7 +23,11 @@ const LARGE = 512;  // side of the picture that is selected, in pixels
  * @property {number | null} distance
  * @property {boolean} cut  whether it was cut to its faces
  * @property {Face[]} faces
+ *
+ * @typedef {{added: string[], removed: string[]}} Change  of what is ticked
  */
+
+const TAB = String(Math.random());  // whose ticks these are
 
 /** @param {(names: string[]) => any} again  prepares the dataset again without these pictures and faces */
 export function weedCard(again) {
@@ -31,9 +35,9 @@ export function weedCard(again) {
   let report = { path: "", version: "", kept: 0, rows: [] };
   /** Names of pictures and faces. @type {Set<string>} */
   let ticked = new Set();
-  /** What was ticked before. @type {Set<string>[]} */
+  /** What was changed. @type {Change[]} */
   let before = [];
-  let saving = Promise.resolve();
+  let saving = Promise.resolve(), unsaved = 0;
 
   const source = (/** @type {number} */ i, side = 160) => `/api/mine/source?path=${encodeURIComponent(report.path)}&i=${i}&side=${side}&version=${report.version}`;
 
@@ -41,7 +45,7 @@ export function weedCard(again) {
     const row = report.rows[i], [image, caption] = cell.children;
     if (row.size && image.getAttribute("src") !== source(i)) image.src = source(i);
     image.alt = row.file;
-    caption.children[0].textContent = row.reason || (row.cut ? faces(row) : row.file);
+    caption.children[0].textContent = row.reason || (row.cut ? faces(row) : row.file.split("/").at(-1));
     caption.children[1].textContent = ticked.has(row.file) ? "leave out" : "";
     cell.title = [row.file, row.reason, row.detail].filter(Boolean).join(" · ");
     cell.classList.toggle("rejected", ticked.has(row.file) || !row.kept);
@@ -50,11 +54,24 @@ export function weedCard(again) {
   const faces = (/** @type {Row} */ row) => `${row.faces.filter((face) => face.kept).length} of ${row.faces.length} faces`;
   const makeCell = () => h("div", { class: "cell" }, h("img", { alt: "", loading: "lazy" }), h("div", { class: "caption" }, h("span", {}), h("i", { class: "star" })));
 
-  /** @param {Set<string>} next */
-  function set(next) {
-    ticked = next;
-    const body = { path: report.path, names: [...ticked] };
-    saving = saving.then(() => api("mine/ticks", body)).catch(() => undefined);  // in this order
+  /** Only what changed is sent: another tab may have ticked something else. @param {Change} change */
+  function set({ added, removed }) {
+    ticked = new Set([...ticked, ...added].filter((name) => !removed.includes(name)));
+    const body = { path: report.path, added, removed, by: TAB };
+    unsaved++;
+    saving = saving.then(() => api("mine/ticks", body)).catch(() => undefined).then(() => { unsaved--; });  // in this order
+    count();
+    details();
+  }
+
+  /** Shows what another tab has ticked. @param {{path?: string, by?: string}} change  of any dataset if it names none */
+  async function follow({ path = report.path, by }) {
+    if (path !== report.path || !path || by === TAB) return;
+    await saving;
+    const names = await api("mine/ticks?path=" + encodeURIComponent(path));
+    if (path !== report.path) return;
+    if (unsaved) { await follow({ path }); return; }  // it was asked before the last ticks were saved
+    ticked = new Set(names);
     count();
     details();
   }
@@ -62,15 +79,14 @@ export function weedCard(again) {
   /** Ticks all, or unticks them if all are ticked. @param {string[]} names */
   function tick(names) {
     if (!names.length) return;
-    const all = names.every((name) => ticked.has(name)), next = new Set(ticked);
-    for (const name of names) next[all ? "delete" : "add"](name);
-    before.push(ticked);
-    set(next);
+    const missing = names.filter((name) => !ticked.has(name)), change = { added: missing, removed: missing.length ? [] : names };
+    before.push(change);
+    set(change);
   }
 
   function undo() {
     const last = before.pop();
-    if (last) set(last);
+    if (last) set({ added: last.removed, removed: last.added });
   }
 
   const files = () => [...grid.selected].map((i) => report.rows[i].file);
@@ -146,5 +162,5 @@ export function weedCard(again) {
     }
     order();
   }
-  return { element, show, allow: againButton.allow };
+  return { element, show, follow, allow: againButton.allow };
 }
