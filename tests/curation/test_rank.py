@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -504,7 +505,11 @@ def test_a_threshold_is_refused_in_an_unfamiliar_style(tmp_path: Path, stripes: 
 
 def test_the_style_of_the_owner(tmp_path: Path) -> None:
     art, few = drawings(tmp_path / "art", 40), drawings(tmp_path / "few", 19)
-    with pytest.raises(ValueError, match=f"^--like {few}: 19 readable pictures; give 20 or more"):
+    with pytest.raises(ValueError, match=f"^--like {few}: 19 different readable pictures; give 20 or more"):
+        rank(art, out=tmp_path / "out", model=BUILTIN, like=few)
+    for name in ("a.png", "b.png"):  # copies are not more pictures: they are at no distance from each other
+        shutil.copy(next(few.iterdir()), few / name)
+    with pytest.raises(ValueError, match=f"^--like {few}: 19 different readable pictures; give 20 or more"):
         rank(art, out=tmp_path / "out", model=BUILTIN, like=few)
     result = rank(art, out=tmp_path / "out", by="both", model=BUILTIN, like=art)
     scores = [float(row["score"]) for row in read_gallery(tmp_path / "out")]

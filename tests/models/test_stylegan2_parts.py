@@ -12,6 +12,7 @@ import torch
 from kyara import models
 from kyara.models import stylegan2
 from kyara.models.base import Batch
+from kyara.training.settings import configure
 from kyara.training.train import train
 from kyara.training.trainer import Options, Trainer
 from kyara.training.transfer import initialise
@@ -112,6 +113,18 @@ WRONG: list[Any] = [1e999, math.nan, -0.1, "a", None, [0.1]]
 def test_a_config_from_outside_is_checked(parts: Any) -> None:
     with pytest.raises(ValueError, match="parts"):
         models.build("stylegan2", {"network": {"parts": parts}})
+
+
+def test_parts_and_shares_are_checked_before_a_run_begins() -> None:
+    wrong = {
+        "network.parts=0.1/0.1/0.12/0.12": "a part of less than 8 pixels",
+        "network.w_avg_beta=3": r"network\.w_avg_beta=3\S*: must be from 0 to 1",
+        "losses.label_drop_prob=5": r"losses\.label_drop_prob=5\S*: must be from 0 to 1",
+        "network.mbstd_group_size=0": "must be 1 or more",
+    }
+    for change, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            configure("stylegan2", preset=None, size=None, batch=None, changes=change)
 
 
 def test_parts_are_set_with_slashes_and_stay_in_the_checkpoint(faces: Path, tmp_path: Path) -> None:

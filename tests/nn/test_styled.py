@@ -59,7 +59,7 @@ def test_the_first_layer_sees_wavelets() -> None:
 def test_groups() -> None:
     x = torch.arange(6.0)[:, None]
     assert grouped(x, 3)[:, 0, 0].tolist() == [0, 2, 4]
-    assert grouped(x, 4).shape == (2, 3, 1)  # the largest group that divides both
+    assert grouped(x, 4).shape == (3, 2, 1)  # the largest group that divides the batch
     assert torch.allclose(group_deviation(x, 3), torch.tensor([[(8 / 3) ** 0.5]]).expand(2, 1))
     maps = torch.randn(6, 2, 3, 3)
     added = minibatch_deviation(maps, 3)[:, 2]

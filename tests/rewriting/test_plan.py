@@ -94,6 +94,14 @@ def test_what_the_model_has_is_skipped_and_keeps_its_strength(small: str, tmp_pa
     assert strengths(more.out) == [("glasses", 0.5), ("cat", 0.25), ("hat", 0.7)]
 
 
+def test_rules_keep_their_strengths_if_none_is_given(small: str, tmp_path: Path) -> None:
+    """As when a preview is all that is wanted."""
+    model = str(ruled(tmp_path / "model", small, random_rule(small, "glasses", 0.5), random_rule(small, "cat", 0.25)))
+    assert strengths(rewrite(model, out=tmp_path / "a").out) == [("glasses", 0.5), ("cat", 0.25)]
+    assert strengths(rewrite(model, strength=1, out=tmp_path / "b").out) == [("glasses", 1.0), ("cat", 1.0)]
+    assert strengths(rewrite(model, strength=1, undo="cat", out=tmp_path / "c").out) == [("glasses", 1.0)]
+
+
 def test_strengths_of_single_rules_are_set(small: str, tmp_path: Path) -> None:
     rules = [random_rule(small, name, 0.25, seed=i) for i, name in enumerate(("glasses", "cat", "my hat"))]
     model = str(ruled(tmp_path / "model", small, *rules))

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,29 @@ def test_a_run_folder_has_everything(faces: Path, tmp_path: Path) -> None:
     scores = [row["score/frechet"] for row in stats(run) if "score/frechet" in row and row["nimg"]]
     assert described["scores"]["frechet"] == min(scores)
     assert pictures.decode(run / "reals.png").ndim == 3
+
+
+def test_diversity_is_compared_with_all_of_the_data(tmp_path: Path) -> None:
+    """Not with the first pictures by name, which may be of one kind."""
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i in range(128):  # the first half is black
+        pictures.write_png(folder / f"{i:03}.png", np.full((16, 16, 3), 0 if i < 64 else 255, np.uint8))
+    run = train("dcgan", folder, out=tmp_path / "run", kimg=0.1, **TINY).out
+    assert 50 < pictures.decode(run / "reals.png").mean() < 205
+    assert max(row.get("score/diversity", 0.0) for row in stats(run)) < 5
+
+
+def test_the_scores_of_the_snapshot_that_a_run_goes_on_from_stay_visible(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begin, end in ((0, 100), (100, 200)):
+        log = Log(tmp_path, begin)
+        for nimg in {0, 100, 200} & {begin if not begin else end, end}:
+            log.write(nimg, {"score/frechet": float(nimg)})
+        log.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("score/frechet")] == [0, 100, 200]
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, when: range, kind: float = float("nan")) -> None:

@@ -70,3 +70,14 @@ def test_values_that_have_collapsed_are_named() -> None:
     small = base.repeat(4, 1, 1, 1, 1)  # eyes are small: a few pixels that change are a difference
     small[:3, :, :, 2, 2] += torch.arange(3)[:, None, None]
     assert values(small)[1] is None
+
+
+def test_values_without_effect_are_found_in_large_pictures() -> None:
+    """They are compared at a smaller size."""
+    torch.manual_seed(0)
+    reals, rows = torch.randn(2, 3, 8, 8), torch.randn(2, 2, 3, 8, 8)
+    large = torch.nn.functional.interpolate(rows.flatten(1, 2), size=(600, 600)).unflatten(1, (2, 3))
+    conditions = [("hair", "black"), ("hair", "blue")]
+    assert CollapseMonitor().values(large, conditions, reals, WARM_UP)[1] is None
+    _, message = CollapseMonitor().values(large[:1].expand(2, -1, -1, -1, -1), conditions, reals, WARM_UP)
+    assert message is not None and "hair=black, hair=blue: the same latents give the same pictures" in message

@@ -123,11 +123,11 @@ class Model(base.StyledGenerator):
 
     def _reconstructed(self, batch: int) -> int:
         """Number of fakes of a batch that are reconstructions of its first real pictures: one at least, and not all if
-        the share is below 1. A multiple of the size of the groups of the minibatch deviation, if the batch is one."""
+        the share is below 1. An even number if the batch is even, so that neither kind is a prime number of pictures,
+        which has no groups for the minibatch deviation."""
         if not self.config.network.encoder:
             return 0
-        share, group = self.config.losses.encoded, self.config.network.mbstd_group_size
-        step = group if batch % group == 0 and batch > group else 1
+        share, step = self.config.losses.encoded, 2 if batch % 2 == 0 and batch > 2 else 1
         most = batch if share == 1 else max(batch - step, 1)
         return min(max(round(batch * share / step) * step, step), most)
 
