@@ -22,6 +22,7 @@ from kyara.inversion.search import (
     search,
     tune,
 )
+from kyara.models import stylegan2
 from kyara.models.base import latents
 from kyara.perception.lpips import load_perceptual
 
@@ -159,4 +160,15 @@ def test_the_encoder_is_fitted_only_if_it_is_used(space: LatentSpace, monkeypatc
     own = LatentSpace(space.generator)
     monkeypatch.setattr(own.generator, "synthesise", None)
     torch.testing.assert_close(own.root, space.root)
+    assert "_encoder" not in vars(own)
+
+
+def test_a_generator_s_own_encoder_is_used() -> None:
+    torch.manual_seed(0)
+    changes: dict[str, Any] = {"network": {"encoder": 1}}
+    own = LatentSpace(stylegan2.Model(stylegan2.PRESETS["tiny"].replace(**changes)).eval())
+    pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+    found = own.encode(pictures)
+    wanted = own.generator.encode(pictures)
+    assert wanted is not None and torch.allclose(own.styles(found), wanted, atol=1e-3)
     assert "_encoder" not in vars(own)

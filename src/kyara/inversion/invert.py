@@ -73,7 +73,8 @@ def invert(
         face: Number of the face to crop; by default the largest, 1. Needs --detect.
         space: w+ finds a style for each layer; w one for all layers: farther from the picture, but closer to what the
             generator makes by itself.
-        start: Initial latent: encoder (a linear encoder fitted to the generator's samples) or mean.
+        start: Initial latent: encoder or mean. The encoder is the one that the generator was trained with, or else a
+            linear one that is fitted to its samples.
         steps: Maximum steps of the search; it stops early once the distance no longer improves.
         noise: Also optimise the noise maps. Nearer to the picture, but the latent alone no longer makes it.
         tune_steps: Then fine-tune a copy of the generator for so many steps to make the pictures (pivotal tuning); the

@@ -25,8 +25,9 @@ RIDGE = 10.0  # regularisation of the encoder
 
 
 class LatentSpace:
-    """The whitened styles of one generator, and a linear encoder: a ridge regression from thumbnails of the generator's
-    own samples to their latents, so that its predictions stay within what the generator knows."""
+    """The whitened styles of one generator, and, for generators that were trained without an encoder, a linear one: a
+    ridge regression from thumbnails of the generator's own samples to their latents, so that its predictions stay
+    within what the generator knows."""
 
     def __init__(self, generator: StyledGenerator) -> None:
         """Freezes the generator."""
@@ -49,7 +50,10 @@ class LatentSpace:
         return ((_inverse_leaky_relu(ws.double()) - self.mean) @ self.inverse).float()
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """The encoder's latents (B, layers, w_dim) of pictures (B, 3, H, W) in [-1, 1]."""
+        """The encoder's latents (B, layers, w_dim) of pictures (B, 3, H, W) in [-1, 1]: by that which the generator was
+        trained with, if there is one."""
+        if (ws := self.generator.encode(pictures)) is not None:
+            return self.whiten(ws)
         weights, thumbnail_mean, latent_mean = self._encoder
         return ((_thumbnails(pictures) - thumbnail_mean) @ weights + latent_mean).float().view(-1, *self.shape)
 

@@ -204,6 +204,11 @@ class StyledGenerator(Generator):
         `noise` maps in the format of `noise_maps`, shared (1, 1, H, W) or per picture (B, 1, H, W)."""
         raise NotImplementedError
 
+    def encode(self, pictures: Tensor) -> Tensor | None:
+        """Styles (B, layers, w_dim) of pictures (B, 3, H, W) in [-1, 1], by an encoder that the generator was trained
+        with; None if it was trained without."""
+        return None
+
     def noise_maps(self) -> list[Tensor]:
         """The constant noise maps (1, 1, H, W) of the layers, from coarse to fine."""
         raise NotImplementedError

@@ -241,6 +241,9 @@ class Model(base.StyledGenerator):
     def synthesise(self, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         return self.g_ema.synthesis(ws, False if noise is None else noise)
 
+    def encode(self, pictures: Tensor) -> Tensor | None:
+        return self.g_ema.encode(pictures) if self.g_ema.encoder is not None else None
+
     def noise_maps(self) -> list[Tensor]:
         return self.g_ema.synthesis.noise_maps()
 
