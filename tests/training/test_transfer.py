@@ -123,7 +123,7 @@ def test_what_cannot_be_tuned_is_told(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         train("stylegan2", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
-    with pytest.raises(ValueError, match=rf"not a dcgan|need --init|{told}"):
+    with pytest.raises(ValueError, match=rf"not of dcgan|need --init|{told}"):
         train("dcgan", faces, out=tmp_path / "run", **{"init": parent, **TINY, **options})
 
 

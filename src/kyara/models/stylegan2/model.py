@@ -152,7 +152,9 @@ class Model(base.StyledGenerator):
         group of both kinds of fakes, the variety of the reconstructions would hide from the minibatch deviation that
         the others are alike. Real pictures have groups of the same sizes, on which the deviation depends."""
         count = self._reconstructed(len(pictures))
-        parts = [slice(count), slice(count, None)] if 0 < count < len(pictures) else [slice(None)]
+        if count in (0, len(pictures)):
+            return self.d.judge(pictures, labels)
+        parts = slice(count), slice(count, None)
         logits, label_logits = zip(*(self.d.judge(pictures[part], labels[part]) for part in parts), strict=True)
         return torch.cat(logits), None if label_logits[0] is None else torch.cat(label_logits)
 
