@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 import os
@@ -165,14 +164,15 @@ def test_many_sources_are_checked_in_no_time(tmp_path: Path, monkeypatch: pytest
 
 
 def test_options_may_be_between_the_sources() -> None:
-    def verb(*sources: Path, out: Path | None = None, force: bool = False, keep: bool = True) -> None: ...
+    def verb(
+        *sources: Path, out: Path | None = None, force: bool = False, keep: bool = True, augment: bool | None = None
+    ) -> None: ...
 
-    signature = inspect.signature(verb)
-    given = ["--out", "x", "a", "--force", "b", "--no-keep", "c", "--out=y", "d"]
-    parsed = " ".join(__main__.positionals_first(given, signature))
-    assert parsed == "a b c d --out x --force --no-keep --out=y"
-    assert __main__.positionals_first(["a", "--force", "--", "-b"], signature) == ["a", "--force", "--", "-b"]
-    assert __main__.positionals_first(["a", "--out"], signature) == ["a", "--out"]
+    given = ["--out", "x", "a", "--force", "b", "--no-keep", "c", "--no-augment", "d", "--out=y", "e"]
+    ordered = " ".join(__main__.positionals_first(given, verb))
+    assert ordered == "a b c d e --out x --force --no-keep --no-augment --out=y"
+    assert __main__.positionals_first(["a", "--force", "--", "-b"], verb) == ["a", "--force", "--", "-b"]
+    assert __main__.positionals_first(["a", "--out"], verb) == ["a", "--out"]
 
 
 def test_a_result_is_json() -> None:

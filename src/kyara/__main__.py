@@ -70,7 +70,7 @@ def run(verb: str, arguments: list[str]) -> None:
         sys.exit(f"kyara {verb}: {error}")
     shown = tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName
     parsed = with_json(function)
-    arguments = positionals_first(arguments, inspect.signature(parsed))
+    arguments = positionals_first(arguments, parsed)
     call, as_json = tyro.cli(parsed, prog=f"kyara {verb}", args=arguments, config=shown)
     try:
         result = call()
@@ -83,10 +83,13 @@ def run(verb: str, arguments: list[str]) -> None:
     print(json.dumps(result.as_json()) if as_json else result)
 
 
-def positionals_first(arguments: list[str], signature: inspect.Signature) -> list[str]:
+def positionals_first(arguments: list[str], parsed: Callable[..., Any]) -> list[str]:
     """The arguments with the options last, also those that were between or before the others: the parser would end a
-    list of sources at the first option. Options with a default of True or False have no value."""
-    names = [p.name.replace("_", "-") for p in signature.parameters.values() if isinstance(p.default, bool)]
+    list of sources at the first option. Options for a bool parameter of `parsed` have no value."""
+    from typing import get_args, get_type_hints
+
+    hints = get_type_hints(parsed)
+    names = [name.replace("_", "-") for name, hint in hints.items() if hint is bool or bool in get_args(hint)]
     alone = {"-h", "--help", *(f"--{no}{name}" for name in names for no in ("", "no-"))}
     positionals, options = list[str](), list[str]()
     rest = iter(arguments)
