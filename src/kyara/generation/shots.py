@@ -44,7 +44,7 @@ def parse_seeds(text: str) -> list[range]:
             raise ValueError(f"--seeds {text}: {part!r} is larger than {LAST_SEED}")
         first, last = map(int, numbers)
         if first > last:
-            raise ValueError(f"--seeds {text}: {part!r} must be ascending")
+            raise ValueError(f"--seeds {text}: {part!r} must be ascending; write {last}-{first}")
         ranges.append(range(first, last + 1))
     for before, after in pairwise(sorted(ranges, key=lambda r: r.start)):
         if after.start < before.stop:

@@ -57,10 +57,8 @@ def make_plan(
         kept = [dataclasses.replace(rule, strength=strength) for rule in kept]
     read, ready = _read(given, found)
     rules = _once([*kept, *ready])
-    edits, added = (
-        _new_edits(read, rules),
-        [_scaled(rule, 1.0 if strength is None else strength) for rule in rules[len(kept) :]],
-    )
+    factor = 1.0 if strength is None else strength
+    edits, added = _new_edits(read, rules), [_scaled(rule, factor) for rule in rules[len(kept) :]]
     if given and strength not in (None, 1) and not (edits or added):
         hint = "name no EDITS to set the strength of all its rules, or --undo a rule and give its file again"
         raise ValueError(f"--strength {strength:g}: {model} has these rules and keeps their strengths; {hint}")
