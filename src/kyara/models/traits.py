@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from kyara.models import base, hog, load_frozen
 from kyara.models.drawing import config as drawing
-from kyara.models.drawing.layout import AT, COUNT, REGIONS, crop
+from kyara.models.drawing.layout import ALIGNED, AT, COUNT, REGIONS, crop
 from kyara.models.drawing.model import Model as Drawing
 from kyara.models.drawing.networks import Regions
 from kyara.nn.constants import constant
 from kyara.perception.landmarks import Network as Points
 from kyara.perception.landmarks import places
 
-ZOOM = 0.78  # size of the frame of aligned faces relative to FFHQ's, as `preparation.align.PORTRAIT`
 TOP = 0.3  # share of the height of the frame, from the top, in which hair is above the face
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the colours of a region
 PLACES = 5  # the regions of `Features.colours`
@@ -111,7 +110,7 @@ class Features(hog.Extractor):
 def square(pictures: Tensor, zoom: float, side: int) -> Tensor:
     """The squares (B, 3, side, side) around aligned faces, `zoom` times as large as FFHQ's frame."""
     height, width = pictures.shape[2:]
-    scale = zoom / ZOOM / 2
+    scale = zoom / ALIGNED / 2
     place = constant(((width * scale, 0.0, width / 2), (0.0, height * scale, height / 2)), pictures)
     return crop(pictures, place.expand(len(pictures), -1, -1), side, padding="reflection")
 
@@ -119,7 +118,7 @@ def square(pictures: Tensor, zoom: float, side: int) -> Tensor:
 def inside(maps: Tensor, zoom: float) -> Tensor:
     """The part of maps (B, C, h, w) of the `square` with this zoom that is inside of the frame of the faces."""
     height, width = maps.shape[2:]
-    y, x = (round(side * max(1 - ZOOM / zoom, 0) / 2) for side in (height, width))
+    y, x = (round(side * max(1 - ALIGNED / zoom, 0) / 2) for side in (height, width))
     return maps[..., y : height - y, x : width - x]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from kyara.models.base import Batch
-from kyara.models.drawing import Model, finding, sketch
+from kyara.models.drawing import Model, finding, regions, sketch
 from kyara.models.drawing.config import PRESETS, StyleConfig
-from kyara.models.drawing.finding import ALL, Face, spread
+from kyara.models.drawing.finding import ALL, Face, Traits, spread
 from kyara.models.drawing.layout import AT, COUNT, PARTS, anchors, frames
 from kyara.models.drawing.memory import Memory
 from kyara.models.drawing.model import pairs
@@ -168,6 +169,80 @@ def test_pairs_undo_the_mirroring() -> None:
 def test_other_points_are_refused() -> None:
     with pytest.raises(ValueError, match=f"has 12 points; it must have {COUNT}"):
         pairs(Batch(torch.zeros(1, 3, 8, 16), points=torch.zeros(1, 12, 2)))
+
+
+def with_traits(face: Face, **traits: float) -> Face:
+    return dataclasses.replace(face, traits=Traits(**traits))
+
+
+def test_a_bald_head_is_skin_and_other_heads_keep_their_hair() -> None:
+    picture, face = portrait()
+    made = (drawn(picture, with_traits(face, bald=0.9)) + 1) / 2
+    hair = (drawn(picture, face) + 1) / 2
+    forehead, top = made[:, 40:44, 60:68].mean((1, 2)), made[:, 22:28, 60:68].mean((1, 2))
+    assert 0.7 < float(top.mean() / forehead.mean()) < 0.9  # the shade of skin
+    assert hair[:, 22:28, 60:68].mean() < 0.6 * made[:, 22:28, 60:68].mean()
+    both, moved = torch.cat([picture, picture], 2), torch.tensor([SIDE, 0.0])
+    square = face.frame.clone()
+    square[:, 2] += moved
+    other = Face(face.points + moved, face.unit, square, face.shares, key=1)
+    made = (drawn(both, with_traits(face, bald=0.9), other) + 1) / 2
+    assert made[:, 22:28, SIDE + 60 : SIDE + 68].mean() < 0.6 * made[:, 22:28, 60:68].mean()
+
+
+def test_a_beard_is_drawn_if_there_is_one() -> None:
+    picture, face = portrait()
+    picture[:, 80:100, 40:60] = picture[:, 80:100, 68:88] = 2 * HAIR[:, None, None] - 1
+    cheeks, chin = (slice(None), slice(70, 74), slice(44, 50)), (slice(None), slice(90, 94), slice(46, 50))
+    shaved, stubble, beard = (
+        (drawn(picture, with_traits(face, **traits)) + 1) / 2 for traits in ({}, {"stubble": 0.9}, {"beard": 0.9})
+    )
+    shade = [float(made[chin].mean() / made[cheeks].mean()) for made in (shaved, stubble, beard)]
+    assert shade[2] < shade[1] < shade[0]
+    assert shade[2] < 0.6 < 0.75 < shade[0]
+
+
+def test_dark_lenses_hide_the_eyes() -> None:
+    picture, face = portrait()
+    picture[:, 54:66, 40:60] = picture[:, 54:66, 68:88] = -0.9
+    eyes = (slice(None), slice(57, 63), slice(44, 56))
+    assert drawn(picture, face)[eyes].amax() > 0.7  # the white of an eye
+    assert drawn(picture, with_traits(face, sunglasses=0.9))[eyes].amax() < 0.0
+
+
+@pytest.mark.parametrize(("traits", "hair"), [({"short": 0.9}, False), ({}, True)])
+def test_a_shadow_on_the_neck_is_no_hair_if_hair_is_short(traits: dict[str, float], hair: bool) -> None:
+    picture, face = portrait()
+    points = [face.points.numpy()]
+    shares = face.shares.clone()
+    shares[:, 106:114, 76:84] = torch.tensor([0.0, 0, 1, 0])[:, None, None]
+    shadow = dataclasses.replace(with_traits(face, **traits), shares=shares)
+    found = regions.find((picture + 1) / 2, [shadow], points, face.unit)
+    assert bool(found[regions.HAIR, 110, 80] > 0.5) == hair
+    assert torch.allclose(found.sum(0), torch.ones(SIDE, SIDE), atol=1e-4)
+
+
+def test_dark_skin_keeps_its_colour_under_reflections() -> None:
+    """Reflections are nearly white: with them the mean of the lit skin is grey."""
+    picture, face = portrait()
+    dark = torch.tensor([0.38, 0.22, 0.15])
+    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    skin = face.shares[1] > 0
+    picture = torch.where(skin, 2 * dark[:, None, None] - 1, picture)
+    shining = skin & ((rows // 6 + columns // 6) % 3 == 0)
+    picture = torch.where(shining, 2 * torch.tensor([0.62, 0.56, 0.54])[:, None, None] - 1, picture)
+    made = (drawn(picture, face) + 1)[:, 70:76, 44:50].mean((1, 2)) / 2
+    assert float(made.amin() / made.amax()) < 0.5  # of the matte skin 0.39, of the mean of the lit skin 0.6
+    assert float(made.mean()) < 0.4
+
+
+def test_traits_are_read_and_follow_a_film_slowly() -> None:
+    picture, face = portrait()
+    found = finding.read(picture, anchors(face.points[None]))
+    assert len(found) == 1 and all(0 <= value <= 1 for value in found[0])
+    memory = Memory()
+    memory.follow([face])
+    assert 0 < memory.follow([with_traits(face, beard=1.0)])[0].traits.beard < 0.5
 
 
 def test_one_face_found_twice_is_drawn_once() -> None:

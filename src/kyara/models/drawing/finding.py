@@ -1,17 +1,19 @@
-"""Finds the faces of a picture, their contours, and the regions around them."""
+"""Finds the faces of a picture, their contours, what is on them, and the regions around them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kyara.models import base, load
 from kyara.models.drawing.config import NetworkConfig
-from kyara.models.drawing.layout import REGIONS, anchors, crop, frames, place
+from kyara.models.drawing.layout import ALIGNED, REGIONS, anchors, crop, frames, place
 from kyara.perception.detector import FaceDetector
 from kyara.perception.face_network import POINTS
 from kyara.perception.landmarks import places
@@ -23,25 +25,63 @@ EVIDENCE = 0.25  # minimum of the maxima of the contours' heatmaps, on average: 
 SAME = 0.5  # minimum distance of two faces, in half sides of FFHQ's frame
 PASSES = 2  # how often contours are found, each time in a square around those found before
 FAR = 1.9  # distance from a face, in half sides of its square, beyond which regions are unknown
+READER = "builtin:photo-traits"  # checkpoint that reads what is on a face
 ALL = (*REGIONS, "other")
 """The regions of a drawing: "other" is far from every face."""
+
+
+class Traits(NamedTuple):
+    """Probabilities of what is on a face, and of hair that ends above the neck."""
+
+    beard: float = 0.0
+    stubble: float = 0.0
+    glasses: float = 0.0
+    sunglasses: float = 0.0
+    bald: float = 0.0
+    short: float = 0.0
+
+
+TRAITS = (
+    ("beard", "beard"), ("beard", "stubble"), ("glasses", "glasses"), ("glasses", "sunglasses"),
+    ("hair_length", "bald"), ("hair_length", "short"),
+)  # fmt: skip
+"""The attribute and its value of each of `Traits`."""
+PLAIN = Traits()
 
 
 @dataclass(eq=False)
 class Face:
     """A face in a picture: `points` (COUNT, 2) in pixels; `unit`, the length of a pixel of FFHQ's frame of 256 pixels;
-    `frame` (2, 3), the square of the regions; `shares` (4, h, w) of the regions in it."""
+    `frame` (2, 3), the square of the regions; `shares` (4, h, w) of the regions in it; its `traits`."""
 
     points: Tensor
     unit: float
     frame: Tensor
     shares: Tensor
+    traits: Traits = PLAIN
     key: int = 0  # the same in all frames of a film
 
 
 @functools.cache
 def detector(device: torch.device) -> FaceDetector:
     return FaceDetector(device=device, threshold=THRESHOLD)
+
+
+@functools.cache
+def reader(device: torch.device) -> base.Tagger:
+    model = load(READER, device)
+    assert isinstance(model, base.Tagger)
+    return model
+
+
+def read(picture: Tensor, at: Tensor) -> list[Traits]:
+    """The traits of the faces of a picture (3, H, W) in [-1, 1], given their anchors (B, 4, 2)."""
+    model = reader(picture.device)
+    side = model.config.data.width
+    seen = torch.cat([crop(picture[None], one[None], side) for one in frames(at, ALIGNED)])
+    found = model.probabilities(seen)
+    columns = [found[name][:, model.attributes[name].index(value)] for name, value in TRAITS]
+    return [Traits(*one) for one in torch.stack(columns, 1).tolist()]
 
 
 def find_faces(picture: Tensor, points_net: nn.Module, regions_net: nn.Module, config: NetworkConfig) -> list[Face]:
@@ -65,7 +105,8 @@ def find_faces(picture: Tensor, points_net: nn.Module, regions_net: nn.Module, c
     squares = torch.cat([crop(picture[None], one[None], config.regions_size) for one in maps])
     shares = regions_net(squares).softmax(1)
     units = (sizes[chosen] / 128).tolist()
-    faces = [Face(*one) for one in zip(points[chosen], units, maps, shares, strict=True)]
+    traits = read(picture, at[chosen])
+    faces = [Face(*one) for one in zip(points[chosen], units, maps, shares, traits, strict=True)]
     return sorted(faces, key=lambda face: -face.unit)
 
 

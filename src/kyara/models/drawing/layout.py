@@ -36,6 +36,7 @@ MESH = {
     "inner lips": (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95),
 }
 """The same points in MediaPipe's face mesh, for labels."""
+ALIGNED = 0.78  # size of the frame of aligned faces relative to FFHQ's, as `preparation.align.PORTRAIT`
 MOST_FINE = 8  # maximum number of samples in each direction for a pixel of a crop
 COUNT = sum(PARTS.values())
 """Number of points."""

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from kyara.models.drawing.finding import Face
+from kyara.models.drawing.finding import Face, Traits
 
 NEW = 0.3  # weight of the current frame in colours and levels
 SHARES = 0.4  # ... in the regions around a face
@@ -64,6 +64,7 @@ class Memory:
             points = last.points + (face.points - last.points) * weight
             shares = last.shares + (face.shares - last.shares) * SHARES
             unit = last.unit + (face.unit - last.unit) * NEW
-            now.append(dataclasses.replace(face, points=points, shares=shares, unit=unit, key=last.key))
+            traits = Traits(*(old + (new - old) * NEW for old, new in zip(last.traits, face.traits, strict=True)))
+            now.append(dataclasses.replace(face, points=points, shares=shares, unit=unit, traits=traits, key=last.key))
         self._faces = now
         return now

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kyara.models.cartoongan.painting import kuwahara
@@ -14,11 +13,11 @@ from kyara.models.drawing.filters import along, blur, flow, guided, known_blur, 
 from kyara.models.drawing.memory import Memory
 from kyara.nn.constants import constant
 
-FAIR = (0.4, 0.6)  # brightness of skin from which it is drawn lighter than in the photo, and where by the most
+FAIR = (0.4, 0.55)  # brightness of skin from which it is drawn lighter than in the photo, and where by the most
 LIGHTEST = 0.86  # brightness to which skin is lightened at most
+SHINE = 1.35  # brightness of skin, relative to the median of the face, above which it is a reflection of light
+GREYER = 1.03  # minimum of the channels over their maximum, relative to the median of the face, of reflections
 CORE = 0.9  # share of a region inside it
-BINS = 12  # of each channel in a histogram of colours
-DOUBT, COLOUR = 0.003, 0.5  # least share of a region before its colours are seen, and the weight of colours
 
 
 class Skin(NamedTuple):
@@ -35,19 +34,29 @@ def skin(
 ) -> Skin:
     """Skin in a base tone and a shade. `share` (1, H, W) is what is skin, `face` the part of it whose tones count."""
     level = known_blur(light(picture), share, style.smooth * unit)
-    levels = memory.smooth(("skin levels", key), quantile(level, face, (0.1, 0.85)))
-    low, high = levels.tolist()
+    levels = memory.smooth(("skin levels", key), quantile(level, face, (0.1, 0.5, 0.85)))
+    low, middle, high = levels.tolist()
+    fair = min(max((middle - FAIR[0]) / (FAIR[1] - FAIR[0]), 0.0), 1.0)
+    high = high + (min(high, SHINE * middle) - high) * (1 - fair)
     threshold = min(style.shade * high, 0.4 * low + 0.6 * high)
-    bright = mean_colour(picture, face * (level > threshold))
+    lit = face * (level > threshold)
+    bright = mean_colour(picture, lit)
     dark = mean_colour(picture, face * (level < threshold)) if low < threshold else bright * 0.8
-    bright, dark = memory.smooth(("skin", key), torch.stack([bright, dark]))
-    seen, tone = vivid(bright, 1.08, 1.08), light(bright[:, None, None])[0, 0, 0]
-    fair = float(((tone - FAIR[0]) / (FAIR[1] - FAIR[0])).clamp(0, 1))
-    base = vivid(bright, min(1.08 + 0.12 * fair, max(1.0, LIGHTEST / max(float(tone), 1e-3))), 1.08 - 0.08 * fair)
+    matt = mean_colour(picture, lit * matte(picture, face, unit))
+    bright, matt, dark = memory.smooth(("skin", key), torch.stack([bright, matt, dark]))
+    seen, bright = vivid(bright, 1.08, 1.08), matt + (bright - matt) * fair
+    tone = light(bright[:, None, None])[0, 0, 0]
+    base = vivid(bright, min(1.04 + 0.16 * fair, max(1.0, LIGHTEST / max(float(tone), 1e-3))), 1.15 - 0.15 * fair)
     ratio = float(light(dark[:, None, None])[0, 0, 0] / tone.clamp_min(1e-3))
     shade = vivid(base, min(max(ratio, 0.8), 0.88), 1.1) * constant((1.0, 0.97, 0.99), base)
     painted = shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010)
     return Skin(painted, base, shade, seen)
+
+
+def matte(picture: Tensor, face: Tensor, unit: float) -> Tensor:
+    """Where (1, H, W) a face does not reflect the light, which makes dark skin grey."""
+    grey = blur(picture.amin(0, keepdim=True) / picture.amax(0, keepdim=True).clamp_min(1e-3), unit)
+    return step(-grey, -GREYER * quantile(grey, face, (0.5,))[0], 0.02)
 
 
 def vivid(colour: Tensor, brightness: float, saturation: float) -> Tensor:
@@ -98,26 +107,3 @@ def background(picture: Tensor, share: Tensor, unit: float, style: StyleConfig, 
     soft = known_blur(picture, share, 7 * unit)
     mean = memory.smooth("background", mean_colour(soft, share))[:, None, None]
     return (mean + (soft - mean) * (1 - style.quiet)).clamp(0, 1)
-
-
-def refine(shares: Tensor, picture: Tensor, unit: float) -> Tensor:
-    """Shares of the regions (R, H, W) that follow the edges of the picture, and sum to 1."""
-    sharp = guided(by_colour(shares, blur(picture, 0.7 * unit)), picture, round(4 * unit), 1e-4)
-    return F.normalize(blur(sharp.clamp(0, 1), 0.8 * unit).clamp_min(1e-4), p=1, dim=0)
-
-
-def by_colour(shares: Tensor, picture: Tensor) -> Tensor:
-    """Shares (R, H, W), multiplied by how frequent the colour of each pixel is in each region (as in GrabCut, Rother et
-    al. 2004, with histograms)."""
-    index = (picture.clamp(0, 0.999) * BINS).long()
-    index = ((index[0] * BINS + index[1]) * BINS + index[2]).flatten()
-    counts = torch.zeros(len(shares), BINS**3, device=picture.device).index_add_(1, index, shares.flatten(1))
-    counts = F.avg_pool3d(counts.view(-1, 1, BINS, BINS, BINS), 3, 1, 1).flatten(1)
-    frequency = (counts + 0.02) / (counts.sum(1, keepdim=True) + 50)
-    logits = (shares + DOUBT).log() + COLOUR * frequency[:, index].view_as(shares).log()
-    return logits.softmax(0)
-
-
-def harden(shares: Tensor) -> Tensor:
-    """Shares (R, H, W) whose borders are about a pixel wide."""
-    return ((shares - shares.amax(0, keepdim=True)) * 12).softmax(0)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kyara.models.drawing import details, masks, paint
+from kyara.models.drawing import details, masks, paint, regions
 from kyara.models.drawing.canvas import Canvas
 from kyara.models.drawing.config import StyleConfig
 from kyara.models.drawing.features import Features
 from kyara.models.drawing.filters import along, blur, border, flow, light, line_contrast, step
-from kyara.models.drawing.finding import ALL, Face, spread
+from kyara.models.drawing.finding import ALL, Face, Traits
 from kyara.models.drawing.layout import AT
 from kyara.models.drawing.memory import Memory
 from kyara.models.drawing.palette import Palette, choose
+from kyara.models.drawing.regions import BACKGROUND, CLOTHES, HAIR, OTHER, SKIN
 
-BACKGROUND, SKIN, HAIR, CLOTHES, OTHER = range(len(ALL))
 UNITS = (1 / 512, 1 / 96)  # minimum and maximum unit of a picture, in shorter sides; without a face it is the mean
 FOLDS = {HAIR: 0.022, CLOTHES: 0.025, SKIN: 0.035, OTHER: 0.02}  # minimum contrast of the lines within regions
 DARK = 0.32  # brightness of lines relative to what they are on
-WORN, GROWN = 0.057, 1.0  # minimum evidence of glasses and of a beard
+WORN, GROWN = 0.25, 0.5  # minimum probability of glasses and of a beard
+STUBBLE = 0.5  # opacity of stubble
 
 
 def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Memory) -> Tensor:
@@ -31,8 +32,8 @@ def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Mem
     height, width = picture.shape[1:]
     low, high = (min(height, width) * share for share in UNITS)
     unit = min(max(faces[0].unit, low), high) if faces else min(height, width) / 256
-    shares = paint.refine(spread(faces, height, width).to(picture), picture, unit)
     contours = [face.points.cpu().numpy() for face in faces]
+    shares = regions.find(picture, faces, contours, unit)
     features = torch.zeros_like(shares[:1])
     for points in contours:
         features = torch.maximum(features, masks.features(points, picture))
@@ -45,7 +46,7 @@ def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Mem
         CLOTHES: flat,
         OTHER: flat,
     }
-    sure = paint.harden(shares)
+    sure = regions.harden(shares)
     painted = sum(part * sure[region, None] for region, part in parts.items())
     ink = lines(picture, shares, features, unit, style)
     painted = (painted * (1 - (1 - DARK) * ink)).clamp(0, 1)
@@ -68,20 +69,28 @@ def painted_skin(
     for face, points in zip(faces, contours, strict=True):
         inside = masks.polygon(masks.scaled(points[AT["oval"]], 0.97), picture) * share
         made, base, shade, seen = paint.skin(picture, share, inside, face.unit, style, face.key, memory)
-        lens = memory.smooth(("lenses", face.key), details.lenses(picture, points))
-        hidden = False
-        for name, least, find in (("beard", GROWN, details.beard), ("glasses", WORN, details.glasses)):
-            found = find(picture, points, seen, face.unit)
-            evidence, colour = memory.smooth((name, face.key), torch.cat([found.evidence[None], found.colour])).split(
-                [1, 3]
-            )
-            if float(evidence) > least:
-                made = made + (colour[:, None, None] - made) * found.opacity
-                hidden = name == "glasses" and float(lens) < details.DARK_LENSES
+        for name, found in worn(picture, face, points, seen):
+            colour = memory.smooth((name, face.key), found.colour)
+            made = made + (colour[:, None, None] - made) * found.opacity
+        hidden = dark_lenses(face.traits)
         palettes.append(choose(picture, points, base, shade, hidden, face.key, memory))
         around = blur(masks.polygon(masks.scaled(points[AT["oval"]], 1.6), picture), 4 * face.unit)
         skin = made if len(palettes) == 1 else skin + (made - skin) * around
     return skin, palettes
+
+
+def worn(picture: Tensor, face: Face, points: np.ndarray, skin: Tensor) -> Iterator[tuple[str, details.Detail]]:
+    """The beard and the glasses of a face with the colour `skin` (3,), if it has any."""
+    traits = face.traits
+    if traits.beard + traits.stubble > GROWN:
+        strength = 1.0 if traits.beard > traits.stubble else STUBBLE
+        yield "beard", details.beard(picture, points, strength, face.unit)
+    if traits.glasses + traits.sunglasses > WORN:
+        yield "glasses", details.glasses(picture, points, skin, dark_lenses(traits), face.unit)
+
+
+def dark_lenses(traits: Traits) -> bool:
+    return traits.sunglasses > max(traits.glasses, WORN / 2)
 
 
 def lines(picture: Tensor, shares: Tensor, features: Tensor, unit: float, style: StyleConfig) -> Tensor:
