@@ -210,6 +210,29 @@ def test_dark_lenses_hide_the_eyes() -> None:
     assert drawn(picture, with_traits(face, sunglasses=0.9))[eyes].amax() < 0.0
 
 
+def test_a_hat_keeps_its_colours() -> None:
+    """Hair is reduced to three tones of one colour, hats are not."""
+    picture, face = portrait()
+    picture[:, 18:36, 64:96] = torch.where(
+        face.shares[2, 18:36, 64:96] > 0, torch.tensor([-0.8, -0.5, 0.9])[:, None, None], picture[:, 18:36, 64:96]
+    )
+    left, right = (slice(None), slice(26, 32), slice(52, 58)), (slice(None), slice(26, 32), slice(70, 76))
+    pictures = [drawn(picture, one) for one in (face, with_traits(face, hat=0.9))]
+    bluer = [float((made[right] - made[left])[2].mean()) for made in pictures]
+    assert bluer[0] < 0.6 < 1.0 < bluer[1]
+
+
+def test_teeth_are_drawn_in_mouths_that_are_open() -> None:
+    picture, face = portrait()
+    points = face.points.clone()
+    points[AT["inner lips"]] = ring(20, 64, 88, 18, 6, math.pi)
+    face = dataclasses.replace(face, points=points)
+    picture[:, 84:92, 54:74] = 0.9
+    mouth = (slice(None), slice(87, 88), slice(62, 66))
+    assert drawn(picture, with_traits(face, teeth=0.9))[mouth].mean() > 0.7
+    assert drawn(picture, face)[mouth].mean() < 0
+
+
 @pytest.mark.parametrize(("traits", "hair"), [({"short": 0.9}, False), ({}, True)])
 def test_a_shadow_on_the_neck_is_no_hair_if_hair_is_short(traits: dict[str, float], hair: bool) -> None:
     picture, face = portrait()

@@ -31,7 +31,7 @@ ALL = (*REGIONS, "other")
 
 
 class Traits(NamedTuple):
-    """Probabilities of what is on a face, and of hair that ends above the neck."""
+    """Probabilities of what is on a face, of short hair, of an open mouth and of a hat."""
 
     beard: float = 0.0
     stubble: float = 0.0
@@ -39,11 +39,44 @@ class Traits(NamedTuple):
     sunglasses: float = 0.0
     bald: float = 0.0
     short: float = 0.0
+    teeth: float = 0.0
+    open: float = 0.0
+    hat: float = 0.0
+
+    @property
+    def has_beard(self) -> bool:
+        """Stubble included."""
+        return self.beard + self.stubble > 0.5
+
+    @property
+    def has_glasses(self) -> bool:
+        return self.glasses + self.sunglasses > 0.25
+
+    @property
+    def has_dark_lenses(self) -> bool:
+        return self.has_glasses and self.sunglasses > self.glasses
+
+    @property
+    def is_bald(self) -> bool:
+        return self.bald > 0.5
+
+    @property
+    def has_short_hair(self) -> bool:
+        return self.bald + self.short > 0.7
+
+    @property
+    def has_hat(self) -> bool:
+        return self.hat > 0.5
+
+    @property
+    def may_show_teeth(self) -> bool:
+        return self.teeth + self.open > 0.3
 
 
 TRAITS = (
     ("beard", "beard"), ("beard", "stubble"), ("glasses", "glasses"), ("glasses", "sunglasses"),
-    ("hair_length", "bald"), ("hair_length", "short"),
+    ("hair_length", "bald"), ("hair_length", "short"), ("mouth", "smile_teeth"), ("mouth", "open"),
+    ("hat", "hat"),
 )  # fmt: skip
 """The attribute and its value of each of `Traits`."""
 PLAIN = Traits()

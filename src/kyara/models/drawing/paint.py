@@ -43,11 +43,13 @@ def skin(
     bright = mean_colour(picture, lit)
     dark = mean_colour(picture, face * (level < threshold)) if low < threshold else bright * 0.8
     matt = mean_colour(picture, lit * matte(picture, face, unit))
-    bright, matt, dark = memory.smooth(("skin", key), torch.stack([bright, matt, dark]))
+    mean = mean_colour(picture, face)
+    bright, matt, dark, mean = memory.smooth(("skin", key), torch.stack([bright, matt, dark, mean]))
     seen, bright = vivid(bright, 1.08, 1.08), matt + (bright - matt) * fair
-    tone = light(bright[:, None, None])[0, 0, 0]
-    base = vivid(bright, min(1.04 + 0.16 * fair, max(1.0, LIGHTEST / max(float(tone), 1e-3))), 1.15 - 0.15 * fair)
-    ratio = float(light(dark[:, None, None])[0, 0, 0] / tone.clamp_min(1e-3))
+    tone, least = (float(light(colour[:, None, None])) for colour in (bright, mean))
+    brighter = max(min(1.04 + 0.16 * fair, max(1.0, LIGHTEST / max(tone, 1e-3))), 1.05 * least / max(tone, 1e-3))
+    base = vivid(bright, brighter, 1.15 - 0.15 * fair)
+    ratio = float(light(dark[:, None, None])) / max(tone, 1e-3)
     shade = vivid(base, min(max(ratio, 0.8), 0.88), 1.1) * constant((1.0, 0.97, 0.99), base)
     painted = shade[:, None, None] + (base - shade)[:, None, None] * step(level, threshold, 0.010)
     return Skin(painted, base, shade, seen)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kyara.models.drawing.filters import light, mean_colour
+from kyara.models.drawing.finding import Face
 from kyara.models.drawing.layout import AT
 from kyara.models.drawing.masks import polygon, union
 from kyara.models.drawing.memory import Memory
@@ -40,9 +41,7 @@ def darkest(picture: Tensor, mask: Tensor, share: float) -> Tensor:
     return mean_colour(picture, mask * (level <= inside.quantile(share)))
 
 
-def choose(
-    picture: Tensor, points: np.ndarray, base: Tensor, shade: Tensor, hidden: bool, key: int, memory: Memory
-) -> Palette:
+def choose(picture: Tensor, points: np.ndarray, base: Tensor, shade: Tensor, face: Face, memory: Memory) -> Palette:
     """The palette of a face with the contours `points` and the colours `base` and `shade` (3,) of its skin."""
     inner = polygon(points[AT["inner lips"]], picture)
     lips_mask = polygon(points[AT["outer lips"]], picture) * (1 - inner)
@@ -60,7 +59,7 @@ def choose(
         [darkest(picture, brows, 0.4), darkest(picture, lips_mask, 0.8), darkest(picture, discs, 0.7),
          (bright / lip_level.clamp_min(0.02))[None]]
     )  # fmt: skip
-    smoothed = memory.smooth(("palette", key), found).cpu().numpy()
+    smoothed = memory.smooth(("palette", face.key), found).cpu().numpy()
     brow, lips, iris, shine = smoothed[:3], smoothed[3:6], smoothed[6:9], smoothed[9]
     skin = base.cpu().numpy()
     brow = brow * min(1.0, 0.62 * skin.mean() / max(brow.mean(), 1e-3))
@@ -68,4 +67,5 @@ def choose(
     lips = 0.45 * skin * (0.92, 0.72, 0.72) + 0.55 * lips
     iris = np.clip((iris.mean() + (iris - iris.mean()) * 1.5) * 1.25 + 0.04, 0, 1)
     line = np.array(INK) + 0.1 * brow
-    return Palette(skin, shade.cpu().numpy(), line, brow, lips, iris, bool(shine > TEETH), hidden)
+    teeth = face.traits.may_show_teeth and bool(shine > TEETH)
+    return Palette(skin, shade.cpu().numpy(), line, brow, lips, iris, teeth, face.traits.has_dark_lenses)

@@ -17,11 +17,9 @@ from kyara.models.drawing.masks import polygon, scaled
 BACKGROUND, SKIN, HAIR, CLOTHES, OTHER = range(len(ALL))
 BINS = 12  # of each channel in a histogram of colours
 DOUBT, COLOUR = 0.003, 0.5  # least share of a region before its colours are seen, and the weight of colours
-BALD = 0.5  # least probability of a bald head
 THROAT = ((-0.18, 0.05), (-0.18, -0.6), (0.18, -0.6), (0.18, 0.05))
 """Where the neck is never behind hair: from the chin, to the side and up, in heights of the face."""
 SIDES = ((-0.36, 0.2), (-0.36, -0.6), (0.36, -0.6), (0.36, 0.2))  # where the neck is not behind short hair
-SHORT = 0.7  # least probability of short hair
 NEAR = 2.2  # size of the surroundings of a bald head, relative to the face
 CROWN = 1.5  # how far above the chin a head ends, in heights of the face
 
@@ -31,12 +29,13 @@ def find(picture: Tensor, faces: Sequence[Face], contours: Sequence[np.ndarray],
     (COUNT, 2) of the faces."""
     shares = spread(faces, *picture.shape[1:]).to(picture)
     for face, points in zip(faces, contours, strict=True):
-        if face.traits.bald > BALD:
+        if face.traits.is_bald:
             shares = bald(shares, points)
     shares = refine(shares, picture, unit)
     for face, points in zip(faces, contours, strict=True):
-        area = SIDES if face.traits.short + face.traits.bald > SHORT else THROAT
-        shares = neck(shares, points, area, unit)
+        area = SIDES if face.traits.has_short_hair else THROAT
+        skin = torch.maximum(neck(points, area, shares), cheeks(points, shares))
+        shares = moved(shares, blur(skin, 2 * unit).clamp(0, 1), SKIN)
     return shares
 
 
@@ -58,13 +57,18 @@ def bald(shares: Tensor, points: np.ndarray) -> Tensor:
     return moved(moved(shares, head, SKIN), polygon(scaled(oval, NEAR), shares), BACKGROUND)
 
 
-def neck(shares: Tensor, points: np.ndarray, area: Sequence[tuple[float, float]], unit: float) -> Tensor:
-    """Shares in which shadows on the neck, which look like hair, are skin."""
+def neck(points: np.ndarray, area: Sequence[tuple[float, float]], like: Tensor) -> Tensor:
+    """Where (1, H, W) shadows on the neck, which look like hair, are skin."""
     oval = points[AT["oval"]]
     chin, up = oval[9], oval[0] - oval[9]
     right = np.array([-up[1], up[0]])
-    place = polygon(np.stack([chin + x * right + y * up for x, y in area]), shares)
-    return moved(shares, blur(place, 2 * unit).clamp(0, 1), SKIN)
+    return polygon(np.stack([chin + x * right + y * up for x, y in area]), like)
+
+
+def cheeks(points: np.ndarray, like: Tensor) -> Tensor:
+    """The face below the eyes, between the strands of hair beside it, (1, H, W)."""
+    oval, eyes = points[AT["oval"]], [points[AT[f"{side} eye"]].mean(0) for side in ("left", "right")]
+    return polygon(np.concatenate([scaled(oval[6:13], 0.85), np.stack(eyes)]), like)
 
 
 def refine(shares: Tensor, picture: Tensor, unit: float) -> Tensor:

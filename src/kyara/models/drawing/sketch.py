@@ -13,7 +13,7 @@ from kyara.models.drawing.canvas import Canvas
 from kyara.models.drawing.config import StyleConfig
 from kyara.models.drawing.features import Features
 from kyara.models.drawing.filters import along, blur, border, flow, light, line_contrast, step
-from kyara.models.drawing.finding import ALL, Face, Traits
+from kyara.models.drawing.finding import ALL, Face
 from kyara.models.drawing.layout import AT
 from kyara.models.drawing.memory import Memory
 from kyara.models.drawing.palette import Palette, choose
@@ -22,7 +22,6 @@ from kyara.models.drawing.regions import BACKGROUND, CLOTHES, HAIR, OTHER, SKIN
 UNITS = (1 / 512, 1 / 96)  # minimum and maximum unit of a picture, in shorter sides; without a face it is the mean
 FOLDS = {HAIR: 0.022, CLOTHES: 0.025, SKIN: 0.035, OTHER: 0.02}  # minimum contrast of the lines within regions
 DARK = 0.32  # brightness of lines relative to what they are on
-WORN, GROWN = 0.25, 0.5  # minimum probability of glasses and of a beard
 STUBBLE = 0.5  # opacity of stubble
 
 
@@ -42,7 +41,7 @@ def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Mem
     parts = {
         BACKGROUND: paint.background(picture, shares[BACKGROUND, None], unit, style, memory),
         SKIN: skin,
-        HAIR: paint.hair(picture, shares[HAIR, None], unit, memory),
+        HAIR: hair(picture, shares[HAIR, None], faces, unit, flat, memory),
         CLOTHES: flat,
         OTHER: flat,
     }
@@ -54,6 +53,17 @@ def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Mem
     for face, points, palette in zip(faces, contours, palettes, strict=True):
         draw_features(made, points, face.unit, palette, style)
     return torch.from_numpy(made).to(picture.device).movedim(2, 0) / 127.5 - 1
+
+
+def hair(picture: Tensor, share: Tensor, faces: Sequence[Face], unit: float, flat: Tensor, memory: Memory) -> Tensor:
+    """Hair in three tones (3, H, W); `flat` around faces with a hat, which the regions take for hair."""
+    made = paint.hair(picture, share, unit, memory)
+    for face in faces:
+        if face.traits.has_hat:
+            points = face.points.cpu().numpy()
+            around = blur(masks.polygon(masks.scaled(points[AT["oval"]], 2.4), picture), 4 * face.unit)
+            made = made + (flat - made) * around
+    return made
 
 
 def painted_skin(
@@ -72,8 +82,7 @@ def painted_skin(
         for name, found in worn(picture, face, points, seen):
             colour = memory.smooth((name, face.key), found.colour)
             made = made + (colour[:, None, None] - made) * found.opacity
-        hidden = dark_lenses(face.traits)
-        palettes.append(choose(picture, points, base, shade, hidden, face.key, memory))
+        palettes.append(choose(picture, points, base, shade, face, memory))
         around = blur(masks.polygon(masks.scaled(points[AT["oval"]], 1.6), picture), 4 * face.unit)
         skin = made if len(palettes) == 1 else skin + (made - skin) * around
     return skin, palettes
@@ -82,15 +91,11 @@ def painted_skin(
 def worn(picture: Tensor, face: Face, points: np.ndarray, skin: Tensor) -> Iterator[tuple[str, details.Detail]]:
     """The beard and the glasses of a face with the colour `skin` (3,), if it has any."""
     traits = face.traits
-    if traits.beard + traits.stubble > GROWN:
+    if traits.has_beard:
         strength = 1.0 if traits.beard > traits.stubble else STUBBLE
         yield "beard", details.beard(picture, points, strength, face.unit)
-    if traits.glasses + traits.sunglasses > WORN:
-        yield "glasses", details.glasses(picture, points, skin, dark_lenses(traits), face.unit)
-
-
-def dark_lenses(traits: Traits) -> bool:
-    return traits.sunglasses > max(traits.glasses, WORN / 2)
+    if traits.has_glasses:
+        yield "glasses", details.glasses(picture, points, skin, traits.has_dark_lenses, face.unit)
 
 
 def lines(picture: Tensor, shares: Tensor, features: Tensor, unit: float, style: StyleConfig) -> Tensor:
