@@ -78,7 +78,7 @@ def run(verb: str, arguments: list[str]) -> None:
         one_of_several = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["LOCAL_RANK"] != "0"
         sys.exit(1 if one_of_several else f"kyara {verb}: {error}")  # torchrun: one speaks on each machine
     except KeyboardInterrupt as stopped:
-        print(*stopped.args, file=sys.stderr)  # whether and how it can go on
+        print(*stopped.args or (f"kyara {verb}: interrupted",), file=sys.stderr)  # whether and how it can go on
         sys.exit(130)
     print(json.dumps(result.as_json()) if as_json else result)
 

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from kyara import models
 from kyara.inversion import proposals
+from kyara.inversion.avatar import AvatarResult
+from kyara.inversion.portraits import differences
 from kyara.inversion.proposals import TONE, Proposer, choose, far_from_median, lengths, mouth
-from kyara.inversion.reading import Reading
+from kyara.inversion.reading import Reading, Trait
 
 SKIN, PINK = (240, 205, 180), (220, 90, 110)
 
@@ -144,3 +146,21 @@ def test_the_pages_of_pictures_with_undecodable_names_are_written(tmp_path: Path
     one = chain.Chain("me", name, None, "me.png", "me.png", [], [], [name])
     chain.write_page(tmp_path, [one], command=f"kyara avatar {name}.png --method reverse", about=name)
     assert "kyara avatar ??.png --method" in (tmp_path / "index.html").read_text()
+
+
+def test_captions_name_what_differs() -> None:
+    drawn = [
+        {"hair_length": "short", "bangs": "side", "eyes": "brown", "hair": "brown"},
+        {"hair_length": "long", "bangs": "side", "eyes": "brown", "hair": "brown"},
+    ]
+    assert differences(drawn) == ["hair length short", "hair length long"]
+    assert differences(drawn[:1]) == [""]
+
+
+def test_the_terminal_explains_what_is_uncertain(tmp_path: Path) -> None:
+    hat, mouth = Trait("hat", "hat", 0.9, "no hats are known"), Trait("mouth", "smile_teeth", 0.5)
+    result = AvatarResult(tmp_path, "builtin:character", 1, 1, 1.0, (), (), False, {"a.png": [hat, mouth]})
+    assert "  a.png: hat (no hats are known), mouth smile teeth?" in str(result)
+    assert "? is not certain" in str(result)
+    sure = AvatarResult(tmp_path, "builtin:character", 1, 1, 1.0, (), (), False, {"a.png": [hat]})
+    assert "?" not in str(sure)

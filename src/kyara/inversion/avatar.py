@@ -16,7 +16,7 @@ from kyara.generation.recipe import LARGEST
 from kyara.generation.shots import MOST_TURN
 
 REPORT = "report.json"
-
+UNSURE = "?"  # after a value that is not certain
 
 Method = Literal["labels", "reverse"]
 CHILDREN: Mapping[str, str] = {"labels": "builtin:character", "reverse": "builtin:anime"}
@@ -43,7 +43,10 @@ class AvatarResult(verbs.Result):
         lines = [f"{self.out}: {counts} drawn by {child}"]
         if self.dry_run:
             lines, end = [f"would draw {counts} with {child}, in {self.out}"], []
-        lines += [f"  {name}: {_summary(traits)}" for name, traits in [*self.people.items()][:10]]
+        shown = [*self.people.items()][:10]
+        lines += [f"  {name}: {_summary(traits)}" for name, traits in shown]
+        if any(not trait.certain for _, traits in shown for trait in traits):
+            lines.append(f"  {UNSURE} is not certain, and varied among the drawings")
         lines += [f"  {printable(warning)}" for warning in self.warnings[:10]]
         lines += [f"  left out: {printable(name)}: {printable(why)}" for name, why in self.left_out[:10]]
         return "\n".join(lines + end)
@@ -51,8 +54,13 @@ class AvatarResult(verbs.Result):
 
 def _summary(traits: Sequence[Any]) -> str:
     """What was read from one photo, in one line."""
-    texts = (f"{t.value}{'' if t.certain else '?'}" + f" ({t.note})" * bool(t.note) for t in traits)
-    return ", ".join(f"{t.name.replace('_', ' ')} {text}" for t, text in zip(traits, texts, strict=True))
+    return ", ".join(f"{_named(t)}{UNSURE * (not t.certain)}" + f" ({t.note})" * bool(t.note) for t in traits)
+
+
+def _named(trait: Any) -> str:
+    """A trait with the name of its attribute; "hat", not "hat hat"."""
+    name, value = (text.replace("_", " ") for text in (trait.name, trait.value))
+    return name if name == value else f"{name} {value}"
 
 
 @verbs.checked

@@ -124,6 +124,15 @@ class Portraits:
         best, *others = map(encode_png, proposals.pictures, recipes)
         gallery.add(f"{photo.name}.png", best, score=proposals.scores[0], source=photo.source, **drawn[0])
         files = [f"{photo.name}.png", *(write(f"other{i}", png) for i, png in enumerate(others, 1))]
-        about = [", ".join(v for v in labels.values() if v != "none") for labels in drawn]
+        about = differences(drawn)
         picture = write("photo", encode_png(photo.picture)) if keep_photo else None
         return Person(photo.name, picture, [*zip(files, about, strict=True)], reading.traits, photo.warnings)
+
+
+def differences(drawn: Sequence[Mapping[str, str]]) -> list[str]:
+    """The labels of each drawing that are not those of all drawings, such as "bangs side, hair length short"."""
+    common = set.intersection(*(set(labels.items()) for labels in drawn))
+    return [
+        ", ".join(f"{name} {label}".replace("_", " ") for name, label in labels.items() if (name, label) not in common)
+        for labels in drawn
+    ]

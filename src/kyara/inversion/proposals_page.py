@@ -46,7 +46,7 @@ def write_page(out: Path, people: Sequence[Person], *, command: str, about: str)
 
 def _section(number: int, person: Person) -> str:
     files = [] if person.photo is None else [(person.photo, "the photo")]
-    files += [(file, f"{i}: {about}") for i, (file, about) in enumerate(person.proposals, 1)]
+    files += [(file, f"{i}: {about}" if about else str(i)) for i, (file, about) in enumerate(person.proposals, 1)]
     ids = [f"p{number}-{i}" for i in range(len(files))]
     items = [_item(file, about, ids[i], ids[i - 1], ids[(i + 1) % len(files)]) for i, (file, about) in enumerate(files)]
     return ROW.format(
