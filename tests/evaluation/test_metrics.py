@@ -207,12 +207,29 @@ def test_new_pictures_are_as_far_from_real_ones_as_these_from_each_other() -> No
 
 
 def test_duplicates_in_the_data_give_no_scale() -> None:
+    """The distance to the nearest real picture that differs counts; without one among the neighbours, the median."""
     real = np.array([[0.0], [0.0], [9.0], [10.0]])
     near = neighbour_distances(real)
     fake = np.array([[0.0], [2.0], [3.0], [4.0]])
     found = metrics.manifolds(fake, real, neighbour_distances(fake), near)
-    typical = np.median(near[:, 0])  # of 0, 0, 1 and 1
-    assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / typical
+    assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / 9
+    assert metrics.uniqueness(found, near[:, :1]) == np.median([0.0, 2.0, 3.0, 4.0]) / 1
+
+
+def test_rounding_errors_are_no_distance_of_duplicates() -> None:
+    random = np.random.RandomState(0)
+    real, new = random.randn(200, 64), random.randn(50, 64)
+
+    def measured(reals: np.ndarray, fake: np.ndarray) -> float:
+        near = neighbour_distances(reals)
+        return metrics.uniqueness(metrics.manifolds(fake, reals, neighbour_distances(fake), near), near)
+
+    once, copies = measured(real, new), 1e-6
+    for twice in (np.repeat(real, 2, axis=0), np.concatenate([real, real[:150]])):
+        assert measured(twice, new) == pytest.approx(once, rel=1e-6)
+        assert measured(twice, real[:50]) < copies
+    often = np.concatenate([np.repeat(real[:150], 5, axis=0), real[150:]])  # no neighbour of most ones differs
+    assert measured(often, new) == pytest.approx(once, rel=0.1) and measured(often, real[:50]) < copies
 
 
 def test_a_share_has_wilsons_interval() -> None:

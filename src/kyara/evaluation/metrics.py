@@ -13,6 +13,8 @@ from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, 
 from kyara.nn.losses import gaussian_frechet
 
 SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
+DUPLICATE = 1e-5
+"""Pictures are duplicates up to this share of the largest distance: rounding gives them distances above zero."""
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -169,12 +171,16 @@ def manifolds(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, re
 
 def uniqueness(found: Manifolds, real_distances: np.ndarray) -> float:
     """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, the distance of a picture to the nearest
-    real one, divided by the distance of that real one to its nearest real neighbour. A generator that does not copy
-    reaches about 1."""
-    own = real_distances[found.nearest, 0]
-    typical = float(np.median(real_distances[:, 0])) or 1.0
-    ratio = found.distance / np.where(own > 0, own, typical)  # duplicates in the data give no scale
-    return float(np.median(ratio))
+    real one, divided by the distance of that real one to its nearest real neighbour that is no duplicate of it. A
+    generator that does not copy reaches about 1. Without such a neighbour in `real_distances`, the median over the
+    real pictures that have one is used."""
+    known = real_distances[np.isfinite(real_distances)]
+    duplicate = DUPLICATE * max(known.max(initial=0), found.distance.max())
+    own = np.where(real_distances > duplicate, real_distances, np.inf).min(axis=1)
+    scaled = own[np.isfinite(own)]
+    typical = float(np.median(scaled)) if len(scaled) else 1.0
+    own = own[found.nearest]
+    return float(np.median(found.distance / np.where(np.isfinite(own), own, typical)))
 
 
 def nearest_pictures(pictures: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
