@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from kyara.curation.content import LEAST, Judge
-from kyara.curation.judging import FEW, SCORE, STYLE, By, learned, measure_of, measure_style
+from kyara.curation.judging import FEW, SCORE, STYLE, By, TooFewError, learned, measure_of, measure_style
 from kyara.curation.scoring import BATCH, Measure, crop, fitted
 from kyara.evaluation.features import Size, batches, resized
 from kyara.evaluation.sets import evenly_spaced
@@ -40,11 +41,12 @@ class RankScore:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The Judge that compares with every second real picture; None for the built-in one."""
+        """The Judge that compares with every second real picture, without copies; None for the built-in one."""
         if self.reals is None or len(self.reals) < 2 * LEAST:
             return None
-        rows = self._reals(0, measure_style(self.scorer))
-        return learned(rows, self.scorer) if len(rows) >= LEAST else None
+        with contextlib.suppress(TooFewError):
+            return learned(self._reals(0, measure_style(self.scorer)), self.scorer)
+        return None
 
     @cached_property
     def of_reals(self) -> np.ndarray | None:
