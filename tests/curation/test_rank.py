@@ -27,6 +27,7 @@ from kyara.curation import rank as verb
 from kyara.curation import scoring
 from kyara.curation.rank import BUILTIN, RankResult, best
 from kyara.curation.sources import open_pictures
+from kyara.curation.task import JudgeTask, Loaded, judged_in_shards
 from kyara.files import checkpoint, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError, GalleryError
@@ -547,6 +548,21 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
     assert [path.name for path in (tmp_path / "galleries").iterdir()] == ["00000-rank-many"]
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
+
+
+def test_shards_without_the_style_are_not_mixed_with_others(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The style is checked for the built-in scorer by its name, not for the same weights by path."""
+    monkeypatch.setattr(shards, "SHARD", 4)
+    source = open_pictures(fill(tmp_path / "many", {f"{i}.png": 20 * i for i in range(6)}))
+
+    def judged(check_style: bool, folder: Path) -> list[bool]:
+        task = JudgeTask(source, BUILTIN, "quality", None, check_style, "cpu", 2, 1)
+        return judged_in_shards(task, shards.Runner(folder), Loaded(scorer, None))[0].unfamiliar
+
+    assert judged(False, tmp_path / "shards") == [False] * 6
+    assert judged(True, tmp_path / "shards") == judged(True, tmp_path / "others") == [True] * 6
 
 
 def test_two_rankings_at_once_write_two_galleries(
