@@ -113,7 +113,7 @@ def test_equal_scores_stay_in_their_order_and_no_score_is_left_out() -> None:
 
 def test_a_ranking_has_the_order_of_a_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kyara.curation.rank.best_first", lambda scores, indices: list(indices))
-    assert best([0.1, 0.9, 0.5], threshold=0.2, keep=1) == [1] and best([0.1, 0.9]) == [0, 1]
+    assert best([0.1, 0.9, 0.5], threshold=0.2) == [1, 2] and best([0.1, 0.9]) == [0, 1]
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_number(
     failed: dict[int, Exception] = {}
     contents: dict[int, bytes] = {}
     options: dict[str, Any] = {"batch": 4, "workers": 2, "failed": failed, "contents": contents}
-    values = scoring.score_all(source, scorer, **options)  # type: ignore[arg-type]
+    values = scoring.measure_all(source, scorer, lambda x: scores(x)[:, None], **options)
     assert (len(values), failed, ended) == (120, {}, 120)
     assert 0 < sum(map(len, contents.values())) <= 300
     contents.clear()

@@ -13,7 +13,7 @@ import torch
 from kyara.curation.content import LEAST, Judge
 from kyara.curation.judging import FEW, SCORE, STYLE, By, TooFewError, learned, measure_of, measure_style
 from kyara.curation.scoring import BATCH, Measure, crop, fitted
-from kyara.evaluation.features import Size, batches, resized
+from kyara.evaluation.features import Size, chunked, resized
 from kyara.evaluation.sets import evenly_spaced
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
@@ -74,7 +74,7 @@ class RankScore:
     def _reals(self, first: int, measure: Measure) -> np.ndarray:
         """Rows of `measure` for every second real picture from `first` on, at most KNOWN; unreadable ones are left
         out."""
-        rows = [self._rows(group, measure) for group in batches(self._decode(first), BATCH)]
+        rows = [self._rows(group, measure) for group in chunked(self._decode(first), BATCH)]
         return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
     def _decode(self, first: int) -> Iterator[np.ndarray]:

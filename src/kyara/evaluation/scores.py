@@ -14,7 +14,7 @@ from kyara.curation import copies
 from kyara.curation.copies import Index
 from kyara.curation.scoring import crop, fitted, load_scorer
 from kyara.evaluation import metrics
-from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor, resized
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, chunked, load_extractor, resized
 from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.ranking import RankScore
 from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet, evenly_spaced
@@ -136,7 +136,7 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
     progress = tqdm(source, desc=name, total=total, unit="picture", disable=None)
-    for group in batches(_inputs(progress, networks, size), batch):
+    for group in chunked(_inputs(progress, networks, size), batch):
         if some := [inputs.picture for i, (inputs, _) in enumerate(group, features.count) if i in compared]:
             small.add(np.stack([center_crop(picture, *small_size(size)) for picture in some]))
         features.add(networks.extractor(np.stack([inputs.extractor for inputs, _ in group])))

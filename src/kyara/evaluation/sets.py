@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from kyara.curation.sources import open_pictures
-from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, chunked
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import NEIGHBOURS, ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
@@ -200,7 +200,7 @@ class RealSet(RealFeatures):
         """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time. They are decoded only once if all take
         up to KEPT bytes."""
         if self._kept is None or self._kept[0] != size:
-            blocks = (np.stack(group) for group in batches(self._decode(size), ROWS))
+            blocks = (np.stack(group) for group in chunked(self._decode(size), ROWS))
             if len(self.dataset) * size[0] * size[1] * 3 > KEPT:
                 return blocks
             self._kept = size, [*blocks]
@@ -217,7 +217,7 @@ class RealSet(RealFeatures):
             unit="picture",
             disable=None,
         )
-        for group in batches(shown, self.batch):
+        for group in chunked(shown, self.batch):
             features.add(self.extractor(np.stack(group)))
         return {"features": features.array, "missing": np.array(missing, np.int64)}
 
