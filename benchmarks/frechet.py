@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kyara.evaluation import metrics
-from kyara.evaluation.features import FeatureExtractor, batches
+from kyara.evaluation.features import FeatureExtractor, chunked
 from kyara.evaluation.statistics import fit_gaussian
 from kyara.files import pictures
 from kyara.files.cache import cached
@@ -63,7 +63,7 @@ def features(
         return network.features(F.interpolate(x, size, mode="bilinear", antialias=True))
 
     extractor = FeatureExtractor("vgg16", WEIGHTS_SHA256[:16], network.shift.device, embed)
-    return np.concatenate([extractor(np.stack(batch)) for batch in batches(images, BATCH)])
+    return np.concatenate([extractor(np.stack(batch)) for batch in chunked(images, BATCH)])
 
 
 def split(

@@ -27,7 +27,7 @@ from common import interleaved, machine, peak_in_fork, pick_clock, ratio, run
 from PIL import Image, ImageDraw
 from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor, logging, pipeline
 
-from kyara.curation.scoring import load_scorer, score_all
+from kyara.curation.scoring import load_scorer, measure_all, score
 from kyara.curation.sources import open_pictures
 from kyara.models.distortion import WHOLE
 
@@ -68,13 +68,17 @@ def files(folder: Path, count: int, size: int, suffix: str) -> Path:
 def by_kyara(model: str) -> Ranker:
     recogniser = load_scorer(model, torch.device("cpu"))
 
+    def measure(pictures: torch.Tensor) -> torch.Tensor:
+        return score(pictures, recogniser)[:, None]
+
     def rank(folder: Path) -> list[float]:
         with contextlib.redirect_stderr(io.StringIO()):  # no progress bar
             failed: dict[int, Exception] = {}
             dataset = open_pictures(folder)
-            scores = score_all(dataset, recogniser, batch=BATCH, workers=os.cpu_count() or 1, failed=failed)
+            rows = measure_all(dataset, recogniser, measure, batch=BATCH, workers=os.cpu_count() or 1, failed=failed)
         assert not failed
-        return list(scores)
+        scores: list[float] = rows[:, 0].tolist()
+        return scores
 
     return rank
 

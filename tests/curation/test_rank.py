@@ -27,6 +27,7 @@ from kyara.curation import rank as verb
 from kyara.curation import scoring
 from kyara.curation.rank import BUILTIN, RankResult, best
 from kyara.curation.sources import open_pictures
+from kyara.curation.task import JudgeTask, Loaded, judged_in_shards
 from kyara.files import checkpoint, shards
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError, GalleryError
@@ -112,7 +113,7 @@ def test_equal_scores_stay_in_their_order_and_no_score_is_left_out() -> None:
 
 def test_a_ranking_has_the_order_of_a_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kyara.curation.rank.best_first", lambda scores, indices: list(indices))
-    assert best([0.1, 0.9, 0.5], threshold=0.2, keep=1) == [1] and best([0.1, 0.9]) == [0, 1]
+    assert best([0.1, 0.9, 0.5], threshold=0.2) == [1, 2] and best([0.1, 0.9]) == [0, 1]
 
 
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_memory_does_not_grow_with_the_number(
     failed: dict[int, Exception] = {}
     contents: dict[int, bytes] = {}
     options: dict[str, Any] = {"batch": 4, "workers": 2, "failed": failed, "contents": contents}
-    values = scoring.score_all(source, scorer, **options)  # type: ignore[arg-type]
+    values = scoring.measure_all(source, scorer, lambda x: scores(x)[:, None], **options)
     assert (len(values), failed, ended) == (120, {}, 120)
     assert 0 < sum(map(len, contents.values())) <= 300
     contents.clear()
@@ -547,6 +548,21 @@ def test_an_interrupted_ranking_goes_on(tmp_path: Path, scorer: Brightness, monk
     assert sum(shape[0] for shape in scorer.batches) < seen  # the first shard was not scored again
     assert [path.name for path in (tmp_path / "galleries").iterdir()] == ["00000-rank-many"]
     assert (parts.out / "gallery.csv").read_text() == (whole.out / "gallery.csv").read_text()
+
+
+def test_shards_without_the_style_are_not_mixed_with_others(
+    tmp_path: Path, scorer: Brightness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The style is checked for the built-in scorer by its name, not for the same weights by path."""
+    monkeypatch.setattr(shards, "SHARD", 4)
+    source = open_pictures(fill(tmp_path / "many", {f"{i}.png": 20 * i for i in range(6)}))
+
+    def judged(check_style: bool, folder: Path) -> list[bool]:
+        task = JudgeTask(source, BUILTIN, "quality", None, check_style, "cpu", 2, 1)
+        return judged_in_shards(task, shards.Runner(folder), Loaded(scorer, None))[0].unfamiliar
+
+    assert judged(False, tmp_path / "shards") == [False] * 6
+    assert judged(True, tmp_path / "shards") == judged(True, tmp_path / "others") == [True] * 6
 
 
 def test_two_rankings_at_once_write_two_galleries(

@@ -18,8 +18,8 @@ from standins import small_networks  # noqa: F401
 from kyara import models
 from kyara.evaluation.evaluate import EvaluateResult, evaluate
 from kyara.evaluation.metrics import Estimate
-from kyara.evaluation.scores import FRECHET, KID, RANK
-from kyara.evaluation.sets import GeneratedSet
+from kyara.evaluation.scores import FRECHET, KID, RANK, load_networks, run_networks
+from kyara.evaluation.sets import FileSet, GeneratedSet
 from kyara.files import checkpoint, pictures
 from kyara.files.pictures import encode_png, to_uint8
 from kyara.models.base import Config, DataConfig, Generator, latents
@@ -208,6 +208,18 @@ def test_too_few_real_pictures_are_reported_before_any_work(tmp_path: Path, face
     few = write(tmp_path / "few", [drawn_picture(seed) for seed in range(3)])
     with pytest.raises(ValueError, match="few: has 3 real pictures; give 4 or more"):
         evaluate(str(faces), few, dry_run=dry_run)
+
+
+def test_pixels_are_compared_of_evenly_spaced_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones by name would be those of one class, or the best ones of a ranking."""
+    monkeypatch.setattr("kyara.evaluation.scores.PIXEL_COUNT", 4)
+    folder = write(tmp_path / "faces", [np.full((16, 16, 3), 20 * i, np.uint8) for i in range(12)])
+    networks = load_networks("builtin", None, torch.device("cpu"), size=(16, 16), attributes=[])
+    outputs = run_networks(FileSet(folder), networks, (16, 16), batch=5, name="faces")
+    assert outputs.small[:, 0, 0, 0].tolist() == [0, 60, 120, 180]
+    (folder / "003.png").write_bytes(b"no picture")
+    outputs = run_networks(FileSet(folder), networks, (16, 16), batch=5, name="faces")
+    assert outputs.small[:, 0, 0, 0].tolist() == [0, 80, 140, 200]
 
 
 def test_intervals_stay_in_the_range_of_the_score() -> None:

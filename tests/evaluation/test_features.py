@@ -24,6 +24,7 @@ from kyara.evaluation.sets import FileSet, RealSet
 from kyara.files import cache, checkpoint, pictures
 from kyara.files.cache import cached, folder, identity
 from kyara.files.dataset import open_dataset
+from kyara.files.errors import PictureError
 from kyara.models.base import Config, DataConfig, Scorer
 
 CPU = torch.device("cpu")
@@ -171,6 +172,45 @@ def test_features_of_a_dataset_are_cached(reference: Any, own_cache: Path, monke
     with pytest.raises(pytest.fail.Exception):
         _ = reference(digest="1" * 16).features  # other weights
     assert sorted(p.name.split("-")[0] for p in own_cache.iterdir()) == ["features", "neighbours", "statistics"]
+
+
+def test_pictures_that_can_be_read_again_are_in_the_cached_features(
+    reference: Any, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(8):
+        pictures.write_png(tmp_path / f"{seed}.png", drawn_picture(seed))
+    extracted = [0]
+    extract = RealSet._extract
+
+    def counted(self: RealSet) -> dict[str, np.ndarray]:
+        extracted[0] += 1
+        return extract(self)
+
+    def away(number: int) -> RealSet:
+        """The set while the last ones cannot be read, with their names, sizes and times unchanged."""
+        made = reference(tmp_path)
+        read, lost = type(made.dataset.files).read, {f"{i}.png" for i in range(8 - number, 8)}
+
+        def fails(self: Any, name: str) -> bytes:
+            if name in lost:
+                raise PictureError(f"{name}: the drive is away")
+            return read(self, name)
+
+        monkeypatch.setattr(type(made.dataset.files), "read", fails)
+        _ = made.features, made.gaussian, made.neighbours
+        monkeypatch.setattr(type(made.dataset.files), "read", read)
+        return made
+
+    monkeypatch.setattr(RealSet, "_extract", counted)
+    for number, times in ((3, 1), (3, 1), (1, 2), (1, 2), (0, 3), (0, 3)):
+        made = away(number)
+        assert len(made.features) == len(made.neighbours) == 8 - number and extracted == [times]
+        np.testing.assert_allclose(made.gaussian.mean, made.features.mean(0), atol=1e-6)
+    for path in own_cache.glob("features-*"):  # as older versions wrote them
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files if name != "missing"}
+        np.savez(path, **arrays)
+    assert len(away(0).features) == 8
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x05\x06 no archive", None])

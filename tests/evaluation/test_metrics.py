@@ -114,6 +114,29 @@ def test_mmd_is_unbiased_and_the_interval_of_kid_contains_the_truth() -> None:
     assert held >= 24
 
 
+@pytest.mark.parametrize(
+    ("n", "m", "shift"), [(60, 60, 0.0), (60, 60, 0.5), (40, 400, 0.5), (400, 40, 0.5), (4, 4, 0.0)]
+)
+def test_the_interval_of_kid_is_as_wide_as_the_values_spread(n: int, m: int, shift: float) -> None:
+    """Also for equal distributions, whose estimator has another distribution, and for sets of unequal sizes."""
+    random = np.random.RandomState(0)
+    truth = metrics.mmd(random.randn(3000, 32), random.randn(3000, 32) + shift) if shift else 0.0
+    found = [metrics.kid(random.randn(n, 32), random.randn(m, 32) + shift) for _ in range(120)]
+    values, highs = np.array([(e.value, e.high) for e in found], float).T
+    assert 0.85 < (highs - values).mean() / (1.96 * values.std()) < 1.3
+    assert (np.abs(values - truth) < highs - values).mean() >= 0.9
+
+
+def test_the_variance_of_many_pictures_follows_from_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.RandomState(0)
+    sets = random.randn(1500, 8), random.randn(1000, 8) + 0.3
+    whole = metrics.kid(*sets, subsets=20)
+    monkeypatch.setattr(metrics, "VARIANCE_COUNT", 500)
+    some = metrics.kid(*sets, subsets=20)
+    assert some.value == whole.value and some.high is not None and whole.high is not None
+    assert some.high - some.value == pytest.approx(whole.high - whole.value, rel=0.2)
+
+
 @pytest.mark.parametrize(("count", "splits"), [(40, 2), (60, 3), (200, 10)])
 def test_the_interval_of_the_inception_score_holds_what_it_promises(count: int, splits: int) -> None:
     random = np.random.RandomState(0)
@@ -207,12 +230,29 @@ def test_new_pictures_are_as_far_from_real_ones_as_these_from_each_other() -> No
 
 
 def test_duplicates_in_the_data_give_no_scale() -> None:
+    """The distance to the nearest real picture that differs counts; without one among the neighbours, the median."""
     real = np.array([[0.0], [0.0], [9.0], [10.0]])
     near = neighbour_distances(real)
     fake = np.array([[0.0], [2.0], [3.0], [4.0]])
     found = metrics.manifolds(fake, real, neighbour_distances(fake), near)
-    typical = np.median(near[:, 0])  # of 0, 0, 1 and 1
-    assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / typical
+    assert metrics.uniqueness(found, near) == np.median([0.0, 2.0, 3.0, 4.0]) / 9
+    assert metrics.uniqueness(found, near[:, :1]) == np.median([0.0, 2.0, 3.0, 4.0]) / 1
+
+
+def test_rounding_errors_are_no_distance_of_duplicates() -> None:
+    random = np.random.RandomState(0)
+    real, new = random.randn(200, 64), random.randn(50, 64)
+
+    def measured(reals: np.ndarray, fake: np.ndarray) -> float:
+        near = neighbour_distances(reals)
+        return metrics.uniqueness(metrics.manifolds(fake, reals, neighbour_distances(fake), near), near)
+
+    once, copies = measured(real, new), 1e-6
+    for twice in (np.repeat(real, 2, axis=0), np.concatenate([real, real[:150]])):
+        assert measured(twice, new) == pytest.approx(once, rel=1e-6)
+        assert measured(twice, real[:50]) < copies
+    often = np.concatenate([np.repeat(real[:150], 5, axis=0), real[150:]])  # no neighbour of most ones differs
+    assert measured(often, new) == pytest.approx(once, rel=0.1) and measured(often, real[:50]) < copies
 
 
 def test_a_share_has_wilsons_interval() -> None:

@@ -59,6 +59,25 @@ def test_real_pictures_are_judged_by_others(ranker: RankScore, others: list[np.n
     assert ranker.of_reals[: len(others)].mean() == pytest.approx(mean(ranker, others), abs=0.03)
 
 
+@pytest.fixture(scope="module")
+def often(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 real pictures, each of them four times."""
+    folder, dataset = tmp_path_factory.mktemp("often"), open_dataset(EXAMPLES)
+    for i in range(160):
+        (folder / f"{i:03}.png").write_bytes(dataset.read(i // 4 * 2))
+    return folder
+
+
+def test_copies_of_real_pictures_say_nothing(ranker: RankScore, others: list[np.ndarray], often: Path) -> None:
+    """Their distance to each other, 0, would make all others unlike them."""
+    reals = open_dataset(often)
+    copies, once = (RankScore(ranker.scorer, SIZE, reals.subset(chosen)) for chosen in (range(160), range(0, 160, 2)))
+    assert copies.judge is not None and once.judge is not None
+    assert len(copies.judge.reference.known["face"]) == len(once.judge.reference.known["face"]) == 40
+    assert mean(copies, others) == pytest.approx(mean(once, others), abs=1e-3) and mean(copies, others) > 0.75
+    assert RankScore(ranker.scorer, SIZE, reals.subset(range(76))).judge is None  # 19 different pictures
+
+
 def test_few_real_pictures_are_not_compared_with(ranker: RankScore) -> None:
     few = RankScore(ranker.scorer, SIZE, open_dataset(EXAMPLES).subset(range(39)))
     assert few.judge is None and few.of_reals is None

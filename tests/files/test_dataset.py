@@ -396,6 +396,9 @@ def test_split_and_subset(make) -> None:
 
 def test_known_values_are_sorted_by_number() -> None:
     assert known_values(["10", "", "9", "b", "a", "9"]) == ["9", "10", "a", "b"]
+    ids = ["9" * 19, "1" + "0" * 19]  # as text, the second would be first
+    assert known_values([*reversed(ids), "5"]) == ["5", *ids]
+    assert known_values(["9" * 5000, "10", "a"]) == ["10", "9" * 5000, "a"]  # Python refuses to convert it
 
 
 def pointed(tmp_path: Path, *cells: str) -> Dataset:

@@ -178,6 +178,22 @@ def test_answers_about_pictures_that_come_back_are_written(dataset: Dataset, tmp
     assert len(by(dataset)["person"]) == 4
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_torn_line_is_no_answer(dataset: Dataset, kept: int) -> None:
+    """The end of the process or a full disk may leave a part of the last line."""
+    given = pending.Pending(dataset, "shade")
+    for i in range(kept + 1):
+        given.add(i, "green")
+    given.path.write_bytes(given.path.read_bytes()[:-3])  # "gre"
+    pending.Pending(dataset, "shade").add(kept + 1, "blue")
+    pending.Pending(dataset, "shade").add(kept + 2, "red")
+    given = pending.Pending(open_dataset(dataset.path), "shade")
+    given.path.write_bytes(given.path.read_bytes()[:-2])  # "re"
+    assert pending.Pending(given.dataset, "shade").write() == kept + 1 and not given.path.exists()
+    expected = {**dict.fromkeys(dataset.names[:kept], "green"), dataset.names[kept + 1]: "blue"}
+    assert {label.file_name: label.value for label in by(dataset)["person"]} == expected
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_while_asking_loses_no_answer(dataset: Dataset, name: str) -> None:

@@ -131,14 +131,10 @@ def learn_style(art: Dataset, scorer: Scorer, *, batch: int | None, workers: int
     """The Judge that compares with the owner's own clean pictures. Raises ValueError if fewer than `content.LEAST` of
     them, without copies, can be read."""
     rows = measure_all(art, scorer, measure_style(scorer), batch=batch, workers=workers, failed={})
-    readable = rows[~np.isnan(rows[:, 0])]
-    alike = np.unique(readable.round(3), axis=0, return_index=True)[1]  # the distance of a copy to the others is 0
-    readable = readable[np.sort(alike)]
-    if len(readable) < content.LEAST:
-        raise ValueError(
-            f"--like {art.path}: {len(readable)} different readable pictures; give {content.LEAST} or more clean ones"
-        )
-    return learned(readable, scorer)
+    try:
+        return learned(rows[~np.isnan(rows[:, 0])], scorer)
+    except TooFewError as error:
+        raise ValueError(f"--like {art.path}: {error}") from error
 
 
 def measure_style(scorer: Scorer) -> Measure:
@@ -152,9 +148,17 @@ def measure_style(scorer: Scorer) -> Measure:
     return measure
 
 
+class TooFewError(ValueError):
+    """There are too few different pictures to compare with."""
+
+
 def learned(rows: np.ndarray, scorer: Scorer) -> Judge:
-    """The Judge that compares with clean pictures, of which there are `content.LEAST` rows of `measure_style` or
-    more."""
+    """The Judge that compares with clean pictures, of which there are rows of `measure_style`. Raises TooFewError if
+    fewer than `content.LEAST` of them, without copies, are left."""
+    if len(rows):  # the distance of a copy to the others is 0
+        rows = rows[np.sort(np.unique(rows.round(3), axis=0, return_index=True)[1])]
+    if len(rows) < content.LEAST:
+        raise TooFewError(f"{len(rows)} different readable pictures; give {content.LEAST} or more clean ones")
     known = content.builtin(device_of(scorer))
     widths = [known.basis.whiten[part].shape[1] for part in CONTENT]
     *parts, quality = torch.from_numpy(rows).split([*widths, 1], 1)

@@ -230,11 +230,11 @@ def _add(
     return nearest
 
 
-def best(scores: Sequence[float], *, keep: int | None = None, threshold: float | None = None) -> list[int]:
-    """Indices of at most `keep` pictures with a score of at least `threshold`, best first. Ties keep their order; NaN
-    (no score) is left out."""
+def best(scores: Sequence[float], threshold: float | None = None) -> list[int]:
+    """Indices of the pictures with a score of at least `threshold`, best first. Ties keep their order; NaN (no score)
+    is left out."""
     lowest = 0.0 if threshold is None else threshold
-    return best_first(scores, (i for i, score in enumerate(scores) if score >= lowest))[:keep]
+    return best_first(scores, (i for i, score in enumerate(scores) if score >= lowest))
 
 
 def _pngs(

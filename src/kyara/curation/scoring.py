@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +18,7 @@ from kyara.training.inference import batches_ahead, fit_batch, move, start_copy
 from kyara.training.runtime import has_bfloat16
 
 BATCH, GPU_BATCH = 64, 256  # Batch size on a CPU, and the largest one on a GPU
-MEMORY = 2**30  # Maximum bytes of picture files that `score_all` caches
+MEMORY = 2**30  # Maximum bytes of picture files that `measure_batches` caches
 
 Loaded = tuple[bytes, np.ndarray]  # A picture's file, and the picture at the scorer's size
 
@@ -86,24 +85,6 @@ def score_pictures(pictures: Tensor | Sequence[np.ndarray], scorer: Scorer) -> l
 
 Measure = Callable[[Tensor], Tensor]
 """Numbers (B, C) of pictures (B, 3, H, W) in [-1, 1] at the model's size, on its device."""
-
-
-def score_all(
-    dataset: Dataset,
-    scorer: Scorer,
-    *,
-    batch: int | None,
-    workers: int,
-    failed: dict[int, Exception],
-    contents: dict[int, bytes] | None = None,
-) -> array[float]:
-    """The score of every picture; NaN for unreadable ones. The options are those of `measure_all`."""
-
-    def measure(pictures: Tensor) -> Tensor:
-        return score(pictures, scorer)[:, None]
-
-    rows = measure_all(dataset, scorer, measure, batch=batch, workers=workers, failed=failed, contents=contents)
-    return array("d", rows[:, 0].tolist())
 
 
 def measure_all(

@@ -62,7 +62,8 @@ def judged_in_shards(task: JudgeTask, runner: Runner, loaded: Loaded) -> tuple[J
     """The scores of a dataset, and the reasons why pictures have none."""
     key = {
         "data": identity(task.dataset), "scorer": loaded.scorer.checkpoint.hash, "by": task.by, "batch": task.batch,
-        "judge": None if task.judge is None else digest(task.judge), "version": kyara.__version__,
+        "judge": None if task.judge is None else digest(task.judge), "check_style": task.check_style,
+        "version": kyara.__version__,
     }  # fmt: skip
     found = shards.joined(runner.run(task, len(task.dataset), name="scores", key=key, loaded=loaded))
     return judged(found.values, by=task.by), dict(found.failed)

@@ -195,7 +195,7 @@ def _bytes(pictures: Tensor) -> Tensor:
     return ((pictures + 1) * 127.5).round().to(torch.uint8)
 
 
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items; the last one may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):

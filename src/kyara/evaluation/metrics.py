@@ -13,6 +13,9 @@ from kyara.evaluation.statistics import ROWS, Gaussian, blocks, distance_tiles, 
 from kyara.nn.losses import gaussian_frechet
 
 SEED = 2020  # Seed of random subsets, the same as in torch-fidelity
+VARIANCE_COUNT = 3000  # Rows of each set from which the variance of KID is estimated, at most
+DUPLICATE = 1e-5
+"""Pictures are duplicates up to this share of the largest distance: rounding gives them distances above zero."""
 STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t-distribution for 1, 2, ... degrees of freedom; the last one is used for more."""
 
@@ -50,20 +53,76 @@ def mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 def kid(a: np.ndarray, b: np.ndarray, *, subsets: int = 100, size: int = 1000) -> Estimate:
     """Kernel Inception Distance, of any features: the mean of `mmd` over random subsets of at most `size` rows, and at
-    most half of a set (Binkowski et al. 2018, section 4.3). Lower. The interval follows from the spread over subsets:
-    the variance of a mean of m of n rows drawn without replacement and that over independent sets of n rows differ by
-    the factor m / (n - m)."""
+    most half of a set (Binkowski et al. 2018, section 4.3). Lower. The variance for the interval is that of `mmd` of
+    both sets, plus that of a mean over `subsets` random subsets."""
     n = min(len(a), len(b))
     if n < 4:
         raise ValueError(f"KID needs at least 4 pictures on each side, not {n}")
     m, random = min(size, n // 2), np.random.RandomState(SEED)
     values = [mmd(*(x[random.choice(len(x), m, replace=False)] for x in (a, b))) for _ in range(subsets)]
-    return Estimate.around(float(np.mean(values)), float(1.96 * np.std(values) * (m / (n - m)) ** 0.5))
+    some_a, some_b = (x[random.permutation(len(x))[:VARIANCE_COUNT]] for x in (a, b))
+    variance = _mmd_variance(some_a, some_b, len(a), len(b)) + float(np.var(values)) / subsets
+    return Estimate.around(float(np.mean(values)), 1.96 * variance**0.5)
+
+
+def _mmd_variance(a: np.ndarray, b: np.ndarray, n: int, m: int) -> float:
+    """The variance of `mmd` over independent sets of n and m rows, estimated from features (N, F) and (M, F). Each part
+    of Hoeffding's decomposition of the U-statistic is estimated without bias (as in Sutherland et al. 2017): the
+    variances of its projections on single rows, and those of the remainders, which alone are left for equal
+    distributions."""
+    row_a, rest_a = _within(a)
+    row_b, rest_b = _within(b)
+    across_a, across_b, rest = _across(a, b)
+    # The means over a finite set vary by the remainders.
+    first_a = np.var(row_a - across_a, ddof=1) - rest_a / (len(a) - 1) - rest / len(b)
+    first_b = np.var(row_b - across_b, ddof=1) - rest_b / (len(b) - 1) - rest / len(a)
+    first = max(4 * first_a / n + 4 * first_b / m, 0.0)
+    return float(first + 2 * rest_a / (n * (n - 1)) + 2 * rest_b / (m * (m - 1)) + 4 * rest / (n * m))
+
+
+def _within(a: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean of the kernel of each row (N,) with the others, and the variance of what the means of two rows do not
+    explain: of the U-centred matrix (Szekely and Rizzo 2014)."""
+    n = len(a)
+    rows, _, squares = _kernel_moments(a, a)
+    diagonal = np.concatenate([(np.square(x).sum(axis=1) / a.shape[1] + 1) ** 3 for x in blocks(a)])
+    rows = rows - diagonal
+    rest = squares - np.square(diagonal).sum() - 2 * np.square(rows).sum() / (n - 2)
+    rest += rows.sum() ** 2 / ((n - 1) * (n - 2))
+    return rows / (n - 1), max(float(rest) / (n * (n - 3)), 0.0)
+
+
+def _across(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean of the kernel of each row of a (N,) and of b (M,) with those of the other set, and the variance of what
+    they do not explain."""
+    n, m = len(a), len(b)
+    rows, columns, squares = _kernel_moments(a, b)
+    rest = squares - np.square(rows).sum() / m - np.square(columns).sum() / n + rows.sum() ** 2 / (n * m)
+    return rows / m, columns / n, max(float(rest) / ((n - 1) * (m - 1)), 0.0)
+
+
+def _kernel_moments(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sums of the kernel over each row (N,) and each column (M,), and the sum of its squares."""
+    rows, columns, squares = [], np.zeros(len(b)), 0.0
+    for x in blocks(a, ROWS // 8):
+        values = np.concatenate([x @ y.T for y in blocks(b)], axis=1) / b.shape[1] + 1
+        values *= np.square(values)
+        rows.append(values.sum(axis=1))
+        columns += values.sum(axis=0)
+        squares += float(np.vdot(values, values))
+    return np.concatenate(rows), columns, squares
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-    pairs = ((x, y) for x in blocks(a) for y in blocks(b))
-    return float(sum(((x @ y.T / b.shape[1] + 1) ** 3).sum() for x, y in pairs))
+    total = 0.0
+    for x in blocks(a):
+        for y in blocks(b):
+            values = x @ y.T
+            values /= b.shape[1]  # in place, to save time
+            values += 1
+            values **= 3
+            total += values.sum()
+    return float(total)
 
 
 def _kernel_mean(a: np.ndarray) -> float:
@@ -169,12 +228,16 @@ def manifolds(fake: np.ndarray, real: np.ndarray, fake_distances: np.ndarray, re
 
 def uniqueness(found: Manifolds, real_distances: np.ndarray) -> float:
     """Novelty of the pictures (after Alaa et al. 2022): the median of a ratio, the distance of a picture to the nearest
-    real one, divided by the distance of that real one to its nearest real neighbour. A generator that does not copy
-    reaches about 1."""
-    own = real_distances[found.nearest, 0]
-    typical = float(np.median(real_distances[:, 0])) or 1.0
-    ratio = found.distance / np.where(own > 0, own, typical)  # duplicates in the data give no scale
-    return float(np.median(ratio))
+    real one, divided by the distance of that real one to its nearest real neighbour that is no duplicate of it. A
+    generator that does not copy reaches about 1. Without such a neighbour in `real_distances`, the median over the
+    real pictures that have one is used."""
+    known = real_distances[np.isfinite(real_distances)]
+    duplicate = DUPLICATE * max(known.max(initial=0), found.distance.max())
+    own = np.where(real_distances > duplicate, real_distances, np.inf).min(axis=1)
+    scaled = own[np.isfinite(own)]
+    typical = float(np.median(scaled)) if len(scaled) else 1.0
+    own = own[found.nearest]
+    return float(np.median(found.distance / np.where(np.isfinite(own), own, typical)))
 
 
 def nearest_pictures(pictures: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

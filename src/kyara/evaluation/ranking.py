@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 
 from kyara.curation.content import LEAST, Judge
-from kyara.curation.judging import FEW, SCORE, STYLE, By, learned, measure_of, measure_style
+from kyara.curation.judging import FEW, SCORE, STYLE, By, TooFewError, learned, measure_of, measure_style
 from kyara.curation.scoring import BATCH, Measure, crop, fitted
-from kyara.evaluation.features import Size, batches, resized
+from kyara.evaluation.features import Size, chunked, resized
 from kyara.evaluation.sets import evenly_spaced
 from kyara.files.dataset import Dataset
 from kyara.files.errors import PictureError
@@ -40,11 +41,12 @@ class RankScore:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The Judge that compares with every second real picture; None for the built-in one."""
+        """The Judge that compares with every second real picture, without copies; None for the built-in one."""
         if self.reals is None or len(self.reals) < 2 * LEAST:
             return None
-        rows = self._reals(0, measure_style(self.scorer))
-        return learned(rows, self.scorer) if len(rows) >= LEAST else None
+        with contextlib.suppress(TooFewError):
+            return learned(self._reals(0, measure_style(self.scorer)), self.scorer)
+        return None
 
     @cached_property
     def of_reals(self) -> np.ndarray | None:
@@ -72,7 +74,7 @@ class RankScore:
     def _reals(self, first: int, measure: Measure) -> np.ndarray:
         """Rows of `measure` for every second real picture from `first` on, at most KNOWN; unreadable ones are left
         out."""
-        rows = [self._rows(group, measure) for group in batches(self._decode(first), BATCH)]
+        rows = [self._rows(group, measure) for group in chunked(self._decode(first), BATCH)]
         return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
     def _decode(self, first: int) -> Iterator[np.ndarray]:

@@ -14,10 +14,10 @@ from kyara.curation import copies
 from kyara.curation.copies import Index
 from kyara.curation.scoring import crop, fitted, load_scorer
 from kyara.evaluation import metrics
-from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches, load_extractor, resized
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, chunked, load_extractor, resized
 from kyara.evaluation.metrics import Estimate
 from kyara.evaluation.ranking import RankScore
-from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet
+from kyara.evaluation.sets import Labelled, PictureSet, RealFeatures, RealSet, evenly_spaced
 from kyara.evaluation.shared import FEATURES, FRECHET_COUNT, TAGGER
 from kyara.evaluation.statistics import NEIGHBOURS, fit_gaussian, neighbour_distances
 from kyara.files.dataset import Dataset
@@ -117,7 +117,7 @@ class Outputs:
     """Outputs of the networks for a set."""
 
     features: np.ndarray  # (N, F) float32
-    small: np.ndarray  # The first PIXEL_COUNT pictures, downsampled: (n, h, w, 3) uint8
+    small: np.ndarray  # PIXEL_COUNT pictures, evenly spaced, downsampled: (n, h, w, 3) uint8
     ranked: np.ndarray  # Scores by `RankScore`, (N,)
     unfamiliar: bool  # Whether these scores are not calibrated
     probabilities: dict[str, np.ndarray]  # Attribute -> probabilities by the tagger, (N, V); empty without a tagger
@@ -130,15 +130,16 @@ def run_networks(source: PictureSet, networks: Networks, size: Size, *, batch: i
     """Runs all networks over a set, `batch` pictures at a time. ValueError for fewer than 4 readable pictures."""
     total, tagger = source.total(), networks.tagger
     features, small, ranked = RowBuffer(total), RowBuffer(min(total, PIXEL_COUNT)), RowBuffer(total)
+    compared = {*evenly_spaced(total, PIXEL_COUNT)}
     originals, queried = networks.originals, (RowBuffer(total), RowBuffer(total))
     known: Mapping[str, Sequence[str]] = tagger.attributes if tagger else {}
     tagged = {attribute: RowBuffer(total) for attribute in known}
     labels: dict[str, list[int]] = {attribute: [] for attribute in known if attribute in source.attributes()}
     progress = tqdm(source, desc=name, total=total, unit="picture", disable=None)
-    for group in batches(_inputs(progress, networks, size), batch):
+    for group in chunked(_inputs(progress, networks, size), batch):
+        if some := [inputs.picture for i, (inputs, _) in enumerate(group, features.count) if i in compared]:
+            small.add(np.stack([center_crop(picture, *small_size(size)) for picture in some]))
         features.add(networks.extractor(np.stack([inputs.extractor for inputs, _ in group])))
-        if first := group[: PIXEL_COUNT - small.count]:
-            small.add(np.stack([center_crop(inputs.picture, *small_size(size)) for inputs, _ in first]))
         ranked.add(networks.ranker([inputs.ranker for inputs, _ in group]))
         if originals:
             fitting = fitted([inputs.picture for inputs, _ in group], originals.model)

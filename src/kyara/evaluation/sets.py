@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from kyara.curation.sources import open_pictures
-from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, batches
+from kyara.evaluation.features import FeatureExtractor, RowBuffer, Size, chunked
 from kyara.evaluation.shared import FRECHET_COUNT
 from kyara.evaluation.statistics import NEIGHBOURS, ROWS, Gaussian, fit_gaussian, neighbour_distances
 from kyara.files import checkpoint
@@ -28,6 +28,7 @@ from kyara.files.workers import processors, thread_map
 from kyara.generation.sampler import load_generator, sample_seeds
 from kyara.models.base import Generator
 
+TRIES = 4  # at stored features before they are extracted without the cache: drives come and go
 KEPT = 2**28  # bytes of decoded real pictures that are kept for the next draw or model
 Labelled = tuple[np.ndarray, Mapping[str, str]]  # A picture (H, W, 3) uint8 with its labels, attribute -> value
 
@@ -166,7 +167,7 @@ class RealSet(RealFeatures):
         self.dataset, self.extractor, self.size, self.workers, self.batch = dataset, extractor, size, workers, batch
         self._kept: tuple[Size, list[np.ndarray]] | None = None
         network = {"features": extractor.name, "hash": extractor.hash}
-        self.key = {"data": identity(dataset), **network, "resizer": extractor.resizer(size)}
+        self._source: dict[str, Any] = {"data": identity(dataset), **network, "resizer": extractor.resizer(size)}
 
     def about(self) -> dict[str, Any]:
         return {"kind": "dataset", "path": str(self.dataset.path), "fingerprint": self.dataset.fingerprint}
@@ -174,13 +175,32 @@ class RealSet(RealFeatures):
     @cached_property
     def features(self) -> np.ndarray:  # type: ignore[override]
         """(M, F) float32, of the pictures that can be read."""
-        return cached("features", self.key, self._extract)["features"]
+        return self._found["features"]
+
+    @cached_property
+    def key(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._source | {"missing": self._found["missing"].tolist()}
+
+    @cached_property
+    def _found(self) -> Arrays:
+        """The result of `_extract` from the cache, or a new one if a picture that is missing there can be read now."""
+        key = self._source
+        for _ in range(TRIES):
+            found = cached("features", key, self._extract)
+            if len(found["features"]) == len(self.dataset):
+                return {"missing": np.empty(0, np.int64), **found}
+            missing = found["missing"].tolist() if "missing" in found else None  # older versions did not store them
+            left = None if missing is None else [*self.dataset.unreadable(missing)]
+            if left is not None and left == missing:
+                return found
+            key = self._source | {"missing": left}
+        return self._extract()
 
     def pictures(self, size: Size) -> Iterable[np.ndarray]:
         """All pictures at that size, (B, H, W, 3) uint8, at most ROWS at a time. They are decoded only once if all take
         up to KEPT bytes."""
         if self._kept is None or self._kept[0] != size:
-            blocks = (np.stack(group) for group in batches(self._decode(size), ROWS))
+            blocks = (np.stack(group) for group in chunked(self._decode(size), ROWS))
             if len(self.dataset) * size[0] * size[1] * 3 > KEPT:
                 return blocks
             self._kept = size, [*blocks]
@@ -189,16 +209,27 @@ class RealSet(RealFeatures):
     def _extract(self) -> Arrays:
         sizes = [self.size] if self.extractor.size is None else [self.size, self.extractor.size]
         total = len(self.dataset)
-        features = RowBuffer(total)
-        shown = tqdm(self._decode(*sizes), desc=self.dataset.path.name, total=total, unit="picture", disable=None)
-        for group in batches(shown, self.batch):
+        features, missing = RowBuffer(total), list[int]()
+        shown = tqdm(
+            self._decode(*sizes, missing=missing),
+            desc=self.dataset.path.name,
+            total=total,
+            unit="picture",
+            disable=None,
+        )
+        for group in chunked(shown, self.batch):
             features.add(self.extractor(np.stack(group)))
-        return {"features": features.array}
+        return {"features": features.array, "missing": np.array(missing, np.int64)}
 
-    def _decode(self, *sizes: Size) -> Iterator[np.ndarray]:
+    def _decode(self, *sizes: Size, missing: list[int] | None = None) -> Iterator[np.ndarray]:
+        """The pictures that can be read; the indices of the others are added to `missing`."""
         workers = self.workers if len(self.dataset) > 512 else 0  # starting processes takes longer than decoding a few
         found = self.dataset.map(partial(_decode_at, sizes=sizes), range(len(self.dataset)), workers)
-        return (picture for picture in found if not isinstance(picture, PictureError))
+        for i, picture in enumerate(found):
+            if not isinstance(picture, PictureError):
+                yield picture
+            elif missing is not None:
+                missing.append(i)
 
 
 def _decode_at(data: bytes, name: str, *, sizes: tuple[Size, ...]) -> np.ndarray:

@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -371,6 +372,7 @@ def check(data: bytes, name: str) -> None:
 
 
 def known_values(column: Iterable[str]) -> list[str]:
-    """The distinct known values of an attribute in label order: integers numerically, then text alphabetically."""
-    known = {value for value in column if value}
-    return sorted(known, key=lambda v: (0, int(v), v) if v.isdecimal() else (1, 0, v))
+    """The distinct known values of an attribute in label order: integers numerically, then text alphabetically, as are
+    integers of more than 640 digits, which Python may refuse to convert."""
+    known, most = {value for value in column if value}, sys.int_info.str_digits_check_threshold
+    return sorted(known, key=lambda v: (0, int(v), v) if v.isdecimal() and len(v) <= most else (1, 0, v))

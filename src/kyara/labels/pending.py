@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import os
 from collections.abc import Iterable
 
 from kyara.files.atomic import write_atomic, write_errors
@@ -60,23 +61,37 @@ class Pending:
 
     def _rewrite(self) -> None:
         if self._values:
-            content = _encoded((name, value or CANNOT_TELL) for name, value in self._values.items())
-            write_atomic(self.path, lambda temporary: temporary.write_bytes(content))
+            self._write_values()
         else:
             self.path.unlink()
             self.path.parent.rmdir()  # unless it has questions
 
+    def _write_values(self) -> None:
+        content = _encoded((name, value or CANNOT_TELL) for name, value in self._values.items())
+        write_atomic(self.path, lambda temporary: temporary.write_bytes(content))
+
     def _append(self, i: int, cell: str) -> None:
         with write_errors(self.path):
             self.path.parent.mkdir(exist_ok=True)
+            if self._is_torn():
+                self._write_values()
             with self.path.open("ab") as file:
                 file.write(_encoded([(self.dataset.names[i], cell)]))
+
+    def _is_torn(self) -> bool:
+        """Whether the last line of the file is incomplete: a part of a value may be another value."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                return file.read() != b"\n"
+        return False
 
     def _left(self) -> dict[str, str]:
         """Name -> value of the answers in the file."""
         found: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError), self.path.open(encoding="utf-8", errors="surrogateescape") as file:
-            for name, cell in (row for row in csv.reader(file) if len(row) == 2):  # the last line may be incomplete
+            rows = [*csv.reader(file)]
+            for name, cell in (row for row in rows[: len(rows) - self._is_torn()] if len(row) == 2):
                 found.pop(name, None)
                 if cell:
                     found[name] = "" if cell == CANNOT_TELL else cell
