@@ -144,14 +144,38 @@ def still_free(path: Path, marker: str, *, force: bool = False) -> Path:
         return numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
 
 
-def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
+def free_folder(path: Path, marker: str, *, force: bool = False) -> Path | None:
     """Creates the output folder `path`, or empties it after `check_free`. The folder itself stays: it may be the
-    working folder, or `path` a link to it."""
+    working folder, or `path` a link to it. What it had is moved to a hidden folder inside, which is returned, to be
+    deleted or to be given to `put_back`; None if it had nothing."""
     check_free(path, marker, force=force)
     folder = path.resolve()  # the target of a link, also of one to a folder that does not exist yet
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        _empty(folder)
+        earlier = sorted(folder.iterdir(), key=lambda one: one.name == marker)  # a killed run still finds the marker
+        if not earlier:
+            return None
+        hidden = Path(tempfile.mkdtemp(dir=folder, prefix=".kyara.", suffix=".tmp"))
+        for one in earlier:
+            one.rename(hidden / one.name)
+        return hidden
+
+
+def put_back(hidden: Path, marker: str) -> None:
+    """Undoes `free_folder`: deletes what the verb wrote since, and moves the earlier files back. Where a file of the
+    user is in the way, that stays, and the earlier file in the hidden folder too."""
+    folder, owns = hidden.parent, ownership.KINDS[marker](hidden.parent)
+    for name in [*ownership.entries(folder)]:
+        if Path(name).parts[0] != hidden.name and owns and owns(name):
+            (folder / name).unlink()
+    for inside in [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one != hidden]:
+        with contextlib.suppress(OSError):  # not empty
+            inside.rmdir()
+    for one in [*hidden.iterdir()]:
+        if not os.path.lexists(folder / one.name):
+            one.rename(folder / one.name)
+    with contextlib.suppress(OSError):  # not empty
+        hidden.rmdir()
 
 
 @contextlib.contextmanager
