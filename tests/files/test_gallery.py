@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import math
 import re
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from kyara.files import gallery
 from kyara.files.errors import GalleryError
@@ -407,3 +409,14 @@ def test_a_png_whose_first_chunk_is_another(tmp_path: Path) -> None:
         made.add("a.png", png[:8] + chunk + png[8:])
         made.finish(command="", sheet=gallery.contact_sheet)
     assert "1.5000" in (tmp_path / "g" / "index.html").read_text()
+
+
+def test_the_page_shows_a_turned_picture_upright(tmp_path: Path) -> None:
+    """Browsers turn it by its EXIF rotation."""
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (12, 8)).save(turned, "PNG", exif=exif)
+    with GalleryWriter(tmp_path / "g", []) as made:
+        made.add("a.png", turned.getvalue())
+        made.finish(command="")
+    assert "aspect-ratio: 0.6667" in (tmp_path / "g" / "index.html").read_text()

@@ -28,7 +28,7 @@ from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
 from kyara.files.ownership import JOURNAL
-from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, measure, pad_to, resize
+from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize, upright_size
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.workers import processors, thread_map
 
@@ -278,8 +278,8 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _aspect(png: Path) -> float:
-    """Aspect ratio width / height, from the header."""
-    width, height = measure(png)
+    """Aspect ratio width / height as browsers show it, from the header."""
+    width, height = upright_size(png)
     return width / height
 
 
