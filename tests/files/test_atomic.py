@@ -85,6 +85,14 @@ def test_check_free_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_writing_does_not_change_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the whole process: other threads create files meanwhile."""
+    (tmp_path / "usual").touch()
+    monkeypatch.setattr(os, "umask", None)
+    write_text(tmp_path / "new", "text")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_folders_are_numbered(tmp_path: Path) -> None:
     base = tmp_path / "galleries"
     assert numbered_folder(base, "generate-anime") == base / "00000-generate-anime"

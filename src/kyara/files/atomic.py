@@ -18,6 +18,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, 
 NOT_OF_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # Too many open files, no memory
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """Messages of safetensors and torch for a failed write."""
+UMASK = os.umask(0o077)  # The system tells it only by setting another, for all threads: so it is read once
+os.umask(UMASK)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             with temporary.open("r+b") as file:  # Windows flushes only files that are open for writing
                 os.fsync(file.fileno())
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~UMASK)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -202,9 +204,3 @@ def _empty(folder: Path, but: str = "") -> None:
     for inside, *_ in [*os.walk(folder, topdown=False)][:-1]:
         if Path(inside).relative_to(folder).parts[0] != but:
             Path(inside).rmdir()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
