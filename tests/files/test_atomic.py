@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,7 @@ def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "ours" / "gallery.csv").write_text("")
     with pytest.raises(FileExistsError, match="--force"):
         free_folder(tmp_path / "ours", "gallery.csv")
-    free_folder(tmp_path / "ours", "gallery.csv", force=True)
-    assert not list((tmp_path / "ours").iterdir())
+    assert not freed(tmp_path / "ours")
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="a file of that name"):
         free_folder(tmp_path / "file", "gallery.csv", force=True)
@@ -85,6 +85,14 @@ def test_check_free_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_writing_does_not_change_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the whole process: other threads create files meanwhile."""
+    (tmp_path / "usual").touch()
+    monkeypatch.setattr(os, "umask", None)
+    write_text(tmp_path / "new", "text")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_folders_are_numbered(tmp_path: Path) -> None:
     base = tmp_path / "galleries"
     assert numbered_folder(base, "generate-anime") == base / "00000-generate-anime"
@@ -95,6 +103,14 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
     assert result_folder(None, f"{base}/rank-faces", **how) == base / "00008-rank-faces"
     assert result_folder(tmp_path / "mine", f"{base}/rank-faces", **how) == tmp_path / "mine"
     assert not (base / "00008-rank-faces").exists()
+
+
+def freed(path: Path) -> list[Path]:
+    """What remains of a folder that is replaced."""
+    hidden = free_folder(path, "gallery.csv", force=True)
+    assert hidden is not None
+    shutil.rmtree(hidden)
+    return [*path.iterdir()]
 
 
 def gallery_at(path: Path, *names: str, finished: bool = True) -> Path:
@@ -140,16 +156,14 @@ def test_force_deletes_all_that_a_gallery_has(tmp_path: Path) -> None:
     (path / "my film.mp4").write_text("")
     (path / ".gallery.csv.abcd1234.tmp").write_text("")  # of a killed run
     (path / "empty").mkdir()
-    free_folder(path, "gallery.csv", force=True)
-    assert not list(path.iterdir())
+    assert not freed(path)
 
 
 def test_force_replaces_what_a_killed_run_left(tmp_path: Path) -> None:
     """Pictures are written before their rows: those are in the journal only."""
     path = gallery_at(tmp_path / "g", "0001.png", "0002.png", finished=False)
     (path / "gallery.csv").write_text("file_name,seed\n")
-    free_folder(path, "gallery.csv", force=True)
-    assert not list(path.iterdir())
+    assert not freed(path)
 
 
 def test_force_replaces_what_a_killed_run_of_an_earlier_version_left(tmp_path: Path) -> None:
@@ -170,8 +184,7 @@ def test_force_replaces_what_a_killed_run_of_an_earlier_version_left(tmp_path: P
     (path / "index.html").write_text("")  # a finished gallery has a row for each of its pictures
     assert ownership.foreign(path, "gallery.csv") == "0002.png"
     (path / "index.html").unlink()
-    free_folder(path, "gallery.csv", force=True)
-    assert not list(path.iterdir())
+    assert not freed(path)
 
 
 def test_a_marker_of_something_else_is_not_replaced(tmp_path: Path) -> None:
@@ -186,12 +199,10 @@ def test_a_marker_of_something_else_is_not_replaced(tmp_path: Path) -> None:
 def test_force_keeps_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = gallery_at(tmp_path / "g", "0001.png")
     monkeypatch.chdir(path)
-    free_folder(Path(), "gallery.csv", force=True)
-    assert path.is_dir() and not list(path.iterdir())
+    assert not freed(Path()) and path.is_dir()
     gallery_at(Path(), "0001.png")
     (tmp_path / "link").symlink_to(path)
-    free_folder(tmp_path / "link", "gallery.csv", force=True)
-    assert (tmp_path / "link").is_symlink() and not list(path.iterdir())
+    assert not freed(tmp_path / "link") and (tmp_path / "link").is_symlink()
     (tmp_path / "to-come").symlink_to(tmp_path / "new")
     free_folder(tmp_path / "to-come", "gallery.csv")
     assert (tmp_path / "new").is_dir()

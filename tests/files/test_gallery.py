@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import math
 import re
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from kyara.files import gallery
 from kyara.files.errors import GalleryError
@@ -90,6 +92,66 @@ def test_an_interrupted_run_leaves_a_gallery(tmp_path: Path) -> None:
     with GalleryWriter(tmp_path / "g", ["seed"], force=True) as made:
         assert made.finish(command="") == []
     assert not (tmp_path / "g" / "a.png").exists()
+
+
+def test_the_earlier_gallery_is_kept_until_a_picture_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "g"
+    with GalleryWriter(path, ["seed"]) as made:
+        (path / "steps").mkdir()
+        (path / "steps" / "a-photo.png").write_bytes(PNG)
+        made.add("a.png", PNG, seed=1)
+        made.finish(command="")
+    before = {file: file.is_file() and file.read_bytes() for file in path.rglob("*")}
+    with pytest.raises(RuntimeError, match="no memory"), GalleryWriter(path, ["score"], force=True) as made:
+        assert not (path / "a.png").exists()
+        (path / "steps").mkdir()
+        (path / "steps" / "a-photo.png").write_bytes(b"of this run")
+        made.announce("b.mp4")
+        (path / "b.mp4").write_bytes(b"half a film")
+        raise RuntimeError("no memory")
+    assert {file: file.is_file() and file.read_bytes() for file in path.rglob("*")} == before
+    with pytest.raises(KeyboardInterrupt), GalleryWriter(path, ["seed"], force=True) as made:
+        made.add("b.png", PNG, seed=2)
+        raise KeyboardInterrupt
+    assert read_gallery(path) == [{"file_name": "b.png", "seed": "2"}]
+    assert sorted(file.name for file in path.iterdir()) == [".unfinished", "b.png", "gallery.csv"]
+
+
+def test_files_of_the_user_are_kept_when_the_earlier_gallery_is_put_back(tmp_path: Path) -> None:
+    path = tmp_path / "g"
+    write(path, [0.1])
+    with pytest.raises(RuntimeError), GalleryWriter(path, ["seed"], force=True):
+        (path / "mine.txt").write_text("mine")
+        (path / "seed0000.png").write_text("mine too")
+        raise RuntimeError
+    assert len(read_gallery(path)) == 1 and (path / "mine.txt").read_text() == "mine"
+    assert (path / "seed0000.png").read_text() == "mine too"
+    (kept,) = path.glob(".kyara.*.tmp/*")
+    assert kept.read_bytes() == PNG
+
+
+def test_the_earlier_gallery_is_put_back_if_there_can_be_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "g", [0.1])
+    with monkeypatch.context() as patched:
+        patched.setattr(gallery, "JOURNAL", "missing/journal")
+        with pytest.raises(FileNotFoundError):
+            GalleryWriter(tmp_path / "g", ["seed"], force=True)
+    assert len(read_gallery(tmp_path / "g")) == 1 and decode(tmp_path / "g" / "seed0000.png").shape == (8, 12, 3)
+
+
+def test_a_killed_run_leaves_both_galleries(tmp_path: Path) -> None:
+    path = tmp_path / "g"
+    write(path, [0.1])
+    killed = GalleryWriter(path, ["seed"], force=True)
+    (kept,) = path.glob(".kyara.*.tmp")
+    assert len(read_gallery(kept)) == 1 and (kept / "seed0000.png").read_bytes() == PNG
+    killed._table.close()
+    killed._journal.close()
+    with GalleryWriter(path, ["seed"], force=True) as made:
+        made.finish(command="")
+    assert sorted(file.name for file in path.iterdir()) == ["gallery.csv", "index.html"]
 
 
 def test_nothing_of_the_user_is_overwritten(tmp_path: Path) -> None:
@@ -347,3 +409,14 @@ def test_a_png_whose_first_chunk_is_another(tmp_path: Path) -> None:
         made.add("a.png", png[:8] + chunk + png[8:])
         made.finish(command="", sheet=gallery.contact_sheet)
     assert "1.5000" in (tmp_path / "g" / "index.html").read_text()
+
+
+def test_the_page_shows_a_turned_picture_upright(tmp_path: Path) -> None:
+    """Browsers turn it by its EXIF rotation."""
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (12, 8)).save(turned, "PNG", exif=exif)
+    with GalleryWriter(tmp_path / "g", []) as made:
+        made.add("a.png", turned.getvalue())
+        made.finish(command="")
+    assert "aspect-ratio: 0.6667" in (tmp_path / "g" / "index.html").read_text()

@@ -104,6 +104,15 @@ def test_cmyk_and_lab() -> None:
     assert lab.shape == (3, 3, 3) and lab.min() > 240
 
 
+def test_transparent_value_of_16_bit_grey() -> None:
+    """It is compared before 16 bits become 8: 1001 is the same grey as 1000."""
+    data = save(Image.fromarray(np.uint16([[0, 1000, 1001, 65535]])), transparency=1000)
+    assert decode(data)[0].tolist() == [[0] * 3, [255] * 3, [4] * 3, [255] * 3]
+    assert pictures.decode_rgba(data)[0, :, 3].tolist() == [255, 0, 255, 255]
+    opaque = save(Image.fromarray(np.uint16([[0, 1000]])))
+    assert pictures.decode_rgba(opaque)[0, :, 3].tolist() == [255, 255]
+
+
 @pytest.mark.parametrize("kind", ["I;16 PNG", "I;16 TIFF", "I;16B TIFF", "I TIFF", "F TIFF", "F unit TIFF"])
 def test_deep_grey_is_scaled_not_clipped(kind: str) -> None:
     ramp = np.tile(np.linspace(0, 65535, 64), (4, 1))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
 from kyara.labels.attributes import Label, read_labels, write_labels
+from kyara.preparation import prepare as prepare_module
 from kyara.preparation.carry import Cut
 from kyara.preparation.prepare import prepare
 
@@ -168,3 +171,41 @@ def test_places_are_taken_over_to_the_same_pixels_only(
     dataset = open_dataset(out)
     i = dataset.names.index(name)
     assert (dataset.point_cells[i], dataset.box_cells[i]) == ("0.1 0.2", "[[1, 2, 3, 4]]")
+
+
+def during(monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[], object]) -> None:
+    """Calls `act` while `kyara prepare` runs, before this function of it."""
+    original = getattr(prepare_module, function)
+
+    def patched(*args: Any) -> Any:
+        act()
+        return original(*args)
+
+    monkeypatch.setattr(prepare_module, function, patched)
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_labels_that_are_written_meanwhile_are_kept(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / name
+    prepare(folder, out, size="32", detect="none")
+    label = Label(by_source(out)["3.png"], "hair", "pink", None, "person")
+    during(monkeypatch, "_select", lambda: write_labels(open_dataset(out), [label]))
+    assert prepare(folder, out, size="48", detect="none", force=True).carried == 1
+    assert labels(out)["3.png", "hair"] == ("pink", None, "person")
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_labels_that_are_written_at_the_last_moment_stop_it(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / name
+    prepare(folder, out, size="32", detect="none")
+    label = Label(by_source(out)["3.png"], "hair", "pink", None, "person")
+    with monkeypatch.context() as patched:
+        during(patched, "page", lambda: write_labels(open_dataset(out), [label]))
+        with pytest.raises(FileExistsError, match=r"labels were written .* the same command goes on"):
+            prepare(folder, out, size="48", detect="none", force=True)
+    assert open_dataset(out).picture(0).shape == (32, 32, 3) and labels(out)["3.png", "hair"][0] == "pink"
+    assert prepare(folder, out, size="48", detect="none", force=True).carried == 1

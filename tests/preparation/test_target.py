@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from kyara.files import pictures
 from kyara.files.dataset import open_dataset
 from kyara.files.errors import DatasetError
+from kyara.preparation import prepare as prepare_module
 from kyara.preparation.prepare import prepare
 
 
@@ -96,6 +98,33 @@ def test_what_was_there_is_put_back_if_it_cannot_be_replaced(
     after = content(tmp_path)
     assert {file for file in after if file not in before} == {f"{name}.unfinished/progress.sqlite"}
     assert {file: after[file] for file in before} == before
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_file_that_is_put_there_meanwhile_is_not_deleted(
+    folder: Path, tmp_path: Path, name: str, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / name
+    if not first:
+        prepare(folder, out, size="32")
+
+    def put(*args: Any) -> str:
+        if out.suffix:
+            with zipfile.ZipFile(out, "a") as archive:
+                archive.writestr("mine.txt", "mine")
+        else:
+            out.mkdir(exist_ok=True)
+            (out / "mine.txt").write_text("mine")
+        return ""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare_module, "page", put)
+        with pytest.raises(FileExistsError, match="is not replaced"):
+            prepare(folder, out, size="48", force=True)
+    files = zipfile.ZipFile(out).namelist() if out.suffix else [file.name for file in out.iterdir()]
+    assert "mine.txt" in files and (first or open_dataset(out).picture(0).shape[0] == 32)
+    assert (tmp_path / f"{name}.unfinished" / "progress.sqlite").is_file()
 
 
 def test_what_a_killed_run_moved_away_is_put_back(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # Full disk, exhausted quota, 
 NOT_OF_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # Too many open files, no memory
 _FULL_ELSEWHERE = r"os error ([0-9]+)|No space left|File too large|file write failed|unexpected pos"
 """Messages of safetensors and torch for a failed write."""
+UMASK = os.umask(0o077)  # The system tells it only by setting another, for all threads: so it is read once
+os.umask(UMASK)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             with temporary.open("r+b") as file:  # Windows flushes only files that are open for writing
                 os.fsync(file.fileno())
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~UMASK)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -144,14 +146,38 @@ def still_free(path: Path, marker: str, *, force: bool = False) -> Path:
         return numbered_folder(folder.parent, re.sub(r"^[0-9]{5,9}-", "", folder.name))
 
 
-def free_folder(path: Path, marker: str, *, force: bool = False) -> None:
+def free_folder(path: Path, marker: str, *, force: bool = False) -> Path | None:
     """Creates the output folder `path`, or empties it after `check_free`. The folder itself stays: it may be the
-    working folder, or `path` a link to it."""
+    working folder, or `path` a link to it. What it had is moved to a hidden folder inside, which is returned, to be
+    deleted or to be given to `put_back`; None if it had nothing."""
     check_free(path, marker, force=force)
     folder = path.resolve()  # the target of a link, also of one to a folder that does not exist yet
     with write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-        _empty(folder)
+        earlier = sorted(folder.iterdir(), key=lambda one: one.name == marker)  # a killed run still finds the marker
+        if not earlier:
+            return None
+        hidden = Path(tempfile.mkdtemp(dir=folder, prefix=".kyara.", suffix=".tmp"))
+        for one in earlier:
+            one.rename(hidden / one.name)
+        return hidden
+
+
+def put_back(hidden: Path, marker: str) -> None:
+    """Undoes `free_folder`: deletes what the verb wrote since, and moves the earlier files back. Where a file of the
+    user is in the way, that stays, and the earlier file in the hidden folder too."""
+    folder, owns = hidden.parent, ownership.KINDS[marker](hidden.parent)
+    for name in [*ownership.entries(folder)]:
+        if Path(name).parts[0] != hidden.name and owns and owns(name):
+            (folder / name).unlink()
+    for inside in [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one != hidden]:
+        with contextlib.suppress(OSError):  # not empty
+            inside.rmdir()
+    for one in [*hidden.iterdir()]:
+        if not os.path.lexists(folder / one.name):
+            one.rename(folder / one.name)
+    with contextlib.suppress(OSError):  # not empty
+        hidden.rmdir()
 
 
 @contextlib.contextmanager
@@ -178,9 +204,3 @@ def _empty(folder: Path, but: str = "") -> None:
     for inside, *_ in [*os.walk(folder, topdown=False)][:-1]:
         if Path(inside).relative_to(folder).parts[0] != but:
             Path(inside).rmdir()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

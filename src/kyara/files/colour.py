@@ -42,7 +42,10 @@ def _separated(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         ImageOps.exif_transpose(picture, in_place=True)
     profile, alpha = picture.info.get("icc_profile"), None
     if picture.mode.startswith(("I", "F")):
-        picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
+        values, clear = np.asarray(picture), picture.info.get("transparency")  # the value in a PNG that is transparent
+        picture = Image.fromarray(_to_8_bits(values))
+        if isinstance(clear, int):
+            alpha = Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
     elif picture.has_transparency_data:
         rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         alpha = rgba.getchannel("A")

@@ -13,6 +13,7 @@ import contextlib
 import csv
 import io
 import math
+import shutil
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from kyara.files.atomic import check_free, free_folder, write_atomic, write_errors
+from kyara.files.atomic import check_free, free_folder, put_back, write_atomic, write_errors
 from kyara.files.errors import GalleryError
 from kyara.files.gallery_page import PAGE, SHEET, TABLE, page
 from kyara.files.metadata import csv_text
 from kyara.files.ownership import JOURNAL
-from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, measure, pad_to, resize
+from kyara.files.pictures import center_crop, decode, encode_jpeg, encode_png, pad_to, resize, upright_size
 from kyara.files.pictures import sheet as side_by_side
 from kyara.files.workers import processors, thread_map
 
@@ -71,7 +72,8 @@ def best_first(scores: Sequence[float], indices: Iterable[int]) -> list[int]:
 class GalleryWriter:
     """Writes a Gallery picture by picture, keeping only a few bytes per picture and the thumbnails of the sheet in
     memory. Threads encode the pictures and write their files while the caller computes the next ones; the rows of the
-    table are written in order, each after its file. An interrupted run leaves an unsorted Gallery without a page."""
+    table are written in order, each after its file. An interrupted run leaves an unsorted Gallery without a page; the
+    earlier one if no picture was written."""
 
     def __init__(
         self, path: Path, columns: Sequence[str], *, sources: Iterable[str | Path] = (), force: bool = False
@@ -79,7 +81,7 @@ class GalleryWriter:
         """`columns` follow file_name in the table. `force` replaces an existing Gallery unless it contains one of the
         `sources`."""
         check_free(path, TABLE, force=force, sources=sources)
-        free_folder(path, TABLE, force=force)
+        self._earlier = free_folder(path, TABLE, force=force)
         self.path = path
         self.columns = ("file_name", *columns)
         self._scores = array("d")
@@ -90,11 +92,15 @@ class GalleryWriter:
         threads = processors()
         self._pool, self._most_waiting = ThreadPoolExecutor(threads), WAITING * threads
         self._waiting: deque[tuple[Future[np.ndarray | None], dict[str, object], float]] = deque()
-        with write_errors(path / TABLE):
-            self._table = (path / TABLE).open("w+b")
-            self._end = self._table.write(_line(self.columns))
-            self._table.flush()
-            self._journal = (path / JOURNAL).open("wb", buffering=0)
+        try:
+            with write_errors(path / TABLE):
+                self._table = (path / TABLE).open("w+b")
+                self._end = self._table.write(_line(self.columns))
+                self._table.flush()
+                self._journal = (path / JOURNAL).open("wb", buffering=0)
+        except BaseException:
+            self._put_back()
+            raise
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -107,6 +113,20 @@ class GalleryWriter:
             self._pool.shutdown(cancel_futures=True)
             self._table.close()
             self._journal.close()
+            if self._starts:
+                self._delete_earlier()
+            else:
+                self._put_back()
+
+    def _put_back(self) -> None:
+        if self._earlier:
+            put_back(self._earlier, TABLE)
+
+    def _delete_earlier(self) -> None:
+        """Deletes the Gallery that this one replaces."""
+        if self._earlier:
+            shutil.rmtree(self._earlier, ignore_errors=True)
+            self._earlier = None
 
     def __len__(self) -> int:
         return len(self._starts) + len(self._waiting)
@@ -222,6 +242,7 @@ class GalleryWriter:
         self._write(PAGE, html.encode("utf-8", errors="replace"))
         self._journal.close()
         (self.path / JOURNAL).unlink(missing_ok=True)
+        self._delete_earlier()
         return first
 
     def _sheet(self, order: Sequence[int], files: Sequence[Path]) -> bytes:
@@ -257,8 +278,8 @@ def _line(cells: Iterable[str]) -> bytes:
 
 
 def _aspect(png: Path) -> float:
-    """Aspect ratio width / height, from the header."""
-    width, height = measure(png)
+    """Aspect ratio width / height as browsers show it, from the header."""
+    width, height = upright_size(png)
     return width / height
 
 

@@ -65,9 +65,9 @@ def measure(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
         return picture.size
 
 
-def upright_size(data: bytes, name: str) -> tuple[int, int]:
+def upright_size(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
     """(width, height) from the header, after EXIF rotation. Raises PictureError as in `decode`."""
-    with _open(data, name) as picture:
+    with _open(source, name) as picture:
         turned = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         return picture.size[::-1] if turned else picture.size
 

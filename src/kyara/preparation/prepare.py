@@ -162,6 +162,9 @@ def prepare(
         )  # fmt: skip
         if not selection.kept:
             raise _nothing_left(result)
+        target.check()  # hours may have passed: others may have been labelled since
+        earlier = read_earlier(out, target.report, sources)
+        check_sources(dataset, sources, earlier)
         labels = tables(dataset, selection.kept, result.as_json(), earlier)
         result = dataclasses.replace(result, carried=labels.carried, lost=labels.lost)
         report = {name: value for name, value in result.as_json().items() if name not in UNREPORTED}

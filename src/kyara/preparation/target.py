@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kyara.files import formats, ownership
-from kyara.files.archive import THUMBNAILS, UNFINISHED
+from kyara.files.archive import THUMBNAILS, UNFINISHED, changed
 from kyara.files.atomic import check_free, write_errors
 from kyara.files.names import printable
 from kyara.preparation.carry import LABELS, METADATA
@@ -26,7 +26,7 @@ Write = Callable[[str, bytes], object]  # (name, content) -> adds a file
 
 
 class Target:
-    """OUT: checked at the start, written under a temporary name, and renamed at the end.
+    """OUT: checked at the start and the end, written under a temporary name, and renamed.
 
     Raises OSError or ValueError if it cannot be written, or exists and is not an earlier result (with `force`)."""
 
@@ -39,7 +39,7 @@ class Target:
         self._unfinished = out.with_name(f"{out.name}{UNFINISHED}")
         self._old = self._unfinished / f"old.{out.name}"  # where an earlier result is while it is replaced
         self.report, self.page = self.beside(REPORT), self.beside(REPORT_PAGE)
-        here = out.resolve()
+        self._force, here = force, out.resolve()
         for source in sources:
             there = source.resolve()
             if here == there:
@@ -56,9 +56,19 @@ class Target:
             check_free(out, REPORT, force=True)
         if self._old.exists() and not out.exists():  # a run was killed while it replaced it
             self._old.rename(out)
-        self._check_existing(force)
+        self.check()
 
-    def _check_existing(self, force: bool) -> None:
+    def check(self) -> None:
+        """FileExistsError if OUT may not be replaced. Labels that are written into it after the last check stop the
+        run at its end."""
+        self._check_existing()
+        self._labels = self._written()
+
+    def _written(self) -> Sequence[int]:
+        """When the labels of the earlier result were written; a .zip as a whole."""
+        return [changed(path) for path in ([self.out] if self.is_zip else [self.out / METADATA, self.out / LABELS])]
+
+    def _check_existing(self) -> None:
         """FileExistsError if there is something that is not an earlier result, or that is one without `force`."""
         existing = next((path for path in (self.out, *map(self.beside, BESIDE)) if path.exists()), None)
         if existing is None or (not self.is_zip and not any(self.out.iterdir())):
@@ -68,7 +78,7 @@ class Target:
             why = f"exists, but {self.report} is no report of kyara prepare, so it is not replaced"
             hint = "choose another name or delete it; if it is a source, give the output after it"
             raise FileExistsError(f"{existing}: {why}; {hint}")
-        if not force:
+        if not self._force:
             raise FileExistsError(f"{existing}: already exists; add --force to replace it, or choose another name")
         if name := ownership.unknown(names, _owned(self.report)):
             why = f"contains {printable(name)}, which kyara prepare did not write, so it is not replaced"
@@ -114,7 +124,11 @@ class Target:
             self._replace(new)
 
     def _replace(self, new: Path) -> None:
-        """Replaces OUT, and what is beside it. If that fails, all of the earlier result is as before."""
+        """Replaces OUT, and what is beside it. If that fails, all of the earlier result is as before. FileExistsError
+        if OUT was changed meanwhile: the run may have taken hours."""
+        self._check_existing()
+        if self._written() != self._labels:
+            raise FileExistsError(f"{self.out}: labels were written at the last moment; the same command goes on")
         places = [(new / "zip" if self.is_zip else new, self.out)]
         if self.is_zip:  # what is beside it first, as --force replaces no .zip without its report
             places = [(new / name, self.beside(name)) for name in BESIDE if (new / name).exists()] + places

@@ -22,7 +22,7 @@ from kyara.rewriting.edit import Edit, Example, crop, overlay
 from kyara.rewriting.lessons import PlaceFinder, TrainingBatch, already_shown
 from kyara.rewriting.linear import LinearMemory
 from kyara.rewriting.nonlinear import WeightDifference, autocast, train_memory
-from kyara.rewriting.samples import Samples
+from kyara.rewriting.samples import Part, Samples
 from kyara.rewriting.settings import EXTRA_IMAGES, Memory, Settings
 
 LAYERS, USUAL = 3, 32
@@ -76,11 +76,12 @@ class RuleTrainer:
         return self.model.memories()[last - self.depth + 1].through(self.last_layer)
 
     def random(self, layers: LayerRange, count: int, seed: int, edit: Edit | None = None) -> list[ActivationCache]:
-        """Caches of random pictures. For an inpainter, every second batch is filled at the holes of the edit's
-        pictures: these are where the rule must be learned."""
+        """Caches of random pictures; with `TEST_SEED`, of those held out. For an inpainter, every second batch is
+        filled at the holes of the edit's pictures: these are where the rule must be learned."""
         holes = None if edit is None else self.samples.holes([example.target for example in edit.examples])
+        part: Part = "held out" if seed == TEST_SEED else "training"
         fns = (
-            self.samples.random(min(BATCH, count - i), batch_seed(seed, i), holes if i % (2 * BATCH) else None)
+            self.samples.random(min(BATCH, count - i), batch_seed(seed, i), holes if i % (2 * BATCH) else None, part)
             for i in range(0, count, BATCH)
         )
         return [capture(self.model, layers, sample_fn) for sample_fn in fns]
@@ -153,7 +154,9 @@ def learn_rule(trainer: RuleTrainer, edit: Edit) -> LearnedRule:
         else:
             difference = train_memory(examples + extra, trainer.settings)
         seconds = time.perf_counter() - start
-        errors = measure(trainer.model, difference, finder, trainer.random(layers, TEST_PICTURES, TEST_SEED, edit))
+        errors = dict[str, float]()
+        if trainer.samples.holds_out:
+            errors = measure(trainer.model, difference, finder, trainer.random(layers, TEST_PICTURES, TEST_SEED, edit))
         return LearnedRule(difference, seconds, {**errors, "found": found})
 
 

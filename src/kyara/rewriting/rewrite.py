@@ -52,7 +52,7 @@ class RuleReport:
             advice += "\n  the rest of the pictures changes too: lower --strength, raise --p, or give smaller masks"
         if (inside or 0) > MAX_INSIDE_ERROR:
             advice += "\n  little was learned: give more examples or a larger pattern, or raise --steps"
-        return f"{printable(self.name)}: {', '.join(parts)}; {end}{advice}"
+        return f"{printable(self.name)}: {', '.join(parts) or 'no error was measured'}; {end}{advice}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from kyara.rewriting.rules import root_of
 
 TRUNCATION = 0.7  # of seeds, the default of `kyara generate`
 CHANNEL_ORDERS = [*itertools.permutations(range(3))]  # of red, green and blue; the first is the identity
+HELD_OUT = 0.1  # share of the data
+Part = Literal["all", "training", "held out"]
 HOLE_JITTER = 4  # holes are shifted by at most so many pixels
 
 
@@ -38,6 +41,9 @@ class Samples:
     def __init__(self, model: Model, name: str, data: Dataset | None = None) -> None:
         """`data` are the inputs of a network that needs pictures. ValueError if they are missing, or not needed."""
         self.model, self.name, self.data = model, name, data
+        self.parts: dict[Part, Dataset | None] = dict.fromkeys(("all", "training", "held out"), data)
+        if data is not None and len(data) > 1:
+            self.parts["training"], self.parts["held out"] = data.split(HELD_OUT)
         self.size = model.config.data.width, model.config.data.height
         self.device = next(model.parameters()).device
         if not isinstance(model, Generator) and data is None:
@@ -45,10 +51,17 @@ class Samples:
         if isinstance(model, Generator) and data is not None:
             raise ValueError(f"--data: {name} makes pictures from seeds; leave it out")
 
-    def random(self, count: int, seed: int, holes: Tensor | None = None) -> SampleFn:
-        """Random pictures. `holes` (N, 1, H, W) bool, for an inpainter, are filled in turn, each shifted a little."""
+    @property
+    def holds_out(self) -> bool:
+        """Whether random pictures are held out. Those of a generator differ by their seeds; of data with a single
+        picture there are none."""
+        return self.data is None or len(self.data) > 1
+
+    def random(self, count: int, seed: int, holes: Tensor | None = None, part: Part = "all") -> SampleFn:
+        """Random pictures, from this part of the data if the network needs any. `holes` (N, 1, H, W) bool, for an
+        inpainter, are filled in turn, each shifted a little."""
         with fixed_seed(seed):
-            inputs = self._inputs(count)
+            inputs = self._inputs(count, self.parts[part])
             if holes is None:
                 return self.model.sample_fn(count, inputs)
             assert isinstance(self.model, Inpainter)
@@ -153,11 +166,11 @@ class Samples:
         """Gray values (H, W) from 0 to 255 at the network's size, (H', W') uint8."""
         return center_crop(np.repeat(gray.astype(np.uint8)[:, :, None], 3, 2), *self.size)[:, :, 0]
 
-    def _inputs(self, count: int) -> Tensor:
-        if self.data is None:
+    def _inputs(self, count: int, data: Dataset | None) -> Tensor:
+        if data is None:
             return torch.zeros(count, 3, self.size[1], self.size[0], device=self.device)
-        chosen = torch.randint(len(self.data), (count,)).tolist()
-        return to_float(np.stack([*self.data.decode(chosen, *self.size)])).to(self.device)
+        chosen = torch.randint(len(data), (count,)).tolist()
+        return to_float(np.stack([*data.decode(chosen, *self.size)])).to(self.device)
 
 
 def shift_hole(hole: Tensor, down: int, right: int) -> Tensor:

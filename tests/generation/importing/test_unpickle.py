@@ -232,6 +232,30 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         pass
 
 
+PAIRS = b"(" + b"K\x00K\x00\x86" * 2_000 + b"t"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("builtins\nset", PAIRS + b"\x85"),
+        ("torch\nSize", PAIRS + b"\x85"),
+        ("collections\nOrderedDict", PAIRS + b"\x85"),
+        ("torch\ndevice", PAIRS),
+        ("builtins\nset", b"X\xd0\x07\x00\x00" + b"a" * 2_000 + b"\x85"),
+        ("torch\nSize", b"B\xd0\x07\x00\x00" + b"a" * 2_000 + b"\x85"),
+    ],
+)
+def test_copies_of_a_value_are_counted(function: str, arguments: bytes) -> None:
+    """Each call, of a few bytes, would copy a long value, which the pickle has only once."""
+    call = f"c{function}\nh\0R".encode()
+    few, many = (b"\x80\x03" + arguments + b"q\x000(" + call * count + b"t." for count in (2, 2_000))
+    with pytest.raises(ForeignError, match=r"far longer than the pickle of any network|not a list"):
+        read_pickle(io.BytesIO(many))
+    if arguments.startswith(b"("):
+        assert len(read_pickle(io.BytesIO(few))) == 2
+
+
 def test_the_directory_of_a_zip_is_measured(tmp_path: Path) -> None:
     path = torch_zip(tmp_path / "a.pt", b"N.")
     content = path.read_bytes()

@@ -18,8 +18,10 @@ from kyara.generation.importing import values
 from kyara.generation.importing.values import DTYPES, DType, ForeignError, ForeignObject, Name, Storage, table, text
 
 MOST_STEPS = 300_000
-"""Maximum number of opcodes, each of which may take some hundred bytes of memory. NVIDIA's snapshots have 30,000."""
+"""Maximum number of opcodes, and of elements that calls copy, each of which may take some hundred bytes of memory.
+NVIDIA's snapshots have 30,000."""
 MOST_TEXT = 64 << 20  # Maximum number of characters. The source code in NVIDIA's snapshots has 100,000.
+TOO_LONG = "far longer than the pickle of any network"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # Magic number of PyTorch's format before 1.6, as a pickle
 INNER = ("torch.storage", "_load_from_bytes")
 """The function that loads a storage embedded in a pickle, as bytes in PyTorch's older format."""
@@ -45,13 +47,14 @@ class _Machine:
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # The stacks below the marks
         self.memo: dict[int, Any] = {}
+        self.copied = 0  # Elements of arguments: a long one may be in the pickle once, and in many calls
 
     def run(self, file: BinaryIO) -> Any:
         length = 0
         for steps, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             length += len(argument) if isinstance(argument, str) else 0
             if steps > MOST_STEPS or length > MOST_TEXT:
-                raise ForeignError("far longer than the pickle of any network")
+                raise ForeignError(TOO_LONG)
             name = opcode.name
             if name == "STOP":
                 return self.stack.pop()
@@ -121,13 +124,16 @@ class _Machine:
         meaning = MEANINGS.get((function.module, function.name))
         if meaning is None:
             raise ForeignError(f"it calls {function}, which is not allowed")
+        self.copied += sum(len(one) for one in (arguments, *arguments) if isinstance(one, list | tuple | dict))
+        if self.copied > MOST_STEPS:
+            raise ForeignError(TOO_LONG)
         self.stack.append(meaning(*arguments))
 
     def build(self, _: object) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, ForeignObject):
             target.state = state
-        elif not (isinstance(target, dict) and isinstance(state, dict) and set(state) == {"_metadata"}):
+        elif not (isinstance(target, dict) and isinstance(state, dict) and state.keys() == {"_metadata"}):
             raise ForeignError("it sets attributes of a value that has none")
 
     def persist(self, _: object) -> None:
@@ -173,8 +179,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 MEANINGS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("collections", "OrderedDict"): table,
     ("dnnlib.util", "EasyDict"): table,
-    ("builtins", "set"): lambda items=(): list(items),
-    ("torch", "Size"): lambda items=(): tuple(items),
+    ("builtins", "set"): lambda items=(): list(values.elements(items)),
+    ("torch", "Size"): lambda items=(): tuple(values.elements(items)),
     ("torch", "device"): lambda *about: ForeignObject("device", about),
     ("torch._utils", "_rebuild_tensor_v2"): values.tensor,
     ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,

@@ -86,6 +86,13 @@ def text(value: Any) -> str:
     return value
 
 
+def elements(value: Any) -> list[Any] | tuple[Any, ...]:
+    """Returns the value. Raises ForeignError unless it is a list or a tuple: text has elements too."""
+    if not isinstance(value, list | tuple):
+        raise ForeignError("damaged: the elements of a set or a size are not a list")
+    return value
+
+
 def table(pairs: Iterable[Any] = ()) -> dict[Any, Any]:
     """Builds a dict with plain keys only: hashing a deeply nested tuple would overflow the stack."""
     found = {}
