@@ -245,6 +245,20 @@ def test_a_shadow_on_the_neck_is_no_hair_if_hair_is_short(traits: dict[str, floa
     assert torch.allclose(found.sum(0), torch.ones(SIDE, SIDE), atol=1e-4)
 
 
+def test_what_is_not_connected_to_a_face_is_background() -> None:
+    picture, face = portrait()
+    shares = face.shares.clone()
+    island = torch.tensor([0.0, 1, 0, 0])[:, None, None]
+    shares[:, 4:12, 4:12] = island
+    shares[:, 60:64, 96:120] = island  # reaches the face
+    found = regions.find(
+        (picture + 1) / 2, [dataclasses.replace(face, shares=shares)], [face.points.numpy()], face.unit
+    )
+    assert found[regions.BACKGROUND, 8, 8] > 0.9
+    assert found[regions.SKIN, 62, 110] > 0.5
+    assert torch.allclose(found.sum(0), torch.ones(SIDE, SIDE), atol=1e-4)
+
+
 def test_dark_skin_keeps_its_colour_under_reflections() -> None:
     """Reflections are nearly white: with them the mean of the lit skin is grey."""
     picture, face = portrait()

@@ -12,7 +12,7 @@ from torch import Tensor
 from kyara.models.drawing.filters import blur, guided
 from kyara.models.drawing.finding import ALL, Face, spread
 from kyara.models.drawing.layout import AT
-from kyara.models.drawing.masks import polygon, scaled
+from kyara.models.drawing.masks import polygon, scaled, union
 
 BACKGROUND, SKIN, HAIR, CLOTHES, OTHER = range(len(ALL))
 BINS = 12  # of each channel in a histogram of colours
@@ -21,6 +21,7 @@ THROAT = ((-0.18, 0.05), (-0.18, -0.6), (0.18, -0.6), (0.18, 0.05))
 """Where the neck is never behind hair: from the chin, to the side and up, in heights of the face."""
 SIDES = ((-0.36, 0.2), (-0.36, -0.6), (0.36, -0.6), (0.36, 0.2))  # where the neck is not behind short hair
 NEAR = 2.2  # size of the surroundings of a bald head, relative to the face
+COARSE = 128  # longer side of the picture in which islands are found
 CROWN = 1.5  # how far above the chin a head ends, in heights of the face
 
 
@@ -36,7 +37,7 @@ def find(picture: Tensor, faces: Sequence[Face], contours: Sequence[np.ndarray],
         area = SIDES if face.traits.has_short_hair else THROAT
         skin = torch.maximum(neck(points, area, shares), cheeks(points, shares))
         shares = moved(shares, blur(skin, 2 * unit).clamp(0, 1), SKIN)
-    return shares
+    return attached(shares, contours) if faces else shares
 
 
 def moved(shares: Tensor, where: Tensor, to: int) -> Tensor:
@@ -69,6 +70,25 @@ def cheeks(points: np.ndarray, like: Tensor) -> Tensor:
     """The face below the eyes, between the strands of hair beside it, (1, H, W)."""
     oval, eyes = points[AT["oval"]], [points[AT[f"{side} eye"]].mean(0) for side in ("left", "right")]
     return polygon(np.concatenate([scaled(oval[6:13], 0.85), np.stack(eyes)]), like)
+
+
+def attached(shares: Tensor, contours: Sequence[np.ndarray]) -> Tensor:
+    """Shares without islands: what is not connected to a face is background."""
+    size = shares.shape[1:]
+    small = [max(1, round(side * COARSE / max(size))) for side in size]
+    behind = F.interpolate(shares[None, [BACKGROUND, OTHER]], small, mode="area").sum(1)
+    seeds = union([points[AT["oval"]] for points in contours], shares)
+    person, reached = behind < 0.5, F.interpolate(seeds[None], small, mode="area")[0] > 0
+    while True:
+        grown = F.max_pool2d(reached.float(), 3, 1, 1).bool() & person | reached
+        if torch.equal(grown, reached):
+            break
+        reached = grown
+    near = F.interpolate(F.max_pool2d(reached.float(), 3, 1, 1)[None], size, mode="bilinear")[0]
+    kept = shares * near
+    kept[OTHER] = shares[OTHER]
+    kept[BACKGROUND] = 1 - kept.sum(0) + kept[BACKGROUND]
+    return kept
 
 
 def refine(shares: Tensor, picture: Tensor, unit: float) -> Tensor:

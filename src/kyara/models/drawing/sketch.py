@@ -47,7 +47,7 @@ def draw(picture: Tensor, faces: Sequence[Face], style: StyleConfig, memory: Mem
     }
     sure = regions.harden(shares)
     painted = sum(part * sure[region, None] for region, part in parts.items())
-    ink = lines(picture, shares, features, unit, style)
+    ink = lines(picture, shares, sure, features, unit, style)
     painted = (painted * (1 - (1 - DARK) * ink)).clamp(0, 1)
     made = (painted * 255).round().byte().movedim(0, 2).cpu().numpy()
     for face, points, palette in zip(faces, contours, palettes, strict=True):
@@ -98,14 +98,14 @@ def worn(picture: Tensor, face: Face, points: np.ndarray, skin: Tensor) -> Itera
         yield "glasses", details.glasses(picture, points, skin, traits.has_dark_lenses, face.unit)
 
 
-def lines(picture: Tensor, shares: Tensor, features: Tensor, unit: float, style: StyleConfig) -> Tensor:
-    """Opacity (1, H, W) of the lines between regions, and along the folds within them."""
+def lines(picture: Tensor, shares: Tensor, sure: Tensor, features: Tensor, unit: float, style: StyleConfig) -> Tensor:
+    """Opacity (1, H, W) of the lines between regions, and along the folds within them where they are `sure`."""
     grey = light(picture)
     thin = max(0.7 * unit, 0.6)
     contrast = along(line_contrast(grey, thin), flow(grey, 2 * unit), 3 * thin, max(1.0, thin))
     ink = torch.zeros_like(grey)
     for region, least in FOLDS.items():
-        ink = ink + shares[region, None] * step(contrast, least, 0.008)
+        ink = ink + sure[region, None] * step(contrast, least, 0.008)
     ink = ink * (1 - features * shares[SKIN, None]) * style.lines
     smooth = blur(shares, 1.2 * unit)
     for region in range(len(ALL)):
