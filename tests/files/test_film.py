@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from kyara.files import film, pictures
 from kyara.files.dataset import open_dataset, open_datasets
 from kyara.files.errors import DatasetError, PictureError
 from kyara.files.film import Film
+from kyara.generation import video
 from kyara.preparation.prepare import prepare
 
 
@@ -65,6 +70,50 @@ def test_the_width_that_is_shown_is_limited(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(film, "MAX_PIXELS", 2 * 96 * 64 - 1)
     with pytest.raises(PictureError, match=r"film\.mkv: declares frames of 192x64 pixels"):
         Film(tmp_path / "film.mkv")
+
+
+class FakeFilm(contextlib.nullcontext[None]):
+    """The module PyAV, and its container of a film of one frame, which lies on its side."""
+
+    FFmpegError = OSError
+
+    def __init__(self, pixels: np.ndarray, wide: Fraction | None) -> None:
+        super().__init__()
+        self.frame = SimpleNamespace(rotation=90, time=0.0, to_ndarray=lambda format: pixels)
+        height, width = pixels.shape[:2]
+        stream = SimpleNamespace(
+            height=height, width=width, sample_aspect_ratio=wide, average_rate=Fraction(25), frames=1
+        )
+        self.streams = SimpleNamespace(video=[stream])
+
+    def open(self, path: str) -> FakeFilm:
+        return self
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        return iter([SimpleNamespace(decode=lambda: [self.frame])])
+
+
+@pytest.mark.parametrize(("wide", "shape"), [(Fraction(2), (24, 8, 3)), (Fraction(1), (12, 8, 3)), (None, (12, 8, 3))])
+def test_frames_to_translate_are_upright_and_have_square_pixels(
+    wide: Fraction | None, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those that are prepared."""
+    pixels = np.random.RandomState(0).randint(0, 256, (8, 12, 3), dtype=np.uint8)
+    fake = FakeFilm(pixels, wide)
+    monkeypatch.setattr(video, "load_av", lambda: fake)
+    ((_, shown),) = video.read(Path("film.mkv"))[1]
+    assert shown.shape == shape and np.array_equal(shown, film.upright(fake.frame, float(wide or 1)))
+    assert wide == 2 or np.array_equal(shown, np.rot90(pixels))
+
+
+@pytest.mark.parametrize("kind", ["prepared", "translated"])
+def test_every_film_has_the_same_limit(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeFilm(np.zeros((8, 12, 3), np.uint8), Fraction(2))
+    for module in (film, video):
+        monkeypatch.setattr(module, "load_av", lambda: fake)
+    monkeypatch.setattr(film, "MAX_PIXELS", 2 * 12 * 8 - 1)
+    with pytest.raises(PictureError, match=r"film\.mkv: declares frames of 24x8 pixels"):
+        Film(tmp_path / "film.mkv") if kind == "prepared" else video.read(tmp_path / "film.mkv")
 
 
 def test_a_film_is_a_source_of_prepare_without_its_copies(tmp_path: Path) -> None:

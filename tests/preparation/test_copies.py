@@ -12,7 +12,16 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from kyara.files import pictures
 from kyara.preparation import duplicates
-from kyara.preparation.duplicates import COMPARED, OUTLINE, SIMILAR, Impression, Seen, impression, outline_distance
+from kyara.preparation.duplicates import (
+    AHEAD,
+    COMPARED,
+    OUTLINE,
+    SIMILAR,
+    Impression,
+    Seen,
+    impression,
+    outline_distance,
+)
 
 SIZE, HAIR, EYES = 512, (110, 70, 55), (60, 90, 200)
 
@@ -194,3 +203,27 @@ def test_find_and_nearest_share_what_they_compute(monkeypatch: pytest.MonkeyPatc
         seen.add(one)
         assert nearest != seen.nearest(one) == (i, pytest.approx(0, abs=1e-6))  # also of what was just added
     assert computed == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
+def test_pictures_that_are_expected_together_have_the_same_outcome() -> None:
+    """Also if the original of a copy is among them, and if some of them are not added."""
+    random, made = np.random.RandomState(0), []
+    for i in range(3 * AHEAD):
+        picture = random.randint(0, 256, (6, 6, 3), dtype=np.uint8)
+        if i % 3 == 2:
+            picture = made[random.randint(i)][:, :: random.choice([1, -1])]
+        made.append(picture)
+    smooth = [Image.fromarray(np.ascontiguousarray(one)).resize((64, 64), Image.Resampling.BICUBIC) for one in made]
+    ones = [impression(np.array(recompressed(one, random.randint(80, 95)))) for one in smooth]
+    outcomes = []
+    for ahead in (0, AHEAD, 10):
+        seen, found = Seen("near"), []
+        for i, one in enumerate(ones):
+            if ahead and i % ahead == 0:
+                seen.expect(ones[i : i + ahead])
+            copy, nearest = seen.find(one), seen.nearest(one)
+            found.append((copy, nearest and nearest[0], nearest and round(nearest[1], 4)))
+            if copy is None:
+                seen.add(one)
+        outcomes.append(found)
+    assert outcomes[0] == outcomes[1] == outcomes[2] and sum(copy is not None for copy, *_ in outcomes[0]) > 10

@@ -37,6 +37,25 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def pixel_width(stream: Any, path: Path) -> float:
+    """The width of a pixel of a video stream for a height of 1; unknown is square. PictureError if the frames, as they
+    are shown, have too many pixels."""
+    wide = float(stream.sample_aspect_ratio or 1)
+    width, height = round(stream.width * wide), stream.height
+    if not 0 < width * height <= MAX_PIXELS:
+        raise PictureError(f"{path}: declares frames of {width}x{height} pixels")
+    return wide
+
+
+def upright(frame: Any, wide: float) -> np.ndarray:
+    """A frame of PyAV whose pixels are so wide as it is shown: with square pixels, and turned by its metadata, as
+    phones store it, (H, W, 3) uint8."""
+    stored = frame.to_ndarray(format="rgb24")
+    shown = resize(stored, max(1, round(stored.shape[1] * wide)), stored.shape[0])
+    turned: np.ndarray = np.rot90(shown, round(frame.rotation / 90))
+    return turned
+
+
 class Film:
     """The frames of a film as files, named by their time, such as 0:01:05. Raises PictureError if it has none, and
     ValueError if the extra is missing."""
@@ -88,10 +107,7 @@ class _Reader:
         if not self._container.streams.video:
             raise PictureError(f"{path}: has no video stream")
         self._stream = self._container.streams.video[0]
-        self._wide = float(self._stream.sample_aspect_ratio or 1)  # width of a pixel / height; unknown is square
-        width, height = round(self._stream.width * self._wide), self._stream.height
-        if not 0 < width * height <= MAX_PIXELS:
-            raise PictureError(f"{path}: declares frames of {width}x{height} pixels")
+        self._wide = pixel_width(self._stream, path)
         self._begin = float((self._stream.start_time or 0) * self._stream.time_base)
         self._frames: Iterator[tuple[float, Any]] | None = None
         self._current: Any = None
@@ -110,11 +126,7 @@ class _Reader:
             self._next = next(self._frames, None)
         if self._current is None:
             raise PictureError(f"{_name(second)}: the film has no frame there")
-        frame = self._current[1]
-        stored = frame.to_ndarray(format="rgb24")
-        shown = resize(stored, max(1, round(stored.shape[1] * self._wide)), stored.shape[0])
-        upright: np.ndarray = np.rot90(shown, round(frame.rotation / 90))
-        return upright
+        return upright(self._current[1], self._wide)
 
     @property
     def _time(self) -> float:

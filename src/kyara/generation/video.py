@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from kyara.files.errors import PictureError
-from kyara.files.film import load_av, reason
-from kyara.files.pictures import MAX_PIXELS
+from kyara.files.film import load_av, pixel_width, reason, upright
 
 LONGEST = 3600 * 24  # Seconds that a frame may be shown; a damaged file may declare centuries
 MAX_LOST = 30  # Number of consecutive undecodable frames after which the rest is ignored
@@ -50,16 +49,15 @@ def _contents(path: Path) -> Iterator[Info | Frame]:
         if not container.streams.video:
             raise PictureError(f"{path}: has no video stream, only {', '.join(s.type for s in container.streams)}")
         stream = container.streams.video[0]
-        if stream.width * stream.height > MAX_PIXELS or not stream.width * stream.height:
-            raise PictureError(f"{path}: declares frames of {stream.width}x{stream.height} pixels")
+        wide = pixel_width(stream, path)
         info = Info(stream.average_rate or Fraction(25), stream.frames)
-        frames = _frames(container, stream, path, info.fps)
+        frames = _frames(container, stream, path, info.fps, wide)
         first = next(frames)  # raises for a film without frames before anything is written
         yield info
         yield from itertools.chain([first], frames)
 
 
-def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[Frame]:
+def _frames(container: Any, stream: Any, path: Path, fps: Fraction, wide: float) -> Iterator[Frame]:
     """Frames with their times in increasing order. A frame without a plausible time is shown 1 / fps after the last."""
     av, decoded, lost, last = load_av(), 0, 0, -float(1 / fps)
     packets = container.demux(stream)
@@ -67,10 +65,9 @@ def _frames(container: Any, stream: Any, path: Path, fps: Fraction) -> Iterator[
         try:
             packet = next(packets)
             for frame in packet.decode():
-                upright = round(frame.rotation / 90)  # phones store rotated films with rotation metadata
                 plausible = frame.time is not None and last < frame.time < last + LONGEST
                 last = frame.time if plausible else last + float(1 / fps)
-                yield last, np.rot90(frame.to_ndarray(format="rgb24"), upright)
+                yield last, upright(frame, wide)
                 decoded, lost = decoded + 1, 0
         except StopIteration:
             break

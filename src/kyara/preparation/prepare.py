@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -29,7 +30,7 @@ from kyara.files.workers import processors
 from kyara.preparation import detect as detectors
 from kyara.preparation.carry import check_size, check_sources, read_earlier, tables
 from kyara.preparation.drop import LIST, choose
-from kyara.preparation.duplicates import Seen
+from kyara.preparation.duplicates import AHEAD, Seen
 from kyara.preparation.fit import RULES, Detect, Faces, Fitted, Found, Options, Pad, find, fit, side, sides
 from kyara.preparation.frames import Frame
 from kyara.preparation.progress import Progress
@@ -242,20 +243,29 @@ def _cut(
     bar = tqdm(made, "pictures", len(dataset), initial=len(done), unit="picture", disable=None)
     with closing(made), bar:
         fitted = zip(missing, bar, strict=True)
-        for i, _ in order:
+        for i, face in order:
             while i not in done:
                 j, result = next(fitted)
                 progress.add("pictures", j, result)
                 done.add(j)
-            yield progress.get("pictures", i)
+            yield _only(progress.get("pictures", i), face)
+
+
+def _only(fitted: Fitted | PictureError, face: int | None) -> Fitted | PictureError:
+    """What was made from one part of a picture: several pictures are in memory at a time, and each may have many."""
+    if isinstance(fitted, PictureError):
+        return fitted
+    size, made = fitted
+    return size, [one for one in made if one.face == face]
 
 
 def _select(selection: Selection, order: Sequence[Part], made: Iterable[Fitted | PictureError]) -> None:
     """Adds pictures and faces until the limit is reached."""
-    for (i, face), fitted in zip(order, made, strict=False):
-        selection.add(i, face, fitted)
-        if len(selection.kept) == selection.limit:
-            break
+    parts = zip(order, made, strict=False)
+    while block := [*itertools.islice(parts, selection.room(AHEAD))]:
+        selection.expect([fitted for _, fitted in block])
+        for (i, face), fitted in block:
+            selection.add(i, face, fitted)
     selection.thumbnails.finish()
 
 

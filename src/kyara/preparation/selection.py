@@ -50,6 +50,15 @@ class Selection:
         self._nearest: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
 
+    def room(self, most: int) -> int:
+        """The number of pictures that can be added without reaching the limit before the last, at most `most`."""
+        return most if self.limit is None else min(most, self.limit - len(self.kept))
+
+    def expect(self, following: Sequence[Fitted | PictureError]) -> None:
+        """Says what is added next, each with one picture, which is faster."""
+        made = [one for fitted in following if not isinstance(fitted, PictureError) for one in fitted[1]]
+        self.seen.expect([one.impression for one in made if one.impression is not None])
+
     def add(self, i: int, face: int | None, fitted: Fitted | PictureError) -> None:
         """Adds a face of the i-th picture, or the picture itself. `fitted`: what was made from the picture."""
         if isinstance(fitted, PictureError):
