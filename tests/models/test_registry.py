@@ -60,6 +60,13 @@ def test_a_generator_knows_what_it_samples_with(variant: Variant) -> None:
         assert used == {name for name, parameter in model.named_parameters() if id(parameter) in sampled}
 
 
+def test_dcgans_paper_has_the_optimiser_of_the_paper() -> None:
+    presets = models.architecture("dcgan").presets
+    optimizer = presets["paper"].optimizer
+    assert (optimizer.batch, optimizer.lr, optimizer.betas) == (128, 2e-4, (0.5, 0.999))
+    assert presets["two-core"].optimizer.betas == (0.0, 0.99)
+
+
 def test_every_number_is_explained(name: str) -> None:
     config = models.architecture(name).default_config()
     for part in dataclasses.fields(config):

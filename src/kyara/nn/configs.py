@@ -126,6 +126,10 @@ class Config:
             most = max((shorter // SMALLEST_BAND).bit_length() - 1, 0)
             raise ValueError(f"network.wavelets={wavelets}: must be at most {most} for pictures of {shorter} pixels")
 
+    def warning(self) -> str | None:
+        """What a new run with these numbers learns badly; None if nothing is known."""
+        return None
+
     def replace(self, **parts: Mapping[str, Any]) -> Self:
         """A copy with some numbers replaced, e.g. `replace(losses={"style": 2.0})`. ValueError names unknown ones."""
         known, replaced = {field.name for field in dataclasses.fields(self)}, {}

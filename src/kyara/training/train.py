@@ -183,6 +183,7 @@ def train(
         folder = run.find_run(out, f"{model}-{short_name(data or str(of))}", plan.settings)
         if not (folder / run.STATE).is_file():  # a run that was begun with these options goes on
             settings.check_augment(model, augmentation)
+            distributed.warn(config.warning())
         transfer.check(model, config, tuning, None if (folder / run.STATE).is_file() else init)
     if dry_run:
         return TrainResult(folder, plan.settings, True)
