@@ -169,6 +169,15 @@ def test_the_discriminators_losses() -> None:
     assert all(p.grad is not None for p in net.d.parameters())
 
 
+def test_reconstructions_weigh_as_much_as_hybrids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they are half as many: two, before four hybrids."""
+    monkeypatch.setattr(swapping.Step, "judge", lambda self, pictures: 5.0 * torch.arange(len(pictures)))
+    found = model().losses("d", some_batch())["d"]
+    real, fake = 5.0 * torch.arange(4), 5.0 * torch.arange(6)
+    assert torch.allclose(found, (nonsaturating_d(real, fake[:2]) + nonsaturating_d(real, fake[2:])) / 2)
+    assert not torch.allclose(found, nonsaturating_d(real, fake))
+
+
 def test_all_pictures_that_a_discriminator_sees_are_augmented() -> None:
     net, batch, seen = model(), some_batch(), list[int]()
     batch.augment = lambda pictures: seen.append(len(pictures)) or pictures  # type: ignore[func-returns-value]
